@@ -17,7 +17,6 @@ def test_default_strategies_train(tmp_path: Path, strategy: Any) -> None:
 
 @pytest.mark.parametrize("strategy", ["DeepSpeedStrategy", {"type": "FSDPStrategy"}, {"type": "OwnStrategy"}])
 def test_other_strategies_are_refused_by_name(tmp_path: Path, strategy: Any) -> None:
-    name = strategy if isinstance(strategy, str) else strategy["type"]
     with pytest.raises(ConfigError, match="does not support 'strategy'") as caught:
         FlexibleRunner(**settings(tmp_path), strategy=strategy)
     assert caught.value.found == strategy

@@ -151,7 +151,7 @@ def test_notes_belong_to_the_file_that_writes_the_key(tmp_path: Path) -> None:
     found = migrate_tree(tree(tmp_path / "old"), tmp_path / "new")
     notes = {each.source.name: [(note.key, note.origin and note.origin.line) for note in each.notes] for each in found}
     assert notes["schedule.py"] == [("optimizer", 2), ("optimizer_config", 3), ("lr_config", 5), ("runner", 6)]
-    assert notes["child.py"] == [("optimizer", 2)]
+    assert notes["child.py"] == [("optimizer", 2), ("data", 3)]
     assert notes["model.py"] == []
 
 

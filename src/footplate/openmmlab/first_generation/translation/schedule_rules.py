@@ -67,18 +67,16 @@ def _schedule(draft: Draft, field: str) -> None:
     made: list[ConfigDict] = []
     if policy_name(cfg, key) is None:  # a hook implements the policy
         policy, stem, priority = (cfg["policy"], *(("Lr", "VERY_HIGH") if field == "lr" else ("Momentum", "HIGH")))
-        names = f"{policy.title() if policy.islower() else policy}{stem}UpdaterHook"
+        name = f"{policy.title() if policy.islower() else policy}{stem}UpdaterHook"
         settings = {name: value for name, value in cfg.items() if name != "policy"}
         # In an iteration-based run, MMCV changes this default for the learning rate only.
         by_iter = {"by_epoch": False} if field == "lr" and not draft.by_epoch else {}
-        hook = {**by_iter, "type": names, **settings, "priority": priority}
+        hook = {**by_iter, "type": name, **settings, "priority": priority}
         draft.append("custom_hooks", with_origins(hook, cfg, {"type": "policy"}))
     else:
         draft.check_runner()
-        made = [with_origins(each, cfg) for each in translate_policy(draft, cfg, field)]
-        names = ", ".join(each["type"] for each in made)
+        made = [with_origins(entry, cfg) for entry in translate_policy(draft, cfg, field)]
     draft.write("param_scheduler", [*draft.translated.get("param_scheduler", []), *made])
-    draft.became(key, f"{cfg.get('policy')}: {names or 'no schedule, the value is constant'}")
 
 
 def policy_name(cfg: Mapping[str, Any], key: str) -> str | None:
