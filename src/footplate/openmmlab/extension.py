@@ -33,9 +33,9 @@ class OpenMMLab(Extension):
     @property
     def config_keys(self) -> frozenset[str]:
         """The first-generation keys."""
-        from footplate.openmmlab.first_generation.translation.translate import FIRST_GENERATION_KEYS, SHARED_SETTINGS
+        from footplate.openmmlab.first_generation.translation import FIRST_GENERATION_KEYS
 
-        return frozenset({*FIRST_GENERATION_KEYS, *SHARED_SETTINGS})
+        return frozenset(FIRST_GENERATION_KEYS)
 
     def translates(self, cfg: Any) -> bool:
         """Checks whether a config is a first-generation config."""

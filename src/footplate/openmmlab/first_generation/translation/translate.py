@@ -55,9 +55,9 @@ RULES: tuple[Rule, ...] = (
 # First-generation keys for optimization, schedules, checkpoints and logs; they conflict with `optim_wrapper`.
 _CONFLICTING = ("lr_config", "optimizer_config", "momentum_config", "checkpoint_config", "log_config")
 # Settings and sections that occur in second-generation configs too, so they do not decide the generation.
-SHARED_SETTINGS = ("seed", "deterministic", "diff_seed", "device", "persistent_workers")
+_SHARED_SETTINGS = ("seed", "deterministic", "diff_seed", "device", "persistent_workers")
 _SHARED_SECTIONS = ("model", "train_cfg", "test_cfg", "custom_hooks", "optimizer", "optimizers")
-_SHARED = (*SHARED_SETTINGS, *_SHARED_SECTIONS)
+_SHARED = (*_SHARED_SETTINGS, *_SHARED_SECTIONS)
 _LEFTOVERS = tuple(key for rule in RULES for key in rule.keys if key not in (*_CONFLICTING, *_SHARED))
 # `samples_per_epoch`, a key of some code bases, and `samples_per_gpu` have a similarity of 0.8; a typo gives 0.9.
 _MISSPELLED = 0.85
@@ -73,7 +73,7 @@ SECOND_GENERATION_KEYS = (
     "val_cfg",
 )
 
-FIRST_GENERATION_KEYS = (*_CONFLICTING, *_LEFTOVERS, "optimizer", "seed", "device")
+FIRST_GENERATION_KEYS = (*_CONFLICTING, *_LEFTOVERS, "optimizer", *_SHARED_SETTINGS)
 
 
 def is_first_generation(cfg: AnyConfig) -> bool:
@@ -111,7 +111,7 @@ def is_first_generation(cfg: AnyConfig) -> bool:
 
 def warn_about_leftovers(cfg: AnyConfig) -> None:
     """Warns about first-generation keys that have no effect in a second-generation config."""
-    keys = [key for key in (*_CONFLICTING, *_LEFTOVERS, *SHARED_SETTINGS) if _is_setting(cfg, key)]
+    keys = [key for key in (*_CONFLICTING, *_LEFTOVERS, *_SHARED_SETTINGS) if _is_setting(cfg, key)]
     if keys:
         _logger.warning("First-generation keys in a second-generation config have no effect: %s", ", ".join(keys))
 
