@@ -53,9 +53,7 @@ def test_hidden_matrices_are_trained_with_muon(caplog: pytest.LogCaptureFixture)
         wrapper = build(model)
     assert muon_names(wrapper, model) == HIDDEN
     assert len(wrapper.param_groups) == 2
-    sizes = [each.numel() for name, each in model.named_parameters() if name in HIDDEN]
-    total = sum(each.numel() for each in model.parameters())
-    assert f"Muon trains 4 of 22 tensors ({sum(sizes)} of {total} elements)" in caplog.text.replace(",", "")
+    assert "Muon trains 4 of 22 tensors" in caplog.text
 
 
 def test_custom_keys_choose_the_algorithm_and_multiply_settings() -> None:

@@ -64,29 +64,28 @@ class Muon(Optimizer):
         if not hasattr(torch.optim, "Muon"):
             raise ArgumentError("Muon needs torch 2.9 or later", key="type", found=torch.__version__)
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "use_muon": None})
-        self._parts: dict[bool, Optimizer] = {}
-        for use_muon in (True, False):
-            groups = self._groups(use_muon)
-            if groups and use_muon:
-                self._parts[True] = torch.optim.Muon(
-                    groups,
-                    momentum=momentum,
-                    nesterov=nesterov,
-                    ns_coefficients=ns_coefficients,
-                    eps=eps,
-                    ns_steps=ns_steps,
-                    adjust_lr_fn=adjust_lr_fn,
-                )
-            elif groups:
-                self._parts[False] = AdamW(groups, betas=betas, eps=adamw_eps)
-            for group, complete in zip(groups, self._parts[use_muon].param_groups if groups else (), strict=True):
-                group.update(complete)
-        if sum(len(self._groups(use_muon)) for use_muon in self._parts) < len(self.param_groups):
+        if any(group["use_muon"] not in (True, False) for group in self.param_groups):
             raise ArgumentError(
                 "Muon needs `use_muon` in each parameter group",
                 key="use_muon",
                 notes=["Use the default constructor, or a constructor that calls its make_optimizer."],
             )
+        self._parts: dict[bool, Optimizer] = {}
+        if groups := self._groups(use_muon=True):
+            self._parts[True] = torch.optim.Muon(
+                groups,
+                momentum=momentum,
+                nesterov=nesterov,
+                ns_coefficients=ns_coefficients,
+                eps=eps,
+                ns_steps=ns_steps,
+                adjust_lr_fn=adjust_lr_fn,
+            )
+        if groups := self._groups(use_muon=False):
+            self._parts[False] = AdamW(groups, betas=betas, eps=adamw_eps)
+        for use_muon, part in self._parts.items():
+            for group, with_defaults in zip(self._groups(use_muon), part.param_groups, strict=True):
+                group.update(with_defaults)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -110,10 +109,10 @@ class Muon(Optimizer):
         Raises:
             CheckpointError: A parameter was trained with AdamW and is now trained with Muon, or vice versa.
         """
-        for own, group in zip(self.param_groups, state_dict["param_groups"], strict=True):
-            other = "exp_avg" if own["use_muon"] else "momentum_buffer"
-            states = [state_dict["state"].get(key, ()) for key in group["params"]]
-            if group["use_muon"] != own["use_muon"] or any(other in each for each in states):
+        for group, saved in zip(self.param_groups, state_dict["param_groups"], strict=True):
+            other = "exp_avg" if group["use_muon"] else "momentum_buffer"
+            is_other = any(other in state_dict["state"].get(key, ()) for key in saved["params"])
+            if is_other or saved["use_muon"] != group["use_muon"]:
                 raise CheckpointError(
                     "the checkpoint and the config use Muon for different parameters",
                     notes=["Set `use_muon` as in the checkpoint, or use load_from without resume."],
@@ -139,27 +138,19 @@ def split_hidden_matrices(groups: Iterable[Group], model: nn.Module) -> Iterator
         ArgumentError: A group sets `use_muon` to a value other than True or False.
     """
     hidden = hidden_matrices(model)
-    counts, sizes = [0, 0], [0, 0]
+    counts = [0, 0]
     for group in groups:
-        params = group["params"] if isinstance(group["params"], (list, tuple)) else [group["params"]]
         if "use_muon" in group:
             check_flag("use_muon", group["use_muon"])
-        for use_muon in (True, False):
-            members = [
-                each for each in params if (each.ndim == 2 and group.get("use_muon", id(each) in hidden)) == use_muon
-            ]
-            counts[use_muon] += len(members)
-            sizes[use_muon] += sum(each.numel() for each in members)
-            if members:
-                yield {**group, "params": members, "use_muon": use_muon}
+        divided: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+        for parameter in group["params"]:
+            divided[parameter.ndim == 2 and group.get("use_muon", id(parameter) in hidden)].append(parameter)
+        for use_muon, params in divided.items():
+            counts[use_muon] += len(params)
+            if params:
+                yield {**group, "params": params, "use_muon": use_muon}
     log = _logger.info if counts[True] else _logger.warning
-    log(
-        "Muon trains %d of %d tensors (%s of %s elements). AdamW trains the others.",
-        counts[True],
-        sum(counts),
-        f"{sizes[True]:,}",
-        f"{sum(sizes):,}",
-    )
+    log("Muon trains %d of %d tensors. AdamW trains the others.", counts[True], sum(counts))
 
 
 def hidden_matrices(model: nn.Module) -> set[int]:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.optim import SGD
 
-from footplate.errors import ArgumentError, CheckpointError
+from footplate.errors import CheckpointError
 from footplate.optim.wrappers import OptimWrapper, OptimWrapperDict
 
 
@@ -45,10 +45,3 @@ def test_states_are_saved_and_loaded_by_name() -> None:
     assert torch.equal(buffer, found["g"].optimizer.state[parts["g"].weight]["momentum_buffer"])
     with pytest.raises(CheckpointError, match="'x'"):
         again.load_state_dict({"x": state["g"]})
-
-
-def test_same_optimizer_in_two_wrappers_is_refused() -> None:
-    optimizer = SGD(model().parameters(), lr=0.1)
-    with pytest.raises(ArgumentError, match="'g' and 'd' have the same optimizer") as caught:
-        OptimWrapperDict(g=OptimWrapper(optimizer), d=OptimWrapper(optimizer))
-    assert caught.value.key == "d"

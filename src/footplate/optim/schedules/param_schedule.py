@@ -103,8 +103,7 @@ class ParamSchedule:
         check_number("end", end, optional=True)
         if convert_to_iter_based:
             if not by_epoch or not epoch_length:
-                needed = "epoch_length" if by_epoch else "by_epoch=True"
-                message = f"convert_to_iter_based of {type(self).__name__} needs {needed}"
+                message = f"convert_to_iter_based of {type(self).__name__} needs epoch_length and by_epoch=True"
                 raise ArgumentError(message, key="convert_to_iter_based", found=True)
             begin, end = int(begin * epoch_length), None if end is None else int(end * epoch_length)
             by_epoch, curve = False, curve.in_iterations(epoch_length)
@@ -122,26 +121,18 @@ class ParamSchedule:
         self.last_step = last_step
         self._global_step = self.begin + last_step if last_step >= 0 else -1
         self._key = field_key(self.optimizer, param_name)
-        self._check_field()
+        for group in self.optimizer.param_groups:
+            if group.get(self._key) is None:
+                raise ArgumentError(
+                    f'the parameter groups of the optimizer have no value of "{param_name}"',
+                    key="param_name",
+                    found=param_name,
+                    suggestion=nearest(param_name, group),
+                )
         self.base_values: list[float] = []  # the base value of each group
         self._add_groups()
         if last_step < 0:
             self.start()
-
-    def _check_field(self) -> None:
-        field = self.param_name
-        for group in self.optimizer.param_groups:
-            if self._key not in group:
-                raise ArgumentError(
-                    f'the parameter groups of the optimizer have no field "{field}"',
-                    key="param_name",
-                    found=field,
-                    suggestion=nearest(field, group),
-                )
-            if group[self._key] is None:
-                raise ArgumentError(
-                    f'"{field}" is None: the optimizer sets it itself, so it cannot be scheduled', key="param_name"
-                )
 
     def __getattr__(self, name: str) -> Any:
         """Returns a setting of the curve, such as `gamma`."""

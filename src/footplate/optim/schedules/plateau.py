@@ -84,20 +84,27 @@ class ReduceOnPlateau(ParamSchedule):
         check_choice("rule", rule, ("less", "greater"))
         check_choice("threshold_rule", threshold_rule, ("rel", "abs"))
         check_number("factor", factor, above=0, below=1)
-        for name, value in (("patience", patience), ("cooldown", cooldown)):
-            check_count(name, value, least=0)
-        for name, amount in (("threshold", threshold), ("eps", eps)):
-            check_number(name, amount, least=0)
+        check_count("patience", patience, least=0)
+        check_count("cooldown", cooldown, least=0)
+        check_number("threshold", threshold, least=0)
+        check_number("eps", eps, least=0)
         self.monitor, self.rule = monitor, rule
         self.factor, self.patience, self.cooldown = factor, patience, cooldown
         self.threshold, self.threshold_rule, self.eps = threshold, threshold_rule, eps
         self.best = math.inf if rule == "less" else -math.inf
         self.num_bad_epochs = 0
         self.cooldown_counter = 0
-        settings: Any = {"begin": begin, "end": end, "by_epoch": by_epoch, "last_step": last_step}
-        super().__init__(optimizer, Constant(1.0), param_name=param_name, **settings)
+        super().__init__(
+            optimizer,
+            Constant(1.0),
+            param_name=param_name,
+            begin=begin,
+            end=end,
+            by_epoch=by_epoch,
+            last_step=last_step,
+        )
         count = len(self.base_values)
-        self.min_values = list(min_value) if isinstance(min_value, (list, tuple)) else [min_value] * count
+        self.min_values = [*min_value] if isinstance(min_value, (list, tuple)) else [min_value] * count
         for minimum in self.min_values:
             check_number("min_value", minimum, least=0)
         if len(self.min_values) != count:

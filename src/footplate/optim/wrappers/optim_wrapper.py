@@ -159,7 +159,7 @@ class OptimWrapper:
         Raises:
             ArgumentError: The parameters are sharded and none of them has a gradient.
         """
-        if self._is_sharded and all(each.grad is None for each in self._parameters()):
+        if self._is_sharded and all(parameter.grad is None for parameter in self._parameters()):
             raise ArgumentError(
                 "the optimizer has no gradients, because a part of the sharded model was called outside `forward`",
                 key="model_wrapper_cfg",
@@ -293,8 +293,7 @@ class OptimWrapper:
         elif self._names:
             for group, names in zip(state["param_groups"], layout.names, strict=True):
                 group["param_names"] = names
-        has_gradients = not self._clears_at_next_loss and any(gradient is not None for gradient in gradients)
-        if has_gradients or not self.should_update():  # a sharded model accumulates them elsewhere
+        if not self._clears_at_next_loss and any(gradient is not None for gradient in gradients):
             state["accumulated_gradients"] = gradients
             state["accumulative_counts"] = self._accumulative_counts
         if self._narrow_state is not None:

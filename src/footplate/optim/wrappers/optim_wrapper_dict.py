@@ -16,17 +16,13 @@ class OptimWrapperDict(OptimWrapper):
     `train_step` of the model selects a wrapper by name and calls its `update_params`.
 
     Raises:
-        ArgumentError: A value is not an optimizer wrapper, or two wrappers have the same optimizer.
+        ArgumentError: A value is not an optimizer wrapper.
     """
 
     def __init__(self, **wrappers: OptimWrapper) -> None:
-        owners: dict[int, str] = {}
         for name, wrapper in wrappers.items():
             if not isinstance(wrapper, OptimWrapper):
                 raise ArgumentError("OptimWrapperDict needs optimizer wrappers", key=name, found=wrapper)
-            other = owners.setdefault(id(getattr(wrapper, "optimizer", wrapper)), name)
-            if other != name:
-                raise ArgumentError(f"'{other}' and '{name}' have the same optimizer", key=name)
         self.optim_wrappers = wrappers
 
     @property
