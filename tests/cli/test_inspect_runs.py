@@ -29,10 +29,10 @@ def test_run_is_analyzed(trained: Path, footplate: Command, monkeypatch: pytest.
     assert (compared["metric"], compared["runs"], compared["difference"]) == ("accuracy", ["comparison", "run"], 0.0)
 
 
-def test_full_disk_is_reported(tmp_path: Path, footplate: Command) -> None:
+def test_a_device_is_not_replaced(tmp_path: Path, footplate: Command) -> None:
     (tmp_path / "scalars.json").write_text('{"loss": 1, "step": 1}\n')
     code, _, errors = footplate("analyze", tmp_path, "--csv", "/dev/full")
-    assert (code, errors) == (2, "error: cannot write: No space left on device\n")
+    assert (code, errors) == (2, "error: cannot use '/dev/full': it is a folder or a device\n")
 
 
 def test_only_tables_are_written_and_no_input_is_replaced(

@@ -71,17 +71,12 @@ def test_the_version(footplate: Command) -> None:
         ),
         (
             ["checkpoint", "list"],
-            "footplate checkpoint: error: invalid choice 'list'; run `footplate analyze WORK_DIR` to list the "
-            "checkpoints of a run",
+            "footplate checkpoint: error: invalid choice 'list'; use show, verify, average, export, consolidate, shard",
         ),
         (
             ["train", "--set", "a=1", "a.py"],
             "footplate train: error: the following arguments are required: CONFIG; put them before the options, "
             "because some options take all arguments that follow",
-        ),
-        (
-            ["train", "a.py", "--seed", "9" * 5000],
-            f"footplate train: error: argument --seed: invalid int value: '{'9' * 157}...'",
         ),
         (
             ["train", "a.py", "--launcher", "slrm"],

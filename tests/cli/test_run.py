@@ -30,7 +30,7 @@ def test_a_script_sees_what_python_would_give_it(tmp_path: Path) -> None:
         "import neighbor\n"
         "class Sample: pass\n"
         "same = type(pickle.loads(pickle.dumps(Sample()))) is Sample\n"
-        "print(__name__, __file__, __doc__, __package__, __spec__, sys.argv, sys.path[0], neighbor.value, same)\n"
+        "print(__name__, __file__, __doc__, __spec__, sys.argv[1:], sys.path[0], neighbor.value, same)\n"
         "sys.exit(len(sys.argv))\n"
     )
     shown = []
@@ -45,7 +45,7 @@ def test_a_script_sees_what_python_would_give_it(tmp_path: Path) -> None:
         )
         assert done.returncode == 5, done.stderr
         shown.append(done.stdout)
-    assert shown[0].startswith(f"__main__ {tmp_path / 'tools/script.py'} Its text. None None ['tools/script.py', '--")
+    assert shown[0].startswith(f"__main__ {tmp_path / 'tools/script.py'} Its text. None ['--")
     assert shown[0].endswith(f"{tmp_path / 'tools'} 3 True\n")
     assert shown[1] == shown[0]
 
@@ -110,8 +110,11 @@ def test_the_traceback_of_a_script_has_only_its_own_lines(tmp_path: Path, footpl
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        (["tools/trian.py"], "error: the script 'tools/trian.py' does not exist\n  did you mean 'tools/train.py'?\n"),
-        (["tools"], "error: cannot run 'tools': it is a folder\n"),
+        (
+            ["tools/trian.py"],
+            "error: there is no script 'tools/trian.py'\n  '{tools}' has no 'trian.py'; did you mean 'train.py'?\n",
+        ),
+        (["tools"], "error: there is no script 'tools'\n"),
         (
             [],
             "footplate run: error: the following arguments are required: SCRIPT\n"
@@ -122,4 +125,4 @@ def test_the_traceback_of_a_script_has_only_its_own_lines(tmp_path: Path, footpl
 def test_a_missing_script_is_an_error(tmp_path: Path, footplate: Command, words: list[str], error: str) -> None:
     (tmp_path / "tools").mkdir()
     (tmp_path / "tools/train.py").touch()
-    assert footplate("run", *words) == (2, "", error)
+    assert footplate("run", *words) == (2, "", error.replace("{tools}", str(tmp_path / "tools")))

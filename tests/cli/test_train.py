@@ -212,8 +212,8 @@ def test_override_missing_at_resume_is_reported(tiny: Path, footplate: Command) 
     assert "The config differs" not in said
     said = footplate("train", "tiny.py", "--work-dir", "work", "--resume")[1]
     warning = (
-        "WARNING - The config differs from the one at the start of the run. Other changed keys: train_cfg.max_iters, "
-        "optim_wrapper.optimizer.lr. To keep their values, repeat the options of the first start.\n"
+        "WARNING - The config differs from the one at the start of the run: train_cfg.max_iters, "
+        "optim_wrapper.optimizer.lr. To keep the values, repeat the options of the first start.\n"
     )
     assert warning in said
     assert sum(each.read_text().count(warning) for each in Path("work").glob("*/*.log")) == 1

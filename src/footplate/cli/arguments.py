@@ -4,7 +4,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from footplate.errors import FootplateError
@@ -13,7 +13,6 @@ from footplate.messages import nearest
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".pdf")
 _INVALID_CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
 _MISSING = re.compile(r"the following arguments are required: (.+)")
-_LONG_WORD = re.compile(r"([^\s']{157})[^\s']{4,}")
 
 
 class Parser(argparse.ArgumentParser):
@@ -24,7 +23,6 @@ class Parser(argparse.ArgumentParser):
     """
 
     _given: Sequence[str] = ()
-    hints: Mapping[str, str] = {}  # maps words that are not subcommands to the advice in the error message
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parses the arguments and stores them for error messages."""
@@ -37,11 +35,10 @@ class Parser(argparse.ArgumentParser):
         if choice:
             known = re.findall(r"[\w-]+", choice[2])
             near = nearest(choice[1], known)
-            hint = self.hints.get(choice[1]) or (f"did you mean '{near}'?" if near else f"use {', '.join(known)}")
+            hint = f"did you mean '{near}'?" if near else f"use {', '.join(known)}"
             message = f"invalid choice '{choice[1]}'; {hint}"
         elif missing and any(word.startswith("--") for word in self._given):
             message += "; put them before the options, because some options take all arguments that follow"
-        message = _LONG_WORD.sub(r"\1...", message)
         if "--json" in self._given:
             error = {"type": "ArgumentError", "message": message, "notes": [], "exit_code": 2}
             sys.stdout.write(json.dumps({"error": error}, indent=2) + "\n")

@@ -4,7 +4,7 @@ import argparse
 import re
 from typing import TYPE_CHECKING, Any
 
-from footplate.cli.arguments import Parser, add_trust
+from footplate.cli.arguments import add_trust
 from footplate.cli.output import print_json, print_result, print_text, wants_json
 from footplate.messages import pluralize, wrap_for_screen
 
@@ -16,12 +16,11 @@ _MAX_ROWS = 20  # rows of weights and of files to show without --all
 
 def add_commands(subparsers: Any) -> None:
     """Adds the command and its subcommands to the parser."""
-    parser: Parser = subparsers.add_parser(
+    parser = subparsers.add_parser(
         "checkpoint",
         help="show, verify, average, export or convert checkpoints",
         description="Show, verify, average, export or convert checkpoints.",
     )
-    parser.hints = dict.fromkeys(("list", "ls"), "run `footplate analyze WORK_DIR` to list the checkpoints of a run")
     actions = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def add(name: str, run: Any, text: str, output: str = "", metavar: str = "FILE") -> argparse.ArgumentParser:
@@ -200,13 +199,10 @@ def _describe(found: "Contents", most: int | None) -> list[str]:
         lines.append(f"  {section.name:<{width}}{size}".rstrip())
     if found.opaque_names:
         lines.append(f"from other programs: {', '.join(found.opaque_names)}")
-    files = [
-        (
-            each.name,
-            f"{format_bytes(each.size):>10}  {f'shards of {each.shards} tensors' if each.shards else 'the rest'}",
-        )
-        for each in found.files
-    ]
+    files = []
+    for file in found.files:
+        content = f"shards of {file.shards} tensors" if file.shards else "the rest"
+        files.append((file.name, f"{format_bytes(file.size):>10}  {content}"))
     weights = [(name, f"{list(shape)} {dtype}") for name, shape, dtype in found.weights]
     for title, rows in (("files", files), ("weights", weights)):
         if not rows:

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-from pathlib import Path
 from typing import Any
 
 from footplate.cli.arguments import IMAGE_SUFFIXES, add_no_patches, add_overrides
@@ -91,11 +90,7 @@ def analyze_runs(arguments: argparse.Namespace) -> int:
                 raise ArgumentError("--csv - and --json both print to standard output", notes=["Give --csv a file."])
             print_text(table)
             return 0
-        content = table.encode(errors="backslashreplace")
-        if os.path.exists(arguments.csv) and not os.path.isfile(arguments.csv):  # such as /dev/stdout
-            Path(arguments.csv).write_bytes(content)
-        else:
-            commit_bytes(arguments.csv, content)
+        commit_bytes(arguments.csv, table.encode(errors="backslashreplace"))
     if wants_json(arguments):
         found: dict[str, Any] = {
             "./comparison" if str(each.folder) == "comparison" else str(each.folder): analysis.summarize(each)

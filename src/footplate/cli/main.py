@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import io
 import os
 import signal
 import sys
@@ -90,16 +89,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if a signal ended the command.
     """
     open_streams()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # the encoding may lack some characters of the output
-    given = list(sys.argv[1:] if argv is None else argv)
-    try:
-        arguments, unknown = build_parser().parse_known_args(argv)
-        if unknown:
-            refuse_unknown(arguments.command, arguments, unknown)
-    except KeyboardInterrupt as error:
-        return _end_interrupted(argparse.Namespace(json="--json" in given, results=sys.stdout), error)
-    arguments.argv = given
+    arguments, unknown = build_parser().parse_known_args(argv)
+    if unknown:
+        refuse_unknown(arguments.command, arguments, unknown)
+    arguments.argv = list(sys.argv[1:] if argv is None else argv)
     # Modules in custom_imports are found in the current folder, as with `python -m`.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())

@@ -57,22 +57,17 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if (arguments.config is None) == (arguments.tree is None):
         raise ArgumentError("migrate needs either one config or --tree with a folder")
-    output = Path(arguments.output) if arguments.output else None
     if arguments.tree is not None:
-        source = Path(arguments.tree)
-        named = source.resolve() if source.name in ("", "..") else source
-        output = output or _default_output(named, f"{named.name}_migrated") or named.with_name(f"{named.name}_migrated")
+        source = Path(os.path.abspath(arguments.tree))
         if not source.is_dir():
-            raise ArgumentError(f"'{source}' is not a folder", notes=missing_path_notes(source))
+            raise ArgumentError(f"'{arguments.tree}' is not a folder", notes=missing_path_notes(source))
+        output = Path(arguments.output or _default_output(source, f"{source.name}_migrated"))
         check_output(output, inputs=[source])
         migrated = migrate_tree(source, output)
     else:
-        source = Path(arguments.config)
-        if not source.is_symlink():
-            source = Path(find_config(arguments.config))
-        output = output or _default_output(source, f"{source.stem}_migrated{source.suffix}")
-        if output is not None:
-            check_output(output, suffixes=[source.suffix], inputs=[source])
+        source = Path(find_config(arguments.config))
+        output = Path(arguments.output or _default_output(source, f"{source.stem}_migrated{source.suffix}"))
+        check_output(output, suffixes=[source.suffix], inputs=[source])
         migrated = migrate_file(source, output)
     if arguments.diff:
         diffs = {str(each.target): each.diff() for each in migrated if each.changed}
@@ -81,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     lines = _report(migrated)
     if not arguments.lint:
         write_files(migrated, replace=arguments.force)
-        if arguments.tree is not None and output is not None:
+        if arguments.tree is not None:
             commit_bytes(output / _REPORT, "".join(f"{line}\n" for line in lines).encode())
             lines = [*_report(migrated, every=False), f"what each key became: {output / _REPORT}"]
         else:
@@ -91,17 +86,13 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _default_output(old: Path, name: str) -> Path | None:
-    """Returns a path in the current folder if `old` belongs to an installed package or footplate, otherwise None."""
-    from footplate.errors import ArgumentError
+def _default_output(old: Path, name: str) -> str:
+    """Returns a path beside `old`, or in the current folder if `old` belongs to an installed package or footplate."""
     from footplate.openmmlab.first_generation.rewriting.plan import is_installed
 
     real = Path(os.path.realpath(old))
-    if not real.is_relative_to(_PACKAGE) and not is_installed(real):
-        return None
-    if Path.cwd().is_relative_to(_PACKAGE):
-        raise ArgumentError(f"'{old}' is part of footplate", key="--output", notes=["Set --output to another folder."])
-    return Path(name)
+    is_library = real.is_relative_to(_PACKAGE) or is_installed(real)
+    return name if is_library else os.path.relpath(old.with_name(name))
 
 
 def _report(migrated: "list[MigratedFile]", *, every: bool = True) -> list[str]:

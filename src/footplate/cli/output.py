@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import dataclasses
 import enum
+import io
 import json
 import logging
 import math
@@ -33,16 +34,13 @@ def print_error(text: str) -> None:
 
 
 def open_streams() -> None:
-    """Prepares the standard streams at the start of a command.
-
-    Opens missing streams (`>&-`). Escapes control characters in tracebacks, and in warnings of commands without a log.
-    """
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - stays open until exit
+    """Escapes control characters in tracebacks, in warnings of commands without a log, and where the encoding of
+    standard output lacks a character."""
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(PrintableFormatter("%(message)s"))
     sys.excepthook = lambda *error: print_error("".join(traceback.format_exception(*error)))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def output_has_reader(stream: TextIO) -> bool:

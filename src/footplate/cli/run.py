@@ -2,17 +2,14 @@
 
 import argparse
 import os
+import runpy
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.machinery import SourceFileLoader
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from footplate.cli.arguments import add_no_patches
 from footplate.errors import ArgumentError, FootplateError
-from footplate.messages import nearest
 
 
 def add_commands(subparsers: Any) -> None:
@@ -43,24 +40,20 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from footplate import openmmlab
     from footplate.distributed import is_distributed
+    from footplate.storage import missing_path_notes
 
-    source, file = _read(arguments.script), os.path.abspath(arguments.script)
+    file = os.path.abspath(arguments.script)
+    if not os.path.isfile(file):
+        raise ArgumentError(f"there is no script '{arguments.script}'", notes=missing_path_notes(file))
     openmmlab.install(not arguments.no_patches)
-    main = ModuleType("__main__")
-    main.__file__, main.__loader__ = file, SourceFileLoader("__main__", file)
-    vars(main).update(__builtins__=__builtins__, __cached__=None)
-    sys.modules["__main__"] = main
-    # The script's folder replaces the current folder and that of the executable as the first entry.
-    while sys.path and os.path.abspath(sys.path[0]) in (os.getcwd(), os.path.dirname(os.path.abspath(sys.argv[0]))):
+    # As with `python SCRIPT`, the folder of the script replaces the current folder.
+    if sys.path[0] in ("", os.getcwd()):
         del sys.path[0]
-    if os.getcwd() in map(os.path.abspath, filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))):
-        sys.path.insert(0, os.getcwd())
-    if not getattr(sys.flags, "safe_path", False):  # an option of Python 3.11
-        sys.path.insert(0, os.path.dirname(os.path.realpath(file)))
+    sys.path.insert(0, os.path.dirname(os.path.realpath(file)))
     sys.argv = [arguments.script, *arguments.rest]
     try:
         with _setting_up_workers():
-            exec(compile(source, file, "exec", dont_inherit=True), vars(main))
+            runpy.run_path(file, run_name="__main__")
     except SystemExit as end:
         if end.code:
             raise
@@ -70,31 +63,11 @@ def run(arguments: argparse.Namespace) -> int:
         if is_distributed() or getattr(arguments, "debug", False):
             raise  # the ranks print a joint report
         traceback = error.__traceback__
-        while traceback is not None and traceback.tb_frame.f_globals is not vars(main):
+        while traceback is not None and traceback.tb_frame.f_code.co_filename != file:
             traceback = traceback.tb_next
         sys.excepthook(type(error), error, traceback)
         return 1
     return 0
-
-
-def _read(script: str) -> bytes:
-    """Returns the source of a script.
-
-    Raises:
-        ArgumentError: The script cannot be read.
-    """
-    path = Path(script)
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        if not path.exists():
-            files = [each.name for each in path.parent.glob("*.py")]
-            near = nearest(path.name, files)
-            raise ArgumentError(
-                f"the script '{script}' does not exist", suggestion=near and str(path.with_name(near))
-            ) from error
-        reason = "it is a folder" if path.is_dir() else error.strerror
-        raise ArgumentError(f"cannot run '{script}': {reason}") from error
 
 
 @contextmanager

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from footplate.hooks import ProgressHook
 
 NOT_SAVED = 4
-_MAX_KEYS = 6  # per list of keys in a message
+_MAX_KEYS = 6  # in a message
 _LABEL_WIDTH = 17
-_FROM_FLAGS = [(source, 0) for source in ("--set", "--cfg-options", "the command line")]  # origins of overrides
 
 
 def add_commands(subparsers: Any) -> None:
@@ -93,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
         if patches := openmmlab.describe_patches():
             runner.logger.info("Replaced names that newer versions of libraries have removed or changed: %s", patches)
     if runner.should_resume and not runner.rank:
-        _warn_of_changes(runner, [*arguments.set, *arguments.cfg_options])
+        _warn_of_changes(runner)
     # The explanation of a first-generation config shows the keys that the user wrote.
     explain = RecordHook("explained.txt", lambda: explain_config(cfg if is_first_generation(cfg) else runner.cfg))
     runner.register_hook(explain)
@@ -155,7 +154,7 @@ def _apply_options(arguments: argparse.Namespace, cfg: "Config") -> None:
         wrapper.setdefault("loss_scale", "dynamic")
 
 
-def _warn_of_changes(runner: "Runner", overrides: list[str]) -> None:
+def _warn_of_changes(runner: "Runner") -> None:
     """Warns about keys whose values differ from the config with which the run in the work_dir was started."""
     from pathlib import Path
 
@@ -165,21 +164,15 @@ def _warn_of_changes(runner: "Runner", overrides: list[str]) -> None:
     before = config_of(Path(runner.work_dir))
     if before is None:
         return
-    changed = [each for each in compare(before, runner.cfg) if each.path not in START_KEYS]
+    changed = [each.path for each in compare(before, runner.cfg) if each.path not in START_KEYS]
     if not changed:
         return
-    # Key names are compared, too, because an override with the same value as in the file has the origin of the file.
-    keys = [each.partition("=")[0].strip().lstrip("+") for each in overrides]
-    given = [each.path for each in changed if each.path in keys or (each.second and each.second.origin in _FROM_FLAGS)]
-    others = [each.path for each in changed if each.path not in given]
-    message = "The config differs from the one at the start of the run."
-    for title, paths in (("Keys with new values on the command line", given), ("Other changed keys", others)):
-        if paths:
-            message += f" {title}: {list_names(paths, _MAX_KEYS)}."
-    if others:
-        message += " To keep their values, repeat the options of the first start."
     with runner.buffered_log():
-        runner.logger.warning("%s", message)
+        runner.logger.warning(
+            "The config differs from the one at the start of the run: %s. "
+            "To keep the values, repeat the options of the first start.",
+            list_names(changed, _MAX_KEYS),
+        )
 
 
 def print_resume_command(runner: "Runner", arguments: argparse.Namespace) -> None:
@@ -265,18 +258,18 @@ def _print_paths(runner: "Runner", arguments: argparse.Namespace, *, state: str)
     if not wants_json(arguments):
         print_text("".join(f"{name + ':':<{_LABEL_WIDTH}}{path}\n" for name, path in paths if path))
         return
-    named, scalars = dict(paths), runner.message_hub.log_scalars
+    scalars = runner.message_hub.log_scalars
     data = {
         "state": state,
         "iterations": runner.iter,
         "max_iters": runner.max_iters,
         "work_dir": runner.work_dir,
         "metrics": {
-            name: scalars[key].current()
-            for key, name in ((key, key.removeprefix("val/")) for key in scalars if key.startswith("val/"))
-            if name not in RESERVED_NAMES
+            key.removeprefix("val/"): scalars[key].current()
+            for key in scalars
+            if key.startswith("val/") and key.removeprefix("val/") not in RESERVED_NAMES
         },
-        "log": named["log"],
+        "log": dict(paths)["log"],
         "last_checkpoint": existing(runner.saver.last),
         "best_checkpoints": [path for name, path in paths if name == "best checkpoint" and path],
         "save_error": runner.saver.lost,
