@@ -59,12 +59,6 @@ def test_paths_without_pictures_are_errors(pictures: Path, path: str, message: s
         find_files([path])
 
 
-def test_input_in_a_folder_of_predictions_is_an_error(pictures: Path) -> None:
-    for path in ("a/out", "a/out/4.png"):
-        with pytest.raises(ArgumentError, match=f"the input '{path}' is in a folder to which predictions are written"):
-            find_files([path], skipped=["a/out"])
-
-
 def test_video_is_read_frame_by_frame(tmp_path: Path) -> None:
     path = str(tmp_path / "film.avi")
     if not HAS_CV2:

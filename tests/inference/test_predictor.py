@@ -139,8 +139,8 @@ def test_drawn_picture_has_the_colors_of_the_checkpoint(segmentor: tuple[Path, l
     ("change", "message"),
     [
         (lambda cfg: cfg.pop("test_dataloader"), None),
-        (lambda cfg: [cfg.pop("test_dataloader"), cfg.pop("val_dataloader")], "neither test data nor validation data"),
-        (lambda cfg: cfg["test_dataloader"]["dataset"].pop("pipeline"), "the dataset has no `pipeline`"),
+        (lambda cfg: [cfg.pop("test_dataloader"), cfg.pop("val_dataloader")], "no test or validation data"),
+        (lambda cfg: cfg["test_dataloader"]["dataset"].pop("pipeline"), "no test or validation data"),
     ],
 )
 def test_data_whose_pipeline_is_missing_is_an_error(
@@ -181,17 +181,6 @@ def test_wrong_input_is_a_clear_error(segmentor: tuple[Path, list[str]], tmp_pat
     with pytest.raises(CheckpointError, match=r"contains no config(.|\n)*load_state_dict(.|\n)*--config FILE"):
         Predictor(tmp_path / "bare.pth")
     assert Predictor(tmp_path / "bare.pth", config="fashion-seg", device="cpu").metainfo == {}
-
-
-@pytest.mark.parametrize("metainfo", [{"classes": "shoe"}, {"CLASSES": ("shoe",), "palette": 7}])
-def test_wrong_classes_in_a_checkpoint_are_a_clear_error(
-    segmentor: tuple[Path, list[str]], tmp_path: Path, metainfo: dict[str, Any]
-) -> None:
-    content = torch.load(segmentor[0], weights_only=True)
-    content["meta"]["dataset_meta"] = metainfo
-    torch.save(content, tmp_path / "model.pth")
-    with pytest.raises(CheckpointError, match=r"the (classes|palette) in the checkpoint '.*model.pth' must be a list"):
-        Predictor(tmp_path / "model.pth", device="cpu")
 
 
 def test_averaged_weights_are_those_that_a_test_uses(tmp_path: Path) -> None:

@@ -6,14 +6,14 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from traceback import extract_tb, walk_tb
+from traceback import extract_tb
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from footplate import storage
-from footplate.checkpoint import export_weights, load_weights
+from footplate.checkpoint import export_weights
 from footplate.checks import check_choice, check_count
 from footplate.error_context import add_note, located
 from footplate.errors import ArgumentError, FootplateError
@@ -45,21 +45,21 @@ class Export(NamedTuple):
 
     Attributes:
         path: The file.
-        size: The size in bytes, including `data_files`.
         outputs: Maps the name of each output to its shape for the first tested input. Empty if the file contains only
             weights.
         tested: The shapes of the inputs with which the file was run. Empty if the file contains only weights.
-        difference: The largest difference between the outputs of the file and of the model, or between their weights.
+        difference: The largest difference between the outputs of the file and of the model.
         multiple: The number of which the height and the width of an input must be multiples, if they may vary.
+        size: The size in bytes, including `data_files`.
         data_files: The files in the same folder with the weights of an ONNX model larger than 1.5 GiB.
     """
 
     path: str
-    size: int
     outputs: dict[str, tuple[int, ...]]
     tested: list[tuple[int, ...]]
     difference: float
     multiple: int = 1
+    size: int = 0
     data_files: Sequence[str] = ()
 
 
@@ -102,33 +102,31 @@ def export_model(
             f"a model of the first generation cannot be exported to {to}", key="model", notes=["Use --to safetensors."]
         )
     with located(trained.cfg), using_scope(trained.cfg.get("default_scope")), exportable_operators():
-        outputs: dict[str, Tensor] = {}
-        tested: list[tuple[int, ...]] = []
-        multiple = 1
-        if to != SAFETENSORS:
-            module = ExportedModel(model).eval()
-            images, outputs = _run_example(trained, module, size)
         folder = os.path.dirname(os.path.abspath(target))
         os.makedirs(folder, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
             path = os.path.join(temporary, os.path.basename(target))
             if to == SAFETENSORS:
-                difference = _write_weights(trained, model, path)
+                export_weights(trained.path, path)
+                export = Export(target, {}, [], 0.0)
             else:
-                metainfo = {"classes": json.dumps([str(each) for each in trained.metainfo.get("classes") or ()])}
+                module = ExportedModel(model).eval()
+                images, outputs = _run_example(trained, module, size)
+                metainfo = {"classes": json.dumps([str(name) for name in trained.metainfo.get("classes") or ()])}
                 request = Request(module, images, list(outputs), path, metainfo, opset)
-                tested, difference, multiple = _write(FORMATS[to], request, to)
-            if not difference <= _LIMIT:
+                shapes = {name: tuple(output.shape) for name, output in outputs.items()}
+                export = Export(target, shapes, *_write(FORMATS[to], request, to))
+            if not export.difference <= _LIMIT:
                 raise ExportError(
-                    f"the {to} file was discarded: it differs from the model by {difference:.2g}, more than {_LIMIT:g}",
-                    notes=[f"Inputs: {_shapes(tested)}."] if tested else [],
+                    f"the {to} file was discarded: it differs from the model by {export.difference:.2g}, more than "
+                    f"{_LIMIT:g}",
+                    notes=[f"Inputs: {_shapes(export.tested)}."],
                 )
             written = sorted(os.listdir(temporary), key=os.path.basename(target).__eq__)  # the file itself comes last
             for name in written:
                 os.replace(os.path.join(temporary, name), os.path.join(folder, name))
     files = [os.path.join(os.path.dirname(target), name) for name in reversed(written)]
-    shapes = {name: tuple(each.shape) for name, each in outputs.items()}
-    return Export(target, sum(map(os.path.getsize, files)), shapes, tested, difference, multiple, files[1:])
+    return export._replace(size=sum(map(os.path.getsize, files)), data_files=files[1:])
 
 
 def output_path_of(checkpoint: str, to: str) -> str:
@@ -155,8 +153,8 @@ def describe_export(export: Export) -> str:
             if size == "H, W" and shape[-2:] == (height, width):
                 sizes[-2:] = ["H", "W"]
             lines.append(labeled("output", f"{name} ({', '.join(map(str, sizes))})"))
-    compared = f", tested with inputs of {_shapes(export.tested)}" if export.tested else " between the weights"
-    lines.append(labeled("difference", f"at most {export.difference:.2g}{compared}"))
+        tested = f"tested with inputs of {_shapes(export.tested)}"
+        lines.append(labeled("difference", f"at most {export.difference:.2g}, {tested}"))
     return "\n".join(lines) + "\n"
 
 
@@ -203,7 +201,7 @@ def _run_example(
         outputs = module.named_outputs(images)
     except Exception as error:
         key = "model" if size is None else "--size"
-        failed = _export_error("the model cannot be run on an example input", module.model, error, key)
+        failed = _export_error("the model cannot be run on an example input", error, key)
         if "NoneType" in str(error):
             add_note(failed, "An export runs mode='tensor' without data samples, which this model seems to need.")
         raise failed from error
@@ -234,14 +232,14 @@ def _write(format_: ExportFormat, request: Request, name: str) -> tuple[list[tup
     try:
         try:
             format_.write(request)
-        except FootplateError:
+        except ArgumentError:
             raise
         except Exception:  # noqa: BLE001 - some models can only be exported for one size
             format_.write(replace(request, is_dynamic=False))
     except FootplateError:
         raise
     except Exception as error:
-        raise _export_error(f"the model cannot be exported to {name}", request.module.model, error) from error
+        raise _export_error(f"the model cannot be exported to {name}", error) from error
     run = format_.open(request.path)
     shape = tuple(request.images.shape)
     difference = largest_difference(run(request.images), request.module(request.images))
@@ -268,43 +266,18 @@ def _write(format_: ExportFormat, request: Request, name: str) -> tuple[list[tup
     return tested, difference, multiple
 
 
-def _write_weights(trained: TrainedModel, model: nn.Module, target: str) -> float:
-    """Writes only the weights. Returns the largest difference between them and the weights that a new model loads."""
-    export_weights(trained.path, target)
-    again = trained.build(_CPU)
-    for each in again.parameters():
-        nn.init.zeros_(each)
-    load_weights(again, target).require_whole_model()
-    weights = [
-        {name: each for name, each in built.state_dict().items() if isinstance(each, Tensor)}
-        for built in (again, model)
-    ]
-    return largest_difference(*(list(each.values()) for each in weights))
-
-
-def _export_error(problem: str, model: nn.Module, error: Exception, key: str = "") -> ExportError:
-    """Returns an error that names the unsupported operator, and the line and the module that call it."""
-    causes: list[BaseException] = [error]
-    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
-        causes.append(cause)
-    text = "\n".join(str(each) for each in causes)
-    operator = _OPERATOR.search(text)
-    notes = [f"operator {operator[0]}"] if operator else []
-    place = next((found for each in causes if (found := _place(model, each))), "")
-    notes += [place] if place else []
-    reason = one_line(f"{type(causes[-1]).__name__}: {causes[-1]}")[:160]
+def _export_error(problem: str, error: Exception, key: str = "") -> ExportError:
+    """Returns an error with the original cause, the unsupported operator, and the line of the model that calls it."""
+    cause: BaseException = error
+    lines: list[str] = []
+    while True:
+        calls = [call for call in extract_tb(cause.__traceback__) if not call.filename.startswith((*_LIBRARIES, "<"))]
+        lines += [f"at {os.path.relpath(call.filename)}:{call.lineno}: {call.line}" for call in calls[-1:]]
+        inner = cause.__cause__ or cause.__context__
+        if inner is None:
+            break
+        cause = inner
+    operator = _OPERATOR.search(str(error)) or _OPERATOR.search(str(cause))
+    notes = [*([f"operator {operator[0]}"] if operator else []), *lines[:1]]
+    reason = one_line(f"{type(cause).__name__}: {cause}")[:160]
     return ExportError(f"{problem}: {reason}", key=key, notes=notes, hides_cause=not notes)
-
-
-def _place(model: nn.Module, error: BaseException) -> str:
-    """Describes the location of an error: the module that was running, and the innermost line outside torch."""
-    frames: list[Any] = [frame for frame, _ in walk_tb(error.__traceback__)]
-    names = {id(each): name for name, each in model.named_modules()}
-    running = [frame.f_locals.get("self") for frame in frames]
-    modules = [names[id(each)] for each in running if id(each) in names]
-    lines = [each for each in extract_tb(error.__traceback__) if not each.filename.startswith(_LIBRARIES)]
-    lines = [each for each in lines if not each.filename.startswith("<")]
-    if not modules or not lines:
-        return ""
-    module = f"in {modules[-1]}, " if modules[-1] else ""
-    return f"{module}at {os.path.relpath(lines[-1].filename)}:{lines[-1].lineno}: {lines[-1].line}"

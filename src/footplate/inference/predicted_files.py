@@ -95,8 +95,8 @@ def predict_files(
         MissingExtraError: There is a video, and OpenCV is not installed, or there are masks, and neither
             faster-coco-eval nor pycocotools is installed.
     """
-    written = [os.path.join(out, each) for each in (_PICTURES, _LABELS)]
-    path, unfinished = (os.path.join(out, each) for each in (LINES, _PARTIAL))
+    written = [os.path.join(out, folder) for folder in (_PICTURES, _LABELS)]
+    path, unfinished = os.path.join(out, LINES), os.path.join(out, _PARTIAL)
     if not os.path.exists(path) and not os.path.exists(unfinished):  # these folders are not from an earlier prediction
         for folder in filter(os.path.exists, written):
             raise ArgumentError(
@@ -243,39 +243,30 @@ def find_files(paths: Iterable[str], *, skipped: Iterable[str] = ()) -> list[tup
         skipped: Folders whose files are ignored, because the predictions are written to them.
 
     Raises:
-        ArgumentError: A path does not exist or is in a skipped folder, a pattern matches nothing, or a folder contains
-            no pictures.
+        ArgumentError: A path does not exist, or contains or matches no pictures.
     """
     found: list[tuple[str, str]] = []
-    skipped = {os.path.realpath(each) for each in skipped}
+    outputs = {os.path.realpath(folder) for folder in skipped}
     for path in paths:
-        if _is_inside(path, skipped):
-            raise ArgumentError(
-                f"the input '{path}' is in a folder to which predictions are written",
-                notes=["Choose another output folder."],
-            )
         if os.path.isdir(path):
-            inside = [(os.path.relpath(each, path), each) for each in _walk(path, skipped)]
-            if not inside:
-                notes = [f"Pictures and videos are files that end in {', '.join((*PICTURES, *VIDEOS))}."]
-                raise ArgumentError(f"the folder '{path}' contains no pictures", notes=notes)
-            found += inside
-        elif os.path.isfile(path):
-            found.append((os.path.basename(path), path))
-        elif glob.has_magic(path):
-            matching = [each for each in sorted(glob.glob(path, recursive=True)) if not _is_inside(each, skipped)]
-            pictures = [(os.path.basename(each), each) for each in matching if os.path.isfile(each)]
-            if not pictures:
-                raise ArgumentError(f"no file matches '{path}'")
-            found += pictures
+            matches = [(os.path.relpath(file, path), file) for file in _walk(path, outputs)]
+            problem = f"the folder '{path}' contains no pictures"
+        elif os.path.isfile(path) or not glob.has_magic(path):
+            matches = [(os.path.basename(path), path)] if os.path.isfile(path) else []
+            problem = f"the file '{path}' does not exist"
         else:
-            raise ArgumentError(f"the file '{path}' does not exist", notes=missing_path_notes(path))
+            files = [file for file in sorted(glob.glob(path, recursive=True)) if os.path.isfile(file)]
+            matches = [(os.path.basename(file), file) for file in files if not _is_inside(file, outputs)]
+            problem = f"no file matches '{path}'"
+        if not matches:
+            raise ArgumentError(problem, notes=missing_path_notes(path))
+        found += matches
     folders = dict.fromkeys(os.path.dirname(name) for name, _ in found)  # the frames of a video get their own folder
-    files: dict[str, str] = {}
+    names: dict[str, str] = {}
     for name, path in found:
-        taken = {**files, **folders} if is_video(path) else files
-        files[unique_name(os.path.splitext(name)[0], taken)] = path
-    return list(files.items())
+        taken = {**names, **folders} if is_video(path) else names
+        names[unique_name(os.path.splitext(name)[0], taken)] = path
+    return list(names.items())
 
 
 def read_files(files: Sequence[tuple[str, str]], failures: list[Failure]) -> Iterator[ImageFile]:
@@ -325,15 +316,16 @@ def is_video(path: str) -> bool:
 
 def _is_inside(path: str, folders: Collection[str]) -> bool:
     """Checks whether a path is one of the given canonical folders or inside one of them."""
-    resolved = os.path.realpath(path)
-    return any(resolved == each or resolved.startswith(each + os.sep) for each in folders)
+    resolved = os.path.realpath(path) + os.sep
+    return any(resolved.startswith(folder + os.sep) for folder in folders)
 
 
-def _walk(folder: str, skipped: Collection[str]) -> Iterator[str]:
+def _walk(folder: str, outputs: Collection[str]) -> Iterator[str]:
     for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(
-            each for each in folders if not each.startswith(".") and not _is_inside(f"{parent}/{each}", skipped)
-        )
+        if _is_inside(parent, outputs):
+            folders.clear()
+            continue
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             if name.lower().endswith((*PICTURES, *VIDEOS)) and not name.startswith("."):
                 yield os.path.join(parent, name)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from types import SimpleNamespace
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -84,15 +84,9 @@ class Predictor:
             self._preprocessing.batch_size if batch_size is None else check_count("batch_size", batch_size)
         )
         self._visualizer_cfg = cfg.get("visualizer")
-        self._visualizers: dict[str, Visualizer] = {}
+        self._visualizer: Visualizer | None = None
 
-    @overload
-    def __call__(self, images: _Image) -> Any: ...
-
-    @overload
-    def __call__(self, images: Sequence[_Image]) -> list[Any]: ...
-
-    def __call__(self, images: Any) -> Any:
+    def __call__(self, images: _Image | Sequence[_Image]) -> Any:
         """Returns the prediction for an image, or the predictions for a list of images, as data elements on the CPU.
 
         Args:
@@ -104,8 +98,9 @@ class Predictor:
             ArgumentError: An array is not an image.
         """
         is_list = isinstance(images, (list, tuple))
-        samples = (self.preprocess(as_image(each), index) for index, each in enumerate(images if is_list else [images]))
-        predictions = [each for batch in in_chunks(samples, self.batch_size) for each in self.predict_batch(batch)]
+        pictures: Any = images if is_list else [images]
+        samples = (self.preprocess(as_image(picture), index) for index, picture in enumerate(pictures))
+        predictions = list(chain.from_iterable(map(self.predict_batch, in_chunks(samples, self.batch_size))))
         return predictions if is_list else predictions[0]
 
     def preprocess(self, image: str | Pixels, index: int) -> Any:
@@ -140,33 +135,32 @@ class Predictor:
             prediction: The prediction.
             score: The minimum score of detected instances to draw.
         """
-        given = as_image(image)
-        pixels = load_rgb(given) if isinstance(given, str) else given
+        picture = as_image(image)
+        pixels = load_rgb(picture) if isinstance(picture, str) else picture
         pixels = np.stack([pixels] * 3, axis=-1) if pixels.ndim == 2 else pixels
-        section = self._visualizer_cfg if isinstance(self._visualizer_cfg, Mapping) else {"type": "Visualizer"}
-        if section.get("type", "Visualizer") == "Visualizer" and hasattr(prediction, "keys"):
-            section = {"type": next((_VISUALIZERS[key] for key in _VISUALIZERS if key in prediction), "Visualizer")}
-        settings = {**section, "vis_backends": None, "save_dir": None, "name": f"predictor-{id(self)}"}
-        name = str(section["type"])
-        if name not in self._visualizers:
+        fields = prediction.keys() if hasattr(prediction, "keys") else ()
+        if self._visualizer is None:
+            section = self._visualizer_cfg if isinstance(self._visualizer_cfg, Mapping) else {"type": "Visualizer"}
+            if section.get("type", "Visualizer") == "Visualizer":
+                section = {"type": next((_VISUALIZERS[key] for key in _VISUALIZERS if key in fields), "Visualizer")}
+            settings = {**section, "vis_backends": None, "save_dir": None, "name": f"predictor-{id(self)}"}
             with using_scope(self._scope), at_key("visualizer"):
-                self._visualizers[name] = VISUALIZERS.build(settings)
-        metainfo: Mapping[str, Any] = self.metainfo
-        if hasattr(prediction, "keys") and "pred_sem_seg" in prediction:  # needs classes and colors to draw a label map
+                self._visualizer = VISUALIZERS.build(settings)
+        visualizer: Any = self._visualizer
+        visualizer.dataset_meta = dict(self.metainfo)
+        if "pred_sem_seg" in fields:  # needs classes and colors to draw a label map
             largest = int(prediction.pred_sem_seg.data.max())
-            classes = metainfo.get("classes") or [f"class {label}" for label in range(largest + 1)]
-            palette = metainfo.get("palette") or colors_of_classes([str(each) for each in classes])
-            metainfo = {**metainfo, "classes": classes, "palette": palette}
-        visualizer = self._visualizers[name]
-        visualizer.dataset_meta = metainfo
+            classes = self.metainfo.get("classes") or [f"class {label}" for label in range(largest + 1)]
+            palette = self.metainfo.get("palette") or colors_of_classes([str(name) for name in classes])
+            visualizer.dataset_meta |= {"classes": classes, "palette": palette}
         prediction = above_score(prediction, score)
         if type(visualizer).render is not Visualizer.render:
-            return visualizer.render(pixels, prediction, draw_gt=False)
+            return visualizer.render(pixels, prediction, draw_gt=False)  # type: ignore[no-any-return]
         # A visualizer of a code base draws in this method and stores the drawn image. Some have a minimum score.
         takes_score = "pred_score_thr" in inspect.signature(visualizer.add_datasample).parameters
-        least = {"pred_score_thr": score} if takes_score else {}
-        visualizer.add_datasample("prediction", pixels, prediction, draw_gt=False, draw_pred=True, **least)
-        return visualizer.get_image()
+        minimum = {"pred_score_thr": score} if takes_score else {}
+        visualizer.add_datasample("prediction", pixels, prediction, draw_gt=False, draw_pred=True, **minimum)
+        return visualizer.get_image()  # type: ignore[no-any-return]
 
 
 def as_image(image: Any) -> str | Pixels:
@@ -193,8 +187,7 @@ def as_image(image: Any) -> str | Pixels:
 
 def load_rgb(path: str) -> Pixels:
     """Returns the pixels of a picture for drawing, as a uint8 RGB array ``(H, W, 3)``."""
-    loader = LoadImageFromFile(channel_order="rgb")
-    pixels: Pixels = loader({"img_path": path})["img"]
+    pixels: Pixels = LoadImageFromFile(channel_order="rgb")({"img_path": path})["img"]
     return pixels
 
 
@@ -249,11 +242,11 @@ def _is_array(value: Any, ndim: int, kinds: str) -> bool:
 
 
 def _instances(boxes: list[Any], masks: Any) -> InstanceData:
-    found = torch.as_tensor(np.concatenate(boxes))
-    labels = torch.repeat_interleave(torch.arange(len(boxes)), torch.tensor([len(each) for each in boxes]))
-    instances = InstanceData(bboxes=found[:, :4], scores=found[:, 4], labels=labels)
+    rows = torch.as_tensor(np.concatenate(boxes))
+    labels = torch.repeat_interleave(torch.arange(len(boxes)), torch.tensor([len(array) for array in boxes]))
+    instances = InstanceData(bboxes=rows[:, :4], scores=rows[:, 4], labels=labels)
     masks = masks[0] if isinstance(masks, tuple) and masks else masks  # Mask Scoring R-CNN adds scores of the masks
-    each_mask = list(chain.from_iterable(masks)) if isinstance(masks, list) else []
-    if each_mask and len(each_mask) == len(labels) and all(_is_array(each, 2, "bu") for each in each_mask):
-        instances.masks = torch.as_tensor(np.stack(each_mask).astype(bool))
+    arrays = list(chain.from_iterable(masks)) if isinstance(masks, list) else []
+    if arrays and len(arrays) == len(labels) and all(_is_array(array, 2, "bu") for array in arrays):
+        instances.masks = torch.as_tensor(np.stack(arrays).astype(bool))
     return instances

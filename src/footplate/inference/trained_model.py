@@ -4,7 +4,7 @@ import inspect
 import os
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,6 +33,7 @@ from footplate.tasks.recipes import find_config
 Pixels = npt.NDArray[np.uint8]
 _LOADS_IMAGE = re.compile(r"Load\w*Image")
 _LOADS_ANNOTATIONS = re.compile(r"Load\w*(Annotation|Proposals|SegMap)")
+_NO_PIPELINE = "the config has no test or validation data with a pipeline that preprocesses images"
 _DEFAULT_SIZE = (224, 224)
 _DEFAULT_LOADER = {"type": "LoadImageFromFile", "channel_order": "rgb"}
 
@@ -53,27 +54,15 @@ class TrainedModel:
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """The classes and colors of the training data, if the checkpoint contains them.
-
-        Raises:
-            CheckpointError: The classes or colors are not lists.
-        """
+        """The classes and colors of the training data, if the checkpoint contains them."""
         meta = _meta(self.content)
         saved = meta.get("dataset_meta")
         if not isinstance(saved, Mapping):
             saved = {key: meta[key] for key in ("CLASSES", "PALETTE") if meta.get(key) is not None}  # of MMCV 1.x
-        found = {  # code bases save arrays
+        return {  # code bases save arrays
             str(key).lower(): value.tolist() if isinstance(value, torch.Tensor | np.ndarray) else value
             for key, value in saved.items()
         }
-        for key, kinds in (("classes", (list, tuple)), ("palette", (list, tuple, str))):
-            if not isinstance(found.get(key), (*kinds, type(None))):
-                raise CheckpointError(
-                    f"the {key} in the checkpoint '{self.path}' must be a list",
-                    key=f"meta.dataset_meta.{key}",
-                    found=found[key],
-                )
-        return found
 
     def prepared(self) -> "TrainedModel":
         """Returns a copy with a second-generation config, after importing the modules that the config needs."""
@@ -90,8 +79,8 @@ class TrainedModel:
         """
         if not isinstance(self.cfg.get("model"), Mapping):
             raise ArgumentError("the config has no 'model'", key="model", found=self.cfg.get("model"))
-        parameters = inspect.signature(Runner.__init__).parameters.values()
-        sections = {each.name: self.cfg.get(each.name, each.default) for each in parameters}
+        parameters = inspect.signature(Runner.__init__).parameters
+        sections = {name: self.cfg.get(name, parameter.default) for name, parameter in parameters.items()}
         with located(self.cfg), using_scope(self.cfg.get("default_scope")):
             model = build_model(self.cfg["model"], sections, device)
         load_weights(model, self.content, name=self.path).require_whole_model()
@@ -171,19 +160,11 @@ class Preprocessing:
         key = f"{self.mode}_dataloader.dataset"
         dataset = section.get("dataset")
         while isinstance(dataset, Mapping) and "pipeline" not in dataset:  # a wrapper; continue with its first dataset
-            inner = dataset.get("dataset") or next(iter(dataset.get("datasets") or ()), None)
-            if inner is None:
-                break
-            dataset = inner
-        if not isinstance(dataset, Mapping) or not isinstance(dataset.get("pipeline"), Sequence):
-            raise ArgumentError(
-                "the dataset has no `pipeline` that preprocesses images",
-                key=key,
-                found=dataset.get("type") if isinstance(dataset, Mapping) else None,
-                notes=["Use a config whose test data has a `pipeline`."],
-            )
-        transforms = [each for each in dataset["pipeline"] if not _LOADS_ANNOTATIONS.match(_name_of(each))]
-        is_loader = [bool(_LOADS_IMAGE.match(_name_of(each))) for each in transforms]
+            dataset = dataset.get("dataset") or next(iter(dataset.get("datasets") or ()), None)
+        if dataset is None:
+            raise ArgumentError(_NO_PIPELINE, key=key, notes=["Use a config whose test data has a `pipeline`."])
+        transforms = [step for step in dataset["pipeline"] if not _LOADS_ANNOTATIONS.match(_name_of(step))]
+        is_loader = [bool(_LOADS_IMAGE.match(_name_of(step))) for step in transforms]
         with at_key(key):
             kind = DATASETS.resolve(dataset.get("type"), dataset)
             self.image_size: tuple[int, int] = getattr(kind, "image_size", _DEFAULT_SIZE)
@@ -254,11 +235,7 @@ def _evaluation_section(cfg: Config) -> tuple[str, Mapping[str, Any]]:
             section = next(iter(section.values()))
         if isinstance(section, Mapping):
             return mode, section
-    raise ArgumentError(
-        "the config has neither test data nor validation data with a pipeline that preprocesses images",
-        key="test_dataloader",
-        notes=["Use a config with a test_dataloader."],
-    )
+    raise ArgumentError(_NO_PIPELINE, key="test_dataloader", notes=["Use a config with a test_dataloader."])
 
 
 def _name_of(transform: Any) -> str:
