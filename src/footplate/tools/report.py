@@ -9,13 +9,12 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.resources import files
-from itertools import chain, zip_longest
+from itertools import chain
 from string import Template
 from typing import Any, NamedTuple
 
 from PIL import Image
 
-from footplate.hooks.metric_rules import Rule
 from footplate.messages import printable
 from footplate.records import LAYOUT_TEXT
 from footplate.storage import commit_bytes
@@ -29,10 +28,10 @@ from footplate.tools.report_overview import (
     describe_run,
     sweep_data,
 )
-from footplate.tools.runs import Run, RunImage, Series
+from footplate.tools.runs import Run, RunImage
 
 _logger = logging.getLogger("footplate.tools")
-_MAX_IMAGE_BYTES = 8_000_000
+_MAX_IMAGES = 160
 _SCRIPTS = ("basics", "chart", "overview", "sections", "classes", "texts", "sweep", "page")
 _MAX_FRAMES = 24
 _MAX_PANELS = 16
@@ -69,8 +68,32 @@ def write_report(
         order = best_first(runs, headline)
         runs, names = [runs[place] for place in order], [names[place] for place in order]
     title = title or (" vs. " if len(names) == 2 else ", ").join(names)
-    is_table = sweep is not None or len(runs) > 2
-    data = {"title": title, "sweep": sweep and sweep_data(sweep), **_data(runs, names, headline, is_table=is_table)}
+    is_table = sweep is not None or len(runs) > 2  # of all configs, rather than a list of differences
+    images = embed_images(runs, _MAX_IMAGES)
+    for line in chain.from_iterable(images.unread):
+        _logger.warning("%s", line)
+    described = [describe_run(run, headline) for run in runs]
+    charts = arrange_charts(runs, headline[0] if headline else None)
+    tables = class_history(runs, [facts["metric"] and facts["metric"]["iteration"] for facts in described])
+    for chart in charts.metrics:
+        chart["classes"] = _classes_of(chart, tables)
+    for facts, run, name, unread in zip(described, runs, names, images.unread, strict=True):
+        facts["name"], facts["environment"], facts["warnings"] = name, run.environment, [*run.warnings, *unread]
+        facts["config"] = run.explained or (run.config.pretty_text if run.config is not None else "")
+    data = {
+        "title": title,
+        "sweep": sweep and sweep_data(sweep),
+        "headline": headline and {"name": headline[0].name, "mode": headline[0].mode, "small": headline[1] == "less"},
+        "runs": described,
+        "charts": charts._asdict(),
+        "classes": tables,
+        "images": images.found,
+        "sources": images.sources,
+        "imagesLeftOut": images.left_out,
+        "framesLeftOut": images.frames_left_out,
+        "differences": [] if is_table else _differences(runs, names),
+        "configTable": config_table(runs) if is_table else None,
+    }
     # JSON in a script element must not contain `<!--`, `<script` or `</script`.
     script_data = json.dumps(_as_json(data), separators=(",", ":"), allow_nan=False)
     for character in "<>&":
@@ -93,48 +116,6 @@ def _distinct_names(runs: Sequence[Run]) -> list[str]:
     while len({path.parts[-depth:] for path in paths}) < len(set(paths)):
         depth += 1
     return ["/".join(path.parts[-depth:]) for path in paths]
-
-
-def _data(
-    runs: Sequence[Run], names: Sequence[str], headline: tuple[Series, Rule] | None, *, is_table: bool
-) -> dict[str, Any]:
-    """Returns the data that the script of the page reads.
-
-    Args:
-        runs: The runs.
-        names: The names of the runs.
-        headline: The headline metric and its rule.
-        is_table: Whether to compare the configs of all runs in a table, rather than each with that of the first run.
-    """
-    images = embed_images(runs, _MAX_IMAGE_BYTES)
-    for line in chain.from_iterable(images.unread):
-        _logger.warning("%s", line)
-    described = [describe_run(run, headline) for run in runs]
-    charts = arrange_charts(runs, headline[0] if headline else None)
-    tables = class_history(runs, [facts["metric"] and facts["metric"]["iteration"] for facts in described])
-    for chart in charts.metrics:
-        chart["classes"] = _classes_of(chart, tables)
-    return {
-        "headline": headline and {"name": headline[0].name, "mode": headline[0].mode, "small": headline[1] == "less"},
-        "runs": [
-            {
-                "name": names[place],
-                **described[place],
-                "config": run.explained or (run.config.pretty_text if run.config is not None else ""),
-                "environment": run.environment,
-                "warnings": [*run.warnings, *images.unread[place]],
-            }
-            for place, run in enumerate(runs)
-        ],
-        "charts": charts._asdict(),
-        "classes": tables,
-        "images": images.found,
-        "sources": images.sources,
-        "imagesLeftOut": images.left_out,
-        "framesLeftOut": images.frames_left_out,
-        "differences": [] if is_table else _differences(runs, names),
-        "configTable": config_table(runs) if is_table else None,
-    }
 
 
 def _classes_of(chart: Mapping[str, Any], tables: Sequence[Mapping[str, Any]]) -> dict[str, int] | None:
@@ -180,68 +161,40 @@ class Embedded(NamedTuple):
     found: list[dict[str, Any]]
     sources: list[str]  # data URIs; identical panels share one
     left_out: int  # the number of names that were omitted to limit the size of the page
-    frames_left_out: int  # the number of earlier steps that were omitted, over all other names
+    frames_left_out: int  # the number of steps that were omitted, over all other names
     unread: list[list[str]]  # for each run, messages about its unreadable images
 
 
-def embed_images(runs: Sequence[Run], budget: int) -> Embedded:
-    """Returns the images of runs as data URIs, by name and step.
+def embed_images(runs: Sequence[Run], maximum: int) -> Embedded:
+    """Returns at most `maximum` images of runs as data URIs, by name and step.
 
-    Several images with few steps are more useful than one image with many steps. Therefore, half of the budget is for
-    the latest step of each image, and what remains of the budget is for the same number of earlier steps of each.
-    `budget` is the maximum size of all data URIs in characters.
+    Each name gets the same number of steps, evenly spaced and including the last one, so that all can be shown at the
+    same step.
     """
-    unread: list[list[str]] = [[] for _ in runs]
+    groups: dict[tuple[int, str], list[RunImage]] = {}
+    for number, run in enumerate(runs):
+        for image in run.images:
+            groups.setdefault((number, image.name), []).append(image)
+    shown = list(groups.items())[:maximum]
+    count = min(_MAX_FRAMES, maximum // max(len(shown), 1))
+    entries, unread, frames_left_out = [], list[list[str]]([] for _ in runs), 0
     sources: dict[str, int] = {}  # maps each data URI to its index
-    shown: list[tuple[dict[str, Any], list[RunImage]]] = []  # with the images of earlier steps
-    left_out = frames_left_out = 0
-    # Alternate between runs, so that a small budget covers each of them.
-    names = (dict.fromkeys((number, image.name) for image in run.images) for number, run in enumerate(runs))
-    for number, name in filter(None, chain.from_iterable(zip_longest(*names))):
-        images = [image for image in runs[number].images if image.name == name]
-        frames = _frames(images[-1:], unread[number])
-        if _add(frames, sources, budget // 2):
-            shown.append(({"run": number, "name": name, "frames": frames}, images[:-1]))
-        else:
-            left_out += 1
-    # Add the same number of earlier steps for each image, so that all can be shown at the same step.
-    used = sum(map(len, sources))
-    count = min(_MAX_FRAMES - 1, (budget - used) // max(used, 1))
-    for entry, earlier in shown:
-        chosen = earlier
-        if len(earlier) > count:  # evenly spaced, including the first one
-            chosen = [earlier[part * len(earlier) // count] for part in range(count)]
-        frames = _frames(chosen, unread[entry["run"]])
-        fits = _add(frames, sources, budget)
-        entry["frames"] = (frames if fits else []) + entry["frames"]
-        frames_left_out += len(earlier) - (len(chosen) if fits else 0)
-    found = [entry for entry, _ in shown if entry["frames"]]
-    return Embedded(found, list(sources), left_out, frames_left_out, unread)
+    for (number, name), images in shown:
+        last, frames = len(images) - 1, []
+        chosen = sorted({last - part * last // max(count - 1, 1) for part in range(count)})
+        frames_left_out += len(images) - len(chosen)
+        for image in (images[place] for place in chosen):
+            try:
+                frames.append({"step": image.step, **_read(image, sources)})
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # errors of Pillow
+                unread[number].append(f"the image {image.path} cannot be read: {error}")
+        if frames:
+            entries.append({"run": number, "name": name, "frames": frames})
+    return Embedded(entries, list(sources), len(groups) - len(shown), frames_left_out, unread)
 
 
-def _add(frames: Sequence[dict[str, Any]], sources: dict[str, int], budget: int) -> bool:
-    """Replaces data URIs in frames with their indices in `sources`. Returns False if they exceed the budget."""
-    panels = [panel for frame in frames for panel in frame["panels"]]
-    new = {panel["src"] for panel in panels} - sources.keys()
-    if sum(map(len, new)) + sum(map(len, sources)) > budget:
-        return False
-    for panel in panels:
-        panel["src"] = sources.setdefault(panel["src"], len(sources))
-    return True
-
-
-def _frames(images: Sequence[RunImage], unread: list[str]) -> list[dict[str, Any]]:
-    """Reads images. Appends messages about unreadable images to `unread`."""
-    frames = []
-    for image in images:
-        try:
-            frames.append({"step": image.step, **_read(image)})
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # errors of Pillow
-            unread.append(f"the image {image.path} cannot be read: {error}")
-    return frames
-
-
-def _read(image: RunImage) -> dict[str, Any]:
+def _read(image: RunImage, sources: dict[str, int]) -> dict[str, Any]:
+    """Returns the panels and the legend of an image, and adds its data URIs to `sources`."""
     # Pillow would pass some formats to external programs, such as PostScript to Ghostscript, so only PNG is opened.
     with Image.open(image.path, formats=("PNG",)) as opened:
         if opened.width * opened.height > _MAX_PIXELS:
@@ -256,8 +209,8 @@ def _read(image: RunImage) -> dict[str, Any]:
         panel, out = pixels.crop(box), io.BytesIO()
         panel.thumbnail((side, side))
         panel.save(out, "WEBP", quality=_QUALITY)
-        encoded = base64.b64encode(out.getvalue()).decode()
-        panels.append({"caption": caption, "src": f"data:image/webp;base64,{encoded}"})
+        source = f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}"
+        panels.append({"caption": caption, "src": sources.setdefault(source, len(sources))})
     return {"panels": panels, "legend": legend}
 
 
