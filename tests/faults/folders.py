@@ -259,9 +259,10 @@ def _execute() -> None:
 
 
 def _follow() -> None:
-    from footplate.tools import run_files
+    from footplate.tools import run_files, runs
 
-    run_files.is_safe = lambda file, folder: file.exists()
+    for module in (run_files, runs):
+        vars(module)["safe_files"] = lambda files, folder: [file for file in files if file.exists()]
 
 
 def _open_any() -> None:

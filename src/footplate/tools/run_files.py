@@ -18,24 +18,21 @@ _logger = logging.getLogger("footplate.tools")
 MAX_BYTES = 256 << 20
 
 
-def is_safe(file: Path, folder: Path) -> bool:
-    """Checks whether a file is a regular file that lies inside a folder, after links are resolved.
+def safe_files(files: Iterable[Path], folder: Path) -> list[Path]:
+    """Returns the regular files that lie inside a folder after links are resolved.
 
     Reports are shared, so a link in a run folder must not add other files of this machine to a report.
     """
-    try:
-        inside = file.resolve().is_relative_to(folder.resolve())
-        regular = stat.S_ISREG(os.stat(file).st_mode)
-    except (OSError, RuntimeError, ValueError):
-        return False
-    if regular and not inside:
-        _logger.warning("Skipping '%s', because it links to a file outside the run's folder.", file)
-    return regular and inside
-
-
-def safe_files(files: Iterable[Path], folder: Path) -> list[Path]:
-    """Returns the files that are safe to read."""
-    return [file for file in files if is_safe(file, folder)]
+    safe = []
+    for file in files:
+        with suppress(OSError, RuntimeError, ValueError):
+            if not stat.S_ISREG(os.stat(file).st_mode):
+                continue
+            if file.resolve().is_relative_to(folder.resolve()):
+                safe.append(file)
+            else:
+                _logger.warning("Skipping '%s', because it links to a file outside the run's folder.", file)
+    return safe
 
 
 def modification_time(file: Path) -> float:
@@ -54,11 +51,11 @@ def read_text(file: Path) -> str:
     """
     try:
         size = file.stat().st_size
-        if size > MAX_BYTES:
-            raise DataError(f"'{file}' is {size >> 20} MB, which exceeds the limit of {MAX_BYTES >> 20} MB")
-        return file.read_text(encoding="utf-8", errors="replace")
+        if size <= MAX_BYTES:
+            return file.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise DataError(f"cannot read '{file}': {error.strerror}") from error
+    raise DataError(f"'{file}' is {size >> 20} MB, which exceeds the limit of {MAX_BYTES >> 20} MB")
 
 
 def read_logs(files: Iterable[Path]) -> list[str]:
@@ -74,9 +71,10 @@ def read_logs(files: Iterable[Path]) -> list[str]:
 
 def read_record(file: Path, folder: Path) -> dict[str, Any]:
     """Returns the JSON object in a file of a run, or {} if it is missing or damaged; the rest of the run is useful."""
-    with suppress(DataError, ValueError, RecursionError):
-        record = json.loads(read_text(file)) if is_safe(file, folder) else {}
-        return record if isinstance(record, dict) else {}
+    for safe in safe_files([file], folder):
+        with suppress(DataError, ValueError, RecursionError):
+            record = json.loads(read_text(safe))
+            return record if isinstance(record, dict) else {}
     return {}
 
 

@@ -4,7 +4,6 @@ import json
 import logging
 import math
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -207,17 +206,17 @@ def _read_lines(file: Path) -> list[dict[str, Any]]:
             continue
         where = f"line {number} of '{file}'"
         try:
-            line = json.loads(text)
-        except (ValueError, RecursionError) as error:  # an integer with too many digits also raises ValueError
+            line = json.loads(text, parse_int=float)
+        except (ValueError, RecursionError) as error:
             if 1 < number == len(texts):
                 break  # an incomplete last line: the run was killed or is still writing
             raise DataError(f"{where} is not JSON", found=text) from error
         if isinstance(line, dict) and ("step" in line or "mode" in line):
             for key in ("step", "iter", "epoch"):
-                if not _is_number(line.get(key, 0)) or abs(line.get(key, 0)) > MAX_RUN_LENGTH:
+                if not _is_number(line.get(key, 0.0)) or abs(line.get(key, 0.0)) > MAX_RUN_LENGTH:
                     raise DataError(f"'{key}' in {where} must be an iteration or epoch number", found=line[key])
             mode = str(line.get("mode") or ("train" if "lr" in line or "loss" in line else "val"))
-            values = {_name_in_line(key): value for key, value in line.items() if _is_value(value)}
+            values = {_name_in_line(key): value for key, value in line.items() if isinstance(value, float)}
             lines.append({**values, "mode": mode})
     return lines
 
@@ -240,7 +239,7 @@ def _joined_lines(files: Sequence[Path]) -> tuple[list[dict[str, Any]], int | No
             length = start.epoch_length
             unit = length if start.counts_epochs and length else 1  # of the steps of metrics
             for line in lines:
-                line["at"] = float(line.get("step", 0) * (1 if line["mode"] == "train" else unit))
+                line["at"] = line.get("step", 0.0) * (1 if line["mode"] == "train" else unit)
             position: float = start.iteration
         else:
             length = _derive_epoch_length(lines) or length
@@ -268,9 +267,9 @@ def _place_derived(lines: Sequence[dict[str, Any]], epoch_length: int | None) ->
     for line in lines:
         if "step" in line:
             is_train = line["mode"] == "train"
-            at = float(line.get("iter", line["step"]) if is_train else line["step"] * (epoch_length or 1))
+            at = line.get("iter", line["step"]) if is_train else line["step"] * (epoch_length or 1)
         elif line["mode"] == "train" and "iter" in line:
-            at = float((line.get("epoch", 1) - 1) * (epoch_length or 0) + line["iter"])
+            at = (line.get("epoch", 1) - 1) * (epoch_length or 0) + line["iter"]
         line["at"] = at  # first-generation validations count their batches, so they keep the training iteration
     begin = min((line["at"] for line in lines), default=math.inf)
     # If a start validates first, it resumed at that iteration; otherwise it resumed before it.
@@ -283,12 +282,12 @@ def _derive_epoch_length(lines: Iterable[Mapping[str, Any]]) -> int | None:
     if not counted:
         return None
     if "step" in counted[0]:
-        return max(math.ceil(int(line["iter"]) / max(int(line["epoch"]), 1)) for line in counted)
+        return max(math.ceil(line["iter"] / max(line["epoch"], 1)) for line in counted)
     # The first generation counts within the epoch, unless the iterations increase over several epochs.
     steps = [line["iter"] for line in counted]
     is_one_epoch = counted[0]["epoch"] == counted[-1]["epoch"]
     counts_run = steps == sorted(steps) and (is_one_epoch or len(set(steps)) == len(steps))
-    return None if counts_run else max(map(int, steps))
+    return None if counts_run else int(max(steps))
 
 
 def _series(lines: Iterable[Mapping[str, Any]]) -> list[Series]:
@@ -303,18 +302,14 @@ def _series(lines: Iterable[Mapping[str, Any]]) -> list[Series]:
                 continue
             key = "test" if name.startswith("test/") else line["mode"], name
             if _is_number(value):
-                points.setdefault(key, []).append((line["at"], float(value)))
+                points.setdefault(key, []).append((line["at"], value))
             else:
                 last_nonfinite[key] = line["at"]
     return [Series(name, mode, values, last_nonfinite.get((mode, name))) for (mode, name), values in points.items()]
 
 
-def _is_value(value: object) -> bool:
-    return _is_number(value) or (isinstance(value, float) and not math.isfinite(value))
-
-
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def _checkpoints(folder: Path) -> dict[Path, int]:
@@ -351,22 +346,19 @@ def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:
     for line in read_logs(files):
         try:
             fields = json.loads(line)
-            name = fields["dataset"], fields["metric"], fields["mode"]
-            table = PerClassResults(*name, fields["step"], list(fields["columns"]), list(fields["rows"]))
-            _check_table(table)
-        except (ValueError, RecursionError, LookupError, TypeError):
+            name = str(fields["dataset"]), str(fields["metric"]), str(fields["mode"])
+            columns = list(map(str, fields["columns"]))
+            rows = [
+                [str(label), *(None if value is None else float(value) for value in values)]
+                for label, *values in fields["rows"]
+            ]
+            if any(len(row) != len(columns) for row in rows):
+                raise ValueError("not a table")
+            table = PerClassResults(*name, int(fields["step"]), columns, rows)
+        except (ValueError, RecursionError, LookupError, TypeError, OverflowError):
             invalid += 1
             continue
         tables[name] = {**tables.pop(name, {}), table.step: table}  # the latest name comes last
     if invalid:
         _logger.warning("Skipping unreadable lines in the per-class results: %d.", invalid)
     return [steps[step] for steps in tables.values() for step in sorted(steps)]
-
-
-def _check_table(table: PerClassResults) -> None:
-    """Raises a ValueError if a table that was read from a file has other types or sizes than those of a run."""
-    names = (table.dataset, table.metric, table.mode, *table.columns, *(row[0] for row in table.rows))
-    values = [value for row in table.rows for value in row[1:] if value is not None]
-    is_valid = all(isinstance(name, str) for name in names) and all(map(_is_number, (table.step, *values)))
-    if not is_valid or abs(table.step) > MAX_RUN_LENGTH or {len(row) for row in table.rows} - {len(table.columns)}:
-        raise ValueError("not a table of per-class results")
