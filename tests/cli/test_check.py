@@ -51,11 +51,11 @@ MISTAKES = [
     ),
     Mistake("max_iters=8", "max_iters='8'", '"max_iters" must be an integer', "train_cfg.max_iters"),
     Mistake(_LR, '        lr="0.1"', "lr", "optim_wrapper.optimizer.lr"),
-    Mistake(_LR, "        lr=-0.1", '"lr" must be at least 0', "optim_wrapper.optimizer.lr"),
+    Mistake(_LR, "        lr=-0.1", '"lr" must be a finite number of at least 0', "optim_wrapper.optimizer.lr"),
     Mistake(
         _LINEAR,
         'dict(type="MultiStepLR", milestones="4", by_epoch=False)',
-        '"milestones" must be a list of numbers',
+        '"milestones" must be a list of integers',
         "param_scheduler[0].milestones",
     ),
     Mistake("end=4,", "end=0,", "end", "param_scheduler[0].end"),

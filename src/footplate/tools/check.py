@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ from footplate.distributed import (
 )
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner, process_setup
-from footplate.engine.evaluation_loops import predicting
+from footplate.engine.evaluation_loops import ValLoop, predicting
 from footplate.engine.hook import Phase
 from footplate.engine.idle_settings import warn_about_idle_settings
 from footplate.engine.preflight import (
@@ -39,8 +39,6 @@ from footplate.engine.sections import check_visualizer
 from footplate.engine.signals import EarlyExitError
 from footplate.error_context import at_key, located
 from footplate.errors import CheckpointError, FootplateError
-from footplate.evaluation import Evaluator
-from footplate.evaluation.evaluation_sets import EvaluationSet
 from footplate.hooks import CheckpointHook, RuntimeInfoHook
 from footplate.interrupts import temporary_folder
 from footplate.messages import format_bytes, format_seconds, labeled, pluralize
@@ -107,7 +105,9 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
                     check_visualizer(checked.get("visualizer"))
                 with _shared_folder(checked) as folder:
                     trial = _try(checked, folder)
-                    _warn_about_skipped_samples(getattr(trial.runner.train_dataloader, "dataset", None), messages)
+                    skipped = count_skipped(getattr(trial.runner.train_dataloader, "dataset", None))
+                    if skipped:
+                        _logger.warning("Unreadable training samples that a run would skip: at least %d.", skipped)
                     hooks, epoch_length = trial.runner.hooks, length_of(trial.runner.train_dataloader)
                     loops = loops_as_data(checked, hooks=hooks, length_of_epoch=epoch_length)
                     lines, measured = _describe_trial(trial, loops), trial.measured
@@ -128,12 +128,6 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
     count = f", {pluralize(len(warnings), 'warning')}" if warnings else ""
     text = "\n".join([f"{cfg.filename or 'config'}: {result}{count}", *lines]) + "\n"
     return Checked(text, warnings, loops, measured)
-
-
-def _warn_about_skipped_samples(dataset: Any, messages: Sequence[str]) -> None:
-    skipped = count_skipped(dataset)
-    if skipped and not any("Skipping sample" in message for message in messages):  # skipped by a worker
-        _logger.warning("Unreadable training samples that a run would skip: at least %d.", skipped)
 
 
 @contextmanager
@@ -212,20 +206,16 @@ def _validate(runner: Runner, hook: "_TrialHook", largest: dict[str, Largest]) -
     names of the losses and metrics that one batch is enough to compute.
     """
     loop: Any = runner.val_loop
-    if loop is None:
+    if not isinstance(loop, ValLoop):  # no validation, or a custom loop
         return None, []
-    # A custom loop has one dataset.
-    whole = EvaluationSet("", runner.val_dataloader, getattr(loop, "evaluator", None) or Evaluator([]))
-    sets: Sequence[EvaluationSet] = getattr(loop, "sets", [whole])
-    choose = getattr(loop, "choose", lambda chosen: None)
     total, metrics, are_complete = 0.0, dict[str, float](), True
     _call_own_hooks(runner, hook, "before_val", "before_val_epoch")
     runner.phase = Phase.EVALUATION
-    for chosen in sets:
+    for chosen in loop.sets:
         hook.stage = "the validation", "model"
         batch = largest_batch(chosen.dataloader)
         largest[f"val {chosen.name}".rstrip()] = batch
-        choose(chosen)
+        loop.choose(chosen)
         runner.model.eval()
         with trial_evaluator(chosen.evaluator, getattr(chosen.dataloader, "dataset", None)) as evaluator:
             for _ in range(2):
@@ -243,9 +233,8 @@ def _validate(runner: Runner, hook: "_TrialHook", largest: dict[str, Largest]) -
                 are_complete = False
         total += seconds * (length_of(chosen.dataloader) or 0)
     if are_complete:
-        choose(sets[0])
-        if hasattr(loop, "metrics"):
-            loop.metrics = metrics
+        loop.choose(loop.sets[0])
+        loop.metrics = metrics
         _call_own_hooks(runner, hook, "after_val_epoch", metrics=metrics)
         _call_own_hooks(runner, hook, "after_val")
     return total, list(metrics)
@@ -310,33 +299,28 @@ def _describe_trial(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
         settings = ", ".join(f"{name} {value:g}" for name, value in group.settings.items() if name != "betas")
         reasons = f", set by {', '.join(group.reasons)}" if group.reasons else ""
         rows.append(("group", f"{group.optimizer} {settings}: {len(group.names)} tensors{reasons}"))
+    peak = f"{max(memory)} MiB"
     if len(memory) > 1:
         kind = "FullyShard" if is_sharded(runner.model) else type(runner.model).__name__.removeprefix("Model")
         size = getattr(runner.train_dataloader, "batch_size", None)
         samples = f", {size} samples each and {size * get_data_world_size()} in total per iteration" if size else ""
         rows.append(("processes", f"{runner.world_size}, {kind} over {dist.get_backend()}{samples}"))
+        peak = f"{peak} on each rank" if min(memory) == max(memory) else f"{min(memory)} to {peak} on the ranks"
     rows += [(f"{mode} data", f"{data.samples} samples, {data.description}") for mode, data in trial.largest.items()]
     step, waiting = measured["seconds_per_iteration"], measured["seconds_of_waiting"]
-    speed, seconds = (
-        f"{step:.3g} s per iteration, {waiting:.3g} s of waiting for data",
-        runner.max_iters * (step + waiting),
-    )
-    if measured["seconds_per_validation"] is not None:
-        speed += f", {measured['seconds_per_validation']:.3g} s per validation"
-        validations = (loops["val"] or {}).get("after", ())
-        seconds += len(validations) * measured["seconds_per_validation"]
-    peak = f"{max(memory)} MiB"
-    if len(memory) > 1:
-        same = min(memory) == max(memory)
-        peak = f"{peak} on each rank" if same else f"{min(memory)} to {peak} on the ranks"
-    tried = "the largest batches of training and validation"
+    speed = f"{step:.3g} s per iteration, {waiting:.3g} s of waiting for data"
+    seconds, validating = runner.max_iters * (step + waiting), measured["seconds_per_validation"]
+    if validating is not None:
+        speed += f", {validating:.3g} s per validation"
+        seconds += len((loops["val"] or {}).get("after", ())) * validating
+    batches = "the largest batches of training and validation"
     if "train" not in trial.largest:
-        tried = f"the first training iterations of {type(runner.train_loop).__name__}; larger batches may need more"
+        batches = f"the first training iterations of {type(runner.train_loop).__name__}; larger batches may need more"
     parts = ", ".join(f"{name} {format_bytes(size)}" for name, size in measured["memory_parts"].items())
     rows += [
         ("speed", speed),
         ("time", f"about {format_seconds(seconds)} in total"),
-        ("memory", f"at most {peak}, with {tried}"),
+        ("memory", f"at most {peak}, with {batches}"),
         ("parts", f"of the memory in training: {parts}"),
         ("size", f"{format_bytes(measured['checkpoint'])} per checkpoint"),
     ]
