@@ -169,8 +169,7 @@ def plot_curves(runs: Sequence[Run], names: Sequence[str] = ()) -> Image.Image:
     for run, series in _chosen(runs, names):
         label = run.folder.name if len(runs) > 1 else series.name
         panels.setdefault((series.mode, series.name), []).append(Curve(label, series.points))
-    many = len(panels) > 3
-    return plot([Panel(f"{name} ({mode})", curves, small=many) for (mode, name), curves in panels.items()], "iteration")
+    return plot([Panel(f"{name} ({mode})", curves) for (mode, name), curves in panels.items()], "iteration")
 
 
 def _chosen(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[Run, Series]]:

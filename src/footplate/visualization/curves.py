@@ -17,6 +17,7 @@ from footplate.storage import commit_image
 
 _UNPLOTTED = frozenset({"step", "iter", "epoch", "time", "data_time", "memory", "eta", "base_lr"})
 _MAX_CURVES = 8
+_MAX_LARGE = 4  # panels; more are drawn smaller
 _MAX_LABEL = 40  # characters
 _LIMIT = 1e100  # larger values would overflow in the arithmetic of axes
 _OF_CLASS = re.compile(r"[^.]+\.(?!loss).+|.+_precision")  # `IoU.bag`, `bag_precision`
@@ -36,7 +37,6 @@ class Panel(NamedTuple):
 
     title: str
     curves: list[Curve]
-    small: bool = False
 
 
 def find_duplicates(curves: Mapping[str, Sequence[tuple[float, ...]]]) -> dict[str, str]:
@@ -69,30 +69,35 @@ def draw_curves(scalars_path: str, out_path: str, *, epoch_length: int = 1) -> N
     Raises:
         DataError: The file has no scalars to draw.
     """
-    with open(scalars_path, encoding="utf-8") as file:
-        records = [json.loads(line) for line in file if line.strip()]
-    points: dict[tuple[bool, str], list[tuple[float, float]]] = {}
-    x_label = "step"
-    for scalars in records:
-        trains = "lr" in scalars  # only training lines contain the learning rate; all others are from validations
-        x_label = "iteration" if "iter" in scalars else x_label
-        for name, value in scalars.items():
-            if not trains and is_undefined(metric_of_label(name), value):
-                continue
-            is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-            if is_number and name.rpartition("/")[2] not in _UNPLOTTED:
-                at = float(scalars.get("step", 0)) * (1 if trains else epoch_length)
-                points.setdefault((trains, name), []).append((at, float(value)))
+    points, x_label = _read_points(scalars_path, epoch_length)
     panels: dict[str, list[Curve]] = {}
-    for (trains, name), curve in sorted(points.items(), key=lambda item: (item[0][1] != "loss", "." in item[0][1])):
+    for (trains, name), curve in sorted(points.items(), key=lambda item: item[0][1] != "loss"):
         label = name if trains else metric_of_label(name)
         if trains or not _OF_CLASS.fullmatch(label):
             panels.setdefault(_title(label, curve, trains=trains), []).append(Curve(label, curve))
     if not panels:
         raise DataError("there are no scalars to draw", found=scalars_path)
     order = sorted(panels, key=lambda title: (title in ("gradient norm", "learning rate"), title))
-    small = len(panels) > 4
-    commit_image(out_path, plot([Panel(title, _distinct(panels[title]), small) for title in order], x_label))
+    commit_image(out_path, plot([Panel(title, _distinct(panels[title])) for title in order], x_label))
+
+
+def _read_points(path: str, epoch_length: int) -> tuple[dict[tuple[bool, str], list[tuple[float, float]]], str]:
+    """Returns the points of each scalar of training (True) and validation (False), and the unit of the steps."""
+    points: dict[tuple[bool, str], list[tuple[float, float]]] = {}
+    x_label = "step"
+    with open(path, encoding="utf-8") as file:
+        records = [json.loads(line) for line in file if line.strip()]
+    for scalars in records:
+        trains = "lr" in scalars  # only training lines contain the learning rate; all others are from validations
+        x_label = "iteration" if "iter" in scalars else x_label
+        step = float(scalars.get("step", 0)) * (1 if trains else epoch_length)
+        for name, value in scalars.items():
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+            if not is_number or name.rpartition("/")[2] in _UNPLOTTED:
+                continue
+            if trains or not is_undefined(metric_of_label(name), value):
+                points.setdefault((trains, name), []).append((step, float(value)))
+    return points, x_label
 
 
 def _title(label: str, points: Sequence[tuple[float, float]], *, trains: bool) -> str:
@@ -118,10 +123,10 @@ def plot(panels: Sequence[Panel], x_label: str) -> Image.Image:
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    heights = [1.3 if panel.small else 2.4 for panel in panels]
+    height = 1.3 if len(panels) > _MAX_LARGE else 2.4
     layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.06)
-    figure = Figure(figsize=(9, sum(heights) + 0.6), dpi=110, layout=layout)
-    axes = figure.subplots(len(panels), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    figure = Figure(figsize=(9, height * len(panels) + 0.6), dpi=110, layout=layout)
+    axes = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
     for panel, ax in zip(panels, axes, strict=True):
         count = f" ({_MAX_CURVES} of {len(panel.curves)})" if len(panel.curves) > _MAX_CURVES else ""
         ax.set_title(_text(panel.title + count), loc="left", fontsize=10, fontweight="bold")
@@ -142,6 +147,6 @@ def plot(panels: Sequence[Panel], x_label: str) -> Image.Image:
 
 
 def _text(text: str) -> str:
-    """Returns text without line breaks and without the markup of matplotlib, which also hides labels such as `_a`."""
-    line = printable(text[:_MAX_LABEL]).replace("\n", "\\n").replace("$", r"\$")
+    """Returns text in one line, without the markup of matplotlib, which also hides labels such as `_a`."""
+    line = printable(text[:_MAX_LABEL]).replace("\n", " ").replace("$", r"\$")
     return f" {line}" if line.startswith("_") else line

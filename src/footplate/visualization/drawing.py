@@ -1,13 +1,10 @@
 """Draws on an image: boxes, masks, points, lines and text, in named colors."""
 
 import colorsys
-import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache, lru_cache
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -20,7 +17,6 @@ from footplate.errors import ArgumentError
 from footplate.messages import nearest
 from footplate.storage import exists, open_file
 
-_logger = logging.getLogger("footplate.visualization")
 ImageArray = npt.NDArray[np.uint8]
 Color = str | Sequence[int]
 RGB = tuple[int, int, int]
@@ -217,16 +213,13 @@ class Drawing:
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
         count, usual = len(texts), max(9, round(math.sqrt(self._image.width * self._image.height) / 40))
+        settings = (font_sizes, horizontal_alignments, vertical_alignments, bboxes or {})
         columns = (
-            texts,
             _as_rows(positions, 2).tolist(),
-            _each(font_sizes, count),
             _color_each(colors, count),
-            _each(horizontal_alignments, count),
-            _each(vertical_alignments, count),
-            _each(bboxes or {}, count),
+            *(_each(value, count) for value in settings),
         )
-        for text, place, size, color, horizontal, vertical, box in zip(*columns, strict=True):
+        for text, place, color, size, horizontal, vertical, box in zip(texts, *columns, strict=True):
             anchor = _COLUMNS[check_choice("horizontal_alignments", horizontal, _COLUMNS)]
             anchor += _ROWS[check_choice("vertical_alignments", vertical, _ROWS)]
             if not np.isfinite(place).all():
@@ -342,31 +335,26 @@ def text_font(size: int, text: str) -> ImageFont.FreeTypeFont:
 def _font_file(letters: frozenset[str]) -> str:
     """Returns the file of the first font with all letters: matplotlib's DejaVu Sans, or else an installed font."""
     import matplotlib
-    from matplotlib.ft2font import FT2Font
-
-    def installed() -> Iterator[str]:
-        from matplotlib.font_manager import fontManager
-
-        # "Last Resort" has a box for every letter.
-        entries = (font for font in fontManager.ttflist if font.style == "normal" and "Last Resort" not in font.name)
-        yield from (font.fname for font in sorted(entries, key=lambda font: (font.weight != 400, font.fname)))
 
     usual = os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
-    for file in chain([usual], installed()):
-        with suppress(RuntimeError, OSError):  # a damaged font
-            font = FT2Font(file)
-            if all(font.get_char_index(ord(letter)) for letter in letters):
-                return file
-    _warn_about_letters()
-    return usual
+    if _has_letters(usual, letters):
+        return usual
+    from matplotlib.font_manager import fontManager  # lists the installed fonts, which takes time
+
+    # "Last Resort" has a box for every letter.
+    fonts = [font for font in fontManager.ttflist if font.style == "normal" and "Last Resort" not in font.name]
+    files = [font.fname for font in sorted(fonts, key=lambda font: (font.weight != 400, font.fname))]
+    return next((file for file in files if _has_letters(file, letters)), usual)
 
 
-@cache
-def _warn_about_letters() -> None:
-    _logger.warning(
-        "Some letters of class names are drawn as boxes, because no installed font has them. Install a font for their "
-        "script, such as Noto Sans CJK for Chinese, Japanese and Korean."
-    )
+def _has_letters(file: str, letters: Collection[str]) -> bool:
+    from matplotlib.ft2font import FT2Font
+
+    try:
+        font = FT2Font(file)
+    except (RuntimeError, OSError):  # a damaged font
+        return False
+    return all(font.get_char_index(ord(letter)) for letter in letters)
 
 
 def sample_image(path: str | None, data_batch: Any, position: int) -> ImageArray | None:

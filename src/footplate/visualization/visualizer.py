@@ -220,8 +220,7 @@ class Visualizer(Drawing, Instances):
             ArgumentError: There is no writer with that name.
         """
         if name not in self._vis_backends:
-            names = ", ".join(self._vis_backends) or "none"
-            raise ArgumentError(f"there is no writer '{name}'", notes=[f"The writers are: {names}."])
+            raise ArgumentError(f"there is no writer '{name}'", notes=[f"The writers are: {list(self._vis_backends)}."])
         return self._vis_backends[name]
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
