@@ -35,6 +35,9 @@ class Extension:
         """Returns a config with the keys of the Runner."""
         return cfg
 
+    def check_dataset(self, dataset: Any) -> None:
+        """Raises an error or logs a warning if the samples of a dataset would be misunderstood."""
+
     def explain_unknown(self, noun: str, name: str) -> list[str]:
         """Returns advice for a name that no registry has, or an empty list.
 

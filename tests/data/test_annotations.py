@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from footplate.data import BaseDataset, annotations
-from footplate.data.annotations import decode_mask, encode_mask, join_root, load_annotations, read_file
+from footplate.data.annotations import decode_mask, join_root, load_annotations, read_file
 from footplate.errors import DataError, MissingExtraError, StorageError
+from footplate.tasks.detection.coco_format import encode_mask
 
 CONTENT = {"metainfo": {"classes": ["a"]}, "data_list": [{"img_path": "1.png"}]}
 

@@ -1,4 +1,4 @@
-"""Reads the files of datasets, with retries and clear errors, and encodes and decodes masks in COCO format."""
+"""Reads the files of datasets, with retries and clear errors, and decodes masks in COCO format."""
 
 import importlib
 import io
@@ -8,7 +8,7 @@ import math
 import pickle
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import PurePosixPath, PureWindowsPath
 from types import ModuleType
@@ -20,7 +20,6 @@ import yaml
 from typing_extensions import override
 
 from footplate.errors import DataError, MissingExtraError, StorageError
-from footplate.messages import nearest
 from footplate.storage import is_local, join, missing_path_notes, read_bytes
 
 _logger = logging.getLogger("footplate.data")
@@ -202,7 +201,7 @@ def coco_package(why: str) -> ModuleType:
         raise MissingExtraError("faster-coco-eval", extra="detection", why=why) from error
 
 
-def _mask_tools(why: str) -> Any:
+def mask_tools(why: str) -> Any:
     """Imports the functions for run lengths. pycocotools, which code bases need, has the same functions."""
     try:
         return coco_package(why).mask
@@ -228,7 +227,7 @@ def decode_mask(segmentation: Any, shape: tuple[int, int]) -> npt.NDArray[np.boo
         >>> decode_mask([[0, 0, 2, 0, 2, 2, 0, 2]], (3, 4)).astype(int).tolist()
         [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]]
     """
-    tools = _mask_tools("reading masks")
+    tools = mask_tools("reading masks")
     try:
         check_segmentation(segmentation, shape)
         runs = segmentation  # compressed run lengths, unless converted below
@@ -267,74 +266,3 @@ def check_segmentation(segmentation: Any, shape: tuple[int, int]) -> None:
     for polygon in segmentation:
         if len(polygon) and not np.abs(polygon).max() <= limit:  # also if it is NaN
             raise DataError(f"a point of a segmentation polygon is far outside its image of size {tuple(shape)}")
-
-
-def encode_mask(mask: npt.NDArray[Any]) -> dict[str, Any]:
-    """Encodes a mask ``(H, W)`` as JSON-serializable compressed run lengths."""
-    runs = _mask_tools("writing masks").encode(np.asfortranarray(mask.astype(np.uint8)))
-    return {"size": [int(side) for side in runs["size"]], "counts": runs["counts"].decode("ascii")}
-
-
-def category_ids(
-    classes: Sequence[str], categories: Sequence[Mapping[str, Any]], ann_file: str, *, key: str
-) -> list[Any]:
-    """Returns the category id of each class.
-
-    Raises:
-        DataError: The file lacks a category, or another category has the same name or the same id. `key` is the key of
-            the classes in the config.
-    """
-    pairs = dict.fromkeys((category["id"], str(category["name"])) for category in categories)
-    ids = []
-    for name in classes:
-        same = [number for number, other in pairs if other == name]
-        if not same:
-            names = [other for _, other in pairs]
-            raise DataError(
-                f"the file '{ann_file}' has no category '{name}'",
-                key=key,
-                found=classes,
-                suggestion=nearest(name, names),
-                notes=["categories: " + ", ".join(names)],
-            )
-        twins = [pair for pair in pairs if pair[0] in same]
-        if len(twins) > 1:
-            raise DataError(
-                f"the file '{ann_file}' has two categories with the name or the id of '{name}'", found=twins
-            )
-        ids += same
-    return ids
-
-
-def check_categories(dataset: Any) -> None:
-    """Checks the labels of a dataset that numbers the categories of a COCO file itself, in `cat2label`.
-
-    The CocoDataset of MMDetection numbers them in the order of the file, and skips classes that the file lacks. Its
-    labels then stand for other classes than those in its metainfo. Logs a warning if only the order differs.
-
-    Raises:
-        DataError: The file lacks a class.
-    """
-    labels, path = getattr(dataset, "cat2label", None), getattr(dataset, "ann_file", None)
-    metainfo = getattr(dataset, "metainfo", None)
-    classes = metainfo.get("classes") if isinstance(metainfo, Mapping) else None
-    if not isinstance(labels, Mapping) or not classes or not isinstance(path, str) or not is_local(path):
-        return
-    content = read_bytes(path)  # only the categories are parsed, because such files may be large
-    text = content[content.rfind(b'"categories"') :].decode().partition(":")[2].lstrip()
-    try:
-        categories = json.JSONDecoder().raw_decode(text)[0]
-        names = {each["id"]: str(each["name"]) for each in categories}
-    except (ValueError, LookupError, TypeError):  # another format
-        return
-    if len(labels) < len(classes):
-        category_ids(classes, categories, path, key="metainfo.classes")
-    numbered = [names.get(number) for number in sorted(labels, key=labels.__getitem__)]
-    if numbered != list(classes):
-        _logger.warning(
-            "The order of the classes is wrong: %s numbers them in the order of the categories in '%s'. "
-            "Set metainfo=dict(classes=%r).",
-            type(dataset).__name__,
-            path,
-            tuple(numbered),
-        )

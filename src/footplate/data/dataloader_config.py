@@ -18,13 +18,13 @@ from torch.utils.data import (
 )
 
 from footplate.checks import check_count, check_flag, check_keys, check_number
-from footplate.data.annotations import check_categories
 from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.data.loader import SampleLoader
 from footplate.data.samplers import DefaultSampler, RankSampler, knows_ranks
 from footplate.distributed import broadcast_object, get_data_rank, get_data_world_size
 from footplate.error_context import at_key, describe_changes, located, origin_of
 from footplate.errors import ArgumentError, BuildError, DataError
+from footplate.extensions import extensions
 from footplate.registry import (
     DATA_SAMPLERS,
     DATASETS,
@@ -168,9 +168,10 @@ def _build_dataset(cfg: Any) -> Any:
     if hasattr(dataset, "full_init"):
         with at_key("dataset"), located(cfg):
             dataset.full_init()
-    for inner in innermost_datasets(dataset):
-        with at_key("dataset"):
-            check_categories(inner)
+    with at_key("dataset"):
+        for inner in innermost_datasets(dataset):
+            for extension in extensions():
+                extension.check_dataset(inner)
     if isinstance(dataset, IterableDataset):
         return dataset
     if len(dataset) == 0:

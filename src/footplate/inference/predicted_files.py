@@ -15,11 +15,11 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from footplate.data.annotations import encode_mask
 from footplate.errors import ArgumentError, DataError, import_optional
 from footplate.inference.predictor import DEFAULT_SCORE, Predictor, above_score, in_chunks
 from footplate.inference.trained_model import Pixels
 from footplate.storage import missing_path_notes
+from footplate.tasks.detection.coco_format import encode_mask
 from footplate.visualization import as_array, skipping_failed_image, unique_name
 
 LINES = "predictions.jsonl"

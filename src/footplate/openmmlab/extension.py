@@ -53,6 +53,13 @@ class OpenMMLab(Extension):
         """Returns the replacement for a transform of a first-generation pipeline."""
         return [_REPLACED_TRANSFORMS[name]] if noun == "transform" and name in _REPLACED_TRANSFORMS else []
 
+    def check_dataset(self, dataset: Any) -> None:
+        """Checks the labels of MMDetection's CocoDataset."""
+        if hasattr(dataset, "cat2label"):
+            from footplate.openmmlab.coco_labels import check_categories
+
+            check_categories(dataset)
+
     def explain_missing(self, scope: str) -> list[str]:
         """Returns how to install a code base."""
         if scope not in CODE_BASES:

@@ -4,10 +4,12 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from footplate.data.annotations import check_segmentation, coco_package, encode_mask, load_data_file
+from footplate.data.annotations import check_segmentation, coco_package, load_data_file, mask_tools
 from footplate.error_context import at_key
 from footplate.errors import DataError
+from footplate.messages import nearest
 from footplate.visualization import as_array
 
 _MAX_SIDE = 1_000_000  # pixels
@@ -168,3 +170,40 @@ def area(entry: Mapping[str, Any], *, of_mask: bool) -> float:
     if of_mask:
         return float(coco_package("measuring masks").mask.area(entry["segmentation"]))
     return float(entry["bbox"][2] * entry["bbox"][3])
+
+
+def encode_mask(mask: NDArray[Any]) -> dict[str, Any]:
+    """Encodes a mask ``(H, W)`` as JSON-serializable compressed run lengths."""
+    runs = mask_tools("writing masks").encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": [int(side) for side in runs["size"]], "counts": runs["counts"].decode("ascii")}
+
+
+def category_ids(
+    classes: Sequence[str], categories: Sequence[Mapping[str, Any]], ann_file: str, *, key: str
+) -> list[Any]:
+    """Returns the category id of each class.
+
+    Raises:
+        DataError: The file lacks a category, or another category has the same name or the same id. `key` is the key of
+            the classes in the config.
+    """
+    pairs = dict.fromkeys((category["id"], str(category["name"])) for category in categories)
+    ids = []
+    for name in classes:
+        same = [number for number, other in pairs if other == name]
+        if not same:
+            names = [other for _, other in pairs]
+            raise DataError(
+                f"the file '{ann_file}' has no category '{name}'",
+                key=key,
+                found=classes,
+                suggestion=nearest(name, names),
+                notes=["categories: " + ", ".join(names)],
+            )
+        twins = [pair for pair in pairs if pair[0] in same]
+        if len(twins) > 1:
+            raise DataError(
+                f"the file '{ann_file}' has two categories with the name or the id of '{name}'", found=twins
+            )
+        ids += same
+    return ids

@@ -11,12 +11,12 @@ import torch.nn.functional as F
 
 from footplate.checks import check_keys
 from footplate.data import BaseDataset, BaseTransform
-from footplate.data.annotations import category_ids, join_root
+from footplate.data.annotations import join_root
 from footplate.data.structures import BaseDataElement, InstanceData
 from footplate.errors import DataError
 from footplate.models import ImgDataPreprocessor
 from footplate.registry import DATASETS, MODELS, TRANSFORMS
-from footplate.tasks.detection.coco_format import check_mask, load_coco_file
+from footplate.tasks.detection.coco_format import category_ids, check_mask, load_coco_file
 from footplate.tasks.task_base import (
     data_field,
     image_to_tensor,

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from footplate.checks import check_choice, check_count, check_fraction
-from footplate.data.annotations import category_ids, coco_package
+from footplate.data.annotations import coco_package
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric, check_samples, format_table, required_classes
 from footplate.registry import METRICS
@@ -21,6 +21,7 @@ from footplate.tasks.detection.coco_format import (
     area,
     as_results,
     as_truth,
+    category_ids,
     check_mask,
     image_result,
     load_coco_file,

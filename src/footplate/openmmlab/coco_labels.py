@@ -1,0 +1,45 @@
+"""Compares the labels of a code base's COCO dataset with its classes."""
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from footplate.storage import is_local, read_bytes
+from footplate.tasks.detection.coco_format import category_ids
+
+_logger = logging.getLogger("footplate.data")
+
+
+def check_categories(dataset: Any) -> None:
+    """Checks the labels of a dataset that numbers the categories of a COCO file itself, in `cat2label`.
+
+    The CocoDataset of MMDetection numbers them in the order of the file, and skips classes that the file lacks. Its
+    labels then stand for other classes than those in its metainfo. Logs a warning if only the order differs.
+
+    Raises:
+        DataError: The file lacks a class.
+    """
+    labels, path = getattr(dataset, "cat2label", None), getattr(dataset, "ann_file", None)
+    metainfo = getattr(dataset, "metainfo", None)
+    classes = metainfo.get("classes") if isinstance(metainfo, Mapping) else None
+    if not isinstance(labels, Mapping) or not classes or not isinstance(path, str) or not is_local(path):
+        return
+    content = read_bytes(path)  # only the categories are parsed, because such files may be large
+    text = content[content.rfind(b'"categories"') :].decode().partition(":")[2].lstrip()
+    try:
+        categories = json.JSONDecoder().raw_decode(text)[0]
+        names = {category["id"]: str(category["name"]) for category in categories}
+    except (ValueError, LookupError, TypeError):  # another format
+        return
+    if len(labels) < len(classes):
+        category_ids(classes, categories, path, key="metainfo.classes")
+    numbered = [names.get(number) for number in sorted(labels, key=labels.__getitem__)]
+    if numbered != list(classes):
+        _logger.warning(
+            "The order of the classes is wrong: %s numbers them in the order of the categories in '%s'. "
+            "Set metainfo=dict(classes=%r).",
+            type(dataset).__name__,
+            path,
+            tuple(numbered),
+        )
