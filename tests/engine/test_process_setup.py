@@ -91,7 +91,7 @@ def test_prepare_applies_env_cfg(monkeypatch: pytest.MonkeyPatch) -> None:
     prepare({"cudnn_benchmark": True, "mp_cfg": workers, "dist_cfg": {"backend": "nccl"}}, launcher="none")
     assert torch.backends.cudnn.benchmark
     assert calls == [("none", {"backend": "nccl"}), ("fork", True)]
-    with pytest.raises(ArgumentError, match="unknown start method"):
+    with pytest.raises(ArgumentError, match="mp_start_method must be one of"):
         check_environment({"mp_cfg": {"mp_start_method": "spoon"}})
 
 

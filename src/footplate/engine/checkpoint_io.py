@@ -184,9 +184,8 @@ class CheckpointIO:
         self.trusted = trusted_in(checkpoint)
         runner.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         self.report = load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, name=path)
-        meta = checkpoint.get("meta")
-        counts = {key: meta.get(key) if isinstance(meta, Mapping) else None for key in self.position}
-        self.position = {key: count if isinstance(count, int) else 0 for key, count in counts.items()}
+        meta = _meta_of(checkpoint)
+        self.position = {key: meta[key] if isinstance(meta.get(key), int) else 0 for key in self.position}
         return checkpoint
 
     def resume(self, path: str, map_location: str, *, optimizer: bool, param_schedulers: bool) -> None:
@@ -215,15 +214,17 @@ class CheckpointIO:
             return
         key = at_key("load_from") if path == plan.load_from else nullcontext()
         with located(runner.cfg), key, runner.buffered_log():
-            if resumes:
-                runner.resume(path)
-                meta = None
-            else:
-                meta = runner.load_checkpoint(path).get("meta")
+            checkpoint = runner.resume(path) if resumes else runner.load_checkpoint(path)
             if whole_model and self.report is not None:
                 self.report.require_whole_model()
-                trained = meta.get("dataset_meta") if isinstance(meta, Mapping) else None
+                trained = _meta_of(checkpoint or {}).get("dataset_meta")
                 check_classes(trained, getattr(runner.test_loop, "sets", ()), "test")
+
+
+def _meta_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the metadata of a checkpoint. That of another engine may be something else than a dict."""
+    meta = checkpoint.get("meta")
+    return meta if isinstance(meta, Mapping) else {}
 
 
 def _replicated_storages(runner: "Runner", path: str) -> Set[int]:

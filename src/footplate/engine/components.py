@@ -87,24 +87,21 @@ def build_visualizer(visualizer: Any, *, name: str, work_dir: str, log_dir: str)
         work_dir: The local folder of the run.
         log_dir: The log folder of the run.
     """
-    if isinstance(visualizer, Visualizer):
-        visualizer.skips_failed_images = True
-        return visualizer
+    if not isinstance(visualizer, Visualizer):
+        cfg = visualizer if visualizer is not None else {"vis_backends": [{"type": "LocalVisBackend"}]}
+        with at_key("visualizer"):
+            settings = {"type": "Visualizer", "name": name, "save_dir": log_dir, **_in_folder(work_dir, cfg)}
+            settings["vis_backends"] = list(settings.get("vis_backends") or ())
+            for position, backend in enumerate(settings["vis_backends"]):
+                with at_key(f"vis_backends[{position}]"):
+                    settings["vis_backends"][position] = _in_folder(work_dir, backend)
+            visualizer = VISUALIZERS.build(with_origins(settings, cfg))
+    visualizer.skips_failed_images = True
+    return visualizer  # type: ignore[no-any-return]
 
-    def in_work_dir(section: Any) -> Any:
-        if not isinstance(section, Mapping) or section.get("save_dir") is None:
-            return section
-        return with_origins(
-            {**section, "save_dir": output_path(work_dir, section["save_dir"], key="save_dir")}, section
-        )
 
-    cfg = visualizer if visualizer is not None else {"vis_backends": [{"type": "LocalVisBackend"}]}
-    with at_key("visualizer"):
-        settings = {"type": "Visualizer", "name": name, "save_dir": log_dir, **in_work_dir(cfg)}
-        backends = list(settings.get("vis_backends") or ())
-        for position, each in enumerate(backends):
-            with at_key(f"vis_backends[{position}]"):
-                backends[position] = in_work_dir(each)
-        built: Visualizer = VISUALIZERS.build(with_origins({**settings, "vis_backends": backends}, cfg))
-    built.skips_failed_images = True
-    return built
+def _in_folder(work_dir: str, cfg: Any) -> Any:
+    """Returns the config of a visualizer or backend with an absolute `save_dir`."""
+    if not isinstance(cfg, Mapping) or cfg.get("save_dir") is None:
+        return cfg
+    return with_origins({**cfg, "save_dir": output_path(work_dir, cfg["save_dir"], key="save_dir")}, cfg)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from footplate.checks import check_count, check_flag, check_keys
+from footplate.checks import check_choice, check_count, check_flag, check_keys
 from footplate.data import SampleLoader
 from footplate.distributed import (
     broadcast_object,
@@ -23,6 +23,7 @@ from footplate.distributed import (
     initialize,
     report_uncaught_errors,
 )
+from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -79,20 +80,21 @@ def check_environment(env_cfg: Mapping[str, Any]) -> None:
         ArgumentError: A key or value is unknown.
     """
     check_keys("env_cfg", env_cfg, ENVIRONMENT_KEYS)
-    if env_cfg.get("cudnn_benchmark") is not None:
-        check_flag("cudnn_benchmark", env_cfg["cudnn_benchmark"], key="env_cfg.cudnn_benchmark")
-    check_dist_cfg(env_cfg.get("dist_cfg") or {})
-    workers = env_cfg.get("mp_cfg") or {}
-    if not isinstance(workers, Mapping):
-        raise ArgumentError("env_cfg.mp_cfg must be a dict", key="env_cfg.mp_cfg", found=workers)
-    check_keys("env_cfg.mp_cfg", workers, WORKER_KEYS)
-    method, threads = workers.get("mp_start_method"), workers.get("opencv_num_threads")
-    if method is not None and method not in multiprocessing.get_all_start_methods():
-        raise ArgumentError(f"unknown start method '{method}' of worker processes", key="env_cfg.mp_cfg", found=method)
-    if threads is not None:
-        check_count("opencv_num_threads", threads, least=0, key="env_cfg.mp_cfg.opencv_num_threads")
-    if env_cfg.get("resource_limit") is not None:
-        check_count("resource_limit", env_cfg["resource_limit"], key="env_cfg.resource_limit")
+    settings = {key: value for key, value in env_cfg.items() if value is not None}
+    check_dist_cfg(settings.get("dist_cfg", {}))
+    workers = settings.get("mp_cfg", {})
+    with at_key("env_cfg"):
+        check_flag("cudnn_benchmark", settings.get("cudnn_benchmark", False))
+        check_count("resource_limit", settings.get("resource_limit", 1))
+        if not isinstance(workers, Mapping):
+            raise ArgumentError("env_cfg.mp_cfg must be a dict", key="mp_cfg", found=workers)
+        with at_key("mp_cfg"):
+            check_keys("env_cfg.mp_cfg", workers, WORKER_KEYS, prefix="")
+            method, threads = workers.get("mp_start_method"), workers.get("opencv_num_threads")
+            if method is not None:
+                check_choice("mp_start_method", method, multiprocessing.get_all_start_methods())
+            if threads is not None:
+                check_count("opencv_num_threads", threads, least=0)
 
 
 def check_randomness(randomness: Mapping[str, Any]) -> None:
