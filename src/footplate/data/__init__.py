@@ -9,6 +9,7 @@ from footplate.data.batches import (
     endless_batches,
     has_target,
     length_of,
+    map_tensors,
     pseudo_collate,
     split_target,
 )
@@ -31,6 +32,7 @@ from footplate.data.workers import (
 
 __all__ = [
     "batch_size_of",
+    "map_tensors",
     "has_target",
     "split_target",
     "BaseDataset",

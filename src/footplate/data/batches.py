@@ -148,6 +148,20 @@ def batch_size_of(batch: Any) -> int:
     return next((batch_size_of(each) for each in entries if isinstance(each, Mapping)), 1)
 
 
+def map_tensors(data: Any, change: Callable[[Any], Any]) -> Any:
+    """Returns nested dicts, lists and tuples with `change` applied to tensors and other objects with a method `to`."""
+    if isinstance(data, Tensor):
+        return change(data)
+    if isinstance(data, dict):
+        return {key: map_tensors(value, change) for key, value in data.items()}
+    if isinstance(data, tuple) and hasattr(data, "_fields"):
+        return type(data)(*[map_tensors(value, change) for value in data])
+    if isinstance(data, (list, tuple)):
+        return type(data)([map_tensors(value, change) for value in data])
+    # Metadata may contain classes.
+    return change(data) if hasattr(data, "to") and not isinstance(data, type) else data
+
+
 def length_of(loader: Any) -> int | None:
     """Returns the length of a loader or dataset, or None if it is unknown, as it is for streams."""
     try:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from footplate.checks import check_choice
+from footplate.data import map_tensors
 from footplate.distributed import (
     broadcast_object,
     collect_results,
@@ -31,7 +32,6 @@ from footplate.storage import append_line, check_output_path, commit_bytes, outp
 _logger = logging.getLogger("footplate")
 _PENDING = 64  # the number of results that are held back, so that they can still be dropped
 _Result = TypeVar("_Result")
-_PLAIN = (int, float, str, bool, type(None))
 
 
 class EvaluationContext(NamedTuple):
@@ -323,16 +323,4 @@ class DumpResults(BaseMetric[Any]):
 
 def to_device(data: Any, device: torch.device | str) -> Any:
     """Detaches all tensors in nested dicts, lists and tuples, and moves them to a device."""
-    if type(data) in _PLAIN:  # first, since most results are plain numbers
-        return data
-    if isinstance(data, Tensor):
-        return data.detach().to(device)
-    if hasattr(data, "to") and not isinstance(data, type):
-        return data.to(device)
-    if isinstance(data, tuple) and hasattr(data, "_fields"):
-        return type(data)(*(to_device(each, device) for each in data))
-    if isinstance(data, (list, tuple)):
-        return type(data)(to_device(each, device) for each in data)
-    if isinstance(data, dict):
-        return type(data)({key: to_device(value, device) for key, value in data.items()})
-    return data
+    return map_tensors(data, lambda value: (value.detach() if isinstance(value, Tensor) else value).to(device))
