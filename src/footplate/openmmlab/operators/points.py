@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from footplate.openmmlab.operators.sampling import gradients
+from footplate.openmmlab.operators.sampling import gradients, operators
 
 
 def _squared_distances(first: Tensor, second: Tensor) -> Tensor:
@@ -127,56 +127,36 @@ def _positions(indices: Tensor, features: Tensor) -> Tensor:
     return indices.long().flatten(1)[:, None].expand(-1, features.size(1), -1)
 
 
-def gather_points_forward(
-    points_tensor: Tensor, idx_tensor: Tensor, out_tensor: Tensor, *sizes: int, **named: int
-) -> None:
-    """Writes the features (B, C, N) of the points `idx_tensor` (B, npoints) to `out_tensor`, (B, C, npoints)."""
-    out_tensor.copy_(points_tensor.gather(2, _positions(idx_tensor, points_tensor)).view_as(out_tensor))
+def _gather_points(features: Tensor, indices: Tensor, *sizes: int, **named: int) -> Tensor:
+    """Returns the features (B, C, N) of the points `indices` (B, npoints), (B, C, npoints)."""
+    return features.gather(2, _positions(indices, features)).view(*features.shape[:2], *indices.shape[1:])
 
 
-def gather_points_backward(
-    grad_out_tensor: Tensor, idx_tensor: Tensor, grad_points_tensor: Tensor, *sizes: int, **named: int
-) -> None:
-    """Adds the gradient of `gather_points_forward` to `grad_points_tensor`."""
-    grad_points_tensor.scatter_add_(2, _positions(idx_tensor, grad_points_tensor), grad_out_tensor.flatten(2))
-
-
-# The same for groups of points: `idx_tensor` is (B, npoints, nsample) and `out_tensor` (B, C, npoints, nsample).
+gather_points_forward, gather_points_backward = operators(
+    _gather_points, forward="features indices output", backward="grad_output indices grad_features"
+)
+# The same for groups of points: `indices` is (B, npoints, nsample) and the output (B, C, npoints, nsample).
 group_points_forward, group_points_backward = gather_points_forward, gather_points_backward
 
 
-def _stacked_rows(idx: Tensor, idx_counts: Tensor, counts: Tensor) -> Tensor:
-    """Converts indices within each sample (sum of M, nsample) to row indices in the stacked samples."""
+def _stack_group_points(
+    features: Tensor, counts: Tensor, indices: Tensor, index_counts: Tensor, *sizes: int, **named: int
+) -> Tensor:
+    """Returns the features (sum of N, C) of groups of points, (sum of M, C, nsample).
+
+    `indices` (sum of M, nsample) are indices within each sample; the samples have `counts` points and `index_counts`
+    groups.
+    """
     starts = counts.long().cumsum(0) - counts.long()
-    return idx.long() + starts.repeat_interleave(idx_counts.long())[:, None]
+    rows = indices.long() + starts.repeat_interleave(index_counts.long())[:, None]
+    return features[rows].transpose(1, 2)
 
 
-def stack_group_points_forward(
-    features_tensor: Tensor,
-    features_batch_cnt_tensor: Tensor,
-    idx_tensor: Tensor,
-    idx_batch_cnt_tensor: Tensor,
-    out_tensor: Tensor,
-    *sizes: int,
-    **named: int,
-) -> None:
-    """Writes the features (sum of N, C) of groups of points `idx_tensor` to `out_tensor`, (sum of M, C, nsample)."""
-    rows = _stacked_rows(idx_tensor, idx_batch_cnt_tensor, features_batch_cnt_tensor)
-    out_tensor.copy_(features_tensor[rows].transpose(1, 2))
-
-
-def stack_group_points_backward(
-    grad_out_tensor: Tensor,
-    idx_tensor: Tensor,
-    idx_batch_cnt_tensor: Tensor,
-    features_batch_cnt_tensor: Tensor,
-    grad_features_tensor: Tensor,
-    *sizes: int,
-    **named: int,
-) -> None:
-    """Adds the gradient of `stack_group_points_forward` to `grad_features_tensor`."""
-    rows = _stacked_rows(idx_tensor, idx_batch_cnt_tensor, features_batch_cnt_tensor).flatten()
-    grad_features_tensor.index_add_(0, rows, grad_out_tensor.transpose(1, 2).flatten(0, 1))
+stack_group_points_forward, stack_group_points_backward = operators(
+    _stack_group_points,
+    forward="features counts indices index_counts output",
+    backward="grad_output indices index_counts counts grad_features",
+)
 
 
 def three_nn_forward(unknown: Tensor, known: Tensor, dist2: Tensor, idx: Tensor, *sizes: int, **named: int) -> None:
@@ -189,25 +169,14 @@ def three_nn_forward(unknown: Tensor, known: Tensor, dist2: Tensor, idx: Tensor,
     idx.copy_(found)
 
 
-def three_interpolate_forward(
-    points_tensor: Tensor, idx_tensor: Tensor, weight_tensor: Tensor, out_tensor: Tensor, *sizes: int, **named: int
-) -> None:
-    """Writes weighted sums of the features (B, C, M) of the three points in each row of `idx_tensor` (B, N, 3)."""
-    found = points_tensor.gather(2, _positions(idx_tensor, points_tensor))
-    out_tensor.copy_((found.view(*found.shape[:2], *idx_tensor.shape[1:]) * weight_tensor[:, None]).sum(-1))
+def _three_interpolate(features: Tensor, indices: Tensor, weights: Tensor, *sizes: int, **named: int) -> Tensor:
+    """Returns weighted sums of the features (B, C, M) of the three points in each row of `indices` (B, N, 3)."""
+    return (_gather_points(features, indices) * weights[:, None]).sum(-1)
 
 
-def three_interpolate_backward(
-    grad_out_tensor: Tensor,
-    idx_tensor: Tensor,
-    weight_tensor: Tensor,
-    grad_points_tensor: Tensor,
-    *sizes: int,
-    **named: int,
-) -> None:
-    """Adds the gradient of `three_interpolate_forward` to `grad_points_tensor`."""
-    grads = grad_out_tensor[..., None] * weight_tensor[:, None]
-    grad_points_tensor.scatter_add_(2, _positions(idx_tensor, grad_points_tensor), grads.flatten(2))
+three_interpolate_forward, three_interpolate_backward = operators(
+    _three_interpolate, forward="features indices weights output", backward="grad_output indices weights grad_features"
+)
 
 
 def chamfer_distance_forward(

@@ -10,7 +10,7 @@ from footplate.errors import ArgumentError
 from footplate.openmmlab.first_generation.adapters import WorkflowHook
 from tests.openmmlab.first_generation.adapters.support import OldModelWithSteps, old_config, old_config_with_evaluation
 from tests.openmmlab.first_generation.adapters.test_hook import Recorder
-from tests.support import settings, summation_tolerance
+from tests.support import summation_tolerance
 
 
 def train(tmp_path: Path, workflow: Any, **changes: Any) -> tuple[Runner, list[Any]]:
@@ -34,7 +34,7 @@ def test_validation_after_each_epoch(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("workflow", "by_epoch", "iterations"),
     [
-        ([("train", 2), ("val", 1), ("train", 2), ("val", 2)], True, [8, 12, 12]),  # ends within a training phase
+        ([("train", 2), ("val", 2)], True, [8, 8, 12, 12]),  # ends within a training phase
         ([("train", 5), ("val", 2)], False, [5, 5, 10, 10, 12, 12]),
     ],
 )
@@ -81,15 +81,7 @@ def test_evaluation_and_workflow_write_separate_scalars(
     assert len(lines) == len(validated_at) + len(evaluated_at) + 6
 
 
-def test_second_generation_model(tmp_path: Path) -> None:
-    cfg = settings(tmp_path, val_dataloader=None, val_cfg=None, val_evaluator=None)
-    loader = {**cfg["train_dataloader"], "dataset": {"type": "Points", "size": 8}}
-    hook = WorkflowHook([("train", 1), ("val", 1)], loader)
-    runner = Runner(**{**cfg, "custom_hooks": [hook]})
-    runner.train()
-    assert runner.message_hub.get_scalar("val/loss").data[0].shape == (3,)
-
-
-def test_workflow_without_training_phase_raises() -> None:
-    with pytest.raises(ArgumentError, match="workflow has no training phase"):
-        WorkflowHook([("val", 1)], None)
+@pytest.mark.parametrize("workflow", [[("val", 1)], [("val", 1), ("train", 1)]])
+def test_other_phases_raise(workflow: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"must be \[\('train', n\), \('val', m\)\]"):
+        WorkflowHook(workflow, None)

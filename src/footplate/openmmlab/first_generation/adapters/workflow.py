@@ -2,13 +2,11 @@
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from footplate.data import batches, build_dataloader, endless_batches
-from footplate.distributed import is_main_process, unwrap_model
+from footplate.distributed import is_main_process
 from footplate.engine import Hook
 from footplate.errors import ArgumentError
 from footplate.openmmlab.first_generation.adapters.hook import call_hooks
@@ -32,33 +30,29 @@ class WorkflowHook(Hook):
     recorded as `val/<name>`, other values as `val/<name>_of_workflow`.
 
     Args:
-        workflow: The phases `[("train", n), ("val", m), ...]`. They are repeated until the end of training.
+        workflow: The phases `[("train", n), ("val", m)]`. They are repeated until the end of training.
         dataloader: The validation data: a dataloader or its config.
 
     Raises:
-        ArgumentError: `workflow` has no training phase.
+        ArgumentError: `workflow` has other phases.
     """
 
     priority = "HIGHEST"
 
     def __init__(self, workflow: Sequence[Phase], dataloader: Any) -> None:
-        self.workflow = [(mode, count) for mode, count in workflow]
-        # The amount of validation after each amount of training within one cycle; 0 is the start of the cycle.
-        self._due: dict[int, int] = {}
-        self._cycle = 0
-        for mode, count in self.workflow:
-            if mode == "train":
-                self._cycle += count
-            else:
-                self._due[self._cycle] = self._due.get(self._cycle, 0) + count
-        if self._cycle < 1:
-            raise ArgumentError("the workflow has no training phase", key="workflow", found=self.workflow)
+        if [mode for mode, _ in workflow] != ["train", "val"]:
+            raise ArgumentError(
+                "a workflow with validation must be [('train', n), ('val', m)]", key="workflow", found=workflow
+            )
+        (_, self._training), (_, self._validation) = workflow
         self._cfg = dataloader
         self._scalar_names = ScalarNames()
         self._validated_at = -1  # the training progress at the latest validation
 
     def before_train(self, runner: "Runner") -> None:
-        """Builds the dataloader."""
+        """Builds the dataloader, and checks that the model computes losses in the way of the first generation."""
+        if legacy_model_in(runner.model) is None:
+            raise ArgumentError("a workflow with validation needs a first-generation model", key="workflow")
         self.dataloader = build_dataloader(self._cfg, seed=runner.seed)
 
     def before_train_epoch(self, runner: "Runner") -> None:
@@ -85,52 +79,35 @@ class WorkflowHook(Hook):
         """Restores a state returned by `state_dict`."""
         self._validated_at = state["validated_at"]
 
-    def due_after(self, done: int, *, last: bool = False) -> int:
-        """Returns the amount of validation that is due.
-
-        Args:
-            done: The number of completed training epochs or iterations.
-            last: Whether training ends at that point. If so, the remaining validation phases of the cycle are due.
-
-        Returns:
-            The number of passes over the data in an epoch-based run, or the number of batches in an iteration-based
-                run.
-        """
-        position = done % self._cycle
-        if position and last:
-            return sum(due for after, due in self._due.items() if after >= position)
-        if position:
-            return self._due.get(position, 0)
-        ending = self._due.get(self._cycle, 0) if done else 0
-        return ending + (0 if last else self._due.get(0, 0))
-
     def _validate_if_due(self, runner: "Runner", done: int, *, last: bool = False) -> None:
-        due = self.due_after(done, last=last)
-        if not due or done == self._validated_at:
+        is_due = done % self._training == 0 or last
+        if not done or not is_due or done == self._validated_at:
             return
         runner.model.eval()
         view = view_of(runner)
         if runner.train_loop.by_epoch:
-            for _ in range(due):
+            for _ in range(self._validation):
                 view.set_validation_state(self.dataloader)
                 call_hooks(view, "before_val_epoch")
                 self._validate(runner, view, batches(self.dataloader))
                 call_hooks(view, "after_val_epoch")
         else:
-            stream = endless_batches(self.dataloader, start=sum(map(self.due_after, range(done))))
-            self._validate(runner, view, itertools.islice(stream, due))
+            phases = (done - 1) // self._training
+            stream = endless_batches(self.dataloader, start=phases * self._validation)
+            self._validate(runner, view, itertools.islice(stream, self._validation))
         runner.model.train()
         view.mode = "train"
         self._validated_at = done
 
     def _validate(self, runner: "Runner", view: RunnerView, data: Iterable[Any]) -> None:
         """Computes the means over the data, weighted by the number of samples, and records them."""
+        adapter: Any = legacy_model_in(runner.model)
         sums: defaultdict[str, float] = defaultdict(float)
         counts: defaultdict[str, float] = defaultdict(float)
         for number, batch in enumerate(data):
             view.set_validation_state(self.dataloader, number, batch)
             call_hooks(view, "before_val_iter")
-            outputs = _losses(runner.model, batch)
+            outputs = adapter.validation_losses(batch)
             view.set_validation_state(self.dataloader, number, batch, outputs)
             call_hooks(view, "after_val_iter")
             count = float(outputs.get("num_samples") or 1)
@@ -151,17 +128,3 @@ class WorkflowHook(Hook):
         runner.logger.info("%s(val) [%d]  %s", unit, done, values)
         if is_main_process():
             runner.visualizer.add_scalars(means, step=done)
-
-
-@torch.no_grad()
-def _losses(model: Any, batch: Any) -> dict[str, Any]:
-    """Returns `loss`, `log_vars` and `num_samples` for a batch, from a model of either generation."""
-    adapter = legacy_model_in(model)
-    if adapter is not None:
-        return dict(adapter.validation_losses(batch))
-    inner: Any = unwrap_model(model)
-    data = inner.data_preprocessor(batch, False)
-    losses = inner(**data, mode="loss") if isinstance(data, dict) else inner(*data, mode="loss")
-    loss, log_vars = inner.parse_losses(losses)
-    first = next(iter(data.values() if isinstance(data, Mapping) else data), ())
-    return {"loss": loss, "log_vars": log_vars, "num_samples": len(first) if hasattr(first, "__len__") else 1}

@@ -38,9 +38,9 @@ custom_hooks = [
 def workflow(draft: Draft) -> None:
     """Replaces a validation phase with a hook that computes losses. A training phase needs no setting."""
     phases = [(mode, count) for mode, count in draft.take("workflow") or [("train", 1)]]
-    modes = {mode for mode, _ in phases}
-    if "train" not in modes or modes - {"train", "val"}:
-        raise ConfigError("a workflow needs phases ('train', n) and may have phases ('val', n)", key="workflow")
+    modes = [mode for mode, _ in phases]
+    if modes not in (["train"], ["train", "val"]):
+        raise ConfigError("a workflow must be [('train', n)] or [('train', n), ('val', m)]", key="workflow")
     for _, count in phases:
         check_count("a phase", count, key="workflow")
     if "val" not in modes:

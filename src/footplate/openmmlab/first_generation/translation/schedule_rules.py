@@ -18,11 +18,6 @@ KNOWN_POLICIES = (
 )
 _BY_ITERATION = ("cyclic", "OneCycle")
 _WARMUP = ("warmup", "warmup_iters", "warmup_ratio", "warmup_by_epoch")
-# Maps the kinds of warm-up to equivalent schedules and the arguments for the initial factor.
-_WARMUP_FACTORS: dict[Any, tuple[str | None, str]] = {
-    "linear": ("LinearLR", "start_factor"),
-    "constant": ("ConstantLR", "factor"),
-}
 
 
 @rule(
@@ -108,8 +103,6 @@ def translate_policy(draft: Draft, cfg: Mapping[str, Any], field: str) -> list[E
     """
     settings = {key: value for key, value in cfg.items() if key != "policy"}
     policy = policy_name(cfg, f"{field}_config")
-    if field == "momentum" and policy == "step":
-        settings.setdefault("gamma", 0.5)
     # In an iteration-based run, MMCV changes this default for the learning rate only.
     key, default = f"{field}_config.by_epoch", draft.by_epoch or field == "momentum"
     counts_epochs = check_flag("by_epoch", settings.pop("by_epoch", default), key=key)
@@ -119,67 +112,50 @@ def translate_policy(draft: Draft, cfg: Mapping[str, Any], field: str) -> list[E
     warmup = {key: settings.pop(key) for key in _WARMUP if key in settings}
     if warmup.get("warmup") is None:
         warmup = {}
-    main = _native_schedules(draft, str(policy), settings, by_epoch=by_epoch, field=field, has_warmup=bool(warmup))
-    if main is not None and not warmup:
-        return main
-    family, argument = _WARMUP_FACTORS.get(warmup.get("warmup"), (None, ""))
     ratio, iters = warmup.get("warmup_ratio", 0.1), warmup.get("warmup_iters", 0)
-    fits = field == "lr" and family and not warmup.get("warmup_by_epoch") and iters > 0 and 0 < ratio <= 1
-    if main is None or not fits:
-        name = "PolicyLR" if field == "lr" else "PolicyMomentum"
-        return [{"type": name, "policy": cfg["policy"], **settings, "by_epoch": by_epoch, **warmup}]
-    # A schedule reaches its final value at `end - 1`, a warm-up at `warmup_iters`.
-    return [{"type": family, argument: ratio, "by_epoch": False, "begin": 0, "end": iters + 1}, *main]
+    is_linear = warmup.get("warmup") == "linear" and not warmup.get("warmup_by_epoch") and iters > 0 and 0 < ratio <= 1
+    main = _native_schedule(draft, str(policy), settings, by_epoch=by_epoch, has_warmup=bool(warmup))
+    if field == "lr" and main is not None and (is_linear or not warmup):
+        # A schedule reaches its final value at `end - 1`, a warm-up at `warmup_iters`.
+        ramp = {"type": "LinearLR", "start_factor": ratio, "by_epoch": False, "begin": 0, "end": iters + 1}
+        return [ramp, *main] if warmup else main
+    if policy == "fixed" and not warmup:
+        return []
+    name = "PolicyLR" if field == "lr" else "PolicyMomentum"
+    return [{"type": name, "policy": cfg["policy"], **settings, "by_epoch": by_epoch, **warmup}]
 
 
-def _native_schedules(
-    draft: Draft, policy: str, settings: Entry, *, by_epoch: bool, field: str, has_warmup: bool
+def _native_schedule(
+    draft: Draft, policy: str, settings: Entry, *, by_epoch: bool, has_warmup: bool
 ) -> list[Entry] | None:
-    """Returns equivalent second-generation schedules for a policy, or None if there are none.
+    """Returns the equivalent second-generation schedule for a common policy, or None if there is none.
 
     A warm-up scales the value, so only schedules that multiply the value can follow it.
     """
-    kind = "LR" if field == "lr" else "Momentum"
-    lowest, ratio = settings.get(f"min_{field}"), settings.get(f"min_{field}_ratio")
-    known = settings.keys() - {f"min_{field}", f"min_{field}_ratio"}
+    lowest, ratio = settings.get("min_lr"), settings.get("min_lr_ratio")
+    known = settings.keys() - {"min_lr", "min_lr_ratio"}
     ends_at_zero = not lowest and not ratio
-    fits_warmup = ends_at_zero or not has_warmup
-    total = draft.length if by_epoch == draft.by_epoch else None
-    full_range = {"by_epoch": by_epoch, "begin": 0, **({} if total is None else {"end": total})}
     if policy == "fixed" and not settings:
         return []
-    if policy == "exp" and settings.keys() == {"gamma"}:
-        return [{"type": f"Exponential{kind}", "gamma": settings["gamma"], **full_range}]
+    if draft.length is None or by_epoch != draft.by_epoch or (has_warmup and not ends_at_zero):
+        return None
+    span = {"by_epoch": by_epoch, "begin": 0, "end": draft.length}
     if policy == "step" and ends_at_zero and known <= {"step", "gamma"}:
-        return _steps(settings, kind, full_range)
-    # Only a single `max_lr` has a counterpart.
-    if policy == "OneCycle" and field == "lr" and not has_warmup and isinstance(settings.get("max_lr"), (int, float)):
-        rest = {key: value for key, value in settings.items() if key not in ("max_lr", "total_steps")}
-        steps = settings.get("total_steps")
-        position: Entry = {"total_steps": steps, "by_epoch": False}
-        if steps is None:
-            conversion = {"convert_to_iter_based": True} if draft.by_epoch else {}
-            position = {"total_steps": draft.length, "by_epoch": draft.by_epoch, **conversion}
-        entry = {"type": "OneCycleLR", "eta_max": settings["max_lr"], **rest, **position}
-        return None if position["total_steps"] is None else [entry]
-    is_cosine = policy == "CosineAnnealing" and not known and (lowest is None) != (ratio is None)
-    if is_cosine and fits_warmup and draft.length is not None:
+        return _steps(settings, span)
+    if policy == "CosineAnnealing" and not known and (lowest is None) != (ratio is None):
         minimum = {"eta_min": lowest} if ratio is None else {"eta_min_ratio": ratio}
-        position = {"by_epoch": draft.by_epoch, "begin": 0, "end": draft.length}
-        # The number of iterations per epoch is known only when the run is built.
-        conversion = {"convert_to_iter_based": True} if draft.by_epoch and not by_epoch else {}
-        return [{"type": f"CosineAnnealing{kind}", "T_max": draft.length, **minimum, **position, **conversion}]
-    if policy == "poly" and known <= {"power"} and ratio is None and fits_warmup and total is not None:
-        end = {"eta_min": lowest or 0, **full_range, "end": total + 1}  # the final value is reached at `end - 1`
-        return [{"type": f"Poly{kind}", "power": settings.get("power", 1.0), **end}]
+        return [{"type": "CosineAnnealingLR", "T_max": draft.length, **minimum, **span}]
+    if policy == "poly" and known <= {"power"} and ratio is None:
+        span["end"] = draft.length + 1  # the final value is reached at `end - 1`
+        return [{"type": "PolyLR", "power": settings.get("power", 1.0), "eta_min": lowest or 0, **span}]
     return None
 
 
-def _steps(settings: Entry, kind: str, full_range: Entry) -> list[Entry] | None:
+def _steps(settings: Entry, span: Entry) -> list[Entry] | None:
     step = settings.get("step")
     gamma = {"gamma": settings["gamma"]} if "gamma" in settings else {}
     if isinstance(step, int) and step > 0:
-        return [{"type": f"Step{kind}", "step_size": step, **gamma, **full_range}]
+        return [{"type": "StepLR", "step_size": step, **gamma, **span}]
     if not isinstance(step, (list, tuple)) or list(step) != sorted(step):
         return None
-    return [{"type": f"MultiStep{kind}", "milestones": list(step), **gamma, **full_range}] if step else []
+    return [{"type": "MultiStepLR", "milestones": list(step), **gamma, **span}] if step else []
