@@ -11,8 +11,8 @@ from torch.optim import SGD, Adam, lr_scheduler
 from torch.utils.data import DataLoader, TensorDataset
 
 from footplate import Config, Runner
+from footplate.engine import History
 from footplate.errors import ArgumentError, FootplateError
-from footplate.records import History
 from tests.support import PointAccuracy, ToyModel, settings
 
 X = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
@@ -199,6 +199,148 @@ def test_resumed_run_is_exact(tmp_path: Path, make: Any, wrapper: dict[str, Any]
     assert torch.equal(weights(whole.model), weights(rest.model))
     assert whole.rows == rest.rows
     assert len({row["lr"] for row in whole}) > 1
+
+
+class GAN(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.generator, self.critic = nn.Linear(4, 4), nn.Linear(4, 1)
+
+    def optimizers(self, **settings: Any) -> dict[str, Any]:
+        made = {name: Adam(getattr(self, name).parameters(), lr=0.01) for name in ("generator", "critic")}
+        return {name: {"optimizer": each, **settings} if settings else each for name, each in made.items()}
+
+
+def gan_losses(model: Any, images: Tensor) -> tuple[Tensor, Tensor]:
+    fakes = model.generator(torch.randn_like(images))
+    critic = (model.critic(images) - 1).square().mean() + model.critic(fakes.detach()).square().mean()
+    return critic, (model.critic(fakes) - 1).square().mean()
+
+
+def train_gan(model: Any, batch: Any, optimizers: Any, step: Any) -> dict[str, Tensor]:
+    critic, generator = gan_losses(model, batch[0])
+    optimizers["generator"].update_params(generator)  # its gradients must not reach the critic
+    optimizers["critic"].update_params(critic)
+    step.log("progress", step.iter / step.max_iters)
+    return {"critic_loss": critic, "generator_loss": generator}
+
+
+@pytest.mark.parametrize("settings", [{}, {"accumulative_counts": 3, "clip_grad": {"max_norm": 1.0}}])
+def test_several_optimizers_of_a_plain_module(tmp_path: Path, settings: dict[str, Any]) -> None:
+    def run(folder: str, *, stops: bool = False, **changes: Any) -> History:
+        model = GAN()
+        made = runner(
+            tmp_path / folder, model, optim_wrapper=model.optimizers(**settings), training_step=train_gan, **changes
+        )
+        made.on("after_train_epoch", lambda runner: setattr(runner.train_loop, "stop_training", stops))
+        history: History = made.train()
+        return history
+
+    whole = run("whole")
+    assert len(run("parts", stops=True)) == 1
+    assert torch.equal(weights(run("parts", resume=True).model), weights(whole.model))
+    assert [round(row["progress"], 2) for row in whole] == [0.2, 0.7]
+
+
+def test_isolated_losses_equal_a_plain_loop(tmp_path: Path) -> None:
+    data = DataLoader(TensorDataset(X), batch_size=8)
+
+    def train(model: Any, batch: Any, optimizers: Any) -> None:
+        for name, loss in zip(("critic", "generator"), gan_losses(model, batch[0]), strict=True):
+            optimizers[name].zero_grad()
+            loss.backward(inputs=list(getattr(model, name).parameters()))
+        for each in optimizers.values():
+            each.step()
+
+    def update(model: Any, batch: Any, optimizers: Any) -> None:
+        for name, loss in zip(("critic", "generator"), gan_losses(model, batch[0]), strict=True):
+            optimizers[name].backward(loss)
+        for each in optimizers.values():
+            each.step()
+            each.zero_grad()
+
+    results = []
+    for number, step in enumerate((train, update)):
+        model = GAN()
+        changes = {"train_dataloader": data, "training_step": step, "optim_wrapper": model.optimizers()}
+        results.append(weights(runner(tmp_path / str(number), model, **changes).train().model))
+    assert torch.equal(*results)
+
+
+def backward_without_scaling(model: Any, batch: Any, optimizer: Any) -> None:
+    gan_losses(model, batch[0])[0].backward()
+    optimizer.step()
+
+
+FLOAT16 = {"type": "AmpOptimWrapper", "dtype": "float16"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"optim_wrapper": list(GAN().optimizers().values())}, "Pass several optimizers as a dict"),
+        ({"optim_wrapper": None}, r"so that they are saved: optim_wrapper=\{name: optimizer\}"),
+        (
+            {"training_step": lambda model, batch: gan_losses(model, batch[0])[0]},
+            r'optimizers\["generator"\].update_params',
+        ),
+        ({"training_step": lambda model, batch, optims: None}, "training_step has the unknown argument 'optims'"),
+        ({"training_step": backward_without_scaling, "optim_wrapper": FLOAT16}, r"Instead of loss.backward\(\), call"),
+    ],
+)
+def test_first_attempts_with_several_optimizers(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    model = GAN()
+    if changes.get("optim_wrapper") is FLOAT16:
+        changes = {**changes, "optim_wrapper": {**FLOAT16, "optimizer": SGD(model.parameters(), lr=0.1)}}
+    given = {"train_dataloader": loader(), "training_step": train_gan, "optim_wrapper": model.optimizers(), **changes}
+    with pytest.raises(FootplateError, match=words):
+        Runner(model, str(tmp_path), max_epochs=1, log_level="ERROR", **given).train()
+
+
+def test_module_with_own_train_step_needs_no_val_step(tmp_path: Path) -> None:
+    class Own(GAN):
+        def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
+            critic, _ = gan_losses(self, data[0])
+            optim_wrapper["critic"].update_params(critic)
+            return {"loss": critic.detach()}
+
+    model = Own()
+    settings: dict[str, Any] = {"max_epochs": 1, "log_level": "ERROR", "optim_wrapper": model.optimizers()}
+    assert Runner(model, str(tmp_path / "a"), loader(), **settings).train() is model
+    with pytest.raises(FootplateError, match=r"define val_step\(data\)"):
+        Runner(model, str(tmp_path / "b"), loader(), loader(), val_evaluator=PointAccuracy(), **settings)
+
+
+def test_functions_as_hooks(tmp_path: Path) -> None:
+    made, seen = runner(tmp_path, val_dataloader=loader(16)), []
+    made.on("after_val_epoch", lambda runner, metrics: seen.append(round(metrics["loss"], 2)))
+
+    @made.on("after_train_epoch")
+    def note(runner: Runner) -> None:
+        seen.append(runner.epoch)
+
+    for event, function, words in (
+        ("after_train_epok", note, "did you mean 'after_train_epoch'"),
+        ("after_train_epoch", lambda: None, r"found: 'function\(\)'\n  Write function\(runner\)"),
+        ("after_train_iter", lambda runner, output: None, r"Write function\(runner, batch_idx, data_batch, outputs\)"),
+    ):
+        with pytest.raises(ArgumentError, match=words):
+            made.on(event, function)
+    history = made.train()
+    assert seen == [0, round(history[0]["val/loss"], 2), 1, round(history[1]["val/loss"], 2)]
+
+
+def test_history_is_a_table_and_a_plot(tmp_path: Path) -> None:
+    history = runner(tmp_path, val_dataloader=loader(16), max_epochs=50).train()
+    lines = str(history).splitlines()
+    assert lines[0].split() == ["epoch", "iter", "lr", "loss", "val/loss"]
+    assert lines[1].split()[:3] == ["1", "5", "0.1"]
+    assert len(lines) == 42
+    picture = history.plot()
+    assert picture.width > picture.height > 300
+    with pytest.raises(FootplateError, match="no rows"):
+        History(nn.Linear(1, 1)).plot()
 
 
 @pytest.mark.parametrize("names", [("module1", "module2"), ("module", "head")])

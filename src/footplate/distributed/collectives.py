@@ -7,7 +7,7 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from footplate.errors import RankError
 from footplate.messages import list_names
@@ -115,6 +115,19 @@ def broadcast_buffers(model: nn.Module) -> None:
     for buffer in model.buffers():
         if buffer.numel() and not hasattr(buffer, "to_local"):  # sharded buffers are left as they are
             dist.broadcast(buffer, src=0)
+
+
+def average_gradients(parameters: Sequence[Tensor]) -> None:
+    """Replaces the gradients of the parameters by their means over all ranks. A missing gradient counts as zero."""
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    gradients: list[Any] = [each.grad for each in parameters]
+    means = torch.cat([each.flatten() for each in gradients])
+    dist.all_reduce(means)
+    means /= get_world_size()
+    for gradient, mean in zip(gradients, means.split([each.numel() for each in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
 
 
 def gather_objects(value: _T, group: Group = None) -> list[_T]:

@@ -2,6 +2,7 @@
 
 from footplate.engine.base_loops import BaseLoop, BaseTrainLoop
 from footplate.engine.evaluation_loops import TestLoop, ValLoop
+from footplate.engine.history import History
 from footplate.engine.hook import EVENTS, Hook, Priority, get_priority
 from footplate.engine.hook_list import HookList
 from footplate.engine.runner import Runner
@@ -12,6 +13,7 @@ __all__ = [
     "BaseLoop",
     "BaseTrainLoop",
     "EpochBasedTrainLoop",
+    "History",
     "Hook",
     "HookList",
     "IterBasedTrainLoop",

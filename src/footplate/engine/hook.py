@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from footplate.checks import check_accepts
+from footplate.checks import check_accepts, check_choice
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
 
@@ -304,6 +304,33 @@ class Hook:
     def get_triggered_stages(cls) -> list[str]:
         """Returns the events at which the hook acts, in the order of a run."""
         return [event for event in EVENTS if acts_at(cls, event)]
+
+
+class FunctionHook(Hook):
+    """Calls a function at one event; see `Runner.on`.
+
+    Args:
+        event: The event, such as "after_train_epoch".
+        function: A function of the runner. Further arguments are those of the event, by name.
+
+    Raises:
+        ArgumentError: The event is unknown, or `function` does not accept its arguments.
+    """
+
+    def __init__(self, event: str, function: Callable[..., Any]) -> None:
+        check_choice("event", event, EVENTS)
+        if not callable(function):
+            raise ArgumentError(f"the function for '{event}' is not callable", found=function)
+        signature = inspect.signature(function)
+        try:
+            signature.bind(None, **{name: None for name in EVENTS[event] if name in signature.parameters})
+        except TypeError as error:
+            raise ArgumentError(
+                f"the function for '{event}' does not accept the arguments of the event",
+                found=f"function{signature}",
+                notes=[f"Write function({', '.join(('runner', *EVENTS[event]))}). All but the first may be left out."],
+            ) from error
+        setattr(self, event, function)
 
 
 def acts_at(hook: Hook | type[Hook], event: str) -> bool:

@@ -23,6 +23,7 @@ from footplate.torch_compile import compile_arguments, uses_graphs
 # oneDNN kernels work on blocks of 16 channels with AVX-512, and of 8 with AVX2.
 _BLOCK = 16
 _RECOMPILE_LIMIT = 8  # torch's default
+_SIGNATURES = {"train": "train_step(data, optim_wrapper)", "val": "val_step(data)", "test": "test_step(data)"}
 _CAUSE = (
     "In this format, the backward pass of such a convolution corrupts memory on some CPUs (oneDNN issue 6035)."
     " Other layouts are not affected."
@@ -51,10 +52,12 @@ def build_model(model: Any, sections: Mapping[str, Any], device: torch.device) -
             model = MODELS.build(sections["model_adapter"], model=model)
     if not isinstance(model, nn.Module):
         raise BuildError("the model must be a torch.nn.Module or a config dict for one", found=model, key="model")
-    for step in () if is_plain(model) else ("train_step", "val_step", "test_step"):
-        if not hasattr(model, step):
+    for mode in () if is_plain(model) else ("train", "val", "test"):
+        if sections[f"{mode}_dataloader"] is not None and not hasattr(model, f"{mode}_step"):
             raise BuildError(
-                f"the model '{type(model).__name__}' has no {step}", key="model", notes=["Derive it from BaseModel."]
+                f"the model '{type(model).__name__}' has no {mode}_step",
+                key="model",
+                notes=[f"Derive it from BaseModel, or define {_SIGNATURES[mode]}."],
             )
     check_same_parameters(model)
     if sections["activation_checkpointing"]:

@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import cached_property
+from functools import cached_property, partial
 from operator import attrgetter
 from typing import Any
 
@@ -40,7 +40,8 @@ from footplate.engine.components import (
     loop_settings,
 )
 from footplate.engine.evaluation_loops import TestLoop, ValLoop
-from footplate.engine.hook import PHASE_OF_EVENT, Hook, Phase
+from footplate.engine.history import History
+from footplate.engine.hook import PHASE_OF_EVENT, FunctionHook, Hook, Phase
 from footplate.engine.hook_list import build_hooks
 from footplate.engine.idle_settings import warn_about_idle_settings
 from footplate.engine.model_setup import build_model
@@ -62,7 +63,6 @@ from footplate.optim.optimizer_builder import is_schedule_free
 from footplate.optim.wrapper_builder import has_several_optimizers
 from footplate.records import (
     NOT_SHOWN,
-    History,
     LogProcessor,
     MessageHub,
     add_log_file,
@@ -772,6 +772,29 @@ class Runner:
     def register_hook(self, hook: Hook | Mapping[str, Any], priority: int | str | None = None) -> None:
         """Adds a hook or builds it from a config dict. `priority` defaults to the hook's own priority."""
         self.hooks.build(hook, priority)
+
+    def on(self, event: str, function: Callable[..., Any] | None = None, priority: int | str | None = None) -> Any:
+        """Calls a function at an event of the run. It can also decorate the function: `@runner.on("after_run")`.
+
+        Args:
+            event: The event; see `Hook` for all events.
+            function: A function of the runner. It may take further arguments of the event by their names, such as
+                `outputs` in "after_train_iter" or `metrics` in "after_val_epoch".
+            priority: The position among the hooks of the event. By default, "NORMAL".
+
+        Returns:
+            The function.
+
+        Raises:
+            ArgumentError: The event is unknown, or the function does not take the runner or takes unknown arguments.
+
+        Example:
+            >>> runner.on("after_val_epoch", lambda runner, metrics: print(metrics))  # doctest: +SKIP
+        """
+        if function is None:
+            return partial(self.on, event, priority=priority)
+        self.hooks.register(FunctionHook(event, function), priority)
+        return function
 
     def register_hooks(
         self, default_hooks: Mapping[str, Any] | None = None, custom_hooks: Sequence[Any] | None = None

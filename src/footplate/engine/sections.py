@@ -81,6 +81,11 @@ def check_kinds(sections: Sections) -> None:
         missing = [name for name in names if sections[name] is None]
         if missing and len(missing) < len(names):
             notes = ["In Python, max_epochs or max_iters is enough."] if missing[0] == "train_cfg" else []
+            if missing[0] == "optim_wrapper" and sections["training_step"] is not None:
+                notes.append(
+                    "Pass the optimizers of training_step, so that they are saved: optim_wrapper={name: optimizer}. "
+                    "training_step(model, batch, optimizers) then steps them."
+                )
             raise ArgumentError(f"{phase} needs '{missing[0]}'", key=missing[0], notes=notes)
     if sections["param_scheduler"] is not None and sections["optim_wrapper"] is None:
         raise ArgumentError("'param_scheduler' needs 'optim_wrapper'", key="param_scheduler")

@@ -21,7 +21,7 @@ from footplate.models.initializers import (
     XavierInit,
     bias_from_probability,
 )
-from footplate.models.plain_model import FUNCTIONS, PlainModel, add_steps, is_plain
+from footplate.models.plain_model import FUNCTIONS, PlainModel, TrainStep, add_steps, is_plain
 from footplate.models.preprocessor import BaseDataPreprocessor, ImgDataPreprocessor, stack_batch
 from footplate.models.small_resnet import Convolution, Residual, SmallResNet
 
@@ -50,6 +50,7 @@ __all__ = [
     "Sequential",
     "SmallResNet",
     "StochasticWeightAverage",
+    "TrainStep",
     "TruncNormalInit",
     "UniformInit",
     "WarmUpEMA",

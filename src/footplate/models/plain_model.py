@@ -14,11 +14,14 @@ from footplate.distributed.wrappers import ModelWrapper
 from footplate.errors import ArgumentError
 from footplate.models.base_model import BaseModel, parse_losses
 from footplate.models.preprocessor import BaseDataPreprocessor
+from footplate.records import MessageHub
 from footplate.registry import MODEL_WRAPPERS
 
 FUNCTIONS = ("loss", "training_step", "validation_step")
 """The functions of a PlainModel, which are arguments of the Runner."""
 _ADVICE = "Pass loss=..., a function of (output, target), or training_step=..., a function of (model, batch)."
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_OPTIMIZERS = ("optimizer", "optimizers")
 _VALIDATION_ADVICE = "Pass validation_step=..., a function of (model, batch) that returns the predictions."
 
 
@@ -27,6 +30,45 @@ class _WholeBatch(BaseDataPreprocessor):
 
     def forward(self, data: Any, training: bool = False) -> Any:
         return (self.cast_data(data),)
+
+
+class TrainStep:
+    """The argument `step` of a `training_step`: the position in the run, and a way to log values.
+
+    Example:
+        >>> def training_step(model, batch, step):
+        ...     loss = model(batch).square().mean()
+        ...     step.log("noise", 0.9**step.epoch)
+        ...     return loss
+    """
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self._info = MessageHub.get_current_instance().runtime_info
+
+    @property
+    def epoch(self) -> int:
+        """The number of completed epochs."""
+        return int(self._info["epoch"])
+
+    @property
+    def iter(self) -> int:
+        """The number of completed iterations."""
+        return int(self._info["iter"])
+
+    @property
+    def max_epochs(self) -> int:
+        """The number of epochs of the run."""
+        return int(self._info["max_epochs"])
+
+    @property
+    def max_iters(self) -> int:
+        """The number of iterations of the run."""
+        return int(self._info["max_iters"])
+
+    def log(self, name: str, value: Any) -> None:
+        """Logs a number or a tensor with one element, as if `training_step` had returned it in its dict."""
+        self.values[name] = value.detach() if isinstance(value, Tensor) else value
 
 
 @MODEL_WRAPPERS.register_module()
@@ -38,7 +80,11 @@ class PlainModel(ModelWrapper, BaseModel):
     A batch that is a dict is passed to the module as keyword arguments, a list or tuple as positional arguments, and
     anything else as the only argument. In training, the loss of a batch comes from the first of these that is given:
 
-    1. `training_step(module, batch)`.
+    1. `training_step(module, batch)`. It may have two further arguments, which are recognized by their names. `step` is
+       a `TrainStep`. `optimizers` (or `optimizer`) is the optimizer wrapper of the run, or a mapping of names to
+       wrappers. With this argument, the function steps the optimizers itself, for example with
+       `optimizers["generator"].update_params(loss)`, and may return a loss or a dict of values to log. A loss changes
+       only the gradients of the parameters of its optimizer.
     2. `loss(output, target)`. The module is called without the target; see `split_target`.
     3. The output of the module itself.
 
@@ -50,13 +96,14 @@ class PlainModel(ModelWrapper, BaseModel):
     Args:
         module: The module.
         loss: A function of the output and the target, such as `nn.CrossEntropyLoss()`.
-        training_step: A function that takes the module and the batch and returns the loss. If it is given, `loss` is
-            only used in validation.
+        training_step: A function that takes the module and the batch and returns the loss; see above. If it is given,
+            `loss` is only used in validation.
         validation_step: A function that takes the module and the batch and returns the predictions. By default, the
             output of the module is returned.
 
     Raises:
-        ArgumentError: An argument is not a function, or the loss has parameters.
+        ArgumentError: An argument is not a function, `training_step` has an unknown argument, or the loss has
+            parameters.
     """
 
     def __init__(
@@ -81,18 +128,39 @@ class PlainModel(ModelWrapper, BaseModel):
             )
         self.module: Any = module
         self._functions = _Functions(**functions)
+        self._step_arguments = _further_arguments(training_step)
+        self._current: dict[str, Any] = {}  # the values of these arguments
         self._validated: tuple[Any, Any, Any] | None = None  # of the latest val_step: data, batch and output
 
     def forward(self, batch: Any, mode: str = "tensor") -> Any:
         """Returns a dict of losses in mode "loss", predictions in mode "predict", or the output of the module."""
         training_step, validation_step = self._functions.training_step, self._functions.validation_step
         if mode == "loss" and training_step is not None:
-            return self._losses_in(training_step(self.module, batch), "training_step")
+            return self._losses_in(training_step(self.module, batch, **self._current), "training_step")
         if mode == "loss":
             return self._losses_of(self._output(batch), batch)
         if mode == "predict" and validation_step is not None:
             return validation_step(self.module, batch)
         return self._output(batch)
+
+    def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
+        """Runs one training step, and returns the values to log."""
+        if not self._step_arguments:
+            return super().train_step(data, optim_wrapper)
+        step = TrainStep()
+        known = {"step": step, **dict.fromkeys(_OPTIMIZERS, optim_wrapper)}
+        self._current = {name: known[name] for name in self._step_arguments}
+        if self._current.keys().isdisjoint(_OPTIMIZERS):
+            return {**super().train_step(data, optim_wrapper), **step.values}
+        for part in optim_wrapper.parts.values():
+            part.isolated = len(optim_wrapper.parts) > 1
+        with optim_wrapper.optim_context(self):
+            (batch,) = self.data_preprocessor(data, True)
+            output = self._functions.training_step(self.module, batch, **self._current)
+        if isinstance(output, Tensor):
+            output = {"loss": output}
+        logged = {**(output or {}), **step.values}
+        return {name: value.detach() if isinstance(value, Tensor) else value for name, value in logged.items()}
 
     def val_step(self, data: Any) -> Any:
         """Returns the predictions for one batch, or None if there is only a `training_step`."""
@@ -224,6 +292,27 @@ def _named_losses(output: Mapping[str, Any]) -> dict[str, Tensor]:
         if name not in losses and is_scalar and ("loss" in losses or "loss" not in str(name)):
             logged[name] = torch.as_tensor(value, dtype=None if isinstance(value, Tensor) else torch.float64)
     return {**losses, **logged}
+
+
+def _further_arguments(training_step: Any) -> tuple[str, ...]:
+    """Returns the names of the arguments of a `training_step` after the module and the batch.
+
+    Raises:
+        ArgumentError: An argument is unknown and has no default.
+    """
+    if training_step is None:
+        return ()
+    known = (*_OPTIMIZERS, "step")
+    parameters = list(inspect.signature(training_step).parameters.values())
+    for parameter in parameters[2:]:
+        is_required = parameter.default is parameter.empty and parameter.kind not in _VARIADIC
+        if is_required and parameter.name not in known:
+            raise ArgumentError(
+                f"training_step has the unknown argument '{parameter.name}'",
+                key="training_step",
+                notes=["Write training_step(model, batch, optimizers, step), of which the last two may be left out."],
+            )
+    return tuple(parameter.name for parameter in parameters[2:] if parameter.name in known)
 
 
 def is_plain(model: nn.Module) -> bool:

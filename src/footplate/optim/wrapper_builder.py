@@ -41,7 +41,10 @@ def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper:
             raise BuildError(
                 "optim_wrapper must be a dict, a wrapper or an optimizer",
                 found=cfg,
-                notes=["Pass several optimizers as a dict: `{name: optimizer}`."],
+                notes=[
+                    "Pass several optimizers as a dict, such as optim_wrapper={'generator': ..., 'critic': ...}, and "
+                    "step them in training_step(model, batch, optimizers)."
+                ],
             )
         if not has_several_optimizers(cfg):
             return _construct(model, cfg)
@@ -115,6 +118,8 @@ class MultiOptimWrapperConstructor:
         if not isinstance(section, Mapping):
             problem = "the optimizer of a submodule must be a dict, an optimizer or an optimizer wrapper"
             raise ArgumentError(problem, found=section)
+        if isinstance(section.get("optimizer"), Optimizer):
+            return _construct(model, section)
         try:
             submodule = model.get_submodule(name)
         except AttributeError as error:

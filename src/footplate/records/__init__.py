@@ -9,7 +9,7 @@ from footplate.records.base_writer import (
     numbers_in,
 )
 from footplate.records.environment import describe_environment, memory_in_use
-from footplate.records.history import History, HistoryBuffer, average_over_ranks
+from footplate.records.history import HistoryBuffer, average_over_ranks
 from footplate.records.local_writers import (
     LAYOUT_TEXT,
     LocalVisBackend,
@@ -39,7 +39,6 @@ __all__ = [
     "ClearMLVisBackend",
     "DVCLiveVisBackend",
     "GuardedWriters",
-    "History",
     "HistoryBuffer",
     "Instances",
     "LAYOUT_TEXT",

@@ -1,20 +1,18 @@
-"""Stores the values of each scalar over a run, and the history of a run with one row per epoch."""
+"""Stores the values of each scalar over a run."""
 
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, overload
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from footplate.checks import read_count, read_number, read_tensor
 from footplate.distributed import gather_objects, get_world_size
-from footplate.errors import import_optional
 
-Row = dict[str, float]
 Statistic = Callable[..., float]
 Values = npt.NDArray[np.float64]
 
@@ -303,74 +301,3 @@ def _as_vector(values: list[Any]) -> Tensor:
     except (TypeError, RuntimeError):  # some are numbers, or devices or shapes differ
         each_alike = [torch.as_tensor(value).detach().reshape(()).to(tensor.device, kind) for value in values]
         return torch.stack(each_alike)
-
-
-class History(Sequence[Row]):
-    """The scalars of a run, with one row per epoch, or per validation interval in iteration-based training.
-
-    A row contains the numbers of completed epochs and iterations, the learning rate, the mean losses since the previous
-    row, and the validation metrics as `val/<metric>`. A checkpoint contains the rows, so the history of a resumed run
-    is complete.
-
-    Args:
-        model: The trained model.
-
-    Attributes:
-        model: The trained model.
-        rows: The rows, oldest first.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        self.rows: list[Row] = []
-
-    @overload
-    def __getitem__(self, index: int) -> Row: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Row]: ...
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.rows[index]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __repr__(self) -> str:
-        names = dict.fromkeys(name for row in self.rows for name in row)
-        return f"History({len(self.rows)} rows: {', '.join(names)})"
-
-    @property
-    def last_iter(self) -> int:
-        """The iteration of the last row, or 0."""
-        return int(self.rows[-1]["iter"]) if self.rows else 0
-
-    def add(self, epoch: int, iteration: int, scalars: Mapping[str, float]) -> None:
-        """Adds scalars to the row of an iteration. Appends the row if it does not exist."""
-        if not self.rows or self.last_iter != iteration:
-            self.rows.append({"epoch": epoch, "iter": iteration})
-        self.rows[-1].update(scalars)
-
-    def to_pandas(self) -> Any:
-        """Returns the rows as a `pandas.DataFrame`.
-
-        Raises:
-            MissingExtraError: pandas is not installed.
-        """
-        return import_optional("pandas", extra="pandas", why="History.to_pandas").DataFrame(self.rows)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns the rows."""
-        return {"rows": [dict(row) for row in self.rows]}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores the rows.
-
-        Raises:
-            ValueError: A value is not a number.
-        """
-        for row in state["rows"]:
-            for name, value in row.items():
-                if not isinstance(value, (int, float)):
-                    raise ValueError(f"'{name}' must be a number")
-        self.rows = [dict(row) for row in state["rows"]]

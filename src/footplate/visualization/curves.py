@@ -74,7 +74,7 @@ def draw_curves(scalars_path: str, out_path: str, *, epoch_length: int = 1) -> N
     for (trains, name), curve in sorted(points.items(), key=lambda item: item[0][1] != "loss"):
         label = name if trains else metric_of_label(name)
         if trains or not _OF_CLASS.fullmatch(label):
-            panels.setdefault(_title(label, curve, trains=trains), []).append(Curve(label, curve))
+            panels.setdefault(panel_title(label, curve, trains=trains), []).append(Curve(label, curve))
     if not panels:
         raise DataError("there are no scalars to draw", found=scalars_path)
     order = sorted(panels, key=lambda title: (title in ("gradient norm", "learning rate"), title))
@@ -100,11 +100,13 @@ def _read_points(path: str, epoch_length: int) -> tuple[dict[tuple[bool, str], l
     return points, x_label
 
 
-def _title(label: str, points: Sequence[tuple[float, float]], *, trains: bool) -> str:
+def panel_title(label: str, points: Sequence[tuple[float, float]], *, trains: bool) -> str:
     """Returns the title of the panel of a curve. Fractions, percentages and larger values are separate."""
     group, slash, _ = label.partition("/")
-    if trains and group in ("grad_norm", "lr"):
-        return {"grad_norm": "gradient norm", "lr": "learning rate"}[group]
+    if trains and group == "grad_norm":
+        return "gradient norm"
+    if trains and (group == "lr" or label.endswith(".lr")):
+        return "learning rate"
     where = "" if trains else f"validation: {group}" if slash else "validation"
     if "loss" in label:
         return f"{where} loss".strip()

@@ -70,6 +70,7 @@ class AmpOptimWrapper(OptimWrapper):
         scale would not help: with a fixed scale, or if the scale is at most 1.
         """
         scaler, guard = self.loss_scaler, self._guard
+        self._check_backward(scales=scaler.is_enabled())
         if scaler.is_enabled():
             checks = guard is not None and guard.policy != "skip"
             if guard is not None:

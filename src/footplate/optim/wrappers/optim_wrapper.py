@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from footplate.checks import check_count, read_count
+from footplate.distributed.collectives import average_gradients
 from footplate.distributed.sharding import distribute_like, is_dtensor
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.module_selection import BATCH_NORMS
@@ -51,6 +52,7 @@ class OptimWrapper:
 
     Attributes:
         has_loaded_gradients: Whether the loaded state contained accumulated gradients that the next step uses.
+        isolated: Whether a loss changes only the gradients of this optimizer's parameters.
         keeps_gradients: Whether gradients are kept after a step, until the next loss.
         prepare_backward: Called with each loss and `should_sync()` before the backward pass; returns the loss. Set by
             a model that averages gradients over processes.
@@ -99,7 +101,9 @@ class OptimWrapper:
             self._convert_lr_to_tensors()
         self.keeps_gradients = False
         self.prepare_backward: Callable[[Tensor, bool], Tensor] | None = None
+        self.isolated = False
         self._clears_at_next_loss = False  # gradients were kept after a step
+        self._ran_backward = False  # since the previous step
         self.loss_share = 1.0  # the weight of the next loss relative to those of other ranks
         self._is_sharded = any(map(is_dtensor, self._parameters()))
         self._inner_count = 0  # the number of losses so far
@@ -148,17 +152,30 @@ class OptimWrapper:
                 "the loss does not depend on any trainable parameter",
                 notes=["Check for detached tensors, torch.no_grad() and frozen parameters in the model."],
             )
-        if self.prepare_backward is not None:
-            loss = self.prepare_backward(loss, self.should_sync())
-        loss.backward(**kwargs)  # type: ignore[no-untyped-call]
+        if self.isolated:
+            self._backward_own_parameters(loss, **kwargs)
+        else:
+            if self.prepare_backward is not None:
+                loss = self.prepare_backward(loss, self.should_sync())
+            loss.backward(**kwargs)  # type: ignore[no-untyped-call]
         self._inner_count += 1
+        self._ran_backward = True
+
+    def _backward_own_parameters(self, loss: Tensor, **kwargs: Any) -> None:
+        own = [each for each in self._parameters() if each.requires_grad]
+        loss.backward(inputs=own, **kwargs)  # type: ignore[no-untyped-call]
+        if self.prepare_backward is not None and self.should_sync():
+            average_gradients(own)
 
     def step(self, **kwargs: Any) -> None:
         """Clips the gradients and steps the optimizer. The guard may skip the step if gradients are non-finite.
 
         Raises:
-            ArgumentError: The parameters are sharded and none of them has a gradient.
+            ArgumentError: The gradients were computed without `backward`, although it must scale them or average them
+                over processes. Or the parameters are sharded and none of them has a gradient.
         """
+        self._check_backward()
+        self._ran_backward = False
         if self._is_sharded and all(parameter.grad is None for parameter in self._parameters()):
             raise ArgumentError(
                 "the optimizer has no gradients, because a part of the sharded model was called outside `forward`",
@@ -179,6 +196,17 @@ class OptimWrapper:
 
     def _step_optimizer(self, **kwargs: Any) -> None:
         self.optimizer.step(**kwargs)
+
+    def _check_backward(self, *, scales: bool = False) -> None:
+        if not self._ran_backward and (scales or self.prepare_backward is not None):
+            raise ArgumentError(
+                "the gradients were computed with loss.backward(), so they are neither scaled for mixed precision nor "
+                "averaged over the processes",
+                key="optim_wrapper",
+                notes=[
+                    "Instead of loss.backward(), call the method backward(loss) of the object whose step() you call."
+                ],
+            )
 
     def zero_grad(self, **kwargs: Any) -> None:
         """Clears the gradients."""

@@ -60,10 +60,14 @@ class OptimWrapperDict(OptimWrapper):
         Raises:
             ArgumentError: Always.
         """
-        names = ", ".join(f'"{name}"' for name in self.optim_wrappers)
+        name = next(iter(self.optim_wrappers))
         raise ArgumentError(
-            "update_params cannot tell which of several optimizers to step",
-            notes=[f"Call update_params of one of {names}: optim_wrapper[name].update_params(loss)."],
+            "several optimizers, but the training step does not say which of them minimizes the loss",
+            key="optim_wrapper",
+            notes=[
+                f'In training_step(model, batch, optimizers), call optimizers["{name}"].update_params(loss), '
+                "and the same for the others."
+            ],
         )
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:

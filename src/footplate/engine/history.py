@@ -1,0 +1,113 @@
+"""The history of a run, with one row of scalars per epoch."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, overload
+
+from PIL import Image
+from torch import nn
+
+from footplate.errors import DataError, import_optional
+from footplate.visualization.curves import Curve, Panel, panel_title, plot
+
+Row = dict[str, float]
+_MAX_SHOWN = 40
+
+
+class History(Sequence[Row]):
+    """The scalars of a run, with one row per epoch, or per validation interval in iteration-based training.
+
+    A row contains the numbers of completed epochs and iterations, the learning rate, the mean losses since the previous
+    row, and the validation metrics as `val/<metric>`. A checkpoint contains the rows, so the history of a resumed run
+    is complete.
+
+    Args:
+        model: The trained model.
+
+    Attributes:
+        model: The trained model.
+        rows: The rows, oldest first.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.rows: list[Row] = []
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.rows[index]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __repr__(self) -> str:
+        """Returns the rows as a table. If there are many, it shows the first and the last ones."""
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        if not names:
+            return "History: no rows yet"
+        lines = [names] + [[_shown(row.get(name)) for name in names] for row in self.rows]
+        if len(self.rows) > _MAX_SHOWN:
+            half = _MAX_SHOWN // 2
+            lines = [*lines[: half + 1], ["..."] * len(names), *lines[-half:]]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        return "\n".join("  ".join(map(str.rjust, line, widths)) for line in lines)
+
+    def plot(self) -> Image.Image:
+        """Draws losses, metrics and learning rates against iterations. A notebook shows the returned image.
+
+        Raises:
+            DataError: There are no rows yet.
+        """
+        panels: dict[str, list[Curve]] = {}
+        for name in dict.fromkeys(name for row in self.rows for name in row if name not in ("epoch", "iter")):
+            points = [(float(row["iter"]), row[name]) for row in self.rows if name in row]
+            trains = not name.startswith("val/")
+            title = "loss" if "loss" in name else panel_title(name.removeprefix("val/"), points, trains=trains)
+            panels.setdefault(title, []).append(Curve(name, points))
+        if not panels:
+            raise DataError("the history has no rows to plot")
+        order = sorted(panels, key=lambda title: (title != "loss", title == "learning rate"))
+        return plot([Panel(title, panels[title]) for title in order], "iteration")
+
+    @property
+    def last_iter(self) -> int:
+        """The iteration of the last row, or 0."""
+        return int(self.rows[-1]["iter"]) if self.rows else 0
+
+    def add(self, epoch: int, iteration: int, scalars: Mapping[str, float]) -> None:
+        """Adds scalars to the row of an iteration. Appends the row if it does not exist."""
+        if not self.rows or self.last_iter != iteration:
+            self.rows.append({"epoch": epoch, "iter": iteration})
+        self.rows[-1].update(scalars)
+
+    def to_pandas(self) -> Any:
+        """Returns the rows as a `pandas.DataFrame`.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        return import_optional("pandas", extra="pandas", why="History.to_pandas").DataFrame(self.rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the rows."""
+        return {"rows": [dict(row) for row in self.rows]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores the rows.
+
+        Raises:
+            ValueError: A value is not a number.
+        """
+        for row in state["rows"]:
+            for name, value in row.items():
+                if not isinstance(value, (int, float)):
+                    raise ValueError(f"'{name}' must be a number")
+        self.rows = [dict(row) for row in state["rows"]]
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:d}" if isinstance(value, int) else f"{value:.4g}"

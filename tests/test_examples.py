@@ -1,0 +1,86 @@
+"""Tests of the examples: each is killed and resumed, and gives the same metrics on one and on two processes."""
+
+import importlib.util
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SHORT: dict[str, dict[str, int]] = {
+    "contrastive": {"epochs": 3, "size": 128},
+    "gan": {"epochs": 3, "number": 128},
+    "language_model": {"iters": 12},
+    "reinforcement": {"iters": 12},
+    "table": {"epochs": 3, "rows": 512},
+}
+
+
+def load(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_killed_example_resumes_exactly(tmp_path: Path, name: str) -> None:
+    example = load(name)
+    frequent = {"default_hooks": {"checkpoint": {"interval": 1}}} if name != "table" else {}
+    settings = {**SHORT[name], "log_level": "ERROR", **frequent}
+    steps = 0
+
+    def count(*_: Any) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == last:
+            raise KilledError
+
+    last = -1
+    handle = register_optimizer_step_post_hook(count)
+    try:
+        whole = example.main(str(tmp_path / "whole"), **settings)
+        last, steps = random.Random(name).randrange(steps // 2, steps), 0
+        with pytest.raises(KilledError):
+            example.main(str(tmp_path / "killed"), **settings)
+        last = -1
+        resumed = example.main(str(tmp_path / "killed"), **settings)
+    finally:
+        handle.remove()
+    assert resumed.rows == whole.rows
+    for one, other in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHORT)
+def test_two_processes_give_the_metrics_of_one(tmp_path: Path, name: str) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import json, os, sys\nfrom {name} import main\nprocesses = int(os.environ.get('WORLD_SIZE', 1))\n"
+        f"history = main(sys.argv[1], batch_size=32 // processes, **{SHORT[name]})\n"
+        "json.dump(history.rows, open(sys.argv[2], 'w'))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(EXAMPLES), *sys.path]), "OMP_NUM_THREADS": "1"}
+    rows = []
+    for processes in (1, 2):
+        launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2"] if processes == 2 else []
+        output = tmp_path / f"{processes}.json"
+        command = [sys.executable, *launcher, str(script), str(tmp_path / str(processes)), str(output)]
+        subprocess.run(command, env=environment, check=True, timeout=300)
+        rows.append(json.loads(output.read_text()))
+    for one, two in zip(*rows, strict=True):
+        assert two == pytest.approx(one, rel=1e-3, abs=1e-5)
