@@ -249,7 +249,7 @@ def test_isolated_losses_equal_a_plain_loop(tmp_path: Path) -> None:
     def train(model: Any, batch: Any, optimizers: Any) -> None:
         for name, loss in zip(("critic", "generator"), gan_losses(model, batch[0]), strict=True):
             optimizers[name].zero_grad()
-            loss.backward(inputs=list(getattr(model, name).parameters()))
+            torch.autograd.backward(loss, inputs=list(getattr(model, name).parameters()))
         for each in optimizers.values():
             each.step()
 
@@ -269,7 +269,7 @@ def test_isolated_losses_equal_a_plain_loop(tmp_path: Path) -> None:
 
 
 def backward_without_scaling(model: Any, batch: Any, optimizer: Any) -> None:
-    gan_losses(model, batch[0])[0].backward()
+    torch.autograd.backward(gan_losses(model, batch[0])[0])
     optimizer.step()
 
 
@@ -316,9 +316,10 @@ def test_functions_as_hooks(tmp_path: Path) -> None:
     made, seen = runner(tmp_path, val_dataloader=loader(16)), []
     made.on("after_val_epoch", lambda runner, metrics: seen.append(round(metrics["loss"], 2)))
 
-    @made.on("after_train_epoch")
     def note(runner: Runner) -> None:
         seen.append(runner.epoch)
+
+    assert made.on("after_train_epoch")(note) is note
 
     for event, function, words in (
         ("after_train_epok", note, "did you mean 'after_train_epoch'"),

@@ -126,7 +126,7 @@ def average_gradients(parameters: Sequence[Tensor]) -> None:
     means = torch.cat([each.flatten() for each in gradients])
     dist.all_reduce(means)
     means /= get_world_size()
-    for gradient, mean in zip(gradients, means.split([each.numel() for each in gradients]), strict=True):
+    for gradient, mean in zip(gradients, torch.split(means, [each.numel() for each in gradients]), strict=True):
         gradient.copy_(mean.view_as(gradient))
 
 

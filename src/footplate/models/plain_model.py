@@ -156,7 +156,8 @@ class PlainModel(ModelWrapper, BaseModel):
             part.isolated = len(optim_wrapper.parts) > 1
         with optim_wrapper.optim_context(self):
             (batch,) = self.data_preprocessor(data, True)
-            output = self._functions.training_step(self.module, batch, **self._current)
+            training_step: Any = self._functions.training_step
+            output = training_step(self.module, batch, **self._current)
         if isinstance(output, Tensor):
             output = {"loss": output}
         logged = {**(output or {}), **step.values}
