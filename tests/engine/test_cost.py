@@ -101,11 +101,11 @@ class Frames:
 @pytest.mark.parametrize(
     ("changes", "bound"),
     [
-        ({}, 76),
-        ({"optim_wrapper": {"clip_grad": {"max_norm": 1.0}}}, 82),
-        ({"optim_wrapper": {"accumulative_counts": 2}}, 75),
-        ({"optim_wrapper": {"type": "AmpOptimWrapper", "dtype": "bfloat16"}}, 80),
-        ({"custom_hooks": [{"type": "EMAHook"}]}, 90),
+        ({}, 79),
+        ({"optim_wrapper": {"clip_grad": {"max_norm": 1.0}}}, 85),
+        ({"optim_wrapper": {"accumulative_counts": 2}}, 78),
+        ({"optim_wrapper": {"type": "AmpOptimWrapper", "dtype": "bfloat16"}}, 83),
+        ({"custom_hooks": [{"type": "EMAHook"}]}, 93),
     ],
 )
 def test_calls_of_our_functions_in_an_iteration(tmp_path: Path, changes: dict[str, Any], bound: int) -> None:
