@@ -10,7 +10,7 @@ from footplate.errors import ArgumentError
 from footplate.openmmlab.first_generation.adapters import WorkflowHook
 from tests.openmmlab.first_generation.adapters.support import OldModelWithSteps, old_config, old_config_with_evaluation
 from tests.openmmlab.first_generation.adapters.test_hook import Recorder
-from tests.support import summation_tolerance
+from tests.support import settings, summation_tolerance
 
 
 def train(tmp_path: Path, workflow: Any, **changes: Any) -> tuple[Runner, list[Any]]:
@@ -79,6 +79,15 @@ def test_evaluation_and_workflow_write_separate_scalars(
     metrics = {"accuracy", "val/time", "val/data_time", "step"}
     assert [line["step"] for line in lines if set(line) == metrics] == evaluated_at
     assert len(lines) == len(validated_at) + len(evaluated_at) + 6
+
+
+def test_second_generation_model(tmp_path: Path) -> None:
+    cfg = settings(tmp_path, val_dataloader=None, val_cfg=None, val_evaluator=None)
+    loader = {**cfg["train_dataloader"], "dataset": {"type": "Points", "size": 8}}
+    hook = WorkflowHook([("train", 1), ("val", 1)], loader)
+    runner = Runner(**{**cfg, "custom_hooks": [hook]})
+    runner.train()
+    assert runner.message_hub.get_scalar("val/loss").data[0].shape == (3,)
 
 
 @pytest.mark.parametrize("workflow", [[("val", 1)], [("val", 1), ("train", 1)]])

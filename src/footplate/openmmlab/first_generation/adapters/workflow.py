@@ -5,8 +5,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from footplate.data import batches, build_dataloader, endless_batches
-from footplate.distributed import is_main_process
+from footplate.distributed import is_main_process, unwrap_model
 from footplate.engine import Hook
 from footplate.errors import ArgumentError
 from footplate.openmmlab.first_generation.adapters.hook import call_hooks
@@ -50,9 +52,7 @@ class WorkflowHook(Hook):
         self._validated_at = -1  # the training progress at the latest validation
 
     def before_train(self, runner: "Runner") -> None:
-        """Builds the dataloader, and checks that the model computes losses in the way of the first generation."""
-        if legacy_model_in(runner.model) is None:
-            raise ArgumentError("a workflow with validation needs a first-generation model", key="workflow")
+        """Builds the dataloader."""
         self.dataloader = build_dataloader(self._cfg, seed=runner.seed)
 
     def before_train_epoch(self, runner: "Runner") -> None:
@@ -101,13 +101,12 @@ class WorkflowHook(Hook):
 
     def _validate(self, runner: "Runner", view: RunnerView, data: Iterable[Any]) -> None:
         """Computes the means over the data, weighted by the number of samples, and records them."""
-        adapter: Any = legacy_model_in(runner.model)
         sums: defaultdict[str, float] = defaultdict(float)
         counts: defaultdict[str, float] = defaultdict(float)
         for number, batch in enumerate(data):
             view.set_validation_state(self.dataloader, number, batch)
             call_hooks(view, "before_val_iter")
-            outputs = adapter.validation_losses(batch)
+            outputs = _losses(runner.model, batch)
             view.set_validation_state(self.dataloader, number, batch, outputs)
             call_hooks(view, "after_val_iter")
             count = float(outputs.get("num_samples") or 1)
@@ -128,3 +127,16 @@ class WorkflowHook(Hook):
         runner.logger.info("%s(val) [%d]  %s", unit, done, values)
         if is_main_process():
             runner.visualizer.add_scalars(means, step=done)
+
+
+@torch.no_grad()
+def _losses(model: Any, batch: Any) -> dict[str, Any]:
+    """Returns at least `log_vars` and `num_samples` for a batch, from a model of either generation."""
+    adapter = legacy_model_in(model)
+    if adapter is not None:
+        return dict(adapter.validation_losses(batch))
+    inner: Any = unwrap_model(model)
+    data = inner.data_preprocessor(batch, False)
+    losses = inner(**data, mode="loss") if isinstance(data, dict) else inner(*data, mode="loss")
+    first = next(iter(data.values() if isinstance(data, dict) else data), ())
+    return {"log_vars": inner.parse_losses(losses)[1], "num_samples": len(first) if hasattr(first, "__len__") else 1}
