@@ -65,7 +65,7 @@ class LoggerHook(Hook):
         self.out_dir, self.keep_local = out_dir, keep_local
         self.out_suffix = (out_suffix,) if isinstance(out_suffix, str) else tuple(out_suffix)
         self.log_metric_by_epoch = log_metric_by_epoch
-        self._rest_ends_at, self._names_shown = -1, 0
+        self._rest_ends_at = -1  # the last iteration of an epoch or of the run, if it is always logged
         self._recorded_start = ""
 
     def before_run(self, runner: Runner) -> None:
@@ -123,8 +123,7 @@ class LoggerHook(Hook):
         done = batch_idx + 1
         if done % self.interval and done != self._rest_ends_at:
             return
-        if (runner.iter + 1) // self.interval_exp_name > self._names_shown:
-            self._names_shown = (runner.iter + 1) // self.interval_exp_name
+        if (runner.iter + 1) % self.interval_exp_name < min(self.interval, self.interval_exp_name):
             runner.logger.info("Exp name: %s", runner.experiment_name)
         average_over_ranks(runner.message_hub.log_scalars)
         tag, line = runner.log_processor.get_log_after_iter(runner, batch_idx, "train")
@@ -158,12 +157,13 @@ class LoggerHook(Hook):
         )
         runner.logger.info(line)
         if is_main_process():
-            written = json.dumps(self._process_tags(tag), default=str).encode()
-            commit_bytes(os.path.join(runner.log_dir, self._json_name), written)
+            text = json.dumps(tag, default=lambda value: value.tolist() if hasattr(value, "tolist") else str(value))
+            commit_bytes(os.path.join(runner.log_dir, self._json_name), text.encode())
             # Without the prefix, the metrics would have the same names as those of a validation.
-            numbers = {name.removeprefix("test/"): value for name, value in numbers_in(tag).items()}
-            named = {f"test/{name}": value for name, value in numbers.items() if name not in ("time", "data_time")}
-            runner.visualizer.add_scalars(named, step=self._step(runner))
+            metrics = {f"test/{name.removeprefix('test/')}": value for name, value in numbers_in(tag).items()}
+            for name in ("test/time", "test/data_time"):
+                metrics.pop(name, None)
+            runner.visualizer.add_scalars(metrics, step=self._step(runner))
 
     def after_train(self, runner: Runner) -> None:
         """Logs the number of training samples that could not be read."""
@@ -179,25 +179,17 @@ class LoggerHook(Hook):
         if self.out_dir is None:
             return
         target = os.path.join(self.out_dir, os.path.basename(runner.work_dir))
+        if os.path.realpath(target) == os.path.realpath(runner.work_dir):
+            return  # out_dir contains the work_dir
         for folder, _, names in os.walk(runner.log_dir):
-            target_folder = os.path.join(target, os.path.relpath(folder, runner.work_dir))
-            if os.path.realpath(target_folder) == os.path.realpath(folder):
-                continue  # out_dir contains the work_dir, so the files are already there
             for name in names:
                 if name.endswith(self.out_suffix):
-                    path, copy = os.path.join(folder, name), os.path.join(target_folder, name)
+                    path = os.path.join(folder, name)
+                    copy = os.path.join(target, os.path.relpath(path, runner.work_dir))
                     commit_bytes(copy, read_bytes(path))
                     shutil.copystat(path, copy)
                     if not self.keep_local:
                         os.remove(path)
-
-    def _process_tags(self, tags: Any) -> Any:
-        """Converts tensors and arrays in nested values to numbers and lists."""
-        if isinstance(tags, Mapping):
-            return {str(key): self._process_tags(each) for key, each in tags.items()}
-        if isinstance(tags, (list, tuple)):
-            return [self._process_tags(each) for each in tags]
-        return tags.tolist() if hasattr(tags, "tolist") else tags
 
     def _step(self, runner: Runner) -> int:
         # Iteration-based training has no meaningful epochs, regardless of the default.
