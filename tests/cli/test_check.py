@@ -62,7 +62,7 @@ MISTAKES = [
     Mistake(
         'type="Witness"',
         'type="Witness", priority="VERY_LO"',
-        "unknown priority 'VERY_LO'",
+        "priority must be one of HIGHEST",
         "custom_hooks[0].priority",
         "VERY_LOW",
     ),

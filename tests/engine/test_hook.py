@@ -29,8 +29,8 @@ def test_priority_names_and_numbers() -> None:
 @pytest.mark.parametrize(
     ("priority", "says", "near"),
     [
-        ("VERY_LO", "unknown priority 'VERY_LO'", "VERY_LOW"),
-        (101, "'priority' must be between 0 and 100", None),
+        ("VERY_LO", "priority must be one of HIGHEST, ", "VERY_LOW"),
+        (101, "'priority' must be a name or a number from 0 to 100", None),
         (1.5, "'priority' must be a name or a number", None),
     ],
 )

@@ -97,19 +97,10 @@ def get_priority(priority: int | str | Priority) -> int:
     Raises:
         ArgumentError: The name is unknown, or the number is not between 0 and 100.
     """
-    if isinstance(priority, bool) or not isinstance(priority, (int, str)):
-        raise ArgumentError("'priority' must be a name or a number", key="priority", found=priority)
     if isinstance(priority, str):
-        if priority.upper() not in Priority.__members__:
-            raise ArgumentError(
-                f"unknown priority '{priority}'",
-                key="priority",
-                suggestion=nearest(priority, Priority.__members__),
-                notes=[f"Use one of {', '.join(Priority.__members__)}."],
-            )
-        return Priority[priority.upper()].value
-    if not 0 <= priority <= 100:
-        raise ArgumentError("'priority' must be between 0 and 100", key="priority", found=priority)
+        return Priority[check_choice("priority", priority.upper(), Priority.__members__)].value
+    if isinstance(priority, bool) or not isinstance(priority, int) or not 0 <= priority <= 100:
+        raise ArgumentError("'priority' must be a name or a number from 0 to 100", key="priority", found=priority)
     return int(priority)
 
 

@@ -3,9 +3,10 @@
 import bisect
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from footplate.engine.hook import EVENTS, Hook, Priority, acts_at, get_priority
+from footplate.engine.hook import EVENTS, Hook, Priority, get_priority
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError, BuildError, FootplateError
 from footplate.messages import nearest
@@ -21,6 +22,27 @@ DEFAULT_HOOKS: dict[str, dict[str, Any]] = {
 }
 
 
+@dataclass
+class _Entry:
+    """A hook in the list.
+
+    Attributes:
+        hook: The hook.
+        key: The key path of its section in the config.
+        arguments: The names of the arguments it was built with.
+        methods: The method to call at each event at which the hook acts.
+    """
+
+    hook: Hook
+    key: str
+    arguments: Collection[str]
+    methods: Mapping[str, Callable[..., Any]]
+
+    def place(self) -> tuple[bool, int]:
+        """Returns the sort key of the execution order."""
+        return bool(self.hook.acts_last), get_priority(self.hook.priority)
+
+
 class HookList(Sequence[Hook]):
     """The hooks of a run in execution order, and the methods to call at each event.
 
@@ -28,50 +50,45 @@ class HookList(Sequence[Hook]):
     """
 
     def __init__(self) -> None:
-        self._hooks: list[Hook] = []
-        self._keys: dict[int, str] = {}
-        self._arguments: dict[int, Collection[str]] = {}
-        self._listeners: list[dict[str, Callable[..., Any]]] = []  # one per hook
+        self._entries: list[_Entry] = []
         self._methods: dict[str, list[Callable[..., Any]]] = {event: [] for event in EVENTS}
 
     def __getitem__(self, index: Any) -> Any:
-        return self._hooks[index]
+        return [entry.hook for entry in self._entries][index]
 
     def __len__(self) -> int:
-        return len(self._hooks)
+        return len(self._entries)
 
-    def __iter__(self) -> Iterator[Hook]:
-        return iter(self._hooks)
-
-    def register(self, hook: Hook, priority: int | str | None = None, *, key: str = "") -> None:
+    def register(
+        self, hook: Hook, priority: int | str | None = None, *, key: str = "", arguments: Collection[str] = ()
+    ) -> None:
         """Adds a hook after the hooks of equal priority. Hooks with `acts_last` come after all others.
 
         Args:
             hook: The hook.
             priority: The priority. Defaults to the hook's own.
             key: The key path of its section in the config.
+            arguments: The names of the arguments it was built with, for the locations of errors.
 
         Raises:
             ArgumentError: The priority is invalid, a method does not take the arguments of its event, or a second hook
                 swaps weights.
         """
-        other = next((each for each in self._hooks if each.swaps_weights), None)
+        other = next((entry for entry in self._entries if entry.hook.swaps_weights), None)
         if hook.swaps_weights and other is not None:  # restored in the same order, the wrong weights would remain
             raise ArgumentError(
-                f"{type(hook).__name__} and {type(other).__name__} both swap the weights of the model for validation. "
-                "A run may have only one such hook",
-                notes=[f"The other hook is {self.key_of(other)}. Remove one of them."],
+                f"{type(hook).__name__} and {type(other.hook).__name__} both swap the weights of the model for "
+                "validation. A run may have only one such hook",
+                notes=[f"The other hook is {other.key}. Remove one of them."],
             )
         if priority is not None:
             hook.priority = priority
-        listeners = hook.listeners()
-        self._keys[id(hook)] = key or type(hook).__name__
-        place = bisect.bisect(self._hooks, _sort_key(hook), key=_sort_key)
-        self._hooks.insert(place, hook)
-        self._listeners.insert(place, listeners)
+        bisect.insort(
+            self._entries, _Entry(hook, key or type(hook).__name__, arguments, hook.listeners()), key=_Entry.place
+        )
         for event, methods in self._methods.items():
             # In place: a running loop holds references to these lists.
-            methods[:] = [each[event] for each in self._listeners if event in each]
+            methods[:] = [entry.methods[event] for entry in self._entries if event in entry.methods]
 
     def build(self, cfg: Any, priority: int | str | None = None, *, key: str = "") -> Hook:
         """Builds a hook from its config dict and registers it. A Hook object is only registered.
@@ -92,18 +109,20 @@ class HookList(Sequence[Hook]):
             hook = HOOKS.build(with_origins(settings, cfg))
         if not isinstance(hook, Hook):
             raise BuildError("a hook must be a Hook or a config dict for one", found=hook)
-        self.register(hook, priority, key=key)
-        self._arguments[id(hook)] = cfg if isinstance(cfg, Mapping) else inspect.signature(type(hook)).parameters
+        arguments = cfg if isinstance(cfg, Mapping) else inspect.signature(type(hook)).parameters
+        self.register(hook, priority, key=key, arguments=arguments)
         return hook
 
     def key_of(self, hook: Hook) -> str:
         """Returns the key path of the config section of a hook, or the name of its class if it has no section."""
-        return self._keys[id(hook)]
+        return next(entry.key for entry in self._entries if entry.hook is hook)
 
     def locate(self, error: FootplateError, hook: object) -> None:
         """Prepends the key path of a hook to the key of an error if the key is an argument that the hook was given."""
-        if error.key.partition(".")[0].partition("[")[0] in self._arguments.get(id(hook), ()):
-            error.within(self._keys[id(hook)])
+        argument = error.key.partition(".")[0].partition("[")[0]
+        for entry in self._entries:
+            if entry.hook is hook and argument in entry.arguments:
+                error.within(entry.key)
 
     def at(self, event: str) -> list[Callable[..., Any]]:
         """Returns the list of methods to call at `event`. Later registrations change it in place.
@@ -115,21 +134,20 @@ class HookList(Sequence[Hook]):
         """
         if event in self._methods:
             return self._methods[event]
-        methods = [getattr(hook, event) for hook in self._hooks if hasattr(hook, event)]
+        methods = [getattr(hook, event) for hook in self if hasattr(hook, event)]
         if not methods and (near := nearest(event, EVENTS)):
             raise ArgumentError(f"unknown event '{event}'", suggestion=near)
         return methods
 
     def order(self) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         """Yields each event at which hooks act, with the names and priorities of the hooks in order."""
-        names = {each.value: each.name for each in Priority}
+        names = {priority.value: priority.name for priority in Priority}
         for event in EVENTS:
             acting = []
-            for hook in self._hooks:
-                if acts_at(hook, event):
-                    number = get_priority(hook.priority)
-                    priority = "last" if hook.acts_last else names.get(number, str(number))
-                    acting.append((type(hook).__name__, priority))
+            for entry in self._entries:
+                if event in entry.methods:
+                    is_last, number = entry.place()
+                    acting.append((type(entry.hook).__name__, "last" if is_last else names.get(number, str(number))))
             if acting:
                 yield event, acting
 
@@ -153,19 +171,17 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
         BuildError: A hook cannot be built, or the name of a hook to remove is likely a typo.
     """
     settings: dict[str, Any] = {name: dict(cfg) for name, cfg in DEFAULT_HOOKS.items()}
-    for name, given in (default_hooks or {}).items():
-        settings[name] = given
-        if isinstance(given, Mapping) and "type" not in given:
-            key = f"default_hooks.{name}"
-            if name not in DEFAULT_HOOKS:
-                near = nearest(name, DEFAULT_HOOKS)
+    for name, changes in (default_hooks or {}).items():
+        key, is_default = f"default_hooks.{name}", name in DEFAULT_HOOKS
+        near = None if is_default else nearest(name, DEFAULT_HOOKS)
+        if changes is None and near:
+            raise BuildError(f"default_hooks has no '{name}' to remove", key=key, suggestion=near)
+        settings[name] = changes
+        if isinstance(changes, Mapping) and "type" not in changes:
+            if not is_default:
                 raise BuildError(f"the hook '{key}' has no type", key=key, suggestion=near)
-            settings[name] = with_origins({**DEFAULT_HOOKS[name], **given}, given)
+            settings[name] = with_origins({**DEFAULT_HOOKS[name], **changes}, changes)
     kept = {name: cfg for name, cfg in settings.items() if cfg is not None}
-    for name in settings:
-        near = None if name in kept or name in DEFAULT_HOOKS else nearest(name, kept)
-        if near:
-            raise BuildError(f"default_hooks has no '{name}' to remove", key=f"default_hooks.{name}", suggestion=near)
     named = [(f"default_hooks.{name}", cfg) for name, cfg in kept.items()]
     named += [(f"custom_hooks[{place}]", cfg) for place, cfg in enumerate(custom_hooks or ())]
     hooks = HookList()
@@ -173,7 +189,3 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
         with at_key(key):
             hooks.build(cfg, key=key)
     return hooks
-
-
-def _sort_key(hook: Hook) -> tuple[bool, int]:
-    return bool(hook.acts_last), get_priority(hook.priority)
