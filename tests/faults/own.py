@@ -195,8 +195,8 @@ def _at_once() -> None:
     CheckpointHook.priority = "NORMAL"
     whole = HookList.register
 
-    def register(self: HookList, hook: Any, priority: Any = None, *, key: str = "") -> None:
-        whole(self, hook, "HIGHEST" if isinstance(hook, CheckpointHook) else priority, key=key)
+    def register(self: HookList, hook: Any, priority: Any = None, **names: Any) -> None:
+        whole(self, hook, "HIGHEST" if isinstance(hook, CheckpointHook) else priority, **names)
 
     HookList.register = register  # type: ignore[method-assign]
 
