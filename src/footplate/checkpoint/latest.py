@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -11,14 +10,13 @@ from typing import Any
 from footplate import storage
 from footplate.checkpoint.contents import BEST, SUFFIXES, naming_checkpoint, read_outline, recorded_digest, verify
 from footplate.checkpoint.shard_layout import SHARDED_SUFFIX, is_committed, is_sharded_path, sharded_name
-from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError
+from footplate.errors import ArgumentError, CheckpointError
 
 POINTER = "last_checkpoint"
 _TEMPLATES = ("iter_{}.pth", "epoch_{}.pth")  # of CheckpointHook
 _TEMPLATE = re.compile(r"[^/\0{}]*\{0?(:(0\d)?d?)?\}[^/\0{}]*")
 _logger = logging.getLogger("footplate.checkpoint")
 _MAX_POINTER_BYTES = 1 << 16
-_NUMBER = re.compile(r"\d{1,18}")
 _RUN_KEYS = {"run", "optimizer", "param_schedulers", "message_hub"}
 
 
@@ -121,15 +119,14 @@ def read_pointer(folder: "str | os.PathLike[str]") -> str | None:
 def find_latest(folder: "str | os.PathLike[str]") -> str | None:
     """Returns the newest intact checkpoint of a run, or None if there is no such checkpoint.
 
-    Searches `folder` and the folder of the checkpoint that `last_checkpoint` points to, in the order of
-    `list_candidates`. Skips best checkpoints, and files with weights but no training state. Logs a warning for a
-    pointer to a different storage backend, for each damaged checkpoint, and for an older file with a higher number.
+    Searches in the order of `list_candidates`. Skips files with weights but no training state. Logs a warning for each
+    damaged checkpoint.
 
     Raises:
         CheckpointError: The folder cannot be read, or no intact checkpoint is found and at least one cannot be read.
     """
-    found = find_first_resumable(folder, read_verified_outline)
-    return None if found is None else found[0]
+    newest = find_first_resumable(folder, read_verified_outline)
+    return None if newest is None else newest[0]
 
 
 def read_verified_outline(path: str) -> Mapping[Any, Any]:
@@ -149,33 +146,16 @@ def find_first_resumable(
 
     `read` verifies a checkpoint and returns its content.
     """
-    pointer = read_pointer(folder)
-    if pointer and not storage.is_same_storage(pointer, folder):
-        _logger.warning(
-            "Ignoring the pointer '%s', because its target is on a different storage backend: %r. To resume from it, "
-            "pass its path: `--resume PATH`, or `resume=` in Python.",
-            storage.join(folder, POINTER),
-            pointer,
-        )
     unreadable: CheckpointError | None = None
-    paths = list_candidates(folder)
-    for place, path in enumerate(paths):
+    for path in list_candidates(folder):
         try:
             content = read(path)
         except CheckpointError as error:
-            if not isinstance(error, CheckpointDamagedError):
-                try:
-                    read_verified_outline(path)
-                except CheckpointError as other:
-                    error = other
-                else:  # intact; for example, memory was short, which is no reason to use an older checkpoint
-                    raise
             if isinstance(error.__cause__, OSError):
                 unreadable = unreadable or error
             _logger.warning("Skipped: %s", "; ".join(line.strip() for line in str(error).splitlines()))
             continue
         if _RUN_KEYS & content.keys():
-            _warn_of_others(path, storage.absolute(folder), paths[place + 1 :])
             return path, content
         _logger.info("Skipping checkpoint '%s', because it contains weights but no training state.", path)
         del content  # free the memory before the next one is read
@@ -184,77 +164,40 @@ def find_first_resumable(
     return None
 
 
-def find_other_intact(path: "str | os.PathLike[str]") -> str | None:
-    """Returns the newest intact checkpoint in the same folder other than `path` itself, or None if there is none."""
-    damaged = storage.absolute(path)
-    with contextlib.suppress(CheckpointError):
-        for candidate in list_candidates(storage.parent(damaged)):
-            with contextlib.suppress(CheckpointError):
-                if candidate != damaged and verify(candidate):
-                    return candidate
-    return None
-
-
 def list_candidates(folder: "str | os.PathLike[str]") -> list[str]:
-    """Returns the absolute paths of the checkpoints of a run, newest first, including damaged ones.
+    """Returns the absolute paths of the checkpoints of a run, including damaged ones.
 
-    The target of `last_checkpoint` comes first, unless other checkpoints are both newer and at a later iteration. Such
-    checkpoints were written by a process that died before it could update the pointer. A newer timestamp alone is not
-    enough, because the clock may have been wrong. A target on a different storage backend is ignored, and that backend
-    is not contacted.
-
-    If the target is in the folder of another run, which has a `last_checkpoint` itself, the checkpoints in `folder`
-    come first. This is the case if `folder` is a copy of that folder and its newest checkpoint was removed.
+    The target of `last_checkpoint` comes first. The other checkpoints in its folder and in `folder` follow, newest
+    first. A target in the folder of another run, which has a `last_checkpoint` itself, means that `folder` is a copy
+    of that folder. Then, as in a folder that was moved, the file of the same name in `folder` comes first. A target on
+    a different storage backend is ignored with a warning, and that backend is not contacted.
 
     Raises:
         CheckpointError: The folder exists but cannot be read.
     """
-    folders = [storage.absolute(folder)]
-    pointer = _pointer_target(folders[0])
-    if pointer and storage.parent(pointer) not in folders:
-        folders.append(storage.parent(pointer))
-    found = []
+    home = storage.absolute(folder)
+    folders, target = [home], read_pointer(home) or ""
+    if target and not storage.is_same_storage(target, home):
+        _logger.warning(
+            "Ignoring the pointer '%s', because its target is on a different storage backend: %r. To resume from it, "
+            "pass its path: `--resume PATH`, or `resume=` in Python.",
+            storage.join(home, POINTER),
+            target,
+        )
+        target = ""
+    elif target and storage.exists(target) and not storage.exists(storage.join(storage.parent(target), POINTER)):
+        folders.append(storage.parent(target))
+    elif target:
+        target = storage.join(home, storage.base_name(target))
+    paths = {target} if storage.base_name(target) and storage.exists(target) else set()
     for path in folders:
         try:
-            found += [storage.join(path, name) for name in storage.list_dir(path) if is_considered(name)]
+            paths |= {storage.join(path, name) for name in storage.list_dir(path) if is_considered(name)}
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
             raise CheckpointError(f"cannot read folder '{path}': {error.strerror or error}") from error
-    if pointer and pointer not in found and storage.exists(pointer):
-        found.append(pointer)
-    ordered = sorted(found, key=_saved, reverse=True)
-    if pointer not in ordered:
-        return ordered
-    if _is_in_other_run(pointer, folders[0]):
-        return sorted(ordered, key=lambda path: storage.parent(path) != folders[0])
-    newer = ordered[: ordered.index(pointer)]
-    iteration = _iteration_of(pointer) if newer else 0
-    first = [path for path in newer if _iteration_of(path) > iteration] + [pointer]
-    return first + [path for path in ordered if path not in first]
-
-
-def _pointer_target(folder: str) -> str | None:
-    """Returns the target of the pointer in `folder`, or its copy in `folder` if the folder was moved or copied.
-
-    In that case, the file at the original path may belong to a different run.
-    """
-    pointer = read_pointer(folder)
-    if not pointer or not storage.is_same_storage(pointer, folder):
-        return None
-    here = storage.join(folder, storage.base_name(pointer))
-    if storage.parent(pointer) == folder or not storage.exists(here):
-        return pointer
-    with contextlib.suppress(OSError):
-        if storage.exists(pointer) and _saved(pointer) != _saved(here):
-            return pointer
-    return here
-
-
-def _is_in_other_run(path: str, folder: str) -> bool:
-    """Checks whether a checkpoint is in another folder than `folder` that has a `last_checkpoint` itself."""
-    other = storage.parent(path)
-    return other != folder and storage.exists(storage.join(other, POINTER))
+    return sorted(paths, key=lambda path: (path == target, _saved(path)), reverse=True)
 
 
 def _saved(path: str) -> int:
@@ -262,35 +205,3 @@ def _saved(path: str) -> int:
     with contextlib.suppress(CheckpointError), naming_checkpoint(path):
         return recorded_digest(path).saved or int(storage.status(path).modified * 1e9)
     return 0
-
-
-def _iteration_of(path: str) -> float:
-    """Returns the iteration of a checkpoint, or infinity if it cannot be read, because it may be the latest one."""
-    try:
-        meta = read_outline(path).content.get("meta")
-    except CheckpointError:
-        return math.inf
-    number = meta.get("iter", 0) if isinstance(meta, Mapping) else 0
-    return number if isinstance(number, (int, float)) else 0
-
-
-def _warn_of_others(selected: str, folder: str, others: list[str]) -> None:
-    """Warns if the selected checkpoint belongs to another run, or an older file has a higher number in its name."""
-    if _is_in_other_run(selected, folder):
-        _logger.warning(
-            "'%s' has no intact checkpoint. Its '%s' points to another run. Resuming from '%s'.",
-            folder,
-            POINTER,
-            selected,
-        )
-    name = storage.base_name(selected)
-    for other in map(storage.base_name, others):
-        numbers = [int(number[0]) for text in (other, name) if (number := _NUMBER.search(text))]
-        if _NUMBER.sub("", other) == _NUMBER.sub("", name) and len(numbers) == 2 and numbers[0] > numbers[1]:
-            _logger.warning(
-                "Resuming from '%s'. Ignoring '%s', which was saved earlier. To resume from it, pass its path: "
-                "`--resume PATH`, or `resume=` in Python.",
-                selected,
-                other,
-            )
-            return

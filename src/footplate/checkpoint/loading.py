@@ -20,7 +20,7 @@ from footplate.checkpoint.contents import (
     weights_of,
 )
 from footplate.checkpoint.digest import sha256_of, verify_digest
-from footplate.checkpoint.latest import find_first_resumable, find_other_intact, read_verified_outline
+from footplate.checkpoint.latest import find_first_resumable, read_verified_outline
 from footplate.checkpoint.shard_layout import is_sharded_path
 from footplate.checkpoint.sharded import load_sharded
 from footplate.checkpoint.torch_file import read_content
@@ -63,8 +63,7 @@ def load_checkpoint(
             from is read in place, because a cached copy may be outdated.
 
     Raises:
-        CheckpointDamagedError: The content does not match its checksum. The notes suggest the newest intact checkpoint
-            in the folder.
+        CheckpointDamagedError: The content does not match its checksum.
         CheckpointError: The file does not exist or is not a checkpoint, or it cannot be downloaded.
     """
     name = os.fspath(path)
@@ -78,8 +77,6 @@ def load_checkpoint(
     except CheckpointDamagedError as error:
         if file != name:
             error.notes = (*error.notes, "Remove the file to download it again.")
-        elif other := find_other_intact(name):
-            error.notes = (*error.notes, f"The newest intact checkpoint in this folder is '{other}'.")
         raise
 
 
