@@ -23,7 +23,7 @@ _CHUNK = 1024
 class _Totals(NamedTuple):
     """Statistics of all values since the start of the run or epoch."""
 
-    count: float = 0.0
+    weight: float = 0.0
     sum: float = 0.0
     min: float = math.inf
     max: float = -math.inf
@@ -35,11 +35,11 @@ class _Totals(NamedTuple):
         """
         if not values:
             return self
-        count, total = self.count, self.sum
-        for number, weight in zip(values, counts, strict=True):
-            count, total = count + weight, total + number
+        weight, total = self.weight, self.sum
+        for number, count in zip(values, counts, strict=True):
+            weight, total = weight + count, total + number
         low, high = np.min([self.min, *values]), np.max([self.max, *values])  # NaN if a value is NaN
-        return _Totals(count, total, float(low), float(high))
+        return _Totals(weight, total, float(low), float(high))
 
 
 class HistoryBuffer:
@@ -136,17 +136,17 @@ class HistoryBuffer:
     def mean(self, window_size: int | str | None = None) -> float:
         """Returns the mean over the latest `window_size` values, the `"epoch"`, or all values (`"global"` or None)."""
         totals = self._totals_of(window_size)
-        return totals.sum / totals.count if totals.count else math.nan
+        return totals.sum / totals.weight if totals.weight else math.nan
 
     def min(self, window_size: int | str | None = None) -> float:
         """Returns the minimum over a window; see `mean`."""
         totals = self._totals_of(window_size)
-        return totals.min if totals.count else math.nan
+        return totals.min if totals.weight else math.nan
 
     def max(self, window_size: int | str | None = None) -> float:
         """Returns the maximum over a window; see `mean`."""
         totals = self._totals_of(window_size)
-        return totals.max if totals.count else math.nan
+        return totals.max if totals.weight else math.nan
 
     @classmethod
     def register_statistics(cls, method: Statistic) -> Statistic:
