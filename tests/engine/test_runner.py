@@ -75,7 +75,7 @@ def test_files_of_a_run(tmp_path: Path) -> None:
     assert sorted(str(each.relative_to(tmp_path / "work")) for each in (tmp_path / "work").rglob("*.*")) == sorted(
         [
             *["epoch_1.pth", "epoch_2.pth", "epoch_3.pth", "tiny.py", f"{stamp}/{stamp}.json", f"{stamp}/{stamp}.log"],
-            *[f"{stamp}/vis_data/{name}" for name in (f"{stamp}.json", "config.json", "config.py", "scalars.json")],
+            *[f"{stamp}/vis_data/{name}" for name in (f"{stamp}.json", "config.py", "scalars.json")],
             f"{stamp}/environment.json",
             f"{stamp}/start.json",
         ]

@@ -61,7 +61,7 @@ def test_logs_are_copied_to_out_dir(tmp_path: Path, keep_local: bool) -> None:
     stamp = runner.timestamp
     scalars = tmp_path / "out/work" / stamp / "vis_data/scalars.json"
     assert scalars.with_stem(stamp).read_text() == scalars.read_text()
-    names = {f"{stamp}/vis_data/{name}" for name in ("config.json", "config.py", "scalars.json", f"{stamp}.json")}
+    names = {f"{stamp}/vis_data/{name}" for name in ("config.py", "scalars.json", f"{stamp}.json")}
     names |= {f"{stamp}/environment.json", f"{stamp}/start.json"}
     found = {str(each.relative_to(tmp_path / "out/work")) for each in (tmp_path / "out").rglob("*.*")}
     assert found == names

@@ -13,7 +13,6 @@ import torch
 
 from footplate import Config
 from footplate.cli.main import main
-from footplate.config import write_recorded
 from footplate.evaluation import DumpResults, EvaluationContext
 from footplate.records import LocalVisBackend
 from footplate.tasks.detection import CocoMetric
@@ -62,7 +61,6 @@ WRITERS: dict[str, Callable[[], Any]] = {
     "validation image": lambda: LocalVisBackend(".").add_image("val", _NOISE, 1),
     "test image": lambda: Visualizer().add_datasample("a", _NOISE, None, out_file="shown/a.jpg"),
     "curves": lambda: draw_curves("scalars.json", "curves.png"),
-    "recorded config": lambda: write_recorded(Config({"a": ["long"] * 9}), "config.json"),
     "dumped config": lambda: Config({"a": ["long"] * 9}).dump("dumped.yaml"),
     "predictions": _dump_results,
     "masks for a submission": _format_masks,

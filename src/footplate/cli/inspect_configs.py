@@ -151,12 +151,11 @@ def _check_options(arguments: argparse.Namespace, topic: str | None) -> None:
     if arguments.epoch_length is not None:
         check_count("--epoch-length", arguments.epoch_length)
     if arguments.dump and arguments.key:
-        raise ArgumentError("--dump writes the whole config", key="--dump", notes=[f"Omit '{arguments.key}'."])
+        raise ArgumentError(f"--dump writes the whole config; omit '{arguments.key}'")
     for option, topics in _TOPICS_OF_OPTIONS.items():
         if getattr(arguments, option) and topic not in topics:
             flag = "--" + option.replace("_", "-")
-            problem = "needs a topic" if topic is None else f"does not apply to the topic {topic}"
-            raise ArgumentError(f"{flag} {problem}", notes=[f"Use it with {' or '.join(topics)}."])
+            raise ArgumentError(f"{flag} applies only to the topic {' or '.join(topics)}")
 
 
 def _print_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> None:

@@ -153,14 +153,14 @@ def _torchrun(
             return code, {"error": recorded}
         if code in _WITH_RESULT:
             return code, None
-        how, note = f"exited with code {code}", "No Python error was raised: native code or os._exit() ended it."
-        if first.exitcode < 0:
-            how, note = f"was killed by {first.signal_name()}", "Python's stack is printed above."
+        end = f"was killed by {first.signal_name()}" if first.exitcode < 0 else f"exited with code {code}"
+        message, last = f"rank {rank} (process {first.pid}) {end}", read_pointer(home) if home else None
+        notes = []
         if first.exitcode == -signal.SIGKILL:
-            note = "If no one sent SIGKILL, the system probably ran out of memory: see dmesg."
-        message, last = f"rank {rank} (process {first.pid}) {how}", read_pointer(home) if home else None
-        notes = [note, f"The last checkpoint is {last}. Use --resume to continue from it."] if last else [note]
-        print_error("".join(f"{line}\n" for line in [f"error: {message}", *(f"  {each}" for each in notes)]))
+            notes.append("If no one sent SIGKILL, the system probably ran out of memory: see dmesg.")
+        if last:
+            notes.append(f"The last checkpoint is {last}. Use --resume to continue from it.")
+        print_error("\n  ".join([f"error: {message}", *notes]) + "\n")
         return code, {"error": {"type": "RankError", "message": message, "notes": notes, "exit_code": code}}
     finally:
         logging.disable(logging.NOTSET)

@@ -5,7 +5,7 @@ from footplate.config.config_dict import ConfigDict
 from footplate.config.imports import LazyObject, import_custom, import_module, read_base
 from footplate.config.origins import KeyOrigin
 from footplate.config.overrides import DictAction, apply_overrides
-from footplate.config.recorded import as_plain, as_python, parse_recorded, read_recorded, write_recorded
+from footplate.config.recorded import as_plain, as_python, parse_recorded, read_recorded
 from footplate.config.unused_keys import check_top_level_keys, find_unused_changes
 
 __all__ = [
@@ -24,5 +24,4 @@ __all__ = [
     "parse_recorded",
     "read_base",
     "read_recorded",
-    "write_recorded",
 ]

@@ -138,8 +138,7 @@ def _is_read_base(node: ast.With) -> bool:
 class _Rewriter(ast.NodeTransformer):
     """Rewrites the code of a config, in place.
 
-    - `dict(...)`, `{...}` and dict comprehensions become calls to `MAKE_DICT`. Each call receives the line of the dict,
-      and the lines of its keys.
+    - `dict(...)` and `{...}` become calls to `MAKE_DICT`, with the line of the dict and those of its keys.
     - Names and strings that refer to the base become calls to `FILL`.
     - In a pure-Python config, imports become calls to `IMPORT`, or to `INHERIT` in `with read_base():`, except inside
       functions and classes.
@@ -179,11 +178,6 @@ class _Rewriter(ast.NodeTransformer):
             self.reads.add(node.attr)
         return self.generic_visit(node)
 
-    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:  # noqa: N802
-        if isinstance(node.value, ast.Name) and node.value.id == BASE and isinstance(node.slice, ast.Constant):
-            self.reads.add(str(node.slice.value))
-        return self.generic_visit(node)
-
     def visit_Call(self, node: ast.Call) -> ast.expr:  # noqa: N802
         self.generic_visit(node)
         if isinstance(node.func, ast.Name) and node.func.id == "dict":
@@ -198,12 +192,6 @@ class _Rewriter(ast.NodeTransformer):
         self.generic_visit(node)
         lines = [(key.value, key.lineno) for key in node.keys if isinstance(key, ast.Constant)]
         call = _call(node, MAKE_DICT, node.lineno, tuple(lines))
-        call.args.append(node)
-        return call
-
-    def visit_DictComp(self, node: ast.DictComp) -> ast.expr:  # noqa: N802
-        self.generic_visit(node)
-        call = _call(node, MAKE_DICT, node.lineno, ())
         call.args.append(node)
         return call
 

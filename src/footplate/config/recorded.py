@@ -1,40 +1,20 @@
-"""Writes and reads the configs that runs record. They are read as data, so that no code in them is executed."""
+"""Reads the configs that runs record. They are read as data, so that no code in them is executed."""
 
 import ast
-import json
 import os
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from footplate.config.config import Config
 from footplate.config.formats import dotted_name, read_data, write_config
 from footplate.config.sources import absolute, read_text, suffix_of
 from footplate.errors import ConfigSyntaxError, Origin
-from footplate.storage import commit_bytes
 
 _MAX_CHARACTERS = 4 << 20  # parsed Python takes about a hundred times the memory of its text
 _PLAIN = (str, int, float, bool)
 _MAX_OBJECT = 2000  # characters
 _NOTE = "Recorded configs are read as data, and no code in them is executed."
-
-
-def write_recorded(config: Any, path: str | os.PathLike[str]) -> None:
-    """Writes a config as JSON next to its Python form. Tuples become lists.
-
-    If JSON cannot represent the config, for example because of integer keys, a JSON file from an earlier run is
-    removed. Readers then use the Python form, which contains only plain values.
-    """
-    content = config.to_dict() if hasattr(config, "to_dict") else config
-    try:
-        text = json.dumps(content) if _has_string_keys(content) else None
-    except (TypeError, ValueError, RecursionError):
-        text = None
-    if text is None:
-        Path(path).unlink(missing_ok=True)
-    else:
-        commit_bytes(path, f"{text}\n".encode())
 
 
 def as_python(config: Config) -> str:
@@ -107,13 +87,6 @@ def _as_text(value: Any) -> str:
         text = " at 0x"
     # Addresses differ between runs for equal objects.
     return f"<{type(value).__module__}.{type(value).__qualname__}>" if " at 0x" in text else text
-
-
-def _has_string_keys(value: Any) -> bool:
-    """Checks whether all keys are strings, because JSON would convert other keys."""
-    if isinstance(value, Mapping):
-        return all(isinstance(key, str) and _has_string_keys(item) for key, item in value.items())
-    return all(map(_has_string_keys, value)) if isinstance(value, (list, tuple)) else True
 
 
 def _not_data(file: str, line: int, reason: str) -> ConfigSyntaxError:

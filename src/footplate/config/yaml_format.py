@@ -85,31 +85,36 @@ class _Builder:
     def __init__(self, loader: Any, path: str) -> None:
         self.loader = loader
         self.path = path
-        self.own: dict[int, set[int]] = {}  # the keys of each mapping without those of merges (`<<`), by id
+        self.built: dict[int, Any] = {}  # the values of mappings by the id of their node, for aliases
 
     def build(self, node: yaml.Node) -> Any:
         """Returns the value of a node."""
         if node.tag == _MAPPING and isinstance(node, yaml.MappingNode):
-            own = self.own.setdefault(id(node), {id(key) for key, _ in node.value})  # an alias builds it again
-            self.loader.flatten_mapping(node)
-            result = TracedDict()
-            result._origins[None] = self._origin(node)
-            seen: set[Any] = set()
-            for key_node, value_node in node.value:
-                origin, key = self._origin(key_node), self.build(key_node)
-                if isinstance(key, (dict, list, set)):
-                    raise ConfigSyntaxError("a key must not be a list or a mapping", origin=origin)
-                if id(key_node) in own and key in seen:
-                    message = f"the key '{key}' occurs twice in one mapping, first on line {result._origins[key].line}"
-                    raise ConfigSyntaxError(message, origin=origin, key=str(key))
-                if id(key_node) in own:
-                    seen.add(key)
-                result._put(key, self.build(value_node), origin)
-            return result
+            if id(node) not in self.built:
+                self.built[id(node)] = self._build_mapping(node)
+            return self.built[id(node)]
         if node.tag in (_SEQUENCE, _TUPLE) and isinstance(node, yaml.SequenceNode):
             items = [self.build(child) for child in node.value]
             return tuple(items) if node.tag == _TUPLE else items
         return self.loader.construct_object(node, deep=True)
+
+    def _build_mapping(self, node: yaml.MappingNode) -> TracedDict:
+        written = {id(key) for key, _ in node.value}
+        self.loader.flatten_mapping(node)  # adds the keys of merges (`<<`), which may be written again
+        result = TracedDict()
+        result._origins[None] = self._origin(node)
+        lines: dict[Any, int] = {}
+        for key_node, value_node in node.value:
+            origin, key = self._origin(key_node), self.build(key_node)
+            if isinstance(key, (dict, list, set)):
+                raise ConfigSyntaxError("a key must not be a list or a mapping", origin=origin)
+            if id(key_node) in written:
+                if key in lines:
+                    message = f"the key '{key}' occurs twice in one mapping, first on line {lines[key]}"
+                    raise ConfigSyntaxError(message, origin=origin, key=str(key))
+                lines[key] = origin.line
+            result._put(key, self.build(value_node), origin)
+        return result
 
     def _origin(self, node: yaml.Node) -> Origin:
         return Origin(self.path, node.start_mark.line + 1)

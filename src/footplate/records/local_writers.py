@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from footplate.config import Config, as_python, write_recorded
+from footplate.config import Config, as_python
 from footplate.errors import ArgumentError, ConfigError, import_optional
 from footplate.records.base_writer import BaseVisBackend, Tracker
 from footplate.registry import VISBACKENDS
@@ -62,11 +62,8 @@ class LocalVisBackend(BaseVisBackend):
         return self._folder
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
-        """Writes the config as Python, and as JSON, which can be read without executing code."""
-        path = self.folder / self._config
-        write_config(config, str(path))
-        if path.with_suffix(".json").name != self._scalars:
-            write_recorded(config, path.with_suffix(".json"))
+        """Writes the config as Python. Commands read it as data, without executing it."""
+        write_config(config, str(self.folder / self._config))
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
         """Writes an image, a uint8 array `(H, W, 3)` or `(H, W)`, as `vis_image/<name>_<step>.png`.

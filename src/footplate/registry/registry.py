@@ -12,7 +12,7 @@ from pkgutil import resolve_name
 from typing import Any, TypeVar, overload
 
 from footplate.error_context import origin_of
-from footplate.errors import BuildError, DuplicateNameError, FootplateError, RegistryError, UnknownNameError
+from footplate.errors import BuildError, DuplicateNameError, UnknownNameError
 from footplate.extensions import extensions, known_packages
 from footplate.messages import nearest
 from footplate.registry.arguments import build_object, check_arguments
@@ -320,12 +320,9 @@ class Registry:
             location = self._pending_locations[0]
             try:
                 importlib.import_module(location)
-            except ImportError as error:
-                package = known_packages().get(self.scope)
-                if not package or isinstance(error, FootplateError):
-                    raise
-                if error.name != location:  # code bases may list missing modules, as MMSelfSup does
-                    raise RegistryError(f"'{location}' of {package} cannot be imported: {error}") from error
+            except ModuleNotFoundError as error:
+                if error.name != location or self.scope not in known_packages():
+                    raise  # a code base may list missing modules, as MMSelfSup does
             # Removed after the import: a failed import is tried again, and the import itself may look up names here.
             if location in self._pending_locations:
                 self._pending_locations.remove(location)

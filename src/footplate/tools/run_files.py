@@ -141,9 +141,9 @@ def config_of(folder: Path) -> Config | None:
     Args:
         folder: A work_dir, the folder of one start, or its `vis_data` folder.
     """
-    # The newest start comes first. The JSON form of a config comes before its Python form.
+    # The newest start comes first.
     folders = [*(start.folder / "vis_data" for start in reversed(starts_of(folder))), folder / "vis_data", folder]
-    recorded = [parent / name for parent in folders for name in ("config.json", "config.py")]
+    recorded = [parent / name for parent in folders for name in ("config.py", "config.json")]
     others = sorted(folder.glob("*.py"), key=modification_time, reverse=True)
     reasons = []
     for file in safe_files(dict.fromkeys((*recorded, *others)), folder):
