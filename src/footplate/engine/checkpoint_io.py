@@ -110,7 +110,7 @@ class CheckpointIO:
 
     Attributes:
         saver: Writes the files.
-        participants: The components whose state a checkpoint contains; see `state.participants`.
+        participants: Further objects whose state a checkpoint contains, by the path of the state.
         trusted: The files that the loaded checkpoint lists as trusted.
         report: The report on the weights that were loaded last, or None.
         position: The completed iterations ("iter") and epochs ("epoch") of the checkpoint that was loaded last.
@@ -119,7 +119,7 @@ class CheckpointIO:
     def __init__(self, runner: "Runner", on_save_error: str) -> None:
         self._runner = weakref.proxy(runner)  # a cycle would keep the model in memory until the next garbage collection
         self.saver = BackgroundSaver(on_save_error, alarm=runner.requests.alarm)
-        self.participants = state.participants(runner)
+        self.participants: dict[str, Any] = {}
         self.trusted: list[dict[str, str]] = []
         self.report: LoadReport | None = None
         self.position = {"iter": 0, "epoch": 0}
@@ -197,8 +197,7 @@ class CheckpointIO:
         finally:
             plan.is_resuming = False
         keeps_schedules = optimizer and param_schedulers and not plan.takes_settings
-        left_out = {"optimizer": not optimizer, "param_schedulers": not keeps_schedules}
-        state.restore(runner, checkpoint, left_out=[key for key, is_left_out in left_out.items() if is_left_out])
+        state.restore(runner, checkpoint, optimizer=optimizer, param_schedulers=keeps_schedules)
         plan.random = state.random_of(checkpoint, runner.rank)
         self.saver.last = path
         _logger.info("Resumed from %s at epoch %d, iteration %d.", path, runner.epoch, runner.iter)

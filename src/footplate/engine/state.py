@@ -2,9 +2,8 @@
 
 import datetime
 import logging
-import weakref
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -22,136 +21,10 @@ from footplate.optim.schedules import collect_steps
 from footplate.records import average_over_ranks
 
 if TYPE_CHECKING:
-    from torch.distributed.checkpoint.stateful import Stateful
-
     from footplate.engine.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
 _ADVICE = "Use load_from without resume to start over with the weights alone."
-
-
-def participants(runner: "Runner") -> "dict[str, Stateful]":
-    """Returns the components of a run whose state a checkpoint contains, in the order in which they are restored.
-
-    A key is the path of the state in the checkpoint. Objects that are added to the returned dict are also saved and
-    restored.
-    """
-    runner = weakref.proxy(runner)  # a cycle would keep the model in memory until the next garbage collection
-    return {
-        "run.loop": _Position(runner),
-        "optimizer": _Optimizer(runner),
-        "param_schedulers": _Schedules(runner),
-        "message_hub": _Attribute(runner, "message_hub"),
-        "run.writers": _Attribute(runner, "visualizer"),
-        "run.hooks": _Hooks(runner),
-        "run.history": _Attribute(runner, "history"),
-    }
-
-
-class _Part:
-    """A part of a run that is built on first use, or may be replaced."""
-
-    def __init__(self, runner: "Runner") -> None:
-        self.runner = runner
-
-    def start_without(self, checkpoint: Mapping[str, Any], *, left_out: bool) -> None:
-        """Prepares a part whose state is missing from the checkpoint, or is skipped on request."""
-
-
-class _Attribute(_Part):
-    """An attribute of the runner. The current object is saved and restored."""
-
-    def __init__(self, runner: "Runner", name: str) -> None:
-        super().__init__(runner)
-        self.name = name
-
-    def state_dict(self) -> Any:
-        return getattr(self.runner, self.name).state_dict()
-
-    def load_state_dict(self, state: Any) -> None:
-        getattr(self.runner, self.name).load_state_dict(dict(state))
-
-
-class _Position(_Part):
-    def state_dict(self) -> dict[str, Any]:
-        return position(self.runner)
-
-    def load_state_dict(self, state: Any) -> None:
-        self.runner.train_loop.load_state_dict(dict(state))
-
-    def start_without(self, checkpoint: Mapping[str, Any], *, left_out: bool) -> None:
-        with _naming_part("meta"):
-            self.load_state_dict({key: checkpoint["meta"][key] for key in ("iter", "epoch")})
-
-
-class _Optimizer(_Part):
-    def state_dict(self) -> Any:
-        state = self.runner.optim_wrapper.state_dict()
-        if any(isinstance(value, deque) for value in walk(state)):
-            raise CheckpointError(
-                "a run with this optimizer cannot be resumed, because its state contains a value of type 'deque'",
-                key="optim_wrapper.optimizer.type",
-            )
-        return state
-
-    def load_state_dict(self, state: Any) -> None:
-        configured = settings_of(self.runner.optim_wrapper)
-        self.runner.optim_wrapper.load_state_dict(state)
-        choose_settings(self.runner, configured)
-
-    def start_without(self, checkpoint: Mapping[str, Any], *, left_out: bool) -> None:
-        if not left_out:
-            _logger.warning(
-                "The checkpoint has no 'optimizer'. The optimizer starts over, and the run is no longer bit-exact."
-            )
-
-
-class _Schedules(_Part):
-    def by_optimizer(self) -> dict[str, list[Any]]:
-        """Maps the names of the optimizers to their schedules. The name is empty if there is only one optimizer."""
-        schedules = self.runner.param_schedulers
-        return dict(schedules) if isinstance(schedules, Mapping) else {"": schedules}
-
-    def state_dict(self) -> Any:
-        states = {
-            name: [schedule.state_dict() for schedule in schedules] for name, schedules in self.by_optimizer().items()
-        }
-        return states.get("", states)
-
-    def load_state_dict(self, state: Any) -> None:
-        for name, schedules in self.by_optimizer().items():
-            states = state[name] if name else state
-            pairs = list(zip(schedules, states, strict=False))
-            if len(schedules) == len(states) and all(schedule.matches(saved) for schedule, saved in pairs):
-                # In the order in which a run steps them, because a schedule that was saved at its end may take a step.
-                for schedule, saved in sorted(pairs, key=lambda pair: bool(pair[0].by_epoch)):
-                    schedule.load_state_dict(saved)
-                continue
-            _logger.warning(
-                "The schedules in the config (%s) differ from those in the checkpoint (%s). "
-                "Using the schedules in the config, moved to iteration %d.",
-                ", ".join(type(schedule).__name__ for schedule in schedules) or "none",
-                ", ".join(str(saved.get("type", saved.get("param_name"))) for saved in states) or "none",
-                self.runner.train_loop.iter,
-            )
-            _move_schedules(self.runner, schedules)
-
-    def start_without(self, checkpoint: Mapping[str, Any], *, left_out: bool) -> None:
-        _move_schedules(self.runner, chain.from_iterable(self.by_optimizer().values()))
-        if not left_out:
-            done = self.runner.train_loop.iter
-            _logger.info("The checkpoint has no schedules. Advancing the config's schedules to iteration %d.", done)
-
-
-class _Hooks(_Part):
-    def state_dict(self) -> dict[str, Any]:
-        return {key: state for key, hook in _keyed(self.runner) if (state := checked_state(hook))}
-
-    def load_state_dict(self, state: Any) -> None:
-        for key, hook in _keyed(self.runner):
-            if key in state:
-                with _naming_part(f"run.hooks.{key}"):
-                    hook.load_state_dict(dict(state[key]))
 
 
 def capture(
@@ -171,26 +44,52 @@ def capture(
     """
     if together:
         average_over_ranks(runner.message_hub.log_scalars)
-    checkpoint: dict[str, Any] = {"meta": {}, "state_dict": checked_state(unwrap_model(runner.model))}
-    left_out = {"optimizer": not save_optimizer, "param_schedulers": not save_param_scheduler}
+    run: dict[str, Any] = {
+        "loop": position(runner),
+        "writers": runner.visualizer.state_dict(),
+        "hooks": {key: state for key, hook in _keyed_hooks(runner) if (state := checked_state(hook))},
+        "history": runner.history.state_dict(),
+    }
+    checkpoint: dict[str, Any] = {
+        "meta": _meta(runner, run["loop"]),
+        "state_dict": checked_state(unwrap_model(runner.model)),
+        "message_hub": runner.message_hub.state_dict(),
+        "run": run,
+    }
+    if save_optimizer:
+        checkpoint["optimizer"] = _optimizer_state(runner, together=together)
+    if save_param_scheduler:
+        states = {name: [schedule.state_dict() for schedule in group] for name, group in _schedules(runner).items()}
+        checkpoint["param_schedulers"] = states.get("", states)
     for path, participant in runner.participants.items():
-        if not left_out.get(path):
-            section, (*parents, key) = checkpoint, path.split(".")
-            for parent in parents:
-                section = section.setdefault(parent, {})
-            section[key] = participant.state_dict()
-    run = checkpoint["run"]
+        section, (*parents, key) = checkpoint, path.split(".")
+        for parent in parents:
+            section = section.setdefault(parent, {})
+        section[key] = participant.state_dict()
     run["random"] = capture_rng()
     if together and runner.world_size > 1:
         run["random_of_ranks"] = gather_objects(run["random"])
         data = run["loop"].get("data", {})
         if "loader" in data:  # the state of a loader that is saved with the run
             data["loader_of_ranks"] = gather_objects(data.pop("loader"))
-    # The gradients of a sharded model have been reduced already.
-    if save_optimizer and is_distributed() and not is_sharded(runner.model):
-        _average_accumulated_gradients(runner, checkpoint["optimizer"], together=together)
-    checkpoint["meta"] = _meta(runner, run["loop"])
     return checkpoint
+
+
+def _optimizer_state(runner: "Runner", *, together: bool) -> dict[str, Any]:
+    """Returns the state of the optimizer wrapper.
+
+    Raises:
+        CheckpointError: A resumed run would differ, because a checkpoint does not keep a type.
+    """
+    state: dict[str, Any] = runner.optim_wrapper.state_dict()
+    if any(isinstance(value, deque) for value in walk(state)):
+        raise CheckpointError(
+            "a run with this optimizer cannot be resumed, because its state contains a value of type 'deque'",
+            key="optim_wrapper.optimizer.type",
+        )
+    if is_distributed() and not is_sharded(runner.model):
+        _average_accumulated_gradients(runner, state, together=together)
+    return state
 
 
 def _average_accumulated_gradients(runner: "Runner", state: dict[str, Any], *, together: bool) -> None:
@@ -224,7 +123,9 @@ def _meta(runner: "Runner", at: Mapping[str, Any]) -> dict[str, Any]:
     return meta
 
 
-def restore(runner: "Runner", checkpoint: Mapping[str, Any], *, left_out: Collection[str] = ()) -> None:
+def restore(
+    runner: "Runner", checkpoint: Mapping[str, Any], *, optimizer: bool = True, param_schedulers: bool = True
+) -> None:
     """Restores the state that `capture` returned, except weights and random generators.
 
     From a checkpoint of a different engine, it restores the position, the optimizer and the schedules, if present.
@@ -232,7 +133,8 @@ def restore(runner: "Runner", checkpoint: Mapping[str, Any], *, left_out: Collec
     Args:
         runner: The runner.
         checkpoint: The checkpoint.
-        left_out: The paths of the states to skip.
+        optimizer: Whether to restore the state of the optimizer.
+        param_schedulers: Whether to restore the states of the schedules. Otherwise, they are moved to the position.
 
     Raises:
         CheckpointError: A state is invalid, or the weights are averages, which no hook of the run expects.
@@ -242,15 +144,71 @@ def restore(runner: "Runner", checkpoint: Mapping[str, Any], *, left_out: Collec
             "the weights of the checkpoint are averages, but the config has no EMAHook or schedule-free optimizer",
             notes=["Add the one with which the run was started.", _ADVICE],
         )
-    for path, participant in runner.participants.items():
-        *parents, key = path.split(".")
-        section = part_of(checkpoint, *parents)
-        if key not in section or path in left_out:
-            if isinstance(participant, _Part):
-                participant.start_without(checkpoint, left_out=path in left_out)
-        elif not isinstance(section[key], OpaqueObject):  # the message hub of another engine
-            with _naming_part(path):
-                participant.load_state_dict(section[key])
+    run = part_of(checkpoint, "run")
+    with _naming_part("run.loop" if "loop" in run else "meta"):
+        place = run["loop"] if "loop" in run else {key: checkpoint["meta"][key] for key in ("iter", "epoch")}
+        runner.train_loop.load_state_dict(dict(place))
+    if optimizer:
+        _restore_optimizer(runner, checkpoint)
+    if param_schedulers and "param_schedulers" in checkpoint:
+        with _naming_part("param_schedulers"):
+            _restore_schedules(runner, checkpoint["param_schedulers"])
+    else:
+        _move_schedules(runner, chain.from_iterable(_schedules(runner).values()))
+    if not isinstance(checkpoint.get("message_hub", {}), OpaqueObject):  # that of another engine
+        _restore(checkpoint, "message_hub", runner.message_hub)
+    _restore(checkpoint, "run.writers", runner.visualizer)
+    for key, hook in _keyed_hooks(runner):
+        _restore(checkpoint, f"run.hooks.{key}", hook)
+    for path, participant in {"run.history": runner.history, **runner.participants}.items():
+        _restore(checkpoint, path, participant)
+
+
+def _restore(checkpoint: Mapping[str, Any], path: str, owner: Any) -> None:
+    """Restores the state at a path in a checkpoint, if there is one."""
+    *parents, key = path.split(".")
+    section = part_of(checkpoint, *parents)
+    if key in section:
+        with _naming_part(path):
+            owner.load_state_dict(dict(section[key]))
+
+
+def _restore_optimizer(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
+    if "optimizer" not in checkpoint:
+        _logger.warning(
+            "The checkpoint has no 'optimizer'. The optimizer starts over, and the run is no longer bit-exact."
+        )
+        return
+    configured = settings_of(runner.optim_wrapper)
+    with _naming_part("optimizer"):
+        runner.optim_wrapper.load_state_dict(checkpoint["optimizer"])
+        choose_settings(runner, configured)
+
+
+def _schedules(runner: "Runner") -> dict[str, list[Any]]:
+    """Maps the names of the optimizers to their schedules. The name is empty if there is only one optimizer."""
+    schedules = runner.param_schedulers
+    return dict(schedules) if isinstance(schedules, Mapping) else {"": schedules}
+
+
+def _restore_schedules(runner: "Runner", state: Any) -> None:
+    """Restores the schedules. If those of the config differ from the saved ones, moves them to the position instead."""
+    for name, schedules in _schedules(runner).items():
+        states = state[name] if name else state
+        pairs = list(zip(schedules, states, strict=False))
+        if len(schedules) == len(states) and all(schedule.matches(saved) for schedule, saved in pairs):
+            # In the order in which a run steps them, because a schedule that was saved at its end may take a step.
+            for schedule, saved in sorted(pairs, key=lambda pair: bool(pair[0].by_epoch)):
+                schedule.load_state_dict(saved)
+            continue
+        _logger.warning(
+            "The schedules in the config (%s) differ from those in the checkpoint (%s). "
+            "Using the schedules in the config, moved to iteration %d.",
+            ", ".join(type(schedule).__name__ for schedule in schedules) or "none",
+            ", ".join(str(saved.get("type", saved.get("param_name"))) for saved in states) or "none",
+            runner.train_loop.iter,
+        )
+        _move_schedules(runner, schedules)
 
 
 def part_of(checkpoint: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
@@ -322,7 +280,7 @@ def checked_state(owner: Any) -> Mapping[str, Any]:
     return state
 
 
-def _keyed(runner: "Runner") -> Iterator[tuple[str, Hook]]:
+def _keyed_hooks(runner: "Runner") -> Iterator[tuple[str, Hook]]:
     """Yields the hooks with keys that do not change between runs of the same config."""
     seen: dict[str, int] = {}
     for hook in runner.hooks:
