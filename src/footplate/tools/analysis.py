@@ -5,12 +5,10 @@ import io
 import statistics
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import pairwise
 from typing import Any
 
 from PIL import Image
 
-from footplate.checks import MAX_RUN_LENGTH
 from footplate.errors import ArgumentError
 from footplate.hooks.metric_rules import Rule, best_metric_rules, best_metrics, find_rule, order_metrics
 from footplate.messages import format_bytes, format_seconds, labeled, nearest
@@ -19,6 +17,7 @@ from footplate.tools.runs import Run, Series
 from footplate.visualization.curves import Curve, Panel, plot
 
 _MEASURED = ("time", "data_time", "memory")
+_MAX_SECONDS = 1e12  # as times are printed
 
 
 def summarize(run: Run) -> dict[str, Any]:
@@ -29,7 +28,7 @@ def summarize(run: Run) -> dict[str, Any]:
 
         - `iterations`: the number of iterations.
         - `time`: the mean, median and maximum seconds per iteration between two log lines, the share of time spent
-          waiting for data, and the total in seconds. None if there are no usable times.
+          waiting for data, and the total in seconds. None if times are not recorded.
         - `memory`: the peak memory in MiB, or None if not recorded.
         - `logged`: the iteration of the last training log line. `time` and `last` cover the run up to this iteration.
         - `last`: the last training values by name.
@@ -38,16 +37,12 @@ def summarize(run: Run) -> dict[str, Any]:
         - `checkpoints`: the sizes in bytes by file name, or by folder name for sharded checkpoints.
         - `derived`: what runs of other engines do not record, so that it was derived from the log.
     """
-    trained = [series for series in run.series if series.mode == "train" and series.name not in _MEASURED]
+    trained = [series for series in run.series if series.mode == "train"]
+    logged = max((int(series.points[-1][0]) for series in trained), default=None)
     time, data, memory = (run.find(name, "train") for name in _MEASURED)
     times = None
-    if time and not any(abs(value) > MAX_RUN_LENGTH for each in (time, data) if each for _, value in each.points):
-        values, steps = [value for _, value in time.points], [at for at, _ in time.points]
-        distances = [after - before for before, after in pairwise(steps)]
-        # If a run was resumed in a new folder, its first log line is not near iteration 0.
-        first = min(steps[0], statistics.median(distances)) if distances else steps[0]
-        begins = [steps[0] - first, *steps[:-1]]
-        covered = [(at - begin) * value for (at, value), begin in zip(time.points, begins, strict=True)]
+    if time and logged:
+        values = [value for _, value in time.points]
         mean = statistics.fmean(values)
         waiting = statistics.fmean(value for _, value in data.points) if data else 0.0
         times = {
@@ -55,14 +50,14 @@ def summarize(run: Run) -> dict[str, Any]:
             "median": statistics.median(values),
             "longest": max(values),
             "data_share": waiting / mean if mean else 0.0,
-            "total": sum(max(each, 0.0) for each in covered),
+            "total": min(max(mean * logged, 0.0), _MAX_SECONDS),
         }
     return {
         "iterations": count_iterations(run),
         "time": times,
         "memory": max(value for _, value in memory.points) if memory else None,
-        "logged": max((int(series.points[-1][0]) for series in run.series if series.mode == "train"), default=None),
-        "last": {series.name: series.points[-1][1] for series in trained},
+        "logged": logged,
+        "last": {series.name: series.points[-1][1] for series in trained if series.name not in _MEASURED},
         "best": {name_in_log(run, series): find_best(series, rule) for series, rule in ranked_metrics(run)},
         "checkpoints": {file.name: size for file, size in run.checkpoints.items()},
         "derived": run.derived,
@@ -121,16 +116,16 @@ def compare_runs(runs: Sequence[Run]) -> list[dict[str, Any]]:
         best `values`, and the `difference`, which is positive if the value of the run is higher than that of the first.
     """
     bests = [summarize(run)["best"] for run in runs]
-    shared = [name for name in bests[0] if all(name in each for each in bests)]
+    shared = [name for name in bests[0] if all(name in best for best in bests)]
     selecting, _ = save_best_settings(runs[0])
-    found = []
-    for name in [each for each in shared if each in selecting] or shared[:1]:
-        base = bests[0][name]["value"]
+    rows = []
+    for name in [name for name in shared if name in selecting] or shared[:1]:
+        first = bests[0][name]["value"]
         for run, best in zip(runs[1:], bests[1:], strict=True):
             value = best[name]["value"]
             folders = [str(run.folder), str(runs[0].folder)]
-            found.append({"metric": name, "runs": folders, "values": [value, base], "difference": value - base})
-    return found
+            rows.append({"metric": name, "runs": folders, "values": [value, first], "difference": value - first})
+    return rows
 
 
 def explain_runs(runs: Sequence[Run]) -> str:

@@ -128,15 +128,14 @@ def loops_as_data(cfg: Config, *, hooks: HookList | None = None, length_of_epoch
         "best": list(saving.save_best),
     }
     schedules = cfg.get("param_scheduler")
-    schedules = schedules if isinstance(schedules, (list, tuple)) else [schedules]
     data["schedules"] = []
-    for each in schedules:
-        if isinstance(each, Mapping) and "type" in each:
-            with located(each):
-                check_number("end", each.get("end"), optional=True)
-            found = {"type": _name_of(each), "begin": each.get("begin", 0), "end": each.get("end")}
-            by_epoch, converted = bool(each.get("by_epoch", True)), bool(each.get("convert_to_iter_based", False))
-            data["schedules"].append({**found, "by_epoch": by_epoch, "converted": converted})
+    for schedule in schedules if isinstance(schedules, (list, tuple)) else [schedules]:
+        if isinstance(schedule, Mapping) and "type" in schedule:
+            with located(schedule):
+                check_number("end", schedule.get("end"), optional=True)
+            by_epoch, converted = schedule.get("by_epoch", True), schedule.get("convert_to_iter_based", False)
+            times = {"begin": schedule.get("begin", 0), "end": schedule.get("end"), "by_epoch": bool(by_epoch)}
+            data["schedules"].append({"type": _name_of(schedule), **times, "converted": bool(converted)})
     data["notes"] = list(_notes(data))
     return data
 
@@ -179,25 +178,20 @@ def explain_loops(data: Mapping[str, Any]) -> str:
 
 
 def _notes(data: Mapping[str, Any]) -> Iterator[str]:
-    """Yields inconsistencies between the length of the run and its schedules, validations and checkpoints."""
+    """Yields schedules and validations that do not fit the length of the run. `check` warns about idle settings."""
     train = data["train"]
-    ends: dict[str, int] = {}
-    for schedule in data["schedules"]:
-        unit = "epoch" if schedule["by_epoch"] else "iteration"
-        ends[unit] = max(ends.get(unit, 0), schedule["end"] or 0)
-        if train and unit == train["unit"] and schedule["end"] and schedule["end"] > train["length"] + 1:
-            yield f"{schedule['type']} ends at {unit} {schedule['end']}, but training ends at {train['length']}"
-    if train and 0 < ends.get(train["unit"], 0) < train["length"]:
-        yield f"schedules end at {train['unit']} {ends[train['unit']]}, but training ends at {train['length']}"
-    if train and data["val"] and data["val"].get("after") == []:
-        end = f"{train['unit']} {train['length']}"
-        yield f"there is no validation, because the first one is due only after training ends at {end}"
-    checkpoint = data["checkpoint"]
-    if train and checkpoint and checkpoint["unit"] == train["unit"] and checkpoint["interval"] > train["length"]:
-        interval = format_interval(checkpoint["interval"], checkpoint["unit"])
-        yield f"checkpoints are due {interval}, but the run is shorter, so one is saved only at its end"
-    if checkpoint and checkpoint["best"] and not data["val"]:
-        yield f"save_best={checkpoint['best'][0]} needs validation, but the config has none"
+    if not train:
+        return
+    unit, length = train["unit"], train["length"]
+    same_unit = [schedule for schedule in data["schedules"] if schedule["by_epoch"] == (unit == "epoch")]
+    for schedule in same_unit:
+        if (schedule["end"] or 0) > length + 1:
+            yield f"{schedule['type']} ends at {unit} {schedule['end']}, but training ends at {length}"
+    last = max((schedule["end"] or 0 for schedule in same_unit), default=0)
+    if 0 < last < length:
+        yield f"schedules end at {unit} {last}, but training ends at {length}"
+    if data["val"] and data["val"].get("after") == []:
+        yield f"there is no validation, because the first one is due only after training ends at {unit} {length}"
 
 
 def _metric_names(evaluator: Any) -> list[str]:

@@ -27,8 +27,7 @@ _MAX_NAMES = 3  # parameters to list
 _POINTS = 512
 _MAX_LENGTH = 100_000_000  # iterations; their simulation takes one to two minutes
 _ROWS = 12
-_MAX_CURVES = 6
-_COLUMNS = 3  # per table
+_MAX_TRACKS = 3  # in a plot and a table
 _DIGITS = len("1.23456e-05")
 _WIDTH, _HEIGHT = 48, 12  # of a plot, in characters
 _BLANK = "\N{BRAILLE PATTERN BLANK}"
@@ -211,15 +210,12 @@ def explain_schedule(schedule: Schedule) -> str:
     for field in FIELDS:
         moving, constant = schedule.shown(field)
         if moving:
-            shown, hidden = moving[:_MAX_CURVES], len(moving) - _MAX_CURVES
-            names = _names_of(field, moving)[:_MAX_CURVES]
+            names, shown = _names_of(field, moving)[:_MAX_TRACKS], moving[:_MAX_TRACKS]
+            hidden = len(moving) - len(shown)
             lines += [f"{name}: {_describe_parameters(track)}" for name, track in zip(names, shown, strict=True)]
-            lines += [f"and {hidden} more; --json shows them"] if hidden > 0 else []
+            lines += [f"and {hidden} more; --json shows them"] if hidden else []
             lines += ["", *terminal_plot([schedule.points(track) for track in shown])]
-            for begin in range(0, len(shown), _COLUMNS):
-                part = slice(begin, begin + _COLUMNS)
-                lines += ["", *_table(schedule, names[part], shown[part])]
-            lines.append("")
+            lines += ["", *_table(schedule, names, shown), ""]
         lines += [f"{field} {track.values[0]:g} throughout: {_describe_parameters(track)}" for track in constant]
     return "\n".join(lines).rstrip("\n") + "\n"
 
@@ -229,7 +225,7 @@ def plot_schedule(schedule: Schedule) -> Image.Image:
     panels = []
     for field in FIELDS:
         moving, constant = schedule.shown(field)
-        shown = moving[:_MAX_CURVES] or (constant[:1] if field == "lr" else [])
+        shown = moving[:_MAX_TRACKS] or (constant[:1] if field == "lr" else [])
         curves = [
             Curve(name, schedule.points(track)) for name, track in zip(_names_of(field, shown), shown, strict=True)
         ]

@@ -35,6 +35,7 @@ _POSITION = frozenset({"step", "iter", "epoch", "mode", "at"})
 _TIMES = frozenset({"lr", "time", "data_time", "memory"})  # of validations; not of interest
 
 _MAX_NAMES = 5  # in a message
+_MAX_VALUE = 1e300  # sums of larger values would overflow; they count as infinite
 _IMAGE = re.compile(r"(?P<name>.+)_(?P<step>\d{1,15})\.png")
 Point = tuple[float, float]
 
@@ -310,7 +311,7 @@ def _series(lines: Iterable[Mapping[str, Any]]) -> list[Series]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, float) and math.isfinite(value)
+    return isinstance(value, float) and abs(value) <= _MAX_VALUE
 
 
 def _checkpoints(folder: Path) -> dict[Path, int]:
