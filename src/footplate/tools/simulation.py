@@ -1,7 +1,7 @@
 """Computes the optimizer settings of every parameter at every iteration of a run, without training."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -20,7 +20,6 @@ _logger = logging.getLogger("footplate.tools")
 FIELDS = ("lr", "momentum", "weight_decay")
 
 Trajectory = dict[str, list[Any]]
-_Reader = tuple[list[Any], Mapping[str, Any], str]  # the list to fill, and the group and the key of the field
 
 
 def simulate(
@@ -50,50 +49,50 @@ def simulate(
     """
     sections = _second_generation(cfg)
     train_cfg = sections.get("train_cfg") or {}
-    wanted = None if iters is None else list(iters)
-    epochs, total = None, max(wanted or (), default=-1) + 1
     by_epoch = train_cfg.get("max_iters") is None
-    if wanted is None or not by_epoch or train_cfg.get("max_epochs") is not None:
+    wanted: Sequence[int] = list(iters or ())
+    epochs, total = None, max(wanted, default=-1) + 1
+    if iters is None or not by_epoch or train_cfg.get("max_epochs") is not None:
         epochs, total = run_length(train_cfg, epoch_length)
-    wanted = list(range(total)) if wanted is None else wanted
-    order = sorted(set(wanted))
-    if order and not 0 <= order[0] <= order[-1] < total:
-        outside = order[0] if order[0] < 0 else order[-1]
-        raise ArgumentError(f"iters must be from 0 to {total - 1}", key="iters", found=outside)
+    if iters is None:
+        wanted = range(total)
+    for iteration in wanted:
+        if not 0 <= iteration < total:
+            raise ArgumentError(f"iters must be from 0 to {total - 1}", key="iters", found=iteration)
     wrapper = build_optim_wrapper(model, sections.get("optim_wrapper"))
     schedules = build_param_schedulers(
         sections.get("param_scheduler"), wrapper, epoch_length=epoch_length, max_epochs=epochs, max_iters=total
     )
     parts = schedules.values() if isinstance(schedules, Mapping) else [schedules]
-    scheduled = {each.param_name for part in parts for each in part}
-    names = {id(parameter): name for name, parameter in unwrap_model(model).named_parameters()}
-    readers: list[_Reader] = []
-
-    def record(optimizer: Any, group: dict[str, Any], field: str) -> list[Any]:
-        """Returns the list of a field's values. The simulation fills it if schedules change the field."""
-        key = field_key(optimizer, field)
-        if key not in group:
-            return [None] * len(order)
-        if field not in scheduled:
-            return [group[key] if group[key] is None else read_field(group, key)] * len(order)
-        values: list[Any] = []
-        readers.append((values, group, key))
-        return values
-
-    groups = [
-        (group["params"], {field: record(part.optimizer, group, field) for field in FIELDS})
-        for part in wrapper.parts.values()
-        for group in part.param_groups
-    ]
+    scheduled = {schedule.param_name for part in parts for schedule in part}
+    moving: list[tuple[list[Any], Mapping[str, Any], str]] = []  # the values to fill, their group and key
+    groups: list[tuple[list[Any], Trajectory]] = []
+    for inner in wrapper.parts.values():
+        for group in inner.param_groups:
+            trajectory: Trajectory = {}
+            for field in FIELDS:
+                key = field_key(inner.optimizer, field)
+                if key in group and field in scheduled:
+                    trajectory[field] = []
+                    moving.append((trajectory[field], group, key))
+                else:
+                    value = None if group.get(key) is None else read_field(group, key)
+                    trajectory[field] = [value] * len(wanted)
+            groups.append((group["params"], trajectory))
     # An iteration-based run never ends an epoch, regardless of `epoch_length`.
-    _run_schedules(collect_steps(schedules), readers, order, epoch_length if by_epoch else None)
-    places = {} if wanted == order else {iteration: place for place, iteration in enumerate(order)}
-    found: dict[str, Trajectory] = {}
-    for parameters, fields in groups:
-        if wanted != order:
-            fields = {field: [values[places[iteration]] for iteration in wanted] for field, values in fields.items()}
-        found.update((names[id(each)], fields) for each in parameters if id(each) in names)
-    return found
+    for _ in _run_schedules(collect_steps(schedules), wanted, epoch_length if by_epoch else None):
+        for values, group, key in moving:
+            values.append(read_field(group, key))
+    places = {iteration: place for place, iteration in enumerate(sorted(set(wanted)))}
+    for values, _, _ in moving:
+        values[:] = [values[places[iteration]] for iteration in wanted]
+    names = {id(parameter): name for name, parameter in unwrap_model(model).named_parameters()}
+    return {
+        names[id(parameter)]: trajectory
+        for parameters, trajectory in groups
+        for parameter in parameters
+        if id(parameter) in names
+    }
 
 
 def _second_generation(cfg: Mapping[str, Any] | Config) -> Mapping[str, Any]:
@@ -143,17 +142,12 @@ def run_length(
     return length, length * epoch_length
 
 
-def _run_schedules(
-    steps: ScheduleSteps, readers: Sequence[_Reader], order: Sequence[int], epoch_length: int | None
-) -> None:
-    """Steps the schedules up to the last iteration in `order`, and reads the fields at each iteration in `order`."""
-    upcoming = iter(order)
-    following = next(upcoming, None)
-    for iteration in range(order[-1] + 1 if order else 0):
-        if iteration == following:
-            for values, group, key in readers:
-                values.append(read_field(group, key))
-            following = next(upcoming, None)
+def _run_schedules(steps: ScheduleSteps, iters: Collection[int], epoch_length: int | None) -> Iterator[int]:
+    """Steps the schedules up to the last of the given iterations. Yields at each of them."""
+    stops = set(iters)
+    for iteration in range(max(stops, default=-1) + 1):
+        if iteration in stops:
+            yield iteration
         for step in steps.by_iter:
             step()
         if epoch_length and (iteration + 1) % epoch_length == 0:
