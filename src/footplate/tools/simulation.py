@@ -50,7 +50,7 @@ def simulate(
     sections = _second_generation(cfg)
     train_cfg = sections.get("train_cfg") or {}
     by_epoch = train_cfg.get("max_iters") is None
-    wanted: Sequence[int] = list(iters or ())
+    wanted: Sequence[int] = [] if iters is None else list(iters)
     epochs, total = None, max(wanted, default=-1) + 1
     if iters is None or not by_epoch or train_cfg.get("max_epochs") is not None:
         epochs, total = run_length(train_cfg, epoch_length)
@@ -81,8 +81,8 @@ def simulate(
             groups.append((group["params"], trajectory))
     # An iteration-based run never ends an epoch, regardless of `epoch_length`.
     for _ in _run_schedules(collect_steps(schedules), wanted, epoch_length if by_epoch else None):
-        for values, group, key in moving:
-            values.append(read_field(group, key))
+        for values, settings, key in moving:
+            values.append(read_field(settings, key))
     places = {iteration: place for place, iteration in enumerate(sorted(set(wanted)))}
     for values, _, _ in moving:
         values[:] = [values[places[iteration]] for iteration in wanted]
