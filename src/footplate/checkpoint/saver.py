@@ -4,7 +4,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Set
 from functools import partial
 from typing import Any
 
@@ -142,7 +142,6 @@ class BackgroundSaver:
         self.on_error = check_choice("on_save_error", on_error, ("warn", "stop"))
         self.last: str | None = None  # the newest complete checkpoint of the run, or the one it resumed from
         self.lost: str | None = None  # the reason why the newest save failed, or None if it succeeded
-        self.checks: Sequence[Callable[[], None]] = ()  # each raises if another run has taken over the run's folder
         self.seconds = 0.0  # the duration of the longest save
         self.is_sharded = False  # whether each rank writes its own shard, to a folder
         self._alarm = alarm
@@ -201,8 +200,6 @@ class BackgroundSaver:
             if is_sharded_path(name):
                 commit = self._prepare_shards(state, name, replicated)
             else:
-                for check in self.checks:  # not for shards, because the other ranks would wait for this rank
-                    check()
                 commit = partial(commit_checkpoint, self._copier.copy(to_serializable(state)), name)
             pending.thread = threading.Thread(target=work, name="footplate-checkpoint")
             pending.thread.start()  # raises if the system cannot start another thread

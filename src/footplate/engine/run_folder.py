@@ -12,7 +12,7 @@ import shlex
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ from footplate.distributed import (
 from footplate.distributed.failures import LOST_RANK, is_lost_connection
 from footplate.engine.signals import ON_REQUEST, EarlyExitError
 from footplate.error_context import at_key, located
-from footplate.errors import ArgumentError, CheckpointError, FootplateError
+from footplate.errors import ArgumentError, FootplateError
 from footplate.messages import list_names
 from footplate.records import NOT_SHOWN, buffer_log, describe_environment, logging_to, surviving_streams
 from footplate.storage import commit_bytes
@@ -192,10 +192,8 @@ def _log_start(runner: "Runner") -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: str, key: str = "work_dir") -> Iterator[Callable[[], None]]:
+def locked(folder: str, key: str = "work_dir") -> Iterator[None]:
     """Locks a folder during the block. The operating system releases the lock if this process dies.
-
-    Yields a function that raises a CheckpointError if another run has created and locked a new folder at this path.
 
     Args:
         folder: A local folder. It is created if needed.
@@ -221,27 +219,16 @@ def locked(folder: str, key: str = "work_dir") -> Iterator[Callable[[], None]]:
         _logger.warning(
             "The folder '%s' cannot be locked (%s). A second run in it would not be detected.", folder, error.strerror
         )
-        yield lambda: None
+        yield
         return
     process, now = os.getpid(), time.strftime("%Y-%m-%d %H:%M:%S")
     Path(path).write_text(f"process {process} on {socket.gethostname()}, since {now}", encoding="utf-8")
-    own = os.stat(path)
-
-    def check() -> None:
-        if os.path.exists(path) and not os.path.samestat(os.stat(path), own):
-            raise CheckpointError(
-                f"The folder '{folder}' was moved or removed, and another run has created it again. Nothing is saved "
-                "there.",
-                key=key,
-            )
-
     try:
-        yield check
+        yield
     finally:
         if os.getpid() == process:  # not in a child process that was forked within the block
             with contextlib.suppress(OSError):
-                if os.path.samestat(os.stat(path), own):
-                    os.unlink(path)  # while the lock is still held
+                os.unlink(path)  # while the lock is still held
             lock.release()
 
 
@@ -251,12 +238,11 @@ def _lock_folders(runner: "Runner", locks: contextlib.ExitStack) -> None:
     Raises:
         ArgumentError: Another process has locked one of the folders. The message identifies the process.
     """
-    checks = [locks.enter_context(locked(runner.work_dir))]
+    locks.enter_context(locked(runner.work_dir))
     folders = [hook.folder_in(runner) for hook in runner.hooks if hasattr(hook, "folder_in")]
     for folder in {storage.absolute(path) for path in folders if storage.is_local(path)} - {runner.work_dir}:
         with contextlib.suppress(OSError):  # an unusable folder is reported when a save fails
-            checks.append(locks.enter_context(locked(folder, "default_hooks.checkpoint.out_dir")))
-    runner.saver.checks = checks
+            locks.enter_context(locked(folder, "default_hooks.checkpoint.out_dir"))
 
 
 def checkpoint_to_start_from(home: str, load_from: str | None, resume: bool | str) -> tuple[str | None, bool | str]:
