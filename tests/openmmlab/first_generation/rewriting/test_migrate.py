@@ -190,10 +190,6 @@ def test_unreadable_file_does_not_stop_the_migration_of_a_tree(tmp_path: Path) -
 
 
 KEPT: dict[str, tuple[str, list[str]]] = {
-    "values equal to inherited ones": (
-        "optimizer = dict(type='SGD', lr=0.01)\ndata = dict(samples_per_gpu=2)  # as before\n",
-        ["optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.01))", "dict(batch_size=2)  # as before"],
-    ),
     "item assigned from another item": (
         "data = dict(val=dict(type='B'))\ndata['test'] = data['val']\n",
         ["dataset=dict(type='B')"],

@@ -18,7 +18,7 @@ from footplate.openmmlab.first_generation.rewriting.plan import (
     config_difference,
     differing_keys,
 )
-from footplate.openmmlab.first_generation.rewriting.rewrite import ExpressionFinder, rewrite
+from footplate.openmmlab.first_generation.rewriting.rewrite import rewrite
 from footplate.openmmlab.first_generation.translation.draft import Kind, Note
 from footplate.openmmlab.first_generation.translation.translate import (
     SECOND_GENERATION_KEYS,
@@ -190,8 +190,7 @@ class _Migration:
             if duplicates := [key for key in found if key in inherited]:
                 raise ConfigError("two base files define the same section", key=duplicates[0])
             inherited.update(found)
-        is_written = ExpressionFinder(file.source, plan.removed).is_written
-        sections = config_difference(inherited, plan.expected, plan.keys, is_written)
+        sections = config_difference(inherited, plan.expected, plan.keys)
         names, path_here = {statement.name for statement in file.source.statements}, str(file.source.path)
         notes = [
             note

@@ -2,13 +2,13 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from footplate.config import Config, ConfigDict
 from footplate.errors import FootplateError
-from footplate.openmmlab.first_generation.rewriting.source import KeyPath, SourceFile
+from footplate.openmmlab.first_generation.rewriting.source import SourceFile
 from footplate.openmmlab.first_generation.translation.draft import Note
 from footplate.openmmlab.first_generation.translation.key_map import OWNERS, owners_of
 from footplate.openmmlab.first_generation.translation.translate import RULES, is_first_generation, translate_sections
@@ -171,48 +171,26 @@ def _is_translatable(config: Config) -> bool:
         return False
 
 
-IsWritten = Callable[[KeyPath], bool]
-"""Checks whether a file itself writes the value at a key path, even if it equals the inherited value."""
-
-
-def config_difference(
-    inherited: Mapping[str, Any],
-    expected: Mapping[str, Any],
-    keys: Iterable[str],
-    is_written: IsWritten = lambda path: False,
-    parents: KeyPath = (),
-) -> dict[str, Any]:
+def config_difference(inherited: Mapping[str, Any], expected: Mapping[str, Any], keys: Iterable[str]) -> Values:
     """Returns the values that a file must add to the inherited config.
 
     A dict is merged into the inherited one. It contains `_delete_` if inherited keys must be removed. None removes an
-    inherited key. Values for which `is_written` returns True are included even if they are inherited.
+    inherited key.
     """
-    difference: dict[str, Any] = {}
+    difference: Values = {}
     for key in keys:
-        path = (*parents, str(key))
+        old, new = inherited.get(key), expected.get(key)
         if key not in expected:
-            if inherited.get(key) is not None:
+            if old is not None:
                 difference[key] = None
-            continue
-        old, new = inherited.get(key), expected[key]
-        if key in inherited and is_identical(old, new) and not _is_any_written(new, path, is_written):
-            continue
-        if key not in inherited or not isinstance(new, Mapping):
-            difference[key] = new
-        elif not isinstance(old, Mapping) or not old.keys() <= new.keys() or is_written((*path, DELETE)):
+        elif key not in inherited or not isinstance(new, Mapping):
+            if key not in inherited or not is_identical(old, new):
+                difference[key] = new
+        elif not isinstance(old, Mapping) or not old.keys() <= new.keys():
             difference[key] = {DELETE: True, **new}
-        else:
-            difference[key] = new if is_written(path) else config_difference(old, new, new, is_written, path)
+        elif changed := config_difference(old, new, new):
+            difference[key] = changed
     return difference
-
-
-def _is_any_written(value: Any, path: KeyPath, is_written: IsWritten) -> bool:
-    """Checks whether a file assigns the value at a path or any of its entries."""
-    if is_written(path) or (isinstance(value, Mapping) and is_written((*path, DELETE))):
-        return True
-    return isinstance(value, Mapping) and any(
-        _is_any_written(value[key], (*path, str(key)), is_written) for key in value
-    )
 
 
 def is_identical(first: Any, second: Any) -> bool:

@@ -18,7 +18,7 @@ from footplate.openmmlab.first_generation.rewriting.source import (
     comments_of,
     names_read,
 )
-from footplate.openmmlab.first_generation.translation.key_map import is_first_use, old_paths, owners_of, same_meaning
+from footplate.openmmlab.first_generation.translation.key_map import is_first_use, old_paths, owners_of
 
 _WIDTH = 79
 _INDENT = 4
@@ -83,13 +83,6 @@ class ExpressionFinder:
             if node is None or self._reads_removed(node):
                 return OldExpression(None, None, None, comments)
         return OldExpression(source.code(node), source.keys(node), source.is_list(node), comments)
-
-    def is_written(self, path: KeyPath) -> bool:
-        """Checks whether the old file assigns the value at a path, and not only some entries of a dict there."""
-        if path[-1] == DELETE or same_meaning(path):
-            return any(self._source.expression(old) is not None for old in (*old_paths(path), *same_meaning(path)))
-        expression = self.find(path)
-        return expression is not None and expression.code is not None and expression.keys is None
 
     def _reads_removed(self, node: ast.expr) -> bool:
         return any(name.removeprefix("_base_.") in self._removed for name in names_read(node))

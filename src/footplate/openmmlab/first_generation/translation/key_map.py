@@ -179,11 +179,6 @@ def old_paths(path: Path) -> tuple[Path, ...]:
     return ()
 
 
-def same_meaning(path: Path) -> tuple[Path, ...]:
-    """Returns the first-generation key paths with the same meaning as `path` but a different notation."""
-    return next((move.old for move in KEY_MAP if move.kind == "meaning" and move.new == path), ())
-
-
 def counterparts(path: Path, *, of_first: bool) -> Iterator[Path]:
     """Yields the key paths of the other generation that correspond to `path`, the most specific first.
 
