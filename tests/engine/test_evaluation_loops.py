@@ -108,12 +108,6 @@ def test_inference_mode_gives_the_same_run(
     assert all(map(torch.equal, found.model.state_dict().values(), plain.model.state_dict().values()))
 
 
-def test_sharded_model_cannot_predict_in_inference_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation_loops, "is_sharded", lambda model: True)
-    with pytest.raises(ArgumentError, match="a sharded model cannot predict in inference mode"):
-        run(tmp_path, val_cfg={"inference_mode": True})
-
-
 def test_buffers_are_broadcast_before_each_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
     monkeypatch.setattr(evaluation_loops, "broadcast_buffers", lambda model: told.append((model, model.training)))

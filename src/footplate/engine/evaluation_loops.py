@@ -9,8 +9,7 @@ import torch
 
 from footplate.checks import check_flag
 from footplate.data import batch_size_of, batches, length_of
-from footplate.distributed import broadcast_buffers, broadcast_object, gather_objects, is_model_wrapper, unwrap_model
-from footplate.distributed.sharding import is_sharded
+from footplate.distributed import broadcast_buffers, broadcast_object, gather_objects, is_model_wrapper
 from footplate.engine.base_loops import BaseLoop
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import Evaluator
@@ -70,12 +69,11 @@ class _EvaluationLoop(BaseLoop):
             be used in training or changed in place.
         loss: Whether to also report the model's losses, averaged over the samples.
         intervals: Maps names of datasets to the number of training epochs or iterations between two of their
-            validations. The number must be a multiple of the training loop's `val_interval`. Every validation includes
-            the other datasets. The final validation includes all datasets.
+            validations, usually a multiple of the training loop's `val_interval`: only validations that are due at both
+            intervals include them. Every validation includes the other datasets, and the final one includes all.
 
     Raises:
-        ArgumentError: The names of datasets do not match, an interval is invalid, or a sharded model would predict in
-            inference mode.
+        ArgumentError: The names of datasets do not match, or an interval is invalid.
     """
 
     mode = ""
@@ -94,33 +92,17 @@ class _EvaluationLoop(BaseLoop):
     ) -> None:
         loaders = build_loaders(dataloader, runner.seed)
         self.sets = build_evaluation_sets(loaders, build_evaluators(evaluator, loaders), intervals)
-        for each in self.sets:
-            each.evaluator.set_context(folder=runner.log_dir, mode=self.mode, step=lambda: runner.iter)
+        for dataset in self.sets:
+            dataset.evaluator.set_context(folder=runner.log_dir, mode=self.mode, step=lambda: runner.iter)
         super().__init__(runner, self.sets[0].dataloader)
         self.fp16 = fp16
         self.inference_mode = check_flag("inference_mode", inference_mode)
-        if inference_mode and is_sharded(unwrap_model(runner.model)):
-            raise ArgumentError(
-                "a sharded model cannot predict in inference mode, because weights gathered in that mode cannot be "
-                "trained",
-                key="inference_mode",
-                found=inference_mode,
-            )
         self.predictor: Any = None
         self.left_out: tuple[str, ...] = ()
         self.metrics: dict[str, float] = {}
         self._losses: MeanLosses | None = None
         self.loss = loss
         self._lists_samples = not runner.is_plain  # whether a list of predictions has one entry per sample
-        training: Any = runner.built.get("train_loop")
-        for each in self.sets if len(getattr(training, "dynamic_intervals", ())) == 1 else ():
-            if each.interval is not None and each.interval % training.val_interval:
-                raise ArgumentError(
-                    f"the interval of '{each.name}' must be a multiple of train_cfg.val_interval, which is "
-                    f"{training.val_interval}",
-                    key=f"intervals.{each.name}",
-                    found=each.interval,
-                )
         self.choose(self.sets[0])
 
     def run(self) -> dict[str, float]:
@@ -134,16 +116,16 @@ class _EvaluationLoop(BaseLoop):
         due = self.sets
         if getattr(training, "in_progress", False):
             at = (training.epoch, training.max_epochs) if training.by_epoch else (training.iter, training.max_iters)
-            due = [each for each in self.sets if each.is_due(*at)]
-        self.left_out = tuple(each.name for each in self.sets if each not in due)
+            due = [dataset for dataset in self.sets if dataset.is_due(*at)]
+        self.left_out = tuple(dataset.name for dataset in self.sets if dataset not in due)
         runner.call_hook(f"before_{mode}")
         runner.call_hook(f"before_{mode}_epoch")
         runner.model.eval()
         broadcast_buffers(runner.model)  # every rank evaluates the same model, the one that is saved
         metrics: dict[str, float] = {}
-        for each in due:
-            self.choose(each)
-            metrics.update(each.named(self._evaluate()))
+        for dataset in due:
+            self.choose(dataset)
+            metrics.update(dataset.named(self._evaluate()))
         self.metrics = metrics
         self.choose(self.sets[0])
         runner.call_hook(f"after_{mode}_epoch", metrics=metrics)
@@ -187,11 +169,11 @@ class _EvaluationLoop(BaseLoop):
             )
         return {**losses, **metrics}
 
-    def choose(self, chosen: EvaluationSet) -> None:
+    def choose(self, dataset: EvaluationSet) -> None:
         """Sets the dataset that the loop evaluates next."""
-        self.current, self.dataloader = chosen.name, chosen.dataloader
-        self.evaluator: Evaluator = chosen.evaluator
-        self._describe_data(chosen.dataloader)
+        self.current, self.dataloader = dataset.name, dataset.dataloader
+        self.evaluator: Evaluator = dataset.evaluator
+        self._describe_data(dataset.dataloader)
 
 
 @LOOPS.register_module()

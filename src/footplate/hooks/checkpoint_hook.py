@@ -131,7 +131,6 @@ class CheckpointHook(Hook):
         if not self.rules:
             self.rules = [find_rule(name, self.greater_keys, self.less_keys) for name in self.save_best]
         self._best: dict[str, list[dict[str, Any]]] = {}  # by metric, best checkpoint first
-        self._last: int | None = None  # the last iteration, which is always saved
 
     def idle_settings(self, extent: RunExtent) -> Iterator[tuple[str, str]]:
         """Yields settings that have no effect in a run of this length."""
@@ -163,7 +162,6 @@ class CheckpointHook(Hook):
         if self._is_resumed(runner):
             self._find_moved_checkpoints()
         runner.saver.is_sharded = is_sharded(runner.model) if self.sharded is None else self.sharded
-        self._last = runner.max_iters if self.save_last else None
 
     def _adapt_to_loop(self, runner: Runner) -> None:
         """Counts iterations if training has no epochs."""
@@ -212,10 +210,9 @@ class CheckpointHook(Hook):
         """Saves at each interval and at the end of training if `by_epoch` is False."""
         if self.by_epoch:
             return
-        done = runner.iter + 1
-        due = self.interval > 0 and done >= self.save_begin and (done - self.save_begin) % self.interval == 0
-        if due or done == self._last:
-            self._save(runner, done)
+        is_last = self.save_last and self.is_last_train_iter(runner)
+        if is_last or self.every_n_train_iters(runner, self.interval, self.save_begin):
+            self._save(runner, runner.iter + 1)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Saves the best checkpoints: after all hooks of the validation, or of the iteration or epoch around it."""
