@@ -5,6 +5,7 @@ Import this module only when it is needed, because importing DCP is slow.
 
 import contextlib
 import dataclasses
+import io
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
@@ -254,8 +255,9 @@ class FolderReader(FileSystemReader):
         for path, items in groupby(sorted(plan.items, key=file_of), file_of):
             with self.fs.create_stream(self.fs.concat_path(self.path, path), "rb") as stream:
                 for item in items:
-                    shard = self._slice_file(stream, places[item.storage_index])
-                    tensor = load(shard, map_location="cpu", weights_only=True)
+                    place = places[item.storage_index]
+                    stream.seek(place.offset)
+                    tensor = load(io.BytesIO(stream.read(place.length)), map_location="cpu", weights_only=True)
                     for dim, (start, length) in enumerate(zip(item.storage_offsets, item.lengths, strict=True)):
                         tensor = tensor.narrow(dim, start, length)
                     target = planner.resolve_tensor(item).detach()

@@ -137,14 +137,21 @@ class _Constructor:
         raise pickle.UnpicklingError("it sets the state of a function")
 
 
-def _detached(name: str) -> Callable[..., Any]:
-    function = getattr(torch._utils, name)
-    return lambda *args: function(*args).detach()  # without gradients and hooks
+def _build_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> torch.Tensor:
+    """Builds a tensor without gradients and hooks. `storage` knows its dtype."""
+    return torch.empty(0, dtype=storage.dtype, device=storage.device).set_(storage.untyped(), offset, size, stride)
 
 
-_REBUILDERS = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3")
+def _build_untyped_tensor(
+    storage: Any, offset: Any, size: Any, stride: Any, _grad: Any, _hooks: Any, dtype: Any, *_: Any
+) -> torch.Tensor:
+    return torch.empty(0, dtype=dtype, device=storage.device).set_(storage, offset, size, stride)
+
+
 _BUILDERS: dict[str, Callable[..., Any]] = {
-    **{f"torch._utils.{name}": _detached(name) for name in _REBUILDERS},
+    "torch._utils._rebuild_tensor": _build_tensor,
+    "torch._utils._rebuild_tensor_v2": _build_tensor,
+    "torch._utils._rebuild_tensor_v3": _build_untyped_tensor,
     "torch._utils._rebuild_parameter": lambda data, *_: data.detach(),
     "torch._utils._rebuild_parameter_with_state": lambda data, *_: data.detach(),
     "torch._tensor._rebuild_from_type_v2": _build_of_type,

@@ -249,13 +249,13 @@ class _StateCopy(nn.Module):
     def __init__(self, model: nn.Module, copies: dict[int, nn.Parameter] | None = None) -> None:
         super().__init__()
         copies = {} if copies is None else copies
-        for name, parameter in model._parameters.items():
-            if parameter is not None and id(parameter) not in copies:
+        for name, parameter in model.named_parameters(recurse=False, remove_duplicate=False):
+            if id(parameter) not in copies:
                 copies[id(parameter)] = nn.Parameter(parameter.detach().clone())
-            self.register_parameter(name, None if parameter is None else copies[id(parameter)])
-        for name, buffer in model._buffers.items():
-            is_persistent = name not in model._non_persistent_buffers_set
-            self.register_buffer(name, None if buffer is None else buffer.detach().clone(), persistent=is_persistent)
+            self.register_parameter(name, copies[id(parameter)])
+        saved = model.state_dict()
+        for name, buffer in model.named_buffers(recurse=False, remove_duplicate=False):
+            self.register_buffer(name, buffer.detach().clone(), persistent=name in saved)
         for name, child in model.named_children():
             self.add_module(name, _StateCopy(child, copies))
 
@@ -303,8 +303,8 @@ _Pair = tuple[dict[str, Any], dict[str, Any], str]
 
 
 def _copy(targets: list[Tensor], values: list[Tensor]) -> None:
-    if targets:
-        torch._foreach_copy_(targets, values)
+    for target, value in zip(targets, values, strict=True):
+        target.copy_(value)
 
 
 def _copy_to(device: torch.device | str | None, model: nn.Module) -> nn.Module:

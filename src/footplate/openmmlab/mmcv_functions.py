@@ -16,7 +16,6 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn.parallel._functions import _get_stream as _torch_stream
 from torch.utils import cpp_extension
 from torch.utils.data import DataLoader
 
@@ -179,7 +178,7 @@ def skip_no_elena(func: Callable[..., Any]) -> Callable[..., Any]:
 
 def is_jit_tracing() -> bool:
     """Checks whether `torch.jit` is tracing the current code."""
-    return bool(torch._C._get_tracing_state())
+    return torch.jit.is_tracing()
 
 
 def get_logger(
@@ -261,11 +260,12 @@ def scatter_kwargs(inputs: Any, kwargs: Any, target_gpus: Any = None, dim: int =
     return (tuple(unpack_containers(list(inputs))),), (unpack_containers(dict(kwargs)),)
 
 
+@functools.cache
 def _get_stream(device: Any) -> Any:
     """Returns the stream for copies to a device, or None for the CPU. The device may be an index; -1 means the CPU."""
     if isinstance(device, int):
         device = torch.device("cpu") if device < 0 else torch.device("cuda", device)
-    return _torch_stream(device)
+    return None if device.type == "cpu" else torch.cuda.Stream(device)
 
 
 def _get_cuda_home() -> str | None:

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
 
 from footplate.data import length_of
 from footplate.data.batch_plan import BatchKey
@@ -127,7 +126,8 @@ def counting_activations(model: nn.Module) -> Iterator[Callable[[], int]]:
 
     def record_inputs(module: nn.Module, args: Any, kwargs: Any) -> None:
         if torch.is_grad_enabled():
-            tree_map_only(Tensor, record, (args, kwargs))
+            for _, tensor in tensors_in((args, kwargs)):
+                record(tensor)
 
     checkpointed = [module for module in model.modules() if hasattr(module, "checkpointed_name")]
     hooks = [module.register_forward_pre_hook(record_inputs, with_kwargs=True) for module in checkpointed]

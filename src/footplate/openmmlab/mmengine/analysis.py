@@ -16,6 +16,11 @@ _DEFAULT_SUPPORTED_FLOP_OPS: dict[str, Any] = {}
 _DEFAULT_SUPPORTED_ACT_OPS: dict[str, Any] = {}
 _IGNORED_OPS: set[str] = set()
 
+_LAYERS = (
+    nn.Linear,
+    *(nn.Conv1d, nn.Conv2d, nn.Conv3d),
+    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+)
 _UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "K"))
 
 
@@ -103,7 +108,7 @@ class ActivationAnalyzer(_Analyzer):
         counts: defaultdict[str, int] = defaultdict(int)
         handles = []
         for name, module in self._model.named_modules():
-            if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
+            if isinstance(module, _LAYERS):
                 add = partial(lambda name, module, inputs, output: _add(counts, name, output), name)
                 handles.append(module.register_forward_hook(add))
         try:

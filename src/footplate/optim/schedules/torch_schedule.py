@@ -100,8 +100,10 @@ def _restore_counters(scheduler: Any) -> None:
     """Converts the milestones of MultiStepLR, which a checkpoint contains as a plain dict, back to a `Counter`."""
     if isinstance(scheduler, MultiStepLR):
         scheduler.milestones = Counter(scheduler.milestones)
-    for part in getattr(scheduler, "_schedulers", ()):  # of a SequentialLR or ChainedScheduler
-        _restore_counters(part)
+    for value in vars(scheduler).values():
+        for part in value if isinstance(value, list | tuple) else ():  # of a SequentialLR or ChainedScheduler
+            if isinstance(part, LRScheduler):
+                _restore_counters(part)
 
 
 def torch_schedule(cfg: Any, optimizer: HasParamGroups, *, counts_epochs: bool) -> TorchSchedule | None:

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
-from torch.optim import Optimizer
+from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer
 
 from footplate.checks import check_choice, check_keys, is_number
 from footplate.distributed.sharding import is_dtensor, local_tensor, tensor_norms
@@ -181,7 +181,7 @@ def _nonfinite_flag(gradients: list[Tensor]) -> Tensor:
 def can_skip_on_device(optimizer: Optimizer) -> bool:
     """Checks whether the kernel of the optimizer can skip a step based on a flag on the device."""
     is_fused = all(group.get("fused") for group in optimizer.param_groups)  # not cached: loading a state may change it
-    return is_fused and bool(getattr(optimizer, "_step_supports_amp_scaling", False))
+    return is_fused and isinstance(optimizer, (Adagrad, Adam, AdamW, SGD))
 
 
 def raise_if_unusable(optimizer: Optimizer, error: Exception, arguments: Mapping[str, Any]) -> None:
