@@ -137,21 +137,25 @@ class _Constructor:
         raise pickle.UnpicklingError("it sets the state of a function")
 
 
-def _build_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> torch.Tensor:
-    """Builds a tensor without gradients and hooks. `storage` knows its dtype."""
-    return torch.empty(0, dtype=storage.dtype, device=storage.device).set_(storage.untyped(), offset, size, stride)
-
-
-def _build_untyped_tensor(
-    storage: Any, offset: Any, size: Any, stride: Any, _grad: Any, _hooks: Any, dtype: Any, *_: Any
+def _build_tensor(
+    storage: Any, offset: Any, size: Any, stride: Any, grad: Any = None, hooks: Any = None, metadata: Any = None
 ) -> torch.Tensor:
-    return torch.empty(0, dtype=dtype, device=storage.device).set_(storage, offset, size, stride)
+    """Builds a tensor without gradients and hooks."""
+    return _build_typed_tensor(storage, offset, size, stride, grad, hooks, storage.dtype, metadata)
+
+
+def _build_typed_tensor(
+    storage: Any, offset: Any, size: Any, stride: Any, grad: Any, hooks: Any, dtype: Any, metadata: Any = None
+) -> torch.Tensor:
+    tensor = torch.empty(0, dtype=dtype, device=storage.device).set_(storage.untyped(), offset, size, stride)
+    tensor = tensor.conj() if metadata and metadata.get("conj") else tensor
+    return -tensor if metadata and metadata.get("neg") else tensor
 
 
 _BUILDERS: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_tensor": _build_tensor,
     "torch._utils._rebuild_tensor_v2": _build_tensor,
-    "torch._utils._rebuild_tensor_v3": _build_untyped_tensor,
+    "torch._utils._rebuild_tensor_v3": _build_typed_tensor,
     "torch._utils._rebuild_parameter": lambda data, *_: data.detach(),
     "torch._utils._rebuild_parameter_with_state": lambda data, *_: data.detach(),
     "torch._tensor._rebuild_from_type_v2": _build_of_type,

@@ -178,7 +178,7 @@ def skip_no_elena(func: Callable[..., Any]) -> Callable[..., Any]:
 
 def is_jit_tracing() -> bool:
     """Checks whether `torch.jit` is tracing the current code."""
-    return torch.jit.is_tracing()
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
 
 
 def get_logger(
@@ -265,7 +265,7 @@ def _get_stream(device: Any) -> Any:
     """Returns the stream for copies to a device, or None for the CPU. The device may be an index; -1 means the CPU."""
     if isinstance(device, int):
         device = torch.device("cpu") if device < 0 else torch.device("cuda", device)
-    return None if device.type == "cpu" else torch.cuda.Stream(device)
+    return None if device.type == "cpu" else torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def _get_cuda_home() -> str | None:
