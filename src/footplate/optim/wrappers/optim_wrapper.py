@@ -313,14 +313,15 @@ class OptimWrapper:
             per_parameter: Whether to store one group per parameter, as other engines do.
         """
         state = self.optimizer.state_dict()
-        gradients: list[Any] = [parameter.grad for parameter in self._parameters()]
-        layout = self._layout()
+        layout = optimizer_state.layout_of(self.optimizer, self._names)
+        groups = layout.groups
         if per_parameter:
             state = optimizer_state.split_groups(state, layout)
-            gradients = optimizer_state.reorder_by_name(gradients, layout.names, layout.parameter_names())
+            groups = [layout.parameters]
         elif self._names:
-            for group, names in zip(state["param_groups"], layout.names, strict=True):
-                group["param_names"] = names
+            for group, parameters in zip(state["param_groups"], groups, strict=True):
+                group["param_names"] = list(parameters)
+        gradients = [parameter.grad for parameters in groups for parameter in parameters.values()]
         if not self._clears_at_next_loss and any(gradient is not None for gradient in gradients):
             state["accumulated_gradients"] = gradients
             state["accumulative_counts"] = self._accumulative_counts
@@ -346,7 +347,7 @@ class OptimWrapper:
                     f"Set the optimizer to {saved_name}, or use load_from without resume to start over with {name}."
                 ],
             )
-        layout = self._layout()
+        layout = optimizer_state.layout_of(self.optimizer, self._names)
         self.optimizer.load_state_dict(optimizer_state.regroup(state_dict, self.optimizer, layout))
         if self._narrow_state is not None:
             self._narrow_state.narrow()
@@ -365,13 +366,13 @@ class OptimWrapper:
             )
             gradients = None
         self.has_loaded_gradients = gradients is not None
-        if gradients is not None:
-            saved = optimizer_state.saved_names(state_dict["param_groups"], layout)
-            gradients = optimizer_state.reorder_by_name(gradients, saved, chain.from_iterable(layout.names))
-        for parameter, gradient in zip(self._parameters(), gradients or (), strict=False):
-            parameter.grad = (
-                None if gradient is None else distribute_like(gradient.to(parameter.device, parameter.dtype), parameter)
-            )
+        names = chain.from_iterable(optimizer_state.saved_names(state_dict["param_groups"], layout))
+        by_name = dict(zip(names, gradients or (), strict=False))
+        for name, parameter in layout.parameters.items():
+            gradient = by_name.get(name)
+            if gradient is not None:
+                gradient = distribute_like(gradient.to(parameter.device, parameter.dtype), parameter)
+            parameter.grad = gradient
 
     def _clip_gradients(self) -> Tensor | None:
         """Clips the gradients, and records and returns their norm if it is known."""
@@ -388,17 +389,3 @@ class OptimWrapper:
 
     def _parameters(self) -> list[Tensor]:
         return [parameter for group in self.param_groups for parameter in group["params"]]
-
-    def _layout(self) -> optimizer_state.Layout:
-        # A hook may have added a group whose parameters the model did not have when they were named.
-        names = [
-            [
-                self._names.get(id(parameter), f"param_groups.{group_index}.{index}")
-                for index, parameter in enumerate(group["params"])
-            ]
-            for group_index, group in enumerate(self.param_groups)
-        ]
-        by_name = dict(zip(chain.from_iterable(names), self._parameters(), strict=True))
-        order = [name for name in dict.fromkeys([*self._names.values(), *by_name]) if name in by_name]
-        frozen = {name for name, parameter in by_name.items() if not parameter.requires_grad}
-        return optimizer_state.Layout(names, order, frozen, bool(self._names))

@@ -1,7 +1,7 @@
 """The state of an optimizer: matches a saved state to the parameters, and keeps it in bfloat16."""
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -22,66 +22,69 @@ _DROPPED_BITS = 16  # bfloat16 consists of the upper 16 bits of a float32
 
 
 class Layout(NamedTuple):
-    """The grouping of the parameters of an optimizer."""
+    """The names of the parameters of an optimizer."""
 
-    names: list[list[str]]
-    """The names of the parameters of each group."""
-    order: list[str]
-    """The names of all parameters, in the order of the model."""
-    frozen: Collection[str]
-    """The names of frozen parameters, which states of other engines may not contain."""
+    groups: list[dict[str, Tensor]]
+    """The parameters of each group, by name."""
+    parameters: dict[str, Tensor]
+    """All parameters by name, in the order of the model."""
     is_named: bool
     """Whether the names are those of the model. Otherwise, parameters are matched by their position."""
 
-    def parameter_names(self, *, with_frozen: bool = True) -> list[str]:
-        """Returns the names of the parameters of the optimizer, in the order of the model."""
-        return [name for name in self.order if with_frozen or name not in self.frozen]
+
+def layout_of(optimizer: Optimizer, names: Mapping[int, str]) -> Layout:
+    """Returns the layout of an optimizer, given the names of the model's parameters by id."""
+    # A hook may have added a group whose parameters the model did not have when they were named.
+    groups: list[dict[str, Tensor]] = [
+        {
+            names.get(id(parameter), f"param_groups.{number}.{index}"): parameter
+            for index, parameter in enumerate(group["params"])
+        }
+        for number, group in enumerate(optimizer.param_groups)
+    ]
+    by_name = {name: parameter for group in groups for name, parameter in group.items()}
+    order = dict.fromkeys([*names.values(), *by_name])
+    return Layout(groups, {name: by_name[name] for name in order if name in by_name}, bool(names))
 
 
 def regroup(saved: Mapping[str, Any], optimizer: Optimizer, layout: Layout) -> State:
     """Converts a saved state to the groups of an optimizer, and to the precision and sharding of its parameters.
 
     Parameters are matched by `param_names`. A state without names must have the groups of the optimizer, one group per
-    parameter or a single group, in the order of the model.
+    parameter or a single group, in the order of the model. It may lack frozen parameters.
 
     Raises:
         CheckpointError: The state belongs to different parameters.
     """
     saved_values = _by_name(saved, layout)
-    missing = [name for name in layout.parameter_names(with_frozen=False) if name not in saved_values]
+    missing = [name for name in _trainable(layout) if name not in saved_values]
     if missing:
         raise CheckpointError(
             f"the saved optimizer state lacks {pluralize(len(missing), 'parameter')}, such as '{missing[0]}'"
         )
     state: dict[int, State] = {}
     groups = []
-    for group, names in zip(optimizer.param_groups, layout.names, strict=True):
-        settings: State = next((saved_values[name][0] for name in names if name in saved_values), {})
-        keys = []
-        for name, parameter in zip(names, group["params"], strict=True):
+    for group, parameters in zip(optimizer.param_groups, layout.groups, strict=True):
+        settings: State = next((saved_values[name][0] for name in parameters if name in saved_values), {})
+        first = sum(len(other["params"]) for other in groups)
+        for key, (name, parameter) in enumerate(parameters.items(), first):
             _, values = saved_values.get(name, ({}, {}))
             if isinstance(optimizer, _SUPPORTED):
                 _check_shapes(name, values, parameter)
-            keys.append(len(state))
-            state[len(state)] = {field: _like_parameter(value, parameter) for field, value in values.items()}
-        groups.append({**group, **settings, "params": keys})
-    return {"state": {key: values for key, values in state.items() if values}, "param_groups": groups}
+            if values:
+                state[key] = {field: _like_parameter(value, parameter) for field, value in values.items()}
+        groups.append({**group, **settings, "params": [*range(first, first + len(parameters))]})
+    return {"state": state, "param_groups": groups}
 
 
 def split_groups(state: Mapping[str, Any], layout: Layout) -> State:
     """Returns `state` with one group per parameter in the order of the model, as other engines store it."""
     saved_values = _by_name(state, layout)
-    ordered = [saved_values[name] for name in layout.parameter_names()]
+    ordered = [saved_values[name] for name in layout.parameters]
     return {
         "state": {index: values for index, (_, values) in enumerate(ordered) if values},
         "param_groups": [{**settings, "params": [index]} for index, (settings, _) in enumerate(ordered)],
     }
-
-
-def reorder_by_name(values: Sequence[Any], saved: Sequence[Sequence[str]], order: Iterable[str]) -> list[Any]:
-    """Returns one value per name in `order`, with None for names that were not `saved`. `saved` consists of groups."""
-    by_name = dict(zip(itertools.chain.from_iterable(saved), values, strict=False))
-    return [by_name.get(name) for name in order]
 
 
 def _by_name(state: Mapping[str, Any], layout: Layout) -> dict[str, tuple[State, Mapping[str, Any]]]:
@@ -94,27 +97,31 @@ def _by_name(state: Mapping[str, Any], layout: Layout) -> dict[str, tuple[State,
     return result
 
 
-def saved_names(groups: Sequence[Mapping[str, Any]], layout: Layout) -> Sequence[Sequence[str]]:
+def saved_names(groups: Sequence[Mapping[str, Any]], layout: Layout) -> list[list[str]]:
     """Returns the names of the parameters of each saved group.
 
     Raises:
         CheckpointError: The groups have no names, and their number of parameters differs from that of the optimizer.
     """
     sizes = [len(group["params"]) for group in groups]
-    names_of = [group.get("param_names", ()) for group in groups]
-    if layout.is_named and [len(names) for names in names_of] == sizes:
+    names_of = [list(group.get("param_names", ())) for group in groups]
+    if layout.is_named and list(map(len, names_of)) == sizes:
         return names_of
-    if sizes == [len(names) for names in layout.names]:
-        return layout.names
+    if sizes == list(map(len, layout.groups)):
+        return [list(group) for group in layout.groups]
     even = len(sizes) == 1 or set(sizes) == {1}
-    for candidates in (layout.parameter_names(), layout.parameter_names(with_frozen=False)):
+    for candidates in ([*layout.parameters], _trainable(layout)):
         if even and sum(sizes) == len(candidates):
             names = iter(candidates)
             return [list(itertools.islice(names, size)) for size in sizes]
     raise CheckpointError(
         f"the saved optimizer state has {pluralize(sum(sizes), 'parameter')} in {pluralize(len(sizes), 'group')}, "
-        f"but the optimizer has {len(layout.order)} in {len(layout.names)}"
+        f"but the optimizer has {len(layout.parameters)} in {len(layout.groups)}"
     )
+
+
+def _trainable(layout: Layout) -> list[str]:
+    return [name for name, parameter in layout.parameters.items() if parameter.requires_grad]
 
 
 def _check_shapes(name: str, values: Mapping[str, Any], parameter: Tensor) -> None:
@@ -155,9 +162,9 @@ class BFloat16State:
                 f"state_dtype does not support the optimizer {type(optimizer).__name__}",
                 key="state_dtype",
                 found=str(dtype),
-                notes=[f"It supports {', '.join(each.__name__ for each in _SUPPORTED)} and their subclasses."],
+                notes=[f"It supports {', '.join(kind.__name__ for kind in _SUPPORTED)} and their subclasses."],
             )
-        devices = {each.device for group in optimizer.param_groups for each in group["params"]}
+        devices = {parameter.device for group in optimizer.param_groups for parameter in group["params"]}
         if len(devices) > 1:
             raise ArgumentError(
                 "state_dtype does not support parameters on several devices",
@@ -187,7 +194,7 @@ class BFloat16State:
     def _tensors(self) -> Iterator[tuple[dict[str, Any], str, Tensor, Tensor]]:
         """Yields each tensor of the state that has the shape of its parameter, with the dict and key that hold it, and
         the parameter."""
-        parameters = [each for group in self._optimizer.param_groups for each in group["params"]]
+        parameters = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
         if tensor_parallel_size() > 1:
             # Last, because their parts may differ in size. All ranks need the same random numbers for the others.
             parameters.sort(key=is_split_layer)
