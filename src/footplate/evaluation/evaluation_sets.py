@@ -106,7 +106,7 @@ def build_loaders(cfg: Any, seed: int, *, build: Callable[[Any, int], Any] | Non
         ArgumentError: A name contains a slash or is not a string, or several sections have no names.
         FootplateError: A loader cannot be built.
     """
-    if isinstance(cfg, (list, tuple)) and any(isinstance(each, Mapping) and "dataset" in each for each in cfg):
+    if isinstance(cfg, (list, tuple)) and any(isinstance(section, Mapping) and "dataset" in section for section in cfg):
         raise ArgumentError(
             "several datasets must be passed as a dict that maps names to sections",
             notes=["Write dict(clean=dict(...), ...)."],
@@ -219,6 +219,6 @@ def has_several_loaders(cfg: Any) -> bool:
     if not isinstance(cfg, Mapping) or not cfg or "dataset" in cfg:
         return False
     return all(
-        "dataset" in each if isinstance(each, Mapping) else hasattr(each, "__iter__") and not isinstance(each, str)
-        for each in cfg.values()
+        "dataset" in part if isinstance(part, Mapping) else hasattr(part, "__iter__") and not isinstance(part, str)
+        for part in cfg.values()
     )

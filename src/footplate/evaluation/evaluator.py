@@ -19,8 +19,6 @@ from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.evaluation.metric import BaseMetric, to_device
 from footplate.registry import EVALUATOR, METRICS
 
-_NAME_ADVICE = "Pass the metrics as a dict by name: val_evaluator={'first': ..., 'second': ...}."
-
 
 class Evaluator:
     """Passes the predictions for each batch to all metrics and merges their values.
@@ -173,7 +171,40 @@ def build_evaluator(cfg: Any) -> Evaluator:
     return Evaluator(cfg)
 
 
-class FunctionMetric(BaseMetric[dict[str, float]]):
+class NamedMetric(BaseMetric[Any]):
+    """The base class of metrics that pass whole batches to a function or an object of the user.
+
+    Args:
+        usual_name: The name of the function or object.
+        name: The name that the user gave it, or None.
+    """
+
+    takes_whole_batches = True
+    rename_advice = "Pass the metrics as a dict by name: val_evaluator={'first': ..., 'second': ...}."
+
+    def __init__(self, usual_name: str, name: str | None) -> None:
+        super().__init__()
+        self.usual_name, self.name = usual_name, name
+
+    @property
+    def _label(self) -> str:
+        """The name of the metric in messages."""
+        return self.name or self.usual_name
+
+    def named_numbers(self, values: Any) -> dict[str, float]:
+        """Returns the values of the metric, a number or a dict of numbers, as a dict of numbers.
+
+        Raises:
+            ArgumentError: A value is not a number.
+        """
+        if not isinstance(values, Mapping):
+            values = {self._label: values}
+        elif self.name is not None:
+            values = {f"{self.name}/{key}": value for key, value in values.items()}
+        return {str(key): check_score(str(key), value, key="") for key, value in values.items()}
+
+
+class FunctionMetric(NamedMetric):
     """Averages the values of a function over all samples. The value of a batch is weighted by its number of samples.
 
     Args:
@@ -185,29 +216,20 @@ class FunctionMetric(BaseMetric[dict[str, float]]):
         ArgumentError: A lambda has no name, or the function does not accept two arguments.
     """
 
-    takes_whole_batches = True
-    rename_advice = _NAME_ADVICE
-
     def __init__(self, function: Callable[[Any, Any], Any], name: str | None = None) -> None:
-        super().__init__()
-        self.function, self.name = function, name
-        self.usual_name = getattr(function, "__name__", type(function).__name__)
-        if name is None and self.usual_name == "<lambda>":
+        super().__init__(getattr(function, "__name__", type(function).__name__), name)
+        self.function = function
+        if self._label == "<lambda>":
             raise ArgumentError(
                 "a lambda that is used as a metric must have a name",
                 notes=["Pass a dict, as in val_evaluator={'accuracy': ...}."],
             )
         check_takes(f"the metric '{self._label}' must be a function of", function, "predictions", "batch")
 
-    @property
-    def _label(self) -> str:
-        """The name of the metric in messages."""
-        return self.name or self.usual_name
-
     def process(self, data_batch: Any, data_samples: Any) -> None:
         """Computes the values of a batch and appends them once per sample, so that a batch is weighted by its size."""
         batch = to_device(data_batch, device_of(data_samples))
-        values = named_numbers(self.function(data_samples, batch), self.usual_name, self.name)
+        values = self.named_numbers(self.function(data_samples, batch))
         self.results += [values] * batch_size_of(data_batch)
 
     def compute_metrics(self, results: list[dict[str, float]]) -> dict[str, float]:
@@ -219,7 +241,7 @@ class FunctionMetric(BaseMetric[dict[str, float]]):
         return {name: mean(values) for name, values in columns.items()}
 
 
-class UpdatedMetric(BaseMetric[Any]):
+class UpdatedMetric(NamedMetric):
     """A metric with the methods `update(predictions, target)`, `compute` and `reset`, as in torchmetrics.
 
     Predictions with an attribute `logits`, such as the output of transformers models, are replaced with their logits.
@@ -232,21 +254,13 @@ class UpdatedMetric(BaseMetric[Any]):
         name: The name of the number, or the prefix for the keys of a dict; by default, the name of its class.
     """
 
-    takes_whole_batches = True
-    rename_advice = _NAME_ADVICE
-
     def __init__(self, metric: Any, name: str | None = None) -> None:
-        super().__init__()
-        self.metric, self.name = metric, name
+        super().__init__(type(metric).__name__, name)
+        self.metric = metric
         check_takes(f"`update` of the metric '{self._label}' must take", metric.update, "predictions", "target")
         self._device = torch.device("cpu")
         parts = metric.modules() if isinstance(metric, nn.Module) else [metric]  # a collection has no `sync` itself
         self._is_gathered = get_world_size() > 1 and not any(hasattr(part, "sync") for part in parts)
-
-    @property
-    def _label(self) -> str:
-        """The name of the metric in messages."""
-        return self.name or type(self.metric).__name__
 
     def process(self, data_batch: Any, data_samples: Any) -> None:
         """Updates the object with a batch, or keeps the batch for rank 0."""
@@ -263,7 +277,7 @@ class UpdatedMetric(BaseMetric[Any]):
         """Returns the values and resets the object."""
         for predictions, target in results:
             self._update(predictions, target)
-        values = named_numbers(self.metric.compute(), type(self.metric).__name__, self.name)
+        values = self.named_numbers(self.metric.compute())
         self.metric.reset()
         return values
 
@@ -322,7 +336,7 @@ def as_metric(metric: Any, name: str | None = None) -> BaseMetric[Any]:
         built: BaseMetric[Any] = METRICS.build(metric)
         return built
     if not isinstance(metric, (type, BaseMetric)):
-        if all(callable(getattr(metric, each, None)) for each in ("update", "compute", "reset")):
+        if all(callable(getattr(metric, method, None)) for method in ("update", "compute", "reset")):
             return UpdatedMetric(metric, name)
         if callable(metric):
             return FunctionMetric(metric, name)
@@ -338,25 +352,7 @@ def is_named(cfg: Any) -> bool:
     """Checks whether an evaluator section is a dict that maps names to metrics."""
     if not isinstance(cfg, Mapping) or not cfg or "type" in cfg:
         return False
-    return not any(isinstance(each, (str, Mapping)) for each in cfg.values())
-
-
-def named_numbers(values: Any, usual_name: str, name: str | None) -> dict[str, float]:
-    """Returns the values of a metric as a dict of numbers.
-
-    Args:
-        values: A number, or a dict of numbers.
-        usual_name: The default name of a single number.
-        name: The name of a single number, or the prefix for the keys of a dict.
-
-    Raises:
-        ArgumentError: A value is not a number.
-    """
-    if not isinstance(values, Mapping):
-        values = {name or usual_name: values}
-    elif name is not None:
-        values = {f"{name}/{key}": value for key, value in values.items()}
-    return {str(key): check_score(str(key), value, key="") for key, value in values.items()}
+    return not any(isinstance(value, (str, Mapping)) for value in cfg.values())
 
 
 def device_of(data: Any) -> torch.device:

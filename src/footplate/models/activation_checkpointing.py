@@ -69,7 +69,7 @@ def _checkpointed(kind: type[nn.Module]) -> type[nn.Module]:
         if not torch.compiler.is_compiling():  # the compiler discards changes of buffers itself
             settings["context_fn"] = contexts
         # Keyword arguments are passed in a dict, in which torch searches for the devices of their tensors.
-        return checkpoint(lambda given, named: run(*given, **named), args, kwargs, **settings)
+        return checkpoint(lambda positional, named: run(*positional, **named), args, kwargs, **settings)
 
     # Selections and initializers compare the name of the class.
     fields = {"forward": forward, "__module__": kind.__module__, "__doc__": kind.__doc__}
@@ -80,20 +80,20 @@ def _checkpointed(kind: type[nn.Module]) -> type[nn.Module]:
 def _finding_changed_buffers(module: nn.Module, changed: list[tuple[_Buffers, _Buffers]]) -> Iterator[None]:
     """For each submodule whose buffers the block changes, appends its `_buffers` and a dict of their earlier values."""
     before = [
-        (each, [(name, value, _version(value), _copy(value)) for name, value in each._buffers.items()])
-        for each in module.modules()
+        (part, [(name, value, _version(value), _copy(value)) for name, value in part._buffers.items()])
+        for part in module.modules()
     ]
     yield
-    for each, buffers in before:
+    for part, buffers in before:
         # torch does not count the versions of running statistics.
-        is_statistic = isinstance(each, (*BATCH_NORMS, *INSTANCE_NORMS)) and each.training
+        is_statistic = isinstance(part, (*BATCH_NORMS, *INSTANCE_NORMS)) and part.training
         earlier = {
             name: copy if is_statistic or _version(value) != version else value
             for name, value, version, copy in buffers
         }
-        is_same = each._buffers.keys() == earlier.keys()
-        if not is_same or any(each._buffers[name] is not value for name, value in earlier.items()):
-            changed.append((each._buffers, earlier))
+        is_same = part._buffers.keys() == earlier.keys()
+        if not is_same or any(part._buffers[name] is not value for name, value in earlier.items()):
+            changed.append((part._buffers, earlier))
 
 
 def _version(value: Tensor | None) -> int | None:
@@ -118,12 +118,12 @@ class _Repeating(AbstractContextManager[None]):
     def __init__(self, module: nn.Module, inputs: Any, changed: list[tuple[_Buffers, _Buffers]]) -> None:
         tensors = [tensor for tensor in tensors_in(inputs) if not tensor.is_inference()]
         self._module = module
-        self._inputs = [(each, each._version) for each in tensors]
+        self._inputs = [(tensor, tensor._version) for tensor in tensors]
         self._changed = changed
         self._states = random.getstate(), np.random.get_state()
 
     def __enter__(self) -> None:
-        if any(each._version != version for each, version in self._inputs):
+        if any(tensor._version != version for tensor, version in self._inputs):
             called = self._module.checkpointed_name
             raise ArgumentError(
                 f"the input of '{called}' was changed in place after its forward method was called, so its activations "
@@ -132,7 +132,7 @@ class _Repeating(AbstractContextManager[None]):
                 found=called,
                 notes=["Set inplace=False, or select the module that contains it."],
             )
-        self._present = [(each._buffers, dict(each._buffers)) for each in self._module.modules()]
+        self._present = [(part._buffers, dict(part._buffers)) for part in self._module.modules()]
         self._present_states = random.getstate(), np.random.get_state()
         # torch does not count all changes of buffers, so the others are copied, too.
         for buffers, values in [*self._present, *self._changed]:

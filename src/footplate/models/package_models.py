@@ -34,18 +34,18 @@ def check_offline(settings: Mapping[str, Any], key: str = "config") -> None:
                 found=value,
                 notes=["Use load_from to load weights."],
             )
-        for each in value if isinstance(value, (list, tuple)) else [value]:
-            if isinstance(each, Mapping):
-                check_offline(each, place)
+        for nested in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(nested, Mapping):
+                check_offline(nested, place)
 
 
 def _keep_offline(config: Any) -> None:
     """Turns off the pretrained backbones that transformers 4 downloads by default, for example for `DetrModel`."""
     if getattr(config, "use_pretrained_backbone", False):
         config.use_pretrained_backbone = False
-    for each in vars(config).values():
-        if hasattr(each, "model_type"):
-            _keep_offline(each)
+    for nested in vars(config).values():
+        if hasattr(nested, "model_type"):
+            _keep_offline(nested)
 
 
 def _refuse(settings: Mapping[str, Any], *names: str) -> None:
@@ -155,9 +155,11 @@ class SegmentationModels(PackageSource):
 
     def names(self) -> list[str]:
         """Returns the names of the architectures."""
-        classes = {name: each for name, each in vars(self.package).items() if inspect.isclass(each)}
         base = self.package.base.SegmentationModel
-        return sorted(name for name, each in classes.items() if issubclass(each, base) and each is not base)
+        entries = vars(self.package).items()
+        return sorted(
+            name for name, entry in entries if inspect.isclass(entry) and issubclass(entry, base) and entry is not base
+        )
 
     def help(self, name: str) -> str:
         """Returns the first line of an architecture's documentation."""

@@ -36,10 +36,10 @@ def register_extra_optimizers() -> bool:
 
 
 def _register_from(module: ModuleType) -> None:
-    for name, found in list(vars(module).items()):
-        is_optimizer = inspect.isclass(found) and issubclass(found, Optimizer) and not inspect.isabstract(found)
-        if is_optimizer and found is not Optimizer and name not in OPTIMIZERS.module_dict:
-            OPTIMIZERS.register_module(name=name, module=found)
+    for name, entry in list(vars(module).items()):
+        is_optimizer = inspect.isclass(entry) and issubclass(entry, Optimizer) and not inspect.isabstract(entry)
+        if is_optimizer and entry is not Optimizer and name not in OPTIMIZERS.module_dict:
+            OPTIMIZERS.register_module(name=name, module=entry)
 
 
 _register_from(torch.optim)

@@ -29,7 +29,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Returns a registered schedule class, such as `CosineAnnealingLR`."""
-    found = PARAM_SCHEDULERS.module_dict.get(name)
-    if found is None:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    return found
+    try:
+        return PARAM_SCHEDULERS.module_dict[name]
+    except KeyError as error:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'") from error

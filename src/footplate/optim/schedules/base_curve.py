@@ -23,7 +23,7 @@ def check_positions(name: str, value: Any, *, least: int, is_list: bool = False)
     """
     numbers = value if is_list else [value]
     is_valid = isinstance(numbers, (list, tuple))
-    if not is_valid or not all(is_number(each) and each >= least and each % 1 == 0 for each in numbers):
+    if not is_valid or not all(is_number(position) and position >= least and position % 1 == 0 for position in numbers):
         wanted = "a list of integers" if is_list else "an integer"
         raise ArgumentError(f'"{name}" must be {wanted} of at least {least}', key=name, found=value)
 
@@ -79,7 +79,7 @@ class Curve:
             value = getattr(self, field.name)
             if field.metadata.get("is_position") and value is not None:
                 is_list = isinstance(value, (list, tuple))
-                converted[field.name] = [each * epoch_length for each in value] if is_list else value * epoch_length
+                converted[field.name] = [item * epoch_length for item in value] if is_list else value * epoch_length
         return dataclasses.replace(self, **converted)
 
     def length(self) -> int | None:

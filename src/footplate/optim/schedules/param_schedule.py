@@ -1,5 +1,6 @@
 """The base class of schedules, which applies a curve to a field of parameter groups."""
 
+import itertools
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -258,7 +259,7 @@ def collect_steps(schedules: Iterable[ParamSchedule] | Mapping[str, Iterable[Par
     """
     lists = schedules.values() if isinstance(schedules, Mapping) else [schedules]
     steps = ScheduleSteps([], [], [])
-    for schedule in (each for one in lists for each in one):
+    for schedule in itertools.chain.from_iterable(lists):
         if schedule.takes_metrics:
             steps.by_metrics.append(schedule)
         else:
