@@ -63,7 +63,7 @@ def regroup(saved: Mapping[str, Any], optimizer: Optimizer, layout: Layout) -> S
             f"the saved optimizer state lacks {pluralize(len(missing), 'parameter')}, such as '{missing[0]}'"
         )
     state: dict[int, State] = {}
-    groups = []
+    groups: list[State] = []
     for group, parameters in zip(optimizer.param_groups, layout.groups, strict=True):
         settings: State = next((saved_values[name][0] for name in parameters if name in saved_values), {})
         first = sum(len(other["params"]) for other in groups)
