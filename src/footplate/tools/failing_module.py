@@ -5,7 +5,6 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from traceback import walk_tb
-from types import FrameType
 from typing import Any
 
 import torch
@@ -67,21 +66,19 @@ def module_error(stage: str, error: Exception, cfg: Any) -> ComponentError | Non
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
     if not frames or isinstance(error, FootplateError) or is_out_of_memory(error):
         return None
-    if any(each in str(error).lower() for each in _DEVICE_ERRORS):
+    if any(name in str(error).lower() for name in _DEVICE_ERRORS):
         return None
     # Functions written in C have no frame, so their RuntimeError seems to come from the caller.
     if type(error) is not RuntimeError and not frames[-1].f_code.co_filename.startswith(_TORCH):
         return None
-    objects = [frame.f_locals.get("self") for frame in frames]
-    innermost = next((each for each in reversed(objects) if isinstance(each, (nn.Module, Optimizer))), None)
-    if isinstance(innermost, Optimizer):
+    owners = [frame.f_locals.get("self") for frame in frames]
+    running = [owner for owner in owners if isinstance(owner, (nn.Module, Optimizer))]
+    if running and isinstance(running[-1], Optimizer):
         key = "optim_wrapper.optimizer" if "optimizer" in cfg.get("optim_wrapper", {}) else "optim_wrapper"
-        found = ComponentError(stage, error, key=key, module=type(innermost).__name__)
-        found.origin = origin_at(cfg, key)
-        return found
-    running = [each for each in objects if isinstance(each, nn.Module)]
-    names = {id(each): name for name, each in unwrap_model(running[0]).named_modules()} if running else {}
-    module = next((each for each in reversed(running) if id(each) in names), None)
+        return _located(ComponentError(stage, error, key=key, module=type(running[-1]).__name__), cfg)
+    modules = [owner for owner in running if isinstance(owner, nn.Module)]
+    names = {id(module): name for name, module in unwrap_model(modules[0]).named_modules()} if modules else {}
+    module = next((module for module in reversed(modules) if id(module) in names), None)
     if module is None:
         return None
     name = names[id(module)] or type(module).__name__
@@ -90,21 +87,18 @@ def module_error(stage: str, error: Exception, cfg: Any) -> ComponentError | Non
         if not isinstance(section, Mapping) or not isinstance(section.get(part), Mapping):
             break
         key, section = f"{key}.{part}", section[part]
-    is_layer = not any(True for _ in module.children())
-    # An error outside a layer, such as in a loss, may also be about heights and widths.
-    is_about_channels = is_layer or isinstance(error, IndexError) or "channel" in str(error)
-    what = "numbers of channels and classes" if is_about_channels else "shapes of the tensors"
-    notes = [*describe_changes(cfg["model"], "model"), f"Check that the {what} match; {DEBUG_HINT}"]
-    shapes = _input_shapes(module, frames)
-    if shapes and is_layer:
-        notes.insert(0, f"{name} is {' '.join(repr(module).split())}; its input is {shapes}")
-    found = ComponentError(stage, error, key=key, module=name, notes=notes)
-    found.origin = origin_at(cfg, key)
-    return found
-
-
-def _input_shapes(module: nn.Module, frames: Sequence[FrameType]) -> str:
-    """Returns the shapes of the tensors that the last call of a module received."""
+    notes = [
+        *describe_changes(cfg["model"], "model"),
+        f"Check that the shapes match, such as the numbers of channels and classes; {DEBUG_HINT}",
+    ]
     calls = [frame.f_locals for frame in frames if frame.f_code is _CALL and frame.f_locals["self"] is module]
     inputs = [*calls[-1]["args"], *calls[-1]["kwargs"].values()] if calls else []
-    return ", ".join(str(tuple(each.shape)) for each in inputs if isinstance(each, Tensor))
+    shapes = ", ".join(str(tuple(value.shape)) for value in inputs if isinstance(value, Tensor))
+    if shapes and not list(module.children()):  # a layer
+        notes.insert(0, f"{name} is {' '.join(repr(module).split())}; its input is {shapes}")
+    return _located(ComponentError(stage, error, key=key, module=name, notes=notes), cfg)
+
+
+def _located(error: ComponentError, cfg: Any) -> ComponentError:
+    error.origin = origin_at(cfg, error.key)
+    return error

@@ -26,7 +26,7 @@ from footplate.tools.analysis import (
 )
 from footplate.tools.diff import Side, compare
 from footplate.tools.explain_keys import brief
-from footplate.tools.runs import Point, Run, Series
+from footplate.tools.runs import Run, Series
 
 if TYPE_CHECKING:
     from footplate.tools.sweep import TrialInfo
@@ -66,8 +66,7 @@ def best_first(runs: Sequence[Run], headline: tuple[Series, Rule] | None) -> lis
         series = headline and runs[place].find(headline[0].name, headline[0].mode)
         if headline is None or series is None:
             return math.inf
-        value: float = find_best(series, headline[1])["value"]
-        return value if headline[1] == "less" else -value
+        return find_best(series, headline[1])["value"] * (1 if headline[1] == "less" else -1)  # type: ignore[no-any-return]
 
     return sorted(range(len(runs)), key=rank)
 
@@ -132,16 +131,13 @@ def _headline_facts(run: Run, headline: Series, rule: Rule) -> dict[str, Any]:
 
 def run_state(run: Run) -> dict[str, Any]:
     """Returns the numbers of completed and planned iterations. The former is read from scalars and checkpoint names."""
-    length = run.epoch_length or 0
-    saved = [match for file in run.checkpoints if (match := _SAVED.search(file.name))]
-    done = max(
-        [count_iterations(run), *(int(name["at"]) * (1 if name["unit"] == "iter" else length) for name in saved)]
-    )
+    units = {"iter": 1, "epoch": run.epoch_length or 0}
+    saved = filter(None, (_SAVED.search(file.name) for file in run.checkpoints))
+    done = max([count_iterations(run), *(int(match["at"]) * units[match["unit"]] for match in saved)])
     cfg = run.config._cfg_dict if run.config is not None else {}  # of either generation
-    sections = [cfg.get("train_cfg"), cfg.get("runner"), {"max_epochs": cfg.get("total_epochs")}]
     planned = None
-    for section in sections:
-        for key, unit in (("max_iters", 1), ("max_epochs", length)):
+    for section in (cfg.get("train_cfg"), cfg.get("runner"), {"max_epochs": cfg.get("total_epochs")}):
+        for key, unit in (("max_iters", 1), ("max_epochs", units["epoch"])):
             total = section.get(key) if isinstance(section, Mapping) else None
             if isinstance(total, int) and total * unit > 0:
                 planned = planned or total * unit
@@ -188,15 +184,16 @@ def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
         if series.ends_nonfinite:
             shown = name_in_log(run, series) if series.mode != "train" else f"training {series.name}"
             return _fit("bad", "not finite", f"The {shown} is not finite after iteration {series.points[-1][0]:.0f}.")
-    judged, rule = (losses[0], "less") if losses else (main, headline[1] if headline else "less")
+    judged = losses[0] if losses else main
     if judged is None or judged.mode == "train" or len(judged.points) < _MIN_VALIDATIONS:
         return _fit("unknown", "unknown", "At least three validations are needed.")
-    name = name_in_log(run, judged) if judged.mode == "val" else judged.name
+    name = name_in_log(run, judged)
     label = "validation loss" if losses else name
-    best, values = find_best(judged, "less" if rule == "less" else "greater"), [value for _, value in judged.points]
+    best = find_best(judged, "less" if losses or headline is None else headline[1])
+    values = [value for _, value in judged.points]
     noise = _NOTABLE * (max(values) - min(values))
     worse = abs(values[-1] - best["value"])
-    if worse <= noise or not math.isfinite(noise):
+    if worse <= noise:
         text = f"At the end, the {label} is {'at' if not worse else 'close to'} its best."
         if losses:
             return _fit("good", "no sign", text)
@@ -207,7 +204,10 @@ def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
     change = change[0].upper() + change[1:]
     if trained is None:
         return _fit("unknown", "unclear", f"{change}.")
-    before, after = _mean_until(trained.points, best["iteration"]), _mean_until(trained.points, math.inf)
+    before = fmean(
+        [value for at, value in trained.points if at <= best["iteration"]][-_WINDOW:] or [trained.points[0][1]]
+    )
+    after = fmean([value for _, value in trained.points][-_WINDOW:])
     if after >= before:
         return _fit("unknown", "unclear", f"{change}, but the training loss did not fall either.")
     text = f"{change}, while the training loss fell from {before:.4g} to {after:.4g}."
@@ -216,12 +216,6 @@ def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
 
 def _fit(kind: str, answer: str, text: str, note: str = "") -> dict[str, str]:
     return {"kind": kind, "answer": answer, "text": text, "note": note}
-
-
-def _mean_until(points: Sequence[Point], at: float) -> float:
-    """Returns the mean of the latest values up to an iteration."""
-    values = [value for x, value in points if x <= at] or [points[0][1]]
-    return fmean(values[-_WINDOW:])
 
 
 class SweepSummary(NamedTuple):
