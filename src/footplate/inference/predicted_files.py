@@ -27,6 +27,7 @@ _PARTIAL = f"{LINES}.partial"
 _PICTURES, _LABELS = "pictures", "labels"
 _TOP = 5  # the number of classes in the line of a classified image
 _DIGITS = 6
+_KNOWN_FIELDS = {"pred_sem_seg", "pred_instances", "pred_score", "pred_label", "seg_logits"}
 _COLUMNS = {"bboxes": "box", "scores": "score", "labels": "label"}  # of instances
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
@@ -111,7 +112,7 @@ def predict_files(
         predicted = track(
             _predicted(predictor, files, failures),
             "predict",
-            total=None if any(is_video(path) for _, path in files) else len(files),
+            total=None if any(is_video(file) for _, file in files) else len(files),
             console=Console(stderr=True),
             transient=True,
             disable=not sys.stderr.isatty(),
@@ -119,15 +120,13 @@ def predict_files(
         for source, prediction in predicted:
             line = describe_prediction(prediction, predictor.metainfo, score=score)
             if "labels" in line:
-                labels, line["labels"] = line["labels"], f"{_LABELS}/{source.name}.png"
-                _save_image(os.path.join(out, line["labels"]), labels)
+                line["labels"] = _save_image(out, f"{_LABELS}/{source.name}.png", line["labels"])
             if draw:
                 drawn = None
                 with skipping_failed_image(source.name):
                     drawn = predictor.draw(source.image, prediction, score=DEFAULT_SCORE if score is None else score)
                 if drawn is not None:
-                    line = {"picture": f"{_PICTURES}/{source.name}.png", **line}
-                    _save_image(os.path.join(out, line["picture"]), drawn)
+                    line = {"picture": _save_image(out, f"{_PICTURES}/{source.name}.png", drawn), **line}
             frame = {} if source.frame is None else {"frame": source.frame}
             lines.write(json.dumps({"input": source.path, **frame, **line}) + "\n")
             count += 1
@@ -141,10 +140,12 @@ def predict_files(
     return Summary(count, time.perf_counter() - begin, path, failures)
 
 
-def _save_image(path: str, pixels: npt.NDArray[Any]) -> None:
+def _save_image(out: str, name: str, pixels: npt.NDArray[Any]) -> str:
     """Writes a PNG file quickly, with little compression and no sync, because a lost file can be predicted again."""
+    path = os.path.join(out, name)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     Image.fromarray(pixels).save(path, compress_level=1)
+    return name
 
 
 def describe_prediction(prediction: Any, metainfo: Mapping[str, Any], *, score: float | None = None) -> dict[str, Any]:
@@ -161,17 +162,16 @@ def describe_prediction(prediction: Any, metainfo: Mapping[str, Any], *, score: 
     if not hasattr(prediction, "metainfo"):
         return {"prediction": _plain(prediction)}
     classes = metainfo.get("classes") or ()
-    found: dict[str, Any] = {}
+    line: dict[str, Any] = {}
     if "ori_shape" in prediction:
-        found["height"], found["width"] = (int(each) for each in prediction.get("ori_shape")[:2])
+        line["height"], line["width"] = map(int, prediction.get("ori_shape")[:2])
     if "pred_sem_seg" in prediction:
         labels = as_array(prediction.get("pred_sem_seg").data)
         labels = labels[0] if labels.ndim == 3 else labels
         values, counts = np.unique(labels, return_counts=True)
         order = np.argsort(-counts, kind="stable")  # the shares of pixels, largest first
         shares = {_name(int(values[at]), classes): round(int(counts[at]) / labels.size, _DIGITS) for at in order}
-        kind = np.uint8 if not labels.size or labels.max() < 256 else np.uint16
-        found |= {"classes": shares, "labels": labels.astype(kind)}
+        line |= {"classes": shares, "labels": labels.astype(np.uint8 if values.max(initial=0) < 256 else np.uint16)}
     if "pred_instances" in prediction:
         instances = above_score(prediction, DEFAULT_SCORE if score is None else score).pred_instances
         keys = [key for key in instances.keys() if key != "masks"]  # noqa: SIM118
@@ -181,20 +181,17 @@ def describe_prediction(prediction: Any, metainfo: Mapping[str, Any], *, score: 
         if "masks" in instances:
             columns["segmentation"] = [encode_mask(mask) for mask in as_array(instances.masks)]
         rows = range(len(instances))
-        found["instances"] = [{key: _plain(column[row]) for key, column in columns.items()} for row in rows]
+        line["instances"] = [{key: _plain(column[row]) for key, column in columns.items()} for row in rows]
     if "pred_score" in prediction:
-        least, values = 0.0 if score is None else score, as_array(prediction.get("pred_score"))
-        order = np.argsort(-values, kind="stable")[:_TOP]
+        scores = as_array(prediction.get("pred_score"))
+        order = np.argsort(-scores, kind="stable")[:_TOP]
         label = int(order[0])
-        top = {_name(int(at), classes): _plain(values[at]) for at in order if values[at] >= least}
-        found |= {"label": label, "class": _name(label, classes), "score": _plain(values[label]), "scores": top}
-    if "features" in prediction:
-        found["features"] = _plain(prediction.get("features"))
-    known = {"pred_sem_seg", "pred_instances", "pred_score", "pred_label", "features", "seg_logits"}
-    for key in sorted(set(prediction.keys()) - known):
+        top = {_name(int(at), classes): _plain(scores[at]) for at in order if scores[at] >= (score or 0.0)}
+        line |= {"label": label, "class": _name(label, classes), "score": _plain(scores[label]), "scores": top}
+    for key in sorted(set(prediction.keys()) - _KNOWN_FIELDS):
         if not key.startswith(("gt_", "ignored_")):
-            found[key] = _plain(prediction.get(key))
-    return found
+            line[key] = _plain(prediction.get(key))
+    return line
 
 
 def _predicted(
@@ -210,8 +207,8 @@ def _predicted(
                 failures.append(Failure(source.path, str(error)))
 
     for batch in in_chunks(samples(), predictor.batch_size):
-        found = predictor.predict_batch([sample for _, sample in batch])
-        yield from zip([source for source, _ in batch], found, strict=True)
+        sources, inputs = zip(*batch, strict=True)
+        yield from zip(sources, predictor.predict_batch(inputs), strict=True)
 
 
 def _name(label: int, classes: Sequence[Any]) -> str:
@@ -221,18 +218,16 @@ def _name(label: int, classes: Sequence[Any]) -> str:
 def _plain(value: Any) -> Any:
     """Makes a value JSON-serializable. Arrays and tensors become lists of rounded numbers, other objects text."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
+        return [_plain(item) for item in value]
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, (float, np.floating)):
         return round(float(value), _DIGITS)
     if hasattr(value, "metainfo"):  # a nested data element
         return {key: _plain(value.get(key)) for key in value.keys()}  # noqa: SIM118
-    if hasattr(value, "tolist"):
-        return _plain(as_array(value).tolist())
-    return repr(value)
+    return _plain(as_array(value).tolist()) if hasattr(value, "tolist") else repr(value)
 
 
 def find_files(paths: Iterable[str], *, skipped: Iterable[str] = ()) -> list[tuple[str, str]]:
@@ -295,18 +290,18 @@ def _frames(path: str) -> Iterator[Pixels]:
         DataError: The video has no frames that OpenCV can decode, or far fewer than it declares.
     """
     cv2 = _import_cv2()
-    video, number = cv2.VideoCapture(path), 0
+    video, count = cv2.VideoCapture(path), 0
     try:
         declared = video.get(cv2.CAP_PROP_FRAME_COUNT)  # an estimate for some formats, and 0 or less if unknown
-        while (found := video.read())[0]:
-            number += 1
-            yield cv2.cvtColor(found[1], cv2.COLOR_BGR2RGB)
-        if not number:
-            raise DataError(f"the video '{path}' cannot be read, because OpenCV cannot decode any frame")
-        if number < _COMPLETE * declared:
-            raise DataError(f"the video '{path}' ends early: OpenCV can decode only {number} of {declared:.0f} frames")
+        while (frame := video.read()[1]) is not None:
+            count += 1
+            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
     finally:
         video.release()
+    if not count:
+        raise DataError(f"the video '{path}' cannot be read, because OpenCV cannot decode any frame")
+    if count < _COMPLETE * declared:
+        raise DataError(f"the video '{path}' ends early: OpenCV can decode only {count} of {declared:.0f} frames")
 
 
 def is_video(path: str) -> bool:
