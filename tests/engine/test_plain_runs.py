@@ -1,14 +1,16 @@
 """Tests of runs of plain torch modules: no BaseModel, no config."""
 
+import random
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, lr_scheduler
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from footplate import Config, Runner
 from footplate.engine import History
@@ -199,6 +201,40 @@ def test_resumed_run_is_exact(tmp_path: Path, make: Any, wrapper: dict[str, Any]
     assert torch.equal(weights(whole.model), weights(rest.model))
     assert whole.rows == rest.rows
     assert len({row["lr"] for row in whole}) > 1
+
+
+class Noisy(Dataset[Any]):
+    def __len__(self) -> int:
+        return 40
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return X[index] + torch.randn(4) + random.random() + float(np.random.rand()), Y[index]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_noise_of_a_torch_loader_resumes_exactly(tmp_path: Path, workers: int) -> None:
+    class KilledError(Exception):
+        pass
+
+    def run(folder: str, last: int = -1, **changes: Any) -> History:
+        data = DataLoader(Noisy(), batch_size=8, shuffle=True, num_workers=workers)
+        changes |= {"default_hooks": {"checkpoint": {"interval": 2, "by_epoch": False}}}
+        made = runner(tmp_path / folder, train_dataloader=data, val_dataloader=data, **changes)
+
+        def kill(runner: Runner) -> None:
+            if runner.iter == last:
+                raise KilledError
+
+        made.on("after_train_iter", kill)
+        history: History = made.train()
+        return history
+
+    whole = run("whole")
+    with pytest.raises(KilledError):
+        run("killed", last=7)  # in the second epoch, after a validation
+    resumed = run("killed", resume=True)
+    assert resumed.rows == whole.rows
+    assert torch.equal(weights(resumed.model), weights(whole.model))
 
 
 class GAN(nn.Module):

@@ -253,7 +253,7 @@ def _convert_loader(loader: Any, seed: int) -> Any:
     else:  # torch's own batch sampler may also have been passed by the user
         source, settings["batch_size"] = (loader, None) if batching is None else (batching, batching.batch_size)
         settings.update(drop_last=source.drop_last, sampler=_convert_sampler(loader, source.sampler, seed))
-    return SampleLoader(loader.dataset, seed=seed, **settings)
+    return SampleLoader(loader.dataset, seed=seed, seeds_samples=False, **settings)
 
 
 def _convert_sampler(loader: Any, sampler: Any, seed: int) -> Any:

@@ -9,10 +9,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from footplate.data.batch_plan import BatchKey, BatchPlan
-from footplate.data.rng import SampleGenerators, mix_seed, next_seed, seed_generators
+from footplate.data.rng import SampleGenerators, mix_seed, next_seed, preserve_random_state, seed_generators
 from footplate.data.samplers import DefaultSampler, set_epoch
 from footplate.data.shared_memory import SentBatch
 from footplate.data.workers import InterruptibleIterator, WorkerInit, WorkerProgress, WorkerSetup, data_wait
+from footplate.distributed import get_data_world_size
 from footplate.errors import DataError, FootplateError, StorageError
 
 # A sample is also unreadable if the dataset calls sys.exit(). KeyboardInterrupt in the main process is not caught.
@@ -27,10 +28,10 @@ _PATH_KEYS = ("img_path", "path", "file_name", "filename", "file_path")
 class SampleLoader(DataLoader[Any]):
     """A DataLoader that can start a pass at any batch, and whose batches do not depend on earlier reads.
 
-    Each sample is read with a random state that is determined by seed, epoch and the sample's position in the global
-    order; see `BatchReader`. Samples therefore depend neither on the number of workers nor on whether the run was
-    resumed. Iteration does not change the global random generators. Each `for batch in loader` iterates over the next
-    epoch. To choose an epoch, call `batches` or the sampler's `set_epoch`.
+    Samples are read with a random state that is determined by seed, epoch and their position in the global order;
+    see `BatchReader`. They therefore depend neither on the number of workers nor on whether the run was resumed.
+    Iteration does not change the global random generators. Each `for batch in loader` iterates over the next epoch.
+    To choose an epoch, call `batches` or the sampler's `set_epoch`.
 
     Args:
         dataset: A map-style dataset.
@@ -43,6 +44,9 @@ class SampleLoader(DataLoader[Any]):
         drop_last: Whether to drop an incomplete last batch.
         num_batch_per_epoch: The maximum number of batches per pass. With an endless sampler, each pass continues where
             the previous one ended.
+        seeds_samples: Whether the random numbers of each sample are determined by its position. With False, which is
+            faster, they are determined by the batch that a worker reads, or, in a run of one process without workers,
+            taken from the global random generators, as in torch.
         options: Additional arguments for torch's DataLoader.
 
     Attributes:
@@ -66,6 +70,7 @@ class SampleLoader(DataLoader[Any]):
         batch_sampler: Any = None,
         drop_last: bool = False,
         num_batch_per_epoch: int | None = None,
+        seeds_samples: bool = True,
         **options: Any,
     ) -> None:
         if sampler is None and batch_sampler is None:
@@ -75,6 +80,8 @@ class SampleLoader(DataLoader[Any]):
         self.plan = BatchPlan(self, seed=seed, limit=num_batch_per_epoch)
         self.worker_progress = WorkerProgress(self.num_workers) if self.num_workers else None
         reader = BatchReader(self.dataset, collate=self.collate_fn, seed=seed, progress=self.worker_progress)
+        reader.seeds_samples = seeds_samples
+        reader.shares_generators = not (seeds_samples or self.num_workers or get_data_world_size() > 1)
         if self.worker_progress is not None:
             options["worker_init_fn"] = WorkerInit(options.get("worker_init_fn"), self.worker_progress)
         generator = torch.Generator().manual_seed(mix_seed(self.seed))
@@ -138,7 +145,8 @@ class SampleLoader(DataLoader[Any]):
     def peek(self) -> Any:
         """Reads the first batch in this process and returns it, or None if there are no batches."""
         key = next(iter(self.plan), None)
-        batch = None if key is None else self._reader.dataset[key]
+        with preserve_random_state():
+            batch = None if key is None else self._reader.dataset[key]
         if type(batch) is ReadFailure:
             batch.throw()
         return batch
@@ -185,9 +193,10 @@ class ReadFailure(NamedTuple):
 class BatchReader(Dataset[Any]):
     """A dataset of whole batches. It reads and collates the samples of a `BatchKey`.
 
-    Before each sample, the generators of Python, numpy and torch are seeded from (seed, epoch, global position). A
-    sample therefore depends neither on the worker nor on earlier reads. In the main process, the generators are
-    restored afterwards.
+    Before each sample, the generators of Python, numpy and torch are seeded from (seed, epoch, global position), or
+    once for the batch if `seeds_samples` is False. A sample therefore depends neither on the worker nor on earlier
+    batches. In the main process, the generators are restored afterwards. With `shares_generators`, they are neither
+    seeded nor restored.
 
     Args:
         dataset: The dataset of samples.
@@ -208,12 +217,16 @@ class BatchReader(Dataset[Any]):
         self.dataset = dataset
         self.collate = collate
         self.seed = seed
+        self.seeds_samples = True
+        self.shares_generators = False
         self._progress = progress
         self._generators: SampleGenerators | None = None
 
     def __getitem__(self, key: BatchKey) -> Any:
         if get_worker_info() is not None:
             return self._send(self._read(key), key)
+        if self.shares_generators:  # not interruptible, because a run could not resume in the middle of the batch
+            return self._read(key)
         if self._generators is None:
             self._generators = SampleGenerators()
         with self._generators.activate():
@@ -238,10 +251,13 @@ class BatchReader(Dataset[Any]):
         """Returns a batch or a ReadFailure."""
         worker, samples = get_worker_info(), []
         seed = mix_seed(self.seed, key.epoch)
+        if not self.seeds_samples and not self.shares_generators and key.positions:
+            seed_generators(next_seed(seed, key.positions[0]))
         for position, index in zip(key.positions, key.indices, strict=True):
             if worker is not None and self._progress is not None:
                 self._progress.record(worker.id, os.getpid(), index)
-            seed_generators(next_seed(seed, position))
+            if self.seeds_samples:
+                seed_generators(next_seed(seed, position))
             try:
                 samples.append(self.dataset[index])
             except _FAILURES as error:
