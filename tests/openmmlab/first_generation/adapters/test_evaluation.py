@@ -11,7 +11,7 @@ from footplate.config import Config
 from footplate.data import ConcatDataset
 from footplate.errors import ArgumentError
 from footplate.evaluation import Evaluator
-from footplate.openmmlab.first_generation.adapters import DistEvalHook, EvalHook, LegacyMetric, adapt_dataset
+from footplate.openmmlab.first_generation.adapters import EvalHook, LegacyMetric, adapt_dataset
 from footplate.openmmlab.first_generation.adapters.model import BatchResult
 from footplate.registry import DATASETS
 from footplate.tasks.segmentation import IoUMetric
@@ -211,9 +211,3 @@ def test_a_subclass_evaluates_in_its_own_way(tmp_path: Path) -> None:
     assert len(runner.message_hub.history("val/accuracy")) == 2
     assert "train/accuracy" not in runner.message_hub.log_scalars
     assert len(list(tmp_path.glob("best_accuracy_epoch_*.pth"))) == 1
-
-
-def test_positional_arguments_of_the_hook_for_several_processes() -> None:
-    hook = DistEvalHook(loader(), None, 1, True, None, None, None, None, None, False, "folder", True, metric="a")
-    assert (hook.broadcast_bn_buffer, hook.tmpdir, hook.gpu_collect) == (False, "folder", True)
-    assert hook.eval_kwargs == {"metric": "a"}

@@ -236,9 +236,9 @@ class EvalHook(Hook):
         test_fn: Callable[..., Any] | None = None,
         greater_keys: Sequence[str] | None = None,
         less_keys: Sequence[str] | None = None,
+        *,
         out_dir: str | None = None,
         file_client_args: Any = None,
-        *,
         dynamic_intervals: Sequence[tuple[int, int]] | None = None,
         gpu_collect: bool = False,
         tmpdir: str | None = None,
@@ -331,11 +331,6 @@ class EvalHook(Hook):
 
 _OWN_EVALUATION = ("_do_evaluate", "evaluate")
 _MISSING = object()
-# The arguments of DistEvalHook in mmcv's order.
-_POSITIONAL = (
-    *("dataloader", "start", "interval", "by_epoch", "save_best", "rule", "test_fn", "greater_keys", "less_keys"),
-    *("broadcast_bn_buffer", "tmpdir", "gpu_collect", "out_dir", "file_client_args"),
-)
 
 
 def _predict(model: Any, dataloader: Any, **_: Any) -> list[Any]:
@@ -349,14 +344,7 @@ def _predict(model: Any, dataloader: Any, **_: Any) -> list[Any]:
 
 @HOOKS.register_module()
 class DistEvalHook(EvalHook):
-    """EvalHook for distributed runs.
-
-    `broadcast_bn_buffer`, `tmpdir` and `gpu_collect` may be passed as positional arguments after `less_keys`.
-    """
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        given: dict[str, Any] = dict(zip(_POSITIONAL, args, strict=False))
-        super().__init__(**{**given, **options})
+    """EvalHook for distributed runs."""
 
 
 class _HookValidation(ValLoop):
