@@ -315,8 +315,8 @@ class Runner:
         with located(self.cfg), self.buffered_log(), refusing_exits():
             run_config.warn_about_variables(self.cfg)
             loop = self.train_loop
-            schedules, validates = self.param_schedulers, self.val_loop is not None
-            warn_about_idle_settings(self.cfg, self.hooks, loop, validates=validates, schedules=schedules)
+            if self.val_loop is None:
+                warn_about_idle_settings(self.cfg, self.hooks, self.param_schedulers)
             if not self._initialized:
                 with at_key("model"):
                     changes_trainable = initialize_weights(self.model)

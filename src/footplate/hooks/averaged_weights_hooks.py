@@ -1,7 +1,7 @@
 """Hooks that validate, test and save with averaged weights: of the model, or of schedule-free optimizers."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -11,7 +11,6 @@ from footplate.checks import check_count
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner
-from footplate.engine.idle_settings import RunExtent
 from footplate.errors import ArgumentError, CheckpointError, UnknownNameError
 from footplate.models import BaseAveragedModel
 from footplate.module_selection import BATCH_NORMS
@@ -105,15 +104,6 @@ class EMAHook(AveragedWeightsHook):
         self._averaged(nn.Identity())  # checks the arguments now, not when the run has begun
         self.ema_model: BaseAveragedModel | None = None
         self._swapped = False
-
-    def idle_settings(self, extent: RunExtent) -> Iterator[tuple[str, str]]:
-        """Yields `begin_iter` or `begin_epoch` if the run ends before averaging begins."""
-        for name, begin, length, unit in (
-            ("begin_iter", self.begin_iter, extent.iters, "iterations"),
-            ("begin_epoch", self.begin_epoch, extent.epochs, "epochs"),
-        ):
-            if length is not None and begin >= length:
-                yield name, f"the run ends after {length} {unit}, so nothing is averaged"
 
     def before_run(self, runner: Runner) -> None:
         """Builds the average. An average that has not been updated equals the model, which may have been loaded."""

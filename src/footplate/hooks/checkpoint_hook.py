@@ -5,7 +5,7 @@ import copy
 import hashlib
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -26,7 +26,6 @@ from footplate.distributed import compute_on_main, is_main_process
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner
 from footplate.engine.hook import Phase
-from footplate.engine.idle_settings import NEVER_VALIDATES, RunExtent
 from footplate.engine.signals import save_on_request
 from footplate.errors import ArgumentError
 from footplate.hooks.metric_rules import (
@@ -123,6 +122,7 @@ class CheckpointHook(Hook):
         self.greater_keys = check_names("greater_keys", greater_keys or GREATER)
         self.less_keys = check_names("less_keys", less_keys or LESS)
         self.save_best = check_names("save_best", save_best)
+        self.waits_for_metrics = ("save_best",) if self.save_best else ()
         if "auto" in self.save_best and len(self.save_best) > 1:
             raise ArgumentError(
                 "save_best 'auto' cannot be combined with other metrics", key="save_best", found=self.save_best
@@ -131,20 +131,6 @@ class CheckpointHook(Hook):
         if not self.rules:
             self.rules = [find_rule(name, self.greater_keys, self.less_keys) for name in self.save_best]
         self._best: dict[str, list[dict[str, Any]]] = {}  # by metric, best checkpoint first
-
-    def idle_settings(self, extent: RunExtent) -> Iterator[tuple[str, str]]:
-        """Yields settings that have no effect in a run of this length."""
-        if self.save_best and not extent.validates:
-            yield "save_best", f"it waits for a metric, and {NEVER_VALIDATES}"
-        length = extent.length(by_epoch=self.by_epoch)
-        if length is None or self.interval <= 0:
-            return
-        effect = "so a checkpoint is saved only at its end" if self.save_last else "so nothing is saved at intervals"
-        reason = f"the run ends after {length} {'epochs' if self.by_epoch else 'iterations'}, {effect}"
-        if self.save_begin > length:
-            yield "save_begin", reason
-        elif not self.save_begin and self.interval > length and not self.save_last:
-            yield "interval", reason
 
     def before_train(self, runner: Runner) -> None:
         """Sets the checkpoint folder and format.

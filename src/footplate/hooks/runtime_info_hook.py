@@ -3,7 +3,7 @@
 import math
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +16,6 @@ from footplate.checks import check_count, check_pattern
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import tensor_norms
 from footplate.engine import Hook, Runner
-from footplate.engine.idle_settings import RunExtent
 from footplate.errors import ArgumentError
 from footplate.module_selection import nearest_prefix
 from footplate.records import HistoryBuffer, ScalarNames, average_over_ranks, numbers_in
@@ -229,11 +228,6 @@ class GradientNormHook(Hook):
         self._handles: list[Any] = []
         self._is_due = False  # at the next step of the optimizer
         self._squares: dict[str, Tensor] = {}
-
-    def idle_settings(self, extent: RunExtent) -> Iterator[tuple[str, str]]:
-        """Yields `interval` if the run has fewer iterations than that."""
-        if extent.iters is not None and self.interval > extent.iters:
-            yield "interval", f"the run ends after {extent.iters} iterations, so no norm is measured"
 
     def before_train(self, runner: Runner) -> None:
         """Assigns the parameters to groups."""

@@ -2,13 +2,12 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from footplate.checks import check_count, check_number, check_score, read_count, read_number
 from footplate.data import length_of
 from footplate.engine import Hook, Runner
-from footplate.engine.idle_settings import NEVER_VALIDATES, RunExtent
 from footplate.engine.signals import SECONDS_BETWEEN_EXCHANGES
 from footplate.errors import ArgumentError
 from footplate.hooks.metric_rules import (
@@ -47,6 +46,7 @@ class EarlyStoppingHook(Hook):
     """
 
     priority = "LOWEST"
+    waits_for_metrics = ("monitor",)
 
     def __init__(
         self,
@@ -106,11 +106,6 @@ class EarlyStoppingHook(Hook):
         if reason := self._reason_to_stop():
             runner.train_loop.stop_training = True
             runner.logger.info("Early stopping after iteration %d: %s.", runner.iter, reason)
-
-    def idle_settings(self, extent: RunExtent) -> Iterator[tuple[str, str]]:
-        """Yields `monitor` if the run never validates."""
-        if not extent.validates:
-            yield "monitor", f"early stopping monitors '{self.monitor}', and {NEVER_VALIDATES}"
 
     def check_metrics(self, metrics: Sequence[str]) -> None:
         """Raises ArgumentError if a validation does not compute the metric."""

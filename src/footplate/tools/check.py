@@ -113,8 +113,8 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
                     lines, measured = _describe_trial(trial, loops), trial.measured
             else:
                 hooks, _ = order_of_hooks(checked)
-                validates = checked.get("val_cfg") is not None
-                warn_about_idle_settings(checked, hooks, checked.get("train_cfg"), validates=validates)
+                if checked.get("val_cfg") is None:
+                    warn_about_idle_settings(checked, hooks)
                 loops, lines = loops_as_data(checked, hooks=hooks), []
     except Exception:  # no summary will contain the warnings
         for message in dict.fromkeys(record.getMessage() for record in records if record.levelno == logging.WARNING):
