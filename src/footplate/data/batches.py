@@ -153,7 +153,8 @@ def map_tensors(data: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(data, Tensor):
         return change(data)
     if isinstance(data, dict):
-        return {key: map_tensors(value, change) for key, value in data.items()}
+        changed = {key: map_tensors(value, change) for key, value in data.items()}
+        return changed if type(data) is dict else type(data)(changed)
     if isinstance(data, tuple) and hasattr(data, "_fields"):
         return type(data)(*[map_tensors(value, change) for value in data])
     if isinstance(data, (list, tuple)):
