@@ -46,7 +46,6 @@ def test_data_and_metainfo_are_read_as_attributes() -> None:
     [
         (lambda found: setattr(found, "img_path", "b.png"), "'img_path' is already a metainfo field"),
         (lambda found: found.set_metainfo({"scores": 1}), "'scores' is already a data field"),
-        (lambda found: found.set_metainfo(3), "the metainfo of a data element must be a dict"),
         (lambda found: found.set_field(3, "labels", dtype=(str, list)), "must be of type str or list, not int"),
     ],
 )

@@ -95,7 +95,7 @@ class BatchPlan(Sampler[BatchKey]):
             start: The index of its first batch.
             length: The maximum number of batches in each pass, including those before `start`.
         """
-        self.end = min((each for each in (length, self.limit) if each is not None), default=None)
+        self.end = min((number for number in (length, self.limit) if number is not None), default=None)
         if self.custom:
             if epoch > self._begun_passes:
                 names = ", ".join(type(sampler).__name__ for sampler in self.custom)
@@ -162,7 +162,7 @@ class BatchPlan(Sampler[BatchKey]):
         self.epoch, self.start = epoch, start
 
     def _sampler_states(self) -> list[Any] | None:
-        if not all(hasattr(each, "state_dict") and hasattr(each, "load_state_dict") for each in self.custom):
+        if not all(hasattr(sampler, "state_dict") and hasattr(sampler, "load_state_dict") for sampler in self.custom):
             return None
         return [copy.deepcopy(sampler.state_dict()) for sampler in self.custom]
 
@@ -180,7 +180,7 @@ class BatchPlan(Sampler[BatchKey]):
                 return
             if self.uneven_size is not None and not self._has_own_batches:
                 indices = indices[: max(self._local_size - done, 1)]
-            first, last = (self._rank + each * self._world_size for each in (done, done + len(indices)))
+            first, last = (self._rank + place * self._world_size for place in (done, done + len(indices)))
             yield BatchKey(epoch, range(first, last, self._world_size), indices, self.batch_sampler is None)
 
     def _batches(self, epoch: int, start: int) -> Iterator[tuple[int, Sequence[Any]]]:

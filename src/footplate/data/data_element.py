@@ -49,12 +49,12 @@ class BaseDataElement:
 
     def set_metainfo(self, metainfo: Mapping[str, Any]) -> None:
         """Adds or replaces metainfo fields. Raises an ArgumentError for the name of a data field."""
-        for name, value in _check_mapping(metainfo, "metainfo").items():
+        for name, value in metainfo.items():
             self.set_field(value, name, field_type="metainfo")
 
     def set_data(self, data: Mapping[str, Any]) -> None:
         """Adds or replaces data fields. Raises an ArgumentError for the name of a metainfo field."""
-        for name, value in _check_mapping(data, "data").items():
+        for name, value in data.items():
             setattr(self, name, value)
 
     def set_field(self, value: Any, name: str, dtype: FieldType = None, field_type: FieldKind = "data") -> None:
@@ -72,7 +72,7 @@ class BaseDataElement:
             ArgumentError: The value has the wrong type, or a field of the other kind already has this name.
         """
         if dtype is not None and not isinstance(value, dtype):
-            types = " or ".join(each.__name__ for each in (dtype if isinstance(dtype, tuple) else (dtype,)))
+            types = " or ".join(kind.__name__ for kind in (dtype if isinstance(dtype, tuple) else (dtype,)))
             raise ArgumentError(f"the field '{name}' must be of type {types}, not {type(value).__name__}")
         if field_type == "metainfo":
             if name in self.__dict__:
@@ -272,9 +272,3 @@ class BaseDataElement:
         data = {name: convert(value) for name, value in self.__dict__.items()}
         element.__setstate__({"metainfo": self._meta, "data": data})
         return element
-
-
-def _check_mapping(value: object, name: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ArgumentError(f"the {name} of a data element must be a dict", found=value)
-    return value

@@ -85,7 +85,7 @@ class ConcatDataset(_DatasetWrapper):
     ) -> None:
         if not datasets:
             raise ArgumentError("ConcatDataset needs at least one dataset", key="datasets")
-        self.datasets = [_build(each, f"datasets[{index}]") for index, each in enumerate(datasets)]
+        self.datasets = [_build(dataset, f"datasets[{index}]") for index, dataset in enumerate(datasets)]
         ignored = {ignore_keys} if isinstance(ignore_keys, str) else set(ignore_keys or ())
         first = _metainfo(self.datasets[0])
         for index, dataset in enumerate(self.datasets[1:], 1):
@@ -240,13 +240,13 @@ def wrapped_datasets(dataset: Any) -> list[Any]:
 def innermost_datasets(dataset: Any) -> list[Any]:
     """Returns the datasets inside all wrappers, or the dataset itself if it wraps none."""
     inner = wrapped_datasets(dataset)
-    return [each for wrapped in inner for each in innermost_datasets(wrapped)] if inner else [dataset]
+    return [leaf for wrapped in inner for leaf in innermost_datasets(wrapped)] if inner else [dataset]
 
 
 def count_skipped(dataset: Any) -> int:
     """Returns the number of samples that a dataset and its wrapped datasets have skipped."""
-    own = getattr(dataset, "skipped", 0)
-    return (own if isinstance(own, int) else 0) + sum(map(count_skipped, wrapped_datasets(dataset)))
+    skipped = getattr(dataset, "skipped", 0)
+    return (skipped if isinstance(skipped, int) else 0) + sum(map(count_skipped, wrapped_datasets(dataset)))
 
 
 def combined_digest(dataset: Any) -> str | None:
@@ -255,7 +255,7 @@ def combined_digest(dataset: Any) -> str | None:
     It does not depend on the wrappers.
     """
     digests = [getattr(dataset, "digest", None), *map(combined_digest, wrapped_datasets(dataset))]
-    return " ".join(each for each in digests if isinstance(each, str)) or None
+    return " ".join(digest for digest in digests if isinstance(digest, str)) or None
 
 
 def shard_numbers(dataset: Any) -> NDArray[np.int32]:

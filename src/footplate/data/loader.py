@@ -105,7 +105,7 @@ class SampleLoader(DataLoader[Any]):
     def endless(self) -> bool:
         """Whether a pass never ends."""
         ends = self.is_limited or bool(self.plan.custom)
-        return not ends and any(getattr(each, "endless", False) for each in self.plan.samplers)
+        return not ends and any(getattr(sampler, "endless", False) for sampler in self.plan.samplers)
 
     def batches(self, *, epoch: int = 0, start: int = 0, length: int | None = None) -> Iterator[Any]:
         """Returns an iterator over the batches of one pass.
@@ -127,7 +127,7 @@ class SampleLoader(DataLoader[Any]):
     def _deliver(self, batch: Any, share: float) -> Any:
         self.share = share
         if type(batch) is ReadFailure:
-            batch.throw()
+            raise batch.error from batch.cause
         return batch
 
     @property
@@ -146,15 +146,12 @@ class SampleLoader(DataLoader[Any]):
         """Reads the first batch in this process and returns it, or None if there are no batches."""
         key = next(iter(self.plan), None)
         with preserve_random_state():
-            batch = None if key is None else self._reader.dataset[key]
-        if type(batch) is ReadFailure:
-            batch.throw()
-        return batch
+            return None if key is None else self._deliver(self._reader.dataset[key], self.share)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """Yields the batches of the next epoch. The first epoch is the one set on a sampler, or 0 if none is set."""
-        epochs = (getattr(each, "epoch", None) for each in self.plan.samplers)
-        epoch = next((each for each in epochs if isinstance(each, int)), self._next_epoch)
+        epochs = (getattr(sampler, "epoch", None) for sampler in self.plan.samplers)
+        epoch = next((number for number in epochs if isinstance(number, int)), self._next_epoch)
         try:
             yield from self.batches(epoch=epoch)
         finally:
@@ -171,7 +168,7 @@ class WorkerError(Exception):
 
 
 class ReadFailure(NamedTuple):
-    """An error that a reader returns in place of a batch, and its cause. `throw` raises it in the main process."""
+    """An error that a reader returns in place of a batch, and its cause. The main process raises it."""
 
     error: DataError
     cause: BaseException
@@ -184,10 +181,6 @@ class ReadFailure(NamedTuple):
             trace = "".join(traceback.format_exception(cause))
             cause = WorkerError(f"\n\nin worker {worker.id}:\n{trace}")
         return cls(DataError(message, notes=notes), cause)
-
-    def throw(self) -> None:
-        """Raises the error."""
-        raise self.error from self.cause
 
 
 class BatchReader(Dataset[Any]):
@@ -220,15 +213,13 @@ class BatchReader(Dataset[Any]):
         self.seeds_samples = True
         self.shares_generators = False
         self._progress = progress
-        self._generators: SampleGenerators | None = None
+        self._generators = SampleGenerators()
 
     def __getitem__(self, key: BatchKey) -> Any:
         if get_worker_info() is not None:
             return self._send(self._read(key), key)
         if self.shares_generators:  # not interruptible, because a run could not resume in the middle of the batch
             return self._read(key)
-        if self._generators is None:
-            self._generators = SampleGenerators()
         with self._generators.activate():
             try:
                 data_wait.begin()

@@ -143,15 +143,15 @@ class DataPosition:
         self._ahead = done - iteration
         return done
 
-    def check_pass(self, epoch: int, found: int, expected: int) -> None:
+    def check_pass(self, epoch: int, count: int, expected: int) -> None:
         """Raises a DataError if a pass had fewer batches than expected, or if the length of the loader has changed.
 
         When training by epochs, the position in the data depends on the length.
         """
         now = length_of(self._loader)
-        if found < expected or now != expected:
+        if count < expected or now != expected:
             raise DataError(
-                f"epoch {epoch + 1} had {found} batches, but the length of the loader is {now}",
+                f"epoch {epoch + 1} had {count} batches, but the length of the loader is {now}",
                 notes=["Use IterBasedTrainLoop if the number of batches varies."],
             )
 
@@ -241,4 +241,4 @@ def _find_stateful(loader: Any) -> Any:
     if isinstance(dataset, torch.utils.data.IterableDataset) and not getattr(loader, "num_workers", 0):
         candidates.append(dataset)
     methods = ("state_dict", "load_state_dict")
-    return next((each for each in candidates if all(hasattr(each, name) for name in methods)), None)
+    return next((candidate for candidate in candidates if all(hasattr(candidate, name) for name in methods)), None)

@@ -26,8 +26,8 @@ class InstanceData(BaseDataElement):
     Indexing selects the same instances from all fields.
 
     Example:
-        >>> found = InstanceData(bboxes=torch.zeros(3, 4), scores=torch.tensor([0.9, 0.2, 0.7]))
-        >>> len(found[found.scores > 0.5])
+        >>> boxes = InstanceData(bboxes=torch.zeros(3, 4), scores=torch.tensor([0.9, 0.2, 0.7]))
+        >>> len(boxes[boxes.scores > 0.5])
         2
     """
 
@@ -53,13 +53,13 @@ class InstanceData(BaseDataElement):
         if not instances:
             raise ArgumentError("cannot concatenate an empty list of instances")
         first = instances[0]
-        other = next((each for each in instances if set(each.keys()) != set(first.keys())), None)
+        other = next((element for element in instances if set(element.keys()) != set(first.keys())), None)
         if other is not None:
             notes = [", ".join(first.keys()), ", ".join(other.keys())]
             raise ArgumentError("cannot concatenate instances with different fields", notes=notes)
         data: dict[str, Any] = {}
         for name, value in first.items():
-            values = [each.get(name) for each in instances]
+            values = [element.get(name) for element in instances]
             if isinstance(value, Tensor):
                 data[name] = torch.cat(values)
             elif isinstance(value, np.ndarray):
@@ -131,7 +131,7 @@ class PixelData(BaseDataElement):
     def __getitem__(self, index: tuple[int | slice, int | slice]) -> Self:
         if not isinstance(index, tuple) or len(index) != 2:
             raise ArgumentError("PixelData must be indexed by rows and columns, as in element[0:8, 4:12]", found=index)
-        rows, columns = (_as_slice(each, length) for each, length in zip(index, self.shape or (0, 0), strict=True))
+        rows, columns = (_as_slice(part, length) for part, length in zip(index, self.shape or (0, 0), strict=True))
         return self._map_data(lambda value: value[:, rows, columns])
 
 

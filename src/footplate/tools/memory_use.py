@@ -75,7 +75,7 @@ def _read(source: Any, indices: Sequence[int], collate: Callable[[Any], Any]) ->
     if isinstance(batch, ReadFailure):
         if is_out_of_memory(batch.cause):  # not a problem of the data
             raise batch.cause
-        batch.throw()
+        raise batch.error from batch.cause
     return batch
 
 

@@ -159,8 +159,8 @@ class Drawing:
         several = list(polygons) if isinstance(polygons, (list, tuple)) else [polygons]
         if several and np.shape(as_array(several[0])) == (2,):
             several = [several]  # the corners of a single polygon
-        corners = [[(x, y) for x, y in _as_rows(each, 2).tolist()] for each in several]
-        corners = [each * 2 if len(each) == 1 else each for each in corners]  # Pillow needs two corners
+        corners = [[(x, y) for x, y in _as_rows(polygon, 2).tolist()] for polygon in several]
+        corners = [polygon * 2 if len(polygon) == 1 else polygon for polygon in corners]  # Pillow needs two corners
         return self._draw_shapes(ImageDraw.ImageDraw.polygon, corners, edge_colors, line_widths, face_colors, alpha)
 
     def draw_binary_masks(self, binary_masks: Any, colors: Any = "g", alphas: Any = 0.8) -> Self:

@@ -105,7 +105,9 @@ def _render_plane(
 
 def unique_name(name: str, taken: Collection[str]) -> str:
     """Returns the name. If it is taken, appends the first free number: `cat_2`."""
-    return next(each for each in chain([name], (f"{name}_{number}" for number in count(2))) if each not in taken)
+    return next(
+        candidate for candidate in chain([name], (f"{name}_{number}" for number in count(2))) if candidate not in taken
+    )
 
 
 class ImageNames:

@@ -81,7 +81,7 @@ class CenterCrop(BaseTransform):
         """Pads `img` to at least the crop size, and crops its center. `img` has the shape (H, W) or (H, W, C)."""
         image, (width, height) = results["img"], self.crop_size
         missing = [max(0, wanted - present) for wanted, present in zip((height, width), image.shape[:2], strict=True)]
-        margins = [(each // 2, each - each // 2) for each in missing] + [(0, 0)] * (image.ndim - 2)
+        margins = [(length // 2, length - length // 2) for length in missing] + [(0, 0)] * (image.ndim - 2)
         image = np.pad(image, margins) if any(missing) else image
         top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
         return set_image(results, np.ascontiguousarray(image[top : top + height, left : left + width]))

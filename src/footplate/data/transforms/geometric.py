@@ -113,7 +113,7 @@ class RandomResize(BaseTransform):
         if several == (ratio_range is not None):
             raise ArgumentError("ratio_range is required with one scale and not allowed with two", key="ratio_range")
         self.ratio_range = None if ratio_range is None else check_range("ratio_range", ratio_range)
-        self.scales = [check_size("scale", each) for each in (scale if several else [scale])]  # type: ignore[arg-type]
+        self.scales = [check_size("scale", size) for size in (scale if several else [scale])]  # type: ignore[arg-type]
         self.keep_ratio = keep_ratio
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:

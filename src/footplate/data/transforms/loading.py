@@ -167,11 +167,13 @@ class LoadAnnotations(BaseTransform):
                     found=f"{height}x{width}, and the image is {width}x{height}",
                     notes=[_ORIENTATION],
                 )
-            boxes = np.array([each["bbox"] for each in instances], dtype=np.float32)
+            boxes = np.array([instance["bbox"] for instance in instances], dtype=np.float32)
             results["gt_bboxes"] = boxes.reshape(-1, 4)
-            results["gt_ignore_flags"] = np.array([each.get("ignore_flag", 0) for each in instances], dtype=bool)
+            results["gt_ignore_flags"] = np.array(
+                [instance.get("ignore_flag", 0) for instance in instances], dtype=bool
+            )
         if _is_loaded(self.with_label, results, "instances"):
-            results["gt_bboxes_labels"] = np.array([each["bbox_label"] for each in instances], dtype=np.int64)
+            results["gt_bboxes_labels"] = np.array([instance["bbox_label"] for instance in instances], dtype=np.int64)
         if self.with_mask:
             shape = tuple(results["ori_shape"]) if "ori_shape" in results else (results["height"], results["width"])
             results["gt_masks"] = np.zeros((len(instances), *shape), dtype=bool)

@@ -59,9 +59,9 @@ class PhotoMetricDistortion(BaseTransform):
             factor = np.random.uniform(*self.saturation_range) if _flip_coin() else 1.0
             turn = np.random.uniform(-self.hue_delta, self.hue_delta) if _flip_coin() else 0.0
             if factor != 1.0 or turn:
-                hue, saturation, value = (np.array(each) for each in Image.fromarray(image).convert("HSV").split())
+                hue, saturation, value = (np.array(band) for band in Image.fromarray(image).convert("HSV").split())
                 hue += np.uint8(round(turn * _LEVELS / _HUES) % _LEVELS)  # uint8 wraps around, like the hue
-                planes = [Image.fromarray(each) for each in (hue, _adjust_levels(saturation, factor), value)]
+                planes = [Image.fromarray(band) for band in (hue, _adjust_levels(saturation, factor), value)]
                 image = np.array(Image.merge("HSV", planes).convert("RGB"))
         results["img"] = image if is_contrast_first else self._adjust_contrast(image)
         return results

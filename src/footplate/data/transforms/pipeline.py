@@ -95,7 +95,9 @@ class TestTimeAug(BaseTransform):
     __test__ = False  # otherwise pytest collects it, because of its name
 
     def __init__(self, transforms: Sequence[Sequence[Any]]) -> None:
-        if not transforms or not all(isinstance(each, Sequence) and each for each in transforms):
+        if not transforms or not all(
+            isinstance(alternatives, Sequence) and alternatives for alternatives in transforms
+        ):
             raise ArgumentError(
                 "transforms must be a list of non-empty lists of transforms", key="transforms", found=transforms
             )
@@ -111,7 +113,7 @@ class TestTimeAug(BaseTransform):
         Raises:
             DataError: A transform dropped a view, or a view is not a dict.
         """
-        views = [each(copy.deepcopy(results)) for each in self.subroutines]
+        views = [subroutine(copy.deepcopy(results)) for subroutine in self.subroutines]
         if not all(isinstance(view, Mapping) for view in views):
             raise DataError("every view of a sample must be a dict", found=[type(view).__name__ for view in views])
         return {key: [view[key] for view in views] for key in views[0]}
