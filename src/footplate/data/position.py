@@ -120,20 +120,12 @@ class DataPosition:
         here = self._settings()
         saved = {key: None if state[key] is None else read_count(state, key) for key in here}
         if saved != here:
-            before, now = _samples_per_batch(saved), _samples_per_batch(here)
-            if before and now and not self._loader.plan.passes_continue:
-                batch = batch * before // now
-            if self._length is not None:
-                batch = min(batch, self._length)
-            _logger.warning(
-                "Resumed at batch %d of epoch %d with other settings (%s). "
-                "From here on, the run is no longer bit-exact.",
-                batch,
-                epoch,
-                ", ".join(
-                    f"{_SETTINGS[key]} {here[key]} instead of {saved[key]}" for key in here if saved[key] != here[key]
-                ),
-            )
+            batch = self._convert_batch(batch, saved, here)
+            changes = [
+                f"{_SETTINGS[key]} {here[key]} instead of {saved[key]}" for key in here if saved[key] != here[key]
+            ]
+            message = "Resumed at batch %d of epoch %d with other settings (%s). The run is no longer bit-exact."
+            _logger.warning(message, batch, epoch, ", ".join(changes))
         if self._stateful is not None:
             self._load_loader(state)
         if self._plan is not None and "samplers" in state:
@@ -142,6 +134,13 @@ class DataPosition:
         done = epoch * (self._length or 0) + batch
         self._ahead = done - iteration
         return done
+
+    def _convert_batch(self, batch: int, saved: Mapping[str, int | None], here: Mapping[str, int | None]) -> int:
+        """Returns the batch with the same samples, counted with the current settings."""
+        before, now = _samples_per_batch(saved), _samples_per_batch(here)
+        if before and now and not self._loader.plan.passes_continue:
+            batch = batch * before // now
+        return batch if self._length is None else min(batch, self._length)
 
     def check_pass(self, epoch: int, count: int, expected: int) -> None:
         """Raises a DataError if a pass had fewer batches than expected, or if the length of the loader has changed.

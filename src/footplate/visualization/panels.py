@@ -53,34 +53,37 @@ def arrange_panels(panels: Mapping[str, ImageArray], legend: Sequence[LegendEntr
     height, width = shapes.pop()[:2]
     zoom = max(1, -(-_SMALLEST_PANEL // max(height, width)))
     height, width = zoom * height, zoom * width
-    size = max(12, width // 20)
-    caption = size + _MARGIN
+    size = max(12, width // 20)  # of the text
+    top = 2 * _MARGIN + size
+    bottom = top + height
     page_width = len(panels) * (width + _MARGIN) + _MARGIN
-    line_height = round(1.6 * size)
-    entries: list[tuple[int, int, LegendEntry]] = []  # left edge, row and entry
-    left, row = page_width, -1
-    for entry in legend:
-        entry_width = round(size * 2.2 + text_font(size, entry.label).getlength(entry.label))
-        if left + entry_width > page_width - _MARGIN:
-            left, row = _MARGIN, row + 1
-        entries.append((left, row, entry))
-        left += entry_width
-    legend_top = 2 * _MARGIN + caption + height
-    page_height = legend_top + ((row + 1) * line_height + _MARGIN if entries else 0)
-    page = Image.new("RGB", (page_width, page_height), _PAPER)
+    places, legend_height = _place_legend(legend, size, page_width)
+    page = Image.new("RGB", (page_width, bottom + _MARGIN + legend_height), _PAPER)
     draw = ImageDraw.Draw(page)
     boxes = []
     for number, (label, image) in enumerate(panels.items()):
         left = _MARGIN + number * (width + _MARGIN)
-        boxes.append([label, left, _MARGIN + caption, left + width, _MARGIN + caption + height])
+        boxes.append([label, left, top, left + width, bottom])
         draw.text((left + width / 2, _MARGIN + size / 2), label, fill=_INK, font=text_font(size, label), anchor="mm")
-        page.paste(Image.fromarray(image).resize((width, height), Image.Resampling.NEAREST), (left, _MARGIN + caption))
-    for left, row, entry in entries:
-        y = legend_top + row * line_height
-        draw.rectangle((left, y, left + size, y + size), fill=entry.color, outline=_INK)
-        draw.text(
-            (left + 1.4 * size, y + size / 2), entry.label, fill=_INK, font=text_font(size, entry.label), anchor="lm"
-        )
+        page.paste(Image.fromarray(image).resize((width, height), Image.Resampling.NEAREST), (left, top))
+    for (color, label), (left, row) in zip(legend, places, strict=True):
+        y = bottom + _MARGIN + row
+        draw.rectangle((left, y, left + size, y + size), fill=color, outline=_INK)
+        draw.text((left + 1.4 * size, y + size / 2), label, fill=_INK, font=text_font(size, label), anchor="lm")
     arranged = np.array(page).view(PanelImage)
     arranged.layout = {"panels": boxes, "legend": [[entry.label, *entry.color] for entry in legend]}
     return arranged
+
+
+def _place_legend(legend: Sequence[LegendEntry], size: int, page_width: int) -> tuple[list[tuple[int, int]], int]:
+    """Returns the x and y of each entry, line by line, and the height of all lines."""
+    places: list[tuple[int, int]] = []
+    line_height = round(1.6 * size)
+    left, bottom = page_width, 0
+    for entry in legend:
+        width = round(size * 2.2 + text_font(size, entry.label).getlength(entry.label))
+        if left + width > page_width - _MARGIN:
+            left, bottom = _MARGIN, bottom + line_height
+        places.append((left, bottom - line_height))
+        left += width
+    return places, bottom + _MARGIN if legend else 0

@@ -196,16 +196,19 @@ class Visualizer(Drawing, Instances):
         folder = None if save_dir is None else os.path.join(save_dir, "vis_data")
         for index, cfg in enumerate(vis_backends or ()):
             with at_key(f"vis_backends[{index}]"):
-                backend, key = cfg, None
-                if isinstance(cfg, Mapping):
-                    settings = {"save_dir": folder, **cfg}
-                    key = settings.pop("name", None)
-                    backend = VISBACKENDS.build(with_origins(settings, cfg))
-                key = key or type(backend).__name__
-                if key in self._vis_backends:
-                    raise ArgumentError(f"two backends have the name '{key}'", notes=["Set a different `name`."])
-                self._vis_backends[key] = backend
+                self._add_backend(cfg, folder)
         type(self).keep_instance(self)
+
+    def _add_backend(self, cfg: Any, folder: str | None) -> None:
+        backend, name = cfg, None
+        if isinstance(cfg, Mapping):
+            settings = {"save_dir": folder, **cfg}
+            name = settings.pop("name", None)
+            backend = VISBACKENDS.build(with_origins(settings, cfg))
+        name = name or type(backend).__name__
+        if name in self._vis_backends:
+            raise ArgumentError(f"two backends have the name '{name}'", notes=["Set a different `name`."])
+        self._vis_backends[name] = backend
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
