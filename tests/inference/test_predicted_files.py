@@ -16,7 +16,8 @@ from footplate.registry import TRANSFORMS, VISUALIZERS
 from footplate.tasks.classification.data import ClsDataSample
 from footplate.tasks.detection.data import DetDataSample
 from footplate.tasks.selfsup import SelfSupDataSample
-from footplate.visualization import Visualizer, distinct_colors
+from footplate.tasks.visualization import distinct_colors
+from footplate.visualization import Visualizer
 from tests.inference.models import recipe, save_pictures, save_untrained
 
 CLASSES = {"classes": ("shoe", "bag")}

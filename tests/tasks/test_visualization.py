@@ -1,3 +1,4 @@
+import colorsys
 from collections.abc import Iterable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +10,7 @@ from footplate.data.structures import BaseDataElement
 from footplate.errors import ArgumentError
 from footplate.evaluation import Evaluator
 from footplate.evaluation.evaluation_sets import EvaluationSet
-from footplate.tasks.visualization import BaseVisualizationHook
+from footplate.tasks.visualization import BaseVisualizationHook, distinct_colors
 from tests.tasks.recording import RUNNER, Recorder, batch
 
 
@@ -87,3 +88,8 @@ def test_a_batch_without_images_costs_only_its_images(caplog: pytest.LogCaptureF
     hook.after_val_iter(RUNNER, 0, {"inputs": torch.zeros(2, 7)}, [BaseDataElement()])
     assert "The image '0_0' cannot be drawn and is skipped: DataError: the batch contains no image" in caplog.text
     assert recorder.names == []
+
+
+def test_no_color_of_a_class_is_the_red_of_errors() -> None:
+    hues = [colorsys.rgb_to_hsv(*(channel / 255 for channel in color))[0] for color in distinct_colors(60)]
+    assert 0.06 < min(hues) < max(hues) < 0.92

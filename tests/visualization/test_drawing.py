@@ -1,4 +1,3 @@
-import colorsys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import torch
 from PIL import Image
 
 from footplate.errors import ArgumentError
-from footplate.visualization import Drawing, as_rgb, distinct_colors, sample_image
+from footplate.visualization import Drawing, as_rgb, sample_image
 
 RED, BLACK = [255, 0, 0], [0, 0, 0]
 
@@ -102,17 +101,6 @@ def test_colors_are_repeated_if_there_are_fewer_than_shapes() -> None:
     assert [image[at, at].tolist() for at in (2, 7, 12)] == [RED, [0, 0, 255], RED]
 
 
-def test_keypoints_above_the_threshold_are_drawn_and_linked() -> None:
-    cat = [[2, 2, 0.9], [12, 2, 0.8], [12, 12, 0.1]]
-    dog = [[2, 14, 1.0], [np.nan, 8, 1.0], [8, 14, 1.0]]
-    drawn = black().draw_keypoints([cat, dog], ["red", "blue"], 1, links=[(0, 1), (1, 2), (0, 2)]).get_image()
-    assert [drawn[2, 2].tolist(), drawn[2, 12].tolist(), drawn[2, 7].tolist()] == [RED] * 3
-    assert drawn[12, 12].tolist() == drawn[7, 12].tolist() == [0, 0, 0]
-    assert [drawn[14, 2].tolist(), drawn[14, 5].tolist()] == [[0, 0, 255]] * 2
-    one = black().draw_keypoints(np.array(cat)[:, :2], "red", 1).get_image()
-    assert [one[12, 12].tolist(), one[2, 7].tolist()] == [RED, [0, 0, 0]]
-
-
 @pytest.mark.parametrize(
     ("alignment", "columns"),
     [("right", slice(0, 33)), ("center", slice(10, 54))],
@@ -161,11 +149,6 @@ def test_colors_are_names_letters_codes_or_numbers(color: str | list[int], expec
 def test_the_nearest_color_name_is_suggested() -> None:
     with pytest.raises(ArgumentError, match="did you mean 'purple'"):
         as_rgb("purpel")
-
-
-def test_no_color_of_a_class_is_the_red_of_errors() -> None:
-    hues = [colorsys.rgb_to_hsv(*(channel / 255 for channel in color))[0] for color in distinct_colors(60)]
-    assert 0.06 < min(hues) < max(hues) < 0.92
 
 
 def test_the_image_is_read_from_its_file_if_it_exists(tmp_path: Path) -> None:

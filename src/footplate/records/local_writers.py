@@ -68,7 +68,7 @@ class LocalVisBackend(BaseVisBackend):
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
         """Writes an image, a uint8 array `(H, W, 3)` or `(H, W)`, as `vis_image/<name>_<step>.png`.
 
-        The layout of a `PanelImage` is stored in the file as JSON.
+        The `layout` of an image of panels is stored in the file as JSON.
         """
         path = output_path(str(self.folder), f"{self._images}/{name}_{step}.png")
         texts = PngInfo()

@@ -1,5 +1,6 @@
 """The base classes of task visualizers, and of hooks that draw predictions in validation and test."""
 
+import colorsys
 import logging
 from collections.abc import Iterable, Sequence
 from types import SimpleNamespace
@@ -10,15 +11,13 @@ from footplate.data import length_of
 from footplate.engine import Hook
 from footplate.errors import DataError
 from footplate.storage import read_bytes
+from footplate.tasks.panels import LegendEntry, arrange_panels
 from footplate.visualization import (
     Color,
     ImageArray,
     ImageNames,
-    LegendEntry,
     Visualizer,
-    arrange_panels,
     as_rgb,
-    distinct_colors,
     sample_image,
     skipping_failed_image,
 )
@@ -29,6 +28,20 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("footplate.tasks")
 _BACKGROUND = (128, 128, 128)
+
+
+def distinct_colors(count: int) -> list[RGB]:
+    """Returns a fixed list of `count` colors, each of which clearly differs from its neighbors. None is red.
+
+    Red marks errors.
+    """
+    colors = []
+    for position in range(count):
+        lightness = (0.5, 0.65, 0.38)[position % 3]
+        channels = colorsys.hls_to_rgb(0.07 + 0.83 * ((0.6 + position * 0.618034) % 1), lightness, 0.75)
+        red, green, blue = (round(255 * channel) for channel in channels)
+        colors.append((red, green, blue))
+    return colors
 
 
 def colors_of_classes(names: Sequence[str]) -> list[RGB]:

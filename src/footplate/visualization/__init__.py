@@ -7,10 +7,8 @@ from footplate.visualization.drawing import (
     ImageArray,
     as_array,
     as_rgb,
-    distinct_colors,
     sample_image,
 )
-from footplate.visualization.panels import LegendEntry, arrange_panels
 from footplate.visualization.visualizer import (
     ImageNames,
     Visualizer,
@@ -25,12 +23,9 @@ __all__ = [
     "Drawing",
     "ImageArray",
     "ImageNames",
-    "LegendEntry",
     "Visualizer",
-    "arrange_panels",
     "as_array",
     "as_rgb",
-    "distinct_colors",
     "draw_curves",
     "draw_featmap",
     "heat_colors",

@@ -1,6 +1,5 @@
 """Draws on an image: boxes, masks, points, lines and text, in named colors."""
 
-import colorsys
 import math
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -104,34 +103,6 @@ class Drawing:
             draw.line(line, fill=outline, width=width)
 
         return self._draw_shapes(draw_one, ends, colors, line_widths, "none", 1.0)
-
-    def draw_keypoints(
-        self,
-        keypoints: Any,
-        colors: Any = "g",
-        sizes: float = 2,
-        links: Sequence[tuple[int, int]] = (),
-        score_thr: float = 0.3,
-    ) -> Self:
-        """Draws the keypoints of objects: ``(N, K, 2)``, or ``(N, K, 3)`` with scores or visibilities.
-
-        Args:
-            keypoints: x, y and optionally a score. Points with a score below `score_thr` are not drawn.
-            colors: One color, or one color per object.
-            sizes: The radius of a point in pixels.
-            links: Pairs of keypoint indices. A line connects two keypoints if both are drawn.
-            score_thr: The minimum score.
-        """
-        objects = as_array(keypoints).astype(float)
-        objects = objects[None] if objects.ndim == 2 else objects
-        for points, color in zip(objects, _color_each(colors, len(objects)), strict=True):
-            is_shown = np.isfinite(points).all(axis=1)
-            if points.shape[1] > 2:
-                is_shown &= points[:, 2] >= score_thr
-            ends = np.array([pair for pair in links if is_shown[list(pair)].all()], dtype=int).reshape(-1, 2)
-            self.draw_lines(points[ends, 0], points[ends, 1], colors=color, line_widths=max(1, sizes / 2))
-            self.draw_points(points[is_shown, :2], colors=color, sizes=sizes)
-        return self
 
     def draw_bboxes(
         self,
@@ -303,20 +274,6 @@ def as_rgb(color: Color) -> RGB:
     if len(numbers) != 3 or not all(0 <= value <= 255 for value in numbers):
         raise ArgumentError("a color must consist of three numbers from 0 to 255", found=color)
     return numbers[0], numbers[1], numbers[2]
-
-
-def distinct_colors(count: int) -> list[RGB]:
-    """Returns a fixed list of `count` colors, each of which clearly differs from its neighbors. None is red.
-
-    Red marks errors.
-    """
-    colors = []
-    for position in range(count):
-        lightness = (0.5, 0.65, 0.38)[position % 3]
-        channels = colorsys.hls_to_rgb(0.07 + 0.83 * ((0.6 + position * 0.618034) % 1), lightness, 0.75)
-        red, green, blue = (round(255 * channel) for channel in channels)
-        colors.append((red, green, blue))
-    return colors
 
 
 def as_array(values: Any) -> npt.NDArray[Any]:

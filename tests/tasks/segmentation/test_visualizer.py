@@ -11,7 +11,8 @@ from footplate.errors import ArgumentError
 from footplate.openmmlab.mmcv_functions import imfrombytes
 from footplate.registry import HOOKS, VISUALIZERS
 from footplate.tasks.segmentation import SegDataSample, SegLocalVisualizer, SegVisualizationHook
-from footplate.visualization import Visualizer, distinct_colors
+from footplate.tasks.visualization import distinct_colors
+from footplate.visualization import Visualizer
 from tests.tasks.recording import RUNNER, Recorder, batch
 
 GREY = np.full((64, 64, 3), 100, np.uint8)

@@ -12,8 +12,9 @@ from footplate.registry import HOOKS, VISUALIZERS
 from footplate.tasks.classification.confusion_matrix import ConfusionMatrix
 from footplate.tasks.classification.data import ClsDataSample
 from footplate.tasks.classification.metric import class_names
+from footplate.tasks.panels import arrange_panels
 from footplate.tasks.visualization import BaseVisualizationHook, TaskVisualizer
-from footplate.visualization import Drawing, arrange_panels, as_array, skipping_failed_image
+from footplate.visualization import Drawing, as_array, skipping_failed_image
 
 if TYPE_CHECKING:
     from footplate.engine import Runner

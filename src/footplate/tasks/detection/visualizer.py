@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from footplate.checks import check_fraction
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from footplate.engine import Runner
 
 _TEXT_SIZE = 12
+_MIN_KEYPOINT_SCORE = 0.3
 
 
 @VISUALIZERS.register_module()
@@ -104,7 +106,8 @@ class DetLocalVisualizer(TaskVisualizer):
         self.draw_bboxes(boxes, edge_colors=colors, line_widths=self.line_width)
         if "keypoints" in data:
             points = as_array(data.keypoints) * [*factor[:2], 1][: data.keypoints.shape[-1]]
-            self.draw_keypoints(points, colors, self.line_width + 1, self.dataset_meta.get("skeleton_links", ()))
+            for object_points, color in zip(points, colors, strict=True):
+                self._draw_keypoints(object_points, color)
         scores = as_array(data.scores).tolist() if "scores" in data else [None] * len(labels)
         for box, label, score, color in zip(boxes, labels, scores, colors, strict=True):
             text = self.class_name(label) if score is None else f"{self.class_name(label)} {score:.2f}"
@@ -112,6 +115,17 @@ class DetLocalVisualizer(TaskVisualizer):
             ink = self.text_color or ((0, 0, 0) if is_bright else (255, 255, 255))
             self.draw_texts(text, box[None, :2], font_sizes=_TEXT_SIZE, colors=ink, background=color)
         return set(labels)
+
+    def _draw_keypoints(self, points: NDArray[np.float64], color: Color) -> None:
+        """Draws the keypoints of an object, ``(K, 2)`` or ``(K, 3)`` with scores, and the links between drawn ones."""
+        is_shown = np.asarray(np.isfinite(points).all(axis=1))
+        if points.shape[1] > 2:
+            is_shown &= points[:, 2] >= _MIN_KEYPOINT_SCORE
+        radius = self.line_width + 1
+        links = [link for link in self.dataset_meta.get("skeleton_links", ()) if is_shown[list(link)].all()]
+        ends = np.array(links, dtype=int).reshape(-1, 2)
+        self.draw_lines(points[ends, 0], points[ends, 1], colors=color, line_widths=max(1, radius / 2))
+        self.draw_points(points[is_shown, :2], colors=color, sizes=radius)
 
 
 @HOOKS.register_module()

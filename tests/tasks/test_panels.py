@@ -1,6 +1,6 @@
 import numpy as np
 
-from footplate.visualization import LegendEntry, arrange_panels
+from footplate.tasks.panels import LegendEntry, arrange_panels
 
 
 def test_panels_are_side_by_side_and_enlarged_by_an_integer() -> None:
