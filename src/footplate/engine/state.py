@@ -243,11 +243,12 @@ def random_of(checkpoint: Mapping[str, Any], rank: int) -> dict[str, Any] | None
         CheckpointError: The state of a generator is invalid. The message contains its name.
     """
     run = part_of(checkpoint, "run")
-    with _naming_part("run.random"):
-        states = run.get("random_of_ranks") or [run.get("random")]
-        state: dict[str, Any] | None = states[rank % len(states)]
-        if state is not None:
-            check_rng(state, "run.random")
+    name, state = "run.random", run.get("random")
+    with _naming_part("run.random_of_ranks"):
+        if states := run.get("random_of_ranks"):
+            name, state = f"run.random_of_ranks[{rank % len(states)}]", states[rank % len(states)]
+    if state is not None:
+        check_rng(state, name)
     return state
 
 
