@@ -63,21 +63,20 @@ class ExportedModel(nn.Module):
         """Returns a dict that maps the names of the outputs to their values."""
         inputs = self.preprocess(images)
         if hasattr(self.model, "predicted_tensors"):
-            found = self.model.predicted_tensors(inputs)
+            outputs = self.model.predicted_tensors(inputs)
         elif hasattr(self.model, "encode_decode"):  # a segmentor of MMSegmentation, which resizes its scores
             size = tuple(inputs.shape[-2:])
-            info = {"ori_shape": size, "img_shape": size, "pad_shape": size}
-            scores = self.model.encode_decode(inputs, [info])
-            found = {"scores": scores}
+            scores = self.model.encode_decode(inputs, [{"ori_shape": size, "img_shape": size, "pad_shape": size}])
+            outputs = {"scores": scores}
             if scores.shape[1] > 1:
-                found = {"probabilities": scores.softmax(dim=1), "labels": scores.argmax(dim=1)}
+                outputs = {"probabilities": scores.softmax(dim=1), "labels": scores.argmax(dim=1)}
         else:
-            found = self.model(inputs, mode="tensor")
-        outputs = _flatten("output", found)
-        if "probabilities" in outputs and outputs["probabilities"].dim() == 4:  # removes the padding
+            outputs = self.model(inputs, mode="tensor")
+        named = _flatten("output", outputs)
+        if "probabilities" in named and named["probabilities"].dim() == 4:  # removes the padding
             height, width = images.shape[-2:]
-            return {name: each[..., :height, :width] for name, each in outputs.items()}
-        return outputs
+            return {name: tensor[..., :height, :width] for name, tensor in named.items()}
+        return named
 
     def preprocess(self, images: Tensor) -> Tensor:
         """Normalizes and pads images as the data preprocessor does in validation."""
@@ -98,34 +97,31 @@ def _flatten(name: str, outputs: Any) -> dict[str, Tensor]:
         return {name: outputs}
     if isinstance(outputs, Mapping):
         prefix = "" if name == "output" else f"{name}_"
-        named = [(f"{prefix}{key}", each) for key, each in outputs.items()]
-    elif isinstance(outputs, tuple) and hasattr(outputs, "_fields"):
-        named = list(zip(outputs._fields, outputs, strict=True))
-    elif isinstance(outputs, Sequence) and not isinstance(outputs, str):
-        named = [(f"{name}_{index}", each) for index, each in enumerate(outputs)]
+        parts = {f"{prefix}{key}": value for key, value in outputs.items()}
+    elif hasattr(outputs, "_asdict"):  # a named tuple
+        parts = outputs._asdict()
+    elif isinstance(outputs, (list, tuple)):
+        parts = {f"{name}_{index}": value for index, value in enumerate(outputs)}
     else:
         return {}
-    return {key: tensor for inner, each in named for key, tensor in _flatten(inner, each).items()}
+    return {key: tensor for part, value in parts.items() for key, tensor in _flatten(part, value).items()}
 
 
-def largest_difference(outputs: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
+def largest_difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
     """Returns the largest absolute difference between outputs. For integers, it is the fraction of values that differ.
 
     The result is infinite if the outputs differ in number or shape, or if only one of two values is finite.
     """
-    if [tuple(each.shape) for each in outputs] != [tuple(each.shape) for each in wanted]:
+    if [tuple(tensor.shape) for tensor in outputs] != [tuple(tensor.shape) for tensor in expected]:
         return float("inf")
-    largest = 0.0
-    for one, other in zip(outputs, wanted, strict=True):
-        if not other.numel():
-            continue
-        if other.is_floating_point():
-            difference = (one.double() - other.double()).abs()
-            difference = torch.where(one.double() == other.double(), 0.0, difference)  # equal infinities
-            largest = max(largest, float(difference.nan_to_num(nan=float("inf")).max()))
-        else:
-            largest = max(largest, float((one != other).double().mean()))
-    return largest
+    differences = [0.0]
+    for one, other in zip(outputs, expected, strict=True):
+        if not other.is_floating_point():
+            differences.append(float((one != other).double().mean().nan_to_num()))
+        elif other.numel():
+            difference = (one.double() - other.double()).abs().masked_fill(one == other, 0.0)  # equal infinities
+            differences.append(float(difference.nan_to_num(nan=float("inf")).max()))
+    return max(differences)
 
 
 @dataclass(frozen=True)

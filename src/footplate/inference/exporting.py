@@ -184,7 +184,7 @@ def _run_example(
     preprocessing = Preprocessing(trained.cfg)
     pixels = _random_images((*preprocessing.image_size, 3)).to(torch.uint8).numpy()
     samples = [preprocessing(pixels, index, "example.png") for index in range(2)]
-    images = torch.stack([_first_view(each) for each in samples]).float()
+    images = torch.stack(list(map(_first_view, samples))).float()
     preprocessor = getattr(module.model, "data_preprocessor", None)
     batch = None if preprocessor is None else preprocessor(preprocessing.collate(samples), False)
     if isinstance(batch, Mapping) and _first_view(batch).dim() == 4:  # otherwise, the model prepares the images
@@ -195,7 +195,7 @@ def _run_example(
                 key="model.data_preprocessor",
                 notes=["Only channel swapping, normalization and padding can be exported."],
             )
-    height, width = images.shape[-2:] if size is None else [check_count("--size", each) for each in size]
+    height, width = images.shape[-2:] if size is None else [check_count("--size", side) for side in size]
     images = _random_images((2, images.shape[1], height, width))
     try:
         outputs = module.named_outputs(images)
@@ -241,29 +241,31 @@ def _write(format_: ExportFormat, request: Request, name: str) -> tuple[list[tup
     except Exception as error:
         raise _export_error(f"the model cannot be exported to {name}", error) from error
     run = format_.open(request.path)
-    shape = tuple(request.images.shape)
-    difference = largest_difference(run(request.images), request.module(request.images))
-    tested = [shape]
+    tested: list[tuple[int, ...]] = []
+    differences = []
 
-    def supports(other: tuple[int, ...]) -> bool:
-        nonlocal difference
-        images = _random_images(other)
+    def supports(shape: tuple[int, ...]) -> bool:
+        images = _random_images(shape)
         try:
-            wanted = request.module(images)
-            found = run(images)
+            expected = request.module(images)
+            difference = largest_difference(run(images), expected)
         except Exception:  # noqa: BLE001 - the model or the file does not support this size
             return False
-        if name == "torchscript" and largest_difference(found, wanted) > _LIMIT:
+        if tested and name == "torchscript" and difference > _LIMIT:
             return False  # a trace may contain the size of its example
-        tested.append(other)
-        difference = max(difference, largest_difference(found, wanted))
+        tested.append(shape)
+        differences.append(difference)
         return True
 
-    supports((shape[0] + 1, *shape[1:]))
+    count, channels, height, width = request.images.shape
+    if not supports((count, channels, height, width)):
+        raise ExportError(f"the {name} file cannot be run on the example input")
+    supports((count + 1, channels, height, width))
     # Sizes that are odd multiples of a number, and therefore multiples of no higher power of two.
-    sizes = ((each, [each * (side // each + 1 | 1) for side in (shape[2], shape[3] + each)]) for each in _MULTIPLES)
-    multiple = next((each for each, size in sizes if supports((1, shape[1], *size))), 1)
-    return tested, difference, multiple
+    for multiple in _MULTIPLES:
+        if supports((1, channels, *(multiple * (side // multiple + 1 | 1) for side in (height, width + multiple)))):
+            return tested, max(differences), multiple
+    return tested, max(differences), 1
 
 
 def _export_error(problem: str, error: Exception, key: str = "") -> ExportError:
