@@ -131,9 +131,9 @@ def compare_runs(runs: Sequence[Run]) -> list[dict[str, Any]]:
 def explain_runs(runs: Sequence[Run]) -> str:
     """Returns the summary of each run, and the differences between the best values of the runs, as text."""
     lines = []
-    for each in compare_runs(runs):
-        (one, two), (value, base) = each["runs"], each["values"]
-        lines.append(f"{each['metric']}: {one} {value:.6g}, {two} {base:.6g}, difference {each['difference']:+.4g}\n")
+    for row in compare_runs(runs):
+        (one, two), (value, base) = row["runs"], row["values"]
+        lines.append(f"{row['metric']}: {one} {value:.6g}, {two} {base:.6g}, difference {row['difference']:+.4g}\n")
     texts = [_text(run, summarize(run)) for run in runs]
     return "\n".join([*texts, "".join(lines)] if lines else texts)
 
@@ -184,13 +184,13 @@ def _chosen(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[Run, Series
     ]
 
 
-def _text(run: Run, found: dict[str, Any]) -> str:
+def _text(run: Run, summary: dict[str, Any]) -> str:
     rows = [
         ("best", f"{name} {best['value']:.6g} at {_position(run, best['iteration'])}")
-        for name, best in found["best"].items()
+        for name, best in summary["best"].items()
     ]
-    time, logged = found["time"], found["logged"]
-    whole = logged == found["iterations"]
+    time, logged = summary["time"], summary["logged"]
+    whole = logged == summary["iterations"]
     if time:
         text = (
             f"{time['mean']:.4g} s per iteration (mean of the logged windows; median {time['median']:.4g}, longest "
@@ -199,15 +199,15 @@ def _text(run: Run, found: dict[str, Any]) -> str:
             "without validation"
         )
         rows.append(("time", text))
-    if found["memory"]:
-        rows.append(("memory", f"{found['memory']:.0f} MiB at most"))
-    if found["last"]:
-        values = ", ".join(f"{name} {value:.4g}" for name, value in found["last"].items())
+    if summary["memory"]:
+        rows.append(("memory", f"{summary['memory']:.0f} MiB at most"))
+    if summary["last"]:
+        values = ", ".join(f"{name} {value:.4g}" for name, value in summary["last"].items())
         rows.append(("last", values if whole else f"at iteration {logged}: {values}"))
-    if found["derived"]:
-        rows.append(("note", f"the run does not record {' or '.join(found['derived'])}; derived from its log"))
-    rows += [("checkpoint", f"{name}, {format_bytes(size)}") for name, size in found["checkpoints"].items()]
-    return f"{run.folder}: {found['iterations']} iterations\n" + "".join(f"  {labeled(*row)}\n" for row in rows)
+    if summary["derived"]:
+        rows.append(("note", f"the run does not record {' or '.join(summary['derived'])}; derived from its log"))
+    rows += [("checkpoint", f"{name}, {format_bytes(size)}") for name, size in summary["checkpoints"].items()]
+    return f"{run.folder}: {summary['iterations']} iterations\n" + "".join(f"  {labeled(*row)}\n" for row in rows)
 
 
 def _position(run: Run, iteration: float) -> str:

@@ -162,5 +162,5 @@ def _child(section: Any, part: str) -> Any:
         return section[int(part)] if part.isdigit() and int(part) < len(section) else {}
     if not isinstance(section, Mapping):
         return {}
-    found = dict.get(section, part) if isinstance(section, ConfigDict) else section.get(part)
-    return {} if found is None else found
+    value = dict.get(section, part) if isinstance(section, ConfigDict) else section.get(part)
+    return {} if value is None else value

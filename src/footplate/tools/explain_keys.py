@@ -31,7 +31,7 @@ def source_files(cfg: Config) -> list[str]:
 
 def _files_of(lines: Iterable[Line]) -> Iterator[str]:
     for line in lines:
-        for origin in (line.origin, *(each.origin for each in line.before)):
+        for origin in (line.origin, *(replaced.origin for replaced in line.before)):
             if origin is not None:
                 yield origin.file
 
@@ -92,10 +92,10 @@ def keys_as_data(cfg: Config, path: str = "") -> dict[str, Any]:
     if not isinstance(value, ConfigDict) or not value:
         steps = [{"value": step.value, **_place(step.origin)} for step in history(cfg, path)]
         return {path: {"value": value, "history": steps[::-1]}}
-    found: dict[str, Any] = {}
+    keys: dict[str, Any] = {}
     for key in value:
-        found |= keys_as_data(cfg, join_path([*(split_path(path) if path else ()), key]))
-    return found
+        keys |= keys_as_data(cfg, join_path([*(split_path(path) if path else ()), key]))
+    return keys
 
 
 def _place(origin: Origin | None) -> dict[str, Any]:

@@ -109,14 +109,14 @@ def groups_in(wrapper: Any, model: nn.Module) -> Groups:
     return Groups(f"model {type(model).__name__}", groups, frozen)
 
 
-def explain_params(found: Groups) -> str:
+def explain_params(parameters: Groups) -> str:
     """Returns the settings, size, origin and first parameters of each group as text."""
-    total = sum(group.size for group in found.groups)
-    tensors = sum(len(group.names) for group in found.groups)
+    total = sum(group.size for group in parameters.groups)
+    tensors = sum(len(group.names) for group in parameters.groups)
     lines = [
-        f"{pluralize(tensors, 'tensor')}, {total:,} elements, {pluralize(len(found.groups), 'group')}; {found.model}"
+        f"{pluralize(tensors, 'tensor')}, {total:,} elements, {pluralize(len(parameters.groups), 'group')}; {parameters.model}"
     ]
-    for number, group in enumerate(found.groups):
+    for number, group in enumerate(parameters.groups):
         settings = ", ".join(
             f"{name} {f'{value:g}' if isinstance(value, (int, float)) else value}"
             + (f" (x{group.multipliers[name]:g})" if name in group.multipliers else "")
@@ -129,8 +129,8 @@ def explain_params(found: Groups) -> str:
             f"  set by {', '.join(group.reasons) or 'the optimizer only'}",
             f"  {list_names(group.names, _MAX_NAMES)}",
         ]
-    if found.frozen:
-        lines += ["", f"frozen: {len(found.frozen)} tensors: {list_names(found.frozen, _MAX_NAMES)}"]
+    if parameters.frozen:
+        lines += ["", f"frozen: {len(parameters.frozen)} tensors: {list_names(parameters.frozen, _MAX_NAMES)}"]
     return "\n".join(lines) + "\n"
 
 
@@ -235,11 +235,11 @@ def plot_schedule(schedule: Schedule) -> Image.Image:
 
 def _tracks(cfg: Config, model: nn.Module, per_epoch: int | None, iters: list[int]) -> list[Track]:
     tracks = []
-    found = simulate(cfg, model, epoch_length=per_epoch, iters=iters)
+    trajectories = simulate(cfg, model, epoch_length=per_epoch, iters=iters)
     for field in FIELDS:
         members: dict[tuple[float | None, ...], list[str]] = {}
         shared: dict[int, tuple[float | None, ...]] = {}  # parameters of one group share their lists
-        for name, values in found.items():
+        for name, values in trajectories.items():
             key = shared.setdefault(id(values[field]), tuple(values[field]))
             members.setdefault(key, []).append(name)
         ordered = sorted(members.items(), key=lambda item: -len(item[1]))
@@ -253,8 +253,8 @@ def _table(schedule: Schedule, names: Sequence[str], tracks: Sequence[Track]) ->
     The table shows the values at iteration 0, at multiples of a round step, at the last iteration, and where each track
     first reaches its maximum and minimum.
     """
-    found = {name: _extremes(track) for name, track in zip(names, tracks, strict=True)}
-    extremes = {place for places in found.values() for place in places}
+    places_of = {name: _extremes(track) for name, track in zip(names, tracks, strict=True)}
+    extremes = {place for places in places_of.values() for place in places}
     round_ones = set(_round_iterations(schedule.length))
     width = max(_DIGITS, *map(len, names))
     lines = ["  iteration  " + "  ".join(f"{name:>{width}}" for name in names)]
@@ -262,8 +262,8 @@ def _table(schedule: Schedule, names: Sequence[str], tracks: Sequence[Track]) ->
         if at in round_ones or place in extremes:
             line = f"  {at:>9}  " + "  ".join(f"{track.values[place]:>{width}.6g}" for track in tracks)
             for number, word in enumerate(("highest", "lowest")):
-                having = [name for name, places in found.items() if places[number] == place]
-                line += f"  {word}" if len(having) == len(found) else "".join(f"  {word} {name}" for name in having)
+                having = [name for name, places in places_of.items() if places[number] == place]
+                line += f"  {word}" if len(having) == len(places_of) else "".join(f"  {word} {name}" for name in having)
             lines.append(line)
     return lines
 

@@ -21,8 +21,8 @@ def equivalent_key(cfg: "Config", path: str) -> str | None:
 
     parts = tuple(path.replace("[", ".").replace("]", "").split("."))
     candidates = list(map(".".join, counterparts(parts, of_first=is_first_generation(cfg))))
-    present = (each for each in candidates if _has_key(cfg, each))
-    return next(present, None) or next((each for each in candidates if _is_accepted(cfg, each)), None)
+    present = (key for key in candidates if _has_key(cfg, key))
+    return next(present, None) or next((key for key in candidates if _is_accepted(cfg, key)), None)
 
 
 def accepted_keys(mapping: "ConfigDict", parts: Sequence[str]) -> Collection[str]:
@@ -96,13 +96,13 @@ def restore_key(error: Exception, cfg: "Config | None") -> None:
     except ConfigError:  # a config that mixes both generations; `error` reports this
         return
     name = error.key.rpartition(".")[2]
-    found = []
+    matches = []
     for path in paths_ending(cfg._cfg_dict, name) if name else []:
         holder, key, _ = find_value(cfg._cfg_dict, path)
         if origin_of(holder, key) == error.origin:
-            found.append(path)
-    if len(found) == 1:
-        error.key = found[0]
+            matches.append(path)
+    if len(matches) == 1:
+        error.key = matches[0]
 
 
 def _is_accepted(cfg: "Config", path: str) -> bool:
