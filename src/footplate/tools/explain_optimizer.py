@@ -109,14 +109,14 @@ def groups_in(wrapper: Any, model: nn.Module) -> Groups:
     return Groups(f"model {type(model).__name__}", groups, frozen)
 
 
-def explain_params(parameters: Groups) -> str:
+def explain_params(groups: Groups) -> str:
     """Returns the settings, size, origin and first parameters of each group as text."""
-    total = sum(group.size for group in parameters.groups)
-    tensors = sum(len(group.names) for group in parameters.groups)
+    total = sum(group.size for group in groups.groups)
+    tensors = sum(len(group.names) for group in groups.groups)
     lines = [
-        f"{pluralize(tensors, 'tensor')}, {total:,} elements, {pluralize(len(parameters.groups), 'group')}; {parameters.model}"
+        f"{pluralize(tensors, 'tensor')}, {total:,} elements, {pluralize(len(groups.groups), 'group')}; {groups.model}"
     ]
-    for number, group in enumerate(parameters.groups):
+    for number, group in enumerate(groups.groups):
         settings = ", ".join(
             f"{name} {f'{value:g}' if isinstance(value, (int, float)) else value}"
             + (f" (x{group.multipliers[name]:g})" if name in group.multipliers else "")
@@ -129,8 +129,8 @@ def explain_params(parameters: Groups) -> str:
             f"  set by {', '.join(group.reasons) or 'the optimizer only'}",
             f"  {list_names(group.names, _MAX_NAMES)}",
         ]
-    if parameters.frozen:
-        lines += ["", f"frozen: {len(parameters.frozen)} tensors: {list_names(parameters.frozen, _MAX_NAMES)}"]
+    if groups.frozen:
+        lines += ["", f"frozen: {len(groups.frozen)} tensors: {list_names(groups.frozen, _MAX_NAMES)}"]
     return "\n".join(lines) + "\n"
 
 
