@@ -102,9 +102,7 @@ def test_checkpoint_is_sharded_and_consolidated(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith(f"sha256 {verify(folder).sha256} (not verified)")
     assert lines[3] == "  state_dict       22 tensors      352 B"
-    assert [line.split()[3:] for line in lines[6:8]] == [["shards", "of", "22", "tensors"]] * 2
-    assert lines[8].endswith("the rest")
-    assert lines[10] == "    layer0.w   [2, 2] float32"
+    assert lines[6] == "    layer0.w   [2, 2] float32"
     assert run("consolidate", folder, "-o", again) == 0
     assert capsys.readouterr().out == f"22 sharded tensors joined: {again}\n"
     assert torch.equal(load_checkpoint(again)["state_dict"]["layer3.w"], torch.ones(2, 2))

@@ -3,7 +3,7 @@
 import io
 import os
 import re
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import IO, Any, NamedTuple
@@ -155,14 +155,6 @@ class Section(NamedTuple):
     text: str  # the value or the keys of an entry without tensors; empty for an entry with tensors
 
 
-class ShardFile(NamedTuple):
-    """A file of a sharded checkpoint."""
-
-    name: str  # the file name in the folder
-    size: int  # the size in bytes
-    shards: int  # the number of shards in the file
-
-
 class Contents(NamedTuple):
     """The content of a checkpoint."""
 
@@ -173,7 +165,6 @@ class Contents(NamedTuple):
     sections: list[Section]  # the top-level entries, in order
     weights: list[tuple[str, tuple[int, ...], str]]  # name, shape and dtype of each weight
     opaque_names: list[str]  # the class names of the objects in the checkpoint that were not instantiated
-    files: list[ShardFile]  # the files of a sharded checkpoint; empty for a single file
 
 
 def read_contents(path: "str | os.PathLike[str]") -> Contents:
@@ -185,11 +176,6 @@ def read_contents(path: "str | os.PathLike[str]") -> Contents:
     name = os.fspath(path)
     with naming_checkpoint(name):
         content, digest, layout = read_outline(name)
-        files: list[ShardFile] = []
-        if layout is not None:  # the files of the ranks in order of rank, followed by the state file
-            counts = Counter(chunk.file for tensor in layout.tensors.values() for chunk in tensor.chunks)
-            names = sorted(layout.files, key=lambda file: (file == layout.state, len(file), file))
-            files = [ShardFile(file, layout.files[file].size, counts[file]) for file in names]
         sections = []
         for key, value in content.items():
             tensors = tensors_in(value)
@@ -215,7 +201,6 @@ def read_contents(path: "str | os.PathLike[str]") -> Contents:
                 if isinstance(value, torch.Tensor)
             ],
             sorted({entry.name for entry in walk(content) if isinstance(entry, OpaqueObject)}),
-            files,
         )
 
 

@@ -11,7 +11,7 @@ from footplate.messages import pluralize, wrap_for_screen
 if TYPE_CHECKING:
     from footplate.checkpoint import Contents
 
-_MAX_ROWS = 20  # rows of weights and of files to show without --all
+_MAX_ROWS = 20  # weights to show without --all
 
 
 def add_commands(subparsers: Any) -> None:
@@ -181,7 +181,7 @@ def shard_file(arguments: argparse.Namespace) -> int:
 
 
 def _describe(found: "Contents", most: int | None) -> list[str]:
-    """Describes a checkpoint as lines of text, with at most `most` files and weights."""
+    """Describes a checkpoint as lines of text, with at most `most` weights."""
     from datetime import datetime, timezone
 
     from footplate.messages import format_bytes
@@ -199,16 +199,10 @@ def _describe(found: "Contents", most: int | None) -> list[str]:
         lines.append(f"  {section.name:<{width}}{size}".rstrip())
     if found.opaque_names:
         lines.append(f"from other programs: {', '.join(found.opaque_names)}")
-    files = []
-    for file in found.files:
-        content = f"shards of {file.shards} tensors" if file.shards else "the rest"
-        files.append((file.name, f"{format_bytes(file.size):>10}  {content}"))
-    weights = [(name, f"{list(shape)} {dtype}") for name, shape, dtype in found.weights]
-    for title, rows in (("files", files), ("weights", weights)):
-        if not rows:
-            continue
-        width = max(len(name) for name, _ in rows[:most])
-        lines += [f"  {title}:", *(f"    {name:<{width}}  {text}" for name, text in rows[:most])]
-        if most is not None and len(rows) > most:
-            lines.append(f"    ... and {len(rows) - most} more; --all lists them")
+    if found.weights:
+        shown = found.weights[:most]
+        width = max(len(name) for name, *_ in shown)
+        lines += ["  weights:", *(f"    {name:<{width}}  {list(shape)} {dtype}" for name, shape, dtype in shown)]
+        if len(shown) < len(found.weights):
+            lines.append(f"    ... and {len(found.weights) - len(shown)} more; --all lists them")
     return lines
