@@ -3,7 +3,6 @@
 import io
 import pickle
 import struct
-import tarfile
 import warnings
 import zipfile
 from types import SimpleNamespace
@@ -106,12 +105,6 @@ def _open_archive(stream: IO[bytes], digest: Digest) -> zipfile.ZipFile | None:
     if start[:1] == pickle.PROTO:
         return None
     if start != _ZIP_START:
-        stream.seek(0)
-        if tarfile.is_tarfile(stream):
-            raise CheckpointError(
-                "it is a tar archive, a format from before PyTorch 0.2 that footplate does not support",
-                notes=["If you trust it, load it with `torch.load(path, weights_only=False)`, and save it again."],
-            )
         raise CheckpointDamagedError("it is not a checkpoint, or its beginning is damaged")
     stream.seek(max(0, size - digest.length - _ZIP_END_BYTES))
     end = stream.read(_ZIP_END_BYTES)

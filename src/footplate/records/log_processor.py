@@ -74,8 +74,7 @@ class LogProcessor:
         log_with_hierarchy: bool = False,
         mean_pattern: str = r".*(loss|time|data_time|grad_norm).*",
     ) -> None:
-        self.window_size = check_count("window_size", window_size)
-        _warn_about_capacity(self.window_size)
+        self.window_size = check_count("window_size", window_size, most=CAPACITY)
         self.by_epoch = check_flag("by_epoch", by_epoch)
         self._unit = "Epoch" if by_epoch else "Iter"
         # Published configs contain a rule that reads '' and whose other keys belong to an older engine.
@@ -93,13 +92,10 @@ class LogProcessor:
                 if method in BUILTIN_STATISTICS:
                     check_keys("a rule of custom_cfg", rule, _RULE_KEYS, prefix="")
                 window = rule.get("window_size", "global")
-                if not (window in ("epoch", "global") or (isinstance(window, int) and window > 0)):
-                    raise ArgumentError(
-                        "window_size must be a positive number, 'epoch' or 'global'", key="window_size", found=window
-                    )
+                if window not in ("epoch", "global"):
+                    check_count("window_size", window, most=CAPACITY)
                 if window == "epoch" and not self.by_epoch:
                     raise ArgumentError("window_size 'epoch' needs by_epoch=True", key="window_size", found=window)
-                _warn_about_capacity(window)
                 names.append(rule.get("log_name", rule["data_src"]))
                 if names[-1] in names[:-1]:
                     raise ArgumentError(f"two rules of custom_cfg set '{names[-1]}'")
@@ -192,8 +188,6 @@ class LogProcessor:
             is_first, self._rules_are_matched = not self._rules_are_matched, True
             for rule in self.custom_cfg:
                 source, name, method = rule["data_src"], rule.get("log_name", rule["data_src"]), rule["method_name"]
-                if is_first and name != source and source in histories and name in histories:
-                    _logger.warning("A rule of custom_cfg overwrites the scalar '%s'.", name)
                 if source in histories:
                     options = {key: rule[key] for key in rule.keys() - {"data_src", "log_name", "method_name"}}
                     if method == "current":  # it has no window
@@ -223,11 +217,6 @@ def _histories(hub: MessageHub, mode: str) -> dict[str, HistoryBuffer]:
     prefix = f"{mode}/"
     found = {key[len(prefix) :]: history for key, history in hub.log_scalars.items() if key.startswith(prefix)}
     return {name: each for name, each in found.items() if (len(each) if mode == "train" else each.since_mark)}
-
-
-def _warn_about_capacity(window: int | str) -> None:
-    if isinstance(window, int) and window > CAPACITY:
-        _logger.warning("window_size %d is too large: only the latest %d values are stored.", window, CAPACITY)
 
 
 def _padded(number: int, largest: int) -> str:
