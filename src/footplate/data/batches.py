@@ -1,5 +1,6 @@
 """Functions on batches: collate samples, split off the target, count the samples, and iterate over any loader."""
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count, islice
 from typing import Any
@@ -135,17 +136,17 @@ def batch_size_of(batch: Any) -> int:
         >>> batch_size_of((("left", "right"), np.zeros(4)))
         4
     """
-    if isinstance(batch, list) and batch and all(isinstance(sample, Mapping) for sample in batch):
+    if isinstance(batch, list) and batch and all(isinstance(each, Mapping) for each in batch):
         return len(batch)
     several = isinstance(batch, (Mapping, list, tuple))
     entries = list(batch.values() if isinstance(batch, Mapping) else batch) if several else [batch]
-    for entry in entries:
-        if isinstance(entry, (Tensor, np.ndarray)) and entry.ndim:
-            return len(entry)
-    for entry in entries:
-        if isinstance(entry, (list, tuple)):
-            return len(entry)
-    return next((batch_size_of(entry) for entry in entries if isinstance(entry, Mapping)), 1)
+    for each in entries:
+        if isinstance(each, (Tensor, np.ndarray)) and each.ndim:
+            return len(each)
+    for each in entries:
+        if isinstance(each, (list, tuple)):
+            return len(each)
+    return next((batch_size_of(each) for each in entries if isinstance(each, Mapping)), 1)
 
 
 def map_tensors(data: Any, change: Callable[[Any], Any]) -> Any:
@@ -153,8 +154,9 @@ def map_tensors(data: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(data, Tensor):
         return change(data)
     if isinstance(data, dict):
-        changed = {key: map_tensors(value, change) for key, value in data.items()}
-        return changed if type(data) is dict else type(data)(changed)
+        changed = copy.copy(data)  # of the same type, which code bases may check
+        changed.update({key: map_tensors(value, change) for key, value in data.items()})
+        return changed
     if isinstance(data, tuple) and hasattr(data, "_fields"):
         return type(data)(*[map_tensors(value, change) for value in data])
     if isinstance(data, (list, tuple)):
