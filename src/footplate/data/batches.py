@@ -136,17 +136,17 @@ def batch_size_of(batch: Any) -> int:
         >>> batch_size_of((("left", "right"), np.zeros(4)))
         4
     """
-    if isinstance(batch, list) and batch and all(isinstance(each, Mapping) for each in batch):
+    if isinstance(batch, list) and batch and all(isinstance(sample, Mapping) for sample in batch):
         return len(batch)
     several = isinstance(batch, (Mapping, list, tuple))
     entries = list(batch.values() if isinstance(batch, Mapping) else batch) if several else [batch]
-    for each in entries:
-        if isinstance(each, (Tensor, np.ndarray)) and each.ndim:
-            return len(each)
-    for each in entries:
-        if isinstance(each, (list, tuple)):
-            return len(each)
-    return next((batch_size_of(each) for each in entries if isinstance(each, Mapping)), 1)
+    for entry in entries:
+        if isinstance(entry, (Tensor, np.ndarray)) and entry.ndim:
+            return len(entry)
+    for entry in entries:
+        if isinstance(entry, (list, tuple)):
+            return len(entry)
+    return next((batch_size_of(entry) for entry in entries if isinstance(entry, Mapping)), 1)
 
 
 def map_tensors(data: Any, change: Callable[[Any], Any]) -> Any:
