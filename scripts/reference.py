@@ -101,7 +101,7 @@ def page() -> str:
         "",
         "`train_dataloader`, `val_dataloader`, `test_dataloader`; any further argument of torch's DataLoader passes.",
         "",
-        *_table(_arguments(SampleLoader, skip=frozenset({"self", "seed", "options"}))),
+        *_table(_arguments(SampleLoader, skip=frozenset({"self", "seed", "seeds_samples", "options"}))),
     ]
     for title, where, registry in _SECTIONS:
         lines += ["", f"## {title}", "", f"{where}."]
