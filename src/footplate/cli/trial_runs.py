@@ -1,4 +1,4 @@
-"""The commands that try a run before it starts: `footplate check` and `footplate profile`."""
+"""The commands that try a run before it starts: `footplate check`, `footplate profile` and `footplate lr-find`."""
 
 import argparse
 from typing import Any
@@ -44,6 +44,21 @@ def add_commands(subparsers: Any) -> None:
     add_launcher(profile)
     add_no_patches(profile)
     profile.set_defaults(run=profile_run)
+    finder = subparsers.add_parser(
+        "lr-find",
+        help="search for a learning rate",
+        description="Train a few iterations on real data while the learning rate grows exponentially. Draw the loss "
+        "against the learning rate, and suggest a tenth of the rate with the lowest loss. Leaves only the picture.",
+        epilog="Example: footplate lr-find config.py --out lr.png",
+    )
+    add_config(finder)
+    finder.add_argument("--iters", metavar="N", type=int, default=100, help="the number of iterations (default: 100)")
+    finder.add_argument("--min", metavar="LR", type=float, default=1e-7, help="the first rate (default: 1e-7)")
+    finder.add_argument("--max", metavar="LR", type=float, default=10.0, help="the last rate (default: 10)")
+    finder.add_argument("--out", metavar="FILE", default="lr_find.png", help="the picture (default: lr_find.png)")
+    add_launcher(finder)
+    add_no_patches(finder)
+    finder.set_defaults(run=lr_find_run)
 
 
 def check_run(arguments: argparse.Namespace) -> int:
@@ -92,4 +107,29 @@ def profile_run(arguments: argparse.Namespace) -> int:
     profile = profile_iterations(runner_config(cfg), iterations=arguments.iters)
     if not rank_from_environment():
         print_result(arguments, profile.as_data(), wrap_text(str(profile)))
+    return 0
+
+
+def lr_find_run(arguments: argparse.Namespace) -> int:
+    """Prints the suggested learning rate, and draws the losses."""
+    from footplate.distributed import rank_from_environment
+    from footplate.engine.run_config import runner_config
+    from footplate.error_context import located
+    from footplate.interrupts import temporary_folder
+    from footplate.storage import commit_image
+    from footplate.tools.learning_rate_test import find_learning_rate
+    from footplate.tools.partial_build import build_trial
+
+    cfg = read_run_config(arguments)
+    code = start_processes(arguments, cfg)
+    if code is not None:
+        return code
+    cfg["log_level"] = "WARNING"
+    cfg = runner_config(cfg)
+    with temporary_folder("footplate-lr-find-") as folder, located(cfg):
+        runner = build_trial(cfg, folder)
+        result = find_learning_rate(runner, iterations=arguments.iters, lowest=arguments.min, highest=arguments.max)
+    if not rank_from_environment():
+        commit_image(arguments.out, result.plot())
+        print_result(arguments, {**result.as_data(), "picture": arguments.out}, f"{result}picture: {arguments.out}\n")
     return 0

@@ -119,7 +119,7 @@ def _distinct(curves: Sequence[Curve]) -> list[Curve]:
     return [curve for curve in curves if curve.label not in repeated]
 
 
-def plot(panels: Sequence[Panel], x_label: str) -> Image.Image:
+def plot(panels: Sequence[Panel], x_label: str, *, log_x: bool = False) -> Image.Image:
     """Draws panels below each other, with a common horizontal axis. A panel shows its first eight curves."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # loaded late, because it takes half a second
     from matplotlib.figure import Figure
@@ -140,6 +140,8 @@ def plot(panels: Sequence[Panel], x_label: str) -> Image.Image:
         ax.grid(color="#e6e6e6")
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(labelsize=8, color="#aaaaaa")
+    if log_x:
+        axes[-1].set_xscale("log")
     axes[-1].set_xlabel(x_label, fontsize=9)
     canvas: Any = FigureCanvasAgg(figure)  # matplotlib declares no types here
     with warnings.catch_warnings():

@@ -1,0 +1,142 @@
+"""Searches for a learning rate: trains a few iterations while the rate grows, and looks where the loss is lowest."""
+
+import copy
+import math
+import sys
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any, NamedTuple
+
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from footplate.checks import check_count, check_number
+from footplate.data import capture_rng, endless_batches, restore_rng
+from footplate.distributed import gather_objects, initialize_weights, is_main_process
+from footplate.engine import Runner
+from footplate.errors import ArgumentError
+from footplate.visualization.curves import Curve, Panel, plot
+
+_SMOOTHING = 0.9
+_DIVERGED = 4.0  # times the lowest loss
+_LEAST = 20  # iterations
+_LEAST_DROP = 0.02  # of the loss, below which it does not fall
+
+
+class LearningRateTest(NamedTuple):
+    """The result of a learning-rate range test.
+
+    Attributes:
+        rates: The learning rate of each iteration. With several parameter groups, that of the group with the highest.
+        losses: The smoothed loss of each iteration.
+        suggestion: A tenth of the rate with the lowest loss, or None if the loss does not fall.
+    """
+
+    rates: list[float]
+    losses: list[float]
+    suggestion: float | None
+
+    def plot(self) -> Image.Image:
+        """Draws the loss against the learning rate, with a line at the suggestion."""
+        curves = [Curve("loss", list(zip(self.rates, self.losses, strict=True)))]
+        if self.suggestion is not None:
+            line = [(self.suggestion, min(self.losses)), (self.suggestion, max(self.losses))]
+            curves.append(Curve(f"suggestion {self.suggestion:.2g}", line))
+        return plot([Panel("loss", curves)], "learning rate", log_x=True)
+
+    def as_data(self) -> dict[str, Any]:
+        """Returns the result as a JSON-serializable dict."""
+        return self._asdict()
+
+    def __str__(self) -> str:
+        tested = f"{len(self.rates)} iterations, learning rates {self.rates[0]:.2g} to {self.rates[-1]:.2g}"
+        if self.suggestion is None:
+            return f"{tested}\nno suggestion: the loss does not fall\n"
+        return f"{tested}\nsuggested learning rate: {self.suggestion:.2g}\n"
+
+
+def find_learning_rate(
+    runner: Runner, *, iterations: int = 100, lowest: float = 1e-7, highest: float = 10.0
+) -> LearningRateTest:
+    """Trains with exponentially growing learning rates. Ends early when the loss diverges.
+
+    Model, optimizer and random generators are restored, so that the runner can train afterwards. Schedules and hooks
+    do not act. The rates of parameter groups keep their ratios.
+
+    Args:
+        runner: A runner that has not trained yet.
+        iterations: The number of iterations.
+        lowest: The first learning rate.
+        highest: The learning rate of the last iteration.
+
+    Raises:
+        ArgumentError: An argument is invalid, or the runner has trained.
+
+    Source: Cyclical Learning Rates for Training Neural Networks (Smith, 2017), section 3.3.
+    """
+    check_count("iterations", iterations, least=_LEAST)
+    check_number("lowest", lowest, above=0)
+    check_number("highest", highest, above=lowest)
+    if runner.iter:
+        raise ArgumentError("the runner has trained already: test learning rates before training", found=runner.iter)
+    loader, wrapper, model = runner.train_dataloader, runner.optim_wrapper, runner.model
+    if not runner.is_plain:
+        initialize_weights(model)
+    runner.load_or_resume()
+    groups = [group for part in wrapper.parts.values() for group in part.param_groups]
+    base = [float(group["lr"]) for group in groups]
+    states = copy.deepcopy((model.state_dict(), wrapper.state_dict(), runner.message_hub.state_dict()))
+    random, was_training = capture_rng(), model.training
+    info: dict[str, Any] = {"epoch": 0, "max_epochs": runner.max_epochs, "max_iters": iterations}
+    runner.message_hub.runtime_info.update(info)
+    model.train()
+    rates: list[float] = []
+    losses: list[float] = []
+    average = 0.0
+    try:
+        shows = sys.stderr.isatty() and is_main_process()
+        batches = islice(endless_batches(loader), iterations)
+        shown = track(batches, "train", iterations, console=Console(stderr=True), transient=True, disable=not shows)
+        for number, batch in enumerate(shown):
+            rate = lowest * (highest / lowest) ** (number / (iterations - 1))
+            for group, lr in zip(groups, base, strict=True):
+                _set_rate(group, rate * lr / max(base))
+            runner.message_hub.runtime_info["iter"] = number
+            loss = _total(model.train_step(batch, optim_wrapper=wrapper))
+            average = _SMOOTHING * average + (1 - _SMOOTHING) * loss
+            smooth = average / (1 - _SMOOTHING ** (number + 1))
+            if not math.isfinite(smooth) or (losses and smooth > _DIVERGED * max(min(losses), 0)):
+                break
+            rates.append(rate)
+            losses.append(smooth)
+    finally:
+        model.load_state_dict(states[0])
+        wrapper.load_state_dict(states[1])
+        runner.message_hub.load_state_dict(states[2])
+        restore_rng(random)
+        model.train(was_training)
+    return LearningRateTest(rates, losses, _suggest(rates, losses))
+
+
+def _set_rate(group: dict[str, Any], rate: float) -> None:
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate
+
+
+def _total(logged: Mapping[str, Any]) -> float:
+    """Returns the loss of an iteration, averaged over the processes."""
+    values = [logged["loss"]] if "loss" in logged else [value for name, value in logged.items() if "loss" in name]
+    totals = gather_objects(sum(float(value) for value in values))
+    return sum(totals) / len(totals)
+
+
+def _suggest(rates: list[float], losses: list[float]) -> float | None:
+    """Returns a tenth of the rate with the lowest loss."""
+    if not losses:
+        return None
+    start, lowest = losses[len(losses) // 5], min(losses)
+    return rates[losses.index(lowest)] / 10 if start - lowest > _LEAST_DROP * abs(start) else None
