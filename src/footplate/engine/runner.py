@@ -315,6 +315,7 @@ class Runner:
         with located(self.cfg), self.buffered_log(), refusing_exits():
             run_config.warn_about_variables(self.cfg)
             loop = self.train_loop
+            _ = self.optim_wrapper, self.param_schedulers  # built before a checkpoint is loaded, not from its state
             if self.val_loop is None:
                 warn_about_idle_settings(self.cfg, self.hooks, self.param_schedulers)
             if not self._initialized:
