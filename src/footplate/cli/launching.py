@@ -30,6 +30,13 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
         choices=_LAUNCHERS,
         help="the launcher of the processes: pytorch (torchrun, detected automatically), slurm (srun) or mpi (mpirun)",
     )
+    add_processes(parser)
+    # The predecessor of torchrun passes this option; torchrun sets an environment variable instead.
+    parser.add_argument("--local-rank", "--local_rank", type=int, help=argparse.SUPPRESS)
+
+
+def add_processes(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that start several processes to the parser."""
     parser.add_argument(
         "--nproc", metavar="N", help="start N processes on this machine with torchrun; gpu starts one per device"
     )
@@ -40,8 +47,6 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="with --nproc: the number of restarts after a failure (default: 0)",
     )
-    # The predecessor of torchrun passes this option; torchrun sets an environment variable instead.
-    parser.add_argument("--local-rank", "--local_rank", type=int, help=argparse.SUPPRESS)
 
 
 def set_launcher(arguments: argparse.Namespace, cfg: "Config") -> None:
@@ -68,35 +73,59 @@ def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int | None:
         ConfigError: The config is invalid.
         ArgumentError: `--nproc` or `--max-restarts` is invalid.
     """
-    from footplate.errors import ArgumentError
+    from footplate.engine.run_config import check_config
+    from footplate.engine.run_folder import folders_of
+    from footplate.records.logger import collect_warnings
+    from footplate.tools.automatic_batch_size import without_automatic_size
 
     set_launcher(arguments, cfg)
+    processes = count_processes(arguments)
+    if processes is None:
+        return None
+    home = folders_of(cfg["work_dir"])[0] if hasattr(arguments, "resume") else None
+    with collect_warnings():  # the first rank logs them
+        check_config(without_automatic_size(cfg))
+    return run_in_processes(arguments, processes, home)
+
+
+def count_processes(arguments: argparse.Namespace) -> int | None:
+    """Returns the number of processes that `--nproc` asks for, or None if this process must run the command itself.
+
+    Raises:
+        ArgumentError: `--nproc` or `--max-restarts` is invalid.
+    """
+    from footplate.checks import check_count
+    from footplate.errors import ArgumentError
+
     if arguments.nproc is None and arguments.max_restarts:
         raise ArgumentError("--max-restarts needs --nproc", key="--max-restarts", found=arguments.max_restarts)
     if arguments.nproc is None or "LOCAL_RANK" in os.environ:
         return None
     import torch
 
-    from footplate.checks import check_count
-    from footplate.engine.run_config import check_config
-    from footplate.engine.run_folder import folders_of
-    from footplate.records.logger import collect_warnings
-    from footplate.tools.automatic_batch_size import without_automatic_size
-
     check_count("--max-restarts", arguments.max_restarts, least=0)
     if arguments.nproc == "gpu" and torch.accelerator.is_available():
-        processes = torch.accelerator.device_count()
-    elif arguments.nproc.isdigit() and int(arguments.nproc):
-        processes = int(arguments.nproc)
-    else:
-        raise ArgumentError(
-            "--nproc must be the number of processes, or 'gpu' on a machine with accelerators",
-            key="--nproc",
-            found=arguments.nproc,
-        )
-    home = folders_of(cfg["work_dir"])[0] if hasattr(arguments, "resume") else None
-    with collect_warnings():  # the first rank logs them
-        check_config(without_automatic_size(cfg))
+        return torch.accelerator.device_count()
+    if arguments.nproc.isdigit() and int(arguments.nproc):
+        return int(arguments.nproc)
+    raise ArgumentError(
+        "--nproc must be the number of processes, or 'gpu' on a machine with accelerators",
+        key="--nproc",
+        found=arguments.nproc,
+    )
+
+
+def run_in_processes(arguments: argparse.Namespace, processes: int, home: str | None = None) -> int:
+    """Runs this command in several processes.
+
+    Args:
+        arguments: The arguments of the command.
+        processes: The number of processes.
+        home: The folder with the checkpoints of the run, if it can be resumed.
+
+    Returns:
+        The exit code of the process that failed first, or 130 or 143 if a signal ended the processes.
+    """
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     os.environ.setdefault("PYTHONFAULTHANDLER", "1")  # a rank that crashes prints its stack
     with tempfile.TemporaryDirectory() as folder:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from footplate.cli.arguments import add_no_patches
+from footplate.cli.launching import add_processes, count_processes, run_in_processes
 from footplate.errors import ArgumentError, FootplateError
 
 
@@ -16,11 +17,13 @@ def add_commands(subparsers: Any) -> None:
     """Adds the command to the parser."""
     parser = subparsers.add_parser(
         "run",
-        help="run a script of an OpenMMLab code base on footplate",
-        description="Run a Python script, such as tools/train.py of a code base, as with `python SCRIPT ARGS...`. Its "
-        "imports from mmengine resolve to footplate, and those from mmcv.ops need no compiled operators.",
+        help="run a script, in several processes or with an OpenMMLab code base",
+        description="Run a Python script, as with `python SCRIPT ARGS...` or, with --nproc, as with torchrun. Imports "
+        "from mmengine resolve to footplate, and those from mmcv.ops need no compiled operators, so that scripts such "
+        "as tools/train.py of a code base run unchanged.",
         epilog="Example: footplate run tools/train.py configs/my_config.py --work-dir work_dirs/my_run",
     )
+    add_processes(parser)
     add_no_patches(parser)
     parser.add_argument("script", metavar="SCRIPT", help="a Python file")
     rest = parser.add_argument("rest", metavar="ARGS", nargs=argparse.REMAINDER, help="arguments for the script")
@@ -32,7 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs a script as the main module.
 
     Returns:
-        0 if the script ends without an error, otherwise 1. Prints the traceback of the error.
+        0 if the script ends without an error, otherwise 1. Prints the traceback of the error. With `--nproc`, the exit
+        code of the process that failed first.
 
     Raises:
         ArgumentError: There is no such script.
@@ -45,6 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
     file = os.path.abspath(arguments.script)
     if not os.path.isfile(file):
         raise ArgumentError(f"there is no script '{arguments.script}'", notes=missing_path_notes(file))
+    processes = count_processes(arguments)
+    if processes is not None:
+        return run_in_processes(arguments, processes)
     openmmlab.install(not arguments.no_patches)
     # As with `python SCRIPT`, the folder of the script replaces the current folder.
     if sys.path[0] in ("", os.getcwd()):
