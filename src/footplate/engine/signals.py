@@ -246,7 +246,7 @@ class RequestExchangeHook(Hook):
     priority = "LOWEST"
 
     def __init__(self) -> None:
-        self._pause, self._left = 1, 1
+        self._pause = self._left = 1
         self._since = time.monotonic()
 
     def after_train_iter(
@@ -257,8 +257,7 @@ class RequestExchangeHook(Hook):
         if self._left == 0:
             now = time.monotonic()
             fitting = int(self._pause * SECONDS_BETWEEN_EXCHANGES / max(now - self._since, 1e-3))
-            wanted = max(1, min(fitting, 2 * self._pause, 10))
-            self._pause = self._left = runner.requests.exchange(wanted)
+            self._pause = self._left = runner.requests.exchange(pause=min(max(fitting, 1), 10))
             self._since = now
 
 

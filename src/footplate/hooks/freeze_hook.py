@@ -85,14 +85,12 @@ class FreezeHook(Hook):
         for parameter in self._frozen:
             parameter.requires_grad_(False)
         if self.freeze_norm:
-            frozen = {id(parameter) for parameter in self._frozen}
+            frozen = set(map(id, self._frozen))
             for module in model.modules():
-                own = [id(parameter) for parameter in module.parameters(recurse=False)]
-                if isinstance(module, _NORMS) and own and frozen.issuperset(own):
+                parameters = set(map(id, module.parameters(recurse=False)))
+                if isinstance(module, _NORMS) and parameters and parameters <= frozen:
                     self._norms.append(module)
-        until = "for the whole run" if self.until_epoch is None else f"until epoch {self.until_epoch}"
-        until = until if self.until_iter is None else f"until iteration {self.until_iter}"
-        runner.logger.info("Freezing %d of %d parameters %s.", len(self._frozen), len(named), until)
+        runner.logger.info("Freezing %d of %d parameters.", len(self._frozen), len(named))
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Unfreezes the parameters when the freezing period ends. Keeps norm layers in evaluation mode until then."""

@@ -56,20 +56,22 @@ class PrepareTTAHook(Hook):
                 raise ArgumentError(
                     "losses cannot be computed from merged predictions", key=f"{loop.mode}_cfg.loss", found=True
                 )
-            cfg = dict(self._given(runner, "tta_cfg", "tta_model"))
-            pipeline = self._given(runner, "tta_pipeline", "tta_pipeline")
+            cfg = dict(_setting(runner, self.tta_cfg, "tta_model"))
+            pipeline = _setting(runner, self.tta_pipeline, "tta_pipeline")
             with at_key("tta_model"):
                 loop.predictor = MODELS.build(cfg, module=unwrap_model(runner.model))
-            for each in loop.sets:
-                for dataset in innermost_datasets(getattr(each.dataloader, "dataset", None)):
+            for evaluation_set in loop.sets:
+                for dataset in innermost_datasets(getattr(evaluation_set.dataloader, "dataset", None)):
                     if not hasattr(dataset, "pipeline"):
                         raise BuildError(f"the dataset '{type(dataset).__name__}' has no pipeline to replace")
                     with at_key("tta_pipeline"):
                         # A copy, because mmcv's TestTimeAug replaces the dicts that it is built from.
                         dataset.pipeline = Compose(copy.deepcopy(pipeline))
 
-    def _given(self, runner: Runner, own: str, in_config: str) -> Any:
-        found = runner.cfg.get(in_config) if getattr(self, own) is None else getattr(self, own)
-        if found is None:
-            raise ArgumentError(f"test-time augmentation requires '{in_config}'", key=in_config)
-        return found
+
+def _setting(runner: Runner, argument: Any, key: str) -> Any:
+    """Returns an argument of the hook or, if it is None, the section `key` of the config."""
+    setting = runner.cfg.get(key) if argument is None else argument
+    if setting is None:
+        raise ArgumentError(f"test-time augmentation requires '{key}'", key=key)
+    return setting
