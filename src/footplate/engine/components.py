@@ -1,6 +1,7 @@
-"""The components of a run, each built from its config section on first use."""
+"""The components of a run, each built from its config section on first use, and attributes that belong to them."""
 
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from footplate.checks import check_flag
@@ -31,6 +32,20 @@ class Component(Generic[_T]):
 
     def __set__(self, instance: Any, value: _T) -> None:
         instance.built[self._name] = value
+
+
+def delegate(path: str) -> Any:
+    """Returns a property that reads and sets an attribute of a part of its object.
+
+    Args:
+        path: The dotted path, such as "folder.work_dir".
+    """
+    owner, _, name = path.rpartition(".")
+
+    def write(instance: Any, value: Any) -> None:
+        setattr(attrgetter(owner)(instance) if owner else instance, name, value)
+
+    return property(attrgetter(path), write)
 
 
 def checked_loop(loop: Any, key: str) -> Any:

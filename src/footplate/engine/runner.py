@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property, partial
-from operator import attrgetter
 from typing import Any
 
 from torch import nn
@@ -37,6 +36,7 @@ from footplate.engine.components import (
     build_visualizer,
     checked_loop,
     counts_epochs,
+    delegate,
     loop_settings,
 )
 from footplate.engine.evaluation_loops import TestLoop, ValLoop
@@ -77,16 +77,6 @@ from footplate.visualization import Visualizer
 
 _logger = logging.getLogger("footplate.engine")
 _LOOPS = ("train_loop", "val_loop", "test_loop")
-
-
-def _alias(path: str) -> Any:
-    """Returns a property that reads and sets the attribute at a dotted path."""
-    owner, _, name = path.rpartition(".")
-
-    def write(runner: "Runner", value: Any) -> None:
-        setattr(getattr(runner, owner) if owner else runner, name, value)
-
-    return property(attrgetter(path), write)
 
 
 @RUNNERS.register_module(name=["Runner", "FlexibleRunner"])
@@ -164,25 +154,22 @@ class Runner:
     """
 
     model: Any
-    max_epochs: int
-    max_iters: int
-    saver: BackgroundSaver
-    participants: dict[str, Any]
-    cfg, sections = _alias("resolved.cfg"), _alias("resolved.sections")
-    load_from, _load_from = _alias("resume_plan.load_from"), _alias("resume_plan.load_from")
-    should_resume, _resume = _alias("resume_plan.resume"), _alias("resume_plan.resume")
-    saver, participants = _alias("checkpoints.saver"), _alias("checkpoints.participants")
-    train_dataloader = _alias("train_loop.dataloader")
-    max_epochs, max_iters, val_interval, val_begin = (
-        _alias(f"train_loop.{name}") for name in ("max_epochs", "max_iters", "val_interval", "val_begin")
-    )
-    _hooks, _seed = _alias("hooks"), _alias("seed")
-    _train_loop, _val_loop, _test_loop = map(_alias, _LOOPS)
-    home, work_dir, log_dir, timestamp = (
-        _alias(f"folder.{name}") for name in ("home", "work_dir", "log_dir", "timestamp")
-    )
-    _work_dir, _log_dir, _timestamp = work_dir, log_dir, timestamp
-    _rank, _world_size, _experiment_name = map(_alias, ("rank", "world_size", "experiment_name"))
+    # Attributes of the parts of a run.
+    cfg: Any = delegate("resolved.cfg")
+    sections: dict[str, Any] = delegate("resolved.sections")
+    home: str = delegate("folder.home")
+    work_dir: str = delegate("folder.work_dir")
+    log_dir: str = delegate("folder.log_dir")
+    timestamp: str = delegate("folder.timestamp")
+    load_from: str | None = delegate("resume_plan.load_from")
+    should_resume: bool | str = delegate("resume_plan.resume")
+    saver: BackgroundSaver = delegate("checkpoints.saver")
+    participants: dict[str, Any] = delegate("checkpoints.participants")
+    train_dataloader: Any = delegate("train_loop.dataloader")
+    max_epochs: int = delegate("train_loop.max_epochs")
+    max_iters: int = delegate("train_loop.max_iters")
+    val_interval: int = delegate("train_loop.val_interval")
+    val_begin: int = delegate("train_loop.val_begin")
 
     def __init__(
         self,
@@ -844,3 +831,10 @@ class Runner:
         if isinstance(message_hub, MessageHub):
             return message_hub
         return MessageHub.get_instance(**{"name": self.experiment_name, **(message_hub or {})})
+
+    # Private names of MMEngine's Runner, for code that was written for it.
+    _hooks, _seed, _rank = map(delegate, ("hooks", "seed", "rank"))
+    _world_size, _experiment_name = map(delegate, ("world_size", "experiment_name"))
+    _work_dir, _log_dir, _timestamp = work_dir, log_dir, timestamp
+    _load_from, _resume = load_from, should_resume
+    _train_loop, _val_loop, _test_loop = map(delegate, _LOOPS)
