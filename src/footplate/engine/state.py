@@ -17,6 +17,7 @@ from footplate.distributed.sharding import average_gradients, is_sharded
 from footplate.engine.hook import Hook, Phase
 from footplate.engine.resumed_settings import choose_settings, settings_of
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
+from footplate.optim.by_optimizer import by_optimizer, schedules_by_optimizer, single_or_by_name
 from footplate.optim.schedules import collect_steps
 from footplate.records import average_over_ranks
 
@@ -59,8 +60,9 @@ def capture(
     if save_optimizer:
         checkpoint["optimizer"] = _optimizer_state(runner, together=together)
     if save_param_scheduler:
-        states = {name: [schedule.state_dict() for schedule in group] for name, group in _schedules(runner).items()}
-        checkpoint["param_schedulers"] = states.get("", states)
+        groups = schedules_by_optimizer(runner.param_schedulers)
+        states = {name: [schedule.state_dict() for schedule in group] for name, group in groups.items()}
+        checkpoint["param_schedulers"] = single_or_by_name(states)
     for path, participant in runner.participants.items():
         section, (*parents, key) = checkpoint, path.split(".")
         for parent in parents:
@@ -94,13 +96,13 @@ def _optimizer_state(runner: "Runner", *, together: bool) -> dict[str, Any]:
 
 def _average_accumulated_gradients(runner: "Runner", state: dict[str, Any], *, together: bool) -> None:
     """Replaces the gradients of an unfinished accumulation round, which differ between ranks, with their means."""
-    for name, wrapper in runner.optim_wrapper.parts.items():
-        part = state[name] if name else state
+    wrappers = runner.optim_wrapper.parts
+    for name, part in by_optimizer(state, wrappers).items():
         is_unfinished = part.pop("accumulated_gradients", None) is not None
         # Every rank takes part if any has gradients: a loss may reach a parameter on some ranks only.
         if together and any(gather_objects(is_unfinished)):
             _logger.info("Saving the mean of the accumulated gradients: a resumed run is equal except for rounding.")
-            parameters = [parameter for group in wrapper.optimizer.param_groups for parameter in group["params"]]
+            parameters = [parameter for group in wrappers[name].param_groups for parameter in group["params"]]
             part["accumulated_gradients"] = average_gradients(parameters)
 
 
@@ -154,7 +156,7 @@ def restore(
         with _naming_part("param_schedulers"):
             _restore_schedules(runner, checkpoint["param_schedulers"])
     else:
-        _move_schedules(runner, chain.from_iterable(_schedules(runner).values()))
+        _move_schedules(runner, chain.from_iterable(schedules_by_optimizer(runner.param_schedulers).values()))
     if not isinstance(checkpoint.get("message_hub", {}), OpaqueObject):  # that of another engine
         _restore(checkpoint, "message_hub", runner.message_hub)
     _restore(checkpoint, "run.writers", runner.visualizer)
@@ -185,16 +187,12 @@ def _restore_optimizer(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
         choose_settings(runner, configured)
 
 
-def _schedules(runner: "Runner") -> dict[str, list[Any]]:
-    """Maps the names of the optimizers to their schedules. The name is empty if there is only one optimizer."""
-    schedules = runner.param_schedulers
-    return dict(schedules) if isinstance(schedules, Mapping) else {"": schedules}
-
-
 def _restore_schedules(runner: "Runner", state: Any) -> None:
     """Restores the schedules. If those of the config differ from the saved ones, moves them to the position instead."""
-    for name, schedules in _schedules(runner).items():
-        states = state[name] if name else state
+    groups = schedules_by_optimizer(runner.param_schedulers)
+    saved_states = by_optimizer(state, groups)
+    for name, schedules in groups.items():
+        states = saved_states[name]
         pairs = list(zip(schedules, states, strict=False))
         if len(schedules) == len(states) and all(schedule.matches(saved) for schedule, saved in pairs):
             # In the order in which a run steps them, because a schedule that was saved at its end may take a step.

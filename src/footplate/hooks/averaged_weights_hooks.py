@@ -1,7 +1,7 @@
 """Hooks that validate, test and save with averaged weights: of the model, or of schedule-free optimizers."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError, CheckpointError, UnknownNameError
 from footplate.models import BaseAveragedModel
 from footplate.module_selection import BATCH_NORMS
+from footplate.optim.by_optimizer import by_optimizer, schedules_by_optimizer
 from footplate.optim.optimizer_builder import is_schedule_free
 from footplate.optim.schedules import ReduceOnPlateau
 from footplate.registry import HOOKS, MODELS
@@ -227,10 +228,9 @@ class ScheduleFreeHook(AveragedWeightsHook):
         model = unwrap_model(runner.model)
         if is_sharded(model):
             raise ArgumentError("schedule-free optimizers do not support sharded models", key="model_wrapper_cfg")
-        schedules = runner.param_schedulers
-        named = schedules if isinstance(schedules, Mapping) else {"": schedules}
-        free = [name for name in named if is_schedule_free(runner.optim_wrapper.parts[name].optimizer)]
-        for each in (schedule for name in free for schedule in named[name]):
+        schedules = schedules_by_optimizer(runner.param_schedulers)
+        free = [name for name in schedules if is_schedule_free(runner.optim_wrapper.parts[name].optimizer)]
+        for each in (schedule for name in free for schedule in schedules[name]):
             curve = None if isinstance(each, ReduceOnPlateau) else getattr(each, "curve", None)
             if curve is None or each.param_name != "lr" or not curve.ends_at_base():
                 raise ArgumentError(
@@ -257,8 +257,8 @@ class ScheduleFreeHook(AveragedWeightsHook):
         checkpoint[AVERAGED_STATE] = {f"module.{name}": value for name, value in training.items()}
         self._swap(runner, to_average=is_validating)
         saved = checkpoint.get("optimizer", {})
-        for name in runner.optim_wrapper.parts if saved else ():
-            for group in (saved[name] if name else saved)["param_groups"]:
+        for state in by_optimizer(saved, runner.optim_wrapper.parts if saved else ()).values():
+            for group in state["param_groups"]:
                 if "train_mode" in group:
                     group["train_mode"] = True
 

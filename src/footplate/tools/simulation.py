@@ -13,6 +13,7 @@ from footplate.error_context import origin_of
 from footplate.errors import ArgumentError
 from footplate.openmmlab.first_generation.translation import Kind, is_first_generation, translate_sections
 from footplate.optim import build_optim_wrapper, build_param_schedulers
+from footplate.optim.by_optimizer import schedules_by_optimizer
 from footplate.optim.schedules import ScheduleSteps, collect_steps, field_key, read_field
 
 _logger = logging.getLogger("footplate.tools")
@@ -63,8 +64,7 @@ def simulate(
     schedules = build_param_schedulers(
         sections.get("param_scheduler"), wrapper, epoch_length=epoch_length, max_epochs=epochs, max_iters=total
     )
-    parts = schedules.values() if isinstance(schedules, Mapping) else [schedules]
-    scheduled = {schedule.param_name for part in parts for schedule in part}
+    scheduled = {each.param_name for part in schedules_by_optimizer(schedules).values() for each in part}
     moving: list[tuple[list[Any], Mapping[str, Any], str]] = []  # the values to fill, their group and key
     groups: list[tuple[list[Any], Trajectory]] = []
     for inner in wrapper.parts.values():

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.optim import SGD
 
-from footplate.errors import CheckpointError
+from footplate.errors import ArgumentError, CheckpointError
 from footplate.optim.wrappers import OptimWrapper, OptimWrapperDict
 
 
@@ -45,3 +45,11 @@ def test_states_are_saved_and_loaded_by_name() -> None:
     assert torch.equal(buffer, found["g"].optimizer.state[parts["g"].weight]["momentum_buffer"])
     with pytest.raises(CheckpointError, match="'x'"):
         again.load_state_dict({"x": state["g"]})
+
+
+@pytest.mark.parametrize(
+    "method", ["update_params", "backward", "step", "zero_grad", "scale_loss", "should_update", "should_sync"]
+)
+def test_methods_that_concern_one_optimizer_ask_which(method: str) -> None:
+    with pytest.raises(ArgumentError, match='call optimizers\\["g"\\]'):
+        getattr(wrappers(model()), method)()

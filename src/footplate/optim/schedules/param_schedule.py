@@ -11,6 +11,7 @@ from torch import Tensor
 from footplate.checks import check_number, check_saved_number, read_count
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
+from footplate.optim.by_optimizer import schedules_by_optimizer
 from footplate.optim.schedules.base_curve import ENDLESS, Curve, check_positions
 
 _logger = logging.getLogger("footplate.optim")
@@ -257,9 +258,8 @@ def collect_steps(schedules: Iterable[ParamSchedule] | Mapping[str, Iterable[Par
     Args:
         schedules: Schedules, or a dict of lists of schedules, keyed by the name of the optimizer.
     """
-    lists = schedules.values() if isinstance(schedules, Mapping) else [schedules]
     steps = ScheduleSteps([], [], [])
-    for schedule in itertools.chain.from_iterable(lists):
+    for schedule in itertools.chain.from_iterable(schedules_by_optimizer(schedules).values()):
         if schedule.takes_metrics:
             steps.by_metrics.append(schedule)
         else:

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from typing import Any
+from typing import Any, NoReturn
 
-from torch import Tensor, nn
+from torch import nn
 
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.optim.wrappers.optim_wrapper import OptimWrapper
@@ -15,11 +15,14 @@ class OptimWrapperDict(OptimWrapper):
 
     `train_step` of the model selects a wrapper by name and calls its `update_params`.
 
+    It has no optimizer of its own. It is a subclass of OptimWrapper only so that code for MMEngine, which checks for
+    this class, accepts it. Methods for all optimizers call those of the wrappers; methods for one raise an error.
+
     Raises:
         ArgumentError: A value is not an optimizer wrapper.
     """
 
-    def __init__(self, **wrappers: OptimWrapper) -> None:
+    def __init__(self, **wrappers: OptimWrapper) -> None:  # without that of OptimWrapper, which needs an optimizer
         for name, wrapper in wrappers.items():
             if not isinstance(wrapper, OptimWrapper):
                 raise ArgumentError("OptimWrapperDict needs optimizer wrappers", key=name, found=wrapper)
@@ -54,7 +57,7 @@ class OptimWrapperDict(OptimWrapper):
         """Returns pairs of a name and its wrapper."""
         return iter(self.optim_wrappers.items())
 
-    def update_params(self, loss: Tensor, step_kwargs: Any = None, zero_kwargs: Any = None) -> None:
+    def update_params(self, *_: Any, **__: Any) -> NoReturn:
         """Raises an error, since it is unclear which optimizer to step.
 
         Raises:
@@ -69,6 +72,8 @@ class OptimWrapperDict(OptimWrapper):
                 "and the same for the others."
             ],
         )
+
+    backward = step = zero_grad = scale_loss = should_update = should_sync = update_params
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
         """Returns the combined contexts of all wrappers."""
