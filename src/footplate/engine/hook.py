@@ -284,6 +284,22 @@ class Hook:
                     _logger.warning("%s is never called: did you mean %s?", name, near)
         return methods
 
+    # Questions that the engine asks before training begins.
+
+    # The arguments that have no effect if the run never validates, because they wait for a metric.
+    waits_for_metrics: tuple[str, ...] = ()
+
+    def folder_in(self, runner: "Runner") -> str | None:
+        """Returns the folder in which the hook saves checkpoints of the run, or None if it saves none."""
+        return None
+
+    def overwritten(self, runner: "Runner") -> list[str]:
+        """Returns the paths of existing checkpoints that the run would overwrite."""
+        return []
+
+    def check_metrics(self, metrics: Sequence[str]) -> None:
+        """Raises an ArgumentError if the hook waits for a metric that is not in `metrics`, those of a validation."""
+
     def state_dict(self) -> dict[str, Any]:
         """Returns the state that a resumed run needs. Most hooks have none."""
         return {}

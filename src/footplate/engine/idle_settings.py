@@ -15,10 +15,10 @@ def warn_about_idle_settings(cfg: Any, hooks: HookList, schedules: Any = ()) -> 
 
     Args:
         cfg: The config, for the locations of the settings.
-        hooks: The hooks of the run. The attribute `waits_for_metrics` of a hook contains the names of such settings.
+        hooks: The hooks of the run.
         schedules: The schedules of the run.
     """
-    idle = [f"{hooks.key_of(hook)}.{name}" for hook in hooks for name in getattr(hook, "waits_for_metrics", ())]
+    idle = [f"{hooks.key_of(hook)}.{name}" for hook in hooks for name in hook.waits_for_metrics]
     if collect_steps(schedules).by_metrics:
         idle.append("param_scheduler")
     for key in idle:

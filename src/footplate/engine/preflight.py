@@ -70,8 +70,8 @@ def _check_folders(runner: "Runner", size: int) -> None:
     """
     folders = {runner.home: "work_dir"}
     for hook in runner.hooks:
-        if hasattr(hook, "folder_in"):
-            folders.setdefault(hook.folder_in(runner), "default_hooks.checkpoint.out_dir")
+        if folder := hook.folder_in(runner):
+            folders.setdefault(folder, "default_hooks.checkpoint.out_dir")
     for folder, key in folders.items():
         try:
             storage.check_writable(folder)
@@ -95,12 +95,11 @@ def _check_labels(runner: "Runner") -> None:
 def _check_monitored(runner: "Runner", metrics: list[str]) -> None:
     """Checks that a validation computes the metrics that hooks and schedules wait for."""
     for part in [*runner.hooks, *collect_steps(runner.param_schedulers).by_metrics]:
-        if hasattr(part, "check_metrics"):
-            try:
-                part.check_metrics(metrics)
-            except FootplateError as error:
-                runner.hooks.locate(error, part)
-                raise
+        try:
+            part.check_metrics(metrics)
+        except FootplateError as error:
+            runner.hooks.locate(error, part)
+            raise
 
 
 @contextmanager

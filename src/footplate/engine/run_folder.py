@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
@@ -239,8 +239,8 @@ def _lock_folders(runner: "Runner", locks: contextlib.ExitStack) -> None:
         ArgumentError: Another process has locked one of the folders. The message identifies the process.
     """
     locks.enter_context(locked(runner.work_dir))
-    folders = [hook.folder_in(runner) for hook in runner.hooks if hasattr(hook, "folder_in")]
-    for folder in {storage.absolute(path) for path in folders if storage.is_local(path)} - {runner.work_dir}:
+    folders = [folder for hook in runner.hooks if (folder := hook.folder_in(runner)) and storage.is_local(folder)]
+    for folder in {storage.absolute(folder) for folder in folders} - {runner.work_dir}:
         with contextlib.suppress(OSError):  # an unusable folder is reported when a save fails
             locks.enter_context(locked(folder, "default_hooks.checkpoint.out_dir"))
 
@@ -275,12 +275,12 @@ def _refuse_overwriting(runner: "Runner") -> None:
     start = runner.saver.last
     if start is not None and not runner.resume_plan.resume:
         return  # `train` is called again
-    saving: list[Any] = [hook for hook in runner.hooks if hasattr(hook, "folder_in")]
-    folders = {storage.canonical(folder) for folder in (runner.home, *(hook.folder_in(runner) for hook in saving))}
+    saving = (runner.home, *(hook.folder_in(runner) for hook in runner.hooks))
+    folders = {storage.canonical(folder) for folder in saving if folder}
     is_own = start is not None and storage.canonical(storage.parent(storage.absolute(start))) in folders
 
     def existing() -> list[str]:
-        paths = [path for hook in saving for path in hook.overwritten(runner)]
+        paths = [path for hook in runner.hooks for path in hook.overwritten(runner)]
         if is_own:
             return paths
         stopped = [storage.join(runner.home, name) for name in (ON_REQUEST, sharded_name(ON_REQUEST))]
