@@ -219,29 +219,39 @@ class Runner:
         training_step: Callable[[nn.Module, Any], Any] | None = None,
         validation_step: Callable[[nn.Module, Any], Any] | None = None,
     ) -> None:
+        # Six stages. Each one needs what the previous ones have set.
+        # Sections: all arguments by name, checked and completed. (Nothing else may be in `locals()` yet.)
         work_dir = os.fspath(work_dir) if isinstance(work_dir, os.PathLike) else work_dir
         self.resolved = ResolvedConfig({name: value for name, value in locals().items() if name != "self"})
         self.built: dict[str, Any] = {}
         self.phase = Phase.OTHER
+
+        # Process: the launcher determines its rank and its device, and the rank what it logs.
         process_setup.prepare(env_cfg or {}, launcher=launcher)
+        self.rank, self.world_size = get_rank(), get_world_size()
+        self.device = process_setup.pick_device()
+        self.logger = logging.getLogger("footplate")
         set_level(log_level, screen=is_main_process())
+
+        # Folder: no file is written yet, but all ranks agree on a timestamp, which is part of the name of the run.
         with at_key("log_file"):
             check_log_file(log_file or {})
-        self.device = process_setup.pick_device()
         self.folder = RunFolder(work_dir)
+        self.checkpoint_dir = self.home
         stem = os.path.splitext(os.path.basename(getattr(self.cfg, "filename", None) or "run"))[0]
         self.experiment_name = experiment_name or f"{stem}_{self.timestamp}"
-        self.rank, self.world_size = get_rank(), get_world_size()
-        self.requests = Requests()
-        self.checkpoints = CheckpointIO(self, on_save_error)
         self.message_hub = MessageHub(self.experiment_name)
         MessageHub.keep_instance(self.message_hub)
-        self.logger = logging.getLogger("footplate")
+
+        # Start: the checkpoint is looked for in the folder. Without a seed in the config, it provides the seed.
+        self.requests = Requests()
+        self.checkpoints = CheckpointIO(self, on_save_error)
         start = checkpoint_to_start_from(self.home, load_from, resume)
         self.resume_plan = ResumePlan(self.home, *start, takes_settings=resume_settings == "take")
         self.seed = process_setup.seed_everything(randomness or {}, resumed=self.resume_plan.seed)
-        self.checkpoint_dir = self.home
-        self.visualizer = self.build_visualizer(visualizer)  # before the hooks, whose constructors may look it up
+
+        # Hooks: their constructors may look up the message hub and the visualizer, and draw seeded random numbers.
+        self.visualizer = self.build_visualizer(visualizer)
         self.hooks = build_hooks(self.sections["default_hooks"], custom_hooks)
         with at_key("on_nonfinite"):
             self.nonfinite = NonFiniteHook(on_nonfinite)
@@ -249,6 +259,8 @@ class Runner:
         if self.world_size > 1:
             self.hooks.register(RequestExchangeHook())
         self.log_processor = self.build_log_processor(log_processor)
+
+        # Model: it needs the seed and the device. It comes last, so that a wrong setting of a hook is reported sooner.
         built = self.build_model(model)
         self.model = self.wrap_model(model_wrapper_cfg, built)
         self._has_wrapped = self.model is not built
