@@ -1,6 +1,7 @@
 """Stores the values of each scalar over a run."""
 
 import math
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -76,8 +77,8 @@ class HistoryBuffer:
         self, log_history: Sequence[float] = (), count_history: Sequence[float] = (), max_length: int = CAPACITY
     ) -> None:
         self._capacity = max_length
-        self._values: list[Any] = []  # numbers, and tensors that have not been read
-        self._counts: list[float] = []
+        self._values, self._counts = array("d"), array("d")
+        self._unread: list[Any] = []  # the latest values from the first tensor on, which are not in `_values` yet
         self._pending = 0  # the number of latest values that are not in the totals
         self._totals = self._epoch = _Totals()
         self._marked = 0
@@ -87,7 +88,7 @@ class HistoryBuffer:
             self.append(value, count)
 
     def __len__(self) -> int:
-        return min(len(self._values), self._capacity)
+        return min(len(self._counts), self._capacity)
 
     @property
     def since_mark(self) -> int:
@@ -107,7 +108,10 @@ class HistoryBuffer:
         """
         if isinstance(value, Tensor) and value.is_cpu:  # many small tensors would fragment the heap
             value = value.item()
-        self._values.append(value)
+        if self._unread or isinstance(value, Tensor):
+            self._unread.append(value)
+        else:
+            self._values.append(value)
         self._counts.append(count)
         self._pending += 1
         self.total += 1
@@ -126,12 +130,13 @@ class HistoryBuffer:
     @property
     def data(self) -> tuple[Values, Values]:
         """The stored values and their counts, oldest first, as two float64 vectors `(N,)`."""
-        self._read_pending()
-        return np.array(self._values[-self._capacity :], float), np.array(self._counts[-self._capacity :], float)
+        self._read()
+        return np.array(self._values[-self._capacity :]), np.array(self._counts[-self._capacity :])
 
     def current(self) -> float:
         """Returns the latest value, or NaN if there are no values."""
-        return float(self._values[-1]) if self._values else math.nan
+        self._read()
+        return self._values[-1] if self._values else math.nan
 
     def mean(self, window_size: int | str | None = None) -> float:
         """Returns the mean over the latest `window_size` values, the `"epoch"`, or all values (`"global"` or None)."""
@@ -185,30 +190,29 @@ class HistoryBuffer:
         if len(counts) != len(values):
             raise ValueError(f"values and counts must have the same length, not {len(values)} and {len(counts)}")
         self._totals, self._epoch = _Totals(*totals), _Totals(*epoch)
-        self._values, self._counts = values[-self._capacity :], counts[-self._capacity :]
+        self._values, self._counts = array("d", values[-self._capacity :]), array("d", counts[-self._capacity :])
+        self._unread = []
         self.total, self._pending = len(self._values), 0
         self.mark()
 
     def _totals_of(self, window: int | str | None) -> _Totals:
+        self._read()
         if window in ("epoch", "global", None):
             first, before = len(self._values) - self._pending, self._epoch if window == "epoch" else self._totals
         else:
             first, before = max(len(self._values) - min(int(window or 0), self._capacity), 0), _Totals()
-        self._read_pending()
         return before.add(self._values[first:], self._counts[first:])
 
-    def _read_pending(self) -> None:
-        """Replaces tensors by numbers, with one copy from the device."""
-        first = len(self._values) - self._pending
-        tensors = [value for value in self._values[first:] if isinstance(value, Tensor)]
+    def _read(self) -> None:
+        """Reads the latest tensors, with one copy from the device."""
+        tensors = [value for value in self._unread if isinstance(value, Tensor)]
         if tensors:
             numbers = iter(torch.stack([value.reshape(()).to(tensors[0].device) for value in tensors]).tolist())
-            self._values[first:] = [
-                next(numbers) if isinstance(value, Tensor) else value for value in self._values[first:]
-            ]
+            self._values.extend(next(numbers) if isinstance(value, Tensor) else value for value in self._unread)
+            self._unread.clear()
 
     def _add_to_totals(self) -> None:
-        self._read_pending()
+        self._read()
         first = len(self._values) - self._pending
         values, counts = self._values[first:], self._counts[first:]
         self._totals, self._epoch = self._totals.add(values, counts), self._epoch.add(values, counts)
@@ -225,16 +229,16 @@ def average_over_ranks(histories: Mapping[str, HistoryBuffer]) -> None:
         return
     pending: dict[str, list[float]] = {}
     for key, history in histories.items():
+        history._read()
         first = len(history._values) - history._pending
         if history.averages_ranks and all(count == 1 for count in history._counts[first:]):
-            history._read_pending()
-            pending[key] = history._values[first:]
+            pending[key] = list(history._values[first:])
     ranks = gather_objects(pending)
     for key, values in pending.items():
         history = histories[key]
         alike = [rank[key] for rank in ranks if len(rank.get(key, ())) == len(values)]
         means = [sum(numbers) / len(numbers) for numbers in zip(*alike, strict=True)]
-        history._values[len(history._values) - len(values) :] = means
+        history._values[len(history._values) - len(values) :] = array("d", means)
         history._add_to_totals()
 
 
