@@ -242,15 +242,35 @@ def load_weights(
     is_given = isinstance(source, Mapping)
     name = name or ("a state dict" if is_given else os.fspath(source))  # type: ignore[arg-type]
     content = source if is_given else load_checkpoint(source)  # type: ignore[arg-type]
-    weights, module, mismatched = weights_of(content, name), unwrap_model(module), []
+    weights, module = weights_of(content, name), unwrap_model(module)
     expected = {key: value for key, value in module.state_dict().items() if isinstance(value, torch.Tensor)}
     pairs = tuple(revise_keys)
     if pairs == STRIP_WRAPPER and any(key.startswith("module.") for key in weights.keys() & expected.keys()):
         pairs = ()
     weights = rename_keys(weights, pairs, prefix=prefix, source=name)
+    _shard_like(weights, expected)
+    report = _copy_into(module, weights, expected, name)
+    _check_fit(report, strict=strict)
+    _logger.log(logging.INFO if report.is_complete else logging.WARNING, "%s", report)
+    return report
+
+
+def _shard_like(weights: dict[str, Any], expected: Mapping[str, torch.Tensor]) -> None:
+    """Distributes the weights as the tensors of the model, if any of them is sharded."""
     if any(is_dtensor(each) for each in (*expected.values(), *weights.values()) if torch.is_tensor(each)):
         for key in [key for key in weights if key in expected and torch.is_tensor(weights[key])]:
             weights[key] = distribute_like(weights[key], expected[key])
+
+
+def _copy_into(
+    module: torch.nn.Module, weights: Mapping[str, Any], expected: Mapping[str, torch.Tensor], name: str
+) -> LoadReport:
+    """Loads the weights whose shapes fit the model.
+
+    Raises:
+        CheckpointError: Loading fails for another reason than the shapes.
+    """
+    mismatched = []
     try:
         missing, unexpected = module.load_state_dict(weights, strict=False)
     except RuntimeError as error:
@@ -266,13 +286,21 @@ def load_weights(
         missing, unexpected = module.load_state_dict(fitting, strict=False)
     lacking = set(missing)
     differing = {entry.key for entry in mismatched}
-    report = LoadReport(
+    return LoadReport(
         name,
         loaded=tuple(key for key in expected if key not in lacking and (key in weights or not key.endswith(_COUNTER))),
         missing=tuple(key for key in missing if key not in differing and not key.endswith(_COUNTER)),
         unexpected=tuple(unexpected),
         mismatched=tuple(mismatched),
     )
+
+
+def _check_fit(report: LoadReport, *, strict: bool) -> None:
+    """Checks that at least one weight fits the model, or with `strict` that all do.
+
+    Raises:
+        CheckpointError: The weights do not fit.
+    """
     if not report.loaded and (report.missing or report.mismatched):
         notes = _list_keys("with a different shape", report.mismatched)
         if report.unexpected and not report.mismatched:
@@ -282,11 +310,10 @@ def load_weights(
                 f"a key of the model: {nearest(first, report.missing) or report.missing[0]}",
                 "Use `revise_keys` and `prefix` to convert one to the other.",
             ]
-        raise CheckpointError(f"no weight in '{name}' fits the model", notes=notes)
+        raise CheckpointError(f"no weight in '{report.source}' fits the model", notes=notes)
     if strict and not report.is_complete:
-        raise CheckpointError(f"the weights in '{name}' do not fit the model", notes=str(report).split("\n")[1:])
-    _logger.log(logging.INFO if report.is_complete else logging.WARNING, "%s", report)
-    return report
+        problem = f"the weights in '{report.source}' do not fit the model"
+        raise CheckpointError(problem, notes=str(report).split("\n")[1:])
 
 
 def _list_keys(title: str, entries: Sequence[object]) -> list[str]:

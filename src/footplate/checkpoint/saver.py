@@ -42,11 +42,15 @@ class _Save:
     """A save, with its outcome: the error is None if the save is in progress or has succeeded.
 
     Args:
+        path: The path of the checkpoint.
+        committed: Called after the commit.
         failed: Called once if the checkpoint is not saved.
     """
 
-    def __init__(self, failed: Callable[[], None]) -> None:
-        self.failed, self.is_saved = failed, False
+    def __init__(self, path: str, committed: Callable[[], None], failed: Callable[[], None]) -> None:
+        self.path, self.committed, self.failed = path, committed, failed
+        self.begin = time.monotonic()
+        self.is_saved = False
         self.error: BaseException | None = None
         self.thread: threading.Thread | None = None
 
@@ -180,34 +184,33 @@ class BackgroundSaver:
                 previous save failed, this save does not start.
         """
         self.wait()
-        pending, name = _Save(failed), os.fspath(path)
-        begin = time.monotonic()
-
-        def work() -> None:
-            try:
-                commit()
-                pending.is_saved, self.lost = True, None
-                if is_main_process() or not is_sharded_path(name):
-                    if not storage.base_name(name).startswith(BEST):  # a resume ignores best checkpoints
-                        self.last = name
-                    self.seconds = max(self.seconds, time.monotonic() - begin)
-                    committed()
-            except BaseException as error:  # noqa: BLE001 - raised again by `wait`, in the caller's thread
-                pending.error = error
-                self._log_failure(pending)
-
+        pending = _Save(os.fspath(path), committed, failed)
         try:
-            if is_sharded_path(name):
-                commit = self._prepare_shards(state, name, replicated)
+            if is_sharded_path(pending.path):
+                commit = self._prepare_shards(state, pending.path, replicated)
             else:
-                commit = partial(commit_checkpoint, self._copier.copy(to_serializable(state)), name)
-            pending.thread = threading.Thread(target=work, name="footplate-checkpoint")
+                commit = partial(commit_checkpoint, self._copier.copy(to_serializable(state)), pending.path)
+            pending.thread = threading.Thread(target=self._write, args=(pending, commit), name="footplate-checkpoint")
             pending.thread.start()  # raises if the system cannot start another thread
             self._pending = pending
         except Exception as error:  # noqa: BLE001 - raised again if the policy is "stop"
             pending.error = error
             self._log_failure(pending)
             self._end(pending)
+
+    def _write(self, save: _Save, commit: Callable[[], None]) -> None:
+        """Calls `commit` in the background thread, and records the outcome."""
+        try:
+            commit()
+            save.is_saved, self.lost = True, None
+            if is_main_process() or not is_sharded_path(save.path):
+                if not storage.base_name(save.path).startswith(BEST):  # a resume ignores best checkpoints
+                    self.last = save.path
+                self.seconds = max(self.seconds, time.monotonic() - save.begin)
+                save.committed()
+        except BaseException as error:  # noqa: BLE001 - raised again by `wait`, in the caller's thread
+            save.error = error
+            self._log_failure(save)
 
     def wait(self) -> None:
         """Waits until no save is in progress.

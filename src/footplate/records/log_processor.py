@@ -109,26 +109,15 @@ class LogProcessor:
             mode: "train", "val" or "test".
         """
         tag = self._collect(runner, mode)
-        size = length_hint(getattr(runner, f"{mode}_dataloader"))  # 0 for streams
-        batch = f"[{_padded(batch_idx + 1, size)}/{size}]" if size else f"[{batch_idx + 1}]"
-        left = size - batch_idx - 1
         if mode == "train":
-            left = runner.max_iters - runner.iter - 1
             if self.by_epoch:
                 tag["epoch"] = runner.epoch + 1
-                # The padding is before the bracket, where scripts that parse logs expect it.
-                batch = f"[{runner.epoch + 1}]".rjust(len(f"[{runner.max_epochs}]")) + batch
-            else:
-                batch = f"[{_padded(runner.iter + 1, runner.max_iters)}/{runner.max_iters}]"
             tag["iter"] = runner.iter + 1
         # The order of the values is: learning rates, ETA, times and, in training, memory and all others.
         rates = {name: value for name, value in tag.items() if name.rpartition("/")[2].endswith("lr")}
-        parts = [self._head(runner, mode) + batch]
+        parts = [self._head(runner, mode) + self._place(runner, batch_idx, mode)]
         parts += [f"{name}: {value:.{self.num_digits}e}" for name, value in rates.items()]
-        history = runner.message_hub.log_scalars.get(f"{mode}/time")
-        if history is not None and len(history) and (size or mode == "train"):
-            eta = int(min(history.mean(_ETA_WINDOW) * max(left, 0), _MAX_ETA))
-            parts.append(f"eta: {datetime.timedelta(seconds=eta)}")
+        parts += _eta(runner, batch_idx, mode)
         times = [self._name(mode, key) for key in _TIMES]
         parts += [f"{name}: {tag[name]:.{self.num_digits}f}" for name in times if name in tag]
         if mode == "train":
@@ -149,20 +138,18 @@ class LogProcessor:
             mode: "val" or "test".
             with_non_scalar: Whether to also return metrics that are not scalars.
         """
-        hub, prefix = runner.message_hub, f"{mode}/"
+        hub = runner.message_hub
         metrics = self._collect(runner, mode, times=False)
         if mode == "val":
             metrics = {validation_label(name, hub.log_scalars): value for name, value in metrics.items()}
-        skipped = getattr(getattr(runner, f"{mode}_loop", None), "left_out", ())
-        infos = {key[len(prefix) :]: value for key, value in hub.runtime_info.items() if key.startswith(prefix)}
-        others = {self._name(mode, key): value for key, value in infos.items() if not is_of_dataset(key, skipped)}
+        others = self._infos(runner, mode)
         histories = _histories(hub, mode)
         times = {
             self._name(mode, key): histories[key].mean(histories[key].since_mark)
             for key in reversed(_TIMES)
             if key in histories
         }
-        size = length_hint(getattr(runner, f"{mode}_dataloader"))  # 0 for streams
+        size = _size(runner, mode)
         # The table of the per-class results is logged before this line.
         summaries = {name: value for name, value in metrics.items() if not is_of_class(name, metrics)}
         shown = {**summaries, **others, **times}
@@ -184,20 +171,43 @@ class LogProcessor:
             is_metric = not times and name.removesuffix(RENAMED_SUFFIX) in metrics  # a mean over the dataset
             is_averaged = self.mean_pattern.match(name) and not is_metric
             tag[self._name(mode, name)] = history.mean(window) if is_averaged else history.current()
-        if mode == "train":
-            is_first, self._rules_are_matched = not self._rules_are_matched, True
-            for rule in self.custom_cfg:
-                source, name, method = rule["data_src"], rule.get("log_name", rule["data_src"]), rule["method_name"]
-                if source in histories:
-                    options = {key: rule[key] for key in rule.keys() - {"data_src", "log_name", "method_name"}}
-                    if method == "current":  # it has no window
-                        options = {}
-                    tag[self._name(mode, name)] = histories[source].statistics(method, **options)
-                elif is_first:
-                    near = nearest(str(source), histories)
-                    hint = f" Did you mean '{near}'?" if near else ""
-                    _logger.warning("A rule of custom_cfg reads '%s', which training does not record.%s", source, hint)
+        return tag | self._apply_rules(histories) if mode == "train" else tag
+
+    def _apply_rules(self, histories: Mapping[str, HistoryBuffer]) -> dict[str, Any]:
+        """Returns the training values of `custom_cfg`. The first call warns about rules whose source is unknown."""
+        tag = {}
+        is_first, self._rules_are_matched = not self._rules_are_matched, True
+        for rule in self.custom_cfg:
+            source, name, method = rule["data_src"], rule.get("log_name", rule["data_src"]), rule["method_name"]
+            if source in histories:
+                options = {key: rule[key] for key in rule.keys() - {"data_src", "log_name", "method_name"}}
+                if method == "current":  # it has no window
+                    options = {}
+                tag[self._name("train", name)] = histories[source].statistics(method, **options)
+            elif is_first:
+                near = nearest(str(source), histories)
+                hint = f" Did you mean '{near}'?" if near else ""
+                _logger.warning("A rule of custom_cfg reads '%s', which training does not record.%s", source, hint)
         return tag
+
+    def _infos(self, runner: _LoggedRun, mode: str) -> dict[str, Any]:
+        """Returns the metrics that are not scalars, without those of datasets that were left out."""
+        prefix = f"{mode}/"
+        skipped = getattr(getattr(runner, f"{mode}_loop", None), "left_out", ())
+        infos = runner.message_hub.runtime_info.items()
+        named = {key[len(prefix) :]: value for key, value in infos if key.startswith(prefix)}
+        return {self._name(mode, key): value for key, value in named.items() if not is_of_dataset(key, skipped)}
+
+    def _place(self, runner: _LoggedRun, batch_idx: int, mode: str) -> str:
+        """Returns the position in the run, such as `[2][ 50/100]`."""
+        if mode == "train" and not self.by_epoch:
+            return f"[{_padded(runner.iter + 1, runner.max_iters)}/{runner.max_iters}]"
+        size = _size(runner, mode)
+        batch = f"[{_padded(batch_idx + 1, size)}/{size}]" if size else f"[{batch_idx + 1}]"
+        if mode != "train":
+            return batch
+        # The padding is before the bracket, where scripts that parse logs expect it.
+        return f"[{runner.epoch + 1}]".rjust(len(f"[{runner.max_epochs}]")) + batch
 
     def _name(self, mode: str, name: str) -> str:
         return f"{mode}/{name}" if self.log_with_hierarchy else name
@@ -217,6 +227,21 @@ def _histories(hub: MessageHub, mode: str) -> dict[str, HistoryBuffer]:
     prefix = f"{mode}/"
     found = {key[len(prefix) :]: history for key, history in hub.log_scalars.items() if key.startswith(prefix)}
     return {name: each for name, each in found.items() if (len(each) if mode == "train" else each.since_mark)}
+
+
+def _size(runner: _LoggedRun, mode: str) -> int:
+    """Returns the number of batches of a dataloader, 0 for streams."""
+    return length_hint(getattr(runner, f"{mode}_dataloader"))
+
+
+def _eta(runner: _LoggedRun, batch_idx: int, mode: str) -> list[str]:
+    """Returns the text with the remaining time, or an empty list if it is unknown."""
+    history, size = runner.message_hub.log_scalars.get(f"{mode}/time"), _size(runner, mode)
+    if history is None or not len(history) or not (size or mode == "train"):
+        return []
+    left = runner.max_iters - runner.iter - 1 if mode == "train" else size - batch_idx - 1
+    seconds = int(min(history.mean(_ETA_WINDOW) * max(left, 0), _MAX_ETA))
+    return [f"eta: {datetime.timedelta(seconds=seconds)}"]
 
 
 def _padded(number: int, largest: int) -> str:
