@@ -284,8 +284,10 @@ class Hook:
                     _logger.warning("%s is never called: did you mean %s?", name, near)
         return methods
 
-    # Questions that the engine asks before training begins.
+    # Questions that the engine asks before training begins, and requests.
 
+    # Whether the hook takes the training weights of a resumed run from `ema_state_dict`. Its checkpoints hold averages.
+    resumes_from_averages = False
     # The arguments that have no effect if the run never validates, because they wait for a metric.
     waits_for_metrics: tuple[str, ...] = ()
 
@@ -299,6 +301,9 @@ class Hook:
 
     def check_metrics(self, metrics: Sequence[str]) -> None:
         """Raises an ArgumentError if the hook waits for a metric that is not in `metrics`, those of a validation."""
+
+    def prepare_to_load(self, runner: "Runner") -> None:
+        """Called before the `after_load_checkpoint` methods of all hooks."""
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state that a resumed run needs. Most hooks have none."""

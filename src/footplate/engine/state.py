@@ -141,7 +141,8 @@ def restore(
     Raises:
         CheckpointError: A state is invalid, or the weights are averages, which no hook of the run expects.
     """
-    if isinstance(checkpoint.get("ema_state_dict"), Mapping):  # hooks that use the training weights have removed them
+    has_averages = isinstance(checkpoint.get("ema_state_dict"), Mapping)
+    if has_averages and not any(hook.resumes_from_averages for hook in runner.hooks):
         raise CheckpointError(
             "the weights of the checkpoint are averages, but the config has no EMAHook or schedule-free optimizer",
             notes=["Add the one with which the run was started.", _ADVICE],

@@ -1,7 +1,6 @@
 """Hooks that validate, test and save with averaged weights: of the model, or of schedule-free optimizers."""
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -30,7 +29,7 @@ class AveragedWeightsHook(Hook):
     """
 
     priority = "NORMAL"
-    swaps_weights = True
+    swaps_weights = resumes_from_averages = True
 
     def _swap(self, runner: Runner, *, to_average: bool) -> None:
         """Switches the model to its averaged or its training weights. Does nothing if it already uses them."""
@@ -56,7 +55,7 @@ class AveragedWeightsHook(Hook):
         """Restores the training weights of a resumed run."""
         if AVERAGED_STATE not in checkpoint or not runner.resume_plan.is_resuming:
             return
-        names, saved = list(checkpoint["state_dict"]), checkpoint.pop(AVERAGED_STATE)  # shows that it is restored
+        names, saved = list(checkpoint["state_dict"]), checkpoint[AVERAGED_STATE]
         if missing := [name for name in names if f"module.{name}" not in saved]:
             raise CheckpointError(
                 f"the '{AVERAGED_STATE}' in the checkpoint does not contain all weights of the model", found=missing[0]
@@ -148,11 +147,11 @@ class EMAHook(AveragedWeightsHook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Restores the training weights and the average of a resumed run."""
-        saved, average = checkpoint.get(AVERAGED_STATE), checkpoint["state_dict"]
+        average = checkpoint["state_dict"]
         super().after_load_checkpoint(runner, checkpoint)
-        if AVERAGED_STATE in checkpoint or saved is None:
+        if AVERAGED_STATE not in checkpoint or not runner.resume_plan.is_resuming:
             return
-        state = {**saved, **{f"module.{name}": value for name, value in average.items()}}
+        state = {**checkpoint[AVERAGED_STATE], **{f"module.{name}": value for name, value in average.items()}}
         try:
             self._build(runner).load_state_dict(state, strict=self.strict_load)
         except RuntimeError as error:
@@ -190,20 +189,10 @@ class EMAHook(AveragedWeightsHook):
             key = f"module.{name}"
             weights[name], average[key] = average[key], weights[name]
 
-    def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Returns the method to call for each event; see `Hook.listeners`."""
-        methods = super().listeners()
-        load = methods["after_load_checkpoint"]
-
-        def load_as_subclass(runner: Runner, checkpoint: dict[str, Any]) -> None:
-            self._build(runner)
-            load(runner, checkpoint=checkpoint)
-            if runner.resume_plan.is_resuming:
-                checkpoint.pop(AVERAGED_STATE, None)  # shows that a hook has restored it
-
+    def prepare_to_load(self, runner: Runner) -> None:
+        """Builds the average for a subclass that loads it."""
         if type(self).after_load_checkpoint is not EMAHook.after_load_checkpoint:
-            methods["after_load_checkpoint"] = load_as_subclass
-        return methods
+            self._build(runner)
 
 
 @HOOKS.register_module()
