@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 
 from footplate import Hook, Runner
 from footplate.data import InfiniteSampler, SampleLoader
-from footplate.data.position import DataPosition
+from footplate.data.position import DataPosition, position_in
 from footplate.registry import DATASETS
 from tests.support import loader, settings
 
@@ -165,7 +165,7 @@ def position(monkeypatch: pytest.MonkeyPatch, rank: int, world: int, size: int) 
         if module != "position":
             monkeypatch.setattr(f"footplate.data.{module}.get_data_rank", lambda: rank)
     sampler = InfiniteSampler(range(50), seed=0)
-    return DataPosition(SampleLoader(range(50), sampler=sampler, batch_size=size, collate_fn=list))
+    return position_in(SampleLoader(range(50), sampler=sampler, batch_size=size, collate_fn=list))
 
 
 @pytest.mark.parametrize(("world", "size", "first"), [(1, 8, 32), (4, 2, 32), (7, 2, 28)])

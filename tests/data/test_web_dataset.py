@@ -20,7 +20,7 @@ from footplate.data import (
     samplers,
     web_dataset,
 )
-from footplate.data.position import DataPosition
+from footplate.data.position import DataPosition, position_in
 from footplate.data.web_dataset import INDEX_SUFFIX, Member, expand_shards
 from footplate.errors import ArgumentError, BuildError, DataError
 from footplate.storage import commit_bytes
@@ -252,7 +252,7 @@ def test_a_run_resumes_only_with_the_same_shards(tmp_path: Path) -> None:
         if repeat:
             dataset = {"type": "RepeatDataset", "dataset": dataset, "times": 2}
         sampler = {"type": "DefaultSampler", "shuffle": True}
-        return DataPosition(build_dataloader(section(dataset, sampler=sampler), seed=5))
+        return position_in(build_dataloader(section(dataset, sampler=sampler), seed=5))
 
     for repeat in (False, True):
         state = position(paths, repeat).state_dict(3)

@@ -162,9 +162,10 @@ class BatchPlan(Sampler[BatchKey]):
         self.epoch, self.start = epoch, start
 
     def _sampler_states(self) -> list[Any] | None:
+        """Returns the states of the custom samplers, or None if there are none or if they have no states."""
         if not all(hasattr(sampler, "state_dict") and hasattr(sampler, "load_state_dict") for sampler in self.custom):
             return None
-        return [copy.deepcopy(sampler.state_dict()) for sampler in self.custom]
+        return [copy.deepcopy(sampler.state_dict()) for sampler in self.custom] or None
 
     def _keys(self, epoch: int, start: int) -> Iterator[BatchKey]:
         batches = self._batches(epoch, start)

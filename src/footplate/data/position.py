@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from footplate.checks import read_count
-from footplate.data.batches import batches, chain_passes, endless_batches, length_of, skip
+from footplate.data.batches import batches, chain_passes, length_of, skip
 from footplate.data.dataset_wrappers import combined_digest
 from footplate.data.loader import SampleLoader
 from footplate.data.rng import mix_seed
@@ -16,7 +16,8 @@ from footplate.distributed import get_data_world_size, get_rank, get_world_size
 from footplate.errors import DataError
 
 _logger = logging.getLogger("footplate.data")
-_SETTINGS = {
+_Settings = dict[str, int | None]
+_SETTING_NAMES = {
     "batch_size": "batch size",
     "world_size": "world size",
     "length": "epoch length",
@@ -24,12 +25,28 @@ _SETTINGS = {
 }
 
 
-class DataPosition:
-    """Finds the batches of a resumed run.
+def position_in(loader: Any) -> "DataPosition":
+    """Returns the position at the start of a training loader, with the class for its kind of loader.
 
-    The passes over a `SampleLoader` follow from the number of batches. For custom samplers and other loaders, passes
-    are counted as they happen, because their length may vary. A stream without length and state is read again from its
-    first pass.
+    | loader | class | passes |
+    |---|---|---|
+    | `SampleLoader` | `PlannedPosition` | follow from the number of batches |
+    | `SampleLoader` with custom samplers | `SampledPosition` | counted |
+    | with its own state | `StatefulPosition` | counted; the loader finds the batch in the pass |
+    | other, with a length | `DataPosition` | counted |
+    | other stream | `StreamPosition` | not counted; read again from the first one |
+    """
+    if isinstance(loader, SampleLoader):
+        return SampledPosition(loader) if loader.plan.custom else PlannedPosition(loader)
+    if (stateful := _find_stateful(loader)) is not None:
+        return StatefulPosition(loader, stateful)
+    return StreamPosition(loader) if length_of(loader) is None else DataPosition(loader)
+
+
+class DataPosition:
+    """Finds the batches of a resumed run in any loader with a length.
+
+    Passes are counted as they happen, because they may have fewer or more batches than the length.
 
     Args:
         loader: The training loader.
@@ -37,19 +54,9 @@ class DataPosition:
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
-        self._plan = loader.plan if isinstance(loader, SampleLoader) else None
-        self._stateful: Any = None if self._plan is not None else _find_stateful(loader)
-        self._is_restored = False  # whether the next pass continues from a restored state of `_stateful`
-        length = length_of(loader)
-        if self._plan is not None:
-            self._counts_passes = bool(self._plan.custom)
-        else:
-            self._counts_passes = length is not None or self._stateful is not None
-        # Of passes that are not counted; None if the first one never ends.
-        self._length = None if getattr(loader, "endless", False) else length
-        self._passes = self._pass_began = 0
-        self._ahead = 0  # index of a batch, in batches of the current size, minus that of its iteration
-        generator = None if self._plan is not None else getattr(loader, "generator", None)  # of a torch DataLoader
+        self._length = None if getattr(loader, "endless", False) else length_of(loader)
+        self._epoch = self._epoch_start = 0  # the latest pass that has begun, and the iteration of its first batch
+        generator = getattr(loader, "generator", None)  # of a torch DataLoader
         self._generator = generator if isinstance(generator, torch.Generator) else None
         self._generator_seed = 0 if self._generator is None else self._generator.initial_seed()
 
@@ -59,24 +66,15 @@ class DataPosition:
 
     def one_pass(self, epoch: int, start: int) -> Iterator[Any]:
         """Yields the batches of one pass, beginning with batch `start`, up to the length of the loader."""
-        length = len(self._loader)
-        if self._plan is not None:
-            return self._loader.batches(epoch=epoch, start=start, length=length)  # type: ignore[no-any-return]
-        iterator = self._read(epoch, start)
-        rest = islice(iterator, length - start)
-        return rest if self._stateful is None else chain(rest, _check_end(iterator, epoch, length))
+        return islice(self._read(epoch, start), len(self._loader) - start)
 
     def endless(self, iteration: int) -> Iterator[Any]:
         """Yields the batches of all passes, beginning with that of the given iteration."""
-        if self._plan is not None and not self._counts_passes:
-            return endless_batches(self._loader, start=iteration + self._ahead)
-        if not self._counts_passes:
-            return skip(chain_passes(lambda epoch, _: self._read(epoch, 0)), iteration)
         first, first_start = self._locate(iteration)
 
         def read(epoch: int, number: int) -> Iterator[Any]:
             start = first_start if epoch == first else 0
-            self._passes, self._pass_began = epoch, iteration + number - start
+            self._epoch, self._epoch_start = epoch, iteration + number - start
             return self._read(epoch, start)
 
         return chain_passes(read, first)
@@ -92,11 +90,7 @@ class DataPosition:
             epoch, batch = self._locate(iteration)
         else:
             batch = iteration - epoch * len(self._loader)
-        optional = {
-            "samplers": self._plan.state_dict(epoch) if self._plan is not None and self._plan.custom else None,
-            "dataset": self._digest(),
-            "loader": None if self._stateful is None else self._stateful.state_dict(),
-        }
+        optional = {"dataset": self._digest(), **self._own_state(epoch)}
         present = {key: state for key, state in optional.items() if state is not None}
         return {"epoch": epoch, "batch": batch, **self._settings(), **present}
 
@@ -121,26 +115,15 @@ class DataPosition:
         saved = {key: None if state[key] is None else read_count(state, key) for key in here}
         if saved != here:
             batch = self._convert_batch(batch, saved, here)
+            batch = batch if self._length is None else min(batch, self._length)
             changes = [
-                f"{_SETTINGS[key]} {here[key]} instead of {saved[key]}" for key in here if saved[key] != here[key]
+                f"{_SETTING_NAMES[key]} {here[key]} instead of {saved[key]}" for key in here if saved[key] != here[key]
             ]
             message = "Resumed at batch %d of epoch %d with other settings (%s). The run is no longer bit-exact."
             _logger.warning(message, batch, epoch, ", ".join(changes))
-        if self._stateful is not None:
-            self._load_loader(state)
-        if self._plan is not None and "samplers" in state:
-            self._plan.load_state_dict(state["samplers"], epoch)
-        self._passes, self._pass_began = epoch, iteration - batch
-        done = epoch * (self._length or 0) + batch
-        self._ahead = done - iteration
-        return done
-
-    def _convert_batch(self, batch: int, saved: Mapping[str, int | None], here: Mapping[str, int | None]) -> int:
-        """Returns the batch with the same samples, counted with the current settings."""
-        before, now = _samples_per_batch(saved), _samples_per_batch(here)
-        if before and now and not self._loader.plan.passes_continue:
-            batch = batch * before // now
-        return batch if self._length is None else min(batch, self._length)
+        self._load_own_state(state, epoch)
+        self._epoch, self._epoch_start = epoch, iteration - batch
+        return self._count(iteration)
 
     def check_pass(self, epoch: int, count: int, expected: int) -> None:
         """Raises a DataError if a pass had fewer batches than expected, or if the length of the loader has changed.
@@ -156,51 +139,39 @@ class DataPosition:
 
     def _locate(self, iteration: int) -> tuple[int, int]:
         """Returns the pass of an iteration, and the index of its batch in this pass."""
-        if self._counts_passes:
-            return self._passes, iteration - self._pass_began
-        number = iteration + self._ahead
-        return divmod(number, self._length) if self._length else (0, number)
+        return self._epoch, iteration - self._epoch_start
 
-    def _settings(self) -> dict[str, int | None]:
+    def _count(self, iteration: int) -> int:
+        """Returns the number of batches before that of an iteration, as if all passes had the current length."""
+        return self._epoch * (self._length or 0) + iteration - self._epoch_start
+
+    def _read(self, epoch: int, start: int) -> Iterator[Any]:
+        """Returns the batches of one pass, beginning with batch `start`."""
+        if self._generator is not None:  # it seeds the workers
+            self._generator.manual_seed(mix_seed(self._generator_seed, epoch))
+        return batches(self._loader, epoch=epoch, start=start)
+
+    def _own_state(self, epoch: int) -> dict[str, Any]:
+        """Returns what the state contains for this kind of loader. None means that there is no such state."""
+        return {}
+
+    def _load_own_state(self, state: Mapping[str, Any], epoch: int) -> None:
+        """Restores what `_own_state` returned."""
+
+    def _settings(self) -> _Settings:
         """Returns the settings on which the samples of a batch depend."""
         loader = self._loader
         is_stream = isinstance(getattr(loader, "dataset", None), torch.utils.data.IterableDataset)
         return {
-            "batch_size": loader.batch_size if self._plan is not None else None,
+            "batch_size": None,  # unknown
             "world_size": get_data_world_size(),
             "length": length_of(loader),
             "num_workers": getattr(loader, "num_workers", None) if is_stream else None,
         }
 
-    def _read(self, epoch: int, start: int) -> Iterator[Any]:
-        if self._generator is not None:  # it seeds the workers
-            self._generator.manual_seed(mix_seed(self._generator_seed, epoch))
-        if not self._is_restored:
-            return batches(self._loader, epoch=epoch, start=start)
-        if start and start == length_of(self._loader):  # the pass was complete
-            return iter(())
-        self._is_restored = False
-        iterator = batches(self._loader, epoch=epoch)
-        if start:
-            return iterator
-        # Loaded with a state from the end of a pass, some loaders begin with the next one, and others yield nothing.
-        first = list(islice(iterator, 1))
-        return chain(first, iterator) if first else batches(self._loader, epoch=epoch)
-
-    def _load_loader(self, state: Mapping[str, Any]) -> None:
-        ranks = state.get("loader_of_ranks", [state.get("loader")])
-        if ranks == [None]:
-            _logger.warning("The checkpoint has no state of the training data. Reading it again.")
-            return
-        if len(ranks) != get_world_size():
-            raise DataError(
-                f"the state of the training data ('{type(self._stateful).__name__}') was saved by another number of "
-                "processes",
-                found=f"{len(ranks)} instead of {get_world_size()}",
-                notes=["Use the same number, or start a new run from the weights, with `load_from`."],
-            )
-        self._stateful.load_state_dict(ranks[get_rank()])
-        self._is_restored = True
+    def _convert_batch(self, batch: int, saved: _Settings, here: _Settings) -> int:
+        """Returns the batch with the same samples, counted with the current settings."""
+        return batch
 
     def _check_dataset(self, saved: str | None) -> None:
         """Raises a DataError if the digest of a dataset of shards differs from that in the checkpoint."""
@@ -218,16 +189,102 @@ class DataPosition:
         return combined_digest(getattr(self._loader, "dataset", None))
 
 
-def _check_end(iterator: Iterator[Any], epoch: int, length: int) -> Iterator[Any]:
-    """Reads to the end of a pass, so that the state of its loader is that of a complete pass. Yields nothing."""
-    for _ in iterator:
-        raise DataError(f"epoch {epoch + 1} has more batches than the length of the loader, {length}")
-    yield from ()
+class SampledPosition(DataPosition):
+    """The position in a `SampleLoader`, which can start a pass at any batch."""
+
+    _loader: SampleLoader
+
+    def one_pass(self, epoch: int, start: int) -> Iterator[Any]:
+        """Yields the batches of one pass, beginning with batch `start`, up to the length of the loader."""
+        return self._loader.batches(epoch=epoch, start=start, length=len(self._loader))
+
+    def _read(self, epoch: int, start: int) -> Iterator[Any]:
+        return self._loader.batches(epoch=epoch, start=start)
+
+    def _own_state(self, epoch: int) -> dict[str, Any]:
+        return {"samplers": self._loader.plan.state_dict(epoch)}
+
+    def _load_own_state(self, state: Mapping[str, Any], epoch: int) -> None:
+        if "samplers" in state:
+            self._loader.plan.load_state_dict(state["samplers"], epoch)
+
+    def _settings(self) -> _Settings:
+        return {**super()._settings(), "batch_size": self._loader.batch_size}
+
+    def _convert_batch(self, batch: int, saved: _Settings, here: _Settings) -> int:
+        before, now = ((each["batch_size"] or 0) * (each["world_size"] or 0) for each in (saved, here))
+        return batch * before // now if before and now and not self._loader.plan.passes_continue else batch
 
 
-def _samples_per_batch(settings: Mapping[str, int | None]) -> int:
-    """Returns the number of samples in a batch over all ranks, or 0 if it is unknown."""
-    return (settings["batch_size"] or 0) * (settings["world_size"] or 0)
+class PlannedPosition(SampledPosition):
+    """The position in a `SampleLoader` all of whose passes have the same length, or whose first one never ends."""
+
+    def _locate(self, iteration: int) -> tuple[int, int]:
+        number = self._count(iteration)
+        return divmod(number, self._length) if self._length else (0, number)
+
+
+class StatefulPosition(DataPosition):
+    """The position in a loader that continues from its own state.
+
+    Args:
+        loader: The training loader.
+        stateful: The object with the state: the loader or its dataset.
+    """
+
+    def __init__(self, loader: Any, stateful: Any) -> None:
+        super().__init__(loader)
+        self._stateful = stateful
+        self._is_restored = False  # whether the next pass continues from a restored state
+
+    def one_pass(self, epoch: int, start: int) -> Iterator[Any]:
+        """Yields the batches of one pass, beginning with batch `start`, and checks that they end at the length."""
+        length, iterator = len(self._loader), self._read(epoch, start)
+        yield from islice(iterator, length - start)
+        for _ in iterator:  # reads to the end, so that the state of the loader is that of a complete pass
+            raise DataError(f"epoch {epoch + 1} has more batches than the length of the loader, {length}")
+
+    def _read(self, epoch: int, start: int) -> Iterator[Any]:
+        if not self._is_restored:
+            return super()._read(epoch, start)
+        if start and start == length_of(self._loader):  # the pass was complete
+            return iter(())
+        self._is_restored = False
+        iterator = super()._read(epoch, 0)
+        if start:
+            return iterator
+        # Loaded with a state from the end of a pass, some loaders begin with the next one, and others yield nothing.
+        first = list(islice(iterator, 1))
+        return chain(first, iterator) if first else super()._read(epoch, 0)
+
+    def _own_state(self, epoch: int) -> dict[str, Any]:
+        return {"loader": self._stateful.state_dict()}
+
+    def _load_own_state(self, state: Mapping[str, Any], epoch: int) -> None:
+        ranks = state.get("loader_of_ranks", [state.get("loader")])
+        if ranks == [None]:
+            _logger.warning("The checkpoint has no state of the training data. Reading it again.")
+            return
+        if len(ranks) != get_world_size():
+            raise DataError(
+                f"the state of the training data ('{type(self._stateful).__name__}') was saved by another number of "
+                "processes",
+                found=f"{len(ranks)} instead of {get_world_size()}",
+                notes=["Use the same number, or start a new run from the weights, with `load_from`."],
+            )
+        self._stateful.load_state_dict(ranks[get_rank()])
+        self._is_restored = True
+
+
+class StreamPosition(DataPosition):
+    """The position in a stream without length and state. A resumed run reads it again from its first pass."""
+
+    def endless(self, iteration: int) -> Iterator[Any]:
+        """Yields the batches of all passes, beginning with that of the given iteration."""
+        return skip(chain_passes(lambda epoch, _: self._read(epoch, 0)), iteration)
+
+    def _locate(self, iteration: int) -> tuple[int, int]:
+        return 0, self._count(iteration)
 
 
 def _find_stateful(loader: Any) -> Any:

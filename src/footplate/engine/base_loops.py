@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from footplate.checks import check_accepts, check_count, read_count, read_flag
 from footplate.data import build_dataloader, capture_rng, restore_rng
-from footplate.data.position import DataPosition
+from footplate.data.position import position_in
 from footplate.engine.hook import Phase
 from footplate.engine.process_setup import keep_freed_memory
 from footplate.engine.signals import InterruptedWaitError, answer_requests, save_after_data_error
@@ -117,7 +117,7 @@ class BaseTrainLoop(BaseLoop):
         self._iter = self._epoch = 0
         self._began_at = 0  # the iteration at which this process started or resumed the run
         self._validated_at = 0  # the epoch or iteration of the latest validation
-        self._data = DataPosition(self.dataloader)
+        self._data = position_in(self.dataloader)
         self._batches_read = 0  # since the previous iteration
         self._random_at_epoch_start: dict[str, Any] | None = None
         # Every caller of `run_iter`, also an overridden `run` or `run_epoch`, thus gets a complete iteration.
