@@ -1,8 +1,7 @@
 """The base classes of the loops."""
 
 import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
-from functools import partial
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from footplate.checks import check_accepts, check_count, read_count, read_flag
@@ -120,8 +119,8 @@ class BaseTrainLoop(BaseLoop):
         self._data = position_in(self.dataloader)
         self._batches_read = 0  # since the previous iteration
         self._random_at_epoch_start: dict[str, Any] | None = None
-        # Every caller of `run_iter`, also an overridden `run` or `run_epoch`, thus gets a complete iteration.
-        self.run_iter = partial(self._complete_iteration, self.run_iter)  # type: ignore[method-assign]
+        if self.overrides("run") or self.overrides("run_epoch"):  # a user's loop calls `run_iter` for a complete step
+            self.run_iter = self._step  # type: ignore[method-assign]
 
     @property
     def iter(self) -> int:
@@ -265,13 +264,13 @@ class BaseTrainLoop(BaseLoop):
         if self._random_at_epoch_start is not None and self.at_epoch_start:
             restore_rng(self._random_at_epoch_start)
 
-    def _complete_iteration(self, run_iter: Callable[..., None], *args: Any, **kwargs: Any) -> None:
-        """Calls `run_iter`, and then answers stop and save requests."""
+    def _step(self, *args: Any, **kwargs: Any) -> None:
+        """Trains on one batch with `run_iter`, and then answers stop and save requests."""
         if not self.in_progress:  # the first iteration of an overridden `run`
             self._begin()
         if self._iter == self._began_at:
             self._check_resumed_data()
-        run_iter(*args, **kwargs)
+        type(self).run_iter(self, *args, **kwargs)  # that of the class: see `__init__`
         self._batches_read = 0
         self._answer_requests()
 

@@ -100,7 +100,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         index = self._iter - self._epoch * length
         with closing(self._read(self._data.one_pass(self._epoch, index))) as batches:
             for batch in batches:
-                self.run_iter(index, batch)
+                self._step(index, batch)
                 del batch
                 index += 1
                 is_last = index == length
@@ -186,7 +186,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
             while self._iter < self._max_iters and not self.stop_training:
                 if not runner.model.training:  # a hook has validated, or has set evaluation mode
                     runner.model.train()
-                self.run_iter(next(batches))
+                self._step(next(batches))
                 self._validate_if_due()
         finally:
             self._batches = None  # ends its workers too
