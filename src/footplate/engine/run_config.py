@@ -238,13 +238,26 @@ def complete_sections(arguments: Mapping[str, Any]) -> dict[str, Any]:
         if trains_plain_module and sections[f"{mode}_evaluator"] is None:
             sections[f"{mode}_evaluator"] = copy.deepcopy(sections["val_evaluator"]) or []
         if (trains_plain_module or is_from_python) and sections[f"{mode}_cfg"] is None:
-            has_own_steps = sections["training_step"] is not None and sections["validation_step"] is not None
-            is_unmeasured = not (sections[f"{mode}_evaluator"] or has_own_steps)
-            reports_loss = trains_plain_module and (sections["loss"] is not None or is_unmeasured)
-            sections[f"{mode}_cfg"] = {"loss": True} if reports_loss else {}
+            sections[f"{mode}_cfg"] = {"loss": True} if trains_plain_module and _reports_loss(sections, mode) else {}
     if trains_plain_module:
         sections["default_hooks"] = _with_checkpoints(sections, has_defaults=is_from_python)
     return sections
+
+
+def _reports_loss(sections: Mapping[str, Any], mode: str) -> bool:
+    """Decides whether the validation or test of a plain module reports the loss. The first row that applies decides.
+
+    | arguments that are set | reports the loss |
+    |---|---|
+    | `loss` | yes |
+    | metrics | no |
+    | `training_step` and `validation_step` | no, because the loss of predictions is unknown |
+    | others | yes, because nothing else is reported |
+    """
+    if sections["loss"] is not None:
+        return True
+    has_own_steps = sections["training_step"] is not None and sections["validation_step"] is not None
+    return not (sections[f"{mode}_evaluator"] or has_own_steps)
 
 
 def _with_length(sections: Mapping[str, Any]) -> Any:
