@@ -48,7 +48,8 @@ class ResumePlan:
 
     Attributes:
         is_done: Whether the checkpoint has been loaded. Later calls must keep the trained weights.
-        is_resuming: Whether the checkpoint that is being loaded provides more than the weights.
+        is_resuming: Whether the checkpoint that is being loaded provides more than the weights. It is set only while
+            `CheckpointIO.resume` loads the checkpoint.
         random: The random state of the resumed checkpoint, or None.
     """
 
@@ -103,6 +104,18 @@ class ResumePlan:
 
 class CheckpointIO:
     """Saves a run, and loads checkpoints into it.
+
+    The methods that load call each other through the runner, because a subclass of the runner may override its methods:
+
+        Runner.load_or_resume       before training and evaluation
+          start                     once: picks the checkpoint
+            Runner.resume           if the run resumes; otherwise Runner.load_checkpoint
+              resume                restores optimizer, schedules, position and random state after the weights
+                Runner.load_checkpoint
+                  load              reads the file, calls `after_load_checkpoint`, and loads the weights
+
+    `load` and the hooks must know whether the run resumes. `ResumePlan.is_resuming` says so, because an argument could
+    not reach them: overridden methods and hooks have the parameters of MMEngine.
 
     Args:
         runner: The runner.
