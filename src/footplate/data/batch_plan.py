@@ -29,8 +29,24 @@ class BatchKey(NamedTuple):
     is_single: bool = False  # a single sample that is not put in a list
 
 
+class Pass(NamedTuple):
+    """A pass over the data, or the rest of it after a resume."""
+
+    epoch: int
+    start: int  # the index of the first batch
+    end: int | None  # the index after the last batch, or None if only the samplers end the pass
+
+
 class BatchPlan(Sampler[BatchKey]):
-    """Yields the samples of each batch in a pass over the data.
+    """Yields the samples of each batch of the current pass, which `begin` sets.
+
+    Example: 8 samples on 3 ranks, in batches of 2, each counted once (`uneven_size` is 8):
+
+    | rank | batch 0: positions | share | batch 1: positions | share |
+    |---|---|---|---|---|
+    | 0 | 0, 3 | 1 | 6 | 1.5 |
+    | 1 | 1, 4 | 1 | 7 | 1.5 |
+    | 2 | 2, 5 | 1 | 8: a repeated sample | 0 |
 
     Args:
         loader: The loader whose samplers and batch size are used. The plan does not store the loader, because a
@@ -42,6 +58,7 @@ class BatchPlan(Sampler[BatchKey]):
         custom: The samplers whose order may depend on more than seed and epoch.
         uneven_size: The number of samples, or of the batches of a custom batch sampler, if each of them is read once
             and their number is not divisible by the number of ranks. None otherwise.
+        current: The pass that the plan yields.
         counts_once: Whether each sample is read exactly once, apart from batches with a share of 0.
         passes_continue: Whether `limit` splits an endless sampler, so that each pass continues the previous one.
     """
@@ -64,8 +81,7 @@ class BatchPlan(Sampler[BatchKey]):
         self.counts_once = False
         if getattr(self.sampler, "round_up", True) is False:
             self.count_once()
-        self.epoch = self.start = 0
-        self.end = limit
+        self.current = Pass(0, 0, limit)
         # Custom samplers: the number of passes that have begun, and the states at the start of the latest one.
         self._begun_passes = 0
         self._states: list[Any] | None = None
@@ -95,7 +111,7 @@ class BatchPlan(Sampler[BatchKey]):
             start: The index of its first batch.
             length: The maximum number of batches in each pass, including those before `start`.
         """
-        self.end = min((number for number in (length, self.limit) if number is not None), default=None)
+        end = min((number for number in (length, self.limit) if number is not None), default=None)
         if self.custom:
             if epoch > self._begun_passes:
                 names = ", ".join(type(sampler).__name__ for sampler in self.custom)
@@ -103,11 +119,11 @@ class BatchPlan(Sampler[BatchKey]):
                 message = "Restoring %s: repeating earlier passes without reading data. Number of passes: %d."
                 _logger.info(message, names, passes)
             for earlier in range(self._begun_passes, epoch):
-                self._seek(earlier, 0)
+                self._prepare(Pass(earlier, 0, end))
                 deque(self, maxlen=0)
             self._begun_passes = max(self._begun_passes, epoch + 1)
             self._states = self._sampler_states()
-        self._seek(epoch, start)
+        self._prepare(Pass(epoch, start, end))
 
     def state_dict(self, epoch: int) -> list[Any] | None:
         """Returns the states of custom samplers at the start of pass `epoch`, or None if they have no states."""
@@ -126,8 +142,8 @@ class BatchPlan(Sampler[BatchKey]):
         self._begun_passes = epoch
 
     def __iter__(self) -> Iterator[BatchKey]:
-        # The generator gets its start here, so that overlapping passes do not affect each other.
-        return self._keys(self.epoch, self.start)
+        # The generator gets its pass here, so that overlapping passes do not affect each other.
+        return self._keys(*self.current)
 
     def __len__(self) -> int:
         if self.passes_continue and self.limit is not None:
@@ -142,7 +158,7 @@ class BatchPlan(Sampler[BatchKey]):
 
     def shares(self) -> Iterator[float]:
         """Yields the `share` of each batch of the current pass (see `SampleLoader`), and 1 after the last batch."""
-        return repeat(1.0) if self.uneven_size is None else map(self._share, count(self.start))
+        return repeat(1.0) if self.uneven_size is None else map(self._share, count(self.current.start))
 
     def _share(self, number: int) -> float:
         """Returns the size of this rank's batch, divided by the mean batch size over all ranks."""
@@ -153,13 +169,14 @@ class BatchPlan(Sampler[BatchKey]):
 
     @property
     def _local_size(self) -> int:
+        """The number of samples of this rank if each is counted once: 3, 3 and 2 in the example above."""
         return local_sample_count(self.uneven_size or 0, self._rank, self._world_size)
 
-    def _seek(self, epoch: int, start: int) -> None:
-        set_epoch(self.samplers, epoch)
+    def _prepare(self, current: Pass) -> None:
+        set_epoch(self.samplers, current.epoch)
         for sampler in self._unseeded:
-            sampler.generator = torch.Generator().manual_seed(mix_seed(self.seed, epoch))
-        self.epoch, self.start = epoch, start
+            sampler.generator = torch.Generator().manual_seed(mix_seed(self.seed, current.epoch))
+        self.current = current
 
     def _sampler_states(self) -> list[Any] | None:
         """Returns the states of the custom samplers, or None if there are none or if they have no states."""
@@ -167,11 +184,12 @@ class BatchPlan(Sampler[BatchKey]):
             return None
         return [copy.deepcopy(sampler.state_dict()) for sampler in self.custom] or None
 
-    def _keys(self, epoch: int, start: int) -> Iterator[BatchKey]:
+    def _keys(self, epoch: int, start: int, end: int | None) -> Iterator[BatchKey]:
         batches = self._batches(epoch, start)
         if self.custom:
             batches = with_separate_generators(batches, mix_seed(self.seed, epoch))
-        end = self.end if self.uneven_size is None else len(self)
+        if self.uneven_size is not None:
+            end = len(self)
         for number, (done, indices) in enumerate(batches, start):
             if number == end:
                 if self.custom and epoch == 0 and self.limit is None:

@@ -155,7 +155,7 @@ class SampleLoader(DataLoader[Any]):
         try:
             yield from self.batches(epoch=epoch)
         finally:
-            if self.plan.epoch == epoch:  # no other pass has started since
+            if self.plan.current.epoch == epoch:  # no other pass has started since
                 self._next_epoch = epoch + 1
                 set_epoch(self.plan.samplers, epoch + 1)
 
