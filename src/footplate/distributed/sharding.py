@@ -120,7 +120,7 @@ def initialize_from_main(model: nn.Module) -> None:
             tensor.copy_(value)
 
 
-def average_gradients(parameters: Sequence[Tensor]) -> list[Tensor | None]:
+def mean_gradients(parameters: Sequence[Tensor]) -> list[Tensor | None]:
     """Returns the mean of each gradient over all ranks, or None if no rank has one. Every rank must call this.
 
     Call it during accumulation with DistributedDataParallel, when every rank has its own gradients.

@@ -13,7 +13,7 @@ from footplate.checkpoint import OpaqueObject, trusted_files
 from footplate.checkpoint.serializable import walk
 from footplate.data import capture_rng, check_rng
 from footplate.distributed import gather_objects, is_distributed, unwrap_model
-from footplate.distributed.sharding import average_gradients, is_sharded
+from footplate.distributed.sharding import is_sharded, mean_gradients
 from footplate.engine.hook import Hook, Phase
 from footplate.engine.resumed_settings import choose_settings, settings_of
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
@@ -103,7 +103,7 @@ def _average_accumulated_gradients(runner: "Runner", state: dict[str, Any], *, t
         if together and any(gather_objects(is_unfinished)):
             _logger.info("Saving the mean of the accumulated gradients: a resumed run is equal except for rounding.")
             parameters = [parameter for group in wrappers[name].param_groups for parameter in group["params"]]
-            part["accumulated_gradients"] = average_gradients(parameters)
+            part["accumulated_gradients"] = mean_gradients(parameters)
 
 
 def _meta(runner: "Runner", at: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from footplate.checks import check_choice, check_keys, check_number, read_count, read_number
+from footplate.optim.wrappers.gradient_checks import foreign_gradients_error
 from footplate.optim.wrappers.optim_wrapper import NO_CONTEXT, OptimWrapper
 from footplate.registry import OPTIM_WRAPPERS
 
@@ -69,17 +70,22 @@ class AmpOptimWrapper(OptimWrapper):
         If gradients overflow, the scaler skips the step and lowers the scale. `on_nonfinite` applies only if a lower
         scale would not help: with a fixed scale, or if the scale is at most 1.
         """
-        scaler, guard = self.loss_scaler, self._guard
-        self._check_backward(scales=scaler.is_enabled())
+        scaler = self.loss_scaler
         if scaler.is_enabled():
-            checks = guard is not None and guard.policy != "skip"
-            if guard is not None:
-                guard.is_step_skipped = True  # by the scaler
-                guard.is_enabled = checks and (self._fixed_scale is not None or scaler.get_scale() <= 1)
-            if self._clipper is not None or checks:
+            if not self._ran_backward:
+                raise foreign_gradients_error()
+            if self._clipper is not None or (self._guard is not None and self._guard.policy != "skip"):
                 scaler.unscale_(self.optimizer)
         super().step(**kwargs)
         scaler.update(self._fixed_scale)
+
+    def _allows_step(self, norm: Tensor | None) -> bool:
+        guard, scaler = self._guard, self.loss_scaler
+        if guard is None or not scaler.is_enabled():
+            return super()._allows_step(norm)
+        if guard.policy == "skip" or (self._fixed_scale is None and scaler.get_scale() > 1):
+            return True  # the scaler skips the step
+        return guard.allows_step(self.optimizer, self._inner_count, norm, scaler_skips=True)
 
     def _step_optimizer(self, **kwargs: Any) -> None:
         self.loss_scaler.step(self.optimizer, **kwargs)

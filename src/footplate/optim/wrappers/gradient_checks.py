@@ -106,8 +106,8 @@ class GradientGuard:
             "warn" only warns.
 
     Attributes:
-        is_enabled: Whether gradients are checked.
-        is_step_skipped: Whether a step with non-finite gradients is skipped, for messages.
+        policy: The argument `policy`.
+        count: The number of steps with non-finite gradients so far.
 
     Raises:
         ArgumentError: `policy` is unknown.
@@ -116,11 +116,11 @@ class GradientGuard:
     def __init__(self, policy: str) -> None:
         check_choice("on_nonfinite", policy, POLICIES)
         self.policy = policy
-        self.is_enabled = True
-        self.is_step_skipped = policy == "skip"
-        self.count = 0  # the number of steps with non-finite gradients so far
+        self.count = 0
 
-    def allows_step(self, optimizer: Optimizer, iteration: int, norm: Tensor | None = None) -> bool:
+    def allows_step(
+        self, optimizer: Optimizer, iteration: int, norm: Tensor | None = None, *, scaler_skips: bool = False
+    ) -> bool:
         """Checks whether to call the optimizer's `step`.
 
         On an accelerator, the optimizer then skips the update itself if the gradients are non-finite and the policy is
@@ -131,11 +131,12 @@ class GradientGuard:
             iteration: The number of the iteration, for messages.
             norm: The norm of the gradients as a scalar tensor, if it is known. If the norm is finite, so are the
                 gradients. The gradients may have been clipped after the norm was computed.
+            scaler_skips: Whether a loss scaler skips the step if gradients are non-finite, for messages.
 
         Raises:
             NonFiniteError: The gradients are non-finite and the policy is "stop".
         """
-        if not self.is_enabled or (norm is not None and norm.device.type == "cpu" and math.isfinite(norm)):
+        if norm is not None and norm.device.type == "cpu" and math.isfinite(norm):
             return True
         parameters = chain.from_iterable(group["params"] for group in optimizer.param_groups)
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -151,7 +152,7 @@ class GradientGuard:
         if self.policy == "stop":
             raise NonFiniteError(f"the gradients of iteration {iteration} are non-finite", iteration=iteration)
         if self.count & (self.count - 1) == 0:  # the 1st, 2nd, 4th, 8th ... time
-            done = "the step is skipped" if self.is_step_skipped else "the step is taken anyway"
+            done = "the step is skipped" if scaler_skips or self.policy == "skip" else "the step is taken anyway"
             _logger.warning(
                 "The gradients of iteration %d are non-finite: %s (%d so far).", iteration, done, self.count
             )
@@ -182,6 +183,16 @@ def can_skip_on_device(optimizer: Optimizer) -> bool:
     """Checks whether the kernel of the optimizer can skip a step based on a flag on the device."""
     is_fused = all(group.get("fused") for group in optimizer.param_groups)  # not cached: loading a state may change it
     return is_fused and isinstance(optimizer, (Adagrad, Adam, AdamW, SGD))
+
+
+def foreign_gradients_error() -> ArgumentError:
+    """Returns the error for gradients that the user computed, where only the wrapper can compute them."""
+    return ArgumentError(
+        "the gradients were computed with loss.backward(), so they are neither scaled for mixed precision nor "
+        "averaged over the processes",
+        key="optim_wrapper",
+        notes=["Instead of loss.backward(), call the method backward(loss) of the object whose step() you call."],
+    )
 
 
 def raise_if_unusable(optimizer: Optimizer, error: Exception, arguments: Mapping[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """The optimizer wrapper: backward pass, gradient accumulation, clipping, and their state."""
 
-import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
@@ -10,29 +9,28 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from footplate.checks import check_count, read_count
+from footplate.checks import read_count
 from footplate.distributed.collectives import average_gradients
 from footplate.distributed.sharding import distribute_like, is_dtensor
 from footplate.errors import ArgumentError, CheckpointError
-from footplate.module_selection import BATCH_NORMS
 from footplate.optim.wrappers import optimizer_state
+from footplate.optim.wrappers.accumulation import Accumulation
 from footplate.optim.wrappers.gradient_checks import (
     GradientGuard,
     build_clipper,
+    foreign_gradients_error,
     raise_if_unusable,
-    warn_about_long_accumulation,
 )
 from footplate.records import MessageHub
 from footplate.registry import OPTIM_WRAPPERS
 from footplate.torch_compile import compile_arguments
 
-_logger = logging.getLogger("footplate.optim")
 Context = AbstractContextManager[Any]
 NO_CONTEXT: Context = nullcontext()
 
 
 @OPTIM_WRAPPERS.register_module()
-class OptimWrapper:
+class OptimWrapper(Accumulation):
     """Wraps an optimizer: `update_params(loss)` runs the backward pass and steps the optimizer.
 
     Args:
@@ -51,7 +49,6 @@ class OptimWrapper:
             the precision of the parameters.
 
     Attributes:
-        has_loaded_gradients: Whether the loaded state contained accumulated gradients that the next step uses.
         isolated: Whether a loss changes only the gradients of this optimizer's parameters.
         keeps_gradients: Whether gradients are kept after a step, until the next loss.
         prepare_backward: Called with each loss and `should_sync()` before the backward pass; returns the loss. Set by
@@ -85,7 +82,7 @@ class OptimWrapper:
         if clip_grad is not None and grad_clip is not None:
             raise ArgumentError('"clip_grad" and "grad_clip" cannot both be set: they are aliases', key="grad_clip")
         self.optimizer = optimizer
-        self._accumulative_counts = check_count("accumulative_counts", accumulative_counts)
+        super().__init__(accumulative_counts)
         settings = clip_grad if clip_grad is not None else grad_clip
         self._clipper = build_clipper(settings) if settings is not None else None
         self._norm_history: Any = None
@@ -104,13 +101,9 @@ class OptimWrapper:
         self.isolated = False
         self._clears_at_next_loss = False  # gradients were kept after a step
         self._ran_backward = False  # since the previous step
-        self.loss_share = 1.0  # the weight of the next loss relative to those of other ranks
         self._is_sharded = any(map(is_dtensor, self._parameters()))
-        self._inner_count = 0  # the number of losses so far
-        self._max_counts = -1  # the number of losses in the whole run, -1 if unknown
         self._names: dict[int, str] = {}  # by id of the parameter
         self.reasons: Mapping[str, tuple[str, ...]] = {}  # the keys of `paramwise_cfg` that applied, by parameter name
-        self.has_loaded_gradients = False
 
     def update_params(
         self,
@@ -174,7 +167,8 @@ class OptimWrapper:
             ArgumentError: The gradients were computed without `backward`, although it must scale them or average them
                 over processes. Or the parameters are sharded and none of them has a gradient.
         """
-        self._check_backward()
+        if not self._ran_backward and self.prepare_backward is not None:
+            raise foreign_gradients_error()
         self._ran_backward = False
         if self._is_sharded and all(parameter.grad is None for parameter in self._parameters()):
             raise ArgumentError(
@@ -182,9 +176,11 @@ class OptimWrapper:
                 key="model_wrapper_cfg",
                 notes=["In `train_step`, call it inside `self(...)`, or select it with `shard`."],
             )
+        # Clipping by norm comes before the guard, which needs no check of its own if the norm is finite. Clipping by
+        # value comes after it, because it would replace infinite values.
         clipper = self._clipper
         norm = self._clip_gradients() if clipper is not None and clipper.gives_norm else None
-        if self._guard is not None and not self._guard.allows_step(self.optimizer, self._inner_count, norm):
+        if not self._allows_step(norm):
             return
         if clipper is not None and not clipper.gives_norm:
             self._clip_gradients()
@@ -194,43 +190,16 @@ class OptimWrapper:
             raise_if_unusable(self.optimizer, error, kwargs)
             raise
 
+    def _allows_step(self, norm: Tensor | None) -> bool:
+        """Checks whether the guard allows a step. `norm` is that of the gradients, if it is known."""
+        return self._guard is None or self._guard.allows_step(self.optimizer, self._inner_count, norm)
+
     def _step_optimizer(self, **kwargs: Any) -> None:
         self.optimizer.step(**kwargs)
-
-    def _check_backward(self, *, scales: bool = False) -> None:
-        if not self._ran_backward and (scales or self.prepare_backward is not None):
-            raise ArgumentError(
-                "the gradients were computed with loss.backward(), so they are neither scaled for mixed precision nor "
-                "averaged over the processes",
-                key="optim_wrapper",
-                notes=[
-                    "Instead of loss.backward(), call the method backward(loss) of the object whose step() you call."
-                ],
-            )
 
     def zero_grad(self, **kwargs: Any) -> None:
         """Clears the gradients."""
         self.optimizer.zero_grad(**kwargs)
-
-    def scale_loss(self, loss: Tensor) -> Tensor:
-        """Returns `loss` multiplied by `loss_share` and divided by the number of accumulated losses."""
-        if self.loss_share != 1:
-            loss = loss * self.loss_share
-        if self._accumulative_counts == 1:
-            return loss
-        remainder = self._max_counts % self._accumulative_counts if self._max_counts > 0 else 0
-        is_in_last_round = remainder > 0 and self._inner_count >= self._max_counts - remainder
-        return loss / (remainder if is_in_last_round else self._accumulative_counts)
-
-    def should_update(self) -> bool:
-        """Checks whether gradient accumulation is complete, or the last loss of the run has been reached."""
-        count = self._accumulative_counts
-        return count == 1 or self._inner_count % count == 0 or self._inner_count == self._max_counts
-
-    def should_sync(self) -> bool:
-        """Checks whether the gradients of the next loss must be synchronized between ranks."""
-        after, count = self._inner_count + 1, self._accumulative_counts
-        return after % count == 0 or after == self._max_counts
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
         """Returns the context for the forward pass. It disables gradient synchronization during accumulation.
@@ -240,32 +209,6 @@ class OptimWrapper:
         """
         no_sync = None if self.should_sync() else getattr(model, "no_sync", None)  # of DistributedDataParallel
         return NO_CONTEXT if no_sync is None else no_sync()
-
-    def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
-        """Sets the position in the run, so that the last accumulation may be shorter.
-
-        Args:
-            model: The model. A warning is logged if it contains batch normalization layers and gradients are
-                accumulated.
-            init_counts: The number of losses so far.
-            max_counts: The number of losses of the whole run, or -1 if unknown.
-        """
-        count = self._accumulative_counts
-        self._inner_count, self._max_counts = init_counts, max_counts
-        if count > 1 and any(isinstance(module, BATCH_NORMS) for module in model.modules()):
-            _logger.warning(
-                "accumulative_counts=%d does not accumulate the statistics of batch normalization layers: "
-                "they are computed from each batch.",
-                count,
-            )
-        if init_counts % count and not self.has_loaded_gradients:
-            _logger.warning(
-                "Resumed at iteration %d during gradient accumulation (accumulative_counts=%d) without accumulated "
-                "gradients. The first step uses fewer gradients.",
-                init_counts,
-                count,
-            )
-        warn_about_long_accumulation("accumulative_counts", count, max_counts)
 
     def guard(self, policy: str | None) -> None:
         """Sets the policy for non-finite gradients, unless the wrapper was created with `on_nonfinite`.
@@ -355,19 +298,8 @@ class OptimWrapper:
                 self._narrow_state.steps = read_count(state_dict, "rounding_steps")
         if self._is_compiled:
             self._convert_lr_to_tensors()
-        gradients = state_dict.get("accumulated_gradients")
-        count = state_dict.get("accumulative_counts", self._accumulative_counts)  # missing in older checkpoints
-        if gradients is not None and count != self._accumulative_counts:
-            _logger.warning(
-                "The checkpoint was saved during gradient accumulation with accumulative_counts=%s, and the run "
-                "continues with %d. The accumulated gradients are discarded.",
-                count,
-                self._accumulative_counts,
-            )
-            gradients = None
-        self.has_loaded_gradients = gradients is not None
         names = chain.from_iterable(optimizer_state.saved_names(state_dict["param_groups"], layout))
-        by_name = dict(zip(names, gradients or (), strict=False))
+        by_name = dict(zip(names, self._saved_gradients(state_dict), strict=False))
         for name, parameter in layout.parameters.items():
             gradient = by_name.get(name)
             if gradient is not None:

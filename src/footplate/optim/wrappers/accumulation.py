@@ -1,0 +1,95 @@
+"""Gradient accumulation: counts the losses, and decides how to scale them and when to step."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from footplate.checks import check_count
+from footplate.module_selection import BATCH_NORMS
+from footplate.optim.wrappers.gradient_checks import warn_about_long_accumulation
+
+_logger = logging.getLogger("footplate.optim")
+
+
+class Accumulation:
+    """The base class of OptimWrapper for gradient accumulation.
+
+    It is not a part of the wrapper, because code for MMEngine reads these counts and overrides these methods.
+
+    Args:
+        accumulative_counts: The number of losses per step.
+
+    Attributes:
+        loss_share: The weight of the next loss relative to those of other ranks.
+        has_loaded_gradients: Whether the loaded state contained accumulated gradients that the next step uses.
+    """
+
+    def __init__(self, accumulative_counts: int) -> None:
+        self._accumulative_counts = check_count("accumulative_counts", accumulative_counts)
+        self._inner_count = 0  # the number of losses so far
+        self._max_counts = -1  # the number of losses in the whole run, -1 if unknown
+        self.loss_share = 1.0
+        self.has_loaded_gradients = False
+
+    def scale_loss(self, loss: Tensor) -> Tensor:
+        """Returns `loss` multiplied by `loss_share` and divided by the number of accumulated losses."""
+        if self.loss_share != 1:
+            loss = loss * self.loss_share
+        if self._accumulative_counts == 1:
+            return loss
+        remainder = self._max_counts % self._accumulative_counts if self._max_counts > 0 else 0
+        is_in_last_round = remainder > 0 and self._inner_count >= self._max_counts - remainder
+        return loss / (remainder if is_in_last_round else self._accumulative_counts)
+
+    def should_update(self) -> bool:
+        """Checks whether gradient accumulation is complete, or the last loss of the run has been reached."""
+        count = self._accumulative_counts
+        return count == 1 or self._inner_count % count == 0 or self._inner_count == self._max_counts
+
+    def should_sync(self) -> bool:
+        """Checks whether the gradients of the next loss must be synchronized between ranks."""
+        after, count = self._inner_count + 1, self._accumulative_counts
+        return after % count == 0 or after == self._max_counts
+
+    def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
+        """Sets the position in the run, so that the last accumulation may be shorter.
+
+        Args:
+            model: The model. A warning is logged if it contains batch normalization layers and gradients are
+                accumulated.
+            init_counts: The number of losses so far.
+            max_counts: The number of losses of the whole run, or -1 if unknown.
+        """
+        count = self._accumulative_counts
+        self._inner_count, self._max_counts = init_counts, max_counts
+        if count > 1 and any(isinstance(module, BATCH_NORMS) for module in model.modules()):
+            _logger.warning(
+                "accumulative_counts=%d does not accumulate the statistics of batch normalization layers: "
+                "they are computed from each batch.",
+                count,
+            )
+        if init_counts % count and not self.has_loaded_gradients:
+            _logger.warning(
+                "Resumed at iteration %d during gradient accumulation (accumulative_counts=%d) without accumulated "
+                "gradients. The first step uses fewer gradients.",
+                init_counts,
+                count,
+            )
+        warn_about_long_accumulation("accumulative_counts", count, max_counts)
+
+    def _saved_gradients(self, state: Mapping[str, Any]) -> Sequence[Tensor | None]:
+        """Returns the accumulated gradients of a saved state, or none if it has other `accumulative_counts`."""
+        gradients = state.get("accumulated_gradients")
+        count = state.get("accumulative_counts", self._accumulative_counts)  # missing in older checkpoints
+        if gradients is not None and count != self._accumulative_counts:
+            _logger.warning(
+                "The checkpoint was saved during gradient accumulation with accumulative_counts=%s, and the run "
+                "continues with %d. The accumulated gradients are discarded.",
+                count,
+                self._accumulative_counts,
+            )
+            gradients = None
+        self.has_loaded_gradients = gradients is not None
+        return gradients or ()
