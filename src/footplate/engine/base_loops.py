@@ -151,7 +151,7 @@ class BaseTrainLoop(BaseLoop):
     def stop_training(self) -> bool:
         """Whether training ends after the current iteration or epoch.
 
-        A hook may set it. With several ranks, it is True only once they have agreed, so it is the same on all ranks.
+        A hook may set it for its own rank. It is read as what the ranks have agreed on, so it is the same on all ranks.
         """
         return self._runner.requests.agreed.end_training
 

@@ -1,6 +1,16 @@
 """Handles signals that request a stop or a save, and saves a run on request or when its data cannot be read.
 
-The run's loop handles the requests between iterations.
+The run's loop handles the requests between iterations. What ends a run early, from the cause to the end:
+
+- A signal sets `own.stop`. `answer_requests` saves the run and raises `Interrupted`.
+- A hook sets `loop.stop_training`, which is `own.end_training`. Once it is `agreed`, the loop ends after the current
+  iteration or epoch. Nothing has to be answered.
+- `TimeLimitHook` sets `own.out_of_time` with `end_for_time`. `answer_requests` calls `loop.end_early`, which sets
+  `end_training`, requests the last validation, and sets `loop.out_of_time`, with which a loop also leaves its epoch.
+
+With several ranks, `Requests.exchange` turns what is `own` into what is `agreed`. On one process, both are the same.
+The loop has `in_progress` while it trains and `ended` (saved with the run) once everything that follows is complete. It
+is `finished` if it has also reached its last iteration, so that a resumed run has nothing left to do.
 """
 
 import logging
