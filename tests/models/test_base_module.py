@@ -25,6 +25,11 @@ class Net(BaseModule):
         self.part = Part(part_cfg)
         self.several = Sequential(ModuleList([Part(part_cfg)]), ModuleDict({"a": Part(part_cfg)}))
 
+    @property
+    def norm(self) -> nn.Module:
+        """A layer under a second name, as in the residual blocks of OpenMMLab."""
+        return self.score
+
 
 def weights(init_cfg: Any, part_cfg: Any = None) -> list[float]:
     """Returns the weights of linear, score, part and the two parts in containers; 1 means not initialized."""
@@ -42,6 +47,7 @@ def weights(init_cfg: Any, part_cfg: Any = None) -> list[float]:
         ({**LINEAR, "val": 2}, {**LINEAR, "val": 3}, [2, 2, 3, 3, 3]),
         ([{**LINEAR, "val": 2}, {**LINEAR, "val": 4}], None, [4, 4, 4, 4, 4]),
         ({**LINEAR, "val": 2, "override": {"type": "Constant", "name": "score", "val": 5}}, None, [2, 5, 2, 2, 2]),
+        ({**LINEAR, "val": 2, "override": {"type": "Constant", "name": "norm", "val": 5}}, None, [2, 5, 2, 2, 2]),
         ({"type": "Constant", "val": 2, "override": [{"name": "part"}, {"name": "score"}]}, None, [1, 2, 2, 1, 1]),
     ],
 )

@@ -119,7 +119,9 @@ class BaseTrainLoop(BaseLoop):
         self._data = position_in(self.dataloader)
         self._batches_read = 0  # since the previous iteration
         self._random_at_epoch_start: dict[str, Any] | None = None
-        if self.overrides("run") or self.overrides("run_epoch"):  # a user's loop calls `run_iter` for a complete step
+        # A user's loop calls `run_iter` for a complete step.
+        self._steps_in_run_iter = self.overrides("run") or self.overrides("run_epoch")
+        if self._steps_in_run_iter:
             self.run_iter = self._step  # type: ignore[method-assign]
 
     @property
@@ -270,7 +272,10 @@ class BaseTrainLoop(BaseLoop):
             self._begin()
         if self._iter == self._began_at:
             self._check_resumed_data()
-        type(self).run_iter(self, *args, **kwargs)  # that of the class: see `__init__`
+        if self._steps_in_run_iter:
+            type(self).run_iter(self, *args, **kwargs)
+        else:
+            self.run_iter(*args, **kwargs)
         self._batches_read = 0
         self._answer_requests()
 

@@ -122,8 +122,8 @@ def initialize(module: nn.Module, init_cfg: InitCfg) -> None:
 def _initialize_submodule(module: nn.Module, override: dict[str, Any], settings: Mapping[str, Any]) -> None:
     """Initializes the submodule `name` of an override, with its own settings or those of the section."""
     name = override.pop("name", None)
-    submodule = dict(module.named_children()).get(name)
-    if submodule is None:
+    submodule = getattr(module, str(name), None)  # may be a property, such as `norm2` of a residual block
+    if not isinstance(submodule, nn.Module):
         message = f"the 'name' of an override must be a submodule of {type(module).__name__}"
         near = nearest(str(name), dict(module.named_children()))
         raise ArgumentError(message, key="name", found=name, suggestion=near)

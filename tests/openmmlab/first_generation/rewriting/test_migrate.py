@@ -147,6 +147,16 @@ def test_default_targets_do_not_overwrite_old_files(tmp_path: Path) -> None:
     assert [each.target for each in again] == [each.target for each in found]
 
 
+def test_variables_of_a_base_with_a_new_name_are_read(tmp_path: Path) -> None:
+    base = "every = 3\nrunner = dict(type='EpochBasedRunner', max_epochs=6)\ncheckpoint_config = dict(interval=2)\n"
+    run = "_base_ = ['base.py']  # shared\nmodel = dict(type='Net')\nlog_config = dict(interval={{_base_.every}})\n"
+    folder = tree(tmp_path, {"base.py": base, "run.py": run})
+    found = write(migrate_file(folder / "run.py"))
+    assert "_base_ = ['./base_migrated.py']  # shared\n" in str(found[0].text)
+    assert "window_size={{_base_.every}}" in str(found[0].text)
+    check_equal(folder / "run.py", folder / "run_migrated.py")
+
+
 def test_notes_belong_to_the_file_that_writes_the_key(tmp_path: Path) -> None:
     found = migrate_tree(tree(tmp_path / "old"), tmp_path / "new")
     notes = {each.source.name: [(note.key, note.origin and note.origin.line) for note in each.notes] for each in found}

@@ -211,7 +211,8 @@ def _positions(
     source: SourceFile, texts: Mapping[str, str], replaced: list[Statement]
 ) -> dict[Statement | None, list[str]]:
     """Maps each replaced statement to the sections that replace it. None is the end of the file."""
-    last_lines = {statement.name: statement.last for statement in reversed(source.statements) if statement.assigns}
+    kept = [statement for statement in reversed(source.statements) if statement.assigns and statement not in replaced]
+    last_lines = {statement.name: statement.last for statement in kept}
     positions: dict[Statement | None, list[str]] = {}
     for key, text in texts.items():
         names = owners_of(key) or (key,)

@@ -169,7 +169,7 @@ def names_read(node: ast.AST) -> frozenset[str]:
             names.add(part.id)
         elif isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name) and part.value.id == "_base_":
             names.add(f"_base_.{part.attr}")
-    return frozenset(names)
+    return frozenset(names - {"_base_"})
 
 
 def _statement(node: ast.stmt) -> Statement:
