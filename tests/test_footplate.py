@@ -15,7 +15,8 @@ NAMES = [
         "Registry",
         "Runner",
     ],
-    *["STRATEGIES", "TASK_UTILS", "TRANSFORMS", "VISBACKENDS", "VISUALIZERS", "WEIGHT_INITIALIZERS", "simulate"],
+    *["STRATEGIES", "TASK_UTILS", "TRANSFORMS", "VISBACKENDS", "VISUALIZERS", "WEIGHT_INITIALIZERS"],
+    *["find_learning_rate", "simulate"],
 ]
 
 

@@ -269,10 +269,12 @@ def check_accepts(
         ArgumentError: The method does not accept them.
     """
     try:
-        inspect.signature(getattr(owner, method)).bind(*arguments, **dict.fromkeys(keywords))
+        function = getattr(owner, method)
+        inspect.signature(function).bind(*arguments, **dict.fromkeys(keywords))
     except TypeError as error:
         declared = expected or (*arguments, *keywords)
+        declared = ("self", *declared) if inspect.ismethod(function) else declared  # a function of `runner.on` has none
         raise ArgumentError(
             f"{type(owner).__name__}.{method} does not accept the arguments that the engine passes",
-            notes=[f"expected: {method}({', '.join(['self', *declared])})"],
+            notes=[f"expected: {method}({', '.join(declared)})"],
         ) from error

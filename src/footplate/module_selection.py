@@ -1,7 +1,7 @@
 """Selects modules of a model by class name, or by patterns that match module names."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -80,6 +80,24 @@ def nearest_prefix(pattern: str, names: Iterable[str]) -> str | None:
             prefixes.add(name)
             name = name.rpartition(".")[0]
     return nearest(pattern.replace("\\", ""), sorted(prefixes))
+
+
+def matching_names(pattern: str, names: Collection[str], key: str) -> list[str]:
+    """Returns the parameter names whose start matches a regular expression.
+
+    Args:
+        pattern: The regular expression.
+        names: The names of all parameters.
+        key: The setting that contains the pattern.
+
+    Raises:
+        ArgumentError: No name matches.
+    """
+    matching = [name for name in names if re.match(pattern, name)]
+    if not matching:
+        near = nearest_prefix(pattern, names)
+        raise ArgumentError(f"no parameter name begins with '{pattern}'", key=key, suggestion=near)
+    return matching
 
 
 def _as_names(value: Any) -> Any:

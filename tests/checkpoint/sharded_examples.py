@@ -1,14 +1,18 @@
 """A sharded checkpoint for tests."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from footplate.checkpoint import split_state
+from footplate.checkpoint.digest import DigestSink, read_digest
+from footplate.checkpoint.saver import write_file
 from footplate.checkpoint.serializable import cut_evenly
 from footplate.checkpoint.sharded import save_shards
+from tests.checkpoint.packing import pack
 
 
 def example() -> dict[str, Any]:
@@ -40,3 +44,22 @@ def shard_state(state: Any, folder: str, count: int) -> None:
     """Saves a state with a number of files."""
     parts = [split_state(state, cut_evenly(number, count)) for number in range(count)]
     save_shards(parts[0][0], [each for _, shards in parts for each in shards.items()], folder, files=count)
+
+
+def change(folder: Path, change: Callable[[Any], None]) -> None:
+    """Changes the content of the state of a sharded checkpoint, which gets a valid digest."""
+    content = torch.load(folder / "state.pth", weights_only=True)
+    change(content)
+    write_file(content, str(folder / "state.pth"))
+
+
+def spoil(folder: Path, pickled: bytes) -> None:
+    """Replaces the only file with shards by a hostile one. All digests are valid."""
+    (path,) = folder.glob("rank_0-*.pth")
+    with path.open("wb") as file:
+        sink = DigestSink(file)
+        sink.write(pack({"archive/data.pkl": pickled, "archive/version": b"3\n"}))
+        sink.finish()
+    with path.open("rb") as file:
+        digest = read_digest(file).sha256
+    change(folder, lambda content: content["files"].update({path.name: digest}))

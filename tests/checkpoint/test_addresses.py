@@ -102,7 +102,7 @@ CLOSED = "http://127.0.0.1:9/"
 
 
 def files_in(folder: Path) -> list[str]:
-    return sorted(str(each.relative_to(folder)) for each in folder.rglob("*") if each.is_file())
+    return sorted(str(each.relative_to(folder)) for each in folder.rglob("[!.]*") if each.is_file())
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from footplate.checkpoint import find_latest, load_checkpoint, read_contents, shard, verify
+from footplate.checkpoint import find_latest, load_checkpoint, read_contents, verify
+from footplate.checkpoint.sharded import shard
 from footplate.errors import CheckpointDamagedError, CheckpointError
 
 

@@ -13,11 +13,8 @@ from hypothesis import HealthCheck, given, settings
 
 from footplate.checkpoint import (
     OpaqueObject,
-    export_weights,
     load_checkpoint,
-    read_contents,
     save_checkpoint,
-    trusted_files,
     trusting,
 )
 from footplate.errors import CheckpointDamagedError, CheckpointError
@@ -100,7 +97,7 @@ class _Trap:
         self.path = path
 
 
-def test_trust_is_a_decision_that_is_recorded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_trust_is_a_decision_that_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     trap, path = tmp_path / "sprung", str(tmp_path / "a.pth")
     torch.save({"trap": _Trap(str(trap))}, path)
     with caplog.at_level(logging.INFO):
@@ -135,19 +132,13 @@ def written(path: Path) -> str:
     return str(path)
 
 
-def record_of(path: str) -> dict[str, str]:
-    return {"path": path, "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest()}
-
-
 def test_only_the_trusted_file_is_executed(tmp_path: Path) -> None:
     chosen, other = written(tmp_path / "a.pth"), written(tmp_path / "b.pth")
     with trusting(os.path.relpath(chosen)):
         load_checkpoint(chosen)
         assert isinstance(load_checkpoint(other)["own"], OpaqueObject)
-        assert trusted_files() == [record_of(chosen)]
     assert (tmp_path / "a.d").exists()
     assert not (tmp_path / "b.d").exists()
-    assert trusted_files() == []
     assert isinstance(load_checkpoint(chosen)["own"], OpaqueObject)  # after the block nothing is trusted
 
 
@@ -155,12 +146,3 @@ def test_unused_trust_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     with caplog.at_level(logging.WARNING), trusting(tmp_path / "nope.pth"):
         pass
     assert caplog.messages == [f"'{tmp_path / 'nope.pth'}' was passed as trusted, but was not loaded."]
-
-
-def test_trust_is_recorded_in_derived_checkpoints(tmp_path: Path) -> None:
-    path, second, third = written(tmp_path / "a.pth"), tmp_path / "second.pth", tmp_path / "third.pth"
-    with trusting(path):
-        assert export_weights(path, second, layout="mmengine") == 1
-    export_weights(second, third, layout="mmengine")
-    assert load_checkpoint(third)["meta"] == {"iter": 3, "trusted": [record_of(path)]}
-    assert read_contents(third).meta == {"iter": "3", "trusted": path}

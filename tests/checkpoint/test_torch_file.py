@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from footplate.checkpoint import OpaqueObject, load_checkpoint
+from footplate.checkpoint.contents import opaque_names
 from footplate.checkpoint.torch_file import read_content
 from footplate.checkpoint.unpickler import Unpickler
 from footplate.errors import CheckpointDamagedError, CheckpointError
@@ -110,8 +111,9 @@ def test_unknown_classes_become_opaque(form: dict[str, Any]) -> None:
     assert row.elements == [1, 2]
     assert repr(point) == f"<opaque {__name__}.Point>"
     assert np.array_equal(point.state["x"], array)
-    content = read_content(io.BytesIO(saved([shelf, print], **form)))
-    assert content.opaque_names == ["builtins.print", f"{__name__}.Shelf"]
+    content = read_content(io.BytesIO(saved([shelf, Point], **form))).value
+    assert opaque_names(content) == [f"{__name__}.Shelf"]
+    assert content[1].name == f"{__name__}.Point"
 
 
 @pytest.mark.parametrize(
@@ -155,7 +157,7 @@ def test_truncated_files_are_damaged() -> None:
 def test_truncated_pickles_are_reported_as_such() -> None:
     whole = pickle.dumps({"a": [1, 70000, 2**70, "text", b"bytes"], "b": (1.5, None, True)}, 2)
     for length in range(1, len(whole)):
-        with pytest.raises(CheckpointDamagedError, match="it is truncated or damaged"):
+        with pytest.raises(CheckpointDamagedError, match="PyTorch cannot read it"):
             read_content(io.BytesIO(whole[:length]))
 
 
@@ -172,16 +174,9 @@ def test_archives_that_grow_when_they_are_read_are_refused(pack: Pack) -> None:
             read_content(io.BytesIO(data))
 
 
-@pytest.mark.parametrize(
-    ("names", "words"),
-    [
-        (["a/data.pkl", "a/constants.pkl"], "a TorchScript program"),
-        (["a/archive.pth"], "not written by torch.save"),
-    ],
-)
-def test_other_archives_are_named(pack: Pack, names: list[str], words: str) -> None:
-    with pytest.raises(CheckpointError, match=words):
-        read_content(io.BytesIO(pack(dict.fromkeys(names, b"N."))))
+def test_torchscript_archives_are_named(pack: Pack) -> None:
+    with pytest.raises(CheckpointError, match="a TorchScript program"):
+        read_content(io.BytesIO(pack(dict.fromkeys(["a/data.pkl", "a/constants.pkl"], b"N."))))
 
 
 def test_archive_after_other_bytes_is_damaged(pack: Pack) -> None:

@@ -197,7 +197,7 @@ def test_settings_without_effect_are_a_warning(tiny: Path, footplate: Command) -
     text = TINY.replace("optim_wrapper = dict(", multiplied)
     tiny.write_text(text.replace("val_interval=4", "val_interval=4, val_begin=9"))
     text = footplate("check", "tiny.py")[1]
-    assert "there is no validation, because the first one is due only after" in text
+    assert "never during training" in text
     assert 'the custom key "layers" of paramwise_cfg has the unknown key "lr_mul"' in text
 
 

@@ -172,7 +172,10 @@ def test_invalid_replays_are_errors(captured: Path, tmp_path: Path, footplate: C
     capture = captured / "work/nonfinite_iter_7.capture"
     for arguments, says in (
         ([captured / "work/iter_4.pth"], "is not a capture of a non-finite iteration"),
-        ([capture, "--iteration", 2], "error: the iteration must be from 5 to 8: "),
+        (
+            [capture, "--iteration", 2],
+            "error: the iteration must be from 5, after the state in the capture, to 8, the end of the run",
+        ),
         ([captured], "must contain one capture of a non-finite iteration\n"),
     ):
         code, _, error = footplate("replay", *arguments)

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from footplate.cli import launching
-from footplate.cli.launching import add_launcher, set_launcher, start_processes
+from footplate.cli.config import read_run_config
+from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import DOCUMENT_FILE
 from footplate.config import Config
 from footplate.errors import ArgumentError
@@ -29,34 +30,34 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def _arguments(*words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     add_launcher(parser)
-    return parser.parse_args(words, argparse.Namespace(argv=["train", "a.py", *words]))
+    return parser.parse_args(words, argparse.Namespace(argv=["train", "a.py", *words], cfg=Config({})))
 
 
 @pytest.mark.parametrize(
     ("words", "given", "chosen"),
     [([], {}, None), ([], {"launcher": "slurm"}, "slurm"), (["--launcher", "mpi"], {"launcher": "slurm"}, "mpi")],
 )
-def test_launcher_option_replaces_the_key(words: list[str], given: dict[str, Any], chosen: str | None) -> None:
-    cfg = Config(given)
-    set_launcher(_arguments(*words), cfg)
-    assert cfg.get("launcher") == chosen
+def test_launcher_option_replaces_the_key(
+    tmp_path: Path, words: list[str], given: dict[str, Any], chosen: str | None
+) -> None:
+    Config(given).dump(tmp_path / "a.py")
+    arguments = _arguments(*words)
+    arguments.config, arguments.set, arguments.cfg_options = str(tmp_path / "a.py"), [], []
+    assert read_run_config(arguments).get("launcher") == chosen
 
 
 def test_local_rank_option_sets_the_variable_of_torchrun() -> None:
-    set_launcher(_arguments("--local_rank", "2"), Config({}))
+    start_processes(_arguments("--local_rank", "2"))
     assert os.environ["LOCAL_RANK"] == "2"
 
 
 def test_processes_are_started_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert start_processes(_arguments(), Config({})) is None
+    assert start_processes(_arguments()) is None
     monkeypatch.setenv("LOCAL_RANK", "0")
-    assert start_processes(_arguments("--nproc", "2"), Config({})) is None
+    assert start_processes(_arguments("--nproc", "2")) is None
 
 
-def test_torchrun_gets_the_command(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "a.py").write_text(f"{TINY}work_dir = 'work'\n")
+def test_torchrun_gets_the_command(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     got: list[Any] = []
 
     def torchrun(*given: Any) -> tuple[int, None]:
@@ -69,7 +70,7 @@ def test_torchrun_gets_the_command(
     monkeypatch.setattr(launching, "_torchrun", torchrun)
     monkeypatch.setattr("footplate.engine.run_config.check_config", warn)
     words = ["--nproc", "2", "--max-restarts", "3"]
-    assert start_processes(_arguments(*words), Config.fromfile(str(tmp_path / "a.py"))) == 7
+    assert start_processes(_arguments(*words)) == 7
     assert got == [(2, 3, ["-m", "footplate", "train", "a.py", *words], None)]
     assert os.environ["OMP_NUM_THREADS"] == str(max(1, (os.cpu_count() or 1) // 2))
     assert caplog.messages == []  # the ranks emit the warnings
@@ -77,13 +78,13 @@ def test_torchrun_gets_the_command(
 
 def test_restarts_without_processes_are_an_error() -> None:
     with pytest.raises(ArgumentError, match="--max-restarts needs --nproc"):
-        start_processes(_arguments("--max-restarts", "2"), Config({}))
+        start_processes(_arguments("--max-restarts", "2"))
 
 
 @pytest.mark.parametrize("number", ["0", "two"])
 def test_invalid_number_of_processes_is_an_error(number: str) -> None:
     with pytest.raises(ArgumentError, match="--nproc must be the number of processes"):
-        start_processes(_arguments(f"--nproc={number}"), Config({}))
+        start_processes(_arguments(f"--nproc={number}"))
 
 
 _FINISHED = {"state": "finished"}
@@ -109,7 +110,7 @@ def test_json_of_several_processes_is_one_document(
     monkeypatch.setattr("footplate.engine.run_config.check_config", lambda cfg: None)
     arguments = _arguments("--nproc", "2")
     arguments.json, arguments.results = True, io.StringIO()
-    assert start_processes(arguments, Config({})) == code
+    assert start_processes(arguments) == code
     assert json.loads(arguments.results.getvalue()) == printed
 
 

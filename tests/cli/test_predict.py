@@ -56,7 +56,7 @@ def test_pictures_lines_and_label_maps_are_written(footplate: Command) -> None:
     [
         (["bad.png"], "the image 'bad.png' cannot be read: its format is unknown"),
         (["none"], "the folder 'none' contains no pictures"),
-        (["images", "--score", "2"], "--score must be a number from 0 to 1"),
+        (["images", "--score", "2"], "argument --score: must be a number from 0 to 1, not 2"),
         (["images", "--config", "no-recipe"], "there is no config file or recipe 'no-recipe'"),
     ],
 )

@@ -1,6 +1,7 @@
 """Tests `footplate sweep`: messages that are printed once for all trials."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,6 @@ BEST = "--work-dir tiny/best"
 LR = "optim_wrapper.optimizer.lr=0.1,0.2"
 
 
-def test_several_processes_are_refused(tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOCAL_RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    code, told, errors = footplate("sweep", "tiny.py", "--param", LR, "--metric", "accuracy")
-    assert (code, told) == (2, "")
-    assert errors == "error: footplate sweep must run in a single process\n  Start it without torchrun.\n"
-
-
 def test_mistake_in_every_trial_is_reported_once_without_creating_files(tiny: Path, footplate: Command) -> None:
     tiny.write_text(TINY.replace("val_interval=4", "val_intervals=4"))
     code, told, errors = footplate("sweep", "tiny.py", "--param", LR, "--metric", "accuracy")
@@ -40,13 +33,13 @@ def test_each_change_is_printed_and_an_interrupt_prints_how_to_continue(
 ) -> None:
     trial = study.TrialInfo(3, {"optimizer.lr": 0.00123456, "width": 8}, "running", None, "sweeps/tiny/0a1b", "")
 
-    def interrupted(*arguments: Any, on_change: Callable[[Any], None]) -> None:
-        on_change(trial)
-        on_change(trial._replace(state="complete", score=53.5))
+    def interrupted(sweep: Any) -> None:
+        sweep.on_change(trial)
+        sweep.on_change(trial._replace(state="complete", score=53.5))
         raise KeyboardInterrupt
 
     tiny.write_text(TINY.replace("        lr=0.1", "        lr=None"))  # the varied key may be invalid
-    monkeypatch.setattr("footplate.tools.sweep.sweep", interrupted)
+    monkeypatch.setattr("footplate.tools.sweep.Sweep.run", interrupted)
     code, told, _ = footplate("sweep", "tiny.py", "--param", LR, "--metric", "accuracy")
     assert (code, told.splitlines()) == (
         130,
@@ -69,9 +62,9 @@ def report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dic
             "footplate.tools.report.write_report", lambda runs, path, **options: found.update(options, runs=runs)
         )
         monkeypatch.setattr("footplate.tools.runs.read_run", _read_a_alone)
-        settings = study.SweepSettings(str(tmp_path / "tiny"), "accuracy")
         arguments = build_parser().parse_args(["sweep", *words, "--param", LR])
-        command._write_report(trials, settings, lambda values: command._train_command(arguments, Config({}), values))
+        train = partial(command._train_command, arguments, Config({}))
+        command._write_report(study.Sweep(Config({}), [], train, str(tmp_path / "tiny"), "accuracy"), trials)
         return found
 
     return written
@@ -114,3 +107,11 @@ def _read_a_alone(folder: str) -> str:
     if folder == "b":
         raise DataError("nothing")
     return f"run of {folder}"
+
+
+def test_metric_is_required_if_the_config_does_not_select_the_best_checkpoint(tiny: Path, footplate: Command) -> None:
+    code, _, errors = footplate("sweep", "tiny.py", "--param", LR)
+    assert (code, errors) == (
+        2,
+        "error: the config does not set save_best, so the metric is unknown\n  Add --metric NAME.\n",
+    )

@@ -180,7 +180,7 @@ class Opener:
         return os.mkdir, (self.folder,)
 
 
-def test_trust_in_one_checkpoint_is_recorded(tiny: Path, trained: Path, footplate: Command) -> None:
+def test_trust_in_one_checkpoint_is_logged(tiny: Path, trained: Path, footplate: Command) -> None:
     theirs, made = str(tiny.parent / "theirs.pth"), tiny.parent / "made"
     torch.save({**torch.load(trained / "run/iter_8.pth"), "own": Opener(str(made))}, theirs)
     words = ["train", "tiny.py", "--cfg-options", f"load_from={theirs}", "--work-dir"]
@@ -189,11 +189,6 @@ def test_trust_in_one_checkpoint_is_recorded(tiny: Path, trained: Path, footplat
     assert footplate(*words, "with", "--trust", "theirs.pth")[0] == 0
     assert made.exists()
     sha256 = hashlib.sha256(Path(theirs).read_bytes()).hexdigest()
-    assert footplate("train", "tiny.py", "--work-dir", "with", "--resume", "--set", "train_cfg.max_iters=12")[0] == 0
-    for name in ("iter_8.pth", "iter_12.pth"):  # also after resuming
-        meta = torch.load(tiny.parent / "with" / name)["meta"]
-        assert meta["trusted"] == [{"path": theirs, "sha256": sha256}]
-    assert "trusted" not in torch.load(tiny.parent / "without/iter_8.pth")["meta"]
     log = next(iter(sorted((tiny.parent / "with").glob("*/*.log")))).read_text()
     assert f"Trusting checkpoint '{theirs}' (sha256 {sha256}): code in it may be executed." in log
 

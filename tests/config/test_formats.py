@@ -127,3 +127,9 @@ def test_placeholders_and_lazy_names_are_preserved(suffix: str) -> None:
 )
 def test_values_on_one_line(value: Any, text: str) -> None:
     assert write_python({"key": value}) == f"key = {text}\n"
+
+
+def test_base_may_use_variables_that_are_set_before_it(write: Write) -> None:
+    text = "folder = './configs'\nimport os\n_base_ = [os.path.join(folder, 'base.py'), f'{folder}/other.py']\nb = 2\n"
+    cfg = Config.fromfile(write({"main.py": text, "configs/base.py": "a = 1\nb = 1\n", "configs/other.py": "c = 3\n"}))
+    assert (cfg.a, cfg.b, cfg.c, cfg.folder) == (1, 2, 3, "./configs")

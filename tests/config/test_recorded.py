@@ -13,6 +13,7 @@ VALUES: list[dict[str, Any]] = [
     {"a-b": {"class": 1}, "lambda": float("inf"), "c": {"x y": -3}},
     {"a": {1, 2}, "c": set(), "d": b"bytes"},
     {"words": "{{ fileDirname }} {{$HOME:x}}", "nested": [{"a": [{"b": ()}]}]},
+    {"keys": {(1, "a"): {"b": math.inf}, -1: {"c": b"d"}, None: {1, 2}}},
 ]
 
 

@@ -123,9 +123,9 @@ def error_of_other_parameters(kind: str) -> str:
 
 def test_different_parameters_raise_on_every_rank(on_ranks: Callable[..., list[Any]]) -> None:
     notes = {
-        "shape": "'1.weight' is 5x4 float32 on rank 2, 2x4 float32 on rank 0",
-        "frozen": "'0.weight' is 4x3 float32, frozen on rank 2, 4x3 float32 on rank 0",
-        "missing": "'scale' exists only on rank 0",
+        "shape": "1.weight: 5x4 float32 on rank 2, 1.weight: 2x4 float32 on rank 0",
+        "frozen": "0.weight: 4x3 float32, frozen on rank 2, 0.weight: 4x3 float32 on rank 0",
+        "missing": "0.weight: 4x3 float32 on rank 2, scale: scalar float32 on rank 0",
     }
     expected = [["the parameters on rank 2 differ from those on rank 0", f"  {note}"] for note in notes.values()]
     for messages in on_ranks(3, for_each, error_of_other_parameters, [*((kind,) for kind in notes), ("same",)]):
@@ -150,7 +150,7 @@ def test_different_weights_raise_on_every_rank(on_ranks: Callable[..., list[Any]
         for message in messages:
             problem, note, _ = message.split("\n")
             assert problem == "the initial weights on ranks 1, 2 differ from those on rank 0"
-            assert note.startswith("  '1.weight' is different: checksum ")
+            assert note.startswith("  1.weight: checksum ")
         assert same == ""
 
 

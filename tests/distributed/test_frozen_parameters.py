@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from footplate import Runner
 from footplate.distributed.wrappers import ModelDistributedDataParallel
-from footplate.openmmlab.first_generation.adapters import build_runner
+from footplate.openmmlab.first_generation.adapters.runners import build_runner
 from footplate.openmmlab.mmcv_functions import build_optimizer
 from footplate.registry import MODELS
 from tests.distributed.conftest import OnRanks

@@ -15,12 +15,13 @@ from torch.utils.data import (
     SubsetRandomSampler,
     TensorDataset,
     WeightedRandomSampler,
+    random_split,
 )
 
 from footplate import Hook, Runner
 from footplate.data import build_dataloader
 from footplate.distributed import gather_objects, get_rank
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, FootplateError
 from footplate.evaluation import BaseMetric
 from footplate.evaluation.evaluation_sets import build_loaders
 from tests.distributed.conftest import OnRanks
@@ -137,6 +138,45 @@ def test_loaders_that_cannot_be_shared_are_refused(on_ranks: OnRanks) -> None:
     assert "If 'Stream' yields only the samples of its own process, set its attribute `rank`." in stream
     assert "each of the 2 processes would read all batches" in batches
     assert "divides the samples among 3 processes, but there are 2" in sampler
+
+
+class LengthyStream(StreamOfRank):
+    def __len__(self) -> int:
+        return len(range(self.rank, SIZE, self.size))
+
+
+def differing(folder: Path) -> list[str]:
+    """Returns the errors of runs whose data differ between the ranks."""
+    shorter = DataLoader(TensorDataset(*TARGETS[: SIZE - get_rank()]), 4)
+    torch.manual_seed(get_rank())
+    train, val = (DataLoader(part, 4) for part in random_split(TARGETS, [14, 5]))
+    same = DataLoader(TARGETS, 4)
+    texts = []
+    for number, loaders in enumerate(
+        [(train, None), (shorter, None), (same, val), (DataLoader(LengthyStream(), 9), None)]
+    ):
+        model = torch.nn.Linear(1, 1)
+        runner = Runner(
+            model, folder / str(number), *loaders, max_epochs=1, loss=torch.nn.MSELoss(),
+            optim_wrapper=torch.optim.SGD(model.parameters(), 0.1),
+        )  # fmt: skip
+        with pytest.raises(FootplateError) as caught:
+            runner.train()
+        texts.append(str(caught.value))
+    return texts
+
+
+def test_data_that_differ_between_ranks_are_refused(tmp_path: Path, on_ranks: OnRanks) -> None:
+    split, shorter, validation, stream = on_ranks(2, differing, tmp_path)[1]
+    problem = "the dataset on rank 1 differs from that on rank 0"
+    assert split.startswith(problem)
+    assert "Subset: 14 samples, digest" in split
+    assert "Call torch.manual_seed before random_split" in split
+    assert "TensorDataset: 18 samples on rank 1, TensorDataset: 19 samples on rank 0" in shorter
+    assert validation.startswith(problem)
+    assert "key val_dataloader" in validation
+    assert stream.startswith("epoch-based training needs the same number of batches on each rank")
+    assert "found: [2, 1]" in stream
 
 
 class PerSample(BaseMetric[float]):

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from benchmarks.agreement import SHARDED, Case, Seen, difference, on_processes, resumed, settings, trained
 from footplate import Runner
-from footplate.checkpoint import consolidate, find_latest, load_checkpoint, read_pointer, verify
+from footplate.checkpoint import find_latest, load_checkpoint, read_pointer, verify
+from footplate.checkpoint.contents import read_layout
 from footplate.checkpoint.serializable import gather_full_state
-from footplate.checkpoint.shard_layout import read_layout
-from footplate.checkpoint.sharded_storage import FolderWriter
+from footplate.checkpoint.sharded import _FolderWriter, consolidate
 from footplate.distributed import get_rank, unwrap_model, wrap_model
 from footplate.errors import ArgumentError, CheckpointError
 from tests.distributed.conftest import OnRanks, for_each
@@ -192,14 +192,14 @@ def test_validation_ema_and_best_checkpoint_with_sharding(tmp_path: Path, on_ran
 
 def _fail_on_one(folder: Path) -> list[str]:
     if get_rank() == 1:
-        before = FolderWriter.write_data
+        before = _FolderWriter.write_data
 
-        def full(self: FolderWriter, plan: Any, planner: Any) -> Any:
-            if "iter_6" in self.folder:
+        def full(self: _FolderWriter, plan: Any, planner: Any) -> Any:
+            if "iter_6" in self._folder:
                 raise OSError(28, "No space left on device")
             return before(self, plan, planner)
 
-        FolderWriter.write_data = full  # type: ignore[method-assign]
+        _FolderWriter.write_data = full  # type: ignore[method-assign]
     with_errors: list[str] = []
     cfg = settings(FSDP, str(folder), 2, 9)
     cfg["default_hooks"] = {"checkpoint": {"by_epoch": False, "interval": 3, "max_keep_ckpts": 2}}
@@ -223,16 +223,16 @@ def test_failed_write_on_one_rank_fails_save(tmp_path: Path, on_ranks: OnRanks) 
 def _die_between(folder: Path) -> None:
     """Ends rank 1 after rank 0 has written its shard of the second save, before rank 1 writes its own."""
     if get_rank() == 1:
-        before = FolderWriter.write_data
+        before = _FolderWriter.write_data
 
-        def die(self: FolderWriter, plan: Any, planner: Any) -> Any:
-            if "iter_6" in self.folder:
-                while not list((folder / "iter_6.sharded").glob("rank_0*.distcp")):
+        def die(self: _FolderWriter, plan: Any, planner: Any) -> Any:
+            if "iter_6" in self._folder:
+                while not list((folder / "iter_6.sharded").glob("rank_0*.pth")):
                     time.sleep(0.01)
                 os.kill(os.getpid(), signal.SIGKILL)
             return before(self, plan, planner)
 
-        FolderWriter.write_data = die  # type: ignore[method-assign]
+        _FolderWriter.write_data = die  # type: ignore[method-assign]
     train(FSDP, folder, 9, every=3)
 
 
@@ -242,11 +242,11 @@ HYBRID = {**SHARDED, "mesh": (2, 2)}
 def test_save_interrupted_by_death_is_incomplete(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="exit codes"):
         on_processes(2, _die_between, tmp_path, timeout=60)
-    written = {each.name[:6] for each in (tmp_path / "iter_6.sharded").glob("rank_*.distcp")}
+    written = {each.name[:6] for each in (tmp_path / "iter_6.sharded").glob("rank_*.pth")}
     assert "rank_0" in written
     assert "rank_1" not in written
     assert read_pointer(tmp_path) == find_latest(tmp_path) == str(tmp_path / "iter_3.sharded")
-    with pytest.raises(CheckpointError, match=r"iter_6\.sharded' did not finish: it has no layout\.json"):
+    with pytest.raises(CheckpointError, match=r"iter_6\.sharded' did not finish: it has no state\.pth"):
         verify(tmp_path / "iter_6.sharded")
     assert verify(tmp_path / "iter_3.sharded").sha256
 
@@ -270,11 +270,11 @@ def test_replicas_of_shards_resume_from_one_sharded_checkpoint(tmp_path: Path, o
     path = tmp_path / "whole/iter_5.sharded"  # 5 iterations are two of three accumulation steps
     verify(path)
     held = load_checkpoint(path)["state_dict"]
-    stored = read_layout(str(path)).tensors.values()
+    stored = read_layout(str(path), "meta").tensors.values()
     size = sum(math.prod(chunk.sizes) * each.dtype.itemsize for each in stored for chunk in each.chunks)
     # Replicas are written once: weights, averages, two moments and accumulated gradients.
     assert size == 5 * 8 * sum(each.numel() for each in held.values())
-    assert len(list(path.glob("rank_*.distcp"))) == 4  # the replicas share the writing
+    assert len(list(path.glob("rank_*.pth"))) == 4  # the replicas share the writing
     again = {"load_from": str(path), "resume": True}
     found = on_ranks(4, hybrid, tmp_path / "four", again)[0]
     assert difference(found, whole) < 1e-12

@@ -208,10 +208,9 @@ def test_layers_are_split_and_keep_shared_weights(on_ranks: OnRanks) -> None:
     [
         ({"blocks.*.fc1": "column"}, "plan.blocks.*.fc1", "must be one of colwise, rowwise"),
         ({"blocks.fc1": "colwise"}, "plan.blocks.fc1", "no module of the model matches 'blocks.fc1'"),
-        ({"blocks.*.norm": "colwise"}, "plan.blocks.0.norm", "'colwise' requires Linear layers"),
         (None, "plan", "the model has no plan for tensor parallelism"),
         ({}, "plan", "plan must be a dict"),
-        ({"blocks.*.fc1": "colwise"}, "plan.blocks.0.fc1", "out_features of 'blocks.0.fc1' must be divisible"),
+        ({"blocks.*.fc1": "colwise"}, "plan.blocks.*.fc1", "out_features of 'blocks.0.fc1' must be divisible"),
     ],
 )
 def test_plan_that_does_not_fit_raises(plan: Any, key: str, message: str) -> None:
@@ -227,6 +226,7 @@ def _errors(folder: Path) -> list[tuple[str, str]]:
         {"model_wrapper_cfg": {**SPLIT, "tensor_parallel": {"size": 4, "plan": PLAN}}},
         {"model_wrapper_cfg": {**SPLIT, "mesh": (2, 1)}},
         {"model_wrapper_cfg": {**SPLIT, "tensor_parallel": {"size": 2, "plan": {"words": "rowwise"}}}},
+        {"model_wrapper_cfg": {**SPLIT, "tensor_parallel": {"size": 2, "plan": {"norm": "colwise"}}}},
         {"sync_bn": "torch"},
         {"randomness": {"seed": 1, "diff_rank_seed": True}},
         {"train_dataloader": torch.utils.data.DataLoader(Words())},
@@ -244,6 +244,7 @@ def test_what_cannot_be_combined_raises(tmp_path: Path, on_ranks: OnRanks) -> No
             (f"{start}tensor_parallel", "tensor_parallel must divide the number of processes, 2"),
             (f"{start}mesh", "a mesh of (2, 1) with tensor_parallel=2 does not fit 2 processes"),
             (f"{start}tensor_parallel.plan", "the plan must split layers that share a weight in the same way"),
+            (f"{start}tensor_parallel.plan", "ColwiseParallel currently only support nn.Linear and nn.Embedding!"),
             (f"{start}tensor_parallel", "sync_bn cannot be combined with tensor_parallel"),
             ("randomness.diff_rank_seed", "diff_rank_seed cannot be combined with tensor_parallel"),
             ("train_dataloader", "tensor_parallel requires loaders that are built from a config"),

@@ -14,7 +14,7 @@ from footplate.distributed.sharding import full_tensor
 from footplate.distributed.wrappers import PlainBatchNorm, initialize_weights, synchronize_batch_norm
 from footplate.errors import ArgumentError, FootplateError
 from footplate.models import BaseModel
-from footplate.openmmlab.first_generation.adapters import SteppedByModel
+from footplate.openmmlab.first_generation.adapters.hook import SteppedByModel
 from footplate.openmmlab.first_generation.adapters.model import adapt_model
 from footplate.optim import OptimWrapperDict, build_optim_wrapper
 from footplate.registry import MODEL_WRAPPERS

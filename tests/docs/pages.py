@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from footplate.engine.run_config import known_keys
 
+# Titles of code blocks for other engines, which tests/docs/test_coming_from.py runs in their own environments.
+OTHER_ENGINES = ("Lightning", "Trainer")
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 _FENCE = re.compile(r'^( *)```(\w*)(?: title="([^"]+)")?$\n(.*?)^\1```$', re.DOTALL | re.MULTILINE)
@@ -25,14 +27,15 @@ class Block(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """How the block is tested: "module", "config", "fragment", "code", "commands", "script" or "text"."""
+        """How the block is tested: "module", "config", "fragment", "code", "other", "commands", "script" or "text"."""
         if self.language != "python":
             return {"console": "commands", "sh": "script", "json": "text", "": "text"}[self.language]
+        if self.title in OTHER_ENGINES:
+            return "other"
+        is_file = "." in self.title
         if not _only_assigns(self.text):
-            return (
-                "config" if "_base_" in self.text or "read_base" in self.text else ("module" if self.title else "code")
-            )
-        if self.title:
+            return "config" if "_base_" in self.text or "read_base" in self.text else ("module" if is_file else "code")
+        if is_file:
             return "config"
         return "fragment" if known_keys() & _assigned(self.text) else "code"
 

@@ -70,6 +70,10 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/hooks/test_logger_hook.py::test_logs_are_copied_to_out_dir",
     ),
     "Loading, showing, verifying": ("tests/checkpoint/test_malicious_files.py::test_nothing_is_executed",),
+    "If a [run from Python](python.md#export)": (
+        "tests/inference/test_runs_from_python.py::test_a_checkpoint_calls_no_other_function",
+        "tests/inference/test_runs_from_python.py::test_predictor_shows_the_lines_that_load_the_module",
+    ),
     "The names inside an archive": (
         "tests/checkpoint/test_malicious_files.py::test_member_names_have_no_effect_on_the_file_system",
     ),

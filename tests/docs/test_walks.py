@@ -1,10 +1,13 @@
 """Follows the getting-started guide, and compares printed messages with the guides."""
 
+import os
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -101,3 +104,24 @@ def test_check_prints_the_output_in_the_guide(place: Path, capsys: pytest.Captur
     Path("my_config.py").write_text(f'_base_ = "footplate::fashion-seg.py"\n\nmodel = dict(num_classes=10)\n{looks}\n')
     assert main(["check", "my_config.py"]) == 2
     assert capsys.readouterr().err == mistake
+
+
+@pytest.mark.slow
+def test_script_has_the_same_history_with_one_and_two_processes(place: Path) -> None:
+    blocks = blocks_of((DOCS / "several-processes.md").read_text(encoding="utf-8"))
+    (script,) = [block for block in blocks if block.title]
+    (commands,) = [block.text.splitlines() for block in blocks if block.kind == "commands"]
+    Path(script.title).write_text(script.text)
+    # Another test may use torchrun's usual port.
+    launchers = {"torchrun": ["-m", "torch.distributed.run", "--standalone"], "footplate": ["-m", "footplate"]}
+    tables = []
+    for program, *arguments in map(shlex.split, commands):
+        command = [sys.executable, *launchers.get(program, []), *arguments]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=300)
+        header, *rows = done.stdout.splitlines()[-11:]  # after the log
+        assert header.split() == ["epoch", "iter", "lr", "loss", "val/loss", "val/accuracy"]
+        tables.append(np.array([row.split() for row in rows], dtype=float))
+    assert len(tables) == 3
+    for table in tables:
+        np.testing.assert_allclose(table, tables[0], rtol=1e-3)

@@ -40,6 +40,9 @@ class Page:
     def _try_text(self, block: Block) -> None:
         assert block.text.strip()
 
+    def _try_other(self, block: Block) -> None:
+        compile(block.text, block.title, "exec")
+
     def _try_module(self, block: Block) -> None:
         compile(block.text, block.title, "exec")
         self._write(block)
@@ -113,15 +116,16 @@ class Page:
             _parse(arguments)
             if arguments[0] in _SHORT and all(map(_is_there, arguments[1:])):
                 assert main(arguments) == 0, words
-        elif program == "torchrun":  # torchrun ... -m footplate ...
+        elif program == "torchrun" and "footplate" in arguments:  # torchrun ... -m footplate ...
             _parse(arguments[arguments.index("footplate") + 1 :])
         elif program == "make":
             assert re.search(rf"^{arguments[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), words
         elif program == "pip":
             extras = [name for each in arguments for found in _EXTRA.findall(each) for name in found.split(",")]
             assert all(f"\n{name} = [" in (ROOT / "pyproject.toml").read_text() for name in extras), words
-        elif program == "python":
-            assert (ROOT / arguments[0]).is_file(), words
+        elif program in ("python", "torchrun"):  # a script of the repository or of the page
+            script = next(each for each in arguments if each.endswith(".py"))
+            assert (ROOT / script).is_file() or Path(script).is_file(), words
         else:
             assert program in {"cd", "git", "source"}, words
 

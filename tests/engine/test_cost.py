@@ -2,6 +2,7 @@
 
 import collections
 import gc
+import itertools
 import subprocess
 import sys
 import tracemalloc
@@ -102,11 +103,11 @@ class Frames:
 @pytest.mark.parametrize(
     ("changes", "bound"),
     [
-        ({}, 79),
-        ({"optim_wrapper": {"clip_grad": {"max_norm": 1.0}}}, 85),
-        ({"optim_wrapper": {"accumulative_counts": 2}}, 78),
-        ({"optim_wrapper": {"type": "AmpOptimWrapper", "dtype": "bfloat16"}}, 83),
-        ({"custom_hooks": [{"type": "EMAHook"}]}, 93),
+        ({}, 72),
+        ({"optim_wrapper": {"clip_grad": {"max_norm": 1.0}}}, 78),
+        ({"optim_wrapper": {"accumulative_counts": 2}}, 69),
+        ({"optim_wrapper": {"type": "AmpOptimWrapper", "dtype": "bfloat16"}}, 76),
+        ({"custom_hooks": [{"type": "EMAHook"}]}, 80),
     ],
 )
 def test_calls_of_our_functions_in_an_iteration(tmp_path: Path, changes: dict[str, Any], bound: int) -> None:
@@ -150,11 +151,18 @@ class Kept:
         self.memory.append(tracemalloc.get_traced_memory()[0])
         self.objects.append(len(gc.get_objects()))
 
+    def growth(self) -> tuple[int, int]:
+        """Returns the least growth of both between two notes: other threads of pytest allocate memory at times."""
+        memory, objects = (
+            min(later - earlier for earlier, later in itertools.pairwise(each)) for each in (self.memory, self.objects)
+        )
+        return memory, objects
+
 
 def test_nothing_grows_from_one_iteration_to_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HistoryBuffer, "append", lambda self, value, count=1: None)  # it grows up to its capacity
     kept = Kept()
-    hook = At(dict.fromkeys((300, 600, 1000), kept.note))
+    hook = At(dict.fromkeys((200, 400, 600, 800, 1000), kept.note))
     # Log less, since pytest keeps log records in memory.
     logs = {"default_hooks": {"logger": {"interval": 50}}, "log_level": "ERROR"}
     runner = quiet(tmp_path, iters=1001, custom_hooks=[hook], **logs)
@@ -163,8 +171,9 @@ def test_nothing_grows_from_one_iteration_to_the_next(tmp_path: Path, monkeypatc
         runner.train()
     finally:
         tracemalloc.stop()
-    assert kept.objects[2] - kept.objects[1] < 100, kept.objects  # in 400 iterations
-    assert kept.memory[2] - kept.memory[1] < 8192, kept.memory  # torch caches objects; one per iteration would be 35 kB
+    memory, objects = kept.growth()
+    assert objects < 100, kept.objects  # in 200 iterations
+    assert memory < 8192, kept.memory  # torch caches objects; one per iteration would be 17 kB
 
 
 def test_engine_imports_no_rarely_needed_modules() -> None:

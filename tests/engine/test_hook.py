@@ -67,8 +67,8 @@ def test_shared_methods_receive_the_mode() -> None:
     hooks.register(hook)
     runner: Any = None
     for mode in ("train", "val", "test"):
-        hooks.at(f"before_{mode}_epoch")[0](runner)
-        hooks.at(f"after_{mode}_iter")[0](runner, batch_idx=3, data_batch="batch", outputs="out")
+        hooks.at(f"before_{mode}_epoch")[0][1](runner)
+        hooks.at(f"after_{mode}_iter")[0][1](runner, batch_idx=3, data_batch="batch", outputs="out")
     assert hook.seen == [
         each
         for mode in ("train", "val", "test")
@@ -101,10 +101,10 @@ def test_hook_method_may_take_fewer_or_any_arguments() -> None:
 
     hooks = HookList()
     hooks.register(Few())
-    hooks.at("before_train_iter")[0]("runner", batch_idx=0, data_batch=1)
-    hooks.at("after_train_iter")[0]("runner", batch_idx=0, data_batch=1, outputs=2)
-    hooks.at("after_val_iter")[0]("runner", batch_idx=0, data_batch=1, outputs=2)
-    hooks.at("after_val_epoch")[0]("runner", metrics={})
+    hooks.at("before_train_iter")[0][1]("runner", batch_idx=0, data_batch=1)
+    hooks.at("after_train_iter")[0][1]("runner", batch_idx=0, data_batch=1, outputs=2)
+    hooks.at("after_val_iter")[0][1]("runner", batch_idx=0, data_batch=1, outputs=2)
+    hooks.at("after_val_epoch")[0][1]("runner", metrics={})
     assert seen == ["runner", 2, {"batch_idx": 0, "data_batch": 1, "outputs": 2}, "val"]
 
 

@@ -1,9 +1,12 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from footplate.engine import Hook, HookList
+from footplate.engine import Hook, HookList, Runner
 from footplate.errors import ArgumentError
+from footplate.registry import HOOKS
+from tests.support import settings
 
 
 class Shared(Hook):
@@ -37,7 +40,7 @@ def test_hooks_are_ordered_by_priority_then_registration() -> None:
         (named("F", 69), None),
     ]:
         hooks.register(hook, priority)
-    for method in hooks.at("before_run"):
+    for _, method in hooks.at("before_run"):
         method(order)
     assert order == ["E", "C", "A", "D", "F", "B"] == [type(hook).__name__ for hook in hooks]
     assert (len(hooks), type(hooks[0]).__name__) == (6, "E")
@@ -67,7 +70,7 @@ def test_event_of_a_custom_loop_reaches_the_hooks_that_have_its_method() -> None
     assert hooks.at("before_discriminator") == []
     hooks.register(named("Other"))
     hooks.register(Listener())
-    for method in hooks.at("before_discriminator"):
+    for _, method in hooks.at("before_discriminator"):
         method(None, loss=0.5)
     assert heard == [0.5]
 
@@ -87,3 +90,25 @@ def test_describe_lists_hooks_by_event() -> None:
         "  before_test_epoch       Shared (NORMAL)",
         "  after_test_iter         Shared (NORMAL)",
     ]
+
+
+@HOOKS.register_module()
+class TooSmallHook(Hook):
+    """Finds its argument too small; its method takes none of the arguments of the event."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        raise ArgumentError("the limit is too small", key="limit", found=self.limit)
+
+
+def test_error_of_a_hook_has_its_key_whatever_its_method_takes(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        Runner(**settings(tmp_path, custom_hooks=[{"type": "TooSmallHook", "limit": 2}])).train()
+    assert caught.value.key == "custom_hooks[0].limit"
+
+
+def test_unknown_event_is_an_error_in_a_run(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="unknown event 'before_trian'"):
+        Runner(**settings(tmp_path)).call_hook("before_trian")

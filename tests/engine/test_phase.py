@@ -80,7 +80,7 @@ def test_stop_does_not_wait_for_a_worker_of_a_torch_loader(tmp_path: Path) -> No
 
     began = time.monotonic()
     assert in_process(train) == 143
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 50  # the sample takes 60 s
     assert torch.load(tmp_path / "on_signal.pth", weights_only=True)["meta"]["iter"] in (1, 2)
 
 

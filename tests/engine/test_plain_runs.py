@@ -359,8 +359,12 @@ def test_functions_as_hooks(tmp_path: Path) -> None:
 
     for event, function, words in (
         ("after_train_epok", note, "did you mean 'after_train_epoch'"),
-        ("after_train_epoch", lambda: None, r"found: 'function\(\)'\n  Write function\(runner\)"),
-        ("after_train_iter", lambda runner, output: None, r"Write function\(runner, batch_idx, data_batch, outputs\)"),
+        ("after_train_epoch", lambda: None, r"expected: after_train_epoch\(runner\)"),
+        (
+            "after_train_iter",
+            lambda runner, output: None,
+            r"after_train_iter\(runner, batch_idx, data_batch, outputs\)",
+        ),
     ):
         with pytest.raises(ArgumentError, match=words):
             made.on(event, function)
@@ -374,6 +378,10 @@ def test_history_is_a_table_and_a_plot(tmp_path: Path) -> None:
     assert lines[0].split() == ["epoch", "iter", "lr", "loss", "val/loss"]
     assert lines[1].split()[:3] == ["1", "5", "0.1"]
     assert len(lines) == 42
+    page = history._repr_html_()  # what a notebook shows
+    assert page.startswith("<table><tr><th>epoch</th><th>iter</th><th>lr</th><th>loss</th><th>val/loss</th></tr>")
+    assert page.count("<tr>") == len(lines)
+    assert page.count("<td>") == 5 * (len(lines) - 1)
     picture = history.plot()
     assert picture.width > picture.height > 300
     with pytest.raises(FootplateError, match="no rows"):
@@ -512,10 +520,13 @@ def test_misspelled_metric_is_reported_before_its_rule(tmp_path: Path, changes: 
     [
         ({"max_epochs": 4}, ["epoch_3.pth", "epoch_4.pth"]),
         ({"train_cfg": {"max_iters": 7, "val_interval": 2}}, ["iter_6.pth", "iter_7.pth"]),
-        ({"max_epochs": 4, "default_hooks": {"checkpoint": {}}}, ["epoch_4.pth"]),
+        ({"max_epochs": 4, "default_hooks": {"checkpoint": {"save_optimizer": False}}}, ["epoch_3.pth", "epoch_4.pth"]),
+        ({"max_epochs": 4, "default_hooks": {"checkpoint": {"max_keep_ckpts": 1}}}, ["epoch_4.pth"]),
+        ({"max_epochs": 3, "default_hooks": {"checkpoint": {"interval": 1}}}, [f"epoch_{n}.pth" for n in (1, 2, 3)]),
+        ({"max_epochs": 4, "default_hooks": {"checkpoint": {"interval": -1}}}, ["epoch_4.pth"]),
     ],
 )
-def test_run_without_checkpoint_settings_saves_regularly(
+def test_run_without_checkpoint_interval_saves_regularly(
     tmp_path: Path, changes: dict[str, Any], names: list[str]
 ) -> None:
     runner(tmp_path, **changes).train()

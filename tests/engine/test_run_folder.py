@@ -13,6 +13,7 @@ from footplate import Runner
 from footplate.checkpoint import write_pointer
 from footplate.distributed import failures
 from footplate.engine import run_folder
+from footplate.engine.run_errors import reporting_errors
 from footplate.engine.run_folder import checkpoint_to_start_from, locked
 from footplate.errors import ArgumentError, StorageError
 from tests.support import settings
@@ -156,7 +157,7 @@ def test_error_that_ended_the_run_is_logged_to_the_file_only(
 ) -> None:
     runner = Runner(**settings(tmp_path, log_level="INFO"))
     monkeypatch.setattr(failures, "get_world_size", lambda: 2)
-    with pytest.raises(type(error)), runner.folder.opened(runner, for_training=False):
+    with pytest.raises(type(error)), runner.folder.opened(runner, for_training=False), reporting_errors(runner):
         raise error
     lines = Path(runner.log_dir, f"{runner.timestamp}.log").read_text().splitlines()
     assert [line.partition(" - ERROR - ")[2] for line in lines if " - ERROR - " in line] == told

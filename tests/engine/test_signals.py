@@ -15,7 +15,6 @@ from torch.utils.data import get_worker_info
 
 from footplate import DATASETS, Hook
 from footplate.engine import base_loops
-from footplate.engine.hook import Phase
 from footplate.engine.signals import Request, Requests
 from tests.engine.test_state import assert_same, config, run, state
 from tests.support import Points, Witness
@@ -45,7 +44,7 @@ class Draw(Hook):
         torch.rand(1)
 
 
-IDLE: Any = SimpleNamespace(phase=Phase.OTHER, device=torch.device("cpu"))
+IDLE: Any = SimpleNamespace(is_evaluating=False, device=torch.device("cpu"))
 
 
 @pytest.fixture(autouse=True)
@@ -130,8 +129,9 @@ def test_second_signal_exits_at_once(tmp_path: Path, capfd: pytest.CaptureFixtur
     ],
 )
 def test_simultaneous_signals_are_one_request(
-    tmp_path: Path, signals: tuple[int, ...], pause: float, code: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signals: tuple[int, ...], pause: float, code: int
 ) -> None:
+    monkeypatch.setattr("footplate.engine.signals._SAME_REQUEST", 30)  # a busy machine may delay the second signal
     cfg = config(tmp_path, by_epoch=True, workers=1)
     assert in_process(run, cfg, Send(signals[0], "after_train_iter", 5, *signals[1:], pause=pause)) == code
     assert torch.load(tmp_path / "on_signal.pth", weights_only=True)["meta"]["iter"] == 6
@@ -174,11 +174,14 @@ def test_save_requests_of_ranks_are_neither_lost_nor_withdrawn(monkeypatch: pyte
         requests.agreed = Request()
         os.kill(os.getpid(), signal.SIGUSR1)
         assert not requests.pending
+        for when in ("as requested", "because of the signal during the exchange"):
+            requests.exchange()
+            assert (requests.pending, requests.agreed.save) == (True, True), when
+            requests.pending = requests.agreed.save = False  # the loop saves
+        requests.own.save = False
+        os.kill(os.getpid(), signal.SIGUSR1)
         requests.exchange()
         os.kill(os.getpid(), signal.SIGUSR1)  # after the agreement, before the loop looks
-        assert (requests.pending, requests.agreed.save) == (True, True)
-        requests.pending = requests.agreed.save = False  # the loop saves
-        requests.exchange()
         assert (requests.pending, requests.agreed.save) == (True, True)
 
 
@@ -216,7 +219,7 @@ def test_stop_does_not_wait_for_data(tmp_path: Path) -> None:
     (tmp_path / "reads").touch()
     begun = time.monotonic()
     assert in_process(run, cfg("part"), Draw()) == 143
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 50  # the sample takes 60 s
     assert (tmp_path / "part/last_checkpoint").read_text() == str(tmp_path / "part/on_signal.pth")
     resumed = run(cfg("part"), Draw(), resume=True)
     assert_same(resumed.model.state_dict(), whole.model.state_dict())

@@ -158,7 +158,7 @@ def _bent() -> None:
     def turned(storage: Any, offset: int, size: Any, stride: Any, *others: Any) -> Any:
         return whole(storage, offset, size, tuple(reversed(stride)) if len(set(size)) == 1 else stride, *others)
 
-    unpickler._NAMES["torch._utils._rebuild_tensor_v2"] = unpickler._Constructor(turned)
+    unpickler._NAMES["torch._utils._rebuild_tensor_v2"] = turned
 
 
 def _rounded() -> None:
@@ -167,7 +167,7 @@ def _rounded() -> None:
     def rounded(*args: Any) -> float:
         return round(float(whole(*args)), 3)
 
-    unpickler._NAMES["numpy._core.multiarray.scalar"] = unpickler._Constructor(rounded)
+    unpickler._NAMES["numpy._core.multiarray.scalar"] = rounded
 
 
 KILLED: dict[str, Fault] = {

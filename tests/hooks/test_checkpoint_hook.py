@@ -136,7 +136,7 @@ RULES = {
 
 
 def test_rule_from_metric_name() -> None:
-    assert {metric: CheckpointHook(save_best=metric).rules[0] for metric in RULES} == RULES
+    assert {metric: CheckpointHook(save_best=metric).monitored[0].rule for metric in RULES} == RULES
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,7 @@ from torch import nn
 
 from footplate.checkpoint import save_checkpoint
 from footplate.data import BaseTransform
-from footplate.inference import Predictor
-from footplate.inference.exporting import ExportError, export_model
+from footplate.inference import ExportError, Predictor, export_model
 from footplate.inference.predicted_files import describe_prediction
 from footplate.inference.predictor import as_data_element
 from footplate.inference.trained_model import open_trained

@@ -37,8 +37,8 @@ def test_names_resolve_only_while_installed(caplog: pytest.LogCaptureFixture) ->
     with pytest.raises(AttributeError, match="did you mean 'OptimizerHook'"):
         imported("mmcv.runner", "OptimiserHook")
     assert openmmlab.install() is report
-    assert str(report) == "import names: mmcv, mmengine, mmseg, mmdet, mmselfsup resolve to footplate"
-    assert caplog.messages == [str(report)]
+    assert report == "import names: mmcv, mmengine, mmseg, mmdet, mmselfsup resolve to footplate"
+    assert caplog.messages == [report]
     openmmlab.uninstall()
     assert len(sys.meta_path) == before
     with pytest.raises(ImportError):
@@ -54,8 +54,7 @@ def test_missing_names_are_added_to_installed_mmcv_2(package: WritePackage) -> N
     assert imported("mmcv", "imread") == imported("mmcv.utils", "is_list_of") == "its own"
     assert imported("mmcv.runner", "HOOKS") is HOOKS
     assert hasattr(importlib.import_module("mmcv.utils"), "build_from_cfg")
-    assert report.completed == ("mmcv",)
-    assert "missing names are added to mmcv" in str(report)
+    assert "missing names are added to mmcv" in report
     openmmlab.uninstall()
     assert not hasattr(importlib.import_module("mmcv.utils"), "build_from_cfg")
     assert imported("mmcv", "imread") == "its own"

@@ -1,27 +1,21 @@
-import io
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from footplate.openmmlab import mmcv_functions as functions
-from footplate.openmmlab.first_generation.adapters import MMDataParallel
+from footplate.openmmlab.first_generation.adapters.model import MMDataParallel
 from footplate.openmmlab.mmcv_functions import (
     auto_fp16,
     build_optimizer,
     force_fp32,
     get_logger,
-    imfrombytes,
-    imread,
 )
-from footplate.openmmlab.mmengine.fileio import mkdir_or_exist
 from footplate.openmmlab.mmengine.registry import build_from_cfg
 from footplate.registry import OPTIMIZERS
 
@@ -63,32 +57,6 @@ def test_build_optimizer() -> None:
     cfg = {"type": "SGD", "lr": 0.5, "weight_decay": 0.1, "paramwise_cfg": {"bias_lr_mult": 2.0}}
     rates = [group["lr"] for group in build_optimizer(MMDataParallel(model), cfg).param_groups]
     assert rates == [0.5, 1.0]
-
-
-PIXELS = np.array([[[255, 0, 0], [0, 0, 255]]], dtype=np.uint8)
-
-
-def test_imread_channel_order(tmp_path: Path) -> None:
-    path = tmp_path / "a/b.png"
-    mkdir_or_exist(path.parent)
-    mkdir_or_exist(path.parent)
-    Image.fromarray(PIXELS).save(path)
-    assert np.array_equal(imfrombytes(path.read_bytes(), channel_order="rgb"), PIXELS)
-    assert np.array_equal(imread(path), PIXELS[..., ::-1])
-    assert imread(path, "grayscale").tolist() == [[76, 29]]
-    assert np.array_equal(imread(path, "unchanged", "rgb"), PIXELS[..., ::-1])  # as in mmcv 1.7.2
-    assert imread(PIXELS) is PIXELS
-
-
-@pytest.mark.parametrize(
-    ("backend", "expected"), [("pillow", [[0, 1, 2]]), (None, [[[0, 0, 0], [0, 0, 255], [0, 255, 0]]])]
-)
-def test_palette_image_is_read_as_indices_with_pillow_only(backend: str | None, expected: list[object]) -> None:
-    picture = Image.fromarray(np.array([[0, 1, 2]], dtype=np.uint8)).convert("P")
-    picture.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0] + [0] * 759)
-    buffer = io.BytesIO()
-    picture.save(buffer, "png")
-    assert imfrombytes(buffer.getvalue(), "unchanged", backend=backend).tolist() == expected
 
 
 class Head(nn.Module):

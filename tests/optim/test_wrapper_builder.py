@@ -7,7 +7,7 @@ from torch import nn
 from torch.optim import SGD
 
 from footplate.errors import BuildError, FootplateError, UnknownNameError
-from footplate.optim import OptimWrapper, build_optim_wrapper
+from footplate.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
 from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
 SECTION = {"type": "SGD", "lr": 0.1}
@@ -17,7 +17,8 @@ def test_wrappers_are_returned_unchanged_and_optimizers_are_wrapped() -> None:
     model = nn.Linear(1, 1)
     optimizer = SGD(model.parameters(), lr=0.1)
     wrapper = OptimWrapper(optimizer)
-    assert build_optim_wrapper(model, wrapper) is wrapper
+    several = OptimWrapperDict(single=wrapper)
+    assert (build_optim_wrapper(model, wrapper), build_optim_wrapper(model, several)) == (wrapper, several)
     assert build_optim_wrapper(model, optimizer).optimizer is optimizer
     section = {"type": "OptimWrapper", "optimizer": optimizer, "accumulative_counts": 2}
     built = build_optim_wrapper(model, section)

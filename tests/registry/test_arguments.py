@@ -11,7 +11,6 @@ from footplate.errors import ArgumentError, BuildError, FootplateError, Origin
 from footplate.registry import ROOT_REGISTRIES, Registry
 from footplate.registry.arguments import (
     arguments_of,
-    build_object,
     check_annotations,
 )
 
@@ -101,10 +100,10 @@ class _RaisesTypeError:
 
 
 def test_constructor_error_from_config_file_reports_location() -> None:
-    source = Traced({"widths": 3})
+    source = Traced({"type": _RaisesTypeError, "widths": 3})
     source._origins = {"type": Origin("a.py", 7)}
     with pytest.raises(BuildError, match="cannot be built: TypeError: 'int' object is not iterable") as caught:
-        build_object(_RaisesTypeError, "shape", source, source=source)
+        Registry("shape", scope="main").build(source)
     assert caught.value.origin == Origin("a.py", 7)
 
 
@@ -141,7 +140,6 @@ for _kind in (Glazed, Keeps):
 )
 def test_keywords_include_those_of_bases_in_footplate(kind: type, names: list[str] | None) -> None:
     arguments = arguments_of(kind)
-    assert arguments is not None
     assert (None if arguments.accepts_any else list(arguments.types)) == names
 
 
@@ -159,8 +157,7 @@ def test_keyword_that_a_base_class_does_not_accept_is_reported() -> None:
 
 
 def flags_of(entry: Any) -> list[str]:
-    arguments = arguments_of(entry)
-    return [name for name, allowed in arguments.types.items() if bool in allowed] if arguments is not None else []
+    return [name for name, allowed in arguments_of(entry).types.items() if bool in allowed]
 
 
 def test_flags_of_all_classes_must_be_bools() -> None:

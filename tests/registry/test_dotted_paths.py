@@ -88,6 +88,8 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "from torch.fx import GraphModule\n"
         "class Net(Module): pass\n"
         "def make(): pass\n"
+        "def build() -> 'Module': pass\n"
+        "def count() -> int: pass\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "own_parts", raising=False)
@@ -98,12 +100,19 @@ def test_class_in_user_module_needs_no_registration(own: str) -> None:
     assert MODELS.get(f"{own}.Net").__module__ == own
 
 
+def test_function_whose_annotation_is_a_model_may_be_named(own: str) -> None:
+    assert MODELS.get(f"{own}.build").__name__ == "build"
+    with pytest.raises(BuildError, match="accepts only subclasses of torch.utils.data"):
+        DATASETS.get(f"{own}.build")
+
+
 @pytest.mark.parametrize(
     ("registry", "name", "message"),
     [
         (DATASETS, "RoutedDecoder", "neither a registered dataset nor in your own modules"),
         (MODELS, "GraphModule", "neither a registered model nor in your own modules"),
         (MODELS, "make", "accepts only subclasses of torch.nn"),
+        (MODELS, "count", "accepts only subclasses of torch.nn"),
     ],
 )
 def test_imported_or_unsuitable_object_in_user_module_is_rejected(

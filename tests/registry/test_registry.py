@@ -39,11 +39,16 @@ def test_register_by_decorator_and_by_call(shapes: Registry) -> None:
     class Square:
         pass
 
-    assert shapes.get("Square") is Square
+    @shapes.register_module
+    class Round:
+        pass
+
+    assert (shapes.get("Square"), shapes.get("Round")) == (Square, Round)
     assert shapes.register_module(module=Shape, name="Base") is Shape
     assert shapes.get("Base") is Shape
-    assert (len(shapes), list(shapes), "Square" in shapes, "Shape" in shapes) == (2, ["Square", "Base"], True, False)
-    assert repr(shapes) == "Registry(name='shape', scope='main', entries=['Base', 'Square'])"
+    assert (list(shapes), "Square" in shapes, "Shape" in shapes) == (["Square", "Round", "Base"], True, False)
+    assert len(shapes) == 3
+    assert repr(shapes) == "Registry(name='shape', scope='main', entries=['Base', 'Round', 'Square'])"
 
 
 def test_duplicate_user_class_needs_force(shapes: Registry) -> None:

@@ -65,7 +65,7 @@ def chosen(path: Path, **changes: Any) -> tuple[Config, str]:
 
 def test_size_doubles_until_memory_runs_out(tmp_path: Path) -> None:
     cfg, note = chosen(config(tmp_path, model="dict(type='Limited', most=14)"))
-    assert note == "batch_size='auto': 8 samples. Limit: MemoryError: 16 samples."
+    assert note == "batch_size='auto': 8 samples (larger: MemoryError: 16 samples.)"
     assert cfg["train_dataloader"]["batch_size"] == 8
     again, _ = choose_batch_size(cfg)
     assert again is cfg
@@ -73,16 +73,14 @@ def test_size_doubles_until_memory_runs_out(tmp_path: Path) -> None:
 
 def test_process_that_the_system_kills_gives_the_last_size_that_fits(tmp_path: Path) -> None:
     cfg, note = chosen(config(tmp_path, model="dict(type='Limited', most=14, error='kill')"))
-    assert (
-        note == "batch_size='auto': 8 samples. Limit: a larger batch ended the process of the trial with exit code -9."
-    )
+    assert note == "batch_size='auto': 8 samples (larger: the process ended with exit code -9)"
     assert cfg["train_dataloader"]["batch_size"] == 8
 
 
 def test_no_batch_is_larger_than_the_dataset(tmp_path: Path) -> None:
     data = {"train_dataloader['dataset']": "dict(type='Points', size=50)"}
     path = config(tmp_path, model="dict(type='Limited')", **data)
-    assert chosen(path)[1] == "batch_size='auto': 50 samples. Limit: a larger batch would exceed the dataset."
+    assert chosen(path)[1] == "batch_size='auto': 50 samples (the whole dataset)"
 
 
 def test_resumed_or_restarted_run_keeps_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +88,7 @@ def test_resumed_or_restarted_run_keeps_its_size(tmp_path: Path, monkeypatch: py
     Runner.from_cfg(cfg).train()
     path = config(tmp_path, model="dict(type='Limited', most=5)")
     resumed, note = chosen(path, resume=True)
-    assert note == "batch_size='auto': 8 samples. Limit: the batch size recorded in the work_dir is used."
+    assert note == "batch_size='auto': 8 samples (as in the run that is resumed)"
     assert resumed["train_dataloader"]["batch_size"] == 8
     assert chosen(path)[0]["train_dataloader"]["batch_size"] == 4
     assert chosen(path, work_dir=str(tmp_path / "none"), resume=True)[0]["train_dataloader"]["batch_size"] == 4
@@ -115,11 +113,15 @@ def test_first_generation_config_gets_a_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "key", "message"),
     [
-        ({"model": "dict(type='Limited', most=1)"}, "train_dataloader.batch_size", "batches of 2 samples do not fit"),
         (
-            {"model": "dict(type='Limited', most=5, error='ValueError')"},
+            {"model": "dict(type='Limited', most=1)"},
             "train_dataloader.batch_size",
-            "failed with a batch of 8 samples: ValueError: 8 samples.",
+            "a trial with 2 samples per batch fails",
+        ),
+        (
+            {"model": "dict(type='Limited', most=1, error='ValueError')"},
+            "train_dataloader.batch_size",
+            "a trial with 2 samples per batch fails: ValueError: 2 samples",
         ),
         ({"train_dataloader['dataset']": "dict(type='NoData')"}, "train_dataloader.dataset.type", "NoData"),
     ],
@@ -136,8 +138,8 @@ def test_automatic_size_elsewhere_raises(tmp_path: Path) -> None:
 
 
 def test_ranks_use_the_smallest_of_their_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = automatic_batch_size._Trial(4, "MemoryError")
+    other = (None, (4, "larger: MemoryError"))
     monkeypatch.setattr(automatic_batch_size, "gather_objects", lambda trial: [trial, other])
     cfg, note = chosen(config(tmp_path, model="dict(type='Limited', most=14)"))
-    assert note == "batch_size='auto': 4 samples x 2 processes. Limit: MemoryError."
+    assert note == "batch_size='auto': 4 samples x 2 processes (larger: MemoryError)"
     assert cfg["train_dataloader"]["batch_size"] == 4

@@ -8,7 +8,6 @@ import pytest
 from footplate.config import Config
 from footplate.data import BaseDataset
 from footplate.engine import EpochBasedTrainLoop, Hook
-from footplate.engine.hook import Phase
 from footplate.errors import DataError
 from footplate.registry import DATASETS, HOOKS, LOOPS, MODELS
 from footplate.tools.check import check
@@ -99,7 +98,7 @@ class PerSetHook(Hook):
         self.counts: dict[str, int] = {}
 
     def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        assert runner.phase == Phase.EVALUATION
+        assert runner.is_evaluating
         name = runner.val_loop.current
         self.counts[name] = self.counts.get(name, 0) + len(outputs) + len(runner.val_loop.dataloader.dataset)
 

@@ -17,22 +17,6 @@ def test_every_event_of_a_run_has_a_line(write: Callable[..., Config]) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("change", "note"),
-    [
-        ("param_scheduler = [dict(type='PolyLR', end=9)]", "PolyLR ends at epoch 9, but training ends at 6"),
-        ("param_scheduler = [dict(type='PolyLR', end=4)]", "schedules end at epoch 4, but training ends at 6"),
-        (
-            "train_cfg = dict(max_epochs=6, val_begin=7)",
-            "there is no validation, because the first one is due only after training",
-        ),
-    ],
-)
-def test_inconsistencies_are_noted(write: Callable[..., Config], change: str, note: str) -> None:
-    assert any(note in line for line in loops_as_data(write(change))["notes"])
-    assert loops_as_data(write())["notes"] == []
-
-
 def test_unknown_lengths_are_shown_as_unknown(write: Callable[..., Config]) -> None:
     cfg = write("train_dataloader = dict(dataset=dict(type='CityscapesDatasetThatIsNotHere'))")
     assert "6 epochs of unknown length" in explain_loops(loops_as_data(cfg))

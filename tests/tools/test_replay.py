@@ -9,7 +9,7 @@ import torch
 from footplate.config import Config
 from footplate.engine import Runner
 from footplate.errors import ArgumentError, NonFiniteError
-from footplate.tools.replay import read_facts, replay
+from footplate.tools.replay import read_capture, replay
 from tests.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
 from tests.support import settings
 from tests.tools.bursting import BurstingModel
@@ -77,7 +77,7 @@ def stopping_run(folder: Path, way: str, launcher: str) -> Config:
 
 def replayed(folder: Path, way: str) -> tuple[int, list[str]]:
     path = str(folder / "work" / "nonfinite_iter_7.capture")
-    found = replay(stopping_run(folder, way, "pytorch"), path, read_facts(path))
+    found = replay(stopping_run(folder, way, "pytorch"), *read_capture(path))
     return found.iteration, [each.name for each in found.readings]
 
 

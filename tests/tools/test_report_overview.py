@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from footplate.config import Config
+from footplate.engine.model_setup import code_to_load
 from footplate.tools.report_overview import (
     SweepSummary,
     best_first,
@@ -113,8 +114,8 @@ def test_state_compares_the_last_iteration_with_the_config(
 def test_sharded_checkpoint_is_used_and_counts_for_the_state(tmp_path: Path) -> None:
     folder = tmp_path / "best_mIoU_iter_120.sharded"
     folder.mkdir()
-    (folder / "layout.json").write_bytes(b"12")
-    (folder / "rank_0-a.distcp").write_bytes(b"1234")
+    (folder / "state.pth").write_bytes(b"12")
+    (folder / "rank_0-a.pth").write_bytes(b"1234")
     run = run_of(val("mIoU", 1, 2), cfg={"train_cfg": {"max_iters": 120}}, checkpoints=[folder])
     found = describe_run(run, (run.series[0], "greater"))
     assert found["checkpoints"] == {folder.name: 6}
@@ -136,6 +137,22 @@ def test_command_uses_the_best_checkpoint_of_the_headline_and_quotes_it(tmp_path
     other = val("acc", 1)
     used = describe_run(run_of(other, checkpoints=files), (other, "greater"))["use"]
     assert (used["best"], used["name"]) == (False, "iter_10.pth")
+
+
+@pytest.mark.parametrize(
+    ("cfg", "command"),
+    [
+        ({"model": {"type": "models.build"}, "max_epochs": 2}, "footplate export {file} --to onnx"),
+        ({"model": "Sequential()"}, "\n".join(code_to_load("{file}"))),
+        ({"model": {"type": "UNet"}, "train_dataloader": {"batch_size": 2}}, "footplate predict {file} IMAGES"),
+    ],
+)
+def test_command_of_a_run_from_python_needs_no_images(tmp_path: Path, cfg: dict[str, Any], command: str) -> None:
+    files = [tmp_path / "epoch_2.pth", tmp_path / "epoch_2.pt"]  # the latter is an export to TorchScript
+    for file in files:
+        file.touch()
+    used = describe_run(run_of(val("acc", 1), cfg=cfg, checkpoints=files), None)["use"]
+    assert used["command"] == command.format(file=files[0])
 
 
 @pytest.mark.parametrize(("rule", "order"), [("greater", [2, 0, 1]), ("less", [0, 2, 1])])

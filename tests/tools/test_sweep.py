@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from footplate.config import Config
-from footplate.errors import ArgumentError, DataError, FootplateError
+from footplate.errors import DataError, FootplateError
 from footplate.hooks.metric_rules import MissingMetricError
 from footplate.tools.sweep_space import parse_parameter
 
@@ -42,6 +42,7 @@ elif end != "done":
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, "_POLL_INTERVAL", 0.02)
+    monkeypatch.setattr(study, "_PROGRAM", [sys.executable, "-S", "-c", TRAIN])
 
 
 @pytest.fixture
@@ -49,8 +50,10 @@ def cfg() -> Config:
     return Config({"optimizer": {"type": "SGD", "lr": 0.1}, "width": 8})
 
 
-def settings(folder: Path, **changes: Any) -> Any:
-    return study.SweepSettings(**{"folder": str(folder), "metric": "mIoU", "trials": 4, **changes})
+def run(cfg: Config, parameter: Any, folder: Path, command: Any, **settings: Any) -> list[Any]:
+    settings = {"folder": str(folder), "metric": "mIoU", "trials": 4, **settings}
+    trials: list[Any] = study.Sweep(cfg, [parameter], command, **settings).run()
+    return trials
 
 
 def trains(answer: Callable[[float], tuple[list[float], str]]) -> Callable[[Any], list[str]]:
@@ -58,7 +61,7 @@ def trains(answer: Callable[[float], tuple[list[float], str]]) -> Callable[[Any]
 
     def command(values: Any) -> list[str]:
         scores, end = answer(values["optimizer.lr"])
-        return [sys.executable, "-S", "-c", TRAIN, json.dumps(scores), end]
+        return [json.dumps(scores), end]
 
     return command
 
@@ -71,7 +74,7 @@ def starts(folder: Path) -> list[list[str]]:
 def test_score_of_a_trial_is_its_best_validation(cfg: Config, tmp_path: Path) -> None:
     ended: list[Any] = []
     command = trains(lambda lr: ([lr, 3 * lr, 2 * lr, float("nan")], "done"))
-    trials = study.sweep(cfg, [LR], settings(tmp_path), command, on_change=ended.append)
+    trials = run(cfg, LR, tmp_path, command, on_change=ended.append)
     assert [(each.values["optimizer.lr"], each.score) for each in trials] == [
         (lr, pytest.approx(3 * lr)) for lr in (0.4, 0.3, 0.2, 0.1)
     ]
@@ -81,41 +84,41 @@ def test_score_of_a_trial_is_its_best_validation(cfg: Config, tmp_path: Path) ->
 
 def test_lower_is_better_for_a_loss_and_a_rule_of_the_config_decides(cfg: Config, tmp_path: Path) -> None:
     cfg["default_hooks"] = {"checkpoint": {"save_best": "mIoU", "rule": "less"}}
-    trials = study.sweep(cfg, [LR], settings(tmp_path), trains(lambda lr: ([lr], "done")))
+    trials = run(cfg, LR, tmp_path, trains(lambda lr: ([lr], "done")))
     assert [each.score for each in trials] == [0.1, 0.2, 0.3, 0.4]
 
 
 def test_failed_and_infeasible_trials_do_not_stop_the_sweep(cfg: Config, tmp_path: Path) -> None:
     ends = {0.1: "done", 0.2: "CUDA out of memory. Tried to allocate 2 GiB", 0.3: "killed", 0.4: "broken"}
-    trials = study.sweep(cfg, [LR], settings(tmp_path), trains(lambda lr: ([lr], ends[lr])))
+    trials = run(cfg, LR, tmp_path, trains(lambda lr: ([lr], ends[lr])))
     assert [(each.state, each.note) for each in trials] == [
         ("complete", ""),
         ("infeasible", "killed, most likely because memory ran out"),
         ("infeasible", "out of memory"),
         ("failed", "RuntimeError: broken"),
     ]
-    again = study.sweep(cfg, [LR], settings(tmp_path, retry=True), trains(lambda lr: ([lr], "done")))
+    again = run(cfg, LR, tmp_path, trains(lambda lr: ([lr], "done")), retry=True)
     assert [each.state for each in again].count("complete") == 2  # only the failed trial ran again
     assert sum("--resume" in words for words in starts(tmp_path)) == 1
 
 
 def test_worse_trials_are_stopped(cfg: Config, tmp_path: Path) -> None:
     good: Any = trains(lambda lr: ([0.5, 0.6, 0.7], "done"))
-    study.sweep(cfg, [RANGE], settings(tmp_path, trials=5), good)
-    trials = study.sweep(cfg, [RANGE], settings(tmp_path, trials=6), trains(lambda lr: ([0.1, 0.1], "wait")))
+    run(cfg, RANGE, tmp_path, good, trials=5)
+    trials = run(cfg, RANGE, tmp_path, trains(lambda lr: ([0.1, 0.1], "wait")), trials=6)
     assert [each.state for each in trials] == ["complete"] * 5 + ["pruned"]
 
 
 def test_sweep_continues_without_repeating_trials(cfg: Config, tmp_path: Path) -> None:
     command = trains(lambda lr: ([lr], "done"))
-    study.sweep(cfg, [LR], settings(tmp_path, trials=2), command)
-    trials = study.sweep(cfg, [LR], settings(tmp_path, trials=9), command)
+    run(cfg, LR, tmp_path, command, trials=2)
+    trials = run(cfg, LR, tmp_path, command, trials=9)
     assert (len(trials), len(starts(tmp_path))) == (4, 4)
 
 
 def test_trial_with_an_earlier_config_continues_its_run(cfg: Config, tmp_path: Path) -> None:
     same = parse_parameter("optimizer.lr=0.1,0.1")
-    trials = study.sweep(cfg, [same], settings(tmp_path), trains(lambda lr: ([lr], "done")))
+    trials = run(cfg, same, tmp_path, trains(lambda lr: ([lr], "done")))
     assert [each.state for each in trials] == ["complete", "complete"]
     assert ["--resume" in words for words in starts(tmp_path)] == [False, True]
 
@@ -123,27 +126,24 @@ def test_trial_with_an_earlier_config_continues_its_run(cfg: Config, tmp_path: P
 def test_parallel_trials(cfg: Config, tmp_path: Path) -> None:
     changes: list[Any] = []
     command = trains(lambda lr: ([lr], "done"))
-    study.sweep(cfg, [LR], settings(tmp_path, workers=2), command, on_change=changes.append)
-    assert [(each.number, each.state) for each in changes[:2]] == [(0, "running"), (1, "running")]
+    run(cfg, LR, tmp_path, command, workers=2, on_change=changes.append)
+    assert sorted(each.number for each in changes if each.state == "running") == [0, 1, 2, 3]
     assert len(starts(tmp_path)) == 4
 
 
 def test_interrupted_sweep_stops_its_trial_and_resumes_it(
     cfg: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    processes: list[Any] = []
+    def interrupt(self: Any, folder: str) -> None:
+        raise KeyboardInterrupt
 
-    def interrupt(self: Any, running: Any) -> None:
-        if starts(tmp_path):
-            processes.append(running.process)
-            raise KeyboardInterrupt
-
+    sweep = study.Sweep(cfg, [LR], trains(lambda lr: ([lr], "wait")), str(tmp_path), "mIoU", trials=1)
     with monkeypatch.context() as patched:
-        patched.setattr(study._Sweep, "_watch", interrupt)
+        patched.setattr(study.Sweep, "_read_scores", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            study.sweep(cfg, [LR], settings(tmp_path, trials=1), trains(lambda lr: ([lr], "wait")))
-    assert [process.returncode for process in processes] == [-signal.SIGTERM]
-    trials = study.sweep(cfg, [LR], settings(tmp_path, trials=1), trains(lambda lr: ([0.5], "done")))
+            sweep.run()
+    assert [process.returncode for process in sweep._processes] == [-signal.SIGTERM]
+    trials = run(cfg, LR, tmp_path, trains(lambda lr: ([0.5], "done")), trials=1)
     assert [(each.state, each.score) for each in trials] == [("complete", 0.5)]
     assert ["--resume" in words for words in starts(tmp_path)] == [False, True]
 
@@ -151,21 +151,20 @@ def test_interrupted_sweep_stops_its_trial_and_resumes_it(
 def test_unknown_metric_stops_the_sweep_at_the_first_validation(cfg: Config, tmp_path: Path) -> None:
     command = trains(lambda lr: ([lr], "wait"))
     with pytest.raises(MissingMetricError) as caught:
-        study.sweep(cfg, [LR], settings(tmp_path, metric="mAcc"), command)
+        run(cfg, LR, tmp_path, command, metric="mAcc")
     assert (caught.value.notes[0], caught.value.key) == ("metrics: mIoU", "--metric")
-    assert (
-        study.sweep(cfg, [LR], settings(tmp_path, trials=1), trains(lambda lr: ([lr], "done")))[0].state == "complete"
-    )
+    assert run(cfg, LR, tmp_path, trains(lambda lr: ([lr], "done")), trials=1)[0].state == "complete"
 
 
-def test_sweep_cannot_continue_with_another_metric_config_or_choices(cfg: Config, tmp_path: Path) -> None:
+def test_another_metric_config_or_choices_start_another_sweep_in_the_folder(cfg: Config, tmp_path: Path) -> None:
     command = trains(lambda lr: ([lr], "done"))
-    study.sweep(cfg, [LR], settings(tmp_path, trials=1), command)
+    run(cfg, LR, tmp_path, command, trials=1)
     wider = Config({**cfg.to_dict(), "width": 9})
+    assert [each.number for each in run(wider, LR, tmp_path, command, trials=1)] == [0]
     other = parse_parameter("optimizer.lr=0.1,0.5")
-    for config, parameter, changes in ((cfg, LR, {"metric": "aAcc"}), (wider, LR, {}), (cfg, other, {})):
-        with pytest.raises(ArgumentError, match="was started with a different config, metric, keys or choices"):
-            study.sweep(config, [parameter], settings(tmp_path, **changes), command)
+    trials = run(cfg, other, tmp_path, command)
+    assert [each.values["optimizer.lr"] for each in trials] == [0.5, 0.1]
+    assert ["--resume" in words for words in starts(tmp_path)].count(True) == 1  # of the config that had been trained
 
 
 def test_mistakes_are_found_before_files_are_created(cfg: Config, tmp_path: Path) -> None:
@@ -173,19 +172,13 @@ def test_mistakes_are_found_before_files_are_created(cfg: Config, tmp_path: Path
     for texts in (["izer.lr=0.1,0.2"] * 2, ["zer.lr=0.1,0.2"], ["izer.lr=0.1,oops"]):
         parameters = [parse_parameter(f"optim{text}") for text in texts]
         with pytest.raises(FootplateError):
-            study.sweep(cfg, parameters, settings(tmp_path / "new"), command)
+            study.Sweep(cfg, parameters, command, str(tmp_path / "new"), "mIoU").run()
     with pytest.raises(FootplateError):
-        study.sweep(cfg, [LR], settings(tmp_path / "new", metric="quality"), command)
+        run(cfg, LR, tmp_path / "new", command, metric="quality")
     assert not (tmp_path / "new").exists()
 
 
 def test_damaged_study_is_an_error(cfg: Config, tmp_path: Path) -> None:
     (tmp_path / "study.db").write_bytes(b"SQLite format 3\0" + b"x" * 4000)
     with pytest.raises(DataError, match="is damaged"):
-        study.sweep(cfg, [LR], settings(tmp_path), trains(lambda lr: ([lr], "done")))
-
-
-def test_default_metric_is_that_of_save_best() -> None:
-    assert study.default_metric(Config({"default_hooks": {"checkpoint": {"save_best": ["auto", "mIoU"]}}})) == "mIoU"
-    with pytest.raises(ArgumentError, match="save_best"):
-        study.default_metric(Config({}))
+        run(cfg, LR, tmp_path, trains(lambda lr: ([lr], "done")))

@@ -162,6 +162,7 @@ def test_the_map_is_blended_with_an_image() -> None:
     assert over.shape == alone.shape == (4, 6, 3)
     assert np.abs(over - (0.75 * 100 + 0.25 * alone)).max() <= 1
     assert (draw_featmap(ramp()[1:2], image, alpha=1) == alone).all()
+    assert draw_featmap(ramp()[1:2], image, resize_shape=(8, 3)).shape == (8, 3, 3)
 
 
 def test_nan_is_drawn_as_a_low_value() -> None:

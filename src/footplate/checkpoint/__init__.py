@@ -6,12 +6,11 @@ from footplate.checkpoint.contents import (
     Contents,
     read_contents,
     rename_keys,
-    trusted_in,
     verify,
     weights_of,
 )
 from footplate.checkpoint.digest import Digest
-from footplate.checkpoint.exporting import average_weights, export_weights
+from footplate.checkpoint.exporting import average_weights, export_weights, write_safetensors
 from footplate.checkpoint.latest import (
     checked_template,
     find_latest,
@@ -28,13 +27,11 @@ from footplate.checkpoint.loading import (
     load_checkpoint,
     load_latest,
     load_weights,
-    trusted_files,
     trusting,
 )
 from footplate.checkpoint.saver import BackgroundSaver, remove_checkpoint, save_checkpoint
 from footplate.checkpoint.serializable import split_state
 from footplate.checkpoint.shard_layout import is_committed, is_sharded_path, sharded_name
-from footplate.checkpoint.sharded import consolidate, shard
 from footplate.checkpoint.unpickler import OpaqueObject
 
 __all__ = [
@@ -49,7 +46,6 @@ __all__ = [
     "OpaqueObject",
     "average_weights",
     "checked_template",
-    "consolidate",
     "export_weights",
     "find_latest",
     "is_committed",
@@ -65,13 +61,11 @@ __all__ = [
     "remove_checkpoint",
     "rename_keys",
     "save_checkpoint",
-    "shard",
     "sharded_name",
     "split_state",
-    "trusted_files",
-    "trusted_in",
     "trusting",
     "verify",
     "weights_of",
     "write_pointer",
+    "write_safetensors",
 ]

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from footplate import storage
-from footplate.checkpoint.digest import Digest, read_digest, verify_digest
+from footplate.checkpoint.digest import Digest, read_digest
 from footplate.checkpoint.serializable import join_state, tensors_in, walk
-from footplate.checkpoint.shard_layout import Layout, is_sharded_path, read_layout, verify_files
-from footplate.checkpoint.torch_file import read_content, verify_checksums
+from footplate.checkpoint.shard_layout import STATE, Layout, is_sharded_path, main_file, parse_layout
+from footplate.checkpoint.torch_file import read_content, verify_content
 from footplate.checkpoint.unpickler import OpaqueObject
 from footplate.errors import CheckpointDamagedError, CheckpointError, FootplateError
 from footplate.messages import list_names
@@ -43,15 +43,13 @@ def verify(path: "str | os.PathLike[str]") -> Digest:
     """
     name = os.fspath(path)
     if is_sharded_path(name):
-        with naming_checkpoint(name):
-            layout = read_layout(name)
-            verify_files(name, layout)
+        layout = read_layout(name, "meta", verify=True)
+        for file in layout.files:
+            with open_shards(name, layout, file) as stream:
+                verify_content(stream)
         return layout.digest
     with open_checkpoint(name) as stream:
-        digest = verify_digest(stream)
-        if digest.sha256 is None:
-            verify_checksums(stream)
-        return digest
+        return verify_content(stream)
 
 
 def recorded_digest(path: str) -> Digest:
@@ -60,11 +58,42 @@ def recorded_digest(path: str) -> Digest:
     Raises:
         CheckpointError: The file does not exist or cannot be read.
     """
-    if is_sharded_path(path):
-        with naming_checkpoint(path):
-            return read_layout(path).digest
     with open_checkpoint(path) as stream:
         return read_digest(stream)
+
+
+def read_layout(folder: str, device: "str | torch.device", *, verify: bool = False) -> Layout:
+    """Reads the state and the layout of a sharded checkpoint.
+
+    Args:
+        folder: The folder.
+        device: The device for the tensors of the state. With 'meta', nothing is verified.
+        verify: Whether to verify the file that contains the state even with 'meta'.
+
+    Raises:
+        CheckpointError: The folder does not exist or is not a checkpoint.
+    """
+    with open_checkpoint(folder) as stream:
+        if verify:
+            verify_content(stream)
+        return parse_layout(*read_content(stream, device=device))
+
+
+@contextmanager
+def open_shards(folder: str, layout: Layout, name: str) -> Iterator[IO[bytes]]:
+    """Opens a file with shards and adds its path to errors that are raised in the block.
+
+    Raises:
+        CheckpointDamagedError: The file is missing, or is not the one that the layout lists.
+        CheckpointError: The file cannot be read, or the block raised an error.
+    """
+    path = storage.join(folder, name)
+    if not storage.exists(path):
+        raise CheckpointDamagedError(f"checkpoint '{folder}' is damaged: {name} is missing")
+    with open_checkpoint(path) as stream:
+        if read_digest(stream).sha256 != layout.files[name]:
+            raise CheckpointDamagedError(f"its digest is not the one that {STATE} lists")
+        yield stream
 
 
 class Outline(NamedTuple):
@@ -72,7 +101,6 @@ class Outline(NamedTuple):
 
     content: dict[Any, Any]  # the content; an object that is not a dict is under the key ""
     digest: Digest  # the recorded digest
-    layout: Layout | None  # the layout of a sharded checkpoint, or None for a single file
 
 
 def read_outline(path: "str | os.PathLike[str]") -> Outline:
@@ -81,23 +109,20 @@ def read_outline(path: "str | os.PathLike[str]") -> Outline:
     Raises:
         CheckpointError: The file does not exist or is not a checkpoint.
     """
-    file = name = os.fspath(path)
-    layout = None
-    with naming_checkpoint(name):
-        if is_sharded_path(name):
-            layout = read_layout(name)
-            file = storage.join(name, layout.state)
-        with open_checkpoint(file) as stream:
-            value, _, digest = read_content(stream, device="meta")
-        if layout is not None:
-            digest = layout.digest
-            value = join_state(value, layout.empty_tensors("meta"))
-        return Outline(dict(value) if isinstance(value, Mapping) else {"": value}, digest, layout)
+    name = os.fspath(path)
+    if is_sharded_path(name):
+        layout = read_layout(name, "meta")
+        with naming_checkpoint(name):
+            value = join_state(layout.state, layout.empty_tensors("meta"))
+            return Outline(dict(value), layout.digest)
+    with open_checkpoint(name) as stream:
+        value, digest = read_content(stream, device="meta")
+        return Outline(dict(value) if isinstance(value, Mapping) else {"": value}, digest)
 
 
 @contextmanager
 def open_checkpoint(path: str) -> Iterator[IO[bytes]]:
-    """Opens a checkpoint file and adds its path to errors that are raised in the block.
+    """Opens a checkpoint file, or the state of a sharded checkpoint, and adds its path to errors of the block.
 
     Raises:
         CheckpointError: The file does not exist or cannot be read, or the block raised an error.
@@ -109,7 +134,7 @@ def open_checkpoint(path: str) -> Iterator[IO[bytes]]:
         )
     with naming_checkpoint(path):
         try:
-            with storage.open_file(path) as stream:
+            with storage.open_file(main_file(path)) as stream:
                 yield stream if stream.seekable() else io.BytesIO(stream.read())
         except CheckpointDamagedError as error:
             if path.endswith(_CONFIG_SUFFIXES):
@@ -134,6 +159,8 @@ def naming_checkpoint(path: str) -> Iterator[None]:
     except FootplateError:
         raise
     except FileNotFoundError as error:
+        if is_sharded_path(path) and storage.exists(path):
+            raise CheckpointError(f"the save to '{path}' did not finish: it has no {STATE}") from None
         raise CheckpointError(f"checkpoint '{path}' does not exist", notes=storage.missing_path_notes(path)) from error
     except IsADirectoryError as error:
         files = [storage.join(path, name) for name in storage.list_dir(path) if name.endswith(SUFFIXES)]
@@ -175,7 +202,7 @@ def read_contents(path: "str | os.PathLike[str]") -> Contents:
     """
     name = os.fspath(path)
     with naming_checkpoint(name):
-        content, digest, layout = read_outline(name)
+        content, digest = read_outline(name)
         sections = []
         for key, value in content.items():
             tensors = tensors_in(value)
@@ -183,15 +210,13 @@ def read_contents(path: "str | os.PathLike[str]") -> Contents:
             sections.append(Section(str(key), len(tensors), size, "" if tensors else _describe(value)))
         meta = content.get("meta")
         known = {key: str(meta[key]) for key in _META_KEYS if key in meta} if isinstance(meta, Mapping) else {}
-        if trusted := trusted_in(content):
-            known["trusted"] = ", ".join(str(file.get("path", "?")) for file in trusted)
         try:
             weights = weights_of(content)
         except CheckpointError:
             weights = OrderedDict()
         return Contents(
             name,
-            storage.status(name).size if layout is None else layout.nbytes,
+            _size_of(name),
             digest,
             known,
             sections,
@@ -200,8 +225,18 @@ def read_contents(path: "str | os.PathLike[str]") -> Contents:
                 for key, value in weights.items()
                 if isinstance(value, torch.Tensor)
             ],
-            sorted({entry.name for entry in walk(content) if isinstance(entry, OpaqueObject)}),
+            opaque_names(content),
         )
+
+
+def opaque_names(content: Any) -> list[str]:
+    """Returns the sorted class names of the placeholders in a checkpoint."""
+    return sorted({entry.name for entry in walk(content) if isinstance(entry, OpaqueObject)})
+
+
+def _size_of(path: str) -> int:
+    files = [storage.join(path, name) for name in storage.list_dir(path)] if is_sharded_path(path) else [path]
+    return sum(storage.status(file).size for file in files)
 
 
 def _describe(value: Any) -> str:
@@ -300,10 +335,3 @@ def _tensors_of_module(state: Mapping[Any, Any], prefix: str = "") -> Iterator[t
     for name, child in state["_modules"].items():
         if isinstance(child, OpaqueObject):
             yield from _tensors_of_module(child.state, f"{prefix}{name}.")
-
-
-def trusted_in(checkpoint: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Returns the trusted files that a checkpoint lists in its metadata."""
-    meta = checkpoint.get("meta")
-    found = meta.get("trusted") if isinstance(meta, Mapping) else None
-    return [dict(each) for each in found if isinstance(each, Mapping)] if isinstance(found, (list, tuple)) else []

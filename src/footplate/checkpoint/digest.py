@@ -38,8 +38,8 @@ class Digest(NamedTuple):
         return 0 if self.sha256 is None else _COMMENT_BYTES
 
 
-class HashingSink:
-    """Forwards bytes to another sink and computes their SHA-256.
+class DigestSink:
+    """Forwards the bytes of an archive to another sink and appends the digest.
 
     An error in the other sink is stored, because torch's writer crashes on exceptions.
 
@@ -49,62 +49,49 @@ class HashingSink:
 
     def __init__(self, sink: storage.Sink) -> None:
         self._sink = sink
-        self.sha256 = hashlib.sha256()
-        self.size = 0  # the number of bytes
-        self.error: BaseException | None = None
+        self._sha256 = hashlib.sha256()
+        self._error: BaseException | None = None
+        self._tail = b""  # the last 22 bytes, which may be the end record that `finish` modifies
 
     def write(self, data: "bytes | bytearray | memoryview", /) -> int:
-        """Forwards the bytes, unless an error has occurred."""
-        view = memoryview(data).cast("B")
-        self.size += len(view)
-        if self.error is None:
-            try:
-                self.sha256.update(view)
-                self._sink.write(view)
-            except BaseException as error:  # noqa: BLE001 - raised when the file is complete
-                self.error = error
-        return len(view)
-
-    def tell(self) -> int:
-        """Returns the number of bytes."""
-        return self.size
-
-    def flush(self) -> None:
-        """Does nothing, because the sink is flushed at the end."""
-
-    close = flush
-
-
-class DigestSink(HashingSink):
-    """Forwards the bytes of an archive to another sink and appends the digest."""
-
-    _tail = b""
-
-    def write(self, data: "bytes | bytearray | memoryview", /) -> int:
-        """Forwards all bytes except the last 22, which may be the end record that `finish` modifies."""
+        """Forwards all bytes except the last 22."""
         view, before = memoryview(data).cast("B"), self._tail
         size = len(view)
         if size < _END_RECORD_BYTES:
             before, view = b"", memoryview(before + bytes(view))
         self._tail = bytes(view[-_END_RECORD_BYTES:])
-        super().write(before)
-        super().write(view[:-_END_RECORD_BYTES])
+        self._forward(before)
+        self._forward(view[:-_END_RECORD_BYTES])
         return size
 
-    def finish(self) -> None:
-        """Writes the end record, with the digest as its comment.
+    def _forward(self, data: "bytes | memoryview") -> None:
+        if self._error is None:
+            try:
+                self._sha256.update(data)
+                self._sink.write(data)
+            except BaseException as error:  # noqa: BLE001 - raised by `finish`
+                self._error = error
+
+    def flush(self) -> None:
+        """Does nothing, because the sink is flushed at the end."""
+
+    def finish(self) -> Digest:
+        """Writes the end record, with the digest as its comment, and returns the digest.
 
         Raises:
             OSError: The sink failed in this call or in an earlier one.
             CheckpointError: The data is not an archive.
         """
-        if self.error is None and not self._tail.startswith(_END_RECORD):
+        if self._error is None and not self._tail.startswith(_END_RECORD):
             raise CheckpointError("torch wrote an archive in an unknown format, so no digest can be added")
-        comment = _COMMENT.format(saved=time.time_ns()).encode()
-        super().write(self._tail[:-2] + struct.pack("<H", _COMMENT_BYTES) + comment)
-        super().write(self.sha256.hexdigest().encode())
-        if self.error is not None:
-            raise self.error
+        saved = time.time_ns()
+        comment = _COMMENT.format(saved=saved).encode()
+        self._forward(self._tail[:-2] + struct.pack("<H", _COMMENT_BYTES) + comment)
+        digest = Digest(self._sha256.hexdigest(), saved)
+        self._forward(str(digest.sha256).encode())
+        if self._error is not None:
+            raise self._error
+        return digest
 
 
 def read_digest(stream: IO[bytes]) -> Digest:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from footplate import storage
-from footplate.checkpoint.contents import SAFETENSORS_SUFFIX, SUFFIXES, rename_keys, trusted_in, weights_of
-from footplate.checkpoint.loading import load_checkpoint, trusted_files
+from footplate.checkpoint.contents import SAFETENSORS_SUFFIX, SUFFIXES, rename_keys, weights_of
+from footplate.checkpoint.loading import load_checkpoint
 from footplate.checkpoint.saver import save_checkpoint
 from footplate.errors import ArgumentError, CheckpointError, import_optional
 
@@ -64,22 +64,30 @@ def export_weights(
     chosen = rename_keys(weights, revise_keys, prefix=prefix, source=origin)
     tensors = {add_prefix + key: value for key, value in chosen.items() if isinstance(value, torch.Tensor)}
     if is_safetensors:
-        # The format supports neither shared memory nor strides.
-        separate = {key: value.clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
-        try:
-            package = import_optional("safetensors.torch", extra="export", why=f"writing '{name}'")
-            storage.commit_bytes(name, package.save(separate, metadata={"format": "pt"}))
-        except OSError as error:
-            raise CheckpointError(f"cannot save '{name}': {error.strerror or error}") from error
+        write_safetensors(tensors, name)
     elif layout == "mmengine":
         meta = content.get("meta")
         kept = {key: meta[key] for key in _META_KEYS if key in meta} if isinstance(meta, Mapping) else {}
-        trusted = trusted_files(trusted_in(content))
-        kept |= {"trusted": trusted} if trusted else {}
         save_checkpoint({"meta": kept, "state_dict": OrderedDict(tensors)}, name)
     else:
         save_checkpoint(OrderedDict(tensors), name)
     return len(tensors)
+
+
+def write_safetensors(tensors: Mapping[str, torch.Tensor], path: str) -> None:
+    """Writes tensors to a safetensors file.
+
+    Raises:
+        CheckpointError: The file cannot be written.
+        MissingExtraError: The safetensors package is not installed.
+    """
+    package = import_optional("safetensors.torch", extra="export", why=f"writing '{path}'")
+    # The format supports neither shared memory nor strides.
+    separate = {key: value.clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
+    try:
+        storage.commit_bytes(path, package.save(separate, metadata={"format": "pt"}))
+    except OSError as error:
+        raise CheckpointError(f"cannot save '{path}': {error.strerror or error}") from error
 
 
 def average_weights(
@@ -108,30 +116,22 @@ def average_weights(
             "averaging needs at least one checkpoint, and one share per checkpoint", key="shares", found=shares
         )
     sums: dict[str, torch.Tensor] = {}
-    first: OrderedDict[str, Any] = OrderedDict()
+    expected: dict[str, Any] = {}
     for path, part in zip([os.fspath(each) for each in paths], parts, strict=True):
         weights = weights_of(load_checkpoint(path), path)
-        if not first:  # only shapes and dtypes, so that the first file can be freed
-            first = OrderedDict(
-                (key, value.to("meta") if isinstance(value, torch.Tensor) else value) for key, value in weights.items()
-            )
-            first._metadata = weights._metadata  # type: ignore[attr-defined]
-        if differing := sorted(first.keys() ^ weights.keys()):
-            raise CheckpointError(f"'{path}' and the first checkpoint have different keys", found=differing)
-        for key, value in weights.items():
-            expected = first[key]
-            if not isinstance(value, torch.Tensor):
-                continue
-            is_same_kind = isinstance(expected, torch.Tensor) and (
-                value.is_floating_point() == expected.is_floating_point()
-            )
-            if not is_same_kind or value.shape != expected.shape:
-                message = f"'{path}' has a weight whose shape or type differs from that in the first checkpoint"
-                raise CheckpointError(message, key=key, found=list(value.shape))
+        tensors = {key: value for key, value in weights.items() if isinstance(value, torch.Tensor)}
+        found = {key: (value.shape, value.is_floating_point()) for key, value in tensors.items()}
+        if not expected:
+            expected, dtypes = found, {key: value.dtype for key, value in tensors.items()}
+            versions = weights._metadata  # type: ignore[attr-defined]
+        if differing := sorted(key for key in {**expected, **found} if expected.get(key) != found.get(key)):
+            message = f"'{path}' and the first checkpoint differ in the names, shapes or types of weights"
+            raise CheckpointError(message, found=differing)
+        for key, value in tensors.items():
             if value.is_floating_point() or value.is_complex():
                 wide = torch.complex128 if value.is_complex() else torch.float64
                 sums.setdefault(key, torch.zeros(value.shape, dtype=wide)).add_(value.to(wide), alpha=part / sum(parts))
-    means = ((key, sums.pop(key).to(first[key].dtype) if key in sums else value) for key, value in weights.items())
+    means = ((key, sums.pop(key).to(dtypes[key]) if key in sums else value) for key, value in weights.items())
     averaged = OrderedDict(means)
-    averaged._metadata = first._metadata  # type: ignore[attr-defined]
+    averaged._metadata = versions  # type: ignore[attr-defined]
     return averaged

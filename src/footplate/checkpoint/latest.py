@@ -9,11 +9,10 @@ from typing import Any
 
 from footplate import storage
 from footplate.checkpoint.contents import BEST, SUFFIXES, naming_checkpoint, read_outline, recorded_digest, verify
-from footplate.checkpoint.shard_layout import SHARDED_SUFFIX, is_committed, is_sharded_path, sharded_name
+from footplate.checkpoint.shard_layout import SHARDED_SUFFIX, sharded_name
 from footplate.errors import ArgumentError, CheckpointError
 
 POINTER = "last_checkpoint"
-_TEMPLATES = ("iter_{}.pth", "epoch_{}.pth")  # of CheckpointHook
 _TEMPLATE = re.compile(r"[^/\0{}]*\{0?(:(0\d)?d?)?\}[^/\0{}]*")
 _logger = logging.getLogger("footplate.checkpoint")
 _MAX_POINTER_BYTES = 1 << 16
@@ -46,15 +45,6 @@ def best_prefix(key: str) -> str:
     return f"{BEST}{key.replace('/', '_')}_"
 
 
-def checkpoint_templates(cfg: Mapping[str, Any]) -> list[str]:
-    """Returns the file name templates of a run's checkpoints, from a config of either generation."""
-    hook = (cfg.get("default_hooks") or {}).get("checkpoint") or cfg.get("checkpoint_config") or {}
-    own = hook.get("filename_tmpl")
-    with contextlib.suppress(ArgumentError):  # an invalid template, which the hook reports
-        return [*_TEMPLATES, checked_template(own)] if own else [*_TEMPLATES]
-    return [*_TEMPLATES]
-
-
 def is_considered(name: str) -> bool:
     """Checks whether resuming considers a file with this name.
 
@@ -85,9 +75,9 @@ def number_in(template: str, name: str) -> int | None:
 
 
 def is_written_by_footplate(path: str) -> bool:
-    """Checks whether the checkpoint at `path` has a digest or layout that footplate wrote. Nothing is verified."""
+    """Checks whether the checkpoint at `path` has a digest, which only footplate writes. Nothing is verified."""
     with contextlib.suppress(CheckpointError), naming_checkpoint(path):
-        return is_committed(path) if is_sharded_path(path) else recorded_digest(path).sha256 is not None
+        return recorded_digest(path).sha256 is not None
     return False
 
 

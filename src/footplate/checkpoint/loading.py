@@ -15,14 +15,15 @@ from footplate.checkpoint.addresses import local_file
 from footplate.checkpoint.contents import (
     SAFETENSORS_SUFFIX,
     naming_checkpoint,
+    opaque_names,
     open_checkpoint,
+    read_outline,
     rename_keys,
     weights_of,
 )
 from footplate.checkpoint.digest import sha256_of, verify_digest
 from footplate.checkpoint.latest import find_first_resumable, read_verified_outline
 from footplate.checkpoint.shard_layout import is_sharded_path
-from footplate.checkpoint.sharded import load_sharded
 from footplate.checkpoint.torch_file import read_content
 from footplate.checkpoint.unpickler import OpaqueObject
 from footplate.distributed import unwrap_model
@@ -34,8 +35,7 @@ _logger = logging.getLogger("footplate.checkpoint")
 _MAX_NAMES = 10
 STRIP_WRAPPER = ((r"^module\.", ""),)  # removes the prefix that wrappers for distributed training add
 _COUNTER = "num_batches_tracked"  # files of early torch versions lack it, which does no harm
-_trusted_paths: list[str] = []  # absolute paths of the active `trusting` blocks
-_trusted_records: list[dict[str, str]] = []
+_trusted: dict[str, bool] = {}  # the absolute paths of the active `trusting` blocks, and whether they were loaded
 
 
 def load_checkpoint(
@@ -68,7 +68,7 @@ def load_checkpoint(
     """
     name = os.fspath(path)
     device = torch.device(map_location)
-    trust = trust or storage.absolute(name) in _trusted_paths
+    trust = trust or storage.absolute(name) in _trusted
     file = name if in_place else local_file(name)
     if file.endswith(SAFETENSORS_SUFFIX):
         return _load_safetensors(file, device)
@@ -92,7 +92,7 @@ def load_latest(folder: "str | os.PathLike[str]") -> tuple[str, dict[str, Any] |
     """
 
     def is_loaded_here(path: str) -> bool:
-        return not is_sharded_path(path) and path not in _trusted_paths
+        return not is_sharded_path(path) and path not in _trusted
 
     def read(path: str) -> Mapping[Any, Any]:
         return _load(path, torch.device("cpu")) if is_loaded_here(path) else read_verified_outline(path)
@@ -107,26 +107,21 @@ def load_latest(folder: "str | os.PathLike[str]") -> tuple[str, dict[str, Any] |
 def _load(
     name: str, device: torch.device, *, trust: bool = False, like: torch.nn.Module | None = None
 ) -> dict[str, Any]:
-    if is_sharded_path(name):
+    if is_sharded_path(name) and device.type == "meta":
+        loaded: Any = read_outline(name).content
+    elif is_sharded_path(name):
+        from footplate.checkpoint.sharded import load_sharded  # slow to import
+
         with naming_checkpoint(name):
-            return load_sharded(name, device, like)
-    with open_checkpoint(name) as stream:
-        if trust or storage.absolute(name) in _trusted_paths:
-            verify_digest(stream)
-            sha256 = sha256_of(stream)
-            _logger.warning("Trusting checkpoint '%s' (sha256 %s): code in it may be executed.", name, sha256)
-            if _trusted_paths:
-                _trusted_records.append({"path": storage.absolute(name), "sha256": sha256})
-            stream.seek(0)
-            try:
-                loaded = torch.load(stream, map_location=device, weights_only=False)
-            except Exception as error:
-                raise CheckpointError(f"PyTorch cannot load it: {type(error).__name__}: {error}") from error
-        else:
-            loaded, names, _ = read_content(stream, device=device)
-            if names:
-                message = "Checkpoint '%s' contains objects that were not instantiated, of these classes: %s."
-                _logger.info(message, name, list_names(names, _MAX_NAMES))
+            loaded = load_sharded(name, device, like)
+    elif trust or storage.absolute(name) in _trusted:
+        loaded = _load_trusted(name, device)
+    else:
+        with open_checkpoint(name) as stream:
+            loaded = read_content(stream, device=device).value
+        if names := opaque_names(loaded):
+            message = "Checkpoint '%s' contains objects that were not instantiated, of these classes: %s."
+            _logger.info(message, name, list_names(names, _MAX_NAMES))
     if not isinstance(loaded, Mapping):
         raise CheckpointError(
             f"'{name}' does not contain a dict",
@@ -134,6 +129,19 @@ def _load(
             notes=["Save the weights of a whole model where it was trained: torch.save(model.state_dict(), path)."],
         )
     return dict(loaded)
+
+
+def _load_trusted(name: str, device: torch.device) -> Any:
+    with open_checkpoint(name) as stream:
+        verify_digest(stream)
+        sha256 = sha256_of(stream)
+        _logger.warning("Trusting checkpoint '%s' (sha256 %s): code in it may be executed.", name, sha256)
+        _trusted.update(dict.fromkeys(_trusted.keys() & {storage.absolute(name)}, True))
+        stream.seek(0)
+        try:
+            return torch.load(stream, map_location=device, weights_only=False)
+        except Exception as error:
+            raise CheckpointError(f"PyTorch cannot load it: {type(error).__name__}: {error}") from error
 
 
 def _load_safetensors(path: str, device: torch.device) -> dict[str, torch.Tensor]:
@@ -324,31 +332,16 @@ def _list_keys(title: str, entries: Sequence[object]) -> list[str]:
 
 @contextmanager
 def trusting(path: "str | os.PathLike[str] | None") -> Iterator[None]:
-    """Allows one checkpoint to execute code when it is loaded anywhere within the block.
-
-    The load is logged. Checkpoints that are saved within the block record its path and SHA-256 under `meta.trusted`.
+    """Allows one checkpoint to execute code when it is loaded anywhere within the block. The load is logged.
 
     Args:
         path: The checkpoint. If it is None, no file is trusted.
     """
-    if path is None:
-        yield
-        return
-    _trusted_paths.append(storage.absolute(path))
-    before = len(_trusted_records)
+    name = "" if path is None else storage.absolute(path)
+    _trusted[name] = False
     try:
         yield
-        if len(_trusted_records) == before:
-            _logger.warning("'%s' was passed as trusted, but was not loaded.", os.fspath(path))
+        if name and not _trusted.get(name, True):
+            _logger.warning("'%s' was passed as trusted, but was not loaded.", path)
     finally:
-        del _trusted_paths[-1], _trusted_records[before:]
-
-
-def trusted_files(before: Sequence[Mapping[str, str]] = ()) -> list[dict[str, str]]:
-    """Returns the path and SHA-256 of every trusted file, without duplicates.
-
-    Args:
-        before: The trusted files that the loaded checkpoint lists. They precede the others in the result.
-    """
-    found = [*before, *_trusted_records]
-    return [dict(each) for place, each in enumerate(found) if each not in found[:place]]
+        _trusted.pop(name, None)

@@ -13,7 +13,7 @@ import torch
 
 from footplate import storage
 from footplate.checkpoint.contents import BEST
-from footplate.checkpoint.digest import DigestSink
+from footplate.checkpoint.digest import Digest, DigestSink
 from footplate.checkpoint.serializable import (
     bytes_in,
     cut_replicated,
@@ -22,7 +22,7 @@ from footplate.checkpoint.serializable import (
     tensors_in,
     to_serializable,
 )
-from footplate.checkpoint.shard_layout import is_sharded_path, remove_sharded, sharded_name
+from footplate.checkpoint.shard_layout import is_sharded_path, remove_sharded, remove_unfinished, sharded_name
 from footplate.checks import check_choice
 from footplate.distributed import get_rank, get_world_size, is_main_process
 from footplate.distributed.sharding import new_cpu_group
@@ -79,20 +79,35 @@ def commit_checkpoint(state: Mapping[str, Any], path: str) -> None:
     Raises:
         CheckpointError: There is too little space, or the file cannot be written.
     """
-    folder = storage.parent(storage.absolute(path))
     try:
-        storage.clean_stale(folder)
-        needed, free = bytes_in(state), storage.free_space(folder)
-        if free is not None and free < needed:
-            raise CheckpointError(
-                f"cannot save '{path}': it needs {format_bytes(needed)}, but only {format_bytes(free)} are free"
-            )
-        with storage.atomic_file(path) as sink:
-            digesting = DigestSink(sink)
-            torch.save(state, digesting)  # type: ignore[arg-type]
-            digesting.finish()
+        check_space(storage.parent(storage.absolute(path)), bytes_in(state))
+        write_file(state, path)
     except OSError as error:
         raise CheckpointError(f"cannot save '{path}': {error.strerror or error}") from error
+
+
+def check_space(folder: str, needed: int) -> None:
+    """Removes stale temporary files from a folder, and checks that `needed` bytes can be written.
+
+    Raises:
+        OSError: There is too little space, or the folder cannot be read.
+    """
+    storage.clean_stale(folder)
+    free = storage.free_space(folder)
+    if free is not None and free < needed:
+        raise OSError(f"it needs {format_bytes(needed)}, but only {format_bytes(free)} are free")
+
+
+def write_file(state: Mapping[str, Any], path: str) -> Digest:
+    """Writes a serializable state and its digest to a file atomically, and returns the digest.
+
+    Raises:
+        OSError: The file cannot be written. An existing file is unchanged.
+    """
+    with storage.atomic_file(path) as sink:
+        digesting = DigestSink(sink)
+        torch.save(state, digesting)  # type: ignore[arg-type]
+        return digesting.finish()
 
 
 def remove_checkpoint(path: "str | os.PathLike[str]") -> None:
@@ -253,10 +268,12 @@ class BackgroundSaver:
 
         If copying fails, the returned function reports the error to all ranks.
         """
-        from footplate.checkpoint.sharded import save_shards  # slow, and not needed for single files
+        from footplate.checkpoint.sharded import save_shards  # slow to import
 
         group = self._group = self._group or new_cpu_group()
         try:
+            if is_main_process():
+                remove_unfinished(storage.parent(storage.absolute(path)))
             rest, shards = split_state(state, cut_replicated(replicated, get_rank(), get_world_size()))
             rest = to_serializable(rest)
             values = to_serializable({name: shard.tensor for name, shard in shards.items()})

@@ -6,7 +6,8 @@ A state is split into the shards of its tensors and a remaining state, in which 
 import math
 import re
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -18,9 +19,8 @@ from footplate.distributed.sharding import full_tensor, is_dtensor, local_tensor
 from footplate.errors import CheckpointError
 
 _T = TypeVar("_T")
-_UNCHANGED = frozenset({type(None), bool, float, complex, str, torch.dtype, torch.device})
-_SCALARS: tuple[Any, ...] = (bool, int, float, complex, bytes)
-_MAX_INTEGER_BITS = 2039  # accepted by torch's weights-only reader, which also rejects empty bytes
+_UNCHANGED = frozenset({type(None), bool, int, float, complex, str, torch.dtype, torch.device})
+_SCALARS: tuple[Any, ...] = (int, float, complex, bytes)
 _MARK = "footplate.sharded"
 _SPLIT_SECTIONS = re.compile(r"(state_dict|optimizer|ema_state_dict)\.")
 
@@ -36,7 +36,7 @@ def to_serializable(value: Any) -> Any:
         CheckpointError: The state contains a value of another type. The message contains its key path.
     """
     try:
-        return _convert(value, "")
+        return rebuild(value, _convert)
     except RecursionError as error:
         raise CheckpointError("the state contains a circular reference, which cannot be saved") from error
 
@@ -61,30 +61,34 @@ def walk(value: Any) -> Iterator[Any]:
         yield entry
 
 
-def rebuild(state: Any, replace: Callable[[str, Any], Any], name: str = "") -> Any:
-    """Returns a copy of nested containers in which tensors and mappings are replaced.
+def rebuild(value: Any, convert: Callable[[str, Any], Any], path: str = "") -> Any:
+    """Returns a copy of nested containers with converted values. Subclasses of the containers become the containers.
 
     Args:
-        state: The state.
-        replace: Called with the key path and the value of each tensor and mapping. If it returns the value itself, a
-            tensor is kept unchanged, and a mapping is processed recursively.
-        name: The key path of the state.
+        value: The state.
+        convert: Called with the key path and the value of each entry that is not a number or text, and of each key of a
+            mapping. If it returns a container itself, the container is copied.
+        path: The key path of the state.
     """
-    if isinstance(state, (torch.Tensor, Mapping)) and (found := replace(name, state)) is not state:
-        return found
-    if isinstance(state, Mapping):
-        copied: dict[Any, Any] = OrderedDict() if isinstance(state, OrderedDict) else {}
-        for key, each in state.items():
-            copied[key] = rebuild(each, replace, f"{name}.{key}" if name else str(key))
-        if isinstance(copied, OrderedDict) and hasattr(state, "_metadata"):
-            copied._metadata = state._metadata  # type: ignore[attr-defined]
-        return copied
-    if type(state) in (list, tuple):
-        return type(state)(
-            each if type(each) in _UNCHANGED or type(each) is int else rebuild(each, replace, f"{name}[{place}]")
-            for place, each in enumerate(state)
-        )
-    return state
+    if type(value) in _UNCHANGED:
+        return value
+    converted = convert(path, value)
+    if converted is not value or not isinstance(value, (list, tuple, deque, Mapping)):
+        return converted
+    if not isinstance(value, Mapping):
+        entries = [
+            each if type(each) in _UNCHANGED else rebuild(each, convert, f"{path}[{place}]")
+            for place, each in enumerate(value)
+        ]
+        return tuple(entries) if isinstance(value, tuple) else entries
+    copied: dict[Any, Any] = OrderedDict() if isinstance(value, OrderedDict) else {}
+    for key, each in value.items():
+        inner = f"{path}.{key}" if path else str(key)
+        copied[rebuild(key, convert, inner)] = rebuild(each, convert, inner)
+    metadata = getattr(value, "_metadata", None)  # the layer versions in the state dict of a module
+    if isinstance(copied, OrderedDict) and isinstance(metadata, Mapping):
+        copied._metadata = rebuild(metadata, convert, f"{path}._metadata")  # type: ignore[attr-defined]
+    return copied
 
 
 def tensors_in(value: Any) -> list[torch.Tensor]:
@@ -98,74 +102,39 @@ def bytes_in(state: Any) -> int:
     return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
-def _convert(value: Any, key: str) -> Any:
-    if type(value) in _UNCHANGED:
-        return value
-    if isinstance(value, torch.Tensor):
-        return _convert_tensor(value, key)
-    if isinstance(value, (list, tuple, deque)):
-        entries = [_convert(entry, f"{key}[{index}]") for index, entry in enumerate(value)]
-        return tuple(entries) if isinstance(value, tuple) else entries
-    if isinstance(value, Mapping):
-        converted: dict[Hashable, Any] = OrderedDict() if isinstance(value, OrderedDict) else {}
-        for name, entry in value.items():
-            path = f"{key}.{name}" if key else str(name)
-            converted[_convert_key(name, path)] = _convert(entry, path)
-        metadata = getattr(value, "_metadata", None)  # the layer versions in the state dict of a module
-        if isinstance(converted, OrderedDict) and isinstance(metadata, Mapping):
-            converted._metadata = _convert(metadata, f"{key}._metadata")  # type: ignore[attr-defined]
-        return converted
-    if type(value) is set:
-        return {_convert_key(entry, key) for entry in value}
-    return _convert_leaf(value, key)
-
-
-def _convert_tensor(value: torch.Tensor, key: str) -> torch.Tensor:
-    is_plain = type(value) in (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
-    if not is_plain or value.device.type == "meta" or value.is_quantized or value.layout != torch.strided:
-        raise _unsupported(value, key)
-    value = value.detach().resolve_conj().resolve_neg()
-    is_view = value.nbytes < value.untyped_storage().nbytes()
-    return value.clone() if is_view else value
-
-
-def _convert_leaf(value: Any, key: str) -> Any:
+def _convert(path: str, value: Any) -> Any:
     """Converts a value that is not a container to a type that `torch.load` accepts.
 
-    Converts NumPy scalars to Python scalars, NumPy arrays to tensors (string arrays to lists), and instances of
-    subclasses of str, int, float and bytes, such as enum members, to the built-in type.
+    Instances of subclasses of str, int, float and bytes, such as enum members, become instances of the built-in type.
     """
-    if isinstance(value, np.ndarray) and value.dtype.kind in "US":
-        return value.tolist()
-    if isinstance(value, np.ndarray):
-        try:
+    if isinstance(value, (list, tuple, deque, Mapping)):
+        return value
+    if isinstance(value, torch.Tensor):
+        is_plain = type(value) in (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
+        if is_plain and value.device.type != "meta" and not value.is_quantized and value.layout == torch.strided:
+            value = value.detach().resolve_conj().resolve_neg()
+            return value.clone() if value.nbytes < value.untyped_storage().nbytes() else value
+    elif isinstance(value, np.ndarray):
+        if value.dtype.kind in "US":
+            return value.tolist()
+        with suppress(TypeError):  # torch does not support all dtypes of numpy
             return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("="), order="C"))
-        except TypeError as error:
-            raise _unsupported(value, key) from error
-    value = value.item() if isinstance(value, np.generic) else value
-    if isinstance(value, str):
+    elif isinstance(value, np.generic):
+        return rebuild(value.item(), _convert, path)
+    elif type(value) is set:
+        return {rebuild(each, _convert, path) for each in value}
+    elif isinstance(value, str):
         return str.__str__(value)
     for kind in _SCALARS:
-        if isinstance(value, kind) and value != b"" and not (kind is int and value.bit_length() > _MAX_INTEGER_BITS):
+        if isinstance(value, kind):
             return kind(value)
-    raise _unsupported(value, key)
-
-
-def _convert_key(key: Any, path: str) -> Hashable:
-    if isinstance(key, tuple):
-        return tuple(_convert_key(part, path) for part in key)
-    return None if key is None else _convert_leaf(key, path)
-
-
-def _unsupported(value: Any, key: str) -> CheckpointError:
-    kind = type(value)
-    return CheckpointError(
-        f"an object of type '{kind.__module__}.{kind.__qualname__}' cannot be saved in a checkpoint",
-        key=key,
+    raise CheckpointError(
+        f"an object of type '{type(value).__module__}.{type(value).__qualname__}' cannot be saved in a checkpoint",
+        key=path,
         found=value,
         notes=[
-            "A state may contain dense tensors, numbers, strings, non-empty bytes, lists, tuples and dicts.",
-            f"An integer may have {_MAX_INTEGER_BITS} bits. Quantized tensors and the meta device are not supported.",
+            "A state may contain dense tensors, numbers, strings, bytes, lists, tuples and dicts.",
+            "Quantized tensors and the meta device are not supported.",
         ],
     )
 
@@ -226,7 +195,7 @@ def join_state(state: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     """
 
     def replace(_: str, value: Any) -> Any:
-        if isinstance(value, torch.Tensor) or len(value) != 1 or _MARK not in value:
+        if not isinstance(value, Mapping) or len(value) != 1 or _MARK not in value:
             return value
         name = value[_MARK]
         if type(name) is not str or name not in tensors:

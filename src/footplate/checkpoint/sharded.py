@@ -1,23 +1,58 @@
-"""Saves and loads sharded checkpoints, and converts them to single files and back."""
+"""Saves and loads sharded checkpoints with torch.distributed.checkpoint (DCP), and converts them to files and back.
 
+DCP divides the work between the ranks, reshards tensors, and raises an error of one rank in all of them. Import this
+module only when it is needed, because importing DCP is slow.
+"""
+
+import dataclasses
 import os
+import secrets
 import warnings
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import distributed as dist
+from torch.distributed import tensor as dtensor
+from torch.distributed.checkpoint import planner as planning
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.metadata import (
+    ChunkStorageMetadata,
+    Metadata,
+    MetadataIndex,
+    TensorProperties,
+    TensorStorageMetadata,
+)
+from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, SavePlan, SavePlanner
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.checkpoint.storage import WriteResult
+from torch.futures import Future
 
 from footplate import storage
-from footplate.checkpoint.contents import SUFFIXES, open_checkpoint
-from footplate.checkpoint.saver import save_checkpoint
-from footplate.checkpoint.serializable import Shard, cut_evenly, join_state, split_state, to_serializable
-from footplate.checkpoint.shard_layout import is_sharded_path, read_layout
+from footplate.checkpoint.contents import SUFFIXES, open_checkpoint, open_shards, read_layout
+from footplate.checkpoint.saver import check_space, save_checkpoint, write_file
+from footplate.checkpoint.serializable import Shard, bytes_in, cut_evenly, join_state, split_state, to_serializable
+from footplate.checkpoint.shard_layout import (
+    FORMAT,
+    STATE,
+    Layout,
+    is_committed,
+    is_own_file,
+    is_sharded_path,
+    remove_own_files,
+)
 from footplate.checkpoint.torch_file import read_content
 from footplate.checks import check_count
-from footplate.distributed import get_rank, get_world_size, tensor_parallel_size
+from footplate.distributed import tensor_parallel_size
 from footplate.distributed.sharding import is_dtensor, is_sharded, reshard, world_mesh
 from footplate.errors import ArgumentError, CheckpointError
+from footplate.messages import list_names
+
+_MAX_NAMES = 3
 
 
 def save_shards(
@@ -29,9 +64,9 @@ def save_shards(
     *,
     files: int = 1,
 ) -> None:
-    """Writes a sharded checkpoint. Every rank of the group must call this function with its own shards.
+    """Writes a sharded checkpoint. Every rank of the group must call this function.
 
-    When all ranks have written their shards, rank 0 writes the layout. This commits the checkpoint. A previous
+    When all ranks have written their shards, rank 0 writes the state. This commits the checkpoint. A previous
     checkpoint in the folder is kept until then and removed afterwards.
 
     Args:
@@ -41,26 +76,20 @@ def save_shards(
         group: The process group, or None for a single process that has all shards.
         error: An error that occurred while this rank prepared its shards. If it is given, no checkpoint is written, and
             all ranks raise the error.
-        files: The number of files of this rank.
+        files: The number of files of this rank. The shards of a tensor are written to different files.
 
     Raises:
         CheckpointError: A process failed. The message contains its rank and the reason.
     """
-    from torch.distributed.checkpoint.api import CheckpointException
-    from torch.distributed.checkpoint.state_dict_saver import save
-
-    from footplate.checkpoint.sharded_storage import FolderWriter, ShardPlanner
-
-    writer = FolderWriter(folder, state, files, clean_parent=files == 1)
+    indexed: Any = {MetadataIndex(name, shard.offsets): shard for name, shard in shards}
+    planner = _Planner(flatten_state_dict=False, flatten_sharded_tensors=False)
+    writer = _FolderWriter(storage.absolute(folder), state, error, files)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the save in a single process
-            planner = ShardPlanner(shards, error)
-            save({}, storage_writer=writer, planner=planner, process_group=group, no_dist=group is None)
+            save(indexed, storage_writer=writer, planner=planner, process_group=group, no_dist=group is None)
     except CheckpointException as failed:
-        if group is None or dist.get_rank(group) == 0:
-            writer.drop()
-        rank, (cause, _) = min(failed.failures.items(), key=lambda each: each[0])
+        rank, (cause, _) = min(failed.failures.items())
         reason = getattr(cause, "strerror", None) or getattr(cause, "message", None) or cause
         place = "" if group is None else f"rank {rank}: "
         notes = getattr(cause, "notes", ())
@@ -69,25 +98,136 @@ def save_shards(
         raise CheckpointError(f"cannot save '{folder}': another process has ended or does not respond") from failed
 
 
-def load_sharded(folder: str, device: torch.device, like: torch.nn.Module | None = None) -> dict[Any, Any]:
+class _Planner(DefaultSavePlanner):
+    """Plans the writing of shards. The state dict maps their indices to them."""
+
+    def create_local_plan(self) -> SavePlan:
+        items = []
+        for index, shard in cast("dict[Any, Shard]", self.state_dict).items():
+            if shard.tensor.numel():
+                chunk = ChunkStorageMetadata(torch.Size(shard.offsets), shard.tensor.size())
+                properties = TensorProperties(dtype=shard.tensor.dtype)
+                data = planning.TensorWriteData(chunk, properties, torch.Size(shard.size))
+                items.append(planning.WriteItem(index, planning.WriteItemType.SHARD, tensor_data=data))
+        self.plan = SavePlan(items)
+        return self.plan
+
+    def resolve_data(self, write_item: planning.WriteItem) -> torch.Tensor:
+        shard: Shard = self.state_dict[cast(Any, write_item.index)]
+        return shard.tensor
+
+
+class _FolderWriter(FileSystemWriter):
+    """Writes the shards of each rank to a file. The coordinator also writes the state, which commits the checkpoint."""
+
+    def __init__(self, folder: str, state: Mapping[str, Any], error: BaseException | None, files: int) -> None:
+        super().__init__(folder)
+        self._folder, self._state, self._error, self._files = folder, state, error, files
+
+    def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
+        if self._error is not None:
+            raise self._error
+        return plan
+
+    def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
+        """Creates the folder. The rank and a random id of the save become part of the file names.
+
+        The files of an existing checkpoint are therefore not overwritten.
+        """
+        storage.make_dirs(self._folder)
+        foreign = [name for name in storage.list_dir(self._folder) if not is_own_file(name)]
+        if foreign and not is_committed(self._folder):
+            raise CheckpointError(
+                f"it contains files that footplate did not write: {list_names(foreign, _MAX_NAMES)}",
+                notes=["Choose another folder, or move the files."],
+            )
+        items = [cast(planning.TensorWriteData, item.tensor_data) for plan in plans for item in plan.items]
+        sizes = [each.chunk.sizes.numel() * each.properties.dtype.itemsize for each in items]
+        check_space(self._folder, sum(sizes) + bytes_in(self._state))
+        save_id = secrets.token_hex(4)
+        return [dataclasses.replace(plan, storage_data=(rank, save_id)) for rank, plan in enumerate(plans)]
+
+    def write_data(self, plan: SavePlan, planner: SavePlanner) -> "Future[list[WriteResult]]":
+        rank, save_id = cast(Any, plan.storage_data)
+        parts: dict[int, list[planning.WriteItem]] = defaultdict(list)
+        for item in plan.items:
+            parts[cast(int, item.index.index) % self._files].append(item)  # DCP numbers the shards of each tensor
+        results = []
+        for number, items in parts.items():
+            name = f"rank_{rank + number}-{save_id}.pth"
+            tensors = to_serializable({item.index.fqn: planner.resolve_data(item) for item in items})
+            digest = write_file(tensors, storage.join(self._folder, name))
+            results += [WriteResult(item.index, 0, (name, digest.sha256)) for item in items]
+        done: Future[list[WriteResult]] = Future()
+        done.set_result(results)
+        return done
+
+    def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
+        """Writes the state, and removes the files of the previous checkpoint and of failed saves."""
+        places = {result.index: result.storage_data for part in results for result in part}
+        tensors, files = {}, dict(places.values())
+        for name, tensor in cast("dict[str, TensorStorageMetadata]", metadata.state_dict_metadata).items():
+            chunks = [
+                (each.offsets, each.sizes, places[MetadataIndex(name, each.offsets)][0]) for each in tensor.chunks
+            ]
+            tensors[name] = (tensor.properties.dtype, tensor.size, chunks)
+        content = {"format": FORMAT, "state": self._state, "tensors": tensors, "files": files}
+        write_file(to_serializable(content), storage.join(self._folder, STATE))
+        remove_own_files(self._folder, keep={*files, STATE})
+
+
+class _FolderReader(FileSystemReader):
+    """Reads shards from the folder of a sharded checkpoint."""
+
+    def __init__(self, folder: str, layout: Layout) -> None:
+        super().__init__(folder)
+        self._folder, self._layout = folder, layout
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        tensors: dict[str, Any] = {}
+        for name, (dtype, size, stored) in self._layout.tensors.items():
+            chunks = [ChunkStorageMetadata(torch.Size(each.offsets), torch.Size(each.sizes)) for each in stored]
+            tensors[name] = TensorStorageMetadata(TensorProperties(dtype=dtype), torch.Size(size), chunks)
+        return Metadata(tensors, storage_data={})
+
+    def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> "Future[None]":
+        """Verifies and reads the files with shards that this rank needs, one at a time."""
+        parts: dict[str, list[planning.ReadItem]] = defaultdict(list)
+        for item in plan.items:
+            chunks = self._layout.tensors[item.storage_index.fqn].chunks
+            parts[chunks[cast(int, item.storage_index.index)].file].append(item)
+        for name, items in parts.items():
+            with open_shards(self._folder, self._layout, name) as stream:
+                tensors = read_content(stream).value
+            for item in items:
+                tensor = tensors[item.storage_index.fqn]
+                for dim, (start, length) in enumerate(zip(item.storage_offsets, item.lengths, strict=True)):
+                    tensor = tensor.narrow(dim, start, length)
+                target = planner.resolve_tensor(item).detach()
+                target.copy_(tensor)
+                planner.commit_tensor(item, target)
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
+
+def load_sharded(folder: str, device: torch.device, like: torch.nn.Module | None = None) -> Any:
     """Verifies a sharded checkpoint and returns its content.
 
     Args:
         folder: The folder.
-        device: The device for the tensors. With 'meta', only their shapes are read, and only the layout is verified.
+        device: The device for the tensors.
         like: A model. If its parameters are sharded, all ranks must call this function, and the tensors are sharded in
-            the same way. Each rank then verifies some of the files and reads only its own shards.
+            the same way. Each rank then verifies and reads only the files that contain its own shards.
 
     Raises:
-        CheckpointDamagedError: A file that any of the ranks verifies does not match its checksum.
+        CheckpointDamagedError: A file that any of the ranks reads does not match its checksum.
         CheckpointError: The folder does not exist or is not a checkpoint.
     """
-    layout = read_layout(folder)
+    layout = read_layout(folder, device)
     targets = layout.empty_tensors(device)
     is_split = like is not None and is_sharded(like)
     if like is not None and is_split:
-        from torch.distributed import tensor as dtensor
-
         model: Any = next(weight for weight in reshard(like).parameters() if is_dtensor(weight))
         mesh, placements = model.device_mesh, model.placements
         if tensor_parallel_size() > 1:  # layers differ in their meshes and placements
@@ -95,70 +235,48 @@ def load_sharded(folder: str, device: torch.device, like: torch.nn.Module | None
         for name, tensor in layout.tensors.items():
             if tensor.size:
                 targets[name] = dtensor.empty(tensor.size, dtype=tensor.dtype, device_mesh=mesh, placements=placements)
-    if device.type != "meta" and targets:
-        from torch.distributed.checkpoint.api import CheckpointException
-        from torch.distributed.checkpoint.state_dict_loader import load
-
-        from footplate.checkpoint.sharded_storage import FolderReader
-
-        share = (get_rank(), get_world_size()) if is_split else (0, 1)
+    if targets:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about the load in a single process
-                load(dict(targets), storage_reader=FolderReader(folder, layout, share), no_dist=not is_split)
+                load(dict(targets), storage_reader=_FolderReader(folder, layout), no_dist=not is_split)
         except CheckpointException as failed:
             cause = next(iter(failed.failures.values()))[0]
             if isinstance(cause, CheckpointError):
                 raise cause from failed
             raise CheckpointError(f"cannot read checkpoint '{folder}': {cause}") from failed
-    with open_checkpoint(storage.join(folder, layout.state)) as stream:
-        state = read_content(stream, device=device).value
-    content = join_state(state, targets)
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"'{folder}' does not contain a dict", found=type(content).__name__)
-    return dict(content)
+    return join_state(layout.state, targets)
 
 
 def consolidate(source: "str | os.PathLike[str]", target: "str | os.PathLike[str]") -> int:
     """Verifies a sharded checkpoint and writes it to a single file. All its tensors must fit into memory.
-
-    Args:
-        source: The folder.
-        target: The output file, for `load_checkpoint` or `torch.load(path, weights_only=True)`.
 
     Returns:
         The number of sharded tensors.
 
     Raises:
         CheckpointError: The folder is not an intact checkpoint, or the file cannot be written.
-        ArgumentError: The source is not a sharded checkpoint, the name of the target does not end in .pth, .pt or
-            .ckpt, or one path is inside the other.
+        ArgumentError: The suffix of a name is wrong, or one path is inside the other.
     """
     folder, path = os.fspath(source), os.fspath(target)
     _check_names(folder, path)
     storage.check_output(path, suffixes=SUFFIXES, inputs=[folder])
     save_checkpoint(load_sharded(folder, torch.device("cpu")), path)
-    return len(read_layout(folder).tensors)
+    return len(read_layout(folder, "meta").tensors)
 
 
 def shard(source: "str | os.PathLike[str]", target: "str | os.PathLike[str]", count: int) -> int:
     """Verifies a checkpoint file and writes it as a sharded checkpoint. All its tensors must fit into memory.
 
-    A run with any number of ranks can load the result. Weights, optimizer state and averaged weights are split along
-    their first dimension.
-
-    Args:
-        source: The file.
-        target: The output folder, whose name ends in `.sharded`.
-        count: The number of shards.
+    Weights, optimizer state and averaged weights are split along their first dimension into `count` shards. A run with
+    any number of ranks can load the result.
 
     Returns:
         The number of tensors that were split.
 
     Raises:
         CheckpointError: The file is not an intact checkpoint, or the folder cannot be written or contains other files.
-        ArgumentError: The source is a sharded checkpoint, the name of the target does not end in .sharded, or one path
-            is inside the other.
+        ArgumentError: The suffix of a name is wrong, or one path is inside the other.
     """
     path, folder = os.fspath(source), os.fspath(target)
     check_count("parts", count)
@@ -166,8 +284,6 @@ def shard(source: "str | os.PathLike[str]", target: "str | os.PathLike[str]", co
     storage.check_output(folder, inputs=[path])
     with open_checkpoint(path) as stream:
         content = to_serializable(read_content(stream).value)
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"'{path}' does not contain a dict", found=type(content).__name__)
     parts = [split_state(content, cut_evenly(number, count)) for number in range(count)]
     save_shards(parts[0][0], [each for _, shards in parts for each in shards.items()], folder, files=count)
     return len(parts[0][1])

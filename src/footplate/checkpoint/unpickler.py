@@ -7,13 +7,14 @@ it builds tensors, NumPy arrays and containers, and contains nothing that can be
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 _MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg", "numpy.core": "numpy._core"}
 _DTYPE_LETTERS = frozenset("biufcUS")
+_BYTE_ORDERS = ("<", ">", "|", "=")
 
 
 class OpaqueObject:
@@ -40,10 +41,6 @@ class OpaqueObject:
         made.state, made.items, made.elements = None, {}, []
         return made
 
-    # The unpickler calls these methods. It would set arbitrary attributes on an object without `__setstate__`.
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
     def __setitem__(self, key: Any, value: Any) -> None:
         self.items[key] = value
 
@@ -68,73 +65,43 @@ def opaque_class(name: str) -> type[OpaqueObject]:
     return type("OpaqueObject", (OpaqueObject,), {"__slots__": (), "__module__": "opaque", "name": name})
 
 
-class _Dtype:
-    """A NumPy dtype whose byte order is part of its pickled state."""
+class _Unfinished:
+    """A NumPy object that is built when its state is known.
 
-    __slots__ = ("value",)
+    Args:
+        build: Builds the object from its state.
+    """
 
-    def __init__(self, code: str) -> None:
-        self.value = np.dtype(code)
+    def __init__(self, build: Callable[[Any], Any]) -> None:
+        self.build = build
 
-    def __setstate__(self, state: Any) -> None:
-        if state[1] not in ("<", ">", "|", "="):
+
+def _build_dtype(code: Any, *args: Any) -> Any:
+    def build(state: Any) -> Any:
+        if state[1] not in _BYTE_ORDERS:
             raise pickle.UnpicklingError("a NumPy dtype has an unknown byte order")
-        self.value = self.value.newbyteorder(state[1])
+        return np.dtype(code).newbyteorder(state[1])
 
-
-class _Array(opaque_class("numpy.ndarray")):  # type: ignore[misc]
-    """A NumPy array whose dtype and content are part of its pickled state."""
-
-    __slots__ = ("array",)
-
-    def __setstate__(self, state: Any) -> None:
-        super().__setstate__(state)
-        _, shape, dtype, is_fortran, content = state
-        self.array: Any = self
-        if isinstance(dtype, _Dtype) and isinstance(content, (bytes, bytearray)):
-            self.array = np.frombuffer(bytearray(content), dtype.value).reshape(shape, order="F" if is_fortran else "C")
+    is_plain = type(code) is str and code[:1] in _DTYPE_LETTERS and code[1:].isdigit()
+    return _Unfinished(build) if is_plain else opaque_class("numpy.dtype")(code, *args)
 
 
 def _build_array(content: Any, dtype: Any, shape: Any, order: Any) -> Any:
-    array = _Array()
-    array.__setstate__((1, shape, dtype, order == "F", content))
-    return array
-
-
-def _build_dtype(code: Any, *_: Any) -> Any:
-    is_plain = type(code) is str and code[:1] in _DTYPE_LETTERS and code[1:].isdigit()
-    return _Dtype(code) if is_plain else opaque_class("numpy.dtype")(code)
+    if isinstance(dtype, np.dtype) and isinstance(content, (bytes, bytearray)):
+        return np.frombuffer(bytearray(content), dtype).reshape(shape, order=order)
+    return opaque_class("numpy.ndarray")(content, dtype, shape, order)
 
 
 def _build_scalar(dtype: Any, content: Any = None) -> Any:
-    if not isinstance(dtype, _Dtype) or not isinstance(content, bytes):
-        return opaque_class("numpy.generic")(content)
-    return np.frombuffer(content, dtype.value)[0].item()
-
-
-def _build_of_type(function: Any, kind: Any, args: Any, state: Any) -> Any:
-    return function(*args) if isinstance(function, _Constructor) else opaque_class("tensor")(args)
+    if isinstance(dtype, np.dtype) and isinstance(content, bytes):
+        return np.frombuffer(content, dtype)[0].item()
+    return opaque_class("numpy.generic")(content)
 
 
 def _build_bytes(text: Any, encoding: Any = "latin1") -> bytes:
     if encoding not in ("latin1", "latin-1"):  # any other codec may be a module to import
         raise pickle.UnpicklingError("bytes have an unknown encoding")
     return str.encode(text, "latin1")
-
-
-class _Constructor:
-    """Wraps a function, so that a pickle can call it but not set its attributes."""
-
-    __slots__ = ("_function",)
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
-
-    def __call__(self, *args: Any) -> Any:
-        return self._function(*args)
-
-    def __setstate__(self, state: Any) -> None:
-        raise pickle.UnpicklingError("it sets the state of a function")
 
 
 def _build_tensor(
@@ -152,13 +119,17 @@ def _build_typed_tensor(
     return -tensor if metadata and metadata.get("neg") else tensor
 
 
-_BUILDERS: dict[str, Callable[..., Any]] = {
-    "torch._utils._rebuild_tensor": _build_tensor,
+def _build_of_type(function: Any, kind: Any, args: Any, state: Any) -> Any:
+    return function(*args) if function in (_build_tensor, _build_typed_tensor) else opaque_class("tensor")(args)
+
+
+_NAMES: dict[str, Any] = {
+    **{f"torch.{name}": value for name, value in vars(torch).items() if isinstance(value, torch.dtype)},
     "torch._utils._rebuild_tensor_v2": _build_tensor,
     "torch._utils._rebuild_tensor_v3": _build_typed_tensor,
     "torch._utils._rebuild_parameter": lambda data, *_: data.detach(),
-    "torch._utils._rebuild_parameter_with_state": lambda data, *_: data.detach(),
     "torch._tensor._rebuild_from_type_v2": _build_of_type,
+    "torch.storage.UntypedStorage": torch.UntypedStorage,
     "torch.Size": lambda sizes: torch.Size(sizes),
     "torch.device": lambda *args: torch.device(*args),
     "collections.OrderedDict": lambda pairs=(): OrderedDict(pairs),
@@ -173,32 +144,19 @@ _BUILDERS: dict[str, Callable[..., Any]] = {
     "builtins.complex": lambda real, imaginary=0.0: complex(float(real), float(imaginary)),
     "_codecs.encode": _build_bytes,
     "numpy.dtype": _build_dtype,
-    "numpy._core.multiarray._reconstruct": lambda *_: _Array(),
+    "numpy._core.multiarray._reconstruct": lambda *_: _Unfinished(
+        lambda state: _build_array(state[4], state[2], state[1], "F" if state[3] else "C")
+    ),
     "numpy._core.multiarray.scalar": _build_scalar,
     "numpy._core.numeric._frombuffer": _build_array,
 }
-_UNTYPED = _Constructor(opaque_class("torch.storage.UntypedStorage"))
-_NAMES: dict[str, Any] = {
-    **{name: _Constructor(function) for name, function in _BUILDERS.items()},
-    **{f"torch.{name}": value for name, value in vars(torch).items() if isinstance(value, torch.dtype)},
-    "torch.storage.UntypedStorage": _UNTYPED,
-}
 
 
-_Base: Any = pickle._Unpickler  # the one in C allocates memory for the largest index that a file contains
+_Base: Any = pickle._Unpickler  # the one in C cannot restrict which objects get a state
 
 
 class Unpickler(_Base):  # type: ignore[misc]
-    """Reads one pickle as data.
-
-    Attributes:
-        classes: The classes of placeholders by the names of the classes and functions that pickles refer to.
-    """
-
-    classes: dict[str, type[OpaqueObject]]
-
-    def __init__(self, file: IO[bytes], **settings: Any) -> None:
-        super().__init__(file, encoding="latin1")
+    """Reads one pickle as data."""
 
     def find_class(self, module: str, name: str) -> Any:
         """Returns the constructor, the constant or the class of placeholders for a name."""
@@ -206,47 +164,19 @@ class Unpickler(_Base):  # type: ignore[misc]
             if module == old or module.startswith(f"{old}."):
                 module = new + module[len(old) :]
         full = f"{module}.{name}"
-        if full in _NAMES:
-            return _NAMES[full]
-        if full not in self.classes:
-            self.classes[full] = opaque_class(full)
-        return self.classes[full]
+        return _NAMES[full] if full in _NAMES else opaque_class(full)
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Sets an attribute. torch sets `persistent_load`, which expects a class that pickles must not reach."""
-        if name == "persistent_load":
-            find = value
+    def _set_state(self) -> None:
+        """Sets the state of an object that may have one. Python's method sets attributes of any object."""
+        state, target = self.stack.pop(), self.stack[-1]
+        if isinstance(target, _Unfinished):
+            self.stack[-1] = built = target.build(state)
+            self.memo.update({key: built for key, value in self.memo.items() if value is target})
+        elif isinstance(target, OpaqueObject):
+            target.state = state
+        elif type(target) is OrderedDict:
+            target.__dict__.update(state)
+        else:
+            raise pickle.UnpicklingError(f"it sets the state of an object of type {type(target).__name__}")
 
-            def value(identity: Any) -> Any:
-                return find(tuple(torch.UntypedStorage if each is _UNTYPED else each for each in identity))
-
-        super().__setattr__(name, value)
-
-    def load(self) -> Any:
-        """Returns the value of the pickle."""
-        return _with_arrays(super().load(), {})
-
-
-def unpickler_with(classes: dict[str, type[OpaqueObject]]) -> type[Unpickler]:
-    """Returns an unpickler that adds its classes of placeholders to `classes`."""
-    return type("Reader", (Unpickler,), {"classes": classes})
-
-
-def _with_arrays(value: Any, seen: dict[int, Any]) -> Any:
-    """Replaces the placeholders of complete arrays by the arrays."""
-    if isinstance(value, _Array):
-        return value.array
-    if id(value) in seen or not isinstance(value, (dict, list, tuple, OpaqueObject)):
-        return seen.get(id(value), value)
-    seen[id(value)] = value
-    if isinstance(value, dict):
-        for key, each in value.items():
-            value[key] = _with_arrays(each, seen)
-    elif isinstance(value, list):
-        value[:] = [_with_arrays(each, seen) for each in value]
-    elif type(value) is tuple:
-        seen[id(value)] = value = tuple(_with_arrays(each, seen) for each in value)
-    elif isinstance(value, OpaqueObject):
-        for name in OpaqueObject.__slots__:
-            setattr(value, name, _with_arrays(getattr(value, name), seen))
-    return value
+    dispatch = {**_Base.dispatch, pickle.BUILD[0]: _set_state}  # noqa: RUF012

@@ -2,9 +2,10 @@
 
 import argparse
 import json
+import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from footplate.errors import FootplateError
@@ -58,6 +59,19 @@ class Parser(argparse.ArgumentParser):
         if placed and placed[-1].nargs == argparse.REMAINDER:  # contains all options that follow
             parts = ["[options]", *words[:-1], f"[{placed[-1].metavar}...]"]
         self.usage = " ".join(["%(prog)s", *parts])
+
+
+def number(convert: Callable[[str], float], least: float, most: float = math.inf) -> Callable[[str], Any]:
+    """Returns the `type` of an option whose value is a number from `least` to `most`."""
+
+    def parse(text: str) -> float:
+        value = convert(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"must be a number from {least} to {most}, not {text}")
+        return value
+
+    parse.__name__ = convert.__name__  # in the message about a text that is no number
+    return parse
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:

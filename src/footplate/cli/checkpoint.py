@@ -116,15 +116,13 @@ def verify_files(arguments: argparse.Namespace) -> int:
 
 def average_files(arguments: argparse.Namespace) -> int:
     """Averages the weights of several checkpoints and writes the result."""
-    from footplate.checkpoint import SUFFIXES, average_weights, save_checkpoint, trusted_files, trusting
+    from footplate.checkpoint import SUFFIXES, average_weights, save_checkpoint, trusting
     from footplate.storage import check_output
 
     check_output(arguments.output, suffixes=SUFFIXES, inputs=arguments.files)
     meta = {"averaged": arguments.files, "shares": arguments.shares}
     with trusting(arguments.trust):
         weights = average_weights(arguments.files, arguments.shares)
-        if trusted := trusted_files():
-            meta["trusted"] = trusted
     save_checkpoint({"meta": meta, "state_dict": weights}, arguments.output)
     text = f"{len(weights)} weights of {len(arguments.files)} checkpoints: {arguments.output}\n"
     print_result(arguments, {"weights": len(weights), "file": arguments.output}, text)
@@ -162,7 +160,7 @@ def export_file(arguments: argparse.Namespace) -> int:
 
 def consolidate_folder(arguments: argparse.Namespace) -> int:
     """Converts a sharded checkpoint to a single file."""
-    from footplate.checkpoint import consolidate
+    from footplate.checkpoint.sharded import consolidate
 
     count = consolidate(arguments.folder, arguments.output)
     text = f"{count} sharded tensors joined: {arguments.output}\n"
@@ -172,7 +170,7 @@ def consolidate_folder(arguments: argparse.Namespace) -> int:
 
 def shard_file(arguments: argparse.Namespace) -> int:
     """Converts a single file to a sharded checkpoint."""
-    from footplate.checkpoint import shard
+    from footplate.checkpoint.sharded import shard
 
     count = shard(arguments.file, arguments.output, arguments.parts)
     text = f"{count} tensors split into {arguments.parts} shards: {arguments.output}\n"

@@ -10,12 +10,17 @@ if TYPE_CHECKING:
 
 
 def read_run_config(arguments: argparse.Namespace) -> "Config":
-    """Loads the config of a run. Its work_dir defaults to `work_dirs/<name of the config>`."""
+    """Loads the config of a run, with the launcher in the arguments.
+
+    Its work_dir defaults to `work_dirs/<name of the config>`.
+    """
     cfg = read_config(arguments)
     if getattr(arguments, "work_dir", None) is not None:
         cfg["work_dir"] = arguments.work_dir
     elif cfg.get("work_dir") is None:
         cfg["work_dir"] = str(Path("work_dirs") / Path(str(cfg.filename)).stem)
+    if getattr(arguments, "launcher", None) is not None:
+        cfg["launcher"] = arguments.launcher
     return cfg
 
 

@@ -2,14 +2,13 @@
 
 import argparse
 import importlib
-import inspect
 import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from footplate.cli.arguments import IMAGE_SUFFIXES, add_config, add_no_patches
+from footplate.cli.arguments import IMAGE_SUFFIXES, add_config, add_no_patches, number
 from footplate.cli.config import read_config
 from footplate.cli.output import as_json, print_error, print_json, print_result, print_text, wants_json
 from footplate.errors import ArgumentError, ConfigKeyError
@@ -65,7 +64,10 @@ def add_commands(subparsers: Any) -> None:
     explain.add_argument("--plot", metavar="FILE", help="for schedule: also write the schedule as an image")
     explain.add_argument("--model", metavar="CONFIG", help="for schedule and params: use the model of another config")
     explain.add_argument(
-        "--epoch-length", metavar="N", type=int, help="the iterations per epoch if the training data is not available"
+        "--epoch-length",
+        metavar="N",
+        type=number(int, 1),
+        help="the iterations per epoch if the training data is not available",
     )
     add_no_patches(explain)
     explain.set_defaults(run=explain_config)
@@ -146,10 +148,6 @@ def explain_config(arguments: argparse.Namespace) -> int:
 
 def _check_options(arguments: argparse.Namespace, topic: str | None) -> None:
     """Raises an ArgumentError if an option of `explain` is invalid or does not apply to the key or topic."""
-    from footplate.checks import check_count
-
-    if arguments.epoch_length is not None:
-        check_count("--epoch-length", arguments.epoch_length)
     if arguments.dump and arguments.key:
         raise ArgumentError(f"--dump writes the whole config; omit '{arguments.key}'")
     for option, topics in _TOPICS_OF_OPTIONS.items():
@@ -256,6 +254,7 @@ def _registered_models(*, with_packages: bool) -> Iterator[_ModelLine]:
 
     If `with_packages` is False, yields a single line for each package.
     """
+    from footplate.models.package_models import first_doc_line
     from footplate.registry import MODELS
     from footplate.registry.dotted_paths import top_level_spec
     from footplate.registry.root import PackageModels
@@ -264,7 +263,7 @@ def _registered_models(*, with_packages: bool) -> Iterator[_ModelLine]:
     for registry in registries:
         prefix = "" if registry is MODELS else f"{registry.scope}."
         for name, entry in sorted(registry.module_dict.items()):
-            yield _ModelLine(prefix + name, str(entry.__module__).partition(".")[0], _first_line(entry))
+            yield _ModelLine(prefix + name, str(entry.__module__).partition(".")[0], first_doc_line(entry))
     for registry in registries:
         package = registry.scope
         if not isinstance(registry, PackageModels) or top_level_spec(package) is None:
@@ -274,7 +273,3 @@ def _registered_models(*, with_packages: bool) -> Iterator[_ModelLine]:
         elif _try_to_import(package):
             for name in registry.source.names():
                 yield _ModelLine(f"{package}.{name}", package, registry.source.help(name))
-
-
-def _first_line(entry: object) -> str:
-    return (inspect.getdoc(entry) or "").strip().partition("\n")[0]

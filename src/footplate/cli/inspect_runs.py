@@ -123,17 +123,16 @@ def replay_run(arguments: argparse.Namespace) -> int:
     """Prints the layers of an iteration and its first non-finite values. Returns 1 if all values are finite."""
     from footplate.config import read_recorded
     from footplate.engine.nonfinite import SUFFIX
-    from footplate.tools.replay import describe_replay, find_capture, read_facts, replay
+    from footplate.tools.replay import describe_replay, read_capture, replay
 
-    arguments.capture = find_capture(arguments.capture)
-    facts = read_facts(arguments.capture)
+    path, facts = read_capture(arguments.capture)
     if not wants_json(arguments):
         print_text(f"the run stopped: {one_line(facts['message'])}\n")
     if arguments.config is None:  # a recorded config is read as data; a config that the user names may execute code
-        cfg = override(read_recorded(f"{arguments.capture.removesuffix(SUFFIX)}.py"), arguments)
+        cfg = override(read_recorded(f"{path.removesuffix(SUFFIX)}.py"), arguments)
     else:
         cfg = read_config(arguments)
-    found = replay(cfg, arguments.capture, facts, iteration=arguments.iteration)
+    found = replay(cfg, path, facts, iteration=arguments.iteration)
     data = {**vars(found), "message": facts["message"], "failed": found.failed}
     print_result(arguments, data, describe_replay(found, whole=arguments.all))
     return 0 if found.failed else 1

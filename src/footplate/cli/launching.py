@@ -11,13 +11,11 @@ import traceback
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from footplate.cli.arguments import number
 from footplate.cli.output import DOCUMENT_FILE, print_error, print_json, wants_json
 from footplate.interrupts import RANK_VARIABLES, SIGNALED
-
-if TYPE_CHECKING:
-    from footplate.config import Config
 
 _LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 _WITH_RESULT = (0, 4, 129, 130, 143)  # exit codes of ranks that have finished or were stopped
@@ -43,18 +41,10 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-restarts",
         metavar="N",
-        type=int,
+        type=number(int, 0),
         default=0,
         help="with --nproc: the number of restarts after a failure (default: 0)",
     )
-
-
-def set_launcher(arguments: argparse.Namespace, cfg: "Config") -> None:
-    """Sets the launcher in the config."""
-    if arguments.local_rank is not None:
-        os.environ.setdefault("LOCAL_RANK", str(arguments.local_rank))
-    if arguments.launcher is not None:
-        cfg["launcher"] = arguments.launcher
 
 
 def is_first_rank() -> bool:
@@ -62,8 +52,8 @@ def is_first_rank() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in RANK_VARIABLES)
 
 
-def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int | None:
-    """Sets the launcher in the config. With `--nproc`, checks the config and runs this command in several processes.
+def start_processes(arguments: argparse.Namespace) -> int | None:
+    """With `--nproc`, checks the config that the arguments contain, and runs this command in several processes.
 
     Returns:
         None if this process must run the command itself. Otherwise, the exit code of the process that failed first, or
@@ -78,13 +68,14 @@ def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int | None:
     from footplate.records.logger import collect_warnings
     from footplate.tools.automatic_batch_size import without_automatic_size
 
-    set_launcher(arguments, cfg)
+    if arguments.local_rank is not None:
+        os.environ.setdefault("LOCAL_RANK", str(arguments.local_rank))
     processes = count_processes(arguments)
     if processes is None:
         return None
-    home = folders_of(cfg["work_dir"])[0] if hasattr(arguments, "resume") else None
+    home = folders_of(arguments.cfg["work_dir"])[0] if hasattr(arguments, "resume") else None
     with collect_warnings():  # the first rank logs them
-        check_config(without_automatic_size(cfg))
+        check_config(without_automatic_size(arguments.cfg))
     return run_in_processes(arguments, processes, home)
 
 
@@ -94,7 +85,6 @@ def count_processes(arguments: argparse.Namespace) -> int | None:
     Raises:
         ArgumentError: `--nproc` or `--max-restarts` is invalid.
     """
-    from footplate.checks import check_count
     from footplate.errors import ArgumentError
 
     if arguments.nproc is None and arguments.max_restarts:
@@ -103,7 +93,6 @@ def count_processes(arguments: argparse.Namespace) -> int | None:
         return None
     import torch
 
-    check_count("--max-restarts", arguments.max_restarts, least=0)
     if arguments.nproc == "gpu" and torch.accelerator.is_available():
         return torch.accelerator.device_count()
     if arguments.nproc.isdigit() and int(arguments.nproc):

@@ -5,18 +5,19 @@ import os
 import shlex
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from footplate.cli.arguments import add_config, add_no_patches
+from footplate.cli.arguments import add_config, add_no_patches, number
 from footplate.cli.config import read_run_config
 from footplate.cli.output import print_result, print_text
 from footplate.interrupts import raising_stop_signals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from footplate.config import Config
-    from footplate.tools.sweep import SweepSettings, TrialInfo
+    from footplate.tools.sweep import Sweep, TrialInfo
 
 _MAX_PRINTED = 10
 _MAX_COMPARED = 8
@@ -42,22 +43,16 @@ def add_commands(subparsers: Any) -> None:
         help="the keys to vary: KEY=LOW..HIGH, KEY=log:LOW..HIGH or KEY=A,B,C",
     )
     parser.add_argument("--metric", metavar="NAME", help="the metric to optimize (default: the config's save_best)")
-    parser.add_argument(
-        "--trials", metavar="N", type=int, default=20, help="the number of trials, including earlier ones (default: 20)"
-    )
-    parser.add_argument(
-        "--workers", metavar="N", type=int, default=1, help="the number of parallel trials (default: 1)"
-    )
-    parser.add_argument(
-        "--out", metavar="DIR", help="the folder for the study and the trials (default: sweeps/<name of the config>)"
-    )
-    parser.add_argument(
-        "--seed",
-        metavar="N",
-        type=int,
-        default=0,
-        help="the seed of the sampler, and of the trials if the config has none (default: 0)",
-    )
+    seed = "the seed of the sampler, and of the trials if the config has none"
+    for flag, default, least, text in (
+        ("--trials", 20, 1, "the number of trials, including earlier ones"),
+        ("--workers", 1, 1, "the number of parallel trials"),
+        ("--seed", 0, 0, seed),
+    ):
+        parser.add_argument(
+            flag, metavar="N", type=number(int, least), default=default, help=f"{text} (default: {default})"
+        )
+    parser.add_argument("--out", metavar="DIR", help="the folder of the sweep (default: sweeps/<name of the config>)")
     parser.add_argument("--no-prune", action="store_true", help="run every trial to its end")
     parser.add_argument("--retry", action="store_true", help="rerun only the failed trials")
     add_no_patches(parser)
@@ -66,67 +61,62 @@ def add_commands(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs a sweep and prints the best settings."""
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from footplate.checks import check_count
     from footplate.errors import ArgumentError
-    from footplate.tools.sweep_space import first_values, parse_parameter, with_values
+    from footplate.tools.sweep_space import parse_parameter, with_values
 
-    if "LOCAL_RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
-        raise ArgumentError("footplate sweep must run in a single process", notes=["Start it without torchrun."])
-    check_count("--trials", arguments.trials)
-    check_count("--workers", arguments.workers)
-    check_count("--seed", arguments.seed, least=0)
     parameters = [parse_parameter(text) for text in arguments.param]
     cfg = read_run_config(arguments)
     from footplate.engine.run_config import check_config
+    from footplate.hooks.metric_rules import best_metrics
     from footplate.records.logger import collect_warnings
-    from footplate.tools.sweep import OUTPUT, SweepSettings, TrialInfo, default_metric, sweep
+    from footplate.tools.sweep import OUTPUT, Sweep, TrialInfo
 
-    settings = SweepSettings(
-        folder=os.path.abspath(arguments.out or str(Path("sweeps") / Path(str(cfg.filename)).stem)),
-        metric=arguments.metric or default_metric(cfg),
-        trials=arguments.trials,
-        workers=arguments.workers,
-        prune=not arguments.no_prune,
-        retry=arguments.retry,
-        seed=arguments.seed,
+    metrics = (
+        [arguments.metric] if arguments.metric else [name for name in best_metrics(cfg._cfg_dict) if name != "auto"]
     )
+    if not metrics:
+        raise ArgumentError("the config does not set save_best, so the metric is unknown", notes=["Add --metric NAME."])
     with collect_warnings():  # checks once, before creating files; each trial logs its own warnings
-        check_config(with_values(cfg, first_values(parameters)))
+        check_config(with_values(cfg, {parameter.key: parameter.values[0] for parameter in parameters}))
 
     def print_trial(trial: TrialInfo) -> None:
         if trial.state == "running":
             log = os.path.join(os.path.relpath(trial.folder), OUTPUT)
             print_text(f"trial {trial.number} starts: {_short_values(trial.values)}; its log: {log}\n")
         else:
-            print_text(f"trial {trial.number}: {_describe(trial, settings.metric)}\n")
+            print_text(f"trial {trial.number}: {_describe(trial, sweep.metric)}\n")
         sys.stdout.flush()
 
-    def command(values: Mapping[str, Any]) -> list[str]:
-        return _train_command(arguments, with_values(cfg, values), values)
-
+    sweep = Sweep(
+        cfg,
+        parameters,
+        lambda values: _train_command(arguments, cfg, values),
+        folder=os.path.abspath(arguments.out or str(Path("sweeps") / Path(str(cfg.filename)).stem)),
+        metric=metrics[0],
+        trials=arguments.trials,
+        workers=arguments.workers,
+        prune=not arguments.no_prune,
+        retry=arguments.retry,
+        seed=arguments.seed,
+        on_change=print_trial,
+    )
     try:
         with raising_stop_signals(True):
-            run_module = [sys.executable, "-m", "footplate"]
-            trials = sweep(
-                cfg, parameters, settings, lambda values: run_module + command(values), on_change=print_trial
-            )
+            trials = sweep.run()
     except KeyboardInterrupt:
         print_text("To continue the sweep, run the same command again.\n")
         raise
     text = "\nbest first:\n"
     for trial in trials[:_MAX_PRINTED]:
-        text += f"  {trial.number:>3}  {_describe(trial, settings.metric)}\n       {trial.folder}\n"
-    report = _write_report(trials, settings, command)
+        text += f"  {trial.number:>3}  {_describe(trial, sweep.metric)}\n       {trial.folder}\n"
+    report = _write_report(sweep, trials)
     text += f"\nreport: {report}\n" if report else ""
-    print_result(arguments, {"metric": settings.metric, "trials": trials, "report": report}, text)
+    print_result(arguments, {"metric": sweep.metric, "trials": trials, "report": report}, text)
     return 0 if any(trial.state == "complete" for trial in trials) else 1
 
 
 def _train_command(arguments: argparse.Namespace, cfg: "Config", values: "Mapping[str, Any]") -> list[str]:
-    """Returns the command that trains with the values of a trial, without the name of the program.
+    """Returns the arguments that train with the values of a trial.
 
     Trials whose config has no seed share one, so that they differ only in their settings.
     """
@@ -140,14 +130,8 @@ def _train_command(arguments: argparse.Namespace, cfg: "Config", values: "Mappin
     return [*command, "--set", *arguments.set, *overrides_of(values)]
 
 
-def _write_report(
-    trials: "list[TrialInfo]", settings: "SweepSettings", command: "Callable[[Mapping[str, Any]], list[str]]"
-) -> str | None:
-    """Writes a report that lists all trials, compares the runs of the best ones, and shows how to train the best one.
-
-    Returns:
-        The path of the report, or None if no trial has logged anything.
-    """
+def _write_report(sweep: "Sweep", trials: "list[TrialInfo]") -> str | None:
+    """Writes a report of all trials, which compares the best ones. Returns its path, or None if nothing was logged."""
     from footplate.errors import DataError
     from footplate.tools.report import write_report
     from footplate.tools.report_overview import SweepSummary
@@ -159,17 +143,12 @@ def _write_report(
             runs[f"trial {trial.number}"] = read_run(trial.folder)
     if not runs:
         return None
-    best = [
-        "footplate",
-        *command(trials[0].values),
-        "--work-dir",
-        os.path.relpath(os.path.join(settings.folder, "best")),
-    ]
-    path, shown = os.path.join(settings.folder, "report.html"), list(runs)[:_MAX_COMPARED]
-    name = os.path.basename(settings.folder)
-    title = name if name.lower().startswith("sweep") else f"Sweep {name}"
-    summary = SweepSummary(settings.metric, trials, shlex.join(best))
-    write_report([runs[each] for each in shown], path, names=shown, title=title, sweep=summary)
+    best = os.path.relpath(os.path.join(sweep.folder, "best"))
+    command = shlex.join(["footplate", *sweep.command(trials[0].values), "--work-dir", best])
+    path, names = os.path.join(sweep.folder, "report.html"), list(runs)[:_MAX_COMPARED]
+    summary = SweepSummary(sweep.metric, trials, command)
+    title = f"Sweep {os.path.basename(sweep.folder)}"
+    write_report([runs[name] for name in names], path, names=names, title=title, sweep=summary)
     return path
 
 

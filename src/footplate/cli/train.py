@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     cfg = read_run_config(arguments)
     start = _resume_options(arguments)
     _apply_options(arguments, cfg)
-    code = start_processes(arguments, cfg)
+    code = start_processes(arguments)
     if code is not None:
         return code
     from footplate import openmmlab
@@ -211,7 +211,6 @@ def _end_failed(
     """
     from footplate.checkpoint.latest import read_pointer
     from footplate.cli.error_messages import raise_module_error
-    from footplate.engine.hook import Phase
     from footplate.engine.signals import Interrupted
     from footplate.records import surviving_streams
 
@@ -220,7 +219,7 @@ def _end_failed(
     last = read_pointer(runner.home) if runner.rank else has_begun and runner.saver.last
     saved = f"; the last checkpoint is {last}" if last else ""
     done = f"after {runner.iter} of {runner.max_iters} iterations" if has_begun else "before the first iteration"
-    if runner.phase is Phase.EVALUATION:
+    if runner.is_evaluating:
         done = f"in the validation {done}" if runner.train_loop.in_progress else "in the validation of the preflight"
     arguments.progress = done + saved
     # By default, torch raises errors about workers that exit with the process. They would hide the real error.

@@ -4,7 +4,7 @@ import argparse
 import os
 from typing import Any
 
-from footplate.cli.arguments import add_config, add_no_patches, add_trained, add_trust
+from footplate.cli.arguments import add_config, add_no_patches, add_trained, add_trust, number
 from footplate.cli.config import override, read_run_config
 from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import print_error, print_result
@@ -47,12 +47,15 @@ def add_commands(subparsers: Any) -> None:
         help="the device, such as cpu or cuda:1 (default: the accelerator if there is one, otherwise cpu)",
     )
     predict.add_argument(
-        "--batch-size", metavar="N", type=int, help="the number of images in a batch (default: as in the test data)"
+        "--batch-size",
+        metavar="N",
+        type=number(int, 1),
+        help="the number of images in a batch (default: as in the test data)",
     )
     predict.add_argument(
         "--score",
         metavar="X",
-        type=float,
+        type=number(float, 0, 1),
         help="the minimum score of instances in detection (default: 0.3) and of classes in classification (default: 0)",
     )
     predict.add_argument("--no-pictures", action="store_true", help="write only the JSON lines")
@@ -60,9 +63,9 @@ def add_commands(subparsers: Any) -> None:
     export = subparsers.add_parser(
         "export",
         help="export a trained model to ONNX, torch.export, TorchScript or safetensors",
-        description="Export a trained model with its normalization and postprocessing. The exported file is run, and "
-        "its outputs are compared with those of the model. To convert only a checkpoint, use `footplate checkpoint "
-        "export`.",
+        description="Export a trained model. A model of images is exported with its normalization and postprocessing. "
+        "The exported file is run, and its outputs are compared with those of the model. For safetensors, any "
+        "checkpoint will do. To rename weights, use `footplate checkpoint export`.",
         epilog="Example: footplate export work_dirs/config/iter_4000.pth --to onnx",
     )
     add_trained(export)
@@ -86,7 +89,7 @@ def test_checkpoint(arguments: argparse.Namespace) -> int:
     """Tests a checkpoint and prints the path of the metrics."""
     cfg = read_run_config(arguments)
     cfg["resume"], cfg["load_from"] = False, arguments.checkpoint
-    code = start_processes(arguments, cfg)
+    code = start_processes(arguments)
     if code is not None:
         return code
     from footplate.checkpoint import trusting
@@ -109,13 +112,7 @@ def test_checkpoint(arguments: argparse.Namespace) -> int:
 
 def predict_inputs(arguments: argparse.Namespace) -> int:
     """Predicts on the inputs and prints the path of the predictions."""
-    from footplate.checks import check_count, check_fraction
-
-    if arguments.batch_size is not None:
-        check_count("--batch-size", arguments.batch_size)
-    if arguments.score is not None:
-        check_fraction("--score", arguments.score)
-    from footplate.checkpoint import trusting  # after the checks, because it imports torch
+    from footplate.checkpoint import trusting
     from footplate.errors import DataError
     from footplate.inference import Predictor, open_trained, predict_files
     from footplate.messages import pluralize
@@ -139,13 +136,20 @@ def predict_inputs(arguments: argparse.Namespace) -> int:
 def export_checkpoint(arguments: argparse.Namespace) -> int:
     """Exports the model, and prints its inputs, its outputs and the largest difference."""
     from footplate.checkpoint import trusting
+    from footplate.config import Config, as_plain
     from footplate.inference import describe_export, export_model, open_trained, output_path_of
+    from footplate.messages import one_line
 
     target = arguments.output or output_path_of(arguments.checkpoint, arguments.to)
     with trusting(arguments.trust):
-        trained = open_trained(arguments.checkpoint, arguments.config)
+        has_only_weights = arguments.to == "safetensors"  # no model is built, so no config is needed
+        trained = open_trained(arguments.checkpoint, Config() if has_only_weights else arguments.config)
         arguments.cfg = trained.cfg
-        override(trained.cfg, arguments, import_custom_modules=False)
+        if not has_only_weights:
+            override(trained.cfg, arguments, import_custom_modules=False)
+            if set(trained.cfg) == {"model"}:  # of a run from Python
+                model = as_plain(trained.cfg["model"])
+                print_error(f"Building the model with {one_line(str(model))}\n")
         exported = export_model(trained, target, arguments.to, opset=arguments.opset, size=arguments.size)
     print_result(arguments, exported, describe_export(exported))
     return 0

@@ -71,7 +71,7 @@ def check_run(arguments: argparse.Namespace) -> int:
     from footplate.tools.failing_module import ComponentError
 
     cfg = read_run_config(arguments)
-    code = start_processes(arguments, cfg)
+    code = start_processes(arguments)
     if code is not None:
         return code
     with collect_warnings() as warnings:
@@ -100,7 +100,7 @@ def profile_run(arguments: argparse.Namespace) -> int:
     from footplate.tools.iteration_profile import profile_iterations
 
     cfg = read_run_config(arguments)
-    code = start_processes(arguments, cfg)
+    code = start_processes(arguments)
     if code is not None:
         return code
     cfg["log_level"] = "WARNING"
@@ -117,11 +117,11 @@ def lr_find_run(arguments: argparse.Namespace) -> int:
     from footplate.error_context import located
     from footplate.interrupts import temporary_folder
     from footplate.storage import commit_image
-    from footplate.tools.learning_rate_test import find_learning_rate
+    from footplate.tools.learning_rate_finder import find_learning_rate
     from footplate.tools.partial_build import build_trial
 
     cfg = read_run_config(arguments)
-    code = start_processes(arguments, cfg)
+    code = start_processes(arguments)
     if code is not None:
         return code
     cfg["log_level"] = "WARNING"
@@ -131,5 +131,5 @@ def lr_find_run(arguments: argparse.Namespace) -> int:
         result = find_learning_rate(runner, iterations=arguments.iters, lowest=arguments.min, highest=arguments.max)
     if not rank_from_environment():
         commit_image(arguments.out, result.plot())
-        print_result(arguments, {**result.as_data(), "picture": arguments.out}, f"{result}picture: {arguments.out}\n")
+        print_result(arguments, {**result._asdict(), "picture": arguments.out}, f"{result}picture: {arguments.out}\n")
     return 0

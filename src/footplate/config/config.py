@@ -88,10 +88,7 @@ class Config:
         parts = split_package(os.fspath(filename))
         path = locate(*parts) if parts else absolute(filename)
         options = Options(use_predefined_variables, use_environment_variables, lazy_import)
-        try:
-            config = _config_of(load(path, options), filename)
-        except RecursionError as error:
-            raise ConfigError("the config is nested too deeply", origin=Origin(path, 1)) from error
+        config = _config_of(load(path, options), filename)
         if import_custom_modules:
             import_custom(config._cfg_dict)
         return config
@@ -108,10 +105,7 @@ class Config:
             ConfigError: The text is invalid.
         """
         path = f"{absolute('.')}/<string>{file_format}"
-        try:
-            config = _config_of(load_text(cfg_str, path, suffix_of(path), Options()), None)
-        except RecursionError as error:
-            raise ConfigError("the config is nested too deeply", origin=Origin("<string>", 1)) from error
+        config = _config_of(load_text(cfg_str, path, suffix_of(path), Options()), None)
         import_custom(config._cfg_dict)
         return config
 

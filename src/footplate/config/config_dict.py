@@ -1,6 +1,6 @@
 """`ConfigDict`: a dict with attribute access that records the origins of its keys."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -31,11 +31,6 @@ class ConfigDict(TracedDict):
             dict.__setitem__(self, key, _convert_dicts(value))
         if args and isinstance(args[0], TracedDict):
             self._origins.update(args[0]._origins)
-
-    @classmethod
-    def fromkeys(cls, iterable: Iterable[Any], value: Any = None) -> "ConfigDict":
-        """Returns a mapping with the given keys, all with the same value."""
-        return cls(dict.fromkeys(iterable, value))
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -76,9 +71,7 @@ class ConfigDict(TracedDict):
 
     def copy(self) -> "ConfigDict":
         """Returns a copy with new lists and tuples. Nested dicts are shared with the original."""
-        result = type(self)(self)
-        result._origins = dict(self._origins)
-        return result
+        return type(self)(self)
 
     def deepcopy(self) -> "ConfigDict":
         """Returns a copy in which nested dicts and lists are copied, too."""

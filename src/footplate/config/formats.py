@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from footplate.config.imports import LazyObject
-from footplate.config.key_paths import join_path, walk
+from footplate.config.key_paths import walk
 from footplate.config.origins import TracedDict
 from footplate.config.sources import PLACEHOLDER_BRACE
-from footplate.error_context import origin_of
+from footplate.error_context import at_key, located, origin_of
 from footplate.errors import ConfigError, ConfigSyntaxError, Origin
 
 _logger = logging.getLogger("footplate.config")
@@ -48,8 +48,6 @@ def read_data(text: str, path: str, suffix: str) -> TracedDict:
     read = {".json": json_toml_reader.read_json, ".toml": json_toml_reader.read_toml}
     try:
         value = read.get(suffix, yaml_format.read_yaml)(text, path)
-    except RecursionError as error:
-        raise ConfigSyntaxError("the config is nested too deeply", origin=start) from error
     except ValueError as error:
         if isinstance(error, ConfigError):
             raise
@@ -73,7 +71,11 @@ def write_config(mapping: dict[Any, Any], suffix: str) -> str:
     Raises:
         ConfigError: The format cannot represent a value.
     """
-    value = _converted(mapping, suffix, [])
+    for key in mapping:
+        if key in _RESERVED or (suffix == ".py" and str(key).startswith("__")):
+            raise ConfigError(f"'{key}' cannot be a top-level key of a {suffix} config", origin=origin_of(mapping, key))
+    with located(mapping):
+        value = _converted(mapping, suffix)
     if tuple not in _TYPES[suffix] and any(type(item) is tuple for _, item in walk(mapping)):
         _logger.warning("%s has no tuples. They were written as lists.", suffix[1:].upper())
     if suffix == ".py":
@@ -91,23 +93,22 @@ def write_config(mapping: dict[Any, Any], suffix: str) -> str:
     return PLACEHOLDER_BRACE.sub(r"\\u007b", text)
 
 
-def _converted(value: Any, suffix: str, path: list[Any], origin: Origin | None = None) -> Any:
-    """Converts the value at a key path to types that a format supports."""
+def _converted(value: Any, suffix: str) -> Any:
+    """Converts a value to types that a format supports."""
     types = _TYPES[suffix]
     if isinstance(value, dict):
         result = {}
         for key, item in value.items():
-            place = origin_of(value, key)
-            if not path and (key in _RESERVED or (suffix == ".py" and str(key).startswith("__"))):
-                raise ConfigError(f"'{key}' cannot be a top-level key of a {suffix} config", origin=place)
-            inner = [*path, key if isinstance(key, str) else str(key)]
-            if not isinstance(key, str) and tuple not in types:
-                message = f"the keys of a {suffix} config must be strings"
-                raise ConfigError(message, origin=place, key=join_path(inner), found=key)
-            result[key] = _converted(item, suffix, inner, place)
+            with at_key(str(key)):
+                if not isinstance(key, str) and tuple not in types:
+                    raise ConfigError(f"the keys of a {suffix} config must be strings", found=key)
+                result[key] = _converted(item, suffix)
         return result
     if type(value) in (list, tuple) or (type(value) is range and range not in types):
-        items = [_converted(item, suffix, [*path, index], origin) for index, item in enumerate(value)]
+        items = []
+        for index, item in enumerate(value):
+            with at_key(f"[{index}]"):
+                items.append(_converted(item, suffix))
         return tuple(items) if type(value) is tuple and tuple in types else items
     for kind in (bool, str, int, float):
         if isinstance(value, kind):
@@ -116,8 +117,7 @@ def _converted(value: Any, suffix: str, path: list[Any], origin: Origin | None =
     if type(value) in types or name:
         return value if type(value) in types else name
     described = "None" if value is None else f"a value of type {type(value).__name__}"
-    message = f"a {suffix} config cannot represent {described}"
-    raise ConfigError(message, origin=origin, key=join_path(path), found=value)
+    raise ConfigError(f"a {suffix} config cannot represent {described}", found=value)
 
 
 def dotted_name(value: object) -> str | None:

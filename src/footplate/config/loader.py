@@ -76,7 +76,10 @@ def load(path: str, options: Options, asked_at: Origin | None = None, chain: tup
 
 def load_text(text: str, path: str, suffix: str, options: Options, chain: tuple[str, ...] = ()) -> Loaded:
     """Loads a config from its text. `path` is used in messages and for relative paths of bases."""
-    return _FileLoader(text, path, suffix, options, (*chain, path)).load()
+    try:
+        return _FileLoader(text, path, suffix, options, (*chain, path)).load()
+    except (RecursionError, MemoryError) as error:
+        raise ConfigError("the config is nested too deeply", origin=Origin(path, 1)) from error
 
 
 class _FileLoader:

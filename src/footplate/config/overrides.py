@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 AcceptedKeys = Callable[[ConfigDict, Sequence[str]], Collection[str]]  # returns the keys accepted by a section
 _logger = logging.getLogger("footplate.config")
 _CONSTANTS = {"null": None, "true": True, "false": False, "inf": math.inf, "-inf": -math.inf, "nan": math.nan}
+_KEYS = (ast.Constant, ast.Name, ast.UnaryOp, ast.Tuple)
 _OPENINGS = ("[", "(", "{", "'", '"', "dict(")
 
 
@@ -182,7 +183,10 @@ def parse_value(text: str) -> Any:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         parsed = None
     if isinstance(parsed, ast.List):
-        items = [_read_node(node, source) for node in parsed.elts]
+        try:
+            items = [read_literal(node, lambda other: _read_text(other, source)) for node in parsed.elts]
+        except TypeError as error:  # a list is in a key
+            raise _unreadable(text) from error
         if len(items) > 1 or text.endswith(","):
             return items
         return items[0] if items else ""
@@ -193,25 +197,32 @@ def parse_value(text: str) -> Any:
     return text
 
 
-def _read_node(node: ast.expr, source: str) -> Any:
-    """Converts a node of the syntax tree of a value. Words and expressions without a value are strings."""
+def read_literal(node: ast.expr, read_other: Callable[[ast.expr], Any]) -> Any:
+    """Returns the value of a syntax tree of plain values, without executing it.
+
+    Args:
+        node: Numbers, booleans, None and strings, in lists, tuples, `{...}` and `dict(...)`.
+        read_other: Returns the value of any other node in the tree.
+    """
     match node:
         case ast.Constant(value=bool() | int() | float() | str() | None):
             return node.value
         case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=ast.Constant(value=int() | float() as number)):
             return -number if isinstance(sign, ast.USub) else number
         case ast.List(elts=nodes):
-            return [_read_node(item, source) for item in nodes]
+            return [read_literal(item, read_other) for item in nodes]
         case ast.Tuple(elts=nodes):
-            return tuple(_read_node(item, source) for item in nodes)
-        case ast.Dict(keys=keys, values=values) if all(isinstance(key, (ast.Constant, ast.Name)) for key in keys):
-            return {
-                _read_node(key, source): _read_node(value, source)
-                for key, value in zip(keys, values, strict=True)
-                if key is not None
-            }
+            return tuple(read_literal(item, read_other) for item in nodes)
+        case ast.Dict(keys=keys, values=values) if all(isinstance(key, _KEYS) for key in keys):
+            items = zip(filter(None, keys), values, strict=True)
+            return {read_literal(key, read_other): read_literal(value, read_other) for key, value in items}
         case ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords) if all(item.arg for item in keywords):
-            return {item.arg: _read_node(item.value, source) for item in keywords}
+            return {item.arg: read_literal(item.value, read_other) for item in keywords}
+    return read_other(node)
+
+
+def _read_text(node: ast.expr, source: str) -> Any:
+    """Returns the text of a word or an expression."""
     text = ast.get_source_segment(source, node) or ""
     if text.startswith(_OPENINGS):
         raise _unreadable(text)

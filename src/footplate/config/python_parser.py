@@ -61,15 +61,13 @@ def parse(path: str, text: str, *, pure: bool | None = None) -> Script:
             code = compile(tree, path, "exec", dont_inherit=True)
     except ConfigError:
         raise
-    except SyntaxError as error:
-        code_line = (error.text or "").strip()
-        notes = [f"in: {code_line[:100]}"] if code_line else []
-        origin = Origin(path, error.lineno or 1)
-        raise ConfigSyntaxError(f"the text is not valid Python: {error.msg}", origin=origin, notes=notes) from error
-    except ValueError as error:  # a null byte
-        raise ConfigSyntaxError(f"the text is not valid Python: {error}", origin=Origin(path, 1)) from error
-    except (RecursionError, MemoryError) as error:
-        raise ConfigSyntaxError("the config is nested too deeply", origin=Origin(path, 1)) from error
+    except (SyntaxError, ValueError) as error:  # ValueError: a null byte
+        code_line = (getattr(error, "text", "") or "").strip()
+        raise ConfigSyntaxError(
+            f"the text is not valid Python: {getattr(error, 'msg', error)}",
+            origin=Origin(path, getattr(error, "lineno", None) or 1),
+            notes=[f"in: {code_line[:100]}"] if code_line else [],
+        ) from error
     return Script(code, bases or [], pure, frozenset(rewriter.reads))
 
 
@@ -83,12 +81,13 @@ def _take_bases(tree: ast.Module, path: str) -> list[tuple[str, Origin]] | None:
                 break
     else:
         return None
+    before = tree.body[: tree.body.index(statement)]
     tree.body.remove(statement)
     items = value.elts if isinstance(value, (ast.List, ast.Tuple)) else [value]
     files: list[tuple[str, Origin]] = []
     for item in items:
         origin = Origin(path, item.lineno)
-        names = _evaluate_base(item, origin)
+        names = _evaluate_base(item, before, origin)
         for name in names if isinstance(names, (list, tuple)) else [names]:
             if not isinstance(name, str):
                 raise ConfigError("`_base_` must be a path or a list of paths", origin=origin, key=BASE, found=name)
@@ -96,11 +95,18 @@ def _take_bases(tree: ast.Module, path: str) -> list[tuple[str, Origin]] | None:
     return files
 
 
-def _evaluate_base(value: ast.expr, origin: Origin) -> Any:
+def _evaluate_base(value: ast.expr, before: list[ast.stmt], origin: Origin) -> Any:
+    """Returns a value of `_base_`, which may use the variables that the statements before it set."""
+    variables: dict[str, Any] = {}
     try:
-        return eval(compile(ast.Expression(value), origin.file, "eval", dont_inherit=True))
+        if any(isinstance(node, ast.Name) for node in ast.walk(value)):
+            exec(compile(ast.Module(before, []), origin.file, "exec", dont_inherit=True), variables)
+        return eval(compile(ast.Expression(value), origin.file, "eval", dont_inherit=True), variables)
     except (Exception, SystemExit) as error:
-        message = f"`_base_` cannot be evaluated without the rest of the file: {type(error).__name__}: {error}"
+        message = (
+            f"`_base_` cannot be evaluated: {type(error).__name__}: {error} "
+            "(it can use only the variables set before it)"
+        )
         raise ConfigError(message, origin=origin, key=BASE) from error
 
 

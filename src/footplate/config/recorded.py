@@ -8,6 +8,7 @@ from typing import Any
 
 from footplate.config.config import Config
 from footplate.config.formats import dotted_name, read_data, write_config
+from footplate.config.overrides import read_literal
 from footplate.config.sources import absolute, read_text, suffix_of
 from footplate.errors import ConfigSyntaxError, Origin
 
@@ -95,20 +96,15 @@ def _not_data(file: str, line: int, reason: str) -> ConfigSyntaxError:
     )
 
 
-class _Literals(ast.NodeTransformer):
-    """Replaces `dict(key=value)`, `float('inf')`, `inf` and `nan` with literals."""
-
-    def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802
-        return ast.Constant(float(node.id)) if node.id in ("inf", "nan") else node
-
-    def visit_Call(self, node: ast.Call) -> ast.AST:  # noqa: N802
-        match node:
-            case ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords):
-                keys = [None if keyword.arg is None else ast.Constant(keyword.arg) for keyword in keywords]
-                return self.generic_visit(ast.Dict(list(keys), [keyword.value for keyword in keywords]))
-            case ast.Call(func=ast.Name(id="float"), args=[ast.Constant(value=str(text))], keywords=[]):
-                return ast.Constant(float(text))
-        return node
+def _read_special(node: ast.expr) -> Any:
+    """Returns the value of `float('inf')`, `inf`, `nan`, bytes or a set."""
+    match node:
+        case (
+            ast.Name(id="inf" | "nan" as text)
+            | ast.Call(func=ast.Name(id="float"), args=[ast.Constant(value=str(text))], keywords=[])
+        ):
+            return float(text)
+    return ast.literal_eval(node)
 
 
 def _read_plain_python(text: str, file: str) -> dict[str, Any]:
@@ -138,7 +134,7 @@ def _read_plain_python(text: str, file: str) -> dict[str, Any]:
                 )
             ):
                 try:
-                    values[key] = ast.literal_eval(_Literals().visit(value))
+                    values[key] = read_literal(value, _read_special)
                 except (TypeError, ValueError) as error:
                     reason = "it contains a value that is not a plain literal"
                     raise _not_data(file, statement.lineno, reason) from error

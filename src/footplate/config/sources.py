@@ -60,7 +60,7 @@ def read_text(path: str, asked_at: Origin | None = None) -> str:
     try:
         if os.path.exists(path) and not os.path.isfile(path):
             raise ConfigError(f"the config '{shown}' is not a file", origin=asked_at)
-        data = Path(path).read_bytes()
+        return Path(path).read_text("utf-8-sig")
     except FileNotFoundError as error:
         folder, name = os.path.split(path)
         neighbors = os.listdir(folder) if os.path.isdir(folder) else []
@@ -74,13 +74,11 @@ def read_text(path: str, asked_at: Origin | None = None) -> str:
         ) from error
     except OSError as error:
         raise ConfigError(f"cannot read the config '{shown}': {error.strerror}", origin=asked_at) from error
-    try:
-        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise ConfigSyntaxError(
             f"the config is not valid UTF-8 at byte {error.start}",
-            origin=Origin(path, data.count(b"\n", 0, error.start) + 1),
-            found=data[error.start : error.start + 1],
+            origin=Origin(path, error.object.count(b"\n", 0, error.start) + 1),
+            found=error.object[error.start : error.start + 1],
         ) from error
 
 

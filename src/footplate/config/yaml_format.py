@@ -10,15 +10,43 @@ from footplate.config.sources import PLACEHOLDER_BRACE
 from footplate.errors import ConfigSyntaxError, Origin
 
 _TUPLE = "tag:yaml.org,2002:python/tuple"
-_MAPPING = "tag:yaml.org,2002:map"
-_SEQUENCE = "tag:yaml.org,2002:seq"
 _TIMESTAMP = "tag:yaml.org,2002:timestamp"
 _FLOAT = "tag:yaml.org,2002:float"
 _PLAIN_FLOAT = re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+\Z")
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """A YAML loader that parses `1e-3` as a number, as users expect, and dates as strings."""
+    """A YAML loader that parses `1e-3` as a number, as users expect, and dates as strings.
+
+    Mappings record the lines of their keys.
+    """
+
+    path = ""
+
+    def construct_traced(self, node: yaml.MappingNode) -> TracedDict:
+        written = {id(key) for key, _ in node.value}
+        self.flatten_mapping(node)  # adds the keys of merges (`<<`), which may be written again
+        result = TracedDict()
+        result._origins[None] = self._origin(node)
+        lines: dict[Any, int] = {}
+        for key_node, value_node in node.value:
+            origin, key = self._origin(key_node), self.construct_object(key_node, deep=True)
+            if isinstance(key, (dict, list, set)):
+                raise ConfigSyntaxError("a key must not be a list or a mapping", origin=origin)
+            if id(key_node) in written:
+                if key in lines:
+                    message = f"the key '{key}' occurs twice in one mapping, first on line {lines[key]}"
+                    raise ConfigSyntaxError(message, origin=origin, key=str(key))
+                lines[key] = origin.line
+            result._put(key, self.construct_object(value_node, deep=True), origin)
+        return result
+
+    def _origin(self, node: yaml.Node) -> Origin:
+        return Origin(self.path, node.start_mark.line + 1)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _Loader.construct_traced)
+_Loader.add_constructor(_TUPLE, lambda loader, node: tuple(loader.construct_sequence(node, deep=True)))
 
 
 class _Dumper(yaml.SafeDumper):
@@ -54,9 +82,10 @@ def read_yaml(text: str, path: str) -> Any:
     """
     try:
         loader = _Loader(text)
+        loader.path = path
         try:
-            node = loader.get_single_node()
-            return TracedDict() if node is None else _Builder(loader, path).build(node)
+            value = loader.get_single_data()
+            return TracedDict() if value is None else value
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
@@ -77,44 +106,3 @@ def write_yaml(value: Any) -> str:
         value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**9, default_flow_style=None
     )
     return text
-
-
-class _Builder:
-    """Converts YAML nodes to values."""
-
-    def __init__(self, loader: Any, path: str) -> None:
-        self.loader = loader
-        self.path = path
-        self.built: dict[int, Any] = {}  # the values of mappings by the id of their node, for aliases
-
-    def build(self, node: yaml.Node) -> Any:
-        """Returns the value of a node."""
-        if node.tag == _MAPPING and isinstance(node, yaml.MappingNode):
-            if id(node) not in self.built:
-                self.built[id(node)] = self._build_mapping(node)
-            return self.built[id(node)]
-        if node.tag in (_SEQUENCE, _TUPLE) and isinstance(node, yaml.SequenceNode):
-            items = [self.build(child) for child in node.value]
-            return tuple(items) if node.tag == _TUPLE else items
-        return self.loader.construct_object(node, deep=True)
-
-    def _build_mapping(self, node: yaml.MappingNode) -> TracedDict:
-        written = {id(key) for key, _ in node.value}
-        self.loader.flatten_mapping(node)  # adds the keys of merges (`<<`), which may be written again
-        result = TracedDict()
-        result._origins[None] = self._origin(node)
-        lines: dict[Any, int] = {}
-        for key_node, value_node in node.value:
-            origin, key = self._origin(key_node), self.build(key_node)
-            if isinstance(key, (dict, list, set)):
-                raise ConfigSyntaxError("a key must not be a list or a mapping", origin=origin)
-            if id(key_node) in written:
-                if key in lines:
-                    message = f"the key '{key}' occurs twice in one mapping, first on line {lines[key]}"
-                    raise ConfigSyntaxError(message, origin=origin, key=str(key))
-                lines[key] = origin.line
-            result._put(key, self.build(value_node), origin)
-        return result
-
-    def _origin(self, node: yaml.Node) -> Origin:
-        return Origin(self.path, node.start_mark.line + 1)

@@ -13,7 +13,13 @@ from footplate.data.batches import (
     pseudo_collate,
     split_target,
 )
-from footplate.data.dataloader_config import LOADER_KEYS, build_collate, build_dataloader, check_dataloader
+from footplate.data.dataloader_config import (
+    LOADER_KEYS,
+    build_collate,
+    build_dataloader,
+    check_dataloader,
+    check_same_dataset,
+)
 from footplate.data.dataset_wrappers import ClassBalancedDataset, ConcatDataset, RepeatDataset
 from footplate.data.loader import SampleLoader
 from footplate.data.rng import capture_rng, check_rng, mix_seed, preserve_random_state, restore_rng, seed_generators
@@ -52,6 +58,7 @@ __all__ = [
     "build_collate",
     "build_dataloader",
     "check_dataloader",
+    "check_same_dataset",
     "capture_rng",
     "check_rng",
     "data_wait",

@@ -1,11 +1,13 @@
 """Builds and checks dataloaders from the `*_dataloader` sections of a config."""
 
+import hashlib
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import (
     BatchSampler,
@@ -15,13 +17,15 @@ from torch.utils.data import (
     IterableDataset,
     RandomSampler,
     SequentialSampler,
+    Subset,
 )
 
 from footplate.checks import check_count, check_flag, check_keys, check_number
-from footplate.data.dataset_wrappers import innermost_datasets
+from footplate.data.batches import length_of
+from footplate.data.dataset_wrappers import innermost_datasets, wrapped_datasets
 from footplate.data.loader import SampleLoader
-from footplate.data.samplers import DefaultSampler, RankSampler, knows_ranks
-from footplate.distributed import broadcast_object, get_data_rank, get_data_world_size
+from footplate.data.samplers import DefaultSampler, InfiniteSampler, RankSampler, knows_ranks, samplers_of
+from footplate.distributed import broadcast_object, compare_with_main, get_data_rank, get_data_world_size
 from footplate.error_context import at_key, describe_changes, located, origin_of
 from footplate.errors import ArgumentError, BuildError, DataError
 from footplate.extensions import extensions
@@ -143,6 +147,32 @@ def _refuse_configs(entries: Any, what: str) -> None:
         if isinstance(entry, Mapping) and ("dataset" in entry or isinstance(entry.get("type"), str)):
             notes = ["Join the datasets with dataset=dict(type='ConcatDataset', datasets=[...])."]
             raise ArgumentError(f"a {what} must be a single dict, not a list of dicts", found=dict(entry), notes=notes)
+
+
+def check_same_dataset(loader: Any) -> None:
+    """Checks that ranks that divide the samples of a dataset have the same dataset. Every rank must call this.
+
+    Compares the lengths of the dataset and of the datasets that it wraps, and the indices of torch's subsets.
+
+    Raises:
+        RankError: The datasets differ, so that samples would be lost or be both in the training and the validation set.
+    """
+    if get_data_world_size() == 1 or not isinstance(loader, SampleLoader):
+        return
+    if any(isinstance(sampler, (DefaultSampler, InfiniteSampler, RankSampler)) for sampler in samplers_of(loader)):
+        compare_with_main(
+            _describe_dataset(loader.dataset),
+            "the dataset on %s differs from that on rank 0, although each rank reads only its share of it",
+            "Build the same one on all ranks. Call torch.manual_seed before random_split and other random choices.",
+        )
+
+
+def _describe_dataset(dataset: Any) -> list[str]:
+    """Returns the lengths of a dataset and of the datasets that it wraps, with digests of the indices of subsets."""
+    text = f"{type(dataset).__name__}: {length_of(dataset)} samples"
+    if isinstance(dataset, Subset):
+        text += f", digest {hashlib.sha256(repr(np.asarray(dataset.indices).tolist()).encode()).hexdigest()[:8]}"
+    return [text, *(line for each in wrapped_datasets(dataset) for line in _describe_dataset(each))]
 
 
 LOADER_COUNTS = {"batch_size": 1, "num_workers": 0, "num_batch_per_epoch": 1, "prefetch_factor": 1}

@@ -19,28 +19,13 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from footplate import storage
 from footplate.checks import check_flag
 from footplate.data.annotations import explain_read_errors, join_root, with_retries
 from footplate.data.base_dataset import BaseDataset
 from footplate.data.shared_memory import RecordStore
 from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.registry import DATASETS
-from footplate.storage import (
-    FileStatus,
-    absolute,
-    base_name,
-    commit_bytes,
-    is_local,
-    join,
-    list_dir,
-    local_copy,
-    missing_path_notes,
-    open_file,
-    read_bytes,
-    read_range,
-    split_query,
-    status,
-)
 
 _logger = logging.getLogger("footplate.data")
 DEFAULT_FOLDER = os.path.join("~", ".cache", "footplate", "shards")
@@ -65,8 +50,11 @@ _PARSERS: dict[str, Callable[[bytes], Any]] = {
 }
 
 
+_Fields = Mapping[str, Sequence[str]]  # the extensions of each key of a record
+
+
 class Member(NamedTuple):
-    """A file in a shard. Its content begins at `offset` and has `size` bytes."""
+    """A file in a shard. `offset` and `size` are in bytes."""
 
     name: str
     offset: int
@@ -74,47 +62,39 @@ class Member(NamedTuple):
 
 
 class Shard:
-    """A tar file on disk or in an object store.
-
-    Args:
-        path: The path or URL.
-        cache_dir: See `WebDataset`.
-
-    Attributes:
-        size: The size in bytes when the index was loaded.
-    """
+    """A tar file on disk or in an object store. `cache_dir` is that of `WebDataset`."""
 
     def __init__(self, path: str, cache_dir: str | None) -> None:
-        self.path = path
-        self.size = 0
-        self._cache_dir = cache_dir
+        self.path, self.cache_dir = path, cache_dir
+        self.size = 0  # in bytes, when the index was loaded
         self._copy = ""  # the path of the local copy of a remote shard
 
     def load_index(self) -> list[Member]:
         """Returns the files in the shard, in order. Creates the index if it is missing or out of date."""
-        address, query = split_query(absolute(self.path))
-        paths = [address + INDEX_SUFFIX + query]
-        if self._cache_dir is not None:
-            name = f"{hashlib.sha256(address.encode()).hexdigest()[:16]}-{base_name(address)[-100:]}{INDEX_SUFFIX}"
-            paths.append(os.path.join(self._cache_dir, name))
+        address, query = storage.split_query(storage.absolute(self.path))
+        beside = address + INDEX_SUFFIX + query
+        paths = [beside]
+        if self.cache_dir is not None:
+            name = hashlib.sha256(address.encode()).hexdigest()[:32]
+            paths.append(os.path.join(self.cache_dir, name + INDEX_SUFFIX))
         with explain_read_errors("shard", self.path):
-            current = with_retries(status, self.path)
+            current = with_retries(storage.status, self.path)
             self.size = current.size
             for path in paths:
-                index = _read_index(path)
-                if index is None:
-                    continue
-                saved, members = index
-                # An index that was uploaded next to a remote shard contains the time of the original.
-                is_uploaded = path == paths[0] and not is_local(self.path)
-                if saved == current or (is_uploaded and saved.size == current.size):
-                    return members
+                # Object stores may refuse access to a file that does not exist, and servers may send a page.
+                with suppress(FileNotFoundError, NotADirectoryError, PermissionError, ValueError, KeyError, TypeError):
+                    index = json.loads(with_retries(storage.read_bytes, path))
+                    members = [Member(*member) for member in index["members"]]
+                    # An index that was uploaded next to a remote shard contains the time of the original.
+                    is_uploaded = path == beside and not storage.is_local(self.path)
+                    if index["size"] == current.size and (is_uploaded or index["modified"] == current.modified):
+                        return members
             with self._open() as stream:
                 members = _scan(self.path, stream)
         content = json.dumps({**current._asdict(), "members": members}).encode()
-        for path in paths if is_local(self.path) else paths[1:]:
+        for path in paths if storage.is_local(self.path) else paths[1:]:
             with suppress(OSError):
-                commit_bytes(path, content)
+                storage.commit_bytes(path, content)
                 return members
         _logger.warning("The index of '%s' cannot be saved, so each run scans the shard again.", self.path)
         return members
@@ -123,24 +103,24 @@ class Shard:
         """Returns the contents of files that are next to each other."""
         begin, end = min(member.offset for member in members), max(member.offset + member.size for member in members)
         with explain_read_errors("shard", self.path):
-            if is_local(self.path) or self._cache_dir is not None:
+            if storage.is_local(self.path) or self.cache_dir is not None:
                 with self._open() as stream:
                     stream.seek(begin)
                     data = stream.read(end - begin)
             else:
-                data = with_retries(lambda url: read_range(url, begin, end), self.path)
+                data = with_retries(lambda url: storage.read_range(url, begin, end), self.path)
         if len(data) != end - begin:
             raise DataError(f"the shard '{self.path}' has changed: it ends at offset {begin + len(data)}")
         return [data[member.offset - begin :][: member.size] for member in members]
 
     def _open(self) -> IO[Any]:
         """Opens the shard, or the local copy of a remote shard."""
-        folder = self._cache_dir
-        if is_local(self.path) or folder is None:
-            return open_file(self.path)
+        folder = self.cache_dir
+        if storage.is_local(self.path) or folder is None:
+            return storage.open_file(self.path)
         if not os.path.exists(self._copy):
-            self._copy = with_retries(lambda url: local_copy(url, folder, self.size), self.path)
-        return open_file(self._copy)
+            self._copy = with_retries(lambda url: storage.local_copy(url, folder, self.size), self.path)
+        return storage.open_file(self._copy)
 
 
 @DATASETS.register_module()
@@ -152,12 +132,12 @@ class WebDataset(BaseDataset):
 
     Args:
         shards: The paths or URLs of the shards: a list, a folder, or a pattern such as `train-{0000..0099}.tar`.
-        fields: Maps keys of a record to extensions; `;` separates alternatives. If a key ends in `_path`, the
-            transforms of the pipeline load the file. Other files are parsed according to their extension: `cls`,
-            `index` and `id` are integers, `txt` is text, `json` is JSON, `npy` is an array, and all others are bytes.
-            The items of a JSON object under `record` are added to the record. Every sample must have all fields. By
-            default, `img_path` is the image. Three more keys are read from every sample if the first sample has them:
-            `seg_map_path` from `seg.png` or `mask.png`, `gt_label` from `cls`, and `record` from `json`.
+        fields: Maps keys of a record to extensions; `;` separates alternatives. The transforms of the pipeline load the
+            files of keys that end in `_path`. Other files are parsed according to their extension: `cls`, `index` and
+            `id` as integers, `txt` as text, `json`, `npy` as an array, and all others as bytes. The items of a JSON
+            object under `record` are added to the record. Every sample must have all fields. By default, `img_path` is
+            the image, and `seg_map_path` (`seg.png` or `mask.png`), `gt_label` (`cls`) and `record` (`json`) are read
+            if the first sample has them.
         data_root: The folder or URL to which relative paths are joined.
         cache_dir: The folder for copies of remote shards, and for indexes that cannot be written next to the shards.
             With None, only the bytes of a sample are requested each time it is read.
@@ -183,14 +163,14 @@ class WebDataset(BaseDataset):
     ) -> None:
         cache_dir = None if cache_dir is None else os.path.abspath(os.path.expanduser(cache_dir))
         self._shards = [Shard(path, cache_dir) for path in expand_shards(shards, data_root or "")]
-        self._fields = None if fields is None else _split_fields(fields)
+        self._fields = None if fields is None else _split_fields(fields)  # None until the first sample is known
         self._digest = ""
         self.ignore_index = ignore_index
         self.reduce_zero_label = check_flag("reduce_zero_label", reduce_zero_label)
         super().__init__(data_root=data_root, **settings)
 
     def load_data_list(self) -> Any:
-        """Loads or creates the indexes of all shards; returns a record of (shard, key, files) for each sample."""
+        """Returns the index of the shard, the key and the files of each sample, by field."""
         # On exit, the pool does not wait for its threads, so that Ctrl-C and errors end a slow download at once.
         try:
             with ThreadPool(_THREADS) as pool:
@@ -205,10 +185,7 @@ class WebDataset(BaseDataset):
 
     @property
     def digest(self) -> str:
-        """A SHA-256 of the names, the sizes and the files of all shards, in order.
-
-        A run that is resumed compares it with that in the checkpoint; see `DataPosition`.
-        """
+        """A SHA-256 of the names, sizes and files of all shards. A resumed run compares it; see `DataPosition`."""
         self.full_init()
         return self._digest
 
@@ -218,11 +195,7 @@ class WebDataset(BaseDataset):
         return self._read_record(idx, self.data_list[idx][2])
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns the class of a sample, without reading its image.
-
-        Raises:
-            KeyError: The sample has no `gt_label`.
-        """
+        """Returns the class of a sample, without reading its image. Raises a KeyError if it has no `gt_label`."""
         self.full_init()
         files = self.data_list[idx][2]
         field = "record" if "record" in files and "gt_label" not in files else "gt_label"
@@ -233,35 +206,25 @@ class WebDataset(BaseDataset):
         self.full_init()
         return np.fromiter((record[0] for record in self.data_list), dtype=np.int32, count=len(self.data_list))
 
-    def _records(self, indexes: Iterable[list[Member]]) -> Iterator[tuple[int, str, dict[str, tuple[Any, ...]]]]:
+    def _records(self, indexes: Iterable[list[Member]]) -> Iterator[tuple[int, str, dict[str, Member]]]:
         digest = hashlib.sha256()
-        for number, members in enumerate(indexes):
-            shard = self._shards[number]
-            digest.update(json.dumps([base_name(shard.path), shard.size, members]).encode())
-            samples = _group(shard.path, members)
-            if self._fields is None:
-                first = next(iter(samples.values()))
-                usual = _split_fields(_USUAL_FIELDS)
-                self._fields = {
-                    field: names
-                    for field, names in usual.items()
-                    if field == "img_path" or not first.keys().isdisjoint(names)
-                }
-            for key, files in samples.items():
+        for number, (shard, members) in enumerate(zip(self._shards, indexes, strict=True)):
+            digest.update(json.dumps([storage.base_name(shard.path), shard.size, members]).encode())
+            for key, files in _group(shard.path, members).items():
+                if self._fields is None:
+                    usual = _split_fields(_USUAL_FIELDS).items()
+                    self._fields = {field: of for field, of in usual if field == "img_path" or files.keys() & set(of)}
                 yield number, key, _choose(self._fields, files, key, shard.path)
         self._digest = digest.hexdigest()
 
-    def _read_record(self, idx: int, files: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
+    def _read_record(self, idx: int, files: Mapping[str, Member]) -> dict[str, Any]:
         """Reads files of a sample and returns them as a record."""
         number, key, _ = self.data_list[idx]
-        shard, members = self._shards[number], {field: Member(*file) for field, file in files.items()}
-        contents = dict(zip(members, shard.read(list(members.values())), strict=True))
-        paths = {field: join(shard.path, members[field].name) for field in members if field.endswith("_path")}
-        values = {
-            field: _parse(field, contents[field], member, shard.path)
-            for field, member in members.items()
-            if field not in paths
-        }
+        shard = self._shards[number]
+        contents = dict(zip(files, shard.read(list(files.values())), strict=True))
+        paths = {field: storage.join(shard.path, files[field].name) for field in files if field.endswith("_path")}
+        others = [field for field in files if field not in paths]
+        values = {field: _parse(field, contents[field], files[field], shard.path) for field in others}
         record: dict[str, Any] = {}
         if self._metainfo.get("classes") is not None:
             record["num_classes"] = len(self._metainfo["classes"])
@@ -273,12 +236,8 @@ class WebDataset(BaseDataset):
         if isinstance(label, int) and count is not None and not 0 <= label < count:
             message = f"the class of the sample '{key}' in the shard '{shard.path}' must be from 0 to {count - 1}"
             raise DataError(message, found=label)
-        return {
-            **record,
-            "sample_idx": idx if idx >= 0 else len(self) + idx,
-            "sample_key": key,
-            "file_contents": {field: contents[field] for field in paths},
-        }
+        record |= {"sample_idx": idx if idx >= 0 else len(self) + idx, "sample_key": key}
+        return {**record, "file_contents": {field: contents[field] for field in paths}}
 
 
 def expand_shards(shards: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], root: str = "") -> list[str]:
@@ -288,10 +247,6 @@ def expand_shards(shards: str | os.PathLike[str] | Sequence[str | os.PathLike[st
         shards: A list of paths, a folder, or a path with ranges of numbers in braces.
         root: The folder or URL to which relative paths are joined.
 
-    Raises:
-        DataError: There are no shards.
-        ArgumentError: `shards` is neither a path nor a list of paths.
-
     Example:
         >>> expand_shards("a-{08..10}.tar", "data")
         ['data/a-08.tar', 'data/a-09.tar', 'data/a-10.tar']
@@ -299,8 +254,15 @@ def expand_shards(shards: str | os.PathLike[str] | Sequence[str | os.PathLike[st
     patterns = [shards] if isinstance(shards, str | os.PathLike) else shards
     if not isinstance(patterns, Sequence) or not all(isinstance(path, str | os.PathLike) for path in patterns):
         raise ArgumentError("shards must be a path or a list of paths", key="shards", found=shards)
-    expanded = [path for pattern in patterns for path in _expand_ranges(join_root(root, os.fspath(pattern)))]
-    paths = [shard for path in expanded for shard in _list_shards(path)]
+    paths = []
+    for path in (path for pattern in patterns for path in _expand_ranges(join_root(root, os.fspath(pattern)))):
+        if storage.base_name(path).lower().endswith(".tar"):
+            paths.append(path)
+            continue
+        with explain_read_errors("folder", path):
+            names = with_retries(storage.list_dir, path)
+        shown = [name for name in names if name.lower().endswith(".tar") and not name.startswith(".")]
+        paths += [storage.join(path, name) for name in shown]
     if not paths:
         raise DataError("there are no shards", key="shards", found=shards)
     return paths
@@ -313,29 +275,11 @@ def _expand_ranges(path: str) -> list[str]:
     first, last = match.groups()
     width = len(first) if first.startswith("0") else 0
     numbers = [f"{number:0{width}d}" for number in range(int(first), int(last) + 1)]
-    ends = _expand_ranges(path[match.end() :])
-    return [path[: match.start()] + number + end for number in numbers for end in ends]
+    before, after = path[: match.start()], path[match.end() :]
+    return [each for number in numbers for each in _expand_ranges(before + number + after)]
 
 
-def _list_shards(path: str) -> list[str]:
-    """Returns the shards in a folder, or the shard itself."""
-    if base_name(path).lower().endswith(".tar"):
-        return [path]
-    with explain_read_errors("folder", path):
-        try:
-            names = with_retries(list_dir, path)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            notes = missing_path_notes(path) or [str(error)]
-            raise DataError(f"'{path}' is neither a .tar file nor a folder", key="shards", notes=notes) from error
-    return [join(path, name) for name in names if name.lower().endswith(".tar") and not name.startswith(".")]
-
-
-def _split_fields(fields: Mapping[str, str]) -> dict[str, list[str]]:
-    """Returns the extensions of each field.
-
-    Raises:
-        ArgumentError: `fields` is not a dict of extensions.
-    """
+def _split_fields(fields: Mapping[str, str]) -> _Fields:
     if not isinstance(fields, Mapping) or not fields or not all(isinstance(names, str) for names in fields.values()):
         message = "fields must be a dict that maps keys of a record to extensions, such as dict(img_path='jpg;png')"
         raise ArgumentError(message, key="fields", found=fields)
@@ -346,9 +290,6 @@ def _group(shard: str, members: Sequence[Member]) -> dict[str, dict[str, Member]
     """Returns the files of each sample by lowercase extension, such as `jpg` or `seg.png`.
 
     As in the webdataset library, the key of a sample is the name up to the first dot after the folder.
-
-    Raises:
-        DataError: The shard has no samples, or a sample occurs twice.
     """
     samples: dict[str, dict[str, Member]] = {}
     last = None
@@ -358,11 +299,8 @@ def _group(shard: str, members: Sequence[Member]) -> dict[str, dict[str, Member]
             continue
         key, extension = match.group(1), match.group(2).lower()
         if extension in samples.get(key, {}) or (key in samples and key != last):
-            raise DataError(
-                f"the sample '{key}' occurs twice in the shard '{shard}'",
-                found=member.name,
-                notes=["The files of a sample must be next to each other, and every key must be unique."],
-            )
+            notes = ["The files of a sample must be next to each other, and every key must be unique."]
+            raise DataError(f"the sample '{key}' occurs twice in the shard '{shard}'", found=member.name, notes=notes)
         samples.setdefault(key, {})[extension] = member
         last = key
     if not samples:
@@ -370,39 +308,31 @@ def _group(shard: str, members: Sequence[Member]) -> dict[str, dict[str, Member]
     return samples
 
 
-def _choose(
-    fields: Mapping[str, Sequence[str]], files: Mapping[str, Member], key: str, shard: str
-) -> dict[str, tuple[Any, ...]]:
+def _choose(fields: _Fields, files: Mapping[str, Member], key: str, shard: str) -> dict[str, Member]:
     """Returns the file of each field of a sample."""
     chosen = {}
     for field, extensions in fields.items():
-        extension = next((name for name in extensions if name in files), None)
-        if extension is None:
+        names = [name for name in extensions if name in files]
+        if not names:
             raise DataError(
                 f"the sample '{key}' of the shard '{shard}' has no '{field}'",
                 key="fields",
                 found=[member.name for member in files.values()],
                 notes=[f"Add a file '{key}.{extensions[0]}', or set fields=dict({field}='...')."],
             )
-        chosen[field] = tuple(files[extension])  # smaller and faster than a class when pickled
+        chosen[field] = files[names[0]]
     return chosen
 
 
 def _scan(shard: str, stream: IO[Any]) -> list[Member]:
-    """Reads the headers of an opened shard, and returns its regular files in order.
-
-    Raises:
-        DataError: The shard is compressed, incomplete or damaged, or contains links or sparse files.
-    """
+    """Reads the headers of an opened shard, and returns its regular files in order."""
     members = []
     try:
         with tarfile.open(fileobj=stream, mode="r:") as archive:
             for entry in archive:
                 if entry.issparse() or not (entry.isreg() or entry.isdir()):
-                    raise DataError(
-                        f"'{entry.name}' in the shard '{shard}' is a link, a sparse file or a device",
-                        notes=["Create the shard with 'tar --dereference --hard-dereference', without '--sparse'."],
-                    )
+                    notes = ["Create the shard with 'tar --dereference --hard-dereference', without '--sparse'."]
+                    raise DataError(f"'{entry.name}' in the shard '{shard}' is a link or a sparse file", notes=notes)
                 if entry.isreg():
                     members.append(Member(entry.name, entry.offset_data, entry.size))
             end = archive.offset
@@ -418,21 +348,10 @@ def _scan(shard: str, stream: IO[Any]) -> list[Member]:
     return members
 
 
-def _read_index(path: str) -> tuple[FileStatus, list[Member]] | None:
-    """Returns the content of an index file, or None if it is missing or invalid."""
-    # Object stores may refuse access to a file that does not exist, and servers may send a page.
-    errors = (FileNotFoundError, NotADirectoryError, PermissionError, ValueError, KeyError, TypeError)
-    with suppress(*errors):
-        index = json.loads(with_retries(read_bytes, path))
-        return FileStatus(index["size"], index["modified"]), [Member(*member) for member in index["members"]]
-    return None
-
-
 def _parse(field: str, content: bytes, member: Member, shard: str) -> Any:
     """Returns the value of a file, according to its extension."""
-    extension = member.name.rpartition(".")[2].lower()
     try:
-        value = _PARSERS.get(extension, bytes)(content)
+        value = _PARSERS.get(member.name.rpartition(".")[2].lower(), bytes)(content)
         if field == "record" and not isinstance(value, dict):
             raise ValueError(f"it must be a JSON object, not {type(value).__name__}")
     except (ValueError, EOFError, RecursionError) as error:

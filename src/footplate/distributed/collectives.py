@@ -175,12 +175,12 @@ def check_same_parameters(model: nn.Module) -> None:
     """
     if get_world_size() == 1:
         return
-    described = []
-    for name, value in model.named_parameters():
-        shape = "x".join(map(str, value.shape)) or "scalar"
-        frozen = "" if value.requires_grad else ", frozen"
-        described.append((name, f"{shape} {str(value.dtype).removeprefix('torch.')}{frozen}"))
-    _compare_with_main(
+    described = [
+        f"{name}: {'x'.join(map(str, value.shape)) or 'scalar'} {str(value.dtype).removeprefix('torch.')}"
+        f"{'' if value.requires_grad else ', frozen'}"
+        for name, value in model.named_parameters()
+    ]
+    compare_with_main(
         described,
         "the parameters on %s differ from those on rank 0",
         "a config, a dataset or a branch in the code differs between ranks",
@@ -198,33 +198,31 @@ def check_same_weights(model: nn.Module) -> None:
     """
     if get_world_size() == 1:
         return
-    sums: dict[str, torch.Tensor] = {}
+    sums = {}
     for name, parameter in model.named_parameters():
-        if hasattr(parameter, "to_local"):  # a DTensor; importing the class is slow
-            continue
-        value = parameter.detach()
-        plain = torch.view_as_real(value) if value.is_complex() else value
-        bits = plain.contiguous().view(_INTEGERS[plain.element_size()]).flatten()
-        # The sum of all bit patterns, and that of every second one.
-        sums[name] = torch.stack([bits.sum(dtype=torch.int64), bits[::2].sum(dtype=torch.int64)])
-    _compare_with_main(
-        [(name, f"different: checksum {total.tolist()}") for name, total in sums.items()],
+        if not hasattr(parameter, "to_local"):  # not a DTensor; importing the class is slow
+            value = parameter.detach()
+            plain = torch.view_as_real(value) if value.is_complex() else value
+            bits = plain.contiguous().view(_INTEGERS[plain.element_size()]).flatten()
+            # The sum of all bit patterns, and that of every second one.
+            sums[name] = torch.stack([bits.sum(dtype=torch.int64), bits[::2].sum(dtype=torch.int64)])
+    compare_with_main(
+        [f"{name}: checksum {total.tolist()}" for name, total in sums.items()],
         "the initial weights on %s differ from those on rank 0",
         "weights that are initialized after wrapping, or loaded, must be the same on each rank",
     )
 
 
-def _compare_with_main(mine: Sequence[tuple[str, str]], message: str, hint: str) -> None:
-    main, rank = broadcast_object(mine), get_rank()
-    here, there = dict(mine), dict(main)
-    difference = "the parameters are in a different order" if mine != main else ""
-    for name in [*there, *here]:
-        if here.get(name) != there.get(name):
-            if name in here and name in there:
-                difference = f"'{name}' is {here[name]} on rank {rank}, {there[name]} on rank 0"
-            else:
-                difference = f"'{name}' exists only on rank {rank if name in here else 0}"
-            break
+def compare_with_main(mine: Sequence[str], message: str, hint: str) -> None:
+    """Raises RankError on all ranks if the descriptions on a rank differ from those on rank 0.
+
+    Args:
+        mine: The descriptions on this rank.
+        message: The message, with `%s` for the ranks that differ.
+        hint: The cause or the remedy.
+    """
+    pairs = zip_longest(mine, broadcast_object(mine), fillvalue="nothing")
+    difference = next((f"{here} on rank {get_rank()}, {there} on rank 0" for here, there in pairs if here != there), "")
     differences = gather_objects(difference)
     ranks = [number for number, text in enumerate(differences) if text]
     if ranks:

@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,14 +23,8 @@ from footplate.registry import MODEL_WRAPPERS
 
 _PRECISION_KEYS = ("param_dtype", "reduce_dtype", "output_dtype", "cast_forward_inputs")
 _DTYPES = ("float16", "bfloat16", "float32", "float64")
-_LAYERS: dict[str, tuple[type[nn.Module], ...]] = {
-    "colwise": (nn.Linear,),
-    "rowwise": (nn.Linear, nn.Embedding),
-    "colwise_gather_output": (nn.Linear,),
-    "embedding_rowwise": (nn.Embedding,),
-    "replicated_with_grad_allreduce": (nn.Module,),
-}
-_STYLES = tuple(_LAYERS)
+_STYLES = ("colwise", "rowwise", "colwise_gather_output", "embedding_rowwise", "replicated_with_grad_allreduce")
+_SPLIT_FEATURES = {"colwise": "out_features", "rowwise": "in_features"}  # the features that must be divisible
 
 
 @MODEL_WRAPPERS.register_module()
@@ -92,8 +86,8 @@ def FullyShard(  # noqa: N802 - the name that configs use
     with at_key("mixed_precision"), located(mixed_precision):
         precision = _precision(mixed_precision or {})
     with at_key("tensor_parallel"), located(tensor_parallel):
-        split = parse_tensor_parallel(tensor_parallel)
-        styles = select_layers(module, split)
+        layer_size, plan = parse_tensor_parallel(tensor_parallel)
+        styles = select_layers(module, layer_size, plan)
     if offload not in (None, "cpu"):
         raise ArgumentError("offload must be 'cpu' or None", key="offload", found=offload, suggestion="cpu")
     if not is_distributed():
@@ -104,7 +98,7 @@ def FullyShard(  # noqa: N802 - the name that configs use
     settings["reshard_after_forward"] = reshard_after_forward
     if offload:
         settings["offload_policy"] = fsdp.CPUOffloadPolicy(pin_memory=torch.accelerator.is_available())
-    settings["mesh"], layer_mesh = _device_meshes(next(module.parameters()).device.type, mesh, split.size)
+    settings["mesh"], layer_mesh = _device_meshes(next(module.parameters()).device.type, mesh, layer_size)
     initialize_from_main(module)
     for parameter in module.parameters():
         parameter.data = parameter.data.contiguous()  # channels_last weights cannot be sharded
@@ -176,15 +170,8 @@ def _precision(cfg: Mapping[str, Any]) -> dict[str, Any]:
     return policy
 
 
-class TensorParallel(NamedTuple):
-    """The parsed value of the key `tensor_parallel`."""
-
-    size: int  # processes that share the layers
-    plan: Mapping[str, str] | None  # maps patterns of module names to styles; None uses the plan of the model
-
-
-def parse_tensor_parallel(value: Any) -> TensorParallel:
-    """Parses `tensor_parallel`, which is a number or a dict with `size` and `plan`. None means a size of 1.
+def parse_tensor_parallel(value: Any) -> tuple[int, Mapping[str, str] | None]:
+    """Returns the size and the plan in `tensor_parallel`, which is a number or a dict. None means a size of 1.
 
     Raises:
         ArgumentError: A key, a number or a style is invalid.
@@ -194,58 +181,66 @@ def parse_tensor_parallel(value: Any) -> TensorParallel:
     plan = cfg.get("plan")
     if plan is not None and (not isinstance(plan, Mapping) or not plan):
         raise ArgumentError("plan must be a dict that maps module patterns to styles", key="plan", found=plan)
-    for pattern, style in (plan or {}).items():
-        check_choice(f"the style of '{pattern}'", style, _STYLES, key=f"plan.{pattern}")
-    return TensorParallel(check_count("size", cfg.get("size"), key="size"), plan)
+    return check_count("size", cfg.get("size"), key="size"), plan
 
 
-def select_layers(model: nn.Module, settings: TensorParallel) -> dict[str, str]:
+def select_layers(model: nn.Module, size: int, plan: Mapping[str, str] | None) -> dict[str, str]:
     """Maps the name of each module to split to its style.
 
     Args:
         model: The model.
-        settings: The result of `parse_tensor_parallel`. If it has no plan, the plan is the `_tp_plan` of the outermost
+        size: The number of processes that share the layers.
+        plan: Maps patterns of module names to styles. If it is None, the plan is the `_tp_plan` of the outermost
             modules that have this attribute. transformers sets it from the `base_model_tp_plan` in its configs.
 
     Raises:
-        ArgumentError: The model has no plan, a pattern matches no module, a style does not suit its module, or a size
-            or a number of heads is not divisible by the number of processes.
+        ArgumentError: The model has no plan, a style is unknown, a pattern matches no module, or a number of features
+            is not divisible by the number of processes.
     """
-    if settings.size == 1 and settings.plan is None:
+    if size == 1 and plan is None:
         return {}
     modules = dict(model.named_modules())
-    plan = dict(settings.plan or {})
-    if settings.plan is None:
-        roots: list[str] = []
-        for name, module in modules.items():
-            own = getattr(module, "_tp_plan", None)
-            if own and not any(not root or name.startswith(f"{root}.") for root in roots):
-                roots.append(name)
-                plan |= {f"{name}.{pattern}" if name else pattern: style for pattern, style in own.items()}
-        if not plan:
-            example = "plan={'blocks.*.fc1': 'colwise', 'blocks.*.fc2': 'rowwise'}"
-            raise ArgumentError(
-                "the model has no plan for tensor parallelism",
-                key="plan",
-                notes=[f"Set `tensor_parallel=dict(size=..., {example})`."],
-            )
     styles: dict[str, str] = {}
-    for pattern, style in plan.items():
+    for pattern, style in (_own_plan(modules) if plan is None else plan).items():
+        key = f"plan.{pattern}"
+        check_choice(f"the style of '{pattern}'", style, _STYLES, key=key)
         parts = pattern.split(".")
         same_depth = [name for name in modules if name.count(".") == pattern.count(".")]
         names = [name for name in same_depth if all(map(fnmatchcase, name.split("."), parts))]
-        if not names and settings.plan is not None:
+        if not names and plan is not None:
             raise ArgumentError(
                 f"no module of the model matches '{pattern}'",
-                key=f"plan.{pattern}",
+                key=key,
                 found=pattern,
                 suggestion=nearest(pattern, modules),
                 notes=["A pattern is the full name of a module. '*' matches any characters except a dot."],
             )
+        features = _SPLIT_FEATURES.get(style, "")
+        for name in names:
+            count = getattr(modules[name], features, 0)
+            if count % size:
+                message = f"{features} of '{name}' must be divisible by the size of tensor_parallel, {size}"
+                raise ArgumentError(message, key=key, found=count)
         styles |= dict.fromkeys(names, style)
-    for name, style in styles.items():
-        _check_layer(modules, name, style, settings.size)
     return styles
+
+
+def _own_plan(modules: Mapping[str, nn.Module]) -> dict[str, str]:
+    roots: list[str] = []
+    plan: dict[str, str] = {}
+    for name, module in modules.items():
+        own = getattr(module, "_tp_plan", None)
+        if own and not any(not root or name.startswith(f"{root}.") for root in roots):
+            roots.append(name)
+            plan |= {f"{name}.{pattern}" if name else pattern: style for pattern, style in own.items()}
+    if not plan:
+        example = "plan={'blocks.*.fc1': 'colwise', 'blocks.*.fc2': 'rowwise'}"
+        raise ArgumentError(
+            "the model has no plan for tensor parallelism",
+            key="plan",
+            notes=[f"Set `tensor_parallel=dict(size=..., {example})`."],
+        )
+    return plan
 
 
 def split_layers(model: nn.Module, styles: Mapping[str, str], mesh: Any) -> None:
@@ -278,7 +273,10 @@ def split_layers(model: nn.Module, styles: Mapping[str, str], mesh: Any) -> None
         for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
             uses.setdefault(id(parameter), []).append((module, name, f"{prefix}.{name}"))
     plan: dict[str, Any] = {name: build[style](model.get_submodule(name)) for name, style in styles.items()}
-    tp.parallelize_module(model, mesh, plan, src_data_rank=None)
+    try:
+        tp.parallelize_module(model, mesh, plan, src_data_rank=None)
+    except NotImplementedError as error:  # a style does not support the type of its layer
+        raise ArgumentError(str(error), key="plan", found=dict(styles)) from error
     for owners in uses.values():
         tensors = [getattr(owner, name) for owner, name, _ in owners]
         if len({getattr(each, "placements", None) for each in tensors}) > 1:
@@ -292,19 +290,3 @@ def split_layers(model: nn.Module, styles: Mapping[str, str], mesh: Any) -> None
     set_tensor_parallel_size(mesh.size())
     # Loading and saving gather such weights in two steps. torch warns about this once per rank.
     logging.getLogger("torch.distributed.tensor").setLevel(logging.ERROR)
-
-
-def _check_layer(modules: Mapping[str, nn.Module], name: str, style: str, size: int) -> None:
-    layer = modules[name]
-    key = f"plan.{name}"
-    check_choice(f"the style of '{name}'", style, _STYLES, key=key)  # that of a model's own plan
-    if not isinstance(layer, _LAYERS[style]):
-        kinds = " or ".join(kind.__name__ for kind in _LAYERS[style])
-        raise ArgumentError(
-            f"the style '{style}' requires {kinds} layers, but '{name}' is not one", key=key, found=type(layer)
-        )
-    if isinstance(layer, nn.Linear) and style != "colwise_gather_output":
-        features = "out_features" if style == "colwise" else "in_features"
-        if getattr(layer, features) % size:
-            message = f"{features} of '{name}' must be divisible by the size of tensor_parallel, {size}"
-            raise ArgumentError(message, key=key, found=getattr(layer, features))

@@ -14,6 +14,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from footplate.checks import check_choice, check_count, check_keys
+from footplate.distributed.collectives import is_distributed
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, RankError
 
@@ -86,7 +87,7 @@ def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None
         RankError: The ranks could not connect.
     """
     settings, launcher = check_dist_cfg(dist_cfg or {}), active_launcher(launcher)
-    if launcher != "none" and dist.is_available() and dist.is_initialized():
+    if launcher != "none" and is_distributed():
         return False
     info = find_rank_info(launcher, settings.get("port"))
     if info is None:
@@ -148,21 +149,18 @@ def find_rank_info(launcher: str, port: int | None = None) -> RankInfo | None:
     if launcher == "none":
         return None
     names = _VARIABLES[launcher]
-    if not any(name in os.environ for name in names.ranks):
-        message = f"launcher '{launcher}' needs {names.starters} to start the processes"
-        raise ArgumentError(message, key="launcher")
     rank, size = _number(launcher, names.ranks), _number(launcher, names.sizes)
     local_rank = _number(launcher, names.local_ranks, rank if launcher == "mpi" else 0)
     address = os.environ.get("MASTER_ADDR")
     if launcher == "slurm":
-        address = address or first_host(_variable(launcher, names.nodes))
+        address = address or first_host(_variable(names.nodes) or "")
         job = _number(launcher, ("SLURM_JOB_ID",), 0) + 97 * _number(launcher, ("SLURM_STEP_ID",), 0)
         port = port or _FIRST_SLURM_PORT + job % _SLURM_PORTS
     elif launcher == "pytorch" or _number(launcher, names.local_sizes, 0) == size:  # all ranks are on one machine
         address = address or "127.0.0.1"
     if not address:
         raise ArgumentError(
-            "launcher 'mpi' does not provide the address of rank 0",
+            f"launcher '{launcher}' does not provide the address of rank 0",
             key="launcher",
             notes=["Set MASTER_ADDR to the machine of rank 0, for example with mpirun -x."],
         )
@@ -190,9 +188,7 @@ def active_launcher(launcher: str) -> str:
 def ignored_launcher() -> str:
     """Returns a launcher that has started this process as one of several, if no process group uses it, or ""."""
     for launcher, names in _VARIABLES.items():
-        is_started = any(name in os.environ for name in names.ranks)
-        sizes = [os.environ[name] for name in names.sizes if name in os.environ]
-        if is_started and sizes and sizes[0] != "1" and not (dist.is_available() and dist.is_initialized()):
+        if _variable(names.ranks) and (_variable(names.sizes) or "1") != "1" and not is_distributed():
             return launcher
     return ""
 
@@ -204,10 +200,8 @@ def check_launcher(launcher: str) -> None:
 
 def rank_from_environment() -> int:
     """Returns the rank that a launcher assigned, or 0. Works without a process group."""
-    for name in (name for launcher in ("pytorch", "mpi", "slurm") for name in _VARIABLES[launcher].ranks):
-        if os.environ.get(name, "").isdigit():
-            return int(os.environ[name])
-    return 0
+    names = (name for launcher in ("pytorch", "mpi", "slurm") for name in _VARIABLES[launcher].ranks)
+    return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()), 0)
 
 
 def first_host(nodes: str) -> str:
@@ -220,22 +214,17 @@ def first_host(nodes: str) -> str:
     return re.sub(r"\[(\d+)[^\]]*\]", r"\1", first)
 
 
-def _variable(launcher: str, names: tuple[str, ...]) -> str:
+def _variable(names: tuple[str, ...]) -> str | None:
     """Returns the value of the first environment variable in `names` that is set."""
-    for name in names:
-        if name in os.environ:
-            return os.environ[name]
-    raise ArgumentError(f"launcher '{launcher}' did not set {names[0]} in the environment", key="launcher")
+    return next((os.environ[name] for name in names if name in os.environ), None)
 
 
 def _number(launcher: str, names: tuple[str, ...], default: int | None = None) -> int:
     """Returns the integer value of the first environment variable in `names` that is set."""
-    name = next((each for each in names if each in os.environ), None)
-    if name is None and default is not None:
-        return default
-    text = _variable(launcher, names)
-    if not text.strip().isdigit():
-        raise ArgumentError(f"launcher '{launcher}' requires a number in {name}", key="launcher", found=text)
+    text = _variable(names) or default
+    if text is None:
+        message = f"launcher '{launcher}' needs {_VARIABLES[launcher].starters} to start the processes"
+        raise ArgumentError(message, key="launcher", notes=[f"{names[0]} is not set in the environment."])
     return int(text)
 
 

@@ -2,9 +2,9 @@
 
 from footplate.engine.base_loops import BaseLoop, BaseTrainLoop
 from footplate.engine.evaluation_loops import TestLoop, ValLoop
-from footplate.engine.history import History
 from footplate.engine.hook import EVENTS, Hook, Priority, get_priority
 from footplate.engine.hook_list import HookList
+from footplate.engine.run_history import History
 from footplate.engine.runner import Runner
 from footplate.engine.train_loops import EpochBasedTrainLoop, IterBasedTrainLoop
 

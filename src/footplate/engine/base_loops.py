@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from footplate.checks import check_accepts, check_count, read_count, read_flag
 from footplate.data import build_dataloader, capture_rng, restore_rng
 from footplate.data.position import position_in
-from footplate.engine.hook import Phase
 from footplate.engine.process_setup import keep_freed_memory
-from footplate.engine.signals import InterruptedWaitError, answer_requests, save_after_data_error
+from footplate.engine.signals import InterruptedWaitError, Stop, answer_requests, save_after_data_error
 from footplate.errors import ArgumentError
 from footplate.evaluation.validation_schedule import checked_intervals, interval_at, validation_is_due
 
@@ -63,7 +62,7 @@ class BaseLoop:
 
 
 class BaseTrainLoop(BaseLoop):
-    """The base class of the training loops. A subclass implements `run`.
+    """The base class of the training loops. A subclass implements `_train`.
 
     A hook that sets `validation_requested` makes the loop validate after the current iteration or epoch.
 
@@ -75,9 +74,6 @@ class BaseTrainLoop(BaseLoop):
         dynamic_intervals: `[(milestone, interval), ...]`: each interval applies from its milestone on.
         max_hours: The time limit in hours. Training stops early enough for the last validation and the last save to
             finish within the limit. The run can be resumed.
-
-    Attributes:
-        out_of_time: Whether training was stopped because of `max_hours`.
 
     Raises:
         ArgumentError: A number is not positive.
@@ -110,12 +106,12 @@ class BaseTrainLoop(BaseLoop):
         changes = checked_intervals(dynamic_intervals or ())
         self.dynamic_milestones = [0, *(milestone for milestone, _ in changes)]
         self.dynamic_intervals = [val_interval, *(interval for _, interval in changes)]
-        self.out_of_time = False
         self.validation_requested = False
         self.ended = False  # whether everything that follows the last iteration is complete
         self._iter = self._epoch = 0
         self._began_at = 0  # the iteration at which this process started or resumed the run
         self._validated_at = 0  # the epoch or iteration of the latest validation
+        self._validated_iter: int | None = None  # the iteration of the latest validation in this process
         self._data = position_in(self.dataloader)
         self._batches_read = 0  # since the previous iteration
         self._random_at_epoch_start: dict[str, Any] | None = None
@@ -123,6 +119,165 @@ class BaseTrainLoop(BaseLoop):
         self._steps_in_run_iter = self.overrides("run") or self.overrides("run_epoch")
         if self._steps_in_run_iter:
             self.run_iter = self._step  # type: ignore[method-assign]
+
+    def run(self) -> Any:
+        """Trains from the current position to the end, and validates when due.
+
+        Returns:
+            The model.
+        """
+        runner = self.runner
+        runner.call_hook("before_train")
+        self._begin()
+        self._train()
+        self.in_progress = False
+        runner.call_hook("after_train")
+        return runner.model
+
+    def _train(self) -> None:
+        """Trains and validates until `stop_training` is set or the end is reached."""
+        raise NotImplementedError
+
+    def _begin(self) -> None:
+        """Begins training at the current position, after the `before_train` hooks."""
+        keep_freed_memory(self.runner.device)
+        self.runner.restore_random_state()
+        self.in_progress, self.ended = True, False
+        self._began_at = self._iter
+        self.runner.requests.exchange()
+
+    def _step(self, *args: Any, **kwargs: Any) -> None:
+        """Trains on one batch with `run_iter`, and then answers stop and save requests."""
+        if not self.in_progress:  # the first iteration of an overridden `run`
+            self._begin()
+        if self._iter == self._began_at:
+            self._check_resumed_data()
+        if self._steps_in_run_iter:
+            type(self).run_iter(self, *args, **kwargs)
+        else:
+            self.run_iter(*args, **kwargs)
+        self._batches_read = 0
+        if self._runner.requests.pending:
+            answer_requests(self._runner)
+
+    def run_iter(self, idx: int, data_batch: Any) -> None:
+        """Trains on one batch. A subclass may override it to change the iteration."""
+        runner = self.runner
+        runner.call_hook("before_train_iter", batch_idx=idx, data_batch=data_batch)
+        outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
+        runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
+        self._iter += 1
+
+    def _read(self, stream: Iterator[Any]) -> Generator[Any]:
+        """Yields the batches of `stream`.
+
+        A stop request ends the wait for a batch. If reading fails, the run is saved.
+        """
+        runner, requests = self.runner, self.runner.requests
+        try:
+            requests.waits_for_batch = True
+            for batch in stream:
+                requests.waits_for_batch = False
+                self._batches_read += 1
+                yield batch
+                del batch  # before the next one is requested: decision 025
+                requests.waits_for_batch = True
+        except InterruptedWaitError:
+            self._return_to_last_iteration()
+            answer_requests(runner)
+        except Exception as error:
+            self._return_to_last_iteration()
+            if self._iter > self._began_at:
+                save_after_data_error(runner, error)
+            raise
+        finally:
+            requests.waits_for_batch = False
+
+    def _return_to_last_iteration(self) -> None:
+        """Undoes what the hooks of an epoch have drawn if the epoch has not yet read its first batch."""
+        if self._random_at_epoch_start is not None and self.at_epoch_start:
+            restore_rng(self._random_at_epoch_start)
+
+    def _validate_if_due(self) -> None:
+        """Validates if it is due, and then answers requests, which wait for the end of a validation."""
+        runner = self._runner
+        if runner.val_loop is None or not self._validation_is_due():
+            return
+        # Set before the validation runs, so that a best checkpoint that it saves resumes after the validation.
+        self._validated_at, self._validated_iter, self.validation_requested = self._position, self._iter, False
+        runner.is_evaluating = True
+        runner.val_loop.run()
+        runner.is_evaluating = False
+        runner.model.train()
+        self._exchange_requests()
+
+    def _validation_is_due(self) -> bool:
+        if self.validation_requested or (self.out_of_time and self._iter != self._validated_iter):
+            return True
+        done = self._position
+        self._decide_current_val_interval()
+        return done != self._validated_at and validation_is_due(done, self._end, self.val_begin, self.val_interval)
+
+    def _decide_current_val_interval(self) -> None:
+        """Sets `val_interval` to the interval that applies now. A subclass may override this method."""
+        self.val_interval = interval_at(self._position, self.dynamic_milestones, self.dynamic_intervals)
+
+    def _exchange_requests(self) -> None:
+        """Exchanges requests with the other ranks, and saves or stops the run if that was requested."""
+        self._runner.requests.exchange()
+        if self._runner.requests.pending:
+            answer_requests(self._runner)
+
+    def _check_resumed_data(self) -> None:
+        """Checks whether a resumed run that reads its own batches reads the next one.
+
+        Raises:
+            ArgumentError: It skips the batches of completed iterations, although `dataloader_iterator` does so too.
+        """
+        if self.at_epoch_start:
+            return
+        name = type(self).__name__
+        if self._batches_read > self._iter:
+            raise ArgumentError(
+                f"{name} skips the batches of the {self._iter} completed iterations",
+                key="train_cfg.type",
+                notes=["dataloader_iterator already starts after them. Remove the lines that skip batches."],
+            )
+        if self._batches_read:
+            return
+        _logger.warning(
+            "The run was saved after iteration %d, but %s reads its own data, so its %s starts over. To resume within "
+            "it, call super().run_epoch(), or read the batches from self.dataloader_iterator.",
+            self._iter,
+            name,
+            f"epoch {self._epoch + 1}" if self.by_epoch else "data",
+        )
+        if self.by_epoch:
+            self._iter = self._began_at = self._epoch * len(self.dataloader)
+
+    @property
+    def stop_training(self) -> bool:
+        """Whether training ends after the current iteration or epoch.
+
+        A hook may set it for its own rank. It is read as what the ranks have agreed on, so it is the same on all ranks.
+        """
+        return self._runner.requests.agreed.stop is not Stop.NO
+
+    @stop_training.setter
+    def stop_training(self, wanted: bool) -> None:
+        own = self._runner.requests.own
+        if own.stop is not Stop.AFTER_ITERATION:
+            own.stop = Stop(bool(wanted))
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether training ends because of `max_hours`."""
+        return self._runner.requests.agreed.stop is Stop.AFTER_ITERATION
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is complete, including everything that follows the last iteration."""
+        return self._position >= self._end and self.ended
 
     @property
     def iter(self) -> int:
@@ -150,29 +305,16 @@ class BaseTrainLoop(BaseLoop):
         return self._iter == 0
 
     @property
-    def stop_training(self) -> bool:
-        """Whether training ends after the current iteration or epoch.
-
-        A hook may set it for its own rank. It is read as what the ranks have agreed on, so it is the same on all ranks.
-        """
-        return self._runner.requests.agreed.end_training
-
-    @stop_training.setter
-    def stop_training(self, wanted: bool) -> None:
-        self._runner.requests.own.end_training = wanted
+    def _position(self) -> int:
+        return self._epoch if self.by_epoch else self._iter
 
     @property
-    def finished(self) -> bool:
-        """Whether the run is complete, including everything that follows the last iteration."""
-        return self._position >= self._end and self.ended
+    def _end(self) -> int:
+        return self.max_epochs if self.by_epoch else self.max_iters
 
-    def run_iter(self, idx: int, data_batch: Any) -> None:
-        """Trains on one batch. A subclass may override it to change the iteration."""
-        runner = self.runner
-        runner.call_hook("before_train_iter", batch_idx=idx, data_batch=data_batch)
-        outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
-        runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
-        self._iter += 1
+    def move_epoch_start(self) -> None:
+        """Records the random state with which a run resumes if it stops before the first batch of this epoch."""
+        self._random_at_epoch_start = capture_rng()
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the iteration, the epoch and the validation state of the run.
@@ -204,137 +346,3 @@ class BaseTrainLoop(BaseLoop):
     def data_state(self, iteration: int, epoch: int) -> dict[str, Any]:
         """Returns the position in the data after `iteration` iterations and `epoch` epochs."""
         return self._data.state_dict(iteration, epoch if self.by_epoch else None)
-
-    def end_early(self) -> None:
-        """Stops training after the current iteration because of the time limit.
-
-        The loop validates first, unless it has just done so.
-        """
-        requests = self._runner.requests
-        requests.own.end_training = requests.agreed.end_training = self.out_of_time = True
-        is_new = self._position != self._validated_at or (self.by_epoch and not self.at_epoch_start)
-        self.validation_requested = is_new and self._runner.val_loop is not None
-        _logger.info("The time limit is near. Training stops after iteration %d.", self._iter)
-
-    def move_epoch_start(self) -> None:
-        """Records the random state with which a run resumes if it stops before the first batch of this epoch."""
-        self._random_at_epoch_start = capture_rng()
-
-    @property
-    def _position(self) -> int:
-        return self._epoch if self.by_epoch else self._iter
-
-    @property
-    def _end(self) -> int:
-        return self.max_epochs if self.by_epoch else self.max_iters
-
-    def _begin(self) -> None:
-        """Begins training at the current position, after the `before_train` hooks."""
-        keep_freed_memory(self.runner.device)
-        self.runner.restore_random_state()
-        self.in_progress, self.ended = True, False
-        self._began_at = self._iter
-        self.runner.requests.exchange()
-
-    def _read(self, stream: Iterator[Any]) -> Generator[Any]:
-        """Yields the batches of `stream`.
-
-        A stop request ends the wait for a batch. If reading fails, the run is saved.
-        """
-        runner = self.runner
-        try:
-            runner.phase = Phase.DATA_LOADING
-            for batch in stream:
-                runner.phase = Phase.OTHER
-                self._batches_read += 1
-                yield batch
-                del batch  # before the next one is requested: decision 025
-                runner.phase = Phase.DATA_LOADING
-            runner.phase = Phase.OTHER
-        except InterruptedWaitError:
-            self._return_to_last_iteration()
-            answer_requests(runner)
-        except Exception as error:
-            self._return_to_last_iteration()
-            if self._iter > self._began_at:
-                save_after_data_error(runner, error)
-            raise
-
-    def _return_to_last_iteration(self) -> None:
-        """Undoes what the hooks of an epoch have drawn if the epoch has not yet read its first batch."""
-        self.runner.phase = Phase.OTHER
-        if self._random_at_epoch_start is not None and self.at_epoch_start:
-            restore_rng(self._random_at_epoch_start)
-
-    def _step(self, *args: Any, **kwargs: Any) -> None:
-        """Trains on one batch with `run_iter`, and then answers stop and save requests."""
-        if not self.in_progress:  # the first iteration of an overridden `run`
-            self._begin()
-        if self._iter == self._began_at:
-            self._check_resumed_data()
-        if self._steps_in_run_iter:
-            type(self).run_iter(self, *args, **kwargs)
-        else:
-            self.run_iter(*args, **kwargs)
-        self._batches_read = 0
-        self._answer_requests()
-
-    def _answer_requests(self, *, exchange: bool = False) -> None:
-        """Saves or stops the run if that was requested, on request after an exchange with the other ranks."""
-        if exchange:
-            self.runner.requests.exchange()
-        if self.runner.requests.pending:
-            answer_requests(self.runner)
-
-    def _check_resumed_data(self) -> None:
-        """Checks whether a resumed run that reads its own batches reads the next one.
-
-        Raises:
-            ArgumentError: It skips the batches of completed iterations, although `dataloader_iterator` does so too.
-        """
-        if self.at_epoch_start:
-            return
-        name = type(self).__name__
-        if self._batches_read > self._iter:
-            raise ArgumentError(
-                f"{name} skips the batches of the {self._iter} completed iterations",
-                key="train_cfg.type",
-                notes=["dataloader_iterator already starts after them. Remove the lines that skip batches."],
-            )
-        if self._batches_read:
-            return
-        _logger.warning(
-            "The run was saved after iteration %d, but %s reads its own data, so its %s starts over. To resume within "
-            "it, call super().run_epoch(), or read the batches from self.dataloader_iterator.",
-            self._iter,
-            name,
-            f"epoch {self._epoch + 1}" if self.by_epoch else "data",
-        )
-        if self.by_epoch:
-            self._iter = self._began_at = self._epoch * len(self.dataloader)
-
-    def _validate_if_due(self) -> None:
-        """Validates if it is due, and then answers requests, which wait for the end of a validation."""
-        if not self._validation_is_due():
-            return
-        runner = self.runner
-        # Set before the validation runs, so that a best checkpoint that it saves resumes after the validation.
-        self._validated_at, self.validation_requested = self._position, False
-        runner.phase = Phase.EVALUATION
-        runner.val_loop.run()  # type: ignore[union-attr]  # due only if there is a loop
-        runner.phase = Phase.OTHER
-        runner.model.train()
-        self._answer_requests(exchange=True)
-
-    def _validation_is_due(self) -> bool:
-        if self._runner.val_loop is None:
-            return False
-        if self.validation_requested:
-            return True
-        done = self._position
-        self._decide_current_val_interval()
-        return done != self._validated_at and validation_is_due(done, self._end, self.val_begin, self.val_interval)
-
-    def _decide_current_val_interval(self) -> None:
-        """Sets `val_interval` to the interval that applies now. A subclass may override this method."""
-        self.val_interval = interval_at(self._position, self.dynamic_milestones, self.dynamic_intervals)

@@ -17,7 +17,6 @@ from footplate.checkpoint import (
     load_latest,
     load_weights,
     read_contents,
-    trusted_in,
 )
 from footplate.checkpoint.serializable import gather_full_state
 from footplate.distributed import compute_on_main, is_main_process, unwrap_model
@@ -124,7 +123,6 @@ class CheckpointIO:
     Attributes:
         saver: Writes the files.
         participants: Further objects whose state a checkpoint contains, by the path of the state.
-        trusted: The files that the loaded checkpoint lists as trusted.
         report: The report on the weights that were loaded last, or None.
         position: The completed iterations ("iter") and epochs ("epoch") of the checkpoint that was loaded last.
     """
@@ -133,7 +131,6 @@ class CheckpointIO:
         self._runner = weakref.proxy(runner)  # a cycle would keep the model in memory until the next garbage collection
         self.saver = BackgroundSaver(on_save_error, alarm=runner.requests.alarm)
         self.participants: dict[str, Any] = {}
-        self.trusted: list[dict[str, str]] = []
         self.report: LoadReport | None = None
         self.position = {"iter": 0, "epoch": 0}
 
@@ -194,7 +191,6 @@ class CheckpointIO:
         checkpoint = plan.take_content(path) if map_location == "cpu" else None
         if checkpoint is None:
             checkpoint = load_checkpoint(path, map_location, like=model, in_place=plan.is_resuming)
-        self.trusted = trusted_in(checkpoint)
         for hook in runner.hooks:
             hook.prepare_to_load(runner)
         runner.call_hook("after_load_checkpoint", checkpoint=checkpoint)

@@ -1,4 +1,4 @@
-"""Hooks, the events at which they act, their order, and the phases of a run."""
+"""Hooks, the events at which they act, and their order."""
 
 import enum
 import inspect
@@ -47,33 +47,6 @@ _SHARED: dict[str, tuple[str, ...]] = {
     "_after_epoch": ("mode",),
     "_before_iter": ("batch_idx", "data_batch", "mode"),
     "_after_iter": ("batch_idx", "data_batch", "outputs", "mode"),
-}
-
-
-class Phase(enum.Enum):
-    """The current activity of a run, as far as something depends on it.
-
-    `Runner.phase` holds the current phase. If an error is raised, the phase keeps its value and thus shows what failed.
-    An evaluation that a hook starts within an iteration keeps the phase of the hook.
-
-    - A stop request ends the wait for a batch only in `DATA_LOADING`. In all other phases, the loop handles the request
-      between two iterations.
-    - A checkpoint that is saved in `AFTER_STEP` contains the current iteration, which is not yet counted, and one that
-      is saved in `AFTER_EPOCH` contains the current epoch.
-    """
-
-    OTHER = enum.auto()
-    DATA_LOADING = enum.auto()
-    AFTER_STEP = enum.auto()
-    AFTER_EPOCH = enum.auto()
-    EVALUATION = enum.auto()
-
-
-# Phases of events called through `Runner.call_hook`. After a step, hooks count the iteration before the loop does.
-PHASE_OF_EVENT = {
-    "before_train_iter": Phase.OTHER,
-    "after_train_iter": Phase.AFTER_STEP,
-    "after_train_epoch": Phase.AFTER_EPOCH,
 }
 
 
@@ -329,19 +302,12 @@ class FunctionHook(Hook):
         ArgumentError: The event is unknown, or `function` does not accept its arguments.
     """
 
+    is_of_user = True
+
     def __init__(self, event: str, function: Callable[..., Any]) -> None:
         check_choice("event", event, EVENTS)
         if not callable(function):
             raise ArgumentError(f"the function for '{event}' is not callable", found=function)
-        signature = inspect.signature(function)
-        try:
-            signature.bind(None, **{name: None for name in EVENTS[event] if name in signature.parameters})
-        except TypeError as error:
-            raise ArgumentError(
-                f"the function for '{event}' does not accept the arguments of the event",
-                found=f"function{signature}",
-                notes=[f"Write function({', '.join(('runner', *EVENTS[event]))}). All but the first may be left out."],
-            ) from error
         setattr(self, event, function)
 
 

@@ -21,6 +21,9 @@ DEFAULT_HOOKS: dict[str, dict[str, Any]] = {
     "checkpoint": {"type": "CheckpointHook"},
 }
 
+Listener = tuple[Hook, Callable[..., Any]]
+"""A hook, and the method to call at an event."""
+
 
 @dataclass
 class _Entry:
@@ -47,11 +50,15 @@ class HookList(Sequence[Hook]):
     """The hooks of a run in execution order, and the methods to call at each event.
 
     The list of an event's methods is built when hooks are registered, so that an iteration only has to call them.
+
+    Attributes:
+        events: The events whose methods are being called, outermost first.
     """
 
     def __init__(self) -> None:
         self._entries: list[_Entry] = []
-        self._methods: dict[str, list[Callable[..., Any]]] = {event: [] for event in EVENTS}
+        self._methods: dict[str, list[Listener]] = {event: [] for event in EVENTS}
+        self.events: list[str] = []
 
     def __getitem__(self, index: Any) -> Any:
         return [entry.hook for entry in self._entries][index]
@@ -88,7 +95,7 @@ class HookList(Sequence[Hook]):
         )
         for event, methods in self._methods.items():
             # In place: a running loop holds references to these lists.
-            methods[:] = [entry.methods[event] for entry in self._entries if event in entry.methods]
+            methods[:] = [(entry.hook, entry.methods[event]) for entry in self._entries if event in entry.methods]
 
     def build(self, cfg: Any, priority: int | str | None = None, *, key: str = "") -> Hook:
         """Builds a hook from its config dict and registers it. A Hook object is only registered.
@@ -124,17 +131,15 @@ class HookList(Sequence[Hook]):
             if entry.hook is hook and argument in entry.arguments:
                 error.within(entry.key)
 
-    def at(self, event: str) -> list[Callable[..., Any]]:
-        """Returns the list of methods to call at `event`. Later registrations change it in place.
-
-        A custom loop may also call events of its own. They have no such list, and hooks may lack their methods.
+    def at(self, event: str) -> list[Listener]:
+        """Returns the hooks that act at `event`, with the methods to call. A custom loop may have events of its own.
 
         Raises:
             ArgumentError: No hook has a method for `event`, and its name resembles that of an event of the engine.
         """
         if event in self._methods:
             return self._methods[event]
-        methods = [getattr(hook, event) for hook in self if hasattr(hook, event)]
+        methods = [(hook, getattr(hook, event)) for hook in self if hasattr(hook, event)]
         if not methods and (near := nearest(event, EVENTS)):
             raise ArgumentError(f"unknown event '{event}'", suggestion=near)
         return methods

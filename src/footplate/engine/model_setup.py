@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from footplate.config import Config, as_python, parse_recorded
+from footplate.config.formats import dotted_name
 from footplate.distributed import check_same_parameters, unwrap_model
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, BuildError
-from footplate.models import add_steps, is_plain
+from footplate.models import FUNCTIONS, add_steps, is_plain
 from footplate.models.activation_checkpointing import checkpoint_activations
 from footplate.module_selection import select_modules
 from footplate.registry import MODELS
@@ -34,7 +36,7 @@ def build_model(model: Any, sections: Mapping[str, Any], device: torch.device) -
     """Builds the model, adapts it if necessary, and moves it to the device.
 
     Args:
-        model: The model, or its config dict.
+        model: The model, a function that returns it, or its config dict.
         sections: Maps the names of the runner's arguments to their values.
         device: The device of this process.
 
@@ -47,11 +49,17 @@ def build_model(model: Any, sections: Mapping[str, Any], device: torch.device) -
             settings.setdefault("data_preprocessor", sections["data_preprocessor"])
         with at_key("model"):
             model = MODELS.build(with_origins(settings, model))
+    elif callable(model) and not isinstance(model, nn.Module):
+        model = model()
     if sections["model_adapter"] is not None:
         with at_key("model_adapter"):
             model = MODELS.build(sections["model_adapter"], model=model)
     if not isinstance(model, nn.Module):
-        raise BuildError("the model must be a torch.nn.Module or a config dict for one", found=model, key="model")
+        raise BuildError(
+            "the model must be a torch.nn.Module, a function that returns one, or a config dict for one",
+            found=model,
+            key="model",
+        )
     for mode in () if is_plain(model) else ("train", "val", "test"):
         if sections[f"{mode}_dataloader"] is not None and not hasattr(model, f"{mode}_step"):
             raise BuildError(
@@ -63,7 +71,46 @@ def build_model(model: Any, sections: Mapping[str, Any], device: torch.device) -
     if sections["activation_checkpointing"]:
         checkpoint_activations(unwrap_model(model), sections["activation_checkpointing"])
     model = speed_up(model.to(device), compile=sections["compile"], channels_last=sections["channels_last"])
-    return add_steps(model, sections).to(device)  # type: ignore[no-any-return]
+    return add_steps(model, **{name: sections[name] for name in FUNCTIONS}).to(device)  # type: ignore[no-any-return]
+
+
+def describe_builder(builder: Callable[..., Any]) -> dict[str, Any]:
+    """Returns the config of the model that a function or a class builds, so that a later process can build it too.
+
+    Args:
+        builder: A function or a class, or a `functools.partial` of one.
+
+    Raises:
+        FootplateError: A config may not refer to the function, or the arguments are not plain data.
+    """
+    function, arguments = builder, {}
+    if isinstance(builder, functools.partial):
+        function, arguments = builder.func, builder.keywords
+        if builder.args or "type" in arguments:
+            raise ArgumentError("its arguments must be passed by name, and none of them may be named 'type'")
+    path = dotted_name(function)
+    if path is None or "<" in path or path.startswith("__main__."):
+        name = (path or "<").rpartition(".")[2]
+        name = "build_model" if "<" in name else name  # a lambda
+        raise ArgumentError(
+            f"another process cannot import '{path or function}'",
+            notes=[f"Define it in a module, such as models.py, and write: from models import {name}"],
+        )
+    if MODELS.get(path) is not function:
+        raise ArgumentError(f"'{path}' is not the function that builds the model")
+    cfg = Config({"model": {"type": path, **arguments}})
+    if parse_recorded(as_python(cfg), "recorded.py")["model"] != cfg["model"]:
+        raise ArgumentError("its arguments must be plain data, such as numbers, strings, lists and dicts")
+    return cfg["model"].to_dict()  # type: ignore[no-any-return]
+
+
+def code_to_load(path: str) -> list[str]:
+    """Returns the lines that load the weights of a checkpoint into a torch module and use it."""
+    return [
+        "from footplate.checkpoint import load_weights",
+        f"load_weights(model, {path!r}, strict=True)",
+        "predictions = model.eval()(inputs)",
+    ]
 
 
 def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, channels_last: bool) -> nn.Module:

@@ -36,8 +36,7 @@ _NEEDED = {"optimizer", "param_schedulers", "run"}
 class NonFiniteHook(Hook):
     """Checks every `interval` iterations whether all losses since the last check were finite.
 
-    The losses of an interval are read together from the message hub, so that no iteration waits for its own loss. If
-    the policy for losses is "stop", a loss that appears in a log line is checked too.
+    The losses of an interval are read together from the message hub, so that no iteration waits for its own loss.
 
     Args:
         policy: A dict with `loss`, `grad` and `interval`. `loss` selects what to do if a loss is non-finite: "stop",
@@ -93,22 +92,6 @@ class NonFiniteHook(Hook):
     def after_train(self, runner: "Runner") -> None:
         """Checks the losses of the last, possibly incomplete interval."""
         self.check(runner, runner.iter)
-
-    def check_shown(self, runner: "Runner", shown: Mapping[str, Any]) -> None:
-        """Checks the losses at once if the log line has a non-finite loss.
-
-        This needs no synchronization, because the values of a log line are already on the host.
-
-        Args:
-            runner: The runner, after an iteration.
-            shown: The scalars of the log line.
-
-        Raises:
-            NonFiniteError: A loss is non-finite, and `loss` is "stop".
-        """
-        loss = shown.get("loss", shown.get("train/loss", 0.0))
-        if self.loss == "stop" and isinstance(loss, float) and not math.isfinite(loss):
-            self.check(runner, runner.iter + 1)
 
     def check(self, runner: "Runner", done: int, *, stop: bool = False) -> None:
         """Checks the losses of the last `interval` iterations.

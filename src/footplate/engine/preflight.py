@@ -19,7 +19,6 @@ from footplate.distributed import is_main_process, unwrap_model
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import state
 from footplate.engine.evaluation_loops import loss_of, predicting
-from footplate.engine.hook import Phase
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.evaluation import Evaluator
 from footplate.evaluation.evaluation_sets import EvaluationSet, check_classes, warn_about_num_classes
@@ -50,9 +49,9 @@ def preflight(runner: "Runner") -> None:
         if is_main_process():
             _check_folders(runner, size)
             _check_labels(runner)
-        runner.phase = Phase.EVALUATION  # is kept if an error is raised
+        runner.is_evaluating = True  # also after an error
         metrics = [_metrics_of_one_batch(runner, chosen) for chosen in _validation_sets(runner)]
-        runner.phase = Phase.OTHER
+        runner.is_evaluating = False
         if metrics and all(metrics):  # otherwise the metrics of some dataset are unknown
             _check_monitored(runner, [name for names in metrics for name in names])
     _logger.info("Preflight: a checkpoint takes %s before the first step.", format_bytes(size))

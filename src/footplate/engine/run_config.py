@@ -18,6 +18,7 @@ from footplate.config.key_paths import merge_options
 from footplate.config.origins import is_variable
 from footplate.engine.components import build_log_processor, counts_epochs
 from footplate.engine.hook_list import build_hooks
+from footplate.engine.model_setup import describe_builder
 from footplate.engine.sections import READ_KEYS, RUNNER_KEYS, check_kinds, check_sections
 from footplate.error_context import located, origin_at, origin_of, with_origins
 from footplate.errors import ArgumentError, ConfigError, FootplateError, Origin
@@ -57,20 +58,36 @@ class ResolvedConfig:
         arguments: Maps names of the Runner's arguments to their values, objects or config dicts.
 
     Attributes:
-        cfg: The complete config that the arguments come from. It is empty for a run that is built from objects.
-        sections: Maps the names of all arguments to their values. The default is None.
+        cfg: The complete config that the arguments come from. For a run that is built from objects, it contains at most
+            the model, if a later process can build it too.
+        has_cfg: Whether the arguments come from a config.
+        sections: Maps the names of all other arguments to their values. The default is None.
+        unrecorded: Why the config does not contain a model that a function builds, or "".
 
     Raises:
         ArgumentError: A section has a value of the wrong type, or only some sections of a phase are set.
     """
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
-        self.sections = complete_sections({**dict.fromkeys((*RUNNER_KEYS, *PYTHON_ARGUMENTS)), **arguments})
-        cfg = arguments.get("cfg")
+        sections = {**dict.fromkeys((*RUNNER_KEYS, *PYTHON_ARGUMENTS)), **arguments}
+        cfg = sections.pop("cfg", None)
+        self.has_cfg = cfg is not None
+        self.sections = complete_sections(sections, has_cfg=self.has_cfg)
+        self.unrecorded = ""
+        cfg = cfg or self._cfg_of_builder(sections["model"])
         # A copy, because constructors of code bases write into the dicts that they are built from.
-        self.cfg: Any = _copy(cfg) if isinstance(cfg, Config) else cfg or Config()
+        self.cfg: Any = _copy(cfg) if isinstance(cfg, Config) else cfg
         set_default_scope(self.sections["default_scope"])
         check_kinds(self.sections)
+
+    def _cfg_of_builder(self, model: Any) -> Config:
+        """Returns the config of a model that a function builds. It is empty for other models, and if there is none."""
+        if callable(model) and not isinstance(model, nn.Module):
+            try:
+                return Config({"model": describe_builder(model)})
+            except FootplateError as error:
+                self.unrecorded = str(error)
+        return Config()
 
 
 def check_config(cfg: Config) -> Config:
@@ -216,7 +233,7 @@ def _refusal(cfg: Any, key: str, advice: str) -> ConfigError:
     )
 
 
-def complete_sections(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[str, Any]:
     """Completes the arguments of a Runner with those that can be derived from the others.
 
     `max_epochs` or `max_iters` replaces the value in `train_cfg`. For a plain module, validation and test need only a
@@ -225,12 +242,15 @@ def complete_sections(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         arguments: Maps the names of the runner's arguments to their values.
+        has_cfg: Whether they come from a config.
 
     Raises:
         ArgumentError: Arguments conflict with each other.
     """
     sections = {**arguments, "train_cfg": _with_length(arguments)}
-    is_from_python = isinstance(sections["model"], nn.Module) and sections["cfg"] is None
+    if isinstance(sections["work_dir"], os.PathLike):
+        sections["work_dir"] = os.fspath(sections["work_dir"])
+    is_from_python = callable(sections["model"]) and not has_cfg
     trains_plain_module = is_plain(sections["model"]) or any(sections[name] is not None for name in FUNCTIONS)
     for mode in ("val", "test"):
         if sections[f"{mode}_dataloader"] is None:
@@ -279,11 +299,12 @@ def _with_checkpoints(sections: Mapping[str, Any], *, has_defaults: bool) -> Any
     """Returns `default_hooks` with the settings of checkpoints that suit a plain module."""
     hooks, train_cfg = sections["default_hooks"] or {}, sections["train_cfg"]
     by_epoch, checkpoint = counts_epochs(train_cfg), hooks.get("checkpoint", {})
-    if has_defaults and "checkpoint" not in hooks:
-        settings = train_cfg if isinstance(train_cfg, Mapping) else {}
-        interval = 1 if by_epoch else settings.get("val_interval", _SAVE_INTERVAL)
-        checkpoint = {"interval": interval, "max_keep_ckpts": _KEPT_CHECKPOINTS}
     if not isinstance(checkpoint, Mapping) or "type" in checkpoint:
         return hooks
-    checkpoint = with_origins({"by_epoch": by_epoch, **checkpoint}, checkpoint)
+    defaults: dict[str, Any] = {"by_epoch": by_epoch}
+    if has_defaults and checkpoint.keys().isdisjoint(("interval", "by_epoch")):
+        settings = train_cfg if isinstance(train_cfg, Mapping) else {}
+        interval = 1 if by_epoch else settings.get("val_interval", _SAVE_INTERVAL)
+        defaults |= {"interval": interval, "max_keep_ckpts": _KEPT_CHECKPOINTS}
+    checkpoint = with_origins({**defaults, **checkpoint}, checkpoint)
     return with_origins({**hooks, "checkpoint": checkpoint}, hooks)

@@ -1,18 +1,25 @@
 """The place through which errors leave a run."""
 
+import logging
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from footplate.data import explain_worker_death
+from footplate.distributed import is_main_process
+from footplate.distributed.failures import LOST_RANK, is_lost_connection
 from footplate.engine.nonfinite import capture_failure
-from footplate.engine.signals import Interrupted
+from footplate.engine.signals import EarlyExitError, Interrupted
 from footplate.error_context import innermost_user_line, locate
 from footplate.errors import ExitError, FootplateError, NonFiniteError
+from footplate.records import NOT_SHOWN
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
+
+_logger = logging.getLogger("footplate.engine")
+_MAX_LINES = 5  # the maximum number of lines of an error message in the log
 
 
 @contextmanager
@@ -42,27 +49,44 @@ def _exit_error(error: SystemExit) -> ExitError:
 def reporting_errors(runner: "Runner") -> Iterator[None]:
     """Completes an error that ends a run: with its place in the config, a dead worker's sample, or a capture.
 
-    Waits for a save in progress, even if there is no error.
+    Waits for a save in progress, even if there is no error. The error is logged only to the file, because the code that
+    catches it prints it.
 
     Raises:
         DataError: A worker has died.
         ExitError: User code has raised SystemExit.
     """
     try:
-        yield
-    except Interrupted:
+        try:
+            yield
+        finally:
+            runner.saver.wait()
+    except (Interrupted, EarlyExitError):
         raise
-    except SystemExit as error:
-        raise _exit_error(error) from error
-    except FootplateError as error:
+    except (Exception, SystemExit) as error:
+        completed = _completed(runner, error)
+        # Only the first rank's error is printed. The traceback of another one is in its own file.
+        trace = None if is_main_process() else completed
+        _logger.error("The run failed: %s", _summary(completed), extra=NOT_SHOWN, exc_info=trace)
+        if completed is not error:
+            raise completed from error
+        raise
+
+
+def _completed(runner: "Runner", error: Exception | SystemExit) -> Exception:
+    if isinstance(error, SystemExit):
+        return _exit_error(error)
+    if isinstance(error, FootplateError):
         locate(error, runner.cfg)
         if isinstance(error, NonFiniteError):
             capture_failure(runner, error)
-        raise
-    except Exception as error:
-        death = explain_worker_death(error, runner.built_loaders())
-        if death is None:
-            raise
-        raise death from error
-    finally:
-        runner.saver.wait()
+        return error
+    return explain_worker_death(error, runner.built_loaders()) or error
+
+
+def _summary(error: Exception) -> str:
+    """Returns the first lines of an error on one line."""
+    if is_lost_connection(error):
+        return f"{LOST_RANK}; see the terminal and rank_*.log"
+    text = "; ".join(line.strip() for line in str(error).strip().splitlines()[:_MAX_LINES])
+    return text if isinstance(error, FootplateError) else f"{type(error).__name__}: {text}"

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import errno
 import itertools
 import json
 import logging
@@ -27,21 +28,19 @@ from footplate.distributed import (
     ignored_launcher,
     is_main_process,
 )
-from footplate.distributed.failures import LOST_RANK, is_lost_connection
-from footplate.engine.signals import ON_REQUEST, EarlyExitError
+from footplate.engine.signals import ON_REQUEST
 from footplate.error_context import at_key, located
-from footplate.errors import ArgumentError, FootplateError
+from footplate.errors import ArgumentError
 from footplate.messages import list_names
 from footplate.records import NOT_SHOWN, buffer_log, describe_environment, logging_to, surviving_streams
 from footplate.storage import commit_bytes
-from footplate.storage.local_files import LOCKS_UNSUPPORTED
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
 _LOCK = ".lock"
-_MAX_LINES = 5  # the maximum number of lines of an error message in the log
+_LOCKS_UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 _MAX_NAMES = 3
 _PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "__main__.py")
 
@@ -126,8 +125,7 @@ class RunFolder:
 
         For training, also locks the folders of the run, and refuses to overwrite checkpoints of another run. In the
         block, printing raises no error after the terminal or pipe has been closed. Ranks other than the first
-        write only their errors, each to its own file. An error that ends the run is logged only to the file, because
-        the code that catches the error prints it.
+        write only their errors, each to its own file.
 
         Args:
             runner: The runner.
@@ -137,7 +135,8 @@ class RunFolder:
             ArgumentError: Another process uses one of the folders, or they contain checkpoints of another run.
         """
         is_main = is_main_process()
-        with contextlib.ExitStack() as resources:
+        resources = contextlib.ExitStack()
+        try:
             with located(runner.cfg):
                 if for_training:
                     if is_main:
@@ -155,22 +154,9 @@ class RunFolder:
             resources.enter_context(surviving_streams())
             if is_main:
                 _log_start(runner)
-            try:
-                yield
-            except EarlyExitError:
-                raise
-            except Exception as error:
-                # Only the first rank's error is printed. The traceback of another one is in its own file.
-                _logger.error("The run failed: %s", _summary(error), extra=NOT_SHOWN, exc_info=not is_main)
-                raise
-
-
-def _summary(error: Exception) -> str:
-    """Returns the first lines of an error on one line."""
-    if is_lost_connection(error):
-        return f"{LOST_RANK}; see the terminal and rank_*.log"
-    text = "; ".join(line.strip() for line in str(error).strip().splitlines()[:_MAX_LINES])
-    return text if isinstance(error, FootplateError) else f"{type(error).__name__}: {text}"
+            yield
+        finally:
+            resources.close()
 
 
 def _log_start(runner: "Runner") -> None:
@@ -214,7 +200,7 @@ def locked(folder: str, key: str = "work_dir") -> Iterator[None]:
         notes = [Path(path).read_text("utf-8", "replace"), advice]
         raise ArgumentError(f"another run uses the folder '{folder}'", key=key, notes=notes) from None
     except OSError as error:
-        if error.errno not in LOCKS_UNSUPPORTED:
+        if error.errno not in _LOCKS_UNSUPPORTED:
             raise
         _logger.warning(
             "The folder '%s' cannot be locked (%s). A second run in it would not be detected.", folder, error.strerror

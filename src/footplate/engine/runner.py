@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
@@ -13,7 +13,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from footplate.checkpoint import BackgroundSaver
 from footplate.checkpoint.loading import STRIP_WRAPPER
 from footplate.config import Config, as_plain
-from footplate.data import build_dataloader, length_of, restore_rng
+from footplate.data import build_dataloader, check_same_dataset, length_of, restore_rng
 from footplate.distributed import (
     active_launcher,
     check_same_weights,
@@ -27,6 +27,7 @@ from footplate.distributed import (
     unwrap_model,
     wrap_model,
 )
+from footplate.distributed.sharding import is_sharded
 from footplate.engine import process_setup, run_config
 from footplate.engine.base_loops import BaseTrainLoop
 from footplate.engine.checkpoint_io import CheckpointIO, ResumePlan
@@ -40,8 +41,7 @@ from footplate.engine.components import (
     loop_settings,
 )
 from footplate.engine.evaluation_loops import TestLoop, ValLoop
-from footplate.engine.history import History
-from footplate.engine.hook import PHASE_OF_EVENT, FunctionHook, Hook, Phase
+from footplate.engine.hook import FunctionHook, Hook
 from footplate.engine.hook_list import build_hooks
 from footplate.engine.idle_settings import warn_about_idle_settings
 from footplate.engine.model_setup import build_model
@@ -50,6 +50,7 @@ from footplate.engine.preflight import preflight as look_ahead
 from footplate.engine.run_config import RESUME_ARGUMENTS, ResolvedConfig
 from footplate.engine.run_errors import refusing_exits, reporting_errors
 from footplate.engine.run_folder import RunFolder, checkpoint_to_start_from
+from footplate.engine.run_history import History
 from footplate.engine.sections import check_sections
 from footplate.engine.signals import RequestExchangeHook, Requests
 from footplate.error_context import at_key, located, with_origins
@@ -75,6 +76,9 @@ from footplate.records import (
 from footplate.registry import LOOPS, RUNNERS
 from footplate.visualization import Visualizer
 
+if TYPE_CHECKING:
+    from footplate.models.module_export import Export
+
 _logger = logging.getLogger("footplate.engine")
 _LOOPS = ("train_loop", "val_loop", "test_loop")
 
@@ -87,7 +91,8 @@ class Runner:
     first use, so a test run needs no training data. No file is written before all components are built.
 
     Args:
-        model: A BaseModel, or any torch module; see `PlainModel`.
+        model: A BaseModel, or any torch module; see `PlainModel`. Or a function or class that returns one. It is called
+            without arguments; pass them with `functools.partial`. The checkpoints then record how to build the model.
         work_dir: The folder for checkpoints and logs. If it is a remote path that fsspec supports, such as
             `s3://bucket/run`, checkpoints go there and logs go to `work_dirs/run`.
         train_dataloader: The training batches.
@@ -144,6 +149,8 @@ class Runner:
 
     Attributes:
         history: The scalars of the run, one row per epoch; see `History`.
+        is_evaluating: Whether the run validates or tests, rather than a hook or a user's loop. If that fails, it stays
+            True.
         built: Maps names to the components that have been built or assigned.
         resolved: The config and all sections, translated and completed; see `ResolvedConfig`.
         checkpoints: Saves the run and loads checkpoints; see `CheckpointIO`.
@@ -173,7 +180,7 @@ class Runner:
 
     def __init__(
         self,
-        model: nn.Module | Mapping[str, Any],
+        model: nn.Module | Callable[[], nn.Module] | Mapping[str, Any],
         work_dir: str | os.PathLike[str],
         train_dataloader: Any = None,
         val_dataloader: Any = None,
@@ -200,6 +207,7 @@ class Runner:
         randomness: Mapping[str, Any] | None = None,
         experiment_name: str | None = None,
         cfg: Any = None,
+        *,  # The arguments above are those of the field, in its order.
         on_save_error: str = "warn",
         on_nonfinite: Mapping[str, Any] | None = None,
         preflight: bool = False,
@@ -212,19 +220,18 @@ class Runner:
         log_file: Mapping[str, Any] | None = None,
         activation_checkpointing: Selection | None = None,
         resume_settings: str | None = None,
-        *,
         max_epochs: int | None = None,
         max_iters: int | None = None,
         loss: Callable[[Any, Any], Any] | None = None,
         training_step: Callable[[nn.Module, Any], Any] | None = None,
         validation_step: Callable[[nn.Module, Any], Any] | None = None,
     ) -> None:
+        arguments = {name: value for name, value in locals().items() if name != "self"}
         # Six stages. Each one needs what the previous ones have set.
-        # Sections: all arguments by name, checked and completed. (Nothing else may be in `locals()` yet.)
-        work_dir = os.fspath(work_dir) if isinstance(work_dir, os.PathLike) else work_dir
-        self.resolved = ResolvedConfig({name: value for name, value in locals().items() if name != "self"})
+        # Sections: all arguments by name, checked and completed.
+        self.resolved = ResolvedConfig(arguments)
         self.built: dict[str, Any] = {}
-        self.phase = Phase.OTHER
+        self.is_evaluating = False
 
         # Process: the launcher determines its rank and its device, and the rank what it logs.
         process_setup.prepare(env_cfg or {}, launcher=launcher)
@@ -236,7 +243,7 @@ class Runner:
         # Folder: no file is written yet, but all ranks agree on a timestamp, which is part of the name of the run.
         with at_key("log_file"):
             check_log_file(log_file or {})
-        self.folder = RunFolder(work_dir)
+        self.folder = RunFolder(self.sections["work_dir"])
         self.checkpoint_dir = self.home
         stem = os.path.splitext(os.path.basename(getattr(self.cfg, "filename", None) or "run"))[0]
         self.experiment_name = experiment_name or f"{stem}_{self.timestamp}"
@@ -310,9 +317,11 @@ class Runner:
             The model, or the `history` if the model is a plain torch module, which is trained in place.
         """
         result = self.history if self.is_plain else self.model
-        self.phase = Phase.OTHER
+        self.is_evaluating = False
         with located(self.cfg), self.buffered_log(), refusing_exits():
             run_config.warn_about_variables(self.cfg)
+            if self.resolved.unrecorded:
+                _logger.info("`footplate export` cannot build the model of this run: %s", self.resolved.unrecorded)
             loop = self.train_loop
             _ = self.optim_wrapper, self.param_schedulers  # built before a checkpoint is loaded, not from its state
             if self.val_loop is None:
@@ -345,13 +354,12 @@ class Runner:
         self.optim_wrapper.initialize_count_status(self.model, loop.iter, loop.max_iters)
         process_setup.warn_of_nondeterminism(self)
         self.requests.reset()
-        loop.out_of_time = False
         self.call_hook("before_run")
         if self.sections["preflight"]:
             look_ahead(self)
         with self.requests.from_signals(self):
             loop.run()
-        loop.in_progress, self.phase = False, Phase.OTHER  # in case a user's `run` has set them
+        loop.in_progress = False  # a user's `run` does not know it
         self.call_hook("after_run")
 
     def val(self) -> dict[str, float]:
@@ -371,18 +379,19 @@ class Runner:
 
         `fn_name` may also be an event of a custom loop. The hooks that have a method of this name are then called.
         """
-        outer = self.phase
-        self.phase = PHASE_OF_EVENT.get(fn_name, outer)
-        for method in self.hooks.at(fn_name):
-            try:
-                method(self, **kwargs)
-            except FootplateError as error:
-                self.hooks.locate(error, getattr(method, "__self__", None))
-                raise
-        self.phase = outer
+        listeners = self.hooks.at(fn_name)
+        self.hooks.events.append(fn_name)
+        try:
+            for hook, method in listeners:
+                try:
+                    method(self, **kwargs)
+                except FootplateError as error:
+                    self.hooks.locate(error, hook)
+                    raise
+        finally:
+            self.hooks.events.pop()
 
     def _evaluate(self, mode: str) -> dict[str, float]:
-        outer = self.phase
         with located(self.cfg):
             loop = getattr(self, f"{mode}_loop")
         if loop is None:
@@ -391,10 +400,11 @@ class Runner:
         self.load_or_resume(whole_model=mode == "test")
         with self.folder.opened(self, for_training=False), reporting_errors(self):
             self.call_hook("before_run")
+            outer = self.is_evaluating
             if not getattr(self.built.get("train_loop"), "in_progress", False):  # otherwise a hook calls this
-                self.phase = Phase.EVALUATION
+                self.is_evaluating = True
             metrics: dict[str, float] = loop.run()
-            self.phase = outer
+            self.is_evaluating = outer
             self.call_hook("after_run")
         return metrics
 
@@ -434,6 +444,33 @@ class Runner:
         options |= {"save_optimizer": save_optimizer, "save_param_scheduler": save_param_scheduler}
         self.checkpoints.save(path, meta=meta, **options)
         return path
+
+    def export(self, path: str | os.PathLike[str], example: Any = None, *, opset: int | None = None) -> "Export":
+        """Writes the model to a file with the weights that a checkpoint would contain, such as averaged weights.
+
+        The file computes what the model computes in evaluation mode. It is run to verify this.
+
+        Args:
+            path: The file to write. Its suffix selects the format: `.onnx`, `.pt2` (torch.export), `.pt` (TorchScript)
+                or `.safetensors` (only the weights).
+            example: An example input of the model: a tensor, a tuple of positional arguments or a dict of keyword
+                arguments. Not needed for `.safetensors`.
+            opset: The ONNX opset version; only for `.onnx`.
+
+        Raises:
+            ArgumentError: The file has another suffix, the model does not accept the example, or it is sharded.
+            ExportError: The model cannot be exported, or the outputs of the file differ from those of the model.
+        """
+        from footplate.models.module_export import export_module  # imports torch.export
+
+        model = trained_model(self.model)
+        if is_sharded(model):
+            raise ArgumentError("a sharded model cannot be exported", notes=["Export a checkpoint of the run."])
+        checkpoint = {"state_dict": model.state_dict()}
+        for hook in self.hooks:
+            if hook.swaps_weights:
+                hook.before_save_checkpoint(self, checkpoint)
+        return export_module(model, path, example, opset=opset, weights=checkpoint["state_dict"])
 
     def load_checkpoint(
         self,
@@ -523,6 +560,7 @@ class Runner:
         settings = loop_settings(loop, "train")
         with at_key("train_dataloader"):
             loader = self.build_dataloader(dataloader, self.seed)
+            check_same_dataset(loader)
             if getattr(loader, "drop_last", False) and not getattr(loader, "endless", False) and length_of(loader) == 0:
                 samples = length_of(loader.dataset)
                 if samples:
@@ -656,16 +694,14 @@ class Runner:
     @property
     def iter(self) -> int:
         """The number of completed training iterations; without training, that of the loaded checkpoint."""
-        return self._completed("iter")
+        loop = self.built.get("train_loop")
+        return self.checkpoints.position["iter"] if loop is None else loop.iter
 
     @property
     def epoch(self) -> int:
         """The number of completed epochs; without training, that of the loaded checkpoint."""
-        return self._completed("epoch")
-
-    def _completed(self, unit: str) -> int:
         loop = self.built.get("train_loop")
-        return self.checkpoints.position[unit] if loop is None else getattr(loop, unit)
+        return self.checkpoints.position["epoch"] if loop is None else loop.epoch
 
     @property
     def by_epoch(self) -> bool:
@@ -685,6 +721,8 @@ class Runner:
             return checked_loop(cfg, f"{mode}_cfg")
         with at_key(f"{mode}_dataloader"):
             loader = build_loaders(self.sections[f"{mode}_dataloader"], self.seed, build=self.build_dataloader)
+            for each in loader.values() if isinstance(loader, Mapping) else [loader]:
+                check_same_dataset(each)
         with at_key(f"{mode}_evaluator"):
             evaluator = build_evaluators(self.sections[f"{mode}_evaluator"], loader, build=self.build_evaluator)
         for name, each in evaluator.items() if isinstance(evaluator, Mapping) else [("", evaluator)]:
@@ -699,11 +737,14 @@ class Runner:
 
     @cached_property
     def recorded_cfg(self) -> Any:
-        """The config to record. Without a config, the arguments of the runner are recorded, with objects as text."""
-        if self.sections["cfg"] is not None:
+        """The config to record. Without a config, the arguments of the runner are recorded, with objects as text.
+
+        The function that builds a plain module is recorded as a config of the model, if a command can use it.
+        """
+        if self.resolved.has_cfg:
             return self.cfg
         arguments = {name: value for name, value in self.sections.items() if value is not None and value is not False}
-        return Config(as_plain(arguments))
+        return Config(as_plain({**arguments, **(self.cfg if self.is_plain else {})}))
 
     def dump_config(self) -> None:
         """Writes the config to the work_dir.

@@ -20,7 +20,8 @@ from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError, BuildError, FootplateError
 from footplate.evaluation import build_evaluator, is_named
 from footplate.evaluation.evaluation_sets import (
-    check_evaluator_names,
+    build_evaluators,
+    build_loaders,
     check_intervals,
     has_several_loaders,
 )
@@ -134,9 +135,7 @@ def check_preprocessor(cfg: Any, model: Any) -> None:
 
 def check_loaders(section: Any) -> None:
     """Checks a dataloader, or a dict of dataloaders."""
-    for name, loader in section.items() if has_several_loaders(section) else [("", section)]:
-        with at_key(name):
-            check_dataloader(loader)
+    build_loaders(section, 0, build=lambda loader, _: check_dataloader(loader))
 
 
 def check_evaluation(mode: str, sections: Sections) -> None:
@@ -144,14 +143,7 @@ def check_evaluation(mode: str, sections: Sections) -> None:
     evaluator, loaders, cfg = (sections[f"{mode}_{part}"] for part in ("evaluator", "dataloader", "cfg"))
     has_several = has_several_loaders(loaders)
     with at_key(f"{mode}_evaluator"):
-        if has_several:
-            check_evaluator_names(evaluator, loaders)
-        if has_several and isinstance(evaluator, Mapping) and evaluator.keys() & loaders.keys():
-            for name, metrics in evaluator.items():
-                with at_key(name):
-                    check_evaluator(metrics)
-        else:
-            check_evaluator(evaluator)
+        build_evaluators(evaluator, loaders if has_several else None, build=check_evaluator)
     with at_key(f"{mode}_cfg"):
         if isinstance(cfg, Mapping):
             if has_several:

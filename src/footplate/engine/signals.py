@@ -1,18 +1,15 @@
-"""Handles signals that request a stop or a save, and saves a run on request or when its data cannot be read.
+"""Ends a run early, or saves it, on request, and saves it when its data cannot be read.
 
-The run's loop handles the requests between iterations. What ends a run early, from the cause to the end:
+A request takes one way. A signal handler or a hook writes it to `Requests.own`. `Requests.exchange` turns what is `own`
+into what all ranks have `agreed` on; on one process, both are the same object. The training loop reads what is `agreed`
+between two iterations:
 
-- A signal sets `own.stop`. `answer_requests` saves the run and raises `Interrupted`.
-- A hook sets `loop.stop_training`, which is `own.end_training`. Once it is `agreed`, the loop ends after the current
-  iteration or epoch. Nothing has to be answered.
-- `TimeLimitHook` sets `own.out_of_time` with `end_for_time`. `answer_requests` calls `loop.end_early`, which sets
-  `end_training`, requests the last validation, and sets `loop.out_of_time`, with which a loop also leaves its epoch.
-
-With several ranks, `Requests.exchange` turns what is `own` into what is `agreed`. On one process, both are the same.
-The loop has `in_progress` while it trains and `ended` (saved with the run) once everything that follows is complete. It
-is `finished` if it has also reached its last iteration, so that a resumed run has nothing left to do.
+- `signal` saves the run and ends the process with `Interrupted`.
+- `save` saves the run.
+- `stop` ends training early, in good order: see `Stop`.
 """
 
+import enum
 import logging
 import os
 import signal
@@ -30,7 +27,7 @@ import torch.distributed as dist
 from footplate.checkpoint import write_pointer
 from footplate.data import data_wait, install_worker_death_handler, is_worker_death, kill_workers
 from footplate.distributed import barrier, get_rank, is_distributed
-from footplate.engine.hook import Hook, Phase
+from footplate.engine.hook import Hook
 from footplate.error_context import add_note
 from footplate.records.logger import print_urgent
 
@@ -64,21 +61,30 @@ class InterruptedWaitError(BaseException):
     """Raised when a stop is requested while the run waits for a batch, so there is no iteration to finish."""
 
 
+class Stop(enum.IntEnum):
+    """When training ends early. If ranks request different ends, the greatest value applies.
+
+    Training by iterations ends after the current iteration in either case.
+    """
+
+    NO = 0
+    AFTER_EPOCH = 1  # requested through `stop_training` of the training loop
+    AFTER_ITERATION = 2  # because the time limit is near; the loop validates first
+
+
 @dataclass
 class Request:
     """What the run is asked to do after the current iteration.
 
     Attributes:
-        stop: The number of the signal for which to save and stop, or 0.
+        signal: The number of the signal for which to save the run and end the process, or 0.
         save: Whether to save.
-        end_training: Whether a hook has set `stop_training` of the training loop.
-        out_of_time: Whether the time limit of training is near.
+        stop: When to end training.
     """
 
-    stop: int = 0
+    signal: int = 0
     save: bool = False
-    end_training: bool = False
-    out_of_time: bool = False
+    stop: Stop = Stop.NO
 
 
 class Requests:
@@ -90,7 +96,8 @@ class Requests:
     Attributes:
         own: What this process is asked to do.
         agreed: What to do.
-        pending: Whether there is anything to answer. The loop checks only this after each iteration.
+        pending: Whether `answer_requests` has anything to do. The loop checks only this after each iteration.
+        waits_for_batch: Whether the training loop waits for a batch, so that there is no iteration to finish.
         scheduled_saves: The saves that hooks have scheduled for after the current iteration.
         lost_worker: The error of a worker that died during the current iteration, or None.
         saved_after_error: Whether reading data failed and the progress of the run is saved.
@@ -105,7 +112,7 @@ class Requests:
         """Drops all requests."""
         self.own = Request()
         self.agreed = Request() if is_distributed() else self.own
-        self.pending = self.saved_after_error = False
+        self.pending = self.waits_for_batch = self.saved_after_error = False
         self.scheduled_saves: list[Callable[[], None]] = []
         self.lost_worker: Exception | None = None
         self._first_stop_at: float | None = None  # time of the first SIGINT or SIGTERM
@@ -118,11 +125,6 @@ class Requests:
         """Schedules `save` for after the current iteration, epoch or validation and all of its hooks."""
         self.scheduled_saves.append(save)
         self.pending = True
-
-    def end_for_time(self) -> None:
-        """Requests the end of training because of its time limit."""
-        self.own.out_of_time = True
-        self.pending = self.pending or self._is_alone
 
     @property
     def _is_alone(self) -> bool:
@@ -138,7 +140,7 @@ class Requests:
         the main thread; in other threads, this method has no effect.
 
         Args:
-            runner: The runner, whose phase decides whether a stop may end the wait for a batch.
+            runner: The runner.
         """
         self._runner, self._process = runner, os.getpid()
         if threading.current_thread() is not threading.main_thread():
@@ -174,9 +176,9 @@ class Requests:
                 print_urgent(f"{signal.Signals(number).name} again: exiting at once. Nothing more is saved.")
                 os._exit(128 + number)
             self._first_stop_at = self._first_stop_at or now
-        if self.own.stop:
+        if self.own.signal:
             return
-        self.own.stop = number
+        self.own.signal = number
         if self._is_alone:
             self._announce_stop()
             data_wait.missed_request = self._interrupt_wait
@@ -185,9 +187,9 @@ class Requests:
     def _announce_stop(self) -> None:
         self.pending = True
         if get_rank() == 0:
-            name = signal.Signals(self.agreed.stop).name
-            again = f"{name} again" if self.agreed.stop in _STOP_SIGNALS else "SIGTERM twice"
-            work = "validation" if self._runner.phase is Phase.EVALUATION else "iteration"
+            name = signal.Signals(self.agreed.signal).name
+            again = f"{name} again" if self.agreed.signal in _STOP_SIGNALS else "SIGTERM twice"
+            work = "validation" if self._runner.is_evaluating else "iteration"
             print_urgent(f"{name}: finishing the {work}, then saving. Send {again} to exit at once.")
 
     def _on_end_of_child(self, number: int, frame: FrameType | None) -> None:
@@ -198,20 +200,20 @@ class Requests:
             is_of_worker = is_worker_death(error)  # otherwise a user's handler has raised it
             if not is_of_worker or os.getpid() != self._process:
                 raise
-            if self._may_interrupt(Phase.DATA_LOADING, Phase.EVALUATION):
+            if self._may_raise(self.waits_for_batch or self._runner.is_evaluating):
                 raise
             self.lost_worker, self.pending = error.with_traceback(None), True
 
     def _interrupt_wait(self) -> None:
-        if self._may_interrupt(Phase.DATA_LOADING):
+        if self._may_raise(self.waits_for_batch):
             raise InterruptedWaitError
 
-    def _may_interrupt(self, *phases: Phase) -> bool:
-        """Returns whether a handler may raise an error now: the run waits for a batch in one of the phases.
+    def _may_raise(self, is_expected: bool) -> bool:
+        """Returns whether a handler may raise an error now, which the run expects: the process waits for a batch.
 
-        The next call returns False until the run waits for another batch.
+        The next call returns False until the process waits for another batch.
         """
-        may_raise = self._runner.phase in phases and data_wait.is_interruptible
+        may_raise = is_expected and data_wait.is_interruptible
         data_wait.is_interruptible = data_wait.is_interruptible and not may_raise
         return may_raise
 
@@ -232,17 +234,16 @@ class Requests:
         save = own.save
         if save:  # only then, because a signal may arrive before the next line
             own.save = False
-        values = [own.stop, save, own.out_of_time, own.end_training, -pause]
+        values = [own.signal, save, own.stop, -pause]
         requests = torch.tensor(values, dtype=torch.int64, device=self._runner.device)
         dist.all_reduce(requests, dist.ReduceOp.MAX)
-        stop, save, out_of_time, end_training, pause = requests.tolist()
-        agreed.end_training = bool(end_training)
-        if stop and not agreed.stop:
-            agreed.stop = stop
+        number, save, stop, pause = requests.tolist()
+        agreed.stop = Stop(stop)
+        if number and not agreed.signal:
+            agreed.signal = number
             self._announce_stop()
-        if save or out_of_time:  # an earlier agreement may not have been answered yet
-            agreed.save, agreed.out_of_time = agreed.save or bool(save), bool(out_of_time)
-            self.pending = True
+        if save:
+            agreed.save = self.pending = True
         return -pause
 
 
@@ -282,26 +283,24 @@ def answer_requests(runner: "Runner") -> None:
     requests, agreed = runner.requests, runner.requests.agreed
     requests.pending = False
     # Reading data has failed, although the iteration was finished first. A stop saves the run and needs no more data.
-    if requests.lost_worker is not None and not agreed.stop:
+    if requests.lost_worker is not None and not agreed.signal:
         death, requests.lost_worker = requests.lost_worker, None
         save_after_data_error(runner, death)
         raise death
-    if agreed.out_of_time and not runner.train_loop.out_of_time:
-        runner.train_loop.end_early()
     saves, requests.scheduled_saves = requests.scheduled_saves, []
     for save in saves:
         save()
-    if not agreed.save and not agreed.stop:
+    if not agreed.save and not agreed.signal:
         runner.saver.wait()
         return
-    stop, agreed.save = agreed.stop, False
+    number, agreed.save = agreed.signal, False
     save_on_request(runner)
-    if stop:
+    if number:
         runner.saver.wait()
         barrier()  # the launcher may end all ranks as soon as one has exited
         runner.visualizer.close()
         kill_workers(runner.built_loaders())  # they may hang, and the exit of the process would wait for them
-        error = Interrupted(stop)
+        error = Interrupted(number)
         lost = f"The run was NOT saved. The last checkpoint is {runner.saver.last}."
         advice = "Resume to continue from there." if runner.saver.lost is None else lost
         _logger.warning("%s: stopped after iteration %d. %s", error.name, runner.iter, advice)

@@ -9,14 +9,15 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import footplate
-from footplate.checkpoint import OpaqueObject, trusted_files
+from footplate.checkpoint import OpaqueObject
 from footplate.checkpoint.serializable import walk
 from footplate.data import capture_rng, check_rng
 from footplate.distributed import gather_objects, is_distributed, unwrap_model
 from footplate.distributed.sharding import is_sharded, mean_gradients
-from footplate.engine.hook import Hook, Phase
+from footplate.engine.hook import Hook
 from footplate.engine.resumed_settings import choose_settings, settings_of
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
+from footplate.models import PlainModel
 from footplate.optim.by_optimizer import by_optimizer, schedules_by_optimizer, single_or_by_name
 from footplate.optim.schedules import collect_steps
 from footplate.records import average_over_ranks
@@ -45,29 +46,25 @@ def capture(
     """
     if together:
         average_over_ranks(runner.message_hub.log_scalars)
-    run: dict[str, Any] = {
-        "loop": position(runner),
-        "writers": runner.visualizer.state_dict(),
-        "hooks": {key: state for key, hook in _keyed_hooks(runner) if (state := checked_state(hook))},
-        "history": runner.history.state_dict(),
-    }
+    run: dict[str, Any] = {"loop": position(runner)}
     checkpoint: dict[str, Any] = {
         "meta": _meta(runner, run["loop"]),
         "state_dict": checked_state(unwrap_model(runner.model)),
-        "message_hub": runner.message_hub.state_dict(),
         "run": run,
     }
+    for path, participant in _participants(runner).items():
+        state = checked_state(participant)
+        if state or not isinstance(participant, Hook):  # most hooks have none
+            section, (*parents, key) = checkpoint, path.split(".")
+            for parent in parents:
+                section = section.setdefault(parent, {})
+            section[key] = state
     if save_optimizer:
         checkpoint["optimizer"] = _optimizer_state(runner, together=together)
     if save_param_scheduler:
         groups = schedules_by_optimizer(runner.param_schedulers)
         states = {name: [schedule.state_dict() for schedule in group] for name, group in groups.items()}
         checkpoint["param_schedulers"] = single_or_by_name(states)
-    for path, participant in runner.participants.items():
-        section, (*parents, key) = checkpoint, path.split(".")
-        for parent in parents:
-            section = section.setdefault(parent, {})
-        section[key] = participant.state_dict()
     run["random"] = capture_rng()
     if together and runner.world_size > 1:
         run["random_of_ranks"] = gather_objects(run["random"])
@@ -120,8 +117,9 @@ def _meta(runner: "Runner", at: Mapping[str, Any]) -> dict[str, Any]:
     metainfo = getattr(getattr(runner.train_loop.dataloader, "dataset", None), "metainfo", None)
     if metainfo is not None:
         meta["dataset_meta"] = dict(metainfo)
-    if trusted := trusted_files(runner.checkpoints.trusted):
-        meta["trusted"] = trusted
+    plain = next((module for module in runner.model.modules() if isinstance(module, PlainModel)), None)
+    if plain is not None and plain.inputs:
+        meta["inputs"] = plain.inputs
     return meta
 
 
@@ -158,22 +156,27 @@ def restore(
             _restore_schedules(runner, checkpoint["param_schedulers"])
     else:
         _move_schedules(runner, chain.from_iterable(schedules_by_optimizer(runner.param_schedulers).values()))
-    if not isinstance(checkpoint.get("message_hub", {}), OpaqueObject):  # that of another engine
-        _restore(checkpoint, "message_hub", runner.message_hub)
-    _restore(checkpoint, "run.writers", runner.visualizer)
-    for key, hook in _keyed_hooks(runner):
-        _restore(checkpoint, f"run.hooks.{key}", hook)
-    for path, participant in {"run.history": runner.history, **runner.participants}.items():
-        _restore(checkpoint, path, participant)
+    for path, participant in _participants(runner).items():
+        *parents, key = path.split(".")
+        section = part_of(checkpoint, *parents)
+        is_foreign = path == "message_hub" and isinstance(section.get(key), OpaqueObject)  # that of another engine
+        if key in section and not is_foreign:
+            with _naming_part(path):
+                participant.load_state_dict(dict(section[key]))
 
 
-def _restore(checkpoint: Mapping[str, Any], path: str, owner: Any) -> None:
-    """Restores the state at a path in a checkpoint, if there is one."""
-    *parents, key = path.split(".")
-    section = part_of(checkpoint, *parents)
-    if key in section:
-        with _naming_part(path):
-            owner.load_state_dict(dict(section[key]))
+def _participants(runner: "Runner") -> dict[str, Any]:
+    """Returns the objects whose state is saved as it is, by its path in a checkpoint.
+
+    The keys of hooks do not change between runs of the same config.
+    """
+    hooks: dict[str, Hook] = {}
+    for hook in runner.hooks:
+        name = f"run.hooks.{type(hook).__name__}"
+        count = sum(key.partition("#")[0] == name for key in hooks)
+        hooks[f"{name}#{count + 1}" if count else name] = hook
+    own = {"message_hub": runner.message_hub, "run.writers": runner.visualizer, "run.history": runner.history}
+    return {**own, **hooks, **runner.participants}
 
 
 def _restore_optimizer(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
@@ -252,12 +255,15 @@ def random_of(checkpoint: Mapping[str, Any], rank: int) -> dict[str, Any] | None
 
 
 def position(runner: "Runner") -> dict[str, Any]:
-    """Returns the position to save. It includes a step or an epoch that is complete but not yet counted by the loop."""
-    loop = runner.train_loop
+    """Returns the position to save. It includes a step or an epoch whose hooks are being called.
+
+    The loop counts it only after its hooks.
+    """
+    loop, events = runner.train_loop, runner.hooks.events
     state: dict[str, Any] = dict(loop.state_dict())
-    if runner.phase is Phase.AFTER_EPOCH and loop.by_epoch:
+    if "after_train_epoch" in events and loop.by_epoch:
         state["epoch"] += 1
-    elif runner.phase is Phase.AFTER_STEP:
+    elif "after_train_iter" in events:
         state["iter"] += 1
     if hasattr(loop, "data_state"):
         state["data"] = loop.data_state(state["iter"], state["epoch"])
@@ -278,15 +284,6 @@ def checked_state(owner: Any) -> Mapping[str, Any]:
     if not isinstance(state, Mapping):
         raise ArgumentError(f"{type(owner).__name__}.state_dict must return a dict", found=state)
     return state
-
-
-def _keyed_hooks(runner: "Runner") -> Iterator[tuple[str, Hook]]:
-    """Yields the hooks with keys that do not change between runs of the same config."""
-    seen: dict[str, int] = {}
-    for hook in runner.hooks:
-        name = type(hook).__name__
-        seen[name] = seen.get(name, 0) + 1
-        yield (name if seen[name] == 1 else f"{name}#{seen[name]}"), hook
 
 
 def _move_schedules(runner: "Runner", schedules: Iterable[Any]) -> None:

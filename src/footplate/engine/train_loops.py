@@ -1,11 +1,11 @@
 """The epoch-based and the iteration-based training loop."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.data import length_of
+from footplate.distributed import gather_objects
 from footplate.engine.base_loops import BaseTrainLoop
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import LOOPS
@@ -49,6 +49,14 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                 key="max_epochs",
                 notes=["Set max_iters instead of max_epochs."],
             )
+        lengths = gather_objects(len(self.dataloader))
+        if len(set(lengths)) > 1:
+            raise ArgumentError(
+                "epoch-based training needs the same number of batches on each rank",
+                key="max_epochs",
+                found=lengths,
+                notes=["Yield the same number of batches on each rank, or set max_iters instead of max_epochs."],
+            )
         is_limited = getattr(self.dataloader, "is_limited", False)
         if getattr(getattr(self.dataloader, "sampler", None), "endless", False) and not is_limited:
             raise ArgumentError(
@@ -64,23 +72,12 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         """Whether the next epoch starts from its first batch, rather than in the middle after a resume."""
         return self._iter == self._epoch * len(self.dataloader)
 
-    def run(self) -> Any:
-        """Trains from the current position to the end, and validates between epochs when due.
-
-        Returns:
-            The model.
-        """
-        runner = self.runner
-        runner.call_hook("before_train")
-        self._begin()
+    def _train(self) -> None:
         if self.at_epoch_start:
             self._validate_if_due()
         while self._epoch < self._max_epochs and not self.stop_training:
             self.run_epoch()
             self._validate_if_due()
-        self.in_progress = False
-        runner.call_hook("after_train")
-        return runner.model
 
     def run_epoch(self) -> None:
         """Trains one epoch, or the remaining part of it after a resume. A subclass may override it."""
@@ -98,20 +95,23 @@ class EpochBasedTrainLoop(BaseTrainLoop):
             runner.restore_random_state()
             self._validate_if_due()
         index = self._iter - self._epoch * length
-        with closing(self._read(self._data.one_pass(self._epoch, index))) as batches:
+        batches = self._read(self._data.one_pass(self._epoch, index))
+        try:
             for batch in batches:
                 self._step(index, batch)
                 del batch
                 index += 1
-                is_last = index == length
-                if self.validation_requested and not (self.out_of_time and is_last):
+                if self.out_of_time and index < length:
                     self._validate_if_due()
-                if self.out_of_time and not is_last:
                     return
+                if self.validation_requested:
+                    self._validate_if_due()
+        finally:
+            batches.close()  # ends its workers too
         self._data.check_pass(self._epoch, index, length)
         runner.call_hook("after_train_epoch")
         self._epoch += 1
-        self._answer_requests(exchange=True)  # before a validation, which may take long
+        self._exchange_requests()  # before a validation, which may take long
 
 
 @LOOPS.register_module()
@@ -168,15 +168,8 @@ class IterBasedTrainLoop(BaseTrainLoop):
         super().load_state_dict(state)
         self._batches = None
 
-    def run(self) -> Any:
-        """Trains from the current position to the end, and validates between iterations when due.
-
-        Returns:
-            The model.
-        """
+    def _train(self) -> None:
         runner = self.runner
-        runner.call_hook("before_train")
-        self._begin()
         runner.call_hook("before_train_epoch")
         runner.model.train()
         runner.restore_random_state()
@@ -191,10 +184,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
         finally:
             self._batches = None  # ends its workers too
         runner.call_hook("after_train_epoch")
-        self._answer_requests()
-        self.in_progress = False
-        runner.call_hook("after_train")
-        return runner.model
+        self._exchange_requests()
 
     def run_iter(self, data_batch: Any) -> None:  # type: ignore[override]  # existing subclasses have this signature
         """Trains on one batch. A subclass may override it to change the iteration."""

@@ -142,9 +142,13 @@ def build_evaluators(cfg: Any, loaders: Any, *, build: Callable[[Any], Any] = bu
         return build(cfg)
     if not _is_by_set(cfg, loaders):
         return {name: build(copy.deepcopy(cfg)) for name in loaders}
-    check_evaluator_names(cfg, loaders)
+    _check_sets(cfg, loaders)
     evaluators = {}
     for name in loaders:
+        if name not in cfg:
+            raise ArgumentError(
+                f"the dataset '{name}' has no evaluator", key=name, notes=[f"evaluators: {', '.join(cfg)}"]
+            )
         with at_key(name):
             evaluators[name] = build(cfg[name])
     return evaluators
@@ -155,20 +159,6 @@ def _is_by_set(cfg: Any, sets: Collection[str]) -> bool:
     if not isinstance(cfg, Mapping) or "type" in cfg or "metrics" in cfg:
         return False
     return not (is_named(cfg) and cfg.keys().isdisjoint(sets))
-
-
-def check_evaluator_names(cfg: Any, sets: Collection[str]) -> None:
-    """Checks that a dict of evaluators has exactly the names of the datasets.
-
-    Raises:
-        ArgumentError: A dataset has no evaluator, or an evaluator has no dataset.
-    """
-    if not _is_by_set(cfg, sets):
-        return
-    _check_sets(cfg, sets)
-    if missing := [name for name in sets if name not in cfg]:
-        notes = [f"evaluators: {', '.join(cfg)}"]
-        raise ArgumentError(f"the dataset '{missing[0]}' has no evaluator", key=missing[0], notes=notes)
 
 
 def check_intervals(intervals: Mapping[str, int] | None, sets: Collection[str]) -> None:

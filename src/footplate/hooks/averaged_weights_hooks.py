@@ -43,13 +43,8 @@ class AveragedWeightsHook(Hook):
         """Switches to the training weights."""
         self._swap(runner, to_average=False)
 
-    def before_test_epoch(self, runner: Runner) -> None:
-        """Switches to the averaged weights."""
-        self._swap(runner, to_average=True)
-
-    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Switches to the training weights."""
-        self._swap(runner, to_average=False)
+    before_test_epoch = before_val_epoch
+    after_test_epoch = after_val_epoch
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Restores the training weights of a resumed run."""

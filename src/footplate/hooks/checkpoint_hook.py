@@ -1,12 +1,10 @@
 """Saves checkpoints at intervals, at the end of training, and when a metric improves."""
 
 import contextlib
-import copy
 import hashlib
 import math
 import os
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 from footplate import storage
@@ -21,25 +19,14 @@ from footplate.checkpoint import (
     write_pointer,
 )
 from footplate.checkpoint.latest import best_prefix, folder_below
-from footplate.checks import check_count, check_flag, check_names, check_score, read_number
+from footplate.checks import check_count, check_flag, check_names
 from footplate.distributed import compute_on_main, is_main_process
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner
-from footplate.engine.hook import Phase
 from footplate.engine.signals import save_on_request
 from footplate.errors import ArgumentError
-from footplate.hooks.metric_rules import (
-    GREATER,
-    LESS,
-    MissingMetricError,
-    Rule,
-    UnknownRuleError,
-    check_spelling,
-    expand_rules,
-    find_rule,
-    is_better,
-    is_skipped,
-)
+from footplate.hooks.best_checkpoints import BestCheckpoints
+from footplate.hooks.metric_rules import GREATER, LESS, MissingMetricError, MonitoredMetric, Rule, expand_rules
 from footplate.registry import HOOKS
 
 
@@ -108,7 +95,7 @@ class CheckpointHook(Hook):
         if max_keep_ckpts != -1:
             check_count("max_keep_ckpts", max_keep_ckpts)
         self.save_begin = check_count("save_begin", save_begin, least=0)
-        self.max_keep_best = check_count("max_keep_best", max_keep_best)
+        self._best = BestCheckpoints(check_count("max_keep_best", max_keep_best))
         self.sharded = sharded if sharded is None else check_flag("sharded", sharded)
         self.interval, self.by_epoch = interval, check_flag("by_epoch", by_epoch)
         self.save_optimizer = check_flag("save_optimizer", save_optimizer)
@@ -119,34 +106,30 @@ class CheckpointHook(Hook):
         self.out_dir = out_dir
         self.filename_tmpl = checked_template(filename_tmpl or ("epoch_{}.pth" if by_epoch else "iter_{}.pth"))
         self.published_keys = None if published_keys is None else check_names("published_keys", published_keys)
-        self.greater_keys = check_names("greater_keys", greater_keys or GREATER)
-        self.less_keys = check_names("less_keys", less_keys or LESS)
         self.save_best = check_names("save_best", save_best)
         self.waits_for_metrics = ("save_best",) if self.save_best else ()
         if "auto" in self.save_best and len(self.save_best) > 1:
             raise ArgumentError(
                 "save_best 'auto' cannot be combined with other metrics", key="save_best", found=self.save_best
             )
-        self.rules: list[Rule | None] = [*expand_rules(self.save_best, check_names("rule", rule))]
-        if not self.rules:
-            self.rules = [find_rule(name, self.greater_keys, self.less_keys) for name in self.save_best]
-        self._best: dict[str, list[dict[str, Any]]] = {}  # by metric, best checkpoint first
+        rules: list[Rule | None] = [*expand_rules(self.save_best, check_names("rule", rule))]
+        self.rules = rules or [None] * len(self.save_best)
+        self.greater_keys = check_names("greater_keys", greater_keys or GREATER)
+        self.less_keys = check_names("less_keys", less_keys or LESS)
+        self.monitored = [] if self.save_best == ["auto"] else self._monitor(self.save_best)
+
+    def _monitor(self, names: Sequence[str]) -> list[MonitoredMetric]:
+        pairs = zip(names, self.rules, strict=True)
+        return [MonitoredMetric(name, "save_best", rule, self.greater_keys, self.less_keys) for name, rule in pairs]
 
     def before_train(self, runner: Runner) -> None:
-        """Sets the checkpoint folder and format.
-
-        Raises:
-            MissingMetricError: No evaluator computes a metric in `save_best`, as far as that is known.
-            UnknownRuleError: `rule` is not set, and the name of a metric in `save_best` does not determine it.
-        """
-        for place, name in enumerate(self.save_best):
-            if name != "auto":
-                check_spelling(runner, "save_best", name)
-                self._rule_of(place, name)
+        """Checks the metrics, and sets the checkpoint folder and format."""
+        for metric in self.monitored:
+            metric.check(runner)
         self._adapt_to_loop(runner)
         self._folder = runner.checkpoint_dir = self.folder_in(runner)
         if self._is_resumed(runner):
-            self._find_moved_checkpoints()
+            self._best.find_moved(self._folder)
         runner.saver.is_sharded = is_sharded(runner.model) if self.sharded is None else self.sharded
 
     def _adapt_to_loop(self, runner: Runner) -> None:
@@ -207,31 +190,20 @@ class CheckpointHook(Hook):
         if not metrics:  # some datasets have no metrics as long as a model predicts nothing
             runner.logger.warning("Validation returned no metrics, so no best checkpoint is saved.")
             return
-        scores = {}
-        for place, name in enumerate(self.save_best):
-            if not is_skipped(runner, name):
-                self.check_metrics(tuple(metrics), name)
-                metric = next(iter(metrics)) if name == "auto" else name
-                scores[metric] = check_score(metric, metrics[metric], key="save_best"), self._rule_of(place, metric)
-        if runner.phase is Phase.OTHER:  # a user's loop, which may train before it answers requests
-            self._save_bests(runner, scores)
-        else:
+        if not self.monitored:  # the first validation with save_best="auto"
+            self.monitored = self._monitor([next(iter(metrics))])
+        scores = [(metric, metric.read(runner, metrics)) for metric in self.monitored]
+        if runner.is_evaluating or not {"after_train_iter", "after_train_epoch"}.isdisjoint(runner.hooks.events):
             runner.requests.schedule_save(lambda: self._save_bests(runner, scores))
+        else:  # a user's loop, which may train before it answers requests
+            self._save_bests(runner, scores)
 
-    def _save_bests(self, runner: Runner, scores: Mapping[str, tuple[float, Rule]]) -> None:
-        runner.saver.wait()  # the save of the best checkpoint so far may have failed
-        for metric, (score, rule) in scores.items():
-            best = self._best.get(metric, [])
-            if math.isnan(score):
-                runner.logger.warning("The metric '%s' is NaN, so no best checkpoint is saved.", metric)
-            elif len(best) < self.max_keep_best or is_better(score, best[-1]["score"], rule):
-                self._save_best(runner, metric, score, rule)
-
-    def check_metrics(self, metrics: Sequence[str], *names: str) -> None:
-        """Raises ArgumentError if `metrics` lacks one of `names`, which default to the metrics in `save_best`."""
-        for name in names or self.save_best:
-            if name not in metrics and not (name == "auto" and metrics):
-                raise MissingMetricError("save_best", name, metrics, "save_best")
+    def check_metrics(self, metrics: Sequence[str]) -> None:
+        """Raises ArgumentError if `metrics` lacks one of those in `save_best`."""
+        if self.save_best == ["auto"] and not metrics:
+            raise MissingMetricError("save_best", "auto", metrics, "save_best")
+        for metric in self.monitored:
+            metric.check_in(metrics)
 
     def after_train(self, runner: Runner) -> None:
         """Saves the last checkpoint again, marked as the end of the run, and writes the published files.
@@ -241,7 +213,7 @@ class CheckpointHook(Hook):
         """
         runner.saver.wait()
         end, done = runner.max_epochs if self.by_epoch else runner.max_iters, self._done(runner)
-        if self.save_last and self.by_epoch and runner.train_loop.by_epoch and not runner.train_loop.at_epoch_start:
+        if self.save_last and self.by_epoch and not runner.train_loop.at_epoch_start:
             save_on_request(runner)  # stopped within an epoch, so an epoch number would be wrong
             return
         path = self._path_to_write(runner, done)
@@ -252,7 +224,7 @@ class CheckpointHook(Hook):
                 self._save(runner, done)
                 runner.saver.wait()
             if is_main_process():
-                for source in [*([path] if saves_end else []), *self.best_checkpoints]:
+                for source in [*([path] if saves_end else []), *self._best.paths()]:
                     if self._is_in_folder(source):
                         self._publish(runner, source)
         if saves_end:
@@ -261,21 +233,11 @@ class CheckpointHook(Hook):
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the best checkpoints."""
-        return {"best": copy.deepcopy(self._best)}
+        return {"best": self._best.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the state that `state_dict` returned."""
-        self._best = {
-            metric: [{"score": read_number(entry, "score"), "path": str(entry["path"])} for entry in best]
-            for metric, best in state["best"].items()
-        }
-
-    def _find_moved_checkpoints(self) -> None:
-        """Replaces the paths of best checkpoints in the original of a copied folder with those in the copy."""
-        for entry in chain.from_iterable(self._best.values()):
-            copied = storage.join(self._folder, storage.base_name(entry["path"]))
-            if storage.exists(copied):
-                entry["path"] = copied
+        self._best.load_state_dict(state["best"])
 
     def _done(self, runner: Runner) -> int:
         return runner.epoch if self.by_epoch else runner.iter
@@ -319,30 +281,35 @@ class CheckpointHook(Hook):
     @property
     def best_checkpoints(self) -> list[str]:
         """The best checkpoint of each metric."""
-        return [best[0]["path"] for best in self._best.values() if best]
+        return self._best.paths()
 
-    def _save_best(self, runner: Runner, key: str, score: float, rule: str) -> None:
-        path = self._path_to_write(runner, self._done(runner), best_prefix(key))
-        before = self._best.get(key, [])
-        infos = {each: runner.message_hub.get_info(each) for each in ("best_score", "best_ckpt")}
-        ranked = [each for each in before if each["path"] != path]
-        place = sum(not is_better(score, each["score"], rule) for each in ranked)
-        ranked.insert(place, {"score": score, "path": path})
+    def _save_bests(self, runner: Runner, scores: Sequence[tuple[MonitoredMetric, float | None]]) -> None:
+        runner.saver.wait()  # the save of the best checkpoint so far may have failed
+        for metric, score in scores:
+            if score is not None and math.isnan(score):
+                runner.logger.warning("The metric '%s' is NaN, so no best checkpoint is saved.", metric.name)
+            elif score is not None and self._best.admits(metric, score):
+                self._save_best(runner, metric, score)
+
+    def _save_best(self, runner: Runner, metric: MonitoredMetric, score: float) -> None:
+        hub, before, prefix = runner.message_hub, self._best.ranked.get(metric.name, []), best_prefix(metric.name)
+        infos = {name: hub.get_info(name) for name in ("best_score", "best_ckpt")}
+        path = self._path_to_write(runner, self._done(runner), prefix)
+        place, displaced = self._best.insert(metric, score, path)
+        best = self._best.ranked[metric.name][0]
+        hub.update_info_dict({"best_score": best["score"], "best_ckpt": best["path"]})
 
         def committed() -> None:
-            kept = {entry["path"] for entry in chain.from_iterable(self._best.values())}
-            for entry in ranked[self.max_keep_best :]:
-                if entry["path"] not in kept:
-                    self._remove(entry["path"], best_prefix(key))
+            for old in displaced:
+                if not self._best.keeps(old):
+                    self._remove(old, prefix)
             which, name = "best" if place == 0 else f"#{place + 1} best", os.path.basename(path)
-            runner.logger.info("Saved the %s checkpoint with %.4f %s to %s", which, score, key, name)
+            runner.logger.info("Saved the %s checkpoint with %.4f %s to %s", which, score, metric.name, name)
 
         def failed() -> None:
-            self._best[key] = before
-            runner.message_hub.update_info_dict(infos)
+            self._best.ranked[metric.name] = before
+            hub.update_info_dict(infos)
 
-        self._best[key] = ranked[: self.max_keep_best]
-        runner.message_hub.update_info_dict({"best_score": ranked[0]["score"], "best_ckpt": ranked[0]["path"]})
         runner.save_checkpoint(*os.path.split(path), **self._parts, background=True, committed=committed, failed=failed)
 
     def _publish(self, runner: Runner, path: str) -> None:
@@ -358,10 +325,3 @@ class CheckpointHook(Hook):
         storage.commit_bytes(final, content)
         storage.remove(draft)
         runner.logger.info("Published the checkpoint as %s.", final)
-
-    def _rule_of(self, place: int, metric: str) -> Rule:
-        """Returns the rule of a metric, which `save_best` selects at the index `place`."""
-        rule = self.rules[place] or find_rule(metric, self.greater_keys, self.less_keys)
-        if rule is None:
-            raise UnknownRuleError(metric, "save_best")
-        return rule

@@ -9,7 +9,7 @@ from footplate.checks import check_count, check_names, check_pattern
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError
-from footplate.module_selection import BATCH_NORMS, INSTANCE_NORMS, nearest_prefix
+from footplate.module_selection import BATCH_NORMS, INSTANCE_NORMS, matching_names
 from footplate.registry import HOOKS
 
 _NORMS = (*BATCH_NORMS, *INSTANCE_NORMS)
@@ -50,7 +50,8 @@ class FreezeHook(Hook):
             if value is not None:
                 check_count(name, value)
         self.patterns = check_names("patterns", patterns)
-        self._compiled = [check_pattern(each, key="patterns") for each in self.patterns]
+        for pattern in self.patterns:
+            check_pattern(pattern, key="patterns")
         self.until_iter, self.until_epoch = until_iter, until_epoch
         self.freeze_norm = freeze_norm
         self._frozen: list[nn.Parameter] = []
@@ -63,17 +64,9 @@ class FreezeHook(Hook):
             return
         model = unwrap_model(runner.model)
         named = dict(model.named_parameters())
-        for pattern in self._compiled:
-            if not any(map(pattern.match, named)):
-                raise ArgumentError(
-                    f"no parameter name begins with '{pattern.pattern}'",
-                    key="patterns",
-                    suggestion=nearest_prefix(pattern.pattern, named),
-                )
+        matching = {name for pattern in self.patterns for name in matching_names(pattern, named, "patterns")}
         trainable = {name: parameter for name, parameter in named.items() if parameter.requires_grad}
-        self._frozen = [
-            parameter for name, parameter in trainable.items() if any(pattern.match(name) for pattern in self._compiled)
-        ]
+        self._frozen = [parameter for name, parameter in trainable.items() if name in matching]
         if len(self._frozen) == len(trainable):
             raise ArgumentError("no parameter is left to train", key="patterns", found=self.patterns)
         if getattr(runner.model, "find_unused_parameters", None) is False:  # an attribute of a data-parallel wrapper

@@ -130,7 +130,6 @@ class LoggerHook(Hook):
         runner.logger.info(line)
         if is_main_process():
             runner.visualizer.add_scalars(tag, step=runner.iter + 1, file_path=self._json_name)
-        runner.nonfinite.check_shown(runner, tag)
 
     def _after_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = "train"

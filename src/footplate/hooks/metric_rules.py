@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, cast
 
-from footplate.checks import check_choice
+from footplate.checks import check_choice, check_score
 from footplate.engine import Runner
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
@@ -148,19 +148,63 @@ class MissingMetricError(ArgumentError):
         )
 
 
-def check_spelling(runner: Runner, key: str, metric: str) -> None:
-    """Raises MissingMetricError before the first validation if `metric` resembles the name of another metric.
-
-    Only the names of metrics that are functions or objects in a dict are known that early. The keys of a dict that such
-    a metric returns are not.
-    """
-    sets = getattr(runner.val_loop, "sets", ())
-    names = [name for each in sets for name in each.named(dict.fromkeys(each.evaluator.names))]
-    near = nearest(metric, names)
-    if near not in (None, metric) and not metric.startswith((f"{near}/", "loss")):
-        raise MissingMetricError(key, metric, names, key)
-
-
 def is_skipped(runner: Runner, name: str) -> bool:
     """Checks whether a metric belongs to a dataset that this validation skipped; see `ValLoop`."""
     return is_of_dataset(name, getattr(runner.val_loop, "left_out", ()))
+
+
+class MonitoredMetric:
+    """A metric that a hook reads after each validation.
+
+    Args:
+        name: The metric.
+        key: The setting of the hook that selects it, for messages.
+        rule: Whether higher or lower is better. By default, it is derived from the name.
+        greater: See `find_rule`.
+        less: See `find_rule`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        key: str,
+        rule: Rule | None = None,
+        greater: Sequence[str] = GREATER,
+        less: Sequence[str] = LESS,
+    ) -> None:
+        self.name, self.key = name, key
+        self.rule = rule or find_rule(name, greater, less)
+
+    def check(self, runner: Runner) -> None:
+        """Checks the name before the first validation.
+
+        Only the names of metrics that are functions or objects in a dict are known that early. The keys of a dict that
+        such a metric returns are not.
+
+        Raises:
+            MissingMetricError: The name resembles that of another metric.
+            UnknownRuleError: No rule is set, and the name does not determine it.
+        """
+        sets = getattr(runner.val_loop, "sets", ())
+        names = [name for each in sets for name in each.named(dict.fromkeys(each.evaluator.names))]
+        near = nearest(self.name, names)
+        if near not in (None, self.name) and not self.name.startswith((f"{near}/", "loss")):
+            raise MissingMetricError(self.key, self.name, names, self.key)
+        if self.rule is None:
+            raise UnknownRuleError(self.name, self.key)
+
+    def check_in(self, metrics: Sequence[str]) -> None:
+        """Raises MissingMetricError if the metric is not in `metrics`, those of a validation."""
+        if self.name not in metrics:
+            raise MissingMetricError(self.key, self.name, metrics, self.key)
+
+    def read(self, runner: Runner, metrics: Mapping[str, Any]) -> float | None:
+        """Returns the value of the metric, or None if the validation skipped its dataset."""
+        if is_skipped(runner, self.name):
+            return None
+        self.check_in(tuple(metrics))
+        return check_score(self.name, metrics[self.name], key=self.key)
+
+    def is_better(self, value: float, than: float, by: float = 0.0) -> bool:
+        """Checks whether `value` beats `than` by a margin greater than `by`."""
+        return self.rule is not None and is_better(value, than, self.rule, by)

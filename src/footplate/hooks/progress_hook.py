@@ -162,4 +162,4 @@ class ProgressHook(Hook):
 def _best_rules(runner: Runner) -> dict[str, str | None]:
     """Maps the metrics of `save_best` to their rules, whether set by the user or derived from the names."""
     hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
-    return {name: rule for hook in hooks for name, rule in zip(hook.save_best, hook.rules, strict=True)}
+    return {metric.name: metric.rule for hook in hooks for metric in hook.monitored}

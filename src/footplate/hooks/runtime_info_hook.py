@@ -17,7 +17,7 @@ from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import tensor_norms
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError
-from footplate.module_selection import nearest_prefix
+from footplate.module_selection import matching_names
 from footplate.records import HistoryBuffer, ScalarNames, average_over_ranks, numbers_in
 from footplate.registry import HOOKS
 
@@ -231,17 +231,11 @@ class GradientNormHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Assigns the parameters to groups."""
-        named = list(unwrap_model(runner.model).named_parameters())  # includes frozen ones, which may be unfrozen
-        children = dict.fromkeys(name.partition(".")[0] for name, _ in named)
+        named = dict(unwrap_model(runner.model).named_parameters())  # includes frozen ones, which may be unfrozen
+        children = dict.fromkeys(name.partition(".")[0] for name in named)
         groups = self.groups or {child: rf"{re.escape(child)}(\.|$)" for child in children}
         for group, pattern in groups.items():
-            self._members[group] = [parameter for name, parameter in named if re.match(pattern, name)]
-            if not self._members[group]:
-                raise ArgumentError(
-                    f"no parameter name begins with '{pattern}'",
-                    key=f"groups.{group}",
-                    suggestion=nearest_prefix(pattern, dict(named)),
-                )
+            self._members[group] = [named[name] for name in matching_names(pattern, named, f"groups.{group}")]
         optimizers = [part.optimizer for part in runner.optim_wrapper.parts.values()]
         self._handles = [optimizer.register_step_pre_hook(self._measure) for optimizer in optimizers]
 

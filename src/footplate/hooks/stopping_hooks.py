@@ -5,20 +5,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from footplate.checks import check_count, check_number, check_score, read_count, read_number
+from footplate.checks import check_count, check_number, read_count, read_number
 from footplate.data import length_of
 from footplate.engine import Hook, Runner
-from footplate.engine.signals import SECONDS_BETWEEN_EXCHANGES
+from footplate.engine.signals import SECONDS_BETWEEN_EXCHANGES, Stop
 from footplate.errors import ArgumentError
-from footplate.hooks.metric_rules import (
-    MissingMetricError,
-    UnknownRuleError,
-    check_rule,
-    check_spelling,
-    find_rule,
-    is_better,
-    is_skipped,
-)
+from footplate.hooks.metric_rules import MonitoredMetric, check_rule
 from footplate.registry import HOOKS
 
 _SECONDS = 3600  # per hour
@@ -64,7 +56,8 @@ class EarlyStoppingHook(Hook):
         check_number("min_delta", min_delta, least=0)
         check_number("stopping_threshold", stopping_threshold, optional=True)
         self.monitor = monitor
-        self.rule = find_rule(monitor) if rule is None else check_rule(rule)
+        self._metric = MonitoredMetric(monitor, "monitor", None if rule is None else check_rule(rule))
+        self.rule = self._metric.rule
         self.min_delta, self.patience = min_delta, patience
         self.check_finite = check_finite
         self.stopping_threshold = stopping_threshold
@@ -73,15 +66,8 @@ class EarlyStoppingHook(Hook):
         self.last_score: float | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Stops a resumed run immediately if early stopping had already ended it.
-
-        Raises:
-            MissingMetricError: No evaluator computes the metric, as far as that is known.
-            UnknownRuleError: `rule` is not set, and the name of the metric does not determine it.
-        """
-        check_spelling(runner, "monitor", self.monitor)
-        if self.rule is None:
-            raise UnknownRuleError(self.monitor, "monitor")
+        """Checks the metric, and stops a resumed run immediately if early stopping had already ended it."""
+        self._metric.check(runner)
         if reason := self._reason_to_stop():
             runner.train_loop.stop_training = True
             runner.logger.warning(
@@ -93,12 +79,10 @@ class EarlyStoppingHook(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: Mapping[str, Any] | None = None) -> None:
         """Updates the best value of the metric, and ends training if one of the conditions is met."""
-        if is_skipped(runner, self.monitor):
+        score = self._metric.read(runner, metrics or {})
+        if score is None:
             return
-        metrics = metrics or {}
-        self.check_metrics(tuple(metrics))
-        score = check_score(self.monitor, metrics[self.monitor], key="monitor")
-        if self._is_better(score, self.best_score, self.min_delta):
+        if self._metric.is_better(score, self.best_score, self.min_delta):
             self.best_score, self.wait_count = score, 0
         else:
             self.wait_count += 1
@@ -109,8 +93,7 @@ class EarlyStoppingHook(Hook):
 
     def check_metrics(self, metrics: Sequence[str]) -> None:
         """Raises ArgumentError if a validation does not compute the metric."""
-        if self.monitor not in metrics:
-            raise MissingMetricError("monitor", self.monitor, metrics, "monitor")
+        self._metric.check_in(metrics)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the best and the latest value, and the number of validations since the best value."""
@@ -122,16 +105,13 @@ class EarlyStoppingHook(Hook):
         self.best_score = read_number(state, "best_score")
         self.last_score = state["last_score"]
 
-    def _is_better(self, value: float, than: float, by: float = 0.0) -> bool:
-        return self.rule is not None and is_better(value, than, self.rule, by)
-
     def _reason_to_stop(self) -> str:
         score, limit = self.last_score, self.stopping_threshold
         if score is None:
             return ""
         if self.check_finite and not math.isfinite(score):
             return f"{self.monitor} is {score}"
-        if limit is not None and (score == limit or self._is_better(score, limit)):
+        if limit is not None and (score == limit or self._metric.is_better(score, limit)):
             return f"{self.monitor} is {score:g}, at least as good as the threshold {limit:g}"
         if self.wait_count >= self.patience:
             return (
@@ -202,8 +182,10 @@ class TimeLimitHook(Hook):
             validation = unknown if self._validation is None else self._validation
         exchange = SECONDS_BETWEEN_EXCHANGES if runner.world_size > 1 else 0.0
         needed = self._iteration + exchange + _MARGIN * (validation + 2 * self._saving)
-        if not runner.train_loop.out_of_time and self._since + needed >= self._end:
-            runner.requests.end_for_time()
+        own = runner.requests.own
+        if own.stop is not Stop.AFTER_ITERATION and self._since + needed >= self._end:
+            own.stop = Stop.AFTER_ITERATION
+            runner.logger.info("The time limit is near, so training ends.")
 
     def after_run(self, runner: Runner) -> None:
         """Warns if the run exceeded the time limit."""

@@ -1,66 +1,116 @@
-"""Exports a trained model to other formats, and verifies each file by running it."""
+"""Exports the trained model of a checkpoint to other formats."""
 
 import json
 import os
-import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from traceback import extract_tb
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from footplate import storage
-from footplate.checkpoint import export_weights
+from footplate.checkpoint import weights_of
 from footplate.checks import check_choice, check_count
+from footplate.distributed import unwrap_model
 from footplate.error_context import add_note, located
-from footplate.errors import ArgumentError, FootplateError
-from footplate.inference.export_formats import (
-    FORMATS,
-    INPUT,
-    ExportedModel,
-    ExportFormat,
-    Request,
-    exportable_operators,
-    largest_difference,
-)
+from footplate.errors import ArgumentError, CheckpointError
 from footplate.inference.trained_model import Preprocessing, TrainedModel
-from footplate.messages import format_bytes, labeled, one_line
+from footplate.models import PlainModel
+from footplate.models.example_inputs import Inputs, inputs_from, named_tensors
+from footplate.models.export_formats import Request, difference_of, exportable_operators, largest_difference
+from footplate.models.module_export import (
+    LIMIT,
+    SAFETENSORS,
+    SUFFIXES,
+    Export,
+    ExportError,
+    check_target,
+    export_call,
+    export_error,
+    export_weights_only,
+    keep_file,
+    temporary_file,
+    write_and_open,
+)
 from footplate.openmmlab.first_generation.adapters.model import legacy_model_in
 from footplate.registry import using_scope
 
-SAFETENSORS = "safetensors"
-NAMES = (*FORMATS, SAFETENSORS)
-_LIMIT = 1e-3
+NAMES = tuple(SUFFIXES)
+_INPUT = "images"
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
-_OPERATOR = re.compile(r"\b(?:aten|torchvision|prims|torch_nms|mmcv|\w+_ops?)(?:::|\.)[A-Za-z_]\w*(?:\.\w+)?")
-_LIBRARIES = (os.path.dirname(torch.__file__) + os.sep, os.path.dirname(os.path.abspath(__file__)) + os.sep)
 _CPU = torch.device("cpu")
 
 
-class Export(NamedTuple):
-    """An exported file.
+class ExportedModel(nn.Module):
+    """Computes named tensors from a batch of images.
 
-    Attributes:
-        path: The file.
-        outputs: Maps the name of each output to its shape for the first tested input. Empty if the file contains only
-            weights.
-        tested: The shapes of the inputs with which the file was run. Empty if the file contains only weights.
-        difference: The largest difference between the outputs of the file and of the model.
-        multiple: The number of which the height and the width of an input must be multiples, if they may vary.
-        size: The size in bytes, including `data_files`.
-        data_files: The files in the same folder with the weights of an ONNX model larger than 1.5 GiB.
+    The images are a float32 tensor ``(N, C, H, W)`` with values from 0 to 255, in the channel order of the pipeline.
+
+    Normalizes and pads the images as the data preprocessor of the model does. The outputs of models for footplate's
+    tasks are probabilities and labels, boxes and scores, or features. For other models, they are the output in mode
+    "tensor".
+
+    Args:
+        model: A model in evaluation mode.
     """
 
-    path: str
-    outputs: dict[str, tuple[int, ...]]
-    tested: list[tuple[int, ...]]
-    difference: float
-    multiple: int = 1
-    size: int = 0
-    data_files: Sequence[str] = ()
+    mean: Tensor
+    std: Tensor
+    _least_size: tuple[int, int]
+    _divisor: int
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model: Any = model
+        own: Any = getattr(model, "data_preprocessor", None)
+        # The preprocessors of code bases have the same attributes.
+        swaps = ("_channel_conversion", "channel_conversion", "to_rgb")
+        self._swaps = any(bool(getattr(own, name, False)) for name in swaps)
+        self._normalizes = bool(getattr(own, "_enable_normalize", False))
+        if self._normalizes:
+            self.register_buffer("mean", own.mean.detach().clone().view(-1, 1, 1), persistent=False)
+            self.register_buffer("std", own.std.detach().clone().view(-1, 1, 1), persistent=False)
+        test_cfg = getattr(own, "test_cfg", None) or {}
+        usual = test_cfg.get("size") or (0, 0), test_cfg.get("size_divisor") or getattr(own, "pad_size_divisor", 1)
+        padding: Any = getattr(own, "_test_padding", usual)
+        self._least_size, self._divisor = padding
+        self._padding = float(getattr(own, "pad_value", getattr(own, "pad_val", 0)))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Returns the outputs in the order of `named_outputs`."""
+        return tuple(self.named_outputs(images).values())
+
+    def named_outputs(self, images: Tensor) -> dict[str, Tensor]:
+        """Returns a dict that maps the names of the outputs to their values."""
+        inputs = self.preprocess(images)
+        if hasattr(self.model, "predicted_tensors"):
+            outputs = self.model.predicted_tensors(inputs)
+        elif hasattr(self.model, "encode_decode"):  # a segmentor of MMSegmentation, which resizes its scores
+            size = tuple(inputs.shape[-2:])
+            scores = self.model.encode_decode(inputs, [{"ori_shape": size, "img_shape": size, "pad_shape": size}])
+            outputs = {"scores": scores}
+            if scores.shape[1] > 1:
+                outputs = {"probabilities": scores.softmax(dim=1), "labels": scores.argmax(dim=1)}
+        else:
+            outputs = self.model(inputs, mode="tensor")
+        named = named_tensors("output", outputs)
+        if "probabilities" in named and named["probabilities"].dim() == 4:  # removes the padding
+            height, width = images.shape[-2:]
+            return {name: tensor[..., :height, :width] for name, tensor in named.items()}
+        return named
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """Normalizes and pads images as the data preprocessor does in validation."""
+        inputs = images.flip(1) if self._swaps else images
+        if self._normalizes:
+            inputs = (inputs - self.mean) / self.std
+        if self._divisor > 1 or any(self._least_size):
+            height, width = inputs.shape[-2:]
+            bottom = max(self._least_size[0], height + -height % self._divisor) - height
+            right = max(self._least_size[1], width + -width % self._divisor) - width
+            inputs = F.pad(inputs, (0, right, 0, bottom), value=self._padding)
+        return inputs
 
 
 def export_model(
@@ -71,62 +121,77 @@ def export_model(
     opset: int | None = None,
     size: Sequence[int] | None = None,
 ) -> Export:
-    """Writes a model with its preprocessing and postprocessing to a file, and runs the file to verify it.
+    """Writes a trained model to a file, and runs the file to verify it.
 
-    The input of the exported model is named `images`. It is a float32 tensor ``(N, C, H, W)`` with values from 0 to
-    255, in the channel order and at the size that the pipeline produces. A safetensors file contains only the weights.
+    A model of images is exported with its preprocessing and postprocessing. Its input is named `images`. It is a
+    float32 tensor ``(N, C, H, W)`` with values from 0 to 255, in the channel order and at the size that the pipeline
+    produces. A plain torch module that a run from Python has trained is exported as it is.
+
+    A safetensors file contains only the weights. It needs no config, so `trained` may have an empty one.
 
     Args:
         trained: The model.
         target: The file to write.
         to: The format, one of `NAMES`.
         opset: The ONNX opset version; only for the format "onnx".
-        size: Height and width of the example input. By default, those of an example image after the pipeline.
+        size: Height and width of the example input. By default, those of an example image after the pipeline. Only for
+            models of images.
 
     Raises:
         ArgumentError: The format is unknown, `target` is not a local file with the suffix of the format, or the format
             does not support an option.
+        CheckpointError: There is no config, or the checkpoint does not contain all weights of the model.
         ExportError: The model cannot be exported, or the outputs of the file differ from those of the model.
         MissingExtraError: A package that the format needs is not installed.
     """
-    storage.check_output(target, suffixes=[_suffix(to)], inputs=[trained.path])
-    if not storage.is_local(target):
-        raise ArgumentError("the output must be a local file", found=target)
-    if opset is not None and to != "onnx":
-        raise ArgumentError("an opset can be set only for ONNX", key="--opset", found=opset)
+    check_target(target, [_suffix(to)], inputs=[trained.path], has_opset=opset is not None)
+    if to == SAFETENSORS:
+        return export_weights_only(weights_of(trained.content, trained.path), target)
+    if not trained.cfg:
+        raise CheckpointError(
+            f"the checkpoint '{trained.path}' does not say how to build its model",
+            notes=[
+                "Pass the config of its run: --config FILE, or config=FILE in Python.",
+                "Or pass a function in a module that builds it: --set +model.type=models.build_model",
+                "Or use Python: footplate.inference.export_module(model, 'model.onnx', example)",
+            ],
+        )
     trained = trained.prepared()
     trained.cfg["compile"] = False
     model = trained.build(_CPU)
-    if to != SAFETENSORS and legacy_model_in(model) is not None:
+    if legacy_model_in(model) is not None:
         raise ExportError(
             f"a model of the first generation cannot be exported to {to}", key="model", notes=["Use --to safetensors."]
         )
+    if isinstance(model, PlainModel) and not trained.has_data:
+        if size is not None:
+            raise ArgumentError("a size can be set only for a model of images", key="--size", found=size)
+        return export_call(unwrap_model(model), target, *_example_call(trained), to=to, opset=opset)
     with located(trained.cfg), using_scope(trained.cfg.get("default_scope")), exportable_operators():
-        folder = os.path.dirname(os.path.abspath(target))
-        os.makedirs(folder, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
-            path = os.path.join(temporary, os.path.basename(target))
-            if to == SAFETENSORS:
-                export_weights(trained.path, path)
-                export = Export(target, {}, [], 0.0)
-            else:
-                module = ExportedModel(model).eval()
-                images, outputs = _run_example(trained, module, size)
-                metainfo = {"classes": json.dumps([str(name) for name in trained.metainfo.get("classes") or ()])}
-                request = Request(module, images, list(outputs), path, metainfo, opset)
-                shapes = {name: tuple(output.shape) for name, output in outputs.items()}
-                export = Export(target, shapes, *_write(FORMATS[to], request, to))
-            if not export.difference <= _LIMIT:
-                raise ExportError(
-                    f"the {to} file was discarded: it differs from the model by {export.difference:.2g}, more than "
-                    f"{_LIMIT:g}",
-                    notes=[f"Inputs: {_shapes(export.tested)}."],
-                )
-            written = sorted(os.listdir(temporary), key=os.path.basename(target).__eq__)  # the file itself comes last
-            for name in written:
-                os.replace(os.path.join(temporary, name), os.path.join(folder, name))
-    files = [os.path.join(os.path.dirname(target), name) for name in reversed(written)]
-    return export._replace(size=sum(map(os.path.getsize, files)), data_files=files[1:])
+        module = ExportedModel(model).eval()
+        images, outputs = _run_example(trained, module, size)
+        metainfo = {"classes": json.dumps([str(name) for name in trained.metainfo.get("classes") or ()])}
+        with temporary_file(target) as path:
+            request = Request(module, _inputs(images), list(outputs), path, metainfo, opset, dims=(0, 2, 3))
+            shapes = {name: tuple(output.shape) for name, output in outputs.items()}
+            described = {_INPUT: (tuple(images.shape), "float32, 0 to 255")}
+            export = Export(target, shapes, *_write(to, request), inputs=described)
+            return keep_file(export, path, to)
+
+
+def _example_call(trained: TrainedModel) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Returns inputs like those with which the run called its module.
+
+    Raises:
+        ExportError: The checkpoint does not describe them.
+    """
+    description = trained.meta.get("inputs")
+    if not isinstance(description, Mapping) or not description:
+        raise ExportError(
+            "the checkpoint does not contain the shapes of the inputs of its model",
+            notes=["Export from Python: runner.export(path, example), or footplate.inference.export_module."],
+        )
+    return inputs_from(description)
 
 
 def output_path_of(checkpoint: str, to: str) -> str:
@@ -138,37 +203,8 @@ def output_path_of(checkpoint: str, to: str) -> str:
     return os.path.splitext(checkpoint)[0] + _suffix(to)
 
 
-def describe_export(export: Export) -> str:
-    """Describes an export as text."""
-    lines = [f"{' and '.join([export.path, *export.data_files])}: {format_bytes(export.size)}"]
-    if export.outputs:
-        count, channels, height, width = export.tested[0]
-        batch = "N" if len({shape[0] for shape in export.tested}) > 1 else count
-        size = "H, W" if len({shape[2:] for shape in export.tested}) > 1 else f"{height}, {width}"
-        lines.append(labeled("input", f"{INPUT} ({batch}, {channels}, {size}), float32, 0 to 255"))
-        if export.multiple > 1:
-            lines.append(labeled("sizes", f"height and width must be multiples of {export.multiple}"))
-        for name, shape in export.outputs.items():
-            sizes = [batch, *map(str, shape[1:])]
-            if size == "H, W" and shape[-2:] == (height, width):
-                sizes[-2:] = ["H", "W"]
-            lines.append(labeled("output", f"{name} ({', '.join(map(str, sizes))})"))
-        tested = f"tested with inputs of {_shapes(export.tested)}"
-        lines.append(labeled("difference", f"at most {export.difference:.2g}, {tested}"))
-    return "\n".join(lines) + "\n"
-
-
-def _shapes(shapes: Sequence[tuple[int, ...]]) -> str:
-    return ", ".join("x".join(map(str, shape)) for shape in shapes)
-
-
 def _suffix(to: str) -> str:
-    check_choice("--to", to, NAMES)
-    return f".{SAFETENSORS}" if to == SAFETENSORS else FORMATS[to].suffix
-
-
-class ExportError(FootplateError):
-    """A model cannot be exported, or the outputs of the exported file differ from those of the model."""
+    return SUFFIXES[check_choice("--to", to, NAMES)]
 
 
 def _run_example(
@@ -189,7 +225,7 @@ def _run_example(
     batch = None if preprocessor is None else preprocessor(preprocessing.collate(samples), False)
     if isinstance(batch, Mapping) and _first_view(batch).dim() == 4:  # otherwise, the model prepares the images
         difference = largest_difference([module.preprocess(images)], [_first_view(batch)])
-        if difference > _LIMIT:
+        if difference > LIMIT:
             raise ExportError(
                 f"the preprocessing of '{type(preprocessor).__name__}' cannot be exported",
                 key="model.data_preprocessor",
@@ -201,7 +237,7 @@ def _run_example(
         outputs = module.named_outputs(images)
     except Exception as error:
         key = "model" if size is None else "--size"
-        failed = _export_error("the model cannot be run on an example input", error, key)
+        failed = export_error("the model cannot be run on an example input", error, key)
         if "NoneType" in str(error):
             add_note(failed, "An export runs mode='tensor' without data samples, which this model seems to need.")
         raise failed from error
@@ -221,65 +257,37 @@ def _random_images(shape: Sequence[int]) -> Tensor:
     return torch.randint(0, 256, tuple(shape), generator=generator).float()
 
 
-def _write(format_: ExportFormat, request: Request, name: str) -> tuple[list[tuple[int, ...]], float, int]:
+def _inputs(images: Tensor) -> Inputs:
+    return Inputs((images,), {}, (_INPUT,))
+
+
+def _write(to: str, request: Request) -> tuple[list[tuple[int, ...]], float, int]:
     """Writes a file and tests it with other batch sizes, heights and widths.
 
     Returns the shapes of the tested inputs, the largest difference, and the number of which heights and widths must be
     multiples.
-
-    If the model cannot be exported with dynamic shapes, uses the shapes of the example.
     """
-    try:
-        try:
-            format_.write(request)
-        except ArgumentError:
-            raise
-        except Exception:  # noqa: BLE001 - some models can only be exported for one size
-            format_.write(replace(request, is_dynamic=False))
-    except FootplateError:
-        raise
-    except Exception as error:
-        raise _export_error(f"the model cannot be exported to {name}", error) from error
-    run = format_.open(request.path)
+    run = write_and_open(to, request, replace(request, dims=()))
     tested: list[tuple[int, ...]] = []
     differences = []
 
     def supports(shape: tuple[int, ...]) -> bool:
-        images = _random_images(shape)
         try:
-            expected = request.module(images)
-            difference = largest_difference(run(images), expected)
+            difference = difference_of(run, request.module, _inputs(_random_images(shape)))
         except Exception:  # noqa: BLE001 - the model or the file does not support this size
             return False
-        if tested and name == "torchscript" and difference > _LIMIT:
+        if tested and to == "torchscript" and difference > LIMIT:
             return False  # a trace may contain the size of its example
         tested.append(shape)
         differences.append(difference)
         return True
 
-    count, channels, height, width = request.images.shape
+    count, channels, height, width = request.inputs.args[0].shape
     if not supports((count, channels, height, width)):
-        raise ExportError(f"the {name} file cannot be run on the example input")
+        raise ExportError(f"the {to} file cannot be run on the example input")
     supports((count + 1, channels, height, width))
     # Sizes that are odd multiples of a number, and therefore multiples of no higher power of two.
     for multiple in _MULTIPLES:
         if supports((1, channels, *(multiple * (side // multiple + 1 | 1) for side in (height, width + multiple)))):
             return tested, max(differences), multiple
     return tested, max(differences), 1
-
-
-def _export_error(problem: str, error: Exception, key: str = "") -> ExportError:
-    """Returns an error with the original cause, the unsupported operator, and the line of the model that calls it."""
-    cause: BaseException = error
-    lines: list[str] = []
-    while True:
-        calls = [call for call in extract_tb(cause.__traceback__) if not call.filename.startswith((*_LIBRARIES, "<"))]
-        lines += [f"at {os.path.relpath(call.filename)}:{call.lineno}: {call.line}" for call in calls[-1:]]
-        inner = cause.__cause__ or cause.__context__
-        if inner is None:
-            break
-        cause = inner
-    operator = _OPERATOR.search(str(error)) or _OPERATOR.search(str(cause))
-    notes = [*([f"operator {operator[0]}"] if operator else []), *lines[:1]]
-    reason = one_line(f"{type(cause).__name__}: {cause}")[:160]
-    return ExportError(f"{problem}: {reason}", key=key, notes=notes, hides_cause=not notes)

@@ -16,9 +16,17 @@ from footplate.config import Config
 from footplate.data.structures import BaseDataElement, InstanceData, PixelData
 from footplate.data.transforms import LoadImageFromFile
 from footplate.engine.evaluation_loops import predicting
+from footplate.engine.model_setup import code_to_load
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
-from footplate.inference.trained_model import Pixels, Preprocessing, TrainedModel, open_trained, select_device
+from footplate.inference.trained_model import (
+    NO_PIPELINE,
+    Pixels,
+    Preprocessing,
+    TrainedModel,
+    open_trained,
+    select_device,
+)
 from footplate.openmmlab.first_generation.adapters.model import legacy_model_in
 from footplate.registry import VISUALIZERS, using_scope
 from footplate.tasks.visualization import colors_of_classes
@@ -72,6 +80,9 @@ class Predictor:
         opened = checkpoint if isinstance(checkpoint, TrainedModel) else open_trained(checkpoint, config)
         trained = opened.prepared()
         cfg = trained.cfg
+        if not trained.has_data:
+            advice = "Pass a config with a test_dataloader: --config FILE, or config=FILE in Python. Or use the model:"
+            raise ArgumentError(NO_PIPELINE, notes=[advice, *code_to_load(trained.path)])
         self._scope = cfg.get("default_scope")
         with located(cfg), using_scope(self._scope):
             self._preprocessing = Preprocessing(cfg)

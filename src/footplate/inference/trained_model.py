@@ -20,7 +20,7 @@ from footplate.config import Config, parse_recorded
 from footplate.data import Compose, build_collate
 from footplate.data.transforms import LoadImageFromFile
 from footplate.engine import Runner, process_setup
-from footplate.engine.model_setup import build_model
+from footplate.engine.model_setup import build_model, code_to_load
 from footplate.engine.run_config import in_second_generation
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, CheckpointError, ConfigError, DataError, FootplateError
@@ -28,12 +28,14 @@ from footplate.evaluation.evaluation_sets import has_several_loaders
 from footplate.messages import one_line
 from footplate.openmmlab import import_modules
 from footplate.registry import DATASETS, TRANSFORMS, using_scope
+from footplate.registry.dotted_paths import top_level_spec
+from footplate.registry.scopes import known_scopes
 from footplate.tasks.recipes import find_config
 
 Pixels = npt.NDArray[np.uint8]
 _LOADS_IMAGE = re.compile(r"Load\w*Image")
 _LOADS_ANNOTATIONS = re.compile(r"Load\w*(Annotation|Proposals|SegMap)")
-_NO_PIPELINE = "the config has no test or validation data with a pipeline that preprocesses images"
+NO_PIPELINE = "the config has no test or validation data with a pipeline that preprocesses images"
 _DEFAULT_SIZE = (224, 224)
 _DEFAULT_LOADER = {"type": "LoadImageFromFile", "channel_order": "rgb"}
 
@@ -53,9 +55,19 @@ class TrainedModel:
     cfg: Config
 
     @property
+    def meta(self) -> Mapping[str, Any]:
+        """The metadata in the checkpoint."""
+        return _meta(self.content)
+
+    @property
+    def has_data(self) -> bool:
+        """Whether the config has test or validation data. That of a run from Python has none."""
+        return any(self.cfg.get(f"{mode}_dataloader") is not None for mode in ("test", "val"))
+
+    @property
     def metainfo(self) -> dict[str, Any]:
         """The classes and colors of the training data, if the checkpoint contains them."""
-        meta = _meta(self.content)
+        meta = self.meta
         saved = meta.get("dataset_meta")
         if not isinstance(saved, Mapping):
             saved = {key: meta[key] for key in ("CLASSES", "PALETTE") if meta.get(key) is not None}  # of MMCV 1.x
@@ -65,7 +77,15 @@ class TrainedModel:
         }
 
     def prepared(self) -> "TrainedModel":
-        """Returns a copy with a second-generation config, after importing the modules that the config needs."""
+        """Returns a copy with a second-generation config, after importing the modules that the config needs.
+
+        Raises:
+            CheckpointError: There is no config.
+        """
+        if not self.cfg:
+            advice = "Pass the config of its run: --config FILE, or config=FILE in Python. Without one, use Python:"
+            notes = [advice, *code_to_load(self.path)]
+            raise CheckpointError(f"the checkpoint '{self.path}' contains no config", notes=notes)
         import_modules(self.cfg)
         with located(self.cfg):
             return replace(self, cfg=in_second_generation(self.cfg))
@@ -79,6 +99,7 @@ class TrainedModel:
         """
         if not isinstance(self.cfg.get("model"), Mapping):
             raise ArgumentError("the config has no 'model'", key="model", found=self.cfg.get("model"))
+        _check_module(self.cfg["model"].get("type"))
         parameters = inspect.signature(Runner.__init__).parameters
         sections = {name: self.cfg.get(name, parameter.default) for name, parameter in parameters.items()}
         with located(self.cfg), using_scope(self.cfg.get("default_scope")):
@@ -92,31 +113,45 @@ def open_trained(
 ) -> TrainedModel:
     """Opens a checkpoint with its config. The recorded config is read as data; nothing in the file is executed.
 
+    The config is empty if the checkpoint contains none, as that of a torch module which a run from Python has trained.
+
     Args:
         checkpoint: The path or address of the checkpoint.
         config: The config, its path or the name of a recipe. By default, the config in the checkpoint.
 
     Raises:
         ConfigError: The config cannot be read.
-        CheckpointError: The checkpoint cannot be read, or both `config` and the config in the checkpoint are missing.
+        CheckpointError: The checkpoint cannot be read.
     """
     path = os.fspath(checkpoint)
     content = load_checkpoint(path)
     if config is None:
         meta = _meta(content)
         text = meta.get("cfg") or meta.get("config")  # `config` in checkpoints of MMCV 1.x
-        advice = "Pass the config of its run: --config FILE, or config=FILE in Python."
-        if not isinstance(text, str):
-            plain = f"For a plain torch module: `module.load_state_dict(torch.load('{path}')['state_dict'])`."
-            raise CheckpointError(f"the checkpoint '{path}' contains no config", notes=[plain, advice])
         try:
-            config = parse_recorded(text, f"{path}.py")
+            config = parse_recorded(text, f"{path}.py") if isinstance(text, str) else Config()
         except ConfigError as error:
-            error.notes = (*error.notes, advice)
+            error.notes = (*error.notes, "Pass the config of its run: --config FILE, or config=FILE in Python.")
             raise
     elif not isinstance(config, Config):
         config = Config.fromfile(find_config(os.fspath(config)), import_custom_modules=False)
     return TrainedModel(path, content, config)
+
+
+def _check_module(kind: object) -> None:
+    """Checks that the module of a dotted path exists.
+
+    Raises:
+        ArgumentError: It does not.
+    """
+    top, dot, _ = kind.partition(".") if isinstance(kind, str) else ("", "", "")
+    if dot and top not in known_scopes and top_level_spec(top) is None:
+        raise ArgumentError(
+            f"there is no module '{top}', which builds the model",
+            key="model.type",
+            found=kind,
+            notes=[f"Run the command in the folder that contains {top}.py, or add that folder to PYTHONPATH."],
+        )
 
 
 def select_device(name: str | None) -> torch.device:
@@ -162,7 +197,7 @@ class Preprocessing:
         while isinstance(dataset, Mapping) and "pipeline" not in dataset:  # a wrapper; continue with its first dataset
             dataset = dataset.get("dataset") or next(iter(dataset.get("datasets") or ()), None)
         if dataset is None:
-            raise ArgumentError(_NO_PIPELINE, key=key, notes=["Use a config whose test data has a `pipeline`."])
+            raise ArgumentError(NO_PIPELINE, key=key, notes=["Use a config whose test data has a `pipeline`."])
         transforms = [step for step in dataset["pipeline"] if not _LOADS_ANNOTATIONS.match(_name_of(step))]
         is_loader = [bool(_LOADS_IMAGE.match(_name_of(step))) for step in transforms]
         with at_key(key):
@@ -235,7 +270,7 @@ def _evaluation_section(cfg: Config) -> tuple[str, Mapping[str, Any]]:
             section = next(iter(section.values()))
         if isinstance(section, Mapping):
             return mode, section
-    raise ArgumentError(_NO_PIPELINE, key="test_dataloader", notes=["Use a config with a test_dataloader."])
+    raise ArgumentError(NO_PIPELINE, key="test_dataloader", notes=["Use a config with a test_dataloader."])
 
 
 def _name_of(transform: Any) -> str:

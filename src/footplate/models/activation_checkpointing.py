@@ -1,8 +1,7 @@
 """Activation checkpointing: selected modules recompute their activations in the backward pass."""
 
 import random
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache, partial
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from footplate.checkpoint.serializable import tensors_in
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
-from footplate.module_selection import BATCH_NORMS, INSTANCE_NORMS, Selection, select_modules
+from footplate.module_selection import Selection, select_modules
 
 _Buffers = dict[str, Tensor | None]  # the `_buffers` of a module
 
@@ -60,14 +59,10 @@ def _checkpointed(kind: type[nn.Module]) -> type[nn.Module]:
         if not torch.is_grad_enabled():
             return run(*args, **kwargs)
 
-        def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-            """Returns the contexts of the two computations. PyTorch restores its own random generators."""
-            changed: list[tuple[_Buffers, _Buffers]] = []
-            return _finding_changed_buffers(self, changed), _Repeating(self, (args, kwargs), changed)
-
         settings: dict[str, Any] = {"use_reentrant": False}
         if not torch.compiler.is_compiling():  # the compiler discards changes of buffers itself
-            settings["context_fn"] = contexts
+            # The contexts of the two computations. PyTorch restores its own random generators.
+            settings["context_fn"] = lambda: (nullcontext(), _Repeating(self, (args, kwargs)))
         # Keyword arguments are passed in a dict, in which torch searches for the devices of their tensors.
         return checkpoint(lambda positional, named: run(*positional, **named), args, kwargs, **settings)
 
@@ -76,50 +71,21 @@ def _checkpointed(kind: type[nn.Module]) -> type[nn.Module]:
     return type(kind.__name__, (kind,), fields)
 
 
-@contextmanager
-def _finding_changed_buffers(module: nn.Module, changed: list[tuple[_Buffers, _Buffers]]) -> Iterator[None]:
-    """For each submodule whose buffers the block changes, appends its `_buffers` and a dict of their earlier values."""
-    before = [
-        (part, [(name, value, _version(value), _copy(value)) for name, value in part._buffers.items()])
-        for part in module.modules()
-    ]
-    yield
-    for part, buffers in before:
-        # torch does not count the versions of running statistics.
-        is_statistic = isinstance(part, (*BATCH_NORMS, *INSTANCE_NORMS)) and part.training
-        earlier = {
-            name: copy if is_statistic or _version(value) != version else value
-            for name, value, version, copy in buffers
-        }
-        is_same = part._buffers.keys() == earlier.keys()
-        if not is_same or any(part._buffers[name] is not value for name, value in earlier.items()):
-            changed.append((part._buffers, earlier))
-
-
-def _version(value: Tensor | None) -> int | None:
-    return None if value is None else value._version
-
-
-def _copy(value: Tensor | None) -> Tensor | None:
-    return None if value is None else value.clone()
-
-
-def _replace(buffers: _Buffers, values: _Buffers) -> None:
-    buffers.clear()
-    buffers.update(values)
+def _copy(buffers: _Buffers) -> _Buffers:
+    return {name: None if value is None else value.clone() for name, value in buffers.items()}
 
 
 class _Repeating(AbstractContextManager[None]):
-    """Runs the block with earlier buffers and Python and NumPy random states, and then restores the current ones.
+    """Runs the block with the buffers and the Python and NumPy random states at its creation.
 
-    Each backward pass enters this context.
+    Each backward pass enters this context, which restores the current ones at its end.
     """
 
-    def __init__(self, module: nn.Module, inputs: Any, changed: list[tuple[_Buffers, _Buffers]]) -> None:
+    def __init__(self, module: nn.Module, inputs: Any) -> None:
         tensors = [tensor for tensor in tensors_in(inputs) if not tensor.is_inference()]
         self._module = module
         self._inputs = [(tensor, tensor._version) for tensor in tensors]
-        self._changed = changed
+        self._buffers = [(part, _copy(part._buffers)) for part in module.modules()]
         self._states = random.getstate(), np.random.get_state()
 
     def __enter__(self) -> None:
@@ -132,16 +98,15 @@ class _Repeating(AbstractContextManager[None]):
                 found=called,
                 notes=["Set inplace=False, or select the module that contains it."],
             )
-        self._present = [(part._buffers, dict(part._buffers)) for part in self._module.modules()]
+        self._present = [(part, part._buffers) for part, _ in self._buffers]
         self._present_states = random.getstate(), np.random.get_state()
-        # torch does not count all changes of buffers, so the others are copied, too.
-        for buffers, values in [*self._present, *self._changed]:
-            _replace(buffers, {name: _copy(value) for name, value in values.items()})
+        for part, buffers in self._buffers:
+            part._buffers = _copy(buffers)
         self._set_states(self._states)
 
     def __exit__(self, *error: object) -> None:
-        for buffers, values in self._present:
-            _replace(buffers, values)
+        for part, buffers in self._present:
+            part._buffers = buffers
         self._set_states(self._present_states)
 
     def _set_states(self, states: tuple[Any, Any]) -> None:

@@ -14,6 +14,8 @@ from footplate.errors import ArgumentError
 from footplate.registry import MODELS
 
 _logger = logging.getLogger("footplate.models")
+# The dicts in which two modules store their tensors, and the name there, because a module may replace a tensor.
+_Pair = tuple[dict[str, Any], dict[str, Any], str]
 
 
 class BaseAveragedModel(nn.Module):
@@ -55,7 +57,7 @@ class BaseAveragedModel(nn.Module):
         self.steps: Tensor
         self.register_buffer("steps", torch.tensor(0, dtype=torch.long))
         self.count = 0  # `steps` on the host; reading the buffer would wait for the device
-        self._tensors: _TensorPairs | None = None  # of the averages and the model of the latest call
+        self._paired: Any = None  # the model of the latest call, and its tensors
 
     def weight(self, steps: int) -> float:
         """Returns the weight of the new values in the average, from 0 to 1.
@@ -82,8 +84,7 @@ class BaseAveragedModel(nn.Module):
         self.count += 1
 
     def _update(self, model: nn.Module) -> None:
-        tensors = self._pair_with(model)
-        averages, values = tensors.averaged()
+        (averages, values), (copies, sources) = self._pair_with(model)
         if averages and self.count % self.interval == 0:
             device = averages[0].device
             values = [value.to(device) for value in values]
@@ -92,30 +93,55 @@ class BaseAveragedModel(nn.Module):
             else:
                 for average, value in zip(averages, values, strict=True):
                     self.avg_func(average, value, self.count)
-        _copy(*tensors.copied())
+        _copy(copies, sources)
 
     @torch.no_grad()
     def copy_from(self, model: nn.Module) -> None:
         """Replaces the averages with the values of `model`; the number of updates is unchanged."""
-        tensors = self._pair_with(model)
-        _copy(*tensors.averaged())
-        _copy(*tensors.copied())
+        for ours, theirs in self._pair_with(model):
+            _copy(ours, theirs)
 
     @torch.no_grad()
     def swap_with(self, model: nn.Module) -> None:
         """Swaps all values with those of `model`."""
-        tensors = self._pair_with(model)
-        for ours, theirs in (tensors.averaged(), tensors.copied()):
+        for ours, theirs in self._pair_with(model):
             backup = [tensor.clone() for tensor in ours]
             _copy(ours, theirs)
             _copy(theirs, backup)
 
-    def _pair_with(self, model: nn.Module) -> "_TensorPairs":
+    def _pair_with(self, model: nn.Module) -> list[tuple[list[Tensor], list[Tensor]]]:
+        """Returns the averages and the tensors of the model, then the tensors that are only copied and their sources.
+
+        Of a sharded tensor, returns the local shard.
+        """
         if self._is_sharded:
             reshard(model)
-        if self._tensors is None or self._tensors.model is not model:
-            self._tensors = _TensorPairs(self, model)
-        return self._tensors
+        # Iterating over the modules takes longer than averaging their weights, so it is done once.
+        if self._paired is None or self._paired[0] is not model:
+            self._paired = model, *self._find_pairs(model)
+        tensors = [
+            ([own[name] for own, _, name in pairs], [source[name] for _, source, name in pairs])
+            for pairs in self._paired[1:]
+        ]
+        if self._is_sharded:
+            return [(list(map(local_tensor, ours)), list(map(local_tensor, theirs))) for ours, theirs in tensors]
+        return tensors
+
+    def _find_pairs(self, model: nn.Module) -> "tuple[list[_Pair], list[_Pair]]":
+        averaged: list[_Pair] = []
+        copied: list[_Pair] = []
+        seen = set()  # a shared tensor is averaged once
+        for path, module in model.named_modules():
+            for store in ("_parameters", "_buffers"):
+                ours, theirs = getattr(self.module.get_submodule(path), store), getattr(module, store)
+                for name, tensor in theirs.items():
+                    if tensor is None or id(tensor) in seen:
+                        continue
+                    seen.add(id(tensor))
+                    can_average = tensor.is_floating_point() or tensor.is_complex()
+                    is_averaged = can_average and (self.update_buffers or store == "_parameters")
+                    (averaged if is_averaged else copied).append((ours, theirs, name))
+        return averaged, copied
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Returns the averages, with the prefix `module.`, and the number of updates as `steps`."""
@@ -135,7 +161,7 @@ class BaseAveragedModel(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """Returns the state for copying and pickling, without the source model, which may not support either."""
-        return {**self.__dict__, "_tensors": None}
+        return {**self.__dict__, "_paired": None}
 
 
 @MODELS.register_module()
@@ -258,48 +284,6 @@ class _StateCopy(nn.Module):
             self.register_buffer(name, buffer.detach().clone(), persistent=name in saved)
         for name, child in model.named_children():
             self.add_module(name, _StateCopy(child, copies))
-
-
-class _TensorPairs:
-    """The tensors of an average, each with the tensor of the model that it averages or copies.
-
-    Iterating over the modules takes longer than averaging their weights, so it is done once. A pair is the two dicts in
-    which the modules store their tensors, and the name there, because a module may replace a tensor.
-    """
-
-    def __init__(self, average: BaseAveragedModel, model: nn.Module) -> None:
-        self.model = model
-        self._is_sharded = average._is_sharded
-        self._averaged: list[_Pair] = []
-        self._copied: list[_Pair] = []
-        seen = set()  # a shared tensor is averaged once
-        for path, module in model.named_modules():
-            for store in ("_parameters", "_buffers"):
-                ours, theirs = getattr(average.module.get_submodule(path), store), getattr(module, store)
-                for name, tensor in theirs.items():
-                    if tensor is None or id(tensor) in seen:
-                        continue
-                    seen.add(id(tensor))
-                    can_average = tensor.is_floating_point() or tensor.is_complex()
-                    is_averaged = can_average and (average.update_buffers or store == "_parameters")
-                    (self._averaged if is_averaged else self._copied).append((ours, theirs, name))
-
-    def averaged(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Returns the averages and the tensors of the model. Of a sharded tensor, returns the local shard."""
-        return self._tensors(self._averaged)
-
-    def copied(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Returns the tensors without an average and those of the model. Of a sharded tensor, returns the shard."""
-        return self._tensors(self._copied)
-
-    def _tensors(self, pairs: "list[_Pair]") -> tuple[list[Tensor], list[Tensor]]:
-        ours, theirs = [own[name] for own, _, name in pairs], [source[name] for _, source, name in pairs]
-        if self._is_sharded:
-            return list(map(local_tensor, ours)), list(map(local_tensor, theirs))
-        return ours, theirs
-
-
-_Pair = tuple[dict[str, Any], dict[str, Any], str]
 
 
 def _copy(targets: list[Tensor], values: list[Tensor]) -> None:

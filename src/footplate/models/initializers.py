@@ -18,19 +18,17 @@ Layers = str | Sequence[str] | None
 
 
 @torch.no_grad()
-def truncated_normal_(
-    tensor: Tensor, mean: float = 0.0, std: float = 1.0, low: float = -2.0, high: float = 2.0
-) -> Tensor:
-    """Fills a tensor from a truncated normal distribution, using the inverse of its cumulative distribution function.
+def truncated_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Tensor:
+    """Fills a tensor from a normal distribution truncated at `a` and `b`, with the inverse of its cumulative function.
 
     Unlike `nn.init.trunc_normal_`, the result for a given seed does not depend on the PyTorch version. `mean` and `std`
     are those before truncation.
     """
-    below, above = (math.erf((bound - mean) / std / math.sqrt(2)) for bound in (low, high))
+    below, above = (math.erf((bound - mean) / std / math.sqrt(2)) for bound in (a, b))
     values = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
     nearly_one = 1 - 2**-24  # the inverse is infinite at one
     values.uniform_(below, above).clamp_(-nearly_one, nearly_one).erfinv_()
-    values.mul_(std * math.sqrt(2)).add_(mean).clamp_(low, high)
+    values.mul_(std * math.sqrt(2)).add_(mean).clamp_(a, b)
     return tensor if values is tensor else tensor.copy_(values)
 
 
@@ -69,11 +67,15 @@ class BaseInit:
             self.initialize(child, everything=everything)
         names = {kind.__name__ for kind in (type(module), *type(module).__bases__)}
         if everything or not names.isdisjoint(self.layers):
-            weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
-            if isinstance(weight, Tensor):
-                self.fill(weight)
-            if isinstance(bias, Tensor):
-                nn.init.constant_(bias, self.bias)
+            self.initialize_layer(module)
+
+    def initialize_layer(self, module: nn.Module) -> None:
+        """Initializes the weight and the bias of a layer, without its children."""
+        weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+        if isinstance(weight, Tensor):
+            self.fill(weight)
+        if isinstance(bias, Tensor):
+            nn.init.constant_(bias, self.bias)
 
     def fill(self, weight: Tensor) -> None:
         """Initializes one weight tensor in place."""

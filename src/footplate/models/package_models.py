@@ -59,7 +59,7 @@ def _refuse(settings: Mapping[str, Any], *names: str) -> None:
             )
 
 
-def _first_line(entry: Any) -> str:
+def first_doc_line(entry: Any) -> str:
     return (inspect.getdoc(entry) or "").strip().partition("\n")[0]
 
 
@@ -91,7 +91,7 @@ class TimmModels(PackageSource):
 
     def help(self, name: str) -> str:
         """Returns the first line of a model's documentation."""
-        return _first_line(self.package.model_entrypoint(name))
+        return first_doc_line(self.package.model_entrypoint(name))
 
     def build(self, name: str, **settings: Any) -> Any:
         """Builds a model. Accepts the same arguments as `timm.create_model`."""
@@ -108,7 +108,7 @@ class TorchvisionModels(PackageSource):
 
     def help(self, name: str) -> str:
         """Returns the first line of a model's documentation."""
-        return _first_line(self.package.models.get_model_builder(name))
+        return first_doc_line(self.package.models.get_model_builder(name))
 
     def build(self, name: str, pretrained: bool = False, **settings: Any) -> Any:
         """Builds a model. Accepts the same arguments as the torchvision function of this name."""
@@ -163,7 +163,7 @@ class SegmentationModels(PackageSource):
 
     def help(self, name: str) -> str:
         """Returns the first line of an architecture's documentation."""
-        return _first_line(getattr(self.package, name))
+        return first_doc_line(getattr(self.package, name))
 
     def build(self, name: str, pretrained: bool = False, **settings: Any) -> Any:
         """Builds a model from the arguments for its class. Without `pretrained`, `encoder_weights` defaults to None."""

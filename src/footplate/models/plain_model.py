@@ -3,6 +3,7 @@
 import inspect
 import numbers
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from footplate.data import has_target, split_target
 from footplate.distributed.wrappers import ModelWrapper
 from footplate.errors import ArgumentError
 from footplate.models.base_model import BaseModel, parse_losses
+from footplate.models.example_inputs import describe_inputs
 from footplate.models.preprocessor import BaseDataPreprocessor
 from footplate.records import MessageHub
 from footplate.registry import MODEL_WRAPPERS
@@ -93,6 +95,10 @@ class PlainModel(ModelWrapper, BaseModel):
     summed. Validation never calls `training_step`: it computes the loss with `loss`, or from the output of the module.
     With a `training_step`, it passes the output of `validation_step` to `loss`.
 
+    Attributes:
+        inputs: The shapes of the inputs with which the module was first called in training; see `describe_inputs`. It
+            is empty if they are unknown, and None before the first step.
+
     Args:
         module: The module.
         loss: A function of the output and the target, such as `nn.CrossEntropyLoss()`.
@@ -131,6 +137,7 @@ class PlainModel(ModelWrapper, BaseModel):
         self._step_arguments = _further_arguments(training_step)
         self._current: dict[str, Any] = {}  # the values of these arguments
         self._validated: tuple[Any, Any, Any] | None = None  # of the latest val_step: data, batch and output
+        self.inputs: dict[str, Any] | None = None
 
     def forward(self, batch: Any, mode: str = "tensor") -> Any:
         """Returns a dict of losses in mode "loss", predictions in mode "predict", or the output of the module."""
@@ -145,6 +152,8 @@ class PlainModel(ModelWrapper, BaseModel):
 
     def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
         """Runs one training step, and returns the values to log."""
+        if self.inputs is None:
+            return self._first_step(data, optim_wrapper)
         if not self._step_arguments:
             return super().train_step(data, optim_wrapper)
         step = TrainStep()
@@ -162,6 +171,21 @@ class PlainModel(ModelWrapper, BaseModel):
             output = {"loss": output}
         logged = {**(output or {}), **step.values}
         return {name: value.detach() if isinstance(value, Tensor) else value for name, value in logged.items()}
+
+    def _first_step(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
+        """Runs a training step, and describes the first inputs of the module."""
+        self.inputs = {}
+        if getattr(self.module, "_compiled_call_impl", None) is not None:  # the hook would be compiled too
+            return self.train_step(data, optim_wrapper)
+
+        def describe(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            self.inputs = self.inputs or describe_inputs(args, kwargs)
+
+        handle = self.module.register_forward_pre_hook(describe, with_kwargs=True)
+        try:
+            return self.train_step(data, optim_wrapper)
+        finally:
+            handle.remove()
 
     def val_step(self, data: Any) -> Any:
         """Returns the predictions for one batch, or None if there is only a `training_step`."""
@@ -224,6 +248,8 @@ class PlainModel(ModelWrapper, BaseModel):
         inputs = split_target(batch)[0] if self._functions.loss is not None and has_target(batch) else batch
         args = () if isinstance(inputs, Mapping) else inputs if isinstance(inputs, (list, tuple)) else (inputs,)
         kwargs = inputs if isinstance(inputs, Mapping) else {}
+        if self.training and not self.inputs:
+            self.inputs = describe_inputs(tuple(args), kwargs)
         try:
             return self.module(*args, **kwargs)
         except TypeError as error:
@@ -316,20 +342,21 @@ def _further_arguments(training_step: Any) -> tuple[str, ...]:
     return tuple(parameter.name for parameter in parameters[2:] if parameter.name in known)
 
 
-def is_plain(model: nn.Module) -> bool:
-    """Checks whether a model lacks the methods of BaseModel, so that PlainModel can add them."""
-    return isinstance(model, nn.Module) and not hasattr(model, "train_step")
+def is_plain(model: Any) -> bool:
+    """Checks whether a model lacks the methods of BaseModel, so that PlainModel can add them.
+
+    A function that builds a model counts as one, because the model is not known yet.
+    """
+    model = model.func if isinstance(model, partial) else model
+    return callable(model) and not hasattr(model, "train_step")
 
 
-def add_steps(model: Any, sections: Mapping[str, Any]) -> Any:
-    """Wraps a plain module in a PlainModel, and returns other models unchanged.
-
-    The functions of the model are in `sections`, a dict of the runner's arguments.
+def add_steps(model: Any, **functions: Any) -> Any:
+    """Wraps a plain module in a PlainModel with the given functions, and returns other models unchanged.
 
     Raises:
         ArgumentError: `loss`, `training_step` or `validation_step` is given for a model that has its own `train_step`.
     """
-    functions = {name: sections[name] for name in FUNCTIONS}
     if is_plain(model):
         return PlainModel(model, **functions)
     for name, function in functions.items():

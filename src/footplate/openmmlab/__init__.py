@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from footplate.openmmlab.code_bases import import_modules, use_code_bases, used_code_bases
-    from footplate.openmmlab.installation import Report, install, uninstall
+    from footplate.openmmlab.installation import install, uninstall
     from footplate.openmmlab.patches import describe_patches
 
 __all__ = [
-    "Report",
     "describe_patches",
     "import_modules",
     "install",
@@ -21,7 +20,6 @@ __all__ = [
     "used_code_bases",
 ]
 _HOMES = {
-    "Report": "installation",
     "describe_patches": "patches",
     "install": "installation",
     "uninstall": "installation",

@@ -5,7 +5,6 @@ Their registries join footplate's registry tree.
 
 import importlib
 import importlib.metadata
-import inspect
 import logging
 import os
 import re
@@ -269,12 +268,6 @@ class Registry(MMEngineRegistry):
             return
         super().__init__(name, build_func=build_func or present._build_func, scope=scope, noun=present.noun)
         self.parent, self._entries = parent, present._entries
-
-    def register_module(self, name: Any = None, force: bool = False, module: Any = None) -> Any:
-        """Registers a class as in the base class. The decorator can also be used without parentheses."""
-        if inspect.isclass(name):
-            return super().register_module(module=name)
-        return super().register_module(name, force, module=module)
 
     def build_with(self, function: Callable[[Any], Any]) -> None:
         """Makes the registry build its entries with a function of the code base.

@@ -9,8 +9,10 @@ CODE_BASES = {"mmaction": "mmaction2", "mmseg": "mmsegmentation"}
 CODE_BASES |= {name: name for name in f"{_NAMES} mmselfsup mmtrack mmyolo".split()}
 """Maps the import name of each OpenMMLab code base, which is also its scope, to its name on PyPI."""
 
-_ADAPTERS = ("footplate.openmmlab.first_generation.adapters",)
-_OPTIM = ("footplate.openmmlab.first_generation.optim",)
+_PACKAGE = "footplate.openmmlab.first_generation"
+_PARTS = ("evaluation", "hook", "logger_hooks", "model", "optimizer_hooks", "updater_hooks", "workflow")
+_ADAPTERS = tuple(f"{_PACKAGE}.adapters.{part}" for part in _PARTS)
+_OPTIM = (f"{_PACKAGE}.optim",)
 _PACKING = "End the pipeline with PackSegInputs, PackDetInputs or PackInputs instead."
 _REPLACED_TRANSFORMS = {  # of first-generation pipelines
     "Normalize": "Set mean and std in model.data_preprocessor instead, such as a SegDataPreProcessor.",

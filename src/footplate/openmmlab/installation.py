@@ -31,41 +31,17 @@ _logger = logging.getLogger("footplate.openmmlab")
 _MMCV_WITHOUT_RUNNER = 2
 
 
-class Report(NamedTuple):
-    """The result of `install`.
-
-    Attributes:
-        resolved: The packages whose missing names resolve to footplate.
-        completed: Installed packages whose missing names, such as `mmcv.utils.Registry`, resolve to footplate.
-        left: Installed packages that were not changed.
-    """
-
-    resolved: tuple[str, ...]
-    completed: tuple[str, ...]
-    left: tuple[str, ...]
-
-    def __str__(self) -> str:
-        parts = []
-        if self.resolved:
-            parts.append(f"{', '.join(self.resolved)} resolve to footplate")
-        if self.completed:
-            parts.append(f"missing names are added to {', '.join(self.completed)}")
-        if self.left:
-            parts.append(f"installed and not changed: {', '.join(self.left)}")
-        return "import names: " + "; ".join(parts)
-
-
 class _Installed(NamedTuple):
     finders: list[MetaPathFinder]
-    report: Report
-    setup: Callable[[], Report]
+    report: str
+    setup: Callable[[], str]
 
 
 _installed: list[_Installed] = []
 _completed: dict[str, tuple[ModuleType, set[str]]] = {}
 
 
-def install(patches: bool = True) -> Report:
+def install(patches: bool = True) -> str:
     """Makes imports from `mmengine`, and from OpenMMLab packages that are not installed, resolve to footplate.
 
     `mmengine` always resolves to footplate, so that footplate can build the classes that other packages register.
@@ -77,7 +53,8 @@ def install(patches: bool = True) -> Report:
             Python.
 
     Returns:
-        A report. It is also logged.
+        A description of the packages that resolve to footplate, that it completes, and that it leaves unchanged. It is
+        also logged.
 
     Example:
         >>> report = install()
@@ -102,7 +79,9 @@ def install(patches: bool = True) -> Report:
     sys.meta_path += finders[2:]
     for module in [each for title, each in sys.modules.items() if each and title.partition(".")[0] in completed]:
         complete(module)
-    report = Report(tuple(ours), completed, left)
+    report = f"import names: {', '.join(ours)} resolve to footplate"
+    report += f"; missing names are added to {', '.join(completed)}" if completed else ""
+    report += f"; installed and not changed: {', '.join(left)}" if left else ""
     setup = partial(install, patches)
     WorkerSetup.functions.append(setup)
     _installed.append(_Installed(finders, report, setup))

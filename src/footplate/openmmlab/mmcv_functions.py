@@ -2,36 +2,30 @@
 
 import functools
 import getpass
-import io
 import logging
 import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.utils import cpp_extension
 from torch.utils.data import DataLoader
 
 from footplate.checkpoint import save_checkpoint as _save_checkpoint
-from footplate.checks import check_choice
 from footplate.distributed import get_rank, unwrap_model
 from footplate.errors import BuildError, ConfigError
-from footplate.openmmlab.first_generation.adapters.model import map_nested, unpack_containers
+from footplate.openmmlab.first_generation.adapters.model import unpack_containers
 from footplate.openmmlab.mmengine.dist import all_reduce_params, collect_results
 from footplate.openmmlab.mmengine.progress import ProgressBar
 from footplate.openmmlab.mmengine.registry import build_from_cfg
 from footplate.openmmlab.mmengine.runner import set_random_seed as _seed
+from footplate.openmmlab.mmengine.utils import apply_to
 from footplate.records import add_log_file
 from footplate.records import get_logger as _get_logger
 from footplate.registry import DATASETS, OPTIMIZER_BUILDERS
-from footplate.storage import read_bytes
 
 CUDA_HOME = cpp_extension.CUDA_HOME
 IS_IPU_AVAILABLE = False
@@ -84,49 +78,6 @@ def save_checkpoint(
     _save_checkpoint(checkpoint, filename)
 
 
-def imfrombytes(
-    content: bytes, flag: str = "color", channel_order: str = "bgr", backend: str | None = None
-) -> npt.NDArray[np.uint8]:
-    """Decodes an image to a uint8 array of shape `(H, W, 3)`, `(H, W, 4)` or `(H, W)`.
-
-    Args:
-        content: The encoded image.
-        flag: "color", "grayscale", or "unchanged" to keep the channels of the file, with colors in BGR order.
-        channel_order: "bgr" or "rgb"; used only if `flag` is "color".
-        backend: The mmcv backend whose behavior to reproduce, by default "cv2". Images are always decoded with Pillow.
-            Palette images, such as label maps, are converted to colors, unless `backend` is "pillow" and `flag` is
-            "unchanged".
-
-    Raises:
-        ArgumentError: The flag, the channel order or the backend is unknown.
-    """
-    check_choice("flag", flag, ("color", "grayscale", "unchanged"))
-    check_choice("channel_order", channel_order, ("bgr", "rgb"))
-    check_choice("backend", backend or "cv2", ("cv2", "pillow", "turbojpeg", "tifffile"))
-    image = Image.open(io.BytesIO(content))
-    if flag == "unchanged":
-        pixels = np.asarray(image.convert("RGB") if image.mode == "P" and backend != "pillow" else image)
-        has_colors = pixels.ndim == 3 and pixels.shape[2] >= 3
-        return np.concatenate([pixels[..., 2::-1], pixels[..., 3:]], axis=2) if has_colors else pixels
-    if flag == "grayscale":
-        return np.asarray(image.convert("L"))
-    pixels = np.asarray(image.convert("RGB"))
-    return np.ascontiguousarray(pixels[..., ::-1]) if channel_order == "bgr" else pixels
-
-
-def imread(
-    path: str | Path | npt.NDArray[np.uint8],
-    flag: str = "color",
-    channel_order: str = "bgr",
-    backend: str | None = None,
-    file_client_args: Any = None,
-) -> npt.NDArray[np.uint8]:
-    """Reads an image file as `imfrombytes` does. An array is returned unchanged."""
-    if isinstance(path, np.ndarray):
-        return path
-    return imfrombytes(read_bytes(str(path)), flag, channel_order, backend)
-
-
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -144,12 +95,17 @@ def force_fp32(*args: Any, **kwargs: Any) -> Callable[[_Function], Callable[...,
             device = next(filter(torch.is_autocast_enabled, _device_types()), None)
             if device is None:
                 return function(*inputs, **named)
+            inputs, named = apply_to((inputs, named), _is_floating_point, Tensor.float)
             with torch.autocast(device, enabled=False):
-                return function(*map(_to_float32, inputs), **{name: _to_float32(each) for name, each in named.items()})
+                return function(*inputs, **named)
 
         return call
 
     return decorate
+
+
+def _is_floating_point(value: Any) -> bool:
+    return torch.is_tensor(value) and value.is_floating_point()
 
 
 @functools.cache
@@ -162,10 +118,6 @@ def wrap_fp16_model(model: torch.nn.Module) -> None:
     """Does nothing, because AmpOptimWrapper keeps the weights in float32 and uses autocast."""
 
 
-def _to_float32(data: Any) -> Any:
-    return map_nested(data, torch.Tensor, lambda value: value.float() if value.is_floating_point() else value)
-
-
 def jit(func: Any = None, **options: Any) -> Any:
     """Returns the function unchanged, or a decorator that does so. mmcv compiles it only for another framework."""
     return func if func is not None else lambda function: function
@@ -174,11 +126,6 @@ def jit(func: Any = None, **options: Any) -> Any:
 def skip_no_elena(func: Callable[..., Any]) -> Callable[..., Any]:
     """Returns the function unchanged."""
     return func
-
-
-def is_jit_tracing() -> bool:
-    """Checks whether `torch.jit` is tracing the current code."""
-    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
 
 
 def get_logger(
@@ -248,7 +195,9 @@ def allreduce_grads(params: Iterable[Tensor], coalesce: bool = True, bucket_size
 
 def cast_tensor_type(inputs: Any, src_type: torch.dtype, dst_type: torch.dtype) -> Any:
     """Returns nested data with all tensors of type `src_type` converted to `dst_type`."""
-    return map_nested(inputs, Tensor, lambda each: each.to(dst_type) if each.dtype == src_type else each)
+    return apply_to(
+        inputs, lambda data: torch.is_tensor(data) and data.dtype == src_type, lambda data: data.to(dst_type)
+    )
 
 
 def scatter_kwargs(inputs: Any, kwargs: Any, target_gpus: Any = None, dim: int = 0) -> tuple[Any, Any]:
@@ -274,11 +223,6 @@ def _get_cuda_home() -> str | None:
 
 def _get_dataloader() -> tuple[type, type]:
     return DataLoader, DataLoader
-
-
-def get_build_config() -> str:
-    """Returns the build configuration of PyTorch."""
-    return torch.__config__.show()
 
 
 class IterLoader:

@@ -38,18 +38,21 @@ def load(f: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
 
 def to_store(target: Any, value: Any) -> Any:
     """Returns the value to assign to an item of `target`. A one-element array becomes 0-d if `target` is an array."""
-    is_single = isinstance(target, np.ndarray) and isinstance(value, np.ndarray) and value.size == 1
-    return value.reshape(()) if is_single else value
+    return _scalar(value) if isinstance(target, np.ndarray) else value
 
 
 def to_float(value: Any) -> float:
     """Returns `float(value)`, also for an array with one number."""
-    return float(value.item() if isinstance(value, np.ndarray) and value.size == 1 else value)
+    return float(_scalar(value))
 
 
 def to_int(value: Any) -> int:
     """Returns `int(value)`, also for an array with one number."""
-    return int(value.item() if isinstance(value, np.ndarray) and value.size == 1 else value)
+    return int(_scalar(value))
+
+
+def _scalar(value: Any) -> Any:
+    return value.reshape(()) if isinstance(value, np.ndarray) and value.size == 1 else value
 
 
 def array(value: Any) -> np.ndarray[Any, Any]:

@@ -1,6 +1,5 @@
 """Determines the versions of other packages that code bases accept, and those that are reported to them."""
 
-import ast
 import importlib
 import logging
 import re
@@ -16,7 +15,9 @@ _RELEASES = {
     "mmcv": "2.1.0 2.0.1 2.0.0 1.7.2 1.7.0 1.6.2 1.6.0 1.5.3 1.5.0 1.4.8 1.4.0 1.3.18 1.3.17 1.3.9 1.3.3 1.2.7 1.1.5",
     "mmengine": "0.10.7 0.9.1 0.8.5 0.7.4 0.6.0 0.5.0 0.4.0 0.3.2 0.2.0",
 }
-_LIMIT = re.compile(r"(mm[a-z0-9]+)_(min|max)(?:imum)?(?:_version)?", re.IGNORECASE)
+_LIMIT = re.compile(
+    r"^(mm[a-z0-9]+)_(min|max)(?:imum)?(?:_version)?\s*=\s*[\"']([^\"']+)", re.IGNORECASE | re.MULTILINE
+)
 _FIRST_WITHOUT_RUNNER = digit_version("2.0.0rc0")
 _originals: dict[str, tuple[Any, Any]] = {}
 _ranges: dict[str, list[tuple[str, str]]] = {}  # maps packages to the limits of the code bases imported so far
@@ -29,13 +30,8 @@ def accepted_ranges(source: str) -> dict[str, tuple[str, str]]:
         source: The code of the code base's `__init__.py`, with assignments such as `mmcv_maximum_version = '1.8.0'`.
     """
     limits: dict[str, dict[str, str]] = {}
-    for node in ast.walk(ast.parse(source)) if _LIMIT.search(source) else ():
-        if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Constant):
-            continue
-        for target in node.targets:
-            found = _LIMIT.fullmatch(target.id) if isinstance(target, ast.Name) else None
-            if found and isinstance(node.value.value, str):
-                limits.setdefault(found[1].lower(), {})[found[2].lower()] = node.value.value
+    for name, end, version in _LIMIT.findall(source):
+        limits.setdefault(name.lower(), {})[end.lower()] = version
     known = {*_RELEASES, *known_packages()}
     return {
         name: (each.get("min", "0"), each["max"]) for name, each in limits.items() if "max" in each and name in known

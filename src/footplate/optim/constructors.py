@@ -30,9 +30,6 @@ Group = dict[str, Any]
 LayerIndex = Callable[[list[str], int], int]
 """A function (components of a parameter name, number of layers) -> layer of the parameter, 0 for the stem."""
 
-_EMBEDDINGS = ("cls_token", "mask_token", "pos_embed")
-_DOWNSAMPLE_LAYERS = (0, 2, 3)
-
 
 def merge_groups(groups: Iterable[Group]) -> list[Group]:
     """Merges groups with equal settings, in the order of their first appearance."""
@@ -200,31 +197,34 @@ class DefaultOptimWrapperConstructor:
 
 def convnext_layer(path: list[str], layers: int) -> int:
     """Returns the layer of a ConvNeXt parameter. Every three consecutive blocks of the third stage form one layer."""
-    if path[0] != "backbone":
-        return layers + 1
-    if path[1] in _EMBEDDINGS:
-        return 0
-    if path[1] == "downsample_layers":
-        stage = int(path[2])
-        return _DOWNSAMPLE_LAYERS[stage] if stage < 3 else layers
-    if path[1] == "stages":
-        stage, block = int(path[2]), int(path[3])
-        return {0: 1, 1: 2, 2: 3 + block // 3}.get(stage, layers)
+    match path:
+        case ["backbone", "cls_token" | "mask_token" | "pos_embed", *_]:
+            return 0
+        case ["backbone", "downsample_layers", stage, *_]:
+            return {"0": 0, "1": 2, "2": 3}.get(stage, layers)
+        case ["backbone", "stages", stage, block, *_]:
+            return {"0": 1, "1": 2, "2": 3 + int(block) // 3}.get(stage, layers)
     return layers + 1
 
 
 def convnext_stage(path: list[str], layers: int) -> int:
     """Returns the stage of a ConvNeXt parameter."""
-    if path[0] == "backbone" and path[1] in (*_EMBEDDINGS, "downsample_layers"):
-        return 0
-    return int(path[2]) + 1 if path[:2] == ["backbone", "stages"] else layers + 1
+    match path:
+        case ["backbone", "cls_token" | "mask_token" | "pos_embed" | "downsample_layers", *_]:
+            return 0
+        case ["backbone", "stages", stage, *_]:
+            return int(stage) + 1
+    return layers + 1
 
 
 def vit_layer(path: list[str], layers: int) -> int:
     """Returns the layer of a vision transformer parameter."""
-    if path[0] == "backbone" and path[1] in (*_EMBEDDINGS, "patch_embed"):
-        return 0
-    return int(path[2]) + 1 if path[:2] == ["backbone", "layers"] else layers + 1
+    match path:
+        case ["backbone", "cls_token" | "mask_token" | "pos_embed" | "patch_embed", *_]:
+            return 0
+        case ["backbone", "layers", layer, *_]:
+            return int(layer) + 1
+    return layers + 1
 
 
 _LAYERS: dict[str, dict[str, LayerIndex]] = {
@@ -236,13 +236,16 @@ _LAYERS: dict[str, dict[str, LayerIndex]] = {
 }
 
 
-@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module(
+    name=["LearningRateDecayOptimizerConstructor", "LayerDecayOptimizerConstructor"]
+)
 class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
     """Multiplies the learning rate by `decay_rate` for each layer or stage between a parameter and the head.
 
-    One-dimensional parameters and biases have no weight decay. `paramwise_cfg` has the keys `decay_rate`,
-    `num_layers` and `decay_type` (either "layer_wise" or "stage_wise"). The `backbone` of the model must be a ConvNeXt
-    (both types), or a BEiT, MAE or other vision transformer with its blocks in `layers` (only "layer_wise").
+    One-dimensional parameters and biases have no weight decay. `paramwise_cfg` has the keys `decay_rate` (or
+    `layer_decay_rate`), `num_layers` and `decay_type` (either "layer_wise" or "stage_wise"). The `backbone` of the
+    model must be a ConvNeXt (both types), or a BEiT, MAE or other vision transformer with its blocks in `layers` (only
+    "layer_wise").
 
     Source: BEiT: BERT Pre-Training of Image Transformers (Bao et al., 2022); A ConvNet for the 2020s (Liu et al.,
     2022).
@@ -255,7 +258,7 @@ class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
         self, params: list[Group], module: nn.Module, prefix: str = "", is_dcn_module: bool | None = None
     ) -> None:
         """Appends one group for each trainable parameter of `module`."""
-        layers, rate = self.paramwise_cfg["num_layers"], self.paramwise_cfg["decay_rate"]
+        layers, rate = self.paramwise_cfg["num_layers"], self._rate
         kind = self.paramwise_cfg.get("decay_type", "layer_wise")
         backbone = type(getattr(module, "backbone", None)).__name__
         layer_of = next((kinds.get(kind) for name, kinds in _LAYERS.items() if name in backbone), None)
@@ -280,25 +283,18 @@ class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
             self.reasons[name] = (f"decay_rate ** {steps}", *(() if decays else ("no weight decay",)))
             params.append(group)
 
+    @property
+    def _rate(self) -> Any:
+        return self.paramwise_cfg.get("layer_decay_rate", self.paramwise_cfg.get("decay_rate"))
+
     def _validate_cfg(self) -> None:
         cfg = self.paramwise_cfg
         check_paramwise(cfg)
-        warn_of_unknown_keys(cfg, known=("num_layers", "decay_rate", "decay_type"))
+        warn_of_unknown_keys(cfg, known=("num_layers", "decay_rate", "layer_decay_rate", "decay_type"))
         with at_key("paramwise_cfg"):
             check_count("num_layers", cfg.get("num_layers"))
-            check_number("decay_rate", cfg.get("decay_rate"), above=0)
+            check_number("decay_rate", self._rate, above=0)
             check_choice("decay_type", cfg.get("decay_type", "layer_wise"), ("layer_wise", "stage_wise"))
 
 
-@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
-class LayerDecayOptimizerConstructor(LearningRateDecayOptimizerConstructor):
-    """The older form of `LearningRateDecayOptimizerConstructor`.
-
-    It is always layer-wise and accepts `layer_decay_rate`.
-    """
-
-    def __init__(self, optim_wrapper_cfg: Mapping[str, Any], paramwise_cfg: Mapping[str, Any] | None = None) -> None:
-        settings = dict(paramwise_cfg or {})
-        if "layer_decay_rate" in settings:
-            settings["decay_rate"] = settings.pop("layer_decay_rate")
-        super().__init__(optim_wrapper_cfg, {**settings, "decay_type": "layer_wise"})
+LayerDecayOptimizerConstructor = LearningRateDecayOptimizerConstructor

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -70,22 +71,22 @@ class Muon(Optimizer):
                 key="use_muon",
                 notes=["Use the default constructor, or a constructor that calls its make_optimizer."],
             )
+        muon = partial(
+            torch.optim.Muon,
+            momentum=momentum,
+            nesterov=nesterov,
+            ns_coefficients=ns_coefficients,
+            eps=eps,
+            ns_steps=ns_steps,
+            adjust_lr_fn=adjust_lr_fn,
+        )
         self._parts: dict[bool, Optimizer] = {}
-        if groups := self._groups(use_muon=True):
-            self._parts[True] = torch.optim.Muon(
-                groups,
-                momentum=momentum,
-                nesterov=nesterov,
-                ns_coefficients=ns_coefficients,
-                eps=eps,
-                ns_steps=ns_steps,
-                adjust_lr_fn=adjust_lr_fn,
-            )
-        if groups := self._groups(use_muon=False):
-            self._parts[False] = AdamW(groups, betas=betas, eps=adamw_eps)
-        for use_muon, part in self._parts.items():
-            for group, with_defaults in zip(self._groups(use_muon), part.param_groups, strict=True):
-                group.update(with_defaults)
+        for use_muon, build in ((True, muon), (False, partial(AdamW, betas=betas, eps=adamw_eps))):
+            groups = self._groups(use_muon)
+            if groups:
+                part = self._parts[use_muon] = build(groups)
+                for group, with_defaults in zip(groups, part.param_groups, strict=True):
+                    group.update(with_defaults)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]

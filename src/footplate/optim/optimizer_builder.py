@@ -90,25 +90,26 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
         ArgumentError: A value has the wrong type or is out of range, such as a negative weight decay.
     """
     _check_names(optimizer_class(cfg), cfg)
-    for key, value in cfg.items():
-        for number in value if isinstance(value, (list, tuple)) else [value]:
-            problem = _problem(key, number)
-            if problem:
-                raise ArgumentError(f'"{key}" must {problem}', key=key, found=value, origin=origin_of(cfg, key))
+    for key in cfg:
+        _check_value(cfg, key)
     built: Optimizer = OPTIMIZERS.build(cfg, params=params)
     return built
 
 
-def _problem(key: str, value: Any) -> str:
-    if key in _NON_NEGATIVE and value is not None:
-        if not is_number(value) and not isinstance(value, Tensor):
-            return "be a number"
-        if not 0 <= value < math.inf:
-            return "be a finite number of at least 0"
-        if key == "momentum" and value > 1:
-            return "be at most 1"
-    # An argument may be infinite, as the growth_rate of Prodigy is by default.
-    return "not be NaN" if isinstance(value, float) and math.isnan(value) else ""
+def _check_value(cfg: Mapping[str, Any], key: str) -> None:
+    for value in cfg[key] if isinstance(cfg[key], (list, tuple)) else [cfg[key]]:
+        problem = ""
+        if key in _NON_NEGATIVE and value is not None:
+            if not is_number(value) and not isinstance(value, Tensor):
+                problem = "be a number"
+            elif not 0 <= value < math.inf:
+                problem = "be a finite number of at least 0"
+            elif key == "momentum" and value > 1:
+                problem = "be at most 1"
+        elif isinstance(value, float) and math.isnan(value):  # infinite is fine: the default growth_rate of Prodigy is
+            problem = "not be NaN"
+        if problem:
+            raise ArgumentError(f'"{key}" must {problem}', key=key, found=cfg[key], origin=origin_of(cfg, key))
 
 
 def _check_names(kind: Any, cfg: Mapping[str, Any]) -> None:
@@ -143,13 +144,11 @@ def default_of(cfg: Mapping[str, Any], field: str) -> float | None:
     """Returns the value of `field` in `cfg`, or the default in the signature of the class if it is a number.
 
     Raises:
-        ArgumentError: The value in `cfg` is not a number.
+        ArgumentError: The value in `cfg` is not a number or is out of range.
     """
     if isinstance(cfg, Mapping) and field in cfg:
-        value: float | None = cfg[field]
-        if value is not None and not is_number(value) and not isinstance(value, Tensor):
-            raise ArgumentError(f"'{field}' must be a number", key=field, found=value)
-        return value
+        _check_value(cfg, field)
+        return cfg[field]  # type: ignore[no-any-return]
     try:
         parameter = inspect.signature(optimizer_class(cfg)).parameters.get(field)
     except (TypeError, ValueError):

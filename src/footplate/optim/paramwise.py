@@ -59,37 +59,30 @@ def is_deformable(module: nn.Module) -> bool:
     return any(base.__name__ in _DEFORMABLE for base in type(module).__mro__)
 
 
-class ParamwiseRules:
+class ParamwiseRules(NamedTuple):
     """Computes the settings of one parameter from `paramwise_cfg`.
 
     If the path of the parameter contains a custom key, only the settings of that key apply. If several keys match, the
     longest one is used. Of equally long keys, the first one in alphabetical order is used.
 
-    Args:
-        paramwise_cfg: Multipliers for kinds of parameters, and `custom_keys`.
+    Attributes:
+        cfg: The `paramwise_cfg`: multipliers for kinds of parameters, and `custom_keys`.
         base_lr: The learning rate to multiply, or None if the optimizer has none.
         base_wd: The weight decay to multiply, or None if the optimizer has none.
     """
 
-    def __init__(self, paramwise_cfg: Mapping[str, Any], base_lr: float | None, base_wd: float | None) -> None:
-        self.cfg = paramwise_cfg
-        self.base_lr = base_lr
-        self.base_wd = base_wd
-        custom_keys: Mapping[str, Mapping[str, Any]] = paramwise_cfg.get("custom_keys") or {}
-        self._custom_keys = sorted(custom_keys.items(), key=lambda item: (-len(item[0]), item[0]))
+    cfg: Mapping[str, Any]
+    base_lr: float | None
+    base_wd: float | None
 
     def settings(self, location: ParamLocation) -> tuple[dict[str, Any], tuple[str, ...]]:
         """Returns the settings of a parameter that differ from those of the optimizer, and the keys that set them."""
-        for key, custom in self._custom_keys:
-            if key in location.path:
-                fields = {
-                    field: value
-                    for field, value in custom.items()
-                    if field not in _CUSTOM_MULTIPLIERS and value is not None
-                }
-                return {**self._scaled(custom.get("lr_mult"), custom.get("decay_mult")), **fields}, (
-                    f"custom_keys.{key}",
-                )
+        custom_keys = self.cfg.get("custom_keys") or {}
+        key = min((key for key in custom_keys if key in location.path), key=lambda key: (-len(key), key), default=None)
+        if key is not None:
+            fields = {name: value for name, value in custom_keys[key].items() if value is not None}
+            multipliers = [fields.pop(name, None) for name in _CUSTOM_MULTIPLIERS]
+            return {**self._scaled(*multipliers), **fields}, (f"custom_keys.{key}",)
         lr_rule, decay_rule = self.lr_rule(location), self.decay_rule(location)
         reasons = tuple(rule for rule in (lr_rule, decay_rule) if self.cfg.get(rule) is not None)
         return self._scaled(self.cfg.get(lr_rule), self.cfg.get(decay_rule)), reasons

@@ -35,19 +35,8 @@ def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper:
         FootplateError: The section cannot be built. The error contains the key path in `optim_wrapper`.
     """
     with at_key("optim_wrapper"):
-        if isinstance(cfg, (OptimWrapper, Optimizer)):
-            return _wrapped(cfg, model)
-        if not isinstance(cfg, Mapping):
-            raise BuildError(
-                "optim_wrapper must be a dict, a wrapper or an optimizer",
-                found=cfg,
-                notes=[
-                    "Pass several optimizers as a dict, such as optim_wrapper={'generator': ..., 'critic': ...}, and "
-                    "step them in training_step(model, batch, optimizers)."
-                ],
-            )
-        if not has_several_optimizers(cfg):
-            return _construct(model, cfg)
+        if isinstance(cfg, OptimWrapper) or not has_several_optimizers(cfg):
+            return _build_one(cfg, model)
         sections = [section for name, section in cfg.items() if name != "type"]
         if not sections or not all(isinstance(section, (Mapping, Optimizer, OptimWrapper)) for section in sections):
             raise BuildError('optim_wrapper needs the key "optimizer"', key="optimizer", origin=origin_of(cfg))
@@ -96,7 +85,7 @@ class MultiOptimWrapperConstructor:
         paramwise_cfg: The default `paramwise_cfg` of the sections.
 
     Raises:
-        ArgumentError: An entry is neither a dict nor an optimizer nor a wrapper.
+        BuildError: An entry is neither a dict nor an optimizer nor a wrapper.
     """
 
     def __init__(self, optim_wrapper_cfg: Mapping[str, Any], paramwise_cfg: Mapping[str, Any] | None = None) -> None:
@@ -113,13 +102,8 @@ class MultiOptimWrapperConstructor:
         return OptimWrapperDict(**wrappers)
 
     def _build(self, name: str, section: Any, model: nn.Module) -> OptimWrapper:
-        if isinstance(section, (OptimWrapper, Optimizer)):
-            return _wrapped(section, model)
-        if not isinstance(section, Mapping):
-            problem = "the optimizer of a submodule must be a dict, an optimizer or an optimizer wrapper"
-            raise ArgumentError(problem, found=section)
-        if isinstance(section.get("optimizer"), Optimizer):
-            return _construct(model, section)
+        if not isinstance(section, Mapping) or isinstance(section.get("optimizer"), Optimizer):
+            return _build_one(section, model)
         try:
             submodule = model.get_submodule(name)
         except AttributeError as error:
@@ -127,8 +111,22 @@ class MultiOptimWrapperConstructor:
         return _construct(submodule, with_origins({"paramwise_cfg": self.paramwise_cfg, **section}, section), model)
 
 
-def _wrapped(part: OptimWrapper | Optimizer, model: nn.Module) -> OptimWrapper:
-    return _with_parameter_names(OptimWrapper(part), model) if isinstance(part, Optimizer) else part
+def _build_one(cfg: Any, model: nn.Module) -> OptimWrapper:
+    """Builds the wrapper of one optimizer from the wrapper itself, the optimizer, or their section."""
+    if isinstance(cfg, OptimWrapper):
+        return cfg
+    if isinstance(cfg, Optimizer):
+        return _with_parameter_names(OptimWrapper(cfg), model)
+    if isinstance(cfg, Mapping):
+        return _construct(model, cfg)
+    raise BuildError(
+        "an optimizer wrapper must be a dict, a wrapper or an optimizer",
+        found=cfg,
+        notes=[
+            "Pass several optimizers as a dict, such as optim_wrapper={'generator': ..., 'critic': ...}, and "
+            "step them in training_step(model, batch, optimizers)."
+        ],
+    )
 
 
 def _with_parameter_names(wrapper: OptimWrapper, model: nn.Module) -> OptimWrapper:

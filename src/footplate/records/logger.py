@@ -97,11 +97,6 @@ class _FileHandler(RotatingFileHandler):
             os.makedirs(os.path.dirname(self.baseFilename), exist_ok=True)
         return super()._open()
 
-    def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: N802
-        # The standard library also rotates an empty file if a single record exceeds the limit.
-        is_full = super().shouldRollover(record)
-        return bool(is_full and self.stream is not None and self.stream.tell())
-
     def rotation_filename(self, default_name: str) -> str:
         path, _, number = default_name.rpartition(".")
         stem, suffix = os.path.splitext(path)

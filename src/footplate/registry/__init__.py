@@ -1,8 +1,8 @@
 """Registries that map names to classes, with scopes and suggestions for unknown names."""
 
 from footplate.registry import root
-from footplate.registry.arguments import check_annotations, find_wrong_type, import_lazy
-from footplate.registry.registry import Registry
+from footplate.registry.arguments import check_annotations, describe_types, wrong_types
+from footplate.registry.registry import Registry, import_lazy
 from footplate.registry.root import *
 from footplate.registry.scopes import default_scope, set_default_scope, using_scope
 
@@ -10,9 +10,10 @@ __all__ = [
     "Registry",
     "check_annotations",
     "default_scope",
-    "find_wrong_type",
+    "describe_types",
     "import_lazy",
     "set_default_scope",
     "using_scope",
+    "wrong_types",
 ]
 __all__ += root.__all__

@@ -11,7 +11,6 @@ import importlib.machinery
 import importlib.util
 import os
 import sys
-import sysconfig
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -34,10 +33,6 @@ TORCH_CLASSES: dict[str, tuple[str, tuple[str, ...] | None]] = {
 }
 # The config files that this process has executed.
 _executed: set[str] = set()
-_INSTALLED = tuple(
-    {os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-)
-_PACKAGE_FOLDERS = {"site-packages", "dist-packages"}
 
 
 class ForbiddenPathError(Exception):
@@ -56,50 +51,39 @@ def is_from_executed_config(mapping: object, key: str = "type") -> bool:
     return isinstance(origin, Origin) and origin.file in _executed
 
 
-def import_object(path: str) -> Any:
-    """Imports and returns the object at a dotted path, or returns None if it does not exist."""
-    module, _, name = path.rpartition(".")
-    return _import_attribute(module, name)
-
-
-def find_known_class(path: str, registry: str, registered: Collection[Any]) -> Any:
-    """Returns the registered class or allowed torch class at a dotted path, or None if it is neither.
+def import_class(path: str, registry: str, registered: Collection[Any], *, trusted: bool) -> Any:
+    """Imports and returns the object at a dotted path, or returns None if it does not exist.
 
     Args:
         path: The dotted path.
         registry: The name of the registry.
         registered: The classes and functions in the registry, its parents and its children.
-    """
-    module, _, name = path.rpartition(".")
-    if module.endswith("__main__"):
-        return None
-    loaded = vars(sys.modules[module]).get(name) if module in sys.modules else None
-    named = _import_attribute(module, name) if _is_footplate_module(module) else loaded
-    for each in registered:
-        if each is named or f"{getattr(each, '__module__', '')}.{getattr(each, '__qualname__', '')}" == path:
-            return each
-    home, names = TORCH_CLASSES.get(registry, ("", ()))
-    if not home or not f"{module}.".startswith(f"{home}."):
-        return None
-    exported = vars(importlib.import_module(home)).get(name)
-    known = importlib.import_module(f"{home}.modules").__all__ if names is None else names
-    loaded = vars(sys.modules[module]).get(name) if module in sys.modules else None  # `home` may have imported it
-    return loaded if name in known and loaded is exported else None
-
-
-def import_user_class(path: str) -> Any:
-    """Imports and returns the class at a dotted path in a user module, or returns None if it does not exist.
+        trusted: Whether the path may refer to any object.
 
     Raises:
-        ForbiddenPathError: The module is not a user module, or the class is defined outside user modules.
+        ForbiddenPathError: The path is not trusted. It refers neither to a registered class nor to one of
+            `TORCH_CLASSES` nor to a class that is defined in a user module.
     """
     module, _, name = path.rpartition(".")
-    if not (is_user_module(module) or _is_footplate_module(module)) or module.endswith("__main__"):
-        raise ForbiddenPathError(module)
-    found = _import_attribute(module, name)
-    if found is not None and not is_user_module(getattr(found, "__module__", None) or ""):
+    home, names = TORCH_CLASSES.get(registry, ("", ()))
+    known = [*registered]
+    if home and f"{module}.".startswith(f"{home}."):
+        exported = vars(importlib.import_module(home))
+        known += [exported[each] for each in names or importlib.import_module(f"{home}.modules").__all__]
+    top = module.partition(".")[0]
+    is_own = top == "footplate" or is_footplate_alias(top_level_spec(top))
+    may_import = trusted or ((is_own or is_user_module(module)) and not module.endswith("__main__"))
+    if may_import and module_exists(module):
+        entry = getattr(importlib.import_module(module), name, None)
+    else:
+        entry = vars(sys.modules[module]).get(name) if module in sys.modules else None
+    for each in known:
+        if each is entry or f"{getattr(each, '__module__', '')}.{getattr(each, '__qualname__', '')}" == path:
+            return each
+    is_defined_elsewhere = entry is not None and not is_user_module(getattr(entry, "__module__", None) or "")
+    if not trusted and (not may_import or is_defined_elsewhere):
         raise ForbiddenPathError(path)
-    return found
+    return entry
 
 
 def has_submodule(package: str, name: str) -> bool:
@@ -123,18 +107,17 @@ def is_user_module(module: str) -> bool:
     return bool(places) and not is_footplate_alias(spec) and not any(map(_is_installed, places))
 
 
+def _is_installed(place: str) -> bool:
+    folder = os.path.dirname(os.path.realpath(place))
+    if not {"site-packages", "dist-packages"}.isdisjoint(folder.split(os.sep)):
+        return True
+    # A folder filled by `pip install --target` has .dist-info folders.
+    return os.path.isdir(folder) and any(name.endswith(".dist-info") for name in os.listdir(folder))
+
+
 def is_footplate_alias(spec: importlib.machinery.ModuleSpec | None) -> bool:
     """Checks whether the module of a spec is provided by footplate itself."""
     return spec is not None and type(spec.loader).__module__.startswith("footplate.")
-
-
-def _is_footplate_module(module: str) -> bool:
-    top = module.partition(".")[0]
-    return top == "footplate" or is_footplate_alias(top_level_spec(top))
-
-
-def _import_attribute(module: str, name: str) -> Any:
-    return getattr(importlib.import_module(module), name, None) if module_exists(module) else None
 
 
 def top_level_spec(top: str) -> importlib.machinery.ModuleSpec | None:
@@ -147,18 +130,4 @@ def top_level_spec(top: str) -> importlib.machinery.ModuleSpec | None:
 
 def module_exists(module: str) -> bool:
     """Checks whether a module exists. Imports its parent packages."""
-    try:
-        return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):
-        return False
-
-
-def _is_installed(place: str) -> bool:
-    real = os.path.realpath(place)
-    if any(f"{real}{os.sep}".startswith(f"{folder}{os.sep}") for folder in _INSTALLED):
-        return True
-    try:  # a folder filled by `pip install --target` has .dist-info folders
-        names = os.listdir(os.path.dirname(real))
-    except OSError:
-        names = []
-    return not _PACKAGE_FOLDERS.isdisjoint(real.split(os.sep)) or any(name.endswith(".dist-info") for name in names)
+    return top_level_spec(module) is not None

@@ -1,27 +1,26 @@
 """Registries, which map names to classes in a tree of scopes."""
 
+import copy
 import importlib
-import importlib.util
 import inspect
 import logging
+import operator
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pkgutil import resolve_name
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, get_type_hints, overload
 
-from footplate.error_context import origin_of
-from footplate.errors import BuildError, DuplicateNameError, UnknownNameError
+from footplate.error_context import describe_changes, explain_missing_path, origin_at, origin_of
+from footplate.errors import BuildError, DuplicateNameError, FootplateError, UnknownNameError
 from footplate.extensions import extensions, known_packages
 from footplate.messages import nearest
-from footplate.registry.arguments import build_object, check_arguments
+from footplate.registry.arguments import check_arguments, describe_types, wrong_types
 from footplate.registry.dotted_paths import (
     ForbiddenPathError,
-    find_known_class,
     has_submodule,
-    import_object,
-    import_user_class,
+    import_class,
     is_from_executed_config,
     module_exists,
     top_level_spec,
@@ -37,6 +36,7 @@ from footplate.registry.scopes import (
 _Entry = TypeVar("_Entry", bound=Callable[..., Any])
 _logger = logging.getLogger("footplate.registry")
 _REGISTER_HINT = "Register your own classes with custom_imports = dict(imports=['my_module'])."
+_CONSTRUCTOR_ERRORS = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, OSError)
 
 
 class Registry:
@@ -52,7 +52,8 @@ class Registry:
         scope: The scope of the registry. By default, the top-level package that creates it.
         locations: Dotted names of modules that register entries when imported. They are imported on first lookup.
         base: `"package.module:Class"`, the class from which all entries must be derived.
-        strict: If False, any class or function can be registered, and `base` only applies to dotted paths.
+        strict: If False, any class or function can be registered, and `base` only applies to dotted paths, which may
+            also refer to a function whose return annotation is a subclass of `base`.
         noun: The noun for an entry in messages. By default, `name`.
 
     Attributes:
@@ -133,6 +134,9 @@ class Registry:
             yield self if member is None else member  # an empty registry is false
 
     @overload
+    def register_module(self, name: _Entry) -> _Entry: ...
+
+    @overload
     def register_module(
         self, name: str | Sequence[str] | None = None, force: bool = False, module: None = None
     ) -> Callable[[_Entry], _Entry]: ...
@@ -142,8 +146,8 @@ class Registry:
         self, name: str | Sequence[str] | None = None, force: bool = False, *, module: _Entry
     ) -> _Entry: ...
 
-    def register_module(self, name: str | Sequence[str] | None = None, force: bool = False, module: Any = None) -> Any:
-        """Registers a class or function. Without `module`, returns a decorator.
+    def register_module(self, name: Any = None, force: bool = False, module: Any = None) -> Any:
+        """Registers a class or function. Without `module`, returns a decorator, which needs no parentheses.
 
         A user class replaces a built-in class of the same name, and a warning is logged.
 
@@ -156,6 +160,8 @@ class Registry:
             DuplicateNameError: Another user class has the name, and `force` is False.
             BuildError: The class is not a subclass of the registry's base type.
         """
+        if inspect.isclass(name):
+            return self._register(name, None, force=force)
         if module is None:
             return partial(self._register, names=name, force=force)
         return self._register(module, name, force=force)
@@ -193,8 +199,19 @@ class Registry:
 
     def build_entry(self, cfg: Any, *args: Any, default_args: Mapping[str, Any] | None = None, **kwargs: Any) -> Any:
         """Builds an object as `build` does, but ignores the `build_func` of the registry."""
-        with self._resolving(cfg, {**(default_args or {}), **kwargs}) as (entry, settings):
-            return build_object(entry, self.noun, settings, args=args, source=cfg)
+        with self._resolving(cfg, {**(default_args or {}), **kwargs}, args) as (entry, settings):
+            try:
+                return entry(*args, **import_lazy(settings))
+            except FootplateError as error:
+                if error.origin is None:
+                    error.origin = origin_at(cfg, error.key or "type")
+                    error.notes = (*error.notes, *describe_changes(cfg))
+                raise
+            except _CONSTRUCTOR_ERRORS as error:
+                if origin_of(cfg, "type") is None:
+                    raise
+                # The user needs the location in the config file, not the frames of footplate.
+                raise self._constructor_error(entry, settings, error, cfg) from error
 
     def check(self, cfg: Any, *args: Any, **kwargs: Any) -> None:
         """Checks the `type` and the arguments of a config without building it. Accepts an object that is already built.
@@ -209,19 +226,43 @@ class Registry:
             BuildError: `cfg` has no `type`, or an argument is unknown or missing.
         """
         if isinstance(cfg, Mapping):
-            with self._resolving(cfg, kwargs) as (entry, settings):
-                check_arguments(entry, self.noun, settings, args=args, source=cfg)
+            with self._resolving(cfg, kwargs, args):
+                pass
 
     @contextmanager
-    def _resolving(self, cfg: Any, defaults: Mapping[str, Any]) -> Iterator[tuple[Callable[..., Any], dict[str, Any]]]:
-        """Yields the class that a config names, and its arguments. The `_scope_` of the config applies in the block."""
+    def _resolving(
+        self, cfg: Any, defaults: Mapping[str, Any], args: Sequence[Any]
+    ) -> Iterator[tuple[Callable[..., Any], dict[str, Any]]]:
+        """Yields the class of a config and its checked arguments. The `_scope_` of the config applies in the block."""
         settings = {**defaults, **cfg} if isinstance(cfg, Mapping) else {}
         if "type" not in settings:
             message = f"the config of a {self.noun} must be a dict with the key 'type'"
             raise BuildError(message, found=cfg, origin=origin_of(cfg))
         with using_scope(settings.pop("_scope_", None)):
             entry = self.resolve(settings.pop("type"), cfg)
+            check_arguments(entry, self._describe(entry), settings, args=args, source=cfg)
             yield entry, settings
+
+    def _describe(self, entry: Any) -> str:
+        return f"{self.noun} '{getattr(entry, '__name__', repr(entry))}'"
+
+    def _constructor_error(
+        self, entry: Any, settings: Mapping[str, Any], error: Exception, source: object
+    ) -> BuildError:
+        """Returns the error to raise after a constructor failed, with the wrong argument if it can be determined."""
+        what, wrong = self._describe(entry), next(wrong_types(entry, settings), None)
+        key, notes = "", describe_changes(source)
+        message = f"{what} cannot be built: {type(error).__name__}: " + str(error).strip().partition("\n")[0]
+        if isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
+            message = f"{what} cannot be built: the file '{error.filename}' does not exist"
+            paths = [name for name, value in settings.items() if value and error.filename.endswith(str(value))]
+            key, notes = (paths or [""])[0], [*explain_missing_path(error.filename), *([] if paths else notes)]
+        elif wrong is not None:
+            key, notes = wrong[0], []
+            message = f"{key} of {what} must be {describe_types(wrong[1])}"
+        found = {"found": settings[key]} if key else {}
+        origin = origin_at(source, key or "type")
+        return BuildError(message, origin=origin, key=key, notes=notes, hides_cause=True, **found)
 
     def resolve(self, kind: Any, source: Any = None, *, key: str = "type") -> Callable[..., Any]:
         """Returns the class for a value of `type`: a name, a class or a lazily imported class.
@@ -283,8 +324,6 @@ class Registry:
         self._check_base(entry, dotted=False)
         names = [entry.__name__] if names is None else [names] if isinstance(names, str) else names
         for name in names:
-            if not isinstance(name, str):
-                raise BuildError(f"a name in the registry '{self.name}' must be a string", found=name)
             if force or self._may_register(name, entry):
                 self._entries[name] = entry
         return entry
@@ -360,12 +399,9 @@ class Registry:
             return None
         if self._base is None:
             raise self._wrong_base(path)
-        entries = [entry for each in self.root._tree() for entry in each.module_dict.values()]
-        known = find_known_class(path, self.root.name, entries)
-        if known is not None:
-            return known  # type: ignore[no-any-return]
+        entries = [entry for registry in self.root._tree() for entry in registry.module_dict.values()]
         try:
-            found = import_object(path) if trusted else import_user_class(path)
+            entry = import_class(path, self.root.name, entries, trusted=trusted)
         except ForbiddenPathError as error:
             raise BuildError(
                 f"a config must not refer to '{path}': it is neither a registered {self.noun} nor in your own modules",
@@ -375,9 +411,9 @@ class Registry:
                     "Or import the class in a .py config. docs/security.md lists what other configs may refer to.",
                 ],
             ) from error
-        if found is not None:
-            self._check_base(found, dotted=True)
-        return found  # type: ignore[no-any-return]
+        if entry is not None and entry not in entries:
+            self._check_base(entry, dotted=True)
+        return entry  # type: ignore[no-any-return]
 
     def _check_base(self, entry: Any, *, dotted: bool) -> None:
         if not dotted and (self._base is None or not self._strict):
@@ -385,7 +421,8 @@ class Registry:
         if self._base == f"{getattr(entry, '__module__', '')}:{getattr(entry, '__qualname__', '')}":
             return  # the base class itself is being decorated, so its module does not have it yet
         base = resolve_name(self._base) if self._base else None
-        if base is None or not (inspect.isclass(entry) and issubclass(entry, base)):
+        kind = entry if inspect.isclass(entry) or self._strict else _returned_class(entry)
+        if base is None or not (inspect.isclass(kind) and issubclass(kind, base)):
             raise self._wrong_base(entry)
 
     def _unknown(self, name: str) -> UnknownNameError:
@@ -414,6 +451,9 @@ class Registry:
         base = resolve_name(self._base) if self._base else None
         wanted = f"subclasses of {base.__module__}.{base.__qualname__}" if base else "registered names"
         notes = [_REGISTER_HINT] if isinstance(entry, str) else []  # no hint for a class
+        if inspect.isfunction(entry) and self._base and not self._strict:
+            returned = self._base.replace(":", ".")
+            notes = [f"Annotate what the function returns: def {entry.__name__}(...) -> {returned}:"]
         return BuildError(f"the registry '{self.name}' accepts only {wanted}", found=entry, notes=notes)
 
     # Members that installed packages use and footplate itself does not.
@@ -457,6 +497,32 @@ class Registry:
 
     def _add_child(self, registry: "Registry") -> None:
         self.children[registry.scope] = registry
+
+
+def import_lazy(value: Any) -> Any:
+    """Returns a config value with lazily imported names replaced by the imported objects.
+
+    A value without such names is not copied.
+    """
+    if hasattr(type(value), "dotted_path"):  # a LazyObject
+        return value.build()
+    if isinstance(value, dict):
+        changed = {key: new for key, old in dict.items(value) if (new := import_lazy(old)) is not old}
+        copied = copy.copy(value) if changed else value
+        dict.update(copied, changed)
+        return copied
+    if type(value) in (list, tuple):
+        items = [import_lazy(item) for item in value]
+        return value if all(map(operator.is_, items, value)) else type(value)(items)
+    return value
+
+
+def _returned_class(function: Any) -> Any:
+    """Returns the class that a function returns according to its annotation, or None if this is unknown."""
+    try:
+        return get_type_hints(function).get("return")
+    except (NameError, TypeError, AttributeError):
+        return None
 
 
 def _is_built_in(entry: Any) -> bool:

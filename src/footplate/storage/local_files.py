@@ -20,7 +20,6 @@ _TEMPORARY_NAME = re.compile(r"\..*\.[0-9a-f]{8}\.partial", re.DOTALL)
 _MAX_NAME_BYTES = 200
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 _STALE_SECONDS = 600.0
-LOCKS_UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 _FOLDER_SYNC_UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
 
 
@@ -158,31 +157,18 @@ def sync_folder(folder: str) -> None:
             raise
 
 
-@contextlib.contextmanager
-def lock(path: str) -> Iterator[None]:
-    """Holds an exclusive lock for `path`, across processes and threads, for the duration of the block.
+def lock(path: str) -> FileLock:
+    """Returns an exclusive lock for `path`, across processes and threads, to use in a `with` statement.
 
-    The lock is a hidden file in the same folder and is removed at the end. On a file system without locks, the block
-    runs without waiting.
+    The lock is a hidden file in the same folder, which is created. The file remains, because removing it could let two
+    processes in.
 
     Raises:
-        OSError: The folder of `path` cannot be created or written to.
+        OSError: The folder of `path` cannot be created.
     """
     folder, name = os.path.split(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
-    file_lock = FileLock(os.path.join(folder, f".{name}.lock"), fallback_to_soft=False)
-    try:
-        file_lock.acquire()
-    except OSError as error:
-        if error.errno not in LOCKS_UNSUPPORTED:
-            raise
-    try:
-        yield
-    finally:
-        if file_lock.is_locked:
-            with contextlib.suppress(OSError):
-                os.unlink(file_lock.lock_file)  # while the lock is still held
-            file_lock.release()
+    return FileLock(os.path.join(folder, f".{name}.lock"))
 
 
 def clean_stale(folder: str) -> list[str]:

@@ -18,7 +18,7 @@ from footplate.errors import ArgumentError, DataError, import_optional
 from footplate.messages import list_names
 from footplate.models import BaseDataPreprocessor, BaseModel, Convolution, Residual
 from footplate.models.base_module import InitCfg
-from footplate.registry import MODELS, find_wrong_type
+from footplate.registry import MODELS, describe_types, wrong_types
 from footplate.storage import join, list_dir, missing_path_notes
 
 _logger = logging.getLogger("footplate.tasks")
@@ -194,9 +194,8 @@ def build_settings(key: str, kind: Callable[..., _Settings], settings: Mapping[s
     check_keys(key, settings, inspect.signature(kind).parameters)
     with at_key(key):
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
-        wrong = find_wrong_type(kind, values)
-        if wrong is not None:
-            raise ArgumentError(f"{wrong[0]} must be {wrong[1]}", key=wrong[0], found=values[wrong[0]])
+        for name, allowed in wrong_types(kind, values):
+            raise ArgumentError(f"{name} must be {describe_types(allowed)}", key=name, found=values[name])
         return kind(**values)
 
 

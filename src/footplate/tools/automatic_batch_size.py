@@ -7,7 +7,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil  # type: ignore[import-untyped, unused-ignore]
 import torch
@@ -25,7 +25,6 @@ from footplate.error_context import located
 from footplate.errors import ArgumentError, FootplateError, Origin
 from footplate.interrupts import temporary_folder
 from footplate.records import memory_in_use
-from footplate.tools.failing_module import is_out_of_memory
 from footplate.tools.memory_use import largest_batch
 from footplate.tools.partial_build import StopHook, build_trial
 from footplate.tools.run_files import config_of
@@ -34,16 +33,7 @@ _AUTO = "auto"
 _SIZE = "train_dataloader.batch_size"
 _FIRST_GENERATION = ("data.samples_per_gpu", "data.train_dataloader.samples_per_gpu")
 _SMALLEST = 2  # one sample is too few for batch normalization
-_RECORDED = "the batch size recorded in the work_dir is used"
 _SHARE = 0.85  # of the free memory; the rest is for workers, saves and fragmentation
-
-
-class _Trial(NamedTuple):
-    """The result of a trial."""
-
-    size: int  # the largest batch size that fits, or 0
-    reason: str = ""  # why larger ones were not used
-    failure: FootplateError | None = None  # an error other than a lack of memory
 
 
 def is_automatic(cfg: Config) -> bool:
@@ -62,13 +52,10 @@ def choose_batch_size(cfg: Config, **start: Any) -> tuple[Config, str]:
     A separate process trains on the largest samples of the dataset to find the size. A resumed run uses its recorded
     batch size. Every rank must call this function before the process group is created.
 
-    Args:
-        cfg: A config of either generation.
-        start: The values that replace `resume` and `load_from` of the config.
+    `cfg` may be of either generation; `start` replaces its `resume` and `load_from`.
 
     Returns:
-        The second-generation config with the batch size, and a sentence for the log. If the batch size is not "auto",
-        the given config and "".
+        The second-generation config and a sentence for the log, or `cfg` and "" if the size is not "auto".
 
     Raises:
         ArgumentError: Not even the smallest batch fits, or the batch size of the run to resume is unknown.
@@ -78,26 +65,15 @@ def choose_batch_size(cfg: Config, **start: Any) -> tuple[Config, str]:
         return cfg, ""
     cfg = runner_config(cfg)
     with located(cfg):
-        launcher = cfg.get("launcher") or "none"
-        size = _recorded_size({**cfg, **start})
+        recorded = _recorded_size({**cfg, **start})
         # Fork before the ranks are connected: a forked process cannot use their threads and device contexts.
-        trial = _try_in_process(cfg) if size is None else _Trial(size, _RECORDED)
-        process_setup.prepare(cfg.get("env_cfg") or {}, launcher=launcher)
-        trials = gather_objects(trial)
-        for failure in filter(None, (trial.failure for trial in trials)):
-            raise failure
+        trial = (recorded, "as in the run that is resumed") if recorded else _try_in_process(cfg)
+        process_setup.prepare(cfg.get("env_cfg") or {}, launcher=cfg.get("launcher") or "none")
+        trials = gather_objects((recorded, trial))
         # Only the machine of rank 0 may have the record of the run to resume.
-        trial = trials[0] if trials[0].reason == _RECORDED else min(trials)
-        if not trial.size:
-            raise ArgumentError(
-                f"batches of {_SMALLEST} samples do not fit into memory: {trial.reason}",
-                key=_SIZE,
-                found=_AUTO,
-                notes=["Set batch_size=1, or use a smaller model or `activation_checkpointing`."],
-            )
+        size, reason = trials[0][1] if trials[0][0] else min(trial for _, trial in trials)
         processes = f" x {len(trials)} processes" if len(trials) > 1 else ""
-        note = f"batch_size='auto': {trial.size} samples{processes}. Limit: {trial.reason.rstrip('.')}."
-        return _with_size(cfg, trial.size), note
+        return _with_size(cfg, size), f"batch_size='auto': {size} samples{processes} ({reason})"
 
 
 def _value(cfg: Any, path: str) -> Any:
@@ -126,36 +102,46 @@ def _recorded_size(cfg: Mapping[str, Any]) -> int | None:
     raise ArgumentError(message, key=_SIZE, found=_AUTO, notes=notes)
 
 
-def _try_in_process(cfg: Config) -> _Trial:
-    """Tries batch sizes in a separate process, because a lack of memory may end the process."""
+def _try_in_process(cfg: Config) -> tuple[int, str]:
+    """Finds the largest batch size that fits, in a process of its own, which a lack of memory may end.
+
+    Returns:
+        The size, and why larger ones were not used.
+
+    Raises:
+        FootplateError: The run cannot be built, or not even the smallest batch fits.
+    """
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    trial = _Trial(0)
-    with temporary_folder("footplate-batch-") as folder:
+    size, result = 0, None
+    with temporary_folder("footplate-batch-") as folder, Console(stderr=True).status("Trying batch sizes"):
         process = context.Process(target=_try_sizes, args=(cfg, folder, sender), daemon=True)
         process.start()
         sender.close()
         try:
-            with Console(stderr=True).status("Trying batch sizes") as status, suppress(EOFError):
-                while True:
-                    trial = receiver.recv()
-                    status.update(f"Trying batch sizes: {trial.size} samples fit")
+            with suppress(EOFError):
+                while not isinstance(result := receiver.recv(), str | FootplateError):
+                    size = result
         except BaseException:  # a signal
             process.kill()  # it must not write to the folder while it is removed
             raise
         finally:
             process.join()
-    if trial.reason or trial.failure:
-        return trial
-    return _Trial(trial.size, f"a larger batch ended the process of the trial with exit code {process.exitcode}")
+    if isinstance(result, FootplateError):
+        raise result
+    reason = result if isinstance(result, str) else f"larger: the process ended with exit code {process.exitcode}"
+    if not size:
+        notes = ["Set batch_size=1, or use a smaller model or `activation_checkpointing`."]
+        message = f"a trial with {_SMALLEST} samples per batch fails: {reason.removeprefix('larger: ')}"
+        raise ArgumentError(message, key=_SIZE, found=_AUTO, notes=notes)
+    return size, reason
 
 
 def _try_sizes(cfg: Config, folder: str, results: Connection) -> None:
-    """Doubles the batch size until it no longer fits. Sends each size that fits, then the reason for stopping."""
+    """Doubles the batch size until it no longer fits. Sends each size that fits, and the reason for stopping."""
     nowhere = os.open(os.devnull, os.O_WRONLY)  # the actual run prints the same output
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
-    trial, size = _Trial(0), _SMALLEST
     try:
         ranks = find_rank_info(cfg.get("launcher") or "none")
         runner = _train_briefly(cfg, folder, ranks.local_rank if ranks else 0)
@@ -165,7 +151,8 @@ def _try_sizes(cfg: Config, folder: str, results: Connection) -> None:
             raise ArgumentError("batch_size='auto' needs a dataset with a length", key="train_dataloader.dataset")
         limit = max(count // (ranks.world_size if ranks else 1), 1)
         before, free = memory_in_use(runner.device), psutil.virtual_memory().available >> 20  # MiB
-        while not trial.reason:
+        size, reason = _SMALLEST, ""
+        while not reason:
             size = min(size, limit)
             source = SimpleNamespace(dataset=loader.dataset, collate_fn=loader.collate_fn, batch_size=size)
             batch = largest_batch(source).batch
@@ -173,20 +160,16 @@ def _try_sizes(cfg: Config, folder: str, results: Connection) -> None:
                 runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
             if runner.device.type != "cpu":
                 torch.accelerator.synchronize()
-            reason = "a larger batch would exceed the dataset" if size == limit else ""
-            if runner.device.type == "cpu" and 2 * (memory_in_use(runner.device) - before) > _SHARE * free:
-                reason = f"a larger batch would need more than {_SHARE:.0%} of the free memory"
-            trial = _Trial(size, reason)
-            results.send(trial)
+            elif 2 * (memory_in_use(runner.device) - before) > _SHARE * free:
+                reason = f"larger: more than {_SHARE:.0%} of the free memory"
+            results.send(size)
+            reason = "the whole dataset" if size == limit else reason
             size *= 2
-    except BaseException as error:  # noqa: BLE001 - reported by the parent process
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        failure = error if isinstance(error, FootplateError) else None
-        if failure is None and not is_out_of_memory(error):
-            message = f"the trial of batch_size='auto' failed with a batch of {size} samples: {reason}"
-            notes = [f"Set batch_size={size} to see where it fails, or set a size that works."]
-            failure = ArgumentError(message, key=_SIZE, found=_AUTO, notes=notes)
-        results.send(_Trial(trial.size, reason, failure))
+        results.send(reason)
+    except FootplateError as error:
+        results.send(error)
+    except BaseException as error:  # noqa: BLE001 - sent to the parent process
+        results.send(f"larger: {type(error).__name__}: {error}".partition("\n")[0])
     finally:
         os._exit(0)  # the cleanup of a normal exit would need memory
 
@@ -201,17 +184,9 @@ def _train_briefly(cfg: Config, folder: str, local_rank: int) -> Runner:
     # A daemon cannot start workers.
     loader = {**cfg["train_dataloader"], "batch_size": _SMALLEST, "num_workers": 0, "persistent_workers": False}
     loader.pop("prefetch_factor", None)
-    runner = build_trial(
-        cfg,
-        folder,
-        load_from=None,
-        launcher="none",
-        log_level="ERROR",
-        model_wrapper_cfg=None,
-        auto_scale_lr=None,
-        preflight=False,
-        train_dataloader=loader,
-    )
+    changes: dict[str, Any] = {"load_from": None, "launcher": "none", "log_level": "ERROR", "preflight": False}
+    changes |= {"model_wrapper_cfg": None, "auto_scale_lr": None, "train_dataloader": loader}
+    runner = build_trial(cfg, folder, **changes)
     runner.register_hook(StopHook(2))
     with suppress(EarlyExitError):
         runner.train()

@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +25,6 @@ from footplate.distributed import (
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner, process_setup
 from footplate.engine.evaluation_loops import ValLoop, predicting
-from footplate.engine.hook import Phase
 from footplate.engine.idle_settings import warn_about_idle_settings
 from footplate.engine.preflight import (
     check_free_space,
@@ -210,7 +209,7 @@ def _validate(runner: Runner, hook: "_TrialHook", largest: dict[str, Largest]) -
         return None, []
     total, metrics, are_complete = 0.0, dict[str, float](), True
     _call_own_hooks(runner, hook, "before_val", "before_val_epoch")
-    runner.phase = Phase.EVALUATION
+    runner.is_evaluating = True
     for chosen in loop.sets:
         hook.stage = "the validation", "model"
         batch = largest_batch(chosen.dataloader)
@@ -246,9 +245,8 @@ def _call_own_hooks(runner: Runner, stage: "_TrialHook", *events: str, **argumen
     Skips all other footplate hooks, and hooks that save checkpoints, because they write files.
     """
     for event in events:
-        for method in runner.hooks.at(event):
-            hook: Any = getattr(method, "__self__", None)
-            if isinstance(hook, RuntimeInfoHook) or (_is_of_user(method) and not isinstance(hook, CheckpointHook)):
+        for hook, method in runner.hooks.at(event):
+            if isinstance(hook, RuntimeInfoHook) or (_is_of_user(hook) and not isinstance(hook, CheckpointHook)):
                 stage.stage = f"{type(hook).__name__}.{event}", runner.hooks.key_of(hook)
                 method(runner, **arguments)
 
@@ -329,7 +327,6 @@ def _describe_trial(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
     return [labeled(*row) for row in rows]
 
 
-def _is_of_user(method: Callable[..., Any]) -> bool:
-    """Checks whether the method of a hook is user code rather than part of footplate."""
-    hook = getattr(method, "__self__", None)
+def _is_of_user(hook: Hook) -> bool:
+    """Checks whether a hook is user code rather than part of footplate."""
     return not f"{type(hook).__module__}.".startswith("footplate.") or getattr(hook, "is_of_user", False)

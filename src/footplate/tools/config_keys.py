@@ -151,7 +151,7 @@ def accepted_keys(cfg: Mapping[Any, Any], parts: Sequence[str], *, at: Sequence[
 def class_arguments(entry: Callable[..., Any], registry: Registry) -> list[str] | None:
     """Returns the arguments that a config may pass to an entry of a registry, or None if the entry may accept any."""
     arguments = arguments_of(entry)
-    if arguments is None or arguments.accepts_any:
+    if arguments.accepts_any:
         return None
     return [name for name in arguments.types if name not in PASSED_ARGUMENTS.get(registry, ())]
 

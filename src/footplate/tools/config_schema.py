@@ -27,68 +27,53 @@ _JSON_TYPES: Mapping[type, str] = {
     float: "number",
     str: "string",
     type(None): "null",
-    list: "array",
-    tuple: "array",
-    dict: "object",
-    **dict.fromkeys((Collection, Mapping), "object"),
+    **dict.fromkeys((list, tuple), "array"),
+    **dict.fromkeys((dict, Collection, Mapping), "object"),
 }
-_LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 _ARGUMENT = re.compile(r"^    (\w+)(?: \([^)]*\))?: (.*(?:\n(?:     +.*)?)*)", re.MULTILINE)
 _TEMPLATE: Schema = {"type": "string", "pattern": r"\{\{"}  # replaced by a value when the config is loaded
 _TYPED: Schema = {"required": ["type"]}
-_BOOLEAN: Schema = {"type": "boolean"}
+_DELETE: Schema = {"_delete_": {"type": "boolean"}}
+# The classes of sections without `type`. The model determines that of its data preprocessor.
+_DEFAULTS = {
+    **{name: [kind] for name, kind in DEFAULT_TYPES.items()},
+    "optim_wrapper": ["OptimWrapper", "AmpOptimWrapper"],
+    "train_cfg": ["EpochBasedTrainLoop", "IterBasedTrainLoop"],
+    "data_preprocessor": [],
+}
 # In these sections, `type` may be a class of a code base that shares its name with a footplate class.
-_OF_CODE_BASES = (
-    "model",
-    "data_preprocessor",
-    "visualizer",
-    "default_hooks",
-    "custom_hooks",
-    *_LOADERS,
-    "val_evaluator",
-    "test_evaluator",
-)
-_OWN_SCOPES = [None, "footplate", "mmengine"]
-_PLAIN = (bool, int, float, str, type(None))
+_OF_CODE_BASES = re.compile(r"model|data_preprocessor|visualizer|\w+_(hooks|dataloader|evaluator)")
 
 
 def config_schema() -> Schema:
-    """Returns the schema of a config.
+    """Returns the schema of a config, with descriptions and defaults.
 
-    It contains the description and the default of every section, and the arguments of every registered class. It
-    accepts:
-
-    - any arguments for a `type` that is not registered, such as a user's class;
-    - objects without a `type`, since a base may set it;
-    - other top-level names, which are variables;
-    - anything in the sections that may contain classes of a code base if `default_scope` selects the code base.
+    It accepts any argument for a `type` that is not registered, objects without a `type`, since a base may set it, and
+    anything in a section that may contain classes of a code base if `default_scope` selects the code base.
     """
     parameters, meanings = inspect.signature(Runner).parameters, describe_arguments(Runner)
-    descriptions = {name: {"description": text} for name, text in OTHER_KEYS.items()}
-    properties: Schema = dict(descriptions)
-    for section in SECTIONS:
-        name = section.name
-        descriptions[name] = {"description": f"{meanings[name]} Accepts {section.description}."}
-        schema = _nullable(_section(name, section.accepts))
-        properties[name] = {**descriptions[name], **_default(parameters[name].default), **schema}
-    is_own = {"properties": {"default_scope": {"enum": _OWN_SCOPES}}}
+    described: Schema = {name: {"description": text} for name, text in OTHER_KEYS.items()}
+    checked: Schema = {}
+    for name, accepted, accepts, _ in SECTIONS:
+        described[name] = {"description": f"{meanings[name]} Accepts {accepted}.", **_default(parameters[name].default)}
+        checked[name] = _nullable(_section(name, accepts))
+    scoped = {name: checked.pop(name) for name in list(checked) if _OF_CODE_BASES.fullmatch(name)}
+    without_code_base = {"properties": {"default_scope": {"enum": [None, "footplate", "mmengine"]}}}
     registries = dict.fromkeys((*SECTION_REGISTRIES.values(), *NESTED_REGISTRIES.values()))
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "footplate config",
         "description": "A second-generation config. Other top-level names are variables.",
         "type": "object",
-        "properties": properties | {name: descriptions[name] for name in _OF_CODE_BASES},
-        "allOf": [{"if": is_own, "then": {"properties": {name: properties[name] for name in _OF_CODE_BASES}}}],
+        "properties": {name: {**text, **checked.get(name, {})} for name, text in described.items()},
+        "if": without_code_base,
+        "then": {"properties": scoped},
         "$defs": {name: schema for registry in registries for name, schema in _definitions(registry).items()},
     }
 
 
 def describe_arguments(entry: Any) -> dict[str, str]:
-    """Maps arguments to their descriptions in the docstrings of a class and its base classes.
-
-    Reads `Args:` sections in Google style.
-    """
+    """Maps arguments to their descriptions in the `Args:` sections of a class and its base classes."""
     descriptions: dict[str, str] = {}
     for kind in reversed(getattr(entry, "__mro__", (entry,))):
         _, _, section = inspect.cleandoc(vars(kind).get("__doc__") or "").partition("\nArgs:\n")
@@ -98,66 +83,45 @@ def describe_arguments(entry: Any) -> dict[str, str]:
 
 
 def _section(name: str, accepts: Any) -> Schema:
-    """Returns the schema of a section, without its description."""
+    """Returns the schema of a section, without its description. `accepts` is as in the table of sections."""
     if name.endswith("_dataloader"):  # one dataloader, or a dict of named dataloaders
         loader = _object(FIXED_KEYS[name])
         loader["properties"] |= {key: {"minimum": minimum} for key, minimum in LOADER_COUNTS.items()}
-        named = {"type": "object", "properties": {"_delete_": _BOOLEAN}, "additionalProperties": loader}
-        return {"anyOf": [loader, named]}
+        return {"anyOf": [loader, {"type": "object", "properties": _DELETE, "additionalProperties": loader}]}
     if name == "default_hooks":
-        hooks: Schema = {
-            key: _nullable(_if_typed(_ref("hook"), _ref(f"hook.{hook['type']}"))) for key, hook in DEFAULT_HOOKS.items()
-        }
-        other = _nullable(_ref("hook"))
-        return {"type": "object", "properties": {"_delete_": _BOOLEAN, **hooks}, "additionalProperties": other}
-    if name == "optim_wrapper":
+        hooks = {key: _nullable(_if_typed("hook", [hook["type"]])) for key, hook in DEFAULT_HOOKS.items()}
+        return {"type": "object", "properties": _DELETE | hooks, "additionalProperties": _nullable(_ref("hook"))}
+    if name in _DEFAULTS:
+        schema = _if_typed(SECTION_REGISTRIES[name].name, _DEFAULTS[name])
         several = {"type": "object", "not": {"anyOf": [{"required": ["optimizer"]}, {"required": ["constructor"]}]}}
-        wrappers = [_ref(f"optimizer wrapper.{kind}") for kind in ("OptimWrapper", "AmpOptimWrapper")]
-        return {"anyOf": [_if_typed(_ref("optimizer wrapper"), {"anyOf": wrappers}), several]}
-    if name == "train_cfg":
-        loops = [_ref(f"loop.{kind}") for kind in ("EpochBasedTrainLoop", "IterBasedTrainLoop")]
-        return _if_typed(_ref("loop"), {"anyOf": loops})
-    if name == "data_preprocessor":  # without a type, the model determines its class
-        return _if_typed(_ref("model"), {"type": "object"})
+        return {"anyOf": [schema, several]} if name == "optim_wrapper" else schema
     if name in SECTION_REGISTRIES:
-        registry = SECTION_REGISTRIES[name].name
-        if name in DEFAULT_TYPES:
-            return _if_typed(_ref(registry), _ref(f"{registry}.{DEFAULT_TYPES[name]}"))
-        return {"anyOf": _one_or_many(registry)}
-    if name == "resume_settings":
-        return {"enum": ["keep", "take"]}
-    schemas = _types(accepts)
+        return {"anyOf": _one_or_many(SECTION_REGISTRIES[name])}
+    types = accepts if isinstance(accepts, tuple) else ()  # otherwise, a function that checks the value
+    schemas: list[Schema] = [{"type": _JSON_TYPES[kind]} for kind in types if kind in _JSON_TYPES]
     if name in FIXED_KEYS:
         schemas = [_object(FIXED_KEYS[name], name), *(schema for schema in schemas if schema["type"] != "object")]
     return {"anyOf": schemas} if schemas else {}
 
 
 def _definitions(registry: Registry) -> dict[str, Schema]:
-    """Maps each entry of a registry to the schema of its arguments.
-
-    The name of the registry maps to a schema that selects an entry by `type`.
-    """
+    """Maps each entry of a registry to the schema of its arguments, and the registry to one that selects an entry."""
     schemas: dict[str, Schema] = {}
     cases = []
-    entries = dict(sorted(registry.module_dict.items()))
-    for entry_name, entry in entries.items():
+    extra: Schema = {name: {} for name in ("type", "_scope_", *EXTRA_ARGUMENTS.get(registry, ()))}
+    for entry_name, entry in sorted(registry.module_dict.items()):
+        arguments, names, meanings = arguments_of(entry), class_arguments(entry, registry), describe_arguments(entry)
+        properties = _DELETE | extra
+        for name in arguments.types if names is None else names:
+            meaning = {"description": meanings[name]} if name in meanings else {}
+            properties[name] = meaning | _default(arguments.defaults[name]) | _value(name, arguments.types[name])
         summary = (inspect.getdoc(entry) or "").partition("\n\n")[0].replace("\n", " ")
-        arguments = arguments_of(entry)
-        types, defaults = (arguments.types, arguments.defaults) if arguments is not None else ({}, {})
-        names = class_arguments(entry, registry)
-        meanings = {name: {"description": text} for name, text in describe_arguments(entry).items()}
-        properties: Schema = {name: {} for name in ("type", *EXTRA_ARGUMENTS.get(registry, ()))}
-        properties |= {"_scope_": {"type": "string"}, "_delete_": _BOOLEAN}
-        for name in types if names is None else names:
-            default = _default(defaults.get(name, inspect.Parameter.empty))
-            properties[name] = {**meanings.get(name, {}), **default, **_value(name, types.get(name, ()))}
         key = f"{registry.name}.{entry_name}"
         schemas[key] = {"description": summary, "type": "object", "properties": properties}
-        if names is not None:
-            schemas[key]["additionalProperties"] = False
-        scoped = [entry_name, f"{registry.scope}.{entry_name}", f"mmengine.{entry_name}"]
-        cases.append({"if": {**_TYPED, "properties": {"type": {"enum": scoped}}}, "then": _ref(key)})
-    kinds = {"description": f"The name of a {registry.noun}.", "examples": list(entries)}
+        schemas[key] |= {} if names is None else {"additionalProperties": False}
+        types = [entry_name, f"{registry.scope}.{entry_name}", f"mmengine.{entry_name}"]
+        cases.append({"if": {**_TYPED, "properties": {"type": {"enum": types}}}, "then": _ref(key)})
+    kinds = {"description": f"The name of a {registry.noun}.", "examples": sorted(registry.module_dict)}
     schemas[registry.name] = {"type": "object", "properties": {"type": kinds}, "allOf": cases}
     return schemas
 
@@ -165,7 +129,7 @@ def _definitions(registry: Registry) -> dict[str, Schema]:
 def _value(name: str, types: tuple[type, ...] = ()) -> Schema:
     """Returns the schema of an argument's value, given the types that its class accepts."""
     if name in NESTED_REGISTRIES:
-        return {"anyOf": [*_one_or_many(NESTED_REGISTRIES[name].name), {"type": "array"}, {"type": "null"}, _TEMPLATE]}
+        return _nullable({"anyOf": [*_one_or_many(NESTED_REGISTRIES[name]), {"type": "array"}]})
     if not types or not all(kind in _JSON_TYPES for kind in types):  # a config file can express them in other ways
         return {}
     names = list(dict.fromkeys(_JSON_TYPES[kind] for kind in types))
@@ -173,39 +137,30 @@ def _value(name: str, types: tuple[type, ...] = ()) -> Schema:
 
 
 def _default(value: Any) -> Schema:
-    items = value if isinstance(value, (list, tuple)) else [value]
-    if not all(isinstance(item, _PLAIN) for item in items):
-        return {}
-    return {"default": list(value) if isinstance(value, tuple) else value}
+    values = value if isinstance(value, (list, tuple)) else [value]
+    is_plain = all(isinstance(item, (bool, int, float, str, type(None))) for item in values)
+    return {"default": list(value) if isinstance(value, tuple) else value} if is_plain else {}
 
 
 def _object(keys: Collection[str], path: str = "") -> Schema:
     """Returns the schema of a section with fixed keys."""
-    properties: Schema = {"_delete_": _BOOLEAN}
+    properties = dict(_DELETE)
     for key in sorted(keys):
         inner = f"{path}.{key}"
         properties[key] = _nullable(_object(FIXED_KEYS[inner], inner)) if inner in FIXED_KEYS else _value(key)
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
-def _types(accepts: Any) -> list[Schema]:
-    """Returns the schemas of the types that a section accepts, or an empty list if a function validates the section."""
-    types = accepts if isinstance(accepts, tuple) else ()
-    return [{"type": _JSON_TYPES[kind]} for kind in types if kind in _JSON_TYPES]
+def _if_typed(registry: str, defaults: Collection[str]) -> Schema:
+    """Returns the schema of a section that is an entry of one of the classes `defaults` if it has no `type`."""
+    default = {"anyOf": [_ref(f"{registry}.{kind}") for kind in defaults]} if defaults else {"type": "object"}
+    return {"if": _TYPED, "then": _ref(registry), "else": default}
 
 
-def _if_typed(typed: Schema, default: Schema) -> Schema:
-    """Returns the schema of a section whose `type` may be omitted."""
-    return {"if": _TYPED, "then": typed, "else": default}
-
-
-def _one_or_many(registry: str) -> list[Schema]:
-    """Returns the schemas of an entry and of a list of entries.
-
-    In a list, entries need a `type`, because a base cannot set it.
-    """
-    items = [{**_ref(registry), **_TYPED}, _TEMPLATE, {"type": "array"}]
-    return [_ref(registry), {"type": "array", "items": {"anyOf": items}}]
+def _one_or_many(registry: Registry) -> list[Schema]:
+    """Returns the schemas of an entry, and of a list of entries, whose `type` a base cannot set."""
+    entry = _ref(registry.name)
+    return [entry, {"type": "array", "items": {"anyOf": [{**entry, **_TYPED}, _TEMPLATE, {"type": "array"}]}}]
 
 
 def _ref(name: str) -> Schema:

@@ -1,7 +1,7 @@
 """Explains when hooks, validations, log lines, checkpoints and schedules are due."""
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from footplate.checks import check_count, check_number
@@ -77,8 +77,8 @@ def loops_as_data(cfg: Config, *, hooks: HookList | None = None, length_of_epoch
         length_of_epoch: The number of iterations per epoch. If None, it is determined from the training data.
 
     Returns:
-        A dict with the keys `train`, `val`, `test`, `log`, `checkpoint`, `schedules` and `notes`. A value is None or
-        empty if the config has no such section. `notes` lists inconsistencies.
+        A dict with the keys `train`, `val`, `test`, `log`, `checkpoint` and `schedules`. A value is None or empty if
+        the config has no such section.
 
     Raises:
         FootplateError: A component cannot be built.
@@ -136,7 +136,6 @@ def loops_as_data(cfg: Config, *, hooks: HookList | None = None, length_of_epoch
             by_epoch, converted = schedule.get("by_epoch", True), schedule.get("convert_to_iter_based", False)
             times = {"begin": schedule.get("begin", 0), "end": schedule.get("end"), "by_epoch": bool(by_epoch)}
             data["schedules"].append({"type": _name_of(schedule), **times, "converted": bool(converted)})
-    data["notes"] = list(_notes(data))
     return data
 
 
@@ -174,24 +173,7 @@ def explain_loops(data: Mapping[str, Any]) -> str:
         end = "the end" if schedule["end"] is None else schedule["end"]
         stepped = ", stepped every iteration" if schedule["converted"] else ""
         lines.append(labeled("schedule", f"{schedule['type']}: {unit} {schedule['begin']} to {end}{stepped}"))
-    return "\n".join([*lines, *(labeled("note", note) for note in data["notes"])]) + "\n"
-
-
-def _notes(data: Mapping[str, Any]) -> Iterator[str]:
-    """Yields schedules and validations that do not fit the length of the run. `check` warns about idle settings."""
-    train = data["train"]
-    if not train:
-        return
-    unit, length = train["unit"], train["length"]
-    same_unit = [schedule for schedule in data["schedules"] if schedule["by_epoch"] == (unit == "epoch")]
-    for schedule in same_unit:
-        if (schedule["end"] or 0) > length + 1:
-            yield f"{schedule['type']} ends at {unit} {schedule['end']}, but training ends at {length}"
-    last = max((schedule["end"] or 0 for schedule in same_unit), default=0)
-    if 0 < last < length:
-        yield f"schedules end at {unit} {last}, but training ends at {length}"
-    if data["val"] and data["val"].get("after") == []:
-        yield f"there is no validation, because the first one is due only after training ends at {unit} {length}"
+    return "\n".join(lines) + "\n"
 
 
 def _metric_names(evaluator: Any) -> list[str]:

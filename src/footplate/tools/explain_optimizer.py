@@ -139,7 +139,7 @@ class Track:
     """The values of an optimizer setting over a run, and the parameters that share them."""
 
     field: str  # "lr", "momentum" or "weight_decay"
-    values: list[float | None]  # one per iteration in `Schedule.iters`; all None if the optimizer has no such field
+    values: list[float]  # one per iteration in `Schedule.iters`
     parameters: list[str]  # the names of the parameters
 
     @property
@@ -159,14 +159,12 @@ class Schedule:
 
     def shown(self, field: str) -> tuple[list[Track], list[Track]]:
         """Returns the tracks of a field that change, and those that stay constant."""
-        tracks = [track for track in self.tracks if track.field == field and track.values[0] is not None]
+        tracks = [track for track in self.tracks if track.field == field]
         return [track for track in tracks if track.moves], [track for track in tracks if not track.moves]
 
     def points(self, track: Track) -> list[tuple[float, float]]:
         """Returns the points of a track as pairs of iteration and value."""
-        return [
-            (float(at), float(value)) for at, value in zip(self.iters, track.values, strict=True) if value is not None
-        ]
+        return list(zip(map(float, self.iters), track.values, strict=True))
 
 
 def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: int | None = None) -> Schedule:
@@ -237,11 +235,10 @@ def _tracks(cfg: Config, model: nn.Module, per_epoch: int | None, iters: list[in
     tracks = []
     trajectories = simulate(cfg, model, epoch_length=per_epoch, iters=iters)
     for field in FIELDS:
-        members: dict[tuple[float | None, ...], list[str]] = {}
-        shared: dict[int, tuple[float | None, ...]] = {}  # parameters of one group share their lists
+        members: dict[tuple[float, ...], list[str]] = {}
         for name, values in trajectories.items():
-            key = shared.setdefault(id(values[field]), tuple(values[field]))
-            members.setdefault(key, []).append(name)
+            if values[field][0] is not None:  # the optimizer has this field
+                members.setdefault(tuple(values[field]), []).append(name)
         ordered = sorted(members.items(), key=lambda item: -len(item[1]))
         tracks += [Track(field, list(key), names) for key, names in ordered]
     return tracks
@@ -270,8 +267,7 @@ def _table(schedule: Schedule, names: Sequence[str], tracks: Sequence[Track]) ->
 
 def _extremes(track: Track) -> tuple[int, int]:
     """Returns the indices of the first maximum and the first minimum."""
-    values = [value for value in track.values if value is not None]
-    return values.index(max(values)), values.index(min(values))
+    return track.values.index(max(track.values)), track.values.index(min(track.values))
 
 
 def _round_iterations(length: int) -> list[int]:

@@ -1,6 +1,5 @@
 """Measures the time that each part of a training iteration takes, and derives advice from it."""
 
-import inspect
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -135,10 +134,9 @@ class _Recorder(StopHook):
         # The loop calls the methods in these lists.
         for event in _EVENTS:
             listeners = runner.hooks.at(event)
-            for place, method in enumerate(listeners):
-                owner = getattr(method, "__self__", method)
-                if owner is not self:
-                    listeners[place] = self._timed(type(owner).__name__, method)
+            for place, (hook, method) in enumerate(listeners):
+                if hook is not self:
+                    listeners[place] = hook, self._timed(type(hook).__name__, method)
 
     def now(self) -> float:
         """Waits until the device has finished its work, and returns the time."""
@@ -175,9 +173,8 @@ class _Recorder(StopHook):
 
 def _advice(runner: Runner, parts: dict[str, float], hooks: dict[str, float]) -> Iterator[str]:
     """Yields suggestions for making an iteration faster."""
-    total = sum(parts.values())
-    shares = {name: value / total for name, value in parts.items()}
-    spent = {name: f"{share:.0%} of the time is spent".replace("%", " %") for name, share in shares.items()}
+    shares = {name: value / sum(parts.values()) for name, value in parts.items()}
+    spent = {name: f"{100 * share:.0f} % of the time is spent" for name, share in shares.items()}
     wrappers = list(runner.optim_wrapper.parts.values())
     if shares["data"] >= _PART:
         workers = getattr(runner.train_dataloader, "num_workers", 0)
@@ -186,19 +183,14 @@ def _advice(runner: Runner, parts: dict[str, float], hooks: dict[str, float]) ->
             advice = "Set `train_dataloader.num_workers=2` to load batches in worker processes."
         yield f"{spent['data']} waiting for data. {advice}"
     if shares["transfer"] >= _PART:
-        advice = (
-            "Set `train_dataloader.pin_memory=True` and `non_blocking=True` in the data preprocessor, so that batches "
-            "are copied during computation."
-        )
+        advice = "Set `train_dataloader.pin_memory=True`, and `non_blocking=True` in the data preprocessor."
         if runner.device.type == "cpu":
             advice = "Move its computations to the dataset, whose workers run in parallel."
         yield f"{spent['transfer']} in the data preprocessor. {advice}"
     if shares["optimizer"] >= _PART:
         advice = "Set `optim_wrapper.compile=True`, or use an optimizer with a fused kernel."
-        for optimizer in (wrapper.optimizer for wrapper in wrappers):
-            is_fused = any(group.get("fused") for group in optimizer.param_groups)
-            if "fused" in inspect.signature(type(optimizer)).parameters and not is_fused:
-                advice = "Set `optim_wrapper.optimizer.fused=True`."
+        if any(wrapper.optimizer.defaults.get("fused", True) in (None, False) for wrapper in wrappers):
+            advice = "Set `optim_wrapper.optimizer.fused=True`."
         yield f"{spent['optimizer']} in the optimizer. {advice}"
     if shares["hooks"] >= _HOOKS and hooks:
         yield f"{spent['hooks']} in hooks, most of it in {next(iter(hooks))}. Raise its interval, or remove it."

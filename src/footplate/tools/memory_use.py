@@ -44,9 +44,8 @@ def largest_batch(loader: Any) -> Largest:
     """
     dataset, collate = getattr(loader, "dataset", None), getattr(loader, "collate_fn", None)
     count = length_of(dataset) if dataset is not None else None
-    batch_size = getattr(loader, "batch_size", None) or getattr(
-        getattr(loader, "batch_sampler", None), "batch_size", None
-    )
+    batch_size = getattr(loader, "batch_size", None)
+    batch_size = batch_size or getattr(getattr(loader, "batch_sampler", None), "batch_size", None)
     if not count or collate is None or not batch_size:
         for batch in loader:
             return Largest(batch, count or "unknown", "the first batch, since the dataset has no length")
@@ -153,7 +152,5 @@ def state_bytes(runner: Runner) -> dict[str, int]:
     }
     averages = [hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook) and hook.ema_model is not None]
     if averages:
-        sizes["averages"] = bytes_of(
-            tensor for average in averages for tensor in (*average.parameters(), *average.buffers())
-        )
+        sizes["averages"] = bytes_of(value for each in averages for value in (*each.parameters(), *each.buffers()))
     return sizes

@@ -38,16 +38,6 @@ class Reading(NamedTuple):
     low: float  # the minimum of the finite entries, NaN if there are none
     high: float
 
-    @classmethod
-    def of(cls, tensor: Tensor, name: str, kind: str) -> "Reading":
-        """Returns the statistics of a floating-point tensor."""
-        values = tensor.detach().to_dense()
-        finite = values[values.isfinite()]
-        low, high = (float(finite.min()), float(finite.max())) if finite.numel() else (math.nan, math.nan)
-        counts = ((int(values.isnan().sum()), "NaN"), (int(values.isinf().sum()), "inf"))
-        nonfinite = ", ".join(f"{count} of {values.numel()} {what}" for count, what in counts if count)
-        return cls(name, kind, str(values.dtype).removeprefix("torch."), tuple(values.shape), nonfinite, low, high)
-
 
 @dataclass
 class Replay:
@@ -71,30 +61,30 @@ class Replay:
         return bool(self.stopped or self.first_nonfinite) or not all(map(math.isfinite, self.losses.values()))
 
 
-def find_capture(path: str) -> str:
-    """Returns the path of a capture, given the capture or the folder that contains it."""
-    if not os.path.isdir(path):
-        return path
-    names = sorted(name for name in os.listdir(path) if name.endswith(SUFFIX))
-    if len(names) == 1:
-        return os.path.join(path, names[0])
-    notes = [f"Choose one: {', '.join(names)}"] if names else ()
-    raise ArgumentError(f"'{path}' must contain one capture of a non-finite iteration", notes=notes)
+def read_capture(path: str) -> tuple[str, dict[str, Any]]:
+    """Reads the facts about the run in a capture, without executing anything from it.
 
+    Args:
+        path: The capture, or a folder that contains one.
 
-def read_facts(path: str) -> dict[str, Any]:
-    """Returns the facts about the run that a capture contains, without executing anything from it.
+    Returns:
+        The path of the capture, and the facts.
 
     Raises:
-        ArgumentError: The file is not a capture.
+        ArgumentError: There is no capture, or the folder contains several.
         CheckpointError: The file cannot be read.
     """
+    if os.path.isdir(path):
+        names = sorted(name for name in os.listdir(path) if name.endswith(SUFFIX))
+        if len(names) != 1:
+            notes = [f"Choose one: {', '.join(names)}"] if names else ()
+            raise ArgumentError(f"'{path}' must contain one capture of a non-finite iteration", notes=notes)
+        path = os.path.join(path, names[0])
     facts = load_checkpoint(path, "meta").get(CAPTURE)
     if not isinstance(facts, Mapping):
-        raise ArgumentError(
-            f"'{path}' is not a capture of a non-finite iteration", notes=["The names of captures end in '.capture'."]
-        )
-    return dict(facts)
+        notes = ["The names of captures end in '.capture'."]
+        raise ArgumentError(f"'{path}' is not a capture of a non-finite iteration", notes=notes)
+    return path, dict(facts)
 
 
 def replay(cfg: Config, path: str, facts: Mapping[str, Any], *, iteration: int | None = None) -> Replay:
@@ -105,7 +95,7 @@ def replay(cfg: Config, path: str, facts: Mapping[str, Any], *, iteration: int |
     Args:
         cfg: The config of the run, of either generation. It is not changed.
         path: The path of the capture.
-        facts: The result of `read_facts`.
+        facts: The facts in the capture.
         iteration: The iteration to record, counted from 1. By default, the iteration that stopped the run.
 
     Raises:
@@ -146,12 +136,8 @@ class _RecorderHook(Hook):
     def before_train(self, runner: Runner) -> None:
         first, last = runner.iter + 1, runner.max_iters
         if not first <= self.record.iteration <= last:
-            raise ArgumentError(
-                f"the iteration must be from {first} to {last}: the capture starts after iteration {runner.iter}, and "
-                f"the run ends after iteration {last}",
-                key="iteration",
-                found=self.record.iteration,
-            )
+            span = f"from {first}, after the state in the capture, to {last}, the end of the run"
+            raise ArgumentError(f"the iteration must be {span}", key="iteration", found=self.record.iteration)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         if runner.iter + 1 != self.record.iteration:
@@ -160,10 +146,9 @@ class _RecorderHook(Hook):
         train_step = runner.model.train_step
 
         def step(*args: Any, **kwargs: Any) -> Any:
-            """Runs a training step. If it stops the run as expected, no rank may report this as a failure."""
             try:
                 return train_step(*args, **kwargs)
-            except NonFiniteError as error:
+            except NonFiniteError as error:  # expected, so no rank may report a failure
                 self.record.stopped = error.message
                 raise EarlyExitError from error
 
@@ -180,14 +165,23 @@ class _RecorderHook(Hook):
 def record_layers(model: nn.Module, record: Replay) -> None:
     """Makes a model add the outputs of its modules and the gradients of its parameters to `record`."""
 
+    def read(tensor: Tensor, name: str, kind: str) -> None:
+        values = tensor.detach().to_dense()
+        finite = values[values.isfinite()]
+        low, high = (float(finite.min()), float(finite.max())) if finite.numel() else (math.nan, math.nan)
+        counts = ((int(values.isnan().sum()), "NaN"), (int(values.isinf().sum()), "inf"))
+        nonfinite = ", ".join(f"{count} of {values.numel()} {what}" for count, what in counts if count)
+        dtype = str(values.dtype).removeprefix("torch.")
+        record.readings.append(Reading(name, kind, dtype, tuple(values.shape), nonfinite, low, high))
+
     def on_output(name: str, module: nn.Module, _: Any, output: Any) -> None:
         for key, tensor in tensors_in(output):
             if tensor.is_floating_point():
-                record.readings.append(Reading.of(tensor, name or "(model)", f"{type(module).__name__}{key}"))
+                read(tensor, name or "(model)", f"{type(module).__name__}{key}")
 
     def on_gradient(name: str, parameter: Tensor) -> None:
         assert parameter.grad is not None
-        record.readings.append(Reading.of(parameter.grad, name, "gradient"))
+        read(parameter.grad, name, "gradient")
 
     for name, module in model.named_modules():
         module.register_forward_hook(partial(on_output, name))
@@ -203,23 +197,21 @@ def describe_replay(record: Replay, *, whole: bool = False) -> str:
     end = record.readings.index(first) + 1 if first else len(record.readings)
     shown = record.readings if whole else record.readings[max(end - 1 - _ROWS_BEFORE, 0) : end]
     rows = [("output or gradient of", "kind", "dtype", "shape", "finite", "min", "max")]
-    for reading in shown:
-        shape = "x".join(map(str, reading.shape)) or "-"
-        extremes = f"{reading.low:.4g}", f"{reading.high:.4g}"
-        rows.append((reading.name, reading.kind, reading.dtype, shape, reading.nonfinite or "yes", *extremes))
+    for name, kind, dtype, shape, nonfinite, low, high in shown:
+        size = "x".join(map(str, shape)) or "-"
+        rows.append((name, kind, dtype, size, nonfinite or "yes", f"{low:.4g}", f"{high:.4g}"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    table = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     losses = ", ".join(f"{name} {value:g}" for name, value in record.losses.items()) or "no losses"
-    lines = [f"iteration {record.iteration}: {losses}", "", *table]
+    lines = [f"iteration {record.iteration}: {losses}", ""]
+    lines += ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     left = len(record.readings) - len(shown)
     lines += [f"... {left} more; --all shows them", ""] if left else [""]
     lines += [f"stopped: {record.stopped}"] if record.stopped else []
     if record.differences:
         lines.append(f"differences from the run, which may change the result: {one_line(record.differences)}")
+    result = f"iteration {record.iteration} is finite: the failure could not be reproduced"
     if first:
-        lines.append(f"first non-finite value: {first.name} ({first.kind}), {first.nonfinite}")
+        result = f"first non-finite value: {first.name} ({first.kind}), {first.nonfinite}"
     elif record.failed:
-        lines.append("all outputs and gradients are finite")
-    else:
-        lines.append(f"iteration {record.iteration} is finite: the failure could not be reproduced")
-    return "\n".join([*lines, ""])
+        result = "all outputs and gradients are finite"
+    return "\n".join([*lines, result, ""])

@@ -8,12 +8,10 @@ from footplate.records.message_hub import is_of_class, split_dataset
 from footplate.tools.runs import PerClassResults, Point, Run, Series
 from footplate.visualization.curves import find_duplicates
 
-_MAX_POINTS = 60_000  # in all curves of the page
-_MAX_PER_CURVE, _MIN_PER_CURVE = 2000, 200
+_MAX_POINTS = 1000  # in a curve
+_MAX_STEPS = 50  # in a table of per-class results
 _DETAILS = frozenset({"lr", "base_lr", "momentum", "grad_norm", "time", "data_time", "memory", "weight_decay"})
 Chart = dict[str, Any]
-_MAX_VALUES = 100_000  # total number over all classes, columns and steps
-_MIN_STEPS, _MAX_STEPS = 3, 1000
 
 
 class Curve(NamedTuple):
@@ -50,9 +48,7 @@ def arrange_charts(runs: Sequence[Run], headline: Series | None) -> Charts:
     for (mode, name), first in _repeated(curves).items():
         equal.setdefault((mode, first), set()).add(name)
         del curves[mode, name]
-    most = _MAX_POINTS // max(sum(map(len, curves.values())), 1)
-    most = min(max(most, _MIN_PER_CURVE), _MAX_PER_CURVE)
-    charts = {key: _chart(key, curves[key], equal.get(key, set()), most) for key in sorted(curves, key=_order)}
+    charts = {key: _chart(key, curves[key], equal.get(key, set())) for key in sorted(curves, key=_order)}
     shown = headline and charts.get((headline.mode, headline.name))
     loss_key = "train", "loss"
     if loss_key in charts:
@@ -62,7 +58,7 @@ def arrange_charts(runs: Sequence[Run], headline: Series | None) -> Charts:
             if mode == "val" and metric == "loss":
                 label = f"validation: {dataset}" if dataset else "validation"
                 losses += [curve._replace(label=label) for curve in validated]
-        charts[loss_key] = _chart(loss_key, losses, equal.get(loss_key, set()), most)
+        charts[loss_key] = _chart(loss_key, losses, equal.get(loss_key, set()))
     loss = charts.pop(loss_key, None)
     return Charts(
         loss,
@@ -110,12 +106,12 @@ def _is_detail(key: tuple[str, str]) -> bool:
     return mode == "train" and bool({name.partition("/")[0], name.rpartition("/")[2]} & _DETAILS)
 
 
-def _chart(key: tuple[str, str], curves: Sequence[Curve], equal: set[str], most: int) -> Chart:
+def _chart(key: tuple[str, str], curves: Sequence[Curve], equal: set[str]) -> Chart:
     mode, name = key
     dataset, metric = split_dataset(name.removeprefix("test/")) if mode != "train" else ("", name)
     encoded = []
     for run, series, label in curves:
-        points = thinned(series.points, most)
+        points = thinned(series.points, _MAX_POINTS)
         x, y = ([short(value) for value in values] for values in zip(*points, strict=True))
         is_thinned = len(points) < len(series.points)
         encoded.append({"run": run, "mode": series.mode, "label": label, "x": x, "y": y, "thinned": is_thinned})
@@ -150,8 +146,8 @@ def short(value: float, digits: int = 5) -> float:
 def class_history(runs: Sequence[Run], best_steps: Sequence[float | None]) -> list[dict[str, Any]]:
     """Returns the per-class results of all runs, grouped by dataset, metric and mode.
 
-    If there are too many values, omits steps other than the first, the best and the last one. `best_steps` contains the
-    iteration of the best validation of each run.
+    Some of many steps are omitted, but not the first, the best and the last one. `best_steps` contains the iteration of
+    the best validation of each run.
 
     Returns:
         A dict for each table with its `set`, `metric`, `mode` and `runs`. Each of the `runs` contains the number of the
@@ -165,15 +161,12 @@ def class_history(runs: Sequence[Run], best_steps: Sequence[float | None]) -> li
             if tables and (tables[-1].columns, _names(tables[-1])) != (table.columns, _names(table)):
                 tables.clear()  # the classes may change when a run is resumed
             tables.append(table)
-    latest = [tables[-1] for by_run in groups.values() for tables in by_run.values()]
-    width = sum(len(table.rows) * (len(table.columns) - 1) for table in latest)
-    most = max(_MAX_VALUES // max(width, 1), _MIN_STEPS)
     return [
         {
             "set": dataset,
             "metric": metric,
             "mode": mode,
-            "runs": [_encoded_tables(number, tables, best_steps[number], most) for number, tables in by_run.items()],
+            "runs": [_encoded_tables(number, tables, best_steps[number]) for number, tables in by_run.items()],
         }
         for (dataset, metric, mode), by_run in groups.items()
     ]
@@ -192,7 +185,7 @@ def tables_of_scalars(run: Run) -> list[PerClassResults]:
                 values.setdefault((dataset, quantity, mode), {})[label] = dict(series.points)
     tables = []
     for (dataset, quantity, mode), classes in values.items():
-        for step in sorted({step for points in classes.values() for step in points})[-_MAX_STEPS:]:
+        for step in sorted({step for points in classes.values() for step in points}):
             rows = [[label, points.get(step)] for label, points in classes.items()]
             tables.append(PerClassResults(dataset, quantity, mode, int(step), ["class", quantity], rows))
     return tables
@@ -202,9 +195,9 @@ def _names(table: PerClassResults) -> list[str]:
     return [row[0] for row in table.rows]
 
 
-def _encoded_tables(number: int, tables: list[PerClassResults], best: float | None, most: int) -> dict[str, Any]:
+def _encoded_tables(number: int, tables: list[PerClassResults], best: float | None) -> dict[str, Any]:
     last = len(tables) - 1
-    chosen = {round(part * last / (most - 1)) for part in range(most)}
+    chosen = {round(part * last / (_MAX_STEPS - 1)) for part in range(_MAX_STEPS)}
     chosen |= {place for place, table in enumerate(tables) if table.step == best}
     shown = [tables[place] for place in sorted(chosen)]
     steps = [table.step for table in shown]

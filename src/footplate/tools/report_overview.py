@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 from footplate.checkpoint import BEST
 from footplate.checkpoint.latest import best_prefix
+from footplate.engine.model_setup import code_to_load
+from footplate.engine.run_config import PYTHON_ARGUMENTS
 from footplate.hooks.metric_rules import Rule
 from footplate.messages import format_bytes, one_line
 from footplate.records.message_hub import split_dataset
@@ -38,6 +40,7 @@ _WINDOW = 10  # training log lines over which a loss is averaged
 _MIN_TRIALS = 5  # complete trials, to judge parameters
 _MAX_WIDTH = 48
 _MISSING = "–"
+_LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 _NORMAL = 1.96  # 95% of a normal distribution lie within this number of standard deviations
 
 
@@ -145,9 +148,10 @@ def run_state(run: Run) -> dict[str, Any]:
 
 
 def _checkpoint_to_use(run: Run, headline: str) -> dict[str, Any] | None:
-    """Returns the best checkpoint, or the last one if there is no best, with a command that predicts with it.
+    """Returns the best checkpoint, or the last one if there is no best, with a command that uses it.
 
-    A run from Python has no config from which a command could build its model, so the command is one of Python.
+    A run from Python has no data pipeline to predict with. Its model is exported, if a command can build it. Otherwise,
+    the command consists of the lines that load the weights in Python.
     """
     prefix = best_prefix(headline)
     best = [
@@ -155,15 +159,19 @@ def _checkpoint_to_use(run: Run, headline: str) -> dict[str, Any] | None:
         for file in run.checkpoints
         if file.name.startswith(prefix) and _SAVED.fullmatch(file.name.removeprefix(prefix))
     ]
-    candidates = best or [file for file in run.checkpoints if not file.name.startswith(BEST)]
+    others = [file for file in run.checkpoints if not file.name.startswith(BEST)]
+    candidates = best or [file for file in others if _SAVED.fullmatch(file.name)] or others  # not an exported `.pt`
     if not candidates:
         return None
     file = candidates[-1]
-    command = f"footplate predict {shlex.quote(str(file))} IMAGES"
-    if run.config is not None and isinstance(run.config._cfg_dict.get("model"), str):
-        command = f"model.load_state_dict(footplate.checkpoint.load_checkpoint({str(file)!r})['state_dict'])"
+    cfg = run.config._cfg_dict if run.config is not None else {}
+    lines = [f"footplate predict {shlex.quote(str(file))} IMAGES"]
+    if cfg.keys() & {*PYTHON_ARGUMENTS} or any(isinstance(cfg.get(key), str) for key in ("model", *_LOADERS)):
+        lines = [f"footplate export {shlex.quote(str(file))} --to onnx"]
+        if not isinstance(cfg.get("model"), dict):
+            lines = code_to_load(str(file))
     size = format_bytes(run.checkpoints[file])
-    return {"best": bool(best), "name": file.name, "command": one_line(command), "size": size}
+    return {"best": bool(best), "name": file.name, "command": "\n".join(map(one_line, lines)), "size": size}
 
 
 def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
@@ -202,14 +210,11 @@ def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
     if abs(values[-2] - best["value"]) <= noise:
         return _fit("unknown", "unclear", f"Only in the last validation, {change}.")
     change = change[0].upper() + change[1:]
-    if trained is None:
-        return _fit("unknown", "unclear", f"{change}.")
-    before = fmean(
-        [value for at, value in trained.points if at <= best["iteration"]][-_WINDOW:] or [trained.points[0][1]]
-    )
-    after = fmean([value for _, value in trained.points][-_WINDOW:])
+    points = trained.points if trained else [(0.0, 0.0)]
+    before = fmean([value for at, value in points if at <= best["iteration"]][-_WINDOW:] or [points[0][1]])
+    after = fmean([value for _, value in points[-_WINDOW:]])
     if after >= before:
-        return _fit("unknown", "unclear", f"{change}, but the training loss did not fall either.")
+        return _fit("unknown", "unclear", f"{change}. The training loss did not fall.")
     text = f"{change}, while the training loss fell from {before:.4g} to {after:.4g}."
     return _fit("warning", f"yes, since {best['iteration']:.0f}", text)
 

@@ -10,7 +10,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from footplate.checks import MAX_RUN_LENGTH, check_choice, check_count
 from footplate.config import Config, read_recorded
 from footplate.errors import ConfigError, DataError
 
@@ -102,14 +101,14 @@ class Start(NamedTuple):
 def read_start(folder: Path) -> Start:
     """Reads the record of a start. Returns one without a kind if there is no valid record."""
     record = read_record(folder / "start.json", folder)
-    with suppress(ValueError, KeyError, TypeError):  # missing or damaged
-        length = record["epoch_length"]
+    with suppress(ValueError, KeyError, TypeError, OverflowError):  # missing or damaged
+        length, time = record["epoch_length"], datetime.fromisoformat(record["time"]).astimezone(timezone.utc)
         return Start(
             folder=folder,
-            kind=check_choice("kind", record["kind"], ("train", "resume", "val", "test")),
-            time=datetime.fromisoformat(record["time"]).astimezone(timezone.utc).isoformat(timespec="microseconds"),
-            iteration=check_count("iteration", record["iteration"], least=0, most=MAX_RUN_LENGTH),
-            epoch_length=None if length is None else check_count("epoch_length", length, most=MAX_RUN_LENGTH),
+            kind=record["kind"],
+            time=time.isoformat(timespec="microseconds"),
+            iteration=int(record["iteration"]),
+            epoch_length=None if length is None else int(length),
             counts_epochs=record["metric_step"] == "epoch",
         )
     return Start(folder)

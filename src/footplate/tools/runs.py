@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from footplate.checkpoint import SUFFIXES
-from footplate.checkpoint.shard_layout import LAYOUT, SHARDED_SUFFIX
+from footplate.checkpoint.shard_layout import SHARDED_SUFFIX, STATE
 from footplate.checks import MAX_RUN_LENGTH
 from footplate.config import Config
 from footplate.errors import DataError
@@ -317,8 +317,8 @@ def _is_number(value: object) -> bool:
 def _checkpoints(folder: Path) -> dict[Path, int]:
     """Returns the total sizes of the checkpoints in a folder. Skips those that a running training removes meanwhile."""
     contents = {file: [file] for file in folder.glob("*") if file.suffix in SUFFIXES and file.is_file()}
-    for layout in folder.glob(f"*{SHARDED_SUFFIX}/{LAYOUT}"):
-        contents[layout.parent] = [file for file in layout.parent.glob("*") if file.is_file()]
+    for state in folder.glob(f"*{SHARDED_SUFFIX}/{STATE}"):
+        contents[state.parent] = [file for file in state.parent.glob("*") if file.is_file()]
     sizes = {}
     for path in sorted(contents, key=modification_time):
         with suppress(FileNotFoundError):

@@ -7,6 +7,8 @@ from footplate.visualization.drawing import (
     ImageArray,
     as_array,
     as_rgb,
+    canvas_to_image,
+    planes_to_image,
     sample_image,
 )
 from footplate.visualization.visualizer import (
@@ -26,9 +28,11 @@ __all__ = [
     "Visualizer",
     "as_array",
     "as_rgb",
+    "canvas_to_image",
     "draw_curves",
     "draw_featmap",
     "heat_colors",
+    "planes_to_image",
     "sample_image",
     "skipping_failed_image",
     "unique_name",

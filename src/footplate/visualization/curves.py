@@ -5,7 +5,7 @@ import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -14,6 +14,7 @@ from footplate.errors import DataError
 from footplate.messages import printable
 from footplate.records.message_hub import is_undefined, metric_of_label
 from footplate.storage import commit_image
+from footplate.visualization.drawing import canvas_to_image
 
 _UNPLOTTED = frozenset({"step", "iter", "epoch", "time", "data_time", "memory", "eta", "base_lr"})
 _MAX_CURVES = 8
@@ -26,10 +27,14 @@ _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6
 
 
 class Curve(NamedTuple):
-    """A label and points (x, y), in ascending order of x."""
+    """A label and points (x, y), in ascending order of x.
+
+    If `annotated`, the legend contains the last value, and up to 30 points are marked.
+    """
 
     label: str
     points: list[tuple[float, float]]
+    annotated: bool = True
 
 
 class Panel(NamedTuple):
@@ -134,23 +139,25 @@ def plot(panels: Sequence[Panel], x_label: str, *, log_x: bool = False) -> Image
         ax.set_title(_text(panel.title + count), loc="left", fontsize=10, fontweight="bold")
         for curve, color in zip(panel.curves[:_MAX_CURVES], _COLORS, strict=False):
             x, y = np.clip(np.array(curve.points, float).T, -_LIMIT, _LIMIT)
-            label = f"{_text(curve.label)}  {curve.points[-1][1]:.4g}"
-            ax.plot(x, y, color=color, linewidth=1.5, marker="o" if len(x) <= 30 else "", markersize=3, label=label)
+            label = _text(curve.label) + (f"  {curve.points[-1][1]:.4g}" if curve.annotated else "")
+            marker = "o" if curve.annotated and len(x) <= 30 else ""
+            ax.plot(x, y, color=color, linewidth=1.5, marker=marker, markersize=3, label=label)
         ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8, labelcolor="linecolor")
         ax.grid(color="#e6e6e6")
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(labelsize=8, color="#aaaaaa")
     if log_x:
         axes[-1].set_xscale("log")
+    else:
+        axes[-1].xaxis.get_major_locator().set_params(integer=True)
     axes[-1].set_xlabel(x_label, fontsize=9)
-    canvas: Any = FigureCanvasAgg(figure)  # matplotlib declares no types here
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # characters that the font lacks, or layouts that do not fit
-        canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+        return Image.fromarray(canvas_to_image(FigureCanvasAgg(figure)))
 
 
 def _text(text: str) -> str:
     """Returns text in one line, without the markup of matplotlib, which also hides labels such as `_a`."""
-    line = printable(text[:_MAX_LABEL]).replace("\n", " ").replace("$", r"\$")
+    text = text if len(text) <= _MAX_LABEL else f"{text[: _MAX_LABEL - 3]}..."
+    line = printable(text).replace("\n", " ").replace("$", r"\$")
     return f" {line}" if line.startswith("_") else line

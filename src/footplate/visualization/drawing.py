@@ -34,8 +34,9 @@ class Drawing:
     """An image to draw on. Every `draw_*` method returns the drawing itself.
 
     Coordinates are in pixels, x before y. `colors` is one color, or a list with one color per shape. The same applies
-    to line widths, font sizes and alignments. Shapes and texts with a non-finite coordinate are not drawn, because an
-    untrained model may predict them. Lines are always solid. Texts are drawn in DejaVu Sans, or in another
+    to line widths, font sizes and alignments. The style of a shape is `edge_colors`, `line_styles`, `line_widths`,
+    `face_colors` and `alpha`, in this order or by keyword. Shapes and texts with a non-finite coordinate are not drawn,
+    because an untrained model may predict them. Lines are always solid. Texts are drawn in DejaVu Sans, or in another
     installed font if it lacks a letter. `line_styles`, `marker`, `font_families` and `font_properties` are accepted for
     compatibility and ignored.
 
@@ -77,21 +78,12 @@ class Drawing:
         """Draws points ``(N, 2)`` as filled circles with the radius `sizes`, by default 2."""
         return self.draw_circles(positions, 2 if sizes is None else sizes, edge_colors=colors, face_colors=colors)
 
-    def draw_circles(
-        self,
-        center: Any,
-        radius: Any,
-        edge_colors: Any = "g",
-        line_styles: Any = "-",
-        line_widths: Any = 1,
-        face_colors: Any = "none",
-        alpha: float = 1.0,
-    ) -> Self:
-        """Draws circles with centers ``(N, 2)`` and a common radius, or radii ``(N,)``."""
+    def draw_circles(self, center: Any, radius: Any, *style: Any, **styles: Any) -> Self:
+        """Draws circles with centers ``(N, 2)`` and a common radius, or radii ``(N,)``, in the style of a shape."""
         centers = _as_rows(center, 2)
         radii = np.broadcast_to(as_array(radius).astype(float).reshape(-1, 1), (len(centers), 1))
         around = np.concatenate([centers - radii, centers + radii], axis=1).tolist()
-        return self._draw_shapes(ImageDraw.ImageDraw.ellipse, around, edge_colors, line_widths, face_colors, alpha)
+        return self._draw_shapes(ImageDraw.ImageDraw.ellipse, around, *style, **styles)
 
     def draw_lines(
         self, x_datas: Any, y_datas: Any, colors: Any = "g", line_styles: Any = "-", line_widths: Any = 1
@@ -102,37 +94,21 @@ class Drawing:
         def draw_one(draw: ImageDraw.ImageDraw, line: Any, fill: Any, outline: Any, width: int) -> None:
             draw.line(line, fill=outline, width=width)
 
-        return self._draw_shapes(draw_one, ends, colors, line_widths, "none", 1.0)
+        return self._draw_shapes(draw_one, ends, colors, line_widths=line_widths)
 
-    def draw_bboxes(
-        self,
-        bboxes: Any,
-        edge_colors: Any = "g",
-        line_styles: Any = "-",
-        line_widths: Any = 1,
-        face_colors: Any = "none",
-        alpha: float = 1.0,
-    ) -> Self:
-        """Draws boxes ``(N, 4)`` between two opposite corners: x1 y1 x2 y2."""
+    def draw_bboxes(self, bboxes: Any, *style: Any, **styles: Any) -> Self:
+        """Draws boxes ``(N, 4)`` between two opposite corners, x1 y1 x2 y2, in the style of a shape."""
         boxes = np.sort(_as_rows(bboxes, 4).reshape(-1, 2, 2), axis=1).reshape(-1, 4).tolist()
-        return self._draw_shapes(ImageDraw.ImageDraw.rectangle, boxes, edge_colors, line_widths, face_colors, alpha)
+        return self._draw_shapes(ImageDraw.ImageDraw.rectangle, boxes, *style, **styles)
 
-    def draw_polygons(
-        self,
-        polygons: Any,
-        edge_colors: Any = "g",
-        line_styles: Any = "-",
-        line_widths: Any = 1,
-        face_colors: Any = "none",
-        alpha: float = 1.0,
-    ) -> Self:
-        """Draws one polygon ``(M, 2)``, or a list of polygons. Polygons may have any number of corners."""
+    def draw_polygons(self, polygons: Any, *style: Any, **styles: Any) -> Self:
+        """Draws one polygon ``(M, 2)``, or a list of polygons with any number of corners, in the style of a shape."""
         several = list(polygons) if isinstance(polygons, (list, tuple)) else [polygons]
         if several and np.shape(as_array(several[0])) == (2,):
             several = [several]  # the corners of a single polygon
         corners = [[(x, y) for x, y in _as_rows(polygon, 2).tolist()] for polygon in several]
         corners = [polygon * 2 if len(polygon) == 1 else polygon for polygon in corners]  # Pillow needs two corners
-        return self._draw_shapes(ImageDraw.ImageDraw.polygon, corners, edge_colors, line_widths, face_colors, alpha)
+        return self._draw_shapes(ImageDraw.ImageDraw.polygon, corners, *style, **styles)
 
     def draw_binary_masks(self, binary_masks: Any, colors: Any = "g", alphas: Any = 0.8) -> Self:
         """Draws boolean masks ``(H, W)`` or ``(N, H, W)`` with the opacities `alphas`.
@@ -199,7 +175,7 @@ class Drawing:
             face = box.get("facecolor", "none") if background is None else background
             alpha = 1.0 if box.get("alpha") is None else box["alpha"]
             behind = ImageDraw.Draw(self._image).textbbox(place, text, font=font, anchor=anchor)
-            self._draw_shapes(ImageDraw.ImageDraw.rectangle, [behind], "none", 1, face, alpha)
+            self.draw_bboxes([behind], "none", face_colors=face, alpha=alpha)
             ImageDraw.Draw(self._image).text(place, text, fill=color, font=font, anchor=anchor)
         return self
 
@@ -238,10 +214,11 @@ class Drawing:
         self,
         draw_one: Callable[..., None],
         shapes: Sequence[Any],
-        edge_colors: Any,
-        line_widths: Any,
-        face_colors: Any,
-        alpha: float,
+        edge_colors: Any = "g",
+        line_styles: Any = "-",
+        line_widths: Any = 1,
+        face_colors: Any = "none",
+        alpha: float = 1.0,
     ) -> Self:
         """Draws shapes with outlines and fills. Blends them with the image if `alpha` is below 1."""
         faces, edges = _color_each(face_colors, len(shapes)), _color_each(edge_colors, len(shapes))
@@ -330,10 +307,19 @@ def sample_image(path: str | None, data_batch: Any, position: int) -> ImageArray
     if inputs is None:
         return None
     planes = as_array(inputs[position])
-    if planes.ndim != 3 or planes.shape[0] not in (1, 3):
-        return None
-    planes = np.repeat(planes, 3 // planes.shape[0], axis=0)
-    return np.ascontiguousarray(planes.transpose(1, 2, 0)).clip(0, 255).astype(np.uint8)
+    return planes_to_image(planes) if planes.ndim == 3 and planes.shape[0] in (1, 3) else None
+
+
+def planes_to_image(planes: Any) -> ImageArray:
+    """Converts channels ``(1 or 3, h, w)`` with values from 0 to 255 to an RGB image ``(h, w, 3)``, uint8."""
+    pixels = np.rint(as_array(planes)).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
+    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+
+def canvas_to_image(canvas: Any) -> ImageArray:
+    """Draws a matplotlib canvas and returns its content as a uint8 RGB array of shape (H, W, 3)."""
+    canvas.draw()
+    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
 
 
 def _as_rows(values: Any, width: int) -> npt.NDArray[np.float64]:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch.optim import SGD
-from torch.optim.lr_scheduler import ChainedScheduler, LinearLR, LRScheduler, MultiStepLR, SequentialLR
+from torch.optim.lr_scheduler import ChainedScheduler, LinearLR, LRScheduler, MultiStepLR, OneCycleLR, SequentialLR
 
 from footplate.checkpoint import load_checkpoint
 from footplate.checkpoint.serializable import to_serializable
@@ -53,3 +53,30 @@ def test_schedulers_of_several_optimizers_are_given_by_name() -> None:
     for wrong in (given["a"], given["b"], list(given.values())):
         with pytest.raises(ArgumentError, match=r"belongs to one optimizer(.|\n)*param_scheduler=dict\(a=\.\.\., b="):
             build_param_schedulers(wrong, wrapper)
+
+
+def one_cycle(steps: int) -> tuple[SGD, OneCycleLR]:
+    optimizer = SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+    return optimizer, OneCycleLR(optimizer, 0.1, total_steps=steps)
+
+
+def test_one_cycle_must_have_the_steps_of_the_run(caplog: pytest.LogCaptureFixture) -> None:
+    optimizer, scheduler = one_cycle(9)
+    with pytest.raises(ArgumentError, match="has 9 steps, but the run needs 10: one per iteration") as error:
+        build_param_schedulers(scheduler, optimizer, max_iters=10)
+    assert error.value.key == "param_scheduler.total_steps"
+    assert not caplog.records
+    for steps in (10, 20):
+        optimizer, scheduler = one_cycle(steps)
+        build_param_schedulers(scheduler, optimizer, max_iters=10)
+    assert caplog.messages == ["OneCycleLR (by iteration) ends at 20, after the end of training at 10"]
+
+
+def test_settings_that_the_state_replaces_are_reported(caplog: pytest.LogCaptureFixture) -> None:
+    saved, resumed = (TorchSchedule(*one_cycle(steps)) for steps in (9, 10))
+    rates(saved.scheduler.optimizer, saved, 3)
+    TorchSchedule(*one_cycle(9)).load_state_dict(saved.state_dict())
+    assert not caplog.records
+    resumed.load_state_dict(saved.state_dict())
+    (message,) = caplog.messages
+    assert message.startswith("Ignoring total_steps=10 of the OneCycleLR and resuming with the saved 9.")

@@ -81,6 +81,6 @@ def test_the_confusion_matrix_is_drawn(mode: str) -> None:
     metrics = {"accuracy/top1": 50.0, "confusion_matrix/result": torch.eye(2, dtype=torch.int64)}
     getattr(hook(), f"after_{mode}_epoch")(RUNNER, metrics=metrics)
     assert [(name, kwargs) for name, _, kwargs in recorder.drawn] == [(f"{mode}_confusion_matrix", {"step": 30})]
-    assert recorder.drawn[0][1].shape == (184, 248, 3)
+    assert recorder.drawn[0][1].shape == (280, 280, 3)
     getattr(hook(draw=False), f"after_{mode}_epoch")(RUNNER, metrics=metrics)
     assert len(recorder.drawn) == 1

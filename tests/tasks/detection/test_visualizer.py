@@ -51,16 +51,6 @@ def test_image_truth_and_prediction_are_side_by_side() -> None:
     assert (truth[180, 60:190] == 90).all()
 
 
-def test_keypoints_are_linked_as_in_the_dataset() -> None:
-    drawing = visualizer()
-    drawing.dataset_meta = {**META, "skeleton_links": [(0, 1)]}
-    found = sample(img_shape=(640, 320))
-    found.gt_instances.keypoints = torch.tensor([[[100, 240, 2.0], [180, 240, 2.0], [100, 500, 0.0]]])
-    truth = panels(drawing.render(grey(), found))[1]
-    assert [truth[120, 100].tolist(), truth[120, 140].tolist(), truth[120, 180].tolist()] == [list(RED)] * 3
-    assert truth[250, 100].tolist() == [90] * 3
-
-
 def test_masks_are_drawn() -> None:
     given = sample()
     masks = torch.zeros(1, 320, 320, dtype=torch.bool)

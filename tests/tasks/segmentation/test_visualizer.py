@@ -1,3 +1,4 @@
+import io
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,6 @@ from PIL import Image
 
 from footplate.data.structures import PixelData
 from footplate.errors import ArgumentError
-from footplate.openmmlab.mmcv_functions import imfrombytes
 from footplate.registry import HOOKS, VISUALIZERS
 from footplate.tasks.segmentation import SegDataSample, SegLocalVisualizer, SegVisualizationHook
 from footplate.tasks.visualization import distinct_colors
@@ -114,7 +114,7 @@ class AsPublished(SegVisualizationHook):
 
     def _after_iter(self, runner: Any, batch_idx: int, data_batch: Any, outputs: Any, mode: str = "val") -> None:  # type: ignore[override]
         for output in outputs if self.every_n_inner_iters(batch_idx, self.interval) else ():
-            img = imfrombytes(self.file_client.get(output.img_path), channel_order="rgb")
+            img = np.asarray(Image.open(io.BytesIO(self.file_client.get(output.img_path))))
             self._visualizer.add_datasample(
                 mode, img, data_sample=output, show=self.show, wait_time=self.wait_time, step=runner.iter
             )

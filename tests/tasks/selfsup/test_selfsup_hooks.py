@@ -8,8 +8,7 @@ import torch
 from footplate.errors import ArgumentError
 from footplate.registry import HOOKS, MODELS
 from footplate.tasks.selfsup import SelfSupDataSample
-from footplate.tasks.selfsup.selfsup_hooks import planes_to_image
-from footplate.visualization import Visualizer
+from footplate.visualization import Visualizer, planes_to_image
 from tests.tasks.selfsup.test_selfsup_models import MAE_CFG
 
 BLUE, ORANGE = [0, 114, 178], [213, 94, 0]

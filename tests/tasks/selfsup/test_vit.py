@@ -36,9 +36,8 @@ def test_hidden_patches_have_no_influence() -> None:
     assert torch.equal(masked.tokens, again.tokens)
 
 
-@pytest.mark.parametrize("feature", ["mean", "cls"])
-def test_features_are_of_whole_images(feature: str) -> None:
-    model, pictures = vit(feature=feature).eval(), torch.randn(3, 1, 12, 12)
+def test_features_are_of_whole_images() -> None:
+    model, pictures = vit().eval(), torch.randn(3, 1, 12, 12)
     found = model(pictures)
     assert found.shape == (3, 8)
     pictures[:, :, :3, :3] += 1

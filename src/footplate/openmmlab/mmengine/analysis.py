@@ -1,7 +1,7 @@
 """The cost of a model, as `mmengine.analysis` reports it: parameters, floating-point operations, activations."""
 
 from collections import defaultdict
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -65,26 +65,27 @@ class _Analyzer:
 
     def __init__(self, model: nn.Module, inputs: Any) -> None:
         self._model, self._inputs = model, inputs if isinstance(inputs, tuple) else (inputs,)
-        self._counts: dict[str, int] | None = None
 
     def _measure(self) -> dict[str, int]:
         raise NotImplementedError
 
+    @cached_property
+    def _counts(self) -> dict[str, int]:
+        was_training = self._model.training
+        self._model.eval()
+        try:
+            with torch.no_grad():
+                return self._measure()
+        finally:
+            self._model.train(was_training)
+
     def by_module(self) -> dict[str, int]:
         """Maps the name of each module to its count; "" is the whole model."""
-        if self._counts is None:
-            was_training = self._model.training
-            self._model.eval()
-            try:
-                with torch.no_grad():
-                    self._counts = self._measure()
-            finally:
-                self._model.train(was_training)
         return self._counts
 
     def total(self, module_name: str = "") -> int:
         """Returns the count for a module, or for the whole model."""
-        return self.by_module().get(module_name, 0)
+        return self._counts.get(module_name, 0)
 
 
 class FlopAnalyzer(_Analyzer):
@@ -93,12 +94,9 @@ class FlopAnalyzer(_Analyzer):
     def _measure(self) -> dict[str, int]:
         with FlopCounterMode(display=False) as counter:
             self._model(*self._inputs)
-        top = type(self._model).__name__
-        counts = {"": counter.get_total_flops() // 2}
-        for name, operations in counter.get_flop_counts().items():
-            if name.startswith(f"{top}."):
-                counts[name[len(top) + 1 :]] = sum(operations.values()) // 2
-        return counts
+        # The names start with that of the class of the model.
+        counts = {name.partition(".")[2]: sum(each.values()) // 2 for name, each in counter.get_flop_counts().items()}
+        return {**counts, "": counter.get_total_flops() // 2}
 
 
 class ActivationAnalyzer(_Analyzer):

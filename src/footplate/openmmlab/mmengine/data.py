@@ -4,12 +4,9 @@ from collections.abc import Callable, Sequence
 from functools import partial, wraps
 from typing import Any
 
-import numpy as np
-from torch import Tensor
-
 from footplate.data.rng import seed_generators
 from footplate.evaluation.metric import to_device
-from footplate.visualization import ImageArray, as_rgb, draw_featmap
+from footplate.visualization import ImageArray, as_array, draw_featmap
 
 DATA_BATCH = dict[str, Any] | tuple[Any, ...] | list[Any] | None
 SUFFIX_TYPE = Sequence[str] | str
@@ -64,11 +61,6 @@ def get_metric_value(indicator: str, metrics: dict[str, Any]) -> Any:
 _to_cpu = partial(to_device, device="cpu")
 
 
-def tensor2ndarray(value: Any) -> np.ndarray[Any, Any]:
-    """Converts a tensor to a NumPy array. Returns an array unchanged."""
-    return value.detach().cpu().numpy() if isinstance(value, Tensor) else value
-
-
 def check_type(name: str, value: Any, valid_type: type | tuple[type, ...]) -> None:
     """Raises TypeError if a value is not an instance of the types."""
     if not isinstance(value, valid_type):
@@ -92,13 +84,8 @@ def value2list(value: Any, valid_type: type | tuple[type, ...], expand_dim: int)
 
 def convert_overlay_heatmap(feat_map: Any, img: Any = None, alpha: float = 0.5) -> ImageArray:
     """Returns the colors of one channel, ``(H, W)`` or ``(1, H, W)``, blended with `img`. `alpha` weighs them."""
-    channel = tensor2ndarray(feat_map)
+    channel = as_array(feat_map)
     return draw_featmap(channel if channel.ndim == 3 else channel[None], img, alpha=alpha)
-
-
-def color_str2rgb(color: str) -> tuple[int, int, int]:
-    """Returns the red, green and blue components of a color, from 0 to 255."""
-    return as_rgb(color)
 
 
 def color_val_matplotlib(colors: str | tuple[int, ...] | Sequence[Any]) -> Any:
@@ -116,9 +103,3 @@ def color_val_matplotlib(colors: str | tuple[int, ...] | Sequence[Any]) -> Any:
     if isinstance(colors, list):
         return [color_val_matplotlib(color) for color in colors]
     raise TypeError(f"A color must be a name or a tuple, not {type(colors).__name__}.")
-
-
-def img_from_canvas(canvas: Any) -> ImageArray:
-    """Returns the content of a matplotlib canvas as a uint8 RGB array of shape (H, W, 3)."""
-    canvas.draw()
-    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])

@@ -14,6 +14,7 @@ from footplate import distributed
 from footplate.distributed import collect_results as _collect_results
 from footplate.distributed import get_rank, get_world_size
 from footplate.distributed.collectives import Group
+from footplate.openmmlab.mmengine.utils import apply_to
 
 _OPERATIONS = {
     "sum": torch_dist.ReduceOp.SUM,
@@ -126,11 +127,7 @@ def cast_data_device(data: Any, device: torch.device, out: Any = None) -> Any:
         for source, target in zip(_tensors(data), _tensors(out), strict=True):
             target.copy_(source)
         return out
-    if isinstance(data, Tensor):
-        return data.to(device)
-    if isinstance(data, Mapping):
-        return type(data)({key: cast_data_device(value, device) for key, value in data.items()})  # type: ignore[call-arg]
-    return type(data)(cast_data_device(value, device) for value in data)
+    return apply_to(data, torch.is_tensor, lambda tensor: tensor.to(device))
 
 
 @torch.no_grad()
@@ -198,14 +195,9 @@ def broadcast(data: Tensor, src: int = 0, group: Group = None) -> None:
         data.detach().copy_(sent)
 
 
-def all_gather_object(data: Any, group: Group = None) -> list[Any]:
-    """Returns the objects of all processes."""
-    return distributed.gather_objects(data, group)
-
-
 def gather_object(data: Any, dst: int = 0, group: Group = None) -> list[Any] | None:
     """Returns the objects of all processes on process `dst`, and None on other processes."""
-    found = all_gather_object(data, group)
+    found = distributed.gather_objects(data, group)
     return found if get_rank(group) == dst else None
 
 

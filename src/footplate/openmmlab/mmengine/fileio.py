@@ -305,17 +305,6 @@ def is_abs(path: str) -> bool:
     return os.path.isabs(path) or path.startswith(("http://", "https://", "s3://"))
 
 
-def fopen(filepath: str | Path, *args: Any, **kwargs: Any) -> Any:
-    """Opens a file.
-
-    Raises:
-        ValueError: `filepath` is not a path.
-    """
-    if not is_filepath(filepath):
-        raise ValueError(f"'filepath' must be a path, not {type(filepath).__name__}.")
-    return open(filepath, *args, **kwargs)
-
-
 def check_file_exist(filename: str | Path, msg_tmpl: str = "The file '{}' does not exist.") -> None:
     """Raises FileNotFoundError if a file does not exist."""
     if not os.path.isfile(filename):
@@ -348,9 +337,7 @@ def scandir(
         recursive: Whether to include subfolders.
         case_sensitive: Whether the suffix is case-sensitive.
     """
-    backend = LocalBackend()
-    if case_sensitive or suffix is None:
-        return backend.list_dir_or_file(dir_path, list_dir=False, suffix=suffix, recursive=recursive)
-    suffixes = (suffix.lower(),) if isinstance(suffix, str) else tuple(each.lower() for each in suffix)
-    files = backend.list_dir_or_file(dir_path, list_dir=False, recursive=recursive)
-    return (name for name in files if name.lower().endswith(suffixes))
+    fold = str if case_sensitive else str.lower
+    suffixes = tuple(map(fold, suffix if isinstance(suffix, tuple) else [suffix or ""]))
+    files = LocalBackend().list_dir_or_file(dir_path, list_dir=False, recursive=recursive)
+    return (name for name in files if fold(name).endswith(suffixes))

@@ -118,11 +118,8 @@ class BaseInferencer(ABC):
 
     def _inputs_to_list(self, inputs: Any) -> list[Any]:
         """Returns the inputs as a list. A folder is replaced with the paths of its files."""
-        if isinstance(inputs, str):
-            backend = get_file_backend(inputs)
-            if backend.isdir(inputs):
-                names = backend.list_dir_or_file(inputs, list_dir=False)
-                return [backend.join_path(inputs, name) for name in names]
+        if isinstance(inputs, str) and (backend := get_file_backend(inputs)).isdir(inputs):
+            return [backend.join_path(inputs, name) for name in backend.list_dir_or_file(inputs, list_dir=False)]
         return list(inputs) if isinstance(inputs, list | tuple) else [inputs]
 
     def preprocess(self, inputs: Any, batch_size: int = 1, **kwargs: Any) -> Iterator[Any]:
@@ -161,11 +158,10 @@ class BaseInferencer(ABC):
             return
         load_weights(model, checkpoint)
         meta = checkpoint.get("meta", {})
-        found: Any = {"classes": meta["CLASSES"]} if "CLASSES" in meta else None
-        if "dataset_meta" in meta:
-            found = {str(key).lower(): value for key, value in meta["dataset_meta"].items()}
+        found = meta.get("dataset_meta", {"CLASSES": meta["CLASSES"]} if "CLASSES" in meta else None)
         if found is not None:
-            model.dataset_meta = found
+            lower: Any = {str(key).lower(): value for key, value in found.items()}
+            model.dataset_meta = lower
 
     def _init_collate(self, cfg: Any) -> Callable[..., Any]:
         """Returns the collate function of `test_dataloader`."""
@@ -199,7 +195,7 @@ class BaseInferencer(ABC):
             ValueError: An argument does not belong to any step.
         """
         steps = [self.preprocess_kwargs, self.forward_kwargs, self.visualize_kwargs, self.postprocess_kwargs]
-        if unknown := set(kwargs) - set().union(*steps):
+        if unknown := kwargs.keys() - set().union(*steps):
             raise ValueError(f"Unknown arguments: {', '.join(sorted(unknown))}.")
         return tuple({key: value for key, value in kwargs.items() if key in names} for names in steps)
 
@@ -222,11 +218,8 @@ class BaseInferencer(ABC):
     @classmethod
     def _get_models_from_metafile(cls, dir: str) -> Iterator[dict[str, Any]]:
         """Yields the published models listed in the metafiles in a folder."""
-        with open(os.path.join(dir, "model-index.yml"), encoding="utf-8") as file:
-            index = yaml.safe_load(file)
-        for name in index["Import"]:
-            with open(os.path.join(dir, name), encoding="utf-8") as file:
-                content = yaml.safe_load(file)
+        for name in yaml.safe_load(Path(dir, "model-index.yml").read_text("utf-8"))["Import"]:
+            content = yaml.safe_load(Path(dir, name).read_text("utf-8"))
             models = content["Models"] if isinstance(content, dict) else content
             yield from (model for model in models if isinstance(model, dict))
 

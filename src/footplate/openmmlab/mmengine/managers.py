@@ -1,11 +1,11 @@
 """Named instances: `ManagerMixin`, and `MMLogger`, whose instances write to footplate's log."""
 
 import logging
-from typing import Any, ClassVar
+from typing import Any
 
 from typing_extensions import Self
 
-from footplate.records import get_logger
+from footplate.records import Instances, get_logger
 
 
 class ManagerMeta(type):
@@ -16,24 +16,15 @@ class ManagerMeta(type):
         super().__init__(*args)
 
 
-class ManagerMixin(metaclass=ManagerMeta):
+class ManagerMixin(Instances, metaclass=ManagerMeta):
     """The base class for classes whose instances can be accessed by name, such as loggers.
 
     Args:
         name: The name of the instance.
     """
 
-    _instance_dict: ClassVar[dict[str, Any]]
-
     def __init__(self, name: str = "", **kwargs: Any) -> None:
-        self._instance_name = name
-
-    @classmethod
-    def get_instance(cls, name: str, **kwargs: Any) -> Self:
-        """Returns the instance with this name. Creates it if it does not exist."""
-        if name not in cls._instance_dict:
-            cls._instance_dict[name] = cls(name=name, **kwargs)
-        return cls._instance_dict[name]  # type: ignore[no-any-return]
+        super().__init__(name)
 
     @classmethod
     def get_current_instance(cls) -> Self:
@@ -44,17 +35,7 @@ class ManagerMixin(metaclass=ManagerMeta):
         """
         if not cls._instance_dict:
             raise RuntimeError(f"No instance of {cls.__name__} exists. Call {cls.__name__}.get_instance(name) first.")
-        return next(reversed(cls._instance_dict.values()))  # type: ignore[no-any-return]
-
-    @classmethod
-    def check_instance_created(cls, name: str) -> bool:
-        """Checks whether an instance with this name exists."""
-        return name in cls._instance_dict
-
-    @property
-    def instance_name(self) -> str:
-        """The name of the instance."""
-        return self._instance_name
+        return super().get_current_instance()
 
 
 class MMLogger(logging.Logger, ManagerMixin):

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from functools import partial
 from multiprocessing import Pool
-from multiprocessing.pool import Pool as PoolType
 from shutil import get_terminal_size
 from typing import Any, TextIO
 
@@ -144,13 +143,6 @@ def track_iter_progress(tasks: Any, bar_width: int = 50, file: TextIO | None = N
     bar.file.write("\n")
 
 
-def init_pool(
-    process_num: int, initializer: Callable[..., Any] | None = None, initargs: tuple[Any, ...] | None = None
-) -> PoolType:
-    """Starts a pool of processes."""
-    return Pool(process_num, initializer, initargs or ())
-
-
 def track_parallel_progress(
     func: Callable[..., Any],
     tasks: Any,
@@ -178,7 +170,7 @@ def track_parallel_progress(
         file: See `ProgressBar`.
     """
     iterator, count = _iterate_in_order(tasks)
-    with init_pool(nproc, initializer, initargs) as pool:
+    with Pool(nproc, initializer, initargs or ()) as pool:
         apply = pool.imap if keep_order else pool.imap_unordered
         return list(track_iter_progress((apply(func, iterator, chunksize), count), bar_width, file))
 

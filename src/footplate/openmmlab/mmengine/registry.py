@@ -1,9 +1,7 @@
 """The `Registry` of `mmengine.registry`, its build functions, and `DefaultScope` as a view of footplate's scope."""
 
 import logging
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
@@ -57,22 +55,9 @@ class DefaultScope(ManagerMixin):
     def get_current_instance(cls) -> "DefaultScope | None":  # type: ignore[override]
         """Returns an instance with the current default scope, or None if no default scope is set."""
         scope = default_scope()
-        if scope is None:
-            return None
-        for instance in reversed(cls._instance_dict.values()):
-            if instance.scope_name == scope:
-                return instance  # type: ignore[no-any-return]
-        return cls.get_instance(f"{scope}-{time.time_ns()}", scope_name=scope)
+        return None if scope is None else cls.get_instance(scope, scope_name=scope)
 
-    @classmethod
-    @contextmanager
-    def overwrite_default_scope(cls, scope_name: str | None) -> Iterator[None]:
-        """Sets the default scope for the duration of the block. None leaves it unchanged."""
-        if scope_name is None:
-            yield
-            return
-        with using_scope(scope_name):
-            yield
+    overwrite_default_scope = staticmethod(using_scope)
 
 
 def init_default_scope(scope: str) -> None:

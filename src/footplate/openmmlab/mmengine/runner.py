@@ -5,14 +5,14 @@ No code from a checkpoint is executed.
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
-from footplate.checkpoint import STRIP_WRAPPER, find_latest, load_weights
+from footplate.checkpoint import STRIP_WRAPPER, load_weights
 from footplate.checkpoint import load_checkpoint as _read
 from footplate.checkpoint import save_checkpoint as _save
 from footplate.distributed import get_rank, unwrap_model
@@ -70,9 +70,7 @@ class CheckpointLoader:
         return _read(filename, map_location or "cpu")
 
 
-def _load_checkpoint(filename: str, map_location: Any = None, logger: Any = None) -> Any:
-    """Loads a checkpoint from a path or address."""
-    return CheckpointLoader.load_checkpoint(filename, map_location, logger)
+_load_checkpoint = CheckpointLoader.load_checkpoint
 
 
 def _load_checkpoint_with_prefix(prefix: str, filename: str, map_location: Any = None) -> "OrderedDict[str, Any]":
@@ -148,11 +146,6 @@ def save_checkpoint(
     _save(dict(checkpoint), backend.join_path(filename))
 
 
-def find_latest_checkpoint(path: str) -> str | None:
-    """Returns the path of the checkpoint in a work_dir from which a run would resume, or None."""
-    return find_latest(path)
-
-
 def set_random_seed(seed: int | None = None, deterministic: bool = False, diff_rank_seed: bool = False) -> int:
     """Seeds Python, NumPy and PyTorch. Returns the seed.
 
@@ -167,14 +160,13 @@ def set_random_seed(seed: int | None = None, deterministic: bool = False, diff_r
     return shared + get_rank() if diff_rank_seed else shared
 
 
-@contextmanager
 def autocast(
     device_type: str | None = None,
     dtype: torch.dtype | None = None,
     enabled: bool = True,
     cache_enabled: bool | None = None,
-) -> Iterator[None]:
-    """Runs the block in lower precision, by default on the device of this process.
+) -> AbstractContextManager[Any]:
+    """Returns a context in which torch computes in lower precision, by default on the device of this process.
 
     Args:
         device_type: "cuda", "cpu", ... By default, the first available accelerator.
@@ -182,10 +174,7 @@ def autocast(
         enabled: Whether to use the lower precision.
         cache_enabled: See `torch.autocast`.
     """
-    kind = device_type or get_device()
-    context = torch.autocast(kind, dtype, enabled, cache_enabled) if enabled else nullcontext()
-    with context:
-        yield
+    return torch.autocast(device_type or get_device(), dtype, True, cache_enabled) if enabled else nullcontext()
 
 
 def calc_dynamic_intervals(

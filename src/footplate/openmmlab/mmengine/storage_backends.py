@@ -7,6 +7,7 @@ import tempfile
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -93,45 +94,37 @@ class _FileSystemBackend(BaseStorageBackend):
             Path(local).write_bytes(self.get(filepath))
             yield local
 
-    def copyfile(self, src: PathLike, dst: PathLike) -> str:
-        """Copies a file into a folder or to a path on this storage and returns the path of the copy."""
-        return self._copy_file(src, dst, self, self)
+    def _copy_file(self, src: PathLike, dst: PathLike, *, local: str = "") -> str:
+        """Copies a file into a folder or to a path and returns the path of the copy.
 
-    def copyfile_from_local(self, src: PathLike, dst: PathLike) -> str:
-        """Copies a file from this machine to this storage and returns the path of the copy."""
-        return self._copy_file(src, dst, LocalBackend(), self)
-
-    def copyfile_to_local(self, src: PathLike, dst: PathLike) -> str:
-        """Copies a file from this storage to this machine and returns the path of the copy."""
-        return self._copy_file(src, dst, self, LocalBackend())
-
-    @staticmethod
-    def _copy_file(src: PathLike, dst: PathLike, source: "_FileSystemBackend", target: "_FileSystemBackend") -> str:
+        `local` is "source" to copy from this machine to this storage, "target" for the reverse, and by default "" to
+        copy within this storage.
+        """
+        source, target = self._ends(local)
         path = os.fspath(dst)
         if target.isdir(path):
             path = storage.join(path, storage.base_name(os.fspath(src)))
         target.put(source.get(src), path)
         return path
 
-    def copytree(self, src: PathLike, dst: PathLike) -> str:
-        """Copies a folder to a path that does not exist yet and returns that path."""
-        return self._copy_tree(src, dst, self, self)
-
-    def copytree_from_local(self, src: PathLike, dst: PathLike) -> str:
-        """Copies a folder from this machine to this storage and returns the path of the copy."""
-        return self._copy_tree(src, dst, LocalBackend(), self)
-
-    def copytree_to_local(self, src: PathLike, dst: PathLike) -> str:
-        """Copies a folder from this storage to this machine and returns the path of the copy."""
-        return self._copy_tree(src, dst, self, LocalBackend())
-
-    @staticmethod
-    def _copy_tree(src: PathLike, dst: PathLike, source: "_FileSystemBackend", target: "_FileSystemBackend") -> str:
+    def _copy_tree(self, src: PathLike, dst: PathLike, *, local: str = "") -> str:
+        """Copies a folder to a path that does not exist yet and returns that path. `local` is as in `_copy_file`."""
+        source, target = self._ends(local)
         if target.exists(dst):
             raise FileExistsError(f"'{dst}' already exists. Pass a path that does not exist yet.")
         for name in source.list_dir_or_file(src, list_dir=False, recursive=True):
             target.put(source.get(source.join_path(src, name)), target.join_path(dst, name))
         return os.fspath(dst)
+
+    def _ends(self, local: str) -> "tuple[_FileSystemBackend, _FileSystemBackend]":
+        return LocalBackend() if local == "source" else self, LocalBackend() if local == "target" else self
+
+    copyfile = partialmethod(_copy_file)
+    copytree = partialmethod(_copy_tree)
+    copyfile_from_local = partialmethod(_copy_file, local="source")
+    copytree_from_local = partialmethod(_copy_tree, local="source")
+    copyfile_to_local = partialmethod(_copy_file, local="target")
+    copytree_to_local = partialmethod(_copy_tree, local="target")
 
     def remove(self, filepath: PathLike) -> None:
         """Removes a file.
@@ -139,9 +132,8 @@ class _FileSystemBackend(BaseStorageBackend):
         Raises:
             FileNotFoundError: The file does not exist.
         """
-        if not self.exists(filepath):
-            raise FileNotFoundError(f"'{filepath}' does not exist.")
-        storage.remove(self._path(filepath))
+        system, path = file_system(self._path(filepath))
+        system.rm_file(path)
 
     def rmtree(self, dir_path: PathLike) -> None:
         """Removes a folder and everything in it."""
@@ -219,8 +211,7 @@ class HTTPBackend(_FileSystemBackend):
     @override
     def get(self, filepath: PathLike) -> bytes:
         with urlopen(self._path(filepath)) as response:
-            content: bytes = response.read()
-        return content
+            return bytes(response.read())
 
 
 class PetrelBackend(_FileSystemBackend):
@@ -306,14 +297,11 @@ def register_backend(
     """
 
     def register(found: type[BaseStorageBackend]) -> type[BaseStorageBackend]:
-        starts = [prefixes] if isinstance(prefixes, str) else list(prefixes or ())
+        starts = [prefixes] if isinstance(prefixes, str) else prefixes or ()
         for key, table in [(name, _backends), *((start, _prefixes) for start in starts)]:
-            if key in table and table[key] is not found and not force:
-                raise KeyError(
-                    f"'{key}' is already registered for {table[key].__name__}. Pass force=True to replace it."
-                )
-        _backends[name] = found
-        _prefixes.update(dict.fromkeys(starts, found))
+            if table.get(key, found) is not found and not force:
+                raise KeyError(f"'{key}' is already registered. Pass force=True to replace it.")
+            table[key] = found
         return found
 
     return register if backend is None else register(backend)
@@ -342,11 +330,8 @@ def get_file_backend(
     options = dict(backend_args or {})
     name = options.pop("backend", None)
     if name is not None and name not in _backends:
-        near = nearest(name, _backends)
-        raise ArgumentError(
-            f"There is no file backend '{name}'{f': did you mean {near!r}?' if near else '.'} "
-            f"Known backends: {', '.join(_backends)}."
-        )
+        notes = [f"Known backends: {', '.join(_backends)}."]
+        raise ArgumentError("unknown file backend", found=name, suggestion=nearest(name, _backends), notes=notes)
     # fsspec may support a prefix for which no backend is registered.
     kind = _backends[name] if name is not None else _prefixes.get(prefix_of(uri), _FileSystemBackend)
     if not enable_singleton:

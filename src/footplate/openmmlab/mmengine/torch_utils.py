@@ -17,10 +17,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from footplate.engine.process_setup import prepare
-from footplate.openmmlab.mmengine.weights import is_norm
 from footplate.records import describe_environment, print_log
-
-TORCH_VERSION = torch.__version__
 
 
 def is_rocm_pytorch() -> bool:
@@ -33,9 +30,7 @@ def mmcv_full_available() -> bool:
     return importlib.util.find_spec("mmcv") is not None and importlib.util.find_spec("mmcv._ext") is not None
 
 
-def torch_meshgrid(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Calls `torch.meshgrid` with `indexing="ij"`."""
-    return torch.meshgrid(*tensors, indexing="ij")
+torch_meshgrid = partial(torch.meshgrid, indexing="ij")
 
 
 def set_multi_processing(mp_start_method: str = "fork", opencv_num_threads: int = 0, distributed: bool = False) -> None:
@@ -181,11 +176,6 @@ def assert_keys_equal(result_keys: Sequence[str], target_keys: Sequence[str]) ->
     return set(result_keys) == set(target_keys)
 
 
-def assert_is_norm_layer(module: nn.Module) -> bool:
-    """Checks whether a module is a normalization layer."""
-    return is_norm(module)
-
-
 def assert_params_all_zeros(module: nn.Module) -> bool:
     """Checks whether the weight and the bias of a module are zero."""
     return not any(parameter.detach().any() for parameter in module.parameters(recurse=False))
@@ -227,15 +217,13 @@ def get_device() -> str:
     return next((kind for kind in _KINDS if _is_available(kind)), "cpu")
 
 
-def get_max_cuda_memory(device: torch.device | None = None) -> int:
-    """Returns the peak allocated memory of a CUDA device since the last call, in MB."""
-    memory = torch.cuda.max_memory_allocated(device)
-    torch.cuda.reset_peak_memory_stats(device)
+def _max_memory(kind: str, device: Any = None) -> int:
+    """Returns the peak allocated memory of a device since the last call, in MB."""
+    module = getattr(torch, kind)
+    memory = module.max_memory_allocated(device)
+    module.reset_peak_memory_stats(device)
     return int(memory // 2**20)
 
 
-def get_max_musa_memory(device: torch.device | None = None) -> int:
-    """Returns the peak allocated memory of a Moore Threads device since the last call, in MB."""
-    memory = torch.musa.max_memory_allocated(device)  # type: ignore[attr-defined]
-    torch.musa.reset_peak_memory_stats(device)  # type: ignore[attr-defined]
-    return int(memory // 2**20)
+get_max_cuda_memory = partial(_max_memory, "cuda")
+get_max_musa_memory = partial(_max_memory, "musa")

@@ -1,5 +1,6 @@
 """The helpers of `mmengine.utils` for versions, types, calls and packages."""
 
+import copy
 import functools
 import importlib
 import importlib.metadata
@@ -9,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from itertools import chain, islice, repeat
 from pkgutil import resolve_name
 from typing import Any, TypeVar
@@ -120,8 +121,10 @@ def apply_to(data: Any, expr: Callable[[Any], bool], apply_func: Callable[[Any],
     """Returns nested data with `apply_func` applied to each item for which `expr` is true."""
     if expr(data):
         return apply_func(data)
-    if isinstance(data, Mapping):
-        return type(data)({key: apply_to(value, expr, apply_func) for key, value in data.items()})  # type: ignore[call-arg]
+    if isinstance(data, MutableMapping):
+        changed = copy.copy(data)  # of the same type, such as a ConfigDict, whose keys are also attributes
+        changed.update({key: apply_to(value, expr, apply_func) for key, value in data.items()})
+        return changed
     if isinstance(data, tuple) and hasattr(data, "_fields"):
         return type(data)(*(apply_to(value, expr, apply_func) for value in data))
     if isinstance(data, list | tuple):
@@ -273,15 +276,10 @@ def _import_names(package: str) -> Iterator[str]:
             yield name
 
 
-def call_command(cmd: list[str]) -> None:
-    """Runs a command and raises `subprocess.CalledProcessError` if it fails."""
-    subprocess.check_call(cmd)
-
-
 def install_package(package: str) -> None:
     """Installs a package with pip unless it is installed."""
     if not is_installed(package):
-        call_command([sys.executable, "-m", "pip", "install", package])
+        subprocess.check_call([sys.executable, "-m", "pip", "install", package])
 
 
 def get_git_hash(fallback: str = "unknown", digits: int | None = None) -> str:

@@ -5,88 +5,38 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from footplate.models.initializers import bias_from_probability, truncated_normal_
+from footplate.models.initializers import (
+    BaseInit,
+    Caffe2XavierInit,
+    ConstantInit,
+    KaimingInit,
+    NormalInit,
+    TruncNormalInit,
+    UniformInit,
+    XavierInit,
+)
 from footplate.module_selection import BATCH_NORMS, INSTANCE_NORMS
 
-bias_init_with_prob = bias_from_probability
+
+def _initializer(kind: type[BaseInit], order: str) -> Callable[..., None]:
+    """Returns a function that initializes one layer, without its children. Its other arguments are in this order."""
+
+    def initialize(module: nn.Module, *values: Any, **settings: Any) -> None:
+        kind(**dict(zip(order.split(), values, strict=False)), **settings).initialize_layer(module)
+
+    return initialize
 
 
-def _initialize(module: nn.Module, fill: Callable[[Tensor], object], bias: float) -> None:
-    weight, offset = getattr(module, "weight", None), getattr(module, "bias", None)
-    if isinstance(weight, Tensor):
-        fill(weight)
-    if isinstance(offset, Tensor):
-        nn.init.constant_(offset, bias)
-
-
-def constant_init(module: nn.Module, val: float, bias: float = 0) -> None:
-    """Sets the weight of a layer to `val` and its bias to `bias`."""
-    _initialize(module, lambda weight: nn.init.constant_(weight, val), bias)
-
-
-def xavier_init(module: nn.Module, gain: float = 1, bias: float = 0, distribution: str = "normal") -> None:
-    """Initializes a layer with the method of Glorot and Bengio (2010).
-
-    Args:
-        module: The layer.
-        gain: A factor for the weights.
-        bias: The value of the bias.
-        distribution: "uniform" or "normal".
-    """
-    fill = {"uniform": nn.init.xavier_uniform_, "normal": nn.init.xavier_normal_}[distribution]
-    _initialize(module, lambda weight: fill(weight, gain=gain), bias)
-
-
-def normal_init(module: nn.Module, mean: float = 0, std: float = 1, bias: float = 0) -> None:
-    """Initializes a layer from a normal distribution."""
-    _initialize(module, lambda weight: nn.init.normal_(weight, mean, std), bias)
-
-
-def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Tensor:
-    """Fills a tensor with values from a normal distribution that is truncated at `a` and `b`."""
-    return truncated_normal_(tensor, mean, std, a, b)
-
-
-def trunc_normal_init(
-    module: nn.Module, mean: float = 0, std: float = 1, a: float = -2, b: float = 2, bias: float = 0
-) -> None:
-    """Initializes a layer from a normal distribution that is truncated at `a` and `b`."""
-    _initialize(module, lambda weight: truncated_normal_(weight, mean, std, a, b), bias)
-
-
-def uniform_init(module: nn.Module, a: float = 0, b: float = 1, bias: float = 0) -> None:
-    """Initializes a layer from a uniform distribution."""
-    _initialize(module, lambda weight: nn.init.uniform_(weight, a, b), bias)
-
-
-def kaiming_init(
-    module: nn.Module,
-    a: float = 0,
-    mode: Any = "fan_out",
-    nonlinearity: Any = "relu",
-    bias: float = 0,
-    distribution: str = "normal",
-) -> None:
-    """Initializes a layer with the method of He et al. (2015).
-
-    Args:
-        module: The layer.
-        a: The slope of a leaky ReLU.
-        mode: "fan_in" or "fan_out".
-        nonlinearity: The name of the activation.
-        bias: The value of the bias.
-        distribution: "uniform" or "normal".
-    """
-    fill: Callable[..., Tensor]
-    fill = {"uniform": nn.init.kaiming_uniform_, "normal": nn.init.kaiming_normal_}[distribution]
-    _initialize(module, lambda weight: fill(weight, a=a, mode=mode, nonlinearity=nonlinearity), bias)
-
-
-def caffe2_xavier_init(module: nn.Module, bias: float = 0) -> None:
-    """Initializes a layer as Caffe2's `XavierFill` does."""
-    kaiming_init(module, a=1, mode="fan_in", nonlinearity="leaky_relu", bias=bias, distribution="uniform")
+constant_init = _initializer(ConstantInit, "val bias")
+xavier_init = _initializer(XavierInit, "gain bias distribution")
+normal_init = _initializer(NormalInit, "mean std bias")
+trunc_normal_init = _initializer(TruncNormalInit, "mean std a b bias")
+uniform_init = _initializer(UniformInit, "a b bias")
+kaiming_init = _initializer(KaimingInit, "a mode nonlinearity bias distribution")
+caffe2_xavier_init = _initializer(Caffe2XavierInit, "bias")
 
 
 def update_init_info(module: nn.Module, init_info: str) -> None:
@@ -146,18 +96,10 @@ def convert_sync_batchnorm(module: nn.Module, implementation: str = "torch") -> 
 
 def detect_anomalous_params(loss: Tensor, model: nn.Module) -> None:
     """Warns about parameters that the loss does not depend on."""
-    seen = set()
-    pending, visited = [loss.grad_fn], set()
-    while pending:
-        node = pending.pop()
-        if node is None or node in visited:
-            continue
-        visited.add(node)
-        if hasattr(node, "variable"):
-            seen.add(node.variable)
-        pending += [each for each, _ in node.next_functions]
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad and parameter not in seen:
+    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    gradients = torch.autograd.grad(loss, [each for _, each in named], retain_graph=True, allow_unused=True)
+    for (name, _), gradient in zip(named, gradients, strict=True):
+        if gradient is None:
             warnings.warn(f"The loss does not depend on the parameter '{name}'.", UserWarning, stacklevel=2)
 
 

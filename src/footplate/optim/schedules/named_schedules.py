@@ -16,7 +16,7 @@ from footplate.messages import nearest
 from footplate.optim.schedules import curves
 from footplate.optim.schedules.base_curve import ENDLESS, Curve
 from footplate.optim.schedules.param_schedule import HasParamGroups, ParamSchedule
-from footplate.optim.schedules.torch_schedule import torch_schedule
+from footplate.optim.schedules.torch_schedule import TorchSchedule, torch_schedule
 from footplate.registry import PARAM_SCHEDULERS
 
 _logger = logging.getLogger("footplate.optim")
@@ -141,7 +141,7 @@ def _build_list(
         with at_key(f"[{index}]") if is_list else nullcontext():
             schedule = torch_schedule(entry, optimizer, counts_epochs=counts_epochs)
             built.append(schedule or _build(entry, optimizer, lengths))
-    _warn_about_ends(built, lengths)
+    _check_ends(built, lengths)
     return built
 
 
@@ -166,17 +166,29 @@ def _build(cfg: Any, optimizer: HasParamGroups, lengths: Mapping[str, int | None
     return build(cfg, optimizer, **defaults)
 
 
-def _warn_about_ends(schedules: Schedules, lengths: Mapping[str, int | None]) -> None:
+def _check_ends(schedules: Schedules, lengths: Mapping[str, int | None]) -> None:
     """Warns about schedules that do not fit the length of the run.
 
     There is no warning if a schedule ends one position after training, which is a common way to avoid reaching the
     final value, or if the last schedule ends at the base value, as a warm-up does.
+
+    Raises:
+        ArgumentError: A torch scheduler has fewer steps than the run, and would end it with an error.
     """
     epoch_length = lengths["epoch_length"]
     for schedule in schedules:
         total = lengths["max_epochs" if schedule.by_epoch else "max_iters"]
         if total is None or schedule.takes_metrics or (schedule.by_epoch and epoch_length is None):
             continue
+        unit = "epoch" if schedule.by_epoch else "iteration"
+        is_torch = isinstance(schedule, TorchSchedule)
+        name = type(schedule.scheduler if is_torch else schedule).__name__
+        if is_torch and schedule.end < total:
+            raise ArgumentError(
+                f"the {name} has {schedule.end} steps, but the run needs {total}: one per {unit}",
+                key="total_steps",
+                notes=[f"Set total_steps={total}."],
+            )
         milestones = schedule.curve.milestones if isinstance(schedule.curve, curves.MultiStep) else ()
         unreached = [schedule.begin + milestone for milestone in milestones if schedule.begin + milestone >= total]
         last = max(
@@ -193,6 +205,4 @@ def _warn_about_ends(schedules: Schedules, lengths: Mapping[str, int | None]) ->
         elif schedule is last and schedule.end < total and not schedule.curve.ends_at_base():
             problem = f"ends at {schedule.end}, before"
         if problem:
-            unit = "epoch" if schedule.by_epoch else "iteration"
-            name = type(schedule).__name__
             _logger.warning("%s (by %s) %s the end of training at %d", name, unit, problem, total)

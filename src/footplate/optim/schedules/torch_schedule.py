@@ -1,6 +1,8 @@
 """Schedules that step a torch scheduler."""
 
 import copy
+import inspect
+import logging
 import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -15,6 +17,7 @@ from footplate.optim.schedules.param_schedule import HasParamGroups, ParamSchedu
 from footplate.optim.schedules.plateau import check_monitor
 
 _BY_ITERATION = (CyclicLR, OneCycleLR)  # torch documents them as stepped after each batch
+_logger = logging.getLogger("footplate.optim")
 
 
 class TorchSchedule(ParamSchedule):
@@ -55,7 +58,7 @@ class TorchSchedule(ParamSchedule):
         self.monitor = monitor
         self.param_name, self._key = "lr", "lr"
         self.curve: Any = None
-        self.begin, self.end, self.last_step = 0, ENDLESS, -1
+        self.begin, self.end, self.last_step = 0, getattr(scheduler, "total_steps", ENDLESS), -1  # of a OneCycleLR
         # torch warns if gradient accumulation delays the first step of the optimizer.
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
         self._first = copy.deepcopy(scheduler.state_dict()), self.get_last_value()
@@ -91,8 +94,17 @@ class TorchSchedule(ParamSchedule):
         return {"by_epoch": self.by_epoch, "type": type(self.scheduler).__name__}.items() <= state_dict.items()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Loads the state of the scheduler."""
-        self.scheduler.load_state_dict(state_dict["state"])
+        """Loads the state of the scheduler. It includes the settings. Logs a warning for each one that differs."""
+        saved, new = state_dict["state"], self.scheduler.state_dict()
+        names = inspect.signature(type(self.scheduler)).parameters.keys() & saved.keys() & new.keys() - {"last_epoch"}
+        for name in sorted(names):
+            if saved[name] != new[name]:
+                _logger.warning(
+                    "Ignoring %s=%s of the %s and resuming with the saved %s. To use %s, set resume_settings='take' "
+                    "(--resume-settings take).",
+                    *(name, new[name], type(self.scheduler).__name__, saved[name], new[name]),
+                )
+        self.scheduler.load_state_dict(saved)
         _restore_counters(self.scheduler)
 
 

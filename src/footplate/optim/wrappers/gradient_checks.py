@@ -4,7 +4,7 @@ import inspect
 import logging
 import math
 from collections.abc import Callable, Mapping
-from itertools import chain
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -138,8 +138,8 @@ class GradientGuard:
         """
         if norm is not None and norm.device.type == "cpu" and math.isfinite(norm):
             return True
-        parameters = chain.from_iterable(group["params"] for group in optimizer.param_groups)
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        groups = optimizer.param_groups
+        gradients = [grad for group in groups for each in group["params"] if (grad := each.grad) is not None]
         if not gradients:
             return True
         flag = _nonfinite_flag(gradients)
@@ -163,20 +163,26 @@ def _nonfinite_flag(gradients: list[Tensor]) -> Tensor:
     """Returns a tensor ``(1,)`` that is above 0 if a gradient is non-finite on any rank."""
     kinds: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
     for gradient in gradients:
-        values = local_tensor(gradient) if hasattr(gradient, "to_local") else gradient
+        values = gradient if type(gradient) is Tensor else local_tensor(gradient)
         values = values.coalesce().values() if values.is_sparse else values
         values = torch.view_as_real(values) if values.is_complex() else values
         kinds.setdefault((values.device, values.dtype), []).append(values)
-    flag = torch.zeros(1, device=next(iter(kinds))[0])
+    flags: dict[torch.device, Tensor] = {}
     for (device, _), group in kinds.items():
-        group_flag = torch.zeros(1, device=device)
-        _check_finite(group, group_flag, torch.ones(1, device=device))
-        flag = flag + group_flag.to(flag.device)
-    meshes = dict.fromkeys(getattr(gradient, "device_mesh", None) for gradient in gradients)  # in the same order on all
-    for mesh in filter(None, meshes):
+        _check_finite(group, flags.setdefault(device, torch.zeros(1, device=device)), _one(device))
+    first, *others = flags.values()
+    flag = sum((other.to(first.device) for other in others), first)
+    sharded: list[Any] = [gradient for gradient in gradients if type(gradient) is not Tensor and is_dtensor(gradient)]
+    for mesh in dict.fromkeys(gradient.device_mesh for gradient in sharded):  # in the same order on all ranks
         for dimension in range(mesh.ndim):  # each rank has checked only its own shards
             dist.all_reduce(flag, dist.ReduceOp.MAX, group=mesh.get_group(dimension))
     return flag
+
+
+@lru_cache
+def _one(device: torch.device) -> Tensor:
+    """Returns a 1 on a device, the factor by which the kernel multiplies."""
+    return torch.ones(1, device=device)
 
 
 def can_skip_on_device(optimizer: Optimizer) -> bool:

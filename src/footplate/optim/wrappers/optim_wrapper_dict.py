@@ -118,12 +118,12 @@ class OptimWrapperDict(OptimWrapper):
         """Loads the states of the wrappers.
 
         Raises:
-            CheckpointError: A state belongs to a wrapper that does not exist.
+            CheckpointError: The states are those of other optimizers.
         """
+        if set(state_dict) != set(self.optim_wrappers):
+            raise CheckpointError(
+                f"the run has the optimizers {', '.join(self.optim_wrappers)}, but the checkpoint those of others",
+                found=list(state_dict),
+            )
         for name, state in state_dict.items():
-            if name not in self.optim_wrappers:
-                raise CheckpointError(
-                    f"the checkpoint contains a state for the optimizer '{name}', but the config has no such optimizer",
-                    found=list(state_dict),
-                )
             self.optim_wrappers[name].load_state_dict(state)

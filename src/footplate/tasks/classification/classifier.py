@@ -11,6 +11,7 @@ from footplate.checks import check_count, check_number
 from footplate.error_context import with_origins
 from footplate.errors import ArgumentError, DataError
 from footplate.models import BaseModule
+from footplate.models.base_module import InitCfg
 from footplate.registry import MODELS
 from footplate.tasks.classification.data import ClsDataSample, labels_of
 from footplate.tasks.classification.metric import rank_of_truth
@@ -54,7 +55,7 @@ class ImageClassifier(TaskModel):
         head: Part | None = None,
         train_cfg: Mapping[str, Any] | None = None,
         data_preprocessor: Part | None = None,
-        init_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        init_cfg: InitCfg = None,
         *,
         flip_test: bool = False,
     ) -> None:
@@ -153,7 +154,7 @@ class LinearClsHead(BaseModule):
         loss: Mapping[str, Any] | nn.Module | None = None,
         topk: int | Sequence[int] = (1,),
         cal_acc: bool = False,
-        init_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        init_cfg: InitCfg = None,
     ) -> None:
         super().__init__(init_cfg or {"type": "Normal", "layer": "Linear", "std": 0.01})
         self.topk = (topk,) if isinstance(topk, int) else tuple(topk)

@@ -12,13 +12,9 @@ from footplate.errors import ArgumentError
 from footplate.registry import METRICS
 from footplate.tasks.classification.metric import LabelMetric, class_names
 from footplate.tasks.task_base import check_classes
-from footplate.visualization import Drawing
+from footplate.visualization import canvas_to_image
 
 _MAX_RECORDED = 100  # classes; a larger matrix would take much disk space and not fit on a screen
-_CELL = 44
-_LEFT, _TOP = 130, 66
-_EDGE = 30
-_INK, _PAPER = (40, 40, 40), (255, 255, 255)
 _RIGHT, _WRONG = (0, 114, 178), (213, 94, 0)  # from the color-blind safe palette of Okabe and Ito
 
 
@@ -39,15 +35,6 @@ class ConfusionMatrix(LabelMetric):
     """
 
     default_prefix = "confusion_matrix"
-
-    def __init__(
-        self,
-        num_classes: int | None = None,
-        *,
-        ignore_index: int | None = None,
-        **settings: Any,
-    ) -> None:
-        super().__init__(num_classes=num_classes, ignore_index=ignore_index, **settings)
 
     def compute_metrics(self, results: list[tuple[int, ...]]) -> dict[str, Tensor]:
         """Returns the confusion matrix as `result`. A small matrix is also recorded as per-class results."""
@@ -91,32 +78,25 @@ class ConfusionMatrix(LabelMetric):
         """
         matrix = np.asarray(confusion_matrix)
         count = len(matrix)
-        names = [str(name) for name in (classes if classes is not None else range(count))]
+        names = [str(name) for name in (range(count) if classes is None else classes)]
         if matrix.shape != (count, count) or len(names) != count:
             raise ArgumentError(
                 f"the matrix must be (C, C) with C class names, but there are {len(names)} names",
                 key="classes",
                 found=matrix.shape,
             )
-        height, width = (margin + count * _CELL + _EDGE for margin in (_TOP, _LEFT))
-        drawing = Drawing(np.full((height, width, 3), _PAPER, np.uint8))
-        rows, columns = np.divmod(np.arange(count**2), count)
-        corners = np.stack([columns, rows, columns + 1, rows + 1], axis=1) * _CELL + (_LEFT, _TOP, _LEFT, _TOP)
-        shares = (matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)).ravel()
-        hues = np.where((rows == columns)[:, None], _RIGHT, _WRONG)
-        colors = [tuple(color) for color in np.rint(255 + shares[:, None] * (hues - 255)).astype(int).tolist()]
-        drawing.draw_bboxes(corners, edge_colors=(225, 225, 225), face_colors=colors)
-        text: dict[str, Any] = {"vertical_alignments": "center", "horizontal_alignments": "center", "colors": _INK}
-        shown = np.flatnonzero(matrix)
-        if include_values and shown.size:
-            inks = [_PAPER if shares[at] > 0.55 else _INK for at in shown]
-            values = [str(value) for value in matrix.ravel()[shown]]
-            drawing.draw_texts(values, corners[shown, :2] + _CELL / 2, font_sizes=15, **{**text, "colors": inks})
-        # True classes on the left; predicted classes at the top, alternating two rows to fit long names.
-        middles = (np.arange(count) + 0.5) * _CELL
-        left = np.stack([np.full(count, _LEFT - 8.0), _TOP + middles], axis=1)
-        above = np.stack([_LEFT + middles, _TOP - 12.0 - 18 * (np.arange(count) % 2)], axis=1)
-        drawing.draw_texts(names, left, font_sizes=14, **{**text, "horizontal_alignments": "right"})
-        drawing.draw_texts(names, above, font_sizes=14, **text)
-        drawing.draw_texts("true \\ predicted", [12, 8], font_sizes=14, colors=_INK)
-        return drawing.get_image()
+        from matplotlib.backends.backend_agg import FigureCanvasAgg  # loaded late, because it takes half a second
+        from matplotlib.figure import Figure
+
+        shares = (matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1))[..., None]
+        hues = np.where(np.eye(count, dtype=bool)[..., None], _RIGHT, _WRONG)
+        side = 2 + 0.4 * min(count, _MAX_RECORDED)
+        figure = Figure((side, side), layout="constrained")
+        axes = figure.add_subplot(xlabel="predicted", ylabel="true")
+        axes.imshow(np.rint(255 + shares * (hues - 255)).astype(np.uint8))
+        axes.set_xticks(range(count), names, rotation=90)
+        axes.set_yticks(range(count), names)
+        for row, column in np.argwhere(matrix) if include_values else ():
+            ink = "white" if shares[row, column, 0] > 0.55 else "black"
+            axes.text(column, row, str(matrix[row, column]), color=ink, ha="center", va="center")
+        return canvas_to_image(FigureCanvasAgg(figure))

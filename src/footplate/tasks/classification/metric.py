@@ -190,7 +190,7 @@ class LabelMetric(BaseMetric[tuple[int, ...]]):
 
     thrs: tuple[float | None, ...] = (None,)
 
-    def __init__(self, *, num_classes: int | None, ignore_index: int | None, **settings: Any) -> None:
+    def __init__(self, num_classes: int | None = None, *, ignore_index: int | None = None, **settings: Any) -> None:
         super().__init__(**settings)
         self.num_classes = num_classes
         self.ignore_index = ignore_index

@@ -202,27 +202,14 @@ class DetDataPreprocessor(ImgDataPreprocessor):
     Sets `batch_input_shape` (the padded size of the batch) and `pad_shape` in each sample.
 
     Args:
-        mean: The value to subtract from each channel.
-        std: The value to divide each channel by.
-        pad_size_divisor: Height and width are padded to multiples of this number.
-        pad_value: The padding value of images, applied after normalization.
+        args: Arguments for `ImgDataPreprocessor` by position: `mean`, `std` ...
         pad_mask: Whether to pad the ground-truth masks to the size of the images.
         mask_pad_value: The padding value of masks.
-        settings: Additional arguments for `ImgDataPreprocessor`.
+        settings: Arguments for `ImgDataPreprocessor`.
     """
 
-    def __init__(
-        self,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        pad_size_divisor: int = 1,
-        pad_value: float = 0,
-        *,
-        pad_mask: bool = False,
-        mask_pad_value: int = 0,
-        **settings: Any,
-    ) -> None:
-        super().__init__(mean, std, pad_size_divisor, pad_value, **settings)
+    def __init__(self, *args: Any, pad_mask: bool = False, mask_pad_value: int = 0, **settings: Any) -> None:
+        super().__init__(*args, **settings)
         self.pad_mask = pad_mask
         self.mask_pad_value = mask_pad_value
 

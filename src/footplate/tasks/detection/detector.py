@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from footplate.checks import check_count, check_fraction
+from footplate.config.config_dict import to_plain
 from footplate.data.structures import InstanceData
 from footplate.error_context import with_origins
 from footplate.errors import ArgumentError
@@ -169,7 +170,7 @@ class TransformersDetector(BaseDetector):
         super().__init__(num_classes, test_cfg=test_cfg, **settings)
         # scipy matches predictions and ground truth; without it, only the first loss would fail.
         transformers = import_transformers("TransformersDetector", needed=["scipy"])
-        chosen = {key: _plain(value) for key, value in config.items()}
+        chosen = to_plain(config)  # transformers serializes plain dicts only
         name = chosen.pop("model_type", None)
         check_offline(chosen)
         known = transformers.models.auto.modeling_auto.MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES
@@ -205,13 +206,6 @@ class TransformersDetector(BaseDetector):
     def candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the scores and boxes of all queries."""
         return self.outputs(inputs)
-
-
-def _plain(value: Any) -> Any:
-    """Converts mappings and sequences of a config to plain dicts and lists, which transformers can serialize."""
-    if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
-    return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def _sides(shape: Sequence[int], like: Tensor) -> Tensor:

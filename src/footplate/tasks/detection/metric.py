@@ -110,8 +110,7 @@ class CocoMetric(BaseMetric[ImageResult]):
 
     def attach(self, dataset: Any) -> None:
         """Uses the annotation file of the dataset if no `ann_file` is given."""
-        if self._own_ann_file is None:
-            self.ann_file = getattr(dataset, "ann_file", None) or None
+        self.ann_file = self._own_ann_file or getattr(dataset, "ann_file", None) or None
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
         """Records the predictions and, without an annotation file, the ground truth."""
@@ -132,8 +131,7 @@ class CocoMetric(BaseMetric[ImageResult]):
         found = as_results(results, numbers, category_ids)
         if self.outfile_prefix is not None:
             prefix = output_path(self.context.folder, self.outfile_prefix)
-            kinds = {"bbox" if kind == "proposal" else kind for kind in self.metrics}
-            for kind in kinds:
+            for kind in {kind.replace("proposal", "bbox") for kind in self.metrics}:
                 other = "bbox" if kind == "segm" else "segmentation"
                 entries = [{key: value for key, value in entry.items() if key != other} for entry in found]
                 commit_bytes(f"{prefix}.{kind}.json", json.dumps(entries).encode())
@@ -258,8 +256,8 @@ def measure(
     return Curves(
         np.asarray(evaluation.eval["precision"], dtype=np.float64).reshape(shape),
         np.asarray(evaluation.eval["recall"], dtype=np.float64).reshape(shape[0], *shape[2:]),
-        evaluation.params.iouThrs,
-        tuple(evaluation.params.maxDets),
+        np.array(thresholds),
+        tuple(sorted(numbers)),
     )
 
 

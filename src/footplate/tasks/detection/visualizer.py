@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from footplate.checks import check_fraction
@@ -20,16 +19,14 @@ if TYPE_CHECKING:
     from footplate.engine import Runner
 
 _TEXT_SIZE = 12
-_MIN_KEYPOINT_SCORE = 0.3
 
 
 @VISUALIZERS.register_module()
 class DetLocalVisualizer(TaskVisualizer):
-    """Draws boxes, classes, masks and keypoints of a DetDataSample on its image. Small images are enlarged.
+    """Draws boxes, classes and masks of a DetDataSample on its image. Small images are enlarged.
 
     Coordinates of ground-truth boxes refer to an image of size `img_shape`. Coordinates of predicted boxes refer to the
-    original image of size `ori_shape`. Keypoints are read from the field `keypoints` of the instances, with shape ``(N,
-    K, 2)`` or ``(N, K, 3)``, and are connected by the `skeleton_links` in the dataset's `metainfo`.
+    original image of size `ori_shape`.
 
     Args:
         bbox_color: One color for all boxes, or one for each class. By default, the palette of the dataset.
@@ -91,7 +88,7 @@ class DetLocalVisualizer(TaskVisualizer):
         super().add_datasample(name, image, data_sample, *args, **settings)
 
     def overlay(self, data: InstanceData, shape: Sequence[int]) -> set[int]:
-        """Draws masks, boxes, keypoints, classes and scores."""
+        """Draws masks, boxes, classes and scores."""
         height, width = self.get_image().shape[:2]
         factor = np.array([width / shape[1], height / shape[0]] * 2)
         labels = as_array(data.labels).tolist()
@@ -104,10 +101,6 @@ class DetLocalVisualizer(TaskVisualizer):
             self.draw_binary_masks(np.array(resized, dtype=bool), colors, self.alpha)
         boxes = as_array(data.bboxes) * factor
         self.draw_bboxes(boxes, edge_colors=colors, line_widths=self.line_width)
-        if "keypoints" in data:
-            points = as_array(data.keypoints) * [*factor[:2], 1][: data.keypoints.shape[-1]]
-            for object_points, color in zip(points, colors, strict=True):
-                self._draw_keypoints(object_points, color)
         scores = as_array(data.scores).tolist() if "scores" in data else [None] * len(labels)
         for box, label, score, color in zip(boxes, labels, scores, colors, strict=True):
             text = self.class_name(label) if score is None else f"{self.class_name(label)} {score:.2f}"
@@ -115,17 +108,6 @@ class DetLocalVisualizer(TaskVisualizer):
             ink = self.text_color or ((0, 0, 0) if is_bright else (255, 255, 255))
             self.draw_texts(text, box[None, :2], font_sizes=_TEXT_SIZE, colors=ink, background=color)
         return set(labels)
-
-    def _draw_keypoints(self, points: NDArray[np.float64], color: Color) -> None:
-        """Draws the keypoints of an object, ``(K, 2)`` or ``(K, 3)`` with scores, and the links between drawn ones."""
-        is_shown = np.asarray(np.isfinite(points).all(axis=1))
-        if points.shape[1] > 2:
-            is_shown &= points[:, 2] >= _MIN_KEYPOINT_SCORE
-        radius = self.line_width + 1
-        links = [link for link in self.dataset_meta.get("skeleton_links", ()) if is_shown[list(link)].all()]
-        ends = np.array(links, dtype=int).reshape(-1, 2)
-        self.draw_lines(points[ends, 0], points[ends, 1], colors=color, line_widths=max(1, radius / 2))
-        self.draw_points(points[is_shown, :2], colors=color, sizes=radius)
 
 
 @HOOKS.register_module()

@@ -243,10 +243,8 @@ class SegDataPreProcessor(ImgDataPreprocessor):
         size_divisor: Height and width are padded to multiples of this number.
         pad_val: The padding value of images, applied after normalization.
         seg_pad_val: The padding value of label maps; use the label that the loss ignores.
-        bgr_to_rgb: Whether to swap the first and the third channel.
-        rgb_to_bgr: The same as `bgr_to_rgb`.
-        batch_augments: Batch augmentations, called one after the other in training as `augment(inputs, data_samples)`.
         test_cfg: `size` or `size_divisor` for validation and test.
+        settings: `bgr_to_rgb`, `rgb_to_bgr` and `batch_augments`; see `ImgDataPreprocessor`.
 
     Raises:
         ArgumentError: Both `size` and `size_divisor` are given.
@@ -260,19 +258,11 @@ class SegDataPreProcessor(ImgDataPreprocessor):
         size_divisor: int | None = None,
         pad_val: float = 0,
         seg_pad_val: int = 255,
-        bgr_to_rgb: bool = False,
-        rgb_to_bgr: bool = False,
-        batch_augments: Sequence[Any] | None = None,
+        *,
         test_cfg: Mapping[str, Any] | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(
-            mean=mean,
-            std=std,
-            pad_value=pad_val,
-            bgr_to_rgb=bgr_to_rgb,
-            rgb_to_bgr=rgb_to_bgr,
-            batch_augments=batch_augments,
-        )
+        super().__init__(mean, std, pad_value=pad_val, **settings)
         self.seg_pad_val = seg_pad_val
         test = test_cfg or {}
         if (size and size_divisor) or (test.get("size") and test.get("size_divisor")):

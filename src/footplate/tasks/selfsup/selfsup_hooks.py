@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from footplate.checks import check_choice, check_count, check_saved_number
@@ -17,12 +17,11 @@ from footplate.engine import Hook
 from footplate.errors import ArgumentError
 from footplate.registry import HOOKS
 from footplate.tasks.selfsup.data import SelfSupDataSample
-from footplate.visualization import Visualizer, as_array, skipping_failed_image
+from footplate.visualization import ImageArray, Visualizer, planes_to_image, skipping_failed_image
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
 
-Image = npt.NDArray[np.uint8]
 _GAP = 4
 _MIN_SIZE = 84
 _PAPER = (255, 255, 255)
@@ -33,7 +32,7 @@ _logger = logging.getLogger("footplate.tasks")
 class _Sample(NamedTuple):
     """One validation image with its features and label."""
 
-    image: Image
+    image: ImageArray
     features: Tensor
     label: int
     is_test: bool
@@ -138,7 +137,7 @@ class ReconstructionPictureHook(Hook):
             Visualizer.get_current_instance().add_image("val_reconstructions", draw_rows(rows), runner.iter)
 
 
-def draw_rows(rows: Sequence[Sequence[tuple[Image, tuple[int, int, int]]]]) -> Image:
+def draw_rows(rows: Sequence[Sequence[tuple[ImageArray, tuple[int, int, int]]]]) -> ImageArray:
     """Draws images in rows.
 
     Args:
@@ -150,19 +149,10 @@ def draw_rows(rows: Sequence[Sequence[tuple[Image, tuple[int, int, int]]]]) -> I
         framed = []
         for image, color in row:
             zoom = max(1, _MIN_SIZE // max(image.shape[:2]))
-            inner = image.repeat(zoom, axis=0).repeat(zoom, axis=1)
-            page = np.full((inner.shape[0] + 4 * _GAP, inner.shape[1] + 4 * _GAP, 3), _PAPER, np.uint8)
-            page[_GAP:-_GAP, _GAP:-_GAP] = color
-            page[2 * _GAP : -2 * _GAP, 2 * _GAP : -2 * _GAP] = inner
-            framed.append(page)
+            inner = Image.fromarray(image.repeat(zoom, axis=0).repeat(zoom, axis=1))
+            framed.append(np.asarray(ImageOps.expand(ImageOps.expand(inner, _GAP, color), _GAP, _PAPER)))
         lines.append(np.concatenate(framed, axis=1))
     return np.concatenate(lines, axis=0)
-
-
-def planes_to_image(planes: object) -> Image:
-    """Converts channels ``(1 or 3, h, w)`` with values from 0 to 255 to an RGB image ``(h, w, 3)``, uint8."""
-    pixels = np.rint(as_array(planes)).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
-    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
 
 @HOOKS.register_module()

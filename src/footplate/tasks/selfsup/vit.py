@@ -1,11 +1,11 @@
 """A small vision transformer with optional masking of patches."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from footplate.checks import check_choice, check_count
+from footplate.checks import check_count
 from footplate.errors import ArgumentError
 from footplate.models import BaseModule
 from footplate.models.base_module import InitCfg
@@ -39,7 +39,6 @@ class MAEViT(BaseModule):
         num_heads: The number of attention heads of each layer.
         mlp_ratio: The ratio of the hidden dimension of the MLP to the embedding dimension.
         mask_ratio: The fraction of patches that `forward_masked` masks.
-        feature: The features of an image: "mean" for the mean of the patch tokens, or "cls" for the class token.
         init_cfg: See `BaseModule`; by default linear layers use Xavier uniform initialization.
 
     Raises:
@@ -66,13 +65,11 @@ class MAEViT(BaseModule):
         num_heads: int = 4,
         mlp_ratio: float = 4.0,
         mask_ratio: float = 0.75,
-        feature: Literal["mean", "cls"] = "mean",
         init_cfg: InitCfg = None,
     ) -> None:
         super().__init__(init_cfg or {"type": "Xavier", "layer": "Linear", "distribution": "uniform"})
         if img_size % patch_size:
             raise ArgumentError(f"img_size {img_size} is not divisible by patch_size {patch_size}", key="patch_size")
-        check_choice("feature", feature, ("mean", "cls"))
         self.patch_size = patch_size
         self.num_patches = (img_size // patch_size) ** 2
         self.num_seen = int(self.num_patches * (1 - mask_ratio))
@@ -80,7 +77,6 @@ class MAEViT(BaseModule):
             raise ArgumentError(
                 f"mask_ratio must mask at least one of the {self.num_patches} patches, but not all", key="mask_ratio"
             )
-        self.feature = feature
         self.patch_embed = nn.Conv2d(in_channels, embed_dims, patch_size, patch_size)
         self.pos_embed = nn.Parameter(position_codes(embed_dims, img_size // patch_size), requires_grad=False)
         self.cls_token = nn.Parameter(torch.empty(1, 1, embed_dims))
@@ -91,9 +87,8 @@ class MAEViT(BaseModule):
         nn.init.normal_(self.cls_token, std=0.02)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Returns the features ``(N, embed_dims)`` of images ``(N, C, H, W)``."""
-        tokens = self._encode(self._embed(inputs))
-        return tokens[:, 0] if self.feature == "cls" else tokens[:, 1:].mean(dim=1)
+        """Returns the features ``(N, embed_dims)`` of images ``(N, C, H, W)``: the means of their patch tokens."""
+        return self._encode(self._embed(inputs))[:, 1:].mean(dim=1)
 
     def forward_masked(self, inputs: Tensor) -> Masked:
         """Encodes a random subset of the patches of each image."""

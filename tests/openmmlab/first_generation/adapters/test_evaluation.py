@@ -11,7 +11,7 @@ from footplate.config import Config
 from footplate.data import ConcatDataset
 from footplate.errors import ArgumentError
 from footplate.evaluation import Evaluator
-from footplate.openmmlab.first_generation.adapters import EvalHook, LegacyMetric, adapt_dataset
+from footplate.openmmlab.first_generation.adapters.evaluation import EvalHook, LegacyMetric, adapt_dataset
 from footplate.openmmlab.first_generation.adapters.model import BatchResult
 from footplate.registry import DATASETS
 from footplate.tasks.segmentation import IoUMetric

@@ -6,8 +6,8 @@ import torch
 
 from footplate import Hook as SecondHook
 from footplate import Runner
-from footplate.openmmlab.first_generation.adapters import ClosureHook, Hook
-from footplate.openmmlab.first_generation.adapters.hook import GENERAL
+from footplate.openmmlab.first_generation.adapters import Hook
+from footplate.openmmlab.first_generation.adapters.hook import GENERAL, ClosureHook
 from footplate.registry import HOOKS
 from tests.openmmlab.first_generation.adapters.support import old_config
 

@@ -7,9 +7,14 @@ import pytest
 
 from footplate import Runner
 from footplate.errors import ArgumentError
-from footplate.openmmlab.first_generation.adapters import LoggerHook
-from footplate.openmmlab.first_generation.adapters.logger_hooks import TextLoggerHook, WriterLoggerHook
+from footplate.openmmlab.first_generation.adapters.logger_hooks import (
+    LoggerHook,
+    TextLoggerHook,
+    WandbLoggerHook,
+    WriterLoggerHook,
+)
 from footplate.openmmlab.first_generation.translation import Kind, translate, translate_sections
+from footplate.openmmlab.first_generation.translation.log_rules import WRITERS
 from footplate.records import BaseVisBackend
 from footplate.registry import HOOKS, VISBACKENDS
 from tests.openmmlab.first_generation.adapters.support import old_config
@@ -170,16 +175,15 @@ class RecordingBackend(BaseVisBackend):
 
 @HOOKS.register_module(force=True)
 class RecordingWriterHook(WriterLoggerHook):
-    backend = "RecordingBackend"
-
-    def __init__(self, name: str | None = None, **logging: Any) -> None:
-        super().__init__({"name": name, "init_kwargs": None}, **logging)
+    logger = "RecordingLogger"
+    arguments = ("name", "interval")
 
 
 @pytest.fixture(autouse=True)
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     found: list[Any] = []
     monkeypatch.setattr(RecordingBackend, "calls", found)
+    monkeypatch.setitem(WRITERS, "RecordingLogger", ("RecordingBackend", {"name": "name"}))
     return found
 
 
@@ -203,6 +207,18 @@ def test_resume_passes_the_saved_state_to_the_writer(tmp_path: Path, calls: list
     last = next(tmp_path.rglob("epoch_1.pth"))
     Runner.from_cfg(old_config(tmp_path, custom_hooks=hooks, resume_from=str(last))).train()
     assert calls[:2] == [("made", "vis_data", None, ""), {"id": "abc"}]
+
+
+def test_a_subclass_passes_settings_by_position_and_unsupported_ones_are_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class DetectionWandbHook(WandbLoggerHook):
+        def __init__(self, init_kwargs: Any = None, interval: int = 50, **kwargs: Any) -> None:
+            super().__init__(init_kwargs, interval, **kwargs)
+
+    hook = DetectionWandbHook({"project": "p"}, log_artifact=False, by_epoch=False)
+    assert (hook.interval, hook.by_epoch) == (50, False)
+    assert caplog.messages == ["DetectionWandbHook: these settings have no counterpart: log_artifact=False"]
 
 
 def test_unsupported_service_raises() -> None:

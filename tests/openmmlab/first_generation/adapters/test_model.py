@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from footplate import Runner
 from footplate.checkpoint import load_checkpoint
 from footplate.distributed import unwrap_model
-from footplate.errors import ArgumentError, BuildError
+from footplate.errors import BuildError
 from footplate.models import BaseModel
-from footplate.openmmlab.first_generation.adapters import (
+from footplate.openmmlab.first_generation.adapters.model import (
     DataContainer,
     LegacyModel,
     adapt_model,
@@ -46,8 +46,6 @@ def test_container_properties() -> None:
     assert container.datatype == "torch.FloatTensor"
     assert DataContainer([1]).datatype is list
     assert repr(DataContainer([1])) == "DataContainer([1])"
-    with pytest.raises(ArgumentError, match="pad_dims"):
-        DataContainer(1, pad_dims=4)
 
 
 KEYS = ["backbone.weight", "backbone.bias", "head.weight", "head.bias"]

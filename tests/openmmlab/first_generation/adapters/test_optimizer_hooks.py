@@ -6,7 +6,7 @@ import torch
 
 from footplate import Runner
 from footplate.errors import ArgumentError
-from footplate.openmmlab.first_generation.adapters import (
+from footplate.openmmlab.first_generation.adapters.optimizer_hooks import (
     Fp16OptimizerHook,
     GradientCumulativeFp16OptimizerHook,
     GradientCumulativeOptimizerHook,

@@ -4,13 +4,9 @@ from typing import Any
 import pytest
 
 from footplate import Runner
-from footplate.openmmlab.first_generation.adapters import (
-    BaseRunner,
-    EpochBasedRunner,
-    Hook,
-    IterBasedRunner,
-    view_of,
-)
+from footplate.openmmlab.first_generation.adapters import Hook
+from footplate.openmmlab.first_generation.adapters.runner_view import view_of
+from footplate.openmmlab.first_generation.adapters.runners import BaseRunner, EpochBasedRunner, IterBasedRunner
 from tests.openmmlab.first_generation.adapters.support import old_config
 from tests.support import settings
 

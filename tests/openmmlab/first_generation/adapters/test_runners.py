@@ -8,16 +8,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from footplate.errors import ArgumentError, BuildError
-from footplate.openmmlab.first_generation.adapters import (
-    ClosureHook,
-    EvalHook,
-    Hook,
-    MMDataParallel,
-    OptimizerHook,
-    RunnerView,
-    build_runner,
-)
-from footplate.openmmlab.first_generation.adapters.runners import RUNNERS, EpochBasedRunner
+from footplate.openmmlab.first_generation.adapters import Hook
+from footplate.openmmlab.first_generation.adapters.evaluation import EvalHook
+from footplate.openmmlab.first_generation.adapters.hook import ClosureHook
+from footplate.openmmlab.first_generation.adapters.model import MMDataParallel
+from footplate.openmmlab.first_generation.adapters.optimizer_hooks import OptimizerHook
+from footplate.openmmlab.first_generation.adapters.runner_view import RunnerView
+from footplate.openmmlab.first_generation.adapters.runners import RUNNERS, EpochBasedRunner, build_runner
 from footplate.openmmlab.mmcv_functions import build_optimizer
 from footplate.registry import RUNNER_CONSTRUCTORS
 from tests.openmmlab.first_generation.adapters.support import OldModelWithSteps, OldPoints

@@ -7,8 +7,9 @@ import torch
 
 from footplate import Runner
 from footplate.errors import BuildError
-from footplate.openmmlab.first_generation.adapters import Hook, LrUpdaterHook, MomentumUpdaterHook
+from footplate.openmmlab.first_generation.adapters import Hook
 from footplate.openmmlab.first_generation.adapters import updater_hooks as hooks
+from footplate.openmmlab.first_generation.adapters.updater_hooks import LrUpdaterHook, MomentumUpdaterHook
 from footplate.registry import HOOKS
 from tests.openmmlab.first_generation.adapters.support import old_config
 

@@ -7,7 +7,7 @@ import torch
 
 from footplate import Runner
 from footplate.errors import ArgumentError
-from footplate.openmmlab.first_generation.adapters import WorkflowHook
+from footplate.openmmlab.first_generation.adapters.workflow import WorkflowHook
 from tests.openmmlab.first_generation.adapters.support import OldModelWithSteps, old_config, old_config_with_evaluation
 from tests.openmmlab.first_generation.adapters.test_hook import Recorder
 from tests.support import settings, summation_tolerance

@@ -9,7 +9,6 @@ from footplate.openmmlab.first_generation.rewriting.rewrite import (
     rewrite,
 )
 from footplate.openmmlab.first_generation.rewriting.source import SourceFile
-from footplate.openmmlab.first_generation.translation.key_map import Path as KeyPath
 
 REMOVED = {"runner", "evaluation", "data", "optimizer", "seed"}
 
@@ -93,13 +92,10 @@ SECTION_WRITER_VALUES: list[Any] = [
 ]
 
 
-def find_nothing(path: KeyPath) -> None:
-    return None
-
-
-@pytest.mark.parametrize("double", [True, False])
+@pytest.mark.parametrize("old", ["y = 'single'\n", 'y = "double"\n'])
 @pytest.mark.parametrize("value", SECTION_WRITER_VALUES, ids=repr)
-def test_written_text_reads_back(value: Any, double: bool) -> None:
-    text = SectionWriter(find_nothing, double_quotes=double).write(("x",), value)
+def test_written_text_reads_back(value: Any, old: str, tmp_path: Path) -> None:
+    (tmp_path / "old.py").write_text(old)
+    text = SectionWriter(SourceFile(tmp_path / "old.py")).write(("x",), value)
     assert Config.fromstring(text, ".py").to_dict() == {"x": value}
     assert all(len(line) < 80 for line in text.splitlines())

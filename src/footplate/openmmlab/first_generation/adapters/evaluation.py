@@ -2,8 +2,6 @@
 
 import bisect
 import importlib
-import inspect
-import itertools
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +11,7 @@ import numpy as np
 
 from footplate.checks import check_count
 from footplate.config import ConfigDict
-from footplate.distributed import gather_objects, get_data_rank, get_data_world_size, tensor_parallel_size
+from footplate.distributed import broadcast_object, collect_results, get_data_rank, get_data_world_size
 from footplate.engine import ValLoop
 from footplate.engine.evaluation_loops import predicting
 from footplate.error_context import at_key
@@ -25,6 +23,7 @@ from footplate.openmmlab.first_generation.adapters.model import BatchResult
 from footplate.openmmlab.first_generation.adapters.runner_view import LogBuffer, view_of
 from footplate.records import MessageHub
 from footplate.registry import DATASETS, HOOKS, METRICS
+from footplate.registry.arguments import arguments_of
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
@@ -64,19 +63,13 @@ def _in_test_mode(cfg: Any) -> Any:
             changed[key] = _in_test_mode(changed[key])
     if "test_mode" in changed:
         return changed
-    kind = DATASETS.resolve(changed.get("type"), changed)
-    for constructor in getattr(kind, "__mro__", (kind,))[:-1] or (kind,):
-        parameters = inspect.signature(constructor).parameters
-        if "test_mode" in parameters:
-            changed["test_mode"] = True
-        # With `**kwargs`, the constructor of a base class may accept `test_mode`.
-        if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
-            break
+    arguments = arguments_of(DATASETS.resolve(changed.get("type"), changed))
+    if arguments is not None and "test_mode" in arguments.types:
+        changed["test_mode"] = True
     return changed
 
 
 _logger = logging.getLogger("footplate")
-
 _METRICS = {
     "mIoU": ("IoUMetric", "iou_metrics"),
     "mDice": ("IoUMetric", "iou_metrics"),
@@ -245,9 +238,8 @@ class EvalHook(Hook):
         broadcast_bn_buffer: bool = True,
         **eval_kwargs: Any,
     ) -> None:
-        for name, value, least in (("interval", interval, 1), ("start", start, 0)):
-            if value is not None:
-                check_count(name, value, least=least)
+        check_count("interval", interval)
+        check_count("start", start or 0, least=0)
         self.dataloader, self.test_fn, self.eval_kwargs = dataloader, test_fn or _predict, eval_kwargs
         self.start, self.interval, self.by_epoch = start, interval, by_epoch
         self.save_best, self.rule, self.out_dir = save_best, rule, out_dir
@@ -330,16 +322,13 @@ class EvalHook(Hook):
 
 
 _OWN_EVALUATION = ("_do_evaluate", "evaluate")
-_MISSING = object()
 
 
-def _predict(model: Any, dataloader: Any, **_: Any) -> list[Any]:
-    """Gathers the predictions of all processes and returns them in dataset order."""
+def _predict(model: Any, dataloader: Any, **_: Any) -> list[Any] | None:
+    """Returns the predictions of all processes in dataset order on rank 0, and None on other ranks."""
     model.eval()
-    parts = gather_objects([each for batch in dataloader for each in model(return_loss=False, **batch)])
-    parts = parts[:: tensor_parallel_size()]
-    in_order = itertools.chain(*itertools.zip_longest(*parts, fillvalue=_MISSING))
-    return [each for each in in_order if each is not _MISSING][: len(dataloader.dataset)]
+    found = [each for batch in dataloader for each in model(return_loss=False, **batch)]
+    return collect_results(found, len(dataloader.dataset))
 
 
 @HOOKS.register_module()
@@ -370,5 +359,4 @@ class _HookValidation(ValLoop):
         finally:
             view.log_buffer = outer
         found.pop("eval_iter_num", None)  # a count for the loggers of mmcv, not a metric
-        metrics: dict[str, Any] = gather_objects(found)[0]
-        return metrics
+        return broadcast_object(found)

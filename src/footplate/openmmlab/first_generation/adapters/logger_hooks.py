@@ -1,15 +1,16 @@
 """The logger hooks of the first generation."""
 
-import os
+import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
 from footplate.distributed import is_main_process
 from footplate.openmmlab.first_generation.adapters.hook import Hook
 from footplate.openmmlab.first_generation.adapters.runner_view import view_of
+from footplate.openmmlab.first_generation.translation.log_rules import writer_of
 from footplate.records import BaseVisBackend, GuardedWriters
 from footplate.records.base_writer import Refused
 from footplate.registry import HOOKS, VISBACKENDS
@@ -17,6 +18,8 @@ from footplate.storage import check_output_path, output_path
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
+
+_logger = logging.getLogger("footplate.openmmlab.first_generation")
 
 
 class LoggerHook(Hook):
@@ -200,25 +203,34 @@ def _first_of(name: str, values: Any) -> dict[str, float]:
     return {name: values[0]}
 
 
-_Settings = Mapping[str, Any] | None
-
-
 class WriterLoggerHook(LoggerHook):
-    """Writes the logged values with a writer from VISBACKENDS. Subclasses set its name as `backend`.
+    """Writes the logged values with a writer from VISBACKENDS.
 
     Loggers in `log_config` become writers of the visualizer instead. These hooks are for `custom_hooks` and for
     user-defined subclasses.
 
     Args:
-        settings: Arguments for the writer.
-        logging: Arguments for LoggerHook: `interval`, `ignore_last`, `reset_flag`, `by_epoch`.
+        values: The settings listed in `arguments`, by position.
+        options: The settings of the logger, and arguments for LoggerHook: `interval`, `ignore_last`, `reset_flag`,
+            `by_epoch`. Settings that the writer does not support are ignored with a warning.
+
+    Attributes:
+        logger: The name of the logger in `log_config`.
+        arguments: The settings that may be passed by position.
     """
 
-    backend = ""
+    logger: ClassVar[str] = ""
+    arguments: ClassVar[tuple[str, ...]] = ("init_kwargs", "interval")
 
-    def __init__(self, settings: _Settings = None, /, **logging: Any) -> None:
-        super().__init__(**logging)
-        self._settings = {key: value for key, value in (settings or {}).items() if value is not None}
+    def __init__(self, *values: Any, **options: Any) -> None:
+        settings = {**dict(zip(self.arguments, values, strict=False)), **options}
+        names = ("interval", "ignore_last", "reset_flag", "by_epoch")
+        super().__init__(**{name: settings[name] for name in names if name in settings})
+        self._cfg, unsupported = writer_of(self.logger, settings)
+        if "save_dir" in self._cfg:
+            check_output_path(self._cfg["save_dir"], key="log_dir")
+        if unsupported:
+            _logger.warning("%s: %s", type(self).__name__, unsupported)
         self._state: dict[str, Any] = {}
         self._writers: dict[str, BaseVisBackend] = {}
         self._guard = GuardedWriters(self._writers)
@@ -227,15 +239,11 @@ class WriterLoggerHook(LoggerHook):
         """Builds the writer on the main process and writes the config."""
         super().before_run(runner)
         if is_main_process():
-            self._writers[self.backend] = VISBACKENDS.build(
-                {"type": self.backend, "save_dir": self.folder(runner), **self._settings}
-            )
+            folder = runner.work_dir if "save_dir" in self._cfg else runner.log_dir
+            cfg = {**self._cfg, "save_dir": output_path(folder, self._cfg.get("save_dir", "vis_data"))}
+            self._writers[cfg["type"]] = VISBACKENDS.build(cfg)
             self._guard.load_state_dict(self._state)
             self._guard.call_all("add_config", runner.recorded_cfg)
-
-    def folder(self, runner: Any) -> str:
-        """Returns the output folder of the writer."""
-        return os.path.join(runner.log_dir, "vis_data")
 
     def log(self, runner: Any) -> None:
         """Writes the values of `get_loggable_tags`."""
@@ -256,125 +264,40 @@ class WriterLoggerHook(LoggerHook):
 
 @HOOKS.register_module()
 class TensorboardLoggerHook(WriterLoggerHook):
-    """Writes TensorBoard event files.
+    """Writes TensorBoard event files to `log_dir`, a folder in the work_dir."""
 
-    Args:
-        log_dir: A folder in the work_dir, by default `tf_logs`.
-        interval: See LoggerHook for this argument and the remaining ones.
-    """
-
-    backend = "TensorboardVisBackend"
-
-    def __init__(self, log_dir: str | None = None, interval: int = 10, **logging: Any) -> None:
-        super().__init__(interval=interval, **logging)
-        self.log_dir = check_output_path("tf_logs" if log_dir is None else log_dir, key="log_dir")
-
-    def folder(self, runner: Any) -> str:
-        """Returns the folder of the event files."""
-        return output_path(runner.work_dir, self.log_dir)
+    logger = "TensorboardLoggerHook"
+    arguments = ("log_dir", "interval")
 
 
 @HOOKS.register_module()
 class WandbLoggerHook(WriterLoggerHook):
-    """Writes to a Weights & Biases run.
+    """Writes to a Weights & Biases run. Its settings are `init_kwargs`, `commit` and `define_metric_cfg`."""
 
-    Args:
-        init_kwargs: Arguments for `wandb.init`.
-        interval: See LoggerHook for this argument and those in `logging`.
-        commit: Whether each call to `wandb.log` ends a step.
-        with_step: Ignored; the step is always passed.
-        log_artifact: Ignored; artifacts are not uploaded.
-        out_suffix: Ignored; artifacts are not uploaded.
-        define_metric_cfg: Maps metrics to the `summary` argument of `wandb.define_metric`.
-    """
-
-    backend = "WandbVisBackend"
-
-    def __init__(
-        self,
-        init_kwargs: _Settings = None,
-        interval: int = 10,
-        *,
-        commit: bool = True,
-        with_step: bool = True,
-        log_artifact: bool = True,
-        out_suffix: Sequence[str] | str = (),
-        define_metric_cfg: Any = None,
-        **logging: Any,
-    ) -> None:
-        settings = {"init_kwargs": init_kwargs, "commit": commit, "define_metric_cfg": define_metric_cfg}
-        super().__init__(settings, interval=interval, **logging)
+    logger = "WandbLoggerHook"
 
 
 @HOOKS.register_module()
 class MlflowLoggerHook(WriterLoggerHook):
-    """Writes to an MLflow run.
+    """Writes to an MLflow run. Its settings are `exp_name`, `tags` and `params`."""
 
-    Args:
-        exp_name: The name of the experiment.
-        tags: The tags of the run.
-        params: The parameters of the run.
-        log_model: Ignored; models are not uploaded.
-        interval: See LoggerHook for this argument and the remaining ones.
-    """
-
-    backend = "MLflowVisBackend"
-
-    def __init__(
-        self,
-        exp_name: str | None = None,
-        tags: _Settings = None,
-        params: _Settings = None,
-        log_model: bool = True,
-        interval: int = 10,
-        **logging: Any,
-    ) -> None:
-        super().__init__({"exp_name": exp_name, "tags": tags, "params": params}, interval=interval, **logging)
+    logger = "MlflowLoggerHook"
+    arguments = ("exp_name", "tags", "params", "log_model", "interval")
 
 
 @HOOKS.register_module()
 class ClearMLLoggerHook(WriterLoggerHook):
-    """Writes to a ClearML task.
+    """Writes to a ClearML task. Its setting `init_kwargs` contains the arguments for `Task.init`."""
 
-    Args:
-        init_kwargs: Arguments for `Task.init`.
-        interval: See LoggerHook for this argument and the remaining ones.
-    """
-
-    backend = "ClearMLVisBackend"
-
-    def __init__(self, init_kwargs: _Settings = None, interval: int = 10, **logging: Any) -> None:
-        super().__init__({"init_kwargs": init_kwargs}, interval=interval, **logging)
+    logger = "ClearMLLoggerHook"
 
 
 @HOOKS.register_module()
 class DvcliveLoggerHook(WriterLoggerHook):
-    """Writes DVCLive files.
+    """Writes DVCLive files. Its settings are those of DVCLive's `Live`; `path` is an alias of `dir`."""
 
-    Args:
-        model_file: Ignored; models are not logged.
-        interval: See LoggerHook for this argument, `ignore_last`, `reset_flag` and `by_epoch`.
-        path: The folder; an alias of `dir`.
-        live: Arguments for DVCLive's `Live`, such as `dir` and `report`.
-    """
-
-    backend = "DVCLiveVisBackend"
-
-    def __init__(
-        self,
-        model_file: str | None = None,
-        interval: int = 10,
-        ignore_last: bool = True,
-        reset_flag: bool = False,
-        by_epoch: bool = True,
-        path: str | None = None,
-        **live: Any,
-    ) -> None:
-        if path is not None:
-            live["dir"] = path
-        super().__init__(
-            {"init_kwargs": live}, interval=interval, ignore_last=ignore_last, reset_flag=reset_flag, by_epoch=by_epoch
-        )
+    logger = "DvcliveLoggerHook"
+    arguments = ("model_file", "interval")
 
 
 class _RefusedLoggerHook(Refused, LoggerHook):

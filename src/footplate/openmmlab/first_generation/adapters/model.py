@@ -1,9 +1,8 @@
 """The adapter for first-generation models, and the containers in which they receive their data."""
 
-import copy
 import inspect
 import itertools
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,8 +12,9 @@ from torch.utils.data import default_collate
 
 from footplate.data import pseudo_collate
 from footplate.data.structures import BaseDataElement
-from footplate.errors import ArgumentError, BuildError
+from footplate.errors import BuildError
 from footplate.models import BaseDataPreprocessor, BaseModel
+from footplate.openmmlab.mmengine.utils import apply_to
 from footplate.registry import FUNCTIONS, MODEL_WRAPPERS, MODELS
 
 
@@ -32,8 +32,6 @@ class DataContainer:
     def __init__(
         self, data: Any, stack: bool = False, padding_value: float = 0, cpu_only: bool = False, pad_dims: int | None = 2
     ) -> None:
-        if pad_dims not in (None, 1, 2, 3):
-            raise ArgumentError("pad_dims must be None, 1, 2 or 3", key="pad_dims", found=pad_dims)
         self._data = data
         self.stack, self.padding_value = stack, padding_value
         self.cpu_only, self.pad_dims = cpu_only, pad_dims
@@ -100,25 +98,9 @@ def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
     return default_collate(list(samples))
 
 
-def map_nested(data: Any, kind: type, change: Callable[[Any], Any]) -> Any:
-    """Applies `change` to all values of type `kind` in nested dicts, lists and tuples. Keeps the types of dicts."""
-    if isinstance(data, kind):
-        return change(data)
-    if isinstance(data, Mapping):
-        changed = {key: map_nested(value, kind, change) for key, value in data.items()}
-        if type(data) is dict or not isinstance(data, MutableMapping):
-            return changed
-        same_type = copy.copy(data)  # such as a ConfigDict, whose keys are also attributes
-        same_type.update(changed)
-        return same_type
-    if isinstance(data, (list, tuple)) and not hasattr(data, "_fields"):
-        return type(data)([map_nested(value, kind, change) for value in data])
-    return data
-
-
 def unpack_containers(data: Any) -> Any:
     """Replaces the data containers of a batch with their values."""
-    return map_nested(data, DataContainer, lambda container: container.data[0])
+    return apply_to(data, lambda value: isinstance(value, DataContainer), lambda container: container.data[0])
 
 
 def scatter(inputs: Any, target_gpus: Any = None, dim: int = 0) -> Any:
@@ -154,11 +136,8 @@ class MMDataParallel(nn.Module):
         return self.module.val_step(*self._unpack(list(inputs)), **self._unpack(kwargs))
 
     def _unpack(self, data: Any) -> Any:
-        opened = unpack_containers(data)
-        first = next(self.parameters(), None)
-        if first is None:
-            return opened
-        return map_nested(opened, Tensor, lambda tensor: tensor.to(first.device, non_blocking=True))
+        opened, first = unpack_containers(data), next(self.parameters(), torch.empty(0))
+        return apply_to(opened, torch.is_tensor, lambda tensor: tensor.to(first.device, non_blocking=True))
 
 
 FUNCTIONS.register_module(name="legacy_collate", module=collate)
@@ -202,7 +181,7 @@ class LegacyModel(BaseModel):
         self.outputs: dict[str, Any] = {}
         self._optimizer: Any = None
         self._has_step = _is_step(getattr(module, "train_step", None))
-        parameters = _parameters(module.forward)
+        parameters = inspect.signature(module.forward).parameters
         self._takes_return_loss = "return_loss" in parameters or any(
             each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()
         )
@@ -281,11 +260,9 @@ class LegacyModel(BaseModel):
 
     def _losses(self, data: Any) -> Any:
         if self._has_step:
-            train_step: Any = self.module.train_step
-            return train_step(data, self._optimizer)
-        if isinstance(data, dict):
-            return self.module(return_loss=True, **data)
-        return self.module(*data, return_loss=True)
+            return self.module.train_step(data, self._optimizer)
+        args, kwargs = ((), data) if isinstance(data, dict) else (data, {})
+        return self.module(*args, return_loss=True, **kwargs)
 
 
 _PREDICTORS = ("forward", "forward_test", "simple_test")
@@ -322,14 +299,5 @@ def _is_step(step: Any) -> bool:
     return callable(step) and not _has_argument(step, "optim_wrapper")
 
 
-def _parameters(function: Callable[..., Any] | None) -> Mapping[str, inspect.Parameter]:
-    if not callable(function):
-        return {}
-    try:
-        return inspect.signature(function).parameters
-    except (TypeError, ValueError):
-        return {}
-
-
-def _has_argument(function: Callable[..., Any] | None, argument: str) -> bool:
-    return argument in _parameters(function)
+def _has_argument(function: Any, argument: str) -> bool:
+    return callable(function) and argument in inspect.signature(function).parameters

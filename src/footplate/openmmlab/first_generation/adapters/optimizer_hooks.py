@@ -11,6 +11,7 @@ from torch.nn.utils import clip_grad_norm_
 from footplate.checks import check_count
 from footplate.errors import ArgumentError
 from footplate.openmmlab.first_generation.adapters.hook import Hook, SteppedByHook
+from footplate.openmmlab.mmengine.weights import detect_anomalous_params
 from footplate.optim.wrappers.gradient_checks import warn_about_long_accumulation
 from footplate.registry import HOOKS
 
@@ -24,7 +25,7 @@ class OptimizerHook(Hook):
 
     Args:
         grad_clip: Arguments for torch's `clip_grad_norm_`.
-        detect_anomalous_params: Whether to log parameters that the loss does not depend on.
+        detect_anomalous_params: Whether to warn about parameters that the loss does not depend on.
 
     Raises:
         ArgumentError: The optimizer wrapper of the run also steps the optimizer.
@@ -65,7 +66,7 @@ class OptimizerHook(Hook):
         """Runs the backward pass and steps the optimizer."""
         runner.optimizer.zero_grad()
         if self.detect_anomalous_params:
-            self.warn_about_unused_parameters(runner)
+            detect_anomalous_params(runner.outputs["loss"], runner.model.module)
         self.backward(runner.outputs["loss"])
         self.step(runner)
 
@@ -83,17 +84,6 @@ class OptimizerHook(Hook):
         norm = self.clip_grads(runner.model.parameters()) if self.grad_clip is not None else None
         if norm is not None:
             runner.log_buffer.update({"grad_norm": norm.detach()}, runner.outputs.get("num_samples", 1))
-
-    def warn_about_unused_parameters(self, runner: Any) -> None:
-        """Logs the parameters that the loss does not depend on."""
-        named = [(name, each) for name, each in runner.model.module.named_parameters() if each.requires_grad]
-        loss = runner.outputs["loss"]
-        found = torch.autograd.grad(loss, [each for _, each in named], retain_graph=True, allow_unused=True)
-        for (name, parameter), gradient in zip(named, found, strict=True):
-            if gradient is None:
-                runner.logger.warning(
-                    "The loss does not depend on the parameter %s of shape %s.", name, tuple(parameter.shape)
-                )
 
 
 @HOOKS.register_module()

@@ -1,6 +1,5 @@
 """The view of a runner that first-generation hooks receive, with its log buffer."""
 
-import os
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
@@ -9,7 +8,6 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from footplate.checkpoint import find_latest
 from footplate.distributed import unwrap_model
 from footplate.openmmlab.first_generation.adapters.model import MMDataParallel, legacy_model_in, of_each_optimizer
 from footplate.records import MessageHub
@@ -96,25 +94,19 @@ class LogBuffer:
 
     def _record(self, name: str, value: Any) -> None:
         key = f"{self._mode()}/{name}"
-        is_single_tensor = hasattr(value, "numel") and value.numel() == 1
-        if isinstance(value, (int, float)) or getattr(value, "size", None) == 1 or is_single_tensor:
-            self._hub.update_scalar(key, value)
-        else:
-            self._hub.update_info(key, value)
+        is_single = isinstance(value, (int, float)) or (hasattr(value, "ndim") and np.prod(value.shape) == 1)
+        (self._hub.update_scalar if is_single else self._hub.update_info)(key, value)
 
     def _histories(self, latest: int = 0) -> list[tuple[str, Any, Any]]:
         """Returns names, values and counts of the scalars recorded in this mode since the last `clear`."""
-        prefix = f"{self._mode()}/"
         found = []
         for key, history in self._hub.log_scalars.items():
-            name = key.removeprefix(prefix)
+            mode, _, name = key.partition("/")
             since = history.total - self._begin.get(key, 0)
-            if key.startswith(prefix) and name not in _ENGINE_SCALARS and since > 0:
+            if mode == self._mode() and name not in _ENGINE_SCALARS and since > 0:
                 values = history.data[0][-min(latest or since, since) :]
-                counts = np.ones(len(values))
                 own = list(self._counts.get(key, ()))[-len(values) :]
-                counts[len(values) - len(own) :] = own
-                found.append((name, values, counts))
+                found.append((name, values, np.array([1.0] * (len(values) - len(own)) + own)))
         return found
 
 
@@ -251,12 +243,6 @@ class RunnerView:
         number = (self._runner.epoch if by_epoch else self._runner.iter) + 1
         name = (filename_tmpl or ("epoch_{}.pth" if by_epoch else "iter_{}.pth")).format(number)
         return str(self._runner.save_checkpoint(out_dir, name, save_optimizer=save_optimizer, meta=meta))
-
-    def auto_resume(self) -> None:
-        """Resumes from the newest complete checkpoint in the work_dir, if there is one."""
-        found = find_latest(self._runner.work_dir) if os.path.isdir(self._runner.work_dir) else None
-        if found is not None:
-            self._runner.resume(found)
 
     def set_training_event(self, event: str, arguments: Mapping[str, Any]) -> None:
         """Updates the view at a training event."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from torch import nn
 from torch.optim import Optimizer
 
-from footplate.checkpoint import load_checkpoint, load_weights
+from footplate.checkpoint import load_checkpoint
 from footplate.config import Config
 from footplate.distributed import get_rank, get_world_size, unwrap_model
 from footplate.engine import Runner
@@ -18,6 +18,7 @@ from footplate.openmmlab.first_generation.adapters.model import MMDataParallel, 
 from footplate.openmmlab.first_generation.adapters.optimizer_hooks import OptimizerHook
 from footplate.openmmlab.first_generation.adapters.runner_view import RunnerView, view_of
 from footplate.openmmlab.first_generation.adapters.workflow import WorkflowHook
+from footplate.openmmlab.mmengine.runner import load_checkpoint as load_weights_from
 from footplate.optim import OptimWrapper, OptimWrapperDict
 from footplate.registry import HOOKS, OPTIM_WRAPPERS, RUNNER_CONSTRUCTORS, Registry
 
@@ -164,10 +165,7 @@ class BaseRunner(metaclass=_RunnerClass):
 
     def load_checkpoint(self, filename: str, map_location: str = "cpu", strict: bool = False, **settings: Any) -> Any:
         """Loads weights into the model and returns the checkpoint."""
-        checkpoint = load_checkpoint(filename, map_location)
-        known = {key: value for key, value in settings.items() if key == "revise_keys"}
-        load_weights(_unwrapped(self.model), checkpoint, strict=strict, name=filename, **known)
-        return checkpoint
+        return load_weights_from(_unwrapped(self.model), filename, map_location, strict, **settings)
 
     def resume(self, checkpoint: str, resume_optimizer: bool = True, map_location: Any = "cpu") -> None:
         """Resumes the run from a checkpoint.

@@ -5,11 +5,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
-from footplate.data import batches, build_dataloader, endless_batches
-from footplate.distributed import is_main_process, unwrap_model
+from footplate.data import batch_size_of, batches, build_dataloader, endless_batches
+from footplate.distributed import is_main_process
 from footplate.engine import Hook
+from footplate.engine.evaluation_loops import loss_of
 from footplate.errors import ArgumentError
 from footplate.openmmlab.first_generation.adapters.hook import call_hooks
 from footplate.openmmlab.first_generation.adapters.model import legacy_model_in
@@ -101,8 +103,7 @@ class WorkflowHook(Hook):
 
     def _validate(self, runner: "Runner", view: RunnerView, data: Iterable[Any]) -> None:
         """Computes the means over the data, weighted by the number of samples, and records them."""
-        sums: defaultdict[str, float] = defaultdict(float)
-        counts: defaultdict[str, float] = defaultdict(float)
+        found: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)  # values and numbers of samples
         for number, batch in enumerate(data):
             view.set_validation_state(self.dataloader, number, batch)
             call_hooks(view, "before_val_iter")
@@ -111,20 +112,17 @@ class WorkflowHook(Hook):
             call_hooks(view, "after_val_iter")
             count = float(outputs.get("num_samples") or 1)
             for name, value in outputs.get("log_vars", {}).items():
-                sums[name] += float(value) * count
-                counts[name] += count
-        # A metric of the evaluation may have the same name, such as an accuracy, but a different definition.
-        names = {name: name if "loss" in name else f"{name}_of_workflow" for name in sums}
-        means = {
-            f"val/{self._scalar_names.name_of('val', names[name])}": total / counts[name]
-            for name, total in sums.items()
-        }
-        for name, value in means.items():
-            runner.message_hub.update_scalar(name, value)
-        by_epoch = runner.train_loop.by_epoch
-        done, unit = (runner.epoch, "Epoch") if by_epoch else (runner.iter, "Iter")
-        values = "  ".join(f"{name}: {value:.4f}" for name, value in means.items())
-        runner.logger.info("%s(val) [%d]  %s", unit, done, values)
+                found[name].append((float(value), count))
+        means = {}
+        for name, pairs in found.items():
+            # A metric of the evaluation may have the same name, such as an accuracy, but a different definition.
+            title = self._scalar_names.name_of("val", name if "loss" in name else f"{name}_of_workflow")
+            values, counts = zip(*pairs, strict=True)
+            means[f"val/{title}"] = float(np.average(values, weights=counts))
+        runner.message_hub.update_scalars(means)
+        done, unit = (runner.epoch, "Epoch") if runner.train_loop.by_epoch else (runner.iter, "Iter")
+        text = "  ".join(f"{name}: {value:.4f}" for name, value in means.items())
+        runner.logger.info("%s(val) [%d]  %s", unit, done, text)
         if is_main_process():
             runner.visualizer.add_scalars(means, step=done)
 
@@ -135,8 +133,4 @@ def _losses(model: Any, batch: Any) -> dict[str, Any]:
     adapter = legacy_model_in(model)
     if adapter is not None:
         return dict(adapter.validation_losses(batch))
-    inner: Any = unwrap_model(model)
-    data = inner.data_preprocessor(batch, False)
-    losses = inner(**data, mode="loss") if isinstance(data, dict) else inner(*data, mode="loss")
-    first = next(iter(data.values() if isinstance(data, dict) else data), ())
-    return {"log_vars": inner.parse_losses(losses)[1], "num_samples": len(first) if hasattr(first, "__len__") else 1}
+    return {"log_vars": loss_of(model, batch), "num_samples": batch_size_of(batch)}

@@ -17,6 +17,7 @@ from typing_extensions import override
 from footplate.checks import check_choice, check_count, check_number
 from footplate.errors import ArgumentError, BuildError
 from footplate.messages import nearest
+from footplate.openmmlab.first_generation.translation.schedule_rules import KNOWN_POLICIES, known_policy
 from footplate.optim.schedules.base_curve import Curve
 from footplate.optim.schedules.curves import ANNEALINGS, Cycle, check_anneal_strategy, cosine_between, line_between
 
@@ -232,10 +233,11 @@ def find_policy(name: str, field: str) -> PolicyFunction:
     Raises:
         ArgumentError: The policy is unknown.
     """
-    for known, policy in POLICIES[field].items():
-        if name in (known, known.title() if known.islower() else known):
-            return policy
-    raise ArgumentError(f'unknown policy "{name}"', key="policy", found=name, suggestion=nearest(name, POLICIES[field]))
+    known = known_policy(name)
+    if known is None:
+        near = nearest(name, KNOWN_POLICIES)
+        raise ArgumentError(f'unknown policy "{name}"', key="policy", found=name, suggestion=near)
+    return POLICIES[field][known]
 
 
 def policy_settings(policy: PolicyFunction, field: str) -> dict[str, Any]:

@@ -1,6 +1,5 @@
-"""Migrates single configs or folders of first-generation configs. Writes either all new files or none."""
+"""Migrates single configs or folders of first-generation configs."""
 
-import contextlib
 import difflib
 import os
 import tempfile
@@ -25,6 +24,7 @@ from footplate.openmmlab.first_generation.translation.translate import (
     is_first_generation,
     translate,
 )
+from footplate.storage import commit_bytes
 
 _SUFFIX = "_migrated"
 
@@ -237,35 +237,24 @@ class _Migration:
 
 
 def write_files(found: Iterable[MigratedFile], *, replace: bool) -> None:
-    """Writes all new files with the line endings of the old ones, or none of them if one fails.
+    """Writes the new files with the line endings of the old ones.
 
     Args:
         found: The migrated files. Skips files that could not be read, and those that exist with the same text.
         replace: Whether to replace existing files.
 
     Raises:
-        ArgumentError: A file already exists.
+        ArgumentError: A file already exists. Nothing is written.
         OSError: A file cannot be written.
     """
-    found = [each for each in found if each.text is not None and not _is_written(each)]
-    existing = [str(each.target) for each in found if os.path.lexists(each.target)]
-    if existing and not replace:
-        raise ArgumentError(f"'{existing[0]}' already exists", notes=["Use --force to replace it."])
-    staged = [(each.target.with_name(f".{each.target.name}.new"), each) for each in found]
-    try:
-        for path, each in staged:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            newline = "\r\n" if b"\r\n" in each.source.read_bytes() else "\n"
-            with open(path, "w", encoding="utf-8", newline=newline) as stream:
-                stream.write(str(each.text))
-        for path, each in staged:
-            path.replace(each.target)
-    except BaseException:
-        for path, _ in staged:
-            with contextlib.suppress(OSError):
-                path.unlink()
-        raise
-
-
-def _is_written(file: MigratedFile) -> bool:
-    return file.target.is_file() and file.target.read_text(encoding="utf-8", errors="replace") == file.text
+    contents: dict[Path, bytes] = {}
+    for file in found:
+        if file.text is not None:
+            newline = "\r\n" if b"\r\n" in file.source.read_bytes() else "\n"
+            contents[file.target] = file.text.replace("\n", newline).encode()
+    existing = [path for path in contents if os.path.lexists(path)]
+    unchanged = {path for path in existing if path.is_file() and path.read_bytes() == contents[path]}
+    if not replace and (changed := [path for path in existing if path not in unchanged]):
+        raise ArgumentError(f"'{changed[0]}' already exists", notes=["Use --force to replace it."])
+    for path in contents.keys() - unchanged:
+        commit_bytes(str(path), contents[path])

@@ -135,15 +135,13 @@ class ConfigTree:
         bases, outside_bases = [], []
         for name in source.bases:
             base = Path(os.path.realpath(path.parent / name))
-            if "::" not in name and (base in self._paths or self._is_included(base)):
+            is_below = self._folder is not None and base.is_relative_to(self._folder) and not is_installed(base)
+            if "::" not in name and (base in self._paths or is_below):
                 self._add(base)
                 bases.append(base)
             else:
                 outside_bases.append(name)
         self.files[path] = ConfigFile(source, config, tuple(bases), tuple(outside_bases))
-
-    def _is_included(self, base: Path) -> bool:
-        return self._folder is not None and base.is_relative_to(self._folder) and not is_installed(base)
 
     def _ancestors(self, path: Path) -> set[Path]:
         found: set[Path] = set()

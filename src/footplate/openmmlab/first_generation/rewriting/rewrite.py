@@ -5,7 +5,7 @@ Sections are written with the expressions and comments of the first-generation f
 
 import ast
 import re
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from typing import Any, NamedTuple
 
 from footplate.config.formats import is_identifier, write_value
@@ -50,12 +50,8 @@ class OldExpression(NamedTuple):
         return self.code if self.keys in (None, frozenset(value)) else None
 
 
-FindExpression = Callable[[KeyPath], OldExpression | None]
-"""Returns the old expression for a path of the new config, or None."""
-
-
-class ExpressionFinder:
-    """Finds the first-generation expression to reuse for each key path of the new config.
+class SectionWriter:
+    """Writes config sections with the expressions and in the style of the first-generation file.
 
     Args:
         source: The first-generation file.
@@ -64,12 +60,19 @@ class ExpressionFinder:
         by_value: Sections for which no expressions are reused.
     """
 
-    def __init__(self, source: SourceFile, removed: Set[str], by_value: Iterable[str] = ()) -> None:
+    def __init__(self, source: SourceFile, removed: Set[str] = frozenset(), by_value: Iterable[str] = ()) -> None:
         self._source = source
         self._removed = OLD_KEYS | removed
         self._by_value = frozenset(by_value)
+        self._quote = '"' if source.text.count('"') > source.text.count("'") else "'"
+        self._written_comments: set[Comment] = set()
 
-    def find(self, path: KeyPath) -> OldExpression | None:
+    def write(self, path: KeyPath, value: Any) -> str:
+        """Returns `name = value` or `name["key"] = value`. Each old comment is written only once."""
+        target = path[0] + "".join(f"[{self._quote}{key}{self._quote}]" for key in path[1:])
+        return self._entry(f"{target} = ", value, path, self._find(path), "") + "\n"
+
+    def _find(self, path: KeyPath) -> OldExpression | None:
         """Returns the old expression for a path of the new config, or None."""
         if path[0] in self._by_value:
             return None
@@ -77,7 +80,7 @@ class ExpressionFinder:
         old, node = next(((old, node) for old in old_paths(path) if (node := source.expression(old))), ((), None))
         if node is None:
             return None
-        comments = source.comments_of_entry(node) if is_first_use(path, old) else []
+        comments = source.comments_by_entry.get(node, []) if is_first_use(path, old) else []
         if self._reads_removed(node):
             node = source.resolved(node)
             if node is None or self._reads_removed(node):
@@ -86,25 +89,6 @@ class ExpressionFinder:
 
     def _reads_removed(self, node: ast.expr) -> bool:
         return any(name.removeprefix("_base_.") in self._removed for name in names_read(node))
-
-
-class SectionWriter:
-    """Writes config sections in the style of an existing file.
-
-    Args:
-        find: Finds old expressions for the values of a section.
-        double_quotes: Whether strings are written in double quotes.
-    """
-
-    def __init__(self, find: FindExpression, *, double_quotes: bool) -> None:
-        self._find = find
-        self._quote = '"' if double_quotes else "'"
-        self._written_comments: set[Comment] = set()
-
-    def write(self, path: KeyPath, value: Any) -> str:
-        """Returns `name = value` or `name["key"] = value`. Each old comment is written only once."""
-        target = path[0] + "".join(f"[{self._quote}{key}{self._quote}]" for key in path[1:])
-        return self._entry(f"{target} = ", value, path, self._find(path), "") + "\n"
 
     def _entry(self, prefix: str, value: Any, path: KeyPath, old: OldExpression | None, space: str) -> str:
         """Returns the prefix and the text of a value, on one line if possible. `space` is the indentation."""
@@ -173,8 +157,7 @@ def rewrite(
     removed = removed | ({"_base_"} & sections.keys())
     replaced = [statement for statement in source.statements if statement.name in removed]
     read = {name for statement in source.statements if statement.name not in removed for name in statement.reads}
-    finder = ExpressionFinder(source, removed, by_value)
-    writer = SectionWriter(finder.find, double_quotes=source.text.count('"') > source.text.count("'"))
+    writer = SectionWriter(source, removed, by_value)
     texts: dict[str, str] = {}
     for key, value in sections.items():
         moved: list[str] = []  # settings that move into `model`; only they are written if the file assigns `model`

@@ -130,15 +130,12 @@ class SourceFile:
         """Returns the comments on the lines from `first` to `last`, inclusive."""
         return [comment for comment in self._comments if first <= comment.line <= last]
 
-    def comments_of_entry(self, node: ast.expr) -> list[Comment]:
-        """Returns the comments on the entry of a dict, a call or a list whose value is `node`.
+    @functools.cached_property
+    def comments_by_entry(self) -> dict[ast.expr, list[Comment]]:
+        """Maps the values of the entries of dicts, calls and lists to their comments.
 
         These are the comments on the lines above the entry and at the end of its last line.
         """
-        return self._comments_by_entry.get(node, [])
-
-    @functools.cached_property
-    def _comments_by_entry(self) -> dict[ast.expr, list[Comment]]:
         comments: dict[ast.expr, list[Comment]] = {}
         for container in ast.walk(self._tree):
             entries = _entries(container)

@@ -9,7 +9,7 @@ from footplate.openmmlab.first_generation.translation.draft import Draft, rule, 
 
 _TEXT_LOGGER = "TextLoggerHook"
 _WANDB = ("WandbVisBackend", {key: key for key in ("init_kwargs", "define_metric_cfg", "commit")})
-_WRITERS: dict[str, tuple[str, dict[str, str]]] = {
+WRITERS: dict[str, tuple[str, dict[str, str]]] = {
     "TensorboardLoggerHook": ("TensorboardVisBackend", {"log_dir": "save_dir"}),
     **dict.fromkeys(("WandbLoggerHook", "MMClsWandbHook", "MMDetWandbHook", "MMSegWandbHook"), _WANDB),
     "MlflowLoggerHook": ("MLflowVisBackend", {key: key for key in ("exp_name", "tags", "params")}),
@@ -51,7 +51,8 @@ def log_config(draft: Draft) -> None:
     # First-generation loggers average over all iterations since the previous log line.
     processor = {"type": "LogProcessor", "window_size": own_interval, "by_epoch": text.get("by_epoch", draft.by_epoch)}
     draft.write_all("log_processor", processor)
-    _warn_about_left(draft, "log_config.hooks", text, ("type", *_TEXT_SETTINGS, "interval", "by_epoch", "priority"))
+    if left := _describe_unsupported(text, ("type", *_TEXT_SETTINGS, "interval", "by_epoch", "priority")):
+        draft.warn("log_config.hooks", left)
     backends: list[Any] = []
     for index, hook in enumerate(hooks):
         if hook is not text:
@@ -69,26 +70,32 @@ def _backend(draft: Draft, hook: Mapping[str, Any], key: str, interval: int) -> 
     if kind in _REMOVED:
         draft.warn(key, f"{kind} has no counterpart and was removed: {dict(hook)}")
         return []
-    if kind not in _WRITERS:
+    if kind not in WRITERS:
         own = {"by_epoch": draft.by_epoch, "interval": interval, **hook, "priority": "VERY_LOW"}
         draft.append("custom_hooks", with_origins(own, hook))
         return []
-    backend, renamed = _WRITERS[kind]
-    made = {"type": backend, **{new: hook[old] for old, new in renamed.items() if hook.get(old) is not None}}
-    supported = {*renamed, *_IGNORED_SETTINGS}
-    if kind == "DvcliveLoggerHook":
-        # It passes all other settings to DVCLive, which renamed `path` to `dir`.
-        live = {name: value for name, value in hook.items() if name not in (*_IGNORED_SETTINGS, "model_file")}
-        supported |= live.keys()
-        if live:
-            made["init_kwargs"] = {"dir" if name == "path" else name: value for name, value in live.items()}
-    _warn_about_left(draft, key, hook, supported)
+    made, left = writer_of(kind, hook)
+    if left:
+        draft.warn(key, left)
     if hook.get("interval", interval) != interval:
         draft.warn(f"{key}.interval", f"ignored; all writers use the interval {interval} from log_config")
     return [with_origins(made, hook)]
 
 
-def _warn_about_left(draft: Draft, key: str, hook: Mapping[str, Any], supported: Container[str]) -> None:
-    left = ", ".join(f"{name}={value!r}" for name, value in hook.items() if name not in supported)
-    if left:
-        draft.warn(key, f"these settings have no counterpart: {left}")
+def writer_of(logger: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Returns the config of the visualizer backend that replaces a logger, and a text about unsupported settings."""
+    backend, renamed = WRITERS[logger]
+    made = {"type": backend, **{new: settings[old] for old, new in renamed.items() if settings.get(old) is not None}}
+    supported = {*renamed, *_IGNORED_SETTINGS}
+    if logger == "DvcliveLoggerHook":
+        # It passes all other settings to DVCLive, which renamed `path` to `dir`.
+        live = {name: value for name, value in settings.items() if name not in (*_IGNORED_SETTINGS, "model_file")}
+        supported |= live.keys()
+        if live:
+            made["init_kwargs"] = {"dir" if name == "path" else name: value for name, value in live.items()}
+    return made, _describe_unsupported(settings, supported)
+
+
+def _describe_unsupported(settings: Mapping[str, Any], supported: Container[str]) -> str:
+    left = ", ".join(f"{name}={value!r}" for name, value in settings.items() if name not in supported)
+    return f"these settings have no counterpart: {left}" if left else ""

@@ -83,14 +83,15 @@ def policy_name(cfg: Mapping[str, Any], key: str) -> str | None:
     given = cfg.get("policy")
     if not isinstance(given, str):
         raise ConfigError(f'{key} has no "policy"', key=f"{key}.policy")
-    for known in KNOWN_POLICIES:
-        # MMCV also accepts lowercase names with an initial capital.
-        if given in (known, known.title() if known.islower() else known):
-            return known
-    near = nearest(given, KNOWN_POLICIES)
-    if near is not None:
+    known, near = known_policy(given), nearest(given, KNOWN_POLICIES)
+    if known is None and near is not None:
         raise ConfigError(f'unknown policy "{given}"', key=f"{key}.policy", found=given, suggestion=near)
-    return None
+    return known
+
+
+def known_policy(name: str) -> str | None:
+    """Returns the built-in policy with this name. Like MMCV, accepts lowercase names with an initial capital."""
+    return next((each for each in KNOWN_POLICIES if name in (each, each.title() if each.islower() else each)), None)
 
 
 def translate_policy(draft: Draft, cfg: Mapping[str, Any], field: str) -> list[Entry]:
@@ -119,7 +120,7 @@ def translate_policy(draft: Draft, cfg: Mapping[str, Any], field: str) -> list[E
         # A schedule reaches its final value at `end - 1`, a warm-up at `warmup_iters`.
         ramp = {"type": "LinearLR", "start_factor": ratio, "by_epoch": False, "begin": 0, "end": iters + 1}
         return [ramp, *main] if warmup else main
-    if policy == "fixed" and not warmup:
+    if main == [] and not warmup:
         return []
     name = "PolicyLR" if field == "lr" else "PolicyMomentum"
     return [{"type": name, "policy": cfg["policy"], **settings, "by_epoch": by_epoch, **warmup}]

@@ -72,6 +72,5 @@ default_hooks = dict(
     visualization=dict(type="ClsVisualizationHook", draw=True, interval=1, max_samples=2, only_wrong=True),
 )
 log_processor = dict(type="LogProcessor", window_size=50, by_epoch=False)
-visualizer = dict(type="ClsVisualizer", vis_backends=[dict(type="LocalVisBackend")], name="visualizer")
+visualizer = dict(type="ClsVisualizer", vis_backends=[dict(type="LocalVisBackend")])
 randomness = dict(seed=0)
-default_scope = "footplate"

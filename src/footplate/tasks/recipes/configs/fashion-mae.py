@@ -76,6 +76,5 @@ custom_hooks = [
     dict(type="ReconstructionPictureHook", num_samples=6),
 ]
 log_processor = dict(type="LogProcessor", window_size=50, by_epoch=False)
-visualizer = dict(type="Visualizer", vis_backends=[dict(type="LocalVisBackend")], name="visualizer")
+visualizer = dict(type="Visualizer", vis_backends=[dict(type="LocalVisBackend")])
 randomness = dict(seed=0)
-default_scope = "footplate"

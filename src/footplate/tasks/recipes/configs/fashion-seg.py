@@ -58,6 +58,5 @@ default_hooks = dict(
     visualization=dict(type="SegVisualizationHook", draw=True, interval=10, max_samples=4),
 )
 log_processor = dict(type="LogProcessor", window_size=50, by_epoch=False)
-visualizer = dict(type="SegLocalVisualizer", vis_backends=[dict(type="LocalVisBackend")], name="visualizer")
+visualizer = dict(type="SegLocalVisualizer", vis_backends=[dict(type="LocalVisBackend")])
 randomness = dict(seed=0)
-default_scope = "footplate"

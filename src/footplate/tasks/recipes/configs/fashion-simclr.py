@@ -83,6 +83,5 @@ custom_hooks = [
     dict(type="NeighborPictureHook", num_queries=8, num_neighbors=6),
 ]
 log_processor = dict(type="LogProcessor", window_size=50, by_epoch=False)
-visualizer = dict(type="Visualizer", vis_backends=[dict(type="LocalVisBackend")], name="visualizer")
+visualizer = dict(type="Visualizer", vis_backends=[dict(type="LocalVisBackend")])
 randomness = dict(seed=0)
-default_scope = "footplate"

@@ -10,10 +10,10 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from footplate import Runner
+from footplate import Runner, find_learning_rate
 from footplate.cli.main import main
 from footplate.errors import ArgumentError
-from footplate.tools.learning_rate_test import find_learning_rate
+from footplate.tools.learning_rate_finder import _suggest
 from tests.support import settings
 
 
@@ -49,6 +49,18 @@ def test_loss_that_does_not_fall_has_no_suggestion(tmp_path: Path) -> None:
     result = find_learning_rate(runner, iterations=20, highest=1e-6)
     assert result.suggestion is None
     assert "does not fall" in str(result)
+
+
+@pytest.mark.parametrize(
+    ("losses", "suggestion"),
+    [
+        ([0.98, 0.9, 0.98, 0.97, 0.95, 0.99, 0.94, 0.96, 0.97, 0.98], None),  # lowest by chance, at the start
+        ([0.98, 0.9, 0.98, 0.97, 0.95, 0.80, 0.70, 0.60, 0.97, 0.98], 1e-3),
+    ],
+)
+def test_suggestion_needs_a_loss_that_falls_after_the_start(losses: list[float], suggestion: float | None) -> None:
+    rates = [10.0**exponent for exponent in range(-9, 1)]
+    assert _suggest(rates, losses) == pytest.approx(suggestion)
 
 
 def test_command_draws_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

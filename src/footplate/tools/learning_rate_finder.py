@@ -40,15 +40,11 @@ class LearningRateTest(NamedTuple):
 
     def plot(self) -> Image.Image:
         """Draws the loss against the learning rate, with a line at the suggestion."""
-        curves = [Curve("loss", list(zip(self.rates, self.losses, strict=True)))]
+        curves = [Curve("smoothed loss", list(zip(self.rates, self.losses, strict=True)), annotated=False)]
         if self.suggestion is not None:
             line = [(self.suggestion, min(self.losses)), (self.suggestion, max(self.losses))]
-            curves.append(Curve(f"suggestion {self.suggestion:.2g}", line))
+            curves.append(Curve(f"suggestion: {self.suggestion:.2g}", line, annotated=False))
         return plot([Panel("loss", curves)], "learning rate", log_x=True)
-
-    def as_data(self) -> dict[str, Any]:
-        """Returns the result as a JSON-serializable dict."""
-        return self._asdict()
 
     def __str__(self) -> str:
         tested = f"{len(self.rates)} iterations, learning rates {self.rates[0]:.2g} to {self.rates[-1]:.2g}"
@@ -135,8 +131,9 @@ def _total(logged: Mapping[str, Any]) -> float:
 
 
 def _suggest(rates: list[float], losses: list[float]) -> float | None:
-    """Returns a tenth of the rate with the lowest loss."""
+    """Returns a tenth of the rate with the lowest loss, or None if the loss does not fall below its first fifth."""
     if not losses:
         return None
-    start, lowest = losses[len(losses) // 5], min(losses)
-    return rates[losses.index(lowest)] / 10 if start - lowest > _LEAST_DROP * abs(start) else None
+    begin, lowest = len(losses) // 5, min(losses)
+    falls = losses[begin] - lowest > _LEAST_DROP * abs(losses[begin])
+    return rates[losses.index(lowest)] / 10 if falls and losses.index(lowest) > begin else None

@@ -1,0 +1,66 @@
+"""Ranks the best checkpoints of a run for each metric."""
+
+import copy
+from collections.abc import Mapping
+from itertools import chain
+from typing import Any
+
+from footplate import storage
+from footplate.checks import read_number
+from footplate.hooks.metric_rules import MonitoredMetric
+
+Ranked = list[dict[str, Any]]
+
+
+class BestCheckpoints:
+    """The paths and scores of the best checkpoints of each metric, best first.
+
+    Args:
+        maximum: The number of checkpoints to keep for each metric.
+
+    Attributes:
+        ranked: Maps each metric to the `score` and `path` of its checkpoints.
+    """
+
+    def __init__(self, maximum: int) -> None:
+        self._maximum = maximum
+        self.ranked: dict[str, Ranked] = {}
+
+    def admits(self, metric: MonitoredMetric, score: float) -> bool:
+        """Checks whether a checkpoint with this score is one of the best."""
+        ranked = self.ranked.get(metric.name, [])
+        return len(ranked) < self._maximum or metric.is_better(score, ranked[-1]["score"])
+
+    def insert(self, metric: MonitoredMetric, score: float, path: str) -> tuple[int, list[str]]:
+        """Ranks a checkpoint, and returns its place and the paths of the checkpoints that it displaces."""
+        ranked = [entry for entry in self.ranked.get(metric.name, []) if entry["path"] != path]
+        place = sum(not metric.is_better(score, entry["score"]) for entry in ranked)
+        ranked.insert(place, {"score": score, "path": path})
+        self.ranked[metric.name] = ranked[: self._maximum]
+        return place, [entry["path"] for entry in ranked[self._maximum :]]
+
+    def paths(self) -> list[str]:
+        """Returns the path of the best checkpoint of each metric."""
+        return [ranked[0]["path"] for ranked in self.ranked.values() if ranked]
+
+    def keeps(self, path: str) -> bool:
+        """Checks whether a checkpoint is one of the best of any metric."""
+        return any(entry["path"] == path for entry in chain.from_iterable(self.ranked.values()))
+
+    def find_moved(self, folder: str) -> None:
+        """Replaces the paths in the original of a copied folder with those in the copy."""
+        for entry in chain.from_iterable(self.ranked.values()):
+            copied = storage.join(folder, storage.base_name(entry["path"]))
+            if storage.exists(copied):
+                entry["path"] = copied
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the scores and paths."""
+        return copy.deepcopy(self.ranked)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores the scores and paths that `state_dict` returned."""
+        self.ranked = {
+            metric: [{"score": read_number(entry, "score"), "path": str(entry["path"])} for entry in ranked]
+            for metric, ranked in state.items()
+        }

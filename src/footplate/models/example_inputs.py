@@ -1,0 +1,158 @@
+"""Example inputs of a module: their names, their other batch sizes, and their description as plain data."""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from footplate.errors import ArgumentError
+
+_TENSOR = re.compile(r"(\w+)\[([\d, ]*)\]")
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class Inputs(NamedTuple):
+    """The inputs of a module.
+
+    Attributes:
+        args: The positional arguments.
+        kwargs: The keyword arguments, in the order of the signature.
+        names: The names of the positional arguments.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    names: tuple[str, ...]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Returns the tensors in the inputs, with names from the arguments."""
+        arguments = {**dict(zip(self.names, self.args, strict=True)), **self.kwargs}
+        return {key: tensor for name, value in arguments.items() for key, tensor in named_tensors(name, value).items()}
+
+    @property
+    def batch_size(self) -> int | None:
+        """The size of the first dimension, or None if the tensors differ in it."""
+        sizes = {tensor.shape[0] if tensor.dim() else None for tensor in self.tensors().values()}
+        return sizes.pop() if len(sizes) == 1 else None
+
+    def resized(self, batch_size: int) -> "Inputs":
+        """Returns inputs with a different batch size, by repeating or leaving out samples."""
+        return self._map(lambda tensor: tensor[torch.arange(batch_size) % len(tensor)])
+
+    def on_cpu(self) -> "Inputs":
+        """Returns the inputs on the CPU, without gradients."""
+        return self._map(lambda tensor: tensor.detach().cpu())
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "Inputs":
+        args, kwargs = _replaced(self.args, Tensor, function), _replaced(self.kwargs, Tensor, function)
+        return Inputs(args, kwargs, self.names)
+
+
+def inputs_of(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Inputs:
+    """Returns the inputs with which a module is called as `module(*args, **kwargs)`.
+
+    Raises:
+        ArgumentError: The module cannot be called with them, or they contain no tensor.
+    """
+    signature = inspect.signature(module.forward)
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as mismatch:
+        raise ArgumentError(
+            f"forward of the model '{type(module).__name__}' does not accept the example: {mismatch}",
+            key="example",
+            found=list(kwargs) or f"{len(args)} positional arguments",
+            notes=["Pass a tensor, a tuple of positional arguments or a dict of keyword arguments."],
+        ) from mismatch
+    order = list(signature.parameters)
+    names = [name for name, parameter in signature.parameters.items() if parameter.kind in _POSITIONAL][: len(args)]
+    names += [f"input_{index}" for index in range(len(names), len(args))]
+    ordered = sorted(kwargs, key=lambda name: order.index(name) if name in order else len(order))
+    inputs = Inputs(args, {name: kwargs[name] for name in ordered}, tuple(names)).on_cpu()
+    if not inputs.tensors():
+        raise ArgumentError("the example must contain a tensor", key="example", found=args or dict(kwargs))
+    return inputs
+
+
+def named_tensors(name: str, value: Any) -> dict[str, Tensor]:
+    """Returns the tensors in a nested value, with names from `name`, their keys and their positions.
+
+    The entries of a mapping that is named "output" have the names of their keys.
+    """
+    if isinstance(value, Tensor):
+        return {name: value}
+    if isinstance(value, Mapping):
+        prefix = "" if name == "output" else f"{name}_"
+        parts = {f"{prefix}{key}": item for key, item in value.items()}
+    elif hasattr(value, "_asdict"):  # a named tuple
+        parts = value._asdict()
+    elif isinstance(value, (list, tuple)):
+        parts = {f"{name}_{index}": item for index, item in enumerate(value)}
+    else:
+        return {}
+    return {key: tensor for part, item in parts.items() for key, tensor in named_tensors(part, item).items()}
+
+
+def describe_inputs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Describes inputs as plain data, in which a tensor is its type and shape, such as "float32[16, 8]".
+
+    Returns an empty dict if the inputs contain other objects than tensors, numbers, booleans and None.
+
+    Example:
+        >>> describe_inputs((torch.zeros(2, 3),), {"scale": 2})
+        {'args': ('float32[2, 3]',), 'kwargs': {'scale': 2}}
+    """
+    try:
+        return {"args": _described(args), "kwargs": _described(dict(kwargs))}
+    except TypeError:
+        return {}
+
+
+def _described(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+    if isinstance(value, Mapping):
+        return {str(key): _described(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_described, value))
+    if value is None or type(value) in (bool, int, float):
+        return value
+    raise TypeError
+
+
+def inputs_from(description: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Returns the positional and keyword arguments of a description: random floats, zeros of other types.
+
+    Raises:
+        ArgumentError: The description is invalid.
+    """
+    generator = torch.Generator().manual_seed(0)
+
+    def tensor(text: str) -> Tensor:
+        match = _TENSOR.fullmatch(text)
+        dtype = getattr(torch, match[1], None) if match else None
+        if match is None or not isinstance(dtype, torch.dtype):
+            raise ArgumentError("the checkpoint describes an input that is not a tensor", found=text)
+        shape = [int(size) for size in match[2].split(",") if size.strip()]
+        if dtype.is_floating_point:
+            return torch.randn(shape, generator=generator).to(dtype)
+        return torch.zeros(shape, dtype=dtype)
+
+    args, kwargs = description.get("args"), description.get("kwargs")
+    if not isinstance(args, tuple) or not isinstance(kwargs, dict):
+        raise ArgumentError("the checkpoint does not describe the inputs of its model", found=description)
+    return _replaced(args, str, tensor), _replaced(kwargs, str, tensor)
+
+
+def _replaced(value: Any, kind: type, function: Callable[[Any], Any]) -> Any:
+    """Applies a function to all values of a type in nested lists, tuples and dicts."""
+    if isinstance(value, kind):
+        return function(value)
+    if isinstance(value, Mapping):
+        return {key: _replaced(item, kind, function) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_replaced(item, kind, function) for item in value)
+    return value

@@ -1,0 +1,167 @@
+"""The file formats to which a module can be exported: how a file is written and run."""
+
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from footplate.errors import ArgumentError, import_optional
+from footplate.models.example_inputs import Inputs, named_tensors
+
+Run = Callable[[Inputs], Any]
+_ONNX = "exporting to ONNX"  # the reason for importing optional packages
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request to export a module.
+
+    Args:
+        module: The module, in evaluation mode on the CPU.
+        inputs: Example inputs.
+        names: The names of the outputs.
+        path: The file to write.
+        metainfo: Metadata to store in the file, such as the classes.
+        opset: The ONNX opset version, or None for the default.
+        dims: The dimensions of the inputs that may vary, if the model supports it. None for all.
+    """
+
+    module: nn.Module
+    inputs: Inputs
+    names: Sequence[str]
+    path: str
+    metainfo: Mapping[str, str]
+    opset: int | None = None
+    dims: Sequence[int] | None = None
+
+
+class ExportFormat(NamedTuple):
+    """An export format: its file suffix, and functions that write a file and open it for inference."""
+
+    suffix: str
+    write: Callable[[Request], None]
+    open: Callable[[str], Run]
+
+
+def _trace(request: Request) -> Any:
+    args, kwargs, _ = request.inputs
+    shapes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
+    for tensor in request.inputs.tensors().values():
+        dims = range(tensor.dim()) if request.dims is None else request.dims
+        shapes[tensor] = dict.fromkeys(dims, torch.export.Dim.AUTO)
+    dynamic_shapes = shapes.dynamic_shapes(request.module, args, dict(kwargs)) if request.dims != () else None
+    return torch.export.export(request.module, args, dict(kwargs), dynamic_shapes=dynamic_shapes)
+
+
+def _write_onnx(request: Request) -> None:
+    import_optional("onnxscript", extra="export", why=_ONNX)
+    # Otherwise, it prints a traceback for an opset that it does not support, before the error below is raised.
+    logging.getLogger("onnxscript.version_converter").setLevel(logging.ERROR)
+    program = torch.onnx.export(
+        _trace(request),
+        (),
+        dynamo=True,
+        input_names=list(request.inputs.tensors()),
+        output_names=list(request.names),
+        opset_version=request.opset,
+        verbose=False,
+    )
+    assert program is not None
+    written = program.model.opset_imports.get("")
+    if request.opset not in (None, written):  # torch only warns
+        raise ArgumentError(
+            f"the model cannot be exported with opset {request.opset}",
+            key="--opset",
+            notes=[f"Use opset {written}."],
+        )
+    program.model.metadata_props.update(request.metainfo)
+    program.save(request.path)
+
+
+def _open_onnx(path: str) -> Run:
+    runtime = import_optional("onnxruntime", extra="export", why=_ONNX)
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4  # an exception reports a size that the model does not support
+    session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def run(inputs: Inputs) -> list[Tensor]:
+        arrays = {name: tensor.numpy() for name, tensor in inputs.tensors().items()}
+        return [torch.from_numpy(each) for each in session.run(None, arrays)]
+
+    return run
+
+
+def _write_torch_export(request: Request) -> None:
+    torch.export.save(_trace(request), request.path, extra_files={"metainfo.json": json.dumps(dict(request.metainfo))})
+
+
+def _open_torch_export(path: str) -> Run:
+    module = torch.export.load(path).module()
+    return lambda inputs: module(*inputs.args, **inputs.kwargs)
+
+
+def _write_torchscript(request: Request) -> None:
+    args, kwargs, names = request.inputs
+    example: Any = {"example_inputs": args}
+    if kwargs:  # torch traces with either kind of arguments
+        example = {"example_kwarg_inputs": {**dict(zip(names, args, strict=True)), **kwargs}}
+    traced = torch.jit.trace(request.module, check_trace=False, strict=False, **example)  # type: ignore[no-untyped-call]
+    torch.jit.save(traced, request.path, _extra_files={"metainfo.json": json.dumps(dict(request.metainfo))})
+
+
+def _open_torchscript(path: str) -> Run:
+    module = torch.jit.load(path)  # type: ignore[no-untyped-call]
+    return lambda inputs: module(*inputs.args, **inputs.kwargs)
+
+
+FORMATS: Mapping[str, ExportFormat] = {
+    "onnx": ExportFormat(".onnx", _write_onnx, _open_onnx),
+    "torch-export": ExportFormat(".pt2", _write_torch_export, _open_torch_export),
+    "torchscript": ExportFormat(".pt", _write_torchscript, _open_torchscript),
+}
+
+
+@contextmanager
+def exportable_operators() -> Iterator[None]:
+    """Disables fused transformer layers, which cannot be exported. Suppresses tracer warnings."""
+    outer = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    logger = logging.getLogger("torch.onnx")  # warns about packages that the model does not use
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(outer)
+        logger.setLevel(level)
+
+
+def difference_of(run: Run, module: nn.Module, inputs: Inputs) -> float:
+    """Returns the largest difference between the outputs of a file and of the module; see `largest_difference`."""
+    expected = list(named_tensors("output", module(*inputs.args, **inputs.kwargs)).values())
+    return largest_difference(list(named_tensors("output", run(inputs)).values()), expected)
+
+
+def largest_difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """Returns the largest absolute difference between outputs. For integers, it is the fraction of values that differ.
+
+    The result is infinite if the outputs differ in number or shape, or if only one of two values is finite.
+    """
+    if [tuple(tensor.shape) for tensor in outputs] != [tuple(tensor.shape) for tensor in expected]:
+        return float("inf")
+    differences = [0.0]
+    for one, other in zip(outputs, expected, strict=True):
+        if not other.is_floating_point():
+            differences.append(float((one != other).double().mean().nan_to_num()))
+        elif other.numel():
+            difference = (one.double() - other.double()).abs().masked_fill(one == other, 0.0)  # equal infinities
+            differences.append(float(difference.nan_to_num(nan=float("inf")).max()))
+    return max(differences)

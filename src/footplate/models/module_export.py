@@ -1,0 +1,302 @@
+"""Exports modules to other formats, and verifies each file by running it."""
+
+import copy
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from traceback import extract_tb
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from footplate import storage
+from footplate.checkpoint import write_safetensors
+from footplate.errors import ArgumentError, FootplateError
+from footplate.messages import format_bytes, labeled, one_line
+from footplate.models.example_inputs import Inputs, inputs_of, named_tensors
+from footplate.models.export_formats import (
+    FORMATS,
+    Request,
+    Run,
+    difference_of,
+    exportable_operators,
+)
+
+SAFETENSORS = "safetensors"
+SUFFIXES = {**{name: format_.suffix for name, format_ in FORMATS.items()}, SAFETENSORS: f".{SAFETENSORS}"}
+"""Maps the export formats to the suffixes of their files."""
+LIMIT = 1e-3
+_OPERATOR = re.compile(r"\b(?:aten|torchvision|prims|torch_nms|mmcv|\w+_ops?)(?:::|\.)[A-Za-z_]\w*(?:\.\w+)?")
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_LIBRARIES = (
+    os.path.dirname(torch.__file__) + os.sep,
+    os.path.join(_PACKAGE, "inference", ""),
+    os.path.join(_PACKAGE, "models", "export_formats.py"),
+    os.path.join(_PACKAGE, "models", "module_export.py"),
+)
+
+
+class Export(NamedTuple):
+    """An exported file.
+
+    Attributes:
+        path: The file.
+        outputs: Maps the name of each output to its shape for the first tested input. Empty if the file contains only
+            weights.
+        tested: The shapes of the inputs with which the file was run, of the first input if there are several. Empty if
+            the file contains only weights.
+        difference: The largest difference between the outputs of the file and of the model.
+        multiple: The number of which the height and the width of an input must be multiples, if they may vary.
+        size: The size in bytes, including `data_files`.
+        data_files: The files in the same folder with the weights of an ONNX model larger than 1.5 GiB.
+        inputs: Maps the name of each input to its first tested shape and the values that it holds.
+    """
+
+    path: str
+    outputs: dict[str, tuple[int, ...]]
+    tested: list[tuple[int, ...]]
+    difference: float
+    multiple: int = 1
+    size: int = 0
+    data_files: Sequence[str] = ()
+    inputs: Mapping[str, tuple[tuple[int, ...], str]] = {}
+
+
+class ExportError(FootplateError):
+    """A model cannot be exported, or the outputs of the exported file differ from those of the model."""
+
+
+def export_module(
+    module: nn.Module,
+    path: "str | os.PathLike[str]",
+    example: Any = None,
+    *,
+    opset: int | None = None,
+    weights: Mapping[str, Any] | None = None,
+) -> Export:
+    """Writes a module to a file, and runs the file to verify it.
+
+    The file computes what the module computes in evaluation mode. Its inputs may have other sizes in each dimension in
+    which the module supports them. The module itself stays as it is.
+
+    Args:
+        module: Any torch module.
+        path: The file to write. Its suffix selects the format: `.onnx`, `.pt2` (torch.export), `.pt` (TorchScript) or
+            `.safetensors` (only the weights).
+        example: An example input: a tensor, a tuple of positional arguments or a dict of keyword arguments. Not needed
+            for `.safetensors`.
+        opset: The ONNX opset version; only for `.onnx`.
+        weights: The state dict to export instead of that of the module.
+
+    Raises:
+        ArgumentError: `path` is not a local file with one of the suffixes, or the module does not accept the example.
+        ExportError: The module cannot be exported, or the outputs of the file differ from those of the module.
+        MissingExtraError: A package that the format needs is not installed.
+    """
+    target = os.fspath(path)
+    check_target(target, tuple(SUFFIXES.values()))
+    if target.endswith(SUFFIXES[SAFETENSORS]):
+        return export_weights_only(weights or module.state_dict(), target)
+    kwargs = example if isinstance(example, Mapping) else {}
+    args = () if kwargs else tuple(example) if isinstance(example, (list, tuple)) else (example,)
+    to = next(name for name, suffix in SUFFIXES.items() if target.endswith(suffix))
+    module = copy.deepcopy(module).cpu().eval()
+    if weights is not None:
+        module.load_state_dict(weights)
+    return export_call(module, target, args, kwargs, to=to, opset=opset)
+
+
+def export_call(
+    module: nn.Module,
+    target: str,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    to: str,
+    opset: int | None = None,
+) -> Export:
+    """Writes a module that is called as `module(*args, **kwargs)` to a file; see `export_module`.
+
+    Args:
+        module: The module, in evaluation mode on the CPU.
+        target: The file to write.
+        args: The positional arguments of an example.
+        kwargs: The keyword arguments of an example.
+        to: The format, one of `FORMATS`.
+        opset: The ONNX opset version.
+    """
+    check_target(target, [SUFFIXES[to]], has_opset=opset is not None)
+    inputs = inputs_of(module, args, kwargs)
+    count = inputs.batch_size
+    with exportable_operators():
+        try:
+            outputs = named_tensors("output", module(*inputs.args, **inputs.kwargs))
+        except Exception as error:
+            raise export_error("the model cannot be run on the example input", error, "example") from error
+        if not outputs:
+            raise ExportError(f"the model '{type(module).__name__}' returns no tensors", key="model")
+        taken = inputs.tensors()
+        names = [f"output_{name}" if name in taken else name for name in outputs]
+        largest = _largest(outputs.values())
+        with temporary_file(target) as path:
+            # A trace with one sample would fix the batch size.
+            traced = inputs.resized(2) if count == 1 else inputs
+            request = Request(module, traced, names, path, {}, opset)
+            run = write_and_open(to, request, replace(request, inputs=inputs, dims=()))
+            tested: list[tuple[Inputs, float]] = []
+            # Larger batches come first: with one sample, a batch dimension looks like any other of size 1.
+            for tried in (*([inputs.resized(max(count, 2) + 1)] if count else []), inputs):
+                try:
+                    difference = difference_of(run, module, tried)
+                except Exception as error:  # the model or the file does not support this batch size
+                    if tried is inputs:
+                        raise export_error(f"the {to} file cannot be run on the example input", error) from error
+                    continue
+                if tried is inputs or to != "torchscript" or difference <= LIMIT * largest:  # a trace may fix the size
+                    tested.append((tried, difference))
+            first, _ = tested[0]
+            outputs = named_tensors("output", module(*first.args, **first.kwargs))
+            shapes = [tuple(next(iter(each.tensors().values())).shape) for each, _ in tested]
+            export = Export(
+                target,
+                {name: tuple(output.shape) for name, output in zip(names, outputs.values(), strict=True)},
+                shapes,
+                max(difference for _, difference in tested),
+                inputs={name: (tuple(each.shape), str(each.dtype)[6:]) for name, each in first.tensors().items()},
+            )
+            return keep_file(export, path, to, largest=largest)
+
+
+def export_weights_only(weights: Mapping[str, Any], target: str) -> Export:
+    """Writes the tensors of a state dict to a safetensors file."""
+    write_safetensors({name: value for name, value in weights.items() if isinstance(value, Tensor)}, target)
+    return Export(target, {}, [], 0.0, size=os.path.getsize(target))
+
+
+def check_target(target: str, suffixes: Sequence[str], *, inputs: Sequence[str] = (), has_opset: bool = False) -> None:
+    """Checks the file that an export writes.
+
+    Raises:
+        ArgumentError: It is not a local file with one of the suffixes, is an input, or an opset is set for another
+            format than ONNX.
+    """
+    storage.check_output(target, suffixes=suffixes, inputs=inputs)
+    if not storage.is_local(target):
+        raise ArgumentError("the output must be a local file", found=target)
+    if has_opset and not target.endswith(SUFFIXES["onnx"]):
+        raise ArgumentError("an opset can be set only for ONNX", key="--opset")
+
+
+def write_and_open(to: str, request: Request, fixed: Request) -> Run:
+    """Writes a file and opens it. If the model cannot be exported with dynamic shapes, writes it as `fixed` requests.
+
+    Raises:
+        ExportError: The module cannot be exported.
+    """
+    try:
+        try:
+            FORMATS[to].write(request)
+        except ArgumentError:
+            raise
+        except Exception:  # noqa: BLE001 - some models can only be exported for one size
+            FORMATS[to].write(fixed)
+    except FootplateError:
+        raise
+    except Exception as error:
+        raise export_error(f"the model cannot be exported to {to}", error) from error
+    return FORMATS[to].open(request.path)
+
+
+@contextmanager
+def temporary_file(target: str) -> Iterator[str]:
+    """Yields the path of a file with the name of `target`, in a temporary folder next to it."""
+    folder = os.path.dirname(os.path.abspath(target))
+    os.makedirs(folder, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
+        yield os.path.join(temporary, os.path.basename(target))
+
+
+def keep_file(export: Export, path: str, to: str, *, largest: float = 1.0) -> Export:
+    """Moves an exported file, and the files next to it, from a temporary folder to the folder of `export.path`.
+
+    Args:
+        export: The export.
+        path: The temporary file.
+        to: The format.
+        largest: The largest absolute value of the outputs, if it is larger than 1. Rounding errors are proportional.
+
+    Returns:
+        The export with the size and the names of its files.
+
+    Raises:
+        ExportError: The outputs of the file differ from those of the model.
+    """
+    limit = LIMIT * largest
+    if not export.difference <= limit:
+        raise ExportError(
+            f"the {to} file was discarded: it differs from the model by {export.difference:.2g}, more than {limit:g}",
+            notes=[f"Inputs: {_shapes(export.tested)}."],
+        )
+    temporary, name = os.path.split(path)
+    written = sorted(os.listdir(temporary), key=name.__eq__)  # the file itself comes last
+    files = [os.path.join(os.path.dirname(export.path), each) for each in written]
+    for each, file in zip(written, files, strict=True):
+        os.replace(os.path.join(temporary, each), file)
+    return export._replace(size=sum(map(os.path.getsize, files)), data_files=files[:-1])
+
+
+def describe_export(export: Export) -> str:
+    """Describes an export as text."""
+    lines = [f"{' and '.join([export.path, *export.data_files])}: {format_bytes(export.size)}"]
+    if not export.tested:
+        return lines[0] + "\n"
+    first = export.tested[0]
+    varies_in_batch = len({shape[:1] for shape in export.tested}) > 1
+    varies_in_size = len({shape[2:] for shape in export.tested}) > 1
+
+    def sizes(shape: tuple[int, ...]) -> str:
+        parts = list(map(str, shape))
+        if varies_in_batch and shape[:1] == first[:1]:
+            parts[0] = "N"
+        if varies_in_size and shape[-2:] == first[-2:]:
+            parts[-2:] = "H", "W"
+        return ", ".join(parts)
+
+    lines += [labeled("input", f"{name} ({sizes(shape)}), {values}") for name, (shape, values) in export.inputs.items()]
+    if export.multiple > 1:
+        lines.append(labeled("sizes", f"height and width must be multiples of {export.multiple}"))
+    lines += [labeled("output", f"{name} ({sizes(shape)})") for name, shape in export.outputs.items()]
+    tested = f"tested with inputs of {_shapes(export.tested)}"
+    lines.append(labeled("difference", f"at most {export.difference:.2g}, {tested}"))
+    return "\n".join(lines) + "\n"
+
+
+def _shapes(shapes: Sequence[tuple[int, ...]]) -> str:
+    return ", ".join("x".join(map(str, shape)) for shape in shapes)
+
+
+def _largest(outputs: Iterable[Tensor]) -> float:
+    """Returns the largest absolute value of floating-point outputs, without infinite values, but at least 1."""
+    finite = [tensor[tensor.isfinite()] for tensor in outputs if tensor.is_floating_point()]
+    return max([1.0, *(float(values.abs().max()) for values in finite if values.numel())])
+
+
+def export_error(problem: str, error: Exception, key: str = "") -> ExportError:
+    """Returns an error with the original cause, the unsupported operator, and the line of the model that calls it."""
+    cause: BaseException = error
+    lines: list[str] = []
+    while True:
+        calls = [call for call in extract_tb(cause.__traceback__) if not call.filename.startswith((*_LIBRARIES, "<"))]
+        lines += [f"at {os.path.relpath(call.filename)}:{call.lineno}: {call.line}" for call in calls[-1:]]
+        inner = cause.__cause__ or cause.__context__
+        if inner is None:
+            break
+        cause = inner
+    operator = _OPERATOR.search(str(error)) or _OPERATOR.search(str(cause))
+    notes = [*([f"operator {operator[0]}"] if operator else []), *lines[:1]]
+    reason = one_line(f"{type(cause).__name__}: {cause}")[:160]
+    return ExportError(f"{problem}: {reason}", key=key, notes=notes, hides_cause=not notes)
