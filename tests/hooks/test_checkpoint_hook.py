@@ -96,6 +96,11 @@ def test_best_checkpoint_is_kept(
     assert names(tmp_path) == files + regular
 
 
+def test_auto_needs_a_metric_whose_direction_is_known(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="cannot tell whether a higher or lower 'speed' is better"):
+        run(tmp_path, epochs(2), val_evaluator=told(speed=[1, 2]), save_best="auto")
+
+
 def test_a_metric_that_is_nan_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run(tmp_path, epochs(2), val_evaluator=told(acc=[math.nan, 3]), save_best="acc")
     wanted = "The metric 'acc' is NaN, so no best checkpoint is saved."

@@ -51,7 +51,8 @@ def test_library_classes_are_rejected(registry: Registry, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["wcwidth.wcwidth.Nope", "optuna.study.Study", "torch.utils.cpp_extension.CppExtension"]
+    "path",
+    ["wcwidth.wcwidth.Nope", "optuna.study.Study", "torch.utils.cpp_extension.CppExtension", "test.support.Nope"],
 )
 @pytest.mark.parametrize("registry", [DATASETS, HOOKS], ids=["dataset", "hook"])
 def test_rejected_module_is_not_imported(registry: Registry, path: str, monkeypatch: pytest.MonkeyPatch) -> None:

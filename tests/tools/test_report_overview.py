@@ -85,6 +85,11 @@ def test_overfitting_is_a_worse_metric_with_a_lower_training_loss(
     assert (found["kind"], found["text"]) == (kind, text)
 
 
+def test_nothing_is_said_about_a_training_loss_that_was_not_logged() -> None:
+    run = run_of(val("mIoU", 10, 40, 30, 20))
+    assert judge_fit(run, (run.series[0], "greater"))["text"] == "The mIoU went from 40 at 50 to 20."
+
+
 def test_validation_loss_decides_about_overfitting() -> None:
     run = run_of(Series("loss", "train", FALLING), val("mIoU", 1, 2, 3, 4), val("loss", 1, 0.5, 0.7, 0.9))
     found = judge_fit(run, (run.series[1], "greater"))

@@ -192,6 +192,7 @@ class CheckpointHook(Hook):
             return
         if not self.monitored:  # the first validation with save_best="auto"
             self.monitored = self._monitor([next(iter(metrics))])
+            self.monitored[0].check_rule()
         scores = [(metric, metric.read(runner, metrics)) for metric in self.monitored]
         if runner.is_evaluating or not {"after_train_iter", "after_train_epoch"}.isdisjoint(runner.hooks.events):
             runner.requests.schedule_save(lambda: self._save_bests(runner, scores))

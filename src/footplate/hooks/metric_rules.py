@@ -190,6 +190,10 @@ class MonitoredMetric:
         near = nearest(self.name, names)
         if near not in (None, self.name) and not self.name.startswith((f"{near}/", "loss")):
             raise MissingMetricError(self.key, self.name, names, self.key)
+        self.check_rule()
+
+    def check_rule(self) -> None:
+        """Raises UnknownRuleError if no rule is set, and the name does not determine it."""
         if self.rule is None:
             raise UnknownRuleError(self.name, self.key)
 

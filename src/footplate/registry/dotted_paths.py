@@ -31,6 +31,8 @@ TORCH_CLASSES: dict[str, tuple[str, tuple[str, ...] | None]] = {
         ),
     ),
 }
+# Some of its modules, such as its tests, are not in `sys.stdlib_module_names`.
+_STANDARD_LIBRARY = os.path.dirname(os.path.realpath(os.__file__))
 # The config files that this process has executed.
 _executed: set[str] = set()
 
@@ -109,7 +111,7 @@ def is_user_module(module: str) -> bool:
 
 def _is_installed(place: str) -> bool:
     folder = os.path.dirname(os.path.realpath(place))
-    if not {"site-packages", "dist-packages"}.isdisjoint(folder.split(os.sep)):
+    if folder == _STANDARD_LIBRARY or not {"site-packages", "dist-packages"}.isdisjoint(folder.split(os.sep)):
         return True
     # A folder filled by `pip install --target` has .dist-info folders.
     return os.path.isdir(folder) and any(name.endswith(".dist-info") for name in os.listdir(folder))

@@ -214,7 +214,7 @@ def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
     before = fmean([value for at, value in points if at <= best["iteration"]][-_WINDOW:] or [points[0][1]])
     after = fmean([value for _, value in points[-_WINDOW:]])
     if after >= before:
-        return _fit("unknown", "unclear", f"{change}. The training loss did not fall.")
+        return _fit("unknown", "unclear", f"{change}.{' The training loss did not fall.' if trained else ''}")
     text = f"{change}, while the training loss fell from {before:.4g} to {after:.4g}."
     return _fit("warning", f"yes, since {best['iteration']:.0f}", text)
 

@@ -15,6 +15,7 @@ from footplate.errors import ArgumentError, ConfigError
 from footplate.openmmlab.mmengine import managers, progress, utils
 from footplate.openmmlab.mmengine.data import convert_overlay_heatmap
 from footplate.openmmlab.mmengine.runner import turn_on_activation_checkpointing
+from footplate.openmmlab.mmengine.weights import constant_init
 from footplate.records.logger import logging_to, print_log, set_level
 
 
@@ -38,6 +39,14 @@ def test_versions_compare_as_versions() -> None:
     assert utils.parse_version_info("2.1.0rc2", 3) == (2, 1, 0, "rc", 2)
     with pytest.raises(ValueError, match="'abc' is not a version"):
         utils.digit_version("abc")
+
+
+def test_an_initializer_drops_no_argument() -> None:
+    layer = nn.Linear(2, 2)
+    constant_init(layer, 3.0, 1.0)
+    assert (layer.weight[0, 0].item(), layer.bias[0].item()) == (3.0, 1.0)
+    with pytest.raises(ValueError, match="longer"):
+        constant_init(layer, 3.0, 1.0, 2.0)
 
 
 def test_packages() -> None:

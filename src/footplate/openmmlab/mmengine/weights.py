@@ -25,7 +25,8 @@ def _initializer(kind: type[BaseInit], order: str) -> Callable[..., None]:
     """Returns a function that initializes one layer, without its children. Its other arguments are in this order."""
 
     def initialize(module: nn.Module, *values: Any, **settings: Any) -> None:
-        kind(**dict(zip(order.split(), values, strict=False)), **settings).initialize_layer(module)
+        names = order.split()[: len(values)]
+        kind(**dict(zip(names, values, strict=True)), **settings).initialize_layer(module)
 
     return initialize
 

@@ -219,6 +219,8 @@ def test_a_subclass_passes_settings_by_position_and_unsupported_ones_are_named(
     hook = DetectionWandbHook({"project": "p"}, log_artifact=False, by_epoch=False)
     assert (hook.interval, hook.by_epoch) == (50, False)
     assert caplog.messages == ["DetectionWandbHook: these settings have no counterpart: log_artifact=False"]
+    with pytest.raises(ValueError, match="longer"):
+        WandbLoggerHook(None, 50, False)
 
 
 def test_unsupported_service_raises() -> None:

@@ -223,7 +223,7 @@ class WriterLoggerHook(LoggerHook):
     arguments: ClassVar[tuple[str, ...]] = ("init_kwargs", "interval")
 
     def __init__(self, *values: Any, **options: Any) -> None:
-        settings = {**dict(zip(self.arguments, values, strict=False)), **options}
+        settings = {**dict(zip(self.arguments[: len(values)], values, strict=True)), **options}
         names = ("interval", "ignore_last", "reset_flag", "by_epoch")
         super().__init__(**{name: settings[name] for name in names if name in settings})
         self._cfg, unsupported = writer_of(self.logger, settings)
