@@ -80,7 +80,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "An archive whose members": (
         "tests/checkpoint/test_torch_file.py::test_archives_that_grow_when_they_are_read_are_refused",
     ),
-    "A resumed run removes only": (
+    "A run removes only": (
         "tests/hooks/test_checkpoints_kept.py::test_foreign_files_listed_in_a_checkpoint_are_kept",
         "tests/hooks/test_overwritten_checkpoints.py::test_run_in_the_folder_of_another_is_refused_although_it_resumes_a_third",
     ),
