@@ -1,5 +1,7 @@
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -215,3 +217,15 @@ def test_missing_launcher_variable_raises(
 )
 def test_first_host(nodes: str, first: str) -> None:
     assert first_host(nodes) == first
+
+
+def test_threads_have_the_gil_before_the_exit(first_of_two: dict[str, str]) -> None:
+    """A thread of Gloo that releases a tensor during the exit would abort the process."""
+    script = (
+        "import threading, time\nfrom footplate.distributed import initialize\ninitialize()\n"
+        "release = lambda: (time.sleep(0.03), print('released', flush=True))\n"
+        "threading.Thread(target=release, daemon=True).start()\n"
+    )
+    environment = {**os.environ, **first_of_two, "WORLD_SIZE": "1"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert "released" in done.stdout

@@ -5,6 +5,7 @@ import datetime
 import os
 import re
 import socket
+import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ DIST_KEYS = ("backend", "timeout", "port", "init_backend")
 # Gloo on the CPU is needed for Python objects and for checkpoints that are saved in the background.
 _GPU_BACKENDS = "cpu:gloo,cuda:nccl"
 _DEFAULT_PORT = 29500
+_LAST_RELEASES = 0.1  # in seconds
 _FIRST_SLURM_PORT, _SLURM_PORTS = 15000, 15000  # below the ephemeral ports of Linux
 
 
@@ -168,9 +170,14 @@ def find_rank_info(launcher: str, port: int | None = None) -> RankInfo | None:
 
 
 def _leave() -> None:
-    """Ends the threads of the process group. If one of them needed the GIL during the exit, the process would abort."""
+    """Leaves the process group, and lets its threads release the tensors of the last collectives.
+
+    They need the GIL for it, and the process would abort if one of them needed it during the exit. The threads end only
+    if nothing holds the group any more, but wrapped and sharded models do.
+    """
     if dist.is_initialized():
         dist.destroy_process_group()
+    time.sleep(_LAST_RELEASES)
 
 
 def active_launcher(launcher: str) -> str:
