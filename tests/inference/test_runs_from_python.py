@@ -333,3 +333,4 @@ def test_weights_of_any_checkpoint_become_safetensors(folder: Path, content: Any
     torch.save(content, "weights.pth")
     assert main(["export", "weights.pth", "--to", "safetensors"]) == 0
     assert load_checkpoint("weights.safetensors")["w"].tolist() == [1, 1]
+    assert main(["export", "weights.pth", "--to", "safetensors", "--set", "model.depth=1"]) == 2

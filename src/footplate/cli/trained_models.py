@@ -137,12 +137,16 @@ def export_checkpoint(arguments: argparse.Namespace) -> int:
     """Exports the model, and prints its inputs, its outputs and the largest difference."""
     from footplate.checkpoint import trusting
     from footplate.config import Config, as_plain
+    from footplate.errors import ArgumentError
     from footplate.inference import describe_export, export_model, open_trained, output_path_of
     from footplate.messages import one_line
 
     target = arguments.output or output_path_of(arguments.checkpoint, arguments.to)
     with trusting(arguments.trust):
         has_only_weights = arguments.to == "safetensors"  # no model is built, so no config is needed
+        ignored = [name for name in ("config", "set", "opset", "size") if getattr(arguments, name)]
+        if has_only_weights and ignored:
+            raise ArgumentError(f"--{ignored[0]} has no effect on safetensors files, which contain only weights")
         trained = open_trained(arguments.checkpoint, Config() if has_only_weights else arguments.config)
         arguments.cfg = trained.cfg
         if not has_only_weights:
