@@ -74,7 +74,7 @@ class Tensors(Dataset[Any]):
         return 8
 
     def __getitem__(self, index: int) -> Any:
-        return {"picture": torch.full((3, 40, 40), index), "marks": np.arange(index)}
+        return {"picture": torch.full((3, 200, 200), index), "marks": np.arange(index)}
 
 
 def test_a_sample_that_cannot_be_sent_is_reported() -> None:
@@ -113,10 +113,23 @@ def test_values_and_strides_of_tensors_are_kept(value: Tensor) -> None:
 
 
 def test_only_the_data_of_a_view_is_sent() -> None:
-    value = torch.rand(100, 100)[:50]
+    value = torch.rand(1000, 1000)[:500]
     sent = SentBatch(value)
     assert torch.equal(received(value), value)
-    assert sent._memory.numel() == 20_032
+    assert sent._memory.numel() == 2_000_000
+
+
+def test_small_batches_need_no_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(Tensor, "share_memory_")
+    value = torch.rand(100, 100)
+    assert torch.equal(received(value), value)
+
+
+def test_collated_tensors_are_sent_without_another_copy() -> None:
+    value = torch.rand(1000, 1000).share_memory_()  # type: ignore[no-untyped-call]
+    sent = SentBatch([value, torch.ones(3)])
+    assert len(sent._memory) == 0
+    assert torch.equal(received([value])[0], value)
 
 
 def test_full_shared_memory_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,4 +174,4 @@ def test_workers_and_the_main_process_read_the_same_batches() -> None:
         ]
 
     assert numbers(2) == numbers(0)
-    assert numbers(0)[1] == [(3 * 4800, [0, 1, 2]), (4 * 4800, [0, 1, 2, 3]), (5 * 4800, [0, 1, 2, 3, 4])]
+    assert numbers(0)[1] == [(3 * 120_000, [0, 1, 2]), (4 * 120_000, [0, 1, 2, 3]), (5 * 120_000, [0, 1, 2, 3, 4])]

@@ -16,6 +16,7 @@ from torch import Tensor
 
 _ALIGNMENT = 64  # bytes; aligns tensors for vector instructions
 _SMALL = 4096  # bytes: a tensor up to this size, such as a label, is copied, so that it does not keep the block
+_LARGE = 1 << 19  # bytes: less is faster through a pipe than in a block of shared memory
 
 
 class RecordStore(Sequence[Any]):
@@ -96,8 +97,9 @@ def trim_heap() -> None:
 class SentBatch:
     """A batch on its way from a worker to the main process, which receives the batch itself.
 
-    Its arrays and dense tensors are in one block of shared memory. Torch would send each of them separately, with
-    several messages between the processes, which takes the main process a few hundred microseconds per tensor.
+    The arrays and dense tensors of a large batch are in one block of shared memory. Torch would send each of them
+    separately, with several messages between the processes, which takes the main process a few hundred microseconds per
+    tensor.
 
     Args:
         batch: Any object that can be pickled.
@@ -118,15 +120,16 @@ class SentBatch:
         pickled = io.BytesIO()
         _Pickler(pickled, pickle.HIGHEST_PROTOCOL, True, stays_in_pickle).dump(batch)
         self._pickled, self._sizes = pickled.getvalue(), [buffer.nbytes for buffer in buffers]
-        # On the CPU, even if that is not the default device.
-        self._memory = torch.empty(sum(map(_aligned, self._sizes)), dtype=torch.uint8, device="cpu")
-        if buffers:
-            self._memory.share_memory_()  # type: ignore[no-untyped-call]
+        size = sum(map(_aligned, self._sizes))
+        if size < _LARGE:
+            self._memory: Any = bytearray(size)
+        else:  # on the CPU, even if that is not the default device
+            self._memory = torch.empty(size, dtype=torch.uint8, device="cpu").share_memory_()  # type: ignore[no-untyped-call]
         for part, buffer in zip(_split(self._memory, self._sizes), buffers, strict=True):
             part[:] = buffer
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _receive, (self._pickled, self._sizes, self._memory if self._sizes else None)
+        return _receive, (self._pickled, self._sizes, self._memory)
 
 
 class _Pickler(ForkingPickler):
@@ -139,16 +142,18 @@ class _Pickler(ForkingPickler):
             array = value.resolve_conj().resolve_neg().numpy()
         except (TypeError, RuntimeError):  # such as sparse tensors, and those that require gradients
             return NotImplemented
+        # Torch sends large tensors that are already shared, such as those that `default_collate` creates in a worker.
+        is_sent_by_torch = array.nbytes >= _LARGE and value.is_shared()  # type: ignore[no-untyped-call]
         # An array with gaps, or with axes in another order, would be copied to a contiguous one.
-        return (torch.from_numpy, (array,)) if array.flags.forc else NotImplemented
+        return NotImplemented if is_sent_by_torch or not array.flags.forc else (torch.from_numpy, (array,))
 
 
-def _receive(pickled: bytes, sizes: Sequence[int], memory: Tensor | None) -> Any:
-    return pickle.loads(pickled, buffers=() if memory is None else _split(memory, sizes))
+def _receive(pickled: bytes, sizes: Sequence[int], memory: Any) -> Any:
+    return pickle.loads(pickled, buffers=_split(memory, sizes))
 
 
-def _split(memory: Tensor, sizes: Sequence[int]) -> Iterator[memoryview]:
-    block: Any = memory.numpy()
+def _split(memory: Any, sizes: Sequence[int]) -> Iterator[memoryview]:
+    block: Any = memory.numpy() if isinstance(memory, Tensor) else memory
     start = 0
     for size in sizes:
         yield memoryview(block)[start : start + size]
