@@ -1,60 +1,8 @@
-import contextlib
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from footplate.config import Config, apply_overrides, check_top_level_keys, find_unused_changes
-from footplate.config.unused_keys import misspelled_key
-from footplate.errors import ConfigKeyError, Origin
-
-NAMES = """
-model data_preprocessor train_dataloader val_dataloader test_dataloader train_cfg val_cfg test_cfg optim_wrapper
-param_scheduler val_evaluator test_evaluator default_hooks custom_hooks load_from resume env_cfg log_processor
-log_level visualizer vis_backends default_scope randomness experiment_name work_dir custom_imports data optimizer
-optimizer_config lr_config runner checkpoint_config log_config evaluation workflow resume_from fp16 max_iters
-max_epochs total_epochs dist_params
-"""
-KNOWN = NAMES.split()
-
-
-@pytest.mark.parametrize(
-    ("key", "near"),
-    [
-        ("train_dataloder", "train_dataloader"),
-        ("trian_dataloader", "train_dataloader"),
-        ("traindataloader", "train_dataloader"),
-        ("default_hook", "default_hooks"),
-        ("Model", "model"),
-        ("modle", "model"),
-        ("workdir", "work_dir"),
-        ("models", None),
-        ("eval_dataloader", None),
-        ("gallery_dataloader", None),
-        ("conv_cfg", None),
-        ("hooks", None),
-    ],
-)
-def test_typos_are_distinguished_from_other_keys(key: str, near: str | None) -> None:
-    assert misspelled_key(key, KNOWN) == near
-
-
-def test_misspelled_key_is_refused_with_its_line(write: Callable[[Mapping[str, str]], Path]) -> None:
-    main = write({"main.py": "model = dict()\ntrain_dataloder = dict(batch_size=2)\n"})
-    with pytest.raises(ConfigKeyError, match="unknown key 'train_dataloder'") as caught:
-        check_top_level_keys(Config.fromfile(main), KNOWN)
-    assert caught.value.origin == Origin(str(main), 2)
-    assert caught.value.suggestion == "train_dataloader"
-
-
-@pytest.mark.parametrize(("value", "refused"), [("None", False), ("False", False), ("True", True), ("0", True)])
-def test_key_with_none_or_false_is_not_reported(
-    write: Callable[[Mapping[str, str]], Path], value: str, refused: bool
-) -> None:
-    cfg = Config.fromfile(write({"main.py": f"optimzer = {value}\n"}))
-    with pytest.raises(ConfigKeyError) if refused else contextlib.nullcontext():
-        check_top_level_keys(cfg, KNOWN)
-
+from footplate.config import Config, apply_overrides, find_unused_changes
 
 BASE = """
 size = (64, 64)

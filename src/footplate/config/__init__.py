@@ -6,7 +6,8 @@ from footplate.config.imports import LazyObject, import_custom, import_module, r
 from footplate.config.origins import KeyOrigin
 from footplate.config.overrides import DictAction, apply_overrides
 from footplate.config.recorded import as_plain, as_python, parse_recorded, read_recorded
-from footplate.config.unused_keys import check_top_level_keys, find_unused_changes
+from footplate.config.unknown_keys import check_top_level_keys
+from footplate.config.unused_keys import find_unused_changes
 
 __all__ = [
     "Config",

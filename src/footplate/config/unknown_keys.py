@@ -1,0 +1,66 @@
+"""Rejects misspelled top-level keys of a config."""
+
+from collections.abc import Collection, Mapping
+from difflib import SequenceMatcher
+from typing import TYPE_CHECKING, Any
+
+from footplate.config.origins import is_variable
+from footplate.error_context import origin_of
+from footplate.errors import ConfigKeyError
+
+if TYPE_CHECKING:
+    from footplate.config.config import Config
+
+_MIN_SIMILARITY = 0.85
+
+
+def check_top_level_keys(cfg: "Config | Mapping[Any, Any]", known: Collection[str]) -> None:
+    """Raises an error if a top-level key is a likely typo of a known key.
+
+    Unknown keys are normal, because configs have custom keys (`gallery_dataloader`, `models`) and variables. A key is a
+    likely typo only if its words differ from those of a known key by a few letters. Keys that other lines of the config
+    read are variables and are skipped. Keys with the value None or False are skipped, too, because they only switch
+    something off.
+
+    Raises:
+        ConfigKeyError: A key is a likely typo.
+    """
+    for key in cfg:
+        origin = origin_of(cfg, key)
+        if not isinstance(key, str) or key.startswith("_") or key in known:
+            continue
+        if cfg[key] is None or cfg[key] is False or is_variable(cfg, key):
+            continue
+        near = misspelled_key(key, known)
+        if near is not None:
+            raise ConfigKeyError(f"unknown key '{key}'", origin=origin, key=key, found=cfg[key], suggestion=near)
+
+
+def misspelled_key(key: str, known: Collection[str]) -> str | None:
+    """Returns the known key that `key` misspells, or None.
+
+    Stricter than `nearest`, which only suggests: the words of both keys must be similar and have equal first letters.
+
+    Example:
+        >>> misspelled_key("train_dataloder", ["train_dataloader"])
+        'train_dataloader'
+        >>> misspelled_key("eval_dataloader", ["val_dataloader"]) is None
+        True
+    """
+    words = key.casefold().split("_")
+    for right in sorted(known):
+        if key == right or abs(len(key) - len(right)) > 3:
+            continue
+        if key.casefold().replace("_", "").replace("-", "") == right.replace("_", ""):
+            return right
+        right_words = right.split("_")
+        # Published configs have a custom key `models`.
+        if len(words) != len(right_words) or (len(words) == 1 and key == f"{right}s"):
+            continue
+        for word, right_word in zip(words, right_words, strict=True):
+            are_similar = SequenceMatcher(None, word, right_word).ratio() >= _MIN_SIMILARITY
+            if word[:1] != right_word[:1] or not (are_similar or sorted(word) == sorted(right_word)):
+                break
+        else:
+            return right
+    return None
