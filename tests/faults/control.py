@@ -88,7 +88,7 @@ def _without_rename() -> None:
     from footplate.storage import local_files
 
     @contextlib.contextmanager
-    def atomic_file(path: str, reserve: int = 0) -> Iterator[DescriptorSink]:
+    def atomic_local_file(path: str, reserve: int = 0) -> Iterator[DescriptorSink]:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         sink = DescriptorSink(descriptor)
@@ -96,7 +96,7 @@ def _without_rename() -> None:
         sink.flush()
         os.close(descriptor)
 
-    vars(local_files)["atomic_file"] = atomic_file
+    vars(local_files)["atomic_local_file"] = atomic_local_file
 
 
 def _older_first() -> None:
@@ -121,14 +121,14 @@ def _unchecked() -> None:
 def _swallowed() -> None:
     from footplate.storage import local_files
 
-    whole = local_files.atomic_file
+    whole = local_files.atomic_local_file
 
     @contextlib.contextmanager
-    def atomic_file(path: str, reserve: int = 0) -> Iterator[Any]:
+    def atomic_local_file(path: str, reserve: int = 0) -> Iterator[Any]:
         with contextlib.suppress(OSError), whole(path) as sink:
             yield sink
 
-    vars(local_files)["atomic_file"] = atomic_file
+    vars(local_files)["atomic_local_file"] = atomic_local_file
 
 
 def _removed_first() -> None:

@@ -14,7 +14,7 @@ from footplate.storage import local_files
 
 
 def write_one(path: str) -> None:
-    with local_files.atomic_file(path) as sink:
+    with local_files.atomic_local_file(path) as sink:
         sink.write(b"one")
 
 

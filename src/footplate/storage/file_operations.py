@@ -129,7 +129,7 @@ def atomic_file(path: Path) -> contextlib.AbstractContextManager[Sink]:
     Raises:
         OSError: Writing failed. The previous file is unchanged.
     """
-    return local_files.atomic_file(local_path(path)) if is_local(path) else _atomic_remote_file(path)
+    return local_files.atomic_local_file(local_path(path)) if is_local(path) else _atomic_remote_file(path)
 
 
 @contextlib.contextmanager

@@ -87,7 +87,7 @@ def open_file(path: str, mode: str, encoding: str | None) -> IO[Any]:
 
 
 @contextlib.contextmanager
-def atomic_file(path: str) -> Iterator[Sink]:
+def atomic_local_file(path: str) -> Iterator[Sink]:
     """Yields a sink for a temporary file in the same folder, then syncs it, renames it and syncs the folder.
 
     Raises:
