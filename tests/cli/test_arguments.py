@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from footplate.cli.arguments import add_config
-from footplate.cli.config import read_config, read_run_config
+from footplate.cli.config_arguments import read_config, read_run_config
 
 
 def parse(*arguments: str) -> argparse.Namespace:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from footplate.cli import launching
-from footplate.cli.config import read_run_config
+from footplate.cli.config_arguments import read_run_config
 from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import DOCUMENT_FILE
 from footplate.config import Config

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from footplate.cli.arguments import IMAGE_SUFFIXES, add_config, add_no_patches, number
-from footplate.cli.config import read_config
+from footplate.cli.config_arguments import read_config
 from footplate.cli.output import as_json, print_error, print_json, print_result, print_text, wants_json
 from footplate.errors import ArgumentError, ConfigKeyError
 from footplate.messages import labeled, nearest, wrap_for_screen

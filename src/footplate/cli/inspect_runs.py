@@ -5,7 +5,7 @@ import os
 from typing import Any
 
 from footplate.cli.arguments import IMAGE_SUFFIXES, add_no_patches, add_overrides
-from footplate.cli.config import override, read_config
+from footplate.cli.config_arguments import apply_override_arguments, read_config
 from footplate.cli.output import print_json, print_result, print_text, wants_json
 from footplate.errors import ArgumentError
 from footplate.messages import one_line, wrap_for_screen
@@ -129,7 +129,7 @@ def replay_run(arguments: argparse.Namespace) -> int:
     if not wants_json(arguments):
         print_text(f"the run stopped: {one_line(facts['message'])}\n")
     if arguments.config is None:  # a recorded config is read as data; a config that the user names may execute code
-        cfg = override(read_recorded(f"{path.removesuffix(SUFFIX)}.py"), arguments)
+        cfg = apply_override_arguments(read_recorded(f"{path.removesuffix(SUFFIX)}.py"), arguments)
     else:
         cfg = read_config(arguments)
     found = replay(cfg, path, facts, iteration=arguments.iteration)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from footplate.cli.arguments import add_config, add_no_patches, number
-from footplate.cli.config import read_run_config
+from footplate.cli.config_arguments import read_run_config
 from footplate.cli.output import print_result, print_text
 from footplate.interrupts import raising_stop_signals
 

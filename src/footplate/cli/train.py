@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from footplate.cli.arguments import add_config, add_no_patches, add_trust
-from footplate.cli.config import read_run_config
+from footplate.cli.config_arguments import read_run_config
 from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import print_error, print_json, print_text, wants_json
 from footplate.messages import list_names

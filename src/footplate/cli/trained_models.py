@@ -5,7 +5,7 @@ import os
 from typing import Any
 
 from footplate.cli.arguments import add_config, add_no_patches, add_trained, add_trust, number
-from footplate.cli.config import override, read_run_config
+from footplate.cli.config_arguments import apply_override_arguments, read_run_config
 from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import print_error, print_result
 
@@ -120,7 +120,7 @@ def predict_inputs(arguments: argparse.Namespace) -> int:
     with trusting(arguments.trust):
         trained = open_trained(arguments.checkpoint, arguments.config)
     arguments.cfg = trained.cfg
-    override(trained.cfg, arguments, import_custom_modules=False)
+    apply_override_arguments(trained.cfg, arguments, import_custom_modules=False)
     predictor = Predictor(trained, device=arguments.device, batch_size=arguments.batch_size)
     found = predict_files(
         predictor, arguments.paths, arguments.out, score=arguments.score, draw=not arguments.no_pictures
@@ -150,7 +150,7 @@ def export_checkpoint(arguments: argparse.Namespace) -> int:
         trained = open_trained(arguments.checkpoint, Config() if has_only_weights else arguments.config)
         arguments.cfg = trained.cfg
         if not has_only_weights:
-            override(trained.cfg, arguments, import_custom_modules=False)
+            apply_override_arguments(trained.cfg, arguments, import_custom_modules=False)
             if set(trained.cfg) == {"model"}:  # of a run from Python
                 model = as_plain(trained.cfg["model"])
                 print_error(f"Building the model with {one_line(str(model))}\n")

@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from footplate.cli.arguments import add_config, add_no_patches
-from footplate.cli.config import read_run_config
+from footplate.cli.config_arguments import read_run_config
 from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import print_result, print_text
 from footplate.messages import labeled, wrap_text

@@ -1,14 +1,13 @@
 """Finds the keys that a config accepts, and maps keys of one config generation to equivalent keys of the other."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from footplate.error_context import origin_of
-from footplate.errors import ConfigError, FootplateError, OverrideError
+from footplate.errors import ConfigError, FootplateError
 
 if TYPE_CHECKING:
     from footplate.config import Config, ConfigDict
-    from footplate.config.overrides import AcceptedKeys
 
 
 def equivalent_key(cfg: "Config", path: str) -> str | None:
@@ -25,7 +24,7 @@ def equivalent_key(cfg: "Config", path: str) -> str | None:
     return next(present, None) or next((key for key in candidates if _is_accepted(cfg, key)), None)
 
 
-def accepted_keys(mapping: "ConfigDict", parts: Sequence[str]) -> Collection[str]:
+def accepted_in_either_generation(mapping: "ConfigDict", parts: Sequence[str]) -> Collection[str]:
     """Returns the keys that the section at a key path of a config accepts, or an empty tuple if they are unknown.
 
     An empty path stands for the top-level keys. The config may be of either generation.
@@ -51,33 +50,6 @@ def accepted_keys(mapping: "ConfigDict", parts: Sequence[str]) -> Collection[str
     for there in counterparts((*here, "*"), of_first=False):
         keys.update(config_keys.accepted_keys(mapping, there[:-1], at=here))
     return keys - {"*"}
-
-
-def apply_known(cfg: "Config", overrides: Iterable[str], accepted: "AcceptedKeys" = accepted_keys) -> None:
-    """Applies overrides such as `key=value` to a config. Only keys that their section does not accept need a `+`.
-
-    Raises:
-        OverrideError: An override is rejected. The error suggests the equivalent key in the config's generation.
-    """
-    from footplate.config import apply_overrides
-
-    for text in overrides:
-        try:
-            apply_overrides(cfg, [text], strict=True, accepted=accepted)
-        except OverrideError as error:
-            raise suggest_equivalent(error, cfg, text.partition("=")[0].strip()) from error
-
-
-def suggest_equivalent(error: OverrideError, cfg: "Config", path: str) -> OverrideError:
-    """Returns an error for the override of a rejected key path that suggests the key that was most likely meant."""
-    from footplate.openmmlab.first_generation.translation import is_first_generation
-
-    key = equivalent_key(cfg, path)
-    if key is not None:
-        here, there = ("first", "second") if is_first_generation(cfg) else ("second", "first")
-        message = f"'{path}' is a key of {there}-generation configs, but this is a {here}-generation config"
-        return OverrideError(message, origin=error.origin, suggestion=key)
-    return error
 
 
 def restore_key(error: Exception, cfg: "Config | None") -> None:
@@ -108,7 +80,11 @@ def restore_key(error: Exception, cfg: "Config | None") -> None:
 def _is_accepted(cfg: "Config", path: str) -> bool:
     """Checks whether the config contains the section of a key and the section accepts the key."""
     section, _, name = path.rpartition(".")
-    return bool(section) and _has_key(cfg, section) and name in accepted_keys(cfg._cfg_dict, section.split("."))
+    return (
+        bool(section)
+        and _has_key(cfg, section)
+        and name in accepted_in_either_generation(cfg._cfg_dict, section.split("."))
+    )
 
 
 def _has_key(cfg: "Config", path: str) -> bool:

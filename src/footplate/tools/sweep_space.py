@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from footplate.config import Config, find_unused_changes
 from footplate.config.overrides import format_value, parse_value
 from footplate.errors import ArgumentError
-from footplate.tools.key_equivalents import apply_known
+from footplate.tools.set_overrides import apply_set_overrides
 
 
 class Parameter(NamedTuple):
@@ -88,7 +88,7 @@ def check_parameters(cfg: Config, parameters: Sequence[Parameter]) -> None:
 def with_values(cfg: Config, values: Mapping[str, Any]) -> Config:
     """Returns a copy of a config with the values of a trial."""
     changed = copy.deepcopy(cfg)
-    apply_known(changed, overrides_of(values))
+    apply_set_overrides(changed, overrides_of(values))
     return changed
 
 

@@ -1,4 +1,4 @@
-"""Reads the config of a command, and applies the overrides in its arguments."""
+"""Reads the config that the arguments of a command refer to, and applies `--set` and `--cfg-options`."""
 
 import argparse
 from collections.abc import Collection, Sequence
@@ -31,13 +31,16 @@ def read_config(arguments: argparse.Namespace, *, import_custom_modules: bool = 
 
     cfg = Config.fromfile(find_config(arguments.config), import_custom_modules=False)
     arguments.cfg = cfg  # so that errors can name its keys
-    return override(cfg, arguments, import_custom_modules=import_custom_modules)
+    return apply_override_arguments(cfg, arguments, import_custom_modules=import_custom_modules)
 
 
-def override(cfg: "Config", arguments: argparse.Namespace, *, import_custom_modules: bool = True) -> "Config":
-    """Applies the overrides in the arguments to a config and returns it."""
+def apply_override_arguments(
+    cfg: "Config", arguments: argparse.Namespace, *, import_custom_modules: bool = True
+) -> "Config":
+    """Applies `--cfg-options` and `--set` to a config and returns it."""
     from footplate.config import apply_overrides
-    from footplate.tools.key_equivalents import accepted_keys, apply_known
+    from footplate.tools.key_equivalents import accepted_in_either_generation
+    from footplate.tools.set_overrides import apply_set_overrides
 
     def import_modules() -> None:
         from footplate import openmmlab
@@ -46,14 +49,14 @@ def override(cfg: "Config", arguments: argparse.Namespace, *, import_custom_modu
             openmmlab.import_modules(cfg, patches=not getattr(arguments, "no_patches", False))
 
     def accepted(mapping: "ConfigDict", parts: Sequence[str]) -> Collection[str]:
-        keys = accepted_keys(mapping, parts)
+        keys = accepted_in_either_generation(mapping, parts)
         if not keys:  # the class of the section may be in one of the user's modules
             import_modules()
-        return keys or accepted_keys(mapping, parts)
+        return keys or accepted_in_either_generation(mapping, parts)
 
     if arguments.cfg_options:
         apply_overrides(cfg, arguments.cfg_options, strict=False, accepted=accepted)
     if arguments.set:
-        apply_known(cfg, arguments.set, accepted)
+        apply_set_overrides(cfg, arguments.set, accepted)
     import_modules()
     return cfg
