@@ -80,11 +80,9 @@ def restore_key(error: Exception, cfg: "Config | None") -> None:
 def _is_accepted(cfg: "Config", path: str) -> bool:
     """Checks whether the config contains the section of a key and the section accepts the key."""
     section, _, name = path.rpartition(".")
-    return (
-        bool(section)
-        and _has_key(cfg, section)
-        and name in accepted_in_either_generation(cfg._cfg_dict, section.split("."))
-    )
+    if not section or not _has_key(cfg, section):
+        return False
+    return name in accepted_in_either_generation(cfg._cfg_dict, section.split("."))
 
 
 def _has_key(cfg: "Config", path: str) -> bool:
