@@ -12,7 +12,7 @@ from footplate import Config, Runner
 from footplate.evaluation import BaseMetric
 from footplate.hooks import CurveHook, RecordHook
 from footplate.visualization import Visualizer, curves
-from footplate.visualization.curves import Panel
+from footplate.visualization.curve_plots import Panel
 from tests.support import loader, settings
 
 ITERATIONS = {"by_epoch": False, "max_iters": 10, "val_interval": 5}

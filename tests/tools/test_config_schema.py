@@ -7,7 +7,7 @@ import jsonschema  # type: ignore[import-untyped, unused-ignore]
 import pytest
 
 from footplate.config import Config
-from footplate.engine.run_config import in_second_generation
+from footplate.engine.run_config import translate_config
 from footplate.engine.sections import SECTIONS
 from footplate.registry import HOOKS, OPTIMIZERS
 from footplate.tasks.recipes import Recipe, recipes
@@ -30,7 +30,7 @@ def as_data(value: Any) -> Any:
 @pytest.mark.parametrize("recipe", recipes(), ids=lambda recipe: recipe.name)
 def test_recipes_are_valid(recipe: Recipe) -> None:
     cfg = Config.fromfile(str(recipe.path))
-    for each in (cfg, in_second_generation(cfg)):
+    for each in (cfg, translate_config(cfg)):
         assert [error.message for error in validator().iter_errors(as_data(each.to_dict()))] == []
 
 

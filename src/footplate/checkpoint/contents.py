@@ -14,7 +14,7 @@ import torch
 from footplate import storage
 from footplate.checkpoint.digest import Digest, read_digest
 from footplate.checkpoint.serializable import join_state, tensors_in, walk
-from footplate.checkpoint.shard_layout import STATE, Layout, is_sharded_path, main_file, parse_layout
+from footplate.checkpoint.shard_layout import STATE, ShardLayout, is_sharded_path, main_file, parse_layout
 from footplate.checkpoint.torch_file import read_content, verify_content
 from footplate.checkpoint.unpickler import OpaqueObject
 from footplate.errors import CheckpointDamagedError, CheckpointError, FootplateError
@@ -62,7 +62,7 @@ def recorded_digest(path: str) -> Digest:
         return read_digest(stream)
 
 
-def read_layout(folder: str, device: "str | torch.device", *, verify: bool = False) -> Layout:
+def read_layout(folder: str, device: "str | torch.device", *, verify: bool = False) -> ShardLayout:
     """Reads the state and the layout of a sharded checkpoint.
 
     Args:
@@ -80,7 +80,7 @@ def read_layout(folder: str, device: "str | torch.device", *, verify: bool = Fal
 
 
 @contextmanager
-def open_shards(folder: str, layout: Layout, name: str) -> Iterator[IO[bytes]]:
+def open_shards(folder: str, layout: ShardLayout, name: str) -> Iterator[IO[bytes]]:
     """Opens a file with shards and adds its path to errors that are raised in the block.
 
     Raises:
@@ -173,7 +173,7 @@ def naming_checkpoint(path: str) -> Iterator[None]:
         raise CheckpointError(f"cannot use checkpoint '{path}': {type(error).__name__}: {reason}") from error
 
 
-class Section(NamedTuple):
+class ContentSection(NamedTuple):
     """A top-level entry of a checkpoint."""
 
     name: str  # the key
@@ -189,7 +189,7 @@ class Contents(NamedTuple):
     size: int  # the size in bytes
     digest: Digest  # the recorded digest and time, not verified; without a SHA-256 if another program wrote the file
     meta: dict[str, str]  # epoch, iteration, seed and other metadata
-    sections: list[Section]  # the top-level entries, in order
+    sections: list[ContentSection]  # the top-level entries, in order
     weights: list[tuple[str, tuple[int, ...], str]]  # name, shape and dtype of each weight
     opaque_names: list[str]  # the class names of the objects in the checkpoint that were not instantiated
 
@@ -207,7 +207,7 @@ def read_contents(path: "str | os.PathLike[str]") -> Contents:
         for key, value in content.items():
             tensors = tensors_in(value)
             size = sum(tensor.nbytes for tensor in tensors)
-            sections.append(Section(str(key), len(tensors), size, "" if tensors else _describe(value)))
+            sections.append(ContentSection(str(key), len(tensors), size, "" if tensors else _describe(value)))
         meta = content.get("meta")
         known = {key: str(meta[key]) for key in _META_KEYS if key in meta} if isinstance(meta, Mapping) else {}
         try:

@@ -139,7 +139,7 @@ def _convert(path: str, value: Any) -> Any:
     )
 
 
-class Shard(NamedTuple):
+class TensorShard(NamedTuple):
     """A shard of a tensor on one rank."""
 
     tensor: torch.Tensor  # the values
@@ -147,10 +147,10 @@ class Shard(NamedTuple):
     size: tuple[int, ...]  # the shape of the whole tensor
 
 
-Cut = Callable[[str, torch.Tensor], Shard | None]
+Cut = Callable[[str, torch.Tensor], TensorShard | None]
 
 
-def split_state(state: Any, cut: Cut = lambda name, tensor: None) -> tuple[Any, dict[str, Shard]]:
+def split_state(state: Any, cut: Cut = lambda name, tensor: None) -> tuple[Any, dict[str, TensorShard]]:
     """Replaces the sharded tensors of a state with references to their names.
 
     Args:
@@ -161,7 +161,7 @@ def split_state(state: Any, cut: Cut = lambda name, tensor: None) -> tuple[Any, 
     Returns:
         The state with references, and a dict that maps names to shards.
     """
-    shards: dict[str, Shard] = {}
+    shards: dict[str, TensorShard] = {}
     names: dict[Any, str] = {}  # by memory location, for tensors that share memory
 
     def replace(name: str, tensor: Any) -> Any:
@@ -171,10 +171,10 @@ def split_state(state: Any, cut: Cut = lambda name, tensor: None) -> tuple[Any, 
         key = (local.data_ptr() or id(tensor), local.storage_offset(), tuple(tensor.shape), tensor.stride())
         if key in names:
             return {_MARK: names[key]}
-        shard: Shard | None
+        shard: TensorShard | None
         if is_dtensor(tensor):
             (chunk,) = tensor.__create_chunk_list__()  # type: ignore[attr-defined]
-            shard = Shard(local, tuple(chunk.offsets), tuple(tensor.shape))
+            shard = TensorShard(local, tuple(chunk.offsets), tuple(tensor.shape))
         else:
             shard = cut(name, tensor.detach())
         if shard is None:
@@ -230,12 +230,12 @@ def cut_evenly(number: int, count: int) -> Cut:
     Only floating-point tensors of the weights, averaged weights and optimizer state are split.
     """
 
-    def cut(name: str, tensor: torch.Tensor) -> Shard | None:
+    def cut(name: str, tensor: torch.Tensor) -> TensorShard | None:
         if not _SPLIT_SECTIONS.match(name) or not tensor.dim() or not tensor.is_floating_point() or not tensor.numel():
             return None
         length = -(-tensor.shape[0] // count)
         begin = min(number * length, tensor.shape[0])
-        return Shard(tensor[begin : begin + length], (begin, *[0] * (tensor.dim() - 1)), tuple(tensor.shape))
+        return TensorShard(tensor[begin : begin + length], (begin, *[0] * (tensor.dim() - 1)), tuple(tensor.shape))
 
     return cut
 

@@ -44,7 +44,7 @@ class StoredTensor(NamedTuple):
     chunks: list[Chunk]
 
 
-class Layout(NamedTuple):
+class ShardLayout(NamedTuple):
     """The content of `state.pth`."""
 
     state: Any  # everything that is not sharded, with references in place of sharded tensors
@@ -135,7 +135,7 @@ def remove_unfinished(folder: str) -> None:
                 remove_sharded(path)
 
 
-def parse_layout(content: Any, digest: Digest) -> Layout:
+def parse_layout(content: Any, digest: Digest) -> ShardLayout:
     """Converts the content of `state.pth`, and checks that no shard is missing or outside of the folder.
 
     Raises:
@@ -151,4 +151,4 @@ def parse_layout(content: Any, digest: Digest) -> Layout:
     for file in {*files, *(chunk.file for tensor in tensors.values() for chunk in tensor.chunks)}:
         if file not in files or not is_own_file(file):
             raise CheckpointError(f"{file!r} is not a valid file name")
-    return Layout(content["state"], tensors, files, digest)
+    return ShardLayout(content["state"], tensors, files, digest)

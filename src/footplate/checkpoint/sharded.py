@@ -35,11 +35,18 @@ from torch.futures import Future
 from footplate import storage
 from footplate.checkpoint.contents import SUFFIXES, open_checkpoint, open_shards, read_layout
 from footplate.checkpoint.saver import check_space, save_checkpoint, write_file
-from footplate.checkpoint.serializable import Shard, bytes_in, cut_evenly, join_state, split_state, to_serializable
+from footplate.checkpoint.serializable import (
+    TensorShard,
+    bytes_in,
+    cut_evenly,
+    join_state,
+    split_state,
+    to_serializable,
+)
 from footplate.checkpoint.shard_layout import (
     FORMAT,
     STATE,
-    Layout,
+    ShardLayout,
     is_committed,
     is_own_file,
     is_sharded_path,
@@ -57,7 +64,7 @@ _MAX_NAMES = 3
 
 def save_shards(
     state: Mapping[str, Any],
-    shards: Iterable[tuple[str, Shard]],
+    shards: Iterable[tuple[str, TensorShard]],
     folder: str,
     group: Any = None,
     error: BaseException | None = None,
@@ -103,7 +110,7 @@ class _Planner(DefaultSavePlanner):
 
     def create_local_plan(self) -> SavePlan:
         items = []
-        for index, shard in cast("dict[Any, Shard]", self.state_dict).items():
+        for index, shard in cast("dict[Any, TensorShard]", self.state_dict).items():
             if shard.tensor.numel():
                 chunk = ChunkStorageMetadata(torch.Size(shard.offsets), shard.tensor.size())
                 properties = TensorProperties(dtype=shard.tensor.dtype)
@@ -113,7 +120,7 @@ class _Planner(DefaultSavePlanner):
         return self.plan
 
     def resolve_data(self, write_item: planning.WriteItem) -> torch.Tensor:
-        shard: Shard = self.state_dict[cast(Any, write_item.index)]
+        shard: TensorShard = self.state_dict[cast(Any, write_item.index)]
         return shard.tensor
 
 
@@ -179,7 +186,7 @@ class _FolderWriter(FileSystemWriter):
 class _FolderReader(FileSystemReader):
     """Reads shards from the folder of a sharded checkpoint."""
 
-    def __init__(self, folder: str, layout: Layout) -> None:
+    def __init__(self, folder: str, layout: ShardLayout) -> None:
         super().__init__(folder)
         self._folder, self._layout = folder, layout
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from footplate.config.imports import LazyObject
-from footplate.config.key_paths import walk
+from footplate.config.key_paths import walk_paths
 from footplate.config.origins import TracedDict
 from footplate.config.sources import PLACEHOLDER_BRACE
 from footplate.error_context import at_key, located, origin_of
@@ -76,7 +76,7 @@ def write_config(mapping: dict[Any, Any], suffix: str) -> str:
             raise ConfigError(f"'{key}' cannot be a top-level key of a {suffix} config", origin=origin_of(mapping, key))
     with located(mapping):
         value = _converted(mapping, suffix)
-    if tuple not in _TYPES[suffix] and any(type(item) is tuple for _, item in walk(mapping)):
+    if tuple not in _TYPES[suffix] and any(type(item) is tuple for _, item in walk_paths(mapping)):
         _logger.warning("%s has no tuples. They were written as lists.", suffix[1:].upper())
     if suffix == ".py":
         return write_python(value)

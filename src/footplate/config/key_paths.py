@@ -120,7 +120,7 @@ def paths_ending(config: Any, path: str) -> list[str]:
         ['optim_wrapper.optimizer.lr']
     """
     ending = split_path(path)
-    found = [each for each, _ in walk(config) if [str(part) for part in each[-len(ending) :]] == ending]
+    found = [each for each, _ in walk_paths(config) if [str(part) for part in each[-len(ending) :]] == ending]
     return [join_path(each) for each in sorted(found, key=len)]
 
 
@@ -199,7 +199,7 @@ class _Merge(NamedTuple):
             holder._origins[key] = KeyOrigin(*self.origin, replaced)
 
 
-def walk(value: Any, path: Sequence[Any] = ()) -> Iterator[tuple[Sequence[Any], Any]]:
+def walk_paths(value: Any, path: Sequence[Any] = ()) -> Iterator[tuple[Sequence[Any], Any]]:
     """Yields the path and the value of everything nested in `value`. Dicts and lists precede their items.
 
     `path` is the path of `value` itself.
@@ -211,7 +211,7 @@ def walk(value: Any, path: Sequence[Any] = ()) -> Iterator[tuple[Sequence[Any], 
         items = enumerate(value)
     for key, item in items:
         yield (*path, key), item
-        yield from walk(item, (*path, key))
+        yield from walk_paths(item, (*path, key))
 
 
 def _missing_key(config: ConfigDict, path: str, holder: ConfigDict, missing: list[Any]) -> ConfigKeyError:

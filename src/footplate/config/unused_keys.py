@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from footplate.config.config_dict import ConfigDict
-from footplate.config.key_paths import join_path, walk
+from footplate.config.key_paths import join_path, walk_paths
 from footplate.config.origins import KeyOrigin
 from footplate.error_context import origin_of
 from footplate.messages import list_names
@@ -82,7 +82,8 @@ def _changes(holder: Any, key: Any, path: tuple[Any, ...]) -> Iterator[tuple[tup
 def _keys_with(top: ConfigDict, known: Collection[str], path: Sequence[Any], value: Any) -> list[str]:
     """Returns the key paths of a run that have a value, preferably under the same name as at `path`."""
     name = [part for part in path if isinstance(part, str)][-1]
-    equal = [other for other, item in walk(top) if other[0] in known and type(item) is type(value) and item == value]
+    items = [(other, item) for other, item in walk_paths(top) if other[0] in known]
+    equal = [other for other, item in items if type(item) is type(value) and item == value]
     named = [other for other in equal if other[-1] == name]
     is_common = value in (None, 0, 1, "")  # such values are equal by chance
     return [join_path(other) for other in named or ([] if is_common else equal)]

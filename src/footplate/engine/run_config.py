@@ -133,7 +133,7 @@ def runner_config(cfg: Config, overrides: Mapping[str, Any] | None = None) -> Co
     """
     check_top_level_keys(cfg, known_keys())
     refuse_unsupported(cfg)
-    cfg = in_second_generation(cfg)
+    cfg = translate_config(cfg)
     if overrides:
         cfg = _copy(cfg)
         for name, value in overrides.items():
@@ -164,7 +164,7 @@ def located_in(cfg: Config) -> Iterator[None]:
         raise
 
 
-def in_second_generation(cfg: Config) -> Config:
+def translate_config(cfg: Config) -> Config:
     """Translates a config to the keys of the Runner. A config that already has them is returned unchanged.
 
     Raises:

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import nn
 
 from footplate.errors import DataError, import_optional
-from footplate.visualization.curves import Curve, Panel, panel_title, plot
+from footplate.visualization.curve_plots import Panel, PlottedCurve, panel_title, plot
 
 Row = dict[str, float]
 _MAX_SHOWN = 40
@@ -75,12 +75,12 @@ class History(Sequence[Row]):
         Raises:
             DataError: There are no rows yet.
         """
-        panels: dict[str, list[Curve]] = {}
+        panels: dict[str, list[PlottedCurve]] = {}
         for name in dict.fromkeys(name for row in self.rows for name in row if name not in ("epoch", "iter")):
             points = [(float(row["iter"]), row[name]) for row in self.rows if name in row]
             trains = not name.startswith("val/")
             title = "loss" if "loss" in name else panel_title(name.removeprefix("val/"), points, trains=trains)
-            panels.setdefault(title, []).append(Curve(name, points))
+            panels.setdefault(title, []).append(PlottedCurve(name, points))
         if not panels:
             raise DataError("the history has no rows to plot")
         order = sorted(panels, key=lambda title: (title != "loss", title == "learning rate"))

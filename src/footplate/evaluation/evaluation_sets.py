@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from footplate.checks import check_count
-from footplate.config.key_paths import join_path, walk
+from footplate.config.key_paths import join_path, walk_paths
 from footplate.data import SampleLoader, build_dataloader
 from footplate.error_context import at_key, origin_at
 from footplate.errors import ArgumentError
@@ -81,7 +81,7 @@ def warn_about_num_classes(cfg: Any, trained: Any) -> None:
         trained: The metainfo of the training data, or None.
     """
     count = len(_classes(trained))
-    for path, value in walk(cfg.get("model"), ["model"]) if count else ():
+    for path, value in walk_paths(cfg.get("model"), ["model"]) if count else ():
         is_own = any(word in str(part) for part in path for word in ("rpn", "semantic", "backbone"))
         if path[-1] == "num_classes" and type(value) is int and value not in (1, count) and not is_own:
             name, origin = join_path(path), origin_at(cfg, path)

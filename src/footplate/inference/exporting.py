@@ -18,7 +18,7 @@ from footplate.errors import ArgumentError, CheckpointError
 from footplate.inference.trained_model import Preprocessing, TrainedModel
 from footplate.models import PlainModel
 from footplate.models.example_inputs import Inputs, inputs_from, named_tensors
-from footplate.models.export_formats import Request, difference_of, exportable_operators, largest_difference
+from footplate.models.export_formats import ExportRequest, difference_of, exportable_operators, largest_difference
 from footplate.models.module_export import (
     LIMIT,
     SAFETENSORS,
@@ -172,7 +172,7 @@ def export_model(
         images, outputs = _run_example(trained, module, size)
         metainfo = {"classes": json.dumps([str(name) for name in trained.metainfo.get("classes") or ()])}
         with temporary_file(target) as path:
-            request = Request(module, _inputs(images), list(outputs), path, metainfo, opset, dims=(0, 2, 3))
+            request = ExportRequest(module, _inputs(images), list(outputs), path, metainfo, opset, dims=(0, 2, 3))
             shapes = {name: tuple(output.shape) for name, output in outputs.items()}
             described = {_INPUT: (tuple(images.shape), "float32, 0 to 255")}
             export = Export(target, shapes, *_write(to, request), inputs=described)
@@ -261,7 +261,7 @@ def _inputs(images: Tensor) -> Inputs:
     return Inputs((images,), {}, (_INPUT,))
 
 
-def _write(to: str, request: Request) -> tuple[list[tuple[int, ...]], float, int]:
+def _write(to: str, request: ExportRequest) -> tuple[list[tuple[int, ...]], float, int]:
     """Writes a file and tests it with other batch sizes, heights and widths.
 
     Returns the shapes of the tested inputs, the largest difference, and the number of which heights and widths must be

@@ -21,7 +21,7 @@ from footplate.data import Compose, build_collate
 from footplate.data.transforms import LoadImageFromFile
 from footplate.engine import Runner, process_setup
 from footplate.engine.model_setup import build_model, code_to_load
-from footplate.engine.run_config import in_second_generation
+from footplate.engine.run_config import translate_config
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, CheckpointError, ConfigError, DataError, FootplateError
 from footplate.evaluation.evaluation_sets import has_several_loaders
@@ -88,7 +88,7 @@ class TrainedModel:
             raise CheckpointError(f"the checkpoint '{self.path}' contains no config", notes=notes)
         import_modules(self.cfg)
         with located(self.cfg):
-            return replace(self, cfg=in_second_generation(self.cfg))
+            return replace(self, cfg=translate_config(self.cfg))
 
     def build(self, device: torch.device) -> nn.Module:
         """Builds the model from a prepared config, loads the weights from the checkpoint, and sets evaluation mode.

@@ -19,7 +19,7 @@ _ONNX = "exporting to ONNX"  # the reason for importing optional packages
 
 
 @dataclass(frozen=True)
-class Request:
+class ExportRequest:
     """A request to export a module.
 
     Args:
@@ -45,11 +45,11 @@ class ExportFormat(NamedTuple):
     """An export format: its file suffix, and functions that write a file and open it for inference."""
 
     suffix: str
-    write: Callable[[Request], None]
+    write: Callable[[ExportRequest], None]
     open: Callable[[str], Run]
 
 
-def _trace(request: Request) -> Any:
+def _trace(request: ExportRequest) -> Any:
     args, kwargs, _ = request.inputs
     shapes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
     for tensor in request.inputs.tensors().values():
@@ -59,7 +59,7 @@ def _trace(request: Request) -> Any:
     return torch.export.export(request.module, args, dict(kwargs), dynamic_shapes=dynamic_shapes)
 
 
-def _write_onnx(request: Request) -> None:
+def _write_onnx(request: ExportRequest) -> None:
     import_optional("onnxscript", extra="export", why=_ONNX)
     # Otherwise, it prints a traceback for an opset that it does not support, before the error below is raised.
     logging.getLogger("onnxscript.version_converter").setLevel(logging.ERROR)
@@ -97,7 +97,7 @@ def _open_onnx(path: str) -> Run:
     return run
 
 
-def _write_torch_export(request: Request) -> None:
+def _write_torch_export(request: ExportRequest) -> None:
     torch.export.save(_trace(request), request.path, extra_files={"metainfo.json": json.dumps(dict(request.metainfo))})
 
 
@@ -106,7 +106,7 @@ def _open_torch_export(path: str) -> Run:
     return lambda inputs: module(*inputs.args, **inputs.kwargs)
 
 
-def _write_torchscript(request: Request) -> None:
+def _write_torchscript(request: ExportRequest) -> None:
     args, kwargs, names = request.inputs
     example: Any = {"example_inputs": args}
     if kwargs:  # torch traces with either kind of arguments

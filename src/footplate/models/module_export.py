@@ -20,7 +20,7 @@ from footplate.messages import format_bytes, labeled, one_line
 from footplate.models.example_inputs import Inputs, inputs_of, named_tensors
 from footplate.models.export_formats import (
     FORMATS,
-    Request,
+    ExportRequest,
     Run,
     difference_of,
     exportable_operators,
@@ -145,7 +145,7 @@ def export_call(
         with temporary_file(target) as path:
             # A trace with one sample would fix the batch size.
             traced = inputs.resized(2) if count == 1 else inputs
-            request = Request(module, traced, names, path, {}, opset)
+            request = ExportRequest(module, traced, names, path, {}, opset)
             run = write_and_open(to, request, replace(request, inputs=inputs, dims=()))
             tested: list[tuple[Inputs, float]] = []
             # Larger batches come first: with one sample, a batch dimension looks like any other of size 1.
@@ -191,7 +191,7 @@ def check_target(target: str, suffixes: Sequence[str], *, inputs: Sequence[str] 
         raise ArgumentError("an opset can be set only for ONNX", key="--opset")
 
 
-def write_and_open(to: str, request: Request, fixed: Request) -> Run:
+def write_and_open(to: str, request: ExportRequest, fixed: ExportRequest) -> Run:
     """Writes a file and opens it. If the model cannot be exported with dynamic shapes, writes it as `fixed` requests.
 
     Raises:

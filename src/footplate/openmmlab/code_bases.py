@@ -16,14 +16,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from footplate.config import import_custom, import_module
-from footplate.config.key_paths import walk
+from footplate.config.key_paths import walk_paths
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError
 from footplate.openmmlab.extension import CODE_BASES
-from footplate.openmmlab.first_generation.translation import is_first_generation as is_first_generation_config
+from footplate.openmmlab.first_generation.translation import is_first_generation
 from footplate.openmmlab.installation import install
 from footplate.openmmlab.mmengine.registry import Registry as MMEngineRegistry
-from footplate.openmmlab.versions import is_first_generation
+from footplate.openmmlab.versions import is_for_mmcv_1
 from footplate.registry import (
     DATA_SAMPLERS,
     DATASETS,
@@ -67,7 +67,7 @@ def import_modules(cfg: "Config", *, patches: bool = True) -> None:
     Raises:
         ConfigError: A module, the plugin or a code base does not exist or cannot be imported.
     """
-    is_first = is_first_generation_config(cfg)
+    is_first = is_first_generation(cfg)
     if "custom_imports" in cfg or is_first:
         install(patches)
     use_code_bases(cfg, patches=patches)
@@ -114,7 +114,7 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
         ConfigError: A code base is installed but cannot be imported.
     """
     default = cfg.get("default_scope")
-    if default is None and is_first_generation_config(cfg):
+    if default is None and is_first_generation(cfg):
         default = _find_first_generation(cfg)
         if default is not None:
             cfg["default_scope"] = default
@@ -163,7 +163,7 @@ def _import_code_base(scope: str) -> ModuleType:
     Its datasets are then built with its own `build_dataset`.
     """
     module = importlib.import_module(scope)
-    if not _is_first_generation(scope):
+    if not _is_for_mmcv_1(scope):
         registries = importlib.import_module(f"{scope}.registry") if module_exists(f"{scope}.registry") else None
         if not getattr(getattr(registries, "MODELS", None), "locations", True) and module_exists(f"{scope}.utils"):
             # Early versions for MMEngine import the modules that register their classes only in this function.
@@ -187,10 +187,10 @@ def _import_code_base(scope: str) -> ModuleType:
     return module
 
 
-def _is_first_generation(scope: str) -> bool:
+def _is_for_mmcv_1(scope: str) -> bool:
     """Checks whether an installed code base is written for mmcv 1.x."""
     spec = top_level_spec(scope) if _is_installed(scope) else None
-    return spec is not None and is_first_generation(Path(str(spec.origin)).read_text(encoding="utf-8"))
+    return spec is not None and is_for_mmcv_1(Path(str(spec.origin)).read_text(encoding="utf-8"))
 
 
 def _find_first_generation(cfg: "Config | MutableMapping[str, Any]") -> str | None:
@@ -202,7 +202,7 @@ def _find_first_generation(cfg: "Config | MutableMapping[str, Any]") -> str | No
     types, fitting = set(_types([model, cfg.get("data")])), dict[str, int]()
     for scope in sorted(CODE_BASES):
         spec = top_level_spec(scope)
-        if spec is not None and _is_first_generation(scope):
+        if spec is not None and _is_for_mmcv_1(scope):
             folder = Path(str(spec.origin)).parent
             files = (file for part in _REGISTERING for file in (folder / part).rglob("*.py"))
             texts = (file.read_text(encoding="utf-8", errors="replace") for file in files)  # not imported
@@ -214,7 +214,7 @@ def _find_first_generation(cfg: "Config | MutableMapping[str, Any]") -> str | No
 
 def _types(value: Any) -> list[str]:
     """Returns the values of all `type` keys in nested values."""
-    return [item for path, item in walk(value) if path[-1] == "type" and isinstance(item, str)]
+    return [item for path, item in walk_paths(value) if path[-1] == "type" and isinstance(item, str)]
 
 
 def _is_installed(scope: str) -> bool:

@@ -47,9 +47,9 @@ class OpenMMLab(Extension):
 
     def translate(self, cfg: Any) -> Any:
         """Translates a first-generation config."""
-        from footplate.openmmlab.first_generation.translation.translate import in_second_generation
+        from footplate.openmmlab.first_generation.translation.translate import translate_for_run
 
-        return in_second_generation(cfg)
+        return translate_for_run(cfg)
 
     def explain_unknown(self, noun: str, name: str) -> list[str]:
         """Returns the replacement for a transform of a first-generation pipeline."""

@@ -23,7 +23,7 @@ from footplate.messages import nearest
 from footplate.openmmlab.extension import CODE_BASES
 from footplate.openmmlab.names import DISTRIBUTIONS, Names, describe_unknown_name, names_of
 from footplate.openmmlab.patches import forget_applied, patch
-from footplate.openmmlab.versions import accepted_ranges, is_first_generation, restore_versions, show_accepted_versions
+from footplate.openmmlab.versions import accepted_ranges, is_for_mmcv_1, restore_versions, show_accepted_versions
 from footplate.registry.dotted_paths import top_level_spec
 
 _logger = logging.getLogger("footplate.openmmlab")
@@ -262,7 +262,7 @@ class InstalledFinder(MetaPathFinder):
             source = _source_of(loader)
         if name in self._code_bases:
             show_accepted_versions(source)
-            if self.patches and is_first_generation(source):
+            if self.patches and is_for_mmcv_1(source):
                 self._patched.add(top)
                 self._patches_current_folder = True
         patched = patch(source, name) if top in self._patched else None

@@ -38,7 +38,7 @@ def accepted_ranges(source: str) -> dict[str, tuple[str, str]]:
     }
 
 
-def is_first_generation(source: str) -> bool:
+def is_for_mmcv_1(source: str) -> bool:
     """Checks whether a code base, given the code of its `__init__.py`, is written for mmcv 1.x."""
     accepted = accepted_ranges(source).get("mmcv")
     return accepted is not None and digit_version(accepted[1]) <= _FIRST_WITHOUT_RUNNER

@@ -14,7 +14,7 @@ from footplate.hooks.metric_rules import Rule, best_metric_rules, best_metrics, 
 from footplate.messages import format_bytes, format_seconds, labeled, nearest
 from footplate.records.message_hub import validation_label
 from footplate.tools.runs import Run, Series
-from footplate.visualization.curves import Curve, Panel, plot
+from footplate.visualization.curve_plots import Panel, PlottedCurve, plot
 
 _MEASURED = ("time", "data_time", "memory")
 _MAX_SECONDS = 1e12  # as times are printed
@@ -160,10 +160,10 @@ def plot_curves(runs: Sequence[Run], names: Sequence[str] = ()) -> Image.Image:
         validated = {series.name: None for run in runs for series in run.series if series.mode != "train"}
         first, last = ([name] if any(run.find(name, "train") for run in runs) else [] for name in ("loss", "lr"))
         names = [*first, *validated, *last] or [series.name for series in runs[0].series]
-    panels: dict[tuple[str, str], list[Curve]] = {}
+    panels: dict[tuple[str, str], list[PlottedCurve]] = {}
     for run, series in _chosen(runs, names):
         label = run.folder.name if len(runs) > 1 else series.name
-        panels.setdefault((series.mode, series.name), []).append(Curve(label, series.points))
+        panels.setdefault((series.mode, series.name), []).append(PlottedCurve(label, series.points))
     return plot([Panel(f"{name} ({mode})", curves) for (mode, name), curves in panels.items()], "iteration")
 
 

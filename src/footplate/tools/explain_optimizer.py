@@ -20,7 +20,7 @@ from footplate.tools.partial_build import (
     silencing_unmatched_keys,
 )
 from footplate.tools.simulation import FIELDS, run_length, simulate
-from footplate.visualization.curves import Curve, Panel, plot
+from footplate.visualization.curve_plots import Panel, PlottedCurve, plot
 
 _GROUP_FIELDS = ("lr", "momentum", "betas", "weight_decay")
 _MAX_NAMES = 3  # parameters to list
@@ -225,7 +225,8 @@ def plot_schedule(schedule: Schedule) -> Image.Image:
         moving, constant = schedule.shown(field)
         shown = moving[:_MAX_TRACKS] or (constant[:1] if field == "lr" else [])
         curves = [
-            Curve(name, schedule.points(track)) for name, track in zip(_names_of(field, shown), shown, strict=True)
+            PlottedCurve(name, schedule.points(track))
+            for name, track in zip(_names_of(field, shown), shown, strict=True)
         ]
         panels += [Panel(field.replace("_", " "), curves)] if curves else []
     return plot(panels, "iteration")

@@ -17,7 +17,7 @@ from footplate.data import capture_rng, endless_batches, restore_rng
 from footplate.distributed import gather_objects, initialize_weights, is_main_process
 from footplate.engine import Runner
 from footplate.errors import ArgumentError
-from footplate.visualization.curves import Curve, Panel, plot
+from footplate.visualization.curve_plots import Panel, PlottedCurve, plot
 
 _SMOOTHING = 0.9
 _DIVERGED = 4.0  # times the lowest loss
@@ -40,10 +40,10 @@ class LearningRateTest(NamedTuple):
 
     def plot(self) -> Image.Image:
         """Draws the loss against the learning rate, with a line at the suggestion."""
-        curves = [Curve("smoothed loss", list(zip(self.rates, self.losses, strict=True)), annotated=False)]
+        curves = [PlottedCurve("smoothed loss", list(zip(self.rates, self.losses, strict=True)), annotated=False)]
         if self.suggestion is not None:
             line = [(self.suggestion, min(self.losses)), (self.suggestion, max(self.losses))]
-            curves.append(Curve(f"suggestion: {self.suggestion:.2g}", line, annotated=False))
+            curves.append(PlottedCurve(f"suggestion: {self.suggestion:.2g}", line, annotated=False))
         return plot([Panel("loss", curves)], "learning rate", log_x=True)
 
     def __str__(self) -> str:

@@ -13,7 +13,7 @@ from footplate.checks import MAX_RUN_LENGTH
 from footplate.config import Config
 from footplate.data import build_dataloader, length_of
 from footplate.engine import Hook, Runner
-from footplate.engine.run_config import in_second_generation
+from footplate.engine.run_config import translate_config
 from footplate.engine.signals import EarlyExitError
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, FootplateError, UnknownNameError
@@ -22,7 +22,7 @@ from footplate.registry import MODELS, set_default_scope
 
 def prepare(cfg: Config) -> Config:
     """Converts a config to a second-generation config, and activates its default scope."""
-    cfg = in_second_generation(cfg)
+    cfg = translate_config(cfg)
     set_default_scope(cfg.get("default_scope"))
     return cfg
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from footplate.records.message_hub import is_of_class, split_dataset
 from footplate.tools.runs import PerClassResults, Point, Run, Series
-from footplate.visualization.curves import find_duplicates
+from footplate.visualization.curve_plots import find_duplicates
 
 _MAX_POINTS = 1000  # in a curve
 _MAX_STEPS = 50  # in a table of per-class results
@@ -14,7 +14,7 @@ _DETAILS = frozenset({"lr", "base_lr", "momentum", "grad_norm", "time", "data_ti
 Chart = dict[str, Any]
 
 
-class Curve(NamedTuple):
+class ReportCurve(NamedTuple):
     """A scalar of one run."""
 
     run: int
@@ -38,12 +38,12 @@ def arrange_charts(runs: Sequence[Run], headline: Series | None) -> Charts:
     the earlier scalar's chart. Per-class results are omitted; see `class_history`. `headline` is the headline metric as
     a series of any run.
     """
-    curves: dict[tuple[str, str], list[Curve]] = {}
+    curves: dict[tuple[str, str], list[ReportCurve]] = {}
     for number, run in enumerate(runs):
         for mode, scalars in _by_mode(run).items():
             for name, series in scalars.items():
                 if mode == "train" or not is_of_class(name, scalars):
-                    curves.setdefault((mode, name), []).append(Curve(number, series, ""))
+                    curves.setdefault((mode, name), []).append(ReportCurve(number, series, ""))
     equal: dict[tuple[str, str], set[str]] = {}
     for (mode, name), first in _repeated(curves).items():
         equal.setdefault((mode, first), set()).add(name)
@@ -76,7 +76,7 @@ def _by_mode(run: Run) -> dict[str, dict[str, Series]]:
     return modes
 
 
-def _repeated(curves: Mapping[tuple[str, str], list[Curve]]) -> dict[tuple[str, str], str]:
+def _repeated(curves: Mapping[tuple[str, str], list[ReportCurve]]) -> dict[tuple[str, str], str]:
     """Maps each scalar that duplicates an earlier one to the name of the earlier one.
 
     Duplicates have the same values in all runs, the same mode and the same validation set. A loss can only duplicate
@@ -106,7 +106,7 @@ def _is_detail(key: tuple[str, str]) -> bool:
     return mode == "train" and bool({name.partition("/")[0], name.rpartition("/")[2]} & _DETAILS)
 
 
-def _chart(key: tuple[str, str], curves: Sequence[Curve], equal: set[str]) -> Chart:
+def _chart(key: tuple[str, str], curves: Sequence[ReportCurve], equal: set[str]) -> Chart:
     mode, name = key
     dataset, metric = split_dataset(name.removeprefix("test/")) if mode != "train" else ("", name)
     encoded = []

@@ -1,6 +1,6 @@
-"""Draws on images and plots the curves of a run, without a display or a plotting library."""
+"""Draws on images and plots the curves of a run, without a display."""
 
-from footplate.visualization.curves import draw_curves
+from footplate.visualization.curve_plots import draw_curves
 from footplate.visualization.drawing import (
     Color,
     Drawing,

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from footplate import Config
-from footplate.engine.run_config import in_second_generation
+from footplate.engine.run_config import translate_config
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, FootplateError
 from footplate.openmmlab.first_generation.translation import Kind, is_first_generation, translate, warn_about_leftovers
@@ -115,7 +115,7 @@ FIRST: dict[str, Any] = {
 def test_keys_of_both_generations_raise() -> None:
     text = "optim_wrapper = dict(optimizer=dict(type='SGD'))\ndefault_hooks = dict()\nlr_config = dict()"
     with pytest.raises(ConfigError) as caught:
-        in_second_generation(Config.fromstring(text, ".py"))
+        translate_config(Config.fromstring(text, ".py"))
     assert str(caught.value).splitlines()[:4] == [
         "the config sets up optimization with keys of both generations",
         "  at <string>.py:3, key lr_config",
@@ -133,5 +133,5 @@ def test_keys_of_both_generations_raise() -> None:
 )
 def test_misspelt_key_of_a_section_raises(section: str, value: dict[str, Any], wrong: str, right: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        in_second_generation(Config({**FIRST, "data": {"val": {"type": "D"}}, section: value}))
+        translate_config(Config({**FIRST, "data": {"val": {"type": "D"}}, section: value}))
     assert (caught.value.key, caught.value.suggestion) == (f"{section}.{wrong}", right)

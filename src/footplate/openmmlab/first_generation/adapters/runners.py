@@ -11,7 +11,7 @@ from footplate.checkpoint import load_checkpoint
 from footplate.config import Config
 from footplate.distributed import get_rank, get_world_size, unwrap_model
 from footplate.engine import Runner
-from footplate.engine.run_config import in_second_generation
+from footplate.engine.run_config import translate_config
 from footplate.errors import ArgumentError
 from footplate.openmmlab.first_generation.adapters.hook import SteppedByHook, SteppedByModel
 from footplate.openmmlab.first_generation.adapters.model import MMDataParallel, adapt_model
@@ -214,7 +214,7 @@ class BaseRunner(metaclass=_RunnerClass):
         for what, value in ((self.unit, length), ("work_dir", self.work_dir), ("training data", loaders.get("train"))):
             if value is None:
                 raise ArgumentError(f"{type(self).__name__} needs {what}", key=what)
-        cfg = in_second_generation(
+        cfg = translate_config(
             Config({"checkpoint_config": None, "runner": {"type": self.kind, self.unit: length}, **self._sections})
         )
         sections, name, model = dict(cfg), self.meta.get("exp_name"), _unwrapped(self.model)

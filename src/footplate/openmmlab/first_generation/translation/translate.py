@@ -1,4 +1,4 @@
-"""Detects and translates first-generation configs. The engine imports this module by name."""
+"""Detects and translates first-generation configs. The engine calls `translate_for_run` through `extensions.py`."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -159,7 +159,7 @@ def translate(cfg: _Config) -> _Config:
     return with_sections(cfg, translate_sections(cfg).sections)
 
 
-def in_second_generation(cfg: Config) -> Config:
+def translate_for_run(cfg: Config) -> Config:
     """Returns the equivalent second-generation config, and logs each key that cannot be translated.
 
     A second-generation config is returned unchanged. First-generation keys without effect in it log a warning.

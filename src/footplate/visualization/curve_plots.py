@@ -26,7 +26,7 @@ _OF_CLASS = re.compile(r"[^.]+\.(?!loss).+|.+_precision")  # `IoU.bag`, `bag_pre
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6e6e6e", "#967814")
 
 
-class Curve(NamedTuple):
+class PlottedCurve(NamedTuple):
     """A label and points (x, y), in ascending order of x.
 
     If `annotated`, the legend contains the last value, and up to 30 points are marked.
@@ -41,7 +41,7 @@ class Panel(NamedTuple):
     """Curves with a common vertical axis."""
 
     title: str
-    curves: list[Curve]
+    curves: list[PlottedCurve]
 
 
 def find_duplicates(curves: Mapping[str, Sequence[tuple[float, ...]]]) -> dict[str, str]:
@@ -75,11 +75,11 @@ def draw_curves(scalars_path: str, out_path: str, *, epoch_length: int = 1) -> N
         DataError: The file has no scalars to draw.
     """
     points, x_label = _read_points(scalars_path, epoch_length)
-    panels: dict[str, list[Curve]] = {}
+    panels: dict[str, list[PlottedCurve]] = {}
     for (trains, name), curve in sorted(points.items(), key=lambda item: item[0][1] != "loss"):
         label = name if trains else metric_of_label(name)
         if trains or not _OF_CLASS.fullmatch(label):
-            panels.setdefault(panel_title(label, curve, trains=trains), []).append(Curve(label, curve))
+            panels.setdefault(panel_title(label, curve, trains=trains), []).append(PlottedCurve(label, curve))
     if not panels:
         raise DataError("there are no scalars to draw", found=scalars_path)
     order = sorted(panels, key=lambda title: (title in ("gradient norm", "learning rate"), title))
@@ -119,7 +119,7 @@ def panel_title(label: str, points: Sequence[tuple[float, float]], *, trains: bo
     return f"{where or 'training'}, {'up to 1' if largest <= 1 else 'up to 100' if largest <= 100 else 'above 100'}"
 
 
-def _distinct(curves: Sequence[Curve]) -> list[Curve]:
+def _distinct(curves: Sequence[PlottedCurve]) -> list[PlottedCurve]:
     repeated = find_duplicates({curve.label: curve.points for curve in curves})
     return [curve for curve in curves if curve.label not in repeated]
 

@@ -9,8 +9,8 @@ from PIL import Image
 
 import footplate
 from footplate.errors import DataError
-from footplate.visualization import curves, draw_curves
-from footplate.visualization.curves import Curve, Panel, plot
+from footplate.visualization import curve_plots, draw_curves
+from footplate.visualization.curve_plots import Panel, PlottedCurve, plot
 
 TRAIN = [
     {"lr": 0.1, "loss": 2.0, "loss_ce": 1.5, "acc_seg": 40.0, "grad_norm": 3.0, "time": 0.1, "iter": 10, "step": 10},
@@ -34,7 +34,7 @@ def panels_of(folder: Path, lines: list[dict[str, Any]], monkeypatch: pytest.Mon
         seen.extend(panels)
         return plot(panels, label)
 
-    monkeypatch.setattr(curves, "plot", kept)
+    monkeypatch.setattr(curve_plots, "plot", kept)
     draw_curves(written(folder, lines), str(folder / "out.png"))
     return {f"{panel.title}: {curve.label}": curve.points for panel in seen for curve in panel.curves}
 
@@ -87,6 +87,6 @@ def test_plotting_library_is_loaded_late() -> None:
     ],
 )
 def test_curves_without_extent_or_beyond_limits_are_drawn(points: list[tuple[float, float]]) -> None:
-    image = plot([Panel("loss", [Curve("loss", points)])], "step")
+    image = plot([Panel("loss", [PlottedCurve("loss", points)])], "step")
     away = np.abs(np.asarray(image).astype(int) - (0, 114, 178)).sum(axis=2)
     assert (away < 8).sum() > 5
