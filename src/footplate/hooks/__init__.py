@@ -1,4 +1,4 @@
-"""The built-in hooks. Files without `hook` in their names contain code shared by several hooks."""
+"""The built-in hooks. `best_checkpoints`, `metric_rules` and `live_display` contain code that hooks use."""
 
 from footplate.hooks.averaged_weights_hooks import EMAHook, ScheduleFreeHook
 from footplate.hooks.checkpoint_hook import CheckpointHook
@@ -7,11 +7,11 @@ from footplate.hooks.housekeeping_hooks import (
     DistSamplerSeedHook,
     EmptyCacheHook,
     NumClassCheckHook,
-    ParamSchedulerHook,
     SyncBuffersHook,
     UnevenStepHook,
 )
 from footplate.hooks.logger_hook import CurveHook, LoggerHook, NaiveVisualizationHook, RecordHook
+from footplate.hooks.param_scheduler_hook import ParamSchedulerHook
 from footplate.hooks.prepare_tta_hook import PrepareTTAHook
 from footplate.hooks.profiler_hook import ProfilerHook
 from footplate.hooks.progress_hook import ProgressHook

@@ -1,4 +1,4 @@
-"""Hooks that each do one small task, such as stepping schedules or comparing the classes of model and dataset."""
+"""Hooks that each do one small task, such as emptying the cache or comparing the classes of model and dataset."""
 
 import logging
 from typing import Any
@@ -11,47 +11,13 @@ from footplate.distributed import get_world_size, is_distributed, unwrap_model
 from footplate.engine import Hook, Runner
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
-from footplate.hooks.metric_rules import is_skipped
 from footplate.messages import list_names
-from footplate.optim.schedules import collect_steps
 from footplate.registry import HOOKS
 
 _logger = logging.getLogger("footplate.hooks")
 # Modules that only separate objects from background, or have a number of classes but do not use it.
 _EXEMPT = ("rpn_head", "backbone")
 _MAX_NAMES = 12
-
-
-@HOOKS.register_module()
-class ParamSchedulerHook(Hook):
-    """Steps schedules by iteration or by epoch. Schedules that monitor a metric are stepped after each validation."""
-
-    priority = "LOW"
-
-    _steps = collect_steps([])  # until training starts, and in a run that only validates
-
-    def before_train(self, runner: Runner) -> None:
-        """Groups the schedules by the event at which they are stepped."""
-        self._steps = collect_steps(runner.param_schedulers)
-
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-    ) -> None:
-        """Steps the schedules that count iterations."""
-        for step in self._steps.by_iter:
-            step()
-
-    def after_train_epoch(self, runner: Runner) -> None:
-        """Steps the schedules that count epochs."""
-        if runner.train_loop.by_epoch:
-            for step in self._steps.by_epoch:
-                step()
-
-    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Steps the schedules that monitor a metric."""
-        for schedule in self._steps.by_metrics:
-            if not is_skipped(runner, schedule.monitor):
-                schedule.step(metrics)
 
 
 @HOOKS.register_module()
