@@ -46,12 +46,22 @@ def test_hooks_are_ordered_by_priority_then_registration() -> None:
     assert (len(hooks), type(hooks[0]).__name__) == (6, "E")
 
 
-def test_method_list_is_updated_in_place() -> None:
-    hooks = HookList()
-    held = hooks.at("before_run")
-    hooks.register(named("A"))
-    assert len(held) == 1
-    assert hooks.at("before_run") is held
+def test_hook_that_is_registered_during_an_event_acts_from_the_next_one_on(tmp_path: Path) -> None:
+    class Registering(Hook):
+        calls = 0
+
+        def before_train_epoch(self, runner: Runner) -> None:
+            self.calls += 1
+            assert self.calls <= runner.epoch + 1
+            runner.register_hook(Counting(), "HIGHEST")
+
+    class Counting(Hook):
+        def before_train_epoch(self, runner: Runner) -> None:
+            seen.append(runner.epoch)
+
+    seen: list[int] = []
+    Runner(**settings(tmp_path, custom_hooks=[Registering()])).train()
+    assert seen == [1, 2, 2]
 
 
 def test_unknown_event_suggests_the_nearest() -> None:

@@ -11,6 +11,8 @@ from footplate.engine.sections import RUNNER_KEYS
 from footplate.errors import ArgumentError, FootplateError, UnknownNameError
 from footplate.hooks import CheckpointHook
 from footplate.openmmlab.first_generation.translation import FIRST_GENERATION_KEYS
+from footplate.optim.schedules import LinearLR
+from footplate.registry import PARAM_SCHEDULERS
 from tests.support import Points, ToyModel, loader, settings
 
 
@@ -83,3 +85,19 @@ def test_error_describes_the_accepted_values(tmp_path: Path) -> None:
         Runner(**settings(tmp_path, resume="last.pth"))
     message = "'resume' must be True, False or 'auto' (`load_from` is the path to a checkpoint)"
     assert str(caught.value).split("\n") == [message, "  key resume", "  found: 'last.pth'"]
+
+
+@PARAM_SCHEDULERS.register_module()
+class Halfway(LinearLR):
+    """Ends after half of the training."""
+
+    needs_run = True
+
+    def __init__(self, optimizer: Any, max_epochs: int, **lengths: Any) -> None:
+        super().__init__(optimizer, start_factor=0.5, end=max_epochs // 2)
+
+
+def test_schedules_are_checked_against_the_length_of_a_loop_object(tmp_path: Path) -> None:
+    cfg = settings(tmp_path, param_scheduler={"type": "Halfway"})
+    cfg["train_cfg"] = Runner(**settings(tmp_path)).train_loop  # three epochs
+    assert isinstance(Runner.from_cfg(cfg, check=True), Runner)

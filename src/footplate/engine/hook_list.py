@@ -93,9 +93,11 @@ class HookList(Sequence[Hook]):
         bisect.insort(
             self._entries, _Entry(hook, key or type(hook).__name__, arguments, hook.listeners()), key=_Entry.place
         )
-        for event, methods in self._methods.items():
-            # In place: a running loop holds references to these lists.
-            methods[:] = [(entry.hook, entry.methods[event]) for entry in self._entries if event in entry.methods]
+        # New lists, because a hook may register another one during an event.
+        self._methods = {
+            event: [(entry.hook, entry.methods[event]) for entry in self._entries if event in entry.methods]
+            for event in EVENTS
+        }
 
     def build(self, cfg: Any, priority: int | str | None = None, *, key: str = "") -> Hook:
         """Builds a hook from its config dict and registers it. A Hook object is only registered.

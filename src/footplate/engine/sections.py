@@ -204,8 +204,9 @@ def check_optimization(sections: Sections) -> None:
             if isinstance(kind, str) and kind not in OPTIMIZER_BUILDERS:
                 OPTIM_WRAPPER_CONSTRUCTORS.get(kind)
         return
-    length = train if isinstance(train, Mapping) else vars(train)
-    epochs = length.get("max_epochs") or 1
+    lengths = {key: getattr(train, key, None) for key in ("max_epochs", "max_iters")}
+    lengths |= train if isinstance(train, Mapping) else {}
+    epochs = lengths["max_epochs"] or 1
     logger = logging.getLogger("footplate.optim")
     level = logger.level
     logger.setLevel(logging.ERROR)  # warnings about the small layer are meaningless
@@ -216,7 +217,7 @@ def check_optimization(sections: Sections) -> None:
             built,
             epoch_length=_EPOCH_LENGTH,
             max_epochs=epochs,
-            max_iters=length.get("max_iters") or epochs * _EPOCH_LENGTH,
+            max_iters=lengths["max_iters"] or epochs * _EPOCH_LENGTH,
         )
     except FootplateError as error:
         if not error.key.endswith("param_name"):  # the groups of the real model may have this field

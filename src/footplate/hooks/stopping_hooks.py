@@ -141,10 +141,14 @@ class TimeLimitHook(Hook):
     def __init__(self, max_hours: float) -> None:
         check_number("max_hours", max_hours, above=0)
         self.max_hours = max_hours
-        self._end = time.monotonic() + max_hours * _SECONDS
+        self._end = math.inf
         self._validation: float | None = None  # the seconds of the longest validation
         self._saving = self._iteration = 0.0  # seconds
         self._since = time.monotonic()  # the end of the previous iteration or validation
+
+    def before_train(self, runner: Runner) -> None:
+        """Starts counting the time of the run."""
+        self._end = time.monotonic() + self.max_hours * _SECONDS
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Starts timing the first iteration."""
