@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from footplate import LOOPS, Hook, Runner
-from footplate.engine import EpochBasedTrainLoop, IterBasedTrainLoop, TestLoop, ValLoop
+from footplate.engine import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, TestLoop, ValLoop
 from footplate.engine.signals import Interrupted
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, BuildError
 from tests.engine.test_runner import weights
 from tests.support import Witness, settings
 
@@ -297,3 +297,20 @@ def test_loop_method_with_wrong_signature_raises(
         runner.test() if key == "test_cfg" else runner.train()
     assert caught.value.key == key
     assert caught.value.notes == (f"expected: {expected}",)
+
+
+@LOOPS.register_module()
+class OnlyRuns(BaseLoop):
+    def run(self) -> None:
+        """Does nothing."""
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_training_loop_must_have_a_position(tmp_path: Path, check: bool) -> None:
+    cfg = settings(tmp_path, train_cfg={"type": "OnlyRuns"})
+    with pytest.raises(BuildError, match="the loop must be derived from BaseTrainLoop") as caught:
+        Runner.from_cfg(cfg, check=check).train()
+    assert caught.value.key == "train_cfg.type"
+    made = OnlyRuns(Runner(**settings(tmp_path)), [1])
+    with pytest.raises(BuildError, match="the loop must be derived from BaseTrainLoop"):
+        Runner(**{**cfg, "train_cfg": made}).train()

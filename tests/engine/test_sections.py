@@ -88,7 +88,7 @@ def test_error_describes_the_accepted_values(tmp_path: Path) -> None:
 
 
 @PARAM_SCHEDULERS.register_module()
-class Halfway(LinearLR):
+class Halfway(LinearLR):  # type: ignore[misc]
     """Ends after half of the training."""
 
     needs_run = True

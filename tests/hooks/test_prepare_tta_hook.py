@@ -4,9 +4,10 @@ from typing import Any
 import pytest
 import torch
 
-from footplate import Config, Runner
+from footplate import LOOPS, Config, Runner
 from footplate.data import Compose
 from footplate.data.structures import PixelData
+from footplate.engine import BaseLoop
 from footplate.errors import ArgumentError, BuildError
 from footplate.hooks import PrepareTTAHook
 from footplate.models import BaseModel
@@ -129,3 +130,16 @@ def test_missing_pipeline_and_invalid_phase_are_refused(tmp_path: Path) -> None:
         Runner(**settings(tmp_path, custom_hooks=[hook], test_dataloader=loader(8))).test()
     with pytest.raises(ArgumentError, match="a phase must be one of test, val"):
         PrepareTTAHook(phases="train")
+
+
+@LOOPS.register_module()
+class OwnTestLoop(BaseLoop):
+    def __init__(self, runner: Any, dataloader: Any, evaluator: Any) -> None:
+        super().__init__(runner, dataloader)
+
+
+def test_loop_must_have_a_predictor(tmp_path: Path) -> None:
+    hook = {"tta_cfg": {"type": "SegTTAModel"}, "tta_pipeline": VIEWS}
+    with pytest.raises(BuildError, match="the loop must be derived from TestLoop") as caught:
+        build(tmp_path, hook, test_cfg={"type": "OwnTestLoop"}).test()
+    assert caught.value.key == "test_cfg.type"

@@ -9,7 +9,7 @@ from footplate.data import build_dataloader, capture_rng, restore_rng
 from footplate.data.position import position_in
 from footplate.engine.process_setup import keep_freed_memory
 from footplate.engine.signals import InterruptedWaitError, Stop, answer_requests, save_after_data_error
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, BuildError
 from footplate.evaluation.validation_schedule import checked_intervals, interval_at, validation_is_due
 
 if TYPE_CHECKING:
@@ -346,3 +346,9 @@ class BaseTrainLoop(BaseLoop):
     def data_state(self, iteration: int, epoch: int) -> dict[str, Any]:
         """Returns the position in the data after `iteration` iterations and `epoch` epochs."""
         return self._data.state_dict(iteration, epoch if self.by_epoch else None)
+
+
+def check_loop_class(kind: Any, base: type[BaseLoop], key: str) -> None:
+    """Raises a BuildError if the class of a loop is not derived from `base`."""
+    if not issubclass(kind, base):
+        raise BuildError(f"the loop must be derived from {base.__name__}", found=kind, key=key)

@@ -6,7 +6,6 @@ from typing import Any, Generic, TypeVar
 
 from footplate.checks import check_flag
 from footplate.error_context import at_key, with_origins
-from footplate.errors import BuildError
 from footplate.records import LogProcessor
 from footplate.registry import LOG_PROCESSORS, VISUALIZERS
 from footplate.storage import output_path
@@ -46,12 +45,6 @@ def delegate(path: str) -> Any:
         setattr(attrgetter(owner)(instance) if owner else instance, name, value)
 
     return property(attrgetter(path), write)
-
-
-def checked_loop(loop: Any, key: str) -> Any:
-    if loop is not None and not hasattr(loop, "run"):
-        raise BuildError("a loop must be a loop object or a config dict for one", found=loop, key=key)
-    return loop
 
 
 def loop_settings(cfg: Mapping[str, Any], mode: str) -> dict[str, Any]:

@@ -29,13 +29,12 @@ from footplate.distributed import (
 )
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import process_setup, run_config
-from footplate.engine.base_loops import BaseTrainLoop
+from footplate.engine.base_loops import BaseLoop, BaseTrainLoop, check_loop_class
 from footplate.engine.checkpoint_io import CheckpointIO, ResumePlan
 from footplate.engine.components import (
     Component,
     build_log_processor,
     build_visualizer,
-    checked_loop,
     counts_epochs,
     delegate,
     loop_settings,
@@ -556,7 +555,8 @@ class Runner:
         """
         dataloader = self._required("train_dataloader")
         if not isinstance(loop, Mapping):
-            return checked_loop(loop, "train_cfg")  # type: ignore[no-any-return]
+            check_loop_class(type(loop), BaseTrainLoop, "train_cfg.type")
+            return loop  # type: ignore[no-any-return]
         settings = loop_settings(loop, "train")
         with at_key("train_dataloader"):
             loader = self.build_dataloader(dataloader, self.seed)
@@ -570,6 +570,7 @@ class Runner:
                         key="drop_last",
                     )
         with at_key("train_cfg"):
+            check_loop_class(LOOPS.resolve(settings["type"], settings), BaseTrainLoop, "type")
             built: BaseTrainLoop = LOOPS.build(settings, runner=self, dataloader=loader)
         if getattr(loader, "uneven", False):
             self.hooks.build({"type": "UnevenStepHook"})
@@ -717,8 +718,11 @@ class Runner:
         return [getattr(loop, "dataloader", None) for loop in self.built_loops()]
 
     def _evaluation_loop(self, cfg: Any, mode: str) -> Any:
+        if cfg is None:
+            return None
         if not isinstance(cfg, Mapping):
-            return checked_loop(cfg, f"{mode}_cfg")
+            check_loop_class(type(cfg), BaseLoop, f"{mode}_cfg.type")
+            return cfg
         with at_key(f"{mode}_dataloader"):
             loader = build_loaders(self.sections[f"{mode}_dataloader"], self.seed, build=self.build_dataloader)
             for each in loader.values() if isinstance(loader, Mapping) else [loader]:

@@ -12,6 +12,7 @@ from torch import nn
 from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.data import check_dataloader
 from footplate.distributed import check_launcher, check_model_wrapper
+from footplate.engine.base_loops import BaseTrainLoop, check_loop_class
 from footplate.engine.components import loop_settings
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.process_setup import check_environment, check_randomness
@@ -167,7 +168,9 @@ def check_train_loop(cfg: Any) -> None:
     """Checks the training loop and its length."""
     if not isinstance(cfg, Mapping):
         return
-    LOOPS.check(loop_settings(cfg, "train"), runner=None, dataloader=None)
+    settings = loop_settings(cfg, "train")
+    LOOPS.check(settings, runner=None, dataloader=None)
+    check_loop_class(LOOPS.resolve(settings["type"], settings), BaseTrainLoop, "type")
     for key, minimum in (("max_epochs", 1), ("max_iters", 1), ("val_begin", 0)):
         if key in cfg:
             check_count(key, cfg[key], least=minimum, most=MAX_RUN_LENGTH)

@@ -8,7 +8,8 @@ from footplate.checks import check_choice
 from footplate.data import Compose
 from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.distributed import unwrap_model
-from footplate.engine import Hook, Runner
+from footplate.engine import Hook, Runner, TestLoop, ValLoop
+from footplate.engine.base_loops import check_loop_class
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, BuildError
 from footplate.registry import HOOKS, MODELS
@@ -30,7 +31,7 @@ class PrepareTTAHook(Hook):
     Raises:
         ArgumentError: A phase is unknown. Also raised when a run begins, if the model or the pipeline is missing, or if
             the loop is set to compute losses.
-        BuildError: A dataset has no pipeline when a run begins.
+        BuildError: A dataset has no pipeline when a run begins, or the loop is not derived from TestLoop or ValLoop.
     """
 
     priority = "VERY_LOW"
@@ -50,7 +51,10 @@ class PrepareTTAHook(Hook):
         """Prepares the loops that this run has built."""
         for phase in self.phases:
             loop = runner.built.get(f"{phase}_loop")
-            if loop is None or loop.predictor is not None:
+            if loop is None:
+                continue
+            check_loop_class(type(loop), TestLoop if phase == "test" else ValLoop, f"{phase}_cfg.type")
+            if loop.predictor is not None:
                 continue
             if loop.loss:
                 raise ArgumentError(
