@@ -11,7 +11,7 @@ from PIL import Image
 from footplate import Config, Runner
 from footplate.evaluation import BaseMetric
 from footplate.hooks import CurveHook, RecordHook
-from footplate.visualization import Visualizer, curves
+from footplate.visualization import Visualizer, curve_plots
 from footplate.visualization.curve_plots import Panel
 from tests.support import loader, settings
 
@@ -89,7 +89,7 @@ def test_curves_are_drawn_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyP
         drawn.extend(panels)
         return Image.new("RGB", (20, 10))
 
-    monkeypatch.setattr(curves, "plot", kept)
+    monkeypatch.setattr(curve_plots, "plot", kept)
     hooks = {"checkpoint": None, "logger": {"interval": 1}}
     runner = Runner(**settings(tmp_path, by_epoch=by_epoch, default_hooks=hooks, custom_hooks=[CurveHook("loss.png")]))
     runner.train()
