@@ -24,6 +24,41 @@ def test_source_files_in_pages_about_the_code_exist(path: Path) -> None:
     assert missing <= _WRITTEN_BY_RUNS
 
 
+def _places(page: str) -> list[tuple[str, list[str]]]:
+    """Returns the files and the names in the table of questions."""
+    rows = [line.split(" | ") for line in (DOCS / page).read_text(encoding="utf-8").splitlines()]
+    cells = [part for row in rows if len(row) == 3 for part in row[1].split("<br>")]
+    places = [re.findall(r"`([^`]+)`", cell) for cell in cells if re.match(r"`[\w/]+/\w+\.py`|`\w+\.py`: ", cell)]
+    return [(path, names) for path, *names in places]
+
+
+def _is_defined(name: str, source: str) -> bool:
+    """Checks whether a source defines a function, class or constant, or a class with a method."""
+    owner, _, method = name.rpartition(".")
+    body = re.search(rf"^class {owner}\b.*?(?=^\S|\Z)", source, re.DOTALL | re.MULTILINE) if owner else None
+    if owner:
+        return body is not None and re.search(rf"^    def {method}\(", body[0], re.MULTILINE) is not None
+    return re.search(rf"^(?:(?:async )?def|class) {name}\b|^{name}\b.* = ", source, re.MULTILINE) is not None
+
+
+def test_files_and_functions_in_the_table_of_questions_exist() -> None:
+    places = _places("architecture.md")
+    assert len(places) > 60
+    missing = [
+        f"{path}: {name}"
+        for path, names in places
+        for name in names
+        if not _is_defined(name, (PACKAGE / path).read_text(encoding="utf-8"))
+    ]
+    assert not missing
+    assert _places("architecture.zh.md") == places
+
+
+def test_both_languages_of_the_architecture_page_name_the_same_files() -> None:
+    english, chinese = ((DOCS / f"architecture{end}.md").read_text(encoding="utf-8") for end in ("", ".zh"))
+    assert set(re.findall(r"`([\w/]+\.py)`", chinese)) == set(re.findall(r"`([\w/]+\.py)`", english))
+
+
 def test_core_does_not_name_the_package_for_openmmlab() -> None:
     above = {"openmmlab", "cli", "inference", "tools"}
     source = ROOT / "src" / "footplate"
