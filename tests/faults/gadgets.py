@@ -151,6 +151,6 @@ def _all_of_torch() -> None:
 
 
 def _execute_bases() -> None:
-    from footplate.config import loader
+    from footplate.config import config_loader
 
-    vars(loader)["is_recipe"] = lambda path: True
+    vars(config_loader)["is_recipe"] = lambda path: True
