@@ -200,6 +200,17 @@ def test_missing_file_of_a_metric_is_found_before_the_first_step(
     assert ("one batch is not enough" in caplog.text) is not is_found
 
 
+def test_values_without_names_are_found_before_the_first_step(tmp_path: Path) -> None:
+    class Unnamed(PointAccuracy):
+        def compute_metrics(self, results: list[float]) -> Any:
+            return [sum(results)]
+
+    witness = Witness()
+    with pytest.raises(ArgumentError, match="compute_metrics of 'Unnamed' must return a dict"):
+        run(tmp_path, "unnamed", preflight=True, val_evaluator=Evaluator([Unnamed()]), custom_hooks=[witness])
+    assert witness.when("before_train_iter") == []
+
+
 def test_labels_of_different_classes_stop_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     class Named(Points):
         def __init__(self, *classes: str) -> None:

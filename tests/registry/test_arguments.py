@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 from footplate import Runner
 from footplate.config import ConfigDict, LazyObject
-from footplate.errors import ArgumentError, BuildError, FootplateError, Origin
+from footplate.errors import ArgumentError, BuildError, Origin
 from footplate.registry import ROOT_REGISTRIES, Registry
 from footplate.registry.arguments import (
     arguments_of,
@@ -201,7 +202,14 @@ def test_check_annotations_accepts_numbers_and_other_types(key: str, value: Any)
     check_annotations(TakesNumbers, {key: value})
 
 
-def test_unknown_argument_of_from_cfg_gets_a_suggestion(tmp_path: Path) -> None:
-    with pytest.raises(FootplateError) as caught:
-        Runner.from_cfg({"model": {}, "work_dir": str(tmp_path)}, max_epoch=3)
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda folder: Runner(nn.Linear(1, 1), folder, max_epoch=3),  # type: ignore[arg-type]
+        lambda folder: Runner.from_cfg({"model": {}, "work_dir": str(folder)}, max_epoch=3),
+    ],
+)
+def test_unknown_argument_of_the_runner_gets_a_suggestion(tmp_path: Path, build: Any) -> None:
+    with pytest.raises(ArgumentError, match="has no .* 'max_epoch'") as caught:
+        build(tmp_path)
     assert caught.value.suggestion == "max_epochs"

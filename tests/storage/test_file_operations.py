@@ -140,15 +140,17 @@ def test_appended_lines_are_whole_or_missing(tmp_path: Path) -> None:
     assert storage.read_bytes(path) == b"one\ntwo\n"
 
 
-def test_an_error_while_writing_to_a_remote_file_is_an_os_error(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("method", ["write", "close"])
+def test_an_error_while_writing_to_a_remote_file_is_an_os_error(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     from fsspec.implementations.memory import MemoryFile  # type: ignore[import-untyped]
 
     def fail(*_: object) -> None:
         raise DisconnectedError("closed")
 
     path = f"memory://{uuid.uuid4()}/a"
-    monkeypatch.setattr(MemoryFile, "write", fail)
-    with pytest.raises(ConnectionError, match="closed"):
-        storage.commit_bytes(path, b"two")
+    with monkeypatch.context() as patched:
+        patched.setattr(MemoryFile, method, fail)
+        with pytest.raises(ConnectionError, match="closed"):
+            storage.commit_bytes(path, b"two")
     with pytest.raises(ZeroDivisionError), storage.atomic_file(path):  # an error of the caller is not converted
         raise ZeroDivisionError

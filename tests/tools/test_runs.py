@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from footplate.errors import DataError
+from footplate.tools import runs
 from footplate.tools.runs import read_run, read_runs
 
 Lines = list[dict[str, Any]]
@@ -220,3 +221,18 @@ def test_files_next_to_runs_are_skipped_with_a_warning(tmp_path: Path, caplog: p
     assert caplog.messages == [f"Skipping what is not a run: line 1 of '{tmp_path}/report.html' is not JSON"]
     with pytest.raises(DataError, match="is not JSON"):
         read_runs([str(tmp_path / "report.html")])
+
+
+def test_a_checkpoint_that_a_live_run_removes_meanwhile_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "20260101_000000/vis_data/scalars.json", [{"lr": 0.1, "loss": 1.0, "iter": 1, "step": 1}])
+    for number in (1, 2):
+        (tmp_path / f"epoch_{number}.pth").write_bytes(b"weights")
+
+    def removing(file: Path) -> float:
+        (tmp_path / "epoch_1.pth").unlink(missing_ok=True)  # after the folder was listed
+        return 0
+
+    monkeypatch.setattr(runs, "modification_time", removing)
+    assert read_run(tmp_path).checkpoints == {tmp_path / "epoch_2.pth": 7}

@@ -50,6 +50,11 @@ def test_scalars_config_and_images_are_written_locally(tmp_path: Path) -> None:
         assert (np.asarray(image) == IMAGE).all()
 
 
+def test_settings_of_figures_are_kept_for_code_bases() -> None:
+    visualizer = Visualizer(fig_save_cfg={"frameon": False}, fig_show_cfg={"num": "show"})
+    assert (visualizer.fig_save_cfg, visualizer.fig_show_cfg) == ({"frameon": False}, {"num": "show"})
+
+
 class Fragile(Visualizer):
     """Fails to draw one of the images, as the visualizer of a code base may."""
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
+from typing_extensions import Never
 
 from footplate.checkpoint import BackgroundSaver
 from footplate.checkpoint.loading import STRIP_WRAPPER
+from footplate.checks import check_keys
 from footplate.config import Config, as_plain
 from footplate.data import build_dataloader, check_same_dataset, length_of, restore_rng
 from footplate.distributed import (
@@ -224,8 +226,10 @@ class Runner:
         loss: Callable[[Any, Any], Any] | None = None,
         training_step: Callable[[nn.Module, Any], Any] | None = None,
         validation_step: Callable[[nn.Module, Any], Any] | None = None,
+        **unknown: Never,
     ) -> None:
-        arguments = {name: value for name, value in locals().items() if name != "self"}
+        arguments = {name: value for name, value in locals().items() if name not in ("self", "unknown")}
+        check_keys("Runner", unknown, arguments, prefix="")
         # Six stages. Each one needs what the previous ones have set.
         # Sections: all arguments by name, checked and completed.
         self.resolved = ResolvedConfig(arguments)

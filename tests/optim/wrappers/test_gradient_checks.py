@@ -61,6 +61,7 @@ def test_sparse_gradients_are_not_clipped() -> None:
     table = nn.Embedding(4, 2, sparse=True)
     table(torch.tensor([1, 1])).sum().backward()
     clip = build_clipper({"max_norm": 1.0})
+    clip(list(parameters(1.0)))  # the kind of gradients may change while their number does not
     with pytest.raises(ArgumentError, match="^clip_grad does not support sparse gradients"):
         clip(list(table.parameters()))
 
