@@ -33,7 +33,7 @@ def test_second_run_in_a_work_dir_raises_until_the_first_dies(tmp_path: Path, mo
         monkeypatch.setenv(name, value)
     context = multiprocessing.get_context("fork")
     ready = context.Event()
-    process = context.Process(target=hold, args=(str(tmp_path), ready))
+    process = context.Process(target=hold, args=(str(tmp_path), ready), daemon=True)  # ends with a failed test
     process.start()
     ready.wait(20)
     runner = Runner(**settings(tmp_path))
