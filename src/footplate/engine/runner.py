@@ -559,7 +559,7 @@ class Runner:
         """
         dataloader = self._required("train_dataloader")
         if not isinstance(loop, Mapping):
-            check_loop_class(type(loop), BaseTrainLoop, "train_cfg.type")
+            check_loop_class(type(loop), BaseTrainLoop, "train_cfg")
             return loop  # type: ignore[no-any-return]
         settings = loop_settings(loop, "train")
         with at_key("train_dataloader"):
@@ -725,7 +725,7 @@ class Runner:
         if cfg is None:
             return None
         if not isinstance(cfg, Mapping):
-            check_loop_class(type(cfg), BaseLoop, f"{mode}_cfg.type")
+            check_loop_class(type(cfg), BaseLoop, f"{mode}_cfg")
             return cfg
         with at_key(f"{mode}_dataloader"):
             loader = build_loaders(self.sections[f"{mode}_dataloader"], self.seed, build=self.build_dataloader)
