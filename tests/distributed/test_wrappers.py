@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from footplate import Runner
-from footplate.distributed import get_rank, is_model_wrapper, unwrap_model, wrap_model
+from footplate.distributed import get_rank, get_world_size, is_model_wrapper, unwrap_model, wrap_model
 from footplate.distributed.sharding import full_tensor
 from footplate.distributed.wrappers import PlainBatchNorm, initialize_weights, synchronize_batch_norm
 from footplate.errors import ArgumentError, FootplateError
@@ -404,6 +404,21 @@ def test_sync_bn_on_two_ranks_equals_one_process(on_ranks: Callable[..., list[An
                 continue  # without statistics, each rank uses its own batch
             found = first[place] + second[place] if place < 3 else first[place]
             assert found == pytest.approx(expected, rel=1e-12, abs=1e-13)
+
+
+def half(dtype: torch.dtype) -> tuple[str, list[float]]:
+    """Returns the dtype of the output, and the statistics after a pass over the share of this rank."""
+    inputs = torch.randn(4, 2, 200, 200, generator=torch.Generator().manual_seed(0)).add(30).to(dtype)
+    norm = synchronize_batch_norm(nn.BatchNorm2d(2), "torch")
+    output = norm(inputs.chunk(get_world_size())[get_rank()])
+    return str(output.dtype), torch.cat([norm.running_mean, norm.running_var]).tolist()  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_sync_bn_of_half_precision_has_exact_statistics(on_ranks: Callable[..., list[Any]], dtype: torch.dtype) -> None:
+    kind, expected = half(dtype)
+    assert on_ranks(2, half, dtype) == [(kind, pytest.approx(expected, rel=1e-5))] * 2
+    assert kind == str(dtype)
 
 
 def test_sync_bn_on_one_process_is_logged(caplog: pytest.LogCaptureFixture) -> None:

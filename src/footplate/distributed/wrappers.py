@@ -318,8 +318,9 @@ class RankwiseBatchNorm(PlainBatchNorm):
     """Synchronized batch normalization on any device, using all-reduce on plain tensors.
 
     Inputs have shape `(N, C, ...)`; N may differ between ranks. The variance is computed from the differences to the
-    global mean, so that many small batches give the same result as one large batch, except for rounding. It is not a
-    subclass of PyTorch's SyncBatchNorm, because DistributedDataParallel rejects that class on CPUs.
+    global mean, so that many small batches give the same result as one large batch, except for rounding. It computes
+    at least in float32, and returns the dtype of the input. It is not a subclass of PyTorch's SyncBatchNorm, because
+    DistributedDataParallel rejects that class on CPUs.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -328,10 +329,11 @@ class RankwiseBatchNorm(PlainBatchNorm):
             return super().forward(input)
         reduced_dims = [0, *range(2, input.dim())]
         shape = [1, -1, *[1] * (input.dim() - 2)]
-        count = torch.tensor([input.numel() / input.size(1)], dtype=input.dtype, device=input.device)
-        sums = _all_reduce_sum(torch.cat([input.sum(reduced_dims), count]))
+        values = input.to(torch.promote_types(input.dtype, torch.float32))
+        count = values.new_tensor([values.numel() / values.size(1)])
+        sums = _all_reduce_sum(torch.cat([values.sum(reduced_dims), count]))
         mean, count = sums[:-1] / sums[-1], sums[-1].detach()
-        centred = input - mean.view(shape)
+        centred = values - mean.view(shape)
         variance = _all_reduce_sum(centred.square().sum(reduced_dims)) / count
         if self.track_running_stats:
             batch_count: Any = self.num_batches_tracked
@@ -341,7 +343,9 @@ class RankwiseBatchNorm(PlainBatchNorm):
             for average, value in ((self.running_mean, mean.detach()), (self.running_var, unbiased)):
                 average.lerp_(value.to(average), weight)  # type: ignore[union-attr]
         scaled = centred * torch.rsqrt(variance + self.eps).view(shape)
-        return scaled * self.weight.view(shape) + self.bias.view(shape) if self.affine else scaled
+        if self.affine:
+            scaled = scaled * self.weight.view(shape) + self.bias.view(shape)
+        return scaled.to(input.dtype)
 
 
 class _AllReduceSum(torch.autograd.Function):
