@@ -120,6 +120,14 @@ def test_a_record_that_cannot_be_read_stops_or_is_skipped(root: str, caplog: pyt
         build(root, pipeline=[broken], on_error="skip", test_mode=True)[2]
 
 
+def test_if_no_sample_can_be_read_the_error_has_the_first_cause(root: str) -> None:
+    def missing(data: dict[str, Any]) -> dict[str, Any]:
+        raise DataError(f"the file '{data['height']}.jpg' does not exist")
+
+    with pytest.raises(DataError, match=r"^4 samples in a row cannot be read. The first error is: the file '2.jpg'"):
+        build(root, pipeline=[missing], on_error="skip", max_refetch=3)[2]
+
+
 def test_samples_are_not_skipped_if_a_transform_cannot_connect(root: str) -> None:
     def disconnected(data: dict[str, Any]) -> dict[str, Any]:
         raise ConnectionResetError("connection reset by peer")

@@ -117,7 +117,9 @@ def test_the_multiple_that_sizes_must_have_is_reported(tmp_path: Path) -> None:
 def test_differences_are_found() -> None:
     values, labels = torch.tensor([1.0, 2.0, float("inf")]), torch.tensor([1, 2, 3, 4])
     assert largest_difference([values, labels], [values, labels]) == 0
-    assert largest_difference([values + 0.5], [values]) == 0.5
+    assert largest_difference([values + 0.5], [values]) == 0.25  # of the largest value
+    scores, boxes = torch.tensor([0.3]), torch.tensor([-11319.0])
+    assert largest_difference([scores + 0.25, boxes + 0.5], [scores, boxes]) == 0.25
     assert largest_difference([labels], [torch.tensor([1, 2, 3, 0])]) == 0.25
     assert largest_difference([values[:2]], [values]) == float("inf")
     assert largest_difference([torch.tensor([float("nan")])], [torch.tensor([0.0])]) == float("inf")

@@ -220,17 +220,20 @@ class BaseDataset(Dataset[Any]):
 
     def __getitem__(self, idx: int) -> Any:
         self.full_init()
+        errors: list[Exception] = []
         for _ in range(self.max_refetch + 1):
-            sample = self._read_or_skip(idx)
+            sample = self._read_or_skip(idx, errors)
             if sample is not None:
                 return sample
             if self.test_mode:
                 raise DataError(f"the pipeline dropped sample {idx}, but test_mode needs every sample")
             idx = int(np.random.randint(len(self)))
+        if errors:
+            raise DataError(f"{len(errors)} samples in a row cannot be read. The first error is: {errors[0]}")
         raise DataError(f"the pipeline dropped {self.max_refetch + 1} samples in a row")
 
-    def _read_or_skip(self, idx: int) -> Any:
-        """Returns a sample, or None if reading fails and `on_error` is "skip"."""
+    def _read_or_skip(self, idx: int, errors: list[Exception]) -> Any:
+        """Returns a sample, or None if reading fails and `on_error` is "skip". Then adds the error to `errors`."""
         try:
             return self.prepare_data(idx)
         except (StorageError, ConnectionError):  # the sample may be intact, and so may all others
@@ -238,6 +241,7 @@ class BaseDataset(Dataset[Any]):
         except (DataError, OSError) as error:
             if self._skipped is None or self.test_mode:
                 raise
+            errors.append(error)
             is_known = bool(self._skipped[idx % _MAX_FLAGS])  # an earlier epoch has warned
             self._skipped[idx % _MAX_FLAGS] = True
             if not is_known:

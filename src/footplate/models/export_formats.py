@@ -151,9 +151,11 @@ def difference_of(run: Run, module: nn.Module, inputs: Inputs) -> float:
 
 
 def largest_difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
-    """Returns the largest absolute difference between outputs. For integers, it is the fraction of values that differ.
+    """Returns the largest difference between outputs. For integers, it is the fraction of values that differ.
 
-    The result is infinite if the outputs differ in number or shape, or if only one of two values is finite.
+    Rounding errors are proportional to the values of an output. If the largest is above 1, the difference is therefore
+    divided by it. The result is infinite if the outputs differ in number or shape, or if only one of two values is
+    finite.
     """
     if [tuple(tensor.shape) for tensor in outputs] != [tuple(tensor.shape) for tensor in expected]:
         return float("inf")
@@ -163,5 +165,6 @@ def largest_difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) ->
             differences.append(float((one != other).double().mean().nan_to_num()))
         elif other.numel():
             difference = (one.double() - other.double()).abs().masked_fill(one == other, 0.0)  # equal infinities
-            differences.append(float(difference.nan_to_num(nan=float("inf")).max()))
+            scale = other.double().abs().nan_to_num(0.0, 0.0).max().clamp(min=1.0)
+            differences.append(float((difference / scale).nan_to_num(nan=float("inf")).max()))
     return max(differences)

@@ -4,7 +4,7 @@ import copy
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from traceback import extract_tb
@@ -141,7 +141,6 @@ def export_call(
             raise ExportError(f"the model '{type(module).__name__}' returns no tensors", key="model")
         taken = inputs.tensors()
         names = [f"output_{name}" if name in taken else name for name in outputs]
-        largest = _largest(outputs.values())
         with temporary_file(target) as path:
             # A trace with one sample would fix the batch size.
             traced = inputs.resized(2) if count == 1 else inputs
@@ -156,7 +155,7 @@ def export_call(
                     if tried is inputs:
                         raise export_error(f"the {to} file cannot be run on the example input", error) from error
                     continue
-                if tried is inputs or to != "torchscript" or difference <= LIMIT * largest:  # a trace may fix the size
+                if tried is inputs or to != "torchscript" or difference <= LIMIT:  # a trace may fix the size
                     tested.append((tried, difference))
             first, _ = tested[0]
             outputs = named_tensors("output", module(*first.args, **first.kwargs))
@@ -168,7 +167,7 @@ def export_call(
                 max(difference for _, difference in tested),
                 inputs={name: (tuple(each.shape), str(each.dtype)[6:]) for name, each in first.tensors().items()},
             )
-            return keep_file(export, path, to, largest=largest)
+            return keep_file(export, path, to)
 
 
 def export_weights_only(weights: Mapping[str, Any], target: str) -> Export:
@@ -220,14 +219,13 @@ def temporary_file(target: str) -> Iterator[str]:
         yield os.path.join(temporary, os.path.basename(target))
 
 
-def keep_file(export: Export, path: str, to: str, *, largest: float = 1.0) -> Export:
+def keep_file(export: Export, path: str, to: str) -> Export:
     """Moves an exported file, and the files next to it, from a temporary folder to the folder of `export.path`.
 
     Args:
         export: The export.
         path: The temporary file.
         to: The format.
-        largest: The largest absolute value of the outputs, if it is larger than 1. Rounding errors are proportional.
 
     Returns:
         The export with the size and the names of its files.
@@ -235,10 +233,9 @@ def keep_file(export: Export, path: str, to: str, *, largest: float = 1.0) -> Ex
     Raises:
         ExportError: The outputs of the file differ from those of the model.
     """
-    limit = LIMIT * largest
-    if not export.difference <= limit:
+    if not export.difference <= LIMIT:
         raise ExportError(
-            f"the {to} file was discarded: it differs from the model by {export.difference:.2g}, more than {limit:g}",
+            f"the {to} file was discarded: it differs from the model by {export.difference:.2g}, more than {LIMIT:g}",
             notes=[f"Inputs: {_shapes(export.tested)}."],
         )
     temporary, name = os.path.split(path)
@@ -277,12 +274,6 @@ def describe_export(export: Export) -> str:
 
 def _shapes(shapes: Sequence[tuple[int, ...]]) -> str:
     return ", ".join("x".join(map(str, shape)) for shape in shapes)
-
-
-def _largest(outputs: Iterable[Tensor]) -> float:
-    """Returns the largest absolute value of floating-point outputs, without infinite values, but at least 1."""
-    finite = [tensor[tensor.isfinite()] for tensor in outputs if tensor.is_floating_point()]
-    return max([1.0, *(float(values.abs().max()) for values in finite if values.numel())])
 
 
 def export_error(problem: str, error: Exception, key: str = "") -> ExportError:
