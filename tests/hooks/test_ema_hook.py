@@ -10,6 +10,7 @@ from footplate.checkpoint import load_checkpoint
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.hooks import EMAHook
 from footplate.models import BaseModel
+from tests.engine import test_own_loops  # noqa: F401  registers its loops
 from tests.support import settings
 
 
@@ -222,3 +223,48 @@ def test_a_subclass_that_loads_the_average_itself_resumes_exactly(tmp_path: Path
     files = [load_checkpoint(str(tmp_path / name / "epoch_3.pth")) for name in ("whole", "parts")]
     for part in ("state_dict", "ema_state_dict"):
         assert all(torch.equal(files[0][part][key], files[1][part][key]) for key in files[0][part])
+
+
+class FailsOnce(Hook):
+    """Fails at the end of the first validation, before the weights are switched back."""
+
+    priority = "VERY_HIGH"
+    has_failed = False
+
+    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        if not self.has_failed:
+            self.has_failed = True
+            raise RuntimeError("no metric")
+
+
+@pytest.mark.parametrize("own_run", [False, True])
+def test_training_continues_with_the_training_weights_after_a_failed_validation(tmp_path: Path, own_run: bool) -> None:
+    cfg = settings(
+        tmp_path, model=Counter(), optim_wrapper={"optimizer": {"type": "SGD", "lr": 1.0}}, param_scheduler=None
+    )
+    cfg["custom_hooks"] = [{"type": "EMAHook", "momentum": 0.1}, FailsOnce()]
+    if own_run:
+        cfg["train_cfg"] = {"type": "WholeRun", "max_epochs": 3}
+    runner = Runner(**cfg)
+    with pytest.raises(RuntimeError, match="no metric"):
+        runner.train()
+    assert runner.model.weight.item() == runner.iter == 4
+    runner.train()
+    assert runner.model.weight.item() == runner.iter == 12
+
+
+class ValidatesItself(Hook):
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        if runner.iter == 1:
+            with pytest.raises(RuntimeError, match="no metric"):
+                runner.val()
+
+
+def test_hook_that_catches_a_failed_validation_has_the_training_weights(tmp_path: Path) -> None:
+    cfg = settings(
+        tmp_path, model=Counter(), optim_wrapper={"optimizer": {"type": "SGD", "lr": 1.0}}, param_scheduler=None
+    )
+    cfg["custom_hooks"] = [{"type": "EMAHook", "momentum": 0.1}, FailsOnce(), ValidatesItself()]
+    runner = Runner(**cfg)
+    runner.train()
+    assert runner.model.weight.item() == 12

@@ -219,8 +219,10 @@ def _end_failed(
     last = read_pointer(runner.home) if runner.rank else has_begun and runner.saver.last
     saved = f"; the last checkpoint is {last}" if last else ""
     done = f"after {runner.iter} of {runner.max_iters} iterations" if has_begun else "before the first iteration"
-    if runner.is_evaluating:
-        done = f"in the validation {done}" if runner.train_loop.in_progress else "in the validation of the preflight"
+    if runner.failed_in == "val":
+        done = f"in the validation {done}"
+    elif runner.failed_in == "preflight":
+        done = "in the validation of the preflight"
     arguments.progress = done + saved
     # By default, torch raises errors about workers that exit with the process. They would hide the real error.
     if hasattr(signal, "SIGCHLD"):

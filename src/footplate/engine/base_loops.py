@@ -1,21 +1,19 @@
 """The base classes of the loops."""
 
-import logging
 from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from footplate.checks import check_accepts, check_count, read_count, read_flag
 from footplate.data import build_dataloader, capture_rng, restore_rng
 from footplate.data.position import position_in
+from footplate.engine.overridden_loops import OverriddenLoop
 from footplate.engine.process_setup import keep_freed_memory
 from footplate.engine.signals import InterruptedWaitError, Stop, answer_requests, save_after_data_error
-from footplate.errors import ArgumentError, BuildError
+from footplate.errors import BuildError
 from footplate.evaluation.validation_schedule import checked_intervals, interval_at, validation_is_due
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
-
-_logger = logging.getLogger("footplate.engine")
 
 
 class BaseLoop:
@@ -32,7 +30,6 @@ class BaseLoop:
     """
 
     calls: ClassVar[dict[str, tuple[str, ...]]] = {"run": ()}
-    in_progress = False
 
     def __init__(self, runner: "Runner", dataloader: Any) -> None:
         self._runner = runner
@@ -109,16 +106,15 @@ class BaseTrainLoop(BaseLoop):
         self.validation_requested = False
         self.ended = False  # whether everything that follows the last iteration is complete
         self._iter = self._epoch = 0
+        self._has_begun = False
         self._began_at = 0  # the iteration at which this process started or resumed the run
         self._validated_at = 0  # the epoch or iteration of the latest validation
         self._validated_iter: int | None = None  # the iteration of the latest validation in this process
         self._data = position_in(self.dataloader)
-        self._batches_read = 0  # since the previous iteration
+        self._batches_read = 0  # since the previous iteration of a loop that overrides `run` or `run_epoch`
         self._random_at_epoch_start: dict[str, Any] | None = None
-        # A user's loop calls `run_iter` for a complete step.
-        self._steps_in_run_iter = self.overrides("run") or self.overrides("run_epoch")
-        if self._steps_in_run_iter:
-            self.run_iter = self._step  # type: ignore[method-assign]
+        if self.overrides("run") or self.overrides("run_epoch"):
+            OverriddenLoop(self)
 
     def run(self) -> Any:
         """Trains from the current position to the end, and validates when due.
@@ -128,9 +124,9 @@ class BaseTrainLoop(BaseLoop):
         """
         runner = self.runner
         runner.call_hook("before_train")
-        self._begin()
-        self._train()
-        self.in_progress = False
+        with runner.phase("train"):
+            self._begin()
+            self._train()
         runner.call_hook("after_train")
         return runner.model
 
@@ -142,21 +138,12 @@ class BaseTrainLoop(BaseLoop):
         """Begins training at the current position, after the `before_train` hooks."""
         keep_freed_memory(self.runner.device)
         self.runner.restore_random_state()
-        self.in_progress, self.ended = True, False
-        self._began_at = self._iter
+        self._has_begun, self._began_at, self.ended = True, self._iter, False
         self.runner.requests.exchange()
 
-    def _step(self, *args: Any, **kwargs: Any) -> None:
+    def _step(self, *arguments: Any) -> None:
         """Trains on one batch with `run_iter`, and then answers stop and save requests."""
-        if not self.in_progress:  # the first iteration of an overridden `run`
-            self._begin()
-        if self._iter == self._began_at:
-            self._check_resumed_data()
-        if self._steps_in_run_iter:
-            type(self).run_iter(self, *args, **kwargs)
-        else:
-            self.run_iter(*args, **kwargs)
-        self._batches_read = 0
+        self.run_iter(*arguments)
         if self._runner.requests.pending:
             answer_requests(self._runner)
 
@@ -205,9 +192,8 @@ class BaseTrainLoop(BaseLoop):
             return
         # Set before the validation runs, so that a best checkpoint that it saves resumes after the validation.
         self._validated_at, self._validated_iter, self.validation_requested = self._position, self._iter, False
-        runner.is_evaluating = True
-        runner.val_loop.run()
-        runner.is_evaluating = False
+        with runner.phase("val"):
+            runner.val_loop.run()
         runner.model.train()
         self._exchange_requests()
 
@@ -227,33 +213,6 @@ class BaseTrainLoop(BaseLoop):
         self._runner.requests.exchange()
         if self._runner.requests.pending:
             answer_requests(self._runner)
-
-    def _check_resumed_data(self) -> None:
-        """Checks whether a resumed run that reads its own batches reads the next one.
-
-        Raises:
-            ArgumentError: It skips the batches of completed iterations, although `dataloader_iterator` does so too.
-        """
-        if self.at_epoch_start:
-            return
-        name = type(self).__name__
-        if self._batches_read > self._iter:
-            raise ArgumentError(
-                f"{name} skips the batches of the {self._iter} completed iterations",
-                key="train_cfg.type",
-                notes=["dataloader_iterator already starts after them. Remove the lines that skip batches."],
-            )
-        if self._batches_read:
-            return
-        _logger.warning(
-            "The run was saved after iteration %d, but %s reads its own data, so its %s starts over. To resume within "
-            "it, call super().run_epoch(), or read the batches from self.dataloader_iterator.",
-            self._iter,
-            name,
-            f"epoch {self._epoch + 1}" if self.by_epoch else "data",
-        )
-        if self.by_epoch:
-            self._iter = self._began_at = self._epoch * len(self.dataloader)
 
     @property
     def stop_training(self) -> bool:

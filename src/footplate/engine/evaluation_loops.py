@@ -112,9 +112,9 @@ class _EvaluationLoop(BaseLoop):
             A dict that maps the names of the metrics to their values.
         """
         runner, mode = self.runner, self.mode
-        training: Any = runner.built.get("train_loop")
         due = self.sets
-        if getattr(training, "in_progress", False):
+        if "train" in runner.stages:
+            training = runner.train_loop
             at = (training.epoch, training.max_epochs) if training.by_epoch else (training.iter, training.max_iters)
             due = [dataset for dataset in self.sets if dataset.is_due(*at)]
         self.left_out = tuple(dataset.name for dataset in self.sets if dataset not in due)

@@ -275,6 +275,12 @@ class Hook:
     def check_metrics(self, metrics: Sequence[str]) -> None:
         """Raises an ArgumentError if the hook waits for a metric that is not in `metrics`, those of a validation."""
 
+    def restore_weights(self, runner: "Runner") -> None:
+        """Called at the end of each validation and test, even after an error, if the hook has `swaps_weights`.
+
+        The model must have its training weights afterwards.
+        """
+
     def prepare_to_load(self, runner: "Runner") -> None:
         """Called before the `after_load_checkpoint` methods of all hooks."""
 

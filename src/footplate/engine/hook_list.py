@@ -50,15 +50,11 @@ class HookList(Sequence[Hook]):
     """The hooks of a run in execution order, and the methods to call at each event.
 
     The list of an event's methods is built when hooks are registered, so that an iteration only has to call them.
-
-    Attributes:
-        events: The events whose methods are being called, outermost first.
     """
 
     def __init__(self) -> None:
         self._entries: list[_Entry] = []
         self._methods: dict[str, list[Listener]] = {event: [] for event in EVENTS}
-        self.events: list[str] = []
 
     def __getitem__(self, index: Any) -> Any:
         return [entry.hook for entry in self._entries][index]

@@ -49,9 +49,8 @@ def preflight(runner: "Runner") -> None:
         if is_main_process():
             _check_folders(runner, size)
             _check_labels(runner)
-        runner.is_evaluating = True  # also after an error
-        metrics = [_metrics_of_one_batch(runner, chosen) for chosen in _validation_sets(runner)]
-        runner.is_evaluating = False
+        with runner.phase("preflight"):
+            metrics = [_metrics_of_one_batch(runner, chosen) for chosen in _validation_sets(runner)]
         if metrics and all(metrics):  # otherwise the metrics of some dataset are unknown
             _check_monitored(runner, [name for names in metrics for name in names])
     _logger.info("Preflight: a checkpoint takes %s before the first step.", format_bytes(size))

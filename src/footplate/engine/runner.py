@@ -2,9 +2,10 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property, partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -150,8 +151,9 @@ class Runner:
 
     Attributes:
         history: The scalars of the run, one row per epoch; see `History`.
-        is_evaluating: Whether the run validates or tests, rather than a hook or a user's loop. If that fails, it stays
-            True.
+        stages: The phases and events that the run is in, outermost first, such as
+            `["train", "val", "after_val_epoch"]`.
+        failed_in: The innermost phase of the latest failure, such as "val", or "".
         built: Maps names to the components that have been built or assigned.
         resolved: The config and all sections, translated and completed; see `ResolvedConfig`.
         checkpoints: Saves the run and loads checkpoints; see `CheckpointIO`.
@@ -234,7 +236,8 @@ class Runner:
         # Sections: all arguments by name, checked and completed.
         self.resolved = ResolvedConfig(arguments)
         self.built: dict[str, Any] = {}
-        self.is_evaluating = False
+        self.stages: list[str] = []
+        self.failed_in = ""
 
         # Process: the launcher determines its rank and its device, and the rank what it logs.
         process_setup.prepare(env_cfg or {}, launcher=launcher)
@@ -320,7 +323,6 @@ class Runner:
             The model, or the `history` if the model is a plain torch module, which is trained in place.
         """
         result = self.history if self.is_plain else self.model
-        self.is_evaluating = False
         with located(self.cfg), self.buffered_log(), refusing_exits():
             run_config.warn_about_variables(self.cfg)
             if self.resolved.unrecorded:
@@ -362,7 +364,6 @@ class Runner:
             look_ahead(self)
         with self.requests.from_signals(self):
             loop.run()
-        loop.in_progress = False  # a user's `run` does not know it
         self.call_hook("after_run")
 
     def val(self) -> dict[str, float]:
@@ -383,7 +384,7 @@ class Runner:
         `fn_name` may also be an event of a custom loop. The hooks that have a method of this name are then called.
         """
         listeners = self.hooks.at(fn_name)
-        self.hooks.events.append(fn_name)
+        self.stages.append(fn_name)
         try:
             for hook, method in listeners:
                 try:
@@ -392,7 +393,34 @@ class Runner:
                     self.hooks.locate(error, hook)
                     raise
         finally:
-            self.hooks.events.pop()
+            self.stages.pop()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Adds a phase to `stages` during the block: "train", "val", "test" or "preflight".
+
+        At the end of a validation or test, the model has its training weights again, even after an error.
+        """
+        self.stages.append(name)
+        self.failed_in = ""
+        try:
+            yield
+        except BaseException:
+            self.failed_in = self.failed_in or name
+            raise
+        finally:
+            self.stages.pop()
+            for hook in self.hooks:
+                if hook.swaps_weights:
+                    hook.restore_weights(self)
+
+    @property
+    def is_evaluating(self) -> bool:
+        """Whether the run validates or tests, rather than a hook or a user's loop."""
+        for caller, stage in reversed([*pairwise(["train", *self.stages])]):
+            if stage in ("val", "test", "preflight"):
+                return caller == "train"
+        return False
 
     def _evaluate(self, mode: str) -> dict[str, float]:
         with located(self.cfg):
@@ -403,11 +431,8 @@ class Runner:
         self.load_or_resume(whole_model=mode == "test")
         with self.folder.opened(self, for_training=False), reporting_errors(self):
             self.call_hook("before_run")
-            outer = self.is_evaluating
-            if not getattr(self.built.get("train_loop"), "in_progress", False):  # otherwise a hook calls this
-                self.is_evaluating = True
-            metrics: dict[str, float] = loop.run()
-            self.is_evaluating = outer
+            with self.phase(mode):
+                metrics: dict[str, float] = loop.run()
             self.call_hook("after_run")
         return metrics
 

@@ -259,14 +259,13 @@ def position(runner: "Runner") -> dict[str, Any]:
 
     The loop counts it only after its hooks.
     """
-    loop, events = runner.train_loop, runner.hooks.events
+    loop = runner.train_loop
     state: dict[str, Any] = dict(loop.state_dict())
-    if "after_train_epoch" in events and loop.by_epoch:
+    if "after_train_epoch" in runner.stages and loop.by_epoch:
         state["epoch"] += 1
-    elif "after_train_iter" in events:
+    elif "after_train_iter" in runner.stages:
         state["iter"] += 1
-    if hasattr(loop, "data_state"):
-        state["data"] = loop.data_state(state["iter"], state["epoch"])
+    state["data"] = loop.data_state(state["iter"], state["epoch"])
     return state
 
 

@@ -46,6 +46,10 @@ class AveragedWeightsHook(Hook):
     before_test_epoch = before_val_epoch
     after_test_epoch = after_val_epoch
 
+    def restore_weights(self, runner: Runner) -> None:
+        """Switches to the training weights."""
+        self._swap(runner, to_average=False)
+
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Restores the training weights of a resumed run."""
         if AVERAGED_STATE not in checkpoint or not runner.resume_plan.is_resuming:

@@ -194,7 +194,7 @@ class CheckpointHook(Hook):
             self.monitored = self._monitor([next(iter(metrics))])
             self.monitored[0].check_rule()
         scores = [(metric, metric.read(runner, metrics)) for metric in self.monitored]
-        if runner.is_evaluating or not {"after_train_iter", "after_train_epoch"}.isdisjoint(runner.hooks.events):
+        if runner.is_evaluating or not {"after_train_iter", "after_train_epoch"}.isdisjoint(runner.stages):
             runner.requests.schedule_save(lambda: self._save_bests(runner, scores))
         else:  # a user's loop, which may train before it answers requests
             self._save_bests(runner, scores)

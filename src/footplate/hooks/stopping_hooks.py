@@ -168,7 +168,7 @@ class TimeLimitHook(Hook):
     def after_val(self, runner: Runner) -> None:
         """Records the duration of a validation, and ends training if there is no time for another one."""
         self._validation = max(self._elapsed(), self._validation or 0.0)
-        if runner.train_loop.in_progress:
+        if "train" in runner.stages:
             self._end_in_time(runner)
 
     def _elapsed(self) -> float:

@@ -165,7 +165,8 @@ def _try(cfg: Config, folder: str) -> Trial:
                 parts = state_bytes(runner)
                 if not is_sharded(runner.model):  # gathered weights would count as activations
                     parts["activations"] = activations()
-            validating, metrics = _validate(runner, hook, largest)
+            with runner.phase("val"):
+                validating, metrics = _validate(runner, hook, largest)
             saving = next((each for each in runner.hooks if isinstance(each, CheckpointHook)), CheckpointHook())
             size = checkpoint_size(
                 runner, save_optimizer=saving.save_optimizer, save_param_scheduler=saving.save_param_scheduler
@@ -209,7 +210,6 @@ def _validate(runner: Runner, hook: "_TrialHook", largest: dict[str, Largest]) -
         return None, []
     total, metrics, are_complete = 0.0, dict[str, float](), True
     _call_own_hooks(runner, hook, "before_val", "before_val_epoch")
-    runner.is_evaluating = True
     for chosen in loop.sets:
         hook.stage = "the validation", "model"
         batch = largest_batch(chosen.dataloader)
