@@ -10,6 +10,7 @@ from footplate.data.batches import (
     has_target,
     length_of,
     map_tensors,
+    metainfo_of,
     pseudo_collate,
     split_target,
 )
@@ -39,6 +40,7 @@ from footplate.data.workers import (
 __all__ = [
     "batch_size_of",
     "map_tensors",
+    "metainfo_of",
     "has_target",
     "split_target",
     "BaseDataset",

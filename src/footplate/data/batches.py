@@ -173,6 +173,11 @@ def length_of(loader: Any) -> int | None:
         return None
 
 
+def metainfo_of(loader: Any) -> Any:
+    """Returns the metadata of the dataset of a loader, such as its classes, or None if it has none."""
+    return getattr(getattr(loader, "dataset", None), "metainfo", None)
+
+
 def batches(loader: Iterable[Any], *, epoch: int = 0, start: int = 0) -> Iterator[Any]:
     """Returns an iterator over the batches of one pass over a loader, starting with batch `start`.
 

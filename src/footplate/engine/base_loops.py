@@ -4,7 +4,7 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from footplate.checks import check_accepts, check_count, read_count, read_flag
-from footplate.data import build_dataloader, capture_rng, restore_rng
+from footplate.data import build_dataloader, capture_rng, metainfo_of, restore_rng
 from footplate.data.position import position_in
 from footplate.engine.overridden_loops import OverriddenLoop
 from footplate.engine.process_setup import keep_freed_memory
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class BaseLoop:
     """The base class of all loops. A loop has a runner and a data loader.
 
-    `calls` maps each method that the engine calls and a subclass may override to the names of its positional arguments.
+    `overridable_methods` maps the methods that the engine calls and a subclass may override to the names of their
+    positional arguments.
 
     Args:
         runner: The runner that drives the loop.
@@ -29,11 +30,11 @@ class BaseLoop:
         ArgumentError: An overridden method does not accept the arguments that the engine passes.
     """
 
-    calls: ClassVar[dict[str, tuple[str, ...]]] = {"run": ()}
+    overridable_methods: ClassVar[dict[str, tuple[str, ...]]] = {"run": ()}
 
     def __init__(self, runner: "Runner", dataloader: Any) -> None:
         self._runner = runner
-        for method, arguments in self.calls.items():
+        for method, arguments in self.overridable_methods.items():
             if self.overrides(method):
                 check_accepts(self, method, arguments)
         self.dataloader = build_dataloader(dataloader, seed=runner.seed)
@@ -49,7 +50,7 @@ class BaseLoop:
 
     def _describe_data(self, dataloader: Any) -> None:
         """Passes the metadata of the dataset, such as its classes, to the visualizer."""
-        if (metainfo := getattr(getattr(dataloader, "dataset", None), "metainfo", None)) is not None:
+        if (metainfo := metainfo_of(dataloader)) is not None:
             self._runner.visualizer.dataset_meta = metainfo
 
     def overrides(self, method: str) -> bool:
@@ -79,7 +80,7 @@ class BaseTrainLoop(BaseLoop):
     by_epoch = True
     _max_iters: int  # set by subclasses, like `_max_epochs`
     _max_epochs: int
-    calls: ClassVar[dict[str, tuple[str, ...]]] = {
+    overridable_methods: ClassVar[dict[str, tuple[str, ...]]] = {
         "run": (),
         "run_iter": ("idx", "data_batch"),
         "_decide_current_val_interval": (),
@@ -181,7 +182,7 @@ class BaseTrainLoop(BaseLoop):
             requests.waits_for_batch = False
 
     def _return_to_last_iteration(self) -> None:
-        """Undoes what the hooks of an epoch have drawn if the epoch has not yet read its first batch."""
+        """Restores the random state from the start of the epoch if its first batch has not been read yet."""
         if self._random_at_epoch_start is not None and self.at_epoch_start:
             restore_rng(self._random_at_epoch_start)
 
@@ -218,7 +219,7 @@ class BaseTrainLoop(BaseLoop):
     def stop_training(self) -> bool:
         """Whether training ends after the current iteration or epoch.
 
-        A hook may set it for its own rank. It is read as what the ranks have agreed on, so it is the same on all ranks.
+        Setting it requests a stop from this rank. Reading it returns what all ranks have agreed on.
         """
         return self._runner.requests.agreed.stop is not Stop.NO
 
@@ -271,7 +272,7 @@ class BaseTrainLoop(BaseLoop):
     def _end(self) -> int:
         return self.max_epochs if self.by_epoch else self.max_iters
 
-    def move_epoch_start(self) -> None:
+    def remember_random_state(self) -> None:
         """Records the random state with which a run resumes if it stops before the first batch of this epoch."""
         self._random_at_epoch_start = capture_rng()
 

@@ -77,7 +77,7 @@ class _EvaluationLoop(BaseLoop):
     """
 
     mode = ""
-    calls: ClassVar[dict[str, tuple[str, ...]]] = {"run": (), "run_iter": ("idx", "data_batch")}
+    overridable_methods: ClassVar[dict[str, tuple[str, ...]]] = {"run": (), "run_iter": ("idx", "data_batch")}
 
     def __init__(
         self,
@@ -161,9 +161,9 @@ class _EvaluationLoop(BaseLoop):
         metrics = self.evaluator.evaluate(sys.maxsize if size is None or is_exact else size)
         metrics = broadcast_object(metrics)  # a metric may combine the ranks itself, and all ranks must act alike
         losses = self._losses.result() if self._losses else {}
-        for name in losses.keys() & metrics.keys():
+        if same := sorted(losses.keys() & metrics.keys()):
             raise ArgumentError(
-                f"a metric has the same name as the loss '{name}'",
+                f"a metric has the same name as the loss '{same[0]}'",
                 key=self.evaluator.key,
                 notes=[f"Rename the metric, or set {self.mode}_cfg={{}} to omit the loss."],
             )

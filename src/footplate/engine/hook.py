@@ -268,7 +268,7 @@ class Hook:
         """Returns the folder in which the hook saves checkpoints of the run, or None if it saves none."""
         return None
 
-    def overwritten(self, runner: "Runner") -> list[str]:
+    def paths_to_overwrite(self, runner: "Runner") -> list[str]:
         """Returns the paths of existing checkpoints that the run would overwrite."""
         return []
 

@@ -60,8 +60,9 @@ def build_model(model: Any, sections: Mapping[str, Any], device: torch.device) -
             found=model,
             key="model",
         )
-    for mode in () if is_plain(model) else ("train", "val", "test"):
-        if sections[f"{mode}_dataloader"] is not None and not hasattr(model, f"{mode}_step"):
+    for mode in ("train", "val", "test"):
+        is_used = sections[f"{mode}_dataloader"] is not None and not is_plain(model)
+        if is_used and not hasattr(model, f"{mode}_step"):
             raise BuildError(
                 f"the model '{type(model).__name__}' has no {mode}_step",
                 key="model",

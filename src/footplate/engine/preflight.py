@@ -13,7 +13,7 @@ import torch
 
 from footplate import storage
 from footplate.checkpoint import load_checkpoint, save_checkpoint, split_state
-from footplate.data import capture_rng, restore_rng
+from footplate.data import capture_rng, metainfo_of, restore_rng
 from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.distributed import is_main_process, unwrap_model
 from footplate.distributed.sharding import is_sharded
@@ -85,7 +85,7 @@ def _check_labels(runner: "Runner") -> None:
         for dataset in innermost_datasets(getattr(loader, "dataset", None)):
             if hasattr(dataset, "warn_about_labels"):
                 dataset.warn_about_labels()
-    trained = getattr(getattr(runner.train_dataloader, "dataset", None), "metainfo", None)
+    trained = metainfo_of(runner.train_dataloader)
     check_classes(trained, _validation_sets(runner), "validation")
     warn_about_num_classes(runner.cfg, trained)
 

@@ -266,7 +266,7 @@ def _refuse_overwriting(runner: "Runner") -> None:
     is_own = start is not None and storage.canonical(storage.parent(storage.absolute(start))) in folders
 
     def existing() -> list[str]:
-        paths = [path for hook in runner.hooks for path in hook.overwritten(runner)]
+        paths = [path for hook in runner.hooks for path in hook.paths_to_overwrite(runner)]
         if is_own:
             return paths
         stopped = [storage.join(runner.home, name) for name in (ON_REQUEST, sharded_name(ON_REQUEST))]

@@ -48,7 +48,7 @@ from footplate.engine.hook_list import build_hooks
 from footplate.engine.idle_settings import warn_about_idle_settings
 from footplate.engine.model_setup import build_model
 from footplate.engine.nonfinite import NonFiniteHook
-from footplate.engine.preflight import preflight as look_ahead
+from footplate.engine.preflight import preflight
 from footplate.engine.run_config import RESUME_ARGUMENTS, ResolvedConfig
 from footplate.engine.run_errors import refusing_exits, reporting_errors
 from footplate.engine.run_folder import RunFolder, checkpoint_to_start_from
@@ -210,7 +210,8 @@ class Runner:
         randomness: Mapping[str, Any] | None = None,
         experiment_name: str | None = None,
         cfg: Any = None,
-        *,  # The arguments above are those of the field, in its order.
+        # The arguments above have the names and the order of MMEngine's Runner; those below are footplate's.
+        *,
         on_save_error: str = "warn",
         on_nonfinite: Mapping[str, Any] | None = None,
         preflight: bool = False,
@@ -350,7 +351,8 @@ class Runner:
             return result
         with self.folder.opened(self, for_training=True), reporting_errors(self):
             self._run(loop)
-        loop.ended, self.resume_plan.random = True, None
+        loop.ended = True
+        self.resume_plan.random = None
         return result
 
     def _run(self, loop: BaseTrainLoop) -> None:
@@ -361,7 +363,7 @@ class Runner:
         self.requests.reset()
         self.call_hook("before_run")
         if self.sections["preflight"]:
-            look_ahead(self)
+            preflight(self)
         with self.requests.from_signals(self):
             loop.run()
         self.call_hook("after_run")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import footplate
 from footplate.checkpoint import OpaqueObject
 from footplate.checkpoint.serializable import walk
-from footplate.data import capture_rng, check_rng
+from footplate.data import capture_rng, check_rng, metainfo_of
 from footplate.distributed import gather_objects, is_distributed, unwrap_model
 from footplate.distributed.sharding import is_sharded, mean_gradients
 from footplate.engine.hook import Hook
@@ -114,7 +114,7 @@ def _meta(runner: "Runner", at: Mapping[str, Any]) -> dict[str, Any]:
         "footplate_version": footplate.__version__,
         "cfg": getattr(runner.cfg, "pretty_text", ""),
     }
-    metainfo = getattr(getattr(runner.train_loop.dataloader, "dataset", None), "metainfo", None)
+    metainfo = metainfo_of(runner.train_loop.dataloader)
     if metainfo is not None:
         meta["dataset_meta"] = dict(metainfo)
     plain = next((module for module in runner.model.modules() if isinstance(module, PlainModel)), None)

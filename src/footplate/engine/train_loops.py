@@ -29,7 +29,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
             finish within the limit.
     """
 
-    calls: ClassVar[dict[str, tuple[str, ...]]] = {**BaseTrainLoop.calls, "run_epoch": ()}
+    overridable_methods: ClassVar[dict[str, tuple[str, ...]]] = {**BaseTrainLoop.overridable_methods, "run_epoch": ()}
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                 notes=["With `drop_last=True`, the loader drops an incomplete last batch."],
             )
         resumes_within = not self.at_epoch_start
-        self.move_epoch_start()
+        self.remember_random_state()
         runner.call_hook("before_train_epoch")
         runner.model.train()
         if resumes_within:
@@ -130,7 +130,10 @@ class IterBasedTrainLoop(BaseTrainLoop):
     """
 
     by_epoch = False
-    calls: ClassVar[dict[str, tuple[str, ...]]] = {**BaseTrainLoop.calls, "run_iter": ("data_batch",)}
+    overridable_methods: ClassVar[dict[str, tuple[str, ...]]] = {
+        **BaseTrainLoop.overridable_methods,
+        "run_iter": ("data_batch",),
+    }
 
     def __init__(
         self,

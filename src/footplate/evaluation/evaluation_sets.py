@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from footplate.checks import check_count
 from footplate.config.key_paths import join_path, walk_paths
-from footplate.data import SampleLoader, build_dataloader
+from footplate.data import SampleLoader, build_dataloader, metainfo_of
 from footplate.error_context import at_key, origin_at
 from footplate.errors import ArgumentError
 from footplate.evaluation.evaluator import Evaluator, build_evaluator, is_named
@@ -57,7 +57,7 @@ def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -> Non
     """
     expected = _classes(trained)
     for evaluation_set in sets:
-        classes = _classes(getattr(getattr(evaluation_set.dataloader, "dataset", None), "metainfo", None))
+        classes = _classes(metainfo_of(evaluation_set.dataloader))
         labels = (label for label, (one, other) in enumerate(zip(expected, classes, strict=False)) if one != other)
         label = next(labels, None)
         if label is None:

@@ -146,7 +146,7 @@ class CheckpointHook(Hook):
         """Returns the folder for the checkpoints of a run."""
         return str(runner.checkpoint_dir) if self.out_dir is None else folder_below(self.out_dir, runner.work_dir)
 
-    def overwritten(self, runner: Runner) -> list[str]:
+    def paths_to_overwrite(self, runner: Runner) -> list[str]:
         """Returns the paths of existing checkpoints that a run would overwrite: those after its start position."""
         self._adapt_to_loop(runner)
         folder, is_resumed = self.folder_in(runner), self._is_resumed(runner)

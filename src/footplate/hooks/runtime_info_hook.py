@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from footplate.checks import check_count, check_pattern
+from footplate.data import metainfo_of
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import tensor_norms
 from footplate.engine import Hook, Runner
@@ -65,7 +66,7 @@ class RuntimeInfoHook(Hook):
                 "max_iters": runner.max_iters,
             }
         )
-        metainfo = getattr(getattr(runner.train_dataloader, "dataset", None), "metainfo", None)
+        metainfo = metainfo_of(runner.train_dataloader)
         if metainfo is not None:
             hub.update_info("dataset_meta", dict(metainfo))
         self._rates = _find_rates(runner.optim_wrapper)

@@ -61,7 +61,7 @@ class WorkflowHook(Hook):
         """Runs a validation if the previous epoch ended a training phase."""
         if runner.train_loop.by_epoch and runner.train_loop.at_epoch_start:
             self._validate_if_due(runner, runner.epoch)
-            runner.train_loop.move_epoch_start()  # so that a run resumed here does not validate again
+            runner.train_loop.remember_random_state()  # so that a run resumed here does not validate again
 
     def before_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None) -> None:
         """Validates if the previous iteration ended a training phase."""
