@@ -161,6 +161,13 @@ class GradientGuard:
 
 def _nonfinite_flag(gradients: list[Tensor]) -> Tensor:
     """Returns a tensor ``(1,)`` that is above 0 if a gradient is non-finite on any rank."""
+    if {*map(type, gradients)} == {Tensor} and len({gradient.dtype for gradient in gradients}) == 1:
+        flag = torch.zeros(1, device=gradients[0].device)
+        try:
+            _check_finite(gradients, flag, _one(flag.device))
+            return flag
+        except RuntimeError:  # they are sparse, complex or on several devices
+            pass
     kinds: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
     for gradient in gradients:
         values = gradient if type(gradient) is Tensor else local_tensor(gradient)
