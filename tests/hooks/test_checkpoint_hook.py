@@ -1,6 +1,7 @@
 import hashlib
 import math
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from footplate import Hook, Runner
-from footplate.checkpoint import load_checkpoint
+from footplate.checkpoint import load_checkpoint, saver
 from footplate.errors import ArgumentError
 from footplate.hooks import CheckpointHook
 from tests.support import Witness, settings
@@ -54,6 +55,31 @@ def test_saves_at_intervals(
     end = witness.when("after_train")[0][0]
     anew = [end] if moments[-1] >= end - 1 else []  # the final checkpoint, after the last validation
     assert [at for at, _ in witness.when("before_save_checkpoint")] == moments + anew
+
+
+def test_only_the_training_loop_changes_what_belongs_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It follows a save after the next iteration. The pointer is written at once, for a run that is killed before."""
+    commit, may_save, seen = saver.commit_checkpoint, threading.Event(), list[Any]()
+
+    def wait_and_commit(state: Any, path: str) -> None:
+        assert "epoch_2" not in path or may_save.wait(60)
+        commit(state, path)
+
+    def see(runner: Runner) -> None:
+        if runner.iter in (8, 9):
+            may_save.set()
+            for thread in threading.enumerate():
+                if thread.name == "footplate-checkpoint":
+                    thread.join()
+            pointer = Path((tmp_path / "work/last_checkpoint").read_text()).stem
+            seen.append((names(tmp_path), pointer, Path(runner.message_hub.get_info("last_ckpt")).stem))
+
+    monkeypatch.setattr(saver, "commit_checkpoint", wait_and_commit)
+    hook, train_cfg = {"interval": 1, "max_keep_ckpts": 1}, {**epochs(3), "val_interval": 10}
+    runner = Runner(**settings(tmp_path / "work", train_cfg=train_cfg, default_hooks={"checkpoint": hook}))
+    runner.on("before_train_iter", see)
+    runner.train()
+    assert seen == [("epoch_1 epoch_2", "epoch_2", "epoch_1"), ("epoch_2", "epoch_2", "epoch_2")]
 
 
 def test_checkpoints_in_out_dir(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from footplate import storage
 from footplate.checkpoint.contents import BEST
 from footplate.checkpoint.digest import Digest, DigestSink
+from footplate.checkpoint.latest import write_pointer
 from footplate.checkpoint.serializable import (
     bytes_in,
     cut_replicated,
@@ -39,20 +40,17 @@ def _nothing() -> None:
 
 
 class _Save:
-    """A save, with its outcome: the error is None if the save is in progress or has succeeded.
+    """A save, with its outcome: the error is None if the save is in progress or has succeeded."""
 
-    Args:
-        path: The path of the checkpoint.
-        committed: Called after the commit.
-        failed: Called once if the checkpoint is not saved.
-    """
-
-    def __init__(self, path: str, committed: Callable[[], None], failed: Callable[[], None]) -> None:
-        self.path, self.committed, self.failed = path, committed, failed
+    def __init__(self, path: str, home: str | None, on_committed: Callable[[], None], on_failed: Callable[[], None]):
+        self.path, self.home, self.on_committed, self.on_failed = path, home, on_committed, on_failed
         self.begin = time.monotonic()
-        self.is_saved = False
+        self.seconds = 0.0
+        self.is_saved = self.has_ended = False
         self.error: BaseException | None = None
         self.thread: threading.Thread | None = None
+        # All ranks write a sharded checkpoint, and the first one commits it.
+        self.is_committed_here = is_main_process() or not is_sharded_path(path)
 
 
 def save_checkpoint(state: Mapping[str, Any], path: "str | os.PathLike[str]") -> None:
@@ -137,12 +135,15 @@ def remove_checkpoint(path: "str | os.PathLike[str]") -> None:
 class BackgroundSaver:
     """Saves checkpoints in a background thread, one at a time. All saves reuse the same host memory for copies.
 
+    The thread writes the checkpoint and `last_checkpoint`. Everything else that follows a save happens in the thread
+    that calls `complete`, `wait` or the next `save`.
+
     A failed save does not change earlier checkpoints. The error is logged immediately. With "stop", the next `save` or
     `wait` also raises it.
 
     Args:
         on_error: "warn" or "stop".
-        alarm: Called in the saving thread when a save fails. Used only with "stop".
+        alarm: Called in the saving thread when a save ends, so that the owner of the saver calls `complete`.
 
     Raises:
         ArgumentError: `on_error` is neither "warn" nor "stop".
@@ -177,8 +178,9 @@ class BackgroundSaver:
         state: Mapping[str, Any],
         path: "str | os.PathLike[str]",
         *,
-        committed: Callable[[], None] = _nothing,
-        failed: Callable[[], None] = _nothing,
+        home: str | None = None,
+        on_committed: Callable[[], None] = _nothing,
+        on_failed: Callable[[], None] = _nothing,
         replicated: Set[int] = frozenset(),
     ) -> None:
         """Copies `state` to host memory and writes it to `path` in the background.
@@ -188,9 +190,10 @@ class BackgroundSaver:
         Args:
             state: See `save_checkpoint`.
             path: See `save_checkpoint`. If the path ends in `.sharded`, a sharded checkpoint is written.
-            committed: Called in the background thread after the commit, for example to update `last_checkpoint` and
-                remove older checkpoints.
-            failed: Called if the checkpoint is not saved, either by this call or by the next call to `save` or `wait`.
+            home: The folder whose `last_checkpoint` is to contain the path after the commit, or None.
+            on_committed: Called by the next `save` or `wait` if the checkpoint is saved, for example to remove older
+                checkpoints.
+            on_failed: Called if the checkpoint is not saved, either by this call or by the next `save` or `wait`.
             replicated: Memory addresses of tensors that are replicated on all ranks. In a sharded checkpoint, each
                 rank writes a part of each such tensor.
 
@@ -199,7 +202,7 @@ class BackgroundSaver:
                 previous save failed, this save does not start.
         """
         self.wait()
-        pending = _Save(os.fspath(path), committed, failed)
+        pending = _Save(os.fspath(path), home, on_committed, on_failed)
         try:
             if is_sharded_path(pending.path):
                 commit = self._prepare_shards(state, pending.path, replicated)
@@ -217,15 +220,20 @@ class BackgroundSaver:
         """Calls `commit` in the background thread, and records the outcome."""
         try:
             commit()
-            save.is_saved, self.lost = True, None
-            if is_main_process() or not is_sharded_path(save.path):
-                if not storage.base_name(save.path).startswith(BEST):  # a resume ignores best checkpoints
-                    self.last = save.path
-                self.seconds = max(self.seconds, time.monotonic() - save.begin)
-                save.committed()
+            save.is_saved = True
+            if save.home is not None and save.is_committed_here:
+                write_pointer(save.home, save.path)
         except BaseException as error:  # noqa: BLE001 - raised again by `wait`, in the caller's thread
             save.error = error
             self._log_failure(save)
+        save.seconds = time.monotonic() - save.begin
+        save.has_ended = True
+        self._alarm()
+
+    def complete(self) -> None:
+        """Calls `wait` if a save has ended. Otherwise, does nothing."""
+        if self._pending is not None and self._pending.has_ended:
+            self.wait()
 
     def wait(self) -> None:
         """Waits until no save is in progress.
@@ -239,28 +247,34 @@ class BackgroundSaver:
             self._pending = None
             self._end(pending)
 
-    def refuse(self, error: Exception, failed: Callable[[], None] = _nothing) -> None:
+    def refuse(self, error: Exception, on_failed: Callable[[], None] = _nothing) -> None:
         """Records a save that is not attempted because the state is invalid."""
         _logger.error("%s", error)
         self.lost = str(error).split("\n", 1)[0]
-        failed()
+        on_failed()
 
     def _log_failure(self, save: _Save) -> None:
         failure = "saved, but the update of its folder failed" if save.is_saved else "not saved"
-        last = f"The last checkpoint is '{self.last}'." if self.last else "There is no checkpoint of this run yet."
+        path = save.path if save.is_saved else self.last
+        last = f"The last checkpoint is '{path}'." if path else "There is no checkpoint of this run yet."
         _logger.error("The checkpoint was %s: %s. %s", failure, save.error, last)
-        if self.on_error == "stop":
-            self._alarm()
-        if not save.is_saved:
-            self.lost = str(save.error).split("\n", 1)[0]
 
     def _end(self, save: _Save) -> None:
-        """Raises the error of a save that has ended, unless `on_error` is "warn"."""
-        if save.error is None:
-            return
+        """Records the outcome of a save. Raises its error, unless `on_error` is "warn"."""
+        self.lost = None if save.is_saved else str(save.error).split("\n", 1)[0]
         if not save.is_saved:
-            save.failed()
-        if self.on_error == "stop" or not isinstance(save.error, Exception):
+            save.on_failed()
+        elif save.is_committed_here:
+            self.seconds = max(self.seconds, save.seconds)
+            if not storage.base_name(save.path).startswith(BEST):  # a resume ignores best checkpoints
+                self.last = save.path
+            if save.error is None:  # otherwise, `last_checkpoint` still refers to an older checkpoint
+                try:
+                    save.on_committed()
+                except Exception as error:  # noqa: BLE001 - raised again if the policy is "stop"
+                    save.error = error
+                    self._log_failure(save)
+        if save.error is not None and (self.on_error == "stop" or not isinstance(save.error, Exception)):
             raise save.error
 
     def _prepare_shards(self, state: Mapping[str, Any], path: str, replicated: Set[int]) -> Callable[[], None]:

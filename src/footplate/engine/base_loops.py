@@ -129,6 +129,7 @@ class BaseTrainLoop(BaseLoop):
             self._begin()
             self._train()
         runner.call_hook("after_train")
+        runner.saver.wait()
         return runner.model
 
     def _train(self) -> None:

@@ -1,7 +1,6 @@
 """Saves a run, and loads checkpoints into it. A `ResumePlan` decides which checkpoint a run starts from."""
 
 import logging
-import weakref
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
@@ -62,7 +61,7 @@ class ResumePlan:
     def pick(self) -> tuple[str | None, bool]:
         """Returns the path of the checkpoint, or None, and whether the run resumes from it.
 
-        The search for the newest complete checkpoint reads and verifies it. `take_content` returns what it has read.
+        The search for the newest complete checkpoint reads and verifies it. `pop_loaded` returns what it has read.
         """
         if self.resume != "auto" and (not self.resume or self.load_from is not None):
             return self.load_from, bool(self.resume)
@@ -78,7 +77,7 @@ class ResumePlan:
             _logger.log(level, "There is no checkpoint to resume in %s. The run starts over.", self.home)
         return path or self.load_from, path is not None
 
-    def take_content(self, path: str) -> dict[str, Any] | None:
+    def pop_loaded(self, path: str) -> dict[str, Any] | None:
         """Returns the content of a checkpoint once if `pick` has read it, and otherwise None."""
         read, self._read = self._read, None
         return read[1] if read is not None and read[0] == path else None
@@ -117,8 +116,8 @@ class CheckpointIO:
     not reach them: overridden methods and hooks have the parameters of MMEngine.
 
     Args:
-        runner: The runner.
         on_save_error: See `Runner`.
+        alarm: See `BackgroundSaver`.
 
     Attributes:
         saver: Writes the files.
@@ -127,37 +126,40 @@ class CheckpointIO:
         position: The completed iterations ("iter") and epochs ("epoch") of the checkpoint that was loaded last.
     """
 
-    def __init__(self, runner: "Runner", on_save_error: str) -> None:
-        self._runner = weakref.proxy(runner)  # a cycle would keep the model in memory until the next garbage collection
-        self.saver = BackgroundSaver(on_save_error, alarm=runner.requests.alarm)
+    def __init__(self, on_save_error: str, alarm: Callable[[], None]) -> None:
+        self.saver = BackgroundSaver(on_save_error, alarm=alarm)
         self.participants: dict[str, Any] = {}
         self.report: LoadReport | None = None
         self.position = {"iter": 0, "epoch": 0}
 
     def save(
         self,
+        runner: "Runner",
         path: str,
         *,
         save_optimizer: bool = True,
         save_param_scheduler: bool = True,
         meta: Mapping[str, Any] | None = None,
         background: bool = False,
-        committed: Callable[[], None] = lambda: None,
-        failed: Callable[[], None] = lambda: None,
+        is_latest: bool = False,
+        on_committed: Callable[[], None] = lambda: None,
+        on_failed: Callable[[], None] = lambda: None,
     ) -> None:
         """Saves the run in its current state; see `Runner.save_checkpoint`.
 
         Args:
+            runner: The runner.
             path: The file or folder.
             save_optimizer: Whether to include the optimizer state.
             save_param_scheduler: Whether to include the state of the schedules.
             meta: Additional entries for the checkpoint's `meta`.
             background: Whether to return once the state is copied and to write it in the background. All ranks must
                 take part.
-            committed: Called after the commit, in the saving thread.
-            failed: Called if the save failed, by a later save or by `saver.wait()`.
+            is_latest: Whether `last_checkpoint` is to refer to this checkpoint, so that a resumed run starts from it.
+            on_committed: Called once the checkpoint is saved: by the loop after an iteration, by a later save or by
+                `saver.wait()`.
+            on_failed: Called in the same way if the save failed.
         """
-        runner = self._runner
         self.saver.wait()  # the outcome of the previous save belongs to the state
         reshard(runner.model)
         try:
@@ -165,7 +167,7 @@ class CheckpointIO:
         except NonFiniteError as error:
             if runner.nonfinite.loss == "stop":
                 raise
-            self.saver.refuse(error, failed)
+            self.saver.refuse(error, on_failed)
             return
         checkpoint = state.capture(
             runner, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler, together=background
@@ -177,18 +179,30 @@ class CheckpointIO:
                 checkpoint = gather_full_state(checkpoint)
             if not is_main_process():
                 return
-        replicated = _replicated_storages(runner, path)
-        self.saver.save(checkpoint, path, committed=committed, failed=failed, replicated=replicated)
+        self.saver.save(
+            checkpoint,
+            path,
+            home=runner.home if is_latest else None,
+            on_committed=on_committed,
+            on_failed=on_failed,
+            replicated=_replicated_storages(runner, path),
+        )
         if not background:
             self.saver.wait()
 
     def load(
-        self, path: str, map_location: str = "cpu", *, strict: bool, revise_keys: Sequence[tuple[str, str]]
+        self,
+        runner: "Runner",
+        path: str,
+        map_location: str = "cpu",
+        *,
+        strict: bool,
+        revise_keys: Sequence[tuple[str, str]],
     ) -> dict[str, Any]:
         """Loads the weights of a checkpoint and returns the checkpoint; see `Runner.load_checkpoint`."""
-        runner, plan = self._runner, self._runner.resume_plan
+        plan = runner.resume_plan
         model = trained_model(runner.model)
-        checkpoint = plan.take_content(path) if map_location == "cpu" else None
+        checkpoint = plan.pop_loaded(path) if map_location == "cpu" else None
         if checkpoint is None:
             checkpoint = load_checkpoint(path, map_location, like=model, in_place=plan.is_resuming)
         for hook in runner.hooks:
@@ -199,9 +213,11 @@ class CheckpointIO:
         self.position = {key: meta[key] if isinstance(meta.get(key), int) else 0 for key in self.position}
         return checkpoint
 
-    def resume(self, path: str, map_location: str, *, optimizer: bool, param_schedulers: bool) -> None:
+    def resume(
+        self, runner: "Runner", path: str, map_location: str, *, optimizer: bool, param_schedulers: bool
+    ) -> None:
         """Restores the state of the run from a checkpoint; see `Runner.resume`."""
-        runner, plan = self._runner, self._runner.resume_plan
+        plan = runner.resume_plan
         plan.is_resuming = True
         try:
             checkpoint = runner.load_checkpoint(path, "cpu" if map_location == "default" else map_location, True)
@@ -213,9 +229,9 @@ class CheckpointIO:
         self.saver.last = path
         _logger.info("Resumed from %s at epoch %d, iteration %d.", path, runner.epoch, runner.iter)
 
-    def start(self, *, whole_model: bool) -> None:
+    def start(self, runner: "Runner", *, whole_model: bool) -> None:
         """Loads the checkpoint of the resume plan; see `Runner.load_or_resume`."""
-        runner, plan = self._runner, self._runner.resume_plan
+        plan = runner.resume_plan
         if plan.is_done:
             return
         plan.is_done = True
@@ -224,7 +240,11 @@ class CheckpointIO:
             return
         key = at_key("load_from") if path == plan.load_from else nullcontext()
         with located(runner.cfg), key, runner.buffered_log():
-            checkpoint = runner.resume(path) if resumes else runner.load_checkpoint(path)
+            checkpoint = None
+            if resumes:
+                runner.resume(path)
+            else:
+                checkpoint = runner.load_checkpoint(path)
             if whole_model and self.report is not None:
                 self.report.require_whole_model()
                 trained = _meta_of(checkpoint or {}).get("dataset_meta")

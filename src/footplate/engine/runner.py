@@ -259,7 +259,7 @@ class Runner:
 
         # Start: the checkpoint is looked for in the folder. Without a seed in the config, it provides the seed.
         self.requests = Requests()
-        self.checkpoints = CheckpointIO(self, on_save_error)
+        self.checkpoints = CheckpointIO(on_save_error, alarm=self.requests.alarm)
         start = checkpoint_to_start_from(self.home, load_from, resume)
         self.resume_plan = ResumePlan(self.home, *start, takes_settings=resume_settings == "take")
         self.seed = process_setup.seed_everything(randomness or {}, resumed=self.resume_plan.seed)
@@ -472,7 +472,7 @@ class Runner:
         """
         path = os.path.join(out_dir, filename)
         options |= {"save_optimizer": save_optimizer, "save_param_scheduler": save_param_scheduler}
-        self.checkpoints.save(path, meta=meta, **options)
+        self.checkpoints.save(self, path, meta=meta, **options)
         return path
 
     def export(self, path: str | os.PathLike[str], example: Any = None, *, opset: int | None = None) -> "Export":
@@ -514,7 +514,7 @@ class Runner:
         Returns:
             The checkpoint.
         """
-        return self.checkpoints.load(filename, map_location, strict=strict, revise_keys=revise_keys)
+        return self.checkpoints.load(self, filename, map_location, strict=strict, revise_keys=revise_keys)
 
     def resume(
         self,
@@ -534,7 +534,7 @@ class Runner:
                 to their devices.
         """
         self.checkpoints.resume(
-            filename, map_location, optimizer=resume_optimizer, param_schedulers=resume_param_scheduler
+            self, filename, map_location, optimizer=resume_optimizer, param_schedulers=resume_param_scheduler
         )
 
     def load_or_resume(self, *, whole_model: bool = False) -> None:
@@ -543,7 +543,7 @@ class Runner:
         Args:
             whole_model: Whether to raise an error if the checkpoint lacks a tensor of the model.
         """
-        self.checkpoints.start(whole_model=whole_model)
+        self.checkpoints.start(self, whole_model=whole_model)
 
     def restore_random_state(self) -> None:
         """Restores the random state of the resumed checkpoint. Loops call it before they continue."""

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
-from footplate.checkpoint import write_pointer
 from footplate.data import data_wait, install_worker_death_handler, is_worker_death, kill_workers
 from footplate.distributed import barrier, get_rank, is_distributed
 from footplate.engine.hook import Hook
@@ -287,11 +286,11 @@ def answer_requests(runner: "Runner") -> None:
         death, requests.lost_worker = requests.lost_worker, None
         save_after_data_error(runner, death)
         raise death
+    runner.saver.complete()
     saves, requests.scheduled_saves = requests.scheduled_saves, []
     for save in saves:
         save()
     if not agreed.save and not agreed.signal:
-        runner.saver.wait()
         return
     number, agreed.save = agreed.signal, False
     save_on_request(runner)
@@ -314,7 +313,7 @@ def save_on_request(runner: "Runner") -> str:
     """
     folder, name = runner.checkpoint_dir, runner.saver.name_of(ON_REQUEST)
     path = os.path.join(folder, name)
-    runner.save_checkpoint(folder, name, background=True, committed=lambda: write_pointer(runner.home, path))
+    runner.save_checkpoint(folder, name, background=True, is_latest=True)
     _logger.info("Saving a checkpoint after iteration %d: %s", runner.iter, path)
     return path
 

@@ -16,7 +16,6 @@ from footplate.checkpoint import (
     number_in,
     remove_checkpoint,
     save_checkpoint,
-    write_pointer,
 )
 from footplate.checkpoint.latest import best_prefix, folder_below
 from footplate.checks import check_count, check_flag, check_names
@@ -247,7 +246,10 @@ class CheckpointHook(Hook):
         return storage.parent(path) == self._folder.rstrip("/")
 
     def _remove(self, path: str, prefix: str = "") -> None:
-        """Removes a checkpoint of this run. Keeps files that a run may not remove, though a checkpoint lists them."""
+        """Removes a checkpoint of this run.
+
+        Keeps a listed file that is outside the run's folder, has another name, or was not written by footplate.
+        """
         number = number_in(self.filename_tmpl, storage.base_name(path).removeprefix(prefix))
         if number is not None and self._is_in_folder(path) and is_written_by_footplate(path):
             remove_checkpoint(path)
@@ -255,15 +257,15 @@ class CheckpointHook(Hook):
     def _save(self, runner: Runner, number: int) -> None:
         path = self._path_to_write(runner, number)
 
-        def committed() -> None:
-            write_pointer(runner.home, path)
+        def on_committed() -> None:
             runner.message_hub.update_info("last_ckpt", path)
             if self.max_keep_ckpts > 0:
                 self._remove_old(number)
 
         end = ", as the end of the run" if runner.train_loop.ended else ""
         runner.logger.info("Saving checkpoint at %d %s%s", number, "epochs" if self.by_epoch else "iterations", end)
-        runner.save_checkpoint(*os.path.split(path), **self._parts, background=True, committed=committed)
+        options = {**self._parts, "background": True, "is_latest": True, "on_committed": on_committed}
+        runner.save_checkpoint(*os.path.split(path), **options)
 
     def _remove_old(self, newest: int) -> None:
         """Removes all but the last `max_keep_ckpts` of the checkpoints up to the number `newest`."""
@@ -300,18 +302,19 @@ class CheckpointHook(Hook):
         best = self._best.ranked[metric.name][0]
         hub.update_info_dict({"best_score": best["score"], "best_ckpt": best["path"]})
 
-        def committed() -> None:
+        def on_committed() -> None:
             for old in displaced:
                 if not self._best.keeps(old):
                     self._remove(old, prefix)
             which, name = "best" if place == 0 else f"#{place + 1} best", os.path.basename(path)
             runner.logger.info("Saved the %s checkpoint with %.4f %s to %s", which, score, metric.name, name)
 
-        def failed() -> None:
+        def on_failed() -> None:
             self._best.ranked[metric.name] = before
             hub.update_info_dict(infos)
 
-        runner.save_checkpoint(*os.path.split(path), **self._parts, background=True, committed=committed, failed=failed)
+        options = {**self._parts, "background": True, "on_committed": on_committed, "on_failed": on_failed}
+        runner.save_checkpoint(*os.path.split(path), **options)
 
     def _publish(self, runner: Runner, path: str) -> None:
         checkpoint = load_checkpoint(path, in_place=True)
