@@ -146,7 +146,8 @@ class WorkerInit:
         """Initializes the worker with index `worker`."""
         main = multiprocessing.parent_process()
         method = getattr(multiprocessing.current_process(), "_start_method", None)
-        if main is not None and method != "forkserver" and os.getppid() != main.pid:  # there, the parent is the server
+        # with forkserver, the parent is the server, so its id proves nothing
+        if main is not None and method != "forkserver" and os.getppid() != main.pid:
             os._exit(1)
         for name in ("SIGINT", "SIGUSR1", "SIGHUP"):
             if hasattr(signal, name):

@@ -1,8 +1,8 @@
 """Ends a run early, or saves it, on request, and saves it when its data cannot be read.
 
-A request takes one way. A signal handler or a hook writes it to `Requests.own`. `Requests.exchange` turns what is `own`
-into what all ranks have `agreed` on; on one process, both are the same object. The training loop reads what is `agreed`
-between two iterations:
+All requests take the same path. A signal handler or a hook writes a request to `Requests.own`. `Requests.exchange`
+turns what is `own` into what all ranks have `agreed` on; on one process, both are the same object. The training loop
+reads what is `agreed` between two iterations:
 
 - `signal` saves the run and ends the process with `Interrupted`.
 - `save` saves the run.
