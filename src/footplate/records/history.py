@@ -34,13 +34,13 @@ class _Totals(NamedTuple):
 
         The values are added one by one, so that the result does not depend on how many are added at a time.
         """
-        if not values:
-            return self
-        weight, total = self.weight, self.sum
+        weight, total, low, high = self
         for number, count in zip(values, counts, strict=True):
             weight, total = weight + count, total + number
-        low, high = np.min([self.min, *values]), np.max([self.max, *values])  # NaN if a value is NaN
-        return _Totals(weight, total, float(low), float(high))
+            is_nan = number != number
+            low = number if number < low or is_nan else low
+            high = number if number > high or is_nan else high
+        return _Totals(weight, total, low, high)
 
 
 class HistoryBuffer:
