@@ -23,7 +23,8 @@ def _restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 def test_several_processes_run_the_script(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
-    script.write_text("import os, sys\nprint(os.environ['RANK'], os.environ['WORLD_SIZE'], sys.argv[1:])\n")
+    line = "f\"{os.environ['RANK']} {os.environ['WORLD_SIZE']} {sys.argv[1:]}\\n\""  # written at once by each process
+    script.write_text(f"import os, sys\nsys.stdout.write({line})\n")
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
     command = [sys.executable, "-m", "footplate", "run", "--nproc", "2", str(script), "--steps", "5"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
