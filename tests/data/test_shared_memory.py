@@ -119,12 +119,6 @@ def test_only_the_data_of_a_view_is_sent() -> None:
     assert sent._memory.numel() == 2_000_000
 
 
-def test_small_batches_need_no_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(Tensor, "share_memory_")
-    value = torch.rand(100, 100)
-    assert torch.equal(received(value), value)
-
-
 def test_collated_tensors_are_sent_without_another_copy() -> None:
     value = torch.rand(1000, 1000).share_memory_()  # type: ignore[no-untyped-call]
     sent = SentBatch([value, torch.ones(3)])

@@ -16,7 +16,7 @@ from torch import Tensor
 
 _ALIGNMENT = 64  # bytes; aligns tensors for vector instructions
 _SMALL = 4096  # bytes: a tensor up to this size, such as a label, is copied, so that it does not keep the block
-_LARGE = 1 << 19  # bytes: less is faster through a pipe than in a block of shared memory
+_LARGE = 1 << 19  # bytes: a shared tensor of this size is sent by torch, without another copy
 
 
 class RecordStore(Sequence[Any]):
@@ -97,7 +97,7 @@ def trim_heap() -> None:
 class SentBatch:
     """A batch on its way from a worker to the main process, which receives the batch itself.
 
-    The arrays and dense tensors of a large batch are in one block of shared memory. Torch would send each of them
+    The arrays and dense tensors of a batch are in one block of shared memory. Torch would send each of them
     separately, with several messages between the processes, which takes the main process a few hundred microseconds per
     tensor.
 
@@ -121,8 +121,8 @@ class SentBatch:
         _Pickler(pickled, pickle.HIGHEST_PROTOCOL, True, stays_in_pickle).dump(batch)
         self._pickled, self._sizes = pickled.getvalue(), [buffer.nbytes for buffer in buffers]
         size = sum(map(_aligned, self._sizes))
-        if size < _LARGE:
-            self._memory: Any = bytearray(size)
+        if not buffers:
+            self._memory: Any = bytearray()
         else:  # on the CPU, even if that is not the default device
             self._memory = torch.empty(size, dtype=torch.uint8, device="cpu").share_memory_()  # type: ignore[no-untyped-call]
         for part, buffer in zip(_split(self._memory, self._sizes), buffers, strict=True):
