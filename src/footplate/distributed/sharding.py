@@ -16,7 +16,7 @@ from footplate.distributed.collectives import get_world_size, is_distributed
 
 def is_dtensor(tensor: Tensor) -> bool:
     """Checks whether `tensor` is a DTensor."""
-    return hasattr(tensor, "device_mesh")
+    return type(tensor) is not Tensor and hasattr(tensor, "device_mesh")  # the first check is faster
 
 
 def is_sharded(model: nn.Module) -> bool:

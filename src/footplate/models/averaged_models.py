@@ -86,8 +86,8 @@ class BaseAveragedModel(nn.Module):
     def _update(self, model: nn.Module) -> None:
         (averages, values), (copies, sources) = self._pair_with(model)
         if averages and self.count % self.interval == 0:
-            device = averages[0].device
-            values = [value.to(device) for value in values]
+            if values[0].device != averages[0].device:
+                values = [value.to(averages[0].device) for value in values]
             if self.avg_func is None:
                 torch._foreach_lerp_(averages, values, self.weight(self.count))
             else:
@@ -287,8 +287,8 @@ class _StateCopy(nn.Module):
 
 
 def _copy(targets: list[Tensor], values: list[Tensor]) -> None:
-    for target, value in zip(targets, values, strict=True):
-        target.copy_(value)
+    if targets:
+        torch._foreach_copy_(targets, values)
 
 
 def _copy_to(device: torch.device | str | None, model: nn.Module) -> nn.Module:
