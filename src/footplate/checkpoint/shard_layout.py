@@ -69,11 +69,6 @@ def main_file(path: str) -> str:
     return storage.join(path, STATE) if is_sharded_path(path) else path
 
 
-def is_committed(path: str) -> bool:
-    """Checks whether a complete checkpoint exists at `path`. Nothing is verified."""
-    return storage.exists(main_file(path))
-
-
 def sharded_name(name: str) -> str:
     """Returns the name of the sharded checkpoint for a file name.
 
