@@ -33,7 +33,8 @@ from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future
 
 from footplate import storage
-from footplate.checkpoint.contents import SUFFIXES, open_checkpoint, open_shards, read_layout
+from footplate.checkpoint.contents import SUFFIXES, open_shards, read_layout
+from footplate.checkpoint.loading import load_checkpoint
 from footplate.checkpoint.saver import check_space, save_checkpoint, write_file
 from footplate.checkpoint.serializable import (
     TensorShard,
@@ -256,12 +257,13 @@ def consolidate(source: "str | os.PathLike[str]", target: "str | os.PathLike[str
     """
     folder, path = os.fspath(source), os.fspath(target)
     storage.check_output(path, suffixes=SUFFIXES, inputs=[folder])
-    save_checkpoint(load_sharded(folder, torch.device("cpu")), path)
-    return len(read_layout(folder, "meta").tensors)
+    count = len(read_layout(folder, "meta").tensors)
+    save_checkpoint(load_checkpoint(folder), path)
+    return count
 
 
 def shard(source: "str | os.PathLike[str]", target: "str | os.PathLike[str]", count: int) -> int:
-    """Verifies a checkpoint file and writes it as a sharded checkpoint. All its tensors must fit into memory.
+    """Verifies a checkpoint and writes it as a sharded checkpoint. All its tensors must fit into memory.
 
     Weights, optimizer state and averaged weights are split along their first dimension into `count` shards. A run with
     any number of ranks can load the result.
@@ -276,8 +278,7 @@ def shard(source: "str | os.PathLike[str]", target: "str | os.PathLike[str]", co
     path, folder = os.fspath(source), os.fspath(target)
     check_count("parts", count)
     storage.check_output(folder, suffixes=[SHARDED_SUFFIX], inputs=[path])
-    with open_checkpoint(path) as stream:
-        content = to_serializable(read_content(stream).value)
+    content = to_serializable(load_checkpoint(path))
     parts = [split_state(content, cut_evenly(number, count)) for number in range(count)]
     save_shards(parts[0][0], [each for _, shards in parts for each in shards.items()], folder, files=count)
     return len(parts[0][1])
