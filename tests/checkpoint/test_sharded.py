@@ -320,7 +320,14 @@ def test_shards_become_a_file_and_shards_again(folder: Path, tmp_path: Path) -> 
     assert shard(path, again, 4) == 3
     assert same(load_checkpoint(again), example())
     assert len(list(again.glob("rank_*"))) == 4
-    assert {each.name for each in tmp_path.iterdir()} == {"iter_8.pth", "iter_8.sharded", "again.sharded"}
+    assert shard(again, tmp_path / "fewer.sharded", 2) == 3
+    assert same(load_checkpoint(tmp_path / "fewer.sharded"), example())
+    assert {each.name for each in tmp_path.iterdir()} == {
+        "iter_8.pth",
+        "iter_8.sharded",
+        "again.sharded",
+        "fewer.sharded",
+    }
 
 
 def test_damage_is_not_passed_on(folder: Path, tmp_path: Path) -> None:
