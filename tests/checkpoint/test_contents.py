@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from footplate.checkpoint import find_latest, load_checkpoint, read_contents, verify
+from footplate.checkpoint import read_contents, verify
 from footplate.checkpoint.sharded import shard
 from footplate.errors import CheckpointDamagedError, CheckpointError
 
@@ -64,23 +64,6 @@ def test_unknown_classes_are_listed(tmp_path: Path, make_state: Callable[[int], 
 def test_entry_without_tensors_describes_its_content(tmp_path: Path, value: Any, text: str) -> None:
     torch.save({"entry": value}, tmp_path / "a.pth")
     assert [each.text for each in read_contents(tmp_path / "a.pth").sections] == [text]
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names here")
-def test_pipe_named_like_a_checkpoint_is_skipped(saved: str, tmp_path: Path) -> None:
-    pipe = Path(saved).parent / "x.pth"
-    os.mkfifo(pipe)
-    said = f"cannot read checkpoint '{pipe}': it is not a regular file"
-    for read in (verify, load_checkpoint, read_contents):
-        with pytest.raises(CheckpointError, match=said):
-            read(pipe)
-    assert find_latest(pipe.parent) == saved
-    Path(saved).unlink()
-    with pytest.raises(CheckpointError, match=said):  # the checkpoint might have been newer
-        find_latest(pipe.parent)
-    (tmp_path / "other").mkdir()
-    os.mkfifo(tmp_path / "other/last_checkpoint")
-    assert find_latest(tmp_path / "other") is None
 
 
 def test_work_dir_in_place_of_a_checkpoint_suggests_its_checkpoints(tmp_path: Path) -> None:

@@ -108,12 +108,13 @@ def test_trust_is_a_decision_that_is_logged(tmp_path: Path, caplog: pytest.LogCa
         f"Checkpoint '{path}' contains objects that were not instantiated, of these classes: "
         f"{os.mkdir.__module__}.mkdir."
     ]
-    load_checkpoint(path, trust=True)
+    with trusting(path):
+        load_checkpoint(path)
     assert trap.exists()
     digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     assert caplog.messages[1:] == [f"Trusting checkpoint '{path}' (sha256 {digest}): code in it may be executed."]
-    with pytest.raises(CheckpointError, match="PyTorch cannot load it: FileExistsError"):
-        load_checkpoint(path, trust=True)
+    with pytest.raises(CheckpointError, match="PyTorch cannot load it: FileExistsError"), trusting(path):
+        load_checkpoint(path)
 
 
 class Opener:
@@ -140,9 +141,3 @@ def test_only_the_trusted_file_is_executed(tmp_path: Path) -> None:
     assert (tmp_path / "a.d").exists()
     assert not (tmp_path / "b.d").exists()
     assert isinstance(load_checkpoint(chosen)["own"], OpaqueObject)  # after the block nothing is trusted
-
-
-def test_unused_trust_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING), trusting(tmp_path / "nope.pth"):
-        pass
-    assert caplog.messages == [f"'{tmp_path / 'nope.pth'}' was passed as trusted, but was not loaded."]

@@ -142,8 +142,8 @@ def test_a_pickle_cannot_change_what_it_may_call(pack: Pack) -> None:
 def test_only_data_can_be_built() -> None:
     """Whoever adds a name to the list must be sure that no arguments make it reach other code."""
     assert sorted(name for name, value in _NAMES.items() if not isinstance(value, torch.dtype)) == [
-        *("_codecs.encode", "builtins.bytearray", "builtins.bytes", "builtins.complex", "builtins.frozenset"),
-        *("builtins.set", "collections.Counter", "collections.OrderedDict", "collections.defaultdict"),
+        *("_codecs.encode", "builtins.bytes", "builtins.complex", "builtins.frozenset"),
+        *("builtins.set", "collections.OrderedDict", "collections.defaultdict"),
         *("numpy._core.multiarray._reconstruct", "numpy._core.multiarray.scalar", "numpy._core.numeric._frombuffer"),
         *("numpy.dtype", "torch.Size", "torch._tensor._rebuild_from_type_v2", "torch._utils._rebuild_parameter"),
         *("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor_v3", "torch.device"),
@@ -151,10 +151,7 @@ def test_only_data_can_be_built() -> None:
     ]
 
 
-@pytest.mark.parametrize("encoding", ["antigravity"])
-def test_texts_are_not_encoded_by_other_codecs(encoding: str) -> None:
+def test_texts_are_not_encoded_by_other_codecs() -> None:
     """Looking up a codec imports a module."""
-    for name in (b"c_codecs\nencode\n", b"c__builtin__\nbytearray\n"):
-        pickled = b"\x80\x02" + name + b"X\x01\x00\x00\x00aX%c\x00\x00\x00%s\x86R." % (len(encoding), encoding.encode())
-        with pytest.raises(CheckpointError):
-            read_content(io.BytesIO(pickled))
+    with pytest.raises(CheckpointError):
+        read_content(io.BytesIO(b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x0b\x00\x00\x00antigravity\x86R."))

@@ -111,9 +111,8 @@ def test_checkpoint_is_sharded_and_consolidated(
 
 def test_output_cannot_replace_an_input(files: list[str], tmp_path: Path) -> None:
     (tmp_path / "link.pth").symlink_to(files[0])
-    (tmp_path / "hard.pth").hardlink_to(files[0])
     before = Path(files[0]).read_bytes()
-    for output in (os.path.relpath(files[0]), str(tmp_path / "link.pth"), str(tmp_path / "hard.pth")):
+    for output in (os.path.relpath(files[0]), str(tmp_path / "link.pth")):
         with pytest.raises(ArgumentError, match="would overwrite the input"):
             run("average", *files, "-o", output)
     assert Path(files[0]).read_bytes() == before

@@ -11,7 +11,6 @@ from footplate.engine import runner, signals, state
 from footplate.engine.signals import Requests
 from footplate.hooks import CheckpointHook
 from footplate.optim import AmpOptimWrapper, OptimWrapper, ParamSchedule
-from footplate.storage.local_files import DescriptorSink
 from tests.faults.processes import nothing
 from tests.faults.row import Fault
 
@@ -88,13 +87,10 @@ def _without_rename() -> None:
     from footplate.storage import local_files
 
     @contextlib.contextmanager
-    def atomic_local_file(path: str, reserve: int = 0) -> Iterator[DescriptorSink]:
+    def atomic_local_file(path: str, reserve: int = 0) -> Iterator[Any]:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        sink = DescriptorSink(descriptor)
-        yield sink
-        sink.flush()
-        os.close(descriptor)
+        with open(path, "wb") as file:
+            yield file
 
     vars(local_files)["atomic_local_file"] = atomic_local_file
 

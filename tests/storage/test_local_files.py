@@ -3,13 +3,11 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from footplate import storage
 from footplate.storage import local_files
 
 
@@ -31,10 +29,10 @@ def test_commit_syncs_file_before_rename_and_folder_after(tmp_path: Path, monkey
 
         return call
 
-    for name in ("write", "fsync", "replace"):
+    for name in ("fsync", "replace"):
         monkeypatch.setattr(os, name, traced(name))
     write_one(str(tmp_path / "a"))
-    assert calls == ["write", "fsync", "replace", "folder"]
+    assert calls == ["fsync", "replace", "folder"]
 
 
 def test_permissions_follow_the_umask(tmp_path: Path) -> None:
@@ -66,24 +64,6 @@ def test_descriptor_errors_name_the_file(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(OSError, match="No space left") as caught:
         write_one(str(tmp_path / "a"))
     assert caught.value.filename == str(tmp_path / "a")
-
-
-def _pipe(path: Path) -> None:
-    os.mkfifo(path)
-
-
-def _device(path: Path) -> None:
-    path.symlink_to("/dev/null")
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-@pytest.mark.parametrize("make", [_pipe, _device])
-def test_open_special_file_raises_without_blocking(tmp_path: Path, make: Callable[[Path], None]) -> None:
-    path = tmp_path / "x.pth"
-    make(path)
-    with pytest.raises(OSError, match="it is not a regular file") as caught:
-        storage.open_file(path)
-    assert caught.value.filename == str(path)
 
 
 def test_lock_is_held_by_one_thread_at_a_time(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from footplate.checkpoint.loading import (
 )
 from footplate.checkpoint.saver import BackgroundSaver, remove_checkpoint, save_checkpoint
 from footplate.checkpoint.serializable import split_state
-from footplate.checkpoint.shard_layout import is_committed, is_sharded_path, sharded_name
+from footplate.checkpoint.shard_layout import is_sharded_path, sharded_name
 from footplate.checkpoint.unpickler import OpaqueObject
 
 __all__ = [
@@ -48,7 +48,6 @@ __all__ = [
     "checked_template",
     "export_weights",
     "find_latest",
-    "is_committed",
     "is_sharded_path",
     "is_written_by_footplate",
     "list_candidates",

@@ -42,14 +42,14 @@ def verify(path: "str | os.PathLike[str]") -> Digest:
         CheckpointError: The file does not exist or is not a checkpoint.
     """
     name = os.fspath(path)
+    with open_checkpoint(name) as stream:
+        digest = verify_content(stream)
     if is_sharded_path(name):
-        layout = read_layout(name, "meta", verify=True)
+        layout = read_layout(name, "meta")
         for file in layout.files:
             with open_shards(name, layout, file) as stream:
                 verify_content(stream)
-        return layout.digest
-    with open_checkpoint(name) as stream:
-        return verify_content(stream)
+    return digest
 
 
 def recorded_digest(path: str) -> Digest:
@@ -62,20 +62,17 @@ def recorded_digest(path: str) -> Digest:
         return read_digest(stream)
 
 
-def read_layout(folder: str, device: "str | torch.device", *, verify: bool = False) -> ShardLayout:
+def read_layout(folder: str, device: "str | torch.device") -> ShardLayout:
     """Reads the state and the layout of a sharded checkpoint.
 
     Args:
         folder: The folder.
         device: The device for the tensors of the state. With 'meta', nothing is verified.
-        verify: Whether to verify the file that contains the state even with 'meta'.
 
     Raises:
         CheckpointError: The folder does not exist or is not a checkpoint.
     """
     with open_checkpoint(folder) as stream:
-        if verify:
-            verify_content(stream)
         return parse_layout(*read_content(stream, device=device))
 
 
@@ -319,19 +316,7 @@ def rename_keys(
 
 
 def _as_mapping(value: Any) -> Mapping[Any, Any] | None:
-    """Returns the entries of a mapping, a pickled dict or a pickled module. Returns None for other values."""
-    if isinstance(value, Mapping):
-        return value
-    if not isinstance(value, OpaqueObject):
-        return None
-    state = value.items or (value.state if isinstance(value.state, dict) else {})
-    return dict(_tensors_of_module(state)) if "_parameters" in state else state
-
-
-def _tensors_of_module(state: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    for name, tensor in (*state["_parameters"].items(), *state["_buffers"].items()):
-        if isinstance(tensor, torch.Tensor):
-            yield f"{prefix}{name}", tensor
-    for name, child in state["_modules"].items():
-        if isinstance(child, OpaqueObject):
-            yield from _tensors_of_module(child.state, f"{prefix}{name}.")
+    """Returns the entries of a mapping or of a pickled dict. Returns None for other values."""
+    if isinstance(value, OpaqueObject):
+        return value.items or (value.state if isinstance(value.state, dict) else {})
+    return value if isinstance(value, Mapping) else None

@@ -47,7 +47,7 @@ class DigestSink:
         sink: The sink that receives the bytes.
     """
 
-    def __init__(self, sink: storage.Sink) -> None:
+    def __init__(self, sink: IO[bytes]) -> None:
         self._sink = sink
         self._sha256 = hashlib.sha256()
         self._error: BaseException | None = None

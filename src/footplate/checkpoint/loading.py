@@ -35,14 +35,13 @@ _logger = logging.getLogger("footplate.checkpoint")
 _MAX_NAMES = 10
 STRIP_WRAPPER = ((r"^module\.", ""),)  # removes the prefix that wrappers for distributed training add
 _COUNTER = "num_batches_tracked"  # files of early torch versions lack it, which does no harm
-_trusted: dict[str, bool] = {}  # the absolute paths of the active `trusting` blocks, and whether they were loaded
+_trusted: set[str] = set()  # the absolute paths of the active `trusting` blocks
 
 
 def load_checkpoint(
     path: "str | os.PathLike[str]",
     map_location: "str | torch.device" = "cpu",
     *,
-    trust: bool = False,
     like: torch.nn.Module | None = None,
     in_place: bool = False,
 ) -> dict[str, Any]:
@@ -55,8 +54,6 @@ def load_checkpoint(
         path: A path on a storage backend that fsspec supports, or an address of weights, such as
             `torchvision://resnet50`; see `footplate.checkpoint.addresses`. The file may be a `.safetensors` file.
         map_location: The device for the tensors. With 'meta', only their shapes are read and nothing is verified.
-        trust: Whether the file may execute code, as with `torch.load(..., weights_only=False)`. Set it only for files
-            that you created. The load is logged. `trusting(path)` has the same effect for all code that loads the file.
         like: A model. If its parameters are sharded, all ranks must call this function, and each rank reads only its
             own shards of a sharded checkpoint.
         in_place: Whether to read `path` through fsspec instead of downloading it to the cache. A checkpoint to resume
@@ -68,12 +65,11 @@ def load_checkpoint(
     """
     name = os.fspath(path)
     device = torch.device(map_location)
-    trust = trust or storage.absolute(name) in _trusted
     file = name if in_place else local_file(name)
     if file.endswith(SAFETENSORS_SUFFIX):
         return _load_safetensors(file, device)
     try:
-        return _load(file, device, trust=trust, like=like)
+        return _load(file, device, like=like, is_trusted=storage.absolute(name) in _trusted)
     except CheckpointDamagedError as error:
         if file != name:
             error.notes = (*error.notes, "Remove the file to download it again.")
@@ -105,7 +101,7 @@ def load_latest(folder: "str | os.PathLike[str]") -> tuple[str, dict[str, Any] |
 
 
 def _load(
-    name: str, device: torch.device, *, trust: bool = False, like: torch.nn.Module | None = None
+    name: str, device: torch.device, *, like: torch.nn.Module | None = None, is_trusted: bool = False
 ) -> dict[str, Any]:
     if is_sharded_path(name) and device.type == "meta":
         loaded: Any = read_outline(name).content
@@ -114,7 +110,7 @@ def _load(
 
         with naming_checkpoint(name):
             loaded = load_sharded(name, device, like)
-    elif trust or storage.absolute(name) in _trusted:
+    elif is_trusted:
         loaded = _load_trusted(name, device)
     else:
         with open_checkpoint(name) as stream:
@@ -136,7 +132,6 @@ def _load_trusted(name: str, device: torch.device) -> Any:
         verify_digest(stream)
         sha256 = sha256_of(stream)
         _logger.warning("Trusting checkpoint '%s' (sha256 %s): code in it may be executed.", name, sha256)
-        _trusted.update(dict.fromkeys(_trusted.keys() & {storage.absolute(name)}, True))
         stream.seek(0)
         try:
             return torch.load(stream, map_location=device, weights_only=False)
@@ -337,11 +332,9 @@ def trusting(path: "str | os.PathLike[str] | None") -> Iterator[None]:
     Args:
         path: The checkpoint. If it is None, no file is trusted.
     """
-    name = "" if path is None else storage.absolute(path)
-    _trusted[name] = False
+    names = set() if path is None else {storage.absolute(path)}
+    _trusted.update(names)
     try:
         yield
-        if name and not _trusted.get(name, True):
-            _logger.warning("'%s' was passed as trusted, but was not loaded.", path)
     finally:
-        _trusted.pop(name, None)
+        _trusted.difference_update(names)

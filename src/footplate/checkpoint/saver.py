@@ -28,10 +28,9 @@ from footplate.checks import check_choice
 from footplate.distributed import get_rank, get_world_size, is_main_process
 from footplate.distributed.sharding import new_cpu_group
 from footplate.errors import CheckpointError
-from footplate.messages import format_bytes, list_names
+from footplate.messages import format_bytes
 
 _logger = logging.getLogger("footplate.checkpoint")
-_SHOWN_NAMES = 3
 _ALIGNMENT = 64
 
 
@@ -112,22 +111,18 @@ def remove_checkpoint(path: "str | os.PathLike[str]") -> None:
     """Removes a checkpoint if it exists.
 
     The layout of a sharded checkpoint is removed first, so that a partly removed checkpoint is never mistaken for an
-    intact one. If its folder contains files that footplate did not write, they are kept and a warning is logged. If
-    `path` is a symbolic link, only the link is removed.
+    intact one. Files in its folder that footplate did not write are kept. If `path` is a symbolic link, only the link
+    is removed.
 
     Raises:
         CheckpointError: The checkpoint cannot be removed.
     """
     name = os.fspath(path)
     try:
-        if not is_sharded_path(name):
+        if is_sharded_path(name):
+            remove_sharded(name)
+        else:
             storage.remove(name)
-        elif left := remove_sharded(name):
-            _logger.warning(
-                "Keeping the folder '%s', because it contains files that footplate did not write: %s.",
-                name,
-                list_names(left, _SHOWN_NAMES),
-            )
     except OSError as error:
         raise CheckpointError(f"cannot remove '{name}': {error.strerror or error}") from error
 

@@ -69,11 +69,6 @@ def main_file(path: str) -> str:
     return storage.join(path, STATE) if is_sharded_path(path) else path
 
 
-def is_committed(path: str) -> bool:
-    """Checks whether a complete checkpoint exists at `path`. Nothing is verified."""
-    return storage.exists(main_file(path))
-
-
 def sharded_name(name: str) -> str:
     """Returns the name of the sharded checkpoint for a file name.
 
@@ -89,38 +84,32 @@ def is_own_file(name: str) -> bool:
     return _OWN_FILE.fullmatch(name) is not None
 
 
-def remove_sharded(folder: str) -> list[str]:
+def remove_sharded(folder: str) -> None:
     """Removes a sharded checkpoint: its own files, and the folder if it is empty then.
 
     If the path is a symbolic link, only the link is removed.
 
-    Returns:
-        The names of the files that were kept because footplate did not write them.
-
     Raises:
-        OSError: A file or the folder cannot be removed.
+        OSError: The folder cannot be read, or a file cannot be removed.
     """
     if storage.is_link(folder):
         storage.remove(folder.rstrip("/"))
-        return []
-    left: list[str] = []
+        return
     with contextlib.suppress(FileNotFoundError):
-        left = remove_own_files(folder)
-        if not left:
-            storage.remove_empty_folder(folder)
-    return left
+        remove_own_files(folder)
+    with contextlib.suppress(OSError):  # it contains files that footplate did not write
+        storage.remove_empty_folder(folder)
 
 
-def remove_own_files(folder: str, keep: Collection[str] = ()) -> list[str]:
-    """Removes the files that footplate wrote to a folder, first the state. Returns the names of the others.
+def remove_own_files(folder: str, keep: Collection[str] = ()) -> None:
+    """Removes the files that footplate wrote to a folder, first the state.
 
     Raises:
         OSError: The folder cannot be read, or a file cannot be removed.
     """
-    names = [name for name in storage.list_dir(folder) if name not in keep]
-    for name in sorted(filter(is_own_file, names), key=lambda name: name != STATE):
+    names = [name for name in storage.list_dir(folder) if is_own_file(name) and name not in keep]
+    for name in sorted(names, key=lambda name: name != STATE):
         storage.remove(storage.join(folder, name))
-    return [name for name in names if not is_own_file(name)]
 
 
 def remove_unfinished(folder: str) -> None:

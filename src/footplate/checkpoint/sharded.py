@@ -33,7 +33,8 @@ from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future
 
 from footplate import storage
-from footplate.checkpoint.contents import SUFFIXES, open_checkpoint, open_shards, read_layout
+from footplate.checkpoint.contents import SUFFIXES, open_shards, read_layout
+from footplate.checkpoint.loading import load_checkpoint
 from footplate.checkpoint.saver import check_space, save_checkpoint, write_file
 from footplate.checkpoint.serializable import (
     TensorShard,
@@ -45,21 +46,16 @@ from footplate.checkpoint.serializable import (
 )
 from footplate.checkpoint.shard_layout import (
     FORMAT,
+    SHARDED_SUFFIX,
     STATE,
     ShardLayout,
-    is_committed,
-    is_own_file,
-    is_sharded_path,
     remove_own_files,
 )
 from footplate.checkpoint.torch_file import read_content
 from footplate.checks import check_count
 from footplate.distributed import tensor_parallel_size
 from footplate.distributed.sharding import is_dtensor, is_sharded, reshard, world_mesh
-from footplate.errors import ArgumentError, CheckpointError
-from footplate.messages import list_names
-
-_MAX_NAMES = 3
+from footplate.errors import CheckpointError
 
 
 def save_shards(
@@ -142,12 +138,6 @@ class _FolderWriter(FileSystemWriter):
         The files of an existing checkpoint are therefore not overwritten.
         """
         storage.make_dirs(self._folder)
-        foreign = [name for name in storage.list_dir(self._folder) if not is_own_file(name)]
-        if foreign and not is_committed(self._folder):
-            raise CheckpointError(
-                f"it contains files that footplate did not write: {list_names(foreign, _MAX_NAMES)}",
-                notes=["Choose another folder, or move the files."],
-            )
         items = [cast(planning.TensorWriteData, item.tensor_data) for plan in plans for item in plan.items]
         sizes = [each.chunk.sizes.numel() * each.properties.dtype.itemsize for each in items]
         check_space(self._folder, sum(sizes) + bytes_in(self._state))
@@ -266,14 +256,14 @@ def consolidate(source: "str | os.PathLike[str]", target: "str | os.PathLike[str
         ArgumentError: The suffix of a name is wrong, or one path is inside the other.
     """
     folder, path = os.fspath(source), os.fspath(target)
-    _check_names(folder, path)
     storage.check_output(path, suffixes=SUFFIXES, inputs=[folder])
-    save_checkpoint(load_sharded(folder, torch.device("cpu")), path)
-    return len(read_layout(folder, "meta").tensors)
+    count = len(read_layout(folder, "meta").tensors)
+    save_checkpoint(load_checkpoint(folder), path)
+    return count
 
 
 def shard(source: "str | os.PathLike[str]", target: "str | os.PathLike[str]", count: int) -> int:
-    """Verifies a checkpoint file and writes it as a sharded checkpoint. All its tensors must fit into memory.
+    """Verifies a checkpoint and writes it as a sharded checkpoint. All its tensors must fit into memory.
 
     Weights, optimizer state and averaged weights are split along their first dimension into `count` shards. A run with
     any number of ranks can load the result.
@@ -287,17 +277,8 @@ def shard(source: "str | os.PathLike[str]", target: "str | os.PathLike[str]", co
     """
     path, folder = os.fspath(source), os.fspath(target)
     check_count("parts", count)
-    _check_names(folder, path)
-    storage.check_output(folder, inputs=[path])
-    with open_checkpoint(path) as stream:
-        content = to_serializable(read_content(stream).value)
+    storage.check_output(folder, suffixes=[SHARDED_SUFFIX], inputs=[path])
+    content = to_serializable(load_checkpoint(path))
     parts = [split_state(content, cut_evenly(number, count)) for number in range(count)]
     save_shards(parts[0][0], [each for _, shards in parts for each in shards.items()], folder, files=count)
     return len(parts[0][1])
-
-
-def _check_names(folder: str, path: str) -> None:
-    if not is_sharded_path(folder):
-        raise ArgumentError("the name of a sharded checkpoint must end in .sharded", found=folder)
-    if is_sharded_path(path):
-        raise ArgumentError("the name of a checkpoint file must not end in .sharded", found=path)

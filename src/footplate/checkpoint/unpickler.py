@@ -114,9 +114,9 @@ def _build_tensor(
 def _build_typed_tensor(
     storage: Any, offset: Any, size: Any, stride: Any, grad: Any, hooks: Any, dtype: Any, metadata: Any = None
 ) -> torch.Tensor:
-    tensor = torch.empty(0, dtype=dtype, device=storage.device).set_(storage.untyped(), offset, size, stride)
-    tensor = tensor.conj() if metadata and metadata.get("conj") else tensor
-    return -tensor if metadata and metadata.get("neg") else tensor
+    if metadata and (metadata.get("conj") or metadata.get("neg")):
+        raise pickle.UnpicklingError("it contains a conjugate or negative view of a tensor")
+    return torch.empty(0, dtype=dtype, device=storage.device).set_(storage.untyped(), offset, size, stride)
 
 
 def _build_of_type(function: Any, kind: Any, args: Any, state: Any) -> Any:
@@ -134,13 +134,9 @@ _NAMES: dict[str, Any] = {
     "torch.device": lambda *args: torch.device(*args),
     "collections.OrderedDict": lambda pairs=(): OrderedDict(pairs),
     "collections.defaultdict": lambda *args: dict(*args[1:]),
-    "collections.Counter": lambda *args: dict(*args),
     "builtins.set": lambda values=(): set(values),
     "builtins.frozenset": lambda values=(): frozenset(values),
     "builtins.bytes": lambda: b"",
-    "builtins.bytearray": lambda content=b"", *encoding: bytearray(
-        _build_bytes(content, *encoding) if encoding else memoryview(content)
-    ),
     "builtins.complex": lambda real, imaginary=0.0: complex(float(real), float(imaginary)),
     "_codecs.encode": _build_bytes,
     "numpy.dtype": _build_dtype,

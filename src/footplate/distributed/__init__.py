@@ -4,8 +4,8 @@ from footplate.distributed.collectives import (
     barrier,
     broadcast_buffers,
     broadcast_object,
+    broadcast_tensors,
     check_same_parameters,
-    check_same_weights,
     collect_results,
     compare_with_main,
     compute_on_main,
@@ -32,7 +32,6 @@ from footplate.distributed.process_group import (
 )
 from footplate.distributed.wrappers import (
     check_model_wrapper,
-    check_sync_bn,
     initialize_weights,
     is_model_wrapper,
     unwrap_model,
@@ -49,8 +48,7 @@ __all__ = [
     "check_launcher",
     "check_model_wrapper",
     "check_same_parameters",
-    "check_same_weights",
-    "check_sync_bn",
+    "broadcast_tensors",
     "collect_results",
     "compare_with_main",
     "compute_on_main",

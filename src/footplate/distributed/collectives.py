@@ -1,7 +1,7 @@
 """Collective operations between ranks, and checks that all ranks have the same parameters."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, zip_longest
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
@@ -18,7 +18,6 @@ _T = TypeVar("_T")
 _PADDING = object()
 _MAX_RANKS = 8  # in a message
 _tensor_parallel_size = 1
-_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by size in bytes
 
 
 def is_distributed() -> bool:
@@ -110,11 +109,17 @@ def compute_on_main(compute: Callable[[], _T]) -> _T:
 
 def broadcast_buffers(model: nn.Module) -> None:
     """Copies the buffers of rank 0, such as batch norm statistics, to every rank."""
-    if not is_distributed():
-        return
-    for buffer in model.buffers():
-        if buffer.numel() and not hasattr(buffer, "to_local"):  # sharded buffers are left as they are
-            dist.broadcast(buffer, src=0)
+    broadcast_tensors(model.buffers())
+
+
+@torch.no_grad()
+def broadcast_tensors(tensors: Iterable[Tensor]) -> None:
+    """Copies tensors of rank 0, except sharded ones, to every rank."""
+    for tensor in tensors if is_distributed() else ():
+        if tensor.numel() and not hasattr(tensor, "to_local"):  # not a DTensor; importing the class is slow
+            value = tensor.detach().contiguous()
+            dist.broadcast(value, src=0)
+            tensor.copy_(value)
 
 
 def average_gradients(parameters: Sequence[Tensor]) -> None:
@@ -184,32 +189,6 @@ def check_same_parameters(model: nn.Module) -> None:
         described,
         "the parameters on %s differ from those on rank 0",
         "a config, a dataset or a branch in the code differs between ranks",
-    )
-
-
-def check_same_weights(model: nn.Module) -> None:
-    """Checks that parameter values are the same on all ranks. Every rank must call this.
-
-    Compares sums of the parameters' bits. The sums are computed on the device of the parameters. Sharded parameters are
-    skipped.
-
-    Raises:
-        RankError: The parameters differ. All ranks raise it, and the message contains the first parameter that differs.
-    """
-    if get_world_size() == 1:
-        return
-    sums = {}
-    for name, parameter in model.named_parameters():
-        if not hasattr(parameter, "to_local"):  # not a DTensor; importing the class is slow
-            value = parameter.detach()
-            plain = torch.view_as_real(value) if value.is_complex() else value
-            bits = plain.contiguous().view(_INTEGERS[plain.element_size()]).flatten()
-            # The sum of all bit patterns, and that of every second one.
-            sums[name] = torch.stack([bits.sum(dtype=torch.int64), bits[::2].sum(dtype=torch.int64)])
-    compare_with_main(
-        [f"{name}: checksum {total.tolist()}" for name, total in sums.items()],
-        "the initial weights on %s differ from those on rank 0",
-        "weights that are initialized after wrapping, or loaded, must be the same on each rank",
     )
 
 

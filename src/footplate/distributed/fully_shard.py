@@ -140,15 +140,12 @@ def _device_meshes(device: str, mesh: Sequence[int] | None, tensor_parallel: int
     from torch.distributed.device_mesh import init_device_mesh
 
     world = get_world_size()
-    if world % tensor_parallel:
-        message = f"tensor_parallel must divide the number of processes, {world}"
-        raise ArgumentError(message, key="tensor_parallel", found=tensor_parallel)
     sizes = {"shard": world // tensor_parallel} if mesh is None else {"replicate": mesh[0], "shard": mesh[1]}
     if math.prod(sizes.values()) * tensor_parallel != world:
         raise ArgumentError(
-            f"a mesh of {mesh} with tensor_parallel={tensor_parallel} does not fit {world} processes",
-            key="mesh",
-            found=mesh,
+            f"mesh={mesh} with tensor_parallel={tensor_parallel} does not fit {world} processes",
+            key="tensor_parallel" if mesh is None else "mesh",
+            found=tensor_parallel if mesh is None else mesh,
             notes=["Replicas times shards times tensor_parallel must be the number of processes."],
         )
     names = tuple(sizes)

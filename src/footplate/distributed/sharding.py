@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from footplate.distributed.collectives import get_world_size, is_distributed
+from footplate.distributed.collectives import broadcast_tensors, get_world_size, is_distributed
 
 
 def is_dtensor(tensor: Tensor) -> bool:
@@ -113,11 +113,7 @@ def initialize_from_main(model: nn.Module) -> None:
     """Initializes the weights of an unsharded model, and copies parameters and buffers from rank 0 to all ranks."""
     if hasattr(model, "init_weights"):
         model.init_weights()  # type: ignore[operator]
-    with torch.no_grad():
-        for tensor in (*model.parameters(), *model.buffers()) if is_distributed() else ():
-            value = tensor.detach().contiguous()
-            dist.broadcast(value, src=0)
-            tensor.copy_(value)
+    broadcast_tensors([*model.parameters(), *model.buffers()])
 
 
 def mean_gradients(parameters: Sequence[Tensor]) -> list[Tensor | None]:

@@ -74,7 +74,7 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
             super().__init__(module, **{"gradient_as_bucket_view": True, **settings})
         self._reduced = [  # the parameters to which the indices in errors refer
-            (name, each)
+            name
             for name, each in module.named_parameters()
             if each.requires_grad and name not in self.parameters_to_ignore
         ]
@@ -100,17 +100,11 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
                 raise
             indices = _INDICES.findall(str(error))
             unused = [self._reduced[int(index)] for index in " ".join(indices).split()]
-            modules = dict(self.module.named_modules())
-            owners = sorted({name.rpartition(".")[0] for name, _ in unused})
-            kinds = [f"{owner or 'the model'} ({type(modules[owner]).__name__})" for owner in owners]
-            notes = [f"they belong to {list_names(kinds, _MAX_NAMES)}", "Set find_unused_parameters=True."]
-            if any(not parameter.requires_grad for _, parameter in unused):
-                notes.insert(1, "some were frozen after the model had been wrapped, for example in init_weights()")
             raise ArgumentError(
                 f"{len(unused)} parameters were not used in the loss of the previous iteration: "
-                + list_names([name for name, _ in unused], _MAX_NAMES),
+                + list_names(unused, _MAX_NAMES),
                 key="find_unused_parameters",
-                notes=notes,
+                notes=["Set find_unused_parameters=True, or freeze them before the model is wrapped."],
             ) from error
 
     def _prepare_backward(self, loss: Tensor, should_sync: bool) -> Tensor:
@@ -273,12 +267,6 @@ def initialize_weights(model: nn.Module) -> bool:
     return trainable != [each.requires_grad for each in model.parameters()]
 
 
-def check_sync_bn(kind: object) -> None:
-    """Raises ArgumentError if the value of the config key `sync_bn` is unknown."""
-    if kind is not None:
-        check_choice("sync_bn", kind, _SYNC_BN_KINDS)
-
-
 def synchronize_batch_norm(model: nn.Module, kind: str | None = None) -> nn.Module:
     """Converts the batch normalization layers of a model to suit the number of ranks.
 
@@ -287,7 +275,8 @@ def synchronize_batch_norm(model: nn.Module, kind: str | None = None) -> nn.Modu
     meaning. With None, plain layers are not converted. PyTorch's SyncBatchNorm does not support CPUs, so a layer with
     the same state is used there.
     """
-    check_sync_bn(kind)
+    if kind is not None:
+        check_choice("sync_bn", kind, _SYNC_BN_KINDS)
     if get_world_size() == 1:
         count = _convert_sync_layers(model, PlainBatchNorm)
         if count or kind:

@@ -54,7 +54,7 @@ def folders_of(work_dir: str) -> tuple[str, str]:
     home = storage.absolute(work_dir)
     if storage.is_local(work_dir):
         return home, home
-    storage.check_protocol(work_dir)
+    storage.file_system(work_dir)  # checks the protocol
     return home.rstrip("/"), os.path.abspath(os.path.join("work_dirs", storage.base_name(home.rstrip("/"))))
 
 

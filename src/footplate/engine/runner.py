@@ -19,7 +19,7 @@ from footplate.config import Config, as_plain
 from footplate.data import build_dataloader, check_same_dataset, length_of, restore_rng
 from footplate.distributed import (
     active_launcher,
-    check_same_weights,
+    broadcast_tensors,
     get_rank,
     get_world_size,
     initialize_weights,
@@ -356,7 +356,7 @@ class Runner:
         return result
 
     def _run(self, loop: BaseTrainLoop) -> None:
-        check_same_weights(self.model)
+        broadcast_tensors(self.model.parameters())  # equal even if code has loaded other weights on some ranks
         _logger.info("%s", self.hooks.describe(), extra=NOT_SHOWN)
         self.optim_wrapper.initialize_count_status(self.model, loop.iter, loop.max_iters)
         process_setup.warn_of_nondeterminism(self)

@@ -1,16 +1,14 @@
 """Reads and atomically writes files: local files directly, everything else through fsspec."""
 
 from footplate.storage.file_operations import (
-    NO_SPACE,
-    FileStatus,
     append_line,
     atomic_file,
-    check_protocol,
     check_writable,
     clean_stale,
     commit_bytes,
     commit_image,
     exists,
+    file_system,
     free_space,
     list_dir,
     local_copy,
@@ -22,7 +20,7 @@ from footplate.storage.file_operations import (
     remove_empty_folder,
     status,
 )
-from footplate.storage.local_files import Sink, lock
+from footplate.storage.local_files import lock
 from footplate.storage.paths import (
     absolute,
     base_name,
@@ -33,7 +31,6 @@ from footplate.storage.paths import (
     is_local,
     is_same_storage,
     join,
-    local_path,
     missing_path_notes,
     output_path,
     parent,
@@ -41,9 +38,6 @@ from footplate.storage.paths import (
 )
 
 __all__ = [
-    "NO_SPACE",
-    "FileStatus",
-    "Sink",
     "absolute",
     "append_line",
     "atomic_file",
@@ -51,12 +45,12 @@ __all__ = [
     "canonical",
     "check_output",
     "check_output_path",
-    "check_protocol",
     "check_writable",
     "clean_stale",
     "commit_bytes",
     "commit_image",
     "exists",
+    "file_system",
     "free_space",
     "is_link",
     "is_local",
@@ -64,7 +58,6 @@ __all__ = [
     "join",
     "list_dir",
     "local_copy",
-    "local_path",
     "lock",
     "make_dirs",
     "missing_path_notes",

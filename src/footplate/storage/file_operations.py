@@ -14,7 +14,6 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from footplate.errors import ArgumentError, FootplateError
 from footplate.storage import local_files
-from footplate.storage.local_files import Data, Sink
 from footplate.storage.paths import Path, base_name, is_local, join, local_path, parent
 
 if TYPE_CHECKING:
@@ -45,9 +44,13 @@ def file_system(path: Path) -> tuple[Any, str]:
     """
     import fsspec  # type: ignore[import-untyped]
 
-    with _protocol_errors(os.fspath(path)):
-        found: tuple[Any, str] = fsspec.core.url_to_fs(os.fspath(path), **_options(os.fspath(path)))
-    return found
+    url = os.fspath(path)
+    try:
+        system: tuple[Any, str] = fsspec.core.url_to_fs(url, **_options(url))
+    except (ValueError, ImportError) as error:
+        protocol, reason = url.partition("://")[0], str(error).partition("\n")[0]
+        raise ArgumentError(f"cannot use the storage protocol '{protocol}': {reason}", found=url) from error
+    return system
 
 
 def _options(path: str) -> dict[str, Any]:
@@ -60,27 +63,6 @@ def _options(path: str) -> dict[str, Any]:
 
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_READ_SECONDS)
     return {"client_kwargs": {"timeout": timeout, **fsspec.config.conf.get(protocol, {}).get("client_kwargs", {})}}
-
-
-def check_protocol(path: str) -> None:
-    """Checks that the protocol of a URL is supported, without connecting.
-
-    Raises:
-        ArgumentError: The protocol is unknown or needs a package that is not installed.
-    """
-    import fsspec
-
-    with _protocol_errors(path):
-        fsspec.get_filesystem_class(path.partition("://")[0].rpartition("::")[2])
-
-
-@contextlib.contextmanager
-def _protocol_errors(path: str) -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, ImportError) as error:
-        protocol, reason = path.partition("://")[0], str(error).partition("\n")[0]
-        raise ArgumentError(f"cannot use the storage protocol '{protocol}': {reason}", found=path) from error
 
 
 @contextlib.contextmanager
@@ -119,8 +101,8 @@ def _network_errors() -> Iterator[None]:
         raise ConnectionError((str(cause) or type(cause).__name__).splitlines()[0]) from error
 
 
-def atomic_file(path: Path) -> contextlib.AbstractContextManager[Sink]:
-    """Opens a sink for the new content of a file. `path` either receives the complete content or is unchanged.
+def atomic_file(path: Path) -> contextlib.AbstractContextManager[IO[bytes]]:
+    """Opens a file for new content. `path` either receives the complete content or is unchanged.
 
     The content is written to a temporary file in the same folder, which is renamed to `path` when the block ends
     without an exception. Locally, the file is synced before the rename and the folder after it. Missing folders are
@@ -133,7 +115,7 @@ def atomic_file(path: Path) -> contextlib.AbstractContextManager[Sink]:
 
 
 @contextlib.contextmanager
-def _atomic_remote_file(path: Path) -> Iterator[Sink]:
+def _atomic_remote_file(path: Path) -> Iterator[Any]:
     temporary = join(parent(path), f".{base_name(path)}.{secrets.token_hex(4)}.partial")
     make_dirs(parent(path))
     try:
@@ -157,13 +139,9 @@ class _RemoteSink:
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
 
-    def write(self, data: Data, /) -> int:
+    def write(self, data: bytes, /) -> int:
         with _network_errors():
             return self._stream.write(data)
-
-    def flush(self) -> None:
-        with _network_errors():
-            self._stream.flush()
 
 
 def commit_bytes(path: Path, data: bytes) -> None:
@@ -231,11 +209,11 @@ def open_file(path: Path, mode: str = "rb") -> IO[Any]:
     """Opens a file in place. To write atomically, use `atomic_file`.
 
     Raises:
-        OSError: The file cannot be opened, or is a pipe, a socket or a device.
+        OSError: The file cannot be opened.
     """
     encoding = None if "b" in mode else "utf-8"
     if is_local(path):
-        return local_files.open_file(local_path(path), mode, encoding)
+        return open(local_path(path), mode, encoding=encoding)
     with _remote(path) as (system, inner):
         stream: IO[Any] = system.open(inner, mode, encoding=encoding) if encoding else system.open(inner, mode)
     return stream

@@ -1,94 +1,27 @@
-"""Writes local files atomically, removes them durably, and refuses to open pipes and devices."""
+"""Writes local files atomically and removes them durably."""
 
 import contextlib
 import errno
 import os
 import re
 import secrets
-import stat
 import time
 from collections.abc import Iterator
-from typing import IO, Any, Protocol, TypeAlias
+from typing import IO
 
 from filelock import FileLock
-
-Data: TypeAlias = "bytes | bytearray | memoryview"
 
 _BUFFER_BYTES = 1 << 20
 # Specific, because other programs use .partial too.
 _TEMPORARY_NAME = re.compile(r"\..*\.[0-9a-f]{8}\.partial", re.DOTALL)
 _MAX_NAME_BYTES = 200
-_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 _STALE_SECONDS = 600.0
 _FOLDER_SYNC_UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
 
 
-class Sink(Protocol):
-    """A destination to which bytes are written sequentially."""
-
-    def write(self, data: Data, /) -> int:
-        """Writes all of `data` and returns its number of bytes."""
-        ...
-
-    def flush(self) -> None:
-        """Writes out the buffer."""
-        ...
-
-
-class DescriptorSink:
-    """Buffers small writes to a file descriptor. Does not close it."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._buffer = bytearray()
-
-    def write(self, data: Data, /) -> int:
-        """Writes `data`. Large data is not copied.
-
-        Raises:
-            OSError: Writing failed.
-        """
-        size = memoryview(data).nbytes
-        if len(self._buffer) + size < _BUFFER_BYTES:
-            self._buffer += data
-            return size
-        buffer, self._buffer = self._buffer, bytearray()
-        for piece in (memoryview(buffer), memoryview(data).cast("B")):
-            while len(piece):
-                piece = piece[os.write(self._descriptor, piece) :]
-        return size
-
-    def flush(self) -> None:
-        """Writes the buffer to the file descriptor.
-
-        Raises:
-            OSError: Writing failed.
-        """
-        while self._buffer:
-            del self._buffer[: os.write(self._descriptor, self._buffer)]
-
-
-def open_file(path: str, mode: str, encoding: str | None) -> IO[Any]:
-    """Opens a regular file. Does not block on a pipe that has no writer.
-
-    Raises:
-        OSError: The file cannot be opened or is not a regular file.
-    """
-
-    def open_regular(path: str, flags: int) -> int:
-        descriptor = os.open(path, flags | _NONBLOCK, 0o666)
-        kind = os.fstat(descriptor).st_mode
-        if stat.S_ISREG(kind) or stat.S_ISDIR(kind):  # open() itself reports a folder
-            return descriptor
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is not a regular file", path)
-
-    return open(path, mode, encoding=encoding, opener=open_regular)
-
-
 @contextlib.contextmanager
-def atomic_local_file(path: str) -> Iterator[Sink]:
-    """Yields a sink for a temporary file in the same folder, then syncs it, renames it and syncs the folder.
+def atomic_local_file(path: str) -> Iterator[IO[bytes]]:
+    """Opens a temporary file in the same folder, then syncs it, renames it and syncs the folder.
 
     Raises:
         OSError: A step failed. The previous file is unchanged.
@@ -96,24 +29,22 @@ def atomic_local_file(path: str) -> Iterator[Sink]:
     folder, name = os.path.split(os.path.abspath(path))
     if os.path.exists(path) and not os.path.isfile(path):
         raise OSError(errno.EEXIST, "it is a folder or a device", path)
-    with _with_file_name(path):
-        os.makedirs(folder, exist_ok=True)
-        short = os.fsencode(name)[:_MAX_NAME_BYTES].decode("utf-8", "ignore")
-        temporary = os.path.join(folder, f".{short}.{secrets.token_hex(4)}.partial")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        try:
-            sink = DescriptorSink(descriptor)
-            yield sink
-            sink.flush()
-            os.fsync(descriptor)
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-        finally:
-            os.close(descriptor)
-        sync_folder(folder)
+    os.makedirs(folder, exist_ok=True)
+    short = os.fsencode(name)[:_MAX_NAME_BYTES].decode("utf-8", "ignore")
+    temporary = os.path.join(folder, f".{short}.{secrets.token_hex(4)}.partial")
+    try:
+        with open(temporary, "xb", buffering=_BUFFER_BYTES) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        if isinstance(error, OSError) and error.errno is not None:  # writing reports no name
+            error.filename = error.filename or path
+        raise
+    sync_folder(folder)
 
 
 def remove(path: str) -> None:
@@ -186,14 +117,3 @@ def clean_stale(folder: str) -> list[str]:
                     os.unlink(entry.path)
                     removed.append(entry.path)
     return removed
-
-
-@contextlib.contextmanager
-def _with_file_name(path: str) -> Iterator[None]:
-    """Adds the file name to errors of calls that receive only a file descriptor."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None and error.errno is not None:
-            error.filename = path
-        raise

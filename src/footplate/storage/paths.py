@@ -40,9 +40,7 @@ def is_same_storage(path: Path, other: Path) -> bool:
         >>> is_same_storage("s3://bucket/a", "s3://bucket/b"), is_same_storage("s3://bucket/a", "s3://other/b")
         (True, False)
     """
-    if is_local(path) or is_local(other):
-        return is_local(path) and is_local(other)
-    first, second = (urlsplit(os.fspath(url)) for url in (path, other))
+    first, second = (urlsplit("" if is_local(each) else os.fspath(each)) for each in (path, other))
     return (first.scheme, first.netloc) == (second.scheme, second.netloc)
 
 
@@ -119,7 +117,7 @@ def check_output(output: Path, *, suffixes: Sequence[str] = (), inputs: Iterable
     Args:
         output: The file or folder to write.
         suffixes: The supported suffixes, or an empty sequence to allow any name.
-        inputs: The files and folders that are read. Symbolic links, hard links and relative paths are resolved.
+        inputs: The files and folders that are read. Symbolic links and relative paths are resolved.
 
     Raises:
         ArgumentError: The suffix is not supported, or the output is an input.
@@ -133,9 +131,7 @@ def check_output(output: Path, *, suffixes: Sequence[str] = (), inputs: Iterable
     new = canonical(name).rstrip("/")
     for source in inputs:
         old = canonical(source).rstrip("/")
-        is_nested = new == old or new.startswith(f"{old}/") or old.startswith(f"{new}/")
-        is_linked = os.path.exists(new) and os.path.exists(old) and os.path.samefile(new, old)
-        if is_nested or is_linked:
+        if new == old or new.startswith(f"{old}/") or old.startswith(f"{new}/"):
             raise ArgumentError(
                 "the output would overwrite the input", found=name, notes=["Choose another output path."]
             )

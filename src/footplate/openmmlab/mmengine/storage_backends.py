@@ -17,7 +17,7 @@ from typing_extensions import override
 from footplate import storage
 from footplate.errors import ArgumentError, import_optional
 from footplate.messages import nearest
-from footplate.storage.file_operations import file_system
+from footplate.storage import file_system
 
 PathLike = str | Path
 Options = Mapping[str, Any] | None
