@@ -265,9 +265,7 @@ def shard_numbers(dataset: Any) -> NDArray[np.int32]:
         ArgumentError: A dataset has no shards.
     """
     if not hasattr(dataset, "shard_numbers"):
-        message = (
-            f"shard_window requires a dataset of shards, such as WebDataset, but '{type(dataset).__name__}' has none"
-        )
+        message = f"shard_window requires a dataset of shards, and '{type(dataset).__name__}' has none"
         raise ArgumentError(message, key="shard_window")
     return dataset.shard_numbers()  # type: ignore[no-any-return]
 

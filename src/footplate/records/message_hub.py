@@ -103,10 +103,9 @@ class MessageHub(Instances):
 
     def history(self, key: str) -> HistoryBuffer:
         """Returns the history of `key`. Creates it if it does not exist."""
-        found = self.log_scalars.get(key)
-        if found is None:
-            found = self.log_scalars[key] = HistoryBuffer()
-        return found
+        if key not in self.log_scalars:
+            self.log_scalars[key] = HistoryBuffer()
+        return self.log_scalars[key]
 
     def update_scalar(self, key: str, value: Any, count: float = 1, resumed: bool = True) -> None:
         """Records one value of a scalar.
@@ -182,8 +181,6 @@ class MessageHub(Instances):
         Updates the existing history objects, so that references to them remain valid.
         """
         state = state_dict.state_dict() if isinstance(state_dict, MessageHub) else state_dict
-        if not all(isinstance(key, str) for part in ("log_scalars", "runtime_info") for key in state.get(part, {})):
-            raise ValueError("the names of scalars and infos must be strings")
         for key, saved in state.get("log_scalars", {}).items():
             if isinstance(saved, Mapping):
                 self.history(key).load_state_dict(dict(saved))

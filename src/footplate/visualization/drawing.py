@@ -250,7 +250,7 @@ def as_rgb(color: Color) -> RGB:
     numbers = [int(value) for value in color]
     if len(numbers) != 3 or not all(0 <= value <= 255 for value in numbers):
         raise ArgumentError("a color must consist of three numbers from 0 to 255", found=color)
-    return numbers[0], numbers[1], numbers[2]
+    return tuple(numbers)  # type: ignore[return-value]  # three of them
 
 
 def as_array(values: Any) -> npt.NDArray[Any]:
@@ -284,11 +284,7 @@ def _font_file(letters: frozenset[str]) -> str:
 def _has_letters(file: str, letters: Collection[str]) -> bool:
     from matplotlib.ft2font import FT2Font
 
-    try:
-        font = FT2Font(file)
-    except (RuntimeError, OSError):  # a damaged font
-        return False
-    return all(font.get_char_index(ord(letter)) for letter in letters)
+    return all(map(FT2Font(file).get_char_index, map(ord, letters)))
 
 
 def sample_image(path: str | None, data_batch: Any, position: int) -> ImageArray | None:
