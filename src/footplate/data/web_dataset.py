@@ -352,7 +352,7 @@ def _parse(field: str, content: bytes, member: Member, shard: str) -> Any:
         value = _PARSERS.get(member.name.rpartition(".")[2].lower(), bytes)(content)
         if field == "record" and not isinstance(value, dict):
             raise ValueError(f"it must be a JSON object, not {type(value).__name__}")
-    except (ValueError, EOFError, RecursionError) as error:
+    except (ValueError, EOFError) as error:
         message = f"'{member.name}' of the shard '{shard}' cannot be parsed: {error}"
         raise DataError(message, key=f"fields.{field}") from error
     return value

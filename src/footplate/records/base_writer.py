@@ -118,16 +118,19 @@ class Tracker(BaseVisBackend):
         self._start_error: Exception | None = None
 
     @property
+    def _path(self) -> str:
+        return os.path.abspath(self._save_dir or "vis_data")
+
+    @property
     def folder(self) -> str:
         """The folder for the library's files, which is created on first use."""
-        folder = os.path.abspath(self._save_dir or "vis_data")
-        os.makedirs(folder, exist_ok=True)
-        return folder
+        os.makedirs(self._path, exist_ok=True)
+        return self._path
 
     @property
     def start(self) -> str:
         """The name of the folder `work_dir/<timestamp>`, or "" if `save_dir` is a custom folder."""
-        name = os.path.basename(os.path.dirname(os.path.abspath(self._save_dir or "vis_data")))
+        name = os.path.basename(os.path.dirname(self._path))
         return name if _START.fullmatch(name) else ""
 
     @property
@@ -201,8 +204,8 @@ class Tracker(BaseVisBackend):
     def _files_to_upload(self, suffixes: Sequence[str] | str) -> list[str]:
         """Returns the files in `save_dir` whose names end with one of `suffixes`, sorted."""
         ends = (suffixes,) if isinstance(suffixes, str) else tuple(suffixes)
-        paths = Path(self._save_dir or "vis_data").glob("*")
-        return sorted(str(path) for path in paths if path.name.endswith(ends) and path.is_file())
+        files = Path(self._path).glob("*")
+        return sorted(str(path) for path in files if path.name.endswith(ends) and path.is_file())
 
     def _import_library(self) -> Any:
         """Returns the library. It is not an attribute, because a module cannot be deep-copied or pickled."""
@@ -246,9 +249,8 @@ class InitTracker(Tracker):
 
     def _resolved_kwargs(self) -> dict[str, Any]:
         """Returns `init_kwargs` with absolute paths of folders, after checking that these are inside `save_dir`."""
-        folder = os.path.abspath(self._save_dir or "vis_data")
         return {
-            key: output_path(folder, value, key=f"init_kwargs.{key}") if key in _FOLDER_KEYS else value
+            key: output_path(self._path, value, key=f"init_kwargs.{key}") if key in _FOLDER_KEYS else value
             for key, value in self._init_kwargs.items()
         }
 

@@ -173,9 +173,8 @@ class Drawing:
                 continue
             font = text_font(round(size or usual), text)
             face = box.get("facecolor", "none") if background is None else background
-            alpha = 1.0 if box.get("alpha") is None else box["alpha"]
             behind = ImageDraw.Draw(self._image).textbbox(place, text, font=font, anchor=anchor)
-            self.draw_bboxes([behind], "none", face_colors=face, alpha=alpha)
+            self.draw_bboxes([behind], "none", face_colors=face, alpha=box.get("alpha", 1.0))
             ImageDraw.Draw(self._image).text(place, text, fill=color, font=font, anchor=anchor)
         return self
 
