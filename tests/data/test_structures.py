@@ -27,6 +27,9 @@ def instances() -> InstanceData:
         ([2, 0], [2, 0]),
         ([True, False, True], [0, 2]),
         (torch.tensor([False, True, False]), [1]),
+        (torch.tensor(2), [2]),
+        (np.array([True, False, False]), [0]),
+        (np.array([1, 1]), [1, 1]),
         ([], []),
     ],
 )
@@ -40,7 +43,7 @@ def test_indexing_selects_from_all_fields(index: Any, kept: list[int]) -> None:
 
 
 def test_index_out_of_range_is_refused() -> None:
-    with pytest.raises(IndexError, match="index 3 is out of range for a dimension of size 3"):
+    with pytest.raises(IndexError, match="out of range"):
         _ = instances()[3]
 
 
@@ -66,9 +69,8 @@ def test_cat_concatenates_tensors_arrays_lists_and_strings() -> None:
 @pytest.mark.parametrize(
     ("several", "message"),
     [
-        ([], "empty list of instances"),
-        ([InstanceData(a=[1]), InstanceData(b=[1])], "different fields"),
-        ([InstanceData(a={1}), InstanceData(a={2})], "cannot concatenate fields of type set"),
+        ([], "with the same fields, and at least one"),
+        ([InstanceData(a=[1]), InstanceData(b=[1])], "with the same fields"),
     ],
 )
 def test_cat_refuses_invalid_input(several: list[InstanceData], message: str) -> None:

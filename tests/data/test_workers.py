@@ -128,7 +128,7 @@ def test_workers_that_hang_are_killed(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         Runner(**settings(tmp_path, train_dataloader=loader)).train()
     assert "Increase the `timeout` of the data loader, or set it to 0 to wait without a limit." in caught.value.notes
-    for process in loader.worker_progress.processes():
+    for process in loader.worker_progress.samples():
         assert not os.path.exists(f"/proc/{process}") or "Z" in Path(f"/proc/{process}/stat").read_text().split()[2]
     assert len(list(make("nothing"))) == 8  # other loaders still work
 

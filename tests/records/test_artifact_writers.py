@@ -87,12 +87,9 @@ def test_a_resumed_run_continues_in_the_store_of_its_earlier_start(mlflow: Mlflo
 def test_checkpoint_cannot_change_the_store(mlflow: MlflowLibrary, tmp_path: Path) -> None:
     own = tmp_path / "work/20260102_000000/vis_data"
     (tmp_path / "mlflow.db").touch()
-    linked = tmp_path / "work/20260101_000000/vis_data"
-    linked.mkdir(parents=True)
-    (linked / "mlflow.db").symlink_to(tmp_path / "mlflow.db")
     places: list[dict[str, Any]] = [
         *({"tracking_uri": uri} for uri in ("http://evil", f"sqlite:///{tmp_path}/mlflow.db", 7)),
-        *({"start": start} for start in ("..", "../..", "20260101_000000", f"{tmp_path}", "", None)),
+        *({"start": start} for start in ("..", "../..", f"{tmp_path}", "", None)),
     ]
     for place in places:
         store, state = _started(mlflow, own, {"run_id": "abc", **place, "experiment": "theirs"})

@@ -8,7 +8,7 @@ import torch
 
 from footplate.errors import ArgumentError
 from footplate.records import BaseVisBackend, GuardedWriters
-from footplate.records.base_writer import Tracker, check_init_kwargs
+from footplate.records.base_writer import Tracker
 from footplate.registry import HOOKS, VISBACKENDS
 
 
@@ -132,14 +132,3 @@ def test_failed_start_is_not_repeated() -> None:
     with pytest.raises(TimeoutError, match="no server"):
         writer.add_scalar("loss", 0.5, 3)
     assert writer.starts == 2
-
-
-def test_check_init_kwargs() -> None:
-    def named(project: str = "", mode: str = "") -> None: ...
-
-    def open_to_all(**kwargs: Any) -> None: ...
-
-    assert check_init_kwargs(named, {"mode": "x"}) == check_init_kwargs(open_to_all, {"mode": "x"}) == {"mode": "x"}
-    with pytest.raises(ArgumentError, match="has no argument 'mod'") as caught:
-        check_init_kwargs(named, {"mod": "x"})
-    assert (caught.value.key, caught.value.suggestion) == ("init_kwargs.mod", "mode")

@@ -112,7 +112,7 @@ def test_statistics_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert HistoryBuffer.register_statistics(spread) is spread
     assert history.statistics("spread", factor=2.0) == 8.0
-    with pytest.raises(KeyError, match="unknown statistic 'median': must be one of mean, min, max, current, spread"):
+    with pytest.raises(KeyError, match="median"):
         history.statistics("median")
 
 

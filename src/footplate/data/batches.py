@@ -50,19 +50,12 @@ def _collate(samples: Sequence[Any], collate_values: Callable[[Sequence[Any]], A
     if isinstance(first, (BaseDataElement, str, bytes)):
         return list(samples)
     if isinstance(first, Mapping):
-        for index, sample in enumerate(samples):
-            if not isinstance(sample, Mapping):
-                raise DataError(
-                    f"the first sample of the batch is a dict, but the one at position {index} is not", found=sample
-                )
+        for sample in samples:
             if sample.keys() != first.keys():
                 differing = sorted(map(str, first.keys() ^ sample.keys()))
                 raise DataError("the samples of a batch have different keys", found=differing)
         return {key: _collate([sample[key] for sample in samples], collate_values) for key in first}
     if isinstance(first, Sequence):
-        lengths = list(dict.fromkeys(map(len, samples)))
-        if len(lengths) > 1:
-            raise DataError("the samples of a batch have different numbers of values", found=lengths)
         columns = [_collate(column, collate_values) for column in zip(*samples, strict=True)]
         return type(first)(*columns) if hasattr(first, "_fields") else columns
     return collate_values(samples)

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
@@ -193,12 +193,12 @@ class ClassBalancedDataset(_DatasetWrapper):
         """Initializes the wrapped dataset and counts its categories. Later calls have no effect."""
         if self._fully_initialized:
             return
-        super().full_init()
-        self._fully_initialized = False  # until the categories are read
+        if hasattr(self.dataset, "full_init"):
+            self.dataset.full_init()
         name = type(self.dataset).__name__
         _logger.info("Reading the categories of the %d samples of '%s'.", len(self.dataset), name)
         categories = [self._read_categories(idx) for idx in range(len(self.dataset))]
-        counts = Counter(category for of_sample in categories for category in of_sample)
+        counts = Counter(chain.from_iterable(categories))
         for idx, of_sample in enumerate(categories):
             rarest = min((counts[category] for category in of_sample), default=len(categories))
             factor = math.sqrt(self.oversample_thr * len(categories) / rarest)
@@ -265,9 +265,7 @@ def shard_numbers(dataset: Any) -> NDArray[np.int32]:
         ArgumentError: A dataset has no shards.
     """
     if not hasattr(dataset, "shard_numbers"):
-        message = (
-            f"shard_window requires a dataset of shards, such as WebDataset, but '{type(dataset).__name__}' has none"
-        )
+        message = f"shard_window requires a dataset of shards, and '{type(dataset).__name__}' has none"
         raise ArgumentError(message, key="shard_window")
     return dataset.shard_numbers()  # type: ignore[no-any-return]
 

@@ -15,6 +15,7 @@ from footplate.data.shared_memory import SentBatch
 from footplate.data.workers import InterruptibleIterator, WorkerInit, WorkerProgress, WorkerSetup, data_wait
 from footplate.distributed import get_data_world_size
 from footplate.errors import DataError, FootplateError, StorageError
+from footplate.messages import list_names
 
 # A sample is also unreadable if the dataset calls sys.exit(). KeyboardInterrupt in the main process is not caught.
 _FAILURES: tuple[type[BaseException], ...] = (Exception, SystemExit)
@@ -22,6 +23,7 @@ _SENDING = (
     "Samples must be picklable if num_workers is not 0.",
     "If shared memory (/dev/shm) is full or too many files are open, use fewer workers or less prefetching.",
 )
+_MAX_INDICES = 8  # in a message
 _PATH_KEYS = ("img_path", "path", "file_name", "filename", "file_path")
 
 
@@ -234,7 +236,7 @@ class BatchReader(Dataset[Any]):
         try:
             return SentBatch(batch)
         except Exception as error:
-            samples = _list_indices(key.indices)
+            samples = list_names(key.indices, _MAX_INDICES)
             message = f"the batch of samples {samples} cannot be sent from a worker to the main process"
             return ReadFailure.of(f"{message}: {_summarize(error)}", error, _SENDING)
 
@@ -258,7 +260,8 @@ class BatchReader(Dataset[Any]):
         try:
             return self.collate(samples[0] if key.is_single else samples)
         except _FAILURES as error:
-            message = f"the samples {_list_indices(key.indices)} cannot be collated into a batch: {_summarize(error)}"
+            indices = list_names(key.indices, _MAX_INDICES)
+            message = f"the samples {indices} cannot be collated into a batch: {_summarize(error)}"
             return ReadFailure.of(message, error, _details(error))
 
     def _path_notes(self, index: Any, error: BaseException) -> list[str]:
@@ -271,10 +274,6 @@ class BatchReader(Dataset[Any]):
         except Exception:  # the path is only a detail, so a failure to find it must not hide the error
             return []
         return [] if path in str(error) else [f"file: {path}"]
-
-
-def _list_indices(indices: Sequence[Any]) -> str:
-    return ", ".join(map(str, indices[:8])) + (" ..." if len(indices) > 8 else "")
 
 
 def _summarize(error: BaseException) -> str:

@@ -17,12 +17,7 @@ from footplate.errors import DataError
 
 _logger = logging.getLogger("footplate.data")
 _Settings = dict[str, int | None]
-_SETTING_NAMES = {
-    "batch_size": "batch size",
-    "world_size": "world size",
-    "length": "epoch length",
-    "num_workers": "number of workers",
-}
+_NAMES = {"length": "epoch length", "num_workers": "number of workers"}
 
 
 def position_in(loader: Any) -> "DataPosition":
@@ -117,7 +112,9 @@ class DataPosition:
             batch = self._convert_batch(batch, saved, here)
             batch = batch if self._length is None else min(batch, self._length)
             changes = [
-                f"{_SETTING_NAMES[key]} {here[key]} instead of {saved[key]}" for key in here if saved[key] != here[key]
+                f"{_NAMES.get(key, key.replace('_', ' '))} {here[key]} instead of {saved[key]}"
+                for key in here
+                if saved[key] != here[key]
             ]
             message = "Resumed at batch %d of epoch %d with other settings (%s). The run is no longer bit-exact."
             _logger.warning(message, batch, epoch, ", ".join(changes))
@@ -212,7 +209,7 @@ class SampledPosition(DataPosition):
         return {**super()._settings(), "batch_size": self._loader.batch_size}
 
     def _convert_batch(self, batch: int, saved: _Settings, here: _Settings) -> int:
-        before, now = ((each["batch_size"] or 0) * (each["world_size"] or 0) for each in (saved, here))
+        before, now = ((sizes["batch_size"] or 0) * (sizes["world_size"] or 0) for sizes in (saved, here))
         return batch * before // now if before and now and not self._loader.plan.passes_continue else batch
 
 

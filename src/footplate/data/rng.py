@@ -185,7 +185,8 @@ def check_rng(state: Any, part: str = "random") -> RngStates:
         _, left, _, position = _CPU_STATE.unpack_from(cpu_state.numpy().tobytes())
         # torch stores both numbers and reads out of bounds if they do not match.
         is_begun = 1 <= left <= _WORDS and left + position == _WORDS + 1
-        _check_position((left, position) == (1, 0) or is_begun, position)
+        if not is_begun and (left, position) != (1, 0):
+            raise ValueError(f"its position must be from 0 to {_WORDS}, not {position}")
     with _checking(f"{part}.devices"):
         devices = {kind: list(states) for kind, states in accelerators.items()}
         for kind, states in devices.items():
@@ -206,11 +207,6 @@ def _check_tensor(value: Any, dtype: torch.dtype) -> torch.Tensor:
     if isinstance(value, torch.Tensor) and value.dtype == dtype and value.layout == torch.strided:
         return value
     raise ValueError(f"it must be a dense tensor of type {dtype}")
-
-
-def _check_position(is_valid: bool, position: int) -> None:
-    if not is_valid:
-        raise ValueError(f"its position must be from 0 to {_WORDS}, not {position}")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from torch.utils.data.sampler import SubsetRandomSampler, WeightedRandomSampler
 
 from footplate.checks import check_count
 from footplate.data.dataset_wrappers import shard_numbers
-from footplate.distributed import broadcast_object, gather_objects, get_data_rank, get_data_world_size
+from footplate.distributed import broadcast_object, compare_with_main, get_data_rank, get_data_world_size
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import DATA_SAMPLERS
 
@@ -201,21 +201,17 @@ class RankSampler(Sampler[Any]):
         """Checks that the other sampler has the same length and the same first entries on all ranks.
 
         Raises:
-            ArgumentError: It does not, so samples would be lost. All ranks raise it.
+            RankError: It does not, so samples would be lost. All ranks raise it.
         """
         self._is_checked = True
-        length = len(self.sampler) if hasattr(self.sampler, "__len__") else None
-        if len(set(gather_objects((length, hashlib.sha256(repr(beginning).encode()).digest())))) > 1:
-            name = type(self.sampler).__name__
-            raise ArgumentError(
-                f"the sampler '{name}' yields different samples in each process, so samples would be lost",
-                key="sampler",
-                notes=[
-                    "If it divides the samples among the processes, set its attribute `rank`, or use torch's "
-                    "DistributedSampler.",
-                    "Otherwise, use the same seed in all processes: each of them takes its share of the samples.",
-                ],
-            )
+        length = len(self.sampler) if hasattr(self.sampler, "__len__") else "unknown"
+        digest = hashlib.sha256(repr(beginning).encode()).hexdigest()[:8]
+        name = type(self.sampler).__name__
+        compare_with_main(
+            [f"length {length}, digest of the first samples {digest}"],
+            f"the sampler '{name}' yields different samples in each process, so samples would be lost: %s",
+            "Use the same seed in all processes. If the sampler divides the samples among them, set its `rank`.",
+        )
 
 
 _DETERMINISTIC = (BatchSampler, SequentialSampler, DistributedSampler, RankSampler)

@@ -1,9 +1,7 @@
 """Data that the main process and its workers share in memory: records, and the batches of workers."""
 
-import ctypes
 import io
 import pickle
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing import context
 from multiprocessing.reduction import ForkingPickler
@@ -45,11 +43,6 @@ class RecordStore(Sequence[Any]):
         self._shared: tuple[Tensor, ...] = ()
 
     @property
-    def num_bytes(self) -> int:
-        """The size of the records in bytes."""
-        return self._content.nbytes + self._ends.nbytes
-
-    @property
     def arrays(self) -> tuple["NDArray[np.uint8]", "NDArray[np.int64]"]:
         """The bytes of all records, and the end offset of each record."""
         return self._content, self._ends[1:]
@@ -84,14 +77,6 @@ class RecordStore(Sequence[Any]):
         vars(self).update(state)
         if "_content" not in state:
             self._content, self._ends = (tensor.numpy() for tensor in self._shared)
-
-
-def trim_heap() -> None:
-    """Returns unused heap memory to the system where possible. Every forked worker would otherwise keep a copy."""
-    if sys.platform.startswith("linux"):
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc has it
-        if trim is not None:
-            trim(0)
 
 
 class SentBatch:

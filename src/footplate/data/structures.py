@@ -50,13 +50,10 @@ class InstanceData(BaseDataElement):
         Raises:
             ArgumentError: `instances` is empty, or the elements have different fields.
         """
-        if not instances:
-            raise ArgumentError("cannot concatenate an empty list of instances")
+        fields = dict.fromkeys(tuple(sorted(element.keys())) for element in instances)
+        if len(fields) != 1:
+            raise ArgumentError("cat() requires elements with the same fields, and at least one", found=list(fields))
         first = instances[0]
-        other = next((element for element in instances if set(element.keys()) != set(first.keys())), None)
-        if other is not None:
-            notes = [", ".join(first.keys()), ", ".join(other.keys())]
-            raise ArgumentError("cannot concatenate instances with different fields", notes=notes)
         data: dict[str, Any] = {}
         for name, value in first.items():
             values = [element.get(name) for element in instances]
@@ -64,12 +61,10 @@ class InstanceData(BaseDataElement):
                 data[name] = torch.cat(values)
             elif isinstance(value, np.ndarray):
                 data[name] = np.concatenate(values)
-            elif isinstance(value, (list, tuple, str)):
-                data[name] = functools.reduce(operator.add, values)
             elif hasattr(value, "cat"):
                 data[name] = value.cat(values)
             else:
-                raise ArgumentError(f"cannot concatenate fields of type {type(value).__name__}")
+                data[name] = functools.reduce(operator.add, values)
         return first.new(**data)
 
     def __setitem__(self, name: str, value: Any) -> None:
@@ -87,12 +82,7 @@ class InstanceData(BaseDataElement):
         if isinstance(index, (int, np.integer)):
             index = _as_slice(int(index), len(self))
         elif not isinstance(index, slice):
-            index = torch.as_tensor(index)
-            if index.dim() != 1:
-                raise ArgumentError("an index of instances must be one-dimensional", found=index.shape)
-            if index.dtype == torch.bool and len(index) != len(self):
-                raise ArgumentError(f"a boolean index of length {len(index)} does not fit {len(self)} instances")
-            index = index.nonzero().flatten() if index.dtype == torch.bool else index.long()
+            index = torch.arange(len(self), device=getattr(index, "device", "cpu"))[index].reshape(-1)
         return self._map_data(lambda value: _select(value, index))
 
 
@@ -169,9 +159,8 @@ def _as_slice(index: int | slice, length: int) -> slice:
     """Returns a slice of length 1 for an index, so that indexing keeps the dimension."""
     if isinstance(index, slice):
         return index
-    if not -length <= index < length:
-        raise IndexError(f"index {index} is out of range for a dimension of size {length}")
-    return slice(index % length, index % length + 1)
+    start = range(length)[index]  # raises IndexError if out of range
+    return slice(start, start + 1)
 
 
 def _select(value: Any, index: slice | Tensor) -> Any:

@@ -13,6 +13,7 @@ import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from multiprocessing.pool import ThreadPool
 from typing import IO, Any, NamedTuple
 
@@ -24,7 +25,7 @@ from footplate.checks import check_flag
 from footplate.data.annotations import explain_read_errors, join_root, with_retries
 from footplate.data.base_dataset import BaseDataset
 from footplate.data.shared_memory import RecordStore
-from footplate.errors import ArgumentError, DataError, FootplateError
+from footplate.errors import DataError, FootplateError
 from footplate.registry import DATASETS
 
 _logger = logging.getLogger("footplate.data")
@@ -95,13 +96,15 @@ class Shard:
         for path in paths if storage.is_local(self.path) else paths[1:]:
             with suppress(OSError):
                 storage.commit_bytes(path, content)
-                return members
-        _logger.warning("The index of '%s' cannot be saved, so each run scans the shard again.", self.path)
+                break
+        else:
+            _logger.warning("The index of '%s' cannot be saved, so each run scans the shard again.", self.path)
         return members
 
     def read(self, members: Sequence[Member]) -> list[bytes]:
         """Returns the contents of files that are next to each other."""
-        begin, end = min(member.offset for member in members), max(member.offset + member.size for member in members)
+        begin = min(member.offset for member in members)
+        end = max(member.offset + member.size for member in members)
         with explain_read_errors("shard", self.path):
             if storage.is_local(self.path) or self.cache_dir is not None:
                 with self._open() as stream:
@@ -147,7 +150,7 @@ class WebDataset(BaseDataset):
 
     Raises:
         DataError: A shard is missing or damaged, or a sample lacks a field.
-        ArgumentError: An argument is invalid.
+        ArgumentError: Another argument is invalid.
     """
 
     def __init__(
@@ -252,10 +255,8 @@ def expand_shards(shards: str | os.PathLike[str] | Sequence[str | os.PathLike[st
         ['data/a-08.tar', 'data/a-09.tar', 'data/a-10.tar']
     """
     patterns = [shards] if isinstance(shards, str | os.PathLike) else shards
-    if not isinstance(patterns, Sequence) or not all(isinstance(path, str | os.PathLike) for path in patterns):
-        raise ArgumentError("shards must be a path or a list of paths", key="shards", found=shards)
     paths = []
-    for path in (path for pattern in patterns for path in _expand_ranges(join_root(root, os.fspath(pattern)))):
+    for path in chain.from_iterable(_expand_ranges(join_root(root, os.fspath(pattern))) for pattern in patterns):
         if storage.base_name(path).lower().endswith(".tar"):
             paths.append(path)
             continue
@@ -276,13 +277,10 @@ def _expand_ranges(path: str) -> list[str]:
     width = len(first) if first.startswith("0") else 0
     numbers = [f"{number:0{width}d}" for number in range(int(first), int(last) + 1)]
     before, after = path[: match.start()], path[match.end() :]
-    return [each for number in numbers for each in _expand_ranges(before + number + after)]
+    return [expanded for number in numbers for expanded in _expand_ranges(before + number + after)]
 
 
 def _split_fields(fields: Mapping[str, str]) -> _Fields:
-    if not isinstance(fields, Mapping) or not fields or not all(isinstance(names, str) for names in fields.values()):
-        message = "fields must be a dict that maps keys of a record to extensions, such as dict(img_path='jpg;png')"
-        raise ArgumentError(message, key="fields", found=fields)
     return {key: [name.strip().lower().removeprefix(".") for name in names.split(";")] for key, names in fields.items()}
 
 
@@ -354,7 +352,7 @@ def _parse(field: str, content: bytes, member: Member, shard: str) -> Any:
         value = _PARSERS.get(member.name.rpartition(".")[2].lower(), bytes)(content)
         if field == "record" and not isinstance(value, dict):
             raise ValueError(f"it must be a JSON object, not {type(value).__name__}")
-    except (ValueError, EOFError, RecursionError) as error:
+    except (ValueError, EOFError) as error:
         message = f"'{member.name}' of the shard '{shard}' cannot be parsed: {error}"
         raise DataError(message, key=f"fields.{field}") from error
     return value

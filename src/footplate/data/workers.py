@@ -99,10 +99,6 @@ class WorkerProgress:
         slots = list(self._slots[:-1])
         return {slots[start]: slots[start + 1] for start in range(0, len(slots), _FIELDS) if slots[start]}
 
-    def processes(self) -> list[int]:
-        """Returns the process ids of the workers that have started to read."""
-        return list(self.samples())
-
 
 def _announce_exit(slots: Any) -> None:
     slots[-1] = 1
@@ -198,7 +194,7 @@ def kill_workers(loaders: Iterable[Any]) -> None:
     is_main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if is_main_thread else None
     for progress in _progress_of(loaders):
-        for process in progress.processes():
+        for process in progress.samples():
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
                 os.kill(process, signal.SIGKILL)
                 os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)

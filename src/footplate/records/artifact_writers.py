@@ -1,6 +1,7 @@
 """Writers for libraries that also store the files of a run as artifacts: ClearML, DVCLive and MLflow."""
 
 import importlib
+import json
 import logging
 import os
 import re
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from footplate.records.base_writer import InitTracker, Tracker, files_to_upload
+from footplate.records.base_writer import InitTracker, Tracker
 from footplate.registry import VISBACKENDS
 
 _logger = logging.getLogger("footplate.records")
@@ -81,7 +82,7 @@ class ClearMLVisBackend(InitTracker):
             with suppress(ImportError, AttributeError):
                 checks = importlib.import_module("clearml.utilities.check_updates").CheckPackageUpdates
                 checks.check_new_package_available = staticmethod(lambda **_: None)
-        settings = {**_CLEARML_DEFAULTS, **self._init_kwargs}
+        settings = {**_CLEARML_DEFAULTS, **self._resolved_kwargs()}
         if "id" in self.identity:
             settings = {"continue_last_task": self.identity["id"], **settings}
         task = task_type.init(**settings)
@@ -96,7 +97,7 @@ class ClearMLVisBackend(InitTracker):
             logger.report_scalar(name, name, value, step)
 
     def _finish(self) -> None:
-        for path in files_to_upload(self._save_dir, self._artifact_suffix):
+        for path in self._files_to_upload(self._artifact_suffix):
             self._run.upload_artifact(os.path.basename(path), path)
         self._run.close()
 
@@ -132,7 +133,8 @@ class DVCLiveVisBackend(InitTracker):
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
         """Writes the config as parameters."""
-        self.experiment.log_params(_yaml_value(config.to_dict()))
+        values = json.loads(json.dumps(config.to_dict(), default=str))  # YAML has no tuples and objects
+        self.experiment.log_params(values)
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
         """Writes a uint8 image: RGB `(H, W, 3)` or grayscale `(H, W)`."""
@@ -141,7 +143,7 @@ class DVCLiveVisBackend(InitTracker):
         live.log_image(f"{name}_{step}.png", np.ascontiguousarray(image))
 
     def _start(self) -> Any:
-        settings = {**_DVCLIVE_DEFAULTS, "dir": self.folder, **self._init_kwargs}
+        settings = {**_DVCLIVE_DEFAULTS, "dir": self.folder, **self._resolved_kwargs()}
         continued = self._continued(settings["dir"])
         if continued is None:
             self.identity = {"start": self.start}
@@ -158,7 +160,7 @@ class DVCLiveVisBackend(InitTracker):
 
     def _finish(self) -> None:
         if self._init_kwargs.get("save_dvc_exp"):
-            for path in files_to_upload(self._save_dir, self._artifact_suffix):
+            for path in self._files_to_upload(self._artifact_suffix):
                 self._run.log_artifact(path)
         self._run.end()
 
@@ -251,25 +253,16 @@ class MLflowVisBackend(Tracker):
         )
 
     def _finish(self) -> None:
-        for path in files_to_upload(self._save_dir, self._artifact_suffix):
+        for path in self._files_to_upload(self._artifact_suffix):
             self._run.log_artifact(path)
         self._run.end_run()
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     for key, item in value.items():
         if isinstance(item, Mapping) and item:
-            found.update(_flat(item, f"{prefix}{key}."))
+            leaves.update(_flat(item, f"{prefix}{key}."))
         else:
-            found[_MLFLOW_FORBIDDEN.sub("_", f"{prefix}{key}")] = item
-    return found
-
-
-def _yaml_value(value: Any) -> Any:
-    """Converts values that YAML cannot represent to strings."""
-    if isinstance(value, Mapping):
-        return {str(key): _yaml_value(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_yaml_value(each) for each in value]
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+            leaves[_MLFLOW_FORBIDDEN.sub("_", f"{prefix}{key}")] = item
+    return leaves

@@ -5,7 +5,7 @@ import logging
 import numbers
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from footplate.checks import check_keys
 from footplate.errors import ArgumentError, FootplateError, import_optional
-from footplate.messages import nearest
 from footplate.registry import VISBACKENDS
 from footplate.storage import output_path
 
@@ -38,7 +38,8 @@ class BaseVisBackend:
 
     def move(self, before: str, now: str) -> None:
         """Replaces the folder `before` with `now` in `save_dir`. Called before anything is written."""
-        self._save_dir = moved(self._save_dir, before, now)
+        if self._save_dir is not None and Path(self._save_dir).is_relative_to(before):
+            self._save_dir = os.path.join(now, os.path.relpath(self._save_dir, before))
 
     @property
     def experiment(self) -> Any:
@@ -79,27 +80,17 @@ class BaseVisBackend:
         """Restores the result of `state_dict`. Called before anything is written."""
 
 
-def moved(path: Any, before: str, now: str) -> Any:
-    """Replaces the parent folder `before` of a path with `now`. Returns other values unchanged.
-
-    >>> moved("work/a/vis_data", "work/a", "work/b"), moved("work/ab", "work/a", "work/b"), moved(None, "a", "b")
-    ('work/b/vis_data', 'work/ab', None)
-    """
-    is_below = isinstance(path, str) and path.startswith(os.path.join(before, ""))
-    return now + path[len(before) :] if is_below else path
-
-
 def numbers_in(values: Mapping[str, Any]) -> dict[str, float]:
     """Converts numbers, and tensors and arrays with one element, to floats. Omits other values."""
-    found = {}
+    floats = {}
     for name, value in values.items():
         try:
             number = value.item() if hasattr(value, "item") else value
         except (RuntimeError, ValueError):  # more than one element
             continue
         if isinstance(number, numbers.Real):
-            found[name] = float(number)
-    return found
+            floats[name] = float(number)
+    return floats
 
 
 class Tracker(BaseVisBackend):
@@ -127,16 +118,19 @@ class Tracker(BaseVisBackend):
         self._start_error: Exception | None = None
 
     @property
+    def _path(self) -> str:
+        return os.path.abspath(self._save_dir or "vis_data")
+
+    @property
     def folder(self) -> str:
         """The folder for the library's files, which is created on first use."""
-        folder = os.path.abspath(self._save_dir or "vis_data")
-        os.makedirs(folder, exist_ok=True)
-        return folder
+        os.makedirs(self._path, exist_ok=True)
+        return self._path
 
     @property
     def start(self) -> str:
         """The name of the folder `work_dir/<timestamp>`, or "" if `save_dir` is a custom folder."""
-        name = os.path.basename(os.path.dirname(os.path.abspath(self._save_dir or "vis_data")))
+        name = os.path.basename(os.path.dirname(self._path))
         return name if _START.fullmatch(name) else ""
 
     @property
@@ -174,10 +168,10 @@ class Tracker(BaseVisBackend):
         self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
     ) -> None:
         """Writes several scalars of the same step. An entry "step" replaces the argument `step`."""
-        found = numbers_in(scalar_dict)
-        at = int(found.pop("step", step))
-        if found:
-            self._write(found, at)
+        values = numbers_in(scalar_dict)
+        step = int(values.pop("step", step))
+        if values:
+            self._write(values, step)
 
     def close(self) -> None:
         """Finishes the run. Later writes continue it."""
@@ -201,14 +195,17 @@ class Tracker(BaseVisBackend):
         is used, and the result is always in the same work_dir.
         """
         if self.identity and self.start:
-            start = str(self.identity.get("start"))
-            log_dir = os.path.dirname(self.folder)
-            inside = os.path.join(start, os.path.relpath(path, log_dir))
-            path = os.path.join(os.path.dirname(log_dir), inside)
-            expected = os.path.join(os.path.realpath(os.path.dirname(log_dir)), inside)
-            if not _START.fullmatch(start) or os.path.realpath(path) != expected:  # a symbolic link points outside
+            start, log_dir = str(self.identity.get("start")), os.path.dirname(self.folder)
+            if not _START.fullmatch(start):
                 return None
+            path = os.path.join(os.path.dirname(log_dir), start, os.path.relpath(path, log_dir))
         return path if self.identity and os.path.exists(path) else None
+
+    def _files_to_upload(self, suffixes: Sequence[str] | str) -> list[str]:
+        """Returns the files in `save_dir` whose names end with one of `suffixes`, sorted."""
+        ends = (suffixes,) if isinstance(suffixes, str) else tuple(suffixes)
+        files = Path(self._path).glob("*")
+        return sorted(str(path) for path in files if path.name.endswith(ends) and path.is_file())
 
     def _import_library(self) -> Any:
         """Returns the library. It is not an attribute, because a module cannot be deep-copied or pickled."""
@@ -244,41 +241,18 @@ class InitTracker(Tracker):
 
     def __init__(self, save_dir: str | None = None, init_kwargs: Mapping[str, Any] | None = None) -> None:
         super().__init__(save_dir)
-        self._init_kwargs = check_init_kwargs(attrgetter(self.starter)(self._import_library()), init_kwargs)
-        for key in _FOLDER_KEYS & self._init_kwargs.keys():
-            folder = os.path.abspath(save_dir or "vis_data")
-            self._init_kwargs[key] = output_path(folder, self._init_kwargs[key], key=f"init_kwargs.{key}")
+        self._init_kwargs = dict(init_kwargs or {})
+        known = inspect.signature(attrgetter(self.starter)(self._import_library())).parameters
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+            check_keys("init_kwargs", self._init_kwargs, known)
+        self._resolved_kwargs()
 
-    def move(self, before: str, now: str) -> None:
-        """Replaces the folder `before` with `now` in `save_dir` and `init_kwargs`."""
-        super().move(before, now)
-        for key in _FOLDER_KEYS & self._init_kwargs.keys():
-            self._init_kwargs[key] = moved(self._init_kwargs[key], os.path.abspath(before), os.path.abspath(now))
-
-
-def check_init_kwargs(function: Callable[..., Any], given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Checks the names of arguments for `function`, and returns a copy of the arguments.
-
-    Raises:
-        ArgumentError: `function` does not have one of the arguments.
-    """
-    known = inspect.signature(function).parameters
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
-        for name in given or ():
-            if name not in known:
-                module = getattr(function, "__module__", "").partition(".")[0]
-                title = f"{module}.{getattr(function, '__name__', 'init')}"
-                near = nearest(name, known)
-                raise ArgumentError(f"{title} has no argument '{name}'", key=f"init_kwargs.{name}", suggestion=near)
-    return dict(given or {})
-
-
-def files_to_upload(folder: str | None, suffixes: Sequence[str] | str) -> list[str]:
-    """Returns the files in `folder` whose names end with one of `suffixes`, sorted."""
-    if folder is None or not os.path.isdir(folder):
-        return []
-    ends = (suffixes,) if isinstance(suffixes, str) else tuple(suffixes)
-    return sorted(str(path) for path in Path(folder).iterdir() if path.is_file() and path.name.endswith(ends))
+    def _resolved_kwargs(self) -> dict[str, Any]:
+        """Returns `init_kwargs` with absolute paths of folders, after checking that these are inside `save_dir`."""
+        return {
+            key: output_path(self._path, value, key=f"init_kwargs.{key}") if key in _FOLDER_KEYS else value
+            for key, value in self._init_kwargs.items()
+        }
 
 
 class GuardedWriters:
@@ -315,10 +289,9 @@ class GuardedWriters:
                         _summary(error),
                         _MAX_FAILURES,
                     )
-                _logger.debug("The writer '%s' failed in %s.", name, method, exc_info=error)
                 self._failures[name] = self._failures.get(name, 0) + 1
             else:
-                if name in self._failures:
+                if name in self._failures:  # the warning is logged only once
                     self._failures[name] = 0
 
     def close(self) -> None:

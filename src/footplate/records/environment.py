@@ -42,7 +42,6 @@ def describe_environment() -> dict[str, Any]:
         by `command`, all `packages` with their versions, and `git tree`: a dict with the `commit`, the `branch` and
         `changed`, the tracked files that differ from the commit, or None if there is no repository or no commit.
     """
-    git = _start_git()  # runs while the other facts are collected
     accelerator = "Apple MPS" if torch.backends.mps.is_available() else "none"
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
@@ -57,7 +56,7 @@ def describe_environment() -> dict[str, Any]:
     installed = installed_packages()
     main = (*_PACKAGES, *known_packages().values(), *_OF_CODE_BASES)
     facts.update({package: installed[package.lower()] for package in main if package.lower() in installed})
-    tree = _read_git(git)
+    tree = _read_git()
     if tree is not None:
         changed = f", {len(tree['changed'])} files changed since" if tree["changed"] else ""
         facts["git"] = f"{tree['commit'][:12]} on {tree['branch']}{changed}"
@@ -67,43 +66,28 @@ def describe_environment() -> dict[str, Any]:
 def installed_packages() -> dict[str, str]:
     """Maps the lower-case name of every installed package to its version."""
     packages = {}
-    for each in importlib.metadata.distributions():
+    for package in importlib.metadata.distributions():
         # Read only the headers: parsing the full metadata of many packages takes half a second.
-        header = (each.read_text("METADATA") or each.read_text("PKG-INFO") or "").partition("\n\n")[0]
+        header = (package.read_text("METADATA") or package.read_text("PKG-INFO") or "").partition("\n\n")[0]
         fields = dict(re.findall(r"^(Name|Version): *(.*\S) *$", header, re.MULTILINE))
         if len(fields) == 2:
             packages[fields["Name"].lower()] = fields["Version"]
     return dict(sorted(packages.items()))
 
 
-def _start_git() -> "subprocess.Popen[str] | None":
-    """Starts git in the current folder to get the commit, the branch and the changed files."""
+def _read_git() -> dict[str, Any] | None:
+    """Returns the commit, the branch and the changed files of the repository that contains the current folder."""
     # core.fsmonitor is disabled because a repository's config can set it to any program, which git would run.
     git = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false"]
+    command = [*git, "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
     try:
-        return subprocess.Popen(
-            [*git, "status", "--porcelain=v2", "--branch", "--untracked-files=no"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            encoding="utf-8",
-            errors="replace",
-        )
-    except OSError:
+        status = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=_GIT_TIMEOUT)
+    except (OSError, subprocess.TimeoutExpired):
         return None
-
-
-def _read_git(process: "subprocess.Popen[str] | None") -> dict[str, Any] | None:
-    if process is None:
-        return None
-    with process:
-        try:
-            lines = process.communicate(timeout=_GIT_TIMEOUT)[0].splitlines()
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return None
+    lines = status.stdout.splitlines()
     head = dict(line[2:].split(" ", 1) for line in lines if line.startswith("# "))
     commit, branch = head.get("branch.oid", _NO_COMMIT), head.get("branch.head", "")
-    if process.returncode or commit == _NO_COMMIT:
+    if status.returncode or commit == _NO_COMMIT:
         return None
     changed = [line for line in lines if line[:1] in _FIELDS_BEFORE_PATH]
     # For a renamed file, git prints the new path, a tab and the old path.

@@ -168,8 +168,6 @@ class HistoryBuffer:
         if method_name in BUILTIN_STATISTICS:
             result: float = getattr(self, method_name)(*args, **kwargs)
             return result
-        if method_name not in self._registered:
-            raise KeyError(f"unknown statistic '{method_name}': must be one of {', '.join(known_statistics())}")
         return self._registered[method_name](self, *args, **kwargs)
 
     def state_dict(self) -> dict[str, Any]:
@@ -187,8 +185,6 @@ class HistoryBuffer:
         values, counts, totals, epoch = (
             read_tensor(state, key, 1).tolist() for key in ("values", "counts", "totals", "epoch")
         )
-        if len(counts) != len(values):
-            raise ValueError(f"values and counts must have the same length, not {len(values)} and {len(counts)}")
         self._totals, self._epoch = _Totals(*totals), _Totals(*epoch)
         self._values, self._counts = array("d", values[-self._capacity :]), array("d", counts[-self._capacity :])
         self._unread = []

@@ -50,10 +50,9 @@ class _ScreenHandler(logging.Handler):
             return
         try:
             columns = terminal_width(sys.stdout)
-            if columns is None:
-                line = self.format(record)
-            else:
-                line = self.format(record) if columns >= _WIDE_TERMINAL else _SHORT_FORMAT.format(record)
+            is_wide = columns is None or columns >= _WIDE_TERMINAL
+            line = self.format(record) if is_wide else _SHORT_FORMAT.format(record)
+            if columns is not None:
                 line = wrap_log(line, columns - 1)  # a line that fills the last column would wrap after a resize
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
@@ -123,8 +122,6 @@ def get_logger(name: str = _NAME) -> logging.Logger:
 def check_level(level: object) -> None:
     """Raises ArgumentError if logging does not accept a level."""
     try:
-        if isinstance(level, bool):
-            raise TypeError
         logging.Handler(level)  # type: ignore[arg-type]  # raises for other types
     except (ValueError, TypeError):
         near = nearest(str(level), ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
@@ -154,9 +151,9 @@ def set_level(level: int | str, *, screen: bool = True) -> None:
         handler.setFormatter(_FORMAT)
         logger.addHandler(handler)
     if not screen:
-        for each in shown:
-            logger.removeHandler(each)
-        if all(isinstance(each, _BufferHandler) for each in logger.handlers):  # Python would print warnings itself
+        for handler in shown:
+            logger.removeHandler(handler)
+        if all(isinstance(handler, _BufferHandler) for handler in logger.handlers):  # Python would print warnings
             logger.addHandler(logging.NullHandler())
 
 

@@ -9,7 +9,6 @@ import numpy as np
 from torch import Tensor
 
 from footplate.errors import ArgumentError
-from footplate.messages import nearest
 from footplate.records.history import HistoryBuffer
 
 _Self = TypeVar("_Self", bound="Instances")
@@ -103,10 +102,9 @@ class MessageHub(Instances):
 
     def history(self, key: str) -> HistoryBuffer:
         """Returns the history of `key`. Creates it if it does not exist."""
-        found = self.log_scalars.get(key)
-        if found is None:
-            found = self.log_scalars[key] = HistoryBuffer()
-        return found
+        if key not in self.log_scalars:
+            self.log_scalars[key] = HistoryBuffer()
+        return self.log_scalars[key]
 
     def update_scalar(self, key: str, value: Any, count: float = 1, resumed: bool = True) -> None:
         """Records one value of a scalar.
@@ -150,14 +148,7 @@ class MessageHub(Instances):
             self.update_info(key, value, resumed)
 
     def get_scalar(self, key: str) -> HistoryBuffer:
-        """Returns the history of `key`.
-
-        Raises:
-            KeyError: The scalar has not been recorded.
-        """
-        if key not in self.log_scalars:
-            near = nearest(key, self.log_scalars)
-            raise KeyError(f"the scalar '{key}' has not been recorded" + (f": did you mean '{near}'?" if near else ""))
+        """Returns the history of `key`. Raises a KeyError if the scalar has not been recorded."""
         return self.log_scalars[key]
 
     def get_info(self, key: str, default: Any = None) -> Any:
@@ -182,8 +173,6 @@ class MessageHub(Instances):
         Updates the existing history objects, so that references to them remain valid.
         """
         state = state_dict.state_dict() if isinstance(state_dict, MessageHub) else state_dict
-        if not all(isinstance(key, str) for part in ("log_scalars", "runtime_info") for key in state.get(part, {})):
-            raise ValueError("the names of scalars and infos must be strings")
         for key, saved in state.get("log_scalars", {}).items():
             if isinstance(saved, Mapping):
                 self.history(key).load_state_dict(dict(saved))
@@ -200,7 +189,7 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, Mapping):
         return all(isinstance(k, (str, int)) and _is_plain(v) for k, v in value.items())
     if isinstance(value, (list, tuple)):
-        return all(_is_plain(each) for each in value)
+        return all(map(_is_plain, value))
     return value is None or isinstance(value, (bool, int, float, str, Tensor))
 
 

@@ -35,6 +35,12 @@ class LoggingTracker(InitTracker):
         self.identity = {"id": run.id}
         return run
 
+    def _offline(self, service: str) -> dict[str, str]:
+        """Returns the setting for an offline run, so that the library does not prompt for a login."""
+        message = "Not logged in to %s: the run is stored offline in %s. `%s sync` uploads it."
+        _logger.warning(message, service, self.folder, self.package)
+        return {"mode": "offline"}
+
     def _write(self, values: Mapping[str, Any], step: int) -> None:
         self.experiment.log(dict(values), step=step)
 
@@ -92,14 +98,14 @@ class WandbVisBackend(LoggingTracker):
         self.experiment.watch(model, **self._watch_kwargs)
 
     def _start(self) -> Any:
-        run = self._start_with({"dir": self.folder, **self._mode(), **self._init_kwargs})
+        run = self._start_with({"dir": self.folder, **self._mode(), **self._resolved_kwargs()})
         run.define_metric("*", step_metric="step")
         if isinstance(self._metrics, Mapping):
             for name, summary in self._metrics.items():
                 run.define_metric(name, summary=summary, step_metric="step")
         else:
-            for each in self._metrics:
-                run.define_metric(**each)
+            for arguments in self._metrics:
+                run.define_metric(**arguments)
         return run
 
     def _write(self, values: Mapping[str, Any], step: int) -> None:
@@ -117,10 +123,7 @@ class WandbVisBackend(LoggingTracker):
                 "mode 'online' of Weights & Biases needs a login",
                 notes=["Run `wandb login`, set WANDB_API_KEY, or set mode='offline'."],
             )
-        _logger.warning(
-            "Not logged in to Weights & Biases: the run is stored offline in %s. `wandb sync` uploads it.", self.folder
-        )
-        return {"mode": "offline"}
+        return self._offline("Weights & Biases")
 
 
 @VISBACKENDS.register_module()
@@ -146,7 +149,7 @@ class SwanlabVisBackend(LoggingTracker):
             import_optional("swanboard", extra=self.package, why=f"{type(self).__name__} in the mode 'local'")
 
     def _start(self) -> Any:
-        settings = {**self._mode(), **self._init_kwargs}
+        settings = {**self._mode(), **self._resolved_kwargs()}
         if not {"log_dir", "logdir"} & settings.keys():
             settings["log_dir"] = self.folder
         return self._start_with(settings)
@@ -156,10 +159,7 @@ class SwanlabVisBackend(LoggingTracker):
             return {}
         if Path(os.environ.get("SWANLAB_SAVE_DIR") or Path.home() / ".swanlab", ".netrc").exists():
             return {}
-        _logger.warning(
-            "Not logged in to SwanLab: the run is stored offline in %s. `swanlab sync` uploads it.", self.folder
-        )
-        return {"mode": "offline"}
+        return self._offline("SwanLab")
 
 
 @VISBACKENDS.register_module()
@@ -180,7 +180,7 @@ class TrackioVisBackend(LoggingTracker):
     package = "trackio"
 
     def _start(self) -> Any:
-        settings = {"project": "footplate", "embed": False, **self._init_kwargs}
+        settings = {"project": "footplate", "embed": False, **self._resolved_kwargs()}
         if "name" in self.identity:
             settings = {"resume": "allow", **settings, "name": self.identity["name"]}
         run = self._import_library().init(**settings)

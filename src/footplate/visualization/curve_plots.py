@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -12,7 +11,7 @@ from PIL import Image
 
 from footplate.errors import DataError
 from footplate.messages import printable
-from footplate.records.message_hub import is_undefined, metric_of_label
+from footplate.records.message_hub import is_of_class, is_undefined, metric_of_label
 from footplate.storage import commit_image
 from footplate.visualization.drawing import canvas_to_image
 
@@ -21,7 +20,6 @@ _MAX_CURVES = 8
 _MAX_LARGE = 4  # panels; more are drawn smaller
 _MAX_LABEL = 40  # characters
 _LIMIT = 1e100  # larger values would overflow in the arithmetic of axes
-_OF_CLASS = re.compile(r"[^.]+\.(?!loss).+|.+_precision")  # `IoU.bag`, `bag_precision`
 # Okabe and Ito's palette for color-blind readers.
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6e6e6e", "#967814")
 
@@ -76,9 +74,10 @@ def draw_curves(scalars_path: str, out_path: str, *, epoch_length: int = 1) -> N
     """
     points, x_label = _read_points(scalars_path, epoch_length)
     panels: dict[str, list[PlottedCurve]] = {}
+    metrics = {metric_of_label(name) for trains, name in points if not trains}
     for (trains, name), curve in sorted(points.items(), key=lambda item: item[0][1] != "loss"):
         label = name if trains else metric_of_label(name)
-        if trains or not _OF_CLASS.fullmatch(label):
+        if trains or not is_of_class(label, metrics):
             panels.setdefault(panel_title(label, curve, trains=trains), []).append(PlottedCurve(label, curve))
     if not panels:
         raise DataError("there are no scalars to draw", found=scalars_path)

@@ -173,9 +173,8 @@ class Drawing:
                 continue
             font = text_font(round(size or usual), text)
             face = box.get("facecolor", "none") if background is None else background
-            alpha = 1.0 if box.get("alpha") is None else box["alpha"]
             behind = ImageDraw.Draw(self._image).textbbox(place, text, font=font, anchor=anchor)
-            self.draw_bboxes([behind], "none", face_colors=face, alpha=alpha)
+            self.draw_bboxes([behind], "none", face_colors=face, alpha=box.get("alpha", 1.0))
             ImageDraw.Draw(self._image).text(place, text, fill=color, font=font, anchor=anchor)
         return self
 
@@ -250,7 +249,7 @@ def as_rgb(color: Color) -> RGB:
     numbers = [int(value) for value in color]
     if len(numbers) != 3 or not all(0 <= value <= 255 for value in numbers):
         raise ArgumentError("a color must consist of three numbers from 0 to 255", found=color)
-    return numbers[0], numbers[1], numbers[2]
+    return tuple(numbers)  # type: ignore[return-value]  # three of them
 
 
 def as_array(values: Any) -> npt.NDArray[Any]:
@@ -284,11 +283,7 @@ def _font_file(letters: frozenset[str]) -> str:
 def _has_letters(file: str, letters: Collection[str]) -> bool:
     from matplotlib.ft2font import FT2Font
 
-    try:
-        font = FT2Font(file)
-    except (RuntimeError, OSError):  # a damaged font
-        return False
-    return all(font.get_char_index(ord(letter)) for letter in letters)
+    return all(map(FT2Font(file).get_char_index, map(ord, letters)))
 
 
 def sample_image(path: str | None, data_batch: Any, position: int) -> ImageArray | None:

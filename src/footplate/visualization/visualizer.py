@@ -133,7 +133,6 @@ def skipping_failed_image(name: str) -> Iterator[None]:
         yield
     except Exception as error:  # noqa: BLE001 - it may come from the visualizer of a code base
         _logger.warning("The image '%s' cannot be drawn and is skipped: %s: %s", name, type(error).__name__, error)
-        _logger.debug("Drawing '%s' failed.", name, exc_info=error)
 
 
 def _skippable(draw: Callable[..., Any]) -> Callable[..., Any]:
@@ -219,13 +218,7 @@ class Visualizer(Drawing, Instances):
     draw_featmap = staticmethod(draw_featmap)
 
     def get_backend(self, name: str) -> BaseVisBackend:
-        """Returns a writer by its name.
-
-        Raises:
-            ArgumentError: There is no writer with that name.
-        """
-        if name not in self._vis_backends:
-            raise ArgumentError(f"there is no writer '{name}'", notes=[f"The writers are: {list(self._vis_backends)}."])
+        """Returns a writer by its name. Raises a KeyError if there is none."""
         return self._vis_backends[name]
 
     def add_config(self, config: Any, **kwargs: Any) -> None:

@@ -102,24 +102,11 @@ def test_blur_spreads_a_point_and_keeps_its_sum() -> None:
     assert 40 < sum(blurred) < 80
 
 
-def test_erasing_fills_a_rectangle_of_the_right_area() -> None:
-    image = np.full((40, 40), 9, np.uint8)
-    for seed in range(50):
-        found = transform(image, "RandomErasing", seed, erase_prob=1.0, area_range=(0.1, 0.2), fill=77)
-        rows, columns = np.nonzero(found == 77)
-        tall, wide = np.ptp(rows) + 1, np.ptp(columns) + 1
-        assert len(rows) == tall * wide
-        assert 0.08 < len(rows) / 1600 < 0.22
-    assert (image == 9).all()
-    assert 30 < sum((transform(image, "RandomErasing", seed, erase_prob=0.5) == 0).any() for seed in range(100)) < 70
-
-
 @pytest.mark.parametrize(
     ("kind", "arguments"),
     [
         ("RandomTone", {"dim": 2}),
         ("RandomBlur", {"radius": (2, 1)}),
-        ("RandomErasing", {"area_range": (0.5, 0.1)}),
     ],
 )
 def test_invalid_arguments_are_refused(kind: str, arguments: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from footplate.data.transforms.cropping import CenterCrop, Pad, RandomCrop, RandomResizedCrop
 from footplate.data.transforms.geometric import RandomFlip, RandomResize, RandomWarp, Resize, ResizeEdge
 from footplate.data.transforms.loading import LoadAnnotations, LoadImageFromFile
-from footplate.data.transforms.photometric import PhotoMetricDistortion, RandomBlur, RandomErasing, RandomTone
+from footplate.data.transforms.photometric import PhotoMetricDistortion, RandomBlur, RandomTone
 from footplate.data.transforms.pipeline import BaseTransform, Compose, TestTimeAug
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "PhotoMetricDistortion",
     "RandomBlur",
     "RandomCrop",
-    "RandomErasing",
     "RandomFlip",
     "RandomResize",
     "RandomResizedCrop",

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from footplate.checks import check_count
+from footplate.checks import check_count, check_number
 from footplate.data.transforms.geometric import resize_image
 from footplate.data.transforms.pipeline import BaseTransform, check_range, check_size, log_uniform, set_image
 from footplate.errors import ArgumentError
@@ -38,8 +38,7 @@ class RandomCrop(BaseTransform):
     """
 
     def __init__(self, crop_size: int | tuple[int, int], cat_max_ratio: float = 1.0, ignore_index: int = 255) -> None:
-        if not 0 < cat_max_ratio <= 1:
-            raise ArgumentError("cat_max_ratio must be above 0 and at most 1", key="cat_max_ratio", found=cat_max_ratio)
+        check_number("cat_max_ratio", cat_max_ratio, above=0, most=1)
         self.crop_size = check_size("crop_size", crop_size)
         self.cat_max_ratio, self.ignore_index = cat_max_ratio, ignore_index
 

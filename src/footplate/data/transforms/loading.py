@@ -220,9 +220,8 @@ def _load_label_map(results: dict[str, Any]) -> NDArray[np.uint8]:
             notes=[_ORIENTATION if labels.shape == (shape[1], shape[0]) else _SAME_SIZE],
         )
     if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) <= _IGNORED:
-        raise DataError(
-            f"the label map '{path}' must contain only labels from 0 to {_IGNORED}", found=int(labels.max())
-        )
+        message = f"the label map '{path}' must contain only labels from 0 to {_IGNORED}"
+        raise DataError(message, found=int(labels.max()))
     return labels.astype(np.uint8)
 
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from footplate.checks import check_fraction
-from footplate.data.transforms.pipeline import BaseTransform, check_range, log_uniform
+from footplate.data.transforms.pipeline import BaseTransform, check_range
 from footplate.registry import TRANSFORMS
 
 _Pixels = npt.NDArray[np.uint8]
@@ -116,52 +116,6 @@ class RandomBlur(BaseTransform):
         if np.random.random() < self.prob:
             blur = ImageFilter.GaussianBlur(np.random.uniform(*self.radius))
             results["img"] = np.asarray(Image.fromarray(results["img"]).filter(blur))
-        return results
-
-
-@TRANSFORMS.register_module()
-class RandomErasing(BaseTransform):
-    """Fills a random rectangle of `img`.
-
-    Args:
-        erase_prob: The probability, from 0 to 1.
-        area_range: The smallest and the largest area of the rectangle, as a fraction of the image.
-        aspect_range: The smallest and the largest aspect ratio (height / width) of the rectangle; its logarithm is
-            uniformly distributed.
-        fill: The value of the erased pixels.
-
-    Raises:
-        ArgumentError: `erase_prob` is not between 0 and 1, or a range is empty.
-
-    Source: Zhong et al., "Random Erasing Data Augmentation", arXiv:1708.04896.
-    """
-
-    def __init__(
-        self,
-        erase_prob: float = 0.5,
-        area_range: tuple[float, float] = (0.02, 0.33),
-        aspect_range: tuple[float, float] = (0.3, 10 / 3),
-        *,
-        fill: int = 0,
-    ) -> None:
-        self.erase_prob = check_fraction("erase_prob", erase_prob)
-        self.area_range = check_range("area_range", area_range)
-        self.aspect_range = check_range("aspect_range", aspect_range)
-        self.fill = fill
-
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Changes `img`, ``(H, W)`` or ``(H, W, C)``. The rectangle is at most as large as the image."""
-        if np.random.random() >= self.erase_prob:
-            return results
-        image = np.array(results["img"])
-        height, width = image.shape[:2]
-        area = height * width * np.random.uniform(*self.area_range)
-        aspect = log_uniform(*self.aspect_range)
-        box_height = min(height, max(1, round(math.sqrt(area * aspect))))
-        box_width = min(width, max(1, round(math.sqrt(area / aspect))))
-        top, left = np.random.randint(height - box_height + 1), np.random.randint(width - box_width + 1)
-        image[top : top + box_height, left : left + box_width] = self.fill
-        results["img"] = image
         return results
 
 
