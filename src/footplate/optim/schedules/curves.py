@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from typing_extensions import override
 
+from footplate.checks import check_choice
 from footplate.errors import ArgumentError
 from footplate.optim.schedules.base_curve import Curve, number, positions
 
@@ -153,8 +154,8 @@ class Poly(Curve):
 class WithMinimum(Curve):
     """The base class of curves that decay to `eta_min`, or to `eta_min_ratio` times the base value."""
 
-    eta_min: float | None = dataclasses.field(default=None, kw_only=True, metadata={"limits": {"least": 0}})
-    eta_min_ratio: float | None = dataclasses.field(default=None, kw_only=True, metadata={"limits": {"least": 0}})
+    eta_min: float | None = number(None, least=0, kw_only=True)
+    eta_min_ratio: float | None = number(None, least=0, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.eta_min is not None and self.eta_min_ratio is not None:
@@ -253,12 +254,6 @@ def line_between(start: float, end: float, done: float) -> float:
 ANNEALINGS: dict[str, Callable[[float, float, float], float]] = {"cos": cosine_between, "linear": line_between}
 
 
-def check_anneal_strategy(value: object) -> None:
-    """Checks the name of an annealing function. Raises an ArgumentError if it is unknown."""
-    if value not in ANNEALINGS:
-        raise ArgumentError('"anneal_strategy" must be "cos" or "linear"', key="anneal_strategy", found=value)
-
-
 @dataclasses.dataclass(frozen=True)
 class Cycle(Curve):
     """The base class of one-cycle curves, which increase from a first value to a peak, then decay to a last value.
@@ -266,12 +261,12 @@ class Cycle(Curve):
     See `OneCycle` for the settings.
     """
 
-    pct_start: float = dataclasses.field(default=0.3, kw_only=True, metadata={"limits": {"least": 0, "most": 1}})
+    pct_start: float = number(0.3, least=0, most=1, kw_only=True)
     anneal_strategy: str = dataclasses.field(default="cos", kw_only=True)
     three_phase: bool = dataclasses.field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        check_anneal_strategy(self.anneal_strategy)
+        check_choice("anneal_strategy", self.anneal_strategy, ANNEALINGS)
         super().__post_init__()
 
     def value_at(self, position: int, total: int, values: tuple[float, float, float]) -> float:

@@ -4,12 +4,14 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
-from footplate.checks import check_choice, check_count, check_number, check_score, read_count, read_number
+from footplate.checks import check_choice, check_count, check_number, check_score
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
 from footplate.optim.schedules.curves import Constant
 from footplate.optim.schedules.param_schedule import HasParamGroups, ParamSchedule, read_field, write_field
 from footplate.registry import PARAM_SCHEDULERS
+
+_COUNTERS = ("best", "num_bad_epochs", "cooldown_counter")
 
 
 def check_monitor(name: str, metrics: Collection[str], notes: Sequence[str] = ()) -> None:
@@ -157,15 +159,13 @@ class ReduceOnPlateau(ParamSchedule):
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the position, the best value and the counters."""
-        counters = {"num_bad_epochs": self.num_bad_epochs, "cooldown_counter": self.cooldown_counter}
-        return {**super().state_dict(), "best": self.best, **counters}
+        return {**super().state_dict(), **{name: getattr(self, name) for name in _COUNTERS}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads the position, the best value and the counters."""
         super().load_state_dict(state_dict)
-        self.best = read_number(state_dict, "best")
-        self.num_bad_epochs = read_count(state_dict, "num_bad_epochs")
-        self.cooldown_counter = read_count(state_dict, "cooldown_counter")
+        for name in _COUNTERS:
+            setattr(self, name, state_dict[name])
 
     def check_metrics(self, metrics: Collection[str]) -> None:
         """Checks that the monitored metric is among the names of the validation metrics; see `check_monitor`."""

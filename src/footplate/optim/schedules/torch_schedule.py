@@ -49,7 +49,10 @@ class TorchSchedule(ParamSchedule):
             raise ArgumentError(
                 f"the {type(scheduler).__name__} changes the learning rates of another optimizer",
                 key="scheduler",
-                notes=["Create it with the optimizer that you pass as optim_wrapper."],
+                notes=[
+                    "Create it with the optimizer that you pass as optim_wrapper. For several optimizers, pass a dict "
+                    "with the scheduler of each."
+                ],
             )
         usual = counts_epochs and not isinstance(scheduler, _BY_ITERATION)
         self.by_epoch = usual if by_epoch is None else check_flag("by_epoch", by_epoch)
@@ -89,21 +92,18 @@ class TorchSchedule(ParamSchedule):
         """Returns the state of the scheduler, and its type."""
         return {"type": type(self.scheduler).__name__, "by_epoch": self.by_epoch, "state": self.scheduler.state_dict()}
 
-    def matches(self, state_dict: dict[str, Any]) -> bool:
-        """Checks whether a saved state belongs to a scheduler of the same type."""
-        return {"by_epoch": self.by_epoch, "type": type(self.scheduler).__name__}.items() <= state_dict.items()
-
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Loads the state of the scheduler. It includes the settings. Logs a warning for each one that differs."""
+        """Loads the state of the scheduler, which includes its settings. Logs a warning if settings differ."""
         saved, new = state_dict["state"], self.scheduler.state_dict()
         names = inspect.signature(type(self.scheduler)).parameters.keys() & saved.keys() & new.keys() - {"last_epoch"}
-        for name in sorted(names):
-            if saved[name] != new[name]:
-                _logger.warning(
-                    "Ignoring %s=%s of the %s and resuming with the saved %s. To use %s, set resume_settings='take' "
-                    "(--resume-settings take).",
-                    *(name, new[name], type(self.scheduler).__name__, saved[name], new[name]),
-                )
+        changed = [f"{name}={new[name]}" for name in sorted(names) if saved[name] != new[name]]
+        if changed:
+            _logger.warning(
+                "Ignoring %s of the %s and resuming with the saved settings. To use the new ones, set "
+                "resume_settings='take' (--resume-settings take).",
+                ", ".join(changed),
+                type(self.scheduler).__name__,
+            )
         self.scheduler.load_state_dict(saved)
         _restore_counters(self.scheduler)
 
