@@ -22,7 +22,6 @@ from footplate.registry import MODEL_WRAPPERS
 FUNCTIONS = ("loss", "training_step", "validation_step")
 """The functions of a PlainModel, which are arguments of the Runner."""
 _ADVICE = "Pass loss=..., a function of (output, target), or training_step=..., a function of (model, batch)."
-_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _OPTIMIZERS = ("optimizer", "optimizers")
 _VALIDATION_ADVICE = "Pass validation_step=..., a function of (model, batch) that returns the predictions."
 
@@ -281,17 +280,14 @@ class PlainModel(ModelWrapper, BaseModel):
         losses = _named_losses(output) if isinstance(output, Mapping) and loss is None else {}
         if losses:
             return losses
-        if loss is None and hasattr(output, "loss"):
-            raise ArgumentError(
-                f"{source} returns None as the loss: without labels, it computes no loss",
-                found=type(output),
-                notes=["Add the labels to the batch under the name that forward uses, such as `labels`."],
-            )
         found = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output)
+        notes = [_ADVICE] if source.startswith("the model") else []
+        if hasattr(output, "loss"):  # of a model that computes no loss without labels
+            notes = ["Add the labels to the batch under the name that forward uses, such as `labels`."]
         raise ArgumentError(
             f"{source} must return a loss: a scalar tensor, a dict of losses or an object with .loss",
             found=list(output) if isinstance(output, Mapping) else found,
-            notes=[_ADVICE] if source.startswith("the model") else (),
+            notes=notes,
         )
 
 
@@ -330,16 +326,17 @@ def _further_arguments(training_step: Any) -> tuple[str, ...]:
     if training_step is None:
         return ()
     known = (*_OPTIMIZERS, "step")
-    parameters = list(inspect.signature(training_step).parameters.values())
-    for parameter in parameters[2:]:
-        is_required = parameter.default is parameter.empty and parameter.kind not in _VARIADIC
-        if is_required and parameter.name not in known:
-            raise ArgumentError(
-                f"training_step has the unknown argument '{parameter.name}'",
-                key="training_step",
-                notes=["Write training_step(model, batch, optimizers, step), of which the last two may be left out."],
-            )
-    return tuple(parameter.name for parameter in parameters[2:] if parameter.name in known)
+    signature = inspect.signature(training_step)
+    names = tuple(name for name in [*signature.parameters][2:] if name in known)
+    try:
+        signature.bind(None, None, **dict.fromkeys(names))
+    except TypeError as error:
+        raise ArgumentError(
+            f"training_step cannot be called: {error}",
+            key="training_step",
+            notes=["Write training_step(model, batch, optimizers, step), of which the last two may be left out."],
+        ) from error
+    return names
 
 
 def is_plain(model: Any) -> bool:
