@@ -29,15 +29,16 @@ def check_positions(name: str, value: Any, *, least: int, is_list: bool = False)
         raise ArgumentError(f'"{name}" must be {wanted} of at least {least}', key=name, found=value)
 
 
-def number(
-    default: Any = dataclasses.MISSING, *, is_position: bool = False, kw_only: bool = False, **limits: float
-) -> Any:
+def number(default: Any = dataclasses.MISSING, *, is_position: bool = False, **limits: float) -> Any:
     """Declares a setting that is a number within `limits`, the arguments of `check_number`.
 
     With `is_position`, the number is a number of epochs or iterations.
     """
-    check = partial(check_number, optional=default is None, **limits)
-    return dataclasses.field(default=default, kw_only=kw_only, metadata={"check": check, "is_position": is_position})
+
+    def check(name: str, value: Any) -> None:
+        check_number(name, value, optional=default is None, **limits)
+
+    return dataclasses.field(default=default, metadata={"check": check, "is_position": is_position})
 
 
 def positions(*, least: int = 1, is_list: bool = False) -> Any:

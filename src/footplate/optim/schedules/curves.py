@@ -150,12 +150,12 @@ class Poly(Curve):
         return self.eta_min + (value - self.eta_min) * factor
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class WithMinimum(Curve):
     """The base class of curves that decay to `eta_min`, or to `eta_min_ratio` times the base value."""
 
-    eta_min: float | None = number(None, least=0, kw_only=True)
-    eta_min_ratio: float | None = number(None, least=0, kw_only=True)
+    eta_min: float | None = number(None, least=0)
+    eta_min_ratio: float | None = number(None, least=0)
 
     def __post_init__(self) -> None:
         if self.eta_min is not None and self.eta_min_ratio is not None:
@@ -254,16 +254,16 @@ def line_between(start: float, end: float, done: float) -> float:
 ANNEALINGS: dict[str, Callable[[float, float, float], float]] = {"cos": cosine_between, "linear": line_between}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Cycle(Curve):
     """The base class of one-cycle curves, which increase from a first value to a peak, then decay to a last value.
 
     See `OneCycle` for the settings.
     """
 
-    pct_start: float = number(0.3, least=0, most=1, kw_only=True)
-    anneal_strategy: str = dataclasses.field(default="cos", kw_only=True)
-    three_phase: bool = dataclasses.field(default=False, kw_only=True)
+    pct_start: float = number(0.3, least=0, most=1)
+    anneal_strategy: str = "cos"
+    three_phase: bool = False
 
     def __post_init__(self) -> None:
         check_choice("anneal_strategy", self.anneal_strategy, ANNEALINGS)

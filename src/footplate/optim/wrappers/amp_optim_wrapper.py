@@ -99,9 +99,9 @@ class AmpOptimWrapper(OptimWrapper):
         stack.enter_context(self._autocast)
         return stack
 
-    def state_dict(self, *, per_parameter: bool = False) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Returns the state of `OptimWrapper` and of the loss scaler."""
-        state = super().state_dict(per_parameter=per_parameter)
+        state = super().state_dict()
         scaler_state = self.loss_scaler.state_dict()
         return {**state, "loss_scaler": scaler_state} if scaler_state else state
 

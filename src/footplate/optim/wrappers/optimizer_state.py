@@ -75,16 +75,6 @@ def regroup(saved: Mapping[str, Any], optimizer: Optimizer, layout: Layout) -> S
     return {"state": state, "param_groups": groups}
 
 
-def split_groups(state: Mapping[str, Any], layout: Layout) -> State:
-    """Returns `state` with one group per parameter in the order of the model, as other engines store it."""
-    saved_values = _by_name(state, layout)
-    ordered = [saved_values[name] for name in layout.parameters]
-    return {
-        "state": {index: values for index, (_, values) in enumerate(ordered) if values},
-        "param_groups": [{**settings, "params": [index]} for index, (settings, _) in enumerate(ordered)],
-    }
-
-
 def _by_name(state: Mapping[str, Any], layout: Layout) -> dict[str, tuple[State, Mapping[str, Any]]]:
     """Maps the name of each parameter in a saved state to the settings of its group and its values."""
     result = {}
