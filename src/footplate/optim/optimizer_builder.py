@@ -89,18 +89,19 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
         ArgumentError: A value has the wrong type or is out of range, such as a negative weight decay.
     """
     _check_names(optimizer_class(cfg), cfg)
-    with located(cfg):
-        for key in cfg:
-            _check_value(cfg, key)
+    for key in cfg:
+        _check_value(cfg, key)
     built: Optimizer = OPTIMIZERS.build(cfg, params=params)
     return built
 
 
 def _check_value(cfg: Mapping[str, Any], key: str) -> None:
     values = cfg[key] if isinstance(cfg[key], (list, tuple)) else [cfg[key]]
-    for value in values if key in _NON_NEGATIVE else ():
-        if not isinstance(value, Tensor):
-            check_number(key, value, least=0, optional=True)
+    if key in _NON_NEGATIVE:
+        for value in values:
+            if not isinstance(value, Tensor):
+                with located(cfg):
+                    check_number(key, value, least=0, optional=True)
 
 
 def _check_names(kind: Any, cfg: Mapping[str, Any]) -> None:
@@ -138,8 +139,7 @@ def default_of(cfg: Mapping[str, Any], field: str) -> float | None:
         ArgumentError: The value in `cfg` is not a number or is out of range.
     """
     if isinstance(cfg, Mapping) and field in cfg:
-        with located(cfg):
-            _check_value(cfg, field)
+        _check_value(cfg, field)
         return cfg[field]  # type: ignore[no-any-return]
     try:
         parameter = inspect.signature(optimizer_class(cfg)).parameters.get(field)
