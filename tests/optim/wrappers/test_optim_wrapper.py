@@ -156,9 +156,10 @@ def test_gradients_of_another_number_of_losses_are_discarded(caplog: pytest.LogC
     ]
 
 
-def test_clipping_by_norm_is_bit_equal_to_torch_and_records_the_norm() -> None:
+@pytest.mark.parametrize("key", ["clip_grad", "grad_clip"])
+def test_clipping_by_norm_is_bit_equal_to_torch_and_records_the_norm(key: str) -> None:
     model, reference = net(), net()
-    wrapper = OptimWrapper(SGD(model.parameters(), lr=0.1), clip_grad={"max_norm": 0.01})
+    wrapper = OptimWrapper(SGD(model.parameters(), lr=0.1), **{key: {"max_norm": 0.01}})  # type: ignore[arg-type]
     found = train(model, wrapper, [data(4)])
     reference(data(4)).pow(2).mean().backward()
     norm = nn.utils.clip_grad_norm_(reference.parameters(), 0.01)

@@ -14,29 +14,37 @@ from footplate.registry import PARAM_SCHEDULERS
 _COUNTERS = ("best", "num_bad_epochs", "cooldown_counter")
 
 
-def check_monitor(name: str, metrics: Collection[str], notes: Sequence[str] = ()) -> None:
-    """Checks that a metric is computed during validation.
+class MetricSchedule(ParamSchedule):
+    """The base class of schedules that monitor a validation metric."""
 
-    Args:
-        name: The name of the metric.
-        metrics: The names of the validation metrics.
-        notes: Advice to include in the error.
+    monitor: str
+    """The name of the metric."""
+    advice: ClassVar[Sequence[str]] = ()
+    """The notes of the error about a missing metric."""
 
-    Raises:
-        ArgumentError: The metric is missing.
-    """
-    if name not in metrics:
-        raise ArgumentError(
-            f'the metric "{name}" is not computed during validation',
-            key="param_scheduler.monitor",
-            found=sorted(metrics),
-            suggestion=nearest(name, metrics),
-            notes=notes,
-        )
+    def check_metrics(self, metrics: Collection[str]) -> None:
+        """Checks that the monitored metric is among the names of the validation metrics.
+
+        Raises:
+            ArgumentError: The metric is missing.
+        """
+        if self.monitor not in metrics:
+            raise ArgumentError(
+                f'the metric "{self.monitor}" is not computed during validation',
+                key="param_scheduler.monitor",
+                found=sorted(metrics),
+                suggestion=nearest(self.monitor, metrics),
+                notes=self.advice,
+            )
+
+    def monitored_value(self, metrics: Mapping[str, Any]) -> float:
+        """Returns the value of the monitored metric."""
+        self.check_metrics(metrics)
+        return check_score(self.monitor, metrics[self.monitor], key="param_scheduler.monitor")
 
 
 @PARAM_SCHEDULERS.register_module(name="ReduceOnPlateauParamScheduler")
-class ReduceOnPlateau(ParamSchedule):
+class ReduceOnPlateau(MetricSchedule):
     """Multiplies a field by `factor` when a metric has stopped improving.
 
     Args:
@@ -133,8 +141,7 @@ class ReduceOnPlateau(ParamSchedule):
         self.last_step += 1
         if metrics is None:
             return
-        self.check_metrics(metrics)
-        value = check_score(self.monitor, metrics[self.monitor], key="param_scheduler.monitor")
+        value = self.monitored_value(metrics)
         if self._is_better(value):
             self.best, self.num_bad_epochs = value, 0
         else:
@@ -166,10 +173,6 @@ class ReduceOnPlateau(ParamSchedule):
         super().load_state_dict(state_dict)
         for name in _COUNTERS:
             setattr(self, name, state_dict[name])
-
-    def check_metrics(self, metrics: Collection[str]) -> None:
-        """Checks that the monitored metric is among the names of the validation metrics; see `check_monitor`."""
-        check_monitor(self.monitor, metrics)
 
 
 @PARAM_SCHEDULERS.register_module()

@@ -5,22 +5,22 @@ import inspect
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from torch.optim.lr_scheduler import CyclicLR, LRScheduler, MultiStepLR, OneCycleLR, ReduceLROnPlateau
 
-from footplate.checks import check_flag, check_keys, check_score
+from footplate.checks import check_flag, check_keys
 from footplate.errors import ArgumentError
 from footplate.optim.schedules.base_curve import ENDLESS
-from footplate.optim.schedules.param_schedule import HasParamGroups, ParamSchedule
-from footplate.optim.schedules.plateau import check_monitor
+from footplate.optim.schedules.param_schedule import HasParamGroups
+from footplate.optim.schedules.plateau import MetricSchedule
 
 _BY_ITERATION = (CyclicLR, OneCycleLR)  # torch documents them as stepped after each batch
 _logger = logging.getLogger("footplate.optim")
 
 
-class TorchSchedule(ParamSchedule):
+class TorchSchedule(MetricSchedule):
     """Steps a torch scheduler and saves its state.
 
     Args:
@@ -34,6 +34,8 @@ class TorchSchedule(ParamSchedule):
     Raises:
         ArgumentError: The scheduler belongs to another optimizer.
     """
+
+    advice = ("Pass param_scheduler=dict(scheduler=..., monitor='...').",)
 
     def __init__(
         self,
@@ -71,12 +73,7 @@ class TorchSchedule(ParamSchedule):
         if not self.takes_metrics:
             self.scheduler.step()
         elif metrics is not None:
-            self.check_metrics(metrics)
-            self.scheduler.step(check_score(self.monitor, metrics[self.monitor], key="param_scheduler.monitor"))
-
-    def check_metrics(self, metrics: Collection[str]) -> None:
-        """Checks that the monitored metric is among the names of the validation metrics; see `check_monitor`."""
-        check_monitor(self.monitor, metrics, ["Pass param_scheduler=dict(scheduler=..., monitor='...')."])
+            self.scheduler.step(self.monitored_value(metrics))
 
     def rewind(self) -> None:
         """Resets the scheduler to its state at the start of the run."""

@@ -40,6 +40,7 @@ class OptimWrapper(Accumulation):
             therefore equivalent to one large batch.
         clip_grad: `dict(max_norm=..., norm_type=2)` or `dict(type="value", clip_value=...)`. The norm before clipping
             is recorded as `train/grad_norm`.
+        grad_clip: An alias of `clip_grad`.
         on_nonfinite: The reaction to non-finite gradients: "skip", "stop" or "warn". By default, the
             policy of the run applies. Outside a run, gradients are not checked.
         compile: Whether to compile the step of the optimizer, or a dict with arguments for `torch.compile`. Learning
@@ -69,6 +70,7 @@ class OptimWrapper(Accumulation):
         accumulative_counts: int = 1,
         clip_grad: Mapping[str, Any] | None = None,
         *,
+        grad_clip: Mapping[str, Any] | None = None,
         on_nonfinite: str | None = None,
         compile: bool | Mapping[str, Any] = False,
         state_dtype: str | torch.dtype | None = None,
@@ -77,9 +79,12 @@ class OptimWrapper(Accumulation):
             raise ArgumentError(
                 "the optimizer of an optimizer wrapper must be a torch optimizer", key="optimizer", found=optimizer
             )
+        if clip_grad is not None and grad_clip is not None:
+            raise ArgumentError('"clip_grad" and "grad_clip" cannot both be set: they are aliases', key="grad_clip")
         self.optimizer = optimizer
         super().__init__(accumulative_counts)
-        self._clipper = None if clip_grad is None else build_clipper(clip_grad)
+        settings = grad_clip if clip_grad is None else clip_grad
+        self._clipper = None if settings is None else build_clipper(settings)
         self._norm_history: Any = None
         self._own_policy = on_nonfinite
         self.guard(None)
