@@ -321,7 +321,10 @@ FLOAT16 = {"type": "AmpOptimWrapper", "dtype": "float16"}
             {"training_step": lambda model, batch: gan_losses(model, batch[0])[0]},
             r'optimizers\["generator"\].update_params',
         ),
-        ({"training_step": lambda model, batch, optims: None}, "training_step has the unknown argument 'optims'"),
+        (
+            {"training_step": lambda model, batch, optims: None},
+            "training_step cannot be called: missing a required argument: 'optims'",
+        ),
         ({"training_step": backward_without_scaling, "optim_wrapper": FLOAT16}, r"Instead of loss.backward\(\), call"),
     ],
 )

@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from footplate.checkpoint.serializable import tensors_in
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
 from footplate.module_selection import Selection, select_modules
-
-_Buffers = dict[str, Tensor | None]  # the `_buffers` of a module
 
 KEY = "activation_checkpointing"
 
@@ -71,10 +69,6 @@ def _checkpointed(kind: type[nn.Module]) -> type[nn.Module]:
     return type(kind.__name__, (kind,), fields)
 
 
-def _copy(buffers: _Buffers) -> _Buffers:
-    return {name: None if value is None else value.clone() for name, value in buffers.items()}
-
-
 class _Repeating(AbstractContextManager[None]):
     """Runs the block with the buffers and the Python and NumPy random states at its creation.
 
@@ -85,7 +79,11 @@ class _Repeating(AbstractContextManager[None]):
         tensors = [tensor for tensor in tensors_in(inputs) if not tensor.is_inference()]
         self._module = module
         self._inputs = [(tensor, tensor._version) for tensor in tensors]
-        self._buffers = [(part, _copy(part._buffers)) for part in module.modules()]
+        self._buffers = [
+            (part, name, buffer.clone())
+            for part in module.modules()
+            for name, buffer in part.named_buffers(recurse=False)
+        ]
         self._states = random.getstate(), np.random.get_state()
 
     def __enter__(self) -> None:
@@ -98,15 +96,15 @@ class _Repeating(AbstractContextManager[None]):
                 found=called,
                 notes=["Set inplace=False, or select the module that contains it."],
             )
-        self._present = [(part, part._buffers) for part, _ in self._buffers]
+        self._present = [(part, name, getattr(part, name)) for part, name, _ in self._buffers]
         self._present_states = random.getstate(), np.random.get_state()
-        for part, buffers in self._buffers:
-            part._buffers = _copy(buffers)
+        for part, name, buffer in self._buffers:
+            setattr(part, name, buffer.clone())
         self._set_states(self._states)
 
     def __exit__(self, *error: object) -> None:
-        for part, buffers in self._present:
-            part._buffers = buffers
+        for part, name, buffer in self._present:
+            setattr(part, name, buffer)
         self._set_states(self._present_states)
 
     def _set_states(self, states: tuple[Any, Any]) -> None:

@@ -35,7 +35,7 @@ class BaseAveragedModel(nn.Module):
         count: The number of updates so far.
 
     Raises:
-        ArgumentError: `interval` is not a positive integer, or the model is sharded and not on `device`.
+        ArgumentError: `interval` is not a positive integer, or `device` is set for a sharded model.
     """
 
     def __init__(
@@ -49,10 +49,11 @@ class BaseAveragedModel(nn.Module):
         self.interval = check_count("interval", interval)
         self.update_buffers = update_buffers
         self._is_sharded = is_sharded(model)
-        averages = _StateCopy(reshard(model)) if self._is_sharded else _copy_to(device, model)
-        if device is not None and any(each.device.type != torch.device(device).type for each in averages.parameters()):
-            message = "the average of a sharded model is sharded like the model, so it cannot be on another device"
-            raise ArgumentError(message, key="device", found=str(device))
+        if self._is_sharded and device is not None:
+            raise ArgumentError(
+                "the average of a sharded model cannot be on another device", key="device", found=device
+            )
+        averages = _StateCopy(reshard(model)) if self._is_sharded else copy.deepcopy(model).to(device)
         self.module: Any = averages.requires_grad_(False)
         self.steps: Tensor
         self.register_buffer("steps", torch.tensor(0, dtype=torch.long))
@@ -289,12 +290,3 @@ class _StateCopy(nn.Module):
 def _copy(targets: list[Tensor], values: list[Tensor]) -> None:
     if targets:
         torch._foreach_copy_(targets, values)
-
-
-def _copy_to(device: torch.device | str | None, model: nn.Module) -> nn.Module:
-    """Returns a copy of a model on a device, without an intermediate copy on the device of the model."""
-    copies: dict[int, Any] = {}  # the memo of `deepcopy`
-    for tensor in () if device is None else (*model.parameters(), *model.buffers()):
-        moved = tensor.detach().to(device, copy=True)
-        copies[id(tensor)] = nn.Parameter(moved, requires_grad=False) if isinstance(tensor, nn.Parameter) else moved
-    return copy.deepcopy(model, copies)

@@ -2,10 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from functools import reduce
 from itertools import chain
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,16 +15,6 @@ from footplate.errors import ArgumentError, DataError
 from footplate.models.base_module import BaseModule
 from footplate.models.preprocessor import BaseDataPreprocessor
 from footplate.registry import MODELS
-
-
-class Updater(Protocol):
-    """The methods of an optimizer wrapper that `train_step` calls."""
-
-    def optim_context(self, model: nn.Module, /) -> AbstractContextManager[None]:
-        """Returns the context for the forward pass."""
-
-    def update_params(self, loss: Tensor, /) -> None:
-        """Runs the backward pass, and steps the optimizer when gradient accumulation is complete."""
 
 
 class BaseModel(BaseModule, ABC):
@@ -74,7 +63,7 @@ class BaseModel(BaseModule, ABC):
         A batch that is a dict is passed as keyword arguments, a list or tuple as positional arguments.
         """
 
-    def train_step(self, data: Any, optim_wrapper: Updater) -> dict[str, Tensor]:
+    def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
         """Runs one training step.
 
         Args:

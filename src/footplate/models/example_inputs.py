@@ -1,7 +1,6 @@
 """Example inputs of a module: their names, their other batch sizes, and their description as plain data."""
 
 import inspect
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -10,7 +9,6 @@ from torch import Tensor, nn
 
 from footplate.errors import ArgumentError
 
-_TENSOR = re.compile(r"(\w+)\[([\d, ]*)\]")
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -132,19 +130,18 @@ def inputs_from(description: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[s
     generator = torch.Generator().manual_seed(0)
 
     def tensor(text: str) -> Tensor:
-        match = _TENSOR.fullmatch(text)
-        dtype = getattr(torch, match[1], None) if match else None
-        if match is None or not isinstance(dtype, torch.dtype):
-            raise ArgumentError("the checkpoint describes an input that is not a tensor", found=text)
-        shape = [int(size) for size in match[2].split(",") if size.strip()]
+        name, _, sizes = text.rstrip("]").partition("[")
+        dtype = getattr(torch, name)
+        shape = [int(size) for size in sizes.split(",") if size]
         if dtype.is_floating_point:
             return torch.randn(shape, generator=generator).to(dtype)
         return torch.zeros(shape, dtype=dtype)
 
-    args, kwargs = description.get("args"), description.get("kwargs")
-    if not isinstance(args, tuple) or not isinstance(kwargs, dict):
-        raise ArgumentError("the checkpoint does not describe the inputs of its model", found=description)
-    return _replaced(args, str, tensor), _replaced(kwargs, str, tensor)
+    try:
+        return _replaced(description["args"], str, tensor), _replaced(description["kwargs"], str, tensor)
+    except (LookupError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+        message = "the checkpoint does not describe the inputs of its model"
+        raise ArgumentError(message, found=description) from error
 
 
 def _replaced(value: Any, kind: type, function: Callable[[Any], Any]) -> Any:

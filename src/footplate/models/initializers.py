@@ -1,9 +1,9 @@
 """Weight initializers, which configs refer to by name."""
 
-import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ def truncated_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: fl
     return tensor if values is tensor else tensor.copy_(values)
 
 
-@dataclasses.dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True)
 class BaseInit:
     """The base class of initializers: initializes the layers of given classes in a module.
 
@@ -49,6 +49,9 @@ class BaseInit:
     bias: float = 0
     bias_prob: float | None = None
     layer: Layers = None
+
+    least_dim: ClassVar[int] = 0
+    """Weights with fewer dimensions, such as those of normalization layers, are left unchanged."""
 
     def __post_init__(self) -> None:
         if self.bias_prob is not None:
@@ -72,7 +75,7 @@ class BaseInit:
     def initialize_layer(self, module: nn.Module) -> None:
         """Initializes the weight and the bias of a layer, without its children."""
         weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
-        if isinstance(weight, Tensor):
+        if isinstance(weight, Tensor) and weight.dim() >= self.least_dim:
             self.fill(weight)
         if isinstance(bias, Tensor):
             nn.init.constant_(bias, self.bias)
@@ -83,7 +86,7 @@ class BaseInit:
 
 
 @WEIGHT_INITIALIZERS.register_module(name="Constant")
-@dataclasses.dataclass(eq=False)
+@dataclass(eq=False)
 class ConstantInit(BaseInit):
     """Sets weights to a constant; see `BaseInit` for the other arguments.
 
@@ -99,7 +102,7 @@ class ConstantInit(BaseInit):
 
 
 @WEIGHT_INITIALIZERS.register_module(name="Normal")
-@dataclasses.dataclass(eq=False)
+@dataclass(eq=False)
 class NormalInit(BaseInit):
     """Draws weights from a normal distribution; see `BaseInit` for the other arguments.
 
@@ -117,7 +120,7 @@ class NormalInit(BaseInit):
 
 
 @WEIGHT_INITIALIZERS.register_module(name="TruncNormal")
-@dataclasses.dataclass(eq=False)
+@dataclass(eq=False)
 class TruncNormalInit(NormalInit):
     """Draws weights from a truncated normal distribution; see `BaseInit` for the other arguments.
 
@@ -137,7 +140,7 @@ class TruncNormalInit(NormalInit):
 
 
 @WEIGHT_INITIALIZERS.register_module(name="Uniform")
-@dataclasses.dataclass(eq=False)
+@dataclass(eq=False)
 class UniformInit(BaseInit):
     """Draws weights from a uniform distribution; see `BaseInit` for the other arguments.
 
@@ -154,11 +157,9 @@ class UniformInit(BaseInit):
         nn.init.uniform_(weight, self.a, self.b)
 
 
-@dataclasses.dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class VariancePreservingInit(BaseInit):
     """The base class of initializers that derive the variance of a weight from its shape.
-
-    One-dimensional weights, such as those of normalization layers, are left unchanged.
 
     Args:
         distribution: The distribution of the weights, "normal" or "uniform".
@@ -167,24 +168,17 @@ class VariancePreservingInit(BaseInit):
         ArgumentError: `distribution` is unknown.
     """
 
-    distribution: Literal["normal", "uniform"] = dataclasses.field(default="normal", kw_only=True)
+    distribution: Literal["normal", "uniform"] = "normal"
+
+    least_dim: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("distribution", self.distribution, ("normal", "uniform"))
 
-    @override
-    def fill(self, weight: Tensor) -> None:
-        if weight.dim() >= 2:
-            self.draw(weight)
-
-    def draw(self, weight: Tensor) -> None:
-        """Initializes one weight with two or more dimensions."""
-        raise NotImplementedError
-
 
 @WEIGHT_INITIALIZERS.register_module(name="Xavier")
-@dataclasses.dataclass(eq=False)
+@dataclass(eq=False)
 class XavierInit(VariancePreservingInit):
     """Draws weights such that layers preserve the variance of activations and gradients (Xavier/Glorot).
 
@@ -198,12 +192,12 @@ class XavierInit(VariancePreservingInit):
     gain: float = 1
 
     @override
-    def draw(self, weight: Tensor) -> None:
+    def fill(self, weight: Tensor) -> None:
         getattr(nn.init, f"xavier_{self.distribution}_")(weight, gain=self.gain)
 
 
 @WEIGHT_INITIALIZERS.register_module(name="Kaiming")
-@dataclasses.dataclass(eq=False)
+@dataclass(eq=False)
 class KaimingInit(VariancePreservingInit):
     """Draws weights such that layers followed by ReLU preserve the variance (Kaiming/He).
 
@@ -220,7 +214,7 @@ class KaimingInit(VariancePreservingInit):
     nonlinearity: Literal["relu", "leaky_relu"] = "relu"
 
     @override
-    def draw(self, weight: Tensor) -> None:
+    def fill(self, weight: Tensor) -> None:
         draw = getattr(nn.init, f"kaiming_{self.distribution}_")
         draw(weight, a=self.a, mode=self.mode, nonlinearity=self.nonlinearity)
 
@@ -232,10 +226,11 @@ class Caffe2XavierInit(BaseInit):
     One-dimensional weights are left unchanged. See `BaseInit` for the arguments.
     """
 
+    least_dim: ClassVar[int] = 2
+
     @override
     def fill(self, weight: Tensor) -> None:
-        if weight.dim() >= 2:
-            nn.init.kaiming_uniform_(weight, a=1, mode="fan_in", nonlinearity="leaky_relu")
+        nn.init.kaiming_uniform_(weight, a=1, mode="fan_in", nonlinearity="leaky_relu")
 
 
 @WEIGHT_INITIALIZERS.register_module(name="Pretrained")

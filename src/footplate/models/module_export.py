@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+import footplate
 from footplate import storage
 from footplate.checkpoint import write_safetensors
 from footplate.errors import ArgumentError, FootplateError
@@ -31,13 +32,8 @@ SUFFIXES = {**{name: format_.suffix for name, format_ in FORMATS.items()}, SAFET
 """Maps the export formats to the suffixes of their files."""
 LIMIT = 1e-3
 _OPERATOR = re.compile(r"\b(?:aten|torchvision|prims|torch_nms|mmcv|\w+_ops?)(?:::|\.)[A-Za-z_]\w*(?:\.\w+)?")
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_LIBRARIES = (
-    os.path.dirname(torch.__file__) + os.sep,
-    os.path.join(_PACKAGE, "inference", ""),
-    os.path.join(_PACKAGE, "models", "export_formats.py"),
-    os.path.join(_PACKAGE, "models", "module_export.py"),
-)
+_PACKAGES = tuple(os.path.dirname(str(package.__file__)) + os.sep for package in (torch, footplate))
+"""The folders whose lines are not those of a model."""
 
 
 class Export(NamedTuple):
@@ -197,16 +193,14 @@ def write_and_open(to: str, request: ExportRequest, fixed: ExportRequest) -> Run
         ExportError: The module cannot be exported.
     """
     try:
-        try:
-            FORMATS[to].write(request)
-        except ArgumentError:
-            raise
-        except Exception:  # noqa: BLE001 - some models can only be exported for one size
-            FORMATS[to].write(fixed)
+        FORMATS[to].write(request)
     except FootplateError:
         raise
-    except Exception as error:
-        raise export_error(f"the model cannot be exported to {to}", error) from error
+    except Exception:  # noqa: BLE001 - some models can only be exported for one size
+        try:
+            FORMATS[to].write(fixed)
+        except Exception as error:
+            raise export_error(f"the model cannot be exported to {to}", error) from error
     return FORMATS[to].open(request.path)
 
 
@@ -281,7 +275,7 @@ def export_error(problem: str, error: Exception, key: str = "") -> ExportError:
     cause: BaseException = error
     lines: list[str] = []
     while True:
-        calls = [call for call in extract_tb(cause.__traceback__) if not call.filename.startswith((*_LIBRARIES, "<"))]
+        calls = [call for call in extract_tb(cause.__traceback__) if not call.filename.startswith((*_PACKAGES, "<"))]
         lines += [f"at {os.path.relpath(call.filename)}:{call.lineno}: {call.line}" for call in calls[-1:]]
         inner = cause.__cause__ or cause.__context__
         if inner is None:

@@ -77,6 +77,14 @@ class PackageSource:
         """Checks whether there is a model with this name."""
         return name in self.names()
 
+    def entry(self, name: str) -> Any:
+        """Returns the class or function that builds a model."""
+        return getattr(self.package, name)
+
+    def help(self, name: str) -> str:
+        """Returns the first line of a model's documentation."""
+        return first_doc_line(self.entry(name))
+
 
 class TimmModels(PackageSource):
     """The timm models. With `features_only=True`, they are backbones. A name may contain a tag: `resnet18.a1_in1k`."""
@@ -89,9 +97,9 @@ class TimmModels(PackageSource):
         """Checks whether there is a model with this name, with or without a tag."""
         return bool(self.package.is_model(name))
 
-    def help(self, name: str) -> str:
-        """Returns the first line of a model's documentation."""
-        return first_doc_line(self.package.model_entrypoint(name))
+    def entry(self, name: str) -> Any:
+        """Returns the function that builds a model."""
+        return self.package.model_entrypoint(name)
 
     def build(self, name: str, **settings: Any) -> Any:
         """Builds a model. Accepts the same arguments as `timm.create_model`."""
@@ -106,16 +114,17 @@ class TorchvisionModels(PackageSource):
         """Returns the names of the models."""
         return list(self.package.models.list_models())
 
-    def help(self, name: str) -> str:
-        """Returns the first line of a model's documentation."""
-        return first_doc_line(self.package.models.get_model_builder(name))
+    def entry(self, name: str) -> Any:
+        """Returns the function that builds a model."""
+        return self.package.models.get_model_builder(name)
 
     def build(self, name: str, pretrained: bool = False, **settings: Any) -> Any:
         """Builds a model. Accepts the same arguments as the torchvision function of this name."""
-        parameters = inspect.signature(self.package.models.get_model_builder(name)).parameters
         if pretrained:
             settings.setdefault("weights", "DEFAULT")
-        elif "weights_backbone" in parameters:  # torchvision downloads them by default
+        elif (
+            "weights_backbone" in inspect.signature(self.entry(name)).parameters
+        ):  # torchvision downloads them by default
             settings.setdefault("weights_backbone", None)
         return self.package.models.get_model(name, **settings)
 
@@ -161,10 +170,6 @@ class SegmentationModels(PackageSource):
             name for name, entry in entries if inspect.isclass(entry) and issubclass(entry, base) and entry is not base
         )
 
-    def help(self, name: str) -> str:
-        """Returns the first line of an architecture's documentation."""
-        return first_doc_line(getattr(self.package, name))
-
     def build(self, name: str, pretrained: bool = False, **settings: Any) -> Any:
         """Builds a model from the arguments for its class. Without `pretrained`, `encoder_weights` defaults to None."""
         if not pretrained:
@@ -175,4 +180,4 @@ class SegmentationModels(PackageSource):
             raise ArgumentError(
                 "'encoder_name' must be the name of an encoder, not an address", key="encoder_name", found=encoder
             )
-        return getattr(self.package, name)(**settings)
+        return self.entry(name)(**settings)

@@ -4,7 +4,7 @@ import inspect
 import numbers
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,6 @@ from footplate.registry import MODEL_WRAPPERS
 FUNCTIONS = ("loss", "training_step", "validation_step")
 """The functions of a PlainModel, which are arguments of the Runner."""
 _ADVICE = "Pass loss=..., a function of (output, target), or training_step=..., a function of (model, batch)."
-_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _OPTIMIZERS = ("optimizer", "optimizers")
 _VALIDATION_ADVICE = "Pass validation_step=..., a function of (model, batch) that returns the predictions."
 
@@ -133,7 +132,8 @@ class PlainModel(ModelWrapper, BaseModel):
                 notes=["Make the loss a submodule of the model, and call it in `training_step`."],
             )
         self.module: Any = module
-        self._functions = _Functions(**functions)
+        self._functions: dict[str, Any] = functions  # not an attribute each, because a loss may be a module
+        self._has_only_training_step = training_step is not None and loss is None
         self._step_arguments = _further_arguments(training_step)
         self._current: dict[str, Any] = {}  # the values of these arguments
         self._validated: tuple[Any, Any, Any] | None = None  # of the latest val_step: data, batch and output
@@ -141,7 +141,7 @@ class PlainModel(ModelWrapper, BaseModel):
 
     def forward(self, batch: Any, mode: str = "tensor") -> Any:
         """Returns a dict of losses in mode "loss", predictions in mode "predict", or the output of the module."""
-        training_step, validation_step = self._functions.training_step, self._functions.validation_step
+        training_step, validation_step = self._functions["training_step"], self._functions["validation_step"]
         if mode == "loss" and training_step is not None:
             return self._losses_in(training_step(self.module, batch, **self._current), "training_step")
         if mode == "loss":
@@ -165,7 +165,7 @@ class PlainModel(ModelWrapper, BaseModel):
             part.isolated = len(optim_wrapper.parts) > 1
         with optim_wrapper.optim_context(self):
             (batch,) = self.data_preprocessor(data, True)
-            training_step: Any = self._functions.training_step
+            training_step: Any = self._functions["training_step"]
             output = training_step(self.module, batch, **self._current)
         if isinstance(output, Tensor):
             output = {"loss": output}
@@ -191,11 +191,11 @@ class PlainModel(ModelWrapper, BaseModel):
         """Returns the predictions for one batch, or None if there is only a `training_step`."""
         (batch,) = self.data_preprocessor(data, False)
         functions = self._functions
-        if functions.validation_step is None and functions.has_only_training_step:
+        if functions["validation_step"] is None and self._has_only_training_step:
             return None
         output = self(batch, mode="predict")
         # The loss needs no second forward pass, unless it needs the output of the module, as in training.
-        if functions.validation_step is None or functions.training_step is not None:
+        if functions["validation_step"] is None or functions["training_step"] is not None:
             self._validated = data, batch, output
         return output
 
@@ -209,7 +209,7 @@ class PlainModel(ModelWrapper, BaseModel):
         Raises:
             ArgumentError: There is a `training_step` but no `loss`.
         """
-        if self._functions.has_only_training_step:
+        if self._has_only_training_step:
             raise ArgumentError(
                 "validation cannot compute a loss, because training_step is only called in training",
                 key="val_cfg.loss",
@@ -219,7 +219,7 @@ class PlainModel(ModelWrapper, BaseModel):
         self._validated = None
         if data_of_output is not data:
             (batch,) = self.data_preprocessor(data, False)
-            output = self(batch, mode="tensor" if self._functions.training_step is None else "predict")
+            output = self(batch, mode="tensor" if self._functions["training_step"] is None else "predict")
         return self.parse_losses(self._losses_of(output, batch))[1]
 
     def parse_losses(self, losses: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -245,7 +245,7 @@ class PlainModel(ModelWrapper, BaseModel):
 
     def _output(self, batch: Any) -> Any:
         """Calls the module with a batch. If there is a loss function, the target of the batch is omitted."""
-        inputs = split_target(batch)[0] if self._functions.loss is not None and has_target(batch) else batch
+        inputs = split_target(batch)[0] if self._functions["loss"] is not None and has_target(batch) else batch
         args = () if isinstance(inputs, Mapping) else inputs if isinstance(inputs, (list, tuple)) else (inputs,)
         kwargs = inputs if isinstance(inputs, Mapping) else {}
         if self.training and not self.inputs:
@@ -264,7 +264,7 @@ class PlainModel(ModelWrapper, BaseModel):
             raise
 
     def _losses_of(self, output: Any, batch: Any) -> dict[str, Any]:
-        loss = self._functions.loss
+        loss = self._functions["loss"]
         if loss is None:
             return self._losses_in(output, f"the model '{type(self.module).__name__}'")
         return self._losses_in(loss(output, split_target(batch)[1]), "the loss function")
@@ -281,30 +281,15 @@ class PlainModel(ModelWrapper, BaseModel):
         losses = _named_losses(output) if isinstance(output, Mapping) and loss is None else {}
         if losses:
             return losses
-        if loss is None and hasattr(output, "loss"):
-            raise ArgumentError(
-                f"{source} returns None as the loss: without labels, it computes no loss",
-                found=type(output),
-                notes=["Add the labels to the batch under the name that forward uses, such as `labels`."],
-            )
         found = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output)
+        notes = [_ADVICE] if source.startswith("the model") else []
+        if hasattr(output, "loss"):  # of a model that computes no loss without labels
+            notes = ["Add the labels to the batch under the name that forward uses, such as `labels`."]
         raise ArgumentError(
             f"{source} must return a loss: a scalar tensor, a dict of losses or an object with .loss",
             found=list(output) if isinstance(output, Mapping) else found,
-            notes=[_ADVICE] if source.startswith("the model") else (),
+            notes=notes,
         )
-
-
-class _Functions(NamedTuple):
-    """The functions of a PlainModel."""
-
-    loss: Callable[[Any, Any], Any] | None
-    training_step: Callable[[nn.Module, Any], Any] | None
-    validation_step: Callable[[nn.Module, Any], Any] | None
-
-    @property
-    def has_only_training_step(self) -> bool:
-        return self.training_step is not None and self.loss is None
 
 
 def _named_losses(output: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -330,16 +315,17 @@ def _further_arguments(training_step: Any) -> tuple[str, ...]:
     if training_step is None:
         return ()
     known = (*_OPTIMIZERS, "step")
-    parameters = list(inspect.signature(training_step).parameters.values())
-    for parameter in parameters[2:]:
-        is_required = parameter.default is parameter.empty and parameter.kind not in _VARIADIC
-        if is_required and parameter.name not in known:
-            raise ArgumentError(
-                f"training_step has the unknown argument '{parameter.name}'",
-                key="training_step",
-                notes=["Write training_step(model, batch, optimizers, step), of which the last two may be left out."],
-            )
-    return tuple(parameter.name for parameter in parameters[2:] if parameter.name in known)
+    signature = inspect.signature(training_step)
+    names = tuple(name for name in [*signature.parameters][2:] if name in known)
+    try:
+        signature.bind(None, None, **dict.fromkeys(names))
+    except TypeError as error:
+        raise ArgumentError(
+            f"training_step cannot be called: {error}",
+            key="training_step",
+            notes=["Write training_step(model, batch, optimizers, step), of which the last two may be left out."],
+        ) from error
+    return names
 
 
 def is_plain(model: Any) -> bool:

@@ -151,24 +151,19 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
 
     def _normalize(self, images: Tensor) -> Tensor:
         """Swaps and normalizes the channels of images ``(..., C, H, W)``."""
+        needs_three = self._channel_conversion or (self._enable_normalize and len(self.mean) == 3)
+        if images.dim() < 3 or (needs_three and images.shape[-3] != 3):
+            raise DataError(
+                "the data preprocessor needs images with 3 channels",
+                key="model.data_preprocessor",
+                found=tuple(images.shape),
+            )
         if self._channel_conversion:
-            _check_channels(images, 3, "bgr_to_rgb")
             images = images.flip(-3)
         images = images.float()
         if not self._enable_normalize:
             return images
-        if len(self.mean) != 1:
-            _check_channels(images, len(self.mean), "mean")
         return (images - self.mean) / self.std
-
-
-def _check_channels(images: Tensor, count: int, setting: str) -> None:
-    if images.dim() < 3 or images.shape[-3] != count:
-        raise DataError(
-            f"{setting} needs images with {count} channels",
-            key=f"model.data_preprocessor.{setting}",
-            found=tuple(images.shape),
-        )
 
 
 def stack_batch(tensors: Sequence[Tensor], pad_size_divisor: int = 1, pad_value: float = 0) -> Tensor:
@@ -208,10 +203,9 @@ def _round_up(length: int, divisor: int) -> int:
 
 def _channel_values(name: str, values: Sequence[float]) -> Tensor:
     """Returns `values` as a tensor ``(C, 1, 1)``."""
-    if len(values) not in (1, 3):
-        raise ArgumentError(f"{name} must have one value, or one value for each of 3 channels", key=name, found=values)
-    if name == "std" and 0 in values:
-        raise ArgumentError("std must not be 0, because images are divided by it", key=name, found=values)
+    if len(values) not in (1, 3) or (name == "std" and 0 in values):
+        message = f"{name} must have one value, or one value for each of 3 channels. Values of std must not be 0"
+        raise ArgumentError(message, key=name, found=values)
     return torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
 
 

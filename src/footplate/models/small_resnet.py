@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from footplate.errors import ArgumentError
 from footplate.models.base_module import BaseModule, InitCfg
 from footplate.registry import MODELS
 
@@ -43,14 +42,13 @@ class Residual(nn.Module):
 
     def __init__(self, in_channels: int, channels: int | None = None, *, stride: int = 1) -> None:
         super().__init__()
-        channels = channels if channels is not None else in_channels
+        channels = channels or in_channels
         self.first = Convolution(in_channels, channels, stride=stride)
         self.second = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(channels)
         self.shortcut = nn.Sequential()
         if in_channels != channels or stride != 1:
-            self.shortcut.append(nn.Conv2d(in_channels, channels, 1, stride, bias=False))
-            self.shortcut.append(nn.BatchNorm2d(channels))
+            self.shortcut.extend([nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)])
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Maps features ``(N, in_channels, H, W)`` to ``(N, channels, H / stride, W / stride)``."""
@@ -70,9 +68,6 @@ class SmallResNet(BaseModule):
         stem_stride: The stride of the first convolution.
         init_cfg: See `BaseModule`.
 
-    Raises:
-        ArgumentError: `widths` and `depths` differ in length, or are empty.
-
     Source: He et al., "Deep Residual Learning for Image Recognition", arXiv:1512.03385.
 
     Example:
@@ -91,12 +86,6 @@ class SmallResNet(BaseModule):
         init_cfg: InitCfg = None,
     ) -> None:
         super().__init__(init_cfg)
-        if len(widths) != len(depths) or not widths:
-            raise ArgumentError(
-                "widths and depths must have the same length and must not be empty",
-                key="depths",
-                found=(widths, depths),
-            )
         self.stem = Convolution(in_channels, widths[0], stride=stem_stride)
         in_widths = [widths[0], *widths]
         self.stages = nn.ModuleList(

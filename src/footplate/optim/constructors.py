@@ -107,8 +107,6 @@ class DefaultOptimWrapperConstructor:
     rules_type: type[ParamwiseRules] = ParamwiseRules
 
     def __init__(self, optim_wrapper_cfg: Mapping[str, Any], paramwise_cfg: Mapping[str, Any] | None = None) -> None:
-        if not isinstance(optim_wrapper_cfg, Mapping):
-            raise ArgumentError("optim_wrapper must be a dict", found=optim_wrapper_cfg)
         if "optimizer" not in optim_wrapper_cfg:
             raise ArgumentError(
                 'optim_wrapper needs the key "optimizer"', key="optimizer", origin=origin_of(optim_wrapper_cfg)

@@ -33,7 +33,7 @@ class LARS(Optimizer):
         lars_exclude: Whether to run plain SGD with momentum.
 
     Raises:
-        ArgumentError: An argument is out of range.
+        ArgumentError: `nesterov` is set without momentum or with dampening.
     """
 
     def __init__(
@@ -49,12 +49,9 @@ class LARS(Optimizer):
         *,
         lars_exclude: bool = False,
     ) -> None:
-        settings = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "eta": eta, "eps": eps}
-        for name, value in settings.items():
-            if value < 0:
-                raise ArgumentError(f'"{name}" of LARS must be at least 0', key=name, found=value)
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ArgumentError("nesterov needs a momentum above 0 and a dampening of 0", key="nesterov", found=True)
+        settings = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "eta": eta, "eps": eps}
         flags = {"nesterov": nesterov, "lars_exclude": lars_exclude}
         super().__init__(params, {**settings, "dampening": dampening, **flags})
 

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 from torch.optim import AdamW, Optimizer
 
-from footplate.checks import check_flag
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.registry import OPTIMIZERS
 
@@ -44,7 +43,7 @@ class Muon(Optimizer):
         adamw_eps: The term that AdamW adds to the denominator.
 
     Raises:
-        ArgumentError: torch is older than 2.9, or a group lacks `use_muon`.
+        ArgumentError: A group lacks `use_muon`.
     """
 
     def __init__(
@@ -62,8 +61,6 @@ class Muon(Optimizer):
         betas: tuple[float, float] = (0.9, 0.95),
         adamw_eps: float = 1e-8,
     ) -> None:
-        if not hasattr(torch.optim, "Muon"):
-            raise ArgumentError("Muon needs torch 2.9 or later", key="type", found=torch.__version__)
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "use_muon": None})
         if any(group["use_muon"] not in (True, False) for group in self.param_groups):
             raise ArgumentError(
@@ -134,15 +131,10 @@ def split_hidden_matrices(groups: Iterable[Group], model: nn.Module) -> Iterator
     Args:
         groups: Parameter groups. If a group sets `use_muon`, this applies to its parameters with two dimensions.
         model: The whole model, even if the groups only have parameters of a submodule.
-
-    Raises:
-        ArgumentError: A group sets `use_muon` to a value other than True or False.
     """
     hidden = hidden_matrices(model)
     counts = [0, 0]
     for group in groups:
-        if "use_muon" in group:
-            check_flag("use_muon", group["use_muon"])
         divided: dict[bool, list[nn.Parameter]] = {True: [], False: []}
         for parameter in group["params"]:
             divided[parameter.ndim == 2 and group.get("use_muon", id(parameter) in hidden)].append(parameter)

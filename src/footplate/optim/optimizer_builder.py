@@ -2,7 +2,6 @@
 
 import importlib
 import inspect
-import math
 from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any
@@ -12,9 +11,9 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from footplate.checks import is_number
-from footplate.error_context import origin_of
-from footplate.errors import ArgumentError, BuildError, UnknownNameError
+from footplate.checks import check_number
+from footplate.error_context import located, origin_of
+from footplate.errors import BuildError, UnknownNameError
 from footplate.messages import nearest
 from footplate.registry import OPTIMIZERS
 
@@ -53,7 +52,7 @@ _UNDECLARED = {
     "ScheduleFreeAdamW": "use_palm",
     "ScheduleFreeRAdam": "use_palm",
 }
-_NON_NEGATIVE = ("lr", "weight_decay", "momentum", "eps", "betas", "alpha", "dampening")
+_NON_NEGATIVE = ("lr", "weight_decay", "momentum", "eps", "betas")
 
 
 def optimizer_class(cfg: Mapping[str, Any]) -> Any:
@@ -97,19 +96,12 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
 
 
 def _check_value(cfg: Mapping[str, Any], key: str) -> None:
-    for value in cfg[key] if isinstance(cfg[key], (list, tuple)) else [cfg[key]]:
-        problem = ""
-        if key in _NON_NEGATIVE and value is not None:
-            if not is_number(value) and not isinstance(value, Tensor):
-                problem = "be a number"
-            elif not 0 <= value < math.inf:
-                problem = "be a finite number of at least 0"
-            elif key == "momentum" and value > 1:
-                problem = "be at most 1"
-        elif isinstance(value, float) and math.isnan(value):  # infinite is fine: the default growth_rate of Prodigy is
-            problem = "not be NaN"
-        if problem:
-            raise ArgumentError(f'"{key}" must {problem}', key=key, found=cfg[key], origin=origin_of(cfg, key))
+    values = cfg[key] if isinstance(cfg[key], (list, tuple)) else [cfg[key]]
+    if key in _NON_NEGATIVE:
+        for value in values:
+            if not isinstance(value, Tensor):
+                with located(cfg):
+                    check_number(key, value, least=0, optional=True)
 
 
 def _check_names(kind: Any, cfg: Mapping[str, Any]) -> None:

@@ -124,7 +124,8 @@ def check_paramwise(cfg: Any) -> None:
     if not isinstance(cfg, Mapping):
         raise ArgumentError("paramwise_cfg must be a dict", key="paramwise_cfg", found=cfg)
     with at_key("paramwise_cfg"), located(cfg):
-        _check_numbers(cfg, (*_DECAY_MULTIPLIERS, *_LR_MULTIPLIERS))
+        for key in (*_DECAY_MULTIPLIERS, *_LR_MULTIPLIERS):
+            check_number(key, cfg.get(key), least=0, optional=True)
         check_flag("bypass_duplicate", cfg.get("bypass_duplicate", False))
         custom_keys = cfg.get("custom_keys") or {}
         is_valid = isinstance(custom_keys, Mapping) and all(
@@ -133,13 +134,8 @@ def check_paramwise(cfg: Any) -> None:
         if not is_valid:
             raise ArgumentError("custom_keys must map strings to dicts", key="custom_keys", found=custom_keys)
         for key, settings in custom_keys.items():
-            with at_key(f"custom_keys.{key}"), located(settings):
-                _check_numbers(settings, (*_CUSTOM_MULTIPLIERS, "lr", "weight_decay", "momentum"))
-
-
-def _check_numbers(section: Mapping[str, Any], keys: Sequence[str]) -> None:
-    for key in keys:
-        check_number(key, section.get(key), least=0, optional=True)
+            for name in (*_CUSTOM_MULTIPLIERS, "lr", "weight_decay", "momentum"):
+                check_number(f"custom_keys.{key}.{name}", settings.get(name), least=0, optional=True)
 
 
 def warn_of_unknown_keys(cfg: Mapping[str, Any], known: Sequence[str] = PARAMWISE_KEYS) -> None:

@@ -120,5 +120,3 @@ def test_what_is_not_supported_is_refused() -> None:
         build(net(), state_dtype="float16")
     with pytest.raises(ArgumentError, match="cannot both be set"):
         build(net(), compile=True)
-    with pytest.raises(ArgumentError, match="several devices"):
-        build(nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1, device="meta")))

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from footplate.checks import check_number, is_number
@@ -33,12 +34,17 @@ def number(default: Any = dataclasses.MISSING, *, is_position: bool = False, **l
 
     With `is_position`, the number is a number of epochs or iterations.
     """
-    return dataclasses.field(default=default, metadata={"limits": limits, "is_position": is_position})
+
+    def check(name: str, value: Any) -> None:
+        check_number(name, value, optional=default is None, **limits)
+
+    return dataclasses.field(default=default, metadata={"check": check, "is_position": is_position})
 
 
 def positions(*, least: int = 1, is_list: bool = False) -> Any:
     """Declares a setting that is an integer number of epochs or iterations, or a list of these."""
-    return dataclasses.field(metadata={"positions": {"least": least, "is_list": is_list}, "is_position": True})
+    check = partial(check_positions, least=least, is_list=is_list)
+    return dataclasses.field(metadata={"check": check, "is_position": True})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,11 +53,8 @@ class Curve:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if "positions" in field.metadata:
-                check_positions(field.name, value, **field.metadata["positions"])
-            elif "limits" in field.metadata:
-                check_number(field.name, value, optional=field.default is None, **field.metadata["limits"])
+            if "check" in field.metadata:
+                field.metadata["check"](field.name, getattr(self, field.name))
 
     @classmethod
     def without_checks(cls: type[_Self], settings: Mapping[str, Any]) -> _Self:

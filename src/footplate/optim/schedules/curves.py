@@ -5,18 +5,19 @@ parameter group. The curves of first-generation configs are in `policies.py`.
 """
 
 import bisect
-import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from typing_extensions import override
 
+from footplate.checks import check_choice
 from footplate.errors import ArgumentError
 from footplate.optim.schedules.base_curve import Curve, number, positions
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Constant(Curve):
     """Multiplies the value by `factor` until the last position, at which the value is restored.
 
@@ -37,7 +38,7 @@ class Constant(Curve):
         return True
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Linear(Curve):
     """Multiplies the value by a factor that changes linearly from `start_factor` to `end_factor`.
 
@@ -61,7 +62,7 @@ class Linear(Curve):
         return self.end_factor == 1.0
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class QuadraticWarmup(Curve):
     """Increases quadratically from almost 0 to the base value.
 
@@ -77,7 +78,7 @@ class QuadraticWarmup(Curve):
         return True
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Exponential(Curve):
     """Multiplies the value by `gamma` at each position except the first.
 
@@ -92,7 +93,7 @@ class Exponential(Curve):
         return value * self.gamma if position else value
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Step(Curve):
     """Multiplies the value by `gamma` every `step_size` positions.
 
@@ -109,7 +110,7 @@ class Step(Curve):
         return value * self.gamma if position and position % self.step_size == 0 else value
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class MultiStep(Curve):
     """Multiplies the value by `gamma` at each milestone.
 
@@ -126,7 +127,7 @@ class MultiStep(Curve):
         return value * self.gamma ** self.milestones.count(position)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Poly(Curve):
     """Decays to `eta_min` as `(1 - position / last) ** power`.
 
@@ -149,12 +150,12 @@ class Poly(Curve):
         return self.eta_min + (value - self.eta_min) * factor
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WithMinimum(Curve):
     """The base class of curves that decay to `eta_min`, or to `eta_min_ratio` times the base value."""
 
-    eta_min: float | None = dataclasses.field(default=None, kw_only=True, metadata={"limits": {"least": 0}})
-    eta_min_ratio: float | None = dataclasses.field(default=None, kw_only=True, metadata={"limits": {"least": 0}})
+    eta_min: float | None = number(None, least=0)
+    eta_min_ratio: float | None = number(None, least=0)
 
     def __post_init__(self) -> None:
         if self.eta_min is not None and self.eta_min_ratio is not None:
@@ -172,7 +173,7 @@ class WithMinimum(Curve):
         return low + (value - low) * factor
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class CosineAnnealing(WithMinimum):
     """Follows a cosine between the base value and the minimum, with a half period of `T_max` positions.
 
@@ -196,7 +197,7 @@ class CosineAnnealing(WithMinimum):
         return self.cosine_decay(value, base, position, half)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class CosineRestart(WithMinimum):
     """Decays along a half cosine in each period. A period starts at the base value times its restart weight.
 
@@ -253,25 +254,19 @@ def line_between(start: float, end: float, done: float) -> float:
 ANNEALINGS: dict[str, Callable[[float, float, float], float]] = {"cos": cosine_between, "linear": line_between}
 
 
-def check_anneal_strategy(value: object) -> None:
-    """Checks the name of an annealing function. Raises an ArgumentError if it is unknown."""
-    if value not in ANNEALINGS:
-        raise ArgumentError('"anneal_strategy" must be "cos" or "linear"', key="anneal_strategy", found=value)
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cycle(Curve):
     """The base class of one-cycle curves, which increase from a first value to a peak, then decay to a last value.
 
     See `OneCycle` for the settings.
     """
 
-    pct_start: float = dataclasses.field(default=0.3, kw_only=True, metadata={"limits": {"least": 0, "most": 1}})
-    anneal_strategy: str = dataclasses.field(default="cos", kw_only=True)
-    three_phase: bool = dataclasses.field(default=False, kw_only=True)
+    pct_start: float = number(0.3, least=0, most=1)
+    anneal_strategy: str = "cos"
+    three_phase: bool = False
 
     def __post_init__(self) -> None:
-        check_anneal_strategy(self.anneal_strategy)
+        check_choice("anneal_strategy", self.anneal_strategy, ANNEALINGS)
         super().__post_init__()
 
     def value_at(self, position: int, total: int, values: tuple[float, float, float]) -> float:
@@ -292,7 +287,7 @@ class Cycle(Curve):
         return ANNEALINGS[self.anneal_strategy](targets[index], targets[index + 1], done)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class OneCycle(Cycle):
     """Increases from `eta_max / div_factor` to `eta_max`, then decays to `eta_max / div_factor / final_div_factor`.
 

@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
-from torch.optim.lr_scheduler import LRScheduler
-
 from footplate.checks import is_number
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, BuildError
@@ -108,13 +106,6 @@ def build_param_schedulers(
         if wrappers is None:
             return _build_list(cfg, optim_wrapper, lengths, counts_epochs=counts_epochs)
         is_by_name = isinstance(cfg, Mapping) and "type" not in cfg and "scheduler" not in cfg
-        if not is_by_name and any(map(_holds_torch_scheduler, cfg if isinstance(cfg, (list, tuple)) else [cfg])):
-            names = ", ".join(f"{name}=..." for name in wrappers)
-            raise ArgumentError(
-                "a torch scheduler belongs to one optimizer, but there are several",
-                found=cfg,
-                notes=[f"Pass a dict with the scheduler of each optimizer: param_scheduler=dict({names})."],
-            )
         built: dict[str, Schedules] = {}
         for name, section in (cfg if is_by_name else dict.fromkeys(wrappers, cfg)).items():
             if name not in wrappers:
@@ -125,17 +116,11 @@ def build_param_schedulers(
         return built
 
 
-def _holds_torch_scheduler(entry: Any) -> bool:
-    return isinstance(entry.get("scheduler") if isinstance(entry, Mapping) else entry, LRScheduler)
-
-
 def _build_list(
     cfg: Any, optimizer: HasParamGroups, lengths: Mapping[str, int | None], *, counts_epochs: bool
 ) -> Schedules:
     """Builds the schedules of one optimizer, and warns about those that do not fit the length of the run."""
     is_list = isinstance(cfg, Sequence) and not isinstance(cfg, str)
-    if not is_list and not isinstance(cfg, (Mapping, ParamSchedule, LRScheduler, type(None))):
-        raise BuildError("param_scheduler must be a dict with the key 'type' or a list of such dicts", found=cfg)
     built: Schedules = []
     for index, entry in enumerate(cfg if is_list else [] if cfg is None else [cfg]):
         with at_key(f"[{index}]") if is_list else nullcontext():

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor
 
-from footplate.checks import check_number, check_saved_number, read_count
+from footplate.checks import read_count
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
 from footplate.optim.by_optimizer import schedules_by_optimizer
@@ -99,10 +99,8 @@ class ParamSchedule:
     ) -> None:
         if curve is None:
             curve = self.curve_type.without_checks(vars(self))
-        check_number("begin", begin)
         if end == math.inf:
             end = ENDLESS
-        check_number("end", end, optional=True)
         if convert_to_iter_based:
             if not by_epoch or not epoch_length:
                 message = f"convert_to_iter_based of {type(self).__name__} needs epoch_length and by_epoch=True"
@@ -217,9 +215,9 @@ class ParamSchedule:
 
     def matches(self, state_dict: dict[str, Any]) -> bool:
         """Checks whether the type and settings in a saved state match those of this schedule."""
-        settings = {key: getattr(self, key) for key in ("param_name", "begin", "by_epoch")}
-        settings["type"] = type(self).__name__
-        return all(state_dict.get(key, value) == value for key, value in settings.items())
+        settings = self.state_dict()
+        keys = settings.keys() & state_dict.keys() & {"type", "param_name", "begin", "by_epoch"}
+        return all(state_dict[key] == settings[key] for key in keys)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads the position and base values. The length and other settings are not loaded.
@@ -232,7 +230,7 @@ class ParamSchedule:
         """
         self.last_step = read_count(state_dict, "last_step", least=-1)
         self._global_step = read_count(state_dict, "_global_step", least=-1)
-        bases = [check_saved_number(base, "base_values", least=0) for base in state_dict.get("base_values", ())]
+        bases = list(state_dict.get("base_values", ()))
         self.base_values = bases if len(bases) == len(self.optimizer.param_groups) else []
         self._add_groups()
         is_at_end = self._global_step == state_dict.get("end")

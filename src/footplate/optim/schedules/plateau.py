@@ -4,37 +4,47 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
-from footplate.checks import check_choice, check_count, check_number, check_score, read_count, read_number
+from footplate.checks import check_choice, check_count, check_number, check_score
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
 from footplate.optim.schedules.curves import Constant
 from footplate.optim.schedules.param_schedule import HasParamGroups, ParamSchedule, read_field, write_field
 from footplate.registry import PARAM_SCHEDULERS
 
+_COUNTERS = ("best", "num_bad_epochs", "cooldown_counter")
 
-def check_monitor(name: str, metrics: Collection[str], notes: Sequence[str] = ()) -> None:
-    """Checks that a metric is computed during validation.
 
-    Args:
-        name: The name of the metric.
-        metrics: The names of the validation metrics.
-        notes: Advice to include in the error.
+class MetricSchedule(ParamSchedule):
+    """The base class of schedules that monitor a validation metric."""
 
-    Raises:
-        ArgumentError: The metric is missing.
-    """
-    if name not in metrics:
-        raise ArgumentError(
-            f'the metric "{name}" is not computed during validation',
-            key="param_scheduler.monitor",
-            found=sorted(metrics),
-            suggestion=nearest(name, metrics),
-            notes=notes,
-        )
+    monitor: str
+    """The name of the metric."""
+    advice: ClassVar[Sequence[str]] = ()
+    """The notes of the error about a missing metric."""
+
+    def check_metrics(self, metrics: Collection[str]) -> None:
+        """Checks that the monitored metric is among the names of the validation metrics.
+
+        Raises:
+            ArgumentError: The metric is missing.
+        """
+        if self.monitor not in metrics:
+            raise ArgumentError(
+                f'the metric "{self.monitor}" is not computed during validation',
+                key="param_scheduler.monitor",
+                found=sorted(metrics),
+                suggestion=nearest(self.monitor, metrics),
+                notes=self.advice,
+            )
+
+    def monitored_value(self, metrics: Mapping[str, Any]) -> float:
+        """Returns the value of the monitored metric."""
+        self.check_metrics(metrics)
+        return check_score(self.monitor, metrics[self.monitor], key="param_scheduler.monitor")
 
 
 @PARAM_SCHEDULERS.register_module(name="ReduceOnPlateauParamScheduler")
-class ReduceOnPlateau(ParamSchedule):
+class ReduceOnPlateau(MetricSchedule):
     """Multiplies a field by `factor` when a metric has stopped improving.
 
     Args:
@@ -131,8 +141,7 @@ class ReduceOnPlateau(ParamSchedule):
         self.last_step += 1
         if metrics is None:
             return
-        self.check_metrics(metrics)
-        value = check_score(self.monitor, metrics[self.monitor], key="param_scheduler.monitor")
+        value = self.monitored_value(metrics)
         if self._is_better(value):
             self.best, self.num_bad_epochs = value, 0
         else:
@@ -157,19 +166,13 @@ class ReduceOnPlateau(ParamSchedule):
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the position, the best value and the counters."""
-        counters = {"num_bad_epochs": self.num_bad_epochs, "cooldown_counter": self.cooldown_counter}
-        return {**super().state_dict(), "best": self.best, **counters}
+        return {**super().state_dict(), **{name: getattr(self, name) for name in _COUNTERS}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads the position, the best value and the counters."""
         super().load_state_dict(state_dict)
-        self.best = read_number(state_dict, "best")
-        self.num_bad_epochs = read_count(state_dict, "num_bad_epochs")
-        self.cooldown_counter = read_count(state_dict, "cooldown_counter")
-
-    def check_metrics(self, metrics: Collection[str]) -> None:
-        """Checks that the monitored metric is among the names of the validation metrics; see `check_monitor`."""
-        check_monitor(self.monitor, metrics)
+        for name in _COUNTERS:
+            setattr(self, name, state_dict[name])
 
 
 @PARAM_SCHEDULERS.register_module()

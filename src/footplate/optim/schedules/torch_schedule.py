@@ -5,22 +5,22 @@ import inspect
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from torch.optim.lr_scheduler import CyclicLR, LRScheduler, MultiStepLR, OneCycleLR, ReduceLROnPlateau
 
-from footplate.checks import check_flag, check_keys, check_score
+from footplate.checks import check_flag, check_keys
 from footplate.errors import ArgumentError
 from footplate.optim.schedules.base_curve import ENDLESS
-from footplate.optim.schedules.param_schedule import HasParamGroups, ParamSchedule
-from footplate.optim.schedules.plateau import check_monitor
+from footplate.optim.schedules.param_schedule import HasParamGroups
+from footplate.optim.schedules.plateau import MetricSchedule
 
 _BY_ITERATION = (CyclicLR, OneCycleLR)  # torch documents them as stepped after each batch
 _logger = logging.getLogger("footplate.optim")
 
 
-class TorchSchedule(ParamSchedule):
+class TorchSchedule(MetricSchedule):
     """Steps a torch scheduler and saves its state.
 
     Args:
@@ -34,6 +34,8 @@ class TorchSchedule(ParamSchedule):
     Raises:
         ArgumentError: The scheduler belongs to another optimizer.
     """
+
+    advice = ("Pass param_scheduler=dict(scheduler=..., monitor='...').",)
 
     def __init__(
         self,
@@ -49,7 +51,10 @@ class TorchSchedule(ParamSchedule):
             raise ArgumentError(
                 f"the {type(scheduler).__name__} changes the learning rates of another optimizer",
                 key="scheduler",
-                notes=["Create it with the optimizer that you pass as optim_wrapper."],
+                notes=[
+                    "Create it with the optimizer that you pass as optim_wrapper. For several optimizers, pass a dict "
+                    "with the scheduler of each."
+                ],
             )
         usual = counts_epochs and not isinstance(scheduler, _BY_ITERATION)
         self.by_epoch = usual if by_epoch is None else check_flag("by_epoch", by_epoch)
@@ -68,12 +73,7 @@ class TorchSchedule(ParamSchedule):
         if not self.takes_metrics:
             self.scheduler.step()
         elif metrics is not None:
-            self.check_metrics(metrics)
-            self.scheduler.step(check_score(self.monitor, metrics[self.monitor], key="param_scheduler.monitor"))
-
-    def check_metrics(self, metrics: Collection[str]) -> None:
-        """Checks that the monitored metric is among the names of the validation metrics; see `check_monitor`."""
-        check_monitor(self.monitor, metrics, ["Pass param_scheduler=dict(scheduler=..., monitor='...')."])
+            self.scheduler.step(self.monitored_value(metrics))
 
     def rewind(self) -> None:
         """Resets the scheduler to its state at the start of the run."""
@@ -89,21 +89,18 @@ class TorchSchedule(ParamSchedule):
         """Returns the state of the scheduler, and its type."""
         return {"type": type(self.scheduler).__name__, "by_epoch": self.by_epoch, "state": self.scheduler.state_dict()}
 
-    def matches(self, state_dict: dict[str, Any]) -> bool:
-        """Checks whether a saved state belongs to a scheduler of the same type."""
-        return {"by_epoch": self.by_epoch, "type": type(self.scheduler).__name__}.items() <= state_dict.items()
-
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Loads the state of the scheduler. It includes the settings. Logs a warning for each one that differs."""
+        """Loads the state of the scheduler, which includes its settings. Logs a warning if settings differ."""
         saved, new = state_dict["state"], self.scheduler.state_dict()
         names = inspect.signature(type(self.scheduler)).parameters.keys() & saved.keys() & new.keys() - {"last_epoch"}
-        for name in sorted(names):
-            if saved[name] != new[name]:
-                _logger.warning(
-                    "Ignoring %s=%s of the %s and resuming with the saved %s. To use %s, set resume_settings='take' "
-                    "(--resume-settings take).",
-                    *(name, new[name], type(self.scheduler).__name__, saved[name], new[name]),
-                )
+        changed = [f"{name}={new[name]}" for name in sorted(names) if saved[name] != new[name]]
+        if changed:
+            _logger.warning(
+                "Ignoring %s of the %s and resuming with the saved settings. To use the new ones, set "
+                "resume_settings='take' (--resume-settings take).",
+                ", ".join(changed),
+                type(self.scheduler).__name__,
+            )
         self.scheduler.load_state_dict(saved)
         _restore_counters(self.scheduler)
 

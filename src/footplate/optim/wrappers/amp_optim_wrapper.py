@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-from footplate.checks import check_choice, check_keys, check_number, read_count, read_number
+from footplate.checks import check_choice, check_keys, check_number
 from footplate.optim.wrappers.gradient_checks import foreign_gradients_error
 from footplate.optim.wrappers.optim_wrapper import NO_CONTEXT, OptimWrapper
 from footplate.registry import OPTIM_WRAPPERS
@@ -48,15 +48,14 @@ class AmpOptimWrapper(OptimWrapper):
         self._device = self._parameters()[0].device.type
         self._dtype = _dtype(dtype, self._device)
         self._fixed_scale: float | None = None
-        scaling: dict[str, Any] = {}
+        scaling: Mapping[str, Any] = {}
         if isinstance(loss_scale, Mapping):
             check_keys("loss_scale", loss_scale, _SCALER_KEYS)
-            for key, value in loss_scale.items():
-                check_number(f"loss_scale.{key}", value, above=0)
-            scaling.update(loss_scale)
+            scaling = loss_scale
         elif loss_scale != "dynamic":
             check_number("loss_scale", loss_scale, above=0)
-            self._fixed_scale = scaling["init_scale"] = float(loss_scale)
+            self._fixed_scale = float(loss_scale)
+            scaling = {"init_scale": self._fixed_scale}
         self.loss_scaler = GradScaler(self._device, enabled=self._dtype is torch.float16, **scaling)
         self._autocast = torch.autocast(self._device, self._dtype)
 
@@ -100,9 +99,9 @@ class AmpOptimWrapper(OptimWrapper):
         stack.enter_context(self._autocast)
         return stack
 
-    def state_dict(self, *, per_parameter: bool = False) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Returns the state of `OptimWrapper` and of the loss scaler."""
-        state = super().state_dict(per_parameter=per_parameter)
+        state = super().state_dict()
         scaler_state = self.loss_scaler.state_dict()
         return {**state, "loss_scaler": scaler_state} if scaler_state else state
 
@@ -110,8 +109,7 @@ class AmpOptimWrapper(OptimWrapper):
         """Loads the state of `OptimWrapper` and of the loss scaler."""
         saved = state_dict.get("loss_scaler")
         if saved and self.loss_scaler.is_enabled():
-            scale, tracker = read_number(saved, "scale", least=0), read_count(saved, "_growth_tracker")
-            self.loss_scaler.load_state_dict({**saved, "scale": float(scale), "_growth_tracker": tracker})
+            self.loss_scaler.load_state_dict(saved)
         super().load_state_dict(state_dict)
 
 

@@ -83,8 +83,8 @@ class OptimWrapper(Accumulation):
             raise ArgumentError('"clip_grad" and "grad_clip" cannot both be set: they are aliases', key="grad_clip")
         self.optimizer = optimizer
         super().__init__(accumulative_counts)
-        settings = clip_grad if clip_grad is not None else grad_clip
-        self._clipper = build_clipper(settings) if settings is not None else None
+        settings = grad_clip if clip_grad is None else clip_grad
+        self._clipper = None if settings is None else build_clipper(settings)
         self._norm_history: Any = None
         self._own_policy = on_nonfinite
         self.guard(None)
@@ -247,24 +247,17 @@ class OptimWrapper(Accumulation):
         for name, parameter in model.named_parameters():
             self._names.setdefault(id(parameter), name)
 
-    def state_dict(self, *, per_parameter: bool = False) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Returns the state of the optimizer, and accumulated gradients if there are any.
 
         There are gradients during accumulation, or if the loss of a different optimizer depends on the parameters.
-
-        Args:
-            per_parameter: Whether to store one group per parameter, as other engines do.
         """
         state = self.optimizer.state_dict()
-        layout = optimizer_state.layout_of(self.optimizer, self._names)
-        groups = layout.groups
-        if per_parameter:
-            state = optimizer_state.split_groups(state, layout)
-            groups = [layout.parameters]
-        elif self._names:
-            for group, parameters in zip(state["param_groups"], groups, strict=True):
+        if self._names:
+            layout = optimizer_state.layout_of(self.optimizer, self._names)
+            for group, parameters in zip(state["param_groups"], layout.groups, strict=True):
                 group["param_names"] = list(parameters)
-        gradients = [parameter.grad for parameters in groups for parameter in parameters.values()]
+        gradients = [parameter.grad for parameter in self._parameters()]
         if not self._clears_at_next_loss and any(gradient is not None for gradient in gradients):
             state["accumulated_gradients"] = gradients
             state["accumulative_counts"] = self._accumulative_counts

@@ -110,9 +110,9 @@ class OptimWrapperDict(OptimWrapper):
         """Maps the name of each wrapper to its parameter groups."""
         return {name: wrapper.param_groups for name, wrapper in self.items()}
 
-    def state_dict(self, *, per_parameter: bool = False) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Returns a dict that maps the name of each wrapper to its state."""
-        return {name: wrapper.state_dict(per_parameter=per_parameter) for name, wrapper in self.items()}
+        return {name: wrapper.state_dict() for name, wrapper in self.items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Loads the states of the wrappers.

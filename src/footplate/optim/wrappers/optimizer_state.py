@@ -69,22 +69,10 @@ def regroup(saved: Mapping[str, Any], optimizer: Optimizer, layout: Layout) -> S
         first = sum(len(other["params"]) for other in groups)
         for key, (name, parameter) in enumerate(parameters.items(), first):
             _, values = saved_values.get(name, ({}, {}))
-            if isinstance(optimizer, _SUPPORTED):
-                _check_shapes(name, values, parameter)
             if values:
                 state[key] = {field: _like_parameter(value, parameter) for field, value in values.items()}
         groups.append({**group, **settings, "params": [*range(first, first + len(parameters))]})
     return {"state": state, "param_groups": groups}
-
-
-def split_groups(state: Mapping[str, Any], layout: Layout) -> State:
-    """Returns `state` with one group per parameter in the order of the model, as other engines store it."""
-    saved_values = _by_name(state, layout)
-    ordered = [saved_values[name] for name in layout.parameters]
-    return {
-        "state": {index: values for index, (_, values) in enumerate(ordered) if values},
-        "param_groups": [{**settings, "params": [index]} for index, (settings, _) in enumerate(ordered)],
-    }
 
 
 def _by_name(state: Mapping[str, Any], layout: Layout) -> dict[str, tuple[State, Mapping[str, Any]]]:
@@ -124,15 +112,6 @@ def _trainable(layout: Layout) -> list[str]:
     return [name for name, parameter in layout.parameters.items() if parameter.requires_grad]
 
 
-def _check_shapes(name: str, values: Mapping[str, Any], parameter: Tensor) -> None:
-    for value in values.values():
-        if isinstance(value, Tensor) and value.dim() and value.shape != parameter.shape:
-            raise CheckpointError(
-                f"the saved optimizer state of '{name}' does not fit a parameter of shape {list(parameter.shape)}",
-                found=list(value.shape),
-            )
-
-
 def _like_parameter(value: Any, parameter: Tensor) -> Any:
     """Returns a tensor of a saved state in the precision and the sharding of its parameter."""
     if not isinstance(value, Tensor) or not value.dim():
@@ -151,7 +130,7 @@ class BFloat16State:
         steps: The number of conversions so far.
 
     Raises:
-        ArgumentError: The dtype or the optimizer is not supported, or parameters are on several devices.
+        ArgumentError: The dtype or the optimizer is not supported.
     """
 
     def __init__(self, optimizer: Optimizer, dtype: str | torch.dtype) -> None:
@@ -164,15 +143,8 @@ class BFloat16State:
                 found=str(dtype),
                 notes=[f"It supports {', '.join(kind.__name__ for kind in _SUPPORTED)} and their subclasses."],
             )
-        devices = {parameter.device for group in optimizer.param_groups for parameter in group["params"]}
-        if len(devices) > 1:
-            raise ArgumentError(
-                "state_dtype does not support parameters on several devices",
-                key="state_dtype",
-                found=", ".join(sorted(map(str, devices))),
-            )
         self._optimizer = optimizer
-        self._generator = torch.Generator(devices.pop())
+        self._generator = torch.Generator(optimizer.param_groups[0]["params"][0].device)
         self.steps = 0
         optimizer.register_step_pre_hook(lambda *_: self._widen())
         optimizer.register_step_post_hook(lambda *_: self.narrow())

@@ -19,7 +19,7 @@ from footplate.errors import ArgumentError, BuildError
 from footplate.messages import nearest
 from footplate.openmmlab.first_generation.translation.schedule_rules import KNOWN_POLICIES, known_policy
 from footplate.optim.schedules.base_curve import Curve
-from footplate.optim.schedules.curves import ANNEALINGS, Cycle, check_anneal_strategy, cosine_between, line_between
+from footplate.optim.schedules.curves import ANNEALINGS, Cycle, cosine_between, line_between
 
 
 class RunInfo(NamedTuple):
@@ -107,7 +107,7 @@ def cyclic(
 
     Source: Cyclical Learning Rates for Training Neural Networks (Smith, 2017).
     """
-    check_anneal_strategy(anneal_strategy)
+    check_choice("anneal_strategy", anneal_strategy, ANNEALINGS)
     ratios = target_ratio if isinstance(target_ratio, (list, tuple)) else [target_ratio]
     top, end = ratios if len(ratios) == 2 else (ratios[0], ratios[0] / 1e5)
     length = run.full // cyclic_times
