@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from footplate.checkpoint import weights_of
 from footplate.checks import check_choice, check_count
 from footplate.distributed import unwrap_model
-from footplate.error_context import add_note, located
+from footplate.error_context import located
 from footplate.errors import ArgumentError, CheckpointError
-from footplate.inference.trained_model import Preprocessing, TrainedModel
+from footplate.inference.trained_model import CONFIG_ADVICE, Preprocessing, TrainedModel
 from footplate.models import PlainModel
 from footplate.models.example_inputs import Inputs, inputs_from, named_tensors
 from footplate.models.export_formats import ExportRequest, difference_of, exportable_operators, largest_difference
@@ -151,7 +151,7 @@ def export_model(
         raise CheckpointError(
             f"the checkpoint '{trained.path}' does not say how to build its model",
             notes=[
-                "Pass the config of its run: --config FILE, or config=FILE in Python.",
+                CONFIG_ADVICE,
                 "Or pass a function in a module that builds it: --set +model.type=models.build_model",
                 "Or use Python: footplate.inference.export_module(model, 'model.onnx', example)",
             ],
@@ -237,12 +237,7 @@ def _run_example(
         outputs = module.named_outputs(images)
     except Exception as error:
         key = "model" if size is None else "--size"
-        failed = export_error("the model cannot be run on an example input", error, key)
-        if "NoneType" in str(error):
-            add_note(failed, "An export runs mode='tensor' without data samples, which this model seems to need.")
-        raise failed from error
-    if not outputs:
-        raise ExportError(f"the model '{type(module.model).__name__}' returns no tensors", key="model")
+        raise export_error("the model cannot be run in mode='tensor' on an example input", error, key) from error
     return images, outputs
 
 

@@ -20,6 +20,7 @@ from footplate.engine.model_setup import code_to_load
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
 from footplate.inference.trained_model import (
+    CONFIG_ADVICE,
     NO_PIPELINE,
     Pixels,
     Preprocessing,
@@ -29,6 +30,7 @@ from footplate.inference.trained_model import (
 )
 from footplate.openmmlab.first_generation.adapters.model import legacy_model_in
 from footplate.registry import VISUALIZERS, using_scope
+from footplate.tasks.detection.data import above_score
 from footplate.tasks.visualization import colors_of_classes
 from footplate.visualization import Visualizer
 
@@ -81,8 +83,7 @@ class Predictor:
         trained = opened.prepared()
         cfg = trained.cfg
         if not trained.has_data:
-            advice = "Pass a config with a test_dataloader: --config FILE, or config=FILE in Python. Or use the model:"
-            raise ArgumentError(NO_PIPELINE, notes=[advice, *code_to_load(trained.path)])
+            raise ArgumentError(NO_PIPELINE, notes=[f"{CONFIG_ADVICE} Or use the model:", *code_to_load(trained.path)])
         self._scope = cfg.get("default_scope")
         with located(cfg), using_scope(self._scope):
             self._preprocessing = Preprocessing(cfg)
@@ -200,16 +201,6 @@ def load_rgb(path: str) -> Pixels:
     """Returns the pixels of a picture for drawing, as a uint8 RGB array ``(H, W, 3)``."""
     pixels: Pixels = LoadImageFromFile(channel_order="rgb")({"img_path": path})["img"]
     return pixels
-
-
-def above_score(prediction: Any, score: float) -> Any:
-    """Removes detected instances with a score below `score`. Predictions without instances are returned unchanged."""
-    instances = prediction.get("pred_instances") if hasattr(prediction, "metainfo") else None
-    if instances is None or "scores" not in instances:
-        return prediction
-    kept = prediction.clone()
-    kept.pred_instances = instances[instances.scores >= score]
-    return kept
 
 
 def in_chunks(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:

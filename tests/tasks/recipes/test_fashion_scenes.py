@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, BuildError
 from footplate.registry import DATASETS
 from footplate.tasks.recipes.fashion_items import CLASSES, load_items
 from footplate.tasks.recipes.fashion_scenes import FashionScenes, Scene, SceneStyle, compose
@@ -100,7 +100,7 @@ def test_length_and_index_out_of_range() -> None:
 
 
 def test_misspelt_style_raises() -> None:
-    with pytest.raises(ArgumentError, match="did you mean 'stretch'"):
+    with pytest.raises(BuildError, match="did you mean 'stretch'"):
         FashionScenes("train", style={"strech": 0.1})
 
 

@@ -72,7 +72,7 @@ class ImageClassifier(TaskModel):
         super().__init__({} if data_preprocessor is None else data_preprocessor, init_cfg)
         self.backbone: nn.Module = build_part("backbone", backbone)
         self.neck: nn.Module = nn.Identity() if neck is None else build_part("neck", neck)
-        self.head: nn.Module | None = None if head is None else build_part("head", head)
+        self.head: Any = None if head is None else build_part("head", head)
         self.flip_test = flip_test
 
     def outputs(self, inputs: Tensor) -> Any:
@@ -82,12 +82,12 @@ class ImageClassifier(TaskModel):
 
     def loss(self, inputs: Tensor, data_samples: Sequence[ClsDataSample] | None) -> dict[str, Tensor]:
         """Returns the losses for images ``(N, C, H, W)``; each sample needs `gt_label` or `gt_score`."""
-        losses: dict[str, Tensor] = self._required_head().loss(self.extract_feat(inputs), data_samples)
+        losses: dict[str, Tensor] = self.head.loss(self.extract_feat(inputs), data_samples)
         return losses
 
     def predict(self, inputs: Tensor, data_samples: Sequence[ClsDataSample] | None) -> list[ClsDataSample]:
         """Returns one sample with the prediction of the head for each image. Creates samples if none are given."""
-        samples: list[ClsDataSample] = self._required_head().predict(self._features_for_test(inputs), data_samples)
+        samples: list[ClsDataSample] = self.head.predict(self._features_for_test(inputs), data_samples)
         return samples
 
     def predicted_tensors(self, inputs: Tensor) -> dict[str, Any]:
@@ -105,11 +105,6 @@ class ImageClassifier(TaskModel):
     def extract_feat(self, inputs: Tensor) -> Any:
         """Returns the output of the neck for images ``(N, C, H, W)``: a tensor or a tuple of tensors."""
         return self.neck(self.backbone(inputs))
-
-    def _required_head(self) -> Any:
-        if self.head is None:
-            raise ArgumentError("losses and predictions need a classifier with a head", key="head")
-        return self.head
 
 
 def _averaged(first: Any, second: Any) -> Any:
@@ -204,12 +199,10 @@ class LinearClsHead(BaseModule):
     ) -> list[ClsDataSample]:
         """Returns one ClsDataSample with `pred_score` and `pred_label` for each image."""
         scores = self(features).softmax(dim=1)
-        samples = data_samples if data_samples is not None else [ClsDataSample() for _ in scores]
-        labels = scores.argmax(dim=1, keepdim=True)
-        return [
-            sample.set_pred_score(each).set_pred_label(label)
-            for sample, each, label in zip(samples, scores, labels, strict=True)
-        ]
+        samples = data_samples or [ClsDataSample() for _ in scores]
+        for sample, sample_scores in zip(samples, scores, strict=True):
+            sample.set_pred_score(sample_scores).set_pred_label(sample_scores.argmax())
+        return list(samples)
 
 
 @MODELS.register_module()

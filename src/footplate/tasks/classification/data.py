@@ -20,6 +20,7 @@ from footplate.storage import join
 from footplate.tasks.classification.batch_augment import RandomBatchAugment
 from footplate.tasks.task_base import (
     check_classes,
+    check_images,
     find_files,
     has_suffix,
     image_to_tensor,
@@ -99,10 +100,7 @@ class CustomDataset(BaseDataset):
                 for path in find_files(join(folder, name), self.extensions)
             ]
         where = self.ann_file or folder
-        if not records:
-            notes = [f"Images are files that end in {', '.join(self.extensions)}"]
-            key = "ann_file" if self.ann_file else "data_prefix"
-            raise DataError(f"there are no images in '{where}'", key=key, notes=notes)
+        check_images(records, where, self.extensions)
         if self.with_label:
             labels = {record["gt_label"] for record in records}
             warn_about_missing_classes(self._metainfo.get("classes"), labels, where)
@@ -188,11 +186,8 @@ class ClsDataSample(BaseDataElement):
 
 
 def _to_scores(value: Any) -> Tensor:
-    try:
-        scores = torch.as_tensor(value)
-    except (TypeError, ValueError, RuntimeError):
-        scores = None
-    if scores is None or scores.dim() != 1:
+    scores = torch.as_tensor(value)
+    if scores.dim() != 1:
         raise ArgumentError("scores must be a list of numbers, one per class", found=value)
     return scores if scores.is_floating_point() else scores.float()
 
@@ -208,7 +203,7 @@ def labels_of(sample: ClsDataSample, num_classes: int) -> Tensor:
     if labels is None:
         raise DataError("every image needs its ground truth: 'gt_label' in its data sample")
     # Each image has few labels, for which Python numbers are much faster than tensor operations.
-    if labels.device.type == "cpu" and not all(0 <= each < num_classes for each in labels.tolist()):
+    if labels.device.type == "cpu" and not all(0 <= label < num_classes for label in labels.tolist()):
         check_classes(f"ground truth of '{sample.get('img_path', 'an image')}'", labels, num_classes)
     return labels
 

@@ -153,6 +153,16 @@ class DetDataSample(BaseDataElement):
     pred_instances = data_field("pred_instances", InstanceData)
 
 
+def above_score(sample: Any, score: float) -> Any:
+    """Returns a copy of a sample without predicted instances below `score`, or anything else unchanged."""
+    instances = sample.get("pred_instances") if isinstance(sample, BaseDataElement) else None
+    if instances is None or "scores" not in instances:
+        return sample
+    kept = sample.clone()
+    kept.pred_instances = instances[instances.scores >= score]
+    return kept
+
+
 @TRANSFORMS.register_module()
 class PackDetInputs(BaseTransform):
     """Packs the results of a pipeline into the inputs of detection models.

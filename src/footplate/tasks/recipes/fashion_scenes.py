@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError
 from footplate.registry import DATASETS
 from footplate.tasks.recipes.fashion_items import CLASSES, ITEM_SIZE, ComposedDataset, Items, Split, load_items
-from footplate.tasks.task_base import build_settings
 
 _Pixels = NDArray[np.float32]
 _CANDIDATE_POSITIONS = 6
@@ -218,7 +218,8 @@ class FashionScenes(ComposedDataset):
         super().__init__((_TEST_SCENES if split == "test" else _TRAIN_SCENES) if length is None else length, pipeline)
         self._key = (seed, _SPLIT_NUMBERS[split])
         self._name = f"fashion-{split}-{seed}"
-        self._style = build_settings("style", SceneStyle, style or {})
+        with at_key("style"):
+            self._style: SceneStyle = DATASETS.build(with_origins({"type": SceneStyle, **(style or {})}, style))
 
     @property
     def metainfo(self) -> dict[str, Any]:
