@@ -7,14 +7,13 @@ import torch
 from torch import nn
 
 from footplate.errors import ArgumentError, DataError, UnknownNameError
-from footplate.registry import MODELS
+from footplate.registry import MODELS, TRANSFORMS
 from footplate.tasks.task_base import (
     Pyramid,
     TaskModel,
     build_part,
     check_classes,
     image_to_tensor,
-    loaded_image,
 )
 
 
@@ -114,9 +113,8 @@ def test_an_image_is_copied_to_a_tensor(shape: tuple[int, ...]) -> None:
 
 
 def test_a_missing_image_is_reported() -> None:
-    assert loaded_image({"img": 3}) == loaded_image({"picture": 3}, "picture") == 3
     with pytest.raises(DataError, match="there is no key 'img'") as raised:
-        loaded_image({"label": 1, "img_path": "a.png"})
+        TRANSFORMS.build({"type": "PackSegInputs"})({"label": 1, "img_path": "a.png"})
     assert raised.value.found == ["img_path", "label"]
 
 

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from footplate.checks import check_choice
+from footplate.data import BaseTransform
+from footplate.data.structures import BaseDataElement
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError, DataError
 from footplate.messages import list_names
@@ -34,9 +36,6 @@ class Pyramid(nn.Module):
         depths: The number of residual blocks of each stage.
         levels: The number of stages to decode, counted from the deepest one; all by default.
 
-    Raises:
-        ArgumentError: `widths` and `depths` differ in length, or have fewer than two entries.
-
     Attributes:
         stride: The stride of the deepest stage, in pixels.
 
@@ -46,10 +45,6 @@ class Pyramid(nn.Module):
 
     def __init__(self, widths: Sequence[int], depths: Sequence[int], *, levels: int | None = None) -> None:
         super().__init__()
-        if len(widths) != len(depths) or len(widths) < 2:
-            raise ArgumentError(
-                "widths and depths must have the same length, at least 2", key="depths", found=(widths, depths)
-            )
         steps = list(zip(widths, widths[1:], strict=False))
         decoded = steps[::-1] if levels is None else steps[::-1][: levels - 1]
         self.stem = Convolution(3 * 4, widths[0])
@@ -179,11 +174,39 @@ def data_field(name: str, kind: type) -> property:
     )
 
 
-def loaded_image(results: Mapping[str, Any], key: str = "img") -> Any:
-    """Returns the image in a pipeline's results. Raises a DataError if no image was loaded."""
-    if key not in results:
-        raise DataError(f"the pipeline loaded no image: there is no key '{key}'", found=sorted(results))
-    return results[key]
+class PackSamples(BaseTransform):
+    """The base class of transforms that pack an image and its annotations into the input and the sample of a model.
+
+    Subclasses set `sample_type` and override `annotate`.
+
+    Args:
+        key: The key of the image, ``(H, W, C)`` or ``(H, W)``, or of a list of views.
+        meta_keys: The keys to store as metainfo, if present.
+
+    Raises:
+        DataError: In `transform`, there is no image.
+    """
+
+    sample_type: ClassVar[type[BaseDataElement]]
+
+    def __init__(self, key: str, meta_keys: Sequence[str]) -> None:
+        self.key = key
+        self.meta_keys = tuple(meta_keys)
+
+    def transform(self, results: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns `inputs` (a tensor ``(C, H, W)`` of the image's dtype, or a list of them) and `data_samples`."""
+        if self.key not in results:
+            raise DataError(f"the pipeline loaded no image: there is no key '{self.key}'", found=sorted(results))
+        image = results[self.key]
+        views = [image_to_tensor(view) for view in (image if isinstance(image, list) else [image])]
+        shape = tuple(views[0].shape[1:])
+        sample = self.sample_type(metainfo={"img_shape": shape, **select_keys(results, self.meta_keys)})
+        self.annotate(sample, results)
+        return {"inputs": views if isinstance(image, list) else views[0], "data_samples": sample}
+
+    @abstractmethod
+    def annotate(self, sample: Any, results: Mapping[str, Any]) -> None:
+        """Adds the annotations in `results` to a sample."""
 
 
 def image_to_tensor(image: Any) -> Tensor:

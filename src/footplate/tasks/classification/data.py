@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from footplate.data import BaseDataset, BaseTransform
+from footplate.data import BaseDataset
 from footplate.data.annotations import read_lines
 from footplate.data.structures import BaseDataElement
 from footplate.error_context import at_key
@@ -19,14 +19,13 @@ from footplate.registry import DATASETS, MODELS, TRANSFORMS
 from footplate.storage import join
 from footplate.tasks.classification.batch_augment import RandomBatchAugment
 from footplate.tasks.task_base import (
+    PackSamples,
     check_classes,
     check_images,
     find_files,
     has_suffix,
-    image_to_tensor,
     is_folder,
     list_folder,
-    loaded_image,
     select_keys,
     to_labels,
     warn_about_missing_classes,
@@ -209,7 +208,7 @@ def labels_of(sample: ClsDataSample, num_classes: int) -> Tensor:
 
 
 @TRANSFORMS.register_module(["PackInputs", "PackClsInputs"])
-class PackInputs(BaseTransform):
+class PackInputs(PackSamples):
     """Packs the results of a pipeline into the inputs of classification models.
 
     The results contain an image of shape ``(H, W, C)`` or ``(H, W)``. If the ground truth is known, they also contain
@@ -224,26 +223,24 @@ class PackInputs(BaseTransform):
         DataError: There is no image.
     """
 
+    sample_type = ClsDataSample
+
     def __init__(
         self,
         input_key: str = "img",
         algorithm_keys: Sequence[str] = (),
         meta_keys: Sequence[str] = _META_KEYS,
     ) -> None:
-        self.input_key = input_key
+        super().__init__(input_key, meta_keys)
         self.algorithm_keys = tuple(algorithm_keys)
-        self.meta_keys = tuple(meta_keys)
 
-    def transform(self, results: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns `inputs` (a tensor ``(C, H, W)`` of the image's dtype) and `data_samples` (a ClsDataSample)."""
-        image = loaded_image(results, self.input_key)
-        sample = ClsDataSample(metainfo=select_keys(results, self.meta_keys))
+    def annotate(self, sample: ClsDataSample, results: Mapping[str, Any]) -> None:
+        """Adds the labels and the data of `algorithm_keys`."""
         if "gt_label" in results:
             sample.set_gt_label(results["gt_label"])
         if "gt_score" in results:
             sample.set_gt_score(results["gt_score"])
         sample.set_data(select_keys(results, self.algorithm_keys))
-        return {"inputs": image_to_tensor(image), "data_samples": sample}
 
 
 @MODELS.register_module()

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from footplate.checks import check_choice
-from footplate.data import BaseDataset, BaseTransform
+from footplate.data import BaseDataset
 from footplate.data.annotations import read_lines
 from footplate.data.structures import BaseDataElement, PixelData
 from footplate.data.transforms import LoadAnnotations
@@ -22,14 +22,12 @@ from footplate.models import ImgDataPreprocessor
 from footplate.registry import DATASETS, MODELS, TRANSFORMS
 from footplate.storage import join
 from footplate.tasks.task_base import (
+    PackSamples,
     check_classes,
     check_images,
     data_field,
     find_files,
     has_suffix,
-    image_to_tensor,
-    loaded_image,
-    select_keys,
     warn_about_missing_classes,
 )
 
@@ -196,7 +194,7 @@ class SegDataSample(BaseDataElement):
 
 
 @TRANSFORMS.register_module()
-class PackSegInputs(BaseTransform):
+class PackSegInputs(PackSamples):
     """Packs the results of a pipeline into the inputs of segmentation models.
 
     The results contain `img` of shape ``(H, W, 3)`` or ``(H, W)`` and, if the ground truth is known, `gt_seg_map` of
@@ -209,13 +207,13 @@ class PackSegInputs(BaseTransform):
         DataError: There is no image, or a label is out of the range of `num_classes`.
     """
 
-    def __init__(self, meta_keys: Sequence[str] = _META_KEYS) -> None:
-        self.meta_keys = tuple(meta_keys)
+    sample_type = SegDataSample
 
-    def transform(self, results: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns `inputs` (a tensor ``(C, H, W)`` of the image's dtype) and `data_samples` (a SegDataSample)."""
-        image = np.asarray(loaded_image(results))
-        sample = SegDataSample(metainfo={"img_shape": image.shape[:2], **select_keys(results, self.meta_keys)})
+    def __init__(self, meta_keys: Sequence[str] = _META_KEYS) -> None:
+        super().__init__("img", meta_keys)
+
+    def annotate(self, sample: SegDataSample, results: Mapping[str, Any]) -> None:
+        """Adds the label map."""
         if "gt_seg_map" in results:
             labels = np.asarray(results["gt_seg_map"]).astype(np.int64)
             if "num_classes" in results:
@@ -224,7 +222,6 @@ class PackSegInputs(BaseTransform):
                 notes = [f"Classes are 0 to {count - 1}; {ignored} marks ignored pixels."]
                 check_classes(f"label map '{path}'", labels, count, ignored=ignored, notes=notes)
             sample.gt_sem_seg = PixelData(data=torch.from_numpy(labels))
-        return {"inputs": image_to_tensor(image), "data_samples": sample}
 
 
 @MODELS.register_module()

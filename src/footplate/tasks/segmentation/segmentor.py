@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from footplate.checks import check_keys
 from footplate.data.structures import PixelData
-from footplate.errors import ArgumentError, import_optional
+from footplate.errors import import_optional
 from footplate.models import BaseTTAModel
 from footplate.models.package_models import check_offline
 from footplate.registry import MODELS
@@ -29,9 +29,6 @@ class BaseSegmentor(TaskModel):
         class_weight: The weight of each class in the loss, ``(num_classes,)``; equal by default.
         flip_test: Whether to average the predictions for the image and the flipped image.
         settings: `data_preprocessor` and `init_cfg`; see `BaseModel`.
-
-    Raises:
-        ArgumentError: The length of `class_weight` is not `num_classes`.
     """
 
     usual_preprocessor = "SegDataPreProcessor"
@@ -46,10 +43,6 @@ class BaseSegmentor(TaskModel):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        if class_weight is not None and len(class_weight) != num_classes:
-            raise ArgumentError(
-                f"class_weight must have {num_classes} entries, one per class", key="class_weight", found=class_weight
-            )
         self.num_classes = num_classes
         self.ignore_index = ignore_index
         self.flip_test = flip_test
