@@ -1,6 +1,6 @@
 """SimCLR on the images and with the probes of fashion-mae, with LARS: minutes on two cores.
 
-To write your own config, start from a copy of this file: `footplate train my-config.py`.
+To write your own config, start from a copy of this file with `_base_ = "footplate::fashion-mae.py"`.
 """
 
 _base_ = "fashion-mae.py"
