@@ -83,18 +83,7 @@ class ExportedModel(nn.Module):
 
     def named_outputs(self, images: Tensor) -> dict[str, Tensor]:
         """Returns a dict that maps the names of the outputs to their values."""
-        inputs = self.preprocess(images)
-        if hasattr(self.model, "predicted_tensors"):
-            outputs = self.model.predicted_tensors(inputs)
-        elif hasattr(self.model, "encode_decode"):  # a segmentor of MMSegmentation, which resizes its scores
-            size = tuple(inputs.shape[-2:])
-            scores = self.model.encode_decode(inputs, [{"ori_shape": size, "img_shape": size, "pad_shape": size}])
-            outputs = {"scores": scores}
-            if scores.shape[1] > 1:
-                outputs = {"probabilities": scores.softmax(dim=1), "labels": scores.argmax(dim=1)}
-        else:
-            outputs = self.model(inputs, mode="tensor")
-        named = named_tensors("output", outputs)
+        named = named_tensors("output", run_for_export(self.model, self.preprocess(images)))
         if "probabilities" in named and named["probabilities"].dim() == 4:  # removes the padding
             height, width = images.shape[-2:]
             return {name: tensor[..., :height, :width] for name, tensor in named.items()}
@@ -111,6 +100,19 @@ class ExportedModel(nn.Module):
             right = max(self._least_size[1], width + -width % self._divisor) - width
             inputs = F.pad(inputs, (0, right, 0, bottom), value=self._padding)
         return inputs
+
+
+def run_for_export(model: Any, inputs: Tensor) -> Any:
+    """Returns the outputs of a model for preprocessed images, including its postprocessing if its kind is known."""
+    if hasattr(model, "predicted_tensors"):
+        return model.predicted_tensors(inputs)
+    if hasattr(model, "encode_decode"):  # a segmentor of MMSegmentation, which resizes its scores
+        size = tuple(inputs.shape[-2:])
+        scores = model.encode_decode(inputs, [{"ori_shape": size, "img_shape": size, "pad_shape": size}])
+        if scores.shape[1] == 1:
+            return {"scores": scores}
+        return {"probabilities": scores.softmax(dim=1), "labels": scores.argmax(dim=1)}
+    return model(inputs, mode="tensor")
 
 
 def export_model(

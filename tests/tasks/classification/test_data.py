@@ -153,7 +153,7 @@ def test_invalid_labels_are_refused(value: Any) -> None:
 
 def test_invalid_scores_are_refused() -> None:
     with pytest.raises(ArgumentError, match="a list of numbers"):
-        ClsDataSample().set_pred_score(0.5)
+        ClsDataSample().set_pred_score(torch.tensor(0.5))
 
 
 def test_the_truth_of_a_sample_is_checked() -> None:

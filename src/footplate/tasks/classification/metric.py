@@ -81,7 +81,7 @@ def class_names(meta: Mapping[str, Any] | None, count: int) -> list[str]:
 
 def as_thresholds(thrs: Thresholds) -> tuple[float | None, ...]:
     """Returns one or several thresholds as a tuple."""
-    return tuple(thrs) if isinstance(thrs, (list, tuple)) else (thrs,)
+    return (thrs,) if thrs is None or isinstance(thrs, (int, float)) else tuple(thrs)
 
 
 def threshold_suffix(threshold: float | None, several: Sequence[float | None]) -> str:

@@ -68,7 +68,8 @@ def _load_sheet(name: str) -> NDArray[np.uint8]:
     """Loads a grid of 30 x 30 items, of which each class fills three rows, as ``(10, 90, 28, 28)``."""
     with as_file(files("footplate.tasks.recipes") / "data" / name) as path, Image.open(path) as sheet:
         grid = np.asarray(sheet.convert("L")).reshape(30, ITEM_SIZE, 30, ITEM_SIZE)
-    return grid.transpose(0, 2, 1, 3).reshape(len(CLASSES), -1, ITEM_SIZE, ITEM_SIZE)
+    items: NDArray[np.uint8] = grid.transpose(0, 2, 1, 3).reshape(len(CLASSES), -1, ITEM_SIZE, ITEM_SIZE)
+    return items
 
 
 class ComposedDataset:
