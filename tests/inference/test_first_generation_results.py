@@ -12,8 +12,8 @@ from torch import nn
 from footplate.checkpoint import save_checkpoint
 from footplate.data import BaseTransform
 from footplate.inference import ExportError, Predictor, export_model
+from footplate.inference.first_generation_results import as_data_element
 from footplate.inference.predicted_files import describe_prediction
-from footplate.inference.predictor import as_data_element
 from footplate.inference.trained_model import open_trained
 from footplate.openmmlab.first_generation.adapters.model import DataContainer
 from footplate.registry import MODELS, TRANSFORMS

@@ -32,17 +32,13 @@ def test_every_nth_batch_is_drawn(event: str, arguments: dict[str, Any], expecte
     assert recorder.names == expected
 
 
-@pytest.mark.parametrize("event", ["before_train", "before_val"])
-def test_a_dataset_too_small_for_an_image_is_reported_once(caplog: pytest.LogCaptureFixture, event: str) -> None:
+def test_a_dataset_too_small_for_an_image_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     sets = [EvaluationSet(name, range(size), Evaluator([])) for name, size in (("day", 10), ("night", 3))]
     runner: Any = SimpleNamespace(val_loop=SimpleNamespace(sets=sets))
     for draw in (False, True):
-        hook = BaseVisualizationHook(draw, 10)
-        for _ in range(2):
-            getattr(hook, event)(runner)
+        BaseVisualizationHook(draw, 10).before_train(runner)
     assert caplog.messages == [
-        "BaseVisualizationHook draws no images of the validation dataset 'night': "
-        "it has 3 batches, fewer than interval=10."
+        "BaseVisualizationHook draws no images of the dataset 'night': it has 3 batches, fewer than interval=10."
     ]
 
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from footplate.checkpoint import weights_of
 from footplate.checks import check_choice, check_count
 from footplate.distributed import unwrap_model
-from footplate.error_context import add_note, located
+from footplate.error_context import located
 from footplate.errors import ArgumentError, CheckpointError
-from footplate.inference.trained_model import Preprocessing, TrainedModel
+from footplate.inference.trained_model import CONFIG_ADVICE, Preprocessing, TrainedModel
 from footplate.models import PlainModel
 from footplate.models.example_inputs import Inputs, inputs_from, named_tensors
 from footplate.models.export_formats import ExportRequest, difference_of, exportable_operators, largest_difference
@@ -83,18 +83,7 @@ class ExportedModel(nn.Module):
 
     def named_outputs(self, images: Tensor) -> dict[str, Tensor]:
         """Returns a dict that maps the names of the outputs to their values."""
-        inputs = self.preprocess(images)
-        if hasattr(self.model, "predicted_tensors"):
-            outputs = self.model.predicted_tensors(inputs)
-        elif hasattr(self.model, "encode_decode"):  # a segmentor of MMSegmentation, which resizes its scores
-            size = tuple(inputs.shape[-2:])
-            scores = self.model.encode_decode(inputs, [{"ori_shape": size, "img_shape": size, "pad_shape": size}])
-            outputs = {"scores": scores}
-            if scores.shape[1] > 1:
-                outputs = {"probabilities": scores.softmax(dim=1), "labels": scores.argmax(dim=1)}
-        else:
-            outputs = self.model(inputs, mode="tensor")
-        named = named_tensors("output", outputs)
+        named = named_tensors("output", run_for_export(self.model, self.preprocess(images)))
         if "probabilities" in named and named["probabilities"].dim() == 4:  # removes the padding
             height, width = images.shape[-2:]
             return {name: tensor[..., :height, :width] for name, tensor in named.items()}
@@ -111,6 +100,19 @@ class ExportedModel(nn.Module):
             right = max(self._least_size[1], width + -width % self._divisor) - width
             inputs = F.pad(inputs, (0, right, 0, bottom), value=self._padding)
         return inputs
+
+
+def run_for_export(model: Any, inputs: Tensor) -> Any:
+    """Returns the outputs of a model for preprocessed images, including its postprocessing if its kind is known."""
+    if hasattr(model, "predicted_tensors"):
+        return model.predicted_tensors(inputs)
+    if hasattr(model, "encode_decode"):  # a segmentor of MMSegmentation, which resizes its scores
+        size = tuple(inputs.shape[-2:])
+        scores = model.encode_decode(inputs, [{"ori_shape": size, "img_shape": size, "pad_shape": size}])
+        if scores.shape[1] == 1:
+            return {"scores": scores}
+        return {"probabilities": scores.softmax(dim=1), "labels": scores.argmax(dim=1)}
+    return model(inputs, mode="tensor")
 
 
 def export_model(
@@ -151,7 +153,7 @@ def export_model(
         raise CheckpointError(
             f"the checkpoint '{trained.path}' does not say how to build its model",
             notes=[
-                "Pass the config of its run: --config FILE, or config=FILE in Python.",
+                CONFIG_ADVICE,
                 "Or pass a function in a module that builds it: --set +model.type=models.build_model",
                 "Or use Python: footplate.inference.export_module(model, 'model.onnx', example)",
             ],
@@ -237,12 +239,7 @@ def _run_example(
         outputs = module.named_outputs(images)
     except Exception as error:
         key = "model" if size is None else "--size"
-        failed = export_error("the model cannot be run on an example input", error, key)
-        if "NoneType" in str(error):
-            add_note(failed, "An export runs mode='tensor' without data samples, which this model seems to need.")
-        raise failed from error
-    if not outputs:
-        raise ExportError(f"the model '{type(module.model).__name__}' returns no tensors", key="model")
+        raise export_error("the model cannot be run in mode='tensor' on an example input", error, key) from error
     return images, outputs
 
 

@@ -16,10 +16,11 @@ from rich.console import Console
 from rich.progress import track
 
 from footplate.errors import ArgumentError, DataError, import_optional
-from footplate.inference.predictor import DEFAULT_SCORE, Predictor, above_score, in_chunks
+from footplate.inference.predictor import DEFAULT_SCORE, Predictor, in_chunks
 from footplate.inference.trained_model import Pixels
 from footplate.storage import missing_path_notes
 from footplate.tasks.detection.coco_format import encode_mask
+from footplate.tasks.detection.data import above_score
 from footplate.visualization import as_array, skipping_failed_image, unique_name
 
 LINES = "predictions.jsonl"
@@ -103,7 +104,6 @@ def predict_files(
             raise ArgumentError(
                 f"predictions might overwrite other files in '{folder}'", notes=["Choose another output folder."]
             )
-    is_new = not os.path.exists(unfinished)
     files = find_files(paths, skipped=written)
     begin, count = time.perf_counter(), 0
     failures: list[Failure] = []
@@ -131,8 +131,7 @@ def predict_files(
             lines.write(json.dumps({"input": source.path, **frame, **line}) + "\n")
             count += 1
     if not count:
-        if is_new:
-            os.unlink(unfinished)
+        os.unlink(unfinished)
         if len(failures) == 1:
             raise DataError(failures[0].error)
         raise DataError(f"none of the {len(failures)} inputs can be read", notes=[each.error for each in failures])

@@ -8,18 +8,18 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from PIL import Image
 
 from footplate.checks import check_count
 from footplate.config import Config
-from footplate.data.structures import BaseDataElement, InstanceData, PixelData
 from footplate.data.transforms import LoadImageFromFile
 from footplate.engine.evaluation_loops import predicting
 from footplate.engine.model_setup import code_to_load
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
+from footplate.inference.first_generation_results import as_data_element, original_shape
 from footplate.inference.trained_model import (
+    CONFIG_ADVICE,
     NO_PIPELINE,
     Pixels,
     Preprocessing,
@@ -29,6 +29,7 @@ from footplate.inference.trained_model import (
 )
 from footplate.openmmlab.first_generation.adapters.model import legacy_model_in
 from footplate.registry import VISUALIZERS, using_scope
+from footplate.tasks.detection.data import above_score
 from footplate.tasks.visualization import colors_of_classes
 from footplate.visualization import Visualizer
 
@@ -81,8 +82,7 @@ class Predictor:
         trained = opened.prepared()
         cfg = trained.cfg
         if not trained.has_data:
-            advice = "Pass a config with a test_dataloader: --config FILE, or config=FILE in Python. Or use the model:"
-            raise ArgumentError(NO_PIPELINE, notes=[advice, *code_to_load(trained.path)])
+            raise ArgumentError(NO_PIPELINE, notes=[f"{CONFIG_ADVICE} Or use the model:", *code_to_load(trained.path)])
         self._scope = cfg.get("default_scope")
         with located(cfg), using_scope(self._scope):
             self._preprocessing = Preprocessing(cfg)
@@ -130,11 +130,11 @@ class Predictor:
         """Returns the predictions for preprocessed samples, on the CPU."""
         with using_scope(self._scope), predicting(self._loop, self._device):
             step = getattr(self.model, f"{self._preprocessing.mode}_step")
-            found = step(self._preprocessing.collate(samples))
+            predictions = step(self._preprocessing.collate(samples))
         if legacy_model_in(self.model) is not None:
-            shapes = [_original_shape(each) for each in samples]
-            found = [as_data_element(*each) for each in zip(found, shapes, strict=True)]
-        return [each.to("cpu") if hasattr(each, "to") else each for each in found]
+            shapes = map(original_shape, samples)
+            predictions = [as_data_element(*pair) for pair in zip(predictions, shapes, strict=True)]
+        return [prediction.to("cpu") if hasattr(prediction, "to") else prediction for prediction in predictions]
 
     def draw(self, image: _Image, prediction: Any, *, score: float = DEFAULT_SCORE) -> Pixels:
         """Draws a prediction on an image and returns the result as a uint8 RGB array ``(H', W', 3)``.
@@ -202,62 +202,8 @@ def load_rgb(path: str) -> Pixels:
     return pixels
 
 
-def above_score(prediction: Any, score: float) -> Any:
-    """Removes detected instances with a score below `score`. Predictions without instances are returned unchanged."""
-    instances = prediction.get("pred_instances") if hasattr(prediction, "metainfo") else None
-    if instances is None or "scores" not in instances:
-        return prediction
-    kept = prediction.clone()
-    kept.pred_instances = instances[instances.scores >= score]
-    return kept
-
-
 def in_chunks(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
     """Yields lists of `size` items. The last list may be shorter."""
     iterator = iter(items)
     while chunk := list(islice(iterator, size)):
         yield chunk
-
-
-def _original_shape(sample: Any) -> dict[str, Any]:
-    """Returns the `ori_shape` of a first-generation sample as metainfo, if the pipeline has collected it."""
-    metas = sample.get("img_metas") if isinstance(sample, Mapping) else None
-    while isinstance(metas, (list, tuple)) and metas:  # several views
-        metas = metas[0]
-    metas = getattr(metas, "data", metas)
-    return {"ori_shape": tuple(metas["ori_shape"])} if isinstance(metas, Mapping) and "ori_shape" in metas else {}
-
-
-def as_data_element(result: Any, metainfo: Mapping[str, Any] | None = None) -> Any:
-    """Converts the result of a first-generation model for one image to a data element. Returns other results unchanged.
-
-    Args:
-        result: An integer label map ``(H, W)``, class scores ``(C,)``, a list with an array of boxes and scores
-            ``(N, 5)`` for each class, or a tuple of such a list and a list with the masks for each class.
-        metainfo: The metainfo of the data element.
-    """
-    if _is_array(result, 2, "iu"):
-        return BaseDataElement(metainfo=metainfo, pred_sem_seg=PixelData(data=torch.as_tensor(result.copy())[None]))
-    if _is_array(result, 1, "f"):
-        scores = torch.as_tensor(result.copy())
-        return BaseDataElement(metainfo=metainfo, pred_score=scores, pred_label=scores.argmax()[None])
-    boxes, masks = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
-    if isinstance(boxes, list) and boxes and all(_is_array(each, 2, "f") and each.shape[1] == 5 for each in boxes):
-        return BaseDataElement(metainfo=metainfo, pred_instances=_instances(boxes, masks))
-    return result
-
-
-def _is_array(value: Any, ndim: int, kinds: str) -> bool:
-    """Checks whether a value is an array with `ndim` dimensions whose dtype has one of the NumPy `kinds`."""
-    return isinstance(value, np.ndarray) and value.ndim == ndim and value.dtype.kind in kinds
-
-
-def _instances(boxes: list[Any], masks: Any) -> InstanceData:
-    rows = torch.as_tensor(np.concatenate(boxes))
-    labels = torch.repeat_interleave(torch.arange(len(boxes)), torch.tensor([len(array) for array in boxes]))
-    instances = InstanceData(bboxes=rows[:, :4], scores=rows[:, 4], labels=labels)
-    masks = masks[0] if isinstance(masks, tuple) and masks else masks  # Mask Scoring R-CNN adds scores of the masks
-    arrays = list(chain.from_iterable(masks)) if isinstance(masks, list) else []
-    if arrays and len(arrays) == len(labels) and all(_is_array(array, 2, "bu") for array in arrays):
-        instances.masks = torch.as_tensor(np.stack(arrays).astype(bool))
-    return instances

@@ -36,6 +36,7 @@ Pixels = npt.NDArray[np.uint8]
 _LOADS_IMAGE = re.compile(r"Load\w*Image")
 _LOADS_ANNOTATIONS = re.compile(r"Load\w*(Annotation|Proposals|SegMap)")
 NO_PIPELINE = "the config has no test or validation data with a pipeline that preprocesses images"
+CONFIG_ADVICE = "Pass the config of its run: --config FILE, or config=FILE in Python."
 _DEFAULT_SIZE = (224, 224)
 _DEFAULT_LOADER = {"type": "LoadImageFromFile", "channel_order": "rgb"}
 
@@ -83,8 +84,7 @@ class TrainedModel:
             CheckpointError: There is no config.
         """
         if not self.cfg:
-            advice = "Pass the config of its run: --config FILE, or config=FILE in Python. Without one, use Python:"
-            notes = [advice, *code_to_load(self.path)]
+            notes = [f"{CONFIG_ADVICE} Without one, use Python:", *code_to_load(self.path)]
             raise CheckpointError(f"the checkpoint '{self.path}' contains no config", notes=notes)
         import_modules(self.cfg)
         with located(self.cfg):
@@ -131,7 +131,7 @@ def open_trained(
         try:
             config = parse_recorded(text, f"{path}.py") if isinstance(text, str) else Config()
         except ConfigError as error:
-            error.notes = (*error.notes, "Pass the config of its run: --config FILE, or config=FILE in Python.")
+            error.notes = (*error.notes, CONFIG_ADVICE)
             raise
     elif not isinstance(config, Config):
         config = Config.fromfile(find_config(os.fspath(config)), import_custom_modules=False)

@@ -1,10 +1,9 @@
 """Code that tasks share: the base class of models, a feature pyramid, and helpers for samples and configs."""
 
-import inspect
 import logging
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal, TypeVar
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,26 +11,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from footplate.checks import check_keys
+from footplate.checks import check_choice
+from footplate.data import BaseTransform
+from footplate.data.structures import BaseDataElement
 from footplate.error_context import at_key, with_origins
-from footplate.errors import ArgumentError, DataError, import_optional
+from footplate.errors import ArgumentError, DataError
 from footplate.messages import list_names
 from footplate.models import BaseDataPreprocessor, BaseModel, Convolution, Residual
 from footplate.models.base_module import InitCfg
-from footplate.registry import MODELS, describe_types, wrong_types
+from footplate.registry import MODELS
 from footplate.storage import join, list_dir, missing_path_notes
 
 _logger = logging.getLogger("footplate.tasks")
-
-
-def import_transformers(model: str, *, needed: Sequence[str] = ()) -> Any:
-    """Imports transformers for a model. First checks that all needed packages are installed.
-
-    Raises:
-        MissingExtraError: A package is not installed.
-    """
-    packages = [import_optional(each, extra="transformers", why=model) for each in ("transformers", *needed)]
-    return packages[0]
 
 
 class Pyramid(nn.Module):
@@ -45,9 +36,6 @@ class Pyramid(nn.Module):
         depths: The number of residual blocks of each stage.
         levels: The number of stages to decode, counted from the deepest one; all by default.
 
-    Raises:
-        ArgumentError: `widths` and `depths` differ in length, or have fewer than two entries.
-
     Attributes:
         stride: The stride of the deepest stage, in pixels.
 
@@ -57,10 +45,6 @@ class Pyramid(nn.Module):
 
     def __init__(self, widths: Sequence[int], depths: Sequence[int], *, levels: int | None = None) -> None:
         super().__init__()
-        if len(widths) != len(depths) or len(widths) < 2:
-            raise ArgumentError(
-                "widths and depths must have the same length, at least 2", key="depths", found=(widths, depths)
-            )
         steps = list(zip(widths, widths[1:], strict=False))
         decoded = steps[::-1] if levels is None else steps[::-1][: levels - 1]
         self.stem = Convolution(3 * 4, widths[0])
@@ -94,7 +78,6 @@ class Pyramid(nn.Module):
 
 
 Part = Mapping[str, Any] | nn.Module
-_Settings = TypeVar("_Settings")
 
 
 class TaskModel(BaseModel):
@@ -131,8 +114,8 @@ class TaskModel(BaseModel):
         Raises:
             ArgumentError: The mode is unknown, or no data preprocessor has stacked the images into one tensor.
         """
-        # A list of tensors with at least 4 dimensions is a list of views or clips, each of which is a batch.
-        is_stacked = not isinstance(inputs, list) or not inputs or getattr(inputs[0], "ndim", 0) >= 4
+        # A list of tensors with four dimensions is a list of views, each of which is a batch.
+        is_stacked = not isinstance(inputs, list) or getattr(inputs[0], "ndim", 0) >= 4
         if not is_stacked and type(self.data_preprocessor) is BaseDataPreprocessor:
             usual = f"data_preprocessor=dict(type='{self.usual_preprocessor}', mean=[...], std=[...])"
             raise ArgumentError(
@@ -140,13 +123,10 @@ class TaskModel(BaseModel):
                 key="model",
                 notes=[f"Set {usual}."],
             )
+        check_choice("mode", mode, ("tensor", "loss", "predict"))
         if mode == "tensor":
             return self.outputs(inputs)
-        if mode == "loss":
-            return self.loss(inputs, data_samples)
-        if mode == "predict":
-            return self.predict(inputs, data_samples)
-        raise ArgumentError("mode must be 'tensor', 'loss' or 'predict'", key="mode", found=mode)
+        return self.loss(inputs, data_samples) if mode == "loss" else self.predict(inputs, data_samples)
 
     @abstractmethod
     def outputs(self, inputs: Any) -> Any:
@@ -185,20 +165,6 @@ def build_part(name: str, part: Part) -> nn.Module:
     return built
 
 
-def build_settings(key: str, kind: Callable[..., _Settings], settings: Mapping[str, Any]) -> _Settings:
-    """Builds a dataclass of settings from a config; lists become tuples. Errors are reported under `key`.
-
-    Raises:
-        ArgumentError: A key is unknown, or a value is invalid or has the wrong type.
-    """
-    check_keys(key, settings, inspect.signature(kind).parameters)
-    with at_key(key):
-        values = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
-        for name, allowed in wrong_types(kind, values):
-            raise ArgumentError(f"{name} must be {describe_types(allowed)}", key=name, found=values[name])
-        return kind(**values)
-
-
 def data_field(name: str, kind: type) -> property:
     """Returns a property of a data sample that checks the type of its value, and stores it in the field `_name`."""
     return property(
@@ -208,11 +174,39 @@ def data_field(name: str, kind: type) -> property:
     )
 
 
-def loaded_image(results: Mapping[str, Any], key: str = "img") -> Any:
-    """Returns the image in a pipeline's results. Raises a DataError if no image was loaded."""
-    if key not in results:
-        raise DataError(f"the pipeline loaded no image: there is no key '{key}'", found=sorted(results))
-    return results[key]
+class PackSamples(BaseTransform):
+    """The base class of transforms that pack an image and its annotations into the input and the sample of a model.
+
+    Subclasses set `sample_type` and override `annotate`.
+
+    Args:
+        key: The key of the image, ``(H, W, C)`` or ``(H, W)``, or of a list of views.
+        meta_keys: The keys to store as metainfo, if present.
+
+    Raises:
+        DataError: In `transform`, there is no image.
+    """
+
+    sample_type: ClassVar[type[BaseDataElement]]
+
+    def __init__(self, key: str, meta_keys: Sequence[str]) -> None:
+        self.key = key
+        self.meta_keys = tuple(meta_keys)
+
+    def transform(self, results: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns `inputs` (a tensor ``(C, H, W)`` of the image's dtype, or a list of them) and `data_samples`."""
+        if self.key not in results:
+            raise DataError(f"the pipeline loaded no image: there is no key '{self.key}'", found=sorted(results))
+        image = results[self.key]
+        views = [image_to_tensor(view) for view in (image if isinstance(image, list) else [image])]
+        shape = tuple(views[0].shape[1:])
+        sample = self.sample_type(metainfo={"img_shape": shape, **select_keys(results, self.meta_keys)})
+        self.annotate(sample, results)
+        return {"inputs": views if isinstance(image, list) else views[0], "data_samples": sample}
+
+    @abstractmethod
+    def annotate(self, sample: Any, results: Mapping[str, Any]) -> None:
+        """Adds the annotations in `results` to a sample."""
 
 
 def image_to_tensor(image: Any) -> Tensor:
@@ -227,31 +221,30 @@ def select_keys(results: Mapping[str, Any], keys: Iterable[str]) -> dict[str, An
 
 
 def check_classes(
-    what: str, labels: Tensor | npt.NDArray[Any], num_classes: int, *, least: int = 0, **details: Any
+    what: str, labels: Tensor | npt.NDArray[Any], num_classes: int, *, ignored: int | None = None, **details: Any
 ) -> None:
-    """Raises a DataError if a label is less than `least` or not less than `num_classes`.
+    """Raises a DataError if a label is neither `ignored` nor a class from 0 to `num_classes` (exclusive).
 
     Args:
         what: The name of the labels in the message, such as "ground truth".
         labels: Integers, of any shape.
         num_classes: The number of classes.
-        least: The lowest valid label.
+        ignored: An additional valid label.
         details: Additional arguments for DataError, such as `key`.
     """
-    outside = labels[(labels < least) | (labels >= num_classes)]
-    if len(outside):
-        found = int(outside[0])
-        message = f"the {what} contains class {found}, but there are only {num_classes} classes"
-        raise DataError(message, found=found, **details)
+    is_wrong = (labels < 0) | (labels >= num_classes)
+    if ignored is not None:
+        is_wrong &= labels != ignored
+    if is_wrong.any():
+        label = int(labels[is_wrong][0])
+        message = f"the {what} contains class {label}, but there are only {num_classes} classes"
+        raise DataError(message, found=label, **details)
 
 
 def to_labels(value: Any) -> Tensor:
     """Converts an integer or a list of integers to a tensor ``(K,)``, int64, or raises an ArgumentError."""
-    try:
-        labels = torch.as_tensor(value)
-    except (TypeError, ValueError, RuntimeError):
-        labels = None
-    if labels is None or labels.dim() > 1 or labels.is_floating_point() or labels.dtype == torch.bool:
+    labels = torch.as_tensor(value)
+    if labels.dim() > 1 or labels.is_floating_point() or labels.dtype == torch.bool:
         raise ArgumentError("labels must be an integer or a list of integers", found=value)
     return labels.reshape(-1).long()
 
@@ -268,18 +261,24 @@ def warn_about_missing_classes(classes: Sequence[str] | None, labels: Collection
         _logger.warning("There are no samples of these classes in '%s': %s.", where, list_names(missing, 20))
 
 
-def find_files(folder: str, suffixes: tuple[str, ...], below: str = "") -> Iterator[str]:
+def check_images(images: Collection[Any], where: str, suffixes: Iterable[str]) -> None:
+    """Raises a DataError if a dataset has found no images in the folder or file `where`."""
+    if not images:
+        notes = [f"Images are files that end in {', '.join(suffixes)}"]
+        raise DataError(f"there are no images in '{where}'", key="data_prefix", notes=notes)
+
+
+def find_files(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
     """Yields the files in a folder and its subfolders that have one of the suffixes, as paths relative to the folder.
 
     Raises:
         DataError: The folder does not exist or cannot be read.
     """
-    for name in list_folder(join(folder, below) if below else folder):
-        path = f"{below}/{name}" if below else name
+    for name in list_folder(folder):
         if has_suffix(name, suffixes):
-            yield path
-        elif is_folder(join(folder, path)):
-            yield from find_files(folder, suffixes, path)
+            yield name
+        elif is_folder(join(folder, name)):
+            yield from (f"{name}/{path}" for path in find_files(join(folder, name), suffixes))
 
 
 def has_suffix(name: str, suffixes: tuple[str, ...]) -> bool:

@@ -162,18 +162,15 @@ class BaseVisualizationHook(Hook):
         self.show = show
         self.wait_time = wait_time
         self.max_samples = max_samples if max_samples is None else check_count("max_samples", max_samples)
-        self._checked: set[str] = set()  # modes
         self._names: dict[str, ImageNames] = {}  # by mode and dataset
 
     def before_train(self, runner: "Runner") -> None:
         """Warns if a validation dataset has too few batches for any image to be drawn."""
-        self._check_sizes(runner, "val")
-
-    before_val = before_train  # for a validation without training
+        self._check_sizes(runner.val_loop)
 
     def before_test(self, runner: "Runner") -> None:
         """Warns if a test dataset has too few batches for any image to be drawn."""
-        self._check_sizes(runner, "test")
+        self._check_sizes(runner.test_loop)
 
     @property
     def _visualizer(self) -> Visualizer:
@@ -227,20 +224,14 @@ class BaseVisualizationHook(Hook):
                     **self.options(runner, mode, name),
                 )
 
-    def _check_sizes(self, runner: "Runner", mode: str) -> None:
-        """Warns once about datasets that are too small for any image to be drawn."""
-        if not self.draw or mode in self._checked:
-            return
-        self._checked.add(mode)
-        loop = getattr(runner, f"{mode}_loop", None)
-        for each in getattr(loop, "sets", (loop,)):  # a custom loop has one dataset
-            batches, name = length_of(getattr(each, "dataloader", None)), getattr(each, "name", "")
+    def _check_sizes(self, loop: Any) -> None:
+        for evaluation_set in getattr(loop, "sets", ()) if self.draw else ():  # custom loops may have none
+            batches = length_of(evaluation_set.dataloader)
             if batches and batches < self.interval:
                 _logger.warning(
-                    "%s draws no images of the %s dataset%s: it has %d batches, fewer than interval=%d.",
+                    "%s draws no images of the dataset '%s': it has %d batches, fewer than interval=%d.",
                     type(self).__name__,
-                    {"val": "validation"}.get(mode, mode),
-                    f" '{name}'" if name else "",
+                    evaluation_set.name,
                     batches,
                     self.interval,
                 )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from footplate.errors import ArgumentError, DataError
+from footplate.errors import DataError
 from footplate.evaluation import Evaluator
 from footplate.registry import METRICS
 from footplate.tasks.classification import ClsDataSample, ConfusionMatrix
@@ -57,9 +57,3 @@ def test_values_are_written_where_there_are_some() -> None:
     with_values, without = (ConfusionMatrix.plot(MATRIX, each, NAMES) for each in (True, False))
     assert (with_values != without).any()
     assert (ConfusionMatrix.plot(empty, True, NAMES) == ConfusionMatrix.plot(empty, False, NAMES)).all()
-
-
-@pytest.mark.parametrize(("shape", "classes"), [((2, 3), None), ((2, 2), ["one"])])
-def test_a_matrix_that_does_not_fit_is_refused(shape: tuple[int, int], classes: list[str] | None) -> None:
-    with pytest.raises(ArgumentError, match="with C class names"):
-        ConfusionMatrix.plot(np.zeros(shape, np.int64), classes=classes)

@@ -223,7 +223,7 @@ def test_samples_without_precision_and_recall_are_refused(
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"items": ["recal"]}, "did you mean 'recall'"), ({"average": "mean"}, "'macro', 'micro' or None")],
+    [({"items": ["recal"]}, "did you mean 'recall'"), ({"average": "mean"}, "average must be one of macro, micro")],
 )
 def test_invalid_arguments_of_single_label_metric_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):

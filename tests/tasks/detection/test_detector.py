@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from footplate.data.structures import InstanceData
-from footplate.errors import ArgumentError, DataError
+from footplate.errors import DataError, FootplateError
 from footplate.tasks.detection import DetDataSample
 from footplate.tasks.detection.detector import (
     BaseDetector,
@@ -61,7 +61,7 @@ def test_a_config_selects_predictions() -> None:
         ({"score_threshold": 0.1}, "did you mean 'score_thr'"),
         ({"score_thr": 2}, "from 0 to 1"),
     ):
-        with pytest.raises(ArgumentError, match=message):
+        with pytest.raises(FootplateError, match=message):
             Fixed(2, test_cfg=test_cfg)
 
 

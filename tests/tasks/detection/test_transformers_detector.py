@@ -105,7 +105,7 @@ def test_scores_and_boxes_are_those_of_the_image(config: Any) -> None:
     ("config", "message"),
     [
         ({"model_type": "rt_dert"}, "did you mean 'rt_detr'"),
-        ({}, "no detection model of this type"),
+        ({}, "config.model_type must be one of"),
         ({**DETR, "backbone_config": {"model_type": "resnett"}}, "rejects the config of 'detr'"),
     ],
 )

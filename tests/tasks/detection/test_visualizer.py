@@ -102,7 +102,6 @@ def test_the_visualizer_receives_all_settings() -> None:
         "data_sample": outputs[1],
         "show": True,
         "wait_time": 0.5,
-        "out_file": None,
         "step": 30,
         "pred_score_thr": 0.4,
     }

@@ -117,20 +117,6 @@ def test_a_trial_leaves_no_predictions(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_trial_finds_an_output_dir_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("text")
-    with pytest.raises(ArgumentError, match=r"cannot write to '.*out': .*\n  key output_dir"):
-        process_in_trial(tmp_path / "file" / "out", sample([[0, 3]], [[0, 0]]))
-    with pytest.raises(ArgumentError, match="cannot write to 'nothing://out'"):
-        process_in_trial("nothing://out", sample([[0, 3]], [[0, 0]]))
-
-
-def test_a_trial_finds_a_sample_without_img_path(tmp_path: Path) -> None:
-    nameless = SegDataSample(pred_sem_seg=PixelData(data=torch.zeros(2, 2)))
-    with pytest.raises(ArgumentError, match="'IoUMetric' requires the key 'img_path' in each sample"):
-        process_in_trial(tmp_path, nameless)
-
-
 @pytest.mark.parametrize(
     ("predicted", "truth", "message"),
     [

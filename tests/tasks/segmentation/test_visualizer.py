@@ -82,13 +82,9 @@ def test_names_and_colors_come_from_the_dataset() -> None:
     assert pixels_of(visualizer.render(GREY, sample(gt_sem_seg=2)), (7, 8, 9)) > 256 * 128
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [({"alpha": 1.5}, "from 0 to 1"), ({"classes": ["a"], "palette": PALETTE}, "the same length, not 1 and 3")],
-)
-def test_invalid_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ArgumentError, match=message):
-        SegLocalVisualizer(**arguments)
+def test_an_invalid_opacity_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="from 0 to 1"):
+        SegLocalVisualizer(alpha=1.5)
 
 
 def names_drawn(hook: Any, event: str) -> list[str]:

@@ -68,7 +68,7 @@ def test_views_and_what_is_known_are_packed() -> None:
 def test_results_without_an_image_are_refused() -> None:
     with pytest.raises(DataError, match="there is no key 'img'"):
         TRANSFORMS.build({"type": "PackSelfSupInputs"})({})
-    with pytest.raises(ArgumentError, match="part must be 'train' or 'test'"):
+    with pytest.raises(ArgumentError, match="part must be one of train, test"):
         TRANSFORMS.build({"type": "PackSelfSupInputs", "part": "val"})
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from footplate.checks import check_count, check_number
+from footplate.checks import check_count
 from footplate.error_context import with_origins
 from footplate.errors import ArgumentError, DataError
 from footplate.models import BaseModule
@@ -72,7 +72,7 @@ class ImageClassifier(TaskModel):
         super().__init__({} if data_preprocessor is None else data_preprocessor, init_cfg)
         self.backbone: nn.Module = build_part("backbone", backbone)
         self.neck: nn.Module = nn.Identity() if neck is None else build_part("neck", neck)
-        self.head: nn.Module | None = None if head is None else build_part("head", head)
+        self.head: Any = None if head is None else build_part("head", head)
         self.flip_test = flip_test
 
     def outputs(self, inputs: Tensor) -> Any:
@@ -82,12 +82,12 @@ class ImageClassifier(TaskModel):
 
     def loss(self, inputs: Tensor, data_samples: Sequence[ClsDataSample] | None) -> dict[str, Tensor]:
         """Returns the losses for images ``(N, C, H, W)``; each sample needs `gt_label` or `gt_score`."""
-        losses: dict[str, Tensor] = self._required_head().loss(self.extract_feat(inputs), data_samples)
+        losses: dict[str, Tensor] = self.head.loss(self.extract_feat(inputs), data_samples)
         return losses
 
     def predict(self, inputs: Tensor, data_samples: Sequence[ClsDataSample] | None) -> list[ClsDataSample]:
         """Returns one sample with the prediction of the head for each image. Creates samples if none are given."""
-        samples: list[ClsDataSample] = self._required_head().predict(self._features_for_test(inputs), data_samples)
+        samples: list[ClsDataSample] = self.head.predict(self._features_for_test(inputs), data_samples)
         return samples
 
     def predicted_tensors(self, inputs: Tensor) -> dict[str, Any]:
@@ -105,11 +105,6 @@ class ImageClassifier(TaskModel):
     def extract_feat(self, inputs: Tensor) -> Any:
         """Returns the output of the neck for images ``(N, C, H, W)``: a tensor or a tuple of tensors."""
         return self.neck(self.backbone(inputs))
-
-    def _required_head(self) -> Any:
-        if self.head is None:
-            raise ArgumentError("losses and predictions need a classifier with a head", key="head")
-        return self.head
 
 
 def _averaged(first: Any, second: Any) -> Any:
@@ -144,7 +139,7 @@ class LinearClsHead(BaseModule):
         init_cfg: See `BaseModule`; by default weights are normally distributed with a standard deviation of 0.01.
 
     Raises:
-        ArgumentError: `num_classes` is not positive, or a k is not between 1 and `num_classes`.
+        ArgumentError: A k is not between 1 and `num_classes`.
     """
 
     def __init__(
@@ -158,7 +153,6 @@ class LinearClsHead(BaseModule):
     ) -> None:
         super().__init__(init_cfg or {"type": "Normal", "layer": "Linear", "std": 0.01})
         self.topk = (topk,) if isinstance(topk, int) else tuple(topk)
-        check_count("num_classes", num_classes)
         for k in self.topk:
             check_count("topk", k, most=num_classes)
         self.num_classes = num_classes
@@ -204,12 +198,10 @@ class LinearClsHead(BaseModule):
     ) -> list[ClsDataSample]:
         """Returns one ClsDataSample with `pred_score` and `pred_label` for each image."""
         scores = self(features).softmax(dim=1)
-        samples = data_samples if data_samples is not None else [ClsDataSample() for _ in scores]
-        labels = scores.argmax(dim=1, keepdim=True)
-        return [
-            sample.set_pred_score(each).set_pred_label(label)
-            for sample, each, label in zip(samples, scores, labels, strict=True)
-        ]
+        samples = data_samples or [ClsDataSample() for _ in scores]
+        for sample, sample_scores in zip(samples, scores, strict=True):
+            sample.set_pred_score(sample_scores).set_pred_label(sample_scores.argmax())
+        return list(samples)
 
 
 @MODELS.register_module()
@@ -219,13 +211,10 @@ class LabelSmoothLoss(nn.Module):
     The true class keeps ``1 - label_smooth_val``; the rest is distributed uniformly over all classes.
 
     Args:
-        label_smooth_val: The amount of smoothing, 0 to 1 (exclusive); 0 is plain cross entropy.
+        label_smooth_val: The amount of smoothing, 0 to 1; 0 is plain cross entropy.
         num_classes: Ignored; accepted for compatibility.
         loss_weight: The factor of the loss.
         class_weight: The weight of each class, ``(num_classes,)``; equal by default.
-
-    Raises:
-        ArgumentError: `label_smooth_val` is out of range.
 
     Source: Szegedy et al., "Rethinking the Inception Architecture", arXiv:1512.00567, section 7.
     """
@@ -239,7 +228,6 @@ class LabelSmoothLoss(nn.Module):
         class_weight: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        check_number("label_smooth_val", label_smooth_val, least=0, below=1)
         self.label_smooth_val = label_smooth_val
         self.num_classes = num_classes
         self.loss_weight = loss_weight

@@ -8,7 +8,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from footplate.errors import ArgumentError
 from footplate.registry import METRICS
 from footplate.tasks.classification.metric import LabelMetric, class_names
 from footplate.tasks.task_base import check_classes
@@ -72,19 +71,10 @@ class ConfusionMatrix(LabelMetric):
             confusion_matrix: ``(C, C)``, with true classes as rows and predicted classes as columns.
             include_values: Whether to write the counts into the cells.
             classes: The names of the classes; class indices by default.
-
-        Raises:
-            ArgumentError: The matrix is not square, or the number of names differs from its size.
         """
         matrix = np.asarray(confusion_matrix)
         count = len(matrix)
         names = [str(name) for name in (range(count) if classes is None else classes)]
-        if matrix.shape != (count, count) or len(names) != count:
-            raise ArgumentError(
-                f"the matrix must be (C, C) with C class names, but there are {len(names)} names",
-                key="classes",
-                found=matrix.shape,
-            )
         from matplotlib.backends.backend_agg import FigureCanvasAgg  # loaded late, because it takes half a second
         from matplotlib.figure import Figure
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from footplate.data import BaseDataset, BaseTransform
+from footplate.data import BaseDataset
 from footplate.data.annotations import read_lines
 from footplate.data.structures import BaseDataElement
 from footplate.error_context import at_key
@@ -19,13 +19,13 @@ from footplate.registry import DATASETS, MODELS, TRANSFORMS
 from footplate.storage import join
 from footplate.tasks.classification.batch_augment import RandomBatchAugment
 from footplate.tasks.task_base import (
+    PackSamples,
     check_classes,
+    check_images,
     find_files,
     has_suffix,
-    image_to_tensor,
     is_folder,
     list_folder,
-    loaded_image,
     select_keys,
     to_labels,
     warn_about_missing_classes,
@@ -99,10 +99,7 @@ class CustomDataset(BaseDataset):
                 for path in find_files(join(folder, name), self.extensions)
             ]
         where = self.ann_file or folder
-        if not records:
-            notes = [f"Images are files that end in {', '.join(self.extensions)}"]
-            key = "ann_file" if self.ann_file else "data_prefix"
-            raise DataError(f"there are no images in '{where}'", key=key, notes=notes)
+        check_images(records, where, self.extensions)
         if self.with_label:
             labels = {record["gt_label"] for record in records}
             warn_about_missing_classes(self._metainfo.get("classes"), labels, where)
@@ -188,11 +185,8 @@ class ClsDataSample(BaseDataElement):
 
 
 def _to_scores(value: Any) -> Tensor:
-    try:
-        scores = torch.as_tensor(value)
-    except (TypeError, ValueError, RuntimeError):
-        scores = None
-    if scores is None or scores.dim() != 1:
+    scores = torch.as_tensor(value)
+    if scores.dim() != 1:
         raise ArgumentError("scores must be a list of numbers, one per class", found=value)
     return scores if scores.is_floating_point() else scores.float()
 
@@ -208,13 +202,13 @@ def labels_of(sample: ClsDataSample, num_classes: int) -> Tensor:
     if labels is None:
         raise DataError("every image needs its ground truth: 'gt_label' in its data sample")
     # Each image has few labels, for which Python numbers are much faster than tensor operations.
-    if labels.device.type == "cpu" and not all(0 <= each < num_classes for each in labels.tolist()):
+    if labels.device.type == "cpu" and not all(0 <= label < num_classes for label in labels.tolist()):
         check_classes(f"ground truth of '{sample.get('img_path', 'an image')}'", labels, num_classes)
     return labels
 
 
 @TRANSFORMS.register_module(["PackInputs", "PackClsInputs"])
-class PackInputs(BaseTransform):
+class PackInputs(PackSamples):
     """Packs the results of a pipeline into the inputs of classification models.
 
     The results contain an image of shape ``(H, W, C)`` or ``(H, W)``. If the ground truth is known, they also contain
@@ -229,26 +223,24 @@ class PackInputs(BaseTransform):
         DataError: There is no image.
     """
 
+    sample_type = ClsDataSample
+
     def __init__(
         self,
         input_key: str = "img",
         algorithm_keys: Sequence[str] = (),
         meta_keys: Sequence[str] = _META_KEYS,
     ) -> None:
-        self.input_key = input_key
+        super().__init__(input_key, meta_keys)
         self.algorithm_keys = tuple(algorithm_keys)
-        self.meta_keys = tuple(meta_keys)
 
-    def transform(self, results: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns `inputs` (a tensor ``(C, H, W)`` of the image's dtype) and `data_samples` (a ClsDataSample)."""
-        image = loaded_image(results, self.input_key)
-        sample = ClsDataSample(metainfo=select_keys(results, self.meta_keys))
+    def annotate(self, sample: ClsDataSample, results: Mapping[str, Any]) -> None:
+        """Adds the labels and the data of `algorithm_keys`."""
         if "gt_label" in results:
             sample.set_gt_label(results["gt_label"])
         if "gt_score" in results:
             sample.set_gt_score(results["gt_score"])
         sample.set_data(select_keys(results, self.algorithm_keys))
-        return {"inputs": image_to_tensor(image), "data_samples": sample}
 
 
 @MODELS.register_module()

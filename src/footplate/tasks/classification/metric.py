@@ -8,8 +8,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from footplate.checks import check_choice, check_count, check_number
-from footplate.errors import ArgumentError, DataError
+from footplate.checks import check_choice, check_count
+from footplate.errors import DataError
 from footplate.evaluation import BaseMetric, check_samples
 from footplate.registry import METRICS
 from footplate.tasks.task_base import check_classes
@@ -79,12 +79,9 @@ def class_names(meta: Mapping[str, Any] | None, count: int) -> list[str]:
     return names if len(names) == count else [str(index) for index in range(count)]
 
 
-def check_thresholds(thrs: Thresholds) -> tuple[float | None, ...]:
-    """Validates one or several thresholds, and returns them as a tuple."""
-    several = tuple(thrs) if isinstance(thrs, (list, tuple)) else (thrs,)
-    for threshold in several:
-        check_number("thrs", threshold, optional=True)
-    return several
+def as_thresholds(thrs: Thresholds) -> tuple[float | None, ...]:
+    """Returns one or several thresholds as a tuple."""
+    return (thrs,) if thrs is None or isinstance(thrs, (int, float)) else tuple(thrs)
 
 
 def threshold_suffix(threshold: float | None, several: Sequence[float | None]) -> str:
@@ -142,7 +139,7 @@ class Accuracy(BaseMetric[tuple[int, float]]):
         self.topk = (topk,) if isinstance(topk, int) else tuple(topk)
         for k in self.topk:
             check_count("topk", k)
-        self.thrs = check_thresholds(thrs)
+        self.thrs = as_thresholds(thrs)
         self.ignore_index = ignore_index
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
@@ -246,9 +243,9 @@ class SingleLabelMetric(LabelMetric):
         super().__init__(num_classes=num_classes, ignore_index=ignore_index, **settings)
         for item in items:
             check_choice("items", item, _ITEMS)
-        if average not in ("macro", "micro", None):
-            raise ArgumentError("average must be 'macro', 'micro' or None", key="average", found=average)
-        self.thrs = check_thresholds(thrs)
+        if average is not None:
+            check_choice("average", average, ("macro", "micro"))
+        self.thrs = as_thresholds(thrs)
         self.items = tuple(items)
         self.average = average
 
@@ -261,9 +258,9 @@ class SingleLabelMetric(LabelMetric):
             suffix = threshold_suffix(threshold, self.thrs)
             per_class = precision_recall_f1(predicted, truth, count, None)
             self.record_per_class(f"single-label{suffix}", class_names(self.dataset_meta, count), per_class)
-            found = precision_recall_f1(predicted, truth, count, self.average)
+            averages = precision_recall_f1(predicted, truth, count, self.average)
             suffix += {None: "_classwise", "micro": "_micro"}.get(self.average, "")
-            values |= {f"{item}{suffix}": found[item] for item in _ITEMS if item in self.items}
+            values |= {f"{item}{suffix}": averages[item] for item in _ITEMS if item in self.items}
         return values
 
 
@@ -279,7 +276,7 @@ def precision_recall_f1(
         average: See `SingleLabelMetric`.
     """
     check_classes("ground truth", truth, num_classes)
-    check_classes("prediction", predicted, num_classes, least=-1)
+    check_classes("prediction", predicted, num_classes, ignored=-1)
     right = np.bincount(truth[truth == predicted], minlength=num_classes)
     claimed = np.bincount(predicted[predicted >= 0], minlength=num_classes)
     support = np.bincount(truth, minlength=num_classes)

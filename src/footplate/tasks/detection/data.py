@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
 from footplate.checks import check_keys
-from footplate.data import BaseDataset, BaseTransform
+from footplate.data import BaseDataset
 from footplate.data.annotations import join_root
 from footplate.data.structures import BaseDataElement, InstanceData
 from footplate.errors import DataError
@@ -18,10 +17,8 @@ from footplate.models import ImgDataPreprocessor
 from footplate.registry import DATASETS, MODELS, TRANSFORMS
 from footplate.tasks.detection.coco_format import category_ids, check_mask, load_coco_file
 from footplate.tasks.task_base import (
+    PackSamples,
     data_field,
-    image_to_tensor,
-    loaded_image,
-    select_keys,
     warn_about_missing_classes,
 )
 
@@ -153,8 +150,18 @@ class DetDataSample(BaseDataElement):
     pred_instances = data_field("pred_instances", InstanceData)
 
 
+def above_score(sample: Any, score: float) -> Any:
+    """Returns a copy of a sample without predicted instances below `score`, or anything else unchanged."""
+    instances = sample.get("pred_instances") if isinstance(sample, BaseDataElement) else None
+    if instances is None or "scores" not in instances:
+        return sample
+    kept = sample.clone()
+    kept.pred_instances = instances[instances.scores >= score]
+    return kept
+
+
 @TRANSFORMS.register_module()
-class PackDetInputs(BaseTransform):
+class PackDetInputs(PackSamples):
     """Packs the results of a pipeline into the inputs of detection models.
 
     The results contain `img` of shape ``(H, W, 3)`` or ``(H, W)``. If the ground truth is known, they also contain
@@ -169,20 +176,16 @@ class PackDetInputs(BaseTransform):
         DataError: There is no image, or the numbers of boxes and labels differ.
     """
 
+    sample_type = DetDataSample
+
     def __init__(self, meta_keys: Sequence[str] = _META_KEYS, *, with_masks: bool = True) -> None:
-        self.meta_keys = tuple(meta_keys)
+        super().__init__("img", meta_keys)
         self.with_masks = with_masks
 
-    def transform(self, results: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns `inputs` (a tensor ``(C, H, W)`` of the image's dtype) and `data_samples` (a DetDataSample)."""
-        image = np.asarray(loaded_image(results))
-        sample = DetDataSample(metainfo={"img_shape": image.shape[:2], **select_keys(results, self.meta_keys)})
-        if "gt_bboxes" in results:
-            instances, ignored = self._instances(results)
-            sample.gt_instances, sample.ignored_instances = instances[~ignored], instances[ignored]
-        return {"inputs": image_to_tensor(image), "data_samples": sample}
-
-    def _instances(self, results: Mapping[str, Any]) -> tuple[InstanceData, npt.NDArray[np.bool_]]:
+    def annotate(self, sample: DetDataSample, results: Mapping[str, Any]) -> None:
+        """Adds the instances, if there are boxes."""
+        if "gt_bboxes" not in results:
+            return
         boxes = np.asarray(results["gt_bboxes"], dtype=np.float32).reshape(-1, 4)
         labels = np.asarray(results.get("gt_bboxes_labels", ()), dtype=np.int64)
         if len(labels) != len(boxes):
@@ -192,7 +195,7 @@ class PackDetInputs(BaseTransform):
         if self.with_masks and "gt_masks" in results:
             instances.masks = torch.from_numpy(np.asarray(results["gt_masks"], dtype=bool))
         ignored = np.asarray(results.get("gt_ignore_flags", np.zeros(len(boxes))), dtype=bool)
-        return instances, ignored
+        sample.gt_instances, sample.ignored_instances = instances[~ignored], instances[ignored]
 
 
 @MODELS.register_module()

@@ -12,22 +12,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from footplate.checks import check_count, check_fraction
+from footplate.checks import check_choice, check_count, check_fraction
 from footplate.config.config_dict import to_plain
 from footplate.data.structures import InstanceData
-from footplate.error_context import with_origins
-from footplate.errors import ArgumentError
-from footplate.messages import nearest
+from footplate.error_context import at_key, with_origins
+from footplate.errors import ArgumentError, import_optional
 from footplate.models.package_models import check_offline
 from footplate.registry import MODELS
 from footplate.tasks.detection.data import DetDataSample
-from footplate.tasks.task_base import TaskModel, build_settings, check_classes, check_truth, import_transformers
+from footplate.tasks.task_base import TaskModel, check_classes, check_truth
 
 _TINY = 1e-7  # pixels; replaces the area of empty boxes in divisions
 
 
 class BaseDetector(TaskModel):
-    """The base class of detectors. Subclasses override `outputs`, `losses` and `candidates`.
+    """The base class of detectors. Subclasses override `losses` and `candidates`.
 
     Args:
         num_classes: The number of classes.
@@ -49,7 +48,13 @@ class BaseDetector(TaskModel):
     ) -> None:
         super().__init__(**settings)
         self.num_classes = num_classes
-        self.select = build_settings("test_cfg", Selection, test_cfg or {})
+        with at_key("test_cfg"):
+            settings = {"type": Selection, **(test_cfg or {})}
+            self.select: Selection = MODELS.build(with_origins(settings, test_cfg))
+
+    def outputs(self, inputs: Tensor) -> Any:
+        """Returns the scores and boxes of all candidates."""
+        return self.candidates(inputs)
 
     @abstractmethod
     def losses(self, inputs: Tensor, instances: Sequence[InstanceData]) -> dict[str, Tensor]:
@@ -66,10 +71,10 @@ class BaseDetector(TaskModel):
     def predict(self, inputs: Tensor, data_samples: Sequence[DetDataSample] | None) -> list[DetDataSample]:
         """Sets `pred_instances` in the sample of each image. Creates samples if none are given."""
         scores, boxes = self.candidates(inputs)
-        samples = list(data_samples) if data_samples is not None else [DetDataSample() for _ in scores]
+        samples = data_samples or [DetDataSample() for _ in scores]
         for sample, score, box in zip(samples, scores, boxes, strict=True):
             sample.pred_instances = self.select(score, box, sample)
-        return samples
+        return list(samples)
 
     def predicted_tensors(self, inputs: Tensor) -> dict[str, Tensor]:
         """Returns the `scores` ``(N, P, C)`` and `boxes` ``(N, P, 4)`` of all candidates, before the selection."""
@@ -169,24 +174,22 @@ class TransformersDetector(BaseDetector):
         test_cfg = with_origins({"nms_iou_thr": None, **(test_cfg or {})}, test_cfg)
         super().__init__(num_classes, test_cfg=test_cfg, **settings)
         # scipy matches predictions and ground truth; without it, only the first loss would fail.
-        transformers = import_transformers("TransformersDetector", needed=["scipy"])
+        for package in ("scipy", "transformers"):
+            transformers = import_optional(package, extra="transformers", why="TransformersDetector")
         chosen = to_plain(config)  # transformers serializes plain dicts only
-        name = chosen.pop("model_type", None)
-        check_offline(chosen)
         known = transformers.models.auto.modeling_auto.MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES
-        if name not in known:
-            message, near = "transformers has no detection model of this type", nearest(str(name), known)
-            raise ArgumentError(message, key="config.model_type", found=name, suggestion=near)
+        name = check_choice("config.model_type", chosen.pop("model_type", None), known)
+        check_offline(chosen)
         # The backbone is also built from its config, not downloaded.
         offline = {"use_timm_backbone": False, "use_pretrained_backbone": False, "backbone": None}
         try:
             made = transformers.AutoConfig.for_model(name, **{**offline, **chosen, "num_labels": num_classes})
             self.detector: nn.Module = transformers.AutoModelForObjectDetection.from_config(made)
         except (TypeError, ValueError, KeyError, IndexError) as error:
-            why = str(error).strip().split("\n", 1)[0]
-            raise ArgumentError(f"transformers rejects the config of '{name}': {why}", key="config") from error
+            reason = str(error).strip().partition("\n")[0]
+            raise ArgumentError(f"transformers rejects the config of '{name}': {reason}", key="config") from error
 
-    def outputs(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Returns scores ``(N, Q, C)`` from 0 to 1, and boxes ``(N, Q, 4)`` as x1 y1 x2 y2 in pixels of the inputs."""
         found = self.detector(pixel_values=inputs)
         logits = found.logits.float()
@@ -202,10 +205,6 @@ class TransformersDetector(BaseDetector):
         found = self.detector(pixel_values=inputs, labels=truth)
         parts = {name.removeprefix("loss_"): value.detach() for name, value in found.loss_dict.items()}
         return {"loss": found.loss, **{name: value for name, value in parts.items() if "aux" not in name}}
-
-    def candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the scores and boxes of all queries."""
-        return self.outputs(inputs)
 
 
 def _sides(shape: Sequence[int], like: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from footplate.checks import check_choice, check_count, check_fraction
+from footplate.checks import check_choice
 from footplate.data.annotations import coco_package
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric, check_samples, format_table, required_classes
@@ -89,14 +89,10 @@ class CocoMetric(BaseMetric[ImageResult]):
             check_choice("metric", name, _KINDS)
         if format_only and outfile_prefix is None:
             raise ArgumentError("format_only needs an outfile_prefix", key="format_only")
-        for number in proposal_nums:
-            check_count("proposal_nums", number)
         self.ann_file = ann_file
         self.classwise = classwise
         self.proposal_nums = tuple(sorted(proposal_nums))
         self.iou_thrs = tuple(np.atleast_1d(np.linspace(0.5, 0.95, 10) if iou_thrs is None else iou_thrs).tolist())
-        for threshold in self.iou_thrs:
-            check_fraction("iou_thrs", threshold)
         self.metric_items = None if metric_items is None else tuple(metric_items)
         self.format_only = format_only
         if outfile_prefix is not None:
@@ -216,7 +212,7 @@ def measure(
         truth: The content of a COCO file, with the images to evaluate.
         results: The content of a COCO result file.
         kind: "bbox", "segm", or "proposal" for class-agnostic boxes.
-        numbers: The maximum numbers of predictions per image.
+        numbers: The maximum numbers of predictions per image, in ascending order.
         thresholds: The IoU thresholds, 0 to 1.
         category_ids: The ids of the categories to evaluate. The curves are in the order of these ids.
     """
@@ -248,7 +244,7 @@ def measure(
     evaluation.params.imgIds = list(images.values())
     evaluation.params.catIds = [categories[number] for number in category_ids]
     evaluation.params.useCats = int(kind != "proposal")
-    evaluation.params.maxDets = sorted(numbers)
+    evaluation.params.maxDets = list(numbers)
     evaluation.params.iouThrs = np.array(thresholds, dtype=np.float64)
     evaluation.evaluate()
     evaluation.accumulate()
@@ -257,7 +253,7 @@ def measure(
         np.asarray(evaluation.eval["precision"], dtype=np.float64).reshape(shape),
         np.asarray(evaluation.eval["recall"], dtype=np.float64).reshape(shape[0], *shape[2:]),
         np.array(thresholds),
-        tuple(sorted(numbers)),
+        tuple(numbers),
     )
 
 

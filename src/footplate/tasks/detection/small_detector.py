@@ -16,6 +16,8 @@ from footplate.tasks.detection.detector import BaseDetector, aligned_giou, pairw
 from footplate.tasks.task_base import Pyramid
 
 _PRIOR = 0.01  # the initial probability of each class
+# The assignment of positions to instances, as in TOOD.
+_MAX_POSITIONS, _SCORE_POWER, _IOU_POWER = 10, 0.5, 6.0
 
 
 class Grid(NamedTuple):
@@ -108,39 +110,31 @@ class Targets(NamedTuple):
 
     Attributes:
         scores: ``(N, P, C)``, 0 to 1.
-        boxes: ``(N, P, 4)``, valid where `found` is True.
-        found: ``(N, P)``, bool, whether an instance is assigned to the position.
+        boxes: ``(N, P, 4)``, valid where a score is positive.
     """
 
     scores: Tensor
     boxes: Tensor
-    found: Tensor
 
 
 @torch.no_grad()
-def assign(
-    grid: Grid, instances: Sequence[InstanceData], *, top: int = 10, score_power: float = 0.5, iou_power: float = 6.0
-) -> Targets:
+def assign(grid: Grid, instances: Sequence[InstanceData]) -> Targets:
     """Assigns the best positions to each instance.
 
-    The rating of a position inside a box is `score ** score_power * iou ** iou_power`. The `top` positions with the
-    highest rating are assigned to an instance. A position belongs to at most one instance: the one with the highest
+    The rating of a position inside a box is `score ** 0.5 * iou ** 6`. The 10 positions with the highest rating are
+    assigned to an instance. A position belongs to at most one instance: the one with the highest
     IoU. Target scores are the ratings, scaled so that the highest target of an instance equals the highest IoU among
     its positions.
 
     Args:
         grid: The output of the network.
         instances: The ground-truth instances of each image.
-        top: The maximum number of positions per instance.
-        score_power: The exponent of the class score in the rating.
-        iou_power: The exponent of the IoU in the rating.
 
     Source: Feng et al., "TOOD: Task-aligned One-stage Object Detection", arXiv:2108.07755.
     """
     count = max((len(each) for each in instances), default=0)
     if not count:
-        nothing = torch.zeros_like(grid.boxes[..., 0], dtype=torch.bool)
-        return Targets(torch.zeros_like(grid.scores), torch.zeros_like(grid.boxes), nothing)
+        return Targets(torch.zeros_like(grid.scores), torch.zeros_like(grid.boxes))
     # Padded with empty boxes to the same number G of instances per image.
     true_boxes = grid.boxes.new_zeros((len(instances), count, 4))
     true_labels = torch.zeros((len(instances), count), dtype=torch.int64, device=grid.boxes.device)
@@ -153,12 +147,11 @@ def assign(
     scores = scores.gather(1, true_labels[..., None].expand(-1, -1, positions))
     corners = true_boxes[..., None, :]  # (N, G, 1, 4)
     inside = torch.cat([grid.points - corners[..., :2], corners[..., 2:] - grid.points], dim=-1).amin(dim=-1) > 0
-    ratings = scores**score_power * overlaps**iou_power * inside
-    best = ratings.topk(min(top, positions), dim=-1).indices
+    ratings = scores**_SCORE_POWER * overlaps**_IOU_POWER * inside
+    best = ratings.topk(min(_MAX_POSITIONS, positions), dim=-1).indices
     chosen = torch.zeros_like(inside).scatter_(-1, best, True) & inside
     closest = torch.where(chosen, overlaps, -1.0).argmax(dim=1, keepdim=True)
     chosen &= torch.zeros_like(chosen).scatter_(1, closest, True)  # each position belongs to one instance at most
-    found = chosen.any(dim=1)
     owner = chosen.int().argmax(dim=1)  # (N, P)
     boxes = true_boxes.gather(1, owner[..., None].expand(-1, -1, 4))
     # Scale the ratings of each instance so that the best equals its largest IoU.
@@ -168,7 +161,7 @@ def assign(
     sure = wanted.amax(dim=1)  # (N, P)
     labels = true_labels.gather(1, owner)
     hot = F.one_hot(labels, grid.scores.shape[-1]).to(sure.dtype)
-    return Targets(hot * (sure * found)[..., None], boxes, found)
+    return Targets(hot * sure[..., None], boxes)
 
 
 @MODELS.register_module()

@@ -11,7 +11,7 @@ from footplate.checks import check_fraction
 from footplate.data.structures import InstanceData
 from footplate.registry import HOOKS, VISUALIZERS
 from footplate.storage import check_output_path, output_path
-from footplate.tasks.detection.data import DetDataSample
+from footplate.tasks.detection.data import DetDataSample, above_score
 from footplate.tasks.visualization import BaseVisualizationHook, TaskVisualizer
 from footplate.visualization import Color, as_array
 
@@ -81,11 +81,7 @@ class DetLocalVisualizer(TaskVisualizer):
             pred_score_thr: The minimum score of predictions to draw.
             settings: Additional keyword arguments for `Visualizer.add_datasample`.
         """
-        if data_sample is not None and "pred_instances" in data_sample:
-            found = data_sample.pred_instances
-            data_sample = data_sample.clone()
-            data_sample.pred_instances = found[found.scores >= pred_score_thr]
-        super().add_datasample(name, image, data_sample, *args, **settings)
+        super().add_datasample(name, image, above_score(data_sample, pred_score_thr), *args, **settings)
 
     def overlay(self, data: InstanceData, shape: Sequence[int]) -> set[int]:
         """Draws masks, boxes, classes and scores."""
@@ -146,9 +142,9 @@ class DetVisualizationHook(BaseVisualizationHook):
 
     def options(self, runner: "Runner", mode: str, name: str) -> dict[str, Any]:
         """Returns the score threshold and, for an image of a test run, the output file."""
-        found: dict[str, Any] = {"out_file": None}
+        options: dict[str, Any] = {}
         if self.test_out_dir is not None and mode == "test":
-            found["out_file"] = os.path.join(output_path(runner.log_dir, self.test_out_dir), f"{name}.png")
+            options["out_file"] = os.path.join(output_path(runner.log_dir, self.test_out_dir), f"{name}.png")
         if isinstance(self._visualizer, DetLocalVisualizer):
-            found["pred_score_thr"] = self.score_thr
-        return found
+            options["pred_score_thr"] = self.score_thr
+        return options

@@ -30,9 +30,6 @@ CLASSES = (
 ITEM_SIZE = 28
 TRAIN_ITEMS_PER_CLASS = 70
 Split = Literal["train", "test"]
-_FAINTEST_GREY = 16
-# The background is visible through sandal straps and bag handles. Dark prints on other clothes belong to the item.
-_HOLLOW_CLASSES = (CLASSES.index("sandal"), CLASSES.index("bag"))
 
 
 class Items(NamedTuple):
@@ -40,7 +37,9 @@ class Items(NamedTuple):
 
     Attributes:
         grey: ``(N, 28, 28)``, uint8, 0 on the background.
-        outline: ``(N, 28, 28)``, uint8, 255 on the item and 0 on the background.
+        outline: ``(N, 28, 28)``, uint8, 255 on the item and 0 on the background. The background consists of the pixels
+            below 16 that are connected to the border. In sandals and bags, it also includes enclosed pixels below 16,
+            because the background is visible through straps and handles.
         classes: ``(N,)``, int64, indices into ``CLASSES``.
     """
 
@@ -59,31 +58,18 @@ def load_items(split: Split) -> Items:
     Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST", arXiv:1708.07747 (MIT license, see the data folder).
     """
     check_choice("split", split, ("train", "test"))
-    with as_file(files("footplate.tasks.recipes") / "data" / "fashion-items.png") as path, Image.open(path) as sheet:
-        pixels = np.asarray(sheet.convert("L"))
-    # The file is a grid of 30 x 30 items, of which each class fills three rows.
-    grid = pixels.reshape(30, ITEM_SIZE, 30, ITEM_SIZE).transpose(0, 2, 1, 3)
-    items = grid.reshape(len(CLASSES), -1, ITEM_SIZE, ITEM_SIZE)
-    grey = items[:, :TRAIN_ITEMS_PER_CLASS] if split == "train" else items[:, TRAIN_ITEMS_PER_CLASS:]
-    grey = np.ascontiguousarray(grey)
-    solid = grey >= _FAINTEST_GREY
-    # The outline fills enclosed holes: it excludes only the pixels that are connected to the image border.
-    margins = ((0, 0), (0, 0), (1, 1), (1, 1))
-    free = np.pad(~solid, margins, constant_values=True)
-    flooded = np.zeros_like(free)
-    flooded[..., 0, :] = True
-    count = 0
-    while count != (count := int(flooded.sum())):
-        flooded[..., 1:, :] |= flooded[..., :-1, :]
-        flooded[..., :-1, :] |= flooded[..., 1:, :]
-        flooded[..., :, 1:] |= flooded[..., :, :-1]
-        flooded[..., :, :-1] |= flooded[..., :, 1:]
-        flooded &= free
-    outline = ~flooded[..., 1:-1, 1:-1]
-    outline[list(_HOLLOW_CLASSES)] = solid[list(_HOLLOW_CLASSES)]
-    classes = np.repeat(np.arange(len(CLASSES)), grey.shape[1])
+    part = np.s_[:, :TRAIN_ITEMS_PER_CLASS] if split == "train" else np.s_[:, TRAIN_ITEMS_PER_CLASS:]
+    grey, outline = (_load_sheet(name)[part] for name in ("fashion-items.png", "fashion-outlines.png"))
     shape = (-1, ITEM_SIZE, ITEM_SIZE)
-    return Items(grey.reshape(shape), outline.reshape(shape).astype(np.uint8) * np.uint8(255), classes)
+    return Items(grey.reshape(shape), outline.reshape(shape), np.repeat(np.arange(len(CLASSES)), grey.shape[1]))
+
+
+def _load_sheet(name: str) -> NDArray[np.uint8]:
+    """Loads a grid of 30 x 30 items, of which each class fills three rows, as ``(10, 90, 28, 28)``."""
+    with as_file(files("footplate.tasks.recipes") / "data" / name) as path, Image.open(path) as sheet:
+        grid = np.asarray(sheet.convert("L")).reshape(30, ITEM_SIZE, 30, ITEM_SIZE)
+    items: NDArray[np.uint8] = grid.transpose(0, 2, 1, 3).reshape(len(CLASSES), -1, ITEM_SIZE, ITEM_SIZE)
+    return items
 
 
 class ComposedDataset:

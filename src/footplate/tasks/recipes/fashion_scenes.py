@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from footplate.errors import ArgumentError
+from footplate.error_context import at_key, with_origins
 from footplate.registry import DATASETS
 from footplate.tasks.recipes.fashion_items import CLASSES, ITEM_SIZE, ComposedDataset, Items, Split, load_items
-from footplate.tasks.task_base import build_settings
 
 _Pixels = NDArray[np.float32]
 _CANDIDATE_POSITIONS = 6
@@ -66,9 +65,6 @@ class SceneStyle:
         turn: The maximum rotation of an item in degrees, in either direction.
         stretch: The maximum relative change of an item's width and of its height.
         noise: The standard deviation of the background noise in gray levels.
-
-    Raises:
-        ArgumentError: A range is empty, or an item might be larger than the scene.
     """
 
     size: int = 64
@@ -77,18 +73,6 @@ class SceneStyle:
     turn: float = 0.0
     stretch: float = 0.0
     noise: float = 12.0
-
-    def __post_init__(self) -> None:
-        for name in ("num_items", "scale"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ArgumentError(
-                    f"{name} must be a pair of positive numbers in ascending order", key=name, found=(low, high)
-                )
-        if self.scale[1] * ITEM_SIZE * (1 + self.stretch) > self.size:
-            raise ArgumentError(
-                "an item of the maximum scale does not fit into the scene", key="scale", found=self.scale
-            )
 
 
 def compose(items: Items, style: SceneStyle, rng: np.random.Generator) -> Scene:
@@ -218,7 +202,8 @@ class FashionScenes(ComposedDataset):
         super().__init__((_TEST_SCENES if split == "test" else _TRAIN_SCENES) if length is None else length, pipeline)
         self._key = (seed, _SPLIT_NUMBERS[split])
         self._name = f"fashion-{split}-{seed}"
-        self._style = build_settings("style", SceneStyle, style or {})
+        with at_key("style"):
+            self._style: SceneStyle = DATASETS.build(with_origins({"type": SceneStyle, **(style or {})}, style))
 
     @property
     def metainfo(self) -> dict[str, Any]:

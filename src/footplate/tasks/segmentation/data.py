@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from footplate.checks import check_choice
-from footplate.data import BaseDataset, BaseTransform
+from footplate.data import BaseDataset
 from footplate.data.annotations import read_lines
 from footplate.data.structures import BaseDataElement, PixelData
 from footplate.data.transforms import LoadAnnotations
@@ -22,13 +22,12 @@ from footplate.models import ImgDataPreprocessor
 from footplate.registry import DATASETS, MODELS, TRANSFORMS
 from footplate.storage import join
 from footplate.tasks.task_base import (
+    PackSamples,
     check_classes,
+    check_images,
     data_field,
     find_files,
     has_suffix,
-    image_to_tensor,
-    loaded_image,
-    select_keys,
     warn_about_missing_classes,
 )
 
@@ -99,24 +98,21 @@ class BaseSegDataset(BaseDataset):
             names = [line if has_suffix(line, suffixes) else line + suffixes[0] for line in lines]
         else:
             names = list(find_files(folder, suffixes))
-        if not names:
-            notes = [f"Images are files that end in {', '.join(suffixes)}"]
-            raise DataError(f"there are no images in '{folder}'", key="data_prefix.img_path", notes=notes)
+        check_images(names, folder, suffixes)
         if not self._has_truth:
             return [{"img_path": join(folder, name)} for name in names]
         truth = self.data_prefix["seg_map_path"]
         stems = [name.removesuffix(self.img_suffix) if self.img_suffix else os.path.splitext(name)[0] for name in names]
-        label_maps = [stem + self.seg_map_suffix for stem in stems]
-        existing = set(find_files(truth, (self.seg_map_suffix,)))
-        if missing := [name for name in label_maps if name not in existing]:
+        label_maps = {name: stem + self.seg_map_suffix for name, stem in zip(names, stems, strict=True)}
+        if missing := set(label_maps.values()).difference(find_files(truth, (self.seg_map_suffix,))):
             raise DataError(
                 f"{len(missing)} of {len(label_maps)} images have no label map in '{truth}'",
                 key="data_prefix.seg_map_path",
-                found=missing[0],
+                found=min(missing),
             )
         return [
             {"img_path": join(folder, name), "seg_map_path": join(truth, label_map)}
-            for name, label_map in zip(names, label_maps, strict=True)
+            for name, label_map in label_maps.items()
         ]
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
@@ -198,7 +194,7 @@ class SegDataSample(BaseDataElement):
 
 
 @TRANSFORMS.register_module()
-class PackSegInputs(BaseTransform):
+class PackSegInputs(PackSamples):
     """Packs the results of a pipeline into the inputs of segmentation models.
 
     The results contain `img` of shape ``(H, W, 3)`` or ``(H, W)`` and, if the ground truth is known, `gt_seg_map` of
@@ -211,25 +207,21 @@ class PackSegInputs(BaseTransform):
         DataError: There is no image, or a label is out of the range of `num_classes`.
     """
 
-    def __init__(self, meta_keys: Sequence[str] = _META_KEYS) -> None:
-        self.meta_keys = tuple(meta_keys)
+    sample_type = SegDataSample
 
-    def transform(self, results: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns `inputs` (a tensor ``(C, H, W)`` of the image's dtype) and `data_samples` (a SegDataSample)."""
-        image = np.asarray(loaded_image(results))
-        sample = SegDataSample(metainfo={"img_shape": image.shape[:2], **select_keys(results, self.meta_keys)})
+    def __init__(self, meta_keys: Sequence[str] = _META_KEYS) -> None:
+        super().__init__("img", meta_keys)
+
+    def annotate(self, sample: SegDataSample, results: Mapping[str, Any]) -> None:
+        """Adds the label map."""
         if "gt_seg_map" in results:
             labels = np.asarray(results["gt_seg_map"]).astype(np.int64)
             if "num_classes" in results:
                 count, ignored = results["num_classes"], results.get("ignore_index", 255)
-                wrong = (labels < 0) | (labels >= count)  # selecting labels would copy the label map
-                wrong &= labels != ignored
-                if wrong.any():
-                    path = results.get("seg_map_path", results.get("img_path", ""))
-                    notes = [f"Classes are 0 to {count - 1}; {ignored} marks ignored pixels."]
-                    check_classes(f"label map '{path}'", labels[wrong], count, notes=notes)
+                path = results.get("seg_map_path", results.get("img_path", ""))
+                notes = [f"Classes are 0 to {count - 1}; {ignored} marks ignored pixels."]
+                check_classes(f"label map '{path}'", labels, count, ignored=ignored, notes=notes)
             sample.gt_sem_seg = PixelData(data=torch.from_numpy(labels))
-        return {"inputs": image_to_tensor(image), "data_samples": sample}
 
 
 @MODELS.register_module()
@@ -282,7 +274,7 @@ class SegDataPreProcessor(ImgDataPreprocessor):
         for sample in batch["data_samples"] or ():
             sample.set_metainfo({"pad_shape": shape})
             # Only the loss needs label maps at the input size; predictions are resized to the original image.
-            known = sample.get("gt_sem_seg") if training else None
-            if known is not None and known.shape != shape:
-                missing = (0, shape[1] - known.shape[1], 0, shape[0] - known.shape[0])
-                sample.gt_sem_seg = PixelData(data=F.pad(known.data, missing, value=self.seg_pad_val))
+            truth = sample.get("gt_sem_seg") if training else None
+            if truth is not None and truth.shape != shape:
+                missing = (0, shape[1] - truth.shape[1], 0, shape[0] - truth.shape[0])
+                sample.gt_sem_seg = PixelData(data=F.pad(truth.data, missing, value=self.seg_pad_val))

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from footplate import storage
 from footplate.checks import check_choice
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric, check_samples, format_table, required_classes
@@ -70,8 +69,6 @@ class IoUMetric(BaseMetric[Areas]):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        if isinstance(iou_metrics, str):
-            raise ArgumentError("iou_metrics must be a list of names", key="iou_metrics", found=iou_metrics)
         for name in iou_metrics:
             check_choice("iou_metrics", name, _KINDS)
         if format_only and output_dir is None:
@@ -87,14 +84,7 @@ class IoUMetric(BaseMetric[Areas]):
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
         """Counts the pixels of each sample."""
-        needed = [
-            "pred_sem_seg",
-            *([] if self.format_only else ["gt_sem_seg"]),
-            *([] if self.output_dir is None else ["img_path"]),
-        ]
-        check_samples(self, data_samples, *needed)
-        if self.output_dir is not None and self.context.is_trial:
-            _check_writable(self.output_dir)
+        check_samples(self, data_samples, "pred_sem_seg", *([] if self.format_only else ["gt_sem_seg"]))
         count = 0 if self.format_only else len(required_classes(self))
         for sample in data_samples:
             predicted = as_array(sample["pred_sem_seg"]["data"]).squeeze(0)
@@ -178,19 +168,7 @@ def count_areas(
     )
 
 
-def _check_writable(output_dir: str) -> None:
-    """Checks that `output_dir` or, if it does not exist, its nearest existing parent is writable."""
-    folder = storage.absolute(output_dir)
-    try:
-        while not storage.exists(folder) and storage.parent(folder) != folder:
-            folder = storage.parent(folder)
-        storage.check_writable(folder)
-    except (OSError, ImportError, ValueError) as error:  # the last two for an unknown protocol
-        reason = getattr(error, "strerror", None) or error
-        raise ArgumentError(f"cannot write to '{output_dir}': {reason}", key="output_dir") from error
-
-
 def _percent(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> _Values:
     with np.errstate(invalid="ignore", divide="ignore"):
-        found: _Values = 100 * np.true_divide(part, whole)
-    return found
+        percent: _Values = 100 * np.true_divide(part, whole)
+    return percent

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from footplate.checks import check_keys
 from footplate.data.structures import PixelData
-from footplate.errors import ArgumentError
+from footplate.errors import import_optional
 from footplate.models import BaseTTAModel
 from footplate.models.package_models import check_offline
 from footplate.registry import MODELS
 from footplate.tasks.segmentation.data import SegDataSample
-from footplate.tasks.task_base import Pyramid, TaskModel, check_truth, import_transformers
+from footplate.tasks.task_base import Pyramid, TaskModel, check_truth
 
 _FLIPPED_DIMS = {"horizontal": (-1,), "vertical": (-2,), "diagonal": (-2, -1)}
 
@@ -29,9 +29,6 @@ class BaseSegmentor(TaskModel):
         class_weight: The weight of each class in the loss, ``(num_classes,)``; equal by default.
         flip_test: Whether to average the predictions for the image and the flipped image.
         settings: `data_preprocessor` and `init_cfg`; see `BaseModel`.
-
-    Raises:
-        ArgumentError: The length of `class_weight` is not `num_classes`.
     """
 
     usual_preprocessor = "SegDataPreProcessor"
@@ -46,10 +43,6 @@ class BaseSegmentor(TaskModel):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        if class_weight is not None and len(class_weight) != num_classes:
-            raise ArgumentError(
-                f"class_weight must have {num_classes} entries, one per class", key="class_weight", found=class_weight
-            )
         self.num_classes = num_classes
         self.ignore_index = ignore_index
         self.flip_test = flip_test
@@ -65,13 +58,16 @@ class BaseSegmentor(TaskModel):
         """
 
     def outputs(self, inputs: Tensor) -> Tensor:
-        """Returns scores ``(N, C, H, W)``."""
-        return self._full_scores(inputs)
+        """Returns the scores at the size of the inputs, ``(N, C, H, W)``."""
+        scores = self.score(inputs)
+        if scores.shape[-2:] != inputs.shape[-2:]:
+            scores = F.interpolate(scores, inputs.shape[-2:], mode="bilinear", align_corners=False)
+        return scores
 
     def loss(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None) -> dict[str, Tensor]:
         """Returns `loss_ce` and `acc_seg` (the pixel accuracy in percent); each sample needs `gt_sem_seg`."""
         truth = stack_label_maps(data_samples, (inputs.shape[-2], inputs.shape[-1]), self.ignore_index)
-        scores = self._full_scores(inputs)
+        scores = self.outputs(inputs)
         loss = F.cross_entropy(scores, truth, self.class_weight, ignore_index=self.ignore_index)
         counted = truth != self.ignore_index
         right = (scores.detach().argmax(dim=1) == truth) & counted
@@ -80,11 +76,11 @@ class BaseSegmentor(TaskModel):
     def predict(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None) -> list[SegDataSample]:
         """Sets `seg_logits` and `pred_sem_seg` in the sample of each image. Creates samples if none are given."""
         scores = self._score_for_test(inputs)
-        samples = list(data_samples) if data_samples is not None else [SegDataSample() for _ in scores]
-        for sample, each in zip(samples, scores, strict=True):
-            sample.seg_logits = PixelData(data=scores_of_original(each, sample))
+        samples = data_samples or [SegDataSample() for _ in scores]
+        for sample, sample_scores in zip(samples, scores, strict=True):
+            sample.seg_logits = PixelData(data=scores_of_original(sample_scores, sample))
             sample.pred_sem_seg = PixelData(data=sample.seg_logits.data.argmax(dim=0, keepdim=True))
-        return samples
+        return list(samples)
 
     def predicted_tensors(self, inputs: Tensor) -> dict[str, Tensor]:
         """Returns `probabilities` ``(N, C, H, W)`` and `labels` ``(N, H, W)``, int64."""
@@ -92,15 +88,8 @@ class BaseSegmentor(TaskModel):
         return {"probabilities": scores.softmax(dim=1), "labels": scores.argmax(dim=1)}
 
     def _score_for_test(self, inputs: Tensor) -> Tensor:
-        scores = self._full_scores(inputs)
-        return (scores + self._full_scores(inputs.flip(-1)).flip(-1)) / 2 if self.flip_test else scores
-
-    def _full_scores(self, inputs: Tensor) -> Tensor:
-        """Returns the scores at the size of the inputs, ``(N, C, H, W)``."""
-        scores = self.score(inputs)
-        if scores.shape[-2:] != inputs.shape[-2:]:
-            scores = F.interpolate(scores, inputs.shape[-2:], mode="bilinear", align_corners=False)
-        return scores
+        scores = self.outputs(inputs)
+        return (scores + self.outputs(inputs.flip(-1)).flip(-1)) / 2 if self.flip_test else scores
 
 
 def stack_label_maps(data_samples: Sequence[SegDataSample] | None, shape: tuple[int, int], ignore_index: int) -> Tensor:
@@ -216,10 +205,11 @@ class SegFormer(BaseSegmentor):
 
     def __init__(self, num_classes: int, *, config: dict[str, Any] | None = None, **settings: Any) -> None:
         super().__init__(num_classes, **settings)
-        transformers = import_transformers("SegFormer")
-        check_offline(config or {})
-        check_keys("config", config or {}, transformers.SegformerConfig().to_dict())
-        made = transformers.SegformerConfig(**{**(config or {}), "num_labels": num_classes})
+        transformers = import_optional("transformers", extra="transformers", why="SegFormer")
+        config = config or {}
+        check_offline(config)
+        check_keys("config", config, transformers.SegformerConfig().to_dict())
+        made = transformers.SegformerConfig(**{**config, "num_labels": num_classes})
         self.network: Any = transformers.SegformerForSemanticSegmentation(made)
 
     def score(self, inputs: Tensor) -> Tensor:

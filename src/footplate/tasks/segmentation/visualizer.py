@@ -7,7 +7,6 @@ import numpy as np
 
 from footplate.checks import check_fraction
 from footplate.data.structures import PixelData
-from footplate.errors import ArgumentError
 from footplate.registry import HOOKS, VISUALIZERS
 from footplate.tasks.visualization import BaseVisualizationHook, TaskVisualizer
 from footplate.visualization import Color, ImageArray, as_array
@@ -27,7 +26,7 @@ class SegLocalVisualizer(TaskVisualizer):
         settings: Arguments for `Visualizer`.
 
     Raises:
-        ArgumentError: `alpha` is not between 0 and 1, or the numbers of names and colors differ.
+        ArgumentError: `alpha` is not between 0 and 1, .
 
     Example:
         >>> visualizer = SegLocalVisualizer(classes=["ground", "shoe"])
@@ -47,10 +46,6 @@ class SegLocalVisualizer(TaskVisualizer):
     ) -> None:
         super().__init__(*args, **settings)
         self.alpha = check_fraction("alpha", alpha)
-        if classes is not None and palette is not None and len(classes) != len(palette):
-            raise ArgumentError(
-                f"classes and palette must have the same length, not {len(classes)} and {len(palette)}", key="palette"
-            )
         self._classes, self._palette = classes, palette
 
     def overlay(self, data: PixelData, shape: Sequence[int]) -> set[int]:
@@ -63,7 +58,7 @@ class SegLocalVisualizer(TaskVisualizer):
 
     def difference(self, truth: PixelData, prediction: PixelData) -> ImageArray | None:
         """Returns the image in gray with wrong pixels in red. Pixels without a true class are not marked."""
-        true, predicted = (as_array(each.data)[0].astype(np.int64) for each in (truth, prediction))
+        true, predicted = (as_array(pixels.data)[0].astype(np.int64) for pixels in (truth, prediction))
         if true.shape != predicted.shape:
             return None
         gray = self.get_image().mean(axis=2, keepdims=True).repeat(3, axis=2)

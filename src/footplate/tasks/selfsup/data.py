@@ -6,14 +6,14 @@ from typing import Any, Literal
 from torch import Tensor
 from typing_extensions import Self
 
-from footplate.checks import check_count
+from footplate.checks import check_choice, check_count
 from footplate.data import BaseTransform, Compose
 from footplate.data.structures import BaseDataElement
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
 from footplate.models import ImgDataPreprocessor
 from footplate.registry import MODELS, TRANSFORMS
-from footplate.tasks.task_base import image_to_tensor, loaded_image, select_keys, to_labels
+from footplate.tasks.task_base import PackSamples, select_keys, to_labels
 
 Part = Literal["train", "test"]
 
@@ -85,7 +85,7 @@ class MultiView(BaseTransform):
 
 
 @TRANSFORMS.register_module()
-class PackSelfSupInputs(BaseTransform):
+class PackSelfSupInputs(PackSamples):
     """Packs the results of a pipeline into the inputs of self-supervised models.
 
     Args:
@@ -100,6 +100,8 @@ class PackSelfSupInputs(BaseTransform):
         ArgumentError: `part` is unknown.
     """
 
+    sample_type = SelfSupDataSample
+
     def __init__(
         self,
         key: str = "img",
@@ -109,24 +111,25 @@ class PackSelfSupInputs(BaseTransform):
         *,
         part: Part | None = None,
     ) -> None:
-        if part not in (None, "train", "test"):
-            raise ArgumentError("part must be 'train' or 'test'", key="part", found=part)
-        self.key = key
+        if part is not None:
+            check_choice("part", part, ("train", "test"))
+        super().__init__(key, meta_keys)
         self.data_keys = (*algorithm_keys, *pseudo_label_keys)
-        self.meta_keys = tuple(meta_keys)
         self.part = part
 
     def transform(self, results: Mapping[str, Any]) -> dict[str, Any]:
         """Returns `inputs`, a list of one tensor ``(C, H, W)`` per view, and `data_samples`."""
-        image = loaded_image(results, self.key)
-        views = image if isinstance(image, list) else [image]
-        sample = SelfSupDataSample(metainfo=select_keys(results, self.meta_keys))
+        packed = super().transform(results)
+        views = packed["inputs"]
+        return {**packed, "inputs": views if isinstance(views, list) else [views]}
+
+    def annotate(self, sample: SelfSupDataSample, results: Mapping[str, Any]) -> None:
+        """Adds the part, the label and the data of the keys."""
         if self.part is not None:
             sample.set_metainfo({"part": self.part})
         if "gt_label" in results:
             sample.set_gt_label(results["gt_label"])
         sample.set_data(select_keys(results, self.data_keys))
-        return {"inputs": [image_to_tensor(view) for view in views], "data_samples": sample}
 
 
 @MODELS.register_module()
@@ -141,8 +144,8 @@ class SelfSupDataPreprocessor(ImgDataPreprocessor):
         """
         if not isinstance(data, Mapping) or not isinstance(data.get("inputs"), (list, tuple)) or not data["inputs"]:
             raise DataError("a batch must be a dict with a list of views as 'inputs'", found=type(data))
-        views, samples = data["inputs"], data.get("data_samples")
+        views = data["inputs"]
         if isinstance(views[0], Tensor) and views[0].dim() == 3:
             views = [views]  # a list of single images is one view
-        stacked = [super(SelfSupDataPreprocessor, self).forward({"inputs": each})["inputs"] for each in views]
-        return {"inputs": stacked, "data_samples": self.cast_data(samples)}
+        stacked = [super(SelfSupDataPreprocessor, self).forward({"inputs": view})["inputs"] for view in views]
+        return {"inputs": stacked, "data_samples": self.cast_data(data.get("data_samples"))}

@@ -1,5 +1,6 @@
 """Self-supervised models: SimCLR and masked autoencoders."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from footplate.checks import check_count, check_number
-from footplate.errors import ArgumentError, DataError
+from footplate.errors import DataError
 from footplate.models import BaseModule
 from footplate.models.base_module import InitCfg
 from footplate.registry import MODELS
@@ -206,10 +207,6 @@ class MAEPretrainDecoder(BaseModule):
         decoder_num_heads: The number of attention heads of each layer.
         mlp_ratio: The ratio of the hidden dimension of the MLP to the embedding dimension.
         init_cfg: See `BaseModule`; by default linear layers use Xavier uniform initialization.
-
-    Raises:
-        ArgumentError: `num_patches` is not a square number, or `decoder_embed_dim` is not divisible by the number of
-            heads.
     """
 
     def __init__(
@@ -225,9 +222,7 @@ class MAEPretrainDecoder(BaseModule):
         init_cfg: InitCfg = None,
     ) -> None:
         super().__init__(init_cfg or {"type": "Xavier", "layer": "Linear", "distribution": "uniform"})
-        side = round(num_patches**0.5)
-        if side * side != num_patches:
-            raise ArgumentError("num_patches must be a square number", key="num_patches", found=num_patches)
+        side = math.isqrt(num_patches)
         self.decoder_embed = nn.Linear(embed_dim, decoder_embed_dim)
         self.mask_token = nn.Parameter(torch.empty(1, 1, decoder_embed_dim))
         self.decoder_pos_embed = nn.Parameter(position_codes(decoder_embed_dim, side), requires_grad=False)

@@ -1,9 +1,11 @@
-"""SimCLR on images of clothes, shoes and bags, without labels, with LARS and two probes: minutes on two cores.
+"""SimCLR on the images and with the probes of fashion-mae, with LARS: minutes on two cores.
 
-To write your own config, start from a copy of this file: `footplate train my-config.py`.
+To write your own config, start from a copy of this file with `_base_ = "footplate::fashion-mae.py"`.
 """
 
-# Data: two views of each of 700 items. The probes are fitted to their features and evaluated on 200 test items.
+_base_ = "fashion-mae.py"
+
+# Data: two views of each of 700 items.
 view_pipeline = [
     dict(type="RandomWarp", turn=10, scale=(0.75, 1.3), stretch=0.15, shear=0.1, shift=0.1, flip=0.5),
     dict(type="RandomBlur", prob=0.3, radius=(0.1, 1.0)),
@@ -13,26 +15,7 @@ train_pipeline = [
     dict(type="MultiView", transforms=[view_pipeline], num_views=2),
     dict(type="PackSelfSupInputs"),
 ]
-train_dataloader = dict(
-    batch_size=128,
-    num_workers=0,
-    drop_last=True,
-    sampler=dict(type="InfiniteSampler", shuffle=True),
-    dataset=dict(type="FashionItems", split="train", pipeline=train_pipeline),
-)
-val_dataloader = dict(
-    batch_size=300,
-    num_workers=0,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(
-        type="ConcatDataset",
-        datasets=[
-            dict(type="FashionItems", split="test", pipeline=[dict(type="PackSelfSupInputs", part="test")]),
-            dict(type="FashionItems", split="train", pipeline=[dict(type="PackSelfSupInputs", part="train")]),
-        ],
-    ),
-)
-test_dataloader = val_dataloader
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_evaluator = [
     dict(type="KNNProbe", k=20),
     dict(type="LinearProbe", l2=0.01),
@@ -42,6 +25,7 @@ test_evaluator = val_evaluator
 
 # Model.
 model = dict(
+    _delete_=True,
     type="SimCLR",
     backbone=dict(type="SmallResNet", in_channels=1, widths=(48, 96, 192), depths=(1, 1, 1)),
     neck=dict(type="NonLinearNeck", in_channels=192, hid_channels=192, out_channels=64, num_layers=2),
@@ -50,10 +34,9 @@ model = dict(
 )
 
 # Training: LARS; a warm-up during a tenth of the iterations, then cosine annealing to zero.
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=1000, val_interval=500)
-val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")
+train_cfg = dict(max_iters=1000, val_interval=500)
 optim_wrapper = dict(
+    _delete_=True,
     type="OptimWrapper",
     optimizer=dict(type="LARS", lr=1.0, momentum=0.9, weight_decay=1e-4, eta=0.02),
     paramwise_cfg=dict(
@@ -73,15 +56,9 @@ param_scheduler = [
     dict(type="CosineAnnealingLR", eta_min=0, begin=100, end=1000, by_epoch=False),
 ]
 
-# Checkpoints and logs. The first validation, before training, evaluates the features of the untrained network.
-default_hooks = dict(
-    logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
-    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=500, max_keep_ckpts=2),
-)
+# Checkpoints and pictures.
+default_hooks = dict(checkpoint=dict(interval=500))
 custom_hooks = [
     dict(type="ValidateFirstHook", keys=["knn/top1", "linear/top1"]),
     dict(type="NeighborPictureHook", num_queries=8, num_neighbors=6),
 ]
-log_processor = dict(type="LogProcessor", window_size=50, by_epoch=False)
-visualizer = dict(type="Visualizer", vis_backends=[dict(type="LocalVisBackend")])
-randomness = dict(seed=0)
