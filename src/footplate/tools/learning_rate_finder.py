@@ -2,21 +2,19 @@
 
 import copy
 import math
-import sys
 from collections.abc import Mapping
 from itertools import islice
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
-from torch import Tensor
 
 from footplate.checks import check_count, check_number
 from footplate.data import capture_rng, endless_batches, restore_rng
-from footplate.distributed import gather_objects, initialize_weights, is_main_process
+from footplate.distributed import gather_objects, initialize_weights
 from footplate.engine import Runner
 from footplate.errors import ArgumentError
+from footplate.optim.schedules.param_schedule import write_field
 from footplate.visualization.curve_plots import Panel, PlottedCurve, plot
 
 _SMOOTHING = 0.9
@@ -92,13 +90,10 @@ def find_learning_rate(
     losses: list[float] = []
     average = 0.0
     try:
-        shows = sys.stderr.isatty() and is_main_process()
-        batches = islice(endless_batches(loader), iterations)
-        shown = track(batches, "train", iterations, console=Console(stderr=True), transient=True, disable=not shows)
-        for number, batch in enumerate(shown):
+        for number, batch in enumerate(islice(endless_batches(loader), iterations)):
             rate = lowest * (highest / lowest) ** (number / (iterations - 1))
             for group, lr in zip(groups, base, strict=True):
-                _set_rate(group, rate * lr / max(base))
+                write_field(group, "lr", rate * lr / max(base))
             runner.message_hub.runtime_info["iter"] = number
             loss = _total(model.train_step(batch, optim_wrapper=wrapper))
             average = _SMOOTHING * average + (1 - _SMOOTHING) * loss
@@ -116,18 +111,10 @@ def find_learning_rate(
     return LearningRateTest(rates, losses, _suggest(rates, losses))
 
 
-def _set_rate(group: dict[str, Any], rate: float) -> None:
-    if isinstance(group["lr"], Tensor):
-        group["lr"].fill_(rate)
-    else:
-        group["lr"] = rate
-
-
 def _total(logged: Mapping[str, Any]) -> float:
     """Returns the loss of an iteration, averaged over the processes."""
     values = [logged["loss"]] if "loss" in logged else [value for name, value in logged.items() if "loss" in name]
-    totals = gather_objects(sum(float(value) for value in values))
-    return sum(totals) / len(totals)
+    return fmean(gather_objects(sum(map(float, values))))
 
 
 def _suggest(rates: list[float], losses: list[float]) -> float | None:
