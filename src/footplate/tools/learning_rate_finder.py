@@ -2,16 +2,18 @@
 
 import copy
 import math
+import sys
 from collections.abc import Mapping
 from itertools import islice
-from statistics import fmean
 from typing import Any, NamedTuple
 
 from PIL import Image
+from rich.console import Console
+from rich.progress import track
 
 from footplate.checks import check_count, check_number
 from footplate.data import capture_rng, endless_batches, restore_rng
-from footplate.distributed import gather_objects, initialize_weights
+from footplate.distributed import gather_objects, initialize_weights, is_main_process
 from footplate.engine import Runner
 from footplate.errors import ArgumentError
 from footplate.optim.schedules.param_schedule import write_field
@@ -90,7 +92,10 @@ def find_learning_rate(
     losses: list[float] = []
     average = 0.0
     try:
-        for number, batch in enumerate(islice(endless_batches(loader), iterations)):
+        shows = sys.stderr.isatty() and is_main_process()
+        batches = islice(endless_batches(loader), iterations)
+        shown = track(batches, "train", iterations, console=Console(stderr=True), transient=True, disable=not shows)
+        for number, batch in enumerate(shown):
             rate = lowest * (highest / lowest) ** (number / (iterations - 1))
             for group, lr in zip(groups, base, strict=True):
                 write_field(group, "lr", rate * lr / max(base))
@@ -114,7 +119,8 @@ def find_learning_rate(
 def _total(logged: Mapping[str, Any]) -> float:
     """Returns the loss of an iteration, averaged over the processes."""
     values = [logged["loss"]] if "loss" in logged else [value for name, value in logged.items() if "loss" in name]
-    return fmean(gather_objects(sum(map(float, values))))
+    totals = gather_objects(sum(float(value) for value in values))
+    return sum(totals) / len(totals)
 
 
 def _suggest(rates: list[float], losses: list[float]) -> float | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 
 from footplate.checks import MAX_RUN_LENGTH
@@ -81,18 +82,19 @@ def build_model(cfg: Config, other: Config | None = None) -> tuple[nn.Module, st
     Raises:
         FootplateError: The section `model` is missing or cannot be built.
     """
-    source = other or cfg
+    source = cfg if other is None else other
     section = source.get("model")
     if not isinstance(section, Mapping):
         raise ArgumentError("the config has no 'model'", key="model", found=section)
+    name = str(section.get("type"))
     with located(source), at_key("model"):
         try:
-            return MODELS.build(dict(section)), f"model {section.get('type')}"
+            return MODELS.build(dict(section)), f"model {name}"
         except UnknownNameError as error:
             if error.suggestion is not None or other is not None:
                 raise
-    note = "a placeholder with one layer per section is used (or set --model)"
-    return StandIn(section), f"'{section['type']}' is not installed; {note}"
+    note = "a placeholder with common parameter names is used (or set --model)"
+    return StandIn(section), f"'{name}' is not installed; {note}"
 
 
 @contextmanager
@@ -123,14 +125,35 @@ def find_epoch_length(cfg: Config, given: int | None) -> tuple[int | None, str]:
         return None, str(error).partition("\n")[0]
 
 
-class StandIn(nn.ModuleDict):
-    """A placeholder model with one layer per section of a model config, named after the section.
+class _Part(nn.Module):
+    """Small layers with the parameter names that `custom_keys` usually match."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.norm, self.fc = nn.LayerNorm(4), nn.Linear(4, 4)
+        for name in ("layers", "stages"):
+            blocks = [{"norm1": nn.LayerNorm(4), "attn": nn.Linear(4, 4), "mlp": nn.Linear(4, 4)} for _ in range(4)]
+            self.add_module(name, nn.ModuleList(map(nn.ModuleDict, blocks)))
+        for name in ("patch_embed", "query_embed", "query_feat", "level_embed"):
+            self.add_module(name, nn.Linear(4, 4))
+        for name in ("cls_token", "pos_embed", "absolute_pos_embed", "relative_position_bias_table", "gamma"):
+            self.register_parameter(name, nn.Parameter(torch.zeros(4)))
+
+
+class StandIn(nn.Module):
+    """A small placeholder model with one submodule per section of a model config, named after the section.
 
     Args:
         model: The section `model` of a config.
     """
 
     def __init__(self, model: Mapping[str, Any]) -> None:
-        sections = [name for name, section in model.items() if isinstance(section, (Mapping, list, tuple))]
-        sections = [name for name in sections if name != "data_preprocessor"]
-        super().__init__({name: nn.Linear(4, 4) for name in sections or ["model"]})
+        super().__init__()
+        for name, section in model.items():
+            if isinstance(section, (list, tuple)) and all(isinstance(item, Mapping) for item in section):
+                self.add_module(name, nn.ModuleList(_Part() for _ in section))
+            elif isinstance(section, Mapping) and "type" in section and name != "data_preprocessor":
+                self.add_module(name, _Part())
+        if not list(self.parameters()):
+            self.backbone, self.head = _Part(), _Part()

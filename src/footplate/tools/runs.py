@@ -340,7 +340,11 @@ def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:
         try:
             fields = json.loads(line)
             name = str(fields["dataset"]), str(fields["metric"]), str(fields["mode"])
-            columns, rows = fields["columns"], fields["rows"]
+            columns = list(map(str, fields["columns"]))
+            rows = [
+                [str(label), *(None if value is None else float(value) for value in values)]
+                for label, *values in fields["rows"]
+            ]
             if any(len(row) != len(columns) for row in rows):
                 raise ValueError("not a table")
             table = PerClassResults(*name, int(fields["step"]), columns, rows)
