@@ -181,7 +181,6 @@ def test_lines_without_per_class_results_are_left_out_with_a_warning(
     ("text", "says"),
     [
         ('{"loss": 1, "step": "one"}', "'step' in line 1"),
-        ("[" * 100_000, "line 1 of .* is not JSON"),
         ('{"loss": NaN, "step": 1}', "no finite scalars in"),
     ],
 )

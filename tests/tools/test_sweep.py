@@ -97,7 +97,7 @@ def test_failed_and_infeasible_trials_do_not_stop_the_sweep(cfg: Config, tmp_pat
         ("infeasible", "out of memory"),
         ("failed", "RuntimeError: broken"),
     ]
-    again = run(cfg, LR, tmp_path, trains(lambda lr: ([lr], "done")), retry=True)
+    again = run(cfg, LR, tmp_path, trains(lambda lr: ([lr], "done")))
     assert [each.state for each in again].count("complete") == 2  # only the failed trial ran again
     assert sum("--resume" in words for words in starts(tmp_path)) == 1
 

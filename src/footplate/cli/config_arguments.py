@@ -39,8 +39,7 @@ def apply_override_arguments(
 ) -> "Config":
     """Applies `--cfg-options` and `--set` to a config and returns it."""
     from footplate.config import apply_overrides
-    from footplate.tools.key_equivalents import accepted_in_either_generation
-    from footplate.tools.set_overrides import apply_set_overrides
+    from footplate.tools.key_equivalents import accepted_in_either_generation, apply_set_overrides
 
     def import_modules() -> None:
         from footplate import openmmlab

@@ -155,8 +155,6 @@ def _torchrun(
         rdzv_endpoint="localhost:0",
         max_restarts=restarts,
     )
-    numbers = [getattr(signal, name) for name in config.signals_to_handle.split(",") if hasattr(signal, name)]
-    handlers = {number: signal.getsignal(number) for number in numbers}
     logging.disable(logging.CRITICAL)  # torchrun would log each failure again
     try:
         elastic_launch(config, sys.executable)("-u", *argv)
@@ -182,9 +180,6 @@ def _torchrun(
         return code, {"error": {"type": "RankError", "message": message, "notes": notes, "exit_code": code}}
     finally:
         logging.disable(logging.NOTSET)
-        for number, handler in handlers.items():
-            if signal.getsignal(number) != handler:  # torchrun does not restore it
-                signal.signal(number, handler)
     return 0, None
 
 

@@ -12,9 +12,7 @@ from footplate import __version__
 from footplate.cli.arguments import Parser, refuse_unknown
 from footplate.cli.launching import end_rank, is_first_rank
 from footplate.cli.output import (
-    flush_output,
     open_streams,
-    output_has_reader,
     print_error,
     print_json,
     reserving_stdout,
@@ -105,7 +103,6 @@ def _run(arguments: argparse.Namespace) -> int:
     debug, code = getattr(arguments, "debug", False), 0
     try:
         code = int(arguments.run(arguments))
-        sys.stdout.flush()
     except KeyboardInterrupt as error:
         code = _end_interrupted(arguments, error)
         if debug and not wants_json(arguments):
@@ -116,10 +113,6 @@ def _run(arguments: argparse.Namespace) -> int:
         _print_document(arguments, error, exit_code_of(error))
         raise
     except Exception as error:
-        is_unread = isinstance(error, BrokenPipeError) and not output_has_reader(arguments.results)
-        flush_output()
-        if is_unread:  # the reader, such as `head`, has exited, which is not an error
-            return code
         code = end_rank(arguments, error) if is_launched() else _report(arguments, error)
     return code
 

@@ -3,13 +3,11 @@
 import argparse
 import contextlib
 import dataclasses
-import enum
 import io
 import json
 import logging
 import math
 import os
-import select
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -25,7 +23,20 @@ _STDOUT, _STDERR = 1, 2  # file descriptors
 
 def print_text(text: str) -> None:
     """Writes text to standard output. Escapes control characters; see `printable`."""
-    sys.stdout.write(printable(text))
+    _write(sys.stdout, printable(text))
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """Writes text to a stream. A pipe whose reader, such as `head`, has exited is not an error."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        # Python would write the rest again at exit, and fail.
+        with contextlib.suppress(OSError, ValueError):  # the stream has no file descriptor
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise
 
 
 def print_error(text: str) -> None:
@@ -41,27 +52,6 @@ def open_streams() -> None:
     sys.excepthook = lambda *error: print_error("".join(traceback.format_exception(*error)))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def output_has_reader(stream: TextIO) -> bool:
-    """Checks whether a stream has a reader. A pipe has none after its reader, such as `head`, has exited."""
-    if not hasattr(select, "poll"):
-        return False
-    try:
-        poll = select.poll()
-        poll.register(stream.fileno(), 0)
-        return not any(events & select.POLLERR for _, events in poll.poll(0))
-    except (OSError, ValueError):  # the stream has no file descriptor
-        return True
-
-
-def flush_output() -> None:
-    """Flushes standard output. If that fails, discards it, because Python would fail again at exit."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        with contextlib.suppress(OSError, ValueError):  # the stream has no file descriptor
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager
@@ -114,8 +104,7 @@ def print_json(arguments: argparse.Namespace, data: object) -> None:
         return
     text = json.dumps(as_json(data), indent=2) + "\n"
     arguments.has_document = True
-    arguments.results.write(text)
-    arguments.results.flush()
+    _write(arguments.results, text)
 
 
 def as_json(value: object) -> Any:
@@ -124,8 +113,6 @@ def as_json(value: object) -> Any:
     Dataclasses and named tuples become objects, tensors and arrays become lists, NaN and infinite numbers become null,
     and values of other types become text.
     """
-    if isinstance(value, enum.Enum):
-        return as_json(value.value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {each.name: as_json(getattr(value, each.name)) for each in dataclasses.fields(value)}
     if isinstance(value, tuple) and hasattr(value, "_asdict"):

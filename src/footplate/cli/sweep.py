@@ -29,8 +29,8 @@ def add_commands(subparsers: Any) -> None:
         "sweep",
         help="try several settings of a config and compare them",
         description="Train a config with different settings, each in its own run, and compare the results. The same "
-        "command continues an interrupted sweep; no setting is trained twice. A trial that runs out of memory does not "
-        "stop the sweep. Needs optuna: pip install 'footplate[sweep]'.",
+        "command continues a sweep and reruns failed trials; no setting is trained twice. A trial that runs out of "
+        "memory does not stop the sweep. Needs optuna: pip install 'footplate[sweep]'.",
         epilog="Example: footplate sweep config.py --param optim_wrapper.optimizer.lr=log:1e-4..1e-2 --trials 10",
     )
     add_config(parser)
@@ -54,7 +54,6 @@ def add_commands(subparsers: Any) -> None:
         )
     parser.add_argument("--out", metavar="DIR", help="the folder of the sweep (default: sweeps/<name of the config>)")
     parser.add_argument("--no-prune", action="store_true", help="run every trial to its end")
-    parser.add_argument("--retry", action="store_true", help="rerun only the failed trials")
     add_no_patches(parser)
     parser.set_defaults(run=run)
 
@@ -96,7 +95,6 @@ def run(arguments: argparse.Namespace) -> int:
         trials=arguments.trials,
         workers=arguments.workers,
         prune=not arguments.no_prune,
-        retry=arguments.retry,
         seed=arguments.seed,
         on_change=print_trial,
     )

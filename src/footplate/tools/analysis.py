@@ -17,7 +17,6 @@ from footplate.tools.runs import Run, Series
 from footplate.visualization.curve_plots import Panel, PlottedCurve, plot
 
 _MEASURED = ("time", "data_time", "memory")
-_MAX_SECONDS = 1e12  # as times are printed
 
 
 def summarize(run: Run) -> dict[str, Any]:
@@ -50,7 +49,7 @@ def summarize(run: Run) -> dict[str, Any]:
             "median": statistics.median(values),
             "longest": max(values),
             "data_share": waiting / mean if mean else 0.0,
-            "total": min(max(mean * logged, 0.0), _MAX_SECONDS),
+            "total": mean * logged,
         }
     return {
         "iterations": count_iterations(run),
@@ -65,19 +64,17 @@ def summarize(run: Run) -> dict[str, Any]:
 
 
 def count_iterations(run: Run) -> int:
-    """Returns the last iteration of which a run has a value. A tested checkpoint may be that of another run."""
-    own = [series for series in run.series if series.mode != "test"] or run.series
-    return int(max(series.points[-1][0] for series in own))
+    """Returns the last iteration of which a run has a value. A tested checkpoint may be from another run."""
+    trained = [series for series in run.series if series.mode != "test"] or run.series
+    return int(max(series.points[-1][0] for series in trained))
 
 
 def ranked_metrics(run: Run) -> list[tuple[Series, Rule]]:
     """Returns the metrics of a run and their rules, excluding per-class results. Metrics in `save_best` come first."""
     validated = {series.name: series for series in run.series if series.mode != "train"}
     selecting, rules = save_best_settings(run)
-    ranked = []
-    for name in order_metrics(validated, selecting):
-        ranked.append((validated[name], rules.get(name) or find_rule(name) or "greater"))
-    return ranked
+    names = order_metrics(validated, selecting)
+    return [(validated[name], rules.get(name) or find_rule(name) or "greater") for name in names]
 
 
 def save_best_settings(run: Run) -> tuple[list[str], dict[str, Rule]]:
@@ -120,9 +117,8 @@ def compare_runs(runs: Sequence[Run]) -> list[dict[str, Any]]:
     selecting, _ = save_best_settings(runs[0])
     rows = []
     for name in [name for name in shared if name in selecting] or shared[:1]:
-        first = bests[0][name]["value"]
-        for run, best in zip(runs[1:], bests[1:], strict=True):
-            value = best[name]["value"]
+        first, *others = (best[name]["value"] for best in bests)
+        for run, value in zip(runs[1:], others, strict=True):
             folders = [str(run.folder), str(runs[0].folder)]
             rows.append({"metric": name, "runs": folders, "values": [value, first], "difference": value - first})
     return rows
@@ -157,9 +153,8 @@ def plot_curves(runs: Sequence[Run], names: Sequence[str] = ()) -> Image.Image:
         ArgumentError: A scalar in `names` does not occur in any run.
     """
     if not names:
-        validated = {series.name: None for run in runs for series in run.series if series.mode != "train"}
-        first, last = ([name] if any(run.find(name, "train") for run in runs) else [] for name in ("loss", "lr"))
-        names = [*first, *validated, *last] or [series.name for series in runs[0].series]
+        curves = {series.name: series.mode for run in runs for series in run.series}
+        names = [name for name, mode in curves.items() if mode != "train" or name in ("loss", "lr")] or list(curves)
     panels: dict[tuple[str, str], list[PlottedCurve]] = {}
     for run, series in _chosen(runs, names):
         label = run.folder.name if len(runs) > 1 else series.name

@@ -113,23 +113,21 @@ def _try_in_process(cfg: Config) -> tuple[int, str]:
     """
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    size, result = 0, None
+    size, reason = 0, ""
     with temporary_folder("footplate-batch-") as folder, Console(stderr=True).status("Trying batch sizes"):
         process = context.Process(target=_try_sizes, args=(cfg, folder, sender), daemon=True)
         process.start()
         sender.close()
         try:
-            with suppress(EOFError):
-                while not isinstance(result := receiver.recv(), str | FootplateError):
-                    size = result
-        except BaseException:  # a signal
-            process.kill()  # it must not write to the folder while it is removed
-            raise
+            with suppress(EOFError):  # the process has ended
+                while True:
+                    size, reason, error = receiver.recv()
+                    if error is not None:
+                        raise error
         finally:
+            process.kill()  # after a signal, it must not write to the folder while it is removed
             process.join()
-    if isinstance(result, FootplateError):
-        raise result
-    reason = result if isinstance(result, str) else f"larger: the process ended with exit code {process.exitcode}"
+    reason = reason or f"larger: the process ended with exit code {process.exitcode}"
     if not size:
         notes = ["Set batch_size=1, or use a smaller model or `activation_checkpointing`."]
         message = f"a trial with {_SMALLEST} samples per batch fails: {reason.removeprefix('larger: ')}"
@@ -142,6 +140,7 @@ def _try_sizes(cfg: Config, folder: str, results: Connection) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)  # the actual run prints the same output
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
+    fitting = 0
     try:
         ranks = find_rank_info(cfg.get("launcher") or "none")
         runner = _train_briefly(cfg, folder, ranks.local_rank if ranks else 0)
@@ -162,14 +161,14 @@ def _try_sizes(cfg: Config, folder: str, results: Connection) -> None:
                 torch.accelerator.synchronize()
             elif 2 * (memory_in_use(runner.device) - before) > _SHARE * free:
                 reason = f"larger: more than {_SHARE:.0%} of the free memory"
-            results.send(size)
+            fitting = size
             reason = "the whole dataset" if size == limit else reason
+            results.send((fitting, reason, None))
             size *= 2
-        results.send(reason)
     except FootplateError as error:
-        results.send(error)
+        results.send((0, "", error))
     except BaseException as error:  # noqa: BLE001 - sent to the parent process
-        results.send(f"larger: {type(error).__name__}: {error}".partition("\n")[0])
+        results.send((fitting, f"larger: {type(error).__name__}: {error}".partition("\n")[0], None))
     finally:
         os._exit(0)  # the cleanup of a normal exit would need memory
 

@@ -44,7 +44,7 @@ from footplate.messages import format_bytes, format_seconds, labeled, pluralize
 from footplate.records import memory_in_use
 from footplate.records.logger import buffer_log, collect_warnings
 from footplate.tools.explain_loops import explain_loops, loops_as_data, order_of_hooks
-from footplate.tools.explain_optimizer import Groups, groups_in
+from footplate.tools.explain_optimizer import groups_in
 from footplate.tools.failing_module import ComponentError, module_error
 from footplate.tools.memory_use import Largest, counting_activations, largest_batch, state_bytes
 from footplate.tools.partial_build import build_trial
@@ -72,15 +72,6 @@ class Checked(NamedTuple):
     measured: Mapping[str, Any]
 
 
-class Trial(NamedTuple):
-    """The measurements of a trial of two iterations."""
-
-    runner: Runner
-    largest: dict[str, Largest]  # the largest batch of each dataset; not of training if the loop steps the model itself
-    groups: Groups
-    measured: dict[str, Any]  # see `Checked`
-
-
 def check(cfg: Config, *, run: bool = True) -> Checked:
     """Checks a config, performs a short trial of the run, and returns a summary of what the run will do.
 
@@ -103,13 +94,13 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
                 with located(checked), at_key("visualizer"):  # the trial has no backends
                     check_visualizer(checked.get("visualizer"))
                 with _shared_folder(checked) as folder:
-                    trial = _try(checked, folder)
-                    skipped = count_skipped(getattr(trial.runner.train_dataloader, "dataset", None))
+                    runner, largest, measured = _try(checked, folder)
+                    skipped = count_skipped(getattr(runner.train_dataloader, "dataset", None))
                     if skipped:
                         _logger.warning("Unreadable training samples that a run would skip: at least %d.", skipped)
-                    hooks, epoch_length = trial.runner.hooks, length_of(trial.runner.train_dataloader)
+                    hooks, epoch_length = runner.hooks, length_of(runner.train_dataloader)
                     loops = loops_as_data(checked, hooks=hooks, length_of_epoch=epoch_length)
-                    lines, measured = _describe_trial(trial, loops), trial.measured
+                    lines = _describe_trial(runner, largest, measured, loops)
             else:
                 hooks, _ = order_of_hooks(checked)
                 if checked.get("val_cfg") is None:
@@ -143,8 +134,12 @@ def _shared_folder(cfg: Config) -> Iterator[str]:
         barrier()
 
 
-def _try(cfg: Config, folder: str) -> Trial:
-    """Trains for two iterations, then trains and validates on the largest batches."""
+def _try(cfg: Config, folder: str) -> tuple[Runner, dict[str, Largest], dict[str, Any]]:
+    """Trains for two iterations, then trains and validates on the largest batches.
+
+    Returns the runner, the largest batch of each dataset (not of training if a user's loop may pass other batches to
+    the model), and the measurements; see `Checked`.
+    """
     runner = build_trial(cfg, folder, preflight=True)
     hook = _TrialHook()
     runner.register_hook(hook)
@@ -177,16 +172,19 @@ def _try(cfg: Config, folder: str) -> Trial:
             stage, key = hook.stage
             raise (module_error(stage, error, cfg) or ComponentError(stage, error, key=key)) from error
     _check_work_dir(cfg["work_dir"], size)
-    measured = {
-        "seconds_per_iteration": hook.seconds,
-        "seconds_of_waiting": hook.waiting,
-        "seconds_per_validation": validating,
-        "memory": gather_objects(memory_in_use(runner.device)),
-        "memory_parts": parts,
-        "checkpoint": size,
-        "metrics": metrics,
-    }
-    return Trial(runner, largest, groups_in(runner.optim_wrapper, unwrap_model(runner.model)), measured)
+    return (
+        runner,
+        largest,
+        {
+            "seconds_per_iteration": hook.seconds,
+            "seconds_of_waiting": hook.waiting,
+            "seconds_per_validation": validating,
+            "memory": gather_objects(memory_in_use(runner.device)),
+            "memory_parts": parts,
+            "checkpoint": size,
+            "metrics": metrics,
+        },
+    )
 
 
 def _check_work_dir(folder: str, size: int) -> None:
@@ -210,12 +208,11 @@ def _validate(runner: Runner, hook: "_TrialHook", largest: dict[str, Largest]) -
         return None, []
     total, metrics, are_complete = 0.0, dict[str, float](), True
     _call_own_hooks(runner, hook, "before_val", "before_val_epoch")
+    runner.model.eval()
     for chosen in loop.sets:
         hook.stage = "the validation", "model"
-        batch = largest_batch(chosen.dataloader)
-        largest[f"val {chosen.name}".rstrip()] = batch
+        batch = largest[f"val {chosen.name}".rstrip()] = largest_batch(chosen.dataloader)
         loop.choose(chosen)
-        runner.model.eval()
         with trial_evaluator(chosen.evaluator, getattr(chosen.dataloader, "dataset", None)) as evaluator:
             for _ in range(2):
                 begin = time.perf_counter()
@@ -246,7 +243,8 @@ def _call_own_hooks(runner: Runner, stage: "_TrialHook", *events: str, **argumen
     """
     for event in events:
         for hook, method in runner.hooks.at(event):
-            if isinstance(hook, RuntimeInfoHook) or (_is_of_user(hook) and not isinstance(hook, CheckpointHook)):
+            is_builtin = type(hook).__module__.startswith("footplate.") and not getattr(hook, "is_of_user", False)
+            if isinstance(hook, RuntimeInfoHook) or not (is_builtin or isinstance(hook, CheckpointHook)):
                 stage.stage = f"{type(hook).__name__}.{event}", runner.hooks.key_of(hook)
                 method(runner, **arguments)
 
@@ -287,13 +285,14 @@ class _TrialHook(Hook):
             raise EarlyExitError
 
 
-def _describe_trial(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
-    runner, measured = trial.runner, trial.measured
+def _describe_trial(
+    runner: Runner, largest: Mapping[str, Largest], measured: Mapping[str, Any], loops: Mapping[str, Any]
+) -> list[str]:
     model, memory = unwrap_model(runner.model), measured["memory"]
     total = sum(parameter.numel() for parameter in model.parameters())
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     rows = [("model", f"{type(model).__name__}, {total:,} parameters, {trainable:,} trainable")]
-    for group in trial.groups.groups:
+    for group in groups_in(runner.optim_wrapper, model).groups:
         settings = ", ".join(f"{name} {value:g}" for name, value in group.settings.items() if name != "betas")
         reasons = f", set by {', '.join(group.reasons)}" if group.reasons else ""
         rows.append(("group", f"{group.optimizer} {settings}: {len(group.names)} tensors{reasons}"))
@@ -304,7 +303,7 @@ def _describe_trial(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
         samples = f", {size} samples each and {size * get_data_world_size()} in total per iteration" if size else ""
         rows.append(("processes", f"{runner.world_size}, {kind} over {dist.get_backend()}{samples}"))
         peak = f"{peak} on each rank" if min(memory) == max(memory) else f"{min(memory)} to {peak} on the ranks"
-    rows += [(f"{mode} data", f"{data.samples} samples, {data.description}") for mode, data in trial.largest.items()]
+    rows += [(f"{mode} data", f"{data.samples} samples, {data.description}") for mode, data in largest.items()]
     step, waiting = measured["seconds_per_iteration"], measured["seconds_of_waiting"]
     speed = f"{step:.3g} s per iteration, {waiting:.3g} s of waiting for data"
     seconds, validating = runner.max_iters * (step + waiting), measured["seconds_per_validation"]
@@ -312,7 +311,7 @@ def _describe_trial(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
         speed += f", {validating:.3g} s per validation"
         seconds += len((loops["val"] or {}).get("after", ())) * validating
     batches = "the largest batches of training and validation"
-    if "train" not in trial.largest:
+    if "train" not in largest:
         batches = f"the first training iterations of {type(runner.train_loop).__name__}; larger batches may need more"
     parts = ", ".join(f"{name} {format_bytes(size)}" for name, size in measured["memory_parts"].items())
     rows += [
@@ -325,8 +324,3 @@ def _describe_trial(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
     if measured["metrics"]:
         rows.append(("metrics", ", ".join(measured["metrics"])))
     return [labeled(*row) for row in rows]
-
-
-def _is_of_user(hook: Hook) -> bool:
-    """Checks whether a hook is user code rather than part of footplate."""
-    return not f"{type(hook).__module__}.".startswith("footplate.") or getattr(hook, "is_of_user", False)

@@ -174,13 +174,12 @@ class _Recorder(StopHook):
 def _advice(runner: Runner, parts: dict[str, float], hooks: dict[str, float]) -> Iterator[str]:
     """Yields suggestions for making an iteration faster."""
     shares = {name: value / sum(parts.values()) for name, value in parts.items()}
+    shares["model"] = shares["forward"] + shares["backward"]
     spent = {name: f"{100 * share:.0f} % of the time is spent" for name, share in shares.items()}
     wrappers = list(runner.optim_wrapper.parts.values())
     if shares["data"] >= _PART:
         workers = getattr(runner.train_dataloader, "num_workers", 0)
-        advice = f"Use more than {workers} workers, or simplify the pipeline."
-        if not workers:
-            advice = "Set `train_dataloader.num_workers=2` to load batches in worker processes."
+        advice = f"Set `train_dataloader.num_workers={workers + 2}`, or simplify the pipeline."
         yield f"{spent['data']} waiting for data. {advice}"
     if shares["transfer"] >= _PART:
         advice = "Set `train_dataloader.pin_memory=True`, and `non_blocking=True` in the data preprocessor."
@@ -194,11 +193,10 @@ def _advice(runner: Runner, parts: dict[str, float], hooks: dict[str, float]) ->
         yield f"{spent['optimizer']} in the optimizer. {advice}"
     if shares["hooks"] >= _HOOKS and hooks:
         yield f"{spent['hooks']} in hooks, most of it in {next(iter(hooks))}. Raise its interval, or remove it."
-    share = shares["forward"] + shares["backward"]
-    if share >= _COMPUTATION:
+    if shares["model"] >= _COMPUTATION:
         is_mixed = any(isinstance(wrapper, AmpOptimWrapper) for wrapper in wrappers)
         options = "`compile=True`" if is_mixed else "`optim_wrapper.type='AmpOptimWrapper'` and `compile=True`"
-        yield f"{100 * share:.0f} % of the time is spent in the model. To make it faster, try {options}."
+        yield f"{spent['model']} in the model. To make it faster, try {options}."
 
 
 def _shown(seconds: float) -> str:

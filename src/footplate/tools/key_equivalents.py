@@ -1,13 +1,14 @@
-"""Finds the keys that a config accepts, and maps keys of one config generation to equivalent keys of the other."""
+"""Applies `--set`, and maps keys of one config generation to equivalent keys of the other."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from footplate.error_context import origin_of
-from footplate.errors import ConfigError, FootplateError
+from footplate.errors import ConfigError, FootplateError, OverrideError
 
 if TYPE_CHECKING:
     from footplate.config import Config, ConfigDict
+    from footplate.config.overrides import AcceptedKeys
 
 
 def equivalent_key(cfg: "Config", path: str) -> str | None:
@@ -52,6 +53,28 @@ def accepted_in_either_generation(mapping: "ConfigDict", parts: Sequence[str]) -
     return keys - {"*"}
 
 
+def apply_set_overrides(cfg: "Config", overrides: Iterable[str], accepted: "AcceptedKeys | None" = None) -> None:
+    """Applies overrides such as `key=value` to a config. Only keys that their section does not accept need a `+`.
+
+    Raises:
+        OverrideError: An override is rejected. The error suggests the equivalent key in the config's generation.
+    """
+    from footplate.config import apply_overrides
+    from footplate.openmmlab.first_generation.translation import is_first_generation
+
+    for text in overrides:
+        try:
+            apply_overrides(cfg, [text], strict=True, accepted=accepted or accepted_in_either_generation)
+        except OverrideError as error:
+            path = text.partition("=")[0].strip()
+            key = equivalent_key(cfg, path)
+            if key is None:
+                raise
+            here, there = ("first", "second") if is_first_generation(cfg) else ("second", "first")
+            message = f"'{path}' is a key of {there}-generation configs, but this is a {here}-generation config"
+            raise OverrideError(message, origin=error.origin, suggestion=key) from error
+
+
 def restore_key(error: Exception, cfg: "Config | None") -> None:
     """Replaces the key in an error about a translated config with the key that the user wrote.
 
@@ -60,19 +83,15 @@ def restore_key(error: Exception, cfg: "Config | None") -> None:
     from footplate.config.key_paths import find_value, paths_ending
     from footplate.openmmlab.first_generation.translation import is_first_generation
 
-    if not isinstance(error, FootplateError) or cfg is None or error.origin is None:
+    if not isinstance(error, FootplateError) or cfg is None or error.origin is None or not error.key:
         return
     try:
         if not is_first_generation(cfg):
             return
     except ConfigError:  # a config that mixes both generations; `error` reports this
         return
-    name = error.key.rpartition(".")[2]
-    matches = []
-    for path in paths_ending(cfg._cfg_dict, name) if name else []:
-        holder, key, _ = find_value(cfg._cfg_dict, path)
-        if origin_of(holder, key) == error.origin:
-            matches.append(path)
+    paths = paths_ending(cfg._cfg_dict, error.key.rpartition(".")[2])
+    matches = [path for path in paths if origin_of(*find_value(cfg._cfg_dict, path)[:2]) == error.origin]
     if len(matches) == 1:
         error.key = matches[0]
 

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
-from torch import Tensor
 
 from footplate.checks import check_count, check_number
 from footplate.data import capture_rng, endless_batches, restore_rng
 from footplate.distributed import gather_objects, initialize_weights, is_main_process
 from footplate.engine import Runner
 from footplate.errors import ArgumentError
+from footplate.optim.schedules.param_schedule import write_field
 from footplate.visualization.curve_plots import Panel, PlottedCurve, plot
 
 _SMOOTHING = 0.9
@@ -98,7 +98,7 @@ def find_learning_rate(
         for number, batch in enumerate(shown):
             rate = lowest * (highest / lowest) ** (number / (iterations - 1))
             for group, lr in zip(groups, base, strict=True):
-                _set_rate(group, rate * lr / max(base))
+                write_field(group, "lr", rate * lr / max(base))
             runner.message_hub.runtime_info["iter"] = number
             loss = _total(model.train_step(batch, optim_wrapper=wrapper))
             average = _SMOOTHING * average + (1 - _SMOOTHING) * loss
@@ -114,13 +114,6 @@ def find_learning_rate(
         restore_rng(random)
         model.train(was_training)
     return LearningRateTest(rates, losses, _suggest(rates, losses))
-
-
-def _set_rate(group: dict[str, Any], rate: float) -> None:
-    if isinstance(group["lr"], Tensor):
-        group["lr"].fill_(rate)
-    else:
-        group["lr"] = rate
 
 
 def _total(logged: Mapping[str, Any]) -> float:

@@ -1,9 +1,7 @@
-"""Reads the files of an untrusted run folder: only regular files inside the folder, and only up to a size limit."""
+"""Reads the files of an untrusted run folder: only regular files inside the folder."""
 
 import json
 import logging
-import os
-import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -11,10 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from footplate.config import Config, read_recorded
-from footplate.errors import ConfigError, DataError
+from footplate.errors import ConfigError
 
 _logger = logging.getLogger("footplate.tools")
-MAX_BYTES = 256 << 20
 
 
 def safe_files(files: Iterable[Path], folder: Path) -> list[Path]:
@@ -23,14 +20,11 @@ def safe_files(files: Iterable[Path], folder: Path) -> list[Path]:
     Reports are shared, so a link in a run folder must not add other files of this machine to a report.
     """
     safe = []
-    for file in files:
-        with suppress(OSError, RuntimeError, ValueError):
-            if not stat.S_ISREG(os.stat(file).st_mode):
-                continue
-            if file.resolve().is_relative_to(folder.resolve()):
-                safe.append(file)
-            else:
-                _logger.warning("Skipping '%s', because it links to a file outside the run's folder.", file)
+    for file in filter(Path.is_file, files):
+        if file.resolve().is_relative_to(folder.resolve()):
+            safe.append(file)
+        else:
+            _logger.warning("Skipping '%s', because it links to a file outside the run's folder.", file)
     return safe
 
 
@@ -43,35 +37,19 @@ def modification_time(file: Path) -> float:
 
 
 def read_text(file: Path) -> str:
-    """Returns the content of a text file. Replaces bytes that are not valid UTF-8.
-
-    Raises:
-        DataError: The file cannot be read or is too large.
-    """
-    try:
-        size = file.stat().st_size
-        if size <= MAX_BYTES:
-            return file.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise DataError(f"cannot read '{file}': {error.strerror}") from error
-    raise DataError(f"'{file}' is {size >> 20} MB, which exceeds the limit of {MAX_BYTES >> 20} MB")
+    """Returns the content of a text file. Replaces bytes that are not valid UTF-8."""
+    return file.read_text(encoding="utf-8", errors="replace")
 
 
 def read_logs(files: Iterable[Path]) -> list[str]:
-    """Returns the lines of several logs. Logs a warning for a log that cannot be read."""
-    lines: list[str] = []
-    for file in files:
-        try:
-            lines += read_text(file).splitlines()
-        except DataError as error:
-            _logger.warning("%s", error.message)
-    return lines
+    """Returns the lines of several logs."""
+    return [line for file in files for line in read_text(file).splitlines()]
 
 
 def read_record(file: Path, folder: Path) -> dict[str, Any]:
     """Returns the JSON object in a file of a run, or {} if it is missing or damaged; the rest of the run is useful."""
     for safe in safe_files([file], folder):
-        with suppress(DataError, ValueError, RecursionError):
+        with suppress(ValueError):
             record = json.loads(read_text(safe))
             return record if isinstance(record, dict) else {}
     return {}
@@ -101,14 +79,14 @@ class Start(NamedTuple):
 def read_start(folder: Path) -> Start:
     """Reads the record of a start. Returns one without a kind if there is no valid record."""
     record = read_record(folder / "start.json", folder)
-    with suppress(ValueError, KeyError, TypeError, OverflowError):  # missing or damaged
-        length, time = record["epoch_length"], datetime.fromisoformat(record["time"]).astimezone(timezone.utc)
+    with suppress(ValueError, KeyError, TypeError):  # missing or damaged
+        time = datetime.fromisoformat(record["time"]).astimezone(timezone.utc)
         return Start(
             folder=folder,
             kind=record["kind"],
             time=time.isoformat(timespec="microseconds"),
             iteration=int(record["iteration"]),
-            epoch_length=None if length is None else int(length),
+            epoch_length=record["epoch_length"],
             counts_epochs=record["metric_step"] == "epoch",
         )
     return Start(folder)
@@ -127,9 +105,9 @@ def in_order(files: Iterable[Path]) -> list[Path]:
 
 def environment_of(folder: Path) -> dict[str, Any]:
     """Returns the environment of the newest start in a run folder, or {} if it is not recorded or damaged."""
-    files = [start.folder / "environment.json" for start in reversed(starts_of(folder))]
-    newest = next((file for file in files if file.exists()), folder / "environment.json")
-    return read_record(newest, folder)
+    files = [folder / "environment.json", *(start.folder / "environment.json" for start in starts_of(folder))]
+    existing = [file for file in files if file.exists()]
+    return read_record(existing[-1], folder) if existing else {}
 
 
 def config_of(folder: Path) -> Config | None:

@@ -6,14 +6,12 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from footplate.checkpoint import SUFFIXES
 from footplate.checkpoint.shard_layout import SHARDED_SUFFIX, STATE
-from footplate.checks import MAX_RUN_LENGTH
 from footplate.config import Config
 from footplate.errors import DataError
 from footplate.messages import list_names, nearest, one_line, pluralize
@@ -31,11 +29,11 @@ from footplate.tools.run_files import (
 )
 
 _logger = logging.getLogger("footplate.tools")
-_POSITION = frozenset({"step", "iter", "epoch", "mode", "at"})
+_COUNTERS = frozenset({"step", "iter", "epoch"})
+_POSITION = _COUNTERS | {"mode", "at"}
 _TIMES = frozenset({"lr", "time", "data_time", "memory"})  # of validations; not of interest
 
 _MAX_NAMES = 5  # in a message
-_MAX_VALUE = 1e300  # sums of larger values would overflow; they count as infinite
 _IMAGE = re.compile(r"(?P<name>.+)_(?P<step>\d{1,15})\.png")
 Point = tuple[float, float]
 
@@ -104,18 +102,18 @@ def read_run(path: str | Path) -> Run:
         DataError: There are no finite scalars, or a file is invalid.
     """
     path = Path(path)
+    folder = path if path.is_dir() else path.parent
     files = [path] if path.is_file() else in_order(safe_files(_scalar_files(path), path))
     if not files:
         raise _no_run(path)
     lines, length, derived = _joined_lines(files)
     series = _series(lines)
     if not series:
-        raise DataError(f"there are no {'finite ' if lines else ''}scalars in '{files[0]}'")
-    folder = path if path.is_dir() else path.parent
+        raise DataError(f"there are no finite scalars in '{files[0]}'")
     starts = [start.folder for start in starts_of(folder)] if path.is_dir() else [folder]
     warnings = _warnings(folder)
     diverged = [
-        f"{one.name} ({one.mode}) after iteration {one.points[-1][0]:.0f}" for one in series if one.ends_nonfinite
+        f"{each.name} ({each.mode}) after iteration {each.points[-1][0]:.0f}" for each in series if each.ends_nonfinite
     ]
     if diverged:
         warnings.append(f"Non-finite until the end of the run: {list_names(diverged, _MAX_NAMES)}.")
@@ -143,18 +141,16 @@ def read_runs(paths: Sequence[str]) -> list[Run]:
     Raises:
         DataError: A path does not exist, or none of them is a run.
     """
-    runs, errors = [], []
+    runs = []
     for path in paths:
         try:
             runs.append(read_run(path))
         except DataError as error:
-            if not Path(path).exists():
+            if len(paths) == 1 or not Path(path).exists():
                 raise
-            errors.append(error)
+            _logger.warning("Skipping what is not a run: %s", error.message)
     if not runs:
-        raise errors[0]
-    for skipped in errors:
-        _logger.warning("Skipping what is not a run: %s", skipped.message)
+        raise DataError("none of the paths is a run", found=list(paths))
     return runs
 
 
@@ -178,9 +174,8 @@ def _images(starts: Iterable[Path], folder: Path, validated: Sequence[int]) -> l
 
 def _no_run(path: Path) -> DataError:
     if not path.exists():
-        siblings = [str(sibling) for sibling in path.parent.iterdir()] if path.parent.is_dir() else []
-        return DataError(f"'{path}' does not exist", suggestion=nearest(str(path), siblings))
-    runs = [str(child) for child in sorted(path.iterdir()) if _scalar_files(child)] if path.is_dir() else []
+        return DataError(f"'{path}' does not exist", suggestion=nearest(str(path), map(str, path.parent.glob("*"))))
+    runs = [str(child) for child in sorted(path.glob("*")) if _scalar_files(child)]
     if runs:
         return DataError(
             f"'{path}' is not a run, but it contains {pluralize(len(runs), 'run')}",
@@ -192,11 +187,7 @@ def _no_run(path: Path) -> DataError:
 def _scalar_files(folder: Path) -> list[Path]:
     """Returns the scalar files of all starts. If they have several formats, returns only the newest format."""
     patterns = ("*/vis_data/scalars.json", "vis_data/scalars.json", "scalars.json", "*.log.json")
-    formats = (list(folder.glob(pattern)) for pattern in patterns)
-    return next(filter(None, formats), []) if folder.is_dir() else []
-
-
-_name_in_line = lru_cache(maxsize=2048)(one_line)  # a name with line breaks would break tables
+    return next(filter(None, (list(folder.glob(pattern)) for pattern in patterns)), [])
 
 
 def _read_lines(file: Path) -> list[dict[str, Any]]:
@@ -208,16 +199,16 @@ def _read_lines(file: Path) -> list[dict[str, Any]]:
         where = f"line {number} of '{file}'"
         try:
             line = json.loads(text, parse_int=float)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             if 1 < number == len(texts):
                 break  # an incomplete last line: the run was killed or is still writing
             raise DataError(f"{where} is not JSON", found=text) from error
         if isinstance(line, dict) and ("step" in line or "mode" in line):
-            for key in ("step", "iter", "epoch"):
-                if not _is_number(line.get(key, 0.0)) or abs(line.get(key, 0.0)) > MAX_RUN_LENGTH:
+            for key in _COUNTERS & line.keys():
+                if not _is_number(line[key]):
                     raise DataError(f"'{key}' in {where} must be an iteration or epoch number", found=line[key])
             mode = str(line.get("mode") or ("train" if "lr" in line or "loss" in line else "val"))
-            values = {_name_in_line(key): value for key, value in line.items() if isinstance(value, float)}
+            values = {one_line(key): value for key, value in line.items() if isinstance(value, float)}
             lines.append({**values, "mode": mode})
     return lines
 
@@ -311,7 +302,7 @@ def _series(lines: Iterable[Mapping[str, Any]]) -> list[Series]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, float) and abs(value) <= _MAX_VALUE
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def _checkpoints(folder: Path) -> dict[Path, int]:
@@ -330,7 +321,7 @@ def _warnings(folder: Path) -> list[str]:
     """Returns the warnings and errors of a run. For runs of other engines, reads them from the text logs."""
     lines = []
     for line in read_logs(safe_files(sorted(folder.glob("**/*.warnings*.jsonl")), folder)):
-        with suppress(ValueError, RecursionError, KeyError, TypeError):  # damaged
+        with suppress(ValueError, KeyError, TypeError):  # damaged
             record = json.loads(line)
             lines.append(" - ".join(str(record[key]) for key in ("time", "logger", "level", "message")))
     of_others = [log for log in folder.glob("**/*.log") if not (log.parent / "environment.json").exists()]
@@ -357,7 +348,7 @@ def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:
             if any(len(row) != len(columns) for row in rows):
                 raise ValueError("not a table")
             table = PerClassResults(*name, int(fields["step"]), columns, rows)
-        except (ValueError, RecursionError, LookupError, TypeError, OverflowError):
+        except (ValueError, LookupError, TypeError):
             invalid += 1
             continue
         tables[name] = {**tables.pop(name, {}), table.step: table}  # the latest name comes last

@@ -73,7 +73,6 @@ class Sweep:
     trials: int = 20  # including those of earlier starts
     workers: int = 1  # the number of parallel trials
     prune: bool = True  # whether to stop trials that are worse than the median
-    retry: bool = False  # whether to rerun only the failed trials
     seed: int = 0
     on_change: Callable[[TrialInfo], None] = lambda info: None  # called in the thread of a trial that starts or ends
     _study: Any = field(init=False)
@@ -82,7 +81,7 @@ class Sweep:
     _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
 
     def run(self) -> list[TrialInfo]:
-        """Runs trials until the requested number is done. Trials of an interrupted sweep are resumed.
+        """Runs trials until the requested number is done. Interrupted and failed trials of an earlier start run again.
 
         Returns:
             The finished trials, the best first.
@@ -138,19 +137,13 @@ class Sweep:
 
     def _enqueue(self) -> int:
         """Enqueues the trials whose values are known, and returns the number of trials to run."""
-        again = self._trials(TrialState.RUNNING)  # the sweep was interrupted or killed
-        for trial in again:
+        for trial in self._trials(TrialState.RUNNING):  # the sweep was interrupted or killed
             self._study.tell(trial.number, state=TrialState.FAIL)
         ended = self._ended_trials()
-        if self.retry:
-            complete = {trial.user_attrs["config"] for trial in ended if trial.state == TrialState.COMPLETE}
-            failed = {trial.user_attrs["config"]: trial for trial in ended if trial.state == TrialState.FAIL}
-            again += [trial for config, trial in failed.items() if config not in complete]
-        for trial in again:
+        failed = [trial for trial in ended if trial.state == TrialState.FAIL]
+        for trial in failed:
             self._study.enqueue_trial(trial.params)
-        if self.retry:
-            return len(again)
-        left = max(self.trials - len(ended), 0)
+        left = max(self.trials - len(ended) + len(failed), 0)
         if any(parameter.is_range for parameter in self.parameters):
             return left
         indices = itertools.product(*(range(len(parameter.values)) for parameter in self.parameters))
@@ -164,8 +157,10 @@ class Sweep:
         return trials
 
     def _ended_trials(self) -> list[Any]:
-        """Returns the finished trials, without interrupted trials, which another trial continues."""
-        return [each for each in self._trials(*_STATES) if each.state != TrialState.FAIL or "note" in each.user_attrs]
+        """Returns the ended trials, without failed ones that a later trial with the same config has replaced."""
+        ended = [trial for trial in self._trials(*_STATES) if "config" in trial.user_attrs]
+        last = {trial.user_attrs["config"]: trial for trial in ended}
+        return [trial for trial in ended if trial.state != TrialState.FAIL or trial is last[trial.user_attrs["config"]]]
 
     def _run_trial(self) -> None:
         """Runs the next trial. One with the config of an earlier trial continues the run of that trial."""

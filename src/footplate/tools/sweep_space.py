@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from footplate.config import Config, find_unused_changes
 from footplate.config.overrides import format_value, parse_value
 from footplate.errors import ArgumentError
-from footplate.tools.set_overrides import apply_set_overrides
+from footplate.tools.key_equivalents import apply_set_overrides
 
 
 class Parameter(NamedTuple):
