@@ -50,7 +50,7 @@ from footplate.engine.model_setup import build_model
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.preflight import preflight
 from footplate.engine.run_config import RESUME_ARGUMENTS, ResolvedConfig
-from footplate.engine.run_errors import refusing_exits, reporting_errors
+from footplate.engine.run_errors import refusing_exits, running
 from footplate.engine.run_folder import RunFolder, checkpoint_to_start_from
 from footplate.engine.run_history import History
 from footplate.engine.sections import check_sections
@@ -349,7 +349,7 @@ class Runner:
                 "max_epochs" if self.by_epoch else "max_iters",
             )
             return result
-        with self.folder.opened(self, for_training=True), reporting_errors(self):
+        with running(self, for_training=True):
             self._run(loop)
         loop.ended = True
         self.resume_plan.random = None
@@ -431,7 +431,7 @@ class Runner:
             needed = "" if self.is_plain else f", {mode}_cfg and {mode}_evaluator"
             raise ArgumentError(f"the run has no {mode} loop: it needs {mode}_dataloader{needed}")
         self.load_or_resume(whole_model=mode == "test")
-        with self.folder.opened(self, for_training=False), reporting_errors(self):
+        with running(self, for_training=False):
             self.call_hook("before_run")
             with self.phase(mode):
                 metrics: dict[str, float] = loop.run()
