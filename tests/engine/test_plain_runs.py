@@ -321,7 +321,10 @@ FLOAT16 = {"type": "AmpOptimWrapper", "dtype": "float16"}
             {"training_step": lambda model, batch: gan_losses(model, batch[0])[0]},
             r'optimizers\["generator"\].update_params',
         ),
-        ({"training_step": lambda model, batch, optims: None}, "training_step has the unknown argument 'optims'"),
+        (
+            {"training_step": lambda model, batch, optims: None},
+            "training_step cannot be called: missing a required argument: 'optims'",
+        ),
         ({"training_step": backward_without_scaling, "optim_wrapper": FLOAT16}, r"Instead of loss.backward\(\), call"),
     ],
 )
@@ -378,6 +381,10 @@ def test_history_is_a_table_and_a_plot(tmp_path: Path) -> None:
     assert lines[0].split() == ["epoch", "iter", "lr", "loss", "val/loss"]
     assert lines[1].split()[:3] == ["1", "5", "0.1"]
     assert len(lines) == 42
+    page = history._repr_html_()  # what a notebook shows
+    assert page.startswith("<table><tr><th>epoch</th><th>iter</th><th>lr</th><th>loss</th><th>val/loss</th></tr>")
+    assert page.count("<tr>") == len(lines)
+    assert page.count("<td>") == 5 * (len(lines) - 1)
     picture = history.plot()
     assert picture.width > picture.height > 300
     with pytest.raises(FootplateError, match="no rows"):

@@ -161,6 +161,16 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
 
 def _compile(parts: Sequence[Any], arguments: Mapping[str, Any]) -> None:
     """Compiles modules in place. Modules with the same structure share the compiled code."""
+    if arguments.get("backend") == "eager":
+        checkpointed = [module for part in parts for module in part.modules() if hasattr(module, "checkpointed_name")]
+        if checkpointed:
+            raise ArgumentError(
+                f"the backend 'eager' cannot compile a module with activation checkpointing, such as "
+                f"'{checkpointed[0].checkpointed_name}', because it would update buffers twice",
+                key="compile.backend",
+                found="eager",
+                notes=["Use 'inductor' or 'aot_eager'."],
+            )
     lays_out = (arguments.get("options") or {}).get("layout_optimization", True) is not False
     if arguments.get("backend", "inductor") == "inductor" and lays_out:  # runs convolutions of a CPU channels last
         for part in parts:

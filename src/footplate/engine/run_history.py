@@ -1,5 +1,6 @@
 """The history of a run, with one row of scalars per epoch."""
 
+import html
 from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
@@ -48,13 +49,25 @@ class History(Sequence[Row]):
         """Returns the rows as a table. If there are many, it shows the first and the last ones."""
         if not self.rows:
             return "History: no rows yet"
+        lines = self._table()
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        return "\n".join("  ".join(map(str.rjust, line, widths)) for line in lines)
+
+    def _repr_html_(self) -> str:
+        """Returns the table for a notebook."""
+        header, *lines = [[html.escape(text) for text in line] for line in self._table()]
+        rows = [f"<tr><th>{'</th><th>'.join(header)}</th></tr>"]
+        rows += [f"<tr><td>{'</td><td>'.join(line)}</td></tr>" for line in lines]
+        return f"<table>{''.join(rows)}</table>"
+
+    def _table(self) -> list[list[str]]:
+        """Returns the header and the rows as text."""
         names = list(dict.fromkeys(["epoch", "iter", *(name for row in self.rows for name in row)]))
         lines = [names] + [[_shown(row.get(name)) for name in names] for row in self.rows]
         if len(self.rows) > _MAX_SHOWN:
             half = _MAX_SHOWN // 2
             lines = [*lines[: half + 1], ["..."] * len(names), *lines[-half:]]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        return "\n".join("  ".join(map(str.rjust, line, widths)) for line in lines)
+        return lines
 
     def plot(self) -> Image.Image:
         """Draws losses, metrics and learning rates against iterations. A notebook shows the returned image.
