@@ -13,7 +13,7 @@ from footplate import Runner
 from footplate.checkpoint import write_pointer
 from footplate.distributed import failures
 from footplate.engine import run_folder
-from footplate.engine.run_errors import reporting_errors
+from footplate.engine.run_errors import running
 from footplate.engine.run_folder import checkpoint_to_start_from, locked
 from footplate.errors import ArgumentError, StorageError
 from tests.support import settings
@@ -109,7 +109,7 @@ def record(text: str) -> logging.LogRecord:
 
 def open_and_say(runner: Any, *said_before: str) -> None:
     runner.folder.records = [record(text) for text in said_before]
-    with runner.folder.opened(runner, for_training=False):
+    with running(runner, for_training=False):
         logging.getLogger("footplate.engine").warning("within")
         try:
             raise ValueError("a label is out of range")
@@ -157,7 +157,7 @@ def test_error_that_ended_the_run_is_logged_to_the_file_only(
 ) -> None:
     runner = Runner(**settings(tmp_path, log_level="INFO"))
     monkeypatch.setattr(failures, "get_world_size", lambda: 2)
-    with pytest.raises(type(error)), runner.folder.opened(runner, for_training=False), reporting_errors(runner):
+    with pytest.raises(type(error)), running(runner, for_training=False):
         raise error
     lines = Path(runner.log_dir, f"{runner.timestamp}.log").read_text().splitlines()
     assert [line.partition(" - ERROR - ")[2] for line in lines if " - ERROR - " in line] == told
@@ -174,7 +174,7 @@ def test_other_rank_writes_only_its_errors(tmp_path: Path, monkeypatch: pytest.M
     assert "ValueError: a label is out of range" in text
     assert not [word for word in ("said before", "within", "no error", "behind") if word in text]
     runner.sections["log_file"] = {"max_mb": 0.001, "backups": 1}
-    with runner.folder.opened(runner, for_training=False):
+    with running(runner, for_training=False):
         for number in range(20):
             logging.getLogger("footplate.engine").error("error %d of a rank that fails again and again", number)
     names = {"rank_3.log", "rank_3.1.log", "rank_3.warnings.jsonl", "rank_3.warnings.1.jsonl"}

@@ -151,5 +151,5 @@ def test_error_of_user_code_crosses_few_context_managers(tmp_path: Path, part: s
     finally:
         sys.setprofile(None)
     crossed.pop()  # pytest.raises
-    assert {"reporting_errors", "RunFolder.opened"} <= set(crossed)
-    assert len(crossed) <= 4, crossed
+    assert "running" in crossed
+    assert len(crossed) <= 3, crossed

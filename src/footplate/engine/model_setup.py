@@ -162,7 +162,7 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
 def _compile(parts: Sequence[Any], arguments: Mapping[str, Any]) -> None:
     """Compiles modules in place. Modules with the same structure share the compiled code."""
     if arguments.get("backend") == "eager":
-        checkpointed = [each for part in parts for each in part.modules() if hasattr(each, "checkpointed_name")]
+        checkpointed = [module for part in parts for module in part.modules() if hasattr(module, "checkpointed_name")]
         if checkpointed:
             raise ArgumentError(
                 f"the backend 'eager' cannot compile a module with activation checkpointing, such as "

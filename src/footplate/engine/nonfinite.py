@@ -56,10 +56,6 @@ class NonFiniteHook(Hook):
             check_choice(key, settings[key], POLICIES)
         check_count("interval", settings["interval"])
         self.loss, self.grad, self.interval = settings["loss"], settings["grad"], settings["interval"]
-        if self.loss == "skip" and "grad" in (policy or {}) and self.grad != "skip":
-            _logger.warning(
-                "on_nonfinite: grad has no effect, because loss='skip' skips every step with non-finite gradients."
-            )
         self._checks_gradients = "grad" in (policy or {}) or self.loss == "skip"
         self._has_warned_of_scale = False
 

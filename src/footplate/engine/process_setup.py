@@ -143,7 +143,7 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
 
 
 def warn_of_nondeterminism(runner: "Runner") -> None:
-    """Warns about what `randomness.deterministic` cannot make repeatable: tuned kernels and other loaders."""
+    """Warns if the batches depend on more than the seed, although `randomness.deterministic` is set."""
     if not runner.deterministic:
         return
     loader = runner.train_loop.dataloader
@@ -151,10 +151,6 @@ def warn_of_nondeterminism(runner: "Runner") -> None:
         _logger.warning(
             "Despite randomness.deterministic, the seed does not determine the batches of train_dataloader ('%s').",
             type(loader).__name__,
-        )
-    if "max_autotune" in str(runner.sections["compile"]).replace("-", "_"):
-        _logger.warning(
-            "Despite randomness.deterministic, the next run may use other kernels: max-autotune chooses them by speed."
         )
 
 

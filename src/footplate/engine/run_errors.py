@@ -1,9 +1,9 @@
-"""The place through which errors leave a run."""
+"""The beginning and the end of a run: the only place through which errors leave it."""
 
 import logging
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from footplate.data import explain_worker_death
@@ -46,17 +46,24 @@ def _exit_error(error: SystemExit) -> ExitError:
 
 
 @contextmanager
-def reporting_errors(runner: "Runner") -> Iterator[None]:
-    """Completes an error that ends a run: with its place in the config, a dead worker's sample, or a capture.
+def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
+    """Opens the folder of a run for the block, and is the only place through which errors leave the run.
 
-    Waits for a save in progress, even if there is no error. The error is logged only to the file, because the code that
-    catches it prints it.
+    An error gets its place in the config, the sample of a dead worker, or a capture. It is logged only to the file,
+    because the code that catches it prints it. Waits for a save in progress, even if there is no error.
+
+    Args:
+        runner: The runner.
+        for_training: Whether checkpoints will be saved.
 
     Raises:
+        ArgumentError: Another process uses a folder of the run, or the folder contains checkpoints of another run.
         DataError: A worker has died.
         ExitError: User code has raised SystemExit.
     """
+    resources = ExitStack()
     try:
+        runner.folder.open(runner, resources, for_training=for_training)
         try:
             yield
         finally:
@@ -71,6 +78,8 @@ def reporting_errors(runner: "Runner") -> Iterator[None]:
         if completed is not error:
             raise completed from error
         raise
+    finally:
+        resources.close()
 
 
 def _completed(runner: "Runner", error: Exception | SystemExit) -> Exception:

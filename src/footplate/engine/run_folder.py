@@ -29,7 +29,7 @@ from footplate.distributed import (
     is_main_process,
 )
 from footplate.engine.signals import ON_REQUEST
-from footplate.error_context import at_key, located
+from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.messages import list_names
 from footplate.records import NOT_SHOWN, buffer_log, describe_environment, logging_to, surviving_streams
@@ -119,44 +119,38 @@ class RunFolder:
                 for dataset in getattr(loop, "sets", ()):
                     dataset.evaluator.set_context(folder=self.log_dir)
 
-    @contextlib.contextmanager
-    def opened(self, runner: "Runner", *, for_training: bool) -> Iterator[None]:
-        """Writes the log to the log folder during the block, starting with the command and the environment.
+    def open(self, runner: "Runner", resources: contextlib.ExitStack, *, for_training: bool) -> None:
+        """Writes the log to the log folder until `resources` is closed, starting with the command and the environment.
 
-        For training, also locks the folders of the run, and refuses to overwrite checkpoints of another run. In the
-        block, printing raises no error after the terminal or pipe has been closed. Ranks other than the first
+        For training, also locks the folders of the run, and refuses to overwrite checkpoints of another run. Until
+        then, printing raises no error after the terminal or pipe has been closed. Ranks other than the first
         write only their errors, each to its own file.
 
         Args:
             runner: The runner.
+            resources: Receives the log files and the locks.
             for_training: Whether checkpoints will be saved.
 
         Raises:
             ArgumentError: Another process uses one of the folders, or they contain checkpoints of another run.
         """
         is_main = is_main_process()
-        resources = contextlib.ExitStack()
-        try:
-            with located(runner.cfg):
-                if for_training:
-                    if is_main:
-                        _lock_folders(runner, resources)
-                    with self.buffered_log():
-                        _refuse_overwriting(runner)
-                self.create(runner)
-            records, self.records = self.records, []
-            name = f"{self.timestamp}.log" if is_main else f"rank_{runner.rank}.log"
+        if for_training:
             if is_main:
-                os.makedirs(self.log_dir, exist_ok=True)
-            limits = runner.sections["log_file"] or {}
-            path, before = os.path.join(self.log_dir, name), records if is_main else ()
-            resources.enter_context(logging_to(path, before, errors_only=not is_main, **limits))
-            resources.enter_context(surviving_streams())
-            if is_main:
-                _log_start(runner)
-            yield
-        finally:
-            resources.close()
+                _lock_folders(runner, resources)
+            with self.buffered_log():
+                _refuse_overwriting(runner)
+        self.create(runner)
+        records, self.records = self.records, []
+        name = f"{self.timestamp}.log" if is_main else f"rank_{runner.rank}.log"
+        if is_main:
+            os.makedirs(self.log_dir, exist_ok=True)
+        limits = runner.sections["log_file"] or {}
+        path, before = os.path.join(self.log_dir, name), records if is_main else ()
+        resources.enter_context(logging_to(path, before, errors_only=not is_main, **limits))
+        resources.enter_context(surviving_streams())
+        if is_main:
+            _log_start(runner)
 
 
 def _log_start(runner: "Runner") -> None:

@@ -50,7 +50,7 @@ from footplate.engine.model_setup import build_model
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.preflight import preflight
 from footplate.engine.run_config import RESUME_ARGUMENTS, ResolvedConfig
-from footplate.engine.run_errors import refusing_exits, reporting_errors
+from footplate.engine.run_errors import refusing_exits, running
 from footplate.engine.run_folder import RunFolder, checkpoint_to_start_from
 from footplate.engine.run_history import History
 from footplate.engine.sections import check_sections
@@ -349,7 +349,7 @@ class Runner:
                 "max_epochs" if self.by_epoch else "max_iters",
             )
             return result
-        with self.folder.opened(self, for_training=True), reporting_errors(self):
+        with running(self, for_training=True):
             self._run(loop)
         loop.ended = True
         self.resume_plan.random = None
@@ -431,7 +431,7 @@ class Runner:
             needed = "" if self.is_plain else f", {mode}_cfg and {mode}_evaluator"
             raise ArgumentError(f"the run has no {mode} loop: it needs {mode}_dataloader{needed}")
         self.load_or_resume(whole_model=mode == "test")
-        with self.folder.opened(self, for_training=False), reporting_errors(self):
+        with running(self, for_training=False):
             self.call_hook("before_run")
             with self.phase(mode):
                 metrics: dict[str, float] = loop.run()
@@ -639,11 +639,6 @@ class Runner:
             ArgumentError: The processes that share layers have different seeds, or a loader was built earlier.
         """
         if isinstance(model, DataParallel | DistributedDataParallel):  # not an adapter, which counts as a wrapper too
-            settings = {"model_wrapper_cfg": model_wrapper_cfg}
-            settings |= {key: self.sections[key] for key in ("find_unused_parameters", "sync_bn")}
-            for key, value in settings.items():
-                if value:
-                    _logger.warning("%s has no effect, because the model is already wrapped.", key)
             return model
         wrapped = wrap_model(
             model,
@@ -756,12 +751,12 @@ class Runner:
             return cfg
         with at_key(f"{mode}_dataloader"):
             loader = build_loaders(self.sections[f"{mode}_dataloader"], self.seed, build=self.build_dataloader)
-            for each in loader.values() if isinstance(loader, Mapping) else [loader]:
-                check_same_dataset(each)
+            for part in loader.values() if isinstance(loader, Mapping) else [loader]:
+                check_same_dataset(part)
         with at_key(f"{mode}_evaluator"):
             evaluator = build_evaluators(self.sections[f"{mode}_evaluator"], loader, build=self.build_evaluator)
-        for name, each in evaluator.items() if isinstance(evaluator, Mapping) else [("", evaluator)]:
-            each.key = f"{mode}_evaluator.{name}".rstrip(".")
+        for name, part in evaluator.items() if isinstance(evaluator, Mapping) else [("", evaluator)]:
+            part.key = f"{mode}_evaluator.{name}".rstrip(".")
         with at_key(f"{mode}_cfg"):
             return LOOPS.build(loop_settings(cfg, mode), runner=self, dataloader=loader, evaluator=evaluator)
 

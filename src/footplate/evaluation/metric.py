@@ -19,13 +19,13 @@ from torch import Tensor
 from footplate.checks import check_choice
 from footplate.data import map_tensors
 from footplate.distributed import (
-    broadcast_object,
     collect_results,
+    compute_on_main,
     get_data_rank,
     get_data_world_size,
     local_sample_count,
 )
-from footplate.errors import ArgumentError, DataError, FootplateError
+from footplate.errors import ArgumentError, DataError
 from footplate.registry import METRICS
 from footplate.storage import append_line, check_output_path, commit_bytes, output_path
 
@@ -196,10 +196,10 @@ class BaseMetric(ABC, Generic[_Result]):
     def evaluate(self, size: int) -> dict[str, Any]:
         """Computes the values from all results since the last call, then clears the results.
 
-        All ranks return the same values. `size` is the number of samples in the dataset.
+        All ranks return the same values or raise the same error. `size` is the number of samples in the dataset.
 
         Raises:
-            DataError: No rank has a result, or computing the values failed on rank 0.
+            DataError: No rank has a result.
             ArgumentError: `compute_metrics` does not return a dict that maps names to values.
         """
         local: list[Any] = self.results
@@ -216,22 +216,7 @@ class BaseMetric(ABC, Generic[_Result]):
         results = collect_results(to_device(local, "cpu"), size)
         self.results.clear()
         self._sum_of_results, self._summed_count = [], 0
-        values: dict[str, Any] = {}
-        message = ""
-        error: Exception | None = None
-        if results is not None:  # only on rank 0, which sends its error to the other ranks
-            try:
-                values = self._compute(results)
-            except Exception as caught:
-                error = caught
-                text = str(error) if isinstance(error, FootplateError) else f"{type(error).__name__}: {error}"
-                message = text.strip().partition("\n")[0]
-        values, message = broadcast_object((values, message))
-        if error is not None:
-            raise error
-        if message:
-            raise DataError(f"the metric '{self._label}' failed on rank 0: {message}")
-        return values
+        return compute_on_main(lambda: self._compute(results or []))
 
     def _compute(self, results: list[_Result]) -> dict[str, Any]:
         """Returns the values of `compute_metrics` by their names with the prefix."""

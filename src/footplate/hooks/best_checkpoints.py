@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
-from footplate import storage
 from footplate.checks import read_number
 from footplate.hooks.metric_rules import MonitoredMetric
 
@@ -46,13 +45,6 @@ class BestCheckpoints:
     def keeps(self, path: str) -> bool:
         """Checks whether a checkpoint is one of the best of any metric."""
         return any(entry["path"] == path for entry in chain.from_iterable(self.ranked.values()))
-
-    def find_moved(self, folder: str) -> None:
-        """Replaces the paths in the original of a copied folder with those in the copy."""
-        for entry in chain.from_iterable(self.ranked.values()):
-            copied = storage.join(folder, storage.base_name(entry["path"]))
-            if storage.exists(copied):
-                entry["path"] = copied
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the scores and paths."""

@@ -127,8 +127,6 @@ class CheckpointHook(Hook):
             metric.check(runner)
         self._adapt_to_loop(runner)
         self._folder = runner.checkpoint_dir = self.folder_in(runner)
-        if self._is_resumed(runner):
-            self._best.find_moved(self._folder)
         runner.saver.is_sharded = is_sharded(runner.model) if self.sharded is None else self.sharded
 
     def _adapt_to_loop(self, runner: Runner) -> None:
