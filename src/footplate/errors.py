@@ -127,11 +127,7 @@ class FootplateError(Exception):
         if place:
             lines.append("  " + ", ".join(place))
         if self.has_found:
-            try:
-                text = repr(self.found)
-            except Exception as error:  # noqa: BLE001 - a user's __repr__ may raise anything; so do huge integers
-                text = f"a {type(self.found).__name__} that cannot be shown: {type(error).__name__}"
-            found = " ".join(text.split())
+            found = " ".join(repr(self.found).split())
             is_long = len(found) > _MAX_VALUE_LENGTH
             lines.append(f"  found: {found[: _MAX_VALUE_LENGTH - 3]}..." if is_long else f"  found: {found}")
         if self.suggestion:

@@ -58,16 +58,14 @@ def apply_overrides(
                     _logger.warning("--cfg-options %s: %s%s", path, error.message, advice)
             merge_options(mapping, {path: value}, origin=origin)
         except ConfigError as error:
-            notes = list(error.notes)
-            if isinstance(error, ConfigKeyError):
-                notes = [*notes[:1], f"Write +{path}=... to add the key."]
+            advice = [f"Write +{path}=... to add the key."] if isinstance(error, ConfigKeyError) else []
             raise OverrideError(
                 f"cannot set '{path}': {error.message}",
                 origin=error.origin,
                 key=error.key,
                 found=error.found,
                 suggestion=error.suggestion,
-                notes=notes,
+                notes=[*error.notes, *advice],
             ) from error
 
 

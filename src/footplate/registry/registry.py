@@ -255,8 +255,9 @@ class Registry:
         message = f"{what} cannot be built: {type(error).__name__}: " + str(error).strip().partition("\n")[0]
         if isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
             message = f"{what} cannot be built: the file '{error.filename}' does not exist"
-            paths = [name for name, value in settings.items() if value and error.filename.endswith(str(value))]
-            key, notes = (paths or [""])[0], [*explain_missing_path(error.filename), *([] if paths else notes)]
+            path = error.filename
+            key = next((name for name, value in settings.items() if value and path.endswith(str(value))), "")
+            notes = explain_missing_path(path)
         elif wrong is not None:
             key, notes = wrong[0], []
             message = f"{key} of {what} must be {describe_types(wrong[1])}"
@@ -427,8 +428,6 @@ class Registry:
 
     def _unknown(self, name: str) -> UnknownNameError:
         module, _, last = name.rpartition(".")
-        if "." in module and not module_exists(module):  # a dotted path; "scope.Name" has only one dot
-            return UnknownNameError(f"unknown {self.noun} '{name}'", notes=[f"there is no module '{module}'"])
         registries, scope = list(self.root._tree()), module or default_scope()
         qualified = [f"{registry.scope}.{last}" for registry in registries if last in registry.module_dict]
         replaced = [line for extension in extensions() for line in extension.explain_unknown(self.noun, last)]
@@ -450,7 +449,7 @@ class Registry:
     def _wrong_base(self, entry: Any) -> BuildError:
         base = resolve_name(self._base) if self._base else None
         wanted = f"subclasses of {base.__module__}.{base.__qualname__}" if base else "registered names"
-        notes = [_REGISTER_HINT] if isinstance(entry, str) else []  # no hint for a class
+        notes = []
         if inspect.isfunction(entry) and self._base and not self._strict:
             returned = self._base.replace(":", ".")
             notes = [f"Annotate what the function returns: def {entry.__name__}(...) -> {returned}:"]

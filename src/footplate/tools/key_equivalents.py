@@ -10,6 +10,17 @@ if TYPE_CHECKING:
     from footplate.config import Config, ConfigDict
 
 
+def suggest_equivalent(error: FootplateError, cfg: "Config", path: str) -> None:
+    """Makes the error about an unknown key suggest its equivalent in the generation of a config, if there is one."""
+    from footplate.openmmlab.first_generation.translation import is_first_generation
+
+    key = equivalent_key(cfg, path)
+    if key is not None:
+        here, there = ("first", "second") if is_first_generation(cfg) else ("second", "first")
+        error.message = f"'{path}' is a key of {there}-generation configs, but this is a {here}-generation config"
+        error.key, error.suggestion, error.notes = "", key, ()
+
+
 def equivalent_key(cfg: "Config", path: str) -> str | None:
     """Returns the equivalent of a key in the generation of a config, or None if there is no such key.
 
