@@ -59,10 +59,7 @@ def shown_path(file: str) -> str:
         return file
     if file.startswith(_RECIPES):
         return f"footplate::{file[len(_RECIPES) :]}"
-    try:
-        relative = os.path.relpath(file)
-    except (ValueError, OSError):  # another drive; a working directory that was removed
-        return file
+    relative = os.path.relpath(file)
     return file if relative.startswith(os.pardir) else relative
 
 

@@ -84,7 +84,7 @@ class _FileLoader:
         self._options, self._chain = options, chain
         self._bases: list[Loaded] = []
         write = repr if suffix == ".py" else json.dumps
-        self._expanded = expand_placeholders(
+        self._expanded, self._environment = expand_placeholders(
             text,
             path,
             predefined=options.predefined,
@@ -96,13 +96,13 @@ class _FileLoader:
         mapping, imported = self._load_script() if self._suffix == ".py" else (self._load_data(), {})
         texts = [text for base in self._bases for text in base.texts]
         environment = {name: value for base in self._bases for name, value in base.environment.items()}
-        environment |= self._expanded.environment
+        environment |= self._environment
         return Loaded(mapping, [*texts, f"{self._path}\n{self._text}\n"], environment, imported)
 
     def _load_data(self) -> ConfigDict:
         from footplate.config.data_formats import read_data  # not needed for Python configs
 
-        keys = read_data(self._expanded.text, self._path, self._suffix)
+        keys = read_data(self._expanded, self._path, self._suffix)
         origin = origin_of(keys, BASE) or Origin(self._path, 1)
         names = keys.pop(BASE, [])
         names = [names] if isinstance(names, str) else names
@@ -115,7 +115,7 @@ class _FileLoader:
 
     def _load_script(self) -> tuple[ConfigDict, dict[str, Any]]:
         """Executes a .py config. It may change its merged bases through `_base_`."""
-        script = parse(self._path, self._expanded.text, pure=self._options.pure)
+        script = parse(self._path, self._expanded, pure=self._options.pure)
         for name, origin in script.bases:
             self._load_base(name, origin)
         base = self._joined_bases()

@@ -78,7 +78,7 @@ def _converted(value: Any, suffix: str) -> Any:
         return tuple(items) if type(value) is tuple and tuple in types else items
     for kind in (bool, str, int, float):
         if isinstance(value, kind):
-            return value if type(value) is kind else kind(value)
+            return kind(value)
     name = dotted_name(value)
     if type(value) in types or name:
         return value if type(value) in types else name

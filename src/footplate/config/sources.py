@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from footplate.config.origins import TracedDict
 from footplate.errors import ConfigError, ConfigKeyError, ConfigSyntaxError, Origin, shown_path
@@ -158,22 +158,10 @@ def _package_folders(package: str) -> list[str]:
     return list(spec.submodule_search_locations or ()) if spec is not None else []
 
 
-class ExpandedText(NamedTuple):
-    """The text of a config after placeholder substitution.
-
-    Attributes:
-        text: The expanded text. The reference `{{ _base_.a.b }}` becomes the word `__base__·a·b`.
-        environment: The environment variables that were used.
-    """
-
-    text: str
-    environment: dict[str, str]
-
-
 def expand_placeholders(
     text: str, path: str, *, predefined: bool = True, environment: bool = True, literal: Callable[[str], str] = str
-) -> ExpandedText:
-    """Replaces the placeholders in double braces.
+) -> tuple[str, dict[str, str]]:
+    """Replaces the placeholders in double braces. The reference `{{ _base_.a.b }}` becomes the word `__base__·a·b`.
 
     Args:
         text: The text of the file.
@@ -181,6 +169,9 @@ def expand_placeholders(
         predefined: Whether to replace `{{ fileDirname }}` and similar names.
         environment: Whether to replace environment variables.
         literal: Formats the value of an environment variable whose placeholder contains quotation marks.
+
+    Returns:
+        The text, and the environment variables that were used.
 
     Raises:
         ConfigKeyError: An environment variable is not set and has no default.
@@ -212,7 +203,7 @@ def expand_placeholders(
         text = _PREDEFINED.sub(lambda match: _escaped(names[match[1]]), text) if predefined else text
         text = _ENVIRONMENT.sub(variable, text) if environment else text
         text = _BASE.sub(lambda match: f"__base__·{match[1].replace('.', '·')}", text)
-    return ExpandedText(text, used)
+    return text, used
 
 
 def _escaped(value: str) -> str:

@@ -18,7 +18,6 @@ from footplate.extensions import extensions, known_packages
 from footplate.messages import nearest
 from footplate.registry.arguments import check_arguments, describe_types, wrong_types
 from footplate.registry.dotted_paths import (
-    ForbiddenPathError,
     has_submodule,
     import_class,
     is_from_executed_config,
@@ -338,21 +337,21 @@ class Registry:
         present = self._entries.get(name)
         if present is None or present is entry:
             return True
-        if _is_built_in(entry):
-            _warn_replaced(self.noun, name, by=present)
-            return False
+        if _is_built_in(entry) != _is_built_in(present):
+            user = present if _is_built_in(entry) else entry
+            if not code_base_of(user):  # configs of an installed code base refer to the classes of that code base
+                text = "Replacing the built-in %s '%s' with %s.%s."
+                _logger.warning(text, self.noun, name, user.__module__, user.__qualname__)
+            return user is entry
         if code_base_of(present) and code_base_of(entry) not in ("", code_base_of(present)):
             # For example, MMPretrain and MMSelfSup add the same class to MMDetection.
             text = "Using the %s '%s' of %s, not that of %s."
             _logger.warning(text, self.noun, name, present.__module__, entry.__module__)
             return False
-        if not _is_built_in(present):
-            raise DuplicateNameError(
-                f"the {self.noun} '{name}' is already registered by {present.__module__}",
-                notes=["To replace it, pass force=True."],
-            )
-        _warn_replaced(self.noun, name, by=entry)
-        return True
+        raise DuplicateNameError(
+            f"the {self.noun} '{name}' is already registered by {present.__module__}",
+            notes=["To replace it, pass force=True."],
+        )
 
     def _import_locations(self, wanted: str | None = None) -> None:
         """Imports the locations in order until the built-in entry `wanted` is registered."""
@@ -401,17 +400,7 @@ class Registry:
         if self._base is None:
             raise self._wrong_base(path)
         entries = [entry for registry in self.root._tree() for entry in registry.module_dict.values()]
-        try:
-            entry = import_class(path, self.root.name, entries, trusted=trusted)
-        except ForbiddenPathError as error:
-            raise BuildError(
-                f"a config must not refer to '{path}': it is neither a registered {self.noun} nor in your own modules",
-                found=path,
-                notes=[
-                    "Register the class in a module and set custom_imports = dict(imports=['my_module']).",
-                    "Or import the class in a .py config. docs/security.md lists what other configs may refer to.",
-                ],
-            ) from error
+        entry = import_class(path, self.root.name, entries, self.noun, trusted=trusted)
         if entry is not None and entry not in entries:
             self._check_base(entry, dotted=True)
         return entry  # type: ignore[no-any-return]
@@ -527,9 +516,3 @@ def _returned_class(function: Any) -> Any:
 def _is_built_in(entry: Any) -> bool:
     module = getattr(entry, "__module__", None) or ""
     return module.partition(".")[0] in ("footplate", "torch")
-
-
-def _warn_replaced(noun: str, name: str, *, by: Any) -> None:
-    if code_base_of(by):
-        return  # configs of an installed code base refer to the classes of that code base
-    _logger.warning("Replacing the built-in %s '%s' with %s.%s.", noun, name, by.__module__, by.__qualname__)
