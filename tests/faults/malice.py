@@ -318,7 +318,7 @@ def _call_anything() -> None:
 def _obey_tags() -> None:
     from footplate.config import data_formats
 
-    data_formats._Loader = yaml.UnsafeLoader
+    vars(data_formats)["_Loader"] = yaml.UnsafeLoader
 
 
 def _evaluate() -> None:
