@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from footplate import Config, Hook, Runner
+from footplate.config.sources import find_config
 from footplate.engine.run_config import check_config
-from footplate.tasks.recipes import find_config
 
 _EPOCH = {"dataset.length": 128, "sampler": {"type": "DefaultSampler", "shuffle": True}}
 # By name: the changes to the config, and the changes to the run to compare with.

@@ -20,8 +20,8 @@ import time
 from typing import Any, NamedTuple
 
 from footplate import openmmlab
+from footplate.config.sources import find_config
 from footplate.openmmlab.installation import OperatorsFinder
-from footplate.tasks.recipes import find_config
 
 ENGINES = ("footplate", "mmengine")
 

@@ -59,10 +59,7 @@ def shown_path(file: str) -> str:
         return file
     if file.startswith(_RECIPES):
         return f"footplate::{file[len(_RECIPES) :]}"
-    try:
-        relative = os.path.relpath(file)
-    except (ValueError, OSError):  # another drive; a working directory that was removed
-        return file
+    relative = os.path.relpath(file)
     return file if relative.startswith(os.pardir) else relative
 
 
@@ -127,11 +124,7 @@ class FootplateError(Exception):
         if place:
             lines.append("  " + ", ".join(place))
         if self.has_found:
-            try:
-                text = repr(self.found)
-            except Exception as error:  # noqa: BLE001 - a user's __repr__ may raise anything; so do huge integers
-                text = f"a {type(self.found).__name__} that cannot be shown: {type(error).__name__}"
-            found = " ".join(text.split())
+            found = " ".join(repr(self.found).split())
             is_long = len(found) > _MAX_VALUE_LENGTH
             lines.append(f"  found: {found[: _MAX_VALUE_LENGTH - 3]}..." if is_long else f"  found: {found}")
         if self.suggestion:

@@ -66,5 +66,5 @@ def test_merge_follows_the_rules_of_bases() -> None:
     cfg = ConfigDict(a=dict(b=1, c=dict(d=1)), s=1)
     cfg.merge(dict(a=dict(c=dict(_delete_=True, e=2))))
     assert cfg == {"a": {"b": 1, "c": {"e": 2}}, "s": 1}
-    with pytest.raises(ConfigError, match="cannot be merged into the int"):
+    with pytest.raises(ConfigError, match="cannot be merged into a int"):
         cfg.merge(dict(s=dict(x=1)))

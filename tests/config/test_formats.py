@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from footplate.config import Config, LazyObject
-from footplate.config.formats import read_data, write_config, write_python
+from footplate.config.data_formats import read_data
+from footplate.config.formats import write_config, write_python
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, Origin
 
@@ -127,9 +128,3 @@ def test_placeholders_and_lazy_names_are_preserved(suffix: str) -> None:
 )
 def test_values_on_one_line(value: Any, text: str) -> None:
     assert write_python({"key": value}) == f"key = {text}\n"
-
-
-def test_base_may_use_variables_that_are_set_before_it(write: Write) -> None:
-    text = "folder = './configs'\nimport os\n_base_ = [os.path.join(folder, 'base.py'), f'{folder}/other.py']\nb = 2\n"
-    cfg = Config.fromfile(write({"main.py": text, "configs/base.py": "a = 1\nb = 1\n", "configs/other.py": "c = 3\n"}))
-    assert (cfg.a, cfg.b, cfg.c, cfg.folder) == (1, 2, 3, "./configs")

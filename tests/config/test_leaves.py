@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from footplate.config import Config
+from footplate.config.sources import find_config
 from footplate.errors import FootplateError
-from footplate.tasks.recipes import find_config
 from footplate.tools.check import check
 
 WRONG = ["no", "", -1, 0, 0.5, 10**30, math.nan, math.inf, None, True, [], [1, 2], ["x"], {}, {"x": 1}]

@@ -16,15 +16,13 @@ SCRIPTS = [
     ("a = 1\n  b = 2\n", 2, "unexpected indent"),
     ("a = '\0'\n", 1, "null bytes"),
     ("a = " + "(" * 10_000, 1, "too many nested parentheses"),
-    ("a = " + "-" * 10_000 + "1\n", 1, "nested too deeply"),
-    ("a = {}\na['a'] = a\n", 1, "nested too deeply"),
     ("def f():\n    return f()\na = f()\n", 2, "RecursionError"),
     ("a = 1\nb = 1 / 0\n", 2, "raised ZeroDivisionError: division by zero"),
     ("import sys\nsys.exit(3)\n", 2, "raised SystemExit: 3"),
     ("a = 1\n_base_ = ['base.py',\n  'nope.py']\n", 3, "does not exist"),
     ("_base_ = dict(a='base.py')\n", 1, "`_base_` must be a path"),
     ("_base_ = ['base.py', 3]\n", 1, "`_base_` must be a path"),
-    ("_base_ = name\n", 1, "it can use only the variables set before it"),
+    ("_base_ = name\n", 1, "each a string without an expression"),
     ("_base_ = 'base.txt'\n", 1, "the suffix must be one of"),
     ("_base_ = 'broken.py'\n", 2, "never closed"),
     ("_base_ = 'base.py'\nb = {{ _base_.a.nope }}\n", 2, "the base has no key 'a.nope'"),
@@ -59,7 +57,6 @@ def test_invalid_python_configs(write: Write) -> None:
 
 DATA = [
     (".json", "{'a': 1}"),
-    (".json", '{"a": ' + "[" * 10_000 + "]" * 10_000 + "}"),
     (".json", '{"_base_": "nope.json"}'),
     (".json", '{"_base_": "base.json", "a": {{ _base_.nope }}}'),
     (".yaml", "a: " + "9" * 5000),
@@ -67,7 +64,6 @@ DATA = [
     (".yaml", "_base_: [3]"),
     (".yaml", "filename: 1"),
     (".toml", "a = 1 b = 2"),
-    (".toml", "a = " + "[" * 10_000 + "]" * 10_000),
 ]
 
 

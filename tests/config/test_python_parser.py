@@ -156,7 +156,6 @@ def test_pure_config_keeps_functions_and_imports_the_standard_library(write: Wri
         ("_base_ = 'base.py'\nimport copy\n", False),
         ("from fp_nope import X\n", True),
         ("def f():\n    from fp_nope import X\n", False),
-        ("if True:\n    with read_base():\n        from .base import *\n", True),
     ],
 )
 def test_pure_python_configs_are_detected(write: Write, text: str, pure: bool) -> None:
@@ -185,7 +184,11 @@ def test_origins_lead_through_bases(write: Write) -> None:
         ("with read_base():\n    x = 1\n", "may contain only `from .file import ...`", 2),
         ("with read_base():\n    from .nope import *\n", "does not exist", 2),
         ("with read_base():\n    from .base import nope\n", "'base' has no 'nope'", 2),
-        ("with read_base():\n    from fp_nope.configs.x import *\n", "there is no config 'fp_nope.configs.x'", 2),
+        (
+            "with read_base():\n    from fp_nope.configs.x import *\n",
+            "the package 'fp_nope' of",
+            2,
+        ),
         ("from fp_nope import *\n", "is allowed only inside `with read_base():`", 1),
         ("from fp_nope import X\na = X(1)\n", "'fp_nope.X' is imported lazily and cannot be called", 2),
         ("from fp_nope import X\nimport json.nope\n", "raised ModuleNotFoundError", 2),

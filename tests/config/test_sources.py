@@ -8,13 +8,12 @@ import pytest
 
 from footplate.config import Config
 from footplate.errors import ConfigError, ConfigKeyError, ConfigSyntaxError, Origin
-from footplate.tasks.recipes import find_config
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nope.py", "does not exist"),
+        ("nope.py", "there is no config file or recipe"),
         ("folder.py", "is not a file"),
         ("pipe.py", "is not a file"),
         ("main.ini", "is not a config: the suffix must be one of .py, .json, .yaml, .yml, .toml"),
@@ -31,7 +30,7 @@ def test_invalid_config_files_are_refused(tmp_path: Path, name: str, message: st
 
 def test_missing_file_suggests_its_neighbour(tmp_path: Path) -> None:
     (tmp_path / "faster_rcnn.py").write_text("")
-    with pytest.raises(ConfigError, match="does not exist") as caught:
+    with pytest.raises(ConfigError, match="there is no config file or recipe") as caught:
         Config.fromfile(tmp_path / "faster_rccn.py")
     assert caught.value.suggestion == str(tmp_path / "faster_rcnn.py")
 
@@ -125,10 +124,9 @@ def test_nearest_config_of_a_package_is_suggested(package: Path, name: str, near
 
 def test_config_of_a_code_base_is_suggested_for_its_file_name(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("footplate.config.sources.known_packages", lambda: {"fp_pkg": "fp-distribution"})
-    for find in (find_config, Config.fromfile):
-        with pytest.raises(ConfigError) as caught:
-            find("runtime.py")
-        assert caught.value.suggestion == "fp_pkg::_base_/runtime.py"
+    with pytest.raises(ConfigError) as caught:
+        Config.fromfile("runtime.py")
+    assert caught.value.suggestion == "fp_pkg::_base_/runtime.py"
 
 
 @pytest.mark.parametrize(

@@ -316,9 +316,9 @@ def _call_anything() -> None:
 
 
 def _obey_tags() -> None:
-    from footplate.config import yaml_format
+    from footplate.config import data_formats
 
-    yaml_format.read_yaml = lambda text, path: yaml.unsafe_load(text)
+    vars(data_formats)["_Loader"] = yaml.UnsafeLoader
 
 
 def _evaluate() -> None:

@@ -9,8 +9,8 @@ from PIL import Image
 
 from footplate.checkpoint import save_checkpoint
 from footplate.config import Config
+from footplate.config.sources import find_config
 from footplate.engine import Runner
-from footplate.tasks.recipes import find_config
 
 SHORT = {"FashionScenes": {"length": 6}, "FashionInstances": {"length": 6}, "FashionItems": {"per_class": (0, 1)}}
 

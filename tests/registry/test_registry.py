@@ -11,7 +11,6 @@ from footplate.registry import (
     MODELS,
     TRANSFORMS,
     Registry,
-    set_default_scope,
     using_scope,
 )
 
@@ -253,22 +252,6 @@ def test_check_does_not_build() -> None:
         with pytest.raises(FootplateError, match=message):
             registry.check(section, runner=None)
     assert built == []
-
-
-@pytest.mark.parametrize(
-    ("scope", "advice"),
-    [("mmsge", "Did you mean 'mmseg'?"), ("test_mine", None), ("mmseg", None), ("torch", None), (None, None)],
-)
-def test_an_unknown_default_scope_is_warned_about_once(
-    scope: str | None, advice: str | None, caplog: pytest.LogCaptureFixture
-) -> None:
-    Registry("shape", scope="test_mine")
-    with caplog.at_level("WARNING", "footplate.registry"):
-        for _ in range(2):
-            set_default_scope(scope)
-    set_default_scope(None)
-    start = f"default_scope='{scope}' has no effect, because no registry or package has this name. "
-    assert caplog.messages == ([start + advice] if advice else [])
 
 
 def test_members_for_code_bases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

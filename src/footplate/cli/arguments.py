@@ -143,10 +143,9 @@ def _key_ending_in(name: str, arguments: argparse.Namespace) -> str:
     from footplate.config import Config
     from footplate.config.key_paths import paths_ending, split_path
     from footplate.engine.run_config import keys_read
-    from footplate.tasks.recipes import find_config
 
     try:
-        cfg = Config.fromfile(find_config(arguments.config), import_custom_modules=False)
+        cfg = Config.fromfile(arguments.config, import_custom_modules=False)
         paths = paths_ending(cfg._cfg_dict, name)
     except (AttributeError, FootplateError, OSError):  # reported when the arguments are valid
         return ""

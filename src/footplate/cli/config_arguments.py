@@ -27,9 +27,8 @@ def read_run_config(arguments: argparse.Namespace) -> "Config":
 def read_config(arguments: argparse.Namespace, *, import_custom_modules: bool = True) -> "Config":
     """Loads the config given by the arguments, and applies their overrides."""
     from footplate.config import Config
-    from footplate.tasks.recipes import find_config
 
-    cfg = Config.fromfile(find_config(arguments.config), import_custom_modules=False)
+    cfg = Config.fromfile(arguments.config, import_custom_modules=False)
     arguments.cfg = cfg  # so that errors can name its keys
     return apply_override_arguments(cfg, arguments, import_custom_modules=import_custom_modules)
 
@@ -39,7 +38,8 @@ def apply_override_arguments(
 ) -> "Config":
     """Applies `--cfg-options` and `--set` to a config and returns it."""
     from footplate.config import apply_overrides
-    from footplate.tools.key_equivalents import accepted_in_either_generation, apply_set_overrides
+    from footplate.errors import OverrideError
+    from footplate.tools.key_equivalents import accepted_in_either_generation, suggest_equivalent
 
     def import_modules() -> None:
         from footplate import openmmlab
@@ -53,9 +53,12 @@ def apply_override_arguments(
             import_modules()
         return keys or accepted_in_either_generation(mapping, parts)
 
-    if arguments.cfg_options:
-        apply_overrides(cfg, arguments.cfg_options, strict=False, accepted=accepted)
-    if arguments.set:
-        apply_set_overrides(cfg, arguments.set, accepted)
+    apply_overrides(cfg, arguments.cfg_options or (), strict=False, accepted=accepted)
+    for text in arguments.set or ():
+        try:
+            apply_overrides(cfg, [text], accepted=accepted)
+        except OverrideError as error:
+            suggest_equivalent(error, cfg, text.partition("=")[0].strip())
+            raise
     import_modules()
     return cfg

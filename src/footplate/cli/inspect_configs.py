@@ -161,12 +161,11 @@ def _print_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> No
     from footplate.config import Config
     from footplate.records.logger import collect_warnings
     from footplate.storage import commit_image
-    from footplate.tasks.recipes import find_config
     from footplate.tools import explain_loops, explain_optimizer
 
     data: Any
     with collect_warnings() as warnings:
-        other = Config.fromfile(find_config(arguments.model)) if arguments.model else None
+        other = Config.fromfile(arguments.model) if arguments.model else None
         if topic == "hooks":
             hooks = explain_loops.order_of_hooks(cfg)
             data, text = explain_loops.hooks_as_data(*hooks), explain_loops.explain_hooks(*hooks)

@@ -41,6 +41,7 @@ def add_commands(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Migrates configs, or shows what would change."""
+    from footplate.config.sources import find_config
     from footplate.errors import ArgumentError
     from footplate.openmmlab.first_generation.rewriting.migrate import (
         migrate_file,
@@ -49,7 +50,6 @@ def run(arguments: argparse.Namespace) -> int:
     )
     from footplate.openmmlab.first_generation.translation import RULES
     from footplate.storage import check_output, commit_bytes, missing_path_notes
-    from footplate.tasks.recipes import find_config
 
     if arguments.rules:
         rules = [{key: value for key, value in each._asdict().items() if key != "apply"} for each in RULES]

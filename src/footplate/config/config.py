@@ -11,7 +11,7 @@ from footplate.config.formats import write_config, write_python
 from footplate.config.imports import import_custom
 from footplate.config.key_paths import merge_options
 from footplate.config.origins import calling_line
-from footplate.config.sources import absolute, locate, split_package, suffix_of
+from footplate.config.sources import absolute, find_config, suffix_of
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, ConfigKeyError, Origin
 from footplate.storage import commit_bytes
@@ -28,6 +28,11 @@ class Config:
         filename: The source file.
         env_variables: The environment variables that the files used.
 
+    Attributes:
+        filename: The path that was passed to `fromfile`, or None.
+        text: The texts of the file and its bases, each preceded by the path of its file.
+        env_variables: The environment variables that the files used, with their values.
+
     Raises:
         ConfigError: `cfg_dict` is not a mapping, or a key has the name of an attribute of this class.
 
@@ -37,7 +42,11 @@ class Config:
         0.1
     """
 
+    # Stored in `__dict__`, because assigning an attribute sets a key.
     _cfg_dict: ConfigDict
+    filename: str | None
+    text: str
+    env_variables: dict[str, str]
 
     def __init__(
         self,
@@ -57,11 +66,12 @@ class Config:
                     origin=origin_of(mapping, key),
                     key=key,
                 )
-        set_attribute = super().__setattr__
-        set_attribute("_cfg_dict", copy_as_config_dict(mapping if isinstance(mapping, dict) else dict(mapping)))
-        set_attribute("_filename", os.fspath(filename) if filename is not None else None)
-        set_attribute("_text", cfg_text if cfg_text is not None else "")
-        set_attribute("_env_variables", dict(env_variables or {}))
+        self.__dict__.update(
+            _cfg_dict=copy_as_config_dict(mapping if isinstance(mapping, dict) else dict(mapping)),
+            filename=os.fspath(filename) if filename is not None else None,
+            text=cfg_text or "",
+            env_variables=dict(env_variables or {}),
+        )
 
     @staticmethod
     def fromfile(
@@ -75,7 +85,7 @@ class Config:
         """Loads a .py, .json, .yaml or .toml config with its bases.
 
         Args:
-            filename: The path, or `package::file` for a config from another package.
+            filename: The path, `package::file` for a config from another package, or the name of a recipe.
             use_predefined_variables: Whether to replace `{{ fileDirname }}` and similar placeholders.
             import_custom_modules: Whether to import the modules in `custom_imports`.
             use_environment_variables: Whether to replace `{{$NAME:default}}` with environment variables.
@@ -85,10 +95,9 @@ class Config:
         Raises:
             ConfigError: A file is missing or invalid. The message contains the file and the line.
         """
-        parts = split_package(os.fspath(filename))
-        path = locate(*parts) if parts else absolute(filename)
+        path = find_config(filename)
         options = Options(use_predefined_variables, use_environment_variables, lazy_import)
-        config = _config_of(load(path, options), filename)
+        config = _config_of(load(path, options), filename if os.path.splitext(filename)[1] else path)
         if import_custom_modules:
             import_custom(config._cfg_dict)
         return config
@@ -121,21 +130,6 @@ class Config:
         return "\n".join(
             difflib.unified_diff(first.pretty_text.split("\n"), second.pretty_text.split("\n"), lineterm="")
         )
-
-    @property
-    def filename(self) -> str | None:
-        """The path that was passed to `fromfile`, or None."""
-        return self.__dict__["_filename"]  # type: ignore[no-any-return]
-
-    @property
-    def text(self) -> str:
-        """The texts of the file and its bases, each preceded by the path of its file."""
-        return self.__dict__["_text"]  # type: ignore[no-any-return]
-
-    @property
-    def env_variables(self) -> dict[str, str]:
-        """The environment variables that the files used, with their values."""
-        return self.__dict__["_env_variables"]  # type: ignore[no-any-return]
 
     @property
     def pretty_text(self) -> str:
@@ -222,7 +216,7 @@ class Config:
 
     def _with(self, mapping: ConfigDict) -> "Config":
         other = Config.__new__(type(self))
-        other.__dict__.update(self.__dict__, _cfg_dict=mapping, _env_variables=dict(self.env_variables))
+        other.__dict__.update(self.__dict__, _cfg_dict=mapping, env_variables=dict(self.env_variables))
         return other
 
 

@@ -1,11 +1,12 @@
 """`ConfigDict`: a dict with attribute access that records the origins of its keys."""
 
+import operator
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any
 
 from footplate.config.imports import LazyObject
-from footplate.config.origins import KeyOrigin, Replaced, TracedDict, calling_line
+from footplate.config.origins import TracedDict, calling_line
 from footplate.error_context import at_key, origin_of
 from footplate.errors import ConfigAttributeError, ConfigError, ConfigKeyError, Origin
 from footplate.messages import nearest
@@ -99,7 +100,7 @@ class ConfigDict(TracedDict):
         plain: dict[Any, Any] = to_plain(self)
         return plain
 
-    def _write(self, key: Any, value: object, place: Origin) -> None:
+    def _write(self, key: Any, value: object, place: Origin | None) -> None:
         super()._write(key, _convert_dicts(value), place)
 
     def _missing(self, key: object, kind: Callable[..., ConfigError]) -> Exception:
@@ -107,41 +108,56 @@ class ConfigDict(TracedDict):
         return kind(f"the config has no key '{key}'", origin=origin_of(self), suggestion=near)
 
 
-def merge_into(base: ConfigDict, child: ConfigDict) -> ConfigDict:
+def merge_into(
+    base: ConfigDict, child: ConfigDict, *, option: Origin | None = None, allow_list_keys: bool = False
+) -> ConfigDict:
     """Merges `child` into `base` and returns `base`. `child` must not be used afterwards.
+
+    Args:
+        base: The config, changed in place.
+        child: The keys to merge. As in MMEngine, a dict for which the base has no value keeps `_delete_`.
+        option: The origin of all values, if they come from an option rather than from a file.
+        allow_list_keys: Whether a dict with indices as keys changes the items of a list.
 
     Raises:
         ConfigError: A dict without `_delete_` would be merged into a value that is not a dict.
     """
     for key, value in child.items():
-        origin, present = child._origins.get(key), dict.get(base, key)
-        replaced = Replaced(present, base._origins.get(key)) if key in base else None
-        # As in MMEngine, a dict for which the base has no value keeps `_delete_`.
-        if isinstance(value, ConfigDict) and replaced is not None and not value.pop("_delete_", False):
-            if not isinstance(present, ConfigDict):
-                raise ConfigError(
-                    f"a dict cannot be merged into the {type(present).__name__} of the base",
-                    origin=origin,
-                    key=str(key),
-                    found=present,
-                    notes=["Add `_delete_=True` to the dict to replace the value of the base."],
-                )
-            # The base may contain the same dict elsewhere, where it must not change.
+        origin, present = option or child._origins.get(key), dict.get(base, key)
+        if key in base:
             with at_key(str(key)):
-                value = merge_into(present.copy(), value)
-        base._put(key, value, KeyOrigin(*origin, replaced) if origin and replaced else origin)
+                value = _merged(present, value, origin, option, allow_list_keys)
+        if option is None or key not in base or value is not present:
+            base._write(key, value, origin)
     if None not in base._origins and None in child._origins:
         base._origins[None] = child._origins[None]
     return base
 
 
-def strip_delete_marks(value: Any) -> Any:
-    """Removes `_delete_` from a dict that replaces the value of the base, and from the dicts in it."""
-    if isinstance(value, ConfigDict):
-        value.pop("_delete_")
-        for item in value.values():
-            strip_delete_marks(item)
-    return value
+def _merged(present: Any, value: Any, origin: Origin | None, option: Origin | None, allow_list_keys: bool) -> Any:
+    if not isinstance(value, ConfigDict) or value.pop("_delete_", False):
+        return value
+    if isinstance(present, ConfigDict):
+        # The base file may contain the same dict elsewhere, where it must not change.
+        target = present if option else present.copy()
+        return merge_into(target, value, option=option, allow_list_keys=allow_list_keys)
+    is_list = allow_list_keys and isinstance(present, (list, tuple))
+    if is_list and all(is_index(key) and int(key) < len(present) for key in value):
+        items = list(present)
+        for key, item in value.items():
+            items[int(key)] = _merged(items[int(key)], item, origin, option, allow_list_keys)
+        return present if all(map(operator.is_, items, present)) else type(present)(items)
+    raise ConfigError(
+        f"a dict cannot be merged into a {type(present).__name__}",
+        origin=origin,
+        found=present,
+        notes=["Add `_delete_=True` to the dict to replace the value."],
+    )
+
+
+def is_index(part: object) -> bool:
+    """Checks whether a part of a key path can be an index into a list."""
+    return isinstance(part, int) or (isinstance(part, str) and part.isdigit())
 
 
 def copy_as_config_dict(value: Any) -> Any:

@@ -11,7 +11,6 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from footplate.config.config_dict import ConfigDict, copy_as_config_dict, merge_into
-from footplate.config.formats import read_data
 from footplate.config.imports import import_lazily
 from footplate.config.origins import KeyOrigin, Replaced, TracedDict
 from footplate.config.overrides import parse_value
@@ -23,9 +22,7 @@ from footplate.config.sources import (
     fill_string,
     is_recipe,
     locate,
-    locate_module,
     read_text,
-    split_package,
     suffix_of,
 )
 from footplate.error_context import origin_of
@@ -76,10 +73,7 @@ def load(path: str, options: Options, asked_at: Origin | None = None, chain: tup
 
 def load_text(text: str, path: str, suffix: str, options: Options, chain: tuple[str, ...] = ()) -> Loaded:
     """Loads a config from its text. `path` is used in messages and for relative paths of bases."""
-    try:
-        return _FileLoader(text, path, suffix, options, (*chain, path)).load()
-    except (RecursionError, MemoryError) as error:
-        raise ConfigError("the config is nested too deeply", origin=Origin(path, 1)) from error
+    return _FileLoader(text, path, suffix, options, (*chain, path)).load()
 
 
 class _FileLoader:
@@ -90,7 +84,7 @@ class _FileLoader:
         self._options, self._chain = options, chain
         self._bases: list[Loaded] = []
         write = repr if suffix == ".py" else json.dumps
-        self._expanded = expand_placeholders(
+        self._expanded, self._environment = expand_placeholders(
             text,
             path,
             predefined=options.predefined,
@@ -102,11 +96,13 @@ class _FileLoader:
         mapping, imported = self._load_script() if self._suffix == ".py" else (self._load_data(), {})
         texts = [text for base in self._bases for text in base.texts]
         environment = {name: value for base in self._bases for name, value in base.environment.items()}
-        environment |= self._expanded.environment
+        environment |= self._environment
         return Loaded(mapping, [*texts, f"{self._path}\n{self._text}\n"], environment, imported)
 
     def _load_data(self) -> ConfigDict:
-        keys = read_data(self._expanded.text, self._path, self._suffix)
+        from footplate.config.data_formats import read_data  # not needed for Python configs
+
+        keys = read_data(self._expanded, self._path, self._suffix)
         origin = origin_of(keys, BASE) or Origin(self._path, 1)
         names = keys.pop(BASE, [])
         names = [names] if isinstance(names, str) else names
@@ -119,7 +115,7 @@ class _FileLoader:
 
     def _load_script(self) -> tuple[ConfigDict, dict[str, Any]]:
         """Executes a .py config. It may change its merged bases through `_base_`."""
-        script = parse(self._path, self._expanded.text, pure=self._options.pure)
+        script = parse(self._path, self._expanded, pure=self._options.pure)
         for name, origin in script.bases:
             self._load_base(name, origin)
         base = self._joined_bases()
@@ -152,16 +148,15 @@ class _FileLoader:
         try:
             exec(code, namespace)
         except (Exception, SystemExit) as error:
-            frames = traceback.extract_tb(error.__traceback__)
-            lines = [frame.lineno for frame in frames if frame.filename == self._path]
-            origin = Origin(self._path, (lines[-1] if lines else None) or 1)
+            frames = traceback.walk_tb(error.__traceback__)
+            lines = [line for frame, line in frames if frame.f_code.co_filename == self._path]
+            origin = Origin(self._path, lines[-1] if lines else 1)
             if isinstance(error, FootplateError):
                 if error.origin is None or error.origin.file != self._path:
                     error.origin = origin
                 raise
-            text = str(error).split("\n")[0][:200]
-            message = f"executing the config raised {type(error).__name__}"
-            raise ConfigError(f"{message}: {text}" if text else message, origin=origin) from error
+            text = str(error).split("\n")[0]
+            raise ConfigError(f"executing the config raised {type(error).__name__}: {text}", origin=origin) from error
 
     def _inherit(
         self, namespace: "Namespace", level: int, module: str, names: list[tuple[str, str]], line: int
@@ -172,16 +167,17 @@ class _FileLoader:
             folder = os.path.join(os.path.dirname(self._path), *[os.pardir] * (level - 1))
             target = absolute(os.path.join(folder, *module.split(".")) + ".py")
         else:
-            target = locate_module(module, origin)
+            package, _, file = module.partition(".")
+            target = locate(package, file.replace(".", "/"), origin)
         base = load(target, self._options, origin, self._chain)
         self._bases.append(base)
         namespace.inherit(base, module, names, origin)
 
     def _load_base(self, name: str, origin: Origin) -> None:
         """Loads a base. `name` is a path relative to this file, or `package::file`."""
-        parts = split_package(name)
-        if parts:
-            target = locate(*parts, origin)
+        package, mark, file = name.partition("::")
+        if mark:
+            target = locate(package, file, origin)
         else:
             target = absolute(os.path.join(os.path.dirname(self._path), os.path.expanduser(name)))
             if not os.path.exists(target) and os.path.isfile(f"{target}.py"):
@@ -197,8 +193,8 @@ class _FileLoader:
                 ],
             )
         loaded = load(target, self._options, origin, self._chain)
-        if parts:
-            _set_scope(loaded.mapping, parts[0])
+        if mark:
+            _set_scope(loaded.mapping, package)
         self._bases.append(loaded)
 
     def _joined_bases(self) -> ConfigDict:
@@ -217,7 +213,7 @@ class _FileLoader:
                         f"two bases of '{shown_path(self._path)}' define the key '{key}'",
                         origin=mapping._origins.get(key),
                         key=str(key),
-                        notes=[f"It is also defined at {result._origins.get(key)}.", "Only one base may define a key."],
+                        notes=[f"Only one base may define a key. It is also defined at {result._origins.get(key)}."],
                     )
             dict.update(result, mapping)
             result._origins.update(mapping._origins)
@@ -294,13 +290,11 @@ class Namespace(dict[str, Any]):
         for name, bound in [(name, name) for name in available] if names[0][0] == "*" else names:
             if name not in available:
                 raise ConfigKeyError(f"'{module}' has no '{name}'", origin=origin)
-            self.add(bound, available[name])
+            self[bound] = available[name]
             if name in base.mapping._origins:
                 self.origins[bound] = base.mapping._origins[name]
             if name in base.imported:
                 self.imported.add(bound)
-            else:
-                self.imported.discard(bound)
 
 
 def variables_of(namespace: Namespace, is_pure: bool) -> ConfigDict:

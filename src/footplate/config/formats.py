@@ -1,23 +1,20 @@
-"""Reads and writes the formats of configs: Python, JSON, YAML and TOML."""
+"""Writes configs as Python, JSON, YAML and TOML."""
 
 import json
 import keyword
 import logging
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from footplate.config.imports import LazyObject
 from footplate.config.key_paths import walk_paths
-from footplate.config.origins import TracedDict
 from footplate.config.sources import PLACEHOLDER_BRACE
 from footplate.error_context import at_key, located, origin_of
-from footplate.errors import ConfigError, ConfigSyntaxError, Origin
+from footplate.errors import ConfigError
 
 _logger = logging.getLogger("footplate.config")
 _RESERVED = ("_base_", "_deprecation_")
-_LINE = re.compile(r"line (\d+)")
 _LINE_WIDTH = 88
 
 
@@ -29,37 +26,6 @@ _TYPES: dict[str, tuple[type, ...]] = {
     ".json": (type(None),),
     ".toml": (),
 }
-
-
-def read_data(text: str, path: str, suffix: str) -> TracedDict:
-    """Parses JSON, YAML or TOML text without executing any code.
-
-    Args:
-        text: The text.
-        path: The path of its file, for error messages.
-        suffix: The suffix of the format, such as `.json`.
-
-    Raises:
-        ConfigSyntaxError: The text is invalid, or is not a mapping with string keys.
-    """
-    from footplate.config import json_toml_reader, yaml_format  # not needed for Python configs
-
-    start = Origin(path, 1)
-    read = {".json": json_toml_reader.read_json, ".toml": json_toml_reader.read_toml}
-    try:
-        value = read.get(suffix, yaml_format.read_yaml)(text, path)
-    except ValueError as error:
-        if isinstance(error, ConfigError):
-            raise
-        line = _LINE.search(str(error))
-        origin = Origin(path, int(line[1]) if line else 0)
-        raise ConfigSyntaxError(f"the text is not valid {suffix[1:].upper()}: {error}", origin=origin) from error
-    if not isinstance(value, TracedDict):
-        raise ConfigSyntaxError("a config must be a mapping of keys to values", origin=start, found=value)
-    for key in value:
-        if not isinstance(key, str):
-            raise ConfigSyntaxError("a top-level key must be a string", origin=origin_of(value, key), found=key)
-    return value
 
 
 def write_config(mapping: dict[Any, Any], suffix: str) -> str:
@@ -87,7 +53,7 @@ def write_config(mapping: dict[Any, Any], suffix: str) -> str:
 
         text = tomli_w.dumps(value)
     else:
-        from footplate.config.yaml_format import write_yaml
+        from footplate.config.data_formats import write_yaml
 
         text = write_yaml(value)
     return PLACEHOLDER_BRACE.sub(r"\\u007b", text)
@@ -112,7 +78,7 @@ def _converted(value: Any, suffix: str) -> Any:
         return tuple(items) if type(value) is tuple and tuple in types else items
     for kind in (bool, str, int, float):
         if isinstance(value, kind):
-            return value if type(value) is kind else kind(value)
+            return kind(value)
     name = dotted_name(value)
     if type(value) in types or name:
         return value if type(value) in types else name

@@ -61,19 +61,14 @@ def import_module(name: str, origin: Origin | None = None, key: str = "custom_im
         key: The key path of that config key.
 
     Raises:
-        ConfigError: The module cannot be imported. If the name is that of a class, the message suggests its module.
+        ConfigError: The module cannot be imported.
     """
     try:
         importlib.import_module(name)
     except (Exception, SystemExit) as error:
-        message, notes = f"importing the module '{name}' fails with {type(error).__name__}: {error}", []
-        if isinstance(error, ImportError):
-            message = f"cannot import '{name}': {error}"
-            module, _, attribute = name.rpartition(".")
-            if module in sys.modules and hasattr(sys.modules[module], attribute):
-                notes = [f"'{attribute}' is not a module. List its module '{module}' in custom_imports."]
-            elif error.name == name.split(".")[0]:
-                notes = ["Modules are searched for on PYTHONPATH and in the current folder."]
+        message = f"cannot import '{name}': {type(error).__name__}: {error}"
+        is_missing = isinstance(error, ModuleNotFoundError) and error.name == name.split(".")[0]
+        notes = ["Modules are searched for on PYTHONPATH and in the current folder."] if is_missing else []
         raise ConfigError(message, origin=origin, key=key, notes=notes) from error
 
 
@@ -102,22 +97,10 @@ class LazyObject:
         Raises:
             ConfigError: The module or the name does not exist.
         """
-        parts = self._path.split(".")
         try:
-            for count in range(len(parts), 0, -1):
-                name = ".".join(parts[:count])
-                try:
-                    found = importlib.import_module(name)
-                except ModuleNotFoundError as error:
-                    if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-                        continue
-                    raise
-                for attribute in parts[count:]:
-                    found = getattr(found, attribute)
-                return found
-        except (ImportError, ValueError, TypeError, AttributeError) as error:
+            return _resolve(self._path)
+        except (ImportError, ValueError, TypeError) as error:
             raise ConfigError(f"cannot import '{self._path}': {error}", origin=self._origin) from error
-        raise ConfigError(f"cannot import '{self._path}': no module named '{parts[0]}'", origin=self._origin)
 
     def __getattr__(self, name: str) -> "LazyObject":
         if name.startswith("__"):
@@ -148,6 +131,16 @@ class LazyObject:
 
     def __repr__(self) -> str:
         return f"LazyObject({self._path!r})"
+
+
+def _resolve(path: str) -> Any:
+    """Returns the object at a dotted name. Unlike `pkgutil.resolve_name`, keeps the errors of modules."""
+    parent, _, name = path.rpartition(".")
+    if parent:
+        owner = _resolve(parent)
+        if hasattr(owner, name):
+            return getattr(owner, name)
+    return importlib.import_module(path)
 
 
 def is_standard(module: str) -> bool:

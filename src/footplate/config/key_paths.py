@@ -2,16 +2,14 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from footplate.config.config_dict import ConfigDict, copy_as_config_dict, strip_delete_marks
-from footplate.config.origins import KeyOrigin, Replaced
+from footplate.config.config_dict import ConfigDict, copy_as_config_dict, is_index, merge_into
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, ConfigKeyError, Origin
 from footplate.messages import list_names, nearest
 
 _PART = re.compile(r"""'([^']*)'|"([^"]*)"|\[([^\[\]]+)\]|([^.\[\]'"]+)""")
-_ABSENT = object()
 _MAX_LISTED = 12
 
 
@@ -103,7 +101,7 @@ def _next_step(holder: Any, parts: list[Any], done: list[Any]) -> tuple[Any, lis
     if not isinstance(holder, (list, tuple)):
         kind = type(holder).__name__
         raise ConfigError(f"'{join_path(done)}' has no keys: its type is {kind}", key=join_path(done), found=holder)
-    if not _is_index(parts[0]) or int(parts[0]) >= len(holder):
+    if not is_index(parts[0]) or int(parts[0]) >= len(holder):
         message = f"'{join_path(done)}' is a list of {len(holder)} elements, so it needs an index from 0"
         raise ConfigError(message, key=join_path([*done, parts[0]]))
     return int(parts[0]), parts[1:]
@@ -138,65 +136,22 @@ def merge_options(
     Raises:
         ConfigError: A path goes through a value that is not a dict, or past the end of a list.
     """
-    merge = _Merge(origin, allow_list_keys)
     try:
         for path, value in options.items():
-            merge.put(config, split_path(path) if isinstance(path, str) else [path], copy_as_config_dict(value), [])
+            holder: Any = config
+            parts: list[Any] = list(split_path(path)) if isinstance(path, str) else [path]
+            keys: list[Any] = []
+            while parts:
+                key, parts = _next_step(holder, parts, keys)
+                keys.append(key)
+                holder = ConfigDict() if isinstance(holder, ConfigDict) and key not in holder else holder[key]
+            tree = copy_as_config_dict(value)
+            for key in reversed(keys):
+                tree = ConfigDict({key: tree})
+            merge_into(config, tree, option=origin, allow_list_keys=allow_list_keys)
     except ConfigError as error:
         error.origin = error.origin or origin
         raise
-
-
-class _Merge(NamedTuple):
-    """Sets values at key paths, as `merge_options` describes."""
-
-    origin: Origin
-    list_keys: bool
-
-    def put(self, holder: Any, parts: list[Any], value: Any, done: list[Any]) -> Any:
-        """Sets `value` at the path `parts` in `holder`, and returns the new holder. `done` is the path of `holder`."""
-        if not self.list_keys and isinstance(holder, (list, tuple)):
-            raise ConfigError(f"'{join_path(done)}' is a list, which takes no keys here", key=join_path(done))
-        key, rest = _next_step(holder, parts, done)
-        present = holder[key] if not isinstance(holder, ConfigDict) or key in holder else _ABSENT
-        if rest:
-            new = self.put(ConfigDict() if present is _ABSENT else present, rest, value, [*done, key])
-        else:
-            new = self.merged(present, value, [*done, key])
-        if isinstance(holder, ConfigDict):
-            self.set_key(holder, key, new)
-            return holder
-        if new is present:  # a dict that was changed in place
-            return holder
-        # Creates a new sequence, so that its key gets the new origin and keeps its old value.
-        items = [*holder[:key], new, *holder[key + 1 :]]
-        return tuple(items) if isinstance(holder, tuple) else items
-
-    def merged(self, present: Any, value: Any, done: list[Any]) -> Any:
-        """Returns the value at the path `done` after merging `value` into `present`, the current value."""
-        if not isinstance(value, ConfigDict) or value.pop("_delete_", False) or present is _ABSENT:
-            return strip_delete_marks(value)
-        if isinstance(present, ConfigDict):
-            for key, item in value.items():  # unlike in a path, the key '1' does not match the integer 1
-                self.set_key(present, key, self.merged(dict.get(present, key, _ABSENT), item, [*done, key]))
-            return present
-        if isinstance(present, (list, tuple)) and self.list_keys and all(map(_is_index, value)):
-            for key, item in value.items():
-                present = self.put(present, [key], item, done)
-            return present
-        raise ConfigError(
-            f"a dict cannot be merged into a {type(present).__name__}",
-            key=join_path(done),
-            found=present,
-            notes=["Add `_delete_=True` to the dict to replace the value."],
-        )
-
-    def set_key(self, holder: ConfigDict, key: Any, value: Any) -> None:
-        """Sets a key with its origin and the value that it replaces."""
-        replaced = Replaced(dict.__getitem__(holder, key), holder._origins.get(key)) if key in holder else None
-        dict.__setitem__(holder, key, value)
-        if replaced is None or replaced.value is not value:
-            holder._origins[key] = KeyOrigin(*self.origin, replaced)
 
 
 def walk_paths(value: Any, path: Sequence[Any] = ()) -> Iterator[tuple[Sequence[Any], Any]]:
@@ -232,7 +187,3 @@ def _missing_key(config: ConfigDict, path: str, holder: ConfigDict, missing: lis
         suggestion=suggestions[0] if suggestions else None,
         notes=notes if suggestions else [f"its keys: {list_names(holder, _MAX_LISTED)}"],
     )
-
-
-def _is_index(part: object) -> bool:
-    return isinstance(part, int) or (isinstance(part, str) and part.isdigit())

@@ -146,7 +146,8 @@ class TracedDict(dict[Any, Any]):
         if origin is not None:
             self._origins[key] = origin
 
-    def _write(self, key: Any, value: object, place: Origin) -> None:
+    def _write(self, key: Any, value: object, place: Origin | None) -> None:
         """Sets a key. The previous value becomes part of its history."""
-        replaced = Replaced(dict.__getitem__(self, key), self._origins.get(key)) if key in self else None
-        self._put(key, value, KeyOrigin(*place, replaced))
+        if place is not None and key in self:
+            place = KeyOrigin(*place, Replaced(dict.__getitem__(self, key), self._origins.get(key)))
+        self._put(key, value, place)

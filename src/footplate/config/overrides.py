@@ -58,16 +58,14 @@ def apply_overrides(
                     _logger.warning("--cfg-options %s: %s%s", path, error.message, advice)
             merge_options(mapping, {path: value}, origin=origin)
         except ConfigError as error:
-            notes = list(error.notes)
-            if isinstance(error, ConfigKeyError):
-                notes = [*notes[:1], f"Write +{path}=... to add the key."]
+            notes = [f"Write +{path}=... to add the key."] if isinstance(error, ConfigKeyError) else []
             raise OverrideError(
                 f"cannot set '{path}': {error.message}",
                 origin=error.origin,
                 key=error.key,
                 found=error.found,
                 suggestion=error.suggestion,
-                notes=notes,
+                notes=[*error.notes, *notes],
             ) from error
 
 
@@ -144,9 +142,7 @@ def convert_type(present: Any, value: Any, path: str) -> Any:
     if kind == "a list":
         return tuple(value) if isinstance(present, tuple) else list(value)
     if isinstance(present, ConfigDict) and not value.get("_delete_"):
-        return {
-            key: convert_type(find_value(present, f"'{key}'")[2], item, f"{path}.{key}") for key, item in value.items()
-        }
+        return {key: convert_type(present[key], item, f"{path}.{key}") for key, item in value.items()}
     return value
 
 

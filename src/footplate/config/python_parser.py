@@ -2,7 +2,6 @@
 
 import ast
 import warnings
-from collections.abc import Iterator
 from functools import lru_cache
 from types import CodeType
 from typing import Any, NamedTuple
@@ -62,11 +61,9 @@ def parse(path: str, text: str, *, pure: bool | None = None) -> Script:
     except ConfigError:
         raise
     except (SyntaxError, ValueError) as error:  # ValueError: a null byte
-        code_line = (getattr(error, "text", "") or "").strip()
         raise ConfigSyntaxError(
             f"the text is not valid Python: {getattr(error, 'msg', error)}",
             origin=Origin(path, getattr(error, "lineno", None) or 1),
-            notes=[f"in: {code_line[:100]}"] if code_line else [],
         ) from error
     return Script(code, bases or [], pure, frozenset(rewriter.reads))
 
@@ -75,59 +72,34 @@ def _take_bases(tree: ast.Module, path: str) -> list[tuple[str, Origin]] | None:
     """Removes the statement that sets `_base_`. Returns the base files, or None if there is no such statement."""
     for statement in tree.body:
         match statement:
-            case ast.Assign(targets=[ast.Name(id="_base_")], value=value):
-                break
-            case ast.AnnAssign(target=ast.Name(id="_base_"), value=ast.expr() as value):
+            case (
+                ast.Assign(targets=[ast.Name(id="_base_")], value=value)
+                | ast.AnnAssign(target=ast.Name(id="_base_"), value=ast.expr() as value)
+            ):
                 break
     else:
         return None
-    before = tree.body[: tree.body.index(statement)]
     tree.body.remove(statement)
-    items = value.elts if isinstance(value, (ast.List, ast.Tuple)) else [value]
     files: list[tuple[str, Origin]] = []
-    for item in items:
+    for item in value.elts if isinstance(value, (ast.List, ast.Tuple)) else [value]:
         origin = Origin(path, item.lineno)
-        names = _evaluate_base(item, before, origin)
-        for name in names if isinstance(names, (list, tuple)) else [names]:
-            if not isinstance(name, str):
-                raise ConfigError("`_base_` must be a path or a list of paths", origin=origin, key=BASE, found=name)
-            files.append((name, origin))
+        if not isinstance(item, ast.Constant) or not isinstance(item.value, str):
+            message = "`_base_` must be a path or a list of paths, each a string without an expression"
+            raise ConfigError(message, origin=origin, key=BASE, found=ast.unparse(item))
+        files.append((item.value, origin))
     return files
-
-
-def _evaluate_base(value: ast.expr, before: list[ast.stmt], origin: Origin) -> Any:
-    """Returns a value of `_base_`, which may use the variables that the statements before it set."""
-    variables: dict[str, Any] = {}
-    try:
-        if any(isinstance(node, ast.Name) for node in ast.walk(value)):
-            exec(compile(ast.Module(before, []), origin.file, "exec", dont_inherit=True), variables)
-        return eval(compile(ast.Expression(value), origin.file, "eval", dont_inherit=True), variables)
-    except (Exception, SystemExit) as error:
-        message = (
-            f"`_base_` cannot be evaluated: {type(error).__name__}: {error} "
-            "(it can use only the variables set before it)"
-        )
-        raise ConfigError(message, origin=origin, key=BASE) from error
 
 
 def _is_pure(tree: ast.Module, *, has_base: bool) -> bool:
     """Checks whether a config is a pure-Python config.
 
-    Such a config uses `read_base`, or it has no `_base_` and imports modules that are not in the standard library.
+    Such a config uses `read_base`, or it has no `_base_` and imports modules that are not in the standard library. As
+    in MMEngine, only statements at the top level count.
     """
-    statements = list(_statements(tree))
-    if any(isinstance(node, ast.With) and _is_read_base(node) for node in statements):
+    if any(isinstance(node, ast.With) and _is_read_base(node) for node in tree.body):
         return True
-    imports = [node for node in statements if isinstance(node, (ast.Import, ast.ImportFrom))]
+    imports = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
     return not has_base and not all(map(_imports_standard, imports))
-
-
-def _statements(node: ast.AST) -> Iterator[ast.AST]:
-    """Yields the statements of a config, except those in functions and classes."""
-    yield node
-    if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.expr)):
-        for child in ast.iter_child_nodes(node):
-            yield from _statements(child)
 
 
 def _imports_standard(node: _Import) -> bool:
@@ -170,14 +142,6 @@ class _Rewriter(ast.NodeTransformer):
         references = references_in(text)
         self.reads.update(path.split(".")[0] for path in references)
         return _call(node, FILL, text, node.lineno) if references else node
-
-    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.expr:  # noqa: N802
-        self.generic_visit(node)
-        node.values = [
-            ast.copy_location(ast.FormattedValue(part, -1), part) if isinstance(part, ast.Call) else part
-            for part in node.values
-        ]
-        return node
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:  # noqa: N802
         if isinstance(node.value, ast.Name) and node.value.id == BASE:
@@ -222,7 +186,8 @@ class _Rewriter(ast.NodeTransformer):
         if not self._rewrites_imports:
             return node
         if node.names[0].name == "*":
-            raise self._error(node, "`from ... import *` is allowed only inside `with read_base():`")
+            message = "`from ... import *` is allowed only inside `with read_base():`"
+            raise ConfigSyntaxError(message, origin=Origin(self.path, node.lineno))
         prefix = "." * node.level + (f"{node.module}." if node.module else "")
         statements = [
             _statement(node, IMPORT, alias.asname or alias.name, prefix + alias.name)
@@ -237,13 +202,11 @@ class _Rewriter(ast.NodeTransformer):
         statements = []
         for child in node.body:
             if not isinstance(child, ast.ImportFrom) or not child.module:
-                raise self._error(child, "`with read_base():` may contain only `from .file import ...`")
+                message = "`with read_base():` may contain only `from .file import ...`"
+                raise ConfigSyntaxError(message, origin=Origin(self.path, child.lineno))
             names = tuple((alias.name, alias.asname or alias.name) for alias in child.names)
             statements.append(_statement(child, INHERIT, child.level, child.module, names))
         return statements
-
-    def _error(self, node: ast.stmt, reason: str) -> ConfigSyntaxError:
-        return ConfigSyntaxError(reason, origin=Origin(self.path, node.lineno))
 
 
 def _call(node: ast.expr | ast.stmt, function: str, *constants: Any) -> ast.Call:

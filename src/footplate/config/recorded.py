@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from footplate.config.config import Config
-from footplate.config.formats import dotted_name, read_data, write_config
+from footplate.config.formats import dotted_name, write_config
 from footplate.config.overrides import read_literal
 from footplate.config.sources import absolute, read_text, suffix_of
 from footplate.errors import ConfigSyntaxError, Origin
 
-_MAX_CHARACTERS = 4 << 20  # parsed Python takes about a hundred times the memory of its text
 _PLAIN = (str, int, float, bool)
 _MAX_OBJECT = 2000  # characters
 _NOTE = "Recorded configs are read as data, and no code in them is executed."
@@ -51,16 +50,11 @@ def parse_recorded(text: str, file: str) -> Config:
         ConfigError: The text cannot be read as data.
     """
     suffix = suffix_of(file)
-    if len(text) > _MAX_CHARACTERS:
-        raise ConfigSyntaxError("the recorded config is too large", origin=Origin(file, 1), notes=[_NOTE])
-    try:
-        if suffix == ".py":
-            mapping: Mapping[str, Any] = _read_plain_python(text, file)
-        else:
-            mapping = read_data(text, file, suffix)
-        return Config(mapping, f"{file}\n{text}\n")
-    except (RecursionError, MemoryError) as error:
-        raise _not_data(file, 1, "it is nested too deeply") from error
+    if suffix == ".py":
+        return Config(_read_plain_python(text, file), f"{file}\n{text}\n")
+    from footplate.config.data_formats import read_data
+
+    return Config(read_data(text, file, suffix), f"{file}\n{text}\n")
 
 
 def as_plain(value: Any) -> Any:
@@ -82,10 +76,7 @@ def _as_text(value: Any) -> str:
     name = dotted_name(value)
     if name is not None:
         return name
-    try:
-        text = repr(value)[:_MAX_OBJECT]
-    except Exception:  # noqa: BLE001 - an object with a broken repr must not stop a run
-        text = " at 0x"
+    text = repr(value)[:_MAX_OBJECT]
     # Addresses differ between runs for equal objects.
     return f"<{type(value).__module__}.{type(value).__qualname__}>" if " at 0x" in text else text
 
@@ -124,14 +115,12 @@ def _read_plain_python(text: str, file: str) -> dict[str, Any]:
         match statement:
             case ast.Expr(value=ast.Constant()):  # a docstring
                 continue
-            case (
-                ast.Assign(targets=[ast.Name(id=key)], value=value)
-                | ast.Assign(
-                    targets=[
-                        ast.Subscript(value=ast.Call(func=ast.Name(id="globals")), slice=ast.Constant(value=str(key)))
-                    ],
-                    value=value,
-                )
+            case ast.Assign(
+                targets=[
+                    ast.Name(id=key)
+                    | ast.Subscript(value=ast.Call(func=ast.Name(id="globals")), slice=ast.Constant(value=str(key)))
+                ],
+                value=value,
             ):
                 try:
                     values[key] = read_literal(value, _read_special)

@@ -5,12 +5,13 @@ variable. `{{ _base_.a.b }}` is a value of the base, inserted after the bases ar
 """
 
 import importlib.util
+import itertools
 import json
 import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from footplate.config.origins import TracedDict
 from footplate.errors import ConfigError, ConfigKeyError, ConfigSyntaxError, Origin, shown_path
@@ -63,14 +64,20 @@ def read_text(path: str, asked_at: Origin | None = None) -> str:
         return Path(path).read_text("utf-8-sig")
     except FileNotFoundError as error:
         folder, name = os.path.split(path)
-        neighbors = os.listdir(folder) if os.path.isdir(folder) else []
-        near = nearest(name, [neighbor for neighbor in neighbors if neighbor.endswith(SUFFIXES)])
-        note = f"The path of a base is relative to the folder of the config that refers to it; tried '{path}'."
+        candidates = {recipe.removesuffix(".py"): recipe.removesuffix(".py") for recipe in os.listdir(_RECIPES)}
+        for neighbor in os.listdir(folder) if os.path.isdir(folder) else []:
+            if neighbor.endswith(SUFFIXES):
+                candidates[neighbor] = shown_path(os.path.join(folder, neighbor))
+        near = nearest(name, candidates)
+        message, note = f"there is no config file or recipe '{shown}'", "`footplate recipes` lists the recipes"
+        if asked_at:
+            message = f"the config file '{shown}' does not exist"
+            note = f"The path of a base is relative to the folder of the config that refers to it; tried '{path}'."
         raise ConfigError(
-            f"the config file '{shown}' does not exist",
+            message,
             origin=asked_at,
-            suggestion=packaged_config(name) or (shown_path(os.path.join(folder, near)) if near else None),
-            notes=[note] if asked_at else (),
+            suggestion=_packaged_config(name) or (near and candidates[near]),
+            notes=[note],
         ) from error
     except OSError as error:
         raise ConfigError(f"cannot read the config '{shown}': {error.strerror}", origin=asked_at) from error
@@ -82,14 +89,23 @@ def read_text(path: str, asked_at: Origin | None = None) -> str:
         ) from error
 
 
-def split_package(name: str) -> tuple[str, str] | None:
-    """Splits `package::file` into the package and the file. Returns None for a plain path."""
-    package, mark, rest = name.partition("::")
-    return (package, rest) if mark else None
+def find_config(name: str | os.PathLike[str]) -> str:
+    """Returns the absolute path of a config: a path, `package::file`, or the name of a recipe.
+
+    Raises:
+        ConfigError: The package is not installed or has no such config.
+    """
+    package, mark, file = os.fspath(name).partition("::")
+    if mark:
+        return locate(package, file)
+    path, recipe = absolute(name), os.path.join(_RECIPES, f"{name}.py")
+    return recipe if os.path.isfile(recipe) and not os.path.exists(path) else path
 
 
 def locate(package: str, file: str, asked_at: Origin | None = None) -> str:
     """Returns the path of a config in another package, without importing the package.
+
+    `file` may lack the suffix `.py`. It is relative to the config folder or to the package itself.
 
     Raises:
         ConfigError: The package is not installed or has no such config.
@@ -100,32 +116,12 @@ def locate(package: str, file: str, asked_at: Origin | None = None) -> str:
         advice = f"Install it: pip install 'footplate[hosts]' {name}" if name else "Install it, or set PYTHONPATH."
         message = f"the package '{package}' of '{package}::{file}' is not installed"
         raise ConfigError(message, origin=asked_at, notes=[advice])
-    path = _first_file(roots, [os.path.join(*folder, file) for folder in _CONFIG_FOLDERS])
-    if path is None:
-        near = _near_config(package, file)
-        raise ConfigError(f"the package '{package}' has no config '{file}'", origin=asked_at, suggestion=near)
-    return path
-
-
-def locate_module(module: str, asked_at: Origin | None = None) -> str:
-    """Returns the path of the config that `from package.configs.folder.name import *` in `read_base` refers to.
-
-    Raises:
-        ConfigError: The config does not exist.
-    """
-    package, _, rest = module.partition(".")
-    file = rest.replace(".", "/")
-    path = _first_file(_package_folders(package), [os.path.join(folder, file) for folder in ("", ".mim", os.pardir)])
-    if path is None:
-        note = f"Check that the package '{package}' is installed."
-        raise ConfigError(f"there is no config '{module}'", origin=asked_at, notes=[note])
-    return path
-
-
-def _first_file(roots: list[str], paths: list[str]) -> str | None:
-    """Returns the first existing file among relative paths, which may lack the suffix `.py`."""
-    candidates = [os.path.normpath(os.path.join(root, path)) for root in roots for path in paths]
-    return next((file for path in candidates for file in (path, f"{path}.py") if os.path.isfile(file)), None)
+    for root, folder, suffix in itertools.product(roots, (*_CONFIG_FOLDERS, (), (".mim",), (os.pardir,)), ("", ".py")):
+        path = os.path.normpath(os.path.join(root, *folder, file + suffix))
+        if os.path.isfile(path):
+            return path
+    near = _near_config(package, file)
+    raise ConfigError(f"the package '{package}' has no config '{file}'", origin=asked_at, suggestion=near)
 
 
 def is_recipe(path: str) -> bool:
@@ -133,11 +129,11 @@ def is_recipe(path: str) -> bool:
     return os.path.dirname(os.path.realpath(path)) == _RECIPES
 
 
-def packaged_config(name: str) -> str | None:
+def _packaged_config(name: str) -> str | None:
     """Returns `package::file` of the config in footplate or an installed code base whose file is called `name`."""
     stem = Path(name).stem
-    found = (_near_config(package, name) for package in ("footplate", *known_packages()))
-    return next((each for each in found if each and each.endswith((f"::{stem}.py", f"/{stem}.py"))), None)
+    candidates = (_near_config(package, name) for package in ("footplate", *known_packages()))
+    return next((config for config in candidates if config and Path(config.partition("::")[2]).stem == stem), None)
 
 
 def _near_config(package: str, file: str) -> str | None:
@@ -162,22 +158,10 @@ def _package_folders(package: str) -> list[str]:
     return list(spec.submodule_search_locations or ()) if spec is not None else []
 
 
-class ExpandedText(NamedTuple):
-    """The text of a config after placeholder substitution.
-
-    Attributes:
-        text: The expanded text. The reference `{{ _base_.a.b }}` becomes the word `__base__·a·b`.
-        environment: The environment variables that were used.
-    """
-
-    text: str
-    environment: dict[str, str]
-
-
 def expand_placeholders(
     text: str, path: str, *, predefined: bool = True, environment: bool = True, literal: Callable[[str], str] = str
-) -> ExpandedText:
-    """Replaces the placeholders in double braces.
+) -> tuple[str, dict[str, str]]:
+    """Replaces the placeholders in double braces. The reference `{{ _base_.a.b }}` becomes the word `__base__·a·b`.
 
     Args:
         text: The text of the file.
@@ -185,6 +169,9 @@ def expand_placeholders(
         predefined: Whether to replace `{{ fileDirname }}` and similar names.
         environment: Whether to replace environment variables.
         literal: Formats the value of an environment variable whose placeholder contains quotation marks.
+
+    Returns:
+        The text, and the environment variables that were used.
 
     Raises:
         ConfigKeyError: An environment variable is not set and has no default.
@@ -216,7 +203,7 @@ def expand_placeholders(
         text = _PREDEFINED.sub(lambda match: _escaped(names[match[1]]), text) if predefined else text
         text = _ENVIRONMENT.sub(variable, text) if environment else text
         text = _BASE.sub(lambda match: f"__base__·{match[1].replace('.', '·')}", text)
-    return ExpandedText(text, used)
+    return text, used
 
 
 def _escaped(value: str) -> str:

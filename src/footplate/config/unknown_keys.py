@@ -49,18 +49,15 @@ def misspelled_key(key: str, known: Collection[str]) -> str | None:
     """
     words = key.casefold().split("_")
     for right in sorted(known):
-        if key == right or abs(len(key) - len(right)) > 3:
-            continue
-        if key.casefold().replace("_", "").replace("-", "") == right.replace("_", ""):
-            return right
         right_words = right.split("_")
-        # Published configs have a custom key `models`.
-        if len(words) != len(right_words) or (len(words) == 1 and key == f"{right}s"):
-            continue
-        for word, right_word in zip(words, right_words, strict=True):
-            are_similar = SequenceMatcher(None, word, right_word).ratio() >= _MIN_SIMILARITY
-            if word[:1] != right_word[:1] or not (are_similar or sorted(word) == sorted(right_word)):
-                break
-        else:
+        if "".join(words).replace("-", "") == "".join(right_words):
+            return right
+        is_plural = len(words) == 1 and key == f"{right}s"  # published configs have a custom key `models`
+        if len(words) == len(right_words) and not is_plural and all(map(_is_similar, words, right_words)):
             return right
     return None
+
+
+def _is_similar(word: str, right: str) -> bool:
+    is_near = SequenceMatcher(None, word, right).ratio() >= _MIN_SIMILARITY or sorted(word) == sorted(right)
+    return is_near and word[:1] == right[:1]

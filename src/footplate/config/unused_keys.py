@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from footplate.config.config_dict import ConfigDict
 from footplate.config.key_paths import join_path, walk_paths
-from footplate.config.origins import KeyOrigin
+from footplate.config.origins import KeyOrigin, is_variable
 from footplate.error_context import origin_of
 from footplate.messages import list_names
 
@@ -56,9 +56,8 @@ def find_unused_changes(cfg: "Config", known: Collection[str]) -> list[UnusedCha
     for name in top:
         if name in known:
             continue
-        variable = origin_of(top, name)
-        was_read = isinstance(variable, KeyOrigin) and variable.is_read
-        is_late = isinstance(variable, KeyOrigin) and variable.is_read and not variable.is_read_here
+        was_read, variable = is_variable(top, name), origin_of(top, name)
+        is_late = was_read and not getattr(variable, "is_read_here", False)
         for path, previous, origin in _changes(top, name, (name,)):
             if is_late or origin.is_override:
                 found.append(UnusedChange(join_path(path), origin, was_read, _keys_with(top, known, path, previous)))

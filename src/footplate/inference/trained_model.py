@@ -30,7 +30,6 @@ from footplate.openmmlab import import_modules
 from footplate.registry import DATASETS, TRANSFORMS, using_scope
 from footplate.registry.dotted_paths import top_level_spec
 from footplate.registry.scopes import known_scopes
-from footplate.tasks.recipes import find_config
 
 Pixels = npt.NDArray[np.uint8]
 _LOADS_IMAGE = re.compile(r"Load\w*Image")
@@ -134,7 +133,7 @@ def open_trained(
             error.notes = (*error.notes, CONFIG_ADVICE)
             raise
     elif not isinstance(config, Config):
-        config = Config.fromfile(find_config(os.fspath(config)), import_custom_modules=False)
+        config = Config.fromfile(config, import_custom_modules=False)
     return TrainedModel(path, content, config)
 
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from footplate.errors import Origin
+from footplate.errors import BuildError, Origin
 
 # Maps each registry to the torch module that exports its classes, and their names. None allows all layers and losses.
 TORCH_CLASSES: dict[str, tuple[str, tuple[str, ...] | None]] = {
@@ -37,10 +37,6 @@ _STANDARD_LIBRARY = os.path.dirname(os.path.realpath(os.__file__))
 _executed: set[str] = set()
 
 
-class ForbiddenPathError(Exception):
-    """A dotted path leads to code that a data config may not refer to."""
-
-
 def mark_executed(file: str) -> None:
     """Marks a config file as executed, so that its dotted paths are trusted like its code."""
     _executed.add(file)
@@ -53,17 +49,18 @@ def is_from_executed_config(mapping: object, key: str = "type") -> bool:
     return isinstance(origin, Origin) and origin.file in _executed
 
 
-def import_class(path: str, registry: str, registered: Collection[Any], *, trusted: bool) -> Any:
+def import_class(path: str, registry: str, registered: Collection[Any], noun: str, *, trusted: bool) -> Any:
     """Imports and returns the object at a dotted path, or returns None if it does not exist.
 
     Args:
         path: The dotted path.
         registry: The name of the registry.
         registered: The classes and functions in the registry, its parents and its children.
+        noun: The noun for an entry in messages.
         trusted: Whether the path may refer to any object.
 
     Raises:
-        ForbiddenPathError: The path is not trusted. It refers neither to a registered class nor to one of
+        BuildError: The path is not trusted. It refers neither to a registered class nor to one of
             `TORCH_CLASSES` nor to a class that is defined in a user module.
     """
     module, _, name = path.rpartition(".")
@@ -84,7 +81,14 @@ def import_class(path: str, registry: str, registered: Collection[Any], *, trust
             return each
     is_defined_elsewhere = entry is not None and not is_user_module(getattr(entry, "__module__", None) or "")
     if not trusted and (not may_import or is_defined_elsewhere):
-        raise ForbiddenPathError(path)
+        raise BuildError(
+            f"a config must not refer to '{path}': it is neither a registered {noun} nor in your own modules",
+            found=path,
+            notes=[
+                "Register the class in a module and set custom_imports = dict(imports=['my_module']).",
+                "Or import the class in a .py config. docs/security.md lists what other configs may refer to.",
+            ],
+        )
     return entry
 
 

@@ -18,7 +18,6 @@ from footplate.extensions import extensions, known_packages
 from footplate.messages import nearest
 from footplate.registry.arguments import check_arguments, describe_types, wrong_types
 from footplate.registry.dotted_paths import (
-    ForbiddenPathError,
     has_submodule,
     import_class,
     is_from_executed_config,
@@ -255,8 +254,9 @@ class Registry:
         message = f"{what} cannot be built: {type(error).__name__}: " + str(error).strip().partition("\n")[0]
         if isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
             message = f"{what} cannot be built: the file '{error.filename}' does not exist"
-            paths = [name for name, value in settings.items() if value and error.filename.endswith(str(value))]
-            key, notes = (paths or [""])[0], [*explain_missing_path(error.filename), *([] if paths else notes)]
+            path = error.filename
+            key = next((name for name, value in settings.items() if value and path.endswith(str(value))), "")
+            notes = explain_missing_path(path)
         elif wrong is not None:
             key, notes = wrong[0], []
             message = f"{key} of {what} must be {describe_types(wrong[1])}"
@@ -337,21 +337,21 @@ class Registry:
         present = self._entries.get(name)
         if present is None or present is entry:
             return True
-        if _is_built_in(entry):
-            _warn_replaced(self.noun, name, by=present)
-            return False
+        if _is_built_in(entry) != _is_built_in(present):
+            user = present if _is_built_in(entry) else entry
+            if not code_base_of(user):  # configs of an installed code base refer to the classes of that code base
+                text = "Replacing the built-in %s '%s' with %s.%s."
+                _logger.warning(text, self.noun, name, user.__module__, user.__qualname__)
+            return user is entry
         if code_base_of(present) and code_base_of(entry) not in ("", code_base_of(present)):
             # For example, MMPretrain and MMSelfSup add the same class to MMDetection.
             text = "Using the %s '%s' of %s, not that of %s."
             _logger.warning(text, self.noun, name, present.__module__, entry.__module__)
             return False
-        if not _is_built_in(present):
-            raise DuplicateNameError(
-                f"the {self.noun} '{name}' is already registered by {present.__module__}",
-                notes=["To replace it, pass force=True."],
-            )
-        _warn_replaced(self.noun, name, by=entry)
-        return True
+        raise DuplicateNameError(
+            f"the {self.noun} '{name}' is already registered by {present.__module__}",
+            notes=["To replace it, pass force=True."],
+        )
 
     def _import_locations(self, wanted: str | None = None) -> None:
         """Imports the locations in order until the built-in entry `wanted` is registered."""
@@ -400,17 +400,7 @@ class Registry:
         if self._base is None:
             raise self._wrong_base(path)
         entries = [entry for registry in self.root._tree() for entry in registry.module_dict.values()]
-        try:
-            entry = import_class(path, self.root.name, entries, trusted=trusted)
-        except ForbiddenPathError as error:
-            raise BuildError(
-                f"a config must not refer to '{path}': it is neither a registered {self.noun} nor in your own modules",
-                found=path,
-                notes=[
-                    "Register the class in a module and set custom_imports = dict(imports=['my_module']).",
-                    "Or import the class in a .py config. docs/security.md lists what other configs may refer to.",
-                ],
-            ) from error
+        entry = import_class(path, self.root.name, entries, self.noun, trusted=trusted)
         if entry is not None and entry not in entries:
             self._check_base(entry, dotted=True)
         return entry  # type: ignore[no-any-return]
@@ -427,8 +417,6 @@ class Registry:
 
     def _unknown(self, name: str) -> UnknownNameError:
         module, _, last = name.rpartition(".")
-        if "." in module and not module_exists(module):  # a dotted path; "scope.Name" has only one dot
-            return UnknownNameError(f"unknown {self.noun} '{name}'", notes=[f"there is no module '{module}'"])
         registries, scope = list(self.root._tree()), module or default_scope()
         qualified = [f"{registry.scope}.{last}" for registry in registries if last in registry.module_dict]
         replaced = [line for extension in extensions() for line in extension.explain_unknown(self.noun, last)]
@@ -450,7 +438,7 @@ class Registry:
     def _wrong_base(self, entry: Any) -> BuildError:
         base = resolve_name(self._base) if self._base else None
         wanted = f"subclasses of {base.__module__}.{base.__qualname__}" if base else "registered names"
-        notes = [_REGISTER_HINT] if isinstance(entry, str) else []  # no hint for a class
+        notes = []
         if inspect.isfunction(entry) and self._base and not self._strict:
             returned = self._base.replace(":", ".")
             notes = [f"Annotate what the function returns: def {entry.__name__}(...) -> {returned}:"]
@@ -528,9 +516,3 @@ def _returned_class(function: Any) -> Any:
 def _is_built_in(entry: Any) -> bool:
     module = getattr(entry, "__module__", None) or ""
     return module.partition(".")[0] in ("footplate", "torch")
-
-
-def _warn_replaced(noun: str, name: str, *, by: Any) -> None:
-    if code_base_of(by):
-        return  # configs of an installed code base refer to the classes of that code base
-    _logger.warning("Replacing the built-in %s '%s' with %s.%s.", noun, name, by.__module__, by.__qualname__)

@@ -1,6 +1,5 @@
 """Manages the default scope, and the scopes of packages that extensions know."""
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -10,12 +9,10 @@ from footplate.extensions import extensions, known_packages
 from footplate.messages import nearest
 from footplate.registry.dotted_paths import is_footplate_alias, is_user_module, top_level_spec
 
-_logger = logging.getLogger("footplate.registry")
 _current_scope: ContextVar[str | None] = ContextVar("footplate_default_scope", default=None)
 
 # The scopes of all registries, and of packages whose configs often run without the package.
 known_scopes = set(known_packages())
-_warned_scopes: set[str] = set()
 
 
 def default_scope() -> str | None:
@@ -24,16 +21,8 @@ def default_scope() -> str | None:
 
 
 def set_default_scope(scope: str | None) -> None:
-    """Sets the default scope. Warns once if neither a registry nor a package has this scope."""
+    """Sets the default scope. An unknown scope is reported when a name is not found."""
     _current_scope.set(scope)
-    if not isinstance(scope, str) or not scope or scope in known_scopes | _warned_scopes:
-        return
-    if top_level_spec(scope.partition(".")[0]) is not None:
-        return
-    _warned_scopes.add(scope)
-    near = nearest(scope, sorted(known_scopes))
-    advice = f"Did you mean '{near}'?" if near else "Register classes in it, or remove the key."
-    _logger.warning("default_scope='%s' has no effect, because no registry or package has this name. %s", scope, advice)
 
 
 @contextmanager

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from footplate.checkpoint import is_sharded_path
 from footplate.config import Config, LazyObject, read_recorded
 from footplate.config.key_paths import join_path
+from footplate.config.sources import find_config
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, Origin
-from footplate.tasks.recipes import find_config
 from footplate.tools.explain_keys import brief
 from footplate.tools.run_files import config_of, environment_of
 
@@ -52,11 +52,7 @@ def read_either(name: str) -> Config:
             notes=["Run `footplate checkpoint show` to show its contents."],
         )
     if not os.path.isdir(name):
-        try:
-            file = find_config(name)
-        except ConfigError as error:
-            error.notes = (*error.notes, "There is no work_dir with this name either.")
-            raise
+        file = find_config(name)
         return read_recorded(file) if _is_recorded(file) else Config.fromfile(file, import_custom_modules=False)
     config = config_of(Path(name))
     if config is None or not config._cfg_dict:

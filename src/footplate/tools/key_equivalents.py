@@ -1,14 +1,24 @@
-"""Applies `--set`, and maps keys of one config generation to equivalent keys of the other."""
+"""Finds the keys that a config accepts, and maps keys of one config generation to equivalent keys of the other."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from footplate.error_context import origin_of
-from footplate.errors import ConfigError, FootplateError, OverrideError
+from footplate.errors import ConfigError, FootplateError
 
 if TYPE_CHECKING:
     from footplate.config import Config, ConfigDict
-    from footplate.config.overrides import AcceptedKeys
+
+
+def suggest_equivalent(error: FootplateError, cfg: "Config", path: str) -> None:
+    """Makes the error about an unknown key suggest its equivalent in the generation of a config, if there is one."""
+    from footplate.openmmlab.first_generation.translation import is_first_generation
+
+    key = equivalent_key(cfg, path)
+    if key is not None:
+        here, there = ("first", "second") if is_first_generation(cfg) else ("second", "first")
+        error.message = f"'{path}' is a key of {there}-generation configs, but this is a {here}-generation config"
+        error.key, error.suggestion, error.notes = "", key, ()
 
 
 def equivalent_key(cfg: "Config", path: str) -> str | None:
@@ -51,28 +61,6 @@ def accepted_in_either_generation(mapping: "ConfigDict", parts: Sequence[str]) -
     for there in counterparts((*here, "*"), of_first=False):
         keys.update(config_keys.accepted_keys(mapping, there[:-1], at=here))
     return keys - {"*"}
-
-
-def apply_set_overrides(cfg: "Config", overrides: Iterable[str], accepted: "AcceptedKeys | None" = None) -> None:
-    """Applies overrides such as `key=value` to a config. Only keys that their section does not accept need a `+`.
-
-    Raises:
-        OverrideError: An override is rejected. The error suggests the equivalent key in the config's generation.
-    """
-    from footplate.config import apply_overrides
-    from footplate.openmmlab.first_generation.translation import is_first_generation
-
-    for text in overrides:
-        try:
-            apply_overrides(cfg, [text], strict=True, accepted=accepted or accepted_in_either_generation)
-        except OverrideError as error:
-            path = text.partition("=")[0].strip()
-            key = equivalent_key(cfg, path)
-            if key is None:
-                raise
-            here, there = ("first", "second") if is_first_generation(cfg) else ("second", "first")
-            message = f"'{path}' is a key of {there}-generation configs, but this is a {here}-generation config"
-            raise OverrideError(message, origin=error.origin, suggestion=key) from error
 
 
 def restore_key(error: Exception, cfg: "Config | None") -> None:

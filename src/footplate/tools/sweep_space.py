@@ -5,10 +5,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from footplate.config import Config, find_unused_changes
+from footplate.config import Config, apply_overrides, find_unused_changes
 from footplate.config.overrides import format_value, parse_value
 from footplate.errors import ArgumentError
-from footplate.tools.key_equivalents import apply_set_overrides
+from footplate.tools.key_equivalents import accepted_in_either_generation
 
 
 class Parameter(NamedTuple):
@@ -88,7 +88,7 @@ def check_parameters(cfg: Config, parameters: Sequence[Parameter]) -> None:
 def with_values(cfg: Config, values: Mapping[str, Any]) -> Config:
     """Returns a copy of a config with the values of a trial."""
     changed = copy.deepcopy(cfg)
-    apply_set_overrides(changed, overrides_of(values))
+    apply_overrides(changed, overrides_of(values), accepted=accepted_in_either_generation)
     return changed
 
 

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from footplate.config import Config
+from footplate.config.sources import find_config
 from footplate.errors import ConfigError
-from footplate.tasks.recipes import find_config, recipes
+from footplate.tasks.recipes import recipes
 
 
 def test_recipes_have_names_and_summaries() -> None:
@@ -25,9 +27,9 @@ def test_find_config_by_name_or_path(tmp_path: Path) -> None:
 def test_misspelt_name_suggests_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "mine.py").touch()
     with pytest.raises(ConfigError, match="did you mean 'fashion-seg'"):
-        find_config("fashion-sge")
+        Config.fromfile("fashion-sge")
     with pytest.raises(ConfigError, match="did you mean '.*mine.py'"):
-        find_config(str(tmp_path / "mime.py"))
+        Config.fromfile(tmp_path / "mime.py")
 
 
 def test_listing_recipes_imports_neither_torch_nor_numpy() -> None:

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from footplate.config import Config, apply_overrides
+from footplate.config.sources import find_config
 from footplate.engine import Runner
 from footplate.openmmlab.first_generation.rewriting.migrate import migrate_file
 from footplate.openmmlab.first_generation.translation import translate
-from footplate.tasks.recipes import find_config
 
 # Overrides for a short run with a small network and few scenes, for each generation.
 SMALL = ["model.widths=[8,12]", "model.depths=[1,1]"]

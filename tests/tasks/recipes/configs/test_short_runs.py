@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from footplate.config import Config, apply_overrides
+from footplate.config.sources import find_config
 from footplate.engine import Runner
-from footplate.tasks.recipes import find_config, recipes
+from footplate.tasks.recipes import recipes
 
 TIMED = {"time", "data_time", "eta", "memory"}
 FOUR_ITERATIONS = [

@@ -5,8 +5,48 @@ from typing import Any
 import pytest
 
 from footplate.config import Config
-from footplate.config.formats import read_data
+from footplate.config.data_formats import read_data
+from footplate.error_context import origin_of
 from footplate.errors import ConfigSyntaxError, Origin
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "line"),
+    [
+        ("a: 1\na: 2", "the key 'a' occurs twice in one mapping, first on line 1", 2),
+        ("a: [1\nb: 2", "did not find expected ',' or ']'", 2),
+        ("- a", "a config must be a mapping of keys to values", 1),
+        ("a: 1\n2: 3", "a top-level key must be a string", 2),
+        ("a: !!python/object/apply:os.system ['true']", "could not determine a constructor", 1),
+        ("a: &x [*x]", "found unconstructable recursive node", 1),
+        ("? {b: 1}\n: 2", "not valid YAML", 0),
+        ("a: \x01", "not valid YAML", 0),
+        ("a: 1\n---\nb: 2", "expected a single document", 2),
+    ],
+)
+def test_invalid_yaml_reports_the_line(text: str, message: str, line: int) -> None:
+    with pytest.raises(ConfigSyntaxError, match="(?i)" + re.escape(message)) as caught:
+        read_data(text, "main.yaml", ".yaml")
+    assert caught.value.origin == Origin("main.yaml", line)
+    assert len(str(caught.value).splitlines()) <= 5
+
+
+def test_yaml_numbers_dates_tuples_and_merges() -> None:
+    text = (
+        "lr: 1e-3\ndate: 2024-01-02\nt: !!python/tuple [1, 2]\ns: !!set {a, b}\n"
+        "base: &b {x: 1, y: 2}\nc: {<<: *b, y: 3}\n"
+    )
+    cfg = read_data(text, "main.yaml", ".yaml")
+    assert cfg == {
+        "lr": 0.001,
+        "date": "2024-01-02",
+        "t": (1, 2),
+        "s": {"a", "b"},
+        "base": {"x": 1, "y": 2},
+        "c": {"x": 1, "y": 3},
+    }
+    assert origin_of(cfg["c"], "y") == Origin("main.yaml", 6)
+    assert read_data("", "main.yaml", ".yaml") == {}
 
 
 @pytest.mark.parametrize(

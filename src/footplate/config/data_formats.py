@@ -1,0 +1,170 @@
+"""Reads JSON, YAML and TOML without executing code, and writes YAML.
+
+YAML keys have their lines as origins. JSON and TOML keys have their file, without a line.
+"""
+
+import datetime
+import json
+import re
+import sys
+from typing import Any
+
+import yaml
+
+from footplate.config.origins import TracedDict
+from footplate.config.sources import PLACEHOLDER_BRACE
+from footplate.error_context import origin_of
+from footplate.errors import ConfigError, ConfigSyntaxError, Origin
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_TUPLE = "tag:yaml.org,2002:python/tuple"
+_TIMESTAMP = "tag:yaml.org,2002:timestamp"
+_FLOAT = "tag:yaml.org,2002:float"
+_PLAIN_FLOAT = re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+\Z")
+_LINE = re.compile(r"line (\d+)")
+# A reference to the base outside of strings and comments. It needs quotes.
+_REFERENCE = re.compile(
+    r'"""(?:[^\\]|\\.)*?"""|\'\'\'.*?\'\'\'|"(?:[^"\\]|\\.)*"|\'[^\'\n]*\'|#[^\n]*'
+    r"|(?P<bare>__base__[\w·]+)(?!\s*[:=])",
+    re.DOTALL,
+)
+
+
+def read_data(text: str, path: str, suffix: str) -> TracedDict:
+    """Parses JSON, YAML or TOML text without executing any code. An empty YAML text yields an empty dict.
+
+    Args:
+        text: The text.
+        path: The path of its file, for error messages.
+        suffix: The suffix of the format, such as `.json`.
+
+    Raises:
+        ConfigSyntaxError: The text is invalid, has a YAML tag that would execute code, has a duplicate key, or is not a
+            mapping with string keys.
+    """
+    place = Origin(path, 0)
+    try:
+        if suffix == ".json":
+            value = _traced(json.loads(_quoted(text), object_pairs_hook=_build_object), place)
+        elif suffix == ".toml":
+            value = _traced(tomllib.loads(_quoted(text)), place)
+        else:
+            loader = _Loader(text)
+            loader.path = path
+            value = loader.get_single_data()
+            value = TracedDict() if value is None else value
+    except ConfigError as error:
+        error.origin = error.origin or place
+        raise
+    except (
+        ValueError,
+        TypeError,
+        OverflowError,
+        yaml.YAMLError,
+    ) as error:  # TypeError: an unhashable key
+        mark, line = getattr(error, "problem_mark", None), _LINE.search(str(error))
+        reason = ", ".join(filter(None, (getattr(error, "context", None), getattr(error, "problem", str(error)))))
+        origin = Origin(path, mark.line + 1 if mark else int(line[1]) if line else 0)
+        raise ConfigSyntaxError(f"the text is not valid {suffix[1:].upper()}: {reason}", origin=origin) from error
+    if not isinstance(value, TracedDict):
+        raise ConfigSyntaxError("a config must be a mapping of keys to values", origin=Origin(path, 1), found=value)
+    for key in value:
+        if not isinstance(key, str):
+            raise ConfigSyntaxError("a top-level key must be a string", origin=origin_of(value, key), found=key)
+    return value
+
+
+def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise ConfigSyntaxError(f"the key '{key}' occurs twice in one object", key=key)
+        result[key] = value
+    return result
+
+
+def _quoted(text: str) -> str:
+    if "__base__" not in text:
+        return text
+    return _REFERENCE.sub(lambda match: f'"{match[0]}"' if match["bare"] else match[0], text)
+
+
+def _traced(value: Any, place: Origin) -> Any:
+    """Returns a parsed value with `place` as the origin of all keys, and with dates as strings."""
+    if isinstance(value, dict):
+        result = TracedDict()
+        result._origins[None] = place
+        for key, item in value.items():
+            result._put(key, _traced(item, place), place)
+        return result
+    if isinstance(value, list):
+        return [_traced(item, place) for item in value]
+    return value.isoformat() if isinstance(value, (datetime.date, datetime.time)) else value
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """A YAML loader that parses `1e-3` as a number, as users expect, and dates as strings.
+
+    Mappings record the lines of their keys.
+    """
+
+    path = ""
+
+    def construct_traced(self, node: yaml.MappingNode) -> TracedDict:
+        written = {id(key) for key, _ in node.value}
+        self.flatten_mapping(node)  # adds the keys of merges (`<<`), which may be written again
+        result = TracedDict()
+        result._origins[None] = self._origin(node)
+        lines: dict[Any, int] = {}
+        for key_node, value_node in node.value:
+            origin, key = self._origin(key_node), self.construct_object(key_node, deep=True)
+            if id(key_node) in written:
+                if key in lines:
+                    message = f"the key '{key}' occurs twice in one mapping, first on line {lines[key]}"
+                    raise ConfigSyntaxError(message, origin=origin, key=str(key))
+                lines[key] = origin.line
+            result._put(key, self.construct_object(value_node, deep=True), origin)
+        return result
+
+    def _origin(self, node: yaml.Node) -> Origin:
+        return Origin(self.path, node.start_mark.line + 1)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _Loader.construct_traced)
+_Loader.add_constructor(_TUPLE, lambda loader, node: tuple(loader.construct_sequence(node, deep=True)))
+
+
+class _Dumper(yaml.SafeDumper):
+    """A YAML dumper that writes tuples with a tag, and repeated values without aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        # Only double-quoted strings have escapes, which unprintable characters and literal placeholders need.
+        style = '"' if PLACEHOLDER_BRACE.search(data) or not data.isprintable() else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_Dumper.add_representer(tuple, lambda dumper, value: dumper.represent_sequence(_TUPLE, value))
+_Dumper.add_representer(str, _Dumper.represent_str)
+for _kind in (_Loader, _Dumper):
+    _resolvers: dict[Any, list[tuple[str, Any]]] = {
+        first: [pair for pair in pairs if pair[0] != _TIMESTAMP]
+        for first, pairs in _kind.yaml_implicit_resolvers.items()
+    }
+    for _first in "-+0123456789":
+        _resolvers.setdefault(_first, []).insert(0, (_FLOAT, _PLAIN_FLOAT))
+    _kind.yaml_implicit_resolvers = _resolvers
+
+
+def write_yaml(value: Any) -> str:
+    """Converts plain dicts, lists, tuples, sets and scalars to YAML text."""
+    text: str = yaml.dump(
+        value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**9, default_flow_style=None
+    )
+    return text
