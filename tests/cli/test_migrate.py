@@ -38,7 +38,7 @@ def test_migrated_file_and_report_are_written(old: Path, capsys: pytest.CaptureF
         "what cannot be kept:",
         "  old.py:3: runner.turns: 3 has no counterpart and was removed",
         "what you need to check:",
-        "  old.py:3: runner.type: 'MyRunner' is not a built-in runner; only its length is kept; did you mean 'Runner'?",
+        "  old.py:3: runner.type: 'MyRunner' is not a built-in runner; only its length is kept",
         "  old.py:4: data.val: there is no evaluation section; kept as val_dataset, which is not read",
         "1 file, 1 changed; 2 notes to check",
         f"written: {old.parent / 'new.py'}",

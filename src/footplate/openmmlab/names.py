@@ -70,7 +70,4 @@ def describe_unknown_name(module: str, name: str) -> str:
         return f"{message} Import it from '{homes[name]}'."
     submodules = {title.removeprefix(f"{module}.") for title in MMENGINE if title.startswith(f"{module}.")}
     near = nearest(name, [*MMENGINE.get(module, ()), *submodules])
-    if near:
-        return f"{message} Did you mean '{near}'?"
-    near = nearest(name, homes)
-    return f"{message} Did you mean '{near}' of '{homes[near]}'?" if near else message
+    return f"{message} Did you mean '{near}'?" if near else message

@@ -48,10 +48,6 @@ def test_every_name_of_the_tables_exists() -> None:
             "from mmengine.fileo import load",
             "footplate does not provide 'fileo' in 'mmengine'. Did you mean 'fileio'?",
         ),
-        (
-            "from mmengine.dist import LoggrHook",
-            "footplate does not provide 'LoggrHook' in 'mmengine.dist'. Did you mean 'LoggerHook' of 'mmengine.hooks'?",
-        ),
         ("from mmengine.utils import _f", "footplate does not provide '_f' in 'mmengine.utils'."),
     ],
 )

@@ -20,8 +20,8 @@ from footplate.config import Config, parse_recorded
 from footplate.data import pseudo_collate
 from footplate.errors import ConfigError
 from footplate.openmmlab.extension import CODE_BASES
-from footplate.openmmlab.mmengine.runner import CheckpointLoader
 from footplate.openmmlab.mmengine.fileio import get_file_backend
+from footplate.openmmlab.mmengine.runner import CheckpointLoader
 from footplate.openmmlab.mmengine.torch_utils import get_device
 from footplate.openmmlab.mmengine.utils import get_installed_path, is_installed
 from footplate.openmmlab.mmengine.weights import revert_sync_batchnorm

@@ -300,27 +300,10 @@ class DvcliveLoggerHook(WriterLoggerHook):
     arguments = ("model_file", "interval")
 
 
-class _RefusedLoggerHook(Refused, LoggerHook):
-    noun = "logger"
-    advice = "derive from LoggerHook"
+def _refused(service: str) -> type[LoggerHook]:
+    """Returns a logger that raises an error when it is built, because there is no writer for its service."""
+    members = {"service": service, "noun": "logger", "advice": "derive from LoggerHook", "__module__": __name__}
+    return HOOKS.register_module(module=type(f"{service}LoggerHook", (Refused, LoggerHook), members))
 
 
-@HOOKS.register_module()
-class NeptuneLoggerHook(_RefusedLoggerHook):
-    """Raises an error, because there is no writer for Neptune."""
-
-    service = "Neptune"
-
-
-@HOOKS.register_module()
-class PaviLoggerHook(_RefusedLoggerHook):
-    """Raises an error, because there is no writer for Pavi."""
-
-    service = "Pavi"
-
-
-@HOOKS.register_module()
-class SegmindLoggerHook(_RefusedLoggerHook):
-    """Raises an error, because there is no writer for Segmind."""
-
-    service = "Segmind"
+NeptuneLoggerHook, PaviLoggerHook, SegmindLoggerHook = map(_refused, ("Neptune", "Pavi", "Segmind"))

@@ -237,7 +237,7 @@ class _Migration:
 
 
 def write_files(found: Iterable[MigratedFile], *, replace: bool) -> None:
-    """Writes the new files with the line endings of the old ones.
+    """Writes the new files.
 
     Args:
         found: The migrated files. Skips files that could not be read, and those that exist with the same text.
@@ -250,8 +250,7 @@ def write_files(found: Iterable[MigratedFile], *, replace: bool) -> None:
     contents: dict[Path, bytes] = {}
     for file in found:
         if file.text is not None:
-            newline = "\r\n" if b"\r\n" in file.source.read_bytes() else "\n"
-            contents[file.target] = file.text.replace("\n", newline).encode()
+            contents[file.target] = file.text.encode()
     existing = [path for path in contents if os.path.lexists(path)]
     unchanged = {path for path in existing if path.is_file() and path.read_bytes() == contents[path]}
     if not replace and (changed := [path for path in existing if path not in unchanged]):

@@ -96,9 +96,8 @@ def evaluation(draft: Draft) -> None:
         return
     _translate_hook(draft, hook)
     for key in cfg:
-        near = nearest(key, _HOOK_KEYS) if key not in ("metric", "metrics", "pre_eval") else None
-        if near:
-            draft.warn(f"evaluation.{key}", "passed to the dataset's evaluate()", near=near)
+        if key not in ("metric", "metrics", "pre_eval") and nearest(key, _HOOK_KEYS):
+            draft.warn(f"evaluation.{key}", "passed to the dataset's evaluate()", known=_HOOK_KEYS)
     metric = with_origins({"type": METRIC, **cfg}, cfg)
     for mode in ("val", "test") if splits.get("test") else ("val",):
         draft.write(f"{mode}_cfg", {"type": f"{mode.title()}Loop"})
