@@ -79,10 +79,10 @@ Python 3.11 removed it:
 Python 3.8 removed it:
     time.clock -> time.perf_counter
 Python 3.12 removed distutils:
-    distutils.version.LooseVersion -> removed.LooseVersion
+    distutils.version.LooseVersion -> footplate.openmmlab.mmengine.utils.digit_version
     distutils.util.strtobool -> removed.strtobool
 setuptools 82 removed pkg_resources:
-    pkg_resources.parse_version -> removed.parse_version
+    pkg_resources.parse_version -> footplate.openmmlab.mmengine.utils.digit_version
     pkg_resources.DistributionNotFound -> removed.DistributionNotFound
     pkg_resources.get_distribution -> removed.get_distribution
 PyTorch 2.0 removed torch._six:

@@ -179,11 +179,16 @@ def roi_align_backward(
         zeros = torch.zeros_like(grad_input)  # the mean is linear
         grad_input.copy_(gradients(lambda features: _mean_of_bins(features, points, bins), (zeros,), grad_output)[0])
         return
-    channels, height, width = grad_input.shape[1:]
-    indices, weights = bilinear_corners(argmax_y, argmax_x, height, width)
-    plane = rois[:, 0].long()[:, None] * channels + torch.arange(channels, device=rois.device)
-    indices = indices + (plane * height * width)[:, :, None, None, None]
+    indices, weights = bilinear_corners(argmax_y, argmax_x, *grad_input.shape[2:])
+    indices = indices + _first_pixels(rois, grad_input)[..., None]
     grad_input.view(-1).index_add_(0, indices.flatten(), (weights * grad_output[..., None]).flatten())
+
+
+def _first_pixels(rois: Tensor, features: Tensor) -> Tensor:
+    """Returns the position of each RoI's channels in the flattened features (N, C, H, W): (K, C, 1, 1)."""
+    channels, height, width = features.shape[1:]
+    planes = rois[:, 0].long()[:, None] * channels + torch.arange(channels, device=rois.device)
+    return (planes * height * width)[:, :, None, None]
 
 
 def roi_pool_forward(
@@ -235,9 +240,7 @@ def roi_pool_backward(
     spatial_scale: float,
 ) -> None:
     """Writes the gradient of `roi_pool_forward` with respect to its input to `grad_input`."""
-    channels, height, width = grad_input.shape[1:]
-    plane = rois[:, 0].long()[:, None] * channels + torch.arange(channels, device=rois.device)
-    indices = argmax.long() + (plane * height * width)[:, :, None, None]
+    indices = argmax.long() + _first_pixels(rois, grad_input)
     grad_input.view(-1).index_add_(0, indices[argmax >= 0], grad_output[argmax >= 0])
 
 
