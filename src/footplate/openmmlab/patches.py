@@ -83,13 +83,13 @@ Python 3.12 removed distutils:
     distutils.util.strtobool -> removed.strtobool
 setuptools 82 removed pkg_resources:
     pkg_resources.parse_version -> footplate.openmmlab.mmengine.utils.digit_version
-    pkg_resources.DistributionNotFound -> removed.DistributionNotFound
-    pkg_resources.get_distribution -> removed.get_distribution
+    pkg_resources.DistributionNotFound -> importlib.metadata.PackageNotFoundError
+    pkg_resources.get_distribution -> importlib.metadata.distribution
 PyTorch 2.0 removed torch._six:
-    torch._six.container_abcs -> removed.container_abcs
-    torch._six.inf -> removed.inf
-    torch._six.int_classes -> removed.int_classes
-    torch._six.nan -> removed.nan
+    torch._six.container_abcs -> collections.abc
+    torch._six.inf -> math.inf
+    torch._six.int_classes -> builtins.int
+    torch._six.nan -> math.nan
     torch._six.string_classes -> removed.string_classes
 PyTorch 2.6 reads only weights by default:
     torch.load -> removed.load

@@ -1,7 +1,5 @@
 """Replacements for names that were removed from PyTorch, NumPy and Python, for first-generation code."""
 
-import collections.abc
-import importlib.metadata
 import inspect
 import os
 from typing import Any
@@ -11,10 +9,7 @@ import torch
 
 from footplate.checkpoint import load_checkpoint
 
-container_abcs = collections.abc
 string_classes = (str, bytes)
-int_classes = int
-inf, nan = float("inf"), float("nan")
 torch_load = torch.load
 
 
@@ -97,15 +92,3 @@ def strtobool(val: str) -> int:
     if val.lower() in ("n", "no", "f", "false", "off", "0"):
         return 0
     raise ValueError(f"'{val}' is neither yes nor no.")
-
-
-DistributionNotFound = importlib.metadata.PackageNotFoundError
-
-
-def get_distribution(name: str) -> importlib.metadata.Distribution:
-    """Returns an installed distribution.
-
-    Raises:
-        DistributionNotFound: The distribution is not installed.
-    """
-    return importlib.metadata.distribution(name)

@@ -55,7 +55,6 @@ def test_existing_sections_take_precedence() -> None:
 
 WARNED: list[tuple[dict[str, Any], str, str]] = [
     ({"device": "cuda"}, "cpu", "device: ignoring 'cuda'; the run uses 'cpu', the device of this machine"),
-    ({"gpu_ids": [0, 1]}, "cuda", "gpu_ids: to train on 2 devices, use torchrun --nproc-per-node 2"),
     (
         {"optimizer": {"type": "SGD"}, "fp16": {"loss_scale": 512.0}},
         "cpu",

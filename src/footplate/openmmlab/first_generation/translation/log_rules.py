@@ -63,9 +63,6 @@ def log_config(draft: Draft) -> None:
 def _backend(draft: Draft, hook: Mapping[str, Any], key: str, interval: int) -> list[ConfigDict]:
     """Returns the visualizer backend that replaces a logger, or writes a custom hook or a note instead."""
     kind = str(hook.get("type"))
-    if kind == _TEXT_LOGGER:
-        draft.ask(key, f"only one text logger is supported; this second {kind} was removed: {dict(hook)}")
-        return []
     if kind in _REMOVED:
         draft.warn(key, f"{kind} has no counterpart and was removed: {dict(hook)}")
         return []
