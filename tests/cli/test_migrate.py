@@ -83,7 +83,7 @@ BAD: dict[str, bytes] = {
         ([], ["migrate needs either one config or --tree with a folder"]),
         (["odl.py"], ["no config file or recipe 'odl.py'", "did you mean 'old.py'?"]),
         (["mixed.py"], ["keys of both generations", "at mixed.py:2", "lr_config"]),
-        (["second.py"], ["is already a second-generation config", "at second.py:1"]),
+        (["second.py"], ["has no first-generation keys", "at second.py:1"]),
         (["typo.py"], ['unknown policy "setp"', "at typo.py:2, key lr_config.policy", "did you mean 'step'?"]),
         (["old.py", "-o", "old.py"], ["the output would overwrite the input"]),
         (["old.py", "-o", "folder"], ["the output file name must end in .py"]),

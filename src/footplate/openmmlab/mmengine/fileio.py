@@ -317,8 +317,7 @@ def get_file_backend(
     options = dict(backend_args or {})
     name = options.pop("backend", None)
     if name is not None and name not in _backends:
-        notes = [f"Known backends: {', '.join(_backends)}."]
-        raise ArgumentError("unknown file backend", found=name, suggestion=nearest(name, _backends), notes=notes)
+        raise ArgumentError("unknown file backend", found=name, suggestion=nearest(name, _backends))
     # fsspec may support a prefix for which no backend is registered.
     kind = _backends[name] if name is not None else _prefixes.get(prefix_of(uri), _FileSystemBackend)
     if not enable_singleton:

@@ -20,7 +20,6 @@ from footplate.openmmlab.first_generation.rewriting.plan import (
 from footplate.openmmlab.first_generation.rewriting.rewrite import rewrite
 from footplate.openmmlab.first_generation.translation.draft import Kind, Note
 from footplate.openmmlab.first_generation.translation.translate import (
-    SECOND_GENERATION_KEYS,
     is_first_generation,
     translate,
 )
@@ -129,10 +128,8 @@ def _real_path(path: Path) -> Path:
 def _check_generation(config: Config) -> None:
     if is_first_generation(config):
         return
-    is_second = any(key in config for key in SECOND_GENERATION_KEYS)
-    what = "is already a second-generation config" if is_second else "has no first-generation keys"
     origin = origin_of(config, next(iter(config), None)) or KeyOrigin(str(config.filename), 1)
-    raise ConfigError(f"the config {what}", origin=origin, notes=["There is nothing to migrate."])
+    raise ConfigError("the config has no first-generation keys", origin=origin, notes=["There is nothing to migrate."])
 
 
 class _Migration:
