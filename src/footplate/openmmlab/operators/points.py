@@ -162,7 +162,9 @@ def three_nn_forward(unknown: Tensor, known: Tensor, dist2: Tensor, idx: Tensor,
 
     Writes their indices to `idx` and their squared distances to `dist2`, both (B, N, 3).
     """
-    knn_forward(known, unknown, idx, dist2, *known.shape[:2], unknown.size(1), nsample=3)
+    squared, found = _squared_distances(unknown, known).topk(3, largest=False, sorted=True)
+    dist2.copy_(squared)
+    idx.copy_(found)
 
 
 def _three_interpolate(features: Tensor, indices: Tensor, weights: Tensor, *sizes: int, **named: int) -> Tensor:
