@@ -302,7 +302,13 @@ class DvcliveLoggerHook(WriterLoggerHook):
 
 def _refused(service: str) -> type[LoggerHook]:
     """Returns a logger that raises an error when it is built, because there is no writer for its service."""
-    members = {"service": service, "noun": "logger", "advice": "derive from LoggerHook", "__module__": __name__}
+    members = {
+        "__doc__": f"Raises an error, because there is no writer for {service}.",
+        "__module__": __name__,
+        "service": service,
+        "noun": "logger",
+        "advice": "derive from LoggerHook",
+    }
     return HOOKS.register_module(module=type(f"{service}LoggerHook", (Refused, LoggerHook), members))
 
 
