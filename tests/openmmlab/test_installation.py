@@ -34,7 +34,7 @@ def test_names_resolve_only_while_installed(caplog: pytest.LogCaptureFixture) ->
     assert imported("mmengine.hooks", "Hook") is EngineHook
     assert imported("mmdet.models", "DETECTORS") is MODELS
     assert imported("mmseg.datasets.builder", "PIPELINES") is TRANSFORMS
-    with pytest.raises(AttributeError, match="did you mean 'OptimizerHook'"):
+    with pytest.raises(AttributeError, match="Did you mean 'OptimizerHook'"):
         imported("mmcv.runner", "OptimiserHook")
     assert openmmlab.install() is report
     assert report == "import names: mmcv, mmengine, mmseg, mmdet, mmselfsup resolve to footplate"

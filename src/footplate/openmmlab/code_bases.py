@@ -77,8 +77,8 @@ def import_modules(cfg: "Config", *, patches: bool = True) -> None:
     if cfg.get("plugin") is True and is_first:
         key = "plugin_dir" if "plugin_dir" in cfg else "plugin"
         path = cfg["plugin_dir"] if key == "plugin_dir" else os.path.dirname(os.path.relpath(str(cfg.filename)))
-        parts = os.path.normpath(path).split(os.sep) if isinstance(path, str) else []
-        if not parts or not all(part.isidentifier() for part in parts):
+        parts = os.path.normpath(str(path)).split(os.sep)
+        if not all(part.isidentifier() for part in parts):
             raise ConfigError(
                 "the plugin folder must be a package inside the current folder",
                 key=key,

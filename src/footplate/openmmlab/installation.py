@@ -19,7 +19,6 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from footplate.data.workers import WorkerSetup
-from footplate.messages import nearest
 from footplate.openmmlab.extension import CODE_BASES
 from footplate.openmmlab.names import DISTRIBUTIONS, Names, describe_unknown_name, names_of
 from footplate.openmmlab.patches import forget_applied, patch
@@ -321,11 +320,8 @@ def _lookup(module: ModuleType, names: Names, keep: Callable[[str, Any], None]) 
         elif names_of(f"{title}.{name}") is not None:
             found = importlib.import_module(f"{title}.{name}")
         else:
-            if title.partition(".")[0] == "mmengine" and not name.startswith("__"):
-                raise AttributeError(describe_unknown_name(title, name))
-            near = None if name.startswith("__") else nearest(name, names)
-            hint = f": did you mean '{near}'?" if near else ""
-            raise AttributeError(f"footplate has no counterpart for '{title}.{name}'{hint}")
+            is_special = name.startswith("__")
+            raise AttributeError(f"'{title}' has no '{name}'" if is_special else describe_unknown_name(title, name))
         keep(name, found)
         return found
 

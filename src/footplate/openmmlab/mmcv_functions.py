@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from footplate.checkpoint import save_checkpoint as _save_checkpoint
 from footplate.distributed import get_rank, unwrap_model
-from footplate.errors import BuildError, ConfigError
+from footplate.errors import ConfigError
 from footplate.openmmlab.first_generation.adapters.model import unpack_containers
 from footplate.openmmlab.mmengine.dist import all_reduce_params, collect_results
 from footplate.openmmlab.mmengine.progress import ProgressBar
@@ -52,11 +52,7 @@ def obj_from_dict(info: Mapping[str, Any], parent: Any = None, default_args: Map
     """Builds an object whose `type` is a class, or the name of a class in the module `parent`."""
     settings = {**(default_args or {}), **info}
     kind = settings.pop("type")
-    if isinstance(kind, str):
-        if parent is None or not hasattr(parent, kind):
-            raise BuildError(f"there is no '{kind}' in {getattr(parent, '__name__', parent)}")
-        kind = getattr(parent, kind)
-    return kind(**settings)
+    return (getattr(parent, kind) if isinstance(kind, str) else kind)(**settings)
 
 
 def build_dataset(cfg: Any, default_args: Mapping[str, Any] | None = None) -> Any:
@@ -123,11 +119,6 @@ def jit(func: Any = None, **options: Any) -> Any:
     return func if func is not None else lambda function: function
 
 
-def skip_no_elena(func: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the function unchanged."""
-    return func
-
-
 def get_logger(
     name: str, log_file: str | None = None, log_level: int = logging.INFO, file_mode: str = "w"
 ) -> logging.Logger:
@@ -149,9 +140,8 @@ def get_logger(
     return logger
 
 
-def get_root_logger(log_file: str | None = None, log_level: int = logging.INFO) -> logging.Logger:
-    """Returns footplate's logger; see get_logger for the arguments."""
-    return get_logger("", log_file, log_level)
+get_root_logger = functools.partial(get_logger, "")
+"""Returns footplate's logger; see get_logger for the other arguments."""
 
 
 def get_host_info() -> str:
@@ -333,10 +323,10 @@ def multi_gpu_test(
         model: See `single_gpu_test`.
         data_loader: The data of this process.
         tmpdir: Ignored; results are sent between processes instead of being written to a folder.
-        gpu_collect: Whether to gather the results on the accelerators rather than on the CPU.
+        gpu_collect: Ignored; results are gathered in host memory.
     """
     found = single_gpu_test(model, data_loader)
-    return collect_results(found, len(data_loader.dataset), "gpu" if gpu_collect else "cpu")
+    return collect_results(found, len(data_loader.dataset))
 
 
 def _refused(what: str) -> Callable[..., Any]:

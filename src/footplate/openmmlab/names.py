@@ -36,7 +36,6 @@ def _read_names() -> dict[str, Names]:
 
 NAMES = _read_names()
 """Maps modules to their names. A name that an installed mmcv 2 or code base has is taken from there."""
-MMENGINE = {title: names for title, names in NAMES.items() if title.partition(".")[0] == "mmengine"}
 
 
 def names_of(module: str) -> Names | None:
@@ -56,7 +55,7 @@ def names_of(module: str) -> Names | None:
 
 
 def describe_unknown_name(module: str, name: str) -> str:
-    """Returns an error message about a name that footplate does not provide in a module of `mmengine`.
+    """Returns an error message about a name that footplate does not provide in a module of a package.
 
     The message mentions the module that provides the name, or a similar name.
 
@@ -65,12 +64,11 @@ def describe_unknown_name(module: str, name: str) -> str:
         name: The unknown name, or the unknown submodule.
     """
     message = f"footplate does not provide '{name}' in '{module}'."
-    homes = {known: title for title in sorted(MMENGINE, key=len, reverse=True) for known in MMENGINE[title]}
+    package = module.partition(".")[0]
+    titles = [title for title in NAMES if title.partition(".")[0] == package]
+    homes = {known: title for title in sorted(titles, key=len, reverse=True) for known in NAMES[title]}
     if name in homes:
         return f"{message} Import it from '{homes[name]}'."
-    submodules = {title.removeprefix(f"{module}.") for title in MMENGINE if title.startswith(f"{module}.")}
-    near = nearest(name, [*MMENGINE.get(module, ()), *submodules])
-    if near:
-        return f"{message} Did you mean '{near}'?"
-    near = nearest(name, homes)
-    return f"{message} Did you mean '{near}' of '{homes[near]}'?" if near else message
+    submodules = {title.removeprefix(f"{module}.") for title in titles if title.startswith(f"{module}.")}
+    near = nearest(name, [*NAMES.get(module, ()), *submodules])
+    return f"{message} Did you mean '{near}'?" if near else message

@@ -8,7 +8,6 @@ import importlib
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from footplate.registry.dotted_paths import module_exists
@@ -80,17 +79,17 @@ Python 3.11 removed it:
 Python 3.8 removed it:
     time.clock -> time.perf_counter
 Python 3.12 removed distutils:
-    distutils.version.LooseVersion -> removed.LooseVersion
+    distutils.version.LooseVersion -> footplate.openmmlab.mmengine.utils.digit_version
     distutils.util.strtobool -> removed.strtobool
 setuptools 82 removed pkg_resources:
-    pkg_resources.parse_version -> removed.parse_version
-    pkg_resources.DistributionNotFound -> removed.DistributionNotFound
-    pkg_resources.get_distribution -> removed.get_distribution
+    pkg_resources.parse_version -> footplate.openmmlab.mmengine.utils.digit_version
+    pkg_resources.DistributionNotFound -> importlib.metadata.PackageNotFoundError
+    pkg_resources.get_distribution -> importlib.metadata.distribution
 PyTorch 2.0 removed torch._six:
-    torch._six.container_abcs -> removed.container_abcs
-    torch._six.inf -> removed.inf
-    torch._six.int_classes -> removed.int_classes
-    torch._six.nan -> removed.nan
+    torch._six.container_abcs -> collections.abc
+    torch._six.inf -> math.inf
+    torch._six.int_classes -> builtins.int
+    torch._six.nan -> math.nan
     torch._six.string_classes -> removed.string_classes
 PyTorch 2.6 reads only weights by default:
     torch.load -> removed.load
@@ -152,8 +151,9 @@ def patch(source: str, module: str) -> tuple[ast.Module, dict[str, Any]] | None:
     """
     if not _WORDS.search(source) and not _FLAT_VALUE.search(source):
         return None
-    transformer = _Replacer(module)
-    tree = transformer.visit(ast.parse(source))
+    tree = ast.parse(source)
+    transformer = _Replacer(module, tree)
+    transformer.visit(tree)
     if not transformer.values:
         return None
     return ast.fix_missing_locations(tree), transformer.values
@@ -166,17 +166,21 @@ class _Replacer(ast.NodeTransformer):
         values: Maps the names that the new code uses to the replacements.
     """
 
-    def __init__(self, module: str) -> None:
+    def __init__(self, module: str, tree: ast.Module) -> None:
         self._module = module
-        # One dict for each scope, the module first. Maps imported names to dotted paths, and variables to "".
-        self._scopes: list[dict[str, str]] = [{}]
+        # Names that the module also assigns to may refer to something else, so that they are left alone.
+        self._assigned = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+        self._assigned |= {
+            node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+        }
+        self._imported: dict[str, str] = {}  # maps imported names to dotted paths
         self.values: dict[str, Any] = {}
 
     def visit_Import(self, node: ast.Import) -> ast.stmt:
         kept = []
         for alias in node.names:
             top = alias.name.partition(".")[0]
-            self._scopes[-1][alias.asname or top] = alias.name if alias.asname else top
+            self._imported[alias.asname or top] = alias.name if alias.asname else top
             if module_exists(alias.name) or not any(path.startswith(f"{alias.name}.") for path in PATCHES):
                 kept.append(alias)
         node.names = kept
@@ -189,7 +193,8 @@ class _Replacer(ast.NodeTransformer):
             replacement = self._replace(path) if node.level == 0 else None
             if replacement is None:
                 kept.append(alias)
-                self._scopes[-1][local] = path if node.level == 0 else ""
+                if node.level == 0:
+                    self._imported[local] = path
             else:
                 value = ast.Name(replacement, ast.Load())
                 made.append(ast.copy_location(ast.Assign([ast.Name(local, ast.Store())], value), node))
@@ -208,24 +213,6 @@ class _Replacer(ast.NodeTransformer):
         node.value = ast.Call(ast.Name(str(name), ast.Load()), [ast.Name(array.id, ast.Load()), value], [])
         return node
 
-    def visit_Module(self, node: ast.Module) -> ast.AST:
-        self._scopes[0].update(dict.fromkeys(_own_names(node.body), ""))
-        return self.generic_visit(node)
-
-    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> ast.AST:
-        """Visits a function as a scope. Its parameters and variables hide imports of the same name."""
-        body = ast.Module(node.body if isinstance(node.body, list) else [ast.Expr(node.body)], [])
-        node.body = []
-        self.generic_visit(node)  # decorators and default values are read in the outer scope
-        own = {each.arg for each in ast.walk(node.args) if isinstance(each, ast.arg)} | _own_names(body.body)
-        self._scopes.append(dict.fromkeys(own, ""))
-        self.generic_visit(body)
-        self._scopes.pop()
-        node.body = body.body[0].value if isinstance(node, ast.Lambda) else body.body  # type: ignore[attr-defined]
-        return node
-
-    visit_AsyncFunctionDef = visit_Lambda = visit_FunctionDef  # noqa: N815
-
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
         path = self._path(node)
         replacement = self._replace(path) if path and isinstance(node.ctx, ast.Load) else None
@@ -241,7 +228,7 @@ class _Replacer(ast.NodeTransformer):
         # In `float(values[i])` and `int(values[i])`, the item may be an array.
         is_item = isinstance(argument, ast.Subscript) and isinstance(argument.slice, ast.Name)
         kind = node.func.id if is_item and isinstance(node.func, ast.Name) else ""
-        if kind in ("float", "int") and not any(kind in scope for scope in self._scopes):
+        if kind in ("float", "int") and kind not in self._assigned:
             path = f"builtins.{kind}"
         replacement = self._replace(f"{path}()") if path else None
         if replacement is not None:
@@ -250,7 +237,7 @@ class _Replacer(ast.NodeTransformer):
 
     def _path(self, node: ast.expr) -> str:
         if isinstance(node, ast.Name):
-            return next((scope[node.id] for scope in reversed(self._scopes) if node.id in scope), "")
+            return "" if node.id in self._assigned else self._imported.get(node.id, "")
         before = self._path(node.value) if isinstance(node, ast.Attribute) else ""
         return f"{before}.{node.attr}" if before and isinstance(node, ast.Attribute) else ""
 
@@ -266,28 +253,6 @@ class _Replacer(ast.NodeTransformer):
         self.values[name] = _find(found.new)
         _applied[path].add(self._module)
         return name
-
-
-def _own_names(body: Iterable[ast.AST]) -> set[str]:
-    """Returns the names that the body of a function, a class or a module assigns to, except by imports."""
-    own: set[str] = set()
-    shared: set[str] = set()
-    for each in _walk_scope(body):
-        if isinstance(each, ast.Global | ast.Nonlocal):
-            shared.update(each.names)
-        elif isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store):
-            own.add(each.id)
-        elif isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.ExceptHandler):
-            own.add(each.name or "")
-    return own - shared
-
-
-def _walk_scope(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
-    """Yields the nodes of the body of a function, except those of nested functions and classes."""
-    for node in body:
-        yield node
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
-            yield from _walk_scope(ast.iter_child_nodes(node))
 
 
 def _find(path: str) -> Any:

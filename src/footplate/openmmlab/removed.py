@@ -1,11 +1,7 @@
 """Replacements for names that were removed from PyTorch, NumPy and Python, for first-generation code."""
 
-import collections.abc
-import importlib.metadata
 import inspect
 import os
-import re
-from functools import total_ordering
 from typing import Any
 
 import numpy as np
@@ -13,10 +9,7 @@ import torch
 
 from footplate.checkpoint import load_checkpoint
 
-container_abcs = collections.abc
 string_classes = (str, bytes)
-int_classes = int
-inf, nan = float("inf"), float("nan")
 torch_load = torch.load
 
 
@@ -99,50 +92,3 @@ def strtobool(val: str) -> int:
     if val.lower() in ("n", "no", "f", "false", "off", "0"):
         return 0
     raise ValueError(f"'{val}' is neither yes nor no.")
-
-
-@total_ordering
-class LooseVersion:
-    """A version that is compared by its numbers, like `LooseVersion` of `distutils.version`.
-
-    Args:
-        vstring: The version.
-    """
-
-    def __init__(self, vstring: str = "0") -> None:
-        self.vstring = vstring
-        self.version = [int(part) if part.isdigit() else part for part in re.findall(r"\d+|[a-z]+", vstring)]
-
-    def __str__(self) -> str:
-        return self.vstring
-
-    def __repr__(self) -> str:
-        return f"LooseVersion({self.vstring!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return self._key() == _version(other)._key()
-
-    def __lt__(self, other: object) -> bool:
-        return self._key() < _version(other)._key()
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def _key(self) -> list[tuple[int, Any]]:
-        return [(isinstance(part, int), part) for part in self.version]
-
-
-def _version(value: object) -> LooseVersion:
-    return value if isinstance(value, LooseVersion) else LooseVersion(str(value))
-
-
-parse_version = LooseVersion
-DistributionNotFound = importlib.metadata.PackageNotFoundError
-
-
-def get_distribution(name: str) -> importlib.metadata.Distribution:
-    """Returns an installed distribution.
-
-    Raises:
-        DistributionNotFound: The distribution is not installed.
-    """
-    return importlib.metadata.distribution(name)

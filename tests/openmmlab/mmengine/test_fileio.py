@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from footplate.errors import ArgumentError, DataError
-from footplate.openmmlab.mmengine import fileio, storage_backends
+from footplate.openmmlab.mmengine import fileio
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -53,27 +53,27 @@ def test_files_on_any_storage(folder: str, tmp_path: Path) -> None:
 
 def test_paths_of_an_object_store_are_mapped(tmp_path: Path) -> None:
     mapped = {"backend": "petrel", "path_mapping": {"s3://bucket": str(tmp_path)}}
-    backend = storage_backends.get_file_backend(backend_args=mapped)
+    backend = fileio.get_file_backend(backend_args=mapped)
     backend.put_text("mapped", "s3://bucket/a.txt")
     assert (tmp_path / "a.txt").read_text() == "mapped"
 
 
 def test_backends_of_code_bases() -> None:
-    class Own(storage_backends.BaseStorageBackend):
+    class Own(fileio.BaseStorageBackend):
         def get(self, filepath: Any) -> bytes:
             return f"own {filepath}".encode()
 
         def get_text(self, filepath: Any, encoding: str = "utf-8") -> str:
             return self.get(filepath).decode(encoding)
 
-    storage_backends.register_backend("own", Own, prefixes="own")
+    fileio.register_backend("own", Own, prefixes="own")
     assert fileio.get_text("own://x") == "own own://x"
     assert fileio.FileClient("own").get("x") == b"own x"
     assert fileio.FileClient.infer_client(uri="own://x").name == "Own"
     with pytest.raises(KeyError, match="'local' is already registered"):
-        storage_backends.register_backend("local", Own)
+        fileio.register_backend("local", Own)
     with pytest.raises(ArgumentError, match="unknown file backend\n  found: 'locl'\n  did you mean 'local'"):
-        storage_backends.get_file_backend(backend_args={"backend": "locl"})
+        fileio.get_file_backend(backend_args={"backend": "locl"})
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.yaml", "a.pkl"])

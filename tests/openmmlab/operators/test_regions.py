@@ -61,29 +61,6 @@ def test_deformable_roi_pool_shifts_bins() -> None:
     torch.testing.assert_close(shifted - plain, torch.tensor([[[[0.0, 0.0], [0.0, 2.0]]]]))
 
 
-def test_border_align() -> None:
-    features = torch.randn(1, 8, 7, 6, generator=RANDOM)
-    boxes = torch.tensor([[[1.0, 1.0, 4.0, 5.0], [0.0, 2.5, 3.3, 4.0]]])
-    output, argmax = torch.zeros(1, 2, 2, 4), torch.zeros(1, 2, 2, 4, dtype=torch.int32)
-    regions.border_align_forward(features, boxes, output, argmax, 3)
-    for box, (left, top, right, bottom) in enumerate(boxes[0].tolist()):
-        across, down = (right - left) / 3, (bottom - top) / 3
-        borders = [
-            [(top, left + step * across) for step in range(4)],
-            [(top + step * down, left) for step in range(4)],
-            [(bottom, right - step * across) for step in range(4)],
-            [(bottom - step * down, right) for step in range(4)],
-        ]
-        for border, points in enumerate(borders):
-            for channel in range(2):
-                values = [bilinear(features[0, border * 2 + channel], *point) for point in points]
-                assert output[0, channel, box, border].item() == pytest.approx(max(values), abs=1e-5)
-                assert argmax[0, channel, box, border] == values.index(max(values))
-    gradient = torch.zeros_like(features)
-    regions.border_align_backward(torch.ones_like(output), boxes, argmax, gradient, 3)
-    assert (gradient * features).sum().item() == pytest.approx(output.sum().item(), abs=1e-4)
-
-
 def test_rotated_features_at_five_points() -> None:
     features = torch.randn(1, 1, 5, 5, generator=RANDOM)
     boxes = torch.zeros(1, 5, 5, 5)

@@ -5,9 +5,6 @@ from functools import cached_property, partial
 from typing import Any
 
 import torch
-from rich import box
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -73,11 +70,10 @@ class _Analyzer:
     def _counts(self) -> dict[str, int]:
         was_training = self._model.training
         self._model.eval()
-        try:
-            with torch.no_grad():
-                return self._measure()
-        finally:
-            self._model.train(was_training)
+        with torch.no_grad():
+            counts = self._measure()
+        self._model.train(was_training)
+        return counts
 
     def by_module(self) -> dict[str, int]:
         """Maps the name of each module to its count; "" is the whole model."""
@@ -109,11 +105,9 @@ class ActivationAnalyzer(_Analyzer):
             if isinstance(module, _LAYERS):
                 add = partial(lambda name, module, inputs, output: _add(counts, name, output), name)
                 handles.append(module.register_forward_hook(add))
-        try:
-            self._model(*self._inputs)
-        finally:
-            for handle in handles:
-                handle.remove()
+        self._model(*self._inputs)
+        for handle in handles:
+            handle.remove()
         return dict(counts)
 
 
@@ -121,18 +115,13 @@ def complexity_stats_table(
     flops: FlopAnalyzer, activations: ActivationAnalyzer | None = None, show_param_shapes: bool = True
 ) -> str:
     """Returns a table that lists the parameters, operations and activations of each module of a model."""
-    model, parameters = flops._model, parameter_count(flops._model)
-    shapes = {name: str(tuple(parameter.shape)) for name, parameter in model.named_parameters()}
-    table = Table("module", "#parameters or shape", "#flops", "#activations", box=box.ASCII2)
-    for name in parameters:
-        size = shapes[name] if show_param_shapes and name in shapes else _format_size(parameters[name])
-        operations = _format_size(flops.total(name), hide_zero=True)
-        outputs = _format_size(activations.total(name), hide_zero=True) if activations else ""
-        table.add_row(name or "model", size, operations, outputs)
-    console = Console(width=120, no_color=True)
-    with console.capture() as captured:
-        console.print(table)
-    return captured.get()
+    shapes = {name: str(tuple(parameter.shape)) for name, parameter in flops._model.named_parameters()}
+    rows = [("module", "parameters or shape", "flops", "activations")]
+    for name, count in parameter_count(flops._model).items():
+        size = shapes[name] if name in shapes and show_param_shapes else _format_size(count)
+        totals = [_format_size(each.total(name), hide_zero=True) if each else "" for each in (flops, activations)]
+        rows.append((name or "model", size, totals[0], totals[1]))
+    return "".join("{:<60} {:>20} {:>12} {:>12}\n".format(*row) for row in rows)
 
 
 def complexity_stats_str(flops: FlopAnalyzer, activations: ActivationAnalyzer | None = None) -> str:

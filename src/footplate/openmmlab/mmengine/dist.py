@@ -2,10 +2,9 @@
 
 import os
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as torch_dist
 from torch import Tensor
@@ -95,17 +94,10 @@ def get_comm_device(group: Group = None) -> torch.device:
     return torch.device(kind, getattr(torch, kind).current_device()) if kind else torch.device("cpu")
 
 
-def _tensors(data: Any) -> Iterator[Tensor]:
-    if isinstance(data, Tensor):
-        yield data
-    elif isinstance(data, Mapping):
-        for value in data.values():
-            yield from _tensors(value)
-    elif isinstance(data, Iterable) and not isinstance(data, str | bytes | np.ndarray):
-        for value in data:
-            yield from _tensors(value)
-    else:
-        raise TypeError(f"'data' must be a tensor, or a mapping or list of tensors, not {type(data).__name__}.")
+def _tensors(data: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+    apply_to(data, torch.is_tensor, found.append)
+    return found
 
 
 def get_data_device(data: Any) -> torch.device:

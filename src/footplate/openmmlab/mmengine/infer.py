@@ -20,8 +20,8 @@ from footplate.config import Config, parse_recorded
 from footplate.data import pseudo_collate
 from footplate.errors import ConfigError
 from footplate.openmmlab.extension import CODE_BASES
+from footplate.openmmlab.mmengine.fileio import get_file_backend
 from footplate.openmmlab.mmengine.runner import CheckpointLoader
-from footplate.openmmlab.mmengine.storage_backends import get_file_backend
 from footplate.openmmlab.mmengine.torch_utils import get_device
 from footplate.openmmlab.mmengine.utils import get_installed_path, is_installed
 from footplate.openmmlab.mmengine.weights import revert_sync_batchnorm
@@ -75,7 +75,10 @@ class BaseInferencer(ABC):
         elif weights is None:
             raise ConfigError("No model was given. Pass a config file, a config, or the name of a published model.")
         else:
-            cfg = self._config_of(weights)
+            recorded = (CheckpointLoader.load_checkpoint(weights).get("meta") or {}).get("cfg")
+            if not isinstance(recorded, str):
+                raise ConfigError(f"'{weights}' contains no config. Pass the config as `model`.")
+            cfg = parse_recorded(recorded, f"{weights}.py")  # as data, so that no code in it is executed
         self.scope = self.scope or cfg.get("default_scope")
         with using_scope(self.scope):
             self.model = self._init_model(cfg, weights, device or get_device())
@@ -83,13 +86,6 @@ class BaseInferencer(ABC):
             self.collate_fn = self._init_collate(cfg)
             self.visualizer = self._init_visualizer(cfg)
         self.cfg = cfg
-
-    def _config_of(self, weights: str) -> Config:
-        """Returns the config in a checkpoint. It is read as data, so that no code in it is executed."""
-        meta = CheckpointLoader.load_checkpoint(weights).get("meta") or {}
-        if not isinstance(meta.get("cfg"), str):
-            raise ConfigError(f"'{weights}' contains no config. Pass the config as `model`.")
-        return parse_recorded(meta["cfg"], f"{weights}.py")
 
     def __call__(
         self, inputs: Any, return_datasamples: bool = False, batch_size: int = 1, **kwargs: Any

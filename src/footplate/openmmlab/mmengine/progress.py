@@ -2,10 +2,11 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from multiprocessing import Pool
-from shutil import get_terminal_size
+from operator import length_hint
 from typing import Any, TextIO
 
 from rich.progress import track
@@ -99,14 +100,9 @@ class ProgressBar:
         if start:
             self.start()
 
-    @property
-    def terminal_width(self) -> int:
-        """The width of the terminal in characters."""
-        return get_terminal_size().columns
-
     def start(self) -> None:
         """Prints the empty bar and starts the timer."""
-        bar_format = f"{{percentage:3.0f}}%|{{bar:{self.bar_width}}}{{r_bar}}" if self.task_num > 0 else None
+        bar_format = f"{{l_bar}}{{bar:{self.bar_width}}}{{r_bar}}"
         self._bar = tqdm(total=self.task_num or None, file=self.file, bar_format=bar_format)
         self.timer = Timer()
 
@@ -135,9 +131,9 @@ def track_progress(
 
 def track_iter_progress(tasks: Any, bar_width: int = 50, file: TextIO | None = None) -> Iterator[Any]:
     """Yields the tasks. A progress bar counts each task when the next one is requested."""
-    iterator, count = _iterate_in_order(tasks)
+    items, count = _tasks_and_count(tasks)
     bar = ProgressBar(count, bar_width, file=file)
-    for task in iterator:
+    for task in items:
         yield task
         bar.update()
     bar.file.write("\n")
@@ -169,10 +165,10 @@ def track_parallel_progress(
         keep_order: Whether to return the results in the order of the tasks.
         file: See `ProgressBar`.
     """
-    iterator, count = _iterate_in_order(tasks)
+    items, count = _tasks_and_count(tasks)
     with Pool(nproc, initializer, initargs or ()) as pool:
         apply = pool.imap if keep_order else pool.imap_unordered
-        return list(track_iter_progress((apply(func, iterator, chunksize), count), bar_width, file))
+        return list(track_iter_progress((apply(func, items, chunksize), count), bar_width, file))
 
 
 def _call(func: Callable[..., Any], task: Any) -> Any:
@@ -203,23 +199,16 @@ def track_progress_rich(
         description: The text next to the bar.
         color: The color of the bar.
     """
-    total = task_num if task_num is not None else len(tasks) if isinstance(tasks, Sized) else None
-    items: Iterable[Any] = tasks if task_num is None or tasks else [()] * task_num
+    items = tasks or [()] * (task_num or 0)
+    total = task_num or length_hint(items) or None
     call = partial(_call, func)  # picklable, unlike a closure
-    if nproc == 1:
-        return [call(task) for task in track(items, description, total, complete_style=color)]
-    with Pool(nproc) as pool:
-        return list(track(pool.imap(call, items, chunksize), description, total, complete_style=color))
+    with Pool(nproc) if nproc > 1 else nullcontext() as pool:
+        results = map(call, items) if pool is None else pool.imap(call, items, chunksize)
+        return list(track(results, description, total, complete_style=color))
 
 
-def _iterate_in_order(tasks: Iterable[Any] | tuple[Iterable[Any], int]) -> tuple[Iterator[Any], int]:
-    """Returns an iterator over the tasks, and their number. Iterators without a length must be passed in a tuple.
-
-    Raises:
-        TypeError: `tasks` is neither a sequence nor a tuple of an iterator and its number of items.
-    """
+def _tasks_and_count(tasks: Any) -> tuple[Iterable[Any], int]:
+    """Returns the tasks and their number. Iterators without a length are passed in a tuple with their length."""
     if isinstance(tasks, tuple) and len(tasks) == 2 and isinstance(tasks[0], Iterable) and isinstance(tasks[1], int):
-        return iter(tasks[0]), tasks[1]
-    if isinstance(tasks, Sized):
-        return iter(tasks), len(tasks)
-    raise TypeError("'tasks' must be a sequence, or a tuple of an iterator and the number of its items.")
+        return tasks
+    return tasks, len(tasks)

@@ -21,7 +21,7 @@ from footplate.engine.process_setup import seed_everything
 from footplate.engine.run_config import refuse_unsupported
 from footplate.models import trained_model
 from footplate.models.activation_checkpointing import checkpoint_activations
-from footplate.openmmlab.mmengine.storage_backends import get_file_backend
+from footplate.openmmlab.mmengine.fileio import get_file_backend
 from footplate.openmmlab.mmengine.torch_utils import get_device
 
 Loader = Callable[..., Any]

@@ -71,12 +71,11 @@ def tensor2imgs(
     Returns:
         A list of uint8 arrays of shape (H, W, C).
     """
-    channels = tensor.size(1)
-    shift = torch.tensor(mean if mean is not None else [0.0] * channels).view(-1, 1, 1)
-    scale = torch.tensor(std if std is not None else [1.0] * channels).view(-1, 1, 1)
+    shift = torch.tensor([0.0] if mean is None else mean).view(-1, 1, 1)
+    scale = torch.tensor([1.0] if std is None else std).view(-1, 1, 1)
     images = (tensor.detach().cpu() * scale + shift).permute(0, 2, 3, 1).numpy()
-    if to_bgr and channels == 3:
-        images = images[..., ::-1]
+    if to_bgr:
+        images = images[..., ::-1]  # has no effect on a single channel
     return [np.ascontiguousarray(image.astype(np.uint8)) for image in images]
 
 

@@ -144,9 +144,8 @@ def import_modules_from_strings(imports: str | Sequence[str] | None, allow_faile
     """
     if not imports:
         return None
-    names = [imports] if isinstance(imports, str) else list(imports)
     modules: list[Any] = []
-    for name in names:
+    for name in [imports] if isinstance(imports, str) else imports:
         try:
             modules.append(importlib.import_module(name))
         except ImportError as error:

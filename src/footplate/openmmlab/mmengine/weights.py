@@ -73,8 +73,6 @@ def revert_sync_batchnorm(module: nn.Module) -> nn.Module:
         for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
             setattr(plain, name, getattr(module, name, None))
         plain.training = module.training
-        if hasattr(module, "qconfig"):
-            plain.qconfig = module.qconfig
         return plain
     for name, child in module.named_children():
         replaced = revert_sync_batchnorm(child)

@@ -4,8 +4,6 @@ Sources: Dai et al., Deformable Convolutional Networks (2017); Zhu et al., Defor
 Deformable DETR (2021).
 """
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,77 +11,59 @@ from torch import Tensor
 from footplate.openmmlab.operators.sampling import gradients, operators
 
 
-class _Convolution(NamedTuple):
-    """The geometry of a deformable convolution. Pairs are (vertical, horizontal)."""
+def _convolve(
+    features: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, settings: dict[str, int]
+) -> Tensor:
+    """Returns the deformable convolution, (N, O, rows, columns).
 
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
-    groups: int
-    deform_groups: int
-
-    def _output_size(self, size: int, kernel_size: int, axis: int) -> int:
-        covered = self.dilation[axis] * (kernel_size - 1) + 1
-        return (size + 2 * self.padding[axis] - covered) // self.stride[axis] + 1
-
-    def apply(self, features: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Returns the convolution (N, O, rows, columns).
-
-        Args:
-            features: (N, C, H, W).
-            offset: (N, deform_groups * kernel * 2, rows, columns) in pixels, y before x.
-            weight: (O, C / groups, kernel height, kernel width).
-            mask: (N, deform_groups * kernel, rows, columns), or None.
-        """
-        count, channels, height, width = features.shape
-        out_channels, _, kernel_height, kernel_width = weight.shape
-        rows = self._output_size(height, kernel_height, 0)
-        columns = self._output_size(width, kernel_width, 1)
-        kernel = kernel_height * kernel_width
-        # DyHead passes offsets of a larger map. In that case, the compiled operators read the first numbers of each
-        # sample.
-        offset = offset.flatten(1)[:, : self.deform_groups * kernel * 2 * rows * columns]
-
-        def taps(size: int, kernel_size: int, axis: int) -> Tensor:
-            output = torch.arange(size, device=offset.device) * self.stride[axis] - self.padding[axis]
-            return torch.arange(kernel_size, device=offset.device)[:, None] * self.dilation[axis] + output
-
-        y = taps(rows, kernel_height, 0)[:, None, :, None].expand(-1, kernel_width, -1, columns)
-        x = taps(columns, kernel_width, 1)[None, :, None, :].expand(kernel_height, -1, rows, -1)
-        shifts = offset.reshape(count * self.deform_groups, kernel, 2, rows, columns)
-        y = shifts[:, :, 0] + y.reshape(kernel, rows, columns)
-        x = shifts[:, :, 1] + x.reshape(kernel, rows, columns)
-        # At a pixel center, where new layers start, the gradient is that of the following interval. Rounding must not
-        # move a position to the preceding interval, so the map is padded to powers of two, by which division is exact.
-        full_height, full_width = (1 << (size - 1).bit_length() for size in (height, width))
-        planes = features.reshape(count * self.deform_groups, -1, height, width)
-        planes = F.pad(planes, (0, full_width - width, 0, full_height - height))
-        # At -1, one pixel before the map, the gradient is zero.
-        y, x = F.threshold(y, -1, -2), F.threshold(x, -1, -2)
-        # grid_sample expects -1 and 1 at the outer edges of the first and last pixels.
-        grid = torch.stack(((2 * x + 1) / full_width - 1, (2 * y + 1) / full_height - 1), -1).flatten(1, 2)
-        sampled = F.grid_sample(planes, grid, padding_mode="zeros", align_corners=False)
-        sampled = sampled.view(count, self.deform_groups, -1, kernel, rows, columns)
-        if mask is not None:
-            mask = mask.flatten(1)[:, : self.deform_groups * kernel * rows * columns]
-            sampled = sampled * mask.reshape(count, self.deform_groups, 1, kernel, rows, columns)
-        sampled = sampled.reshape(count, self.groups, channels // self.groups * kernel, rows * columns)
-        output = weight.reshape(self.groups, out_channels // self.groups, -1) @ sampled
-        return output.reshape(count, out_channels, rows, columns)
-
-
-def _convolution(settings: dict[str, int]) -> _Convolution:
-    """Builds the convolution from the keyword arguments of mmcv's functions. Other arguments are ignored."""
-    if "kernel_h" in settings:
-        names = (("stride_h", "stride_w"), ("pad_h", "pad_w"), ("dilation_h", "dilation_w"))
-    else:
-        names = (("dH", "dW"), ("padH", "padW"), ("dilationH", "dilationW"))
-    stride, padding, dilation = ((settings[vertical], settings[horizontal]) for vertical, horizontal in names)
-    return _Convolution(stride, padding, dilation, settings["group"], settings["deformable_group"])
+    Args:
+        features: (N, C, H, W).
+        offset: (N, deform_groups * kernel * 2, rows, columns) in pixels, y before x.
+        weight: (O, C / groups, kernel height, kernel width).
+        mask: (N, deform_groups * kernel, rows, columns), or None.
+        settings: The keyword arguments of mmcv's functions.
+    """
+    count, channels, height, width = features.shape
+    is_modulated = "kernel_h" in settings  # the two functions of mmcv name their settings differently
+    names, sides = ("stride_ pad_ dilation_", "hw") if is_modulated else ("d pad dilation", "HW")
+    groups, deform_groups = settings["group"], settings["deformable_group"]
+    positions = []
+    for side, size, kernel_size in zip(sides, features.shape[2:], weight.shape[2:], strict=True):
+        stride, padding, dilation = (settings[name + side] for name in names.split())
+        taps = torch.arange(kernel_size, device=offset.device)[:, None] * dilation
+        steps = (size + 2 * padding - dilation * (kernel_size - 1) - 1) // stride + 1
+        positions.append(taps + torch.arange(steps, device=offset.device) * stride - padding)
+    (kernel_height, rows), (kernel_width, columns) = (each.shape for each in positions)
+    y = positions[0][:, None, :, None].expand(-1, kernel_width, -1, columns)
+    x = positions[1][None, :, None, :].expand(kernel_height, -1, rows, -1)
+    kernel = kernel_height * kernel_width
+    # DyHead passes offsets of a larger map. In that case, the compiled operators read the first numbers of each
+    # sample.
+    offset = offset.flatten(1)[:, : deform_groups * kernel * 2 * rows * columns]
+    shifts = offset.reshape(count * deform_groups, kernel, 2, rows, columns)
+    y = shifts[:, :, 0] + y.reshape(kernel, rows, columns)
+    x = shifts[:, :, 1] + x.reshape(kernel, rows, columns)
+    # At a pixel center, where new layers start, the gradient is that of the following interval. Rounding must not
+    # move a position to the preceding interval, so the map is padded to powers of two, by which division is exact.
+    full_height, full_width = (1 << (size - 1).bit_length() for size in (height, width))
+    planes = features.reshape(count * deform_groups, -1, height, width)
+    planes = F.pad(planes, (0, full_width - width, 0, full_height - height))
+    # At -1, one pixel before the map, the gradient is zero.
+    y, x = F.threshold(y, -1, -2), F.threshold(x, -1, -2)
+    # grid_sample expects -1 and 1 at the outer edges of the first and last pixels.
+    grid = torch.stack(((2 * x + 1) / full_width - 1, (2 * y + 1) / full_height - 1), -1).flatten(1, 2)
+    sampled = F.grid_sample(planes, grid, padding_mode="zeros", align_corners=False)
+    sampled = sampled.view(count, deform_groups, -1, kernel, rows, columns)
+    if mask is not None:
+        mask = mask.flatten(1)[:, : deform_groups * kernel * rows * columns]
+        sampled = sampled * mask.reshape(count, deform_groups, 1, kernel, rows, columns)
+    sampled = sampled.reshape(count, groups, channels // groups * kernel, rows * columns)
+    output = weight.reshape(groups, len(weight) // groups, -1) @ sampled
+    return output.reshape(count, len(weight), rows, columns)
 
 
 def _deform_conv(input: Tensor, offset: Tensor, weight: Tensor, **settings: int) -> Tensor:
-    return _convolution(settings).apply(input, offset, weight)
+    return _convolve(input, offset, weight, None, settings)
 
 
 deform_conv_forward, deform_conv_backward_input = operators(
@@ -112,7 +92,7 @@ def deform_conv_backward_parameters(
 def _modulated_deform_conv(
     input: Tensor, weight: Tensor, bias: Tensor, offset: Tensor, mask: Tensor, with_bias: bool, **settings: int
 ) -> Tensor:
-    output = _convolution(settings).apply(input, offset, weight, mask)
+    output = _convolve(input, offset, weight, mask, settings)
     return output + bias[:, None, None] if with_bias else output + 0 * bias.sum()
 
 

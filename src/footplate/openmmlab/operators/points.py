@@ -9,6 +9,7 @@ Sources: Qi et al., PointNet++ (2017); Zhou and Tuzel, VoxelNet (2018).
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from footplate.openmmlab.operators.sampling import gradients, operators
@@ -29,13 +30,10 @@ def _first_hits(hits: Tensor, count: int) -> tuple[Tensor, Tensor]:
     Returns:
         Positions (..., count), and whether a row has any hit (...,).
     """
-    position = torch.arange(hits.size(-1), device=hits.device).expand_as(hits)
-    found = position.masked_fill(~hits, hits.size(-1)).sort(-1)[0][..., :count]
-    if found.size(-1) < count:
-        padding = found.new_full((*found.shape[:-1], count - found.size(-1)), hits.size(-1))
-        found = torch.cat((found, padding), -1)
-    found = torch.where(found == hits.size(-1), found[..., :1], found)
-    return found, hits.any(-1)
+    size = hits.size(-1)
+    positions = torch.where(hits, torch.arange(size, device=hits.device), size)
+    found = F.pad(positions, (0, count), value=size).sort(-1)[0][..., :count]
+    return torch.where(found == size, found[..., :1], found), hits.any(-1)
 
 
 def ball_query_forward(
@@ -307,9 +305,7 @@ def hard_voxelize_forward(
     arrival = torch.arange(len(kept), device=points.device)
     first = torch.full((len(unique),), len(kept), device=points.device).scatter_reduce(0, inverse, arrival, "amin")
     order = first.argsort()
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order), device=points.device)
-    number = rank[inverse]
+    number = order.argsort()[inverse]
     grouped = number.sort(stable=True)[1]  # points sorted by voxel, in their original order
     counts = number.bincount(minlength=len(unique))
     within = torch.empty_like(number)

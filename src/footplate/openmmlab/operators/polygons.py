@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # Edges count as collinear if their distance is below this fraction of the size of the polygons.
@@ -182,8 +183,7 @@ def min_area_polygons(pointsets: Tensor, polygons: Tensor) -> None:
     """
     corners = hulls(pointsets.double().reshape(-1, 9, 2))
     edges = corners.roll(-1, 1) - corners
-    angle = torch.atan2(edges[..., 1], edges[..., 0])
-    axis = torch.stack((angle.cos(), angle.sin()), -1)  # (N, 9, 2)
+    axis = F.normalize(edges, dim=-1)  # (N, 9, 2)
     normal = torch.stack((-axis[..., 1], axis[..., 0]), -1)
     along, aside = axis @ corners.transpose(1, 2), normal @ corners.transpose(1, 2)
     low, high = torch.stack((along.amin(-1), aside.amin(-1)), -1), torch.stack((along.amax(-1), aside.amax(-1)), -1)

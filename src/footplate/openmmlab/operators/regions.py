@@ -1,10 +1,10 @@
-"""Pooling of regions of a feature map: variants of RoIAlign, RoIPool, border align, rotated feature align.
+"""Pooling of regions of a feature map: variants of RoIAlign, RoIPool, rotated feature align.
 
 RoIs are (K, 5): image index and x1, y1, x2, y2 in pixels of the image; rotated RoIs are (K, 6): image index, center x,
 center y, width, height and angle in radians. Functions write to the outputs that the caller allocated.
 
 Sources: He et al., Mask R-CNN (2017); Girshick, Fast R-CNN (2015); Dai et al., Deformable Convolutional Networks
-(2017); Qiu et al., BorderDet (2020); Yang et al., R3Det (2021).
+(2017); Yang et al., R3Det (2021).
 """
 
 from typing import NamedTuple
@@ -179,11 +179,16 @@ def roi_align_backward(
         zeros = torch.zeros_like(grad_input)  # the mean is linear
         grad_input.copy_(gradients(lambda features: _mean_of_bins(features, points, bins), (zeros,), grad_output)[0])
         return
-    channels, height, width = grad_input.shape[1:]
-    indices, weights = bilinear_corners(argmax_y, argmax_x, height, width)
-    plane = rois[:, 0].long()[:, None] * channels + torch.arange(channels, device=rois.device)
-    indices = indices + (plane * height * width)[:, :, None, None, None]
+    indices, weights = bilinear_corners(argmax_y, argmax_x, *grad_input.shape[2:])
+    indices = indices + _first_pixels(rois, grad_input)[..., None]
     grad_input.view(-1).index_add_(0, indices.flatten(), (weights * grad_output[..., None]).flatten())
+
+
+def _first_pixels(rois: Tensor, features: Tensor) -> Tensor:
+    """Returns the position of each RoI's channels in the flattened features (N, C, H, W): (K, C, 1, 1)."""
+    channels, height, width = features.shape[1:]
+    planes = rois[:, 0].long()[:, None] * channels + torch.arange(channels, device=rois.device)
+    return (planes * height * width)[:, :, None, None]
 
 
 def roi_pool_forward(
@@ -235,9 +240,7 @@ def roi_pool_backward(
     spatial_scale: float,
 ) -> None:
     """Writes the gradient of `roi_pool_forward` with respect to its input to `grad_input`."""
-    channels, height, width = grad_input.shape[1:]
-    plane = rois[:, 0].long()[:, None] * channels + torch.arange(channels, device=rois.device)
-    indices = argmax.long() + (plane * height * width)[:, :, None, None]
+    indices = argmax.long() + _first_pixels(rois, grad_input)
     grad_input.view(-1).index_add_(0, indices[argmax >= 0], grad_output[argmax >= 0])
 
 
@@ -301,58 +304,6 @@ deform_roi_pool_forward, deform_roi_pool_backward = operators(
     forward="input rois offset output",
     backward="grad_output input rois offset grad_input grad_offset",
 )
-
-
-def _border_points(boxes: Tensor, pool_size: int) -> tuple[Tensor, Tensor]:
-    """Returns y and x of the points on the borders of boxes (N, B, 4): (N, 4, B, pool_size + 1).
-
-    The borders are top, left, bottom and right. The first two start at the top left corner, and the others start at the
-    bottom right corner.
-    """
-    steps = torch.arange(pool_size + 1, device=boxes.device, dtype=boxes.dtype)
-    left, top, right, bottom = boxes[..., None].unbind(2)
-    across, down = (right - left) / pool_size * steps, (bottom - top) / pool_size * steps
-    still = torch.zeros_like(across)
-    y = torch.stack((top + still, top + down, bottom + still, bottom - down), 1)
-    x = torch.stack((left + across, left + still, right - across, right + still), 1)
-    return y, x
-
-
-def border_align_forward(input: Tensor, boxes: Tensor, output: Tensor, argmax_idx: Tensor, pool_size: int) -> None:
-    """Writes the largest value on each border of each box to `output`, (N, C, B, 4).
-
-    Args:
-        input: (N, 4 * C, H, W): a group of channels for each border.
-        boxes: (N, B, 4), in pixels of the map.
-        output: (N, C, B, 4).
-        argmax_idx: The position of each largest value on its border; int32, same shape as `output`.
-        pool_size: The number of intervals between the points of a border.
-    """
-    count, channels, height, width = input.shape
-    indices, weights = bilinear_corners(*_border_points(boxes, pool_size), height, width)
-    planes = input.view(count, 4, channels // 4, height * width)
-    values = planes.new_zeros(())
-    for corner in range(4):
-        where = indices[..., corner].flatten(2)[:, :, None].expand(-1, -1, channels // 4, -1)
-        values = values + planes.gather(3, where) * weights[..., corner].flatten(2)[:, :, None]
-    largest, position = values.view(count, 4, channels // 4, boxes.size(1), -1).max(-1)
-    output.copy_(largest.permute(0, 2, 3, 1))
-    argmax_idx.copy_(position.permute(0, 2, 3, 1))
-
-
-def border_align_backward(
-    grad_output: Tensor, boxes: Tensor, argmax_idx: Tensor, grad_input: Tensor, pool_size: int
-) -> None:
-    """Writes the gradient of `border_align_forward` with respect to its input to `grad_input`."""
-    count, channels, height, width = grad_input.shape
-    y, x = _border_points(boxes, pool_size)
-    position = argmax_idx.long().permute(0, 3, 1, 2)  # (N, 4, C, B)
-    y, x = (
-        each[:, :, None].expand(-1, -1, channels // 4, -1, -1).gather(4, position[..., None])[..., 0] for each in (y, x)
-    )
-    indices, weights = bilinear_corners(y, x, height, width)
-    grads = weights * grad_output.permute(0, 3, 1, 2)[..., None]
-    grad_input.view(count, 4, channels // 4, -1).scatter_add_(3, indices.flatten(3), grads.flatten(3))
 
 
 def _rotated_feature_align(features: Tensor, boxes: Tensor, spatial_scale: float, points: int) -> Tensor:

@@ -55,7 +55,6 @@ def test_momentum_of_adam_is_the_first_beta() -> None:
         ({"policy": "stpe", "step": 1}, ArgumentError, "policy", "step"),
         ({"policy": "step", "steps": 1}, BuildError, "steps", "step"),
         ({"policy": "exp"}, BuildError, "gamma", None),
-        ({"policy": "poly", "min_lr": -1}, ArgumentError, "min_lr", None),
         ({"policy": "fixed", "warmup": "linear"}, ArgumentError, "warmup_iters", None),
         ({"policy": "YOLOX", "min_lr": 0, "num_last_epochs": 2}, ArgumentError, "epoch_length", None),
     ],

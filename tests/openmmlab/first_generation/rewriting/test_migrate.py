@@ -235,11 +235,6 @@ def migrated(folder: Path, name: str, text: str | None = "b = 1\n", old: bytes =
     return MigratedFile(source, folder / name, text, True, ())
 
 
-def test_line_endings_are_kept(tmp_path: Path) -> None:
-    write_files([migrated(tmp_path, "a.py", old=b"a = 1\r\n")], replace=False)
-    assert (tmp_path / "a.py").read_bytes() == b"b = 1\r\n"
-
-
 def test_full_disk_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = [migrated(tmp_path, "new/a.py"), migrated(tmp_path, "new/sub/b.py")]
     with monkeypatch.context() as patched:

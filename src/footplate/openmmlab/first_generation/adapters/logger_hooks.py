@@ -300,27 +300,16 @@ class DvcliveLoggerHook(WriterLoggerHook):
     arguments = ("model_file", "interval")
 
 
-class _RefusedLoggerHook(Refused, LoggerHook):
-    noun = "logger"
-    advice = "derive from LoggerHook"
+def _refused(service: str) -> type[LoggerHook]:
+    """Returns a logger that raises an error when it is built, because there is no writer for its service."""
+    members = {
+        "__doc__": f"Raises an error, because there is no writer for {service}.",
+        "__module__": __name__,
+        "service": service,
+        "noun": "logger",
+        "advice": "derive from LoggerHook",
+    }
+    return HOOKS.register_module(module=type(f"{service}LoggerHook", (Refused, LoggerHook), members))
 
 
-@HOOKS.register_module()
-class NeptuneLoggerHook(_RefusedLoggerHook):
-    """Raises an error, because there is no writer for Neptune."""
-
-    service = "Neptune"
-
-
-@HOOKS.register_module()
-class PaviLoggerHook(_RefusedLoggerHook):
-    """Raises an error, because there is no writer for Pavi."""
-
-    service = "Pavi"
-
-
-@HOOKS.register_module()
-class SegmindLoggerHook(_RefusedLoggerHook):
-    """Raises an error, because there is no writer for Segmind."""
-
-    service = "Segmind"
+NeptuneLoggerHook, PaviLoggerHook, SegmindLoggerHook = map(_refused, ("Neptune", "Pavi", "Segmind"))

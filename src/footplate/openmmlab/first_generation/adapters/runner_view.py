@@ -53,16 +53,6 @@ class LogBuffer:
         self._counts: dict[str, deque[float]] = {}
         self._begin: dict[str, int] = {}
 
-    @property
-    def val_history(self) -> OrderedDict[str, list[float]]:
-        """Maps names to the values recorded since the last `clear`."""
-        return OrderedDict((name, values.tolist()) for name, values, _ in self._histories())
-
-    @property
-    def n_history(self) -> OrderedDict[str, list[float]]:
-        """Maps names to the sample counts of the recorded values."""
-        return OrderedDict((name, counts.tolist()) for name, _, counts in self._histories())
-
     def update(self, values: Mapping[str, Any], count: int = 1) -> None:
         """Records several values, each a mean over `count` samples."""
         for name, value in values.items():

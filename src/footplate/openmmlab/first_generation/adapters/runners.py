@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partialmethod
 from typing import Any, ClassVar
 
 from torch import nn
@@ -110,25 +111,18 @@ class BaseRunner(metaclass=_RunnerClass):
         priority = settings.pop("priority", "NORMAL")
         self.register_hook(HOOKS.build(settings), priority)
 
-    def register_lr_hook(self, lr_config: Any) -> None:
-        """Sets the learning rate policy: a config section, a hook or None."""
-        self._add_section("lr_config", lr_config, "VERY_HIGH")
+    def _register(self, key: str, priority: str, value: Any) -> None:
+        """Sets a section of the config. A hook is added instead, and None has no effect."""
+        if isinstance(value, Mapping):
+            self._sections[key] = value
+        elif value is not None:
+            self.register_hook(value, priority)
 
-    def register_momentum_hook(self, momentum_config: Any) -> None:
-        """Sets the momentum policy: a config section, a hook or None."""
-        self._add_section("momentum_config", momentum_config, "HIGH")
-
-    def register_optimizer_hook(self, optimizer_config: Any) -> None:
-        """Sets `optimizer_config`: a config section, a hook that steps the optimizer, or None."""
-        self._add_section("optimizer_config", optimizer_config, "ABOVE_NORMAL")
-
-    def register_checkpoint_hook(self, checkpoint_config: Any) -> None:
-        """Sets `checkpoint_config`: a config section, a hook, or None to save no checkpoints."""
-        self._add_section("checkpoint_config", checkpoint_config, "NORMAL")
-
-    def register_logger_hooks(self, log_config: Any) -> None:
-        """Sets `log_config`: a config section or None."""
-        self._add_section("log_config", log_config, "VERY_LOW")
+    register_lr_hook = partialmethod(_register, "lr_config", "VERY_HIGH")
+    register_momentum_hook = partialmethod(_register, "momentum_config", "HIGH")
+    register_optimizer_hook = partialmethod(_register, "optimizer_config", "ABOVE_NORMAL")
+    register_checkpoint_hook = partialmethod(_register, "checkpoint_config", "NORMAL")
+    register_logger_hooks = partialmethod(_register, "log_config", "VERY_LOW")
 
     def register_custom_hooks(self, custom_config: Any) -> None:
         """Adds one or several hooks, as configs or objects."""
@@ -156,12 +150,6 @@ class BaseRunner(metaclass=_RunnerClass):
         self.register_checkpoint_hook(checkpoint_config)
         self.register_logger_hooks(log_config)
         self.register_custom_hooks(custom_hooks_config)
-
-    def _add_section(self, key: str, value: Any, priority: str) -> None:
-        if isinstance(value, Mapping):
-            self._sections[key] = value
-        elif value is not None:
-            self.register_hook(value, priority)
 
     def load_checkpoint(self, filename: str, map_location: str = "cpu", strict: bool = False, **settings: Any) -> Any:
         """Loads weights into the model and returns the checkpoint."""

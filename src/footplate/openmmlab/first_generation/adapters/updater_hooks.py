@@ -170,11 +170,6 @@ def annealing_cos(start: float, end: float, factor: float, weight: float = 1) ->
     return end + 0.5 * weight * (start - end) * (math.cos(math.pi * factor) + 1)
 
 
-def annealing_linear(start: float, end: float, factor: float) -> float:
-    """Returns the value on a line from `start` to `end`. `factor` is the position between 0 and 1."""
-    return start + (end - start) * factor
-
-
 class _PolicyHook(UpdaterHook):
     """Computes the values of a built-in policy. The settings of the policy become attributes of the hook.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from footplate.checks import check_count
 from footplate.data import batch_size_of, batches, build_dataloader, endless_batches
 from footplate.distributed import is_main_process
 from footplate.engine import Hook
@@ -48,7 +49,7 @@ class WorkflowHook(Hook):
             raise ArgumentError(
                 "a workflow with validation must be [('train', n), ('val', m)]", key="workflow", found=workflow
             )
-        (_, self._training), (_, self._validation) = workflow
+        self._training, self._validation = (check_count("a phase", count, key="workflow") for _, count in workflow)
         self._cfg = dataloader
         self._scalar_names = ScalarNames()
         self._validated_at = -1  # the training progress at the latest validation

@@ -216,16 +216,6 @@ POLICIES: dict[str, dict[str, PolicyFunction]] = {
 BY_ITERATION = (cyclic, one_cycle_lr, one_cycle_momentum)
 """The policies that count iterations even if `by_epoch` is True."""
 
-_LIMITS: dict[str, dict[str, float]] = {
-    "gamma": {"least": 0},
-    "start_percent": {"least": 0, "most": 1},
-    "step_ratio_up": {"above": 0, "most": 1},
-    "cyclic_times": {"least": 1},
-    "max_lr": {"above": 0},
-    "div_factor": {"above": 0},
-    "final_div_factor": {"above": 0},
-}
-
 
 def find_policy(name: str, field: str) -> PolicyFunction:
     """Returns the function of a policy for "lr" or "momentum". A lowercase name may have an initial capital.
@@ -297,7 +287,7 @@ def build_policy(name: str, settings: Mapping[str, Any], field: str, run: RunInf
         run: The lengths of the run and the warm-up.
 
     Raises:
-        ArgumentError: The policy is unknown, or a value is out of range.
+        ArgumentError: The policy is unknown, or its settings contradict each other.
         BuildError: A setting is unknown or missing.
     """
     policy = find_policy(name, field)
@@ -309,9 +299,6 @@ def build_policy(name: str, settings: Mapping[str, Any], field: str, run: RunInf
             raise BuildError(
                 f"the policy '{name}' takes no argument '{key}'", key=key, found=value, suggestion=suggestion
             )
-        is_minimum = key.startswith(f"min_{field}")
-        if is_minimum or key in _LIMITS:
-            check_number(key, value, optional=is_minimum, **({"least": 0} if is_minimum else _LIMITS[key]))
         arguments[key.replace(f"min_{field}", "low")] = value
     for key, default in defaults.items():
         if default is inspect.Parameter.empty and key not in settings:

@@ -20,7 +20,6 @@ from footplate.openmmlab.first_generation.rewriting.plan import (
 from footplate.openmmlab.first_generation.rewriting.rewrite import rewrite
 from footplate.openmmlab.first_generation.translation.draft import Kind, Note
 from footplate.openmmlab.first_generation.translation.translate import (
-    SECOND_GENERATION_KEYS,
     is_first_generation,
     translate,
 )
@@ -129,10 +128,8 @@ def _real_path(path: Path) -> Path:
 def _check_generation(config: Config) -> None:
     if is_first_generation(config):
         return
-    is_second = any(key in config for key in SECOND_GENERATION_KEYS)
-    what = "is already a second-generation config" if is_second else "has no first-generation keys"
     origin = origin_of(config, next(iter(config), None)) or KeyOrigin(str(config.filename), 1)
-    raise ConfigError(f"the config {what}", origin=origin, notes=["There is nothing to migrate."])
+    raise ConfigError("the config has no first-generation keys", origin=origin, notes=["There is nothing to migrate."])
 
 
 class _Migration:
@@ -237,7 +234,7 @@ class _Migration:
 
 
 def write_files(found: Iterable[MigratedFile], *, replace: bool) -> None:
-    """Writes the new files with the line endings of the old ones.
+    """Writes the new files.
 
     Args:
         found: The migrated files. Skips files that could not be read, and those that exist with the same text.
@@ -250,8 +247,7 @@ def write_files(found: Iterable[MigratedFile], *, replace: bool) -> None:
     contents: dict[Path, bytes] = {}
     for file in found:
         if file.text is not None:
-            newline = "\r\n" if b"\r\n" in file.source.read_bytes() else "\n"
-            contents[file.target] = file.text.replace("\n", newline).encode()
+            contents[file.target] = file.text.encode()
     existing = [path for path in contents if os.path.lexists(path)]
     unchanged = {path for path in existing if path.is_file() and path.read_bytes() == contents[path]}
     if not replace and (changed := [path for path in existing if path not in unchanged]):

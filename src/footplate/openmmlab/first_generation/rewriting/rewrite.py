@@ -51,7 +51,7 @@ class OldExpression(NamedTuple):
 
 
 class SectionWriter:
-    """Writes config sections with the expressions and in the style of the first-generation file.
+    """Writes config sections with the expressions of the first-generation file.
 
     Args:
         source: The first-generation file.
@@ -64,12 +64,11 @@ class SectionWriter:
         self._source = source
         self._removed = OLD_KEYS | removed
         self._by_value = frozenset(by_value)
-        self._quote = '"' if source.text.count('"') > source.text.count("'") else "'"
         self._written_comments: set[Comment] = set()
 
     def write(self, path: KeyPath, value: Any) -> str:
         """Returns `name = value` or `name["key"] = value`. Each old comment is written only once."""
-        target = path[0] + "".join(f"[{self._quote}{key}{self._quote}]" for key in path[1:])
+        target = path[0] + "".join(f"[{key!r}]" for key in path[1:])
         return self._entry(f"{target} = ", value, path, self._find(path), "") + "\n"
 
     def _find(self, path: KeyPath) -> OldExpression | None:
@@ -96,7 +95,7 @@ class SectionWriter:
         if code is not None:
             return prefix + (code if '"""' in code or "'''" in code else code.replace("\n", "\n" + space))
         if not isinstance(value, (Mapping, list, tuple)) or not value:
-            return prefix + self._atom(value)
+            return prefix + ("dict()" if isinstance(value, Mapping) else write_value(value))
         deeper = space + " " * _INDENT
         rows, texts = [], []
         for name, key, item in self._items(value):
@@ -120,17 +119,8 @@ class SectionWriter:
         """Returns the text before each item of a container, its key and the item."""
         if not isinstance(value, Mapping):
             return [("", str(index), item) for index, item in enumerate(value)]
-        names = {key: f"{key}=" if _has_identifier_keys(value) else f"{self._atom(key)}: " for key in value}
+        names = {key: f"{key}=" if _has_identifier_keys(value) else f"{write_value(key)}: " for key in value}
         return [(names[key], str(key), item) for key, item in value.items()]
-
-    def _atom(self, value: Any) -> str:
-        if isinstance(value, Mapping):
-            return "dict()"
-        text = write_value(value)
-        if isinstance(value, str) and text[0] != self._quote and self._quote not in text[1:-1]:
-            inside = text[1:-1].replace(f"\\{text[0]}", text[0])
-            return f"{self._quote}{inside}{self._quote}"
-        return text
 
 
 def rewrite(

@@ -99,7 +99,7 @@ class SourceFile:
             if statement.target and path[: len(statement.target)] == statement.target:
                 node = statement.value
                 for part in path[len(statement.target) :]:
-                    node = _child(self.resolved(node, hops), part)
+                    node = dict(_entries(self.resolved(node, hops))).get(part)
                 return node
         return None
 
@@ -110,8 +110,8 @@ class SourceFile:
 
     def keys(self, node: ast.expr | None) -> frozenset[str] | None:
         """Returns the keys of a dict or a call to dict(), or None for others or if a mapping is unpacked."""
-        items = _items(node)
-        return None if items is None or None in dict(items) else frozenset(str(key) for key, _ in items)
+        keys = {key for key, _ in _entries(node)}
+        return frozenset(map(str, keys)) if _is_dict(node) and None not in keys else None
 
     def is_list(self, node: ast.expr) -> bool | None:
         """Checks whether an expression is a list or a tuple. Returns None if this cannot be determined."""
@@ -140,10 +140,10 @@ class SourceFile:
         for container in ast.walk(self._tree):
             entries = _entries(container)
             ends = [getattr(container, "lineno", 0), *(_last_line(value) for _, value in entries)]
-            starts = [*(first for first, _ in entries), getattr(container, "end_lineno", 0)]
-            for index, (first, value) in enumerate(entries):
+            starts = [*(value.lineno for _, value in entries), getattr(container, "end_lineno", 0)]
+            for index, (_, value) in enumerate(entries):
                 last = ends[index + 1]
-                above = [each for each in self.comments_on_lines(ends[index] + 1, first - 1) if each.own_line]
+                above = [each for each in self.comments_on_lines(ends[index] + 1, value.lineno - 1) if each.own_line]
                 trailing = self.comments_on_lines(last, last) if starts[index + 1] > last else []
                 comments[value] = above + trailing
         return comments
@@ -206,37 +206,22 @@ def _key_path(node: ast.AST | None) -> KeyPath:
     return ()
 
 
-def _items(node: ast.expr | None) -> list[tuple[str | None, ast.expr]] | None:
-    """Returns the items of a dict or a call to dict(), or None for other nodes.
+def _is_dict(node: ast.expr | None) -> bool:
+    """Checks whether an expression is a dict or a call to dict()."""
+    return isinstance(node, ast.Dict) or (isinstance(node, ast.Call) and ast.unparse(node.func) == "dict")
 
-    The key is None for an unpacked mapping and for a key that is not a string literal.
+
+def _entries(node: ast.AST | None) -> list[tuple[str | None, ast.expr]]:
+    """Returns the keys and values of a dict or call, or the indices and items of a list or tuple.
+
+    The key is None for a positional argument, an unpacked mapping and a key that is not a string literal.
     """
     match node:
-        case ast.Call(func=ast.Name(id="dict"), args=args, keywords=keywords):
-            return [*((None, each) for each in args), *((each.arg, each.value) for each in keywords)]
-        case ast.Dict(keys=keys, values=values):
-            names = [
-                key.value if isinstance(key, ast.Constant) and isinstance(key.value, str) else None for key in keys
-            ]
-            return list(zip(names, values, strict=True))
-    return None
-
-
-def _entries(node: ast.AST) -> list[tuple[int, ast.expr]]:
-    """Returns the first line and the value of each entry of a dict, a call, a list or a tuple."""
-    match node:
         case ast.Call(args=args, keywords=keywords):
-            entries = [*((each.lineno, each) for each in args), *((each.lineno, each.value) for each in keywords)]
-            return sorted(entries, key=lambda entry: entry[0])
+            return [*((None, value) for value in args), *((each.arg, each.value) for each in keywords)]
         case ast.Dict(keys=keys, values=values):
-            return [((key or value).lineno, value) for key, value in zip(keys, values, strict=True)]
+            names = [key.value if isinstance(key, ast.Constant) else None for key in keys]
+            return [(name if isinstance(name, str) else None, value) for name, value in zip(names, values, strict=True)]
         case ast.List(elts=elements) | ast.Tuple(elts=elements):
-            return [(each.lineno, each) for each in elements]
+            return [(str(index), value) for index, value in enumerate(elements)]
     return []
-
-
-def _child(node: ast.expr | None, part: str) -> ast.expr | None:
-    """Returns the value of an entry of a dict, a list or a tuple, or None."""
-    if isinstance(node, (ast.List, ast.Tuple)) and part.isdigit() and int(part) < len(node.elts):
-        return node.elts[int(part)]
-    return dict(_items(node) or ()).get(part)

@@ -5,7 +5,6 @@ from typing import Any
 
 from footplate.checks import check_flag
 from footplate.config import ConfigDict
-from footplate.messages import nearest
 from footplate.openmmlab.first_generation.translation.draft import Draft, rule, with_origins
 from footplate.openmmlab.first_generation.translation.key_map import LOADER_KEYS, SPLITS
 
@@ -142,5 +141,5 @@ def _keep(draft: Draft, loader: str, settings: Mapping[str, Any]) -> None:
     for name, value in settings.items():
         key = f"{loader}.{name}" if loader else name
         draft.write(f"data_settings.{key}", value)
-        near = nearest(name, _KNOWN) if name not in _KNOWN else None
-        draft.ask(f"data.{key}", f"has no counterpart; kept as data_settings.{key}, which is not read", near=near)
+        known = () if name in _KNOWN else _KNOWN
+        draft.ask(f"data.{key}", f"has no counterpart; kept as data_settings.{key}, which is not read", known=known)

@@ -2,13 +2,14 @@
 
 import enum
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from footplate.checks import check_count
 from footplate.config import ConfigDict, KeyOrigin
 from footplate.error_context import origin_at, origin_of
 from footplate.errors import ArgumentError, ConfigError, Origin
+from footplate.messages import nearest
 from footplate.openmmlab.first_generation.translation.key_map import Path
 
 
@@ -135,13 +136,13 @@ class Draft:
         if paths or not any(note.key == key for note in self.notes):
             self.became(key, ", ".join(paths) or "removed: needs no setting")
 
-    def warn(self, key: str, text: str, *, near: str | None = None) -> None:
-        """Adds a note about a setting that cannot be kept. `near` is the known key that an unknown key resembles."""
-        self._note(Kind.WARNING, key, text, near)
+    def warn(self, key: str, text: str, *, known: Iterable[str] = ()) -> None:
+        """Adds a note about a setting that cannot be kept. `known` are the keys that an unknown key may resemble."""
+        self._note(Kind.WARNING, key, text, known)
 
-    def ask(self, key: str, text: str, *, near: str | None = None) -> None:
-        """Adds a note about a setting to check manually. `near` is the known key that an unknown key resembles."""
-        self._note(Kind.PERSON, key, text, near)
+    def ask(self, key: str, text: str, *, known: Iterable[str] = ()) -> None:
+        """Adds a note about a setting to check manually. `known` are the keys that an unknown key may resemble."""
+        self._note(Kind.PERSON, key, text, known)
 
     def origin(self, key: str) -> Origin | None:
         """Returns the origin of a key path in the original config, or of its nearest parent that has one."""
@@ -179,7 +180,8 @@ class Draft:
             error.origin = self.origin(key)
             raise
 
-    def _note(self, kind: Kind, key: str, text: str, near: str | None = None) -> None:
+    def _note(self, kind: Kind, key: str, text: str, known: Iterable[str] = ()) -> None:
+        near = nearest(key.rpartition(".")[2], known)
         hint = f"; did you mean '{near}'?" if near else ""
         self.notes.append(Note(kind, key, text + hint, self.origin(key), near))
 

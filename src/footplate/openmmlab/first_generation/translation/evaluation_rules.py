@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from footplate.checks import check_count
 from footplate.errors import ConfigError
 from footplate.messages import nearest
 from footplate.openmmlab.first_generation.translation.data_rules import METRIC, make_loader
@@ -37,13 +36,8 @@ custom_hooks = [
 )
 def workflow(draft: Draft) -> None:
     """Replaces a validation phase with a hook that computes losses. A training phase needs no setting."""
-    phases = [(mode, count) for mode, count in draft.take("workflow") or [("train", 1)]]
-    modes = [mode for mode, _ in phases]
-    if modes not in (["train"], ["train", "val"]):
-        raise ConfigError("a workflow must be [('train', n)] or [('train', n), ('val', m)]", key="workflow")
-    for _, count in phases:
-        check_count("a phase", count, key="workflow")
-    if "val" not in modes:
+    phases = [(mode, count) for mode, count in draft.take("workflow") or ()]
+    if all(mode == "train" for mode, _ in phases):
         draft.became("workflow", "removed: training is the default")
         return
     data = draft.original.get("data") or {}
@@ -96,9 +90,8 @@ def evaluation(draft: Draft) -> None:
         return
     _translate_hook(draft, hook)
     for key in cfg:
-        near = nearest(key, _HOOK_KEYS) if key not in ("metric", "metrics", "pre_eval") else None
-        if near:
-            draft.warn(f"evaluation.{key}", "passed to the dataset's evaluate()", near=near)
+        if key not in ("metric", "metrics", "pre_eval") and nearest(key, _HOOK_KEYS):
+            draft.warn(f"evaluation.{key}", "passed to the dataset's evaluate()", known=_HOOK_KEYS)
     metric = with_origins({"type": METRIC, **cfg}, cfg)
     for mode in ("val", "test") if splits.get("test") else ("val",):
         draft.write(f"{mode}_cfg", {"type": f"{mode.title()}Loop"})

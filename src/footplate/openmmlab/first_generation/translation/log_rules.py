@@ -4,7 +4,6 @@ from collections.abc import Container, Mapping
 from typing import Any
 
 from footplate.config import ConfigDict
-from footplate.messages import nearest
 from footplate.openmmlab.first_generation.translation.draft import Draft, rule, with_origins
 
 _TEXT_LOGGER = "TextLoggerHook"
@@ -40,7 +39,7 @@ def log_config(draft: Draft) -> None:
     if cfg is None:
         return
     for key in cfg.keys() - {"interval", "hooks"}:
-        draft.warn(f"log_config.{key}", "unknown key", near=nearest(key, ("interval", "hooks")))
+        draft.warn(f"log_config.{key}", "unknown key", known=("interval", "hooks"))
     interval = cfg.get("interval", 10)
     hooks: list[Any] = list(cfg.get("hooks") or ())
     text: Mapping[str, Any] = next((each for each in hooks if each.get("type") == _TEXT_LOGGER), {})
@@ -64,9 +63,6 @@ def log_config(draft: Draft) -> None:
 def _backend(draft: Draft, hook: Mapping[str, Any], key: str, interval: int) -> list[ConfigDict]:
     """Returns the visualizer backend that replaces a logger, or writes a custom hook or a note instead."""
     kind = str(hook.get("type"))
-    if kind == _TEXT_LOGGER:
-        draft.ask(key, f"only one text logger is supported; this second {kind} was removed: {dict(hook)}")
-        return []
     if kind in _REMOVED:
         draft.warn(key, f"{kind} has no counterpart and was removed: {dict(hook)}")
         return []

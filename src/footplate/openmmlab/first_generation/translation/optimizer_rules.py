@@ -163,8 +163,8 @@ def _update_wrappers(
     """Adds settings to the wrapper of each optimizer, and notes about the `unused` ones."""
     for key, value in (unused or {}).items():
         if key not in _ALL_REDUCE_KEYS:
-            near = nearest(key, (*_STEP_KEYS, *_ALL_REDUCE_KEYS))
-            draft.ask(f"{source}.{key}", f"{value!r} has no counterpart and was removed", near=near)
+            known = (*_STEP_KEYS, *_ALL_REDUCE_KEYS)
+            draft.ask(f"{source}.{key}", f"{value!r} has no counterpart and was removed", known=known)
         elif value is not None:
             draft.became(f"{source}.{key}", "removed: DistributedDataParallel reduces the gradients")
     for path in _wrappers(draft):

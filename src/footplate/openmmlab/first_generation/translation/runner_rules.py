@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from footplate.messages import nearest
 from footplate.openmmlab.first_generation.translation.draft import Draft, rule
 
 _LOOPS = {True: ("EpochBasedTrainLoop", "max_epochs"), False: ("IterBasedTrainLoop", "max_iters")}
@@ -30,12 +29,10 @@ def runner(draft: Draft) -> None:
     draft.write_all("train_cfg", {"type": loop, **length})
     kind = settings.pop("type", "Runner")
     if kind not in _RUNNERS:
-        text = f"'{kind}' is not a built-in runner; only its length is kept"
-        draft.ask("runner.type", text, near=nearest(kind, _RUNNERS))
+        draft.ask("runner.type", f"'{kind}' is not a built-in runner; only its length is kept")
     for key, value in settings.items():
         if key not in _KEYS:
-            near = nearest(key, _KEYS)
-            draft.warn(f"runner.{key}", f"{value!r} has no counterpart and was removed", near=near)
+            draft.warn(f"runner.{key}", f"{value!r} has no counterpart and was removed", known=_KEYS)
     for key, value in totals.items():
         if key != source and value == draft.length:
             draft.became(key, f"train_cfg.{length_key}")

@@ -48,8 +48,7 @@ def dist_params(draft: Draft) -> None:
 )
 def device(draft: Draft) -> None:
     """Removes device settings, because the machine and torchrun determine the devices."""
-    kind, gpus = draft.take("device"), draft.take("gpu_ids")
+    kind = draft.take("device")
+    draft.take("gpu_ids")
     if kind is not None and draft.device is not None and str(kind).partition(":")[0] != draft.device:
         draft.warn("device", f"ignoring '{kind}'; the run uses '{draft.device}', the device of this machine")
-    if isinstance(gpus, (list, tuple, range)) and len(gpus) > 1:
-        draft.warn("gpu_ids", f"to train on {len(gpus)} devices, use torchrun --nproc-per-node {len(gpus)}")
