@@ -29,6 +29,23 @@ def test_sigmoid_focal_loss(weighted: bool) -> None:
     torch.testing.assert_close(gradient, torch.autograd.grad(expected.sum(), leaf)[0])
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_softmax_focal_loss(weighted: bool) -> None:
+    logits = torch.randn(5, 4, generator=RANDOM, dtype=torch.float64)
+    target = torch.tensor([0, 3, -1, 1, 2])
+    weight = torch.tensor([1.0, 2.0, 0.5, 3.0], dtype=torch.float64) if weighted else torch.empty(0)
+    found, gradient = torch.zeros(5, dtype=torch.float64), torch.zeros_like(logits)
+    layers.softmax_focal_loss_forward(logits.softmax(1), target, weight, found, 2.0, 0.25)
+    layers.softmax_focal_loss_backward(logits.softmax(1), target, weight, torch.zeros(5), gradient, 2.0, 0.25)
+    leaf = logits.clone().requires_grad_()
+    entropy = F.cross_entropy(leaf, target.clamp(min=0), reduction="none") * (target >= 0)
+    expected = 0.25 * (1 - torch.exp(-entropy)) ** 2 * entropy
+    if weighted:
+        expected = expected * weight[target.clamp(min=0)]
+    torch.testing.assert_close(found, expected.detach())
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected.sum(), leaf)[0])
+
+
 @pytest.mark.parametrize("naive", [True, False])
 def test_carafe(naive: bool) -> None:
     kernel, groups, scale = 3, 2, 2

@@ -9,7 +9,7 @@ from footplate.openmmlab.operators import deformable, layers, nms, points, polyg
 _HOMES = (deformable, layers, nms, points, polygons, regions)
 MISSING = """
 assign_score_withk_backward assign_score_withk_forward bezier_align_backward bezier_align_forward bias_act
-border_align_backward border_align_forward softmax_focal_loss_backward softmax_focal_loss_forward
+border_align_backward border_align_forward
 contour_expand correlation_backward correlation_forward diff_iou_rotated_sort_vertices_forward filtered_lrelu
 filtered_lrelu_act_ fused_indice_conv_forward get_indice_pairs_2d_backward get_indice_pairs_2d_forward
 get_indice_pairs_3d_backward get_indice_pairs_3d_forward get_indice_pairs_4d_forward indice_conv_backward

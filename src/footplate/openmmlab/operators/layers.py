@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from footplate.openmmlab.operators.sampling import operators
+from footplate.openmmlab.operators.sampling import gradients, operators
 
 
 def _sigmoid_focal_loss(input: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float) -> Tensor:
@@ -34,6 +34,31 @@ def _sigmoid_focal_loss(input: Tensor, target: Tensor, weight: Tensor, gamma: fl
 sigmoid_focal_loss_forward, sigmoid_focal_loss_backward = operators(
     _sigmoid_focal_loss, forward="input target weight output", backward="input target weight grad_input"
 )
+
+
+def _softmax_focal_loss(logits: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float) -> Tensor:
+    counts = (target >= 0) & (target < logits.size(1))
+    where = target.clamp(0, logits.size(1) - 1)
+    chance = logits.softmax(1).gather(1, where[:, None])[:, 0]
+    loss = -alpha * (1 - chance) ** gamma * chance.clamp(min=torch.finfo(chance.dtype).tiny).log()
+    if weight.numel():
+        loss = loss * weight[where]
+    return loss * counts
+
+
+def softmax_focal_loss_forward(
+    input: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
+) -> None:
+    """Writes the focal loss of probabilities (N, C) for classes (N,) to `output`, (N,), with 0 for negative classes."""
+    output.copy_(_softmax_focal_loss(input.log(), target, weight, gamma, alpha))
+
+
+def softmax_focal_loss_backward(
+    input: Tensor, target: Tensor, weight: Tensor, buff: Tensor, grad_input: Tensor, gamma: float, alpha: float
+) -> None:
+    """Writes the gradient of the sum of the losses with respect to the logits to `grad_input`; `buff` is not used."""
+    (gradient,) = gradients(lambda logits: _softmax_focal_loss(logits, target, weight, gamma, alpha), (input.log(),))
+    grad_input.copy_(gradient)
 
 
 def _carafe(features: Tensor, masks: Tensor, kernel_size: int, group_size: int, scale_factor: int) -> Tensor:
