@@ -173,7 +173,7 @@ def test_classes_are_compared_with_the_categories_of_the_file(tmp_path: Path, ca
     with pytest.raises(DataError, match="has no category 'nuts'\n(.*\n)*  did you mean 'nut'?"):
         build_dataloader({"dataset": NumberedByFile(file, ("nuts", "bolt"))})
     with pytest.raises(
-        DataError, match="no category 'person'\n.*\n  found: .'person', 'car'.\n  categories: nut, bolt"
+        DataError, match="no category 'person'\n.*\n  found: .'person', 'car'.\n  categories: bolt, nut"
     ):
         build_dataloader({"dataset": NumberedByFile(file, ("person", "car"))})
 

@@ -265,7 +265,7 @@ def test_importing_a_class_as_a_module_raises_an_error(tmp_path: Path) -> None:
     wrong = CUSTOM_IMPORTS._replace(
         text="custom_imports = dict(imports=['mmseg.core.optimizer.my_optimizer.MyOptimizer'])"
     )
-    with pytest.raises(ConfigError, match="'MyOptimizer' is not a module"):
+    with pytest.raises(ConfigError, match="my_optimizer' is not a package"):
         config_of(tmp_path, wrong, generation="first")
     forget()
 

@@ -343,7 +343,7 @@ def test_importing_a_class_as_a_module_raises_an_error(tmp_path: Path) -> None:
     wrong = Fragment(
         CUSTOM_IMPORTS.section, "custom_imports = dict(imports=['mmseg.engine.optimizers.my_optimizer.MyOptimizer'])"
     )
-    with pytest.raises(ConfigError, match="'MyOptimizer' is not a module"):
+    with pytest.raises(ConfigError, match="my_optimizer' is not a package"):
         config_of(tmp_path, wrong, generation="second")
 
 

@@ -41,7 +41,6 @@ def test_invalid_flag_raises(tmp_path: Path, key: str, line: str) -> None:
 OPTIMIZATION = [
     ("paramwise_cfg.custom_keys.head.lr_mult", "paramwise_cfg", "dict(custom_keys=dict(head=dict(lr_mult=-1)))"),
     ("clip_grad.max_norm", "clip_grad", "dict(max_norm=0)"),
-    ("optimizer.momentum", "optimizer", "dict(type='SGD', lr=0.1, momentum=1.5)"),
 ]
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from footplate import Runner
 from footplate.checkpoint import load_checkpoint
+from footplate.checkpoint.digest import DigestSink
 from footplate.errors import DataError
 from footplate.records import MessageHub
 from footplate.visualization import Visualizer
@@ -35,21 +36,21 @@ def own_frames(frame: FrameType | None) -> list[str]:
 def test_save_has_few_stack_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
     begun: list[list[str]] = []
     walks: list[list[str]] = []
-    start, write = threading.Thread.start, os.write
+    start, forward = threading.Thread.start, DigestSink._forward
 
     def traced_start(thread: threading.Thread) -> None:
         if thread.name == "footplate-checkpoint":
             begun.append(own_frames(sys._getframe(1)))
         start(thread)
 
-    def traced_write(descriptor: int, data: Any) -> int:
+    def traced_forward(sink: DigestSink, data: Any) -> None:
         if threading.current_thread().name == "footplate-checkpoint":
             walk = begun[-1] + own_frames(sys._getframe(1))
             walks.append(walk[walk.index("checkpoint_hook.py:after_train_iter") :])
-        return write(descriptor, data)
+        forward(sink, data)
 
     monkeypatch.setattr(threading.Thread, "start", traced_start)
-    monkeypatch.setattr(os, "write", traced_write)
+    monkeypatch.setattr(DigestSink, "_forward", traced_forward)
     hooks = {"logger": None, "checkpoint": {"by_epoch": False, "interval": 1, "save_last": False}}
     runner = Runner(**settings(tmp_path, default_hooks=hooks, train_cfg={"by_epoch": False, "max_iters": 1}))
     runner.participants["run.ballast"] = Ballast(elements)

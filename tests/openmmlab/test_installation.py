@@ -193,7 +193,7 @@ def test_the_plugin_of_a_first_generation_config_is_imported(
     ("path", "message"),
     [
         ("../plugin/", "the plugin folder must be a package inside the current folder"),
-        ("not_there/plugin/", "cannot import 'not_there.plugin': No module named 'not_there'"),
+        ("not_there/plugin/", "cannot import 'not_there.plugin': ModuleNotFoundError: No module named 'not_there'"),
     ],
 )
 def test_a_plugin_that_cannot_be_imported(path: str, message: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from footplate.errors import ArgumentError
 from footplate.models.base_module import BaseModule, InitCfg
 from footplate.registry import MODELS
 
@@ -36,6 +37,9 @@ class Residual(nn.Module):
         in_channels: The number of input channels.
         channels: The number of output channels; by default `in_channels`.
         stride: The stride of the first convolution.
+
+    Raises:
+        ArgumentError: `widths` and `depths` differ in length, or are empty.
 
     Source: He et al., "Deep Residual Learning for Image Recognition", arXiv:1512.03385.
     """
@@ -86,6 +90,12 @@ class SmallResNet(BaseModule):
         init_cfg: InitCfg = None,
     ) -> None:
         super().__init__(init_cfg)
+        if len(widths) != len(depths) or not widths:
+            raise ArgumentError(
+                "widths and depths must have the same length and must not be empty",
+                key="depths",
+                found=(widths, depths),
+            )
         self.stem = Convolution(in_channels, widths[0], stride=stem_stride)
         in_widths = [widths[0], *widths]
         self.stages = nn.ModuleList(
