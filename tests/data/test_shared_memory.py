@@ -127,12 +127,19 @@ def test_collated_tensors_are_sent_without_another_copy() -> None:
 
 
 def test_full_shared_memory_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(memory: Tensor) -> None:
+    def full(*_: object, **__: object) -> None:
         raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
 
-    monkeypatch.setattr(Tensor, "share_memory_", full)
+    monkeypatch.setattr(torch.UntypedStorage, "_new_shared", full)
     with pytest.raises(DataError, match="^the batch of samples 0, 1 cannot be sent from a worker.*No space left"):
         list(SampleLoader(Tensors(), batch_size=2, num_workers=1, collate_fn=pseudo_collate, timeout=60))
+
+
+def test_a_single_shared_tensor_is_sent_without_a_copy() -> None:
+    tensor = torch.arange(4096).share_memory_()[8:]
+    sent = SentBatch([tensor])
+    assert sent._memory.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()
+    assert sent.__reduce__()[0](*sent.__reduce__()[1])[0].tolist() == tensor.tolist()
 
 
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks")

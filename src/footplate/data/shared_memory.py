@@ -103,13 +103,21 @@ class SentBatch:
             return content.nbytes <= _SMALL
 
         pickled = io.BytesIO()
-        _Pickler(pickled, pickle.HIGHEST_PROTOCOL, True, stays_in_pickle).dump(batch)
+        pickler = _Pickler(pickled, pickle.HIGHEST_PROTOCOL, True, stays_in_pickle)
+        pickler.dump(batch)
         self._pickled, self._sizes = pickled.getvalue(), [buffer.nbytes for buffer in buffers]
-        size = sum(map(_aligned, self._sizes))
-        if not buffers:
-            self._memory: Any = bytearray()
-        else:  # on the CPU, even if that is not the default device
-            self._memory = torch.empty(size, dtype=torch.uint8, device="cpu").share_memory_()  # type: ignore[no-untyped-call]
+        self._memory: Any = bytearray()
+        if len(buffers) == 1 and [tensor.nbytes for tensor in pickler.shared] == self._sizes:
+            (tensor,) = pickler.shared  # such as token sequences that torch collated; no copy is needed
+            place = tensor.storage_offset() * tensor.itemsize
+            self._memory = torch.empty(0, dtype=torch.uint8, device="cpu").set_(
+                tensor.untyped_storage(), place, (tensor.nbytes,), (1,)
+            )
+            return
+        if buffers:  # `share_memory_` would first allocate ordinary memory, and copy it
+            size = sum(map(_aligned, self._sizes))
+            storage = torch.UntypedStorage._new_shared(size, device="cpu")  # type: ignore[no-untyped-call]
+            self._memory = torch.empty(0, dtype=torch.uint8, device="cpu").set_(storage)
         for part, buffer in zip(_split(self._memory, self._sizes), buffers, strict=True):
             part[:] = buffer
 
@@ -118,7 +126,15 @@ class SentBatch:
 
 
 class _Pickler(ForkingPickler):
-    """Pickles like multiprocessing queues, but plain tensors like arrays, whose data can be out of band."""
+    """Pickles like multiprocessing queues, but plain tensors like arrays, whose data can be out of band.
+
+    Attributes:
+        shared: The pickled tensors that are too large to stay in the pickle, and already in shared memory.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.shared: list[Tensor] = []
 
     def reducer_override(self, value: Any) -> Any:
         if type(value) is not Tensor:
@@ -130,7 +146,11 @@ class _Pickler(ForkingPickler):
         # Torch sends large tensors that are already shared, such as those that `default_collate` creates in a worker.
         is_sent_by_torch = array.nbytes >= _LARGE and value.is_shared()  # type: ignore[no-untyped-call]
         # An array with gaps, or with axes in another order, would be copied to a contiguous one.
-        return NotImplemented if is_sent_by_torch or not array.flags.forc else (torch.from_numpy, (array,))
+        if is_sent_by_torch or not array.flags.forc:
+            return NotImplemented
+        if array.nbytes > _SMALL and value.is_shared():  # type: ignore[no-untyped-call]
+            self.shared.append(value)
+        return torch.from_numpy, (array,)
 
 
 def _receive(pickled: bytes, sizes: Sequence[int], memory: Any) -> Any:
