@@ -61,14 +61,18 @@ def import_module(name: str, origin: Origin | None = None, key: str = "custom_im
         key: The key path of that config key.
 
     Raises:
-        ConfigError: The module cannot be imported.
+        ConfigError: The module cannot be imported. If the name is that of a class, the message suggests its module.
     """
     try:
         importlib.import_module(name)
     except (Exception, SystemExit) as error:
         message = f"cannot import '{name}': {type(error).__name__}: {error}"
-        is_missing = isinstance(error, ModuleNotFoundError) and error.name == name.split(".")[0]
-        notes = ["Modules are searched for on PYTHONPATH and in the current folder."] if is_missing else []
+        module, _, attribute = name.rpartition(".")
+        notes = []
+        if module in sys.modules and hasattr(sys.modules[module], attribute):  # as in published guides
+            notes = [f"'{attribute}' is not a module. List its module '{module}' in custom_imports."]
+        elif isinstance(error, ModuleNotFoundError) and error.name == name.split(".")[0]:
+            notes = ["Modules are searched for on PYTHONPATH and in the current folder."]
         raise ConfigError(message, origin=origin, key=key, notes=notes) from error
 
 
