@@ -9,7 +9,7 @@ import inspect
 import math
 import numbers
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from footplate.error_context import origin_of
@@ -278,3 +278,13 @@ def check_accepts(
             f"{type(owner).__name__}.{method} does not accept the arguments that the engine passes",
             notes=[f"expected: {method}({', '.join(declared)})"],
         ) from error
+
+
+def check_takes(problem: str, function: Callable[..., Any], *arguments: str) -> None:
+    """Raises ArgumentError with the text `problem` if a function does not accept positional arguments."""
+    try:
+        inspect.signature(function).bind(*arguments)
+    except ValueError:  # some functions of other languages have no signature
+        pass
+    except TypeError as error:
+        raise ArgumentError(f"{problem} ({', '.join(arguments)}): {error}") from error

@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from footplate.config import Config, LazyObject, as_plain, read_recorded
 from footplate.errors import ConfigError
@@ -76,3 +77,15 @@ def test_objects_are_recorded_as_stable_text() -> None:
         "kind": f"{Path.__module__}.Path",
         "lazy": "torch.nn",
     }
+
+
+def test_optimizers_are_recorded_with_their_settings() -> None:
+    weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    groups: list[dict[str, Any]] = [{"params": weights[:1], "lr": 0.3}, {"params": weights[1:]}]
+    optimizer = torch.optim.Adam(groups, lr=0.1, weight_decay=0.5)
+    torch.optim.lr_scheduler.LinearLR(optimizer)  # changes the learning rates
+    recorded = as_plain({"optimizer": optimizer})["optimizer"]
+    assert recorded["type"].endswith("Adam")
+    assert recorded["weight_decay"] == 0.5
+    assert recorded["param_groups"] == [{"lr": 0.3}, {"lr": 0.1}]
+    assert as_plain(torch.optim.SGD(weights, lr=0.2))["lr"] == 0.2

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from footplate import Runner
 from footplate.distributed.wrappers import ModelDistributedDataParallel
@@ -84,3 +84,31 @@ def test_script_wraps_a_model_with_unused_parameters(
 ) -> None:
     one, other = on_ranks(2, run_script, tmp_path, kind, find)
     assert one == other
+
+
+def unfreeze_during_training(work_dir: Path) -> tuple[list[float], float]:
+    torch.manual_seed(0)
+    first = torch.nn.Linear(1, 2).requires_grad_(False)
+    model = torch.nn.Sequential(first, torch.nn.Linear(2, 1))
+    before = first.weight.clone()
+    points = torch.linspace(-1, 1, 16)[:, None]
+    runner = Runner(
+        model,
+        work_dir,
+        DataLoader(TensorDataset(points, 3 * points), 2, shuffle=True),
+        max_epochs=2,
+        loss=torch.nn.MSELoss(),
+        optim_wrapper={"optimizer": torch.optim.SGD(model.parameters(), lr=0.1), "accumulative_counts": 2},
+        launcher="pytorch",
+        randomness={"seed": 0},
+    )
+    runner.on("before_train_epoch", lambda runner: first.requires_grad_(runner.epoch == 1))
+    runner.train()
+    weights = [value for each in model.parameters() for value in each.flatten().tolist()]
+    return weights, (first.weight - before).norm().item()
+
+
+def test_parameters_unfrozen_during_training_are_equal_on_all_ranks(tmp_path: Path, on_ranks: OnRanks) -> None:
+    (one, changed), (other, _) = on_ranks(2, unfreeze_during_training, tmp_path)
+    assert one == other
+    assert changed > 0.01

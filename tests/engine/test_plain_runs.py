@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, lr_scheduler
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from footplate import Config, Runner
+from footplate import Config, Hook, Runner
 from footplate.engine import History
 from footplate.errors import ArgumentError, FootplateError
 from tests.support import PointAccuracy, ToyModel, settings
@@ -494,6 +494,32 @@ class Quality:
 
 class OneArgument(Quality):
     def update(self, predictions: Tensor) -> None: ...  # type: ignore[override]
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"training_step": lambda model, batch: model(batch[0]).sum()}, "val_evaluator"),
+        ({"val_evaluator": {"accuracy": lambda scores, batch: None}}, "val_evaluator.accuracy"),
+        ({"validation_step": lambda batch: batch}, "validation_step"),
+        ({"loss": lambda scores: scores.sum()}, "loss"),
+        ({"work_dir": __file__}, "work_dir"),
+        ({"default_hooks": {"checkpoint": {"out_dir": f"{__file__}/x"}}}, "default_hooks.checkpoint.out_dir"),
+    ],
+)
+def test_mistakes_are_reported_before_the_first_step(tmp_path: Path, changes: dict[str, Any], key: str) -> None:
+    class Iterations(Hook):
+        done = 0
+
+        def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+            self.done += 1
+
+    hook = Iterations()
+    given = {"work_dir": tmp_path, "val_dataloader": loader(), "val_evaluator": [accuracy], "custom_hooks": [hook]}
+    with pytest.raises(ArgumentError) as error:
+        runner(**{**given, **changes}).train()
+    assert error.value.key == key
+    assert not hook.done
 
 
 def test_mistakes_in_a_metric_name_the_metric(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def parse_recorded(text: str, file: str) -> Config:
 
 def as_plain(value: Any) -> Any:
     """Replaces the objects in a value with text, so that it can be recorded. Classes and functions are replaced with
-    their names.
+    their names, and torch optimizers with their settings.
 
     Example:
         >>> as_plain({"model": object(), "train_cfg": {"max_epochs": 3}})
@@ -69,7 +69,22 @@ def as_plain(value: Any) -> Any:
         return {key if isinstance(key, _PLAIN) else _as_text(key): as_plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [as_plain(item) for item in value]
+    if dotted_name(value) is None and hasattr(value, "add_param_group"):
+        return _settings_of(value)
     return value if value is None or type(value) in _PLAIN else _as_text(value)
+
+
+def _settings_of(optimizer: Any) -> dict[str, Any]:
+    """Returns the type and the settings of an optimizer. Those that differ between its groups are listed by group."""
+    groups = []
+    for group in optimizer.param_groups:
+        settings = {key: value for key, value in group.items() if key != "params" and value is not None}
+        if "initial_lr" in settings:  # a schedule may have changed the learning rate
+            settings["lr"] = settings.pop("initial_lr")
+        groups.append(as_plain(settings))
+    shared = {key: value for key, value in groups[0].items() if all(group.get(key) == value for group in groups)}
+    own = [{key: value for key, value in group.items() if key not in shared} for group in groups]
+    return {"type": dotted_name(type(optimizer)), **shared, **({"param_groups": own} if any(own) else {})}
 
 
 def _as_text(value: Any) -> str:

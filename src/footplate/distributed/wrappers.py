@@ -78,6 +78,7 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
             for name, each in module.named_parameters()
             if each.requires_grad and name not in self.parameters_to_ignore
         ]
+        self._unreduced = [each for each in module.parameters() if not each.requires_grad]
         self._has_traced_graph = False
         self.rebuild_buckets()
         if gradient_compression is not None:
@@ -91,6 +92,7 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
         """
         for part in optim_wrapper.parts.values():
             part.prepare_backward = self._prepare_backward
+            part.unreduced = self._unreduced
         with torch.no_grad():
             self._pass_through(torch.empty(0))  # broadcasts the buffers
         try:

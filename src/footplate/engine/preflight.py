@@ -118,7 +118,7 @@ def _restoring_state(runner: "Runner") -> Iterator[None]:
     except ArgumentError:
         raise  # The setting must be corrected: without the preflight the run would only fail later.
     except Exception:
-        _logger.error("Preflight: the run would have failed later. Use --no-preflight to start it anyway.")
+        _logger.error("Preflight: the run would have failed later. To skip it, use --no-preflight (preflight=False).")
         raise
     finally:
         with torch.no_grad():

@@ -238,7 +238,7 @@ def complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[st
 
     `max_epochs` or `max_iters` replaces the value in `train_cfg`. For a plain module, validation and test need only a
     dataloader: without metrics, they report the loss. Without a config and settings of checkpoints, such a run saves
-    after each epoch or validation interval.
+    after each epoch or validation interval. A plain module is checked before the first step.
 
     Args:
         arguments: Maps the names of the runner's arguments to their values.
@@ -260,6 +260,8 @@ def complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[st
         if (trains_plain_module or is_from_python) and sections[f"{mode}_cfg"] is None:
             sections[f"{mode}_cfg"] = {"loss": True} if trains_plain_module and _reports_loss(sections, mode) else {}
     if trains_plain_module:
+        if sections["preflight"] is None:
+            sections["preflight"] = True
         sections["default_hooks"] = _with_checkpoints(sections, has_defaults=is_from_python)
     return sections
 

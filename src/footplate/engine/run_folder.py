@@ -180,12 +180,12 @@ def locked(folder: str, key: str = "work_dir") -> Iterator[None]:
         key: The config key of the folder, for the error message.
 
     Raises:
-        ArgumentError: Another process has locked the folder. The message identifies the process.
+        ArgumentError: The folder is not writable, or another process has locked it. The message identifies the process.
     """
-    os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, _LOCK)
     lock = FileLock(path, timeout=0, fallback_to_soft=False)
     try:
+        os.makedirs(folder, exist_ok=True)
         lock.acquire()
     except Timeout:
         advice = "Use another folder, or stop the other run."
@@ -195,7 +195,7 @@ def locked(folder: str, key: str = "work_dir") -> Iterator[None]:
         raise ArgumentError(f"another run uses the folder '{folder}'", key=key, notes=notes) from None
     except OSError as error:
         if error.errno not in _LOCKS_UNSUPPORTED:
-            raise
+            raise ArgumentError(f"cannot write to the folder '{folder}': {error.strerror}", key=key) from error
         _logger.warning(
             "The folder '%s' cannot be locked (%s). A second run in it would not be detected.", folder, error.strerror
         )
@@ -221,8 +221,7 @@ def _lock_folders(runner: "Runner", locks: contextlib.ExitStack) -> None:
     locks.enter_context(locked(runner.work_dir))
     folders = [folder for hook in runner.hooks if (folder := hook.folder_in(runner)) and storage.is_local(folder)]
     for folder in {storage.absolute(folder) for folder in folders} - {runner.work_dir}:
-        with contextlib.suppress(OSError):  # an unusable folder is reported when a save fails
-            locks.enter_context(locked(folder, "default_hooks.checkpoint.out_dir"))
+        locks.enter_context(locked(folder, "default_hooks.checkpoint.out_dir"))
 
 
 def checkpoint_to_start_from(home: str, load_from: str | None, resume: bool | str) -> tuple[str | None, bool | str]:

@@ -128,7 +128,8 @@ class Runner:
         on_save_error: What to do when a save fails: "warn" and continue, or "stop".
         on_nonfinite: What to do when a loss or gradient is NaN or infinite: `dict(loss="stop", grad="skip")`, each
             "stop", "skip" (the step) or "warn". Non-finite weights are never saved.
-        preflight: Whether to check before the first step that the run can save, load and validate.
+        preflight: Whether to check before the first step that the run can save, load and validate. By default, only
+            runs of a plain torch module are checked.
         model_wrapper_cfg: The wrapper of the model for training on several processes.
         find_unused_parameters: Whether the wrapper must expect parameters that do not contribute to every loss.
         sync_bn: "torch" makes batch normalization use the statistics of the batches of all processes.
@@ -214,7 +215,7 @@ class Runner:
         *,
         on_save_error: str = "warn",
         on_nonfinite: Mapping[str, Any] | None = None,
-        preflight: bool = False,
+        preflight: bool | None = None,
         model_wrapper_cfg: Mapping[str, Any] | None = None,
         find_unused_parameters: bool = False,
         sync_bn: str | None = None,

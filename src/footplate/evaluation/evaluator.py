@@ -1,6 +1,5 @@
 """The evaluator, and metrics that are functions or objects with the torchmetrics API."""
 
-import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from footplate.checks import check_accepts, check_score
+from footplate.checks import check_accepts, check_score, check_takes
 from footplate.data import batch_size_of, split_target
 from footplate.data.structures import BaseDataElement
 from footplate.distributed import gather_objects, get_world_size
@@ -294,16 +293,6 @@ class UpdatedMetric(NamedMetric):
         if hasattr(self.metric, "to"):
             self.metric = self.metric.to(self._device)
         self.metric.update(to_device(predictions, self._device), to_device(target, self._device))
-
-
-def check_takes(problem: str, function: Callable[..., Any], *arguments: str) -> None:
-    """Raises ArgumentError with the text `problem` if a function does not accept positional arguments."""
-    try:
-        inspect.signature(function).bind(*arguments)
-    except ValueError:  # some functions of other languages have no signature
-        pass
-    except TypeError as error:
-        raise ArgumentError(f"{problem} ({', '.join(arguments)}): {error}") from error
 
 
 def rows_of(data: Any) -> list[Any]:

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from footplate.checks import check_takes
 from footplate.data import has_target, split_target
 from footplate.distributed.wrappers import ModelWrapper
+from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.models.base_model import BaseModel, parse_losses
 from footplate.models.example_inputs import describe_inputs
@@ -107,8 +109,7 @@ class PlainModel(ModelWrapper, BaseModel):
             output of the module is returned.
 
     Raises:
-        ArgumentError: An argument is not a function, `training_step` has an unknown argument, or the loss has
-            parameters.
+        ArgumentError: An argument is not a function or takes other arguments, or the loss has parameters.
     """
 
     def __init__(
@@ -135,6 +136,10 @@ class PlainModel(ModelWrapper, BaseModel):
         self._functions: dict[str, Any] = functions  # not an attribute each, because a loss may be a module
         self._has_only_training_step = training_step is not None and loss is None
         self._step_arguments = _further_arguments(training_step)
+        for name, arguments in (("loss", ("output", "target")), ("validation_step", ("model", "batch"))):
+            if (function := functions[name]) is not None:
+                with at_key(name):
+                    check_takes(f"{name} must be a function of", function, *arguments)
         self._current: dict[str, Any] = {}  # the values of these arguments
         self._validated: tuple[Any, Any, Any] | None = None  # of the latest val_step: data, batch and output
         self.inputs: dict[str, Any] | None = None

@@ -18,6 +18,7 @@ from footplate.optim.schedules.torch_schedule import TorchSchedule, torch_schedu
 from footplate.registry import PARAM_SCHEDULERS
 
 _logger = logging.getLogger("footplate.optim")
+_ALMOST_ZERO = 1e-9  # relative to the base value
 
 
 def schedule_type(name: str, curve_type: type[Curve], field: str | None) -> type[ParamSchedule]:
@@ -127,6 +128,13 @@ def _build_list(
             schedule = torch_schedule(entry, optimizer, counts_epochs=counts_epochs)
             built.append(schedule or _build(entry, optimizer, lengths))
     _check_ends(built, lengths)
+    count = getattr(optimizer, "_accumulative_counts", 1)
+    counting = [schedule for schedule in built if not schedule.by_epoch and not schedule.takes_metrics]
+    if count > 1 and counting:
+        # In torch and Lightning, a step of a scheduler is a step of the optimizer.
+        level = logging.WARNING if any(isinstance(each, TorchSchedule) for each in counting) else logging.INFO
+        text = "accumulative_counts=%d: schedules are stepped after each iteration, %d times per optimizer step."
+        _logger.log(level, text, count, count)
     return built
 
 
@@ -180,7 +188,7 @@ def _check_ends(schedules: Schedules, lengths: Mapping[str, int | None]) -> None
             (other for other in schedules if other.param_name == schedule.param_name),
             key=lambda other: other.end * (epoch_length or 1) if other.by_epoch else other.end,
         )
-        problem = ""
+        problem = effect = ""
         if schedule.begin >= total:
             problem = f"begins at {schedule.begin}, at or after"
         elif total + 1 < schedule.end < ENDLESS:
@@ -189,5 +197,19 @@ def _check_ends(schedules: Schedules, lengths: Mapping[str, int | None]) -> None
             problem = f"has a milestone at {unreached[0]}, at or after"
         elif schedule is last and schedule.end < total and not schedule.curve.ends_at_base():
             problem = f"ends at {schedule.end}, before"
+            effect = f". {schedule.param_name} is {_last_value(schedule)} from {unit} {schedule.end} on."
+            if schedule.curve.length() is None:
+                effect += f" Set `end` to {total} {unit}s."
         if problem:
-            _logger.warning("%s (by %s) %s the end of training at %d", name, unit, problem, total)
+            _logger.warning("%s (by %s) %s the end of training at %d%s", name, unit, problem, total, effect)
+
+
+def _last_value(schedule: ParamSchedule) -> str:
+    """Describes the value of a field after the end of its schedule: "0" or "constant"."""
+    curve, span = schedule.curve, schedule.end - schedule.begin
+    if type(curve) is Curve:  # the schedule computes the values itself
+        return "constant"
+    value = base = max(schedule.base_values)
+    for position in range(span):
+        value = curve(value, base, position, span)
+    return "0" if abs(value) < _ALMOST_ZERO * abs(base) else "constant"

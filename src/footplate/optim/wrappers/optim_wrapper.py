@@ -1,6 +1,6 @@
 """The optimizer wrapper: backward pass, gradient accumulation, clipping, and their state."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from typing import Any
@@ -53,6 +53,8 @@ class OptimWrapper(Accumulation):
         keeps_gradients: Whether gradients are kept after a step, until the next loss.
         prepare_backward: Called with each loss and `should_sync()` before the backward pass; returns the loss. Set by
             a model that averages gradients over processes.
+        unreduced: The parameters whose gradients this model does not average, because they were frozen when it was
+            wrapped. If they are trainable now, the optimizer wrapper averages them.
 
     Raises:
         ArgumentError: An argument is invalid.
@@ -98,6 +100,7 @@ class OptimWrapper(Accumulation):
             self._convert_lr_to_tensors()
         self.keeps_gradients = False
         self.prepare_backward: Callable[[Tensor, bool], Tensor] | None = None
+        self.unreduced: Sequence[Tensor] = ()
         self.isolated = False
         self._clears_at_next_loss = False  # gradients were kept after a step
         self._ran_backward = False  # since the previous step
@@ -151,6 +154,8 @@ class OptimWrapper(Accumulation):
             if self.prepare_backward is not None:
                 loss = self.prepare_backward(loss, self.should_sync())
             loss.backward(**kwargs)  # type: ignore[no-untyped-call]
+            if self.should_sync() and (unfrozen := [each for each in self.unreduced if each.requires_grad]):
+                average_gradients(unfrozen)
         self._inner_count += 1
         self._ran_backward = True
 
