@@ -59,7 +59,10 @@ def shown_path(file: str) -> str:
         return file
     if file.startswith(_RECIPES):
         return f"footplate::{file[len(_RECIPES) :]}"
-    relative = os.path.relpath(file)
+    try:
+        relative = os.path.relpath(file)
+    except (ValueError, OSError):  # another drive; a working directory that was removed
+        return file
     return file if relative.startswith(os.pardir) else relative
 
 

@@ -88,7 +88,7 @@ def load_latest(folder: "str | os.PathLike[str]") -> tuple[str, dict[str, Any] |
     """
 
     def is_loaded_here(path: str) -> bool:
-        return not is_sharded_path(path) and path not in _trusted
+        return not is_sharded_path(path) and storage.absolute(path) not in _trusted
 
     def read(path: str) -> Mapping[Any, Any]:
         return _load(path, torch.device("cpu")) if is_loaded_here(path) else read_verified_outline(path)

@@ -151,7 +151,11 @@ def _merged(present: Any, value: Any, origin: Origin | None, option: Origin | No
         f"a dict cannot be merged into a {type(present).__name__}",
         origin=origin,
         found=present,
-        notes=["Add `_delete_=True` to the dict to replace the value."],
+        notes=[
+            "Use the indices of existing items as keys, or set the whole list."
+            if isinstance(present, (list, tuple))
+            else "Add `_delete_=True` to the dict to replace the value."
+        ],
     )
 
 

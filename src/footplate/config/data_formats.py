@@ -60,14 +60,10 @@ def read_data(text: str, path: str, suffix: str) -> TracedDict:
     except ConfigError as error:
         error.origin = error.origin or place
         raise
-    except (
-        ValueError,
-        TypeError,
-        OverflowError,
-        yaml.YAMLError,
-    ) as error:  # TypeError: an unhashable key
+    except (ValueError, OverflowError, yaml.YAMLError) as error:
         mark, line = getattr(error, "problem_mark", None), _LINE.search(str(error))
         reason = ", ".join(filter(None, (getattr(error, "context", None), getattr(error, "problem", str(error)))))
+        reason = reason.partition("\n")[0]
         origin = Origin(path, mark.line + 1 if mark else int(line[1]) if line else 0)
         raise ConfigSyntaxError(f"the text is not valid {suffix[1:].upper()}: {reason}", origin=origin) from error
     if not isinstance(value, TracedDict):
@@ -122,6 +118,8 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         lines: dict[Any, int] = {}
         for key_node, value_node in node.value:
             origin, key = self._origin(key_node), self.construct_object(key_node, deep=True)
+            if isinstance(key, (list, dict)):
+                raise ConfigSyntaxError("a key must not be a list or a mapping", origin=origin)
             if id(key_node) in written:
                 if key in lines:
                     message = f"the key '{key}' occurs twice in one mapping, first on line {lines[key]}"

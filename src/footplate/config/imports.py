@@ -103,7 +103,7 @@ class LazyObject:
         """
         try:
             return _resolve(self._path)
-        except (ImportError, ValueError, TypeError) as error:
+        except (ImportError, ValueError, TypeError, AttributeError) as error:
             raise ConfigError(f"cannot import '{self._path}': {error}", origin=self._origin) from error
 
     def __getattr__(self, name: str) -> "LazyObject":

@@ -274,7 +274,8 @@ def _load_values(defaults: Mapping[str, Any], metainfo: Mapping[str, Any] | None
 
 def _select_indices(indices: Indices, size: int) -> Sequence[int]:
     """Returns the non-negative indices that `indices` selects from a list of length `size`."""
-    if isinstance(indices, int):
+    if isinstance(indices, (int, np.integer)):
         return range(size)[:indices] if indices >= 0 else range(size)[indices:]
-    selected: list[int] = np.arange(size)[np.asarray(indices)].tolist()  # raises IndexError if out of range
+    chosen = np.asarray(indices, dtype=None if len(indices) else int)
+    selected: list[int] = np.arange(size)[chosen].tolist()  # raises IndexError if out of range
     return selected

@@ -82,7 +82,12 @@ class InstanceData(BaseDataElement):
         if isinstance(index, (int, np.integer)):
             index = _as_slice(int(index), len(self))
         elif not isinstance(index, slice):
-            index = torch.arange(len(self), device=getattr(index, "device", "cpu"))[index].reshape(-1)
+            index = torch.as_tensor(index)
+            if index.dim() != 1:
+                raise ArgumentError("an index of instances must be one-dimensional", found=index.shape)
+            if index.dtype == torch.bool and len(index) != len(self):
+                raise ArgumentError(f"a boolean index of length {len(index)} does not fit {len(self)} instances")
+            index = index.nonzero().flatten() if index.dtype == torch.bool else index.long()
         return self._map_data(lambda value: _select(value, index))
 
 

@@ -42,14 +42,20 @@ def read_text(file: Path) -> str:
 
 
 def read_logs(files: Iterable[Path]) -> list[str]:
-    """Returns the lines of several logs."""
-    return [line for file in files for line in read_text(file).splitlines()]
+    """Returns the lines of several logs. Logs a warning for a log that cannot be read."""
+    lines: list[str] = []
+    for file in files:
+        try:
+            lines += read_text(file).splitlines()
+        except OSError as error:
+            _logger.warning("Cannot read '%s': %s", file, error.strerror)
+    return lines
 
 
 def read_record(file: Path, folder: Path) -> dict[str, Any]:
     """Returns the JSON object in a file of a run, or {} if it is missing or damaged; the rest of the run is useful."""
     for safe in safe_files([file], folder):
-        with suppress(ValueError):
+        with suppress(OSError, ValueError):
             record = json.loads(read_text(safe))
             return record if isinstance(record, dict) else {}
     return {}
@@ -79,14 +85,14 @@ class Start(NamedTuple):
 def read_start(folder: Path) -> Start:
     """Reads the record of a start. Returns one without a kind if there is no valid record."""
     record = read_record(folder / "start.json", folder)
-    with suppress(ValueError, KeyError, TypeError):  # missing or damaged
-        time = datetime.fromisoformat(record["time"]).astimezone(timezone.utc)
+    with suppress(ValueError, KeyError, TypeError, OverflowError):  # missing or damaged
+        length, time = record["epoch_length"], datetime.fromisoformat(record["time"]).astimezone(timezone.utc)
         return Start(
             folder=folder,
             kind=record["kind"],
             time=time.isoformat(timespec="microseconds"),
             iteration=int(record["iteration"]),
-            epoch_length=record["epoch_length"],
+            epoch_length=None if length is None else int(length),
             counts_epochs=record["metric_step"] == "epoch",
         )
     return Start(folder)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from footplate.checks import check_number
 from footplate.errors import ArgumentError
 from footplate.registry import MODELS
 from footplate.tasks.task_base import build_part
@@ -17,6 +18,7 @@ class _Mixing(ABC):
     """Mixes every image of a batch with another image of the batch."""
 
     def __init__(self, alpha: float) -> None:
+        check_number("alpha", alpha, above=0)
         self.alpha = alpha
 
     def __call__(self, inputs: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from footplate.checks import check_count
+from footplate.checks import check_count, check_number
 from footplate.error_context import with_origins
 from footplate.errors import ArgumentError, DataError
 from footplate.models import BaseModule
@@ -139,7 +139,7 @@ class LinearClsHead(BaseModule):
         init_cfg: See `BaseModule`; by default weights are normally distributed with a standard deviation of 0.01.
 
     Raises:
-        ArgumentError: A k is not between 1 and `num_classes`.
+        ArgumentError: `num_classes` is not positive, or a k is not between 1 and `num_classes`.
     """
 
     def __init__(
@@ -153,6 +153,7 @@ class LinearClsHead(BaseModule):
     ) -> None:
         super().__init__(init_cfg or {"type": "Normal", "layer": "Linear", "std": 0.01})
         self.topk = (topk,) if isinstance(topk, int) else tuple(topk)
+        check_count("num_classes", num_classes)
         for k in self.topk:
             check_count("topk", k, most=num_classes)
         self.num_classes = num_classes
@@ -211,10 +212,13 @@ class LabelSmoothLoss(nn.Module):
     The true class keeps ``1 - label_smooth_val``; the rest is distributed uniformly over all classes.
 
     Args:
-        label_smooth_val: The amount of smoothing, 0 to 1; 0 is plain cross entropy.
+        label_smooth_val: The amount of smoothing, 0 to 1 (exclusive); 0 is plain cross entropy.
         num_classes: Ignored; accepted for compatibility.
         loss_weight: The factor of the loss.
         class_weight: The weight of each class, ``(num_classes,)``; equal by default.
+
+    Raises:
+        ArgumentError: `label_smooth_val` is out of range.
 
     Source: Szegedy et al., "Rethinking the Inception Architecture", arXiv:1512.00567, section 7.
     """
@@ -228,6 +232,7 @@ class LabelSmoothLoss(nn.Module):
         class_weight: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
+        check_number("label_smooth_val", label_smooth_val, least=0, below=1)
         self.label_smooth_val = label_smooth_val
         self.num_classes = num_classes
         self.loss_weight = loss_weight

@@ -69,6 +69,8 @@ class IoUMetric(BaseMetric[Areas]):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
+        if isinstance(iou_metrics, str):
+            raise ArgumentError("iou_metrics must be a list of names", key="iou_metrics", found=iou_metrics)
         for name in iou_metrics:
             check_choice("iou_metrics", name, _KINDS)
         if format_only and output_dir is None:
@@ -84,7 +86,8 @@ class IoUMetric(BaseMetric[Areas]):
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
         """Counts the pixels of each sample."""
-        check_samples(self, data_samples, "pred_sem_seg", *([] if self.format_only else ["gt_sem_seg"]))
+        needed = {"pred_sem_seg": True, "gt_sem_seg": not self.format_only, "img_path": self.output_dir is not None}
+        check_samples(self, data_samples, *(name for name, is_needed in needed.items() if is_needed))
         count = 0 if self.format_only else len(required_classes(self))
         for sample in data_samples:
             predicted = as_array(sample["pred_sem_seg"]["data"]).squeeze(0)

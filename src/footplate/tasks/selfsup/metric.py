@@ -143,7 +143,13 @@ class KNNProbe(_Probe):
         self.k, self.temperature = check_count("k", k), temperature
 
     def predict(self, features: Tensor, labels: Tensor, queries: Tensor, num_classes: int) -> Tensor:
-        """Predicts the classes by a vote of the nearest neighbors."""
+        """Predicts the classes by a vote of the nearest neighbors.
+
+        Raises:
+            DataError: There are fewer than k training features.
+        """
+        if self.k > len(features):
+            raise DataError(f"k={self.k} exceeds the number of training images ({len(features)})", key="k")
         cosines = F.normalize(queries.double(), dim=1) @ F.normalize(features.double(), dim=1).T
         nearest, places = cosines.topk(self.k, dim=1)
         votes = nearest.new_zeros(len(queries), num_classes)

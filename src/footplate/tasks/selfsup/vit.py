@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from footplate.checks import check_count
 from footplate.errors import ArgumentError
 from footplate.models import BaseModule
 from footplate.models.base_module import InitCfg
@@ -41,7 +42,8 @@ class MAEViT(BaseModule):
         init_cfg: See `BaseModule`; by default linear layers use Xavier uniform initialization.
 
     Raises:
-        ArgumentError: `img_size` is not divisible by `patch_size`, or `mask_ratio` masks no patch or all of them.
+        ArgumentError: `img_size` is not divisible by `patch_size`, `embed_dims` is not divisible by `num_heads`, or
+            `mask_ratio` masks no patch or all of them.
 
     Source: Dosovitskiy et al., "An Image is Worth 16x16 Words", arXiv:2010.11929; He et al., "Masked Autoencoders Are
         Scalable Vision Learners", arXiv:2111.06377.
@@ -110,6 +112,9 @@ class MAEViT(BaseModule):
 
 def make_layers(count: int, width: int, num_heads: int, mlp_ratio: float) -> nn.ModuleList:
     """Builds pre-norm transformer layers without dropout."""
+    check_count("num_layers", count)
+    if width % num_heads:
+        raise ArgumentError(f"the width {width} is not divisible by num_heads {num_heads}", key="num_heads")
     return nn.ModuleList(
         nn.TransformerEncoderLayer(
             width, num_heads, round(mlp_ratio * width), 0.0, "gelu", batch_first=True, norm_first=True
@@ -131,6 +136,8 @@ def position_codes(width: int, side: int) -> Tensor:
 
     Source: Vaswani et al., "Attention Is All You Need", arXiv:1706.03762, section 3.5, applied to rows and columns.
     """
+    if width % 4:
+        raise ArgumentError("the embedding dimension must be a multiple of 4", key="embed_dims", found=width)
     places = torch.arange(side, dtype=torch.float32)
     waves = places[:, None] / 10_000 ** (torch.arange(width // 4) / (width / 4))
     along = torch.cat([waves.sin(), waves.cos()], dim=1)
