@@ -42,7 +42,8 @@ def choose_settings(runner: "Runner", configured: list[Settings]) -> None:
     takes_config = runner.resume_plan.takes_settings
     groups = [group for part in runner.optim_wrapper.parts.values() for group in part.optimizer.param_groups]
     differences = set()
-    for group, new, saved in zip(groups, configured, settings_of(runner.optim_wrapper), strict=True):
+    # Groups that the checkpoint has added come last, and are not configured.
+    for group, new, saved in zip(groups, configured, settings_of(runner.optim_wrapper), strict=False):
         new_texts, saved_texts = _as_text(new), _as_text(saved)
         names = [name for name, text in new_texts.items() if text != saved_texts.get(name, text)]
         differences |= {(name, new_texts[name], saved_texts[name]) for name in names}

@@ -74,6 +74,36 @@ def test_group_that_a_hook_adds_is_saved_and_scheduled() -> None:
     assert torch.equal(wrapper.optimizer.state[late]["momentum_buffer"], torch.ones(2, dtype=torch.float64))
 
 
+def test_group_that_was_added_during_the_run_is_added_again() -> None:
+    def wrapped(seed: int) -> tuple[nn.Module, OptimWrapper]:
+        model = net(seed)
+        first, *others = model.parameters()
+        first.requires_grad_(False)
+        wrapper = OptimWrapper(SGD(others, lr=0.1, momentum=0.9))
+        wrapper.name_parameters(model)
+        return model, wrapper
+
+    def step(model: nn.Module, wrapper: OptimWrapper) -> None:
+        wrapper.update_params(model(batch).pow(2).sum())
+
+    batch = data(2)
+    model, wrapper = wrapped(0)
+    late = next(model.parameters()).requires_grad_(True)
+    wrapper.optimizer.add_param_group({"params": [late], "lr": 0.4})
+    step(model, wrapper)
+    again, resumed = wrapped(1)
+    again.load_state_dict(model.state_dict())
+    resumed.load_state_dict(wrapper.state_dict())
+    assert resumed.get_lr() == {"lr": [0.1, 0.4]}
+    for pair in ((model, wrapper), (again, resumed)):
+        step(*pair)
+    assert all(map(torch.equal, model.parameters(), again.parameters()))
+    saved = wrapper.state_dict()
+    saved["param_groups"][1]["param_names"] = ["head.weight"]
+    with pytest.raises(CheckpointError, match=r"'head.weight' the model does not have"):
+        wrapped(0)[1].load_state_dict(saved)
+
+
 def test_resume_during_accumulation_is_bit_equal() -> None:
     stop = 3
     batches = split(data(12), 2)

@@ -106,6 +106,8 @@ class OptimWrapper(Accumulation):
         self._ran_backward = False  # since the previous step
         self._is_sharded = any(map(is_dtensor, self._parameters()))
         self._names: dict[int, str] = {}  # by id of the parameter
+        self._named: dict[str, Tensor] = {}
+        self._initial_groups = len(optimizer.param_groups)
         self.reasons: Mapping[str, tuple[str, ...]] = {}  # the keys of `paramwise_cfg` that applied, by parameter name
 
     def update_params(
@@ -251,6 +253,7 @@ class OptimWrapper(Accumulation):
         """Stores the names of the parameters, so that states with different parameter groups can be loaded."""
         for name, parameter in model.named_parameters():
             self._names.setdefault(id(parameter), name)
+            self._named.setdefault(name, parameter)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state of the optimizer, and accumulated gradients if there are any.
@@ -262,6 +265,9 @@ class OptimWrapper(Accumulation):
             layout = optimizer_state.layout_of(self.optimizer, self._names)
             for group, parameters in zip(state["param_groups"], layout.groups, strict=True):
                 group["param_names"] = list(parameters)
+            added = slice(self._initial_groups, None)
+            for group, parameters in zip(state["param_groups"][added], layout.groups[added], strict=True):
+                group["added_with_grad"] = [each.requires_grad for each in parameters.values()]
         gradients = [parameter.grad for parameter in self._parameters()]
         if not self._clears_at_next_loss and any(gradient is not None for gradient in gradients):
             state["accumulated_gradients"] = gradients
@@ -274,7 +280,8 @@ class OptimWrapper(Accumulation):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Loads a state that footplate or a different engine saved, even if its parameter groups differ.
 
-        Accumulated gradients are discarded with a warning if they were saved with other `accumulative_counts`.
+        Accumulated gradients are discarded with a warning if they were saved with other `accumulative_counts`. Groups
+        that `add_param_group` added during the saved run are added again.
 
         Raises:
             CheckpointError: The state belongs to different parameters, or to an optimizer of a different class.
@@ -288,6 +295,7 @@ class OptimWrapper(Accumulation):
                     f"Set the optimizer to {saved_name}, or use load_from without resume to start over with {name}."
                 ],
             )
+        self._add_groups_of(state_dict)
         layout = optimizer_state.layout_of(self.optimizer, self._names)
         self.optimizer.load_state_dict(optimizer_state.regroup(state_dict, self.optimizer, layout))
         if self._narrow_state is not None:
@@ -303,6 +311,23 @@ class OptimWrapper(Accumulation):
             if gradient is not None:
                 gradient = distribute_like(gradient.to(parameter.device, parameter.dtype), parameter)
             parameter.grad = gradient
+
+    def _add_groups_of(self, state_dict: Mapping[str, Any]) -> None:
+        """Adds the groups that were added during the saved run, unless the optimizer has them already."""
+        present = optimizer_state.layout_of(self.optimizer, self._names).parameters
+        for group in state_dict["param_groups"]:
+            names = group["param_names"] if "added_with_grad" in group else ()
+            if not present.keys().isdisjoint(names):
+                continue
+            if unknown := [name for name in names if name not in self._named]:
+                raise CheckpointError(
+                    f"the saved run added a parameter group whose parameter '{unknown[0]}' the model does not have",
+                    notes=["Add the parameter to the model, and the group to the optimizer, before the run starts."],
+                )
+            if names:
+                for name, requires_grad in zip(names, group["added_with_grad"], strict=True):
+                    self._named[name].requires_grad_(requires_grad)
+                self.optimizer.add_param_group({"params": [self._named[name] for name in names]})
 
     def _clip_gradients(self) -> Tensor | None:
         """Clips the gradients, and records and returns their norm if it is known."""

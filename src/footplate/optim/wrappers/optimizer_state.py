@@ -18,6 +18,7 @@ from footplate.optim.muon import Muon
 
 State = dict[str, Any]
 _SUPPORTED = (SGD, Adam, NAdam, RAdam, Adamax, RMSprop, Adagrad, Adadelta, LARS, Muon)
+_OWN_KEYS = ("params", "param_names", "added_with_grad")  # of a saved group; the others are settings
 _DROPPED_BITS = 16  # bfloat16 consists of the upper 16 bits of a float32
 
 
@@ -79,7 +80,7 @@ def _by_name(state: Mapping[str, Any], layout: Layout) -> dict[str, tuple[State,
     """Maps the name of each parameter in a saved state to the settings of its group and its values."""
     result = {}
     for group, names in zip(state["param_groups"], saved_names(state["param_groups"], layout), strict=True):
-        settings = {key: value for key, value in group.items() if key not in ("params", "param_names")}
+        settings = {key: value for key, value in group.items() if key not in _OWN_KEYS}
         for name, key in zip(names, group["params"], strict=True):
             result[name] = settings, state["state"].get(key, {})
     return result
