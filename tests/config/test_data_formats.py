@@ -19,7 +19,7 @@ from footplate.errors import ConfigSyntaxError, Origin
         ("a: 1\n2: 3", "a top-level key must be a string", 2),
         ("a: !!python/object/apply:os.system ['true']", "could not determine a constructor", 1),
         ("a: &x [*x]", "found unconstructable recursive node", 1),
-        ("? {b: 1}\n: 2", "not valid YAML", 0),
+        ("? {b: 1}\n: 2", "a key must not be a list or a mapping", 1),
         ("a: \x01", "not valid YAML", 0),
         ("a: 1\n---\nb: 2", "expected a single document", 2),
     ],

@@ -136,7 +136,7 @@ def test_full_shared_memory_is_reported(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_single_shared_tensor_is_sent_without_a_copy() -> None:
-    tensor = torch.arange(4096).share_memory_()[8:]
+    tensor = torch.arange(4096).share_memory_()[8:]  # type: ignore[no-untyped-call]
     sent = SentBatch([tensor])
     assert sent._memory.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()
     assert sent.__reduce__()[0](*sent.__reduce__()[1])[0].tolist() == tensor.tolist()

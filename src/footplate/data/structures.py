@@ -82,7 +82,7 @@ class InstanceData(BaseDataElement):
         if isinstance(index, (int, np.integer)):
             index = _as_slice(int(index), len(self))
         elif not isinstance(index, slice):
-            index = torch.as_tensor(index)
+            index = torch.atleast_1d(torch.as_tensor(index))  # type: ignore[no-untyped-call]
             if index.dim() != 1:
                 raise ArgumentError("an index of instances must be one-dimensional", found=index.shape)
             if index.dtype == torch.bool and len(index) != len(self):
