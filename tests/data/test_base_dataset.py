@@ -120,6 +120,21 @@ def test_a_record_that_cannot_be_read_stops_or_is_skipped(root: str, caplog: pyt
         build(root, pipeline=[broken], on_error="skip", test_mode=True)[2]
 
 
+def test_a_run_stops_if_most_samples_cannot_be_read(root: str) -> None:
+    class Unreadable(Heights):
+        def load_data_list(self) -> list[Any]:
+            return [{"height": index} for index in range(40)]
+
+        def prepare_data(self, idx: int) -> Any:
+            if idx % 4:
+                raise DataError("damaged")
+            return idx
+
+    dataset = Unreadable(on_error="skip")
+    with pytest.raises(DataError, match=r"^21 of 40 samples cannot be read, too many to skip. The last one: dam"):
+        list(map(dataset.__getitem__, range(40)))
+
+
 def test_if_no_sample_can_be_read_the_error_has_the_first_cause(root: str) -> None:
     def missing(data: dict[str, Any]) -> dict[str, Any]:
         raise DataError(f"the file '{data['height']}.jpg' does not exist")

@@ -1,4 +1,5 @@
 import json
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,7 @@ from PIL import Image
 
 from footplate import Config, Runner
 from footplate.evaluation import BaseMetric
-from footplate.hooks import CurveHook, RecordHook
+from footplate.hooks import CurveHook, LoggerHook, RecordHook
 from footplate.visualization import Visualizer, curve_plots
 from footplate.visualization.curve_plots import Panel
 from tests.support import loader, settings
@@ -26,6 +27,17 @@ def test_the_name_of_the_experiment(tmp_path: Path, caplog: pytest.LogCaptureFix
     heads = [int(lines[at + 1][13:15]) for at, each in enumerate(lines) if each == "Exp name: first"]
     assert heads == [4, 6, 10]
     assert len(lines) - len(heads) == 5
+
+
+def test_skipped_samples_are_reported_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    class Data(list[int]):
+        skipped = 3
+
+    runner: Any = SimpleNamespace(train_dataloader=SimpleNamespace(dataset=Data(range(12))), logger=logging.getLogger())
+    LoggerHook().after_train(runner)
+    (record,) = caplog.records
+    assert record.levelname == "ERROR"
+    assert record.getMessage().startswith("3 unreadable samples (25% of the training data) were skipped")
 
 
 def test_evaluation_progress_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -169,3 +169,27 @@ def test_check_reports_unreadable_samples(tmp_path: Path) -> None:
     cfg = Config.fromfile(str(tmp_path / "tiny.py"))
     cfg["work_dir"] = str(tmp_path / "work")
     assert list(check(cfg).warnings) == ["Unreadable training samples that a run would skip: at least 1."]
+
+
+@DATASETS.register_module()
+class PointFiles(BaseDataset):
+    """Sixteen points with a file each."""
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        return [{"img_path": f"{self.data_root}/{index}.txt"} for index in range(16)]
+
+    def prepare_data(self, idx: int) -> Any:
+        return Points(16)[idx]
+
+
+def test_check_lists_missing_and_empty_files(tmp_path: Path) -> None:
+    for index in range(16):
+        (tmp_path / f"{index}.txt").write_text("x")
+    (tmp_path / "3.txt").unlink()
+    (tmp_path / "7.txt").write_text("")
+    data = f'dict(type="PointFiles", data_root="{tmp_path}")'
+    (tmp_path / "tiny.py").write_text(TINY.replace('dict(type="Points", size=16)', data))
+    cfg = Config.fromfile(str(tmp_path / "tiny.py"))
+    cfg["work_dir"] = str(tmp_path / "work")
+    names = f"{tmp_path}/3.txt, {tmp_path}/7.txt"
+    assert list(check(cfg).warnings) == [f"2 files of the data are missing or empty: {names}"]

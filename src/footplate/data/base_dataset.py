@@ -24,6 +24,8 @@ from footplate.registry import DATASETS
 from footplate.storage import missing_path_notes
 
 _logger = logging.getLogger("footplate.data")
+_MAX_UNREADABLE = 0.5  # the share of unreadable samples with which a run may continue
+_MIN_UNREADABLE = 10  # the number of samples below which the share does not matter
 _MAX_FLAGS = 1 << 20
 Indices: TypeAlias = int | Sequence[int]
 
@@ -50,7 +52,8 @@ class BaseDataset(Dataset[Any]):
         lazy_init: Whether to defer reading the annotation file until `full_init` is called.
         max_refetch: The maximum number of other samples to try after the pipeline returns None.
         on_error: "stop" or "skip". With "skip", a record that cannot be read is handled as if the pipeline had returned
-            None. It is counted in `skipped` and logged as a warning. If a storage cannot be reached, the run stops.
+            None. It is counted in `skipped` and logged as a warning. The run stops if most samples cannot be read, or
+            if a storage cannot be reached.
 
     Raises:
         DataError: The annotation file cannot be read.
@@ -241,7 +244,13 @@ class BaseDataset(Dataset[Any]):
             is_known = bool(self._skipped[idx % _MAX_FLAGS])  # an earlier epoch has warned
             self._skipped[idx % _MAX_FLAGS] = True
             if not is_known:
-                _logger.warning("Skipping sample %d (%d skipped so far): %s", idx, self.skipped, error)
+                skipped = self.skipped
+                if skipped > max(_MIN_UNREADABLE, _MAX_UNREADABLE * len(self)):
+                    raise DataError(
+                        f"{skipped} of {len(self)} samples cannot be read, too many to skip. The last one: {error}",
+                        notes=["Remove unreadable samples from the dataset. `footplate check` lists missing files."],
+                    ) from error
+                _logger.warning("Skipping sample %d (%d skipped so far): %s", idx, skipped, error)
             return None
 
 

@@ -166,9 +166,11 @@ class LoggerHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Logs the number of training samples that could not be read."""
-        skipped = count_skipped(getattr(runner.train_dataloader, "dataset", None))
-        if skipped:
-            runner.logger.warning("Unreadable samples skipped: %d. See the warnings above.", skipped)
+        dataset: Any = getattr(runner.train_dataloader, "dataset", None)
+        if skipped := count_skipped(dataset):
+            share = f" ({skipped / len(dataset):.0%} of the training data)" if hasattr(dataset, "__len__") else ""
+            text = "%d unreadable samples%s were skipped and replaced by others. See the warnings above."
+            runner.logger.error(text, skipped, share)
 
     def after_run(self, runner: Runner) -> None:
         """Copies the logs to `out_dir` and closes the visualization backends."""

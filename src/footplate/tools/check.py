@@ -12,8 +12,8 @@ import torch.distributed as dist
 
 from footplate import storage
 from footplate.config import Config
-from footplate.data import length_of
-from footplate.data.dataset_wrappers import count_skipped
+from footplate.data import BaseDataset, length_of
+from footplate.data.dataset_wrappers import count_skipped, innermost_datasets
 from footplate.distributed import (
     barrier,
     broadcast_object,
@@ -40,7 +40,7 @@ from footplate.error_context import at_key, located
 from footplate.errors import CheckpointError, FootplateError
 from footplate.hooks import CheckpointHook, RuntimeInfoHook
 from footplate.interrupts import temporary_folder
-from footplate.messages import format_bytes, format_seconds, labeled, pluralize
+from footplate.messages import format_bytes, format_seconds, labeled, list_names, pluralize
 from footplate.records import memory_in_use
 from footplate.records.logger import buffer_log, collect_warnings
 from footplate.tools.explain_loops import explain_loops, loops_as_data, order_of_hooks
@@ -51,6 +51,8 @@ from footplate.tools.partial_build import build_trial
 
 _logger = logging.getLogger("footplate.tools")
 _ITERATIONS = 2
+_MAX_RECORDS = 100_000  # whose files are checked, of each dataset
+_MAX_FILES = 10  # in a warning
 
 
 class Checked(NamedTuple):
@@ -141,6 +143,7 @@ def _try(cfg: Config, folder: str) -> tuple[Runner, dict[str, Largest], dict[str
     the model), and the measurements; see `Checked`.
     """
     runner = build_trial(cfg, folder, preflight=True)
+    _warn_about_missing_files(runner)
     hook = _TrialHook()
     runner.register_hook(hook)
     largest: dict[str, Largest] = {}
@@ -185,6 +188,28 @@ def _try(cfg: Config, folder: str) -> tuple[Runner, dict[str, Largest], dict[str
             "metrics": metrics,
         },
     )
+
+
+def _warn_about_missing_files(runner: Runner) -> None:
+    """Warns about local files of the training and validation data that are missing or empty.
+
+    If a dataset has no file at all, its paths are keys of another storage, or the trial reports the first one.
+    """
+    loops = (runner.train_loop, *getattr(runner.val_loop, "sets", ()))
+    datasets = [leaf for loop in loops for leaf in innermost_datasets(getattr(loop.dataloader, "dataset", None))]
+    for dataset in datasets:
+        count = min(len(dataset), _MAX_RECORDS) if isinstance(dataset, BaseDataset) else 0
+        records = (dataset.get_data_info(index) for index in range(count))
+        paths = [
+            value
+            for record in records
+            for key, value in record.items()
+            if key.endswith("_path") and isinstance(value, str) and storage.is_local(value)
+        ]
+        missing = [path for path in dict.fromkeys(paths) if not os.path.isfile(path) or not os.path.getsize(path)]
+        if missing and len(missing) < len(set(paths)):
+            names = list_names(missing, _MAX_FILES)
+            _logger.warning("%d files of the data are missing or empty: %s", len(missing), names)
 
 
 def _check_work_dir(folder: str, size: int) -> None:

@@ -1,3 +1,4 @@
+import copy
 import logging
 from typing import Any
 
@@ -93,7 +94,7 @@ def test_group_that_was_added_during_the_run_is_added_again() -> None:
     step(model, wrapper)
     again, resumed = wrapped(1)
     again.load_state_dict(model.state_dict())
-    resumed.load_state_dict(wrapper.state_dict())
+    resumed.load_state_dict(copy.deepcopy(wrapper.state_dict()))
     assert resumed.get_lr() == {"lr": [0.1, 0.4]}
     for pair in ((model, wrapper), (again, resumed)):
         step(*pair)

@@ -95,6 +95,8 @@ class CocoDataset(BaseDataset):
             records.append({"img_path": path, "img_id": image["id"], **size, "instances": instances})
         if skipped:
             reason = "Skipped boxes without area or outside their image in '%s': %d. The first one is that of %s."
+            if self.test_mode:  # as in published results
+                reason += " CocoMetric still counts those in the file, as instances that are not detected."
             _logger.warning(reason, self.ann_file, len(skipped), skipped[0])
         labels_in_use = {instance["bbox_label"] for record in records for instance in record["instances"]}
         if labels_in_use:  # a test file may have no annotations
