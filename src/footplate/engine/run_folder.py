@@ -195,7 +195,7 @@ def locked(folder: str, key: str = "work_dir") -> Iterator[None]:
         raise ArgumentError(f"another run uses the folder '{folder}'", key=key, notes=notes) from None
     except OSError as error:
         if error.errno not in _LOCKS_UNSUPPORTED:
-            raise ArgumentError(f"cannot write to the folder '{folder}': {error.strerror}", key=key) from error
+            raise ArgumentError(f"cannot write to '{error.filename or folder}': {error.strerror}", key=key) from error
         _logger.warning(
             "The folder '%s' cannot be locked (%s). A second run in it would not be detected.", folder, error.strerror
         )

@@ -143,7 +143,8 @@ def _try(cfg: Config, folder: str) -> tuple[Runner, dict[str, Largest], dict[str
     the model), and the measurements; see `Checked`.
     """
     runner = build_trial(cfg, folder, preflight=True)
-    _warn_about_missing_files(runner)
+    with located(cfg):
+        _warn_about_missing_files(runner)
     hook = _TrialHook()
     runner.register_hook(hook)
     largest: dict[str, Largest] = {}

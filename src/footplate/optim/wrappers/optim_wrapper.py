@@ -156,7 +156,8 @@ class OptimWrapper(Accumulation):
             if self.prepare_backward is not None:
                 loss = self.prepare_backward(loss, self.should_sync())
             loss.backward(**kwargs)  # type: ignore[no-untyped-call]
-            if self.should_sync() and (unfrozen := [each for each in self.unreduced if each.requires_grad]):
+            unfrozen = [parameter for parameter in self.unreduced if parameter.requires_grad]
+            if unfrozen and self.should_sync():
                 average_gradients(unfrozen)
         self._inner_count += 1
         self._ran_backward = True
