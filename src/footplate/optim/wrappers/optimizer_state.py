@@ -70,6 +70,8 @@ def regroup(saved: Mapping[str, Any], optimizer: Optimizer, layout: Layout) -> S
         first = sum(len(other["params"]) for other in groups)
         for key, (name, parameter) in enumerate(parameters.items(), first):
             _, values = saved_values.get(name, ({}, {}))
+            if isinstance(optimizer, _SUPPORTED):
+                _check_shapes(name, values, parameter)
             if values:
                 state[key] = {field: _like_parameter(value, parameter) for field, value in values.items()}
         groups.append({**group, **settings, "params": [*range(first, first + len(parameters))]})
@@ -111,6 +113,15 @@ def saved_names(groups: Sequence[Mapping[str, Any]], layout: Layout) -> list[lis
 
 def _trainable(layout: Layout) -> list[str]:
     return [name for name, parameter in layout.parameters.items() if parameter.requires_grad]
+
+
+def _check_shapes(name: str, values: Mapping[str, Any], parameter: Tensor) -> None:
+    for value in values.values():
+        if isinstance(value, Tensor) and value.dim() and value.shape != parameter.shape:
+            raise CheckpointError(
+                f"the saved optimizer state of '{name}' does not fit a parameter of shape {list(parameter.shape)}",
+                found=list(value.shape),
+            )
 
 
 def _like_parameter(value: Any, parameter: Tensor) -> Any:
