@@ -218,7 +218,7 @@ class Visualizer(Drawing, Instances):
     draw_featmap = staticmethod(draw_featmap)
 
     def get_backend(self, name: str) -> BaseVisBackend:
-        """Returns a writer by its name. Raises a KeyError if there is none."""
+        """Returns the writer with a name. Raises a KeyError if the name is unknown."""
         return self._vis_backends[name]
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
