@@ -5,16 +5,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.instancenorm import _InstanceNorm
 
 from footplate.checks import check_keys, check_names, check_pattern
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
 
-# The layers of code bases derive from these, as `_BatchNormXd` of MMEngine does.
-BATCH_NORMS = (_BatchNorm,)
-INSTANCE_NORMS = (_InstanceNorm,)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 Selection = str | Sequence[str] | Mapping[str, Any]
 """A mapping with `classes`, class names with or without their Python module path, and `names`, regular expressions that

@@ -1,14 +1,12 @@
-import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from footplate import Config, Hook, Runner
+from footplate import Config, Runner
 from footplate.checkpoint import load_checkpoint
 from footplate.distributed import is_model_wrapper
-from footplate.records import MessageHub
 from tests.support import PointAccuracy, ToyModel, loader, settings
 
 
@@ -61,19 +59,6 @@ def test_constructors_that_write_into_their_config_do_not_change_the_recorded_on
     assert runner.recorded_cfg.model.views == [{"type": "Flip"}]
 
 
-def test_what_a_runner_knows(tmp_path: Path) -> None:
-    cfg = settings(tmp_path, randomness={"seed": 4, "deterministic": False}, auto_scale_lr={"enable": False})
-    runner = Runner.from_cfg(Config(cfg))
-    assert (runner.launcher, runner.model_name, runner.deterministic) == ("none", "ToyModel", False)
-    assert (runner.val_interval, runner.val_begin, runner.default_scope) == (1, 1, None)
-    assert runner.auto_scale_lr == {"enable": False}
-    assert runner.val_evaluator is runner.val_loop.evaluator  # type: ignore[union-attr]
-    assert (runner._hooks, runner._seed, runner._train_loop) == (runner.hooks, 4, runner.train_loop)
-    runner._load_from = "weights.pth"
-    assert runner.load_from == "weights.pth"
-    assert runner.get_hooks_info() == runner.hooks.describe()
-
-
 def test_parts_of_a_run_can_be_built_alone(tmp_path: Path) -> None:
     runner = Runner.from_cfg(Config(settings(tmp_path)))
     wrapper = runner.build_optim_wrapper({"optimizer": {"type": "SGD", "lr": 0.1}})
@@ -84,28 +69,8 @@ def test_parts_of_a_run_can_be_built_alone(tmp_path: Path) -> None:
     model = runner.build_model({"type": "ToyModel"})
     assert runner.wrap_model(None, model) is model
     assert not is_model_wrapper(model)
-    assert runner.build_message_hub() is runner.message_hub
-    assert runner.build_message_hub({"name": "another"}) is MessageHub.get_instance("another")
-    assert runner.build_logger("ERROR", str(tmp_path / "more.log")).level == logging.ERROR
-    runner.logger.error("written")
-    assert "written" in (tmp_path / "more.log").read_text()
-
-
-def test_hooks_are_registered_by_lists(tmp_path: Path) -> None:
-    class Last(Hook):
-        priority = "LOWEST"
-
-    none = dict.fromkeys(("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint"))
-    runner = Runner.from_cfg(Config(settings(tmp_path, default_hooks=none, custom_hooks=[])))
-    before = len(runner.hooks)
-    runner.register_hooks({**none, "timer": {"type": "IterTimerHook"}}, [Last()])
-    runner.register_custom_hooks([{"type": "EmptyCacheHook"}])
-    assert [type(hook).__name__ for hook in runner.hooks if type(hook).__name__ != "NonFiniteHook"] == [
-        "IterTimerHook",
-        "EmptyCacheHook",
-        "Last",
-    ]
-    assert len(runner.hooks) == before + 3
+    assert runner.val_evaluator is runner.val_loop.evaluator  # type: ignore[union-attr]
+    assert (runner.val_interval, runner.val_begin) == (1, 1)
 
 
 @pytest.mark.parametrize("part", ["optimizer", "param_scheduler"])

@@ -109,9 +109,11 @@ def _restoring_state(runner: "Runner") -> Iterator[None]:
     """
     rng, hub = capture_rng(), runner.message_hub
     modules = list(unwrap_model(runner.model).modules())
-    values = [(buffer, buffer.detach().clone()) for buffer in runner.model.buffers()]
-    changed: list[dict[str, Any]] = [hub.runtime_info, hub.log_scalars, *(module._buffers for module in modules)]
-    before = [dict(mapping) for mapping in changed]
+    buffers = [(each, name, buffer) for each in modules for name, buffer in each.named_buffers(recurse=False)]
+    values = [buffer.detach().clone() for *_, buffer in buffers]
+    records: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        (mapping, dict(mapping)) for mapping in (hub.runtime_info, hub.log_scalars)
+    ]
     plain = [{key: value for key, value in vars(each).items() if type(value) in _PLAIN_TYPES} for each in modules]
     try:
         yield
@@ -122,9 +124,10 @@ def _restoring_state(runner: "Runner") -> Iterator[None]:
         raise
     finally:
         with torch.no_grad():
-            for buffer, value in values:
+            for (module, name, buffer), value in zip(buffers, values, strict=True):
                 buffer.copy_(value)
-        for mapping, content in zip(changed, before, strict=True):
+                setattr(module, name, buffer)  # the module may have replaced it
+        for mapping, content in records:
             mapping.clear()
             mapping.update(content)
         for module, attributes in zip(modules, plain, strict=True):

@@ -77,7 +77,7 @@ def check_kinds(sections: Sections) -> None:
     for name, description, accepts, _ in SECTIONS:
         value = sections[name]
         is_accepted = isinstance(value, accepts) if isinstance(accepts, tuple) else accepts(value)
-        if value is not None and not is_accepted:  # None is the default
+        if (value is not None or name == "work_dir") and not is_accepted:  # None is the default of the others
             raise ArgumentError(f"'{name}' must be {description}", key=name, found=value)
     for phase, names in _PHASES.items():
         missing = [name for name in names if sections[name] is None]

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from footplate.data.workers import WorkerSetup
 from footplate.openmmlab.extension import CODE_BASES
+from footplate.openmmlab.mmengine.runner_members import add_members
 from footplate.openmmlab.names import DISTRIBUTIONS, Names, describe_unknown_name, names_of
 from footplate.openmmlab.patches import forget_applied, patch
 from footplate.openmmlab.versions import accepted_ranges, is_for_mmcv_1, restore_versions, show_accepted_versions
@@ -78,6 +79,7 @@ def install(patches: bool = True) -> str:
     sys.meta_path += finders[2:]
     for module in [each for title, each in sys.modules.items() if each and title.partition(".")[0] in completed]:
         complete(module)
+    add_members()
     report = f"import names: {', '.join(ours)} resolve to footplate"
     report += f"; missing names are added to {', '.join(completed)}" if completed else ""
     report += f"; installed and not changed: {', '.join(left)}" if left else ""

@@ -1,0 +1,105 @@
+"""The members of MMEngine's Runner that footplate's Runner does not have, for code that was written for MMEngine."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from footplate.distributed import active_launcher, is_distributed
+from footplate.engine import Runner, process_setup
+from footplate.engine.components import delegate
+from footplate.engine.hook_list import build_hooks
+from footplate.records import MessageHub, add_log_file, set_level
+
+
+class RunnerMembers(Runner):
+    """The members that `add_members` adds to Runner."""
+
+    @property
+    def distributed(self) -> bool:
+        """Whether the process belongs to a process group, even if it is the only process. The model is then wrapped."""
+        return is_distributed()
+
+    @property
+    def launcher(self) -> str:
+        """The launcher of the processes: "none", "pytorch", "slurm" or "mpi"."""
+        return active_launcher(self.sections["launcher"])
+
+    @property
+    def model_name(self) -> str:
+        """The name of the class of the model."""
+        return type(self.unwrapped_model).__name__
+
+    @property
+    def auto_scale_lr(self) -> Mapping[str, Any] | None:
+        """The settings that scale learning rates with the global batch size."""
+        return self.sections["auto_scale_lr"]  # type: ignore[no-any-return]
+
+    @property
+    def default_scope(self) -> str | None:
+        """The registry scope that is searched first."""
+        return self.sections["default_scope"]  # type: ignore[no-any-return]
+
+    def get_hooks_info(self) -> str:
+        """Returns a table of the hooks that act at each event."""
+        return self.hooks.describe()
+
+    def register_hooks(
+        self, default_hooks: Mapping[str, Any] | None = None, custom_hooks: Sequence[Any] | None = None
+    ) -> None:
+        """Adds the default hooks with the given changes, and custom hooks; see `build_hooks`."""
+        built = build_hooks(default_hooks, custom_hooks)
+        for hook in built:
+            self.hooks.register(hook, key=built.key_of(hook))
+
+    def register_default_hooks(self, hooks: Mapping[str, Any] | None = None) -> None:
+        """Adds the default hooks with the given changes."""
+        self.register_hooks(hooks)
+
+    def register_custom_hooks(self, hooks: Sequence[Any]) -> None:
+        """Adds hooks or config dicts of hooks."""
+        for hook in hooks:
+            self.register_hook(hook)
+
+    def setup_env(self, env_cfg: Mapping[str, Any]) -> None:
+        """Applies the settings of `env_cfg` to this process, and initializes distributed training."""
+        process_setup.prepare(env_cfg, launcher=self.launcher)
+
+    def set_randomness(self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False) -> None:
+        """Seeds all random generators. Without a seed, a random one is drawn."""
+        settings = {"seed": seed, "diff_rank_seed": diff_rank_seed, "deterministic": deterministic}
+        self.sections["randomness"] = settings
+        self.seed = process_setup.seed_everything(settings)
+
+    def build_logger(
+        self, log_level: int | str = "INFO", log_file: str | None = None, **settings: Any
+    ) -> logging.Logger:
+        """Sets the level of the run's logger and returns the logger.
+
+        Args:
+            log_level: The lowest level to log.
+            log_file: An additional log file.
+            settings: Ignored.
+        """
+        set_level(log_level)
+        if log_file is not None:
+            add_log_file(self.logger, log_file)
+        return self.logger
+
+    def build_message_hub(self, message_hub: Mapping[str, Any] | MessageHub | None = None) -> MessageHub:
+        """Returns the message hub that `get_instance` returns for the arguments. The default is the hub of the run."""
+        if isinstance(message_hub, MessageHub):
+            return message_hub
+        return MessageHub.get_instance(**{"name": self.experiment_name, **(message_hub or {})})
+
+    _hooks, _seed, _rank = map(delegate, ("hooks", "seed", "rank"))
+    _world_size, _experiment_name = map(delegate, ("world_size", "experiment_name"))
+    _work_dir, _log_dir, _timestamp = map(delegate, ("work_dir", "log_dir", "timestamp"))
+    _load_from, _resume = map(delegate, ("load_from", "should_resume"))
+    _train_loop, _val_loop, _test_loop = map(delegate, ("train_loop", "val_loop", "test_loop"))
+
+
+def add_members() -> None:
+    """Adds the members to Runner, so that every run has them, whichever class it was started with."""
+    for name, member in vars(RunnerMembers).items():
+        if not name.startswith("__"):
+            setattr(Runner, name, member)
