@@ -17,15 +17,20 @@ class Extension:
     Attributes:
         packages: Maps scopes that configs may name without a registry to the names of their packages on PyPI, or "".
         locations: Maps names of registries, such as "hook", to modules that register entries when they are imported.
+        ignored_keys: Maps top-level keys of a config that have no effect to advice for the warning.
     """
 
     packages: Mapping[str, str] = {}
     locations: Mapping[str, tuple[str, ...]] = {}
+    ignored_keys: Mapping[str, str] = {}
 
     @property
     def config_keys(self) -> frozenset[str]:
         """The top-level keys that `translate` replaces."""
         return frozenset()
+
+    def check_config(self, cfg: Any) -> None:
+        """Raises an error if a config has a top-level key without which the results would differ."""
 
     def translates(self, cfg: Any) -> bool:
         """Checks whether `translate` changes a config."""

@@ -1,7 +1,4 @@
-"""Turns a config into the arguments of a Runner: translates it, checks it, and completes it.
-
-Keys of other engines are translated, ignored with a warning, or rejected.
-"""
+"""Turns a config into the arguments of a Runner: translates it, checks it, and completes it."""
 
 import copy
 import logging
@@ -20,8 +17,8 @@ from footplate.engine.components import build_log_processor, counts_epochs
 from footplate.engine.hook_list import build_hooks
 from footplate.engine.model_setup import describe_builder
 from footplate.engine.sections import READ_KEYS, RUNNER_KEYS, check_kinds, check_sections
-from footplate.error_context import located, origin_at, origin_of, with_origins
-from footplate.errors import ArgumentError, ConfigError, FootplateError, Origin
+from footplate.error_context import located, origin_of, with_origins
+from footplate.errors import ArgumentError, FootplateError, Origin
 from footplate.extensions import extensions
 from footplate.messages import nearest
 from footplate.models import FUNCTIONS, is_plain
@@ -34,21 +31,6 @@ PYTHON_ARGUMENTS = (*LENGTHS, *FUNCTIONS)
 """The arguments of the Runner that are not keys of a config."""
 RESUME_ARGUMENTS = ("resume", "load_from", "resume_settings")
 """The arguments that the config of a resumed run does not record, because it is the one that starts the training."""
-_AMP = "Set `optim_wrapper = dict(type='AmpOptimWrapper', ...)`, or `fp16 = dict()`."
-# Keys of other engines without which the results would differ, with advice on what to do instead.
-_REFUSED = {
-    "apex_amp": _AMP,
-    "use_apex_amp": _AMP,
-    "module_hooks": "Register the hooks in the model.",
-    "omnisource": "Join the datasets with `dict(type='ConcatDataset', datasets=[...])`.",
-    "precise_bn": "Compute the statistics in a custom hook.",
-}
-# Keys of other engines without which the results do not differ.
-_IGNORED = {
-    "efficient_conv_bn_eval": "The run needs more memory where batch normalization is frozen.",
-    "use_ddp_wrapper": "Set `model_wrapper_cfg` to choose the wrapper.",
-}
-_INSTEAD_OF_STRATEGY = "Remove it, and start the run with torchrun. `model_wrapper_cfg` selects FullyShard."
 
 
 class ResolvedConfig:
@@ -132,7 +114,8 @@ def runner_config(cfg: Config, overrides: Mapping[str, Any] | None = None) -> Co
             other.
     """
     check_top_level_keys(cfg, known_keys())
-    refuse_unsupported(cfg)
+    for extension in extensions():
+        extension.check_config(cfg)
     cfg = translate_config(cfg)
     if overrides:
         cfg = _copy(cfg)
@@ -192,7 +175,10 @@ def warn_about_variables(cfg: Config) -> None:
     """Warns about keys without effect: variables changed after their last use, and keys of other engines or models."""
     for change in find_unused_changes(cfg, READ_KEYS):
         _logger.warning("%s", change)
-    reasons = {key: f" in footplate. {advice}" for key, advice in _IGNORED.items() if _is_set(cfg, key)}
+    ignored = {key: advice for extension in extensions() for key, advice in extension.ignored_keys.items()}
+    reasons = {
+        key: f" in footplate. {advice}" for key, advice in ignored.items() if cfg.get(key) and not is_variable(cfg, key)
+    }
     top, model = cfg.get("data_preprocessor"), cfg.get("model")
     own = model.get("data_preprocessor") if isinstance(model, Mapping) else None
     if top is not None and own is not None and repr(top) != repr(own):
@@ -200,37 +186,6 @@ def warn_about_variables(cfg: Config) -> None:
     for key, reason in reasons.items():
         origin = origin_of(cfg, key)
         _logger.warning("%s%s has no effect%s", f"{origin}: " if origin else "", key, reason)
-
-
-def refuse_unsupported(cfg: Config | Mapping[str, Any]) -> None:
-    """Raises an error for a key that has no effect here but changes results in other engines.
-
-    Raises:
-        ConfigError: The config has such a key. The message suggests an alternative.
-    """
-    strategy = cfg.get("strategy")
-    if strategy and not is_variable(cfg, "strategy"):
-        name = str(strategy.get("type") if isinstance(strategy, Mapping) else strategy).rpartition(".")[2]
-        has_settings = isinstance(strategy, Mapping) and len(strategy) > 1
-        if has_settings or name not in ("SingleDeviceStrategy", "DDPStrategy"):  # which match the default behavior
-            raise _refusal(cfg, "strategy", _INSTEAD_OF_STRATEGY)
-    for key, advice in _REFUSED.items():
-        if _is_set(cfg, key):
-            raise _refusal(cfg, key, advice)
-
-
-def _is_set(cfg: Config | Mapping[str, Any], key: str) -> bool:
-    return bool(cfg.get(key)) and not is_variable(cfg, key)
-
-
-def _refusal(cfg: Any, key: str, advice: str) -> ConfigError:
-    return ConfigError(
-        f"footplate does not support '{key}', and the results would differ without it",
-        key=key,
-        found=cfg[key],
-        origin=origin_at(cfg, key),
-        notes=[advice],
-    )
 
 
 def complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[str, Any]:

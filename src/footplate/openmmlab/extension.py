@@ -3,6 +3,7 @@
 from typing import Any
 
 from footplate.extensions import Extension
+from footplate.openmmlab.unsupported_keys import IGNORED, refuse_unsupported
 
 _NAMES = "mmcls mmdet mmdet3d mmedit mmfewshot mmflow mmgen mmagic mmocr mmpose mmpretrain mmrazor mmrotate"
 CODE_BASES = {"mmaction": "mmaction2", "mmseg": "mmsegmentation"}
@@ -32,12 +33,18 @@ class OpenMMLab(Extension):
         "parameter scheduler": _OPTIM,
     }
 
+    ignored_keys = IGNORED
+
     @property
     def config_keys(self) -> frozenset[str]:
         """The first-generation keys."""
         from footplate.openmmlab.first_generation.translation import FIRST_GENERATION_KEYS
 
         return frozenset(FIRST_GENERATION_KEYS)
+
+    def check_config(self, cfg: Any) -> None:
+        """Raises an error for keys that change the results in OpenMMLab's engines but have no effect here."""
+        refuse_unsupported(cfg)
 
     def translates(self, cfg: Any) -> bool:
         """Checks whether a config is a first-generation config."""
