@@ -20,8 +20,8 @@ from typing import Any
 
 from footplate import openmmlab
 from footplate.messages import list_names, pluralize
-from footplate.openmmlab.operators import MISSING
 from footplate.registry.dotted_paths import module_exists
+from footplate_operators import MISSING
 
 PACKAGES = ("mmengine", "mmcv")
 _MISSING_NAME = object()

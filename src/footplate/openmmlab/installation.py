@@ -25,6 +25,7 @@ from footplate.openmmlab.names import DISTRIBUTIONS, Names, describe_unknown_nam
 from footplate.openmmlab.patches import forget_applied, patch
 from footplate.openmmlab.versions import accepted_ranges, is_for_mmcv_1, restore_versions, show_accepted_versions
 from footplate.registry.dotted_paths import top_level_spec
+from footplate_operators import OperatorsFinder
 
 _logger = logging.getLogger("footplate.openmmlab")
 # The major version of mmcv that removed the training code.
@@ -180,23 +181,6 @@ class NamesFinder(MetaPathFinder, Loader):
         module.__dict__["__all__"] = sorted(names)
         module.__dict__["__getattr__"] = _lookup(module, names, module.__dict__.__setitem__)
         module.__dict__["__dir__"] = lambda: sorted({*module.__dict__, *names})
-
-
-class OperatorsFinder(MetaPathFinder, Loader):
-    """Provides `mmcv._ext` if mmcv is installed without compiled operators. It must be the last finder."""
-
-    def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Returns the spec of `mmcv._ext`, or None for any other module."""
-        return ModuleSpec(fullname, self) if fullname == "mmcv._ext" else None
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """Returns a module with the operators, implemented in PyTorch."""
-        from footplate.openmmlab.operators import create_extension
-
-        return create_extension()
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Does nothing, because the module is already complete."""
 
 
 class InstalledFinder(MetaPathFinder):

@@ -1,10 +1,18 @@
-"""The module `mmcv._ext`: the compiled operators of mmcv, reimplemented in PyTorch."""
+"""The module `mmcv._ext`: the compiled operators of mmcv, reimplemented in PyTorch.
 
-from collections.abc import Callable
+>>> import footplate_operators
+>>> footplate_operators.install()
+>>> from mmcv.ops import nms, roi_align  # doctest: +SKIP
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from footplate.openmmlab.operators import deformable, layers, nms, points, polygons, regions
+from footplate_operators import deformable, layers, nms, points, polygons, regions
 
 _HOMES = (deformable, layers, nms, points, polygons, regions)
 MISSING = """
@@ -21,8 +29,31 @@ sync_bn_forward_var tin_shift_backward tin_shift_forward
 """
 
 
+class OperatorsFinder(MetaPathFinder, Loader):
+    """Provides `mmcv._ext` if mmcv is installed without compiled operators. It must be the last finder."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Returns the spec of `mmcv._ext`, or None for any other module."""
+        return ModuleSpec(fullname, self) if fullname == "mmcv._ext" else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Returns a module with the operators."""
+        return create_extension()
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Does nothing, because the module is already complete."""
+
+
+def install() -> None:
+    """Makes `mmcv.ops` of an mmcv without compiled operators, such as `mmcv-lite`, use these operators."""
+    if not any(isinstance(finder, OperatorsFinder) for finder in sys.meta_path):
+        sys.meta_path.append(OperatorsFinder())
+
+
 def create_extension() -> ModuleType:
-    """Creates the module. Operators that footplate does not implement raise NotImplementedError when called."""
+    """Creates the module `mmcv._ext`. Operators that are not implemented raise NotImplementedError when called."""
     module = ModuleType("mmcv._ext", "The compiled operators of mmcv, reimplemented in PyTorch.")
     for home in _HOMES:
         for name, value in vars(home).items():
@@ -36,7 +67,7 @@ def create_extension() -> ModuleType:
 
 
 def _missing(name: str) -> Callable[..., NoReturn]:
-    def operator(*_: Any, **__: Any) -> NoReturn:
+    def operator(*_: object, **__: object) -> NoReturn:
         raise NotImplementedError(
             f"footplate does not implement the mmcv operator '{name}'. To use it, install mmcv with compiled operators."
         )

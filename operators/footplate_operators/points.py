@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from footplate.openmmlab.operators.sampling import gradients, operators
+from footplate_operators.sampling import gradients, operators
 
 
 def _squared_distances(first: Tensor, second: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from footplate.openmmlab.operators import points
+from footplate_operators import points
 
 RANDOM = torch.Generator().manual_seed(7)
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from footplate.openmmlab.operators import create_extension
+from footplate_operators import create_extension
 
-FIGURES = np.load(Path(__file__).parents[2] / "data" / "operators" / "reference.npz")
+FIGURES = np.load(Path(__file__).parents[1] / "data" / "operators" / "reference.npz")
 EXTENSION = create_extension()
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from footplate.openmmlab.operators.sampling import bilinear_corners, gradients, operators, pixel_rows, weighted_rows
+from footplate_operators.sampling import bilinear_corners, gradients, operators, pixel_rows, weighted_rows
 
 
 class _Samples(NamedTuple):

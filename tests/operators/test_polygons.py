@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from footplate.openmmlab.operators import nms, polygons
+from footplate_operators import nms, polygons
 
 SQUARE = torch.tensor([[0.0, 0.0], [2.0, 0.0], [2.0, 2.0], [0.0, 2.0]], dtype=torch.float64)
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from footplate.openmmlab.operators.polygons import overlaps, rotated_box_corners
+from footplate_operators.polygons import overlaps, rotated_box_corners
 
 _Array = npt.NDArray[Any]
 

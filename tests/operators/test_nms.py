@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from footplate.openmmlab.operators.nms import nms
+from footplate_operators.nms import nms
 
 
 def plain(boxes: torch.Tensor, scores: torch.Tensor, threshold: float, offset: int) -> list[int]:

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from footplate.openmmlab.operators import create_extension, layers
+from footplate_operators import create_extension, layers
 
 RANDOM = torch.Generator().manual_seed(11)
 

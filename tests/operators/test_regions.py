@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from footplate.openmmlab.operators import regions
+from footplate_operators import regions
 
 RANDOM = torch.Generator().manual_seed(5)
 

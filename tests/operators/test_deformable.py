@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from footplate.openmmlab.operators import create_extension
+from footplate_operators import create_extension
 
 EXTENSION = create_extension()
 UNUSED = torch.empty(0)

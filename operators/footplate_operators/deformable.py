@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from footplate.openmmlab.operators.sampling import gradients, operators
+from footplate_operators.sampling import gradients, operators
 
 
 def _convolve(
