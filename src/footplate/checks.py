@@ -103,7 +103,14 @@ def check_choice(name: str, value: object, choices: Collection[str], *, key: str
     return value
 
 
-def check_keys(name: str, section: Mapping[str, Any], known: Collection[str], *, prefix: str | None = None) -> None:
+def check_keys(
+    name: str,
+    section: Mapping[str, Any],
+    known: Collection[str],
+    *,
+    prefix: str | None = None,
+    elsewhere: Mapping[str, str] | None = None,
+) -> None:
     """Checks that a section has only known keys.
 
     Args:
@@ -111,6 +118,7 @@ def check_keys(name: str, section: Mapping[str, Any], known: Collection[str], *,
         section: The section to check.
         known: The known keys.
         prefix: The key path of the section with a trailing dot; `name` and a dot by default.
+        elsewhere: Maps names that are not keys to what users set instead.
 
     Raises:
         ArgumentError: The section has an unknown key. The message suggests the most similar known key, or lists the
@@ -118,14 +126,16 @@ def check_keys(name: str, section: Mapping[str, Any], known: Collection[str], *,
     """
     for key, value in section.items():
         if key not in known:
-            near = nearest(key, known)
+            advice = (elsewhere or {}).get(key)
+            near = None if advice else nearest(key, known)
+            notes = [f"its keys: {list_names(known, _MAX_LISTED)}"] if known and near is None else []
             raise ArgumentError(
                 f"{name} has no key '{key}'",
                 key=f"{name}.{key}" if prefix is None else f"{prefix}{key}",
                 found=value,
                 origin=origin_of(section, key),
                 suggestion=near,
-                notes=[f"its keys: {list_names(known, _MAX_LISTED)}"] if known and near is None else [],
+                notes=[f"Set {advice}."] if advice else notes,
             )
 
 

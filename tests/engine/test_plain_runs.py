@@ -96,7 +96,7 @@ def test_a_training_step_is_only_called_in_training(tmp_path: Path) -> None:
     history = runner(tmp_path / "a", val_evaluator=accuracy, **steps).train()
     assert modes == [True] * history[-1]["iter"]
     assert set(history[0]) == {"epoch", "iter", "lr", "loss", "val/accuracy"}
-    assert runner(tmp_path / "b", **steps).val() == {}
+    assert runner(tmp_path / "b", val_evaluator=[], **steps).val() == {}
 
 
 def test_training_equals_a_plain_loop(tmp_path: Path) -> None:

@@ -250,8 +250,12 @@ class Hook:
         for shared, arguments in _SHARED.items():
             check_accepts(self, shared, ("runner",), keywords=arguments)
         for attribute in dir(type(self)):
-            if attribute.startswith(("before_", "after_")) and attribute not in EVENTS and not hasattr(Hook, attribute):
-                near = nearest(attribute, EVENTS)
+            if (
+                attribute.startswith(("before_", "after_", "on_"))
+                and attribute not in EVENTS
+                and not hasattr(Hook, attribute)
+            ):
+                near = similar_event(attribute)
                 if near:
                     name = f"{type(self).__name__}.{attribute}"
                     _logger.warning("%s is never called: did you mean %s?", name, near)
@@ -311,10 +315,22 @@ class FunctionHook(Hook):
     is_of_user = True
 
     def __init__(self, event: str, function: Callable[..., Any]) -> None:
-        check_choice("event", event, EVENTS)
+        if event not in EVENTS:
+            near = similar_event(event)
+            notes = [] if near else [f"events: {', '.join(EVENTS)}"]
+            raise ArgumentError(f"unknown event '{event}'", key="event", suggestion=near, notes=notes)
         if not callable(function):
             raise ArgumentError(f"the function for '{event}' is not callable", found=function)
         setattr(self, event, function)
+
+
+def similar_event(name: str) -> str | None:
+    """Returns the event that a name of another engine means, such as "on_train_epoch_end", or the most similar one."""
+    for end, when in (("_start", "before_"), ("_begin", "before_"), ("_end", "after_")):
+        if name.startswith("on_") and name.endswith(end):
+            middle = name.removeprefix("on_").removesuffix(end)
+            name = when + middle.replace("batch", "iter").replace("validation", "val")
+    return name if name in EVENTS else nearest(name, EVENTS)
 
 
 def acts_at(hook: Hook | type[Hook], event: str) -> bool:

@@ -19,6 +19,7 @@ from footplate.engine.model_setup import describe_builder
 from footplate.engine.sections import READ_KEYS, RUNNER_KEYS, check_kinds, check_sections
 from footplate.error_context import located, origin_of, with_origins
 from footplate.errors import ArgumentError, FootplateError, Origin
+from footplate.evaluation.evaluator import returned_numbers
 from footplate.extensions import extensions
 from footplate.messages import nearest
 from footplate.models import FUNCTIONS, is_plain
@@ -29,6 +30,26 @@ LENGTHS = ("max_epochs", "max_iters")
 _SAVE_INTERVAL, _KEPT_CHECKPOINTS = 1000, 2  # of runs by iteration of a plain module
 PYTHON_ARGUMENTS = (*LENGTHS, *FUNCTIONS)
 """The arguments of the Runner that are not keys of a config."""
+ELSEWHERE = {
+    "accumulate_grad_batches": "optim_wrapper=dict(optimizer=..., accumulative_counts=...)",
+    "callbacks": "custom_hooks=[...], or call runner.on(event, function)",
+    "criterion": "loss=...",
+    "device": "the environment variable CUDA_VISIBLE_DEVICES; an empty value selects the CPU",
+    "epochs": "max_epochs=...",
+    "gradient_clip_val": "optim_wrapper=dict(optimizer=..., clip_grad=dict(max_norm=...))",
+    "hooks": "custom_hooks=[...]",
+    "limit_train_batches": "max_iters=...",
+    "logger": "visualizer=dict(vis_backends=[...])",
+    "metrics": "val_evaluator={'name': ...}",
+    "optimizer": "optim_wrapper=...",
+    "optimizers": "optim_wrapper={'name': ...}",
+    "precision": "optim_wrapper=dict(type='AmpOptimWrapper', optimizer=...)",
+    "scheduler": "param_scheduler=...",
+    "seed": "randomness=dict(seed=...)",
+    "val_interval": "train_cfg=dict(val_interval=...)",
+    "vis_backends": "visualizer=dict(vis_backends=[...])",
+}
+"""Maps names that users of other engines try as arguments of the Runner to what they set instead."""
 RESUME_ARGUMENTS = ("resume", "load_from", "resume_settings")
 """The arguments that the config of a resumed run does not record, because it is the one that starts the training."""
 
@@ -192,8 +213,9 @@ def complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[st
     """Completes the arguments of a Runner with those that can be derived from the others.
 
     `max_epochs` or `max_iters` replaces the value in `train_cfg`. For a plain module, validation and test need only a
-    dataloader: without metrics, they report the loss. Without a config and settings of checkpoints, such a run saves
-    after each epoch or validation interval. A plain module is checked before the first step.
+    dataloader: without metrics, they report the loss, or the numbers that `validation_step` returns. Without a config
+    and settings of checkpoints, such a run saves after each epoch or validation interval. A plain module is checked
+    before the first step.
 
     Args:
         arguments: Maps the names of the runner's arguments to their values.
@@ -211,7 +233,10 @@ def complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[st
         if sections[f"{mode}_dataloader"] is None:
             continue
         if trains_plain_module and sections[f"{mode}_evaluator"] is None:
-            sections[f"{mode}_evaluator"] = copy.deepcopy(sections["val_evaluator"]) or []
+            metrics = copy.deepcopy(sections["val_evaluator"])
+            if metrics is None:
+                metrics = [] if _reports_loss(sections, mode) else [returned_numbers]
+            sections[f"{mode}_evaluator"] = metrics
         if (trains_plain_module or is_from_python) and sections[f"{mode}_cfg"] is None:
             sections[f"{mode}_cfg"] = {"loss": True} if trains_plain_module and _reports_loss(sections, mode) else {}
     if trains_plain_module:

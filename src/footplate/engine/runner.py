@@ -230,7 +230,7 @@ class Runner:
         **unknown: Never,
     ) -> None:
         arguments = {name: value for name, value in locals().items() if name not in ("self", "unknown")}
-        check_keys("Runner", unknown, arguments, prefix="")
+        check_keys("Runner", unknown, arguments, prefix="", elsewhere=run_config.ELSEWHERE)
         # Six stages. Each one needs what the previous ones have set.
         # Sections: all arguments by name, checked and completed.
         self.resolved = ResolvedConfig(arguments)
@@ -835,3 +835,20 @@ class Runner:
             return partial(self.on, event, priority=priority)
         self.hooks.register(FunctionHook(event, function), priority)
         return function
+
+    def log(self, name: str, value: Any) -> None:
+        """Logs a number of an epoch or a validation: it is added to the `history` and to all scalars.
+
+        Call it from a hook at "after_train_epoch" or "after_val_epoch", on all processes. In a `training_step`, use
+        `step.log`.
+
+        Args:
+            name: The name, such as "val/calibration_error".
+            value: A number or a tensor with one element.
+
+        Example:
+            >>> runner.on("after_train_epoch", lambda runner: runner.log("weights", 0.5))  # doctest: +SKIP
+        """
+        self.history.add(self.epoch, self.iter, {name: float(value)})
+        if is_main_process():
+            self.visualizer.add_scalar(name, float(value), step=self.iter)

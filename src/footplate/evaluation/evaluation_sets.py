@@ -106,7 +106,9 @@ def build_loaders(cfg: Any, seed: int, *, build: Callable[[Any, int], Any] | Non
         ArgumentError: A name contains a slash or is not a string, or several sections have no names.
         FootplateError: A loader cannot be built.
     """
-    if isinstance(cfg, (list, tuple)) and any(isinstance(section, Mapping) and "dataset" in section for section in cfg):
+    if isinstance(cfg, (list, tuple)) and any(
+        "dataset" in section if isinstance(section, Mapping) else hasattr(section, "dataset") for section in cfg
+    ):
         raise ArgumentError(
             "several datasets must be passed as a dict that maps names to sections",
             notes=["Write dict(clean=dict(...), ...)."],

@@ -246,7 +246,8 @@ class UpdatedMetric(NamedMetric):
     Predictions with an attribute `logits`, such as the output of transformers models, are replaced with their logits.
     In a distributed run, an object with a method `sync`, such as a torchmetrics object, combines the results of all
     processes itself. Any other object is only used on rank 0, which updates it with one sample at a time, in the order
-    of the dataset. Predictions and targets must then be tensors or lists with one row per sample.
+    of the dataset. Predictions and targets must then be tensors or lists with one row per sample, or tuples or dicts
+    of these.
 
     Args:
         metric: The object.
@@ -296,10 +297,31 @@ class UpdatedMetric(NamedMetric):
 
 
 def rows_of(data: Any) -> list[Any]:
-    """Splits a tensor or a list into parts with one row each, in host memory."""
+    """Splits a tensor or a list, or a tuple or dict of these, into parts with one row each, in host memory."""
+    if isinstance(data, Mapping):
+        return [dict(zip(data, row, strict=True)) for row in zip(*map(rows_of, data.values()), strict=True)]
+    if isinstance(data, tuple):
+        return list(zip(*map(rows_of, data), strict=True))
     if isinstance(data, Tensor):
         return [row[None].clone() for row in data.detach().cpu()]  # a view would be sent with the whole batch
     return [[row] for row in data]
+
+
+def returned_numbers(output: Any, batch: Any) -> dict[str, Any]:
+    """Returns the dict of numbers that a `validation_step` returns: the metrics of a run that has no others.
+
+    Raises:
+        ArgumentError: It returns something else.
+    """
+    if isinstance(output, Mapping) and all(getattr(value, "shape", ()) in ((), (1,)) for value in output.values()):
+        return dict(output)
+    raise ArgumentError(
+        "no metric uses the predictions of validation_step",
+        notes=[
+            "Pass metrics, as in val_evaluator={'accuracy': ...}, or return a dict of numbers from validation_step. "
+            "If only hooks use the predictions, set val_evaluator=[]."
+        ],
+    )
 
 
 def mean(values: Sequence[float]) -> float:

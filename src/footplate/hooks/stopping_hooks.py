@@ -82,6 +82,13 @@ class EarlyStoppingHook(Hook):
         score = self._metric.read(runner, metrics or {})
         if score is None:
             return
+        if self.last_score is None and abs(score) <= 10 * self.min_delta:
+            runner.logger.warning(
+                "EarlyStoppingHook: min_delta=%g is large for %s=%g. An improvement by less than that counts as none.",
+                self.min_delta,
+                self.monitor,
+                score,
+            )
         if self._metric.is_better(score, self.best_score, self.min_delta):
             self.best_score, self.wait_count = score, 0
         else:

@@ -325,11 +325,10 @@ def _further_arguments(training_step: Any) -> tuple[str, ...]:
     try:
         signature.bind(None, None, **dict.fromkeys(names))
     except TypeError as error:
-        raise ArgumentError(
-            f"training_step cannot be called: {error}",
-            key="training_step",
-            notes=["Write training_step(model, batch, optimizers, step), of which the last two may be left out."],
-        ) from error
+        notes = ["Write training_step(model, batch, optimizers, step), of which the last two may be left out."]
+        if inspect.ismethod(training_step):
+            notes.append(f"For a method, pass lambda model, batch: model.{training_step.__name__}(batch).")
+        raise ArgumentError(f"training_step cannot be called: {error}", key="training_step", notes=notes) from error
     return names
 
 

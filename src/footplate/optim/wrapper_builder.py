@@ -12,6 +12,7 @@ from footplate.checks import check_count, check_flag, check_keys
 from footplate.distributed import get_data_world_size, unwrap_model
 from footplate.error_context import at_key, origin_of, with_origins
 from footplate.errors import ArgumentError, BuildError
+from footplate.messages import list_names
 from footplate.optim.constructors import DefaultOptimWrapperConstructor
 from footplate.optim.wrappers import OptimWrapper, OptimWrapperDict
 from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZER_BUILDERS
@@ -35,12 +36,28 @@ def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper:
         FootplateError: The section cannot be built. The error contains the key path in `optim_wrapper`.
     """
     with at_key("optim_wrapper"):
-        if isinstance(cfg, OptimWrapper) or not has_several_optimizers(cfg):
-            return _build_one(cfg, model)
-        sections = [section for name, section in cfg.items() if name != "type"]
-        if not sections or not all(isinstance(section, (Mapping, Optimizer, OptimWrapper)) for section in sections):
-            raise BuildError('optim_wrapper needs the key "optimizer"', key="optimizer", origin=origin_of(cfg))
-        return MultiOptimWrapperConstructor(cfg)(model)
+        built = _build(cfg, model)
+        _warn_about_untrained(built, model)
+        return built
+
+
+def _build(cfg: Any, model: nn.Module) -> OptimWrapper:
+    if isinstance(cfg, OptimWrapper) or not has_several_optimizers(cfg):
+        return _build_one(cfg, model)
+    sections = [section for name, section in cfg.items() if name != "type"]
+    if not sections or not all(isinstance(section, (Mapping, Optimizer, OptimWrapper)) for section in sections):
+        raise BuildError('optim_wrapper needs the key "optimizer"', key="optimizer", origin=origin_of(cfg))
+    return MultiOptimWrapperConstructor(cfg)(model)
+
+
+def _warn_about_untrained(wrapper: OptimWrapper, model: nn.Module) -> None:
+    """Warns about parameters that need a gradient but that no optimizer updates."""
+    groups = [group for part in wrapper.parts.values() for group in part.optimizer.param_groups]
+    trained = {id(parameter) for group in groups for parameter in group["params"]}
+    trainable = [(name, each) for name, each in unwrap_model(model).named_parameters() if each.requires_grad]
+    names = [name for name, parameter in trainable if id(parameter) not in trained]
+    if names and len(names) < len(trainable):
+        _logger.warning("No optimizer updates %s. Set requires_grad=False if this is intended.", list_names(names, 5))
 
 
 def has_several_optimizers(cfg: Any) -> bool:

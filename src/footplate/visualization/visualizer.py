@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from torch import Tensor
 
 from footplate.checks import check_choice, check_count, check_fraction
 from footplate.error_context import at_key, with_origins
@@ -230,7 +231,18 @@ class Visualizer(Drawing, Instances):
         self._writers.call_all("add_graph", model, data_batch, **kwargs)
 
     def add_image(self, name: str, image: Any, step: int = 0) -> None:
-        """Passes an RGB image ``(H, W, 3)``, uint8, to every writer."""
+        """Passes an RGB image ``(H, W, 3)``, uint8, to every writer.
+
+        Raises:
+            ArgumentError: The image has another type or shape.
+        """
+        image = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
+        if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,), (4,)):
+            raise ArgumentError(
+                "an image must be an array of shape (H, W, 3) and type uint8",
+                found=f"shape {image.shape} and type {image.dtype}",
+                notes=["Convert a float tensor (3, H, W) with (255 * image).byte().permute(1, 2, 0)."],
+            )
         self._writers.call_all("add_image", name, image, step)
 
     def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:

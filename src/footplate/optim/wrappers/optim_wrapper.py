@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from footplate.checks import read_count
 from footplate.distributed.collectives import average_gradients
 from footplate.distributed.sharding import distribute_like, is_dtensor
+from footplate.error_context import add_note
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.optim.wrappers import optimizer_state
 from footplate.optim.wrappers.accumulation import Accumulation
@@ -155,7 +156,12 @@ class OptimWrapper(Accumulation):
         else:
             if self.prepare_backward is not None:
                 loss = self.prepare_backward(loss, self.should_sync())
-            loss.backward(**kwargs)  # type: ignore[no-untyped-call]
+            try:
+                loss.backward(**kwargs)  # type: ignore[no-untyped-call]
+            except RuntimeError as error:
+                if "backward through the graph a second time" in str(error):
+                    add_note(error, "footplate calls backward on the loss that training_step returns. Do not call it.")
+                raise
             unfrozen = [parameter for parameter in self.unreduced if parameter.requires_grad]
             if unfrozen and self.should_sync():
                 average_gradients(unfrozen)

@@ -1,0 +1,128 @@
+"""What users of other engines try first: it works, or the error says what to write."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from footplate import Hook, Runner
+from footplate.errors import ArgumentError
+
+_DATA = TensorDataset(torch.randn(8, 4), torch.randn(8, 1))
+
+
+def _loader() -> DataLoader[Any]:
+    return DataLoader(_DATA, batch_size=4)
+
+
+def _runner(work_dir: Path, model: nn.Module | None = None, **settings: Any) -> Runner:
+    model = model or nn.Linear(4, 1)
+    arguments = {"optim_wrapper": torch.optim.SGD(model.parameters(), lr=0.1), "loss": nn.MSELoss(), "max_epochs": 2}
+    return Runner(model, work_dir, _loader(), **{**arguments, **settings})
+
+
+def _training_step(model: nn.Module, batch: Any) -> Tensor:
+    return nn.functional.mse_loss(model(batch[0]), batch[1])
+
+
+def test_weights_that_are_loaded_after_training_are_tested_rather_than_the_average(tmp_path: Path) -> None:
+    runner = _runner(tmp_path, custom_hooks=[{"type": "EMAHook", "momentum": 0.1}], test_dataloader=_loader())
+    runner.train()
+    loaded = {"weight": torch.zeros(1, 4), "bias": torch.ones(1)}
+    torch.save({"state_dict": loaded}, tmp_path / "own.pth")
+    runner.load_checkpoint(str(tmp_path / "own.pth"))
+    assert runner.test()["loss"] == pytest.approx((1 - _DATA.tensors[1]).square().mean().item())
+
+
+def test_numbers_of_a_validation_step_are_metrics(tmp_path: Path) -> None:
+    def validation_step(model: nn.Module, batch: Any) -> dict[str, Tensor]:
+        return {"val_loss": _training_step(model, batch)}
+
+    runner = _runner(
+        tmp_path, loss=None, training_step=_training_step, validation_step=validation_step, val_dataloader=_loader()
+    )
+    history = runner.train()
+    expected = _training_step(history.model, _DATA.tensors)
+    assert history[-1]["val/val_loss"] == pytest.approx(expected.item())
+
+
+def test_predictions_without_a_metric_are_an_error(tmp_path: Path) -> None:
+    runner = _runner(
+        tmp_path,
+        loss=None,
+        training_step=_training_step,
+        validation_step=lambda model, batch: model(batch[0]),
+        val_dataloader=_loader(),
+    )
+    with pytest.raises(ArgumentError, match=r"no metric uses the predictions of validation_step") as error:
+        runner.train()
+    assert "val_evaluator={'accuracy': ...}" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("argument", "advice"),
+    [
+        ("val_interval", "Set train_cfg=dict(val_interval=...)."),
+        ("seed", "Set randomness=dict(seed=...)."),
+        ("callbacks", "Set custom_hooks=[...], or call runner.on(event, function)."),
+    ],
+)
+def test_arguments_of_other_engines_are_translated(tmp_path: Path, argument: str, advice: str) -> None:
+    with pytest.raises(ArgumentError) as error:
+        _runner(tmp_path, **{argument: 1})
+    assert advice in str(error.value)
+
+
+def test_list_of_validation_loaders_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="must be passed as a dict that maps names"):
+        _runner(tmp_path, val_dataloader=[_loader(), _loader()]).train()
+
+
+def test_methods_with_names_of_lightning_events_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Callback(Hook):
+        def on_train_epoch_end(self, runner: Runner) -> None: ...
+
+    with caplog.at_level(logging.WARNING, "footplate"):
+        runner = _runner(tmp_path, custom_hooks=[Callback()])
+    assert "Callback.on_train_epoch_end is never called: did you mean after_train_epoch?" in caplog.text
+    with pytest.raises(ArgumentError, match="before_val_iter"):
+        runner.on("on_validation_batch_start", lambda runner: None)
+
+
+def test_numbers_logged_after_an_epoch_are_in_the_history(tmp_path: Path) -> None:
+    runner = _runner(tmp_path, val_dataloader=_loader())
+    runner.on("after_train_epoch", lambda runner: runner.log("train/norm", torch.tensor(1.5)))
+    runner.on("after_val_epoch", lambda runner: runner.log("val/error", runner.epoch))
+    assert [(row["train/norm"], row["val/error"]) for row in runner.train()] == [(1.5, 1), (1.5, 2)]
+
+
+def test_images_of_the_wrong_type_are_rejected(tmp_path: Path) -> None:
+    visualizer = _runner(tmp_path).visualizer
+    visualizer.add_image("picture", torch.zeros(2, 2, 3, dtype=torch.uint8))
+    with pytest.raises(ArgumentError, match="type uint8") as error:
+        visualizer.add_image("picture", np.zeros((3, 2, 2), np.float32))
+    assert "(255 * image).byte().permute(1, 2, 0)" in str(error.value)
+
+
+def test_backward_in_a_training_step_is_explained(tmp_path: Path) -> None:
+    def training_step(model: nn.Module, batch: Any) -> Tensor:
+        loss = _training_step(model, batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    with pytest.raises(RuntimeError, match="second time") as error:
+        _runner(tmp_path, loss=None, training_step=training_step).train()
+    assert "Do not call it." in str(error.value.__notes__ if hasattr(error.value, "__notes__") else error.value)
+
+
+def test_parameters_without_an_optimizer_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1))
+    optimizer = torch.optim.SGD(model[1].parameters(), lr=0.1)
+    with caplog.at_level(logging.WARNING, "footplate"):
+        _runner(tmp_path, model, optim_wrapper=optimizer).train()
+    assert "No optimizer updates 0.weight, 0.bias. Set requires_grad=False" in caplog.text
