@@ -73,8 +73,9 @@ def test_predictions_without_a_metric_are_an_error(tmp_path: Path) -> None:
     ],
 )
 def test_arguments_of_other_engines_are_translated(tmp_path: Path, argument: str, advice: str) -> None:
+    settings: dict[str, Any] = {argument: 1}
     with pytest.raises(ArgumentError) as error:
-        _runner(tmp_path, **{argument: 1})
+        _runner(tmp_path, **settings)
     assert advice in str(error.value)
 
 

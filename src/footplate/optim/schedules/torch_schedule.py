@@ -11,6 +11,7 @@ from typing import Any
 from torch.optim.lr_scheduler import CyclicLR, LRScheduler, MultiStepLR, OneCycleLR, ReduceLROnPlateau
 
 from footplate.checks import check_flag, check_keys
+from footplate.error_context import add_note
 from footplate.errors import ArgumentError
 from footplate.optim.schedules.base_curve import ENDLESS
 from footplate.optim.schedules.param_schedule import HasParamGroups
@@ -71,7 +72,11 @@ class TorchSchedule(MetricSchedule):
     def step(self, metrics: Mapping[str, Any] | None = None) -> None:
         """Steps the scheduler; a ReduceLROnPlateau only if there are metrics."""
         if not self.takes_metrics:
-            self.scheduler.step()
+            try:
+                self.scheduler.step()
+            except ValueError as error:  # the end of a OneCycleLR
+                add_note(error, "If the resumed run is longer than before, set resume_settings='take'.")
+                raise
         elif metrics is not None:
             self.scheduler.step(self.monitored_value(metrics))
 
