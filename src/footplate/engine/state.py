@@ -261,9 +261,9 @@ def position(runner: "Runner") -> dict[str, Any]:
     """
     loop = runner.train_loop
     state: dict[str, Any] = dict(loop.state_dict())
-    if "after_train_epoch" in runner.stages and loop.by_epoch:
+    if "after_train_epoch" in runner.events and loop.by_epoch:
         state["epoch"] += 1
-    elif "after_train_iter" in runner.stages:
+    elif "after_train_iter" in runner.events:
         state["iter"] += 1
     state["data"] = loop.data_state(state["iter"], state["epoch"])
     return state
