@@ -271,7 +271,7 @@ class Runner:
         built = self.build_model(model)
         self.model = self.wrap_model(model_wrapper_cfg, built)
         self._has_wrapped = self.model is not built
-        self._is_complete = False  # whether `build_training` has been called
+        self._can_train = False  # whether `build_training` has been called
         self.history = History(trained_model(self.model))
 
     @classmethod
@@ -316,7 +316,6 @@ class Runner:
         Returns:
             The model, or the `history` if the model is a plain torch module, which is trained in place.
         """
-        result = self.history if self.is_plain else self.model
         with located(self.cfg), self.buffered_log(), refusing_exits():
             run_config.warn_about_variables(self.cfg)
             if self.resolved.unrecorded:
@@ -324,7 +323,7 @@ class Runner:
             self.build_training()
             if self.val_loop is None:
                 warn_about_idle_settings(self.cfg, self.hooks, self.param_schedulers)
-        loop = self.train_loop
+        loop, result = self.train_loop, self.history if self.is_plain else self.model
         self.load_or_resume()
         if loop.finished:
             self.restore_random_state()
@@ -344,7 +343,7 @@ class Runner:
 
     def build_training(self) -> None:
         """Builds the components that only training needs, and initializes the weights. Later calls do nothing."""
-        if self._is_complete:
+        if self._can_train:
             return
         _ = self.train_loop, self.optim_wrapper, self.param_schedulers  # not from the state of a checkpoint
         for hook in implicit_hooks(self):
@@ -354,7 +353,7 @@ class Runner:
                 changes_trainable = initialize_weights(self.model)
             if changes_trainable and self._has_wrapped:
                 self.model = self.wrap_model(self.sections["model_wrapper_cfg"], self.model.module)
-        self._is_complete = True
+        self._can_train = True
 
     def _run(self, loop: BaseTrainLoop) -> None:
         broadcast_tensors(self.model.parameters())  # equal even if code has loaded other weights on some ranks
