@@ -34,7 +34,6 @@ from footplate.engine.checkpoint_io import CheckpointIO, ResumePlan
 from footplate.engine.components import (
     Component,
     build_log_processor,
-    build_visualizer,
     counts_epochs,
     delegate,
     loop_settings,
@@ -71,7 +70,7 @@ from footplate.records import (
     write_config,
 )
 from footplate.registry import LOOPS, RUNNERS
-from footplate.visualization import Visualizer
+from footplate.visualization import Visualizer, build_visualizer
 
 if TYPE_CHECKING:
     from footplate.models.module_export import Export

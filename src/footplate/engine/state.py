@@ -15,10 +15,10 @@ from footplate.data import capture_rng, check_rng, metainfo_of
 from footplate.distributed import gather_objects, is_distributed, unwrap_model
 from footplate.distributed.sharding import is_sharded, mean_gradients
 from footplate.engine.hook import Hook
-from footplate.engine.resumed_settings import choose_settings, settings_of
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.models import PlainModel
 from footplate.optim.by_optimizer import by_optimizer, schedules_by_optimizer, single_or_by_name
+from footplate.optim.resumed_settings import choose_settings, settings_of
 from footplate.optim.schedules import collect_steps
 from footplate.records import average_over_ranks
 
@@ -188,7 +188,7 @@ def _restore_optimizer(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
     configured = settings_of(runner.optim_wrapper)
     with _naming_part("optimizer"):
         runner.optim_wrapper.load_state_dict(checkpoint["optimizer"])
-        choose_settings(runner, configured)
+        choose_settings(runner.optim_wrapper, configured, takes_config=runner.resume_plan.takes_settings)
 
 
 def _restore_schedules(runner: "Runner", state: Any) -> None:
