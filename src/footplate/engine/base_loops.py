@@ -107,8 +107,7 @@ class BaseTrainLoop(BaseLoop):
         self.validation_requested = False
         self.ended = False  # whether everything that follows the last iteration is complete
         self._iter = self._epoch = 0
-        self._has_begun = False
-        self._began_at = 0  # the iteration at which this process started or resumed the run
+        self._began_at: int | None = None  # the iteration at which this process started or resumed the run
         self._validated_at = 0  # the epoch or iteration of the latest validation
         self._data = position_in(self.dataloader)
         self._batches_read = 0  # since the previous iteration of a loop that overrides `run` or `run_epoch`
@@ -139,7 +138,7 @@ class BaseTrainLoop(BaseLoop):
         """Begins training at the current position, after the `before_train` hooks."""
         keep_freed_memory(self.runner.device)
         self.runner.restore_random_state()
-        self._has_begun, self._began_at, self.ended = True, self._iter, False
+        self._began_at, self.ended = self._iter, False
         self.runner.requests.exchange()
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
@@ -169,7 +168,7 @@ class BaseTrainLoop(BaseLoop):
             answer_requests(runner)
         except Exception as error:
             self._return_to_last_iteration()
-            if self._iter > self._began_at:
+            if self._began_at not in (None, self._iter):
                 save_after_data_error(runner, error)
             raise
         finally:

@@ -21,13 +21,13 @@ def adapt_overridden(loop: "BaseTrainLoop") -> None:
 
     def train() -> Any:
         """Runs the loop. It begins with its first iteration, because its class calls the `before_train` hooks."""
-        loop._has_begun = False
+        loop._began_at = None
         with loop.runner.phase("train"):
             return run()
 
     def step(*args: Any, **kwargs: Any) -> None:
         """Trains on one batch, and then answers stop and save requests."""
-        if not loop._has_begun:
+        if loop._began_at is None:
             loop._begin()
         if loop.iter == loop._began_at:
             _check_resumed_data(loop)

@@ -140,7 +140,7 @@ def restore(
         CheckpointError: A state is invalid, or the weights are averages, which no hook of the run expects.
     """
     has_averages = isinstance(checkpoint.get("ema_state_dict"), Mapping)
-    if has_averages and not any(hook.resumes_from_averages for hook in runner.hooks):
+    if has_averages and not any(hook.swaps_weights for hook in runner.hooks):
         raise CheckpointError(
             "the weights of the checkpoint are averages, but the config has no EMAHook or schedule-free optimizer",
             notes=["Add the one with which the run was started.", _ADVICE],

@@ -29,7 +29,7 @@ class AveragedWeightsHook(Hook):
     """
 
     priority = "NORMAL"
-    swaps_weights = resumes_from_averages = True
+    swaps_weights = True
 
     def _swap(self, runner: Runner, *, to_average: bool) -> None:
         """Switches the model to its averaged or its training weights. Does nothing if it already uses them."""

@@ -106,7 +106,6 @@ class CheckpointHook(Hook):
         self.filename_tmpl = checked_template(filename_tmpl or ("epoch_{}.pth" if by_epoch else "iter_{}.pth"))
         self.published_keys = None if published_keys is None else check_names("published_keys", published_keys)
         self.save_best = check_names("save_best", save_best)
-        self.waits_for_metrics = ("save_best",) if self.save_best else ()
         if "auto" in self.save_best and len(self.save_best) > 1:
             raise ArgumentError(
                 "save_best 'auto' cannot be combined with other metrics", key="save_best", found=self.save_best
@@ -273,8 +272,8 @@ class CheckpointHook(Hook):
         return os.path.join(self._folder, runner.saver.name_of(prefix + self.filename_tmpl.format(number)))
 
     def _write(self, runner: Runner, path: str, **options: Any) -> None:
-        parts = {"save_optimizer": self.save_optimizer, "save_param_scheduler": self.save_param_scheduler}
-        runner.save_checkpoint(*os.path.split(path), background=True, **parts, **options)
+        options |= {"save_optimizer": self.save_optimizer, "save_param_scheduler": self.save_param_scheduler}
+        runner.save_checkpoint(*os.path.split(path), background=True, **options)
 
     @property
     def best_checkpoints(self) -> list[str]:

@@ -38,7 +38,6 @@ class EarlyStoppingHook(Hook):
     """
 
     priority = "LOWEST"
-    waits_for_metrics = ("monitor",)
 
     def __init__(
         self,
