@@ -28,7 +28,7 @@ def stopped(folder: Path, early: int | None, *, by_epoch: bool) -> tuple[int, bo
 
 
 def runner_hooks(runner: Runner) -> list[TimeLimitHook]:
-    assert runner.train_loop is not None  # builds it
+    runner.build_training()
     return [each for each in runner.hooks if isinstance(each, TimeLimitHook)]
 
 

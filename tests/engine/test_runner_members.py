@@ -69,8 +69,6 @@ def test_parts_of_a_run_can_be_built_alone(tmp_path: Path) -> None:
     model = runner.build_model({"type": "ToyModel"})
     assert runner.wrap_model(None, model) is model
     assert not is_model_wrapper(model)
-    assert runner.val_evaluator is runner.val_loop.evaluator  # type: ignore[union-attr]
-    assert (runner.val_interval, runner.val_begin) == (1, 1)
 
 
 @pytest.mark.parametrize("part", ["optimizer", "param_scheduler"])
@@ -86,3 +84,20 @@ def test_resume_without_a_part(tmp_path: Path, part: str, caplog: pytest.LogCapt
     saved = load_checkpoint(str(tmp_path / "epoch_2.pth"))["optimizer"]["state"]
     assert (len(runner.optim_wrapper.state_dict()["state"]) == len(saved)) == (part != "optimizer")
     assert runner.param_schedulers[0].last_step == 2
+
+
+class Initialized(ToyModel):
+    """A model whose own initialization draws its weights anew."""
+
+    def init_weights(self) -> None:
+        for weight in self.parameters():
+            torch.nn.init.normal_(weight)
+
+
+def test_weights_that_resume_has_loaded_are_not_initialized(tmp_path: Path) -> None:
+    runners = [Runner(**{**settings(tmp_path / name), "model": Initialized()}) for name in ("whole", "again")]
+    runners[0].train()
+    runners[1].resume(str(tmp_path / "whole" / "epoch_1.pth"))
+    runners[1].train()
+    whole, again = ([*runner.model.parameters()] for runner in runners)
+    assert all(map(torch.equal, whole, again))

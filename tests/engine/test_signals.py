@@ -44,7 +44,7 @@ class Draw(Hook):
         torch.rand(1)
 
 
-IDLE: Any = SimpleNamespace(is_evaluating=False, device=torch.device("cpu"))
+IDLE: Any = SimpleNamespace(phases=[], device=torch.device("cpu"))
 
 
 @pytest.fixture(autouse=True)

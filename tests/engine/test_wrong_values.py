@@ -85,6 +85,11 @@ def test_tensor_with_one_number_is_accepted(tmp_path: Path, value: Any) -> None:
     assert list(tmp_path.glob("best_accuracy_*.pth"))
 
 
+def test_missing_work_dir_raises() -> None:
+    with pytest.raises(ArgumentError, match="'work_dir' must be the path to a folder"):
+        Runner(torch.nn.Linear(2, 2), None)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("place", ["foo://x", "s4://bucket/run"])
 def test_work_dir_with_an_unknown_protocol_raises(tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -98,7 +98,7 @@ class PerSetHook(Hook):
         self.counts: dict[str, int] = {}
 
     def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        assert runner.is_evaluating
+        assert "val" in runner.phases
         name = runner.val_loop.current
         self.counts[name] = self.counts.get(name, 0) + len(outputs) + len(runner.val_loop.dataloader.dataset)
 

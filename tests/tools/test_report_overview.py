@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from footplate.checkpoint.loading import code_to_load
 from footplate.config import Config
-from footplate.engine.model_setup import code_to_load
 from footplate.tools.report_overview import (
     SweepSummary,
     best_first,

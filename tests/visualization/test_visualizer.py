@@ -9,11 +9,10 @@ import torch
 from PIL import Image
 
 from footplate.config import Config
-from footplate.engine.components import build_visualizer
 from footplate.errors import ArgumentError, FootplateError
 from footplate.records import BaseVisBackend
 from footplate.registry import VISUALIZERS
-from footplate.visualization import Visualizer, draw_featmap
+from footplate.visualization import Visualizer, build_visualizer, draw_featmap
 
 IMAGE = np.full((6, 8, 3), 40, np.uint8)
 LOCAL = {"type": "LocalVisBackend"}

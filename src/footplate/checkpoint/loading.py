@@ -338,3 +338,12 @@ def trusting(path: "str | os.PathLike[str] | None") -> Iterator[None]:
         yield
     finally:
         _trusted.difference_update(names)
+
+
+def code_to_load(path: str) -> list[str]:
+    """Returns the lines that load the weights of a checkpoint into a torch module and use it."""
+    return [
+        "from footplate.checkpoint import load_weights",
+        f"load_weights(model, {path!r}, strict=True)",
+        "predictions = model.eval()(inputs)",
+    ]

@@ -3,10 +3,10 @@
 from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from footplate.checks import check_accepts, check_count, read_count, read_flag
+from footplate.checks import check_accepts, check_count, check_number, read_count, read_flag
 from footplate.data import build_dataloader, capture_rng, metainfo_of, restore_rng
 from footplate.data.position import position_in
-from footplate.engine.overridden_loops import OverriddenLoop
+from footplate.engine.overridden_loops import adapt_overridden
 from footplate.engine.process_setup import keep_freed_memory
 from footplate.engine.signals import InterruptedWaitError, Stop, answer_requests, save_after_data_error
 from footplate.errors import BuildError
@@ -96,8 +96,8 @@ class BaseTrainLoop(BaseLoop):
         max_hours: float | None = None,
     ) -> None:
         super().__init__(runner, dataloader)
-        if max_hours is not None:
-            runner.hooks.build({"type": "TimeLimitHook", "max_hours": max_hours})
+        check_number("max_hours", max_hours, above=0, optional=True)
+        self.max_hours = max_hours
         self._describe_data(self.dataloader)
         self.val_begin = check_count("val_begin", val_begin, least=0)
         self.val_interval = check_count("val_interval", val_interval)
@@ -107,15 +107,13 @@ class BaseTrainLoop(BaseLoop):
         self.validation_requested = False
         self.ended = False  # whether everything that follows the last iteration is complete
         self._iter = self._epoch = 0
-        self._has_begun = False
-        self._began_at = 0  # the iteration at which this process started or resumed the run
+        self._began_at: int | None = None  # the iteration at which this process started or resumed the run
         self._validated_at = 0  # the epoch or iteration of the latest validation
-        self._validated_iter: int | None = None  # the iteration of the latest validation in this process
         self._data = position_in(self.dataloader)
         self._batches_read = 0  # since the previous iteration of a loop that overrides `run` or `run_epoch`
         self._random_at_epoch_start: dict[str, Any] | None = None
         if self.overrides("run") or self.overrides("run_epoch"):
-            OverriddenLoop(self)
+            adapt_overridden(self)
 
     def run(self) -> Any:
         """Trains from the current position to the end, and validates when due.
@@ -140,14 +138,8 @@ class BaseTrainLoop(BaseLoop):
         """Begins training at the current position, after the `before_train` hooks."""
         keep_freed_memory(self.runner.device)
         self.runner.restore_random_state()
-        self._has_begun, self._began_at, self.ended = True, self._iter, False
+        self._began_at, self.ended = self._iter, False
         self.runner.requests.exchange()
-
-    def _step(self, *arguments: Any) -> None:
-        """Trains on one batch with `run_iter`, and then answers stop and save requests."""
-        self.run_iter(*arguments)
-        if self._runner.requests.pending:
-            answer_requests(self._runner)
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
         """Trains on one batch. A subclass may override it to change the iteration."""
@@ -176,7 +168,7 @@ class BaseTrainLoop(BaseLoop):
             answer_requests(runner)
         except Exception as error:
             self._return_to_last_iteration()
-            if self._iter > self._began_at:
+            if self._began_at not in (None, self._iter):
                 save_after_data_error(runner, error)
             raise
         finally:
@@ -193,18 +185,18 @@ class BaseTrainLoop(BaseLoop):
         if runner.val_loop is None or not self._validation_is_due():
             return
         # Set before the validation runs, so that a best checkpoint that it saves resumes after the validation.
-        self._validated_at, self._validated_iter, self.validation_requested = self._position, self._iter, False
+        self._validated_at, self.validation_requested = self._position, False
         with runner.phase("val"):
             runner.val_loop.run()
         runner.model.train()
         self._exchange_requests()
 
     def _validation_is_due(self) -> bool:
-        if self.validation_requested or (self.out_of_time and self._iter != self._validated_iter):
-            return True
         done = self._position
+        if self.validation_requested or done == self._validated_at:
+            return self.validation_requested
         self._decide_current_val_interval()
-        return done != self._validated_at and validation_is_due(done, self._end, self.val_begin, self.val_interval)
+        return self.out_of_time or validation_is_due(done, self._end, self.val_begin, self.val_interval)
 
     def _decide_current_val_interval(self) -> None:
         """Sets `val_interval` to the interval that applies now. A subclass may override this method."""
@@ -213,6 +205,9 @@ class BaseTrainLoop(BaseLoop):
     def _exchange_requests(self) -> None:
         """Exchanges requests with the other ranks, and saves or stops the run if that was requested."""
         self._runner.requests.exchange()
+        self._answer_requests()
+
+    def _answer_requests(self) -> None:
         if self._runner.requests.pending:
             answer_requests(self._runner)
 

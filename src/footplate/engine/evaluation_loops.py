@@ -113,7 +113,7 @@ class _EvaluationLoop(BaseLoop):
         """
         runner, mode = self.runner, self.mode
         due = self.sets
-        if "train" in runner.stages:
+        if "train" in runner.phases:
             training = runner.train_loop
             at = (training.epoch, training.max_epochs) if training.by_epoch else (training.iter, training.max_iters)
             due = [dataset for dataset in self.sets if dataset.is_due(*at)]

@@ -111,7 +111,8 @@ class Hook:
     priority: int | str = "NORMAL"
     # Whether the hook acts after all hooks without this flag, whatever its priority. Hooks that save the run need it.
     acts_last = False
-    # Whether the hook swaps the model's weights for validation or test. A run accepts one such hook.
+    # Whether the hook swaps the model's weights for validation, test and checkpoints, and takes the training weights of
+    # a resumed run from `ema_state_dict`. A run accepts one such hook.
     swaps_weights = False
 
     def before_run(self, runner: "Runner") -> None:
@@ -262,11 +263,6 @@ class Hook:
         return methods
 
     # Questions that the engine asks before training begins, and requests.
-
-    # Whether the hook takes the training weights of a resumed run from `ema_state_dict`. Its checkpoints hold averages.
-    resumes_from_averages = False
-    # The arguments that have no effect if the run never validates, because they wait for a metric.
-    waits_for_metrics: tuple[str, ...] = ()
 
     def folder_in(self, runner: "Runner") -> str | None:
         """Returns the folder in which the hook saves checkpoints of the run, or None if it saves none."""

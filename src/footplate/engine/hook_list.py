@@ -4,13 +4,18 @@ import bisect
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from footplate.engine.hook import EVENTS, Hook, Priority, get_priority
+from footplate.engine.signals import RequestExchangeHook
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError, BuildError, FootplateError
 from footplate.messages import nearest
+from footplate.optim.optimizer_builder import is_schedule_free
 from footplate.registry import HOOKS
+
+if TYPE_CHECKING:
+    from footplate.engine.runner import Runner
 
 DEFAULT_HOOKS: dict[str, dict[str, Any]] = {
     "runtime_info": {"type": "RuntimeInfoHook"},
@@ -191,4 +196,18 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
     for key, cfg in named:
         with at_key(key):
             hooks.build(cfg, key=key)
+    return hooks
+
+
+def implicit_hooks(runner: "Runner") -> list[Any]:
+    """Returns the hooks, or their config dicts, that a training run needs because of its other components."""
+    loop, hooks = runner.train_loop, list[Any]()
+    if loop.max_hours is not None:
+        hooks.append({"type": "TimeLimitHook", "max_hours": loop.max_hours})
+    if getattr(loop.dataloader, "uneven", False):
+        hooks.append({"type": "UnevenStepHook"})
+    if any(is_schedule_free(part.optimizer) for part in runner.optim_wrapper.parts.values()):
+        hooks.append({"type": "ScheduleFreeHook"})
+    if runner.world_size > 1:
+        hooks.append(RequestExchangeHook())
     return hooks

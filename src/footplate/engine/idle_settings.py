@@ -5,6 +5,7 @@ from typing import Any
 
 from footplate.engine.hook_list import HookList
 from footplate.error_context import origin_at
+from footplate.errors import FootplateError
 from footplate.optim.schedules import collect_steps
 
 _logger = logging.getLogger("footplate.engine")
@@ -18,7 +19,12 @@ def warn_about_idle_settings(cfg: Any, hooks: HookList, schedules: Any = ()) -> 
         hooks: The hooks of the run.
         schedules: The schedules of the run.
     """
-    idle = [f"{hooks.key_of(hook)}.{name}" for hook in hooks for name in hook.waits_for_metrics]
+    idle = []
+    for hook in hooks:
+        try:
+            hook.check_metrics(())
+        except FootplateError as error:
+            idle.append(f"{hooks.key_of(hook)}.{error.key}")
     if collect_steps(schedules).by_metrics:
         idle.append("param_scheduler")
     for key in idle:

@@ -105,15 +105,6 @@ def describe_builder(builder: Callable[..., Any]) -> dict[str, Any]:
     return cfg["model"].to_dict()  # type: ignore[no-any-return]
 
 
-def code_to_load(path: str) -> list[str]:
-    """Returns the lines that load the weights of a checkpoint into a torch module and use it."""
-    return [
-        "from footplate.checkpoint import load_weights",
-        f"load_weights(model, {path!r}, strict=True)",
-        "predictions = model.eval()(inputs)",
-    ]
-
-
 def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, channels_last: bool) -> nn.Module:
     """Compiles the model and sets its memory format as configured. Names and values of its weights do not change.
 

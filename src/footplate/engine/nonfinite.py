@@ -78,9 +78,7 @@ class NonFiniteHook(Hook):
                 "makes each iteration wait for the device."
             )
 
-    def after_train_iter(
-        self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-    ) -> None:
+    def after_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Checks the losses at the end of each interval."""
         if (runner.iter + 1) % self.interval == 0:
             self.check(runner, runner.iter + 1)

@@ -144,7 +144,7 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
 
 def warn_of_nondeterminism(runner: "Runner") -> None:
     """Warns if the batches depend on more than the seed, although `randomness.deterministic` is set."""
-    if not runner.deterministic:
+    if not (runner.sections["randomness"] or {}).get("deterministic"):
         return
     loader = runner.train_loop.dataloader
     if not isinstance(loader, (SampleLoader, list, tuple)):

@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property, partial
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -35,14 +34,13 @@ from footplate.engine.checkpoint_io import CheckpointIO, ResumePlan
 from footplate.engine.components import (
     Component,
     build_log_processor,
-    build_visualizer,
     counts_epochs,
     delegate,
     loop_settings,
 )
 from footplate.engine.evaluation_loops import TestLoop, ValLoop
 from footplate.engine.hook import FunctionHook, Hook
-from footplate.engine.hook_list import build_hooks
+from footplate.engine.hook_list import build_hooks, implicit_hooks
 from footplate.engine.idle_settings import warn_about_idle_settings
 from footplate.engine.model_setup import build_model
 from footplate.engine.nonfinite import NonFiniteHook
@@ -52,7 +50,7 @@ from footplate.engine.run_errors import refusing_exits, running
 from footplate.engine.run_folder import RunFolder, checkpoint_to_start_from
 from footplate.engine.run_history import History
 from footplate.engine.sections import check_sections
-from footplate.engine.signals import RequestExchangeHook, Requests
+from footplate.engine.signals import Requests
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator
@@ -60,7 +58,6 @@ from footplate.evaluation.evaluation_sets import build_evaluators, build_loaders
 from footplate.models import PlainModel, trained_model
 from footplate.module_selection import Selection
 from footplate.optim import build_optim_wrapper, build_param_schedulers, scale_learning_rates
-from footplate.optim.optimizer_builder import is_schedule_free
 from footplate.optim.wrapper_builder import has_several_optimizers
 from footplate.records import (
     NOT_SHOWN,
@@ -73,7 +70,7 @@ from footplate.records import (
     write_config,
 )
 from footplate.registry import LOOPS, RUNNERS
-from footplate.visualization import Visualizer
+from footplate.visualization import Visualizer, build_visualizer
 
 if TYPE_CHECKING:
     from footplate.models.module_export import Export
@@ -149,8 +146,8 @@ class Runner:
 
     Attributes:
         history: The scalars of the run, one row per epoch; see `History`.
-        stages: The phases and events that the run is in, outermost first, such as
-            `["train", "val", "after_val_epoch"]`.
+        phases: The phases that the run is in, outermost first, such as `["train", "val"]`.
+        events: The events whose hooks are being called, outermost first.
         failed_in: The innermost phase of the latest failure, such as "val", or "".
         built: Maps names to the components that have been built or assigned.
         resolved: The config and all sections, translated and completed; see `ResolvedConfig`.
@@ -176,8 +173,6 @@ class Runner:
     train_dataloader: Any = delegate("train_loop.dataloader")
     max_epochs: int = delegate("train_loop.max_epochs")
     max_iters: int = delegate("train_loop.max_iters")
-    val_interval: int = delegate("train_loop.val_interval")
-    val_begin: int = delegate("train_loop.val_begin")
 
     def __init__(
         self,
@@ -235,7 +230,8 @@ class Runner:
         # Sections: all arguments by name, checked and completed.
         self.resolved = ResolvedConfig(arguments)
         self.built: dict[str, Any] = {}
-        self.stages: list[str] = []
+        self.phases: list[str] = []
+        self.events: list[str] = []
         self.failed_in = ""
 
         # Process: the launcher determines its rank and its device, and the rank what it logs.
@@ -268,15 +264,13 @@ class Runner:
         with at_key("on_nonfinite"):
             self.nonfinite = NonFiniteHook(on_nonfinite)
         self.hooks.register(self.nonfinite)
-        if self.world_size > 1:
-            self.hooks.register(RequestExchangeHook())
         self.log_processor = self.build_log_processor(log_processor)
 
         # Model: it needs the seed and the device. It comes last, so that a wrong setting of a hook is reported sooner.
         built = self.build_model(model)
         self.model = self.wrap_model(model_wrapper_cfg, built)
         self._has_wrapped = self.model is not built
-        self._initialized = self.is_plain  # its weights are those that the caller has set
+        self._can_train = False  # whether `build_training` has been called
         self.history = History(trained_model(self.model))
 
     @classmethod
@@ -321,21 +315,14 @@ class Runner:
         Returns:
             The model, or the `history` if the model is a plain torch module, which is trained in place.
         """
-        result = self.history if self.is_plain else self.model
         with located(self.cfg), self.buffered_log(), refusing_exits():
             run_config.warn_about_variables(self.cfg)
             if self.resolved.unrecorded:
                 _logger.info("`footplate export` cannot build the model of this run: %s", self.resolved.unrecorded)
-            loop = self.train_loop
-            _ = self.optim_wrapper, self.param_schedulers  # built before a checkpoint is loaded, not from its state
+            self.build_training()
             if self.val_loop is None:
                 warn_about_idle_settings(self.cfg, self.hooks, self.param_schedulers)
-            if not self._initialized:
-                with at_key("model"):
-                    changes_trainable = initialize_weights(self.model)
-                if changes_trainable and self._has_wrapped:
-                    self.model = self.wrap_model(self.sections["model_wrapper_cfg"], self.model.module)
-                self._initialized = True
+        loop, result = self.train_loop, self.history if self.is_plain else self.model
         self.load_or_resume()
         if loop.finished:
             self.restore_random_state()
@@ -352,6 +339,20 @@ class Runner:
         loop.ended = True
         self.resume_plan.random = None
         return result
+
+    def build_training(self) -> None:
+        """Builds the components that only training needs, and initializes the weights. Later calls do nothing."""
+        if self._can_train:
+            return
+        _ = self.train_loop, self.optim_wrapper, self.param_schedulers  # not from the state of a checkpoint
+        for hook in implicit_hooks(self):
+            self.hooks.build(hook)
+        if not self.is_plain:  # whose weights are those that the caller has set
+            with at_key("model"):
+                changes_trainable = initialize_weights(self.model)
+            if changes_trainable and self._has_wrapped:
+                self.model = self.wrap_model(self.sections["model_wrapper_cfg"], self.model.module)
+        self._can_train = True
 
     def _run(self, loop: BaseTrainLoop) -> None:
         broadcast_tensors(self.model.parameters())  # equal even if code has loaded other weights on some ranks
@@ -384,7 +385,7 @@ class Runner:
         `fn_name` may also be an event of a custom loop. The hooks that have a method of this name are then called.
         """
         listeners = self.hooks.at(fn_name)
-        self.stages.append(fn_name)
+        self.events.append(fn_name)
         try:
             for hook, method in listeners:
                 try:
@@ -393,15 +394,15 @@ class Runner:
                     self.hooks.locate(error, hook)
                     raise
         finally:
-            self.stages.pop()
+            self.events.pop()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Adds a phase to `stages` during the block: "train", "val", "test" or "preflight".
+        """Adds a phase to `phases` during the block: "train", "val", "test" or "preflight".
 
         At the end of a validation or test, the model has its training weights again, even after an error.
         """
-        self.stages.append(name)
+        self.phases.append(name)
         self.failed_in = ""
         try:
             yield
@@ -409,18 +410,10 @@ class Runner:
             self.failed_in = self.failed_in or name
             raise
         finally:
-            self.stages.pop()
+            self.phases.pop()
             for hook in self.hooks:
                 if hook.swaps_weights:
                     hook.restore_weights(self)
-
-    @property
-    def is_evaluating(self) -> bool:
-        """Whether the run validates or tests, rather than a hook or a user's loop."""
-        for caller, stage in reversed([*pairwise(["train", *self.stages])]):
-            if stage in ("val", "test", "preflight"):
-                return caller == "train"
-        return False
 
     def _evaluate(self, mode: str) -> dict[str, float]:
         with located(self.cfg):
@@ -531,6 +524,7 @@ class Runner:
             map_location: The device onto which the checkpoint is loaded. "default" is the CPU. Tensors are then copied
                 to their devices.
         """
+        self.build_training()
         self.checkpoints.resume(
             self, filename, map_location, optimizer=resume_optimizer, param_schedulers=resume_param_scheduler
         )
@@ -568,8 +562,6 @@ class Runner:
         """The optimizer wrapper with its optimizer. `auto_scale_lr` scales its learning rates."""
         built = self.build_optim_wrapper(self._required("optim_wrapper"))
         self.scale_lr(built, self.sections["auto_scale_lr"])
-        if any(is_schedule_free(part.optimizer) for part in built.parts.values()):
-            self.hooks.build({"type": "ScheduleFreeHook"})
         return built
 
     @Component
@@ -600,10 +592,7 @@ class Runner:
                     )
         with at_key("train_cfg"):
             check_loop_class(LOOPS.resolve(settings["type"], settings), BaseTrainLoop, "type")
-            built: BaseTrainLoop = LOOPS.build(settings, runner=self, dataloader=loader)
-        if getattr(loader, "uneven", False):
-            self.hooks.build({"type": "UnevenStepHook"})
-        return built
+            return LOOPS.build(settings, runner=self, dataloader=loader)  # type: ignore[no-any-return]
 
     def build_val_loop(self, loop: Any) -> Any:
         """Builds the validation loop from `val_cfg`. Returns None if `val_cfg` is None."""
@@ -707,16 +696,6 @@ class Runner:
         return getattr(self.test_loop, "dataloader", None)
 
     @property
-    def val_evaluator(self) -> Any:
-        """The evaluator of the validation loop, or None."""
-        return getattr(self.val_loop, "evaluator", None)
-
-    @property
-    def test_evaluator(self) -> Any:
-        """The evaluator of the test loop, or None."""
-        return getattr(self.test_loop, "evaluator", None)
-
-    @property
     def iter(self) -> int:
         """The number of completed training iterations; without training, that of the loaded checkpoint."""
         loop = self.built.get("train_loop")
@@ -803,11 +782,6 @@ class Runner:
     def unwrapped_model(self) -> Any:
         """The model without the wrapper that `model` has with several processes, and without torch.compile."""
         return unwrap_model(self.model)
-
-    @property
-    def deterministic(self) -> bool:
-        """Whether only deterministic algorithms are used."""
-        return bool((self.sections["randomness"] or {}).get("deterministic"))
 
     def register_hook(self, hook: Hook | Mapping[str, Any], priority: int | str | None = None) -> None:
         """Adds a hook or builds it from a config dict. `priority` defaults to the hook's own priority."""

@@ -188,7 +188,7 @@ class Requests:
         if get_rank() == 0:
             name = signal.Signals(self.agreed.signal).name
             again = f"{name} again" if self.agreed.signal in _STOP_SIGNALS else "SIGTERM twice"
-            work = "validation" if self._runner.is_evaluating else "iteration"
+            work = "validation" if "val" in self._runner.phases else "iteration"
             print_urgent(f"{name}: finishing the {work}, then saving. Send {again} to exit at once.")
 
     def _on_end_of_child(self, number: int, frame: FrameType | None) -> None:
@@ -199,7 +199,7 @@ class Requests:
             is_of_worker = is_worker_death(error)  # otherwise a user's handler has raised it
             if not is_of_worker or os.getpid() != self._process:
                 raise
-            if self._may_raise(self.waits_for_batch or self._runner.is_evaluating):
+            if self._may_raise(self.waits_for_batch or "val" in self._runner.phases):
                 raise
             self.lost_worker, self.pending = error.with_traceback(None), True
 
@@ -259,9 +259,7 @@ class RequestExchangeHook(Hook):
         self._pause = self._left = 1
         self._since = time.monotonic()
 
-    def after_train_iter(
-        self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-    ) -> None:
+    def after_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Exchanges requests with the other ranks when due."""
         self._left -= 1
         if self._left == 0:

@@ -15,10 +15,10 @@ from footplate.data import capture_rng, check_rng, metainfo_of
 from footplate.distributed import gather_objects, is_distributed, unwrap_model
 from footplate.distributed.sharding import is_sharded, mean_gradients
 from footplate.engine.hook import Hook
-from footplate.engine.resumed_settings import choose_settings, settings_of
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.models import PlainModel
 from footplate.optim.by_optimizer import by_optimizer, schedules_by_optimizer, single_or_by_name
+from footplate.optim.resumed_settings import choose_settings, settings_of
 from footplate.optim.schedules import collect_steps
 from footplate.records import average_over_ranks
 
@@ -140,7 +140,7 @@ def restore(
         CheckpointError: A state is invalid, or the weights are averages, which no hook of the run expects.
     """
     has_averages = isinstance(checkpoint.get("ema_state_dict"), Mapping)
-    if has_averages and not any(hook.resumes_from_averages for hook in runner.hooks):
+    if has_averages and not any(hook.swaps_weights for hook in runner.hooks):
         raise CheckpointError(
             "the weights of the checkpoint are averages, but the config has no EMAHook or schedule-free optimizer",
             notes=["Add the one with which the run was started.", _ADVICE],
@@ -188,7 +188,7 @@ def _restore_optimizer(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
     configured = settings_of(runner.optim_wrapper)
     with _naming_part("optimizer"):
         runner.optim_wrapper.load_state_dict(checkpoint["optimizer"])
-        choose_settings(runner, configured)
+        choose_settings(runner.optim_wrapper, configured, takes_config=runner.resume_plan.takes_settings)
 
 
 def _restore_schedules(runner: "Runner", state: Any) -> None:
@@ -261,9 +261,9 @@ def position(runner: "Runner") -> dict[str, Any]:
     """
     loop = runner.train_loop
     state: dict[str, Any] = dict(loop.state_dict())
-    if "after_train_epoch" in runner.stages and loop.by_epoch:
+    if "after_train_epoch" in runner.events and loop.by_epoch:
         state["epoch"] += 1
-    elif "after_train_iter" in runner.stages:
+    elif "after_train_iter" in runner.events:
         state["iter"] += 1
     state["data"] = loop.data_state(state["iter"], state["epoch"])
     return state

@@ -81,7 +81,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
 
     def run_epoch(self) -> None:
         """Trains one epoch, or the remaining part of it after a resume. A subclass may override it."""
-        runner, length = self.runner, len(self.dataloader)
+        runner, requests, length = self.runner, self.runner.requests, len(self.dataloader)
         if length == 0:
             raise DataError(
                 "the training loader has no batches",
@@ -98,14 +98,17 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         batches = self._read(self._data.one_pass(self._epoch, index))
         try:
             for batch in batches:
-                self._step(index, batch)
+                self.run_iter(index, batch)
                 del batch
                 index += 1
-                if self.out_of_time and index < length:
+                if requests.pending:
+                    self._answer_requests()
+                ends_here = self.out_of_time and index < length
+                if ends_here or self.validation_requested:
+                    self.validation_requested = True
                     self._validate_if_due()
+                if ends_here:
                     return
-                if self.validation_requested:
-                    self._validate_if_due()
         finally:
             batches.close()  # ends its workers too
         self._data.check_pass(self._epoch, index, length)
@@ -182,7 +185,9 @@ class IterBasedTrainLoop(BaseTrainLoop):
             while self._iter < self._max_iters and not self.stop_training:
                 if not runner.model.training:  # a hook has validated, or has set evaluation mode
                     runner.model.train()
-                self._step(next(batches))
+                self.run_iter(next(batches))
+                if runner.requests.pending:
+                    self._answer_requests()
                 self._validate_if_due()
         finally:
             self._batches = None  # ends its workers too

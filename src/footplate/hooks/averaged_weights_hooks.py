@@ -29,7 +29,7 @@ class AveragedWeightsHook(Hook):
     """
 
     priority = "NORMAL"
-    swaps_weights = resumes_from_averages = True
+    swaps_weights = True
 
     def _swap(self, runner: Runner, *, to_average: bool) -> None:
         """Switches the model to its averaged or its training weights. Does nothing if it already uses them."""
@@ -116,9 +116,7 @@ class EMAHook(AveragedWeightsHook):
             self.ema_model = self._averaged(self._model)
         return self.ema_model
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Updates the average."""
         if self.ema_model is None:
             return

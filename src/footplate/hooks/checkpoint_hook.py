@@ -106,7 +106,6 @@ class CheckpointHook(Hook):
         self.filename_tmpl = checked_template(filename_tmpl or ("epoch_{}.pth" if by_epoch else "iter_{}.pth"))
         self.published_keys = None if published_keys is None else check_names("published_keys", published_keys)
         self.save_best = check_names("save_best", save_best)
-        self.waits_for_metrics = ("save_best",) if self.save_best else ()
         if "auto" in self.save_best and len(self.save_best) > 1:
             raise ArgumentError(
                 "save_best 'auto' cannot be combined with other metrics", key="save_best", found=self.save_best
@@ -170,9 +169,7 @@ class CheckpointHook(Hook):
         if is_last or self.every_n_epochs(runner, self.interval, self.save_begin):
             self._save(runner, runner.epoch + 1)
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Saves at each interval and at the end of training if `by_epoch` is False."""
         if self.by_epoch:
             return
@@ -191,7 +188,7 @@ class CheckpointHook(Hook):
             self.monitored = self._monitor([next(iter(metrics))])
             self.monitored[0].check_rule()
         scores = [(metric, metric.read(runner, metrics)) for metric in self.monitored]
-        if runner.is_evaluating or not {"after_train_iter", "after_train_epoch"}.isdisjoint(runner.stages):
+        if "val" in runner.phases or not {"after_train_iter", "after_train_epoch"}.isdisjoint(runner.events):
             runner.requests.schedule_save(lambda: self._save_bests(runner, scores))
         else:  # a user's loop, which may train before it answers requests
             self._save_bests(runner, scores)
@@ -262,8 +259,7 @@ class CheckpointHook(Hook):
 
         end = ", as the end of the run" if runner.train_loop.ended else ""
         runner.logger.info("Saving checkpoint at %d %s%s", number, "epochs" if self.by_epoch else "iterations", end)
-        options = {**self._parts, "background": True, "is_latest": True, "on_committed": on_committed}
-        runner.save_checkpoint(*os.path.split(path), **options)
+        self._write(runner, path, is_latest=True, on_committed=on_committed)
 
     def _remove_old(self, newest: int) -> None:
         """Removes all but the last `max_keep_ckpts` of the checkpoints up to the number `newest`."""
@@ -275,9 +271,9 @@ class CheckpointHook(Hook):
     def _path_to_write(self, runner: Runner, number: int, prefix: str = "") -> str:
         return os.path.join(self._folder, runner.saver.name_of(prefix + self.filename_tmpl.format(number)))
 
-    @property
-    def _parts(self) -> dict[str, Any]:
-        return {"save_optimizer": self.save_optimizer, "save_param_scheduler": self.save_param_scheduler}
+    def _write(self, runner: Runner, path: str, **options: Any) -> None:
+        options |= {"save_optimizer": self.save_optimizer, "save_param_scheduler": self.save_param_scheduler}
+        runner.save_checkpoint(*os.path.split(path), background=True, **options)
 
     @property
     def best_checkpoints(self) -> list[str]:
@@ -311,8 +307,7 @@ class CheckpointHook(Hook):
             self._best.ranked[metric.name] = before
             hub.update_info_dict(infos)
 
-        options = {**self._parts, "background": True, "on_committed": on_committed, "on_failed": on_failed}
-        runner.save_checkpoint(*os.path.split(path), **options)
+        self._write(runner, path, on_committed=on_committed, on_failed=on_failed)
 
     def _publish(self, runner: Runner, path: str) -> None:
         checkpoint = load_checkpoint(path, in_place=True)

@@ -116,9 +116,7 @@ class LoggerHook(Hook):
         if not self.ignore_last or length <= self.interval:
             self._rest_ends_at = length
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Logs at intervals and, unless `ignore_last` prevents it, at the end of an epoch."""
         done = batch_idx + 1
         if done % self.interval and done != self._rest_ends_at:
@@ -245,9 +243,7 @@ class NaiveVisualizationHook(Hook):
         self.draw_gt, self.draw_pred = draw_gt, draw_pred
         self._names = ImageNames()
 
-    def after_test_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
-    ) -> None:
+    def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Draws each sample of the batch."""
         if not self.every_n_inner_iters(batch_idx, self.interval):
             return

@@ -20,9 +20,7 @@ class ParamSchedulerHook(Hook):
         """Groups the schedules by the event at which they are stepped."""
         self._steps = collect_steps(runner.param_schedulers)
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Steps the schedules that count iterations."""
         for step in self._steps.by_iter:
             step()

@@ -104,9 +104,7 @@ class ProfilerHook(Hook):
         self._profiler.start()
         runner.logger.info("Profiling begins. Profiled iterations take longer than others.")
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Reports the end of an iteration to the profiler."""
         if self._profiler is not None:
             self._profiler.step()

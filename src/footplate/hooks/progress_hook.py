@@ -3,7 +3,6 @@
 import os
 import sys
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -66,9 +65,7 @@ class ProgressHook(Hook):
             self._display = LiveNotebook()
         self._draw(runner, runner.iter)
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Redraws the display if enough time has passed since it was last drawn."""
         if self._display is None:
             return
@@ -91,9 +88,7 @@ class ProgressHook(Hook):
         lengths = [length_of(getattr(each, "dataloader", None)) for each in sets]
         self._validation = (0, None if None in lengths else sum(length or 0 for length in lengths))
 
-    def after_val_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
-    ) -> None:
+    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Updates the validation line."""
         if self._validation is not None:
             self._validation = (self._validation[0] + 1, self._validation[1])

@@ -87,9 +87,7 @@ class RuntimeInfoHook(Hook):
         for name, group in self._rates.items():
             hub.history(f"train/{name}").append(group["lr"])
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Records the losses without copying them from the device."""
         if outputs is not None and not isinstance(outputs, Mapping):
             raise ArgumentError("train_step must return a dict of the values to log", found=outputs)
@@ -244,9 +242,7 @@ class GradientNormHook(Hook):
         """Enables the measurement in the last iteration of each interval."""
         self._is_due = self._is_due or (runner.iter + 1) % self.interval == 0
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Records the norms after an optimizer step."""
         for group, square in self._squares.items():
             runner.message_hub.history(f"train/grad_norm/{group}").append(square.sqrt())

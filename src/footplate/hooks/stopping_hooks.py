@@ -38,7 +38,6 @@ class EarlyStoppingHook(Hook):
     """
 
     priority = "LOWEST"
-    waits_for_metrics = ("monitor",)
 
     def __init__(
         self,
@@ -161,9 +160,7 @@ class TimeLimitHook(Hook):
         """Starts timing the first iteration."""
         self._since = time.monotonic()
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Mapping[str, Any] | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Requests the end of training when the remaining time is needed for validation and saving."""
         self._iteration = max(self._elapsed(), self._iteration * _FADING)
         self._end_in_time(runner)
@@ -175,7 +172,7 @@ class TimeLimitHook(Hook):
     def after_val(self, runner: Runner) -> None:
         """Records the duration of a validation, and ends training if there is no time for another one."""
         self._validation = max(self._elapsed(), self._validation or 0.0)
-        if "train" in runner.stages:
+        if "train" in runner.phases:
             self._end_in_time(runner)
 
     def _elapsed(self) -> float:

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
+from footplate.checkpoint.loading import code_to_load
 from footplate.checks import check_count
 from footplate.config import Config
 from footplate.data.transforms import LoadImageFromFile
 from footplate.engine.evaluation_loops import predicting
-from footplate.engine.model_setup import code_to_load
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
 from footplate.inference.first_generation_results import as_data_element, original_shape

@@ -15,12 +15,13 @@ from PIL import Image
 from torch import nn
 
 from footplate.checkpoint import load_checkpoint, load_weights
+from footplate.checkpoint.loading import code_to_load
 from footplate.checks import check_count
 from footplate.config import Config, parse_recorded
 from footplate.data import Compose, build_collate
 from footplate.data.transforms import LoadImageFromFile
 from footplate.engine import Runner, process_setup
-from footplate.engine.model_setup import build_model, code_to_load
+from footplate.engine.model_setup import build_model
 from footplate.engine.run_config import translate_config
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, CheckpointError, ConfigError, DataError, FootplateError

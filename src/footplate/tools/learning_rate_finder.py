@@ -13,7 +13,7 @@ from rich.progress import track
 
 from footplate.checks import check_count, check_number
 from footplate.data import capture_rng, endless_batches, restore_rng
-from footplate.distributed import gather_objects, initialize_weights, is_main_process
+from footplate.distributed import gather_objects, is_main_process
 from footplate.engine import Runner
 from footplate.errors import ArgumentError
 from footplate.optim.schedules.param_schedule import write_field
@@ -77,9 +77,8 @@ def find_learning_rate(
     check_number("highest", highest, above=lowest)
     if runner.iter:
         raise ArgumentError("the runner has trained already: test learning rates before training", found=runner.iter)
+    runner.build_training()
     loader, wrapper, model = runner.train_dataloader, runner.optim_wrapper, runner.model
-    if not runner.is_plain:
-        initialize_weights(model)
     runner.load_or_resume()
     groups = [group for part in wrapper.parts.values() for group in part.param_groups]
     base = [float(group["lr"]) for group in groups]

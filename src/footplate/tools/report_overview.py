@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from footplate.checkpoint import BEST
 from footplate.checkpoint.latest import best_prefix
-from footplate.engine.model_setup import code_to_load
+from footplate.checkpoint.loading import code_to_load
 from footplate.engine.run_config import PYTHON_ARGUMENTS
 from footplate.hooks.metric_rules import Rule
 from footplate.messages import format_bytes, one_line

@@ -14,6 +14,7 @@ from footplate.visualization.drawing import (
 from footplate.visualization.visualizer import (
     ImageNames,
     Visualizer,
+    build_visualizer,
     draw_featmap,
     heat_colors,
     skipping_failed_image,
@@ -28,6 +29,7 @@ __all__ = [
     "Visualizer",
     "as_array",
     "as_rgb",
+    "build_visualizer",
     "canvas_to_image",
     "draw_curves",
     "draw_featmap",

@@ -21,7 +21,7 @@ from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError
 from footplate.records import BaseVisBackend, GuardedWriters, Instances
 from footplate.registry import VISBACKENDS, VISUALIZERS
-from footplate.storage import commit_image
+from footplate.storage import commit_image, output_path
 from footplate.visualization.drawing import Drawing, ImageArray, as_array
 
 _logger = logging.getLogger("footplate.visualization")
@@ -342,3 +342,32 @@ class Visualizer(Drawing, Instances):
 
 # Not a decorator: the registry checks for subclasses of this class, so the module must define it first.
 VISUALIZERS.register_module(module=Visualizer)
+
+
+def build_visualizer(visualizer: Any, *, name: str, work_dir: str, log_dir: str) -> Visualizer:
+    """Builds the visualizer. A relative `save_dir` of the visualizer or a backend is relative to the work_dir.
+
+    Args:
+        visualizer: The visualizer, its config dict, or None for one that writes scalars and images to the log folder.
+        name: The default name of the visualizer.
+        work_dir: The local folder of the run.
+        log_dir: The log folder of the run.
+    """
+    if not isinstance(visualizer, Visualizer):
+        cfg = visualizer if visualizer is not None else {"vis_backends": [{"type": "LocalVisBackend"}]}
+        with at_key("visualizer"):
+            settings = {"type": "Visualizer", "name": name, "save_dir": log_dir, **_in_folder(work_dir, cfg)}
+            settings["vis_backends"] = list(settings.get("vis_backends") or ())
+            for position, backend in enumerate(settings["vis_backends"]):
+                with at_key(f"vis_backends[{position}]"):
+                    settings["vis_backends"][position] = _in_folder(work_dir, backend)
+            visualizer = VISUALIZERS.build(with_origins(settings, cfg))
+    visualizer.skips_failed_images = True
+    return visualizer  # type: ignore[no-any-return]
+
+
+def _in_folder(work_dir: str, cfg: Any) -> Any:
+    """Returns the config of a visualizer or backend with an absolute `save_dir`."""
+    if not isinstance(cfg, Mapping) or cfg.get("save_dir") is None:
+        return cfg
+    return with_origins({**cfg, "save_dir": output_path(work_dir, cfg["save_dir"], key="save_dir")}, cfg)

@@ -26,6 +26,8 @@ def build(tmp_path: Path, **changes: Any) -> Any:
 def test_properties_and_private_names(tmp_path: Path) -> None:
     runner = build(tmp_path, randomness={"seed": 4}, auto_scale_lr={"enable": False})
     assert (runner.launcher, runner.model_name, runner.distributed) == ("none", "ToyModel", False)
+    assert (runner.val_interval, runner.val_begin, runner.deterministic) == (1, 1, False)
+    assert runner.val_evaluator is runner.val_loop.evaluator
     assert (runner.default_scope, runner.auto_scale_lr) == (None, {"enable": False})
     assert (runner._hooks, runner._seed, runner._train_loop) == (runner.hooks, 4, runner.train_loop)
     runner._load_from = "weights.pth"

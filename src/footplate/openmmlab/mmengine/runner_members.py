@@ -14,6 +14,24 @@ from footplate.records import MessageHub, add_log_file, set_level
 class RunnerMembers(Runner):
     """The members that `add_members` adds to Runner."""
 
+    val_interval: int = delegate("train_loop.val_interval")
+    val_begin: int = delegate("train_loop.val_begin")
+
+    @property
+    def val_evaluator(self) -> Any:
+        """The evaluator of the validation loop, or None."""
+        return getattr(self.val_loop, "evaluator", None)
+
+    @property
+    def test_evaluator(self) -> Any:
+        """The evaluator of the test loop, or None."""
+        return getattr(self.test_loop, "evaluator", None)
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether only deterministic algorithms are used."""
+        return bool((self.sections["randomness"] or {}).get("deterministic"))
+
     @property
     def distributed(self) -> bool:
         """Whether the process belongs to a process group, even if it is the only process. The model is then wrapped."""

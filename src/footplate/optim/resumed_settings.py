@@ -3,14 +3,11 @@
 import copy
 import inspect
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-if TYPE_CHECKING:
-    from footplate.engine.runner import Runner
-
-_logger = logging.getLogger("footplate.engine")
+_logger = logging.getLogger("footplate.optim")
 Settings = dict[str, Any]
 
 
@@ -30,20 +27,18 @@ def settings_of(optim_wrapper: Any) -> list[Settings]:
     return settings
 
 
-def choose_settings(runner: "Runner", configured: list[Settings]) -> None:
-    """Reports the settings in which the config and the checkpoint differ, and applies `resume_settings`.
-
-    "keep" uses those of the checkpoint. "take" uses those of the config; the schedules must be recomputed afterwards.
+def choose_settings(optim_wrapper: Any, configured: list[Settings], *, takes_config: bool) -> None:
+    """Reports the settings in which the config and the checkpoint differ, and applies those of the config if wanted.
 
     Args:
-        runner: The runner, whose optimizer has just loaded its state.
+        optim_wrapper: The optimizer wrapper, which has just loaded its state.
         configured: The result of `settings_of` from before the state was loaded.
+        takes_config: Whether to use the settings of the config. The schedules must be recomputed afterwards.
     """
-    takes_config = runner.resume_plan.takes_settings
-    groups = [group for part in runner.optim_wrapper.parts.values() for group in part.optimizer.param_groups]
+    groups = [group for part in optim_wrapper.parts.values() for group in part.optimizer.param_groups]
     differences = set()
     # Groups that the checkpoint has added come last, and are not configured.
-    for group, new, saved in zip(groups, configured, settings_of(runner.optim_wrapper), strict=False):
+    for group, new, saved in zip(groups, configured, settings_of(optim_wrapper), strict=False):
         new_texts, saved_texts = _as_text(new), _as_text(saved)
         names = [name for name, text in new_texts.items() if text != saved_texts.get(name, text)]
         differences |= {(name, new_texts[name], saved_texts[name]) for name in names}
