@@ -1,6 +1,5 @@
 """A dataloader whose batches are determined by seed, epoch and batch index, and its reader of batches."""
 
-import os
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -248,7 +247,7 @@ class BatchReader(Dataset[Any]):
             seed_generators(next_seed(seed, key.positions[0]))
         for position, index in zip(key.positions, key.indices, strict=True):
             if worker is not None and self._progress is not None:
-                self._progress.record(worker.id, os.getpid(), index)
+                self._progress.record(worker.id, index)
             if self.seeds_samples:
                 seed_generators(next_seed(seed, position))
             try:

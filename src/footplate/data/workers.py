@@ -86,10 +86,13 @@ class WorkerProgress:
         """Whether the main process is exiting."""
         return bool(self._slots[-1])
 
-    def record(self, worker: int, process: int, index: Any) -> None:
+    def begin(self, worker: int) -> None:
+        """Records that this process is a worker."""
+        self._slots[worker * _FIELDS : (worker + 1) * _FIELDS] = (os.getpid(), -1)
+
+    def record(self, worker: int, index: Any) -> None:
         """Records that a worker starts to read a sample."""
-        start = worker * _FIELDS
-        self._slots[start : start + _FIELDS] = (process, index if isinstance(index, int) else -1)
+        self._slots[worker * _FIELDS + 1] = index if isinstance(index, int) else -1
 
     def samples(self) -> dict[int, int]:
         """Maps the process ids of workers to the indices of the samples that they started to read last.
@@ -105,6 +108,15 @@ def _announce_exit(slots: Any) -> None:
     # Torch's handler would raise an error for the workers that end now, in the middle of other exit handlers.
     if is_exiting() and hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def _exit_if_orphaned() -> None:
+    """Ends this worker if its main process has died."""
+    main = multiprocessing.parent_process()
+    method = getattr(multiprocessing.current_process(), "_start_method", None)
+    # with forkserver, the parent is the server, so its id proves nothing
+    if main is not None and method != "forkserver" and os.getppid() != main.pid:
+        os._exit(1)
 
 
 class WorkerSetup:
@@ -140,17 +152,16 @@ class WorkerInit:
 
     def __call__(self, worker: int) -> None:
         """Initializes the worker with index `worker`."""
-        main = multiprocessing.parent_process()
-        method = getattr(multiprocessing.current_process(), "_start_method", None)
-        # with forkserver, the parent is the server, so its id proves nothing
-        if main is not None and method != "forkserver" and os.getppid() != main.pid:
-            os._exit(1)
+        _exit_if_orphaned()
         for name in ("SIGINT", "SIGUSR1", "SIGHUP"):
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._ignore_once)
+        # A worker whose main process was killed would wait forever to write to a full pipe.
+        Finalize(None, _exit_if_orphaned, exitpriority=0)
         if self._user_init is not None:
             self._user_init(worker)
+        self._progress.begin(worker)
 
     def _ignore_once(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
