@@ -138,10 +138,12 @@ def test_an_exception_of_a_worker_is_reported_with_its_sample() -> None:
         list(make("take", timeout=10))
 
 
-def test_the_signal_is_read_from_the_cause_of_the_error() -> None:
-    loader, nobody = make("nothing"), os.getpid()
+def test_the_signal_is_read_from_the_cause_of_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    loader, nobody = make("nothing"), 1 << 30
     assert loader.worker_progress is not None
-    loader.worker_progress.begin(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: nobody)
+        loader.worker_progress.begin(1)
     loader.worker_progress.record(1, 3)
     cause = RuntimeError(f"DataLoader worker (pid {nobody}) is killed by signal: Bus error. ")
     with pytest.raises(DataError, match="died while it read sample 3") as caught, explain_worker_deaths([loader]):

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import repeat
 from multiprocessing.sharedctypes import RawArray
 from multiprocessing.util import Finalize, get_temp_dir, is_exiting
 from types import FrameType
@@ -46,31 +47,23 @@ class DataWait:
     is_interruptible = False
     missed_request: Callable[[], None] | None = None
 
-    def begin(self) -> None:
-        """Starts a wait. The wait ends immediately if a stop has already been requested."""
-        self.is_interruptible = True
-        if self.missed_request is not None:
-            self.missed_request()
+    def call(self, function: Callable[[Any], Any], argument: Any) -> Any:
+        """Calls a function that waits for data. It is interrupted at once if a stop has already been requested."""
+        try:
+            self.is_interruptible = True
+            if self.missed_request is not None:
+                self.missed_request()
+            return function(argument)
+        finally:
+            self.is_interruptible = False
 
 
 data_wait = DataWait()
 
 
-class InterruptibleIterator:
-    """Yields the batches of another iterator. A signal handler may interrupt the wait for each batch."""
-
-    def __init__(self, iterator: Iterator[Any]) -> None:
-        self._iterator = iterator
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        try:
-            data_wait.begin()
-            return next(self._iterator)
-        finally:
-            data_wait.is_interruptible = False
+def interruptible(iterator: Iterator[Any]) -> Iterator[Any]:
+    """Returns an iterator over the batches of another one. A signal handler may interrupt the wait for each batch."""
+    return map(data_wait.call, repeat(next), repeat(iterator))
 
 
 class WorkerProgress:
