@@ -31,7 +31,6 @@ from footplate.data.web_dataset import WebDataset
 from footplate.data.workers import (
     data_wait,
     explain_worker_death,
-    install_worker_death_handler,
     is_worker_death,
     kill_workers,
 )
@@ -66,7 +65,6 @@ __all__ = [
     "default_collate",
     "endless_batches",
     "explain_worker_death",
-    "install_worker_death_handler",
     "is_worker_death",
     "kill_workers",
     "length_of",

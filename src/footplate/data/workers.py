@@ -14,8 +14,6 @@ from multiprocessing.util import Finalize, get_temp_dir, is_exiting
 from types import FrameType
 from typing import Any, ClassVar
 
-from torch.utils.data._utils import signal_handling
-
 from footplate.error_context import add_note
 from footplate.errors import DataError
 
@@ -42,10 +40,12 @@ class DataWait:
         is_interruptible: Whether a signal handler may raise an error now.
         missed_request: A function to call at the start of the next wait, set by a signal handler if the signal arrived
             between two waits; None otherwise.
+        on_workers: A function to call after the workers of a pass have started, or None.
     """
 
     is_interruptible = False
     missed_request: Callable[[], None] | None = None
+    on_workers: Callable[[], None] | None = None
 
     def call(self, function: Callable[[Any], Any], argument: Any) -> Any:
         """Calls a function that waits for data. It is interrupted at once if a stop has already been requested."""
@@ -62,7 +62,9 @@ data_wait = DataWait()
 
 
 def interruptible(iterator: Iterator[Any]) -> Iterator[Any]:
-    """Returns an iterator over the batches of another one. A signal handler may interrupt the wait for each batch."""
+    """Returns an iterator over the batches of workers. A signal handler may interrupt the wait for each batch."""
+    if data_wait.on_workers is not None:
+        data_wait.on_workers()
     return map(data_wait.call, repeat(next), repeat(iterator))
 
 
@@ -204,16 +206,6 @@ def kill_workers(loaders: Iterable[Any]) -> None:
                 os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
     if is_main_thread:
         signal.signal(signal.SIGCHLD, handler if handler is not None else signal.SIG_DFL)
-
-
-def install_worker_death_handler() -> None:
-    """Makes torch raise an error when a worker dies, even before the first pass with workers.
-
-    Torch sets its handler once per process and does not notice if it is removed, for instance after a failed run.
-    """
-    if not callable(signal.getsignal(signal.SIGCHLD)):
-        signal_handling._SIGCHLD_handler_set = False
-    signal_handling._set_SIGCHLD_handler()
 
 
 def is_worker_death(error: RuntimeError) -> bool:
