@@ -138,10 +138,13 @@ def test_an_exception_of_a_worker_is_reported_with_its_sample() -> None:
         list(make("take", timeout=10))
 
 
-def test_the_signal_is_read_from_the_cause_of_the_error() -> None:
+def test_the_signal_is_read_from_the_cause_of_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
     loader, nobody = make("nothing"), 1 << 30
     assert loader.worker_progress is not None
-    loader.worker_progress.record(1, nobody, 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: nobody)
+        loader.worker_progress.begin(1)
+    loader.worker_progress.record(1, 3)
     cause = RuntimeError(f"DataLoader worker (pid {nobody}) is killed by signal: Bus error. ")
     with pytest.raises(DataError, match="died while it read sample 3") as caught, explain_worker_deaths([loader]):
         raise RuntimeError(f"DataLoader worker (pid(s) {nobody}) exited unexpectedly") from cause
@@ -187,3 +190,21 @@ rest = iter(loader); next(rest)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.slow
+def test_workers_of_a_killed_process_exit_although_the_pipe_is_full() -> None:
+    script = """
+import os, signal, time, torch
+from footplate.data import SampleLoader
+loader = SampleLoader(torch.zeros(400, 4000), batch_size=8, num_workers=2, prefetch_factor=4)
+rest = loader.batches(); next(rest)
+time.sleep(1)
+print(*loader.worker_progress.samples(), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, timeout=120, check=False)
+    workers, end = done.stdout.split(), time.monotonic() + 30
+    while any(os.path.exists(f"/proc/{worker}") for worker in workers) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert [worker for worker in workers if os.path.exists(f"/proc/{worker}")] == []

@@ -20,9 +20,9 @@ def _random_state() -> None:
 
 
 def _data_position() -> None:
-    one_pass, endless = position.PlannedPosition.one_pass, position.PlannedPosition.endless
-    position.PlannedPosition.one_pass = lambda self, epoch, start: one_pass(self, epoch, 0)  # type: ignore[method-assign]
-    position.PlannedPosition.endless = lambda self, iteration: endless(self, 0)  # type: ignore[method-assign]
+    one_pass, endless = position.DataPosition.one_pass, position.DataPosition.endless
+    position.DataPosition.one_pass = lambda self, epoch, start: one_pass(self, epoch, 0)  # type: ignore[method-assign]
+    position.DataPosition.endless = lambda self, iteration: endless(self, 0)  # type: ignore[method-assign]
 
 
 def _optimizer() -> None:

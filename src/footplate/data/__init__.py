@@ -4,9 +4,7 @@ from footplate.data.annotations import load_annotations
 from footplate.data.base_dataset import BaseDataset
 from footplate.data.batches import (
     batch_size_of,
-    batches,
     default_collate,
-    endless_batches,
     has_target,
     length_of,
     map_tensors,
@@ -23,6 +21,7 @@ from footplate.data.dataloader_config import (
 )
 from footplate.data.dataset_wrappers import ClassBalancedDataset, ConcatDataset, RepeatDataset
 from footplate.data.loader import SampleLoader
+from footplate.data.position import batches, endless_batches
 from footplate.data.rng import capture_rng, check_rng, mix_seed, preserve_random_state, restore_rng, seed_generators
 from footplate.data.samplers import DefaultSampler, InfiniteSampler, samplers_of, set_epoch
 from footplate.data.shared_memory import RecordStore
@@ -32,7 +31,6 @@ from footplate.data.web_dataset import WebDataset
 from footplate.data.workers import (
     data_wait,
     explain_worker_death,
-    install_worker_death_handler,
     is_worker_death,
     kill_workers,
 )
@@ -67,7 +65,6 @@ __all__ = [
     "default_collate",
     "endless_batches",
     "explain_worker_death",
-    "install_worker_death_handler",
     "is_worker_death",
     "kill_workers",
     "length_of",

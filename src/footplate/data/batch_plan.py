@@ -40,7 +40,7 @@ class Pass(NamedTuple):
 class BatchPlan(Sampler[BatchKey]):
     """Yields the samples of each batch of the current pass, which `begin` sets.
 
-    Example: 8 samples on 3 ranks, in batches of 2, each counted once (`uneven_size` is 8):
+    Example: 8 samples on 3 ranks, in batches of 2, each read once (`counted` is 8):
 
     | rank | batch 0: positions | share | batch 1: positions | share |
     |---|---|---|---|---|
@@ -56,10 +56,9 @@ class BatchPlan(Sampler[BatchKey]):
 
     Attributes:
         custom: The samplers whose order may depend on more than seed and epoch.
-        uneven_size: The number of samples, or of the batches of a custom batch sampler, if each of them is read once
-            and their number is not divisible by the number of ranks. None otherwise.
+        counted: The number of samples, or of the batches of a custom batch sampler, if each of them is read exactly
+            once, apart from batches with a share of 0. None if some may be read twice.
         current: The pass that the plan yields.
-        counts_once: Whether each sample is read exactly once, apart from batches with a share of 0.
         passes_continue: Whether `limit` splits an endless sampler, so that each pass continues the previous one.
     """
 
@@ -77,8 +76,7 @@ class BatchPlan(Sampler[BatchKey]):
         self.seed, self.limit = seed, limit
         self.passes_continue = limit is not None and not self.custom and bool(getattr(self.sampler, "endless", False))
         self._rank, self._world_size = get_data_rank(), get_data_world_size()
-        self.uneven_size: int | None = None
-        self.counts_once = False
+        self.counted: int | None = None
         if getattr(self.sampler, "round_up", True) is False:
             self.count_once()
         self.current = Pass(0, 0, limit)
@@ -93,15 +91,16 @@ class BatchPlan(Sampler[BatchKey]):
         """
         sampler = self.batch_sampler if self._has_own_batches else self.sampler
         if isinstance(sampler, DefaultSampler) and can_start_anywhere(sampler):
-            size = sampler.size
+            self.counted = sampler.size
         elif isinstance(sampler, RankSampler):
-            size = len(sampler.sampler)
+            self.counted = len(sampler.sampler)
         elif isinstance(sampler, DistributedSampler):
-            size = min(len(sampler.dataset), sampler.total_size)  # type: ignore[arg-type]
-        else:
-            return
-        self.counts_once = True
-        self.uneven_size = size if size % self._world_size else None
+            self.counted = min(len(sampler.dataset), sampler.total_size)  # type: ignore[arg-type]
+
+    @property
+    def is_uneven(self) -> bool:
+        """Whether the last batches of a pass may differ in size between ranks."""
+        return self.counted is not None and self.counted % self._world_size != 0
 
     def begin(self, epoch: int, start: int = 0, length: int | None = None) -> None:
         """Prepares the samplers for a pass. Earlier passes of custom samplers are repeated without reading data.
@@ -148,21 +147,21 @@ class BatchPlan(Sampler[BatchKey]):
     def __len__(self) -> int:
         if self.passes_continue and self.limit is not None:
             return self.limit
-        if self.uneven_size is None:
+        if self.counted is None:
             length = len(self.sampler if self.batch_sampler is None else self.batch_sampler)
         elif self.drop_last:  # only batches that are full on every rank
-            length = self.uneven_size // self._world_size // self.batch_size
+            length = self.counted // self._world_size // self.batch_size
         else:  # all batches for which any rank has a sample
-            length = -(-self.uneven_size // (self._world_size * self.batch_size))
+            length = -(-self.counted // (self._world_size * self.batch_size))
         return length if self.limit is None else min(length, self.limit)
 
     def shares(self) -> Iterator[float]:
         """Yields the `share` of each batch of the current pass (see `SampleLoader`), and 1 after the last batch."""
-        return repeat(1.0) if self.uneven_size is None else map(self._share, count(self.current.start))
+        return repeat(1.0) if self.counted is None else map(self._share, count(self.current.start))
 
     def _share(self, number: int) -> float:
         """Returns the size of this rank's batch, divided by the mean batch size over all ranks."""
-        size, begin, end = self.uneven_size or 0, number * self.batch_size, (number + 1) * self.batch_size
+        size, begin, end = self.counted or 0, number * self.batch_size, (number + 1) * self.batch_size
         total = min(end * self._world_size, size) - min(begin * self._world_size, size)
         local = max(min(end, self._local_size) - begin, 0)
         return local * self._world_size / total if total > 0 else 1.0
@@ -170,7 +169,7 @@ class BatchPlan(Sampler[BatchKey]):
     @property
     def _local_size(self) -> int:
         """The number of samples of this rank if each is counted once: 3, 3 and 2 in the example above."""
-        return local_sample_count(self.uneven_size or 0, self._rank, self._world_size)
+        return local_sample_count(self.counted or 0, self._rank, self._world_size)
 
     def _prepare(self, current: Pass) -> None:
         set_epoch(self.samplers, current.epoch)
@@ -188,7 +187,7 @@ class BatchPlan(Sampler[BatchKey]):
         batches = self._batches(epoch, start)
         if self.custom:
             batches = with_separate_generators(batches, mix_seed(self.seed, epoch))
-        if self.uneven_size is not None:
+        if self.counted is not None:
             end = len(self)
         for number, (done, indices) in enumerate(batches, start):
             if number == end:
@@ -197,7 +196,7 @@ class BatchPlan(Sampler[BatchKey]):
                     message = "%s yields more samples than its length specifies. Each epoch ends after %d batches."
                     _logger.warning(message, names, end)
                 return
-            if self.uneven_size is not None and not self._has_own_batches:
+            if self.counted is not None and not self._has_own_batches:
                 indices = indices[: max(self._local_size - done, 1)]
             first, last = (self._rank + place * self._world_size for place in (done, done + len(indices)))
             yield BatchKey(epoch, range(first, last, self._world_size), indices, self.batch_sampler is None)

@@ -1,8 +1,7 @@
-"""Functions on batches: collate samples, split off the target, count the samples, and iterate over any loader."""
+"""Functions on batches: collate samples, split off the target, and count the samples."""
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import count, islice
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate as torch_collate
 
-from footplate.data.loader import SampleLoader
-from footplate.data.rng import preserve_random_state
-from footplate.data.samplers import samplers_of, set_epoch
 from footplate.data.structures import BaseDataElement
-from footplate.data.workers import InterruptibleIterator
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import FUNCTIONS
 
@@ -169,72 +164,3 @@ def length_of(loader: Any) -> int | None:
 def metainfo_of(loader: Any) -> Any:
     """Returns the metadata of the dataset of a loader, such as its classes, or None if it has none."""
     return getattr(getattr(loader, "dataset", None), "metainfo", None)
-
-
-def batches(loader: Iterable[Any], *, epoch: int = 0, start: int = 0) -> Iterator[Any]:
-    """Returns an iterator over the batches of one pass over a loader, starting with batch `start`.
-
-    A `SampleLoader` skips batches at no cost. Other loaders read the skipped batches.
-
-    Args:
-        loader: Any iterable of batches.
-        epoch: The index of the pass, which is passed to the samplers' `set_epoch`.
-        start: The index of the first batch.
-
-    Raises:
-        DataError: During iteration, a sample cannot be read or samples cannot be collated.
-    """
-    if isinstance(loader, SampleLoader):
-        return loader.batches(epoch=epoch, start=start)
-    set_epoch(samplers_of(loader), epoch)
-    iterator = iter(loader)
-    return skip(InterruptibleIterator(iterator) if getattr(loader, "num_workers", 0) else iterator, start)
-
-
-def endless_batches(loader: Iterable[Any], *, start: int = 0) -> Iterator[Any]:
-    """Yields batches endlessly, one pass after another.
-
-    Args:
-        loader: Any iterable of batches.
-        start: The index of the first batch, counted over all passes.
-
-    Raises:
-        DataError: During iteration, a sample cannot be read, samples cannot be collated, or a pass has no batches.
-    """
-    if isinstance(loader, SampleLoader) and loader.endless:
-        return loader.batches(start=start)
-    length = length_of(loader)
-    if length is None:
-        return skip(chain_passes(lambda epoch, _: batches(loader, epoch=epoch)), start)
-    first, first_start = divmod(start, length or 1)
-    return chain_passes(lambda epoch, _: batches(loader, epoch=epoch, start=first_start * (epoch == first)), first)
-
-
-def chain_passes(read: Callable[[int, int], Iterator[Any]], first: int = 0) -> Iterator[Any]:
-    """Yields the batches of pass `first` and of all later passes.
-
-    Args:
-        read: Returns the batches of a pass, given its index and the number of batches that were yielded before.
-        first: The index of the first pass, which may be empty.
-
-    Raises:
-        DataError: During iteration, a later pass has no batches.
-    """
-    number = 0
-    for epoch in count(first):
-        before = number
-        for batch in read(epoch, before):
-            number += 1
-            yield batch
-            del batch  # freed before the next one is requested (decision 025)
-        if number == before and epoch > first:
-            raise DataError("the data loader has no batches")
-
-
-def skip(iterator: Iterator[Any], number: int) -> Iterator[Any]:
-    """Reads the first batches of an iterator, without changing the global random generators, and returns it."""
-    if number:
-        with preserve_random_state():
-            for _ in islice(iterator, number):
-                pass
-    return iterator

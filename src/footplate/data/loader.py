@@ -1,8 +1,7 @@
 """A dataloader whose batches are determined by seed, epoch and batch index, and its reader of batches."""
 
-import os
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +11,7 @@ from footplate.data.batch_plan import BatchKey, BatchPlan
 from footplate.data.rng import SampleGenerators, mix_seed, next_seed, preserve_random_state, seed_generators
 from footplate.data.samplers import DefaultSampler, set_epoch
 from footplate.data.shared_memory import SentBatch
-from footplate.data.workers import InterruptibleIterator, WorkerInit, WorkerProgress, WorkerSetup, data_wait
+from footplate.data.workers import WorkerInit, WorkerProgress, WorkerSetup, data_wait, interruptible
 from footplate.distributed import get_data_world_size
 from footplate.errors import DataError, FootplateError, StorageError
 from footplate.messages import list_names
@@ -96,7 +95,7 @@ class SampleLoader(DataLoader[Any]):
     @property
     def uneven(self) -> bool:
         """Whether the last batches of a pass may differ in size between ranks."""
-        return self.plan.uneven_size is not None
+        return self.plan.is_uneven
 
     @property
     def is_limited(self) -> bool:
@@ -119,7 +118,7 @@ class SampleLoader(DataLoader[Any]):
         """
         self.plan.begin(epoch, start, length)
         if self.num_workers or self.pin_memory:
-            read: Iterable[Any] = InterruptibleIterator(iter(self._reader))
+            read = interruptible(iter(self._reader))
         else:
             # Bypasses torch's iterator, whose profiler entry takes as long as some samples and slows down their reads.
             read = map(self._reader.dataset.__getitem__, self.plan)
@@ -135,7 +134,7 @@ class SampleLoader(DataLoader[Any]):
     @property
     def counts_once(self) -> bool:
         """Whether each sample is read exactly once, apart from batches with a `share` of 0."""
-        return self.plan.counts_once
+        return self.plan.counted is not None
 
     def count_once(self) -> None:
         """Disables padding, so that each sample is read exactly once.
@@ -223,11 +222,7 @@ class BatchReader(Dataset[Any]):
         if self.shares_generators:  # not interruptible, because a run could not resume in the middle of the batch
             return self._read(key)
         with self._generators.activate():
-            try:
-                data_wait.begin()
-                return self._read(key)
-            finally:
-                data_wait.is_interruptible = False
+            return data_wait.call(self._read, key)
 
     def _send(self, batch: Any, key: BatchKey) -> Any:
         """Returns a batch in the form in which a worker sends it."""
@@ -248,7 +243,7 @@ class BatchReader(Dataset[Any]):
             seed_generators(next_seed(seed, key.positions[0]))
         for position, index in zip(key.positions, key.indices, strict=True):
             if worker is not None and self._progress is not None:
-                self._progress.record(worker.id, os.getpid(), index)
+                self._progress.record(worker.id, index)
             if self.seeds_samples:
                 seed_generators(next_seed(seed, position))
             try:

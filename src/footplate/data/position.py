@@ -1,56 +1,102 @@
-"""The position of a run in its data: the pass over the loader, and the batch in it."""
+"""Reads any loader from a position in the data: a pass over the loader, and a batch in this pass."""
 
 import logging
-from collections.abc import Iterator, Mapping
-from itertools import chain, islice
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, count, islice
 from typing import Any
 
 import torch
 
 from footplate.checks import read_count
-from footplate.data.batches import batches, chain_passes, length_of, skip
+from footplate.data.batches import length_of
 from footplate.data.dataset_wrappers import combined_digest
 from footplate.data.loader import SampleLoader
-from footplate.data.rng import mix_seed
+from footplate.data.rng import mix_seed, preserve_random_state
+from footplate.data.samplers import samplers_of, set_epoch
+from footplate.data.workers import interruptible
 from footplate.distributed import get_data_world_size, get_rank, get_world_size
 from footplate.errors import DataError
 
 _logger = logging.getLogger("footplate.data")
-_Settings = dict[str, int | None]
 _NAMES = {"length": "epoch length", "num_workers": "number of workers"}
 
 
-def position_in(loader: Any) -> "DataPosition":
-    """Returns the position at the start of a training loader, with the class for its kind of loader.
+def batches(loader: Iterable[Any], *, epoch: int = 0, start: int = 0, length: int | None = None) -> Iterator[Any]:
+    """Returns an iterator over the batches of one pass over a loader.
 
-    | loader | class | passes |
-    |---|---|---|
-    | `SampleLoader` | `PlannedPosition` | follow from the number of batches |
-    | `SampleLoader` with custom samplers | `SampledPosition` | counted |
-    | with its own state | `StatefulPosition` | counted; the loader finds the batch in the pass |
-    | other, with a length | `DataPosition` | counted |
-    | other stream | `StreamPosition` | not counted; read again from the first one |
+    A `SampleLoader` skips batches at no cost. Other loaders read the skipped batches.
+
+    Args:
+        loader: Any iterable of batches.
+        epoch: The index of the pass, which is passed to the samplers' `set_epoch`.
+        start: The index of the first batch.
+        length: The maximum number of batches in the pass, including those before `start`.
+
+    Raises:
+        DataError: During iteration, a sample cannot be read or samples cannot be collated.
     """
     if isinstance(loader, SampleLoader):
-        return SampledPosition(loader) if loader.plan.custom else PlannedPosition(loader)
-    if (stateful := _find_stateful(loader)) is not None:
-        return StatefulPosition(loader, stateful)
-    return StreamPosition(loader) if length_of(loader) is None else DataPosition(loader)
+        return loader.batches(epoch=epoch, start=start, length=length)
+    set_epoch(samplers_of(loader), epoch)
+    iterator = iter(loader)
+    rest = _skip(interruptible(iterator) if getattr(loader, "num_workers", 0) else iterator, start)
+    return rest if length is None else islice(rest, length - start)
+
+
+def endless_batches(loader: Iterable[Any], *, start: int = 0) -> Iterator[Any]:
+    """Returns an endless iterator over batches, one pass after another.
+
+    Args:
+        loader: Any iterable of batches.
+        start: The index of the first batch, counted over all passes.
+
+    Raises:
+        DataError: During iteration, a sample cannot be read, samples cannot be collated, or a pass has no batches.
+    """
+    position = DataPosition(loader)
+    return position.endless(start) if position.is_planned else _skip(position.endless(0), start)
+
+
+def _skip(iterator: Iterator[Any], number: int) -> Iterator[Any]:
+    """Reads the first batches of an iterator, without changing the global random generators, and returns it."""
+    if number:
+        with preserve_random_state():
+            for _ in islice(iterator, number):
+                pass
+    return iterator
+
+
+def position_in(loader: Any) -> "DataPosition":
+    """Returns the position at the start of a training loader."""
+    stateful = None if isinstance(loader, SampleLoader) else _find_stateful(loader)
+    return DataPosition(loader) if stateful is None else StatefulPosition(loader, stateful)
 
 
 class DataPosition:
-    """Finds the batches of a resumed run in any loader with a length.
+    """Finds the batches of a resumed run in a loader without a state of its own.
+
+    | loader | passes |
+    |---|---|
+    | `SampleLoader` | follow from the number of batches |
+    | `SampleLoader` with custom samplers, or any other loader with a length | counted |
+    | stream without length | not counted; a resumed run reads them again from the first one |
 
     Passes are counted as they happen, because they may have fewer or more batches than the length.
 
     Args:
         loader: The training loader.
+
+    Attributes:
+        is_planned: Whether all passes have the same length, or the first one never ends.
     """
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
+        self._plan = loader.plan if isinstance(loader, SampleLoader) else None
         self._length = None if getattr(loader, "endless", False) else length_of(loader)
-        self._epoch = self._epoch_start = 0  # the latest pass that has begun, and the iteration of its first batch
+        self.is_planned = self._plan is not None and not self._plan.custom
+        self._is_stream = self._plan is None and self._length is None
+        self._epoch = self._epoch_start = 0  # the latest counted pass, and the iteration of its first batch
         generator = getattr(loader, "generator", None)  # of a torch DataLoader
         self._generator = generator if isinstance(generator, torch.Generator) else None
         self._generator_seed = 0 if self._generator is None else self._generator.initial_seed()
@@ -60,19 +106,27 @@ class DataPosition:
         return self._locate(iteration)[0]
 
     def one_pass(self, epoch: int, start: int) -> Iterator[Any]:
-        """Yields the batches of one pass, beginning with batch `start`, up to the length of the loader."""
-        return islice(self._read(epoch, start), len(self._loader) - start)
+        """Returns the batches of one pass, beginning with batch `start`, up to the length of the loader."""
+        return self._read(epoch, start, len(self._loader))
 
     def endless(self, iteration: int) -> Iterator[Any]:
-        """Yields the batches of all passes, beginning with that of the given iteration."""
-        first, first_start = self._locate(iteration)
+        """Returns the batches of all passes, beginning with that of the given iteration."""
+        epoch, start = self._locate(iteration)
+        return _skip(self._passes(0, 0, 0), start) if self._is_stream else self._passes(epoch, start, iteration)
 
-        def read(epoch: int, number: int) -> Iterator[Any]:
-            start = first_start if epoch == first else 0
-            self._epoch, self._epoch_start = epoch, iteration + number - start
-            return self._read(epoch, start)
-
-        return chain_passes(read, first)
+    def _passes(self, first: int, start: int, iteration: int) -> Iterator[Any]:
+        """Yields the batches of pass `first`, which may have no batches left, and of all later passes."""
+        for epoch in count(first):
+            before = iteration
+            if not self._is_stream:
+                self._epoch, self._epoch_start = epoch, iteration - start
+            for batch in self._read(epoch, start):
+                iteration += 1
+                yield batch
+                del batch  # freed before the next one is requested (decision 025)
+            if iteration == before and epoch > first:
+                raise DataError("the data loader has no batches")
+            start = 0
 
     def state_dict(self, iteration: int, epoch: int | None = None) -> dict[str, Any]:
         """Returns the position of an iteration in the data.
@@ -109,7 +163,9 @@ class DataPosition:
         here = self._settings()
         saved = {key: None if state[key] is None else read_count(state, key) for key in here}
         if saved != here:
-            batch = self._convert_batch(batch, saved, here)
+            before, now = ((sizes["batch_size"] or 0) * (sizes["world_size"] or 0) for sizes in (saved, here))
+            if before and now and self._plan is not None and not self._plan.passes_continue:
+                batch = batch * before // now
             batch = batch if self._length is None else min(batch, self._length)
             changes = [
                 f"{_NAMES.get(key, key.replace('_', ' '))} {here[key]} instead of {saved[key]}"
@@ -120,7 +176,7 @@ class DataPosition:
             _logger.warning(message, batch, epoch, ", ".join(changes))
         self._load_own_state(state, epoch)
         self._epoch, self._epoch_start = epoch, iteration - batch
-        return self._count(iteration)
+        return epoch * (self._length or 0) + batch
 
     def check_pass(self, epoch: int, count: int, expected: int) -> None:
         """Raises a DataError if a pass had fewer batches than expected, or if the length of the loader has changed.
@@ -136,39 +192,35 @@ class DataPosition:
 
     def _locate(self, iteration: int) -> tuple[int, int]:
         """Returns the pass of an iteration, and the index of its batch in this pass."""
-        return self._epoch, iteration - self._epoch_start
+        batch = iteration - self._epoch_start
+        passes = batch // self._length if self.is_planned and self._length else 0
+        return self._epoch + passes, batch - passes * (self._length or 0)
 
-    def _count(self, iteration: int) -> int:
-        """Returns the number of batches before that of an iteration, as if all passes had the current length."""
-        return self._epoch * (self._length or 0) + iteration - self._epoch_start
-
-    def _read(self, epoch: int, start: int) -> Iterator[Any]:
+    def _read(self, epoch: int, start: int, length: int | None = None) -> Iterator[Any]:
         """Returns the batches of one pass, beginning with batch `start`."""
         if self._generator is not None:  # it seeds the workers
             self._generator.manual_seed(mix_seed(self._generator_seed, epoch))
-        return batches(self._loader, epoch=epoch, start=start)
+        return batches(self._loader, epoch=epoch, start=start, length=length)
 
     def _own_state(self, epoch: int) -> dict[str, Any]:
         """Returns what the state contains for this kind of loader. None means that there is no such state."""
-        return {}
+        return {} if self._plan is None else {"samplers": self._plan.state_dict(epoch)}
 
     def _load_own_state(self, state: Mapping[str, Any], epoch: int) -> None:
         """Restores what `_own_state` returned."""
+        if self._plan is not None and "samplers" in state:
+            self._plan.load_state_dict(state["samplers"], epoch)
 
-    def _settings(self) -> _Settings:
+    def _settings(self) -> dict[str, int | None]:
         """Returns the settings on which the samples of a batch depend."""
         loader = self._loader
         is_stream = isinstance(getattr(loader, "dataset", None), torch.utils.data.IterableDataset)
         return {
-            "batch_size": None,  # unknown
+            "batch_size": None if self._plan is None else loader.batch_size,  # None: unknown
             "world_size": get_data_world_size(),
             "length": length_of(loader),
             "num_workers": getattr(loader, "num_workers", None) if is_stream else None,
         }
-
-    def _convert_batch(self, batch: int, saved: _Settings, here: _Settings) -> int:
-        """Returns the batch with the same samples, counted with the current settings."""
-        return batch
 
     def _check_dataset(self, saved: str | None) -> None:
         """Raises a DataError if the digest of a dataset of shards differs from that in the checkpoint."""
@@ -186,41 +238,6 @@ class DataPosition:
         return combined_digest(getattr(self._loader, "dataset", None))
 
 
-class SampledPosition(DataPosition):
-    """The position in a `SampleLoader`, which can start a pass at any batch."""
-
-    _loader: SampleLoader
-
-    def one_pass(self, epoch: int, start: int) -> Iterator[Any]:
-        """Yields the batches of one pass, beginning with batch `start`, up to the length of the loader."""
-        return self._loader.batches(epoch=epoch, start=start, length=len(self._loader))
-
-    def _read(self, epoch: int, start: int) -> Iterator[Any]:
-        return self._loader.batches(epoch=epoch, start=start)
-
-    def _own_state(self, epoch: int) -> dict[str, Any]:
-        return {"samplers": self._loader.plan.state_dict(epoch)}
-
-    def _load_own_state(self, state: Mapping[str, Any], epoch: int) -> None:
-        if "samplers" in state:
-            self._loader.plan.load_state_dict(state["samplers"], epoch)
-
-    def _settings(self) -> _Settings:
-        return {**super()._settings(), "batch_size": self._loader.batch_size}
-
-    def _convert_batch(self, batch: int, saved: _Settings, here: _Settings) -> int:
-        before, now = ((sizes["batch_size"] or 0) * (sizes["world_size"] or 0) for sizes in (saved, here))
-        return batch * before // now if before and now and not self._loader.plan.passes_continue else batch
-
-
-class PlannedPosition(SampledPosition):
-    """The position in a `SampleLoader` all of whose passes have the same length, or whose first one never ends."""
-
-    def _locate(self, iteration: int) -> tuple[int, int]:
-        number = self._count(iteration)
-        return divmod(number, self._length) if self._length else (0, number)
-
-
 class StatefulPosition(DataPosition):
     """The position in a loader that continues from its own state.
 
@@ -231,6 +248,7 @@ class StatefulPosition(DataPosition):
 
     def __init__(self, loader: Any, stateful: Any) -> None:
         super().__init__(loader)
+        self._is_stream = False
         self._stateful = stateful
         self._is_restored = False  # whether the next pass continues from a restored state
 
@@ -241,7 +259,7 @@ class StatefulPosition(DataPosition):
         for _ in iterator:  # reads to the end, so that the state of the loader is that of a complete pass
             raise DataError(f"epoch {epoch + 1} has more batches than the length of the loader, {length}")
 
-    def _read(self, epoch: int, start: int) -> Iterator[Any]:
+    def _read(self, epoch: int, start: int, length: int | None = None) -> Iterator[Any]:
         if not self._is_restored:
             return super()._read(epoch, start)
         if start and start == length_of(self._loader):  # the pass was complete
@@ -271,17 +289,6 @@ class StatefulPosition(DataPosition):
             )
         self._stateful.load_state_dict(ranks[get_rank()])
         self._is_restored = True
-
-
-class StreamPosition(DataPosition):
-    """The position in a stream without length and state. A resumed run reads it again from its first pass."""
-
-    def endless(self, iteration: int) -> Iterator[Any]:
-        """Yields the batches of all passes, beginning with that of the given iteration."""
-        return skip(chain_passes(lambda epoch, _: self._read(epoch, 0)), iteration)
-
-    def _locate(self, iteration: int) -> tuple[int, int]:
-        return 0, self._count(iteration)
 
 
 def _find_stateful(loader: Any) -> Any:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 _ALIGNMENT = 64  # bytes; aligns tensors for vector instructions
 _SMALL = 4096  # bytes: a tensor up to this size, such as a label, is copied, so that it does not keep the block
-_LARGE = 1 << 19  # bytes: a shared tensor of this size is sent by torch, without another copy
+_LARGE = 1 << 19  # bytes: less is faster through a pipe than in shared memory
 
 
 class RecordStore(Sequence[Any]):
@@ -103,19 +103,11 @@ class SentBatch:
             return content.nbytes <= _SMALL
 
         pickled = io.BytesIO()
-        pickler = _Pickler(pickled, pickle.HIGHEST_PROTOCOL, True, stays_in_pickle)
-        pickler.dump(batch)
+        _Pickler(pickled, pickle.HIGHEST_PROTOCOL, True, stays_in_pickle).dump(batch)
         self._pickled, self._sizes = pickled.getvalue(), [buffer.nbytes for buffer in buffers]
-        self._memory: Any = bytearray()
-        if len(buffers) == 1 and [tensor.nbytes for tensor in pickler.shared] == self._sizes:
-            (tensor,) = pickler.shared  # such as token sequences that torch collated; no copy is needed
-            place = tensor.storage_offset() * tensor.itemsize
-            self._memory = torch.empty(0, dtype=torch.uint8, device="cpu").set_(
-                tensor.untyped_storage(), place, (tensor.nbytes,), (1,)
-            )
-            return
-        if buffers:  # `share_memory_` would first allocate ordinary memory, and copy it
-            size = sum(map(_aligned, self._sizes))
+        size = sum(map(_aligned, self._sizes))
+        self._memory: Any = bytearray(size)
+        if size >= _LARGE:  # `share_memory_` would first allocate ordinary memory, and copy it
             storage = torch.UntypedStorage._new_shared(size, device="cpu")  # type: ignore[no-untyped-call]
             self._memory = torch.empty(0, dtype=torch.uint8, device="cpu").set_(storage)
         for part, buffer in zip(_split(self._memory, self._sizes), buffers, strict=True):
@@ -126,15 +118,7 @@ class SentBatch:
 
 
 class _Pickler(ForkingPickler):
-    """Pickles like multiprocessing queues, but plain tensors like arrays, whose data can be out of band.
-
-    Attributes:
-        shared: The pickled tensors that are too large to stay in the pickle, and already in shared memory.
-    """
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.shared: list[Tensor] = []
+    """Pickles like multiprocessing queues, but plain tensors like arrays, whose data can be out of band."""
 
     def reducer_override(self, value: Any) -> Any:
         if type(value) is not Tensor:
@@ -148,8 +132,6 @@ class _Pickler(ForkingPickler):
         # An array with gaps, or with axes in another order, would be copied to a contiguous one.
         if is_sent_by_torch or not array.flags.forc:
             return NotImplemented
-        if array.nbytes > _SMALL and value.is_shared():  # type: ignore[no-untyped-call]
-            self.shared.append(value)
         return torch.from_numpy, (array,)
 
 

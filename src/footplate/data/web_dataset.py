@@ -1,7 +1,7 @@
 """A dataset of WebDataset shards: tar files that contain the files of many samples.
 
-The index of `a.tar` is the file `a.tar.index.json`. It contains the size and the modification time of the shard, and
-the name, the offset and the size of each file in it, so that samples can be read in any order.
+The index of a shard contains the name, the offset and the size of each file in it, so that samples can be read in any
+order. It is a file in the cache folder, named after the address, the size and the modification time of the shard.
 """
 
 import hashlib
@@ -12,7 +12,6 @@ import os
 import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from itertools import chain
 from multiprocessing.pool import ThreadPool
 from typing import IO, Any, NamedTuple
@@ -30,7 +29,6 @@ from footplate.registry import DATASETS
 
 _logger = logging.getLogger("footplate.data")
 DEFAULT_FOLDER = os.path.join("~", ".cache", "footplate", "shards")
-INDEX_SUFFIX = ".index.json"
 _BLOCK = 512  # bytes of a tar header
 _MAX_PADDING = 1024 + 10_240  # bytes after the last file: the end-of-archive marker, and zeros up to a full record
 _THREADS = 8  # for loading indexes
@@ -63,66 +61,46 @@ class Member(NamedTuple):
 
 
 class Shard:
-    """A tar file on disk or in an object store. `cache_dir` is that of `WebDataset`."""
+    """A tar file on disk or in an object store. `cache_dir` is the argument of `WebDataset`."""
 
-    def __init__(self, path: str, cache_dir: str | None) -> None:
+    def __init__(self, path: str, cache_dir: str) -> None:
         self.path, self.cache_dir = path, cache_dir
         self.size = 0  # in bytes, when the index was loaded
-        self._copy = ""  # the path of the local copy of a remote shard
+        self._copy = path if storage.is_local(path) else ""  # the path of the local copy of a remote shard
 
     def load_index(self) -> list[Member]:
-        """Returns the files in the shard, in order. Creates the index if it is missing or out of date."""
-        address, query = storage.split_query(storage.absolute(self.path))
-        beside = address + INDEX_SUFFIX + query
-        paths = [beside]
-        if self.cache_dir is not None:
-            name = hashlib.sha256(address.encode()).hexdigest()[:32]
-            paths.append(os.path.join(self.cache_dir, name + INDEX_SUFFIX))
+        """Returns the files in the shard, in order. Creates the index if there is none of the current shard."""
+        address = storage.split_query(storage.absolute(self.path))[0]
         with explain_read_errors("shard", self.path):
             current = with_retries(storage.status, self.path)
             self.size = current.size
-            for path in paths:
-                # Object stores may refuse access to a file that does not exist, and servers may send a page.
-                with suppress(FileNotFoundError, NotADirectoryError, PermissionError, ValueError, KeyError, TypeError):
-                    index = json.loads(with_retries(storage.read_bytes, path))
-                    members = [Member(*member) for member in index["members"]]
-                    # An index that was uploaded next to a remote shard contains the time of the original.
-                    is_uploaded = path == beside and not storage.is_local(self.path)
-                    if index["size"] == current.size and (is_uploaded or index["modified"] == current.modified):
-                        return members
+            digest = hashlib.sha256(repr((address, *current)).encode()).hexdigest()
+            index = os.path.join(self.cache_dir, f"{digest[:32]}.json")
+            if os.path.exists(index):
+                return [Member(*member) for member in json.loads(storage.read_bytes(index))]
             with self._open() as stream:
                 members = _scan(self.path, stream)
-        content = json.dumps({**current._asdict(), "members": members}).encode()
-        for path in paths if storage.is_local(self.path) else paths[1:]:
-            with suppress(OSError):
-                storage.commit_bytes(path, content)
-                break
-        else:
-            _logger.warning("The index of '%s' cannot be saved, so each run scans the shard again.", self.path)
+        try:
+            storage.commit_bytes(index, json.dumps(members).encode())
+        except OSError as error:
+            _logger.warning("The index of '%s' cannot be saved, so each run scans the shard: %s", self.path, error)
         return members
 
     def read(self, members: Sequence[Member]) -> list[bytes]:
         """Returns the contents of files that are next to each other."""
         begin = min(member.offset for member in members)
         end = max(member.offset + member.size for member in members)
-        with explain_read_errors("shard", self.path):
-            if storage.is_local(self.path) or self.cache_dir is not None:
-                with self._open() as stream:
-                    stream.seek(begin)
-                    data = stream.read(end - begin)
-            else:
-                data = with_retries(lambda url: storage.read_range(url, begin, end), self.path)
+        with explain_read_errors("shard", self.path), self._open() as stream:
+            stream.seek(begin)
+            data = stream.read(end - begin)
         if len(data) != end - begin:
             raise DataError(f"the shard '{self.path}' has changed: it ends at offset {begin + len(data)}")
         return [data[member.offset - begin :][: member.size] for member in members]
 
     def _open(self) -> IO[Any]:
         """Opens the shard, or the local copy of a remote shard."""
-        folder = self.cache_dir
-        if storage.is_local(self.path) or folder is None:
-            return storage.open_file(self.path)
-        if not os.path.exists(self._copy):
-            self._copy = with_retries(lambda url: storage.local_copy(url, folder, self.size), self.path)
+        if not storage.is_local(self.path) and not os.path.exists(self._copy):
+            self._copy = with_retries(lambda url: storage.local_copy(url, self.cache_dir, self.size), self.path)
         return storage.open_file(self._copy)
 
 
@@ -142,8 +120,7 @@ class WebDataset(BaseDataset):
             the image, and `seg_map_path` (`seg.png` or `mask.png`), `gt_label` (`cls`) and `record` (`json`) are read
             if the first sample has them.
         data_root: The folder or URL to which relative paths are joined.
-        cache_dir: The folder for copies of remote shards, and for indexes that cannot be written next to the shards.
-            With None, only the bytes of a sample are requested each time it is read.
+        cache_dir: The folder for the indexes of shards, and for copies of remote shards.
         ignore_index: The label of ignored pixels in label maps.
         reduce_zero_label: Whether to ignore label 0 of label maps and to decrease all other labels by one.
         settings: Other arguments of `BaseDataset`, such as `pipeline` and `metainfo`.
@@ -159,12 +136,12 @@ class WebDataset(BaseDataset):
         fields: Mapping[str, str] | None = None,
         data_root: str | None = "",
         *,
-        cache_dir: str | None = DEFAULT_FOLDER,
+        cache_dir: str = DEFAULT_FOLDER,
         ignore_index: int = 255,
         reduce_zero_label: bool = False,
         **settings: Any,
     ) -> None:
-        cache_dir = None if cache_dir is None else os.path.abspath(os.path.expanduser(cache_dir))
+        cache_dir = os.path.abspath(os.path.expanduser(cache_dir))
         self._shards = [Shard(path, cache_dir) for path in expand_shards(shards, data_root or "")]
         self._fields = None if fields is None else _split_fields(fields)  # None until the first sample is known
         self._digest = ""

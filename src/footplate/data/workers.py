@@ -8,12 +8,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import repeat
 from multiprocessing.sharedctypes import RawArray
 from multiprocessing.util import Finalize, get_temp_dir, is_exiting
 from types import FrameType
 from typing import Any, ClassVar
-
-from torch.utils.data._utils import signal_handling
 
 from footplate.error_context import add_note
 from footplate.errors import DataError
@@ -41,36 +40,32 @@ class DataWait:
         is_interruptible: Whether a signal handler may raise an error now.
         missed_request: A function to call at the start of the next wait, set by a signal handler if the signal arrived
             between two waits; None otherwise.
+        on_workers: A function to call after the workers of a pass have started, or None.
     """
 
     is_interruptible = False
     missed_request: Callable[[], None] | None = None
+    on_workers: Callable[[], None] | None = None
 
-    def begin(self) -> None:
-        """Starts a wait. The wait ends immediately if a stop has already been requested."""
-        self.is_interruptible = True
-        if self.missed_request is not None:
-            self.missed_request()
+    def call(self, function: Callable[[Any], Any], argument: Any) -> Any:
+        """Calls a function that waits for data. It is interrupted at once if a stop has already been requested."""
+        try:
+            self.is_interruptible = True
+            if self.missed_request is not None:
+                self.missed_request()
+            return function(argument)
+        finally:
+            self.is_interruptible = False
 
 
 data_wait = DataWait()
 
 
-class InterruptibleIterator:
-    """Yields the batches of another iterator. A signal handler may interrupt the wait for each batch."""
-
-    def __init__(self, iterator: Iterator[Any]) -> None:
-        self._iterator = iterator
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        try:
-            data_wait.begin()
-            return next(self._iterator)
-        finally:
-            data_wait.is_interruptible = False
+def interruptible(iterator: Iterator[Any]) -> Iterator[Any]:
+    """Returns an iterator over the batches of workers. A signal handler may interrupt the wait for each batch."""
+    if data_wait.on_workers is not None:
+        data_wait.on_workers()
+    return map(data_wait.call, repeat(next), repeat(iterator))
 
 
 class WorkerProgress:
@@ -86,10 +81,13 @@ class WorkerProgress:
         """Whether the main process is exiting."""
         return bool(self._slots[-1])
 
-    def record(self, worker: int, process: int, index: Any) -> None:
+    def begin(self, worker: int) -> None:
+        """Records that this process is a worker."""
+        self._slots[worker * _FIELDS : (worker + 1) * _FIELDS] = (os.getpid(), -1)
+
+    def record(self, worker: int, index: Any) -> None:
         """Records that a worker starts to read a sample."""
-        start = worker * _FIELDS
-        self._slots[start : start + _FIELDS] = (process, index if isinstance(index, int) else -1)
+        self._slots[worker * _FIELDS + 1] = index if isinstance(index, int) else -1
 
     def samples(self) -> dict[int, int]:
         """Maps the process ids of workers to the indices of the samples that they started to read last.
@@ -105,6 +103,15 @@ def _announce_exit(slots: Any) -> None:
     # Torch's handler would raise an error for the workers that end now, in the middle of other exit handlers.
     if is_exiting() and hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def _exit_if_orphaned() -> None:
+    """Ends this worker if its main process has died."""
+    main = multiprocessing.parent_process()
+    method = getattr(multiprocessing.current_process(), "_start_method", None)
+    # with forkserver, the parent is the server, so its id proves nothing
+    if main is not None and method != "forkserver" and os.getppid() != main.pid:
+        os._exit(1)
 
 
 class WorkerSetup:
@@ -140,17 +147,16 @@ class WorkerInit:
 
     def __call__(self, worker: int) -> None:
         """Initializes the worker with index `worker`."""
-        main = multiprocessing.parent_process()
-        method = getattr(multiprocessing.current_process(), "_start_method", None)
-        # with forkserver, the parent is the server, so its id proves nothing
-        if main is not None and method != "forkserver" and os.getppid() != main.pid:
-            os._exit(1)
+        _exit_if_orphaned()
         for name in ("SIGINT", "SIGUSR1", "SIGHUP"):
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._ignore_once)
+        # A worker whose main process was killed would wait forever to write to a full pipe.
+        Finalize(None, _exit_if_orphaned, exitpriority=0)
         if self._user_init is not None:
             self._user_init(worker)
+        self._progress.begin(worker)
 
     def _ignore_once(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
@@ -200,16 +206,6 @@ def kill_workers(loaders: Iterable[Any]) -> None:
                 os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
     if is_main_thread:
         signal.signal(signal.SIGCHLD, handler if handler is not None else signal.SIG_DFL)
-
-
-def install_worker_death_handler() -> None:
-    """Makes torch raise an error when a worker dies, even before the first pass with workers.
-
-    Torch sets its handler once per process and does not notice if it is removed, for instance after a failed run.
-    """
-    if not callable(signal.getsignal(signal.SIGCHLD)):
-        signal_handling._SIGCHLD_handler_set = False
-    signal_handling._set_SIGCHLD_handler()
 
 
 def is_worker_death(error: RuntimeError) -> bool:

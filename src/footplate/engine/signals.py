@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
-from footplate.data import data_wait, install_worker_death_handler, is_worker_death, kill_workers
+from footplate.data import data_wait, is_worker_death, kill_workers
 from footplate.distributed import barrier, get_rank, is_distributed
 from footplate.engine.hook import Hook
 from footplate.error_context import add_note
@@ -150,17 +150,23 @@ class Requests:
             handlers[signal.SIGUSR1] = self._on_save
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             handlers[signal.SIGHUP] = self._on_stop
-        if hasattr(signal, "SIGCHLD"):
-            install_worker_death_handler()
-            self._previous_on_child: Any = signal.getsignal(signal.SIGCHLD)
-            handlers[signal.SIGCHLD] = self._on_end_of_child
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        self._previous_on_child: Any = None
+
+        def watch_workers() -> None:  # torch installs its handler when the first worker of a process starts
+            handler = signal.getsignal(signal.SIGCHLD)
+            if threading.current_thread() is threading.main_thread() and handler != self._on_end_of_child:
+                self._previous_on_child = before[signal.SIGCHLD] = handler
+                signal.signal(signal.SIGCHLD, self._on_end_of_child)
+
+        if hasattr(signal, "SIGCHLD"):
+            data_wait.on_workers = watch_workers
         try:
             yield
         finally:
+            data_wait.missed_request = data_wait.on_workers = None
             for number, handler in before.items():
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-            data_wait.missed_request = None
 
     def _on_save(self, number: int, frame: FrameType | None) -> None:
         self.own.save = True

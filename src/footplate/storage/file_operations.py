@@ -251,13 +251,6 @@ def local_copy(path: Path, folder: str, size: int) -> str:
     return copy
 
 
-def read_range(path: Path, begin: int, end: int) -> bytes:
-    """Returns the bytes of a remote file from `begin` to `end`, with a single request. See `local_copy` for errors."""
-    with _remote(path) as (system, inner):
-        data: bytes = system.cat_file(inner, start=begin, end=end)
-    return data
-
-
 def read_bytes(path: Path, most: int = -1) -> bytes:
     """Returns the content of a file, or its first `most` bytes.
 
