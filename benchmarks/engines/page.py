@@ -1,4 +1,4 @@
-"""Writes docs/performance.md, its Chinese version with the same tables, and the plot."""
+"""Writes docs/performance.md and the plot."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,14 +20,13 @@ make bench
 
 
 def write(cases: Sequence[Case], results: Results, docs: Path) -> list[Path]:
-    """Writes both pages and the plot, and returns their paths."""
+    """Writes the page and the plot, and returns their paths."""
     picture = docs / _PICTURE
     picture.parent.mkdir(parents=True, exist_ok=True)
     picture.write_text(draw(cases, results), encoding="utf-8")
-    paths = {"en": docs / "performance.md", "zh": docs / "performance.zh.md"}
-    for language, path in paths.items():
-        path.write_text("\n\n".join(_parts(cases, results, language)) + "\n", encoding="utf-8")
-    return [*paths.values(), picture]
+    path = docs / "performance.md"
+    path.write_text("\n\n".join(_parts(cases, results, "en")) + "\n", encoding="utf-8")
+    return [path, picture]
 
 
 def _parts(cases: Sequence[Case], results: Results, language: str) -> Iterator[str]:
