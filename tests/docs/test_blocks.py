@@ -11,11 +11,7 @@ from tests.docs.pages import DOCS, ROOT, Block, blocks_of, commands_within, page
 from tests.docs.trying import Page, check_words
 
 # Pages of the reference are generated; tests/openmmlab/first_generation/translation tests the examples of rules.
-PAGES = [
-    path
-    for path in pages()
-    if path.parent != DOCS / "reference" and blocks_of(path.read_text(encoding="utf-8"))
-]
+PAGES = [path for path in pages() if path.parent != DOCS / "reference" and blocks_of(path.read_text(encoding="utf-8"))]
 
 
 def _named(path: Path) -> str:
