@@ -54,7 +54,7 @@ def main() -> int:
     docs = chosen.docs or (environments.home() / "quick" if chosen.quick else environments.ROOT / "docs")
     written = page.write(every, results, docs)
     goal_results = judge(every, results)
-    print(tables.plain(["case", "goal", "measured", ""], tables.goal_result_rows(goal_results, "en")))
+    print(tables.plain(["case", "goal", "measured", ""], tables.goal_result_rows(goal_results)))
     for place, error in results.errors.items():
         print(f"failed: {place}\n{error}")
     print("\n".join(str(each) for each in written))

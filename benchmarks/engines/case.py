@@ -7,7 +7,6 @@ from typing import Literal
 from benchmarks.engines.job import Job
 
 ENGINES = ("bare", "footplate", "ignite", "mmengine", "onedl", "lightning", "transformers")
-Words = tuple[str, str]  # English, Chinese
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Goal:
         unit: The unit of the compared value.
     """
 
-    text: Words
+    text: str
     figure: str = ""
     at_most: float = 0.0
     by: Literal["value", "ratio", "difference", "fastest", "open"] = "ratio"
@@ -40,7 +39,7 @@ class Figure:
     """A measured number of a case and its format; smaller is better."""
 
     key: str
-    label: Words
+    label: str
     unit: str
     digits: int = 0
 
@@ -67,8 +66,8 @@ class Case:
     """
 
     name: str
-    title: Words
-    about: Words
+    title: str
+    about: str
     kind: str
     figures: tuple[Figure, ...]
     engines: tuple[str, ...] = ENGINES
@@ -104,19 +103,16 @@ class Case:
         return known.get(engine, known[""])
 
 
-STEP = Figure("us", ("an iteration", "每次迭代"), "us")
+STEP = Figure("us", "an iteration", "us")
 
 
-def steady_goals(text: Words) -> tuple[Goal, ...]:
+def steady_goals(text: str) -> tuple[Goal, ...]:
     """Returns the goals of the cases with many tensors, relative to the handwritten loop and to other engines."""
-    ahead = (
-        "faster than every other engine, or equal to the fastest within the measured spread",
-        "快于其他所有引擎，或与最快的引擎的差距在测量波动范围内",
-    )
+    ahead = "faster than every other engine, or equal to the fastest within the measured spread"
     return (
         Goal(text, "us", 1.03, "ratio", "bare"),
         Goal(ahead, "us", 1.0, "fastest"),
     )
 
 
-BESIDE_THE_LOOP: Words = ("at most 1.03 x the bare loop", "不超过纯 PyTorch 的 1.03 倍")
+BESIDE_THE_LOOP: str = "at most 1.03 x the bare loop"

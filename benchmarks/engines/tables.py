@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from benchmarks.engines.case import ENGINES, STEP, Case, Figure
 from benchmarks.engines.judge import BY_HAND, GoalResult, Lead, Spread, ratio, value
 from benchmarks.engines.results import Results
-from benchmarks.engines.texts import NAMES, STATES, pick, text
+from benchmarks.engines.texts import NAMES, STATES, text
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -23,44 +23,44 @@ def plain(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def goal_result_rows(goal_results: Iterable[GoalResult], language: str) -> list[list[str]]:
+def goal_result_rows(goal_results: Iterable[GoalResult]) -> list[list[str]]:
     """Returns a row for each goal: case, goal, measured value, result."""
     return [
         [
-            pick(each.case.title, language),
-            pick(each.goal.text, language),
-            _measured(each, language),
-            pick(STATES[each.state], language),
+            each.case.title,
+            each.goal.text,
+            _measured(each),
+            STATES[each.state],
         ]
         for each in goal_results
     ]
 
 
-def lead_rows(found: Iterable[Lead], language: str) -> list[list[str]]:
+def lead_rows(found: Iterable[Lead]) -> list[list[str]]:
     """Returns a row for each case in which another engine is ahead."""
     return [
         [
-            pick(each.case.title, language),
-            pick(NAMES[each.engine], language),
-            written(each.spread, 3) + text("rounds", language, count=each.spread.rounds),
+            each.case.title,
+            NAMES[each.engine],
+            written(each.spread, 3) + text("rounds", count=each.spread.rounds),
         ]
         for each in found
     ]
 
 
-def step_rows(cases: Iterable[Case], results: Results, language: str) -> list[list[str]]:
+def step_rows(cases: Iterable[Case], results: Results) -> list[list[str]]:
     """Returns a row for each case of iterations, with the iteration time of each engine and its ratio."""
     rows = []
     for case in cases:
         if STEP in case.figures and any(value(results, case, engine, "us") for engine in ENGINES):
-            rows.append([pick(case.title, language), *(_step_cell(case, each, results) for each in ENGINES)])
+            rows.append([case.title, *(_step_cell(case, each, results) for each in ENGINES)])
     return rows
 
 
-def figure_rows(case: Case, results: Results, language: str) -> list[list[str]]:
+def figure_rows(case: Case, results: Results) -> list[list[str]]:
     """Returns a row for each engine of a case, with all its figures."""
     return [
-        [pick(NAMES[engine], language), *(_figure_cell(case, engine, figure, results) for figure in case.figures)]
+        [NAMES[engine], *(_figure_cell(case, engine, figure, results) for figure in case.figures)]
         for engine in case.engines
         if any(value(results, case, engine, figure.key) for figure in case.figures)
     ]
@@ -87,12 +87,12 @@ def _figure_cell(case: Case, engine: str, figure: Figure, results: Results) -> s
     return "" if taken is None else f"{written(taken, figure.digits)} {figure.unit}".strip()
 
 
-def _measured(goal_result: GoalResult, language: str) -> str:
+def _measured(goal_result: GoalResult) -> str:
     spread, goal = goal_result.spread, goal_result.goal
     if spread is None:
-        return text("not_measured", language)
+        return text("not_measured")
     digits = 3 if goal.by in ("ratio", "fastest") else 2 if goal.unit in ("MB", "%") else 1
     found = f"{written(spread, digits)} {goal.unit}".strip()
     if goal_result.baseline and goal.by == "fastest":
-        found += text("baseline", language, engine=pick(NAMES[goal_result.baseline], language))
+        found += text("baseline", engine=NAMES[goal_result.baseline])
     return found

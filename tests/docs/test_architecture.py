@@ -51,12 +51,6 @@ def test_files_and_functions_in_the_table_of_questions_exist() -> None:
         if not _is_defined(name, (PACKAGE / path).read_text(encoding="utf-8"))
     ]
     assert not missing
-    assert _places("architecture.zh.md") == places
-
-
-def test_both_languages_of_the_architecture_page_name_the_same_files() -> None:
-    english, chinese = ((DOCS / f"architecture{end}.md").read_text(encoding="utf-8") for end in ("", ".zh"))
-    assert set(re.findall(r"`([\w/]+\.py)`", chinese)) == set(re.findall(r"`([\w/]+\.py)`", english))
 
 
 def test_core_does_not_name_the_package_for_openmmlab() -> None:

@@ -12,7 +12,12 @@ from tests.docs.pages import DOCS, blocks_of, headings_of, links_of, pages
 # The pages that must exist in Chinese.
 GUIDES = (
     "index",
+    "install",
     "getting-started",
+    "bring",
+    "hosts",
+    "first-generation",
+    "differences",
     "config",
     "extending",
     "hooks",
@@ -23,7 +28,6 @@ GUIDES = (
     "slurm",
     "kubernetes",
     "reliability",
-    "security",
     "migration",
     "tasks/segmentation",
     "tasks/detection",

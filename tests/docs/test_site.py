@@ -93,7 +93,7 @@ def test_pages_are_available_as_text(site: str) -> None:
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_pages_open_in_both_languages(browser: Any, site: str, language: str) -> None:
     root = site if language == "en" else f"{site}zh/"
-    for page in ("", "tasks/segmentation/", "reference/"):
+    for page in ("", "tasks/segmentation/", "reference/config/"):
         browser.get(root + page)
         assert browser.execute_script("return document.documentElement.lang") == language
         assert found(browser, "h1")

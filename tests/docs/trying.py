@@ -116,7 +116,7 @@ class Page:
             _parse(arguments)
             if arguments[0] in _SHORT and all(map(_is_there, arguments[1:])):
                 assert main(arguments) == 0, words
-        elif program == "torchrun" and "footplate" in arguments:  # torchrun ... -m footplate ...
+        elif program in ("python", "torchrun") and "footplate" in arguments:  # ... -m footplate ...
             _parse(arguments[arguments.index("footplate") + 1 :])
         elif program == "make":
             assert re.search(rf"^{arguments[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), words

@@ -13,7 +13,6 @@ ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs/records.md").read_text()
 ROW = re.compile(r"^\| `(\w+VisBackend)` \| (?:`(\w+)`)? ?\| ?(.*?) ?\| .*\|$", re.MULTILINE)
 ARGUMENTS = ROW.findall(GUIDE[: GUIDE.index("### No network")])
-VERSIONS = re.findall(r"^\| `(\w+VisBackend)` \| (\w+) ([\d.]+) \| ", GUIDE, re.MULTILINE)
 
 
 def test_every_writer_has_its_row() -> None:

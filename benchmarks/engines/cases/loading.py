@@ -8,11 +8,9 @@ from benchmarks.engines.job import Job
 _JOB = Job(model="small", iterations=500, batch_size=16, workers=0)
 CASE_0 = Case(
     name="loading-0",
-    title=("Data loading, 0 workers", "数据加载，0 个 worker"),
-    about=(
-        "Batches of 16 images of 32 x 32 pixels, shuffled and randomly flipped, with torch's default collate function.",
-        "每个批次包含 16 张 32 x 32 像素的图像，打乱顺序并随机翻转，使用 torch 默认的 collate 函数。",
-    ),
+    title="Data loading, 0 workers",
+    about="Batches of 16 images of 32 x 32 pixels, shuffled and randomly flipped, with torch's default "
+    "collate function.",
     kind="train",
     figures=(STEP,),
     job=_JOB,
@@ -20,8 +18,8 @@ CASE_0 = Case(
 CASE_2 = dataclasses.replace(
     CASE_0,
     name="loading-2",
-    title=("Data loading, 2 workers", "数据加载，2 个 worker"),
-    about=("The same as `loading-0`, with two workers.", "与 `loading-0` 相同，但使用两个 worker。"),
+    title="Data loading, 2 workers",
+    about="The same as `loading-0`, with two workers.",
     job=dataclasses.replace(_JOB, workers=2),
     seconds=(("", 4.0),),
 )

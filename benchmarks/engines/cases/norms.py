@@ -12,11 +12,10 @@ MANY = Job(
 )
 CASE = Case(
     name="norms",
-    title=("161 tensors, norm decay 0", "161 个张量，归一化层不使用权重衰减"),
+    title="161 tensors, norm decay 0",
     about=(
         "161 parameter tensors, as many as in a ResNet-50, with 16 channels. Batch size 4, AdamW, "
-        "polynomial decay of the learning rate.",
-        "161 个参数张量（数量与 ResNet-50 相同），16 个通道，批次大小为 4，使用 AdamW，学习率按多项式衰减。",
+        "polynomial decay of the learning rate."
     ),
     kind="train",
     figures=(STEP,),

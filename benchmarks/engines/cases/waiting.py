@@ -6,15 +6,13 @@ from benchmarks.engines.job import Job
 
 CASE = Case(
     name="waiting",
-    title=("Waiting for data", "等待数据"),
+    title="Waiting for data",
     about=(
         "This is the share of time that `fashion-seg` spends waiting for batches from one worker, "
-        "measured after iteration 20.",
-        "下表列出训练 `fashion-seg` 时等待批次的时间占训练时间的比例。训练使用一个 worker，从第 20 次迭代之后开始"
-        "测量。",
+        "measured after iteration 20."
     ),
     kind="segment",
-    figures=(Figure("waited_percent", ("waiting", "等待"), "%", 2),),
+    figures=(Figure("waited_percent", "waiting", "%", 2),),
     engines=WHO,
     job=Job(iterations=120, workers=1),
     quick=4,
@@ -23,7 +21,7 @@ CASE = Case(
     threads=0,
     goals=(
         Goal(
-            ("less than 2% of the time with one worker", "使用一个 worker 时，等待时间的占比低于 2%"),
+            "less than 2% of the time with one worker",
             "waited_percent",
             2.0,
             "value",

@@ -37,6 +37,9 @@ def verify(path: "str | os.PathLike[str]") -> Digest:
     verified. Files saved by PyTorch before 1.6 have no checksums, so they are read completely instead. All files of a
     sharded checkpoint are verified.
 
+    Args:
+        path: The checkpoint, a file or a sharded checkpoint.
+
     Raises:
         CheckpointDamagedError: The content does not match its checksum.
         CheckpointError: The file does not exist or is not a checkpoint.

@@ -112,6 +112,9 @@ def find_latest(folder: "str | os.PathLike[str]") -> str | None:
     Searches in the order of `list_candidates`. Skips files with weights but no training state. Logs a warning for each
     damaged checkpoint.
 
+    Args:
+        folder: The work_dir or the `out_dir` of the run.
+
     Raises:
         CheckpointError: The folder cannot be read, or no intact checkpoint is found and at least one cannot be read.
     """

@@ -27,6 +27,7 @@ class Config:
         cfg_text: The source text.
         filename: The source file.
         env_variables: The environment variables that the files used.
+        format_python_code: Ignored, for compatibility; dumps are always formatted.
 
     Attributes:
         filename: The path that was passed to `fromfile`, or None.

@@ -241,7 +241,11 @@ def keep_file(export: Export, path: str, to: str) -> Export:
 
 
 def describe_export(export: Export) -> str:
-    """Describes an export as text."""
+    """Describes an export as text.
+
+    Args:
+        export: What `export_module` or `runner.export` returned.
+    """
     lines = [f"{' and '.join([export.path, *export.data_files])}: {format_bytes(export.size)}"]
     if not export.tested:
         return lines[0] + "\n"
