@@ -33,7 +33,6 @@ PAGE = (Path(__file__).parents[4] / "docs/migration.md").read_text(encoding="utf
 
 def test_docs_page_lists_all_rules() -> None:
     _, _, shown = PAGE.partition("Each rule has a tested example.\n\n")
-    # `footplate migrate --rules` writes this part.
     assert shown == "\n".join(rule.as_text() for rule in RULES)
 
 

@@ -1,13 +1,9 @@
-"""Maps keys between the two generations.
-
-The translation, the migration of files and the command line's suggestions all use this table.
-"""
+"""Maps keys between the two generations, for the translation and the suggestions of the command line."""
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 Path = tuple[str, ...]
-Kind = Literal["value", "meaning", "hint"]
 
 
 class Move(NamedTuple):
@@ -16,13 +12,12 @@ class Move(NamedTuple):
     Attributes:
         new: The second-generation key path; `*` matches any one part.
         old: The first-generation key paths that the value may come from, the preferred one first.
-        kind: "value" if the value is the same in both generations. "meaning" if its notation differs. "hint" if the
-            entry is used only for suggestions, because the second-generation path does not occur in translated configs.
+        differs: Whether the two generations write the value differently.
     """
 
     new: Path
     old: tuple[Path, ...]
-    kind: Kind
+    differs: bool = False
 
 
 RENAMED = {
@@ -55,8 +50,7 @@ SPLITS = ("train", "val", "test")
 BEST_CHECKPOINT_KEYS = ("save_best", "rule", "greater_keys", "less_keys")
 
 
-# Second-generation key paths, and the first-generation key paths of the same value. WorkflowHook computes validation
-# losses with the training pipeline.
+# Second-generation key paths, and the first-generation key paths of the same value.
 _VALUES = """
 optim_wrapper.optimizer = optimizer
 optim_wrapper.*.optimizer = optimizer.* optimizers.*
@@ -90,9 +84,6 @@ env_cfg.dist_cfg = dist_params
 load_from = resume_from
 model.train_cfg = train_cfg
 model.test_cfg = test_cfg
-custom_hooks.*.dataloader.dataset.dataset.pipeline = data.train.pipeline
-custom_hooks.*.dataloader.dataset.dataset.* = data.val.*
-custom_hooks.* = custom_hooks.*
 *_dataset = data.*
 """
 # The same, for values in a different notation.
@@ -112,13 +103,13 @@ def _rows(table: str) -> dict[str, tuple[str, ...]]:
     return {key: tuple(values.split()) for key, _, values in rows}
 
 
-def _move(new: str, *old: str, kind: Kind = "value") -> Move:
-    return Move(_path(new), tuple(map(_path, old)), kind)
+def _move(new: str, *old: str, differs: bool = False) -> Move:
+    return Move(_path(new), tuple(map(_path, old)), differs)
 
 
 _MOVES = [_move(new, *old) for new, old in _rows(_VALUES).items()]
 _MOVES += [_move(new, old) for old, new in RENAMED.items()]
-_MOVES += [_move(new, *old, kind="meaning") for new, old in _rows(_MEANINGS).items()]
+_MOVES += [_move(new, *old, differs=True) for new, old in _rows(_MEANINGS).items()]
 for _split in SPLITS:
     _loader = f"{_split}_dataloader"
     for _new in dict.fromkeys(LOADER_KEYS.values()):
@@ -129,54 +120,12 @@ for _split in SPLITS:
         _paths += ["persistent_workers"] if _new == "persistent_workers" else []
         _MOVES.append(_move(f"{_loader}.{_new}", *_paths))
     _MOVES += [
-        _move(f"{_loader}._delete_", "data._delete_"),
-        # A list of datasets becomes a ConcatDataset.
-        _move(f"{_loader}.dataset.dataset.datasets", f"data.{_split}.datasets", f"data.{_split}"),
         _move(f"{_loader}.dataset.dataset", f"data.{_split}"),
-        _move(f"{_loader}.dataset", f"data.{_split}", kind="hint"),
+        _move(f"{_loader}.dataset", f"data.{_split}"),
     ]
 
 KEY_MAP: tuple[Move, ...] = tuple(sorted(_MOVES, key=lambda move: -len(move.new)))
 """All moves, the most specific first."""
-
-# Maps each section to the first-generation keys that it replaces. The first key in a config determines the position.
-OWNERS = _rows("""
-train_dataloader = data
-val_dataloader = data
-test_dataloader = data
-val_evaluator = data evaluation
-test_evaluator = data evaluation
-optim_wrapper = optimizer optimizers optimizer_config fp16
-param_scheduler = lr_config momentum_config runner
-train_cfg = runner total_epochs total_iters evaluation
-val_cfg = runner total_epochs total_iters evaluation data
-test_cfg = runner total_epochs total_iters evaluation data
-default_hooks = checkpoint_config log_config evaluation
-log_processor = log_config
-visualizer = log_config
-custom_hooks = custom_hooks workflow evaluation lr_config optimizer_config checkpoint_config
-env_cfg = dist_params cudnn_benchmark mp_start_method opencv_num_threads
-data_settings = data
-randomness = seed deterministic diff_seed
-load_from = resume_from
-resume = resume_from auto_resume
-model = train_cfg test_cfg
-model_adapter = dist_params log_config runner data model
-""")
-
-
-def owners_of(key: str) -> tuple[str, ...]:
-    """Returns the first-generation keys that a section replaces, in order of preference."""
-    return OWNERS.get(key, ("data",) if key.endswith("_dataset") else ())
-
-
-def old_paths(path: Path) -> tuple[Path, ...]:
-    """Returns the first-generation key paths that the value at `path` may come from, the preferred one first."""
-    for move in KEY_MAP:
-        stars = _matched(move.new, path) if move.kind == "value" else None
-        if stars is not None:
-            return tuple((*_filled(old, stars), *path[len(move.new) :]) for old in move.old)
-    return ()
 
 
 def counterparts(path: Path, *, of_first: bool) -> Iterator[Path]:
@@ -192,15 +141,8 @@ def counterparts(path: Path, *, of_first: bool) -> Iterator[Path]:
             stars = _matched(here, path)
             if stars is not None and _count_stars(there) <= len(stars):
                 yield (*_filled(there, stars), *path[len(here) :])
-                if move.kind == "meaning":
+                if move.differs:
                     yield there
-
-
-def is_first_use(path: Path, old: Path) -> bool:
-    """Checks whether `path` receives the comments on the value at `old`, which several paths may use."""
-    if path[0] in ("val_dataloader", "test_dataloader"):
-        return old[:2] in (("data", path[0]), ("data", path[0].removesuffix("_dataloader")))
-    return path[0] not in ("test_evaluator", "log_processor")
 
 
 def _matched(pattern: Path, path: Path) -> list[str] | None:
