@@ -53,7 +53,6 @@ def add_commands(subparsers: Any) -> None:
     replay.add_argument(
         "--config", metavar="CONFIG", help="the config of the run (default: the config saved with the capture)"
     )
-    replay.add_argument("--iteration", metavar="N", type=int, help="inspect another iteration, counted from 1")
     replay.add_argument(
         "--all", action="store_true", help="show every layer, not only the layers up to the first non-finite one"
     )
@@ -132,7 +131,7 @@ def replay_run(arguments: argparse.Namespace) -> int:
         cfg = apply_override_arguments(read_recorded(f"{path.removesuffix(SUFFIX)}.py"), arguments)
     else:
         cfg = read_config(arguments)
-    found = replay(cfg, path, facts, iteration=arguments.iteration)
+    found = replay(cfg, path, facts)
     data = {**vars(found), "message": facts["message"], "failed": found.failed}
     print_result(arguments, data, describe_replay(found, whole=arguments.all))
     return 0 if found.failed else 1
