@@ -21,12 +21,7 @@ def test_run_is_analyzed(trained: Path, footplate: Command, monkeypatch: pytest.
     assert Path("curves.png").read_bytes().startswith(b"\x89PNG")
     assert "run,train,loss,8," in Path("curves.csv").read_text()
     assert footplate("analyze", "nowhere")[0] == 2
-    shutil.copytree("run", "comparison")
-    found = json.loads(footplate("analyze", "run", "comparison", "--json")[1])
-    assert set(found) == {"run", "./comparison", "comparison"}
-    assert found["run"]["iterations"] == 8
-    (compared,) = found["comparison"]
-    assert (compared["metric"], compared["runs"], compared["difference"]) == ("accuracy", ["comparison", "run"], 0.0)
+    assert json.loads(footplate("analyze", "run", "--json")[1])["run"]["iterations"] == 8
 
 
 def test_a_device_is_not_replaced(tmp_path: Path, footplate: Command) -> None:

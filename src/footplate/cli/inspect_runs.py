@@ -91,13 +91,7 @@ def analyze_runs(arguments: argparse.Namespace) -> int:
             return 0
         commit_bytes(arguments.csv, table.encode(errors="backslashreplace"))
     if wants_json(arguments):
-        found: dict[str, Any] = {
-            "./comparison" if str(each.folder) == "comparison" else str(each.folder): analysis.summarize(each)
-            for each in runs
-        }
-        if len(runs) > 1:
-            found["comparison"] = analysis.compare_runs(runs)
-        print_json(arguments, found)
+        print_json(arguments, {str(run.folder): analysis.summarize(run) for run in runs})
     else:
         print_text(wrap_for_screen(analysis.explain_runs(runs)))
     return 0

@@ -118,13 +118,8 @@ def find_epoch_length(cfg: Config, given: int | None) -> tuple[int | None, str]:
         return None, str(error).partition("\n")[0]
 
 
-class _Part(nn.Module):
-    """Small layers with and without normalization."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.bn = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
-        self.norm, self.fc = nn.LayerNorm(4), nn.Linear(4, 4)
+def _layers() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.LayerNorm(4))
 
 
 class StandIn(nn.Module):
@@ -138,8 +133,8 @@ class StandIn(nn.Module):
         super().__init__()
         for name, section in model.items():
             if isinstance(section, (list, tuple)) and all(isinstance(item, Mapping) for item in section):
-                self.add_module(name, nn.ModuleList(_Part() for _ in section))
+                self.add_module(name, nn.ModuleList(_layers() for _ in section))
             elif isinstance(section, Mapping) and "type" in section and name != "data_preprocessor":
-                self.add_module(name, _Part())
+                self.add_module(name, _layers())
         if not list(self.parameters()):
-            self.backbone, self.head = _Part(), _Part()
+            self.backbone, self.head = _layers(), _layers()
