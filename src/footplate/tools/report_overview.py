@@ -231,7 +231,7 @@ def sweep_data(sweep: SweepSummary) -> dict[str, Any]:
     return {
         "metric": sweep.metric,
         "command": one_line(sweep.command),
-        "keys": _keys(sweep.trials),
+        "keys": list(dict.fromkeys(key for trial in sweep.trials for key in trial.values)),
         "trials": [
             {"number": info.number, "values": info.values, "state": info.state, "score": info.score, "note": info.note}
             for info in sweep.trials
@@ -256,7 +256,3 @@ def _brief(side: Side | None) -> str:
     if side is None:
         return _MISSING
     return f"{side.value:.4g}" if isinstance(side.value, float) else brief(side.value, _MAX_WIDTH)
-
-
-def _keys(trials: "Sequence[TrialInfo]") -> list[str]:
-    return list(dict.fromkeys(key for trial in trials for key in trial.values))

@@ -226,20 +226,16 @@ class LmdbBackend(BaseStorageBackend):
 
     Args:
         db_path: The database.
-        readonly: See `lmdb.open`.
-        lock: See `lmdb.open`.
-        readahead: See `lmdb.open`.
-        options: Additional options for `lmdb.open`.
+        options: Options for `lmdb.open`. By default, the database is opened to be read, without locks and readahead.
 
     Raises:
         MissingExtraError: The package lmdb is not installed.
     """
 
-    def __init__(
-        self, db_path: PathLike, readonly: bool = True, lock: bool = False, readahead: bool = False, **options: Any
-    ) -> None:
+    def __init__(self, db_path: PathLike, **options: Any) -> None:
         lmdb = import_optional("lmdb", extra="hosts", why="The file backend 'lmdb'")
-        self._database = lmdb.open(os.fspath(db_path), readonly=readonly, lock=lock, readahead=readahead, **options)
+        settings = {"readonly": True, "lock": False, "readahead": False, **options}
+        self._database = lmdb.open(os.fspath(db_path), **settings)
 
     @override
     def get(self, filepath: PathLike) -> bytes:

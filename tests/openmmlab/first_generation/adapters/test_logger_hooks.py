@@ -151,8 +151,6 @@ def test_unsupported_service_raises() -> None:
 
 
 def test_subclass_of_a_service_logger_raises() -> None:
-    class DetectionWandbHook(WandbLoggerHook):
-        pass
-
+    derived = type("DetectionWandbHook", (WandbLoggerHook,), {})
     with pytest.raises(ArgumentError, match="or list WandbLoggerHook itself in log_config"):
-        DetectionWandbHook()
+        derived()
