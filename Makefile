@@ -10,7 +10,7 @@ setup: .venv/ready
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch numpy
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,detection,docs,export,migrate,optimizers,sweep,tensorboard,transformers]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,detection,docs,export,optimizers,sweep,tensorboard,transformers]'
 	@touch $@
 	@echo 'ready: source .venv/bin/activate'
 

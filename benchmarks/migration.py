@@ -2,9 +2,9 @@
 
     python benchmarks/migration.py [NAME-VERSION ...] [--cache DIR] [--share I/N]
 
-Downloads the wheels (with pip, once, into the cache) and migrates each tree of configs. For every config that defines a
-complete run, it compares the published file with the migrated one: the comments, the translation, learning rate,
-momentum and weight decay of every parameter of a toy model, and the assembled run (steps, loops, the order of hooks).
+Downloads the wheels (with pip, once, into the cache) and migrates each config that defines a complete run. It compares
+the published file with the migrated one: the translation, learning rate, momentum and weight decay of every parameter
+of a toy model, and the assembled run (steps, loops, the order of hooks).
 Prints a table, and the files that do not define a run with the reason. `--share 2/3` checks the second of every three
 files.
 """
@@ -13,11 +13,8 @@ import argparse
 import importlib.util
 import inspect
 import logging
-import shutil
 import sys
 import tempfile
-import tokenize
-from collections import Counter
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,9 +27,7 @@ from footplate.config import Config
 from footplate.engine.hook_list import build_hooks
 from footplate.errors import BuildError, FootplateError
 from footplate.openmmlab.first_generation.adapters import Hook
-from footplate.openmmlab.first_generation.rewriting.migrate import MigratedFile, migrate_tree, write_files
-from footplate.openmmlab.first_generation.rewriting.plan import ConfigTree, differing_keys
-from footplate.openmmlab.first_generation.translation import Kind, translate
+from footplate.openmmlab.first_generation.translation import translate
 from footplate.openmmlab.first_generation.translation.schedule_rules import KNOWN_POLICIES
 from footplate.optim import OptimWrapperDict, build_optim_wrapper
 from footplate.registry import HOOKS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZER_BUILDERS, OPTIMIZERS
@@ -54,7 +49,6 @@ class Outcome(NamedTuple):
         migrated: How many of the written files are equal to the translation.
         simulated: How many give every parameter the same settings over time as the published file.
         assembled: How many assemble the same run as the published file.
-        person: The number of notes that need a manual decision.
         wrong: The errors by file.
         parts: The reason why a file does not define a run, by file.
     """
@@ -65,7 +59,6 @@ class Outcome(NamedTuple):
     migrated: int
     simulated: int
     assembled: int
-    person: int
     wrong: dict[str, str]
     parts: dict[str, str]
 
@@ -73,7 +66,7 @@ class Outcome(NamedTuple):
 def check(
     name: str, cache: Path | None = None, share: tuple[int, int] = (1, 1), *, one_per_folder: bool = False
 ) -> Outcome:
-    """Migrates the configs of a wheel, or the first of each folder with its bases, and compares a share of them."""
+    """Migrates and compares a share of the configs of a wheel, or of the first configs of its folders."""
     corpus = _module("footplate_corpus", _ROOT / "benchmarks" / "corpus.py")
     unpacked = corpus.fetch(name, cache or corpus.CACHE)
     folder = next(unpacked.glob("*/.mim/configs"), None)
@@ -82,53 +75,37 @@ def check(
     wrong: dict[str, str] = {}
     parts: dict[str, str] = {}
     counts = dict.fromkeys(("configs", "translated", "migrated", "simulated", "assembled"), 0)
-    with tempfile.TemporaryDirectory() as target, tempfile.TemporaryDirectory() as sample, _stand_ins():
-        if one_per_folder:
-            folder = _copy_one_per_folder(folder, Path(sample))
-        found = migrate_tree(folder, Path(target))
-        write_files(found, replace=False)
-        for each in found[share[0] - 1 :: share[1]]:
-            place = str(each.source.relative_to(folder))
+    paths = sorted(folder.rglob("*.py"))
+    if one_per_folder:
+        paths = list({path.parent: path for path in reversed(paths)}.values())
+    with tempfile.TemporaryDirectory() as target, _stand_ins():
+        for path in paths[share[0] - 1 :: share[1]]:
+            place = str(path.relative_to(folder))
             try:
-                _same(_comments(each.target) - _comments(each.source), Counter(), "comments that are new")
-                _same(_comments(each.source) - _comments(each.target), Counter(), "comments that are lost")
-                reason = _no_run(each)
+                reason = _no_run(path)
                 if reason is not None:
                     parts[place] = reason
                     continue
-                old = Config.fromfile(each.source, import_custom_modules=False)
+                old = Config.fromfile(path, import_custom_modules=False)
                 _register_missing(old)
                 refusal = _refusal(old)
                 if refusal is not None:
                     parts[place] = f"refused as it is published: {refusal}"
                     continue
                 counts["configs"] += 1
-                _compare(old, each, counts)
+                _compare(old, Path(target, "new.py"), counts)
             except (FootplateError, AssertionError) as error:
                 wrong[place] = str(error)
-    shared = found[share[0] - 1 :: share[1]]
-    person = sum(note.kind is Kind.PERSON for each in shared for note in each.notes)
-    return Outcome(name, **counts, person=person, wrong=wrong, parts=parts)
+    return Outcome(name, **counts, wrong=wrong, parts=parts)
 
 
-def _copy_one_per_folder(folder: Path, target: Path) -> Path:
-    """Copies the first config of each folder, and its bases."""
-    configs = sorted(path for path in folder.rglob("*.py") if "_base_" not in path.parts)
-    first = {path.parent: path for path in reversed(configs)}
-    for path in ConfigTree(first.values(), folder=folder).files:
-        copy = target / path.relative_to(folder)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, copy)
-    return target
-
-
-def _no_run(each: MigratedFile) -> str | None:
+def _no_run(path: Path) -> str | None:
     """Returns the reason why a file does not define a complete run, or None if it does."""
     try:
-        config = Config.fromfile(each.source, import_custom_modules=False)
+        config = Config.fromfile(path, import_custom_modules=False)
     except FootplateError as error:
         return f"does not load as it is published: {error.message}"
-    if "_base_" in each.source.parts:
+    if "_base_" in path.parts:
         return "a part of others"
     if "model" not in config:
         return "no model: a part of others, or of another program"
@@ -146,16 +123,12 @@ def _refusal(old: Config) -> str | None:
     return None
 
 
-def _comments(path: Path) -> Counter[str]:
-    with path.open("rb") as stream:
-        return Counter(each.string for each in tokenize.tokenize(stream.readline) if each.type == tokenize.COMMENT)
-
-
-def _compare(old: Config, each: MigratedFile, counts: dict[str, int]) -> None:
+def _compare(old: Config, target: Path, counts: dict[str, int]) -> None:
     twin = translate(old)
     counts["translated"] += 1
-    new = Config.fromfile(each.target, import_custom_modules=False)
-    _same(differing_keys(new.to_dict(), twin.to_dict()), [], "migrated")
+    twin.dump(target)
+    new = Config.fromfile(target, import_custom_modules=False)
+    _same([key for key, value in twin.to_dict().items() if new.get(key) != value], [], "migrated")
     counts["migrated"] += 1
     _same(_simulated(old), _simulated(new), "simulated")
     counts["simulated"] += 1
@@ -377,7 +350,7 @@ def main() -> int:
     first, _, step = arguments.share.partition("/")
     logging.disable(logging.WARNING)
     outcomes = [check(name, arguments.cache, (int(first), int(step))) for name in arguments.wheels]
-    columns = ("configs", "translated", "migrated", "simulated", "assembled", "person")
+    columns = ("configs", "translated", "migrated", "simulated", "assembled")
     sys.stdout.write(f"{'wheel':<26}" + "".join(f"{column:>12}" for column in columns) + "\n")
     for each in outcomes:
         sys.stdout.write(f"{each.name:<26}" + "".join(f"{getattr(each, column):>12}" for column in columns) + "\n")

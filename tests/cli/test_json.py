@@ -44,7 +44,7 @@ def test_every_command_except_run_takes_json() -> None:
         ["models", "no such model"],
         ["explain", "tiny.py"],
         ["diff", "tiny.py", "fashion-seg"],
-        ["migrate", "fashion-seg-v0", "--lint"],
+        ["migrate", "fashion-seg-v0", "-o", "new.py"],
         ["train", "tiny.py", "--set", "train_cfg.val_begn=3"],
         ["checkpoint", "verify", "missing.pth"],
     ],

@@ -20,21 +20,6 @@ from footplate.openmmlab.mmengine.registry import build_from_cfg
 from footplate.registry import OPTIMIZERS
 
 
-def test_loss_scaler_grows_after_a_window_and_shrinks_after_an_overflow() -> None:
-    scaler = functions.LossScaler(init_scale=8, scale_window=2)
-    weight = nn.Parameter(torch.ones(1))
-    weight.grad = torch.tensor([float("inf")])
-    scaler.update_scale(scaler.has_overflow([weight]))
-    assert scaler.loss_scale == 4
-    for _ in range(2):
-        scaler.update_scale(False)
-    assert scaler.loss_scale == 8
-    again = functions.LossScaler()
-    again.load_state_dict(scaler.state_dict())
-    assert again.loss_scale == 8
-    assert functions.LossScaler(mode="static").has_overflow([weight]) is False
-
-
 class _Doubling(nn.Module):
     def forward(self, inputs: Any, return_loss: bool = True) -> list[Any]:
         assert not return_loss

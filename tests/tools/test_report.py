@@ -121,7 +121,6 @@ def test_sweep_page_contains_trials_and_the_command_of_the_best_one(
         "metric": "mIoU",
         "command": r"footplate train a.py --set lr=0.1\n",
         "keys": ["model.depth", "lr"],
-        "importance": "At least 5 complete trials are needed to determine which parameter matters.",
         "trials": [
             {"number": 2, "values": {"model.depth": 18, "lr": 0.1}, "state": "complete", "score": 41, "note": ""},
             {

@@ -95,7 +95,6 @@ def test_sweep_page_shows_trials_parameters_and_the_best_command(
         "Best settings depth deep lr 1.23e−2 Trials 4 2 complete · 1 pruned · 1 failed "
         "Cost 1 min 20 s 500 MiB · the 2 best trials"
     )
-    assert text_of(page, ".importance") == "At least 5 complete trials are needed to determine which parameter matters."
     for card in page.find_elements("css selector", "#sweep > .charts > .card"):
         marks = [len(card.find_elements("css selector", f"{name}.trial")) for name in ("circle", "path")]
         assert marks == [2, 1]

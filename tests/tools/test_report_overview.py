@@ -1,4 +1,3 @@
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,11 +7,9 @@ import pytest
 from footplate.checkpoint.loading import code_to_load
 from footplate.config import Config
 from footplate.tools.report_overview import (
-    SweepSummary,
     best_first,
     choose_headline,
     config_table,
-    describe_importance,
     describe_run,
     judge_fit,
 )
@@ -176,30 +173,6 @@ def test_validation_loss_at_the_best_iteration_and_the_last_step_are_given() -> 
     assert describe_run(run_of(day), (day, "greater"))["valLoss"] is None
     short = val("mIoU", 10, 30)  # one step is progress rather than noise
     assert describe_run(run_of(short), (short, "greater"))["metric"]["step"] == 0
-
-
-study = pytest.importorskip("footplate.tools.sweep")
-
-
-def importance(values: Sequence[dict[str, Any]], scores: Sequence[float], pruned: int = 0) -> str:
-    trials = [
-        study.TrialInfo(number, each, "complete", score, "", "")
-        for number, (each, score) in enumerate(zip(values, scores, strict=True))
-    ]
-    stopped = [study.TrialInfo(90 + number, {"lr": 9}, "pruned", 1.0, "", "") for number in range(pruned)]
-    return describe_importance(SweepSummary("mIoU", [*trials, *stopped], ""))
-
-
-def test_parameter_with_the_strongest_rank_correlation_matters_most() -> None:
-    values = [{"optimizer.lr": 10.0**-number, "decay": number % 2} for number in range(6)]
-    assert importance(values, [math.exp(number) for number in range(6)]) == (
-        "lr matters most. Rank correlation with mIoU over 6 complete trials: lr \u22121.00, decay +0.29."
-    )
-
-
-def test_correlation_that_chance_may_give_is_no_importance() -> None:
-    text = importance([{"lr": number} for number in (1, 2, 3, 4, 5)], [2, 1, 4, 3, 5])
-    assert text == "No parameter clearly matters. Rank correlation with mIoU over 5 complete trials: lr +0.80."
 
 
 def test_config_table_has_a_row_for_each_differing_key_without_the_work_dir(make_run: Callable[..., Run]) -> None:

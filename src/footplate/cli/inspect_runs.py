@@ -53,7 +53,6 @@ def add_commands(subparsers: Any) -> None:
     replay.add_argument(
         "--config", metavar="CONFIG", help="the config of the run (default: the config saved with the capture)"
     )
-    replay.add_argument("--iteration", metavar="N", type=int, help="inspect another iteration, counted from 1")
     replay.add_argument(
         "--all", action="store_true", help="show every layer, not only the layers up to the first non-finite one"
     )
@@ -92,13 +91,7 @@ def analyze_runs(arguments: argparse.Namespace) -> int:
             return 0
         commit_bytes(arguments.csv, table.encode(errors="backslashreplace"))
     if wants_json(arguments):
-        found: dict[str, Any] = {
-            "./comparison" if str(each.folder) == "comparison" else str(each.folder): analysis.summarize(each)
-            for each in runs
-        }
-        if len(runs) > 1:
-            found["comparison"] = analysis.compare_runs(runs)
-        print_json(arguments, found)
+        print_json(arguments, {str(run.folder): analysis.summarize(run) for run in runs})
     else:
         print_text(wrap_for_screen(analysis.explain_runs(runs)))
     return 0
@@ -132,7 +125,7 @@ def replay_run(arguments: argparse.Namespace) -> int:
         cfg = apply_override_arguments(read_recorded(f"{path.removesuffix(SUFFIX)}.py"), arguments)
     else:
         cfg = read_config(arguments)
-    found = replay(cfg, path, facts, iteration=arguments.iteration)
+    found = replay(cfg, path, facts)
     data = {**vars(found), "message": facts["message"], "failed": found.failed}
     print_result(arguments, data, describe_replay(found, whole=arguments.all))
     return 0 if found.failed else 1

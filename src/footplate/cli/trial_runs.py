@@ -106,7 +106,7 @@ def profile_run(arguments: argparse.Namespace) -> int:
     cfg["log_level"] = "WARNING"
     profile = profile_iterations(runner_config(cfg), iterations=arguments.iters)
     if not rank_from_environment():
-        print_result(arguments, profile.as_data(), wrap_text(str(profile)))
+        print_result(arguments, {**profile._asdict(), "seconds": profile.seconds}, wrap_text(str(profile)))
     return 0
 
 

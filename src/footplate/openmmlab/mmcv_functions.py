@@ -246,53 +246,6 @@ class IterLoader:
         return len(self._dataloader)
 
 
-class LossScaler:
-    """Computes the loss scale for training in half precision.
-
-    Args:
-        init_scale: The initial scale.
-        mode: "dynamic", or "static" to keep the scale.
-        scale_factor: The factor by which a dynamic scale changes.
-        scale_window: The number of iterations without overflow after which a dynamic scale grows.
-
-    """
-
-    def __init__(
-        self, init_scale: float = 2**32, mode: str = "dynamic", scale_factor: float = 2.0, scale_window: int = 1000
-    ) -> None:
-        self.cur_scale, self.cur_iter, self.last_overflow_iter = init_scale, 0, -1
-        self.mode, self.scale_factor, self.scale_window = mode, scale_factor, scale_window
-
-    @property
-    def loss_scale(self) -> float:
-        """The current scale."""
-        return self.cur_scale
-
-    def has_overflow(self, params: Iterable[Tensor]) -> bool:
-        """Checks whether a gradient is non-finite. Returns False for a static scale."""
-        gradients = [each.grad for each in params if each.grad is not None]
-        return self.mode == "dynamic" and any(not bool(torch.isfinite(each).all()) for each in gradients)
-
-    def update_scale(self, overflow: bool) -> None:
-        """Updates a dynamic scale after an iteration."""
-        if self.mode != "dynamic":
-            return
-        if overflow:
-            self.cur_scale = max(self.cur_scale / self.scale_factor, 1)
-            self.last_overflow_iter = self.cur_iter
-        elif (self.cur_iter - self.last_overflow_iter) % self.scale_window == 0:
-            self.cur_scale *= self.scale_factor
-        self.cur_iter += 1
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns the state."""
-        return dict(vars(self))
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restores a state returned by `state_dict`."""
-        vars(self).update(state_dict)
-
-
 def single_gpu_test(model: nn.Module, data_loader: Any) -> list[Any]:
     """Returns the predictions of a model for a dataloader.
 
@@ -329,14 +282,17 @@ def multi_gpu_test(
     return collect_results(found, len(data_loader.dataset))
 
 
-def _refused(what: str) -> Callable[..., Any]:
-    """Returns a class that raises an error when it is instantiated. Code bases use it only to train on IPUs."""
+def _refused(what: str, why: str) -> Callable[..., Any]:
+    """Returns a class that raises an error when it is instantiated."""
 
     def refuse(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
-        raise ConfigError(f"'{what}' needs an IPU, which footplate does not support; train on another device")
+        raise ConfigError(f"footplate does not support '{what}': {why}")
 
     return type(what, (), {"__init__": refuse, "__doc__": "Raises an error.", "__module__": __name__})
 
 
-IPUDataLoader, IPUFp16OptimizerHook = _refused("IPUDataLoader"), _refused("IPUFp16OptimizerHook")
-cfg2options, ipu_model_wrapper = _refused("cfg2options"), _refused("ipu_model_wrapper")
+IPUDataLoader, IPUFp16OptimizerHook, cfg2options, ipu_model_wrapper = (
+    _refused(name, "it needs an IPU; train on another device")
+    for name in ("IPUDataLoader", "IPUFp16OptimizerHook", "cfg2options", "ipu_model_wrapper")
+)
+LossScaler = _refused("LossScaler", "use torch.amp.GradScaler")

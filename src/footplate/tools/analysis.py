@@ -102,36 +102,25 @@ def name_in_log(run: Run, series: Series) -> str:
     return f"{series.mode}/{series.name}" if recorded else series.name
 
 
-def compare_runs(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Compares each run with the first one.
+def explain_runs(runs: Sequence[Run]) -> str:
+    """Returns the summary of each run, and the differences between the best values of the runs, as text.
 
-    Compares all metrics of `save_best` that the runs share. If they share none of these, compares their first shared
+    Compares each run with the first one by the metrics of `save_best` that the runs share, or by their first shared
     metric.
-
-    Returns:
-        A dict for each metric and each run after the first, with the `metric`, the folders of the two `runs`, their
-        best `values`, and the `difference`, which is positive if the value of the run is higher than that of the first.
     """
-    bests = [summarize(run)["best"] for run in runs]
+    summaries = [summarize(run) for run in runs]
+    texts = [_text(run, summary) for run, summary in zip(runs, summaries, strict=True)]
+    bests = [summary["best"] for summary in summaries]
     shared = [name for name in bests[0] if all(name in best for best in bests)]
     selecting, _ = save_best_settings(runs[0])
-    rows = []
+    lines = ""
     for name in [name for name in shared if name in selecting] or shared[:1]:
-        first, *others = (best[name]["value"] for best in bests)
-        for run, value in zip(runs[1:], others, strict=True):
-            folders = [str(run.folder), str(runs[0].folder)]
-            rows.append({"metric": name, "runs": folders, "values": [value, first], "difference": value - first})
-    return rows
-
-
-def explain_runs(runs: Sequence[Run]) -> str:
-    """Returns the summary of each run, and the differences between the best values of the runs, as text."""
-    lines = []
-    for row in compare_runs(runs):
-        (one, two), (value, base) = row["runs"], row["values"]
-        lines.append(f"{row['metric']}: {one} {value:.6g}, {two} {base:.6g}, difference {row['difference']:+.4g}\n")
-    texts = [_text(run, summarize(run)) for run in runs]
-    return "\n".join([*texts, "".join(lines)] if lines else texts)
+        base = bests[0][name]["value"]
+        for run, best in zip(runs[1:], bests[1:], strict=True):
+            value = best[name]["value"]
+            sides = f"{run.folder} {value:.6g}, {runs[0].folder} {base:.6g}"
+            lines += f"{name}: {sides}, difference {value - base:+.4g}\n"
+    return "\n".join([*texts, lines] if lines else texts)
 
 
 def curves_as_csv(runs: Sequence[Run], names: Sequence[str] = ()) -> str:

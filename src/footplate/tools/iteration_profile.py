@@ -51,10 +51,6 @@ class IterationProfile(NamedTuple):
         """The duration of an iteration in seconds."""
         return sum(self.parts.values())
 
-    def as_data(self) -> dict[str, Any]:
-        """Returns the profile as a JSON-serializable dict."""
-        return {**self._asdict(), "seconds": self.seconds}
-
     def __str__(self) -> str:
         rows = [(name, _shown(value), f"{100 * value / self.seconds:.1f} %") for name, value in self.parts.items()]
         slowest = [f"{name} {_shown(value)}" for name, value in list(self.hooks.items())[:_MAX_HOOKS]]

@@ -43,7 +43,7 @@ def accepted_in_either_generation(mapping: "ConfigDict", parts: Sequence[str]) -
     from footplate.config import Config
     from footplate.engine.run_config import keys_read
     from footplate.openmmlab.first_generation.translation import is_first_generation
-    from footplate.openmmlab.first_generation.translation.key_map import KEY_MAP, counterparts
+    from footplate.openmmlab.first_generation.translation.key_map import KEY_PAIRS, counterparts
     from footplate.tools import config_keys
 
     cfg = Config(mapping)
@@ -56,8 +56,7 @@ def accepted_in_either_generation(mapping: "ConfigDict", parts: Sequence[str]) -
     here = tuple(parts)
     if not parts:
         return keys_read(cfg)
-    old_keys = (old for move in KEY_MAP for old in move.old if len(old) > len(here))
-    keys = {old[len(here)] for old in old_keys if old[: len(here)] == here}
+    keys = {old[len(here)] for _, old in KEY_PAIRS if old[: len(here)] == here and len(old) > len(here)}
     for there in counterparts((*here, "*"), of_first=False):
         keys.update(config_keys.accepted_keys(mapping, there[:-1], at=here))
     return keys - {"*"}

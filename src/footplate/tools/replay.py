@@ -87,8 +87,8 @@ def read_capture(path: str) -> tuple[str, dict[str, Any]]:
     return path, dict(facts)
 
 
-def replay(cfg: Config, path: str, facts: Mapping[str, Any], *, iteration: int | None = None) -> Replay:
-    """Restores the state in a capture, trains up to an iteration, and records that iteration.
+def replay(cfg: Config, path: str, facts: Mapping[str, Any]) -> Replay:
+    """Restores the state in a capture, and records the iteration that stopped the run.
 
     Hooks and validations run as in training. Files are written only to a temporary folder, which is removed.
 
@@ -96,15 +96,13 @@ def replay(cfg: Config, path: str, facts: Mapping[str, Any], *, iteration: int |
         cfg: The config of the run, of either generation. It is not changed.
         path: The path of the capture.
         facts: The facts in the capture.
-        iteration: The iteration to record, counted from 1. By default, the iteration that stopped the run.
 
     Raises:
-        ArgumentError: The iteration is not between the state of the capture and the end of the run.
         NonFiniteError: The run stops before the iteration.
     """
     cfg = runner_config(cfg)
     is_resumed = facts["origin"] is not None
-    recorder = _RecorderHook(iteration if iteration is not None else facts["iteration"])
+    recorder = _RecorderHook(facts["iteration"])
     torch.set_num_threads(facts["threads"])
     with temporary_folder("footplate-replay-") as folder, suppress(EarlyExitError):
         runner = build_trial(
@@ -132,12 +130,6 @@ class _RecorderHook(Hook):
 
     def __init__(self, iteration: int) -> None:
         self.record = Replay(iteration)
-
-    def before_train(self, runner: Runner) -> None:
-        first, last = runner.iter + 1, runner.max_iters
-        if not first <= self.record.iteration <= last:
-            span = f"from {first}, after the state in the capture, to {last}, the end of the run"
-            raise ArgumentError(f"the iteration must be {span}", key="iteration", found=self.record.iteration)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         if runner.iter + 1 != self.record.iteration:

@@ -8,9 +8,6 @@ from itertools import chain
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from footplate.checkpoint import BEST
 from footplate.checkpoint.latest import best_prefix
 from footplate.checkpoint.loading import code_to_load
@@ -37,11 +34,9 @@ _SAVED = re.compile(r"(?P<unit>iter|epoch)_(?P<at>\d{1,12})\.(?:pth|sharded)$")
 _MIN_VALIDATIONS = 3  # to judge overfitting and noise
 _NOTABLE = 0.05  # smaller changes, as a share of the metric's range, are noise
 _WINDOW = 10  # training log lines over which a loss is averaged
-_MIN_TRIALS = 5  # complete trials, to judge parameters
 _MAX_WIDTH = 48
 _MISSING = "–"
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
-_NORMAL = 1.96  # 95% of a normal distribution lie within this number of standard deviations
 
 
 def choose_headline(runs: Sequence[Run], metric: str = "") -> tuple[Series, Rule] | None:
@@ -236,38 +231,12 @@ def sweep_data(sweep: SweepSummary) -> dict[str, Any]:
     return {
         "metric": sweep.metric,
         "command": one_line(sweep.command),
-        "keys": _keys(sweep.trials),
-        "importance": describe_importance(sweep),
+        "keys": list(dict.fromkeys(key for trial in sweep.trials for key in trial.values)),
         "trials": [
             {"number": info.number, "values": info.values, "state": info.state, "score": info.score, "note": info.note}
             for info in sweep.trials
         ],
     }
-
-
-def describe_importance(sweep: SweepSummary) -> str:
-    """Returns a sentence about the parameter that matters most, by its rank correlation with the metric.
-
-    Only complete trials and numeric parameters count. A parameter counts as important only if such a correlation would
-    occur by chance in fewer than 5% of sweeps.
-    """
-    trials = [trial for trial in sweep.trials if trial.state == "complete" and trial.score is not None]
-    if len(trials) < _MIN_TRIALS:
-        return f"At least {_MIN_TRIALS} complete trials are needed to determine which parameter matters."
-    scores = _ranks([trial.score or 0.0 for trial in trials])
-    correlations: dict[str, float] = {}  # of Spearman
-    for key in _keys(trials):
-        values = [trial.values.get(key) for trial in trials]
-        if all(isinstance(value, (int, float)) for value in values) and len(set(values)) > 1 and np.ptp(scores):
-            correlations[key.rpartition(".")[2]] = float(np.corrcoef(_ranks(values), scores)[0, 1])
-    measured = f"ank correlation with {sweep.metric} over {len(trials)} complete trials"
-    if not correlations:
-        return f"No parameter has a r{measured}."
-    ranked = sorted(correlations, key=lambda key: -abs(correlations[key]))
-    texts = [f"{key} {correlations[key]:+.2f}".replace("-", "\u2212") for key in ranked]
-    is_clear = abs(correlations[ranked[0]]) >= _NORMAL / math.sqrt(len(trials) - 1)
-    verdict = f"{ranked[0]} matters most" if is_clear else "No parameter clearly matters"
-    return f"{verdict}. R{measured}: {', '.join(texts)}."
 
 
 def config_table(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -287,14 +256,3 @@ def _brief(side: Side | None) -> str:
     if side is None:
         return _MISSING
     return f"{side.value:.4g}" if isinstance(side.value, float) else brief(side.value, _MAX_WIDTH)
-
-
-def _keys(trials: "Sequence[TrialInfo]") -> list[str]:
-    return list(dict.fromkeys(key for trial in trials for key in trial.values))
-
-
-def _ranks(values: Sequence[Any]) -> npt.NDArray[np.float64]:
-    """Returns the ranks ``(N,)`` of values. Equal values receive the mean of their ranks."""
-    _, places, counts = np.unique(np.asarray(values, np.float64), return_inverse=True, return_counts=True)
-    means: npt.NDArray[np.float64] = np.cumsum(counts) - counts / 2
-    return means[places]

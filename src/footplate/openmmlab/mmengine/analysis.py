@@ -125,17 +125,8 @@ def complexity_stats_table(
 
 
 def complexity_stats_str(flops: FlopAnalyzer, activations: ActivationAnalyzer | None = None) -> str:
-    """Formats the modules of a model as an indented tree, each with its counts."""
-    parameters = parameter_count(flops._model)
-    lines = []
-    for name, module in flops._model.named_modules():
-        figures = [f"#params: {_format_size(parameters[name])}", f"#flops: {_format_size(flops.total(name))}"]
-        if activations is not None:
-            figures.append(f"#acts: {_format_size(activations.total(name))}")
-        depth = name.count(".") + 1 if name else 0
-        title = f"({name.rpartition('.')[2]}): " if name else ""
-        lines.append(f"{'  ' * depth}{title}{type(module).__name__}  {', '.join(figures)}")
-    return "\n".join(lines)
+    """Returns the modules of a model as an indented tree. `complexity_stats_table` has their counts."""
+    return str(flops._model)
 
 
 def get_model_complexity_info(

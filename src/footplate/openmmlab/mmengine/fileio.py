@@ -185,8 +185,7 @@ class LocalBackend(_FileSystemBackend):
         yield filepath
 
 
-class HardDiskBackend(LocalBackend):
-    """An old name for `LocalBackend`."""
+HardDiskBackend = LocalBackend
 
 
 class HTTPBackend(_FileSystemBackend):
@@ -227,20 +226,16 @@ class LmdbBackend(BaseStorageBackend):
 
     Args:
         db_path: The database.
-        readonly: See `lmdb.open`.
-        lock: See `lmdb.open`.
-        readahead: See `lmdb.open`.
-        options: Additional options for `lmdb.open`.
+        options: Options for `lmdb.open`. By default, the database is opened to be read, without locks and readahead.
 
     Raises:
         MissingExtraError: The package lmdb is not installed.
     """
 
-    def __init__(
-        self, db_path: PathLike, readonly: bool = True, lock: bool = False, readahead: bool = False, **options: Any
-    ) -> None:
+    def __init__(self, db_path: PathLike, **options: Any) -> None:
         lmdb = import_optional("lmdb", extra="hosts", why="The file backend 'lmdb'")
-        self._database = lmdb.open(os.fspath(db_path), readonly=readonly, lock=lock, readahead=readahead, **options)
+        settings = {"readonly": True, "lock": False, "readahead": False, **options}
+        self._database = lmdb.open(os.fspath(db_path), **settings)
 
     @override
     def get(self, filepath: PathLike) -> bytes:
@@ -322,7 +317,7 @@ def get_file_backend(
     kind = _backends[name] if name is not None else _prefixes.get(prefix_of(uri), _FileSystemBackend)
     if not enable_singleton:
         return kind(**options)
-    key = f"{kind.__module__}.{kind.__qualname__}:{json.dumps(options, sort_keys=True, default=repr)}"
+    key = f"{kind}{options}"
     if key not in instances:
         instances[key] = kind(**options)
     return instances[key]
@@ -414,24 +409,12 @@ class BaseFileHandler(metaclass=ABCMeta):
         """Writes an object to an open file."""
         file.write(self.dump_to_str(obj, **kwargs))
 
-    def load_from_path(self, filepath: PathLike, mode: str = "r", **kwargs: Any) -> Any:
-        """Reads an object from a file."""
-        with open(filepath, mode if self.str_like else "rb") as file:
-            return self.load_from_fileobj(file, **kwargs)
-
-    def dump_to_path(self, obj: Any, filepath: PathLike, mode: str = "w", **kwargs: Any) -> None:
-        """Writes an object to a file."""
-        with open(filepath, mode if self.str_like else "wb") as file:
-            self.dump_to_fileobj(obj, file, **kwargs)
-
 
 def _as_json(value: Any) -> Any:
     if isinstance(value, set | range):
         return list(value)
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
-    if isinstance(value, np.generic):
-        return value.item()
     raise TypeError(f"JSON cannot represent the type {type(value).__name__}. Found: {value!r}")
 
 

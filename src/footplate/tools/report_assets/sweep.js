@@ -113,7 +113,6 @@ const sweep = () => {
   if (trials.length) {
     const key = (kind, text) => make("li", {}, draw("svg", { class: "key", width: 16, height: 16, "aria-hidden": true }, mark(kind, 8, 8)), text);
     const cards = data.sweep.keys.map(() => make("figure", { class: "card" }));
-    section.append(make("p", { class: "importance" }, data.sweep.importance));
     section.append(make("ul", { class: "legend" }, key("winner", "best trial"), key("complete", "complete"), trials.some((trial) => trial.state === "pruned") ? key("pruned", "pruned, up to its last validation") : null),
       make("div", { class: "charts trials" }, ...cards));
     cards.forEach((card, place) => scatter(card, data.sweep.keys[place], trials, best));

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import torch
 
+from footplate.cli.main import main
 from footplate.config import Config, apply_overrides
 from footplate.config.sources import find_config
 from footplate.engine import Runner
-from footplate.openmmlab.first_generation.rewriting.migrate import migrate_file
 from footplate.openmmlab.first_generation.translation import translate
 
 # Overrides for a short run with a small network and few scenes, for each generation.
@@ -71,7 +71,7 @@ def same(first: Any, second: Any) -> bool:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Trains fashion-seg, fashion-seg-v0 and the migrated fashion-seg-v0; returns their folders."""
     folder = tmp_path_factory.mktemp("runs")
-    (folder / "migrated.py").write_text(str(migrate_file(Path(find_config("fashion-seg-v0")))[0].text))
+    assert main(["migrate", "fashion-seg-v0", "-o", str(folder / "migrated.py")]) == 0
     migrated = ["log_processor.window_size=2", "log_level=WARNING"]
     again = [each for each in SECOND if "window" not in each and "+val" not in each] + migrated
     return {

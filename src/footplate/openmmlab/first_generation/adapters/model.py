@@ -219,9 +219,7 @@ class LegacyModel(BaseModel):
         found = super().val_step(data)
         return [BatchResult(found)] if isinstance(found, Mapping) else found
 
-    def test_step(self, data: Any) -> Any:
-        """Returns the predictions for one batch, one per sample."""
-        return self.val_step(data)
+    test_step = val_step
 
     @torch.no_grad()
     def validation_losses(self, data: Any) -> dict[str, Any]:

@@ -59,7 +59,6 @@ class Draft:
     Args:
         original: The first-generation config.
         device: The device type of the run, "cpu" or "cuda", or None if unknown.
-        is_hook_registered: A function that checks whether a hook name is registered, or None if this is unknown.
 
     Attributes:
         original: The first-generation config, unchanged.
@@ -74,16 +73,9 @@ class Draft:
         ConfigError: The length of the run is invalid.
     """
 
-    def __init__(
-        self,
-        original: Mapping[str, Any],
-        *,
-        device: str | None = None,
-        is_hook_registered: Callable[[str], bool] | None = None,
-    ) -> None:
+    def __init__(self, original: Mapping[str, Any], *, device: str | None = None) -> None:
         self.original = original
         self.device = device
-        self.is_hook_registered = is_hook_registered
         self.remaining: dict[str, Any] = dict(original)
         self.translated: dict[str, Any] = {}
         self.notes: list[Note] = []
@@ -230,16 +222,6 @@ class Rule(NamedTuple):
     after: str
     given: str
 
-    def as_text(self) -> str:
-        """Returns the rule as a section of the docs."""
-        parts = [f"### {self.id}", self.summary]
-        if self.before.strip():
-            parts += [_code(self.before), "becomes"]
-        parts.append(_code(self.after) if self.after.strip() else "nothing.")
-        if self.given.strip():
-            parts += ["in a config with", _code(self.given)]
-        return "\n\n".join(parts) + "\n"
-
     def acts_on(self, draft: Draft) -> bool:
         """Checks whether the rule applies to a draft."""
         return not self.keys or any(key in draft.remaining for key in self.keys)
@@ -253,7 +235,3 @@ def rule(*keys: str, before: str = "", after: str = "", given: str = "") -> Call
     return lambda apply: Rule(
         apply.__name__.replace("_", "-"), inspect.getdoc(apply) or "", keys, apply, before, after, given
     )
-
-
-def _code(text: str) -> str:
-    return f"```python\n{text.strip()}\n```"

@@ -38,7 +38,6 @@ def workflow(draft: Draft) -> None:
     """Replaces a validation phase with a hook that computes losses. A training phase needs no setting."""
     phases = [(mode, count) for mode, count in draft.take("workflow") or ()]
     if all(mode == "train" for mode, _ in phases):
-        draft.became("workflow", "removed: training is the default")
         return
     data = draft.original.get("data") or {}
     if not data.get("val"):

@@ -1,29 +1,8 @@
-"""Maps keys between the two generations.
-
-The translation, the migration of files and the command line's suggestions all use this table.
-"""
+"""Maps keys between the two generations, for the translation and the suggestions of the command line."""
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
 
 Path = tuple[str, ...]
-Kind = Literal["value", "meaning", "hint"]
-
-
-class Move(NamedTuple):
-    """Maps a second-generation key path, and everything below it, to first-generation key paths.
-
-    Attributes:
-        new: The second-generation key path; `*` matches any one part.
-        old: The first-generation key paths that the value may come from, the preferred one first.
-        kind: "value" if the value is the same in both generations. "meaning" if its notation differs. "hint" if the
-            entry is used only for suggestions, because the second-generation path does not occur in translated configs.
-    """
-
-    new: Path
-    old: tuple[Path, ...]
-    kind: Kind
-
 
 RENAMED = {
     "cudnn_benchmark": "env_cfg.cudnn_benchmark",
@@ -55,128 +34,58 @@ SPLITS = ("train", "val", "test")
 BEST_CHECKPOINT_KEYS = ("save_best", "rule", "greater_keys", "less_keys")
 
 
-# Second-generation key paths, and the first-generation key paths of the same value. WorkflowHook computes validation
-# losses with the training pipeline.
-_VALUES = """
+# Second-generation key paths, each with the first-generation key paths whose values it takes, below which keys have the
+# same names. The preferred path comes first.
+_TABLE = """
 optim_wrapper.optimizer = optimizer
-optim_wrapper.*.optimizer = optimizer.* optimizers.*
 optim_wrapper.paramwise_cfg = optimizer.paramwise_cfg optimizer.paramwise_options
 optim_wrapper.constructor = optimizer.constructor
 optim_wrapper.clip_grad = optimizer_config.grad_clip
 optim_wrapper.accumulative_counts = optimizer_config.cumulative_iters optimizer_config.update_interval
 optim_wrapper.state_dtype = optimizer_config.state_dtype
 optim_wrapper.loss_scale = fp16.loss_scale optimizer_config.loss_scale
-param_scheduler.*.start_factor = lr_config.warmup_ratio momentum_config.warmup_ratio
-param_scheduler.*.eta_min = lr_config.min_lr momentum_config.min_lr
-param_scheduler.*.eta_min_ratio = lr_config.min_lr_ratio momentum_config.min_lr_ratio
-param_scheduler.*.milestones = lr_config.step momentum_config.step
-param_scheduler.*.step_size = lr_config.step momentum_config.step
-param_scheduler.*.* = lr_config.* momentum_config.*
+param_scheduler = lr_config momentum_config lr_config.min_lr lr_config.step
+param_scheduler = lr_config.warmup lr_config.warmup_iters lr_config.warmup_ratio
 train_cfg.max_epochs = runner.max_epochs total_epochs
 train_cfg.max_iters = runner.max_iters total_iters
 train_cfg.max_hours = runner.max_hours
+train_cfg.type = runner.type
 train_cfg.val_interval = evaluation.interval
 train_cfg.val_begin = evaluation.start
-val_evaluator.* = evaluation.*
-test_evaluator.* = evaluation.*
+train_cfg.dynamic_intervals = evaluation.dynamic_intervals
+val_evaluator = evaluation
 default_hooks.checkpoint.save_best = evaluation.save_best
 default_hooks.checkpoint.rule = evaluation.rule
-default_hooks.checkpoint.greater_keys = evaluation.greater_keys
-default_hooks.checkpoint.less_keys = evaluation.less_keys
-default_hooks.checkpoint.* = checkpoint_config.*
+default_hooks.checkpoint = checkpoint_config
 default_hooks.logger.interval = log_config.interval
 log_processor.window_size = log_config.interval
 env_cfg.dist_cfg = dist_params
 load_from = resume_from
 model.train_cfg = train_cfg
 model.test_cfg = test_cfg
-custom_hooks.*.dataloader.dataset.dataset.pipeline = data.train.pipeline
-custom_hooks.*.dataloader.dataset.dataset.* = data.val.*
-custom_hooks.* = custom_hooks.*
-*_dataset = data.*
-"""
-# The same, for values in a different notation.
-_MEANINGS = """
-param_scheduler = lr_config momentum_config
-train_cfg.type = runner.type
-train_cfg.dynamic_intervals = evaluation.dynamic_intervals
 """
 
 
-def _path(text: str) -> Path:
-    return tuple(text.split("."))
+def _pairs() -> Iterator[tuple[Path, Path]]:
+    """Yields each second-generation key path with an equivalent first-generation key path."""
+    rows = list(RENAMED.items())
+    for line in _TABLE.strip().splitlines():
+        new, _, olds = line.partition(" = ")
+        rows += [(old, new) for old in olds.split()]
+    for split in SPLITS:
+        loader = f"{split}_dataloader"
+        rows.append((f"data.{split}", f"{loader}.dataset.dataset"))
+        rows.append((f"data.{split}", f"{loader}.dataset"))
+        for old, new in LOADER_KEYS.items():
+            rows.append((f"data.{loader}.{old}", f"{loader}.{new}"))
+            if new != "batch_size" or split == "train":  # by default, the batch size of validation and test is 1
+                rows.append((f"data.{old}", f"{loader}.{new}"))
+    for old, new in sorted(rows, key=lambda row: -row[1].count(".")):
+        yield tuple(new.split(".")), tuple(old.split("."))
 
 
-def _rows(table: str) -> dict[str, tuple[str, ...]]:
-    rows = (line.partition(" = ") for line in table.strip().splitlines())
-    return {key: tuple(values.split()) for key, _, values in rows}
-
-
-def _move(new: str, *old: str, kind: Kind = "value") -> Move:
-    return Move(_path(new), tuple(map(_path, old)), kind)
-
-
-_MOVES = [_move(new, *old) for new, old in _rows(_VALUES).items()]
-_MOVES += [_move(new, old) for old, new in RENAMED.items()]
-_MOVES += [_move(new, *old, kind="meaning") for new, old in _rows(_MEANINGS).items()]
-for _split in SPLITS:
-    _loader = f"{_split}_dataloader"
-    for _new in dict.fromkeys(LOADER_KEYS.values()):
-        _old = [key for key in LOADER_KEYS if LOADER_KEYS[key] == _new]
-        _paths = [f"data.{_loader}.{key}" for key in _old]
-        if _new != "batch_size" or _split == "train":  # by default, the batch size of validation and test is 1
-            _paths += [f"data.{key}" for key in _old]
-        _paths += ["persistent_workers"] if _new == "persistent_workers" else []
-        _MOVES.append(_move(f"{_loader}.{_new}", *_paths))
-    _MOVES += [
-        _move(f"{_loader}._delete_", "data._delete_"),
-        # A list of datasets becomes a ConcatDataset.
-        _move(f"{_loader}.dataset.dataset.datasets", f"data.{_split}.datasets", f"data.{_split}"),
-        _move(f"{_loader}.dataset.dataset", f"data.{_split}"),
-        _move(f"{_loader}.dataset", f"data.{_split}", kind="hint"),
-    ]
-
-KEY_MAP: tuple[Move, ...] = tuple(sorted(_MOVES, key=lambda move: -len(move.new)))
-"""All moves, the most specific first."""
-
-# Maps each section to the first-generation keys that it replaces. The first key in a config determines the position.
-OWNERS = _rows("""
-train_dataloader = data
-val_dataloader = data
-test_dataloader = data
-val_evaluator = data evaluation
-test_evaluator = data evaluation
-optim_wrapper = optimizer optimizers optimizer_config fp16
-param_scheduler = lr_config momentum_config runner
-train_cfg = runner total_epochs total_iters evaluation
-val_cfg = runner total_epochs total_iters evaluation data
-test_cfg = runner total_epochs total_iters evaluation data
-default_hooks = checkpoint_config log_config evaluation
-log_processor = log_config
-visualizer = log_config
-custom_hooks = custom_hooks workflow evaluation lr_config optimizer_config checkpoint_config
-env_cfg = dist_params cudnn_benchmark mp_start_method opencv_num_threads
-data_settings = data
-randomness = seed deterministic diff_seed
-load_from = resume_from
-resume = resume_from auto_resume
-model = train_cfg test_cfg
-model_adapter = dist_params log_config runner data model
-""")
-
-
-def owners_of(key: str) -> tuple[str, ...]:
-    """Returns the first-generation keys that a section replaces, in order of preference."""
-    return OWNERS.get(key, ("data",) if key.endswith("_dataset") else ())
-
-
-def old_paths(path: Path) -> tuple[Path, ...]:
-    """Returns the first-generation key paths that the value at `path` may come from, the preferred one first."""
-    for move in KEY_MAP:
-        stars = _matched(move.new, path) if move.kind == "value" else None
-        if stars is not None:
-            return tuple((*_filled(old, stars), *path[len(move.new) :]) for old in move.old)
-    return ()
+KEY_PAIRS = tuple(_pairs())
+"""Second-generation key paths with equivalent first-generation key paths, the most specific first."""
 
 
 def counterparts(path: Path, *, of_first: bool) -> Iterator[Path]:
@@ -186,41 +95,9 @@ def counterparts(path: Path, *, of_first: bool) -> Iterator[Path]:
         path: A key path.
         of_first: Whether to return first-generation paths for a second-generation path, or the reverse.
     """
-    for move in KEY_MAP:
-        for old in move.old:
-            here, there = (move.new, old) if of_first else (old, move.new)
-            stars = _matched(here, path)
-            if stars is not None and _count_stars(there) <= len(stars):
-                yield (*_filled(there, stars), *path[len(here) :])
-                if move.kind == "meaning":
-                    yield there
-
-
-def is_first_use(path: Path, old: Path) -> bool:
-    """Checks whether `path` receives the comments on the value at `old`, which several paths may use."""
-    if path[0] in ("val_dataloader", "test_dataloader"):
-        return old[:2] in (("data", path[0]), ("data", path[0].removesuffix("_dataloader")))
-    return path[0] not in ("test_evaluator", "log_processor")
-
-
-def _matched(pattern: Path, path: Path) -> list[str] | None:
-    """Returns the parts of a path that the stars of a pattern match, or None if the pattern does not match."""
-    stars: list[str] = []
-    if len(path) < len(pattern):
-        return None
-    for expected, part in zip(pattern, path, strict=False):
-        if expected.startswith("*") and part.endswith(expected[1:]) and part != expected[1:]:
-            stars.append(part.removesuffix(expected[1:]))
-        elif expected != part:
-            return None
-    return stars
-
-
-def _filled(pattern: Path, stars: list[str]) -> Path:
-    """Returns a pattern with its stars replaced by matches. Uses the last matches if there are more than stars."""
-    left = iter(stars[len(stars) - _count_stars(pattern) :])
-    return tuple(next(left) + part[1:] if part.startswith("*") else part for part in pattern)
-
-
-def _count_stars(pattern: Path) -> int:
-    return sum(part.startswith("*") for part in pattern)
+    for new, old in KEY_PAIRS:
+        here, there = (new, old) if of_first else (old, new)
+        if path[: len(here)] == here:
+            yield (*there, *path[len(here) :])
+            if new == ("param_scheduler",):  # its keys have other names
+                yield there

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from footplate.errors import ConfigError
-from footplate.messages import nearest
 from footplate.openmmlab.first_generation.translation.draft import Draft, rule, with_origins
 
 STEPPED_BY_HOOK = "SteppedByHook"
@@ -23,7 +21,6 @@ _PARAMWISE_KEYS = {
     "custom_keys",
     "bypass_duplicate",
 }
-_TYPO_SIMILARITY = 0.9
 
 
 @rule(
@@ -90,16 +87,6 @@ def optimizer_config(draft: Draft) -> None:
         return
     kind = given.pop("type", "OptimizerHook")
     if kind not in _OPTIMIZER_HOOKS:
-        is_registered = draft.is_hook_registered is not None and draft.is_hook_registered(kind)
-        # The name of a user-defined hook, such as SiameseRPNOptimizerHook, is less similar than a typo.
-        near = None if is_registered else nearest(kind, _OPTIMIZER_HOOKS, similarity=_TYPO_SIMILARITY)
-        if near is not None:
-            raise ConfigError(
-                f"unknown optimizer hook '{kind}'",
-                key="optimizer_config.type",
-                found=kind,
-                suggestion=near,
-            )
         _update_wrappers(draft, {"type": STEPPED_BY_HOOK}, "optimizer_config")
         hook = {"type": kind, **given, "priority": "ABOVE_NORMAL"}
         draft.append("custom_hooks", with_origins(hook, draft.original["optimizer_config"]))

@@ -1,7 +1,7 @@
 """Detects and translates first-generation configs. The engine calls `translate_for_run` through `extensions.py`."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from footplate.config import Config, ConfigDict, KeyOrigin
@@ -22,8 +22,6 @@ from footplate.openmmlab.first_generation.translation import (
     schedule_rules,
 )
 from footplate.openmmlab.first_generation.translation.draft import Draft, Kind, Note, Rule
-from footplate.openmmlab.first_generation.translation.key_map import Path
-from footplate.registry import HOOKS
 
 _logger = logging.getLogger("footplate.openmmlab.first_generation")
 
@@ -130,14 +128,10 @@ class Translation(NamedTuple):
     Attributes:
         sections: The second-generation config.
         notes: Notes about the first-generation keys.
-        sources: Maps each translated path to its first-generation key.
-        taken: The first-generation keys that were translated.
     """
 
     sections: ConfigDict
     notes: tuple[Note, ...]
-    sources: Mapping[Path, str]
-    taken: frozenset[str]
 
 
 def translate(cfg: _Config) -> _Config:
@@ -173,7 +167,7 @@ def translate_for_run(cfg: Config) -> Config:
         return cfg
     from footplate.engine.process_setup import pick_device  # imports torch, which `footplate migrate` does not need
 
-    translation = translate_sections(cfg, device=pick_device().type, is_hook_registered=HOOKS.__contains__)
+    translation = translate_sections(cfg, device=pick_device().type)
     _logger.info("This first-generation config was translated. To save the result, use `footplate migrate`.")
     for note in translation.notes:
         name = note.key.rpartition(".")[2]
@@ -196,24 +190,18 @@ def with_sections(cfg: _Config, sections: ConfigDict) -> _Config:
     return sections  # type: ignore[return-value]
 
 
-def translate_sections(
-    cfg: AnyConfig,
-    *,
-    device: str | None = None,
-    is_hook_registered: Callable[[str], bool] | None = None,
-) -> Translation:
+def translate_sections(cfg: AnyConfig, *, device: str | None = None) -> Translation:
     """Translates a first-generation config, or a part of one.
 
     Args:
         cfg: The config. It is not modified.
         device: The device type of the run, "cpu" or "cuda", or None if unknown.
-        is_hook_registered: A function that checks whether a hook name is registered, or None if this is unknown.
 
     Raises:
         ConfigError: A key cannot be translated, or two keys contradict each other.
     """
     original = ConfigDict(cfg._cfg_dict if isinstance(cfg, Config) else cfg)
-    draft = Draft(original, device=device, is_hook_registered=is_hook_registered)
+    draft = Draft(original, device=device)
     for rule in RULES:
         _apply(rule, draft)
     # Sections of the config take precedence over translated ones.
@@ -245,8 +233,7 @@ def translate_sections(
                 found = found[part]
         if isinstance(found, ConfigDict):
             found._origins.setdefault(None, key_origin)
-    taken = frozenset(set(original) - set(draft.remaining))
-    return Translation(sections, tuple(draft.notes), draft.sources, taken)
+    return Translation(sections, tuple(draft.notes))
 
 
 def _apply(rule: Rule, draft: Draft) -> None:

@@ -11,7 +11,7 @@ from tests.modules import load_benchmark
 
 pytestmark = pytest.mark.slow
 
-CONFIGS = {"mmsegmentation-0.30.0": 77, "mmdet-2.28.2": 158, "mmselfsup-0.11.0": 45}
+CONFIGS = {"mmsegmentation-0.30.0": 45, "mmdet-2.28.2": 91, "mmselfsup-0.11.0": 29}
 
 
 @pytest.fixture(scope="module")
