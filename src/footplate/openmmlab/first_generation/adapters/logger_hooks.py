@@ -1,18 +1,25 @@
 """The logger hooks of the first generation."""
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from footplate.distributed import is_main_process
 from footplate.openmmlab.first_generation.adapters.hook import Hook
 from footplate.openmmlab.first_generation.adapters.runner_view import view_of
+from footplate.openmmlab.first_generation.translation.log_rules import writer_of
+from footplate.records import BaseVisBackend, GuardedWriters
 from footplate.records.base_writer import Refused
-from footplate.registry import HOOKS
+from footplate.registry import HOOKS, VISBACKENDS
+from footplate.storage import check_output_path, output_path
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
+
+_logger = logging.getLogger("footplate.openmmlab.first_generation")
 
 
 class LoggerHook(Hook):
@@ -196,29 +203,113 @@ def _first_of(name: str, values: Any) -> dict[str, float]:
     return {name: values[0]}
 
 
-def _refused(name: str, service: str, advice: str) -> type[LoggerHook]:
-    """Returns a logger that raises an error when it is built."""
+class WriterLoggerHook(LoggerHook):
+    """Writes the logged values with a writer from VISBACKENDS.
+
+    Loggers in `log_config` become writers of the visualizer instead. These hooks are for `custom_hooks` and for
+    user-defined subclasses.
+
+    Args:
+        values: The settings listed in `arguments`, by position.
+        options: The settings of the logger, and arguments for LoggerHook: `interval`, `ignore_last`, `reset_flag`,
+            `by_epoch`. Settings that the writer does not support are ignored with a warning.
+
+    Attributes:
+        logger: The name of the logger in `log_config`.
+        arguments: The settings that may be passed by position.
+    """
+
+    logger: ClassVar[str] = ""
+    arguments: ClassVar[tuple[str, ...]] = ("init_kwargs", "interval")
+
+    def __init__(self, *values: Any, **options: Any) -> None:
+        settings = {**dict(zip(self.arguments[: len(values)], values, strict=True)), **options}
+        names = ("interval", "ignore_last", "reset_flag", "by_epoch")
+        super().__init__(**{name: settings[name] for name in names if name in settings})
+        self._cfg, unsupported = writer_of(self.logger, settings)
+        if "save_dir" in self._cfg:
+            check_output_path(self._cfg["save_dir"], key="log_dir")
+        if unsupported:
+            _logger.warning("%s: %s", type(self).__name__, unsupported)
+        self._state: dict[str, Any] = {}
+        self._writers: dict[str, BaseVisBackend] = {}
+        self._guard = GuardedWriters(self._writers)
+
+    def before_run(self, runner: Any) -> None:
+        """Builds the writer on the main process and writes the config."""
+        super().before_run(runner)
+        if is_main_process():
+            folder = runner.work_dir if "save_dir" in self._cfg else runner.log_dir
+            cfg = {**self._cfg, "save_dir": output_path(folder, self._cfg.get("save_dir", "vis_data"))}
+            self._writers[cfg["type"]] = VISBACKENDS.build(cfg)
+            self._guard.load_state_dict(self._state)
+            self._guard.call_all("add_config", runner.recorded_cfg)
+
+    def log(self, runner: Any) -> None:
+        """Writes the values of `get_loggable_tags`."""
+        self._guard.call_all("add_scalars", self.get_loggable_tags(runner), self.get_iter(runner))
+
+    def after_run(self, runner: Any) -> None:
+        """Closes the writer."""
+        self._guard.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the state from which a resumed run continues the same run in the tracking service."""
+        return self._guard.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores a state returned by `state_dict`."""
+        self._state = state
+
+
+@HOOKS.register_module()
+class TensorboardLoggerHook(WriterLoggerHook):
+    """Writes TensorBoard event files to `log_dir`, a folder in the work_dir."""
+
+    logger = "TensorboardLoggerHook"
+    arguments = ("log_dir", "interval")
+
+
+@HOOKS.register_module()
+class WandbLoggerHook(WriterLoggerHook):
+    """Writes to a Weights & Biases run. Its settings are `init_kwargs`, `commit` and `define_metric_cfg`."""
+
+    logger = "WandbLoggerHook"
+
+
+@HOOKS.register_module()
+class MlflowLoggerHook(WriterLoggerHook):
+    """Writes to an MLflow run. Its settings are `exp_name`, `tags` and `params`."""
+
+    logger = "MlflowLoggerHook"
+    arguments = ("exp_name", "tags", "params", "log_model", "interval")
+
+
+@HOOKS.register_module()
+class ClearMLLoggerHook(WriterLoggerHook):
+    """Writes to a ClearML task. Its setting `init_kwargs` contains the arguments for `Task.init`."""
+
+    logger = "ClearMLLoggerHook"
+
+
+@HOOKS.register_module()
+class DvcliveLoggerHook(WriterLoggerHook):
+    """Writes DVCLive files. Its settings are those of DVCLive's `Live`; `path` is an alias of `dir`."""
+
+    logger = "DvcliveLoggerHook"
+    arguments = ("model_file", "interval")
+
+
+def _refused(service: str) -> type[LoggerHook]:
+    """Returns a logger that raises an error when it is built, because there is no writer for its service."""
     members = {
-        "__doc__": f"Raises an error, because there is no logger for {service}.",
+        "__doc__": f"Raises an error, because there is no writer for {service}.",
         "__module__": __name__,
         "service": service,
         "noun": "logger",
-        "advice": advice,
+        "advice": "derive from LoggerHook",
     }
-    return HOOKS.register_module(module=type(name, (Refused, LoggerHook), members))
+    return HOOKS.register_module(module=type(f"{service}LoggerHook", (Refused, LoggerHook), members))
 
 
-# In `log_config`, these loggers become writers of the visualizer.
-TensorboardLoggerHook, WandbLoggerHook, MlflowLoggerHook, ClearMLLoggerHook, DvcliveLoggerHook = (
-    _refused(name, "its service outside of log_config", f"list {name} itself in log_config")
-    for name in (
-        "TensorboardLoggerHook",
-        "WandbLoggerHook",
-        "MlflowLoggerHook",
-        "ClearMLLoggerHook",
-        "DvcliveLoggerHook",
-    )
-)
-NeptuneLoggerHook, PaviLoggerHook, SegmindLoggerHook = (
-    _refused(f"{service}LoggerHook", service, "derive from LoggerHook") for service in ("Neptune", "Pavi", "Segmind")
-)
+NeptuneLoggerHook, PaviLoggerHook, SegmindLoggerHook = map(_refused, ("Neptune", "Pavi", "Segmind"))

@@ -70,7 +70,7 @@ def _backend(draft: Draft, hook: Mapping[str, Any], key: str, interval: int) -> 
         own = {"by_epoch": draft.by_epoch, "interval": interval, **hook, "priority": "VERY_LOW"}
         draft.append("custom_hooks", with_origins(own, hook))
         return []
-    made, left = _writer_of(kind, hook)
+    made, left = writer_of(kind, hook)
     if left:
         draft.warn(key, left)
     if hook.get("interval", interval) != interval:
@@ -78,7 +78,7 @@ def _backend(draft: Draft, hook: Mapping[str, Any], key: str, interval: int) -> 
     return [with_origins(made, hook)]
 
 
-def _writer_of(logger: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+def writer_of(logger: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     """Returns the config of the visualizer backend that replaces a logger, and a text about unsupported settings."""
     backend, renamed = WRITERS[logger]
     made = {"type": backend, **{new: settings[old] for old, new in renamed.items() if settings.get(old) is not None}}
