@@ -9,6 +9,7 @@ from footplate.tools.explain_optimizer import (
     explain_params,
     explain_schedule,
     groups_of,
+    plot_schedule,
     schedule_of,
     terminal_plot,
 )
@@ -33,6 +34,12 @@ def test_text_has_plot_and_table_of_changing_fields_and_lines_for_constant_ones(
     assert "weight_decay 0 throughout: " in text
     assert "\n\n\n" not in text
     assert max(len(line) for line in text.splitlines()[1:] if "tensor" not in line) <= 60
+
+
+def test_image_shows_the_schedule(write: Callable[..., Config]) -> None:
+    picture = plot_schedule(schedule_of(write()))
+    assert picture.width == 990
+    assert len(picture.getcolors(1 << 20) or []) > 10
 
 
 def test_epoch_based_run_needs_the_epoch_length(write: Callable[..., Config]) -> None:
@@ -125,3 +132,5 @@ def test_stand_in_replaces_a_model_that_is_not_installed(write: Callable[..., Co
     assert found.model.startswith("'Unheard' is not installed; a placeholder")
     names = [name for group in found.groups for name in group.names]
     assert {name.partition(".")[0] for name in names} == {"backbone", "decode_head"}
+    other = write(name="other.py")
+    assert groups_of(cfg, other=other).model == "model SmallSegmentor"

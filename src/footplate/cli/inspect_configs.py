@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from footplate.cli.arguments import add_config, add_no_patches, number
+from footplate.cli.arguments import IMAGE_SUFFIXES, add_config, add_no_patches, number
 from footplate.cli.config_arguments import read_config
 from footplate.cli.output import as_json, print_error, print_json, print_result, print_text, wants_json
 from footplate.errors import ArgumentError, ConfigKeyError
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from footplate.config import Config
 
 TOPICS = ("hooks", "schedule", "params", "loops")
+_TOPICS_OF_OPTIONS = {
+    "plot": ("schedule",),
+    "model": ("schedule", "params"),
+    "epoch_length": ("schedule", "loops"),
+}
 
 
 class _ModelLine(NamedTuple):
@@ -56,6 +61,8 @@ def add_commands(subparsers: Any) -> None:
     explain.add_argument(
         "--dump", metavar="FILE", help="write the resolved config to a single .py, .json, .yaml or .toml file instead"
     )
+    explain.add_argument("--plot", metavar="FILE", help="for schedule: also write the schedule as an image")
+    explain.add_argument("--model", metavar="CONFIG", help="for schedule and params: use the model of another config")
     explain.add_argument(
         "--epoch-length",
         metavar="N",
@@ -78,7 +85,7 @@ def add_commands(subparsers: Any) -> None:
         "schema",
         help="print the JSON schema of config keys",
         description="Print the JSON schema (draft 2020-12) of second-generation configs: every section and every "
-        "registered class with its keys, defaults and descriptions. Editors complete keys with it.",
+        "registered class with its keys, types, defaults and descriptions. Editors complete and check keys with it.",
         epilog="Example: footplate schema --output footplate.schema.json",
     )
     schema.add_argument("-o", "--output", metavar="FILE", help="write the schema to a file instead")
@@ -113,6 +120,8 @@ def explain_config(arguments: argparse.Namespace) -> int:
 
     topic = arguments.key if arguments.key in TOPICS else None
     _check_options(arguments, topic)
+    if arguments.plot:
+        check_output(arguments.plot, suffixes=IMAGE_SUFFIXES, inputs=[arguments.config])
     cfg = read_config(arguments, import_custom_modules=topic is not None)
     if arguments.dump:
         check_output(arguments.dump, inputs=explain_keys.source_files(cfg))
@@ -141,17 +150,22 @@ def _check_options(arguments: argparse.Namespace, topic: str | None) -> None:
     """Raises an ArgumentError if an option of `explain` is invalid or does not apply to the key or topic."""
     if arguments.dump and arguments.key:
         raise ArgumentError(f"--dump writes the whole config; omit '{arguments.key}'")
-    if arguments.epoch_length and topic not in ("schedule", "loops"):
-        raise ArgumentError("--epoch-length applies only to the topic schedule or loops")
+    for option, topics in _TOPICS_OF_OPTIONS.items():
+        if getattr(arguments, option) and topic not in topics:
+            flag = "--" + option.replace("_", "-")
+            raise ArgumentError(f"{flag} applies only to the topic {' or '.join(topics)}")
 
 
 def _print_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> None:
     """Prints a topic and the warnings about it. With --json, warnings go to standard error."""
+    from footplate.config import Config
     from footplate.records.logger import collect_warnings
+    from footplate.storage import commit_image
     from footplate.tools import explain_loops, explain_optimizer
 
     data: Any
     with collect_warnings() as warnings:
+        other = Config.fromfile(arguments.model) if arguments.model else None
         if topic == "hooks":
             hooks = explain_loops.order_of_hooks(cfg)
             data, text = explain_loops.hooks_as_data(*hooks), explain_loops.explain_hooks(*hooks)
@@ -159,11 +173,13 @@ def _print_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> No
             data = explain_loops.loops_as_data(cfg, length_of_epoch=arguments.epoch_length)
             text = explain_loops.explain_loops(data)
         elif topic == "params":
-            groups = explain_optimizer.groups_of(cfg)
+            groups = explain_optimizer.groups_of(cfg, other=other)
             data, text = asdict(groups), explain_optimizer.explain_params(groups)
         else:
-            schedule = explain_optimizer.schedule_of(cfg, length_of_epoch=arguments.epoch_length)
+            schedule = explain_optimizer.schedule_of(cfg, other=other, length_of_epoch=arguments.epoch_length)
             data, text = asdict(schedule), explain_optimizer.explain_schedule(schedule)
+            if arguments.plot:
+                commit_image(arguments.plot, explain_optimizer.plot_schedule(schedule))
     print_result(arguments, data, wrap_for_screen(text))
     print_text("".join(labeled("warning", each) + "\n" for each in dict.fromkeys(warnings)))
 

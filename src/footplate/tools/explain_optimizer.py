@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import plotille  # type: ignore[import-untyped, unused-ignore]
+from PIL import Image
 from torch import nn
 
 from footplate.config import Config
@@ -19,6 +20,7 @@ from footplate.tools.partial_build import (
     silencing_unmatched_keys,
 )
 from footplate.tools.simulation import FIELDS, run_length, simulate
+from footplate.visualization.curve_plots import Panel, PlottedCurve, plot
 
 _GROUP_FIELDS = ("lr", "momentum", "betas", "weight_decay")
 _MAX_NAMES = 3  # parameters to list
@@ -52,14 +54,18 @@ class Groups:
     frozen: list[str]  # the names of parameters that are not trained
 
 
-def groups_of(cfg: Config) -> Groups:
-    """Builds the optimizer of a config of either generation and returns its parameter groups.
+def groups_of(cfg: Config, *, other: Config | None = None) -> Groups:
+    """Builds the optimizer of a config and returns its parameter groups.
+
+    Args:
+        cfg: A config of either generation.
+        other: A config whose model replaces that of `cfg`.
 
     Raises:
         FootplateError: A component cannot be built.
     """
     cfg = prepare(cfg)
-    model, description = build_model(cfg)
+    model, description = build_model(cfg, other)
     with located(cfg), silencing_unmatched_keys(model):
         wrapper = build_optim_wrapper(model, cfg.get("optim_wrapper"))
     return replace(groups_in(wrapper, model), model=description)
@@ -161,18 +167,19 @@ class Schedule:
         return list(zip(map(float, self.iters), track.values, strict=True))
 
 
-def schedule_of(cfg: Config, *, length_of_epoch: int | None = None) -> Schedule:
+def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: int | None = None) -> Schedule:
     """Simulates the parameter schedules of a run.
 
     Args:
         cfg: A config of either generation.
+        other: A config whose model replaces that of `cfg`.
         length_of_epoch: The number of iterations per epoch. If None, it is determined from the training data.
 
     Raises:
         FootplateError: A component cannot be built, or the run counts epochs and their length is unknown.
     """
     cfg = prepare(cfg)
-    model, description = build_model(cfg)
+    model, description = build_model(cfg, other)
     with located(cfg), silencing_unmatched_keys(model):
         per_epoch, why = find_epoch_length(cfg, length_of_epoch)
         hints = [*([why] if why else []), "Set the iterations per epoch with --epoch-length N."]
@@ -209,6 +216,20 @@ def explain_schedule(schedule: Schedule) -> str:
             lines += ["", *_table(schedule, names, shown), ""]
         lines += [f"{field} {track.values[0]:g} throughout: {_describe_parameters(track)}" for track in constant]
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def plot_schedule(schedule: Schedule) -> Image.Image:
+    """Returns an image with one panel per field that changes. The learning rate is always shown."""
+    panels = []
+    for field in FIELDS:
+        moving, constant = schedule.shown(field)
+        shown = moving[:_MAX_TRACKS] or (constant[:1] if field == "lr" else [])
+        curves = [
+            PlottedCurve(name, schedule.points(track))
+            for name, track in zip(_names_of(field, shown), shown, strict=True)
+        ]
+        panels += [Panel(field.replace("_", " "), curves)] if curves else []
+    return plot(panels, "iteration")
 
 
 def _tracks(cfg: Config, model: nn.Module, per_epoch: int | None, iters: list[int]) -> list[Track]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 
 from footplate.checks import MAX_RUN_LENGTH
@@ -68,8 +69,12 @@ class StopHook(Hook):
             raise EarlyExitError
 
 
-def build_model(cfg: Config) -> tuple[nn.Module, str]:
-    """Builds the model of a second-generation config, or a placeholder if its class is not installed.
+def build_model(cfg: Config, other: Config | None = None) -> tuple[nn.Module, str]:
+    """Builds the model of the config or of another config, or a placeholder if its class is not installed.
+
+    Args:
+        cfg: The config, in second-generation form.
+        other: A config whose model replaces that of `cfg`.
 
     Returns:
         The model and a description of it.
@@ -77,17 +82,19 @@ def build_model(cfg: Config) -> tuple[nn.Module, str]:
     Raises:
         FootplateError: The section `model` is missing or cannot be built.
     """
-    section = cfg.get("model")
+    source = cfg if other is None else other
+    section = source.get("model")
     if not isinstance(section, Mapping):
         raise ArgumentError("the config has no 'model'", key="model", found=section)
     name = str(section.get("type"))
-    with located(cfg), at_key("model"):
+    with located(source), at_key("model"):
         try:
             return MODELS.build(dict(section)), f"model {name}"
         except UnknownNameError as error:
-            if error.suggestion is not None:
+            if error.suggestion is not None or other is not None:
                 raise
-    return StandIn(section), f"'{name}' is not installed; a placeholder is used"
+    note = "a placeholder with common parameter names is used (or set --model)"
+    return StandIn(section), f"'{name}' is not installed; {note}"
 
 
 @contextmanager
@@ -118,8 +125,20 @@ def find_epoch_length(cfg: Config, given: int | None) -> tuple[int | None, str]:
         return None, str(error).partition("\n")[0]
 
 
-def _layers() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.LayerNorm(4))
+class _Part(nn.Module):
+    """Small layers with the parameter names that `custom_keys` usually match."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.norm, self.fc = nn.LayerNorm(4), nn.Linear(4, 4)
+        for name in ("layers", "stages"):
+            blocks = [{"norm1": nn.LayerNorm(4), "attn": nn.Linear(4, 4), "mlp": nn.Linear(4, 4)} for _ in range(4)]
+            self.add_module(name, nn.ModuleList(map(nn.ModuleDict, blocks)))
+        for name in ("patch_embed", "query_embed", "query_feat", "level_embed"):
+            self.add_module(name, nn.Linear(4, 4))
+        for name in ("cls_token", "pos_embed", "absolute_pos_embed", "relative_position_bias_table", "gamma"):
+            self.register_parameter(name, nn.Parameter(torch.zeros(4)))
 
 
 class StandIn(nn.Module):
@@ -133,8 +152,8 @@ class StandIn(nn.Module):
         super().__init__()
         for name, section in model.items():
             if isinstance(section, (list, tuple)) and all(isinstance(item, Mapping) for item in section):
-                self.add_module(name, nn.ModuleList(_layers() for _ in section))
+                self.add_module(name, nn.ModuleList(_Part() for _ in section))
             elif isinstance(section, Mapping) and "type" in section and name != "data_preprocessor":
-                self.add_module(name, _layers())
+                self.add_module(name, _Part())
         if not list(self.parameters()):
-            self.backbone, self.head = _layers(), _layers()
+            self.backbone, self.head = _Part(), _Part()
