@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from footplate.checkpoint import BEST
-from footplate.checkpoint.latest import best_prefix
+from footplate.checkpoint_names import BEST, best_prefix
 from footplate.engine.model_setup import code_to_load
 from footplate.engine.run_config import PYTHON_ARGUMENTS
-from footplate.hooks.metric_rules import Rule
 from footplate.messages import format_bytes, one_line
-from footplate.records.message_hub import split_dataset
+from footplate.metric_names import Rule, split_dataset
 from footplate.tools.analysis import (
     count_iterations,
     find_best,
