@@ -1,21 +1,26 @@
 PYTHON ?= python3
 BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .PHONY: setup train bench docs tasks test isa slow faults writers clean
 
 # The environment: everything that recipes and tests use, at the versions of constraints.txt.
 setup: .venv/ready
 
-.venv/ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch numpy
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,detection,docs,export,optimizers,sweep,tensorboard,transformers]'
+.venv/ready: .venv/footplate
+	$(INSTALL) --editable '.[dev,detection,docs,export,optimizers,sweep,tensorboard,transformers]'
 	@touch $@
 	@echo 'ready: source .venv/bin/activate'
 
+# footplate without extras, which is all that fashion-seg needs.
+.venv/footplate: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(INSTALL) --upgrade pip
+	$(INSTALL) --editable .
+	@touch $@
+
 # Trains the recipe fashion-seg and prints where checkpoint, curves and pictures lie.
-train: setup
+train: .venv/footplate
 	$(BIN)/footplate train fashion-seg
 
 # Trains every recipe at full length and prints a table: figure, bar, time, where the pictures lie.

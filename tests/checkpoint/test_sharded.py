@@ -19,7 +19,6 @@ from footplate.checkpoint import (
     save_checkpoint,
     saver,
     sharded,
-    sharded_name,
     verify,
     write_pointer,
 )
@@ -27,6 +26,7 @@ from footplate.checkpoint.contents import read_layout
 from footplate.checkpoint.serializable import cut_evenly, split_state
 from footplate.checkpoint.shard_layout import remove_unfinished
 from footplate.checkpoint.sharded import consolidate, load_sharded, save_shards, shard
+from footplate.checkpoint_names import sharded_name
 from footplate.distributed import get_rank, wrap_model
 from footplate.distributed.sharding import is_dtensor, local_tensor
 from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError

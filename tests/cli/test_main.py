@@ -124,6 +124,16 @@ print(main(["sweep", "no.py", "--param", "a=1,2"]), "torch" in sys.modules)
     assert found.stdout.splitlines()[-2:] == ["2 False", "[]"], found.stderr
 
 
+@pytest.mark.parametrize("command", ["recipes", "explain fashion-seg model", "diff tiny.py run", "analyze run"])
+def test_commands_that_read_files_do_not_import_torch(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(trained)
+    code = f"import sys; from footplate.cli.main import main; main({command.split()}); print('torch' in sys.modules)"
+    found = run("-c", code)
+    assert found.stdout.splitlines()[-1:] == ["False"], found.stderr
+
+
 @pytest.mark.parametrize("is_seen", [True, False])
 def test_errors_are_wrapped_only_on_a_terminal(
     tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch, is_seen: bool

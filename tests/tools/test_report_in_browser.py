@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from footplate.messages import printable
-from footplate.records.message_hub import split_dataset
+from footplate.metric_names import split_dataset
 from footplate.tools.runs import Run, read_run
 
 pytestmark = [pytest.mark.slow]

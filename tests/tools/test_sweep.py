@@ -11,7 +11,7 @@ import pytest
 
 from footplate.config import Config
 from footplate.errors import DataError, FootplateError
-from footplate.hooks.metric_rules import MissingMetricError
+from footplate.hooks.monitored_metrics import MissingMetricError
 from footplate.tools.sweep_space import parse_parameter
 
 study = pytest.importorskip("footplate.tools.sweep")

@@ -1,14 +1,6 @@
 """Saves checkpoints atomically. Loads them after verifying their content, without executing code from them."""
 
-from footplate.checkpoint.contents import (
-    BEST,
-    SUFFIXES,
-    Contents,
-    read_contents,
-    rename_keys,
-    verify,
-    weights_of,
-)
+from footplate.checkpoint.contents import Contents, read_contents, rename_keys, verify, weights_of
 from footplate.checkpoint.digest import Digest
 from footplate.checkpoint.exporting import average_weights, export_weights, write_safetensors
 from footplate.checkpoint.latest import (
@@ -31,13 +23,10 @@ from footplate.checkpoint.loading import (
 )
 from footplate.checkpoint.saver import BackgroundSaver, remove_checkpoint, save_checkpoint
 from footplate.checkpoint.serializable import split_state
-from footplate.checkpoint.shard_layout import is_sharded_path, sharded_name
 from footplate.checkpoint.unpickler import OpaqueObject
 
 __all__ = [
-    "BEST",
     "STRIP_WRAPPER",
-    "SUFFIXES",
     "BackgroundSaver",
     "Contents",
     "Digest",
@@ -48,7 +37,6 @@ __all__ = [
     "checked_template",
     "export_weights",
     "find_latest",
-    "is_sharded_path",
     "is_written_by_footplate",
     "list_candidates",
     "load_checkpoint",
@@ -60,7 +48,6 @@ __all__ = [
     "remove_checkpoint",
     "rename_keys",
     "save_checkpoint",
-    "sharded_name",
     "split_state",
     "trusting",
     "verify",

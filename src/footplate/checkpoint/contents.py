@@ -14,15 +14,13 @@ import torch
 from footplate import storage
 from footplate.checkpoint.digest import Digest, read_digest
 from footplate.checkpoint.serializable import join_state, tensors_in, walk
-from footplate.checkpoint.shard_layout import STATE, ShardLayout, is_sharded_path, main_file, parse_layout
+from footplate.checkpoint.shard_layout import ShardLayout, main_file, parse_layout
 from footplate.checkpoint.torch_file import read_content, verify_content
 from footplate.checkpoint.unpickler import OpaqueObject
+from footplate.checkpoint_names import SAFETENSORS_SUFFIX, STATE, SUFFIXES, is_sharded_path
 from footplate.errors import CheckpointDamagedError, CheckpointError, FootplateError
 from footplate.messages import list_names
 
-SUFFIXES = (".pth", ".pt", ".ckpt")
-SAFETENSORS_SUFFIX = ".safetensors"
-BEST = "best_"  # the names of best checkpoints start with this
 _CONFIG_SUFFIXES = (".py", ".yaml", ".yml", ".json", ".toml")
 _MAX_REASON = 200
 _MAX_KEYS = 10

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from footplate import storage
-from footplate.checkpoint.contents import SAFETENSORS_SUFFIX, SUFFIXES, rename_keys, weights_of
+from footplate.checkpoint.contents import rename_keys, weights_of
 from footplate.checkpoint.loading import load_checkpoint
 from footplate.checkpoint.saver import save_checkpoint
+from footplate.checkpoint_names import SAFETENSORS_SUFFIX, SUFFIXES
 from footplate.errors import ArgumentError, CheckpointError, import_optional
 
 LAYOUTS = ("plain", "mmengine")

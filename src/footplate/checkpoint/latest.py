@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from footplate import storage
-from footplate.checkpoint.contents import BEST, SUFFIXES, naming_checkpoint, read_outline, recorded_digest, verify
-from footplate.checkpoint.shard_layout import SHARDED_SUFFIX, sharded_name
+from footplate.checkpoint.contents import naming_checkpoint, read_outline, recorded_digest, verify
+from footplate.checkpoint_names import BEST, SHARDED_SUFFIX, SUFFIXES, sharded_name
 from footplate.errors import ArgumentError, CheckpointError
 
 POINTER = "last_checkpoint"
@@ -38,11 +38,6 @@ def checked_template(value: Any) -> str:
 def folder_below(out_dir: str, work_dir: str) -> str:
     """Returns the subfolder of the `out_dir` of CheckpointHook for the checkpoints of a run in `work_dir`."""
     return storage.join(out_dir, os.path.basename(work_dir.rstrip(os.sep)))
-
-
-def best_prefix(key: str) -> str:
-    """Returns the beginning of the file names of a metric's best checkpoints."""
-    return f"{BEST}{key.replace('/', '_')}_"
 
 
 def is_considered(name: str) -> bool:

@@ -13,7 +13,6 @@ import torch
 from footplate import storage
 from footplate.checkpoint.addresses import local_file
 from footplate.checkpoint.contents import (
-    SAFETENSORS_SUFFIX,
     naming_checkpoint,
     opaque_names,
     open_checkpoint,
@@ -23,9 +22,9 @@ from footplate.checkpoint.contents import (
 )
 from footplate.checkpoint.digest import sha256_of, verify_digest
 from footplate.checkpoint.latest import find_first_resumable, read_verified_outline
-from footplate.checkpoint.shard_layout import is_sharded_path
 from footplate.checkpoint.torch_file import read_content
 from footplate.checkpoint.unpickler import OpaqueObject
+from footplate.checkpoint_names import SAFETENSORS_SUFFIX, is_sharded_path
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import distribute_like, is_dtensor
 from footplate.errors import CheckpointDamagedError, CheckpointError, import_optional

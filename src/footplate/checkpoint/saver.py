@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from footplate import storage
-from footplate.checkpoint.contents import BEST
 from footplate.checkpoint.digest import Digest, DigestSink
 from footplate.checkpoint.latest import write_pointer
 from footplate.checkpoint.serializable import (
@@ -23,7 +22,8 @@ from footplate.checkpoint.serializable import (
     tensors_in,
     to_serializable,
 )
-from footplate.checkpoint.shard_layout import is_sharded_path, remove_sharded, remove_unfinished, sharded_name
+from footplate.checkpoint.shard_layout import remove_sharded, remove_unfinished
+from footplate.checkpoint_names import BEST, is_sharded_path, sharded_name
 from footplate.checks import check_choice
 from footplate.distributed import get_rank, get_world_size, is_main_process
 from footplate.distributed.sharding import new_cpu_group

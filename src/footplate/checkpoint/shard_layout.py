@@ -10,7 +10,6 @@ All of them are checkpoint files with a digest. The layout lists these digests. 
 
 import contextlib
 import math
-import os
 import re
 from collections.abc import Collection
 from typing import Any, NamedTuple
@@ -19,10 +18,9 @@ import torch
 
 from footplate import storage
 from footplate.checkpoint.digest import Digest
+from footplate.checkpoint_names import STATE, is_sharded_path
 from footplate.errors import CheckpointError
 
-SHARDED_SUFFIX = ".sharded"
-STATE = "state.pth"
 _FILE = r"(rank_\d+-[0-9a-f]{8}|state)\.pth"
 _OWN_FILE = re.compile(rf"{_FILE}|\.{_FILE}\.[0-9a-f]{{8}}\.partial")
 FORMAT = "footplate-sharded 3"
@@ -59,24 +57,9 @@ class ShardLayout(NamedTuple):
         }
 
 
-def is_sharded_path(path: str) -> bool:
-    """Checks whether `path` has the suffix of a sharded checkpoint."""
-    return path.rstrip("/").endswith(SHARDED_SUFFIX)
-
-
 def main_file(path: str) -> str:
     """Returns the file whose commit completes a checkpoint: `path` itself, or the state of a sharded checkpoint."""
     return storage.join(path, STATE) if is_sharded_path(path) else path
-
-
-def sharded_name(name: str) -> str:
-    """Returns the name of the sharded checkpoint for a file name.
-
-    Example:
-        >>> sharded_name("iter_4000.pth")
-        'iter_4000.sharded'
-    """
-    return os.path.splitext(name)[0] + SHARDED_SUFFIX
 
 
 def is_own_file(name: str) -> bool:

@@ -33,7 +33,7 @@ from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future
 
 from footplate import storage
-from footplate.checkpoint.contents import SUFFIXES, open_shards, read_layout
+from footplate.checkpoint.contents import open_shards, read_layout
 from footplate.checkpoint.loading import load_checkpoint
 from footplate.checkpoint.saver import check_space, save_checkpoint, write_file
 from footplate.checkpoint.serializable import (
@@ -44,14 +44,9 @@ from footplate.checkpoint.serializable import (
     split_state,
     to_serializable,
 )
-from footplate.checkpoint.shard_layout import (
-    FORMAT,
-    SHARDED_SUFFIX,
-    STATE,
-    ShardLayout,
-    remove_own_files,
-)
+from footplate.checkpoint.shard_layout import FORMAT, ShardLayout, remove_own_files
 from footplate.checkpoint.torch_file import read_content
+from footplate.checkpoint_names import SHARDED_SUFFIX, STATE, SUFFIXES
 from footplate.checks import check_count
 from footplate.distributed import tensor_parallel_size
 from footplate.distributed.sharding import is_dtensor, is_sharded, reshard, world_mesh

@@ -116,7 +116,8 @@ def verify_files(arguments: argparse.Namespace) -> int:
 
 def average_files(arguments: argparse.Namespace) -> int:
     """Averages the weights of several checkpoints and writes the result."""
-    from footplate.checkpoint import SUFFIXES, average_weights, save_checkpoint, trusting
+    from footplate.checkpoint import average_weights, save_checkpoint, trusting
+    from footplate.checkpoint_names import SUFFIXES
     from footplate.storage import check_output
 
     check_output(arguments.output, suffixes=SUFFIXES, inputs=arguments.files)

@@ -10,7 +10,6 @@ import torch
 from footplate.checkpoint import (
     BackgroundSaver,
     LoadReport,
-    is_sharded_path,
     list_candidates,
     load_checkpoint,
     load_latest,
@@ -18,6 +17,7 @@ from footplate.checkpoint import (
     read_contents,
 )
 from footplate.checkpoint.serializable import gather_full_state
+from footplate.checkpoint_names import is_sharded_path
 from footplate.distributed import compute_on_main, is_main_process, unwrap_model
 from footplate.distributed.sharding import is_dtensor, is_sharded, reshard
 from footplate.engine import state

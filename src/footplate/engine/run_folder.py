@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from footplate import storage
-from footplate.checkpoint import read_pointer, sharded_name
+from footplate.checkpoint import read_pointer
+from footplate.checkpoint_names import sharded_name
 from footplate.distributed import (
     broadcast_object,
     compute_on_main,

@@ -12,7 +12,7 @@ from footplate.error_context import at_key, origin_at
 from footplate.errors import ArgumentError
 from footplate.evaluation.evaluator import Evaluator, build_evaluator, is_named
 from footplate.messages import nearest
-from footplate.records.message_hub import dataset_metric
+from footplate.metric_names import dataset_metric
 
 _logger = logging.getLogger("footplate.evaluation")
 

@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any
 
 from footplate.checks import read_number
-from footplate.hooks.metric_rules import MonitoredMetric
+from footplate.hooks.monitored_metrics import MonitoredMetric
 
 Ranked = list[dict[str, Any]]
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from footplate import storage
 from footplate.checkpoint import (
-    BEST,
     checked_template,
     is_written_by_footplate,
     load_checkpoint,
@@ -17,7 +16,8 @@ from footplate.checkpoint import (
     remove_checkpoint,
     save_checkpoint,
 )
-from footplate.checkpoint.latest import best_prefix, folder_below
+from footplate.checkpoint.latest import folder_below
+from footplate.checkpoint_names import BEST, best_prefix
 from footplate.checks import check_count, check_flag, check_names
 from footplate.distributed import compute_on_main, is_main_process
 from footplate.distributed.sharding import is_sharded
@@ -25,7 +25,8 @@ from footplate.engine import Hook, Runner
 from footplate.engine.signals import save_on_request
 from footplate.errors import ArgumentError
 from footplate.hooks.best_checkpoints import BestCheckpoints
-from footplate.hooks.metric_rules import GREATER, LESS, MissingMetricError, MonitoredMetric, Rule, expand_rules
+from footplate.hooks.monitored_metrics import MissingMetricError, MonitoredMetric
+from footplate.metric_names import GREATER, LESS, Rule, expand_rules
 from footplate.registry import HOOKS
 
 

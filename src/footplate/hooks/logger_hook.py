@@ -15,8 +15,8 @@ from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError
 from footplate.messages import printable
+from footplate.metric_names import validation_label
 from footplate.records import NOT_SHOWN, average_over_ranks, numbers_in
-from footplate.records.message_hub import validation_label
 from footplate.registry import HOOKS
 from footplate.storage import check_output_path, commit_bytes, output_path, read_bytes
 from footplate.visualization import ImageNames, draw_curves, sample_image, skipping_failed_image

@@ -3,7 +3,7 @@
 from typing import Any
 
 from footplate.engine import Hook, Runner
-from footplate.hooks.metric_rules import is_skipped
+from footplate.hooks.monitored_metrics import is_skipped
 from footplate.optim.schedules import collect_steps
 from footplate.registry import HOOKS
 

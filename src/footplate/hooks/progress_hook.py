@@ -11,9 +11,8 @@ from footplate.data import length_of
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
 from footplate.hooks.checkpoint_hook import CheckpointHook
-from footplate.hooks.metric_rules import find_rule, is_better, order_metrics
+from footplate.metric_names import find_rule, is_better, order_metrics, validation_label
 from footplate.records import memory_in_use, numbers_in
-from footplate.records.message_hub import validation_label
 from footplate.registry import HOOKS
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from footplate.data import length_of
 from footplate.engine import Hook, Runner
 from footplate.engine.signals import SECONDS_BETWEEN_EXCHANGES, Stop
 from footplate.errors import ArgumentError
-from footplate.hooks.metric_rules import MonitoredMetric, check_rule
+from footplate.hooks.monitored_metrics import MonitoredMetric
+from footplate.metric_names import check_rule
 from footplate.registry import HOOKS
 
 _SECONDS = 3600  # per hour

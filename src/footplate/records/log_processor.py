@@ -14,9 +14,10 @@ from footplate.checks import check_choice, check_count, check_flag, check_keys
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.messages import nearest, one_line
+from footplate.metric_names import is_of_class, is_of_dataset, validation_label
 from footplate.records.environment import memory_in_use
 from footplate.records.history import BUILTIN_STATISTICS, CAPACITY, HistoryBuffer, known_statistics
-from footplate.records.message_hub import RENAMED_SUFFIX, MessageHub, is_of_class, is_of_dataset, validation_label
+from footplate.records.message_hub import RENAMED_SUFFIX, MessageHub
 from footplate.registry import LOG_PROCESSORS
 
 _RULE_KEYS = ("data_src", "log_name", "method_name", "window_size")

@@ -10,11 +10,9 @@ from typing import Any
 from PIL import Image
 
 from footplate.errors import ArgumentError
-from footplate.hooks.metric_rules import Rule, best_metric_rules, best_metrics, find_rule, order_metrics
 from footplate.messages import format_bytes, format_seconds, labeled, nearest
-from footplate.records.message_hub import validation_label
+from footplate.metric_names import Rule, best_metric_rules, best_metrics, find_rule, order_metrics, validation_label
 from footplate.tools.runs import Run, Series
-from footplate.visualization.curve_plots import Panel, PlottedCurve, plot
 
 _MEASURED = ("time", "data_time", "memory")
 
@@ -141,6 +139,8 @@ def plot_curves(runs: Sequence[Run], names: Sequence[str] = ()) -> Image.Image:
     Raises:
         ArgumentError: A scalar in `names` does not occur in any run.
     """
+    from footplate.visualization.curve_plots import Panel, PlottedCurve, plot  # imports torch
+
     if not names:
         curves = {series.name: series.mode for run in runs for series in run.series}
         names = [name for name, mode in curves.items() if mode != "train" or name in ("loss", "lr")] or list(curves)

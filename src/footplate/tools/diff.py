@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from footplate.checkpoint import is_sharded_path
+from footplate.checkpoint_names import is_sharded_path
 from footplate.config import Config, LazyObject, read_recorded
 from footplate.config.key_paths import join_path
 from footplate.config.sources import find_config

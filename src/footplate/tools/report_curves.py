@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from footplate.records.message_hub import is_of_class, split_dataset
+from footplate.metric_names import is_of_class, split_dataset
 from footplate.tools.runs import PerClassResults, Point, Run, Series
 from footplate.visualization.curve_plots import find_duplicates
 

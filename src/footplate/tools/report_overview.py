@@ -8,13 +8,11 @@ from itertools import chain
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from footplate.checkpoint import BEST
-from footplate.checkpoint.latest import best_prefix
 from footplate.checkpoint.loading import code_to_load
+from footplate.checkpoint_names import BEST, best_prefix
 from footplate.engine.run_config import PYTHON_ARGUMENTS
-from footplate.hooks.metric_rules import Rule
 from footplate.messages import format_bytes, one_line
-from footplate.records.message_hub import split_dataset
+from footplate.metric_names import Rule, split_dataset
 from footplate.tools.analysis import (
     count_iterations,
     find_best,

@@ -10,12 +10,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from footplate.checkpoint import SUFFIXES
-from footplate.checkpoint.shard_layout import SHARDED_SUFFIX, STATE
+from footplate.checkpoint_names import SHARDED_SUFFIX, STATE, SUFFIXES
 from footplate.config import Config
 from footplate.errors import DataError
 from footplate.messages import list_names, nearest, one_line, pluralize
-from footplate.records.message_hub import is_undefined
+from footplate.metric_names import is_undefined
 from footplate.tools.run_files import (
     config_of,
     environment_of,

@@ -19,14 +19,9 @@ from typing import Any, NamedTuple
 from footplate.config import Config
 from footplate.engine.run_folder import locked
 from footplate.errors import DataError, MissingExtraError
-from footplate.hooks.metric_rules import (
-    MissingMetricError,
-    UnknownRuleError,
-    best_metric_rules,
-    best_metrics,
-    find_rule,
-)
+from footplate.hooks.monitored_metrics import MissingMetricError, UnknownRuleError
 from footplate.messages import nearest
+from footplate.metric_names import best_metric_rules, best_metrics, find_rule
 from footplate.records.logger import print_urgent
 from footplate.tools.diff import START_KEYS
 from footplate.tools.failing_module import is_out_of_memory

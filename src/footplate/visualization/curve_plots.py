@@ -11,7 +11,7 @@ from PIL import Image
 
 from footplate.errors import DataError
 from footplate.messages import printable
-from footplate.records.message_hub import is_of_class, is_undefined, metric_of_label
+from footplate.metric_names import is_of_class, is_undefined, metric_of_label
 from footplate.storage import commit_image
 from footplate.visualization.drawing import canvas_to_image
 

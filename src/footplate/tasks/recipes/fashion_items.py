@@ -41,11 +41,13 @@ class Items(NamedTuple):
             below 16 that are connected to the border. In sandals and bags, it also includes enclosed pixels below 16,
             because the background is visible through straps and handles.
         classes: ``(N,)``, int64, indices into ``CLASSES``.
+        images: The items as Pillow images with two bands, ``grey`` and ``outline``.
     """
 
     grey: NDArray[np.uint8]
     outline: NDArray[np.uint8]
     classes: NDArray[np.int64]
+    images: list[Image.Image]
 
 
 @cache
@@ -60,8 +62,11 @@ def load_items(split: Split) -> Items:
     check_choice("split", split, ("train", "test"))
     part = np.s_[:, :TRAIN_ITEMS_PER_CLASS] if split == "train" else np.s_[:, TRAIN_ITEMS_PER_CLASS:]
     grey, outline = (_load_sheet(name)[part] for name in ("fashion-items.png", "fashion-outlines.png"))
-    shape = (-1, ITEM_SIZE, ITEM_SIZE)
-    return Items(grey.reshape(shape), outline.reshape(shape), np.repeat(np.arange(len(CLASSES)), grey.shape[1]))
+    classes = np.repeat(np.arange(len(CLASSES)), grey.shape[1])
+    grey, outline = (pixels.reshape(-1, ITEM_SIZE, ITEM_SIZE) for pixels in (grey, outline))
+    # Pillow transforms the bands of "La" independently, but multiplies those of "LA".
+    images = [Image.merge("La", [*map(Image.fromarray, bands)]) for bands in zip(grey, outline, strict=True)]
+    return Items(grey, outline, classes, images)
 
 
 def _load_sheet(name: str) -> NDArray[np.uint8]:

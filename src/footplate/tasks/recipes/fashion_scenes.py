@@ -87,31 +87,29 @@ def compose(items: Items, style: SceneStyle, rng: np.random.Generator) -> Scene:
     for position, index in enumerate(chosen):
         grey, outline = transform_item(items, int(index), style, rng)
         top, left = find_position(owner, outline.shape, rng)
-        window = np.s_[top : top + outline.shape[0], left : left + outline.shape[1]]
-        tint = rng.uniform(0.35, 1.0, size=3).astype(np.float32)
-        alpha = (outline.astype(np.float32) / 255)[..., None]
-        canvas[window] += alpha * (grey[..., None] * tint - canvas[window])
+        window = np.s_[..., top : top + outline.shape[0], left : left + outline.shape[1]]
+        tint = rng.uniform(0.35, 1.0, size=(3, 1, 1)).astype(np.float32)
+        covered = canvas[window]
+        covered += outline.astype(np.float32) / 255 * (grey * tint - covered)
         owner[window][outline >= 128] = position
     return annotate_scene(canvas, owner, items.classes[chosen])
 
 
 def draw_background(style: SceneStyle, rng: np.random.Generator) -> _Pixels:
-    """Returns a background, ``(H, W, 3)``, float32, with a color gradient and noise."""
-    shape = (style.size, style.size, 3)
-    color = rng.uniform(40, 215, size=3).astype(np.float32)
-    slope = rng.uniform(-30, 30, size=(2, 3)).astype(np.float32)
-    ramp = np.linspace(-1, 1, style.size, dtype=np.float32)[:, None]
-    noise = _NORMAL_LEVELS[np.frombuffer(rng.bytes(math.prod(shape)), dtype=np.uint8)].reshape(shape)
-    background: _Pixels = noise * np.float32(style.noise)
-    background += (color + ramp * slope[0])[:, None]
-    background += ramp * slope[1]
+    """Returns a background, ``(3, H, W)``, float32, with a color gradient and noise."""
+    color = rng.uniform(40, 215, size=(3, 1)).astype(np.float32)
+    slope = rng.uniform(-30, 30, size=(2, 3, 1)).astype(np.float32)
+    ramp = np.linspace(-1, 1, style.size, dtype=np.float32)
+    levels = np.frombuffer(rng.bytes(style.size**2 * 3), dtype=np.uint8).reshape(-1, 3).T.copy()
+    noise = (_NORMAL_LEVELS * np.float32(style.noise))[levels]
+    background: _Pixels = noise.reshape(3, style.size, style.size)
+    background += (color + ramp * slope[0])[..., None]
+    background += (ramp * slope[1])[:, None]
     return background
 
 
-def transform_item(
-    items: Items, index: int, style: SceneStyle, rng: np.random.Generator
-) -> tuple[_Pixels, NDArray[np.uint8]]:
-    """Returns the gray levels and the outline of a scaled, rotated and flipped item, each ``(h, w)``."""
+def transform_item(items: Items, index: int, style: SceneStyle, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Returns the gray levels and the outline of a scaled, rotated and flipped item, ``(2, h, w)``."""
     scale = rng.uniform(*style.scale)
     stretch = 1 + style.stretch * rng.uniform(-1, 1, size=2)
     width, height = (round(float(each)) for each in ITEM_SIZE * scale * stretch)
@@ -122,15 +120,10 @@ def transform_item(
     d, e = -across * math.sin(angle), down * math.cos(angle)
     center = ITEM_SIZE / 2
     inverse = (a, b, center - (a * width + b * height) / 2, d, e, center - (d * width + e * height) / 2)
-    grey, outline = (
-        np.asarray(
-            Image.fromarray(pixels[index]).transform(
-                (width, height), Image.Transform.AFFINE, inverse, Image.Resampling.BILINEAR
-            )
-        )
-        for pixels in (items.grey, items.outline)
-    )
-    return grey.astype(np.float32), outline
+    size, method = (width, height), Image.Transform.AFFINE
+    image = items.images[index].transform(size, method, inverse, Image.Resampling.BILINEAR)
+    transformed: NDArray[np.uint8] = np.asarray(image).transpose(2, 0, 1)
+    return transformed
 
 
 def find_position(owner: NDArray[np.int8], shape: tuple[int, ...], rng: np.random.Generator) -> tuple[int, int]:
@@ -150,12 +143,11 @@ def annotate_scene(canvas: _Pixels, owner: NDArray[np.int8], classes: NDArray[np
     mask = np.append(classes + 1, 0).astype(np.uint8)[owner]
     if not visible.all():
         instance_masks, classes = instance_masks[visible], classes[visible]
-    boxes = np.zeros((len(classes), 4), dtype=np.float32)
-    for box, instance_mask in zip(boxes, instance_masks, strict=True):
-        rows, columns = np.flatnonzero(instance_mask.any(axis=1)), np.flatnonzero(instance_mask.any(axis=0))
-        box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
-    image = np.rint(canvas).clip(0, 255).astype(np.uint8)
-    return Scene(image, mask, boxes, instance_masks, classes)
+    covered = np.stack([instance_masks.any(axis=1), instance_masks.any(axis=2)], axis=1)  # columns and rows
+    first, last = covered.argmax(axis=2), len(owner) - covered[..., ::-1].argmax(axis=2)
+    boxes = np.hstack([first, last]).astype(np.float32)
+    image = np.rint(canvas).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
+    return Scene(np.ascontiguousarray(image), mask, boxes, instance_masks, classes)
 
 
 @DATASETS.register_module()

@@ -4,14 +4,7 @@ from typing import Any
 import pytest
 
 from footplate.errors import ArgumentError
-from footplate.hooks.metric_rules import (
-    MissingMetricError,
-    best_metric_rules,
-    check_rule,
-    find_rule,
-    is_better,
-    order_metrics,
-)
+from footplate.metric_names import best_metric_rules, check_rule, find_rule, is_better, order_metrics
 
 
 @pytest.mark.parametrize(
@@ -32,11 +25,6 @@ def test_unknown_name_determines_no_rule() -> None:
     assert find_rule("speed") is None
     with pytest.raises(ArgumentError, match="rule must be one of greater, less"):
         check_rule("larger")
-
-
-def test_missing_metric_lists_all_metrics() -> None:
-    error = MissingMetricError("monitor", "mIuO", ["mIoU", "aAcc"], "x")
-    assert (error.suggestion, error.notes) == ("mIoU", ("metrics: mIoU, aAcc",))
 
 
 def test_metrics_of_save_best_come_first() -> None:

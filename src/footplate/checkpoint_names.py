@@ -1,0 +1,29 @@
+"""Names of checkpoints."""
+
+import os
+
+SUFFIXES = (".pth", ".pt", ".ckpt")
+SAFETENSORS_SUFFIX = ".safetensors"
+SHARDED_SUFFIX = ".sharded"
+STATE = "state.pth"  # in the folder of a sharded checkpoint
+BEST = "best_"  # the names of best checkpoints start with this
+
+
+def is_sharded_path(path: str) -> bool:
+    """Checks whether `path` has the suffix of a sharded checkpoint."""
+    return path.rstrip("/").endswith(SHARDED_SUFFIX)
+
+
+def sharded_name(name: str) -> str:
+    """Returns the name of the sharded checkpoint for a file name.
+
+    Example:
+        >>> sharded_name("iter_4000.pth")
+        'iter_4000.sharded'
+    """
+    return os.path.splitext(name)[0] + SHARDED_SUFFIX
+
+
+def best_prefix(key: str) -> str:
+    """Returns the beginning of the file names of a metric's best checkpoints."""
+    return f"{BEST}{key.replace('/', '_')}_"

@@ -1,0 +1,116 @@
+"""Reads the metrics that hooks monitor, and reports missing and ambiguous ones."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from footplate.checks import check_score
+from footplate.engine import Runner
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
+from footplate.metric_names import GREATER, LESS, Rule, find_rule, is_better, is_of_dataset, metric_of_label
+
+
+class UnknownRuleError(ArgumentError):
+    """The name of a metric does not tell whether higher or lower values are better.
+
+    Hooks raise it when training begins rather than in their constructors, because the preflight check, which knows the
+    metrics, comes in between: a misspelled name is reported as a missing metric.
+
+    Args:
+        metric: The metric.
+        key: The setting that selects the metric.
+    """
+
+    def __init__(self, metric: str, key: str) -> None:
+        super().__init__(
+            f"cannot tell whether a higher or lower '{metric}' is better",
+            key=key,
+            notes=["Set rule='greater' or rule='less'."],
+        )
+
+
+class MissingMetricError(ArgumentError):
+    """A hook or a command needs a metric that no evaluator computes.
+
+    Args:
+        what: The setting that selects the metric, such as "save_best".
+        name: The metric.
+        metrics: The existing metrics.
+        key: The key path of the setting in the config.
+    """
+
+    def __init__(self, what: str, name: str, metrics: Mapping[str, object] | Sequence[str], key: str) -> None:
+        suggestion = nearest(metric_of_label(name), metrics)
+        advice = "Add a function or a BaseMetric that computes it to val_evaluator. Values of hooks do not count."
+        super().__init__(
+            f"{what} selects the metric '{name}', which no evaluator computes",
+            key=key,
+            suggestion=suggestion,
+            notes=[f"metrics: {', '.join(metrics) or 'none'}", *([advice] if suggestion is None else [])],
+        )
+
+
+def is_skipped(runner: Runner, name: str) -> bool:
+    """Checks whether a metric belongs to a dataset that this validation skipped; see `ValLoop`."""
+    return is_of_dataset(name, getattr(runner.val_loop, "left_out", ()))
+
+
+class MonitoredMetric:
+    """A metric that a hook reads after each validation.
+
+    Args:
+        name: The metric.
+        key: The setting of the hook that selects it, for messages.
+        rule: Whether higher or lower is better. By default, it is derived from the name.
+        greater: See `find_rule`.
+        less: See `find_rule`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        key: str,
+        rule: Rule | None = None,
+        greater: Sequence[str] = GREATER,
+        less: Sequence[str] = LESS,
+    ) -> None:
+        self.name, self.key = name, key
+        self.rule = rule or find_rule(name, greater, less)
+
+    def check(self, runner: Runner) -> None:
+        """Checks the name before the first validation.
+
+        Only the names of metrics that are functions or objects in a dict are known that early. The keys of a dict that
+        such a metric returns are not.
+
+        Raises:
+            MissingMetricError: The name resembles that of another metric.
+            UnknownRuleError: No rule is set, and the name does not determine it.
+        """
+        sets = getattr(runner.val_loop, "sets", ())
+        names = [name for each in sets for name in each.named(dict.fromkeys(each.evaluator.names))]
+        near = nearest(self.name, names)
+        if near not in (None, self.name) and not self.name.startswith((f"{near}/", "loss")):
+            raise MissingMetricError(self.key, self.name, names, self.key)
+        self.check_rule()
+
+    def check_rule(self) -> None:
+        """Raises UnknownRuleError if no rule is set, and the name does not determine it."""
+        if self.rule is None:
+            raise UnknownRuleError(self.name, self.key)
+
+    def check_in(self, metrics: Sequence[str]) -> None:
+        """Raises MissingMetricError if the metric is not in `metrics`, those of a validation."""
+        if self.name not in metrics:
+            raise MissingMetricError(self.key, self.name, metrics, self.key)
+
+    def read(self, runner: Runner, metrics: Mapping[str, Any]) -> float | None:
+        """Returns the value of the metric, or None if the validation skipped its dataset."""
+        if is_skipped(runner, self.name):
+            return None
+        self.check_in(tuple(metrics))
+        return check_score(self.name, metrics[self.name], key=self.key)
+
+    def is_better(self, value: float, than: float, by: float = 0.0) -> bool:
+        """Checks whether `value` beats `than` by a margin greater than `by`."""
+        return self.rule is not None and is_better(value, than, self.rule, by)

@@ -1,0 +1,163 @@
+"""Derives from the name of a metric what it measures: its dataset and class, and whether it should be high or low."""
+
+import re
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import Any, Literal, cast
+
+from footplate.checks import check_choice
+from footplate.errors import ArgumentError
+
+_VALIDATION = "val/"
+_OF_COCO = re.compile(r"(?:.*[/_])?(?:m?AP|AR)(?:[_@].*)?")
+Rule = Literal["greater", "less"]
+GREATER = ("acc", "top", "AR@", "auc", "precision", "recall", "mAP", "mDice", "mIoU", "mAcc", "aAcc", "mFscore")
+LESS = ("loss",)
+# Metrics of other tasks, matched by a whole word of their name: "coco-wholebody/AP", "Mean PCK", "bbox_ap50".
+_GREATER_NAMES = (
+    "ap ar auprc auroc bleu cider dice eao f1 fscore hmean hota idf1 iou kappa mcc miou mota mrr ndcg nds pck pckh pcp"
+    " psnr recall sensitivity specificity ssim success"
+)
+_LESS_NAMES = "cer ece epe error fid kid lpips mae mape mpjpe mse niqe nll nme perplexity ppl rmse sad swd wer"
+_GREATER_WORDS, _LESS_WORDS = frozenset(_GREATER_NAMES.split()), frozenset(_LESS_NAMES.split())
+
+
+def find_rule(key: str, greater: Sequence[str] = GREATER, less: Sequence[str] = LESS) -> Rule | None:
+    """Returns the rule of a metric, or None if its name does not determine the rule.
+
+    Matches the whole name first, then parts of the name, then well-known words.
+
+    Args:
+        key: The metric.
+        greater: Names, or parts of names, of metrics for which higher is better.
+        less: Names, or parts of names, of metrics for which lower is better.
+
+    Example:
+        >>> find_rule("coco/bbox_mAP"), find_rule("val_loss"), find_rule("score")
+        ('greater', 'less', None)
+    """
+    lower = key.lower()
+    rules: tuple[tuple[Sequence[str], Rule], ...] = ((greater, "greater"), (less, "less"))
+    for fits in (str.__eq__, str.__contains__):
+        for names, rule in rules:
+            if any(fits(lower, name.lower()) for name in names):
+                return rule
+    words = {part for word, digits in re.findall("([a-z]+)([0-9]*)", lower) for part in (word, word + digits)}
+    if words & _GREATER_WORDS and not words & _LESS_WORDS:
+        return "greater"
+    if words & _LESS_WORDS and not words & _GREATER_WORDS:
+        return "less"
+    return None
+
+
+def check_rule(rule: str) -> Rule:
+    """Checks a rule from a config and returns it.
+
+    Raises:
+        ArgumentError: The rule is neither "greater" nor "less".
+    """
+    return cast(Rule, check_choice("rule", rule, ("greater", "less")))
+
+
+def expand_rules(metrics: Sequence[str], rules: Sequence[str]) -> list[Rule]:
+    """Returns the rule of each metric, or an empty list if there are no rules. A single rule applies to all metrics.
+
+    Raises:
+        ArgumentError: A rule is unknown, or there are more or fewer rules than metrics.
+    """
+    if len(rules) not in (0, 1, len(metrics)):
+        raise ArgumentError("rule must have one value, or one for each metric of save_best", key="rule", found=rules)
+    checked = [check_rule(rule) for rule in rules]
+    return checked * len(metrics) if len(rules) == 1 else checked
+
+
+def is_better(value: float, than: float, rule: str, by: float = 0.0) -> bool:
+    """Checks whether `value` beats `than` by a margin greater than `by`. NaN is never better."""
+    return value - than > by if rule == "greater" else than - value > by
+
+
+def best_metrics(cfg: Mapping[str, Any]) -> list[str]:
+    """Returns the metrics of `save_best` in a config of either generation, possibly "auto"."""
+    best = _best_setting(cfg, "save_best")
+    return [best] if isinstance(best, str) else list(best)
+
+
+def best_metric_rules(cfg: Mapping[str, Any]) -> dict[str, Rule]:
+    """Returns the rules that a config sets for the metrics of `save_best`."""
+    best, stated = best_metrics(cfg), _best_setting(cfg, "rule")
+    rules = expand_rules(best, [stated] if isinstance(stated, str) else list(stated))
+    return dict(zip(best, rules, strict=True)) if rules else {}
+
+
+def _best_setting(cfg: Mapping[str, Any], key: str) -> Any:
+    hooks = ((cfg.get("default_hooks") or {}).get("checkpoint"), cfg.get("checkpoint_config"), cfg.get("evaluation"))
+    return next((hook[key] for hook in hooks if hook and hook.get(key)), ())
+
+
+def order_metrics(names: Iterable[str], first: Sequence[str] = ()) -> list[str]:
+    """Returns the metrics in display order, starting with those in `first`. Omits per-class results and `support`.
+
+    Args:
+        names: All metrics.
+        first: The metrics of `save_best`. They are always included.
+    """
+    present = dict.fromkeys(names)
+    selected = [name for name in first if name in present]
+    # `support` is a number of samples, which is neither better nor worse.
+    scores = [name for name in present if name.partition(".")[0].rpartition("/")[2] != "support"]
+    return list(dict.fromkeys([*selected, *(name for name in scores if not is_of_class(name, present))]))
+
+
+def dataset_metric(dataset: str, metric: str) -> str:
+    """Returns the name of a metric of a dataset: `<dataset>/<metric>`, or `metric` if the dataset has no name."""
+    return f"{dataset}/{metric}" if dataset else metric
+
+
+def is_of_dataset(metric: str, datasets: Container[str]) -> bool:
+    """Checks whether a metric belongs to one of the named datasets."""
+    return metric.partition("/")[0] in datasets
+
+
+def validation_label(name: str, recorded: Container[str]) -> str:
+    """Returns the name of a validation scalar in log lines and files: `val/<name>` if training has the same scalar.
+
+    Args:
+        name: The name of the metric or loss.
+        recorded: The keys of all recorded scalars, such as `train/loss`.
+    """
+    return _VALIDATION + name if f"train/{name}" in recorded else name
+
+
+def metric_of_label(label: str) -> str:
+    """Returns the name of the metric with a given `validation_label`."""
+    return label.removeprefix(_VALIDATION)
+
+
+def split_dataset(name: str) -> tuple[str, str]:
+    """Splits the name of a metric at its first slash into a dataset or metric prefix, which may be "", and the rest.
+
+    >>> split_dataset("night/mIoU"), split_dataset("IoU.T-shirt/top")
+    (('night', 'mIoU'), ('', 'IoU.T-shirt/top'))
+    """
+    prefix, slash, _ = name.partition(".")[0].partition("/")  # names of classes may contain slashes
+    return (prefix, name[len(prefix) + 1 :]) if slash else ("", name)
+
+
+def is_undefined(name: str, value: object) -> bool:
+    """Checks whether a COCO metric is -1, because there are no such objects, for example no large ones."""
+    return value == -1 and _OF_COCO.fullmatch(name) is not None
+
+
+def is_of_class(name: str, names: Container[str]) -> bool:
+    """Checks whether a metric is the result of a single class, given the names of all metrics.
+
+    `IoU.shoe` is the result of a class if there is a mean `mIoU`. `shoe_precision` and `segm_shoe_precision` are
+    results of a class if there is `bbox_mAP` or `segm_mAP`.
+    """
+    whole, dot, _ = name.partition(".")  # names of classes may contain slashes
+    before, slash, stem = whole.rpartition("/")
+    if dot and f"{before}{slash}m{stem}" in names:
+        return True
+    prefixes = ["", *(name[: each.end()] for each in re.finditer("/", name))]
+    return name.endswith("_precision") and any(
+        f"{prefix}{kind}_mAP" in names for prefix in prefixes for kind in ("bbox", "segm")
+    )
