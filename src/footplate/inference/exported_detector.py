@@ -18,9 +18,11 @@ from footplate.openmmlab.operators import nms as boxes_operators
 from footplate.tasks.detection.data import DetDataSample
 
 OPSET = 17
+_MASK_HEAD = "mmdet.models.roi_heads.mask_heads.fcn_mask_head"
+_FUSION_HEAD = "mmdet.models.seg_heads.panoptic_fusion_heads.maskformer_fusion_head"
 _FIELDS = {"boxes": "bboxes", "scores": "scores", "labels": "labels", "masks": "masks"}
 _MINIMUM_SCORE = 0.3
-_TRACED = 2000
+_TRACED = 300
 
 
 class ExportedDetector(ExportedModel):
@@ -36,8 +38,11 @@ class ExportedDetector(ExportedModel):
         super().__init__(model)
         for module in model.modules():
             cfg: Any = getattr(module, "test_cfg", None)
-            for key in {"score_thr", "min_bbox_size"} & set(cfg or ()):
-                cfg[key] = _Minimum(float(cfg[key]))
+            for key, kind in _TRACEABLE.items():
+                if key in (cfg or ()) and not isinstance(cfg[key], kind):
+                    cfg[key] = kind(cfg[key])
+            if hasattr(module, "map_roi_levels"):
+                module.map_roi_levels = _levels(module.map_roi_levels)
             if cfg and cfg.get("nms"):
                 cfg["nms"]["split_thr"] = 2**31  # otherwise, many boxes are suppressed class by class in a loop
 
@@ -88,17 +93,45 @@ class _Minimum:
         above = values > self.value
         if not torch.jit.is_tracing():
             return above
-        best = torch.zeros_like(above).flatten()
-        best[values.flatten().sort(descending=True)[1][:-1][:_TRACED]] = True
-        return torch.ops.footplate.only_traced(above, best.view_as(above))
+        example = torch.zeros_like(above).flatten()
+        example[:: max(2, int(above.numel()) // _TRACED)] = True
+        return torch.ops.footplate.only_traced(above, example.view_as(above))
 
     __le__ = __lt__
 
     def __ge__(self, value: Any) -> Any:
         return self.value >= value
 
-    def __float__(self) -> float:
+
+class _Limit:
+    """A largest number of values for which a trace contains the general case: there are more of them."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __index__(self) -> int:
         return self.value
+
+    def __lt__(self, count: Any) -> bool:
+        return torch.jit.is_tracing() or self.value < count
+
+    def __gt__(self, count: Any) -> bool:
+        return not isinstance(count, Tensor) and self.value > count  # a traced size is a tensor
+
+
+_TRACEABLE = {"score_thr": _Minimum, "min_bbox_size": _Minimum, "nms_pre": _Limit}
+
+
+def _levels(map_levels: Any) -> Any:
+    """Wraps a function that maps RoIs to levels, so that a trace contains all levels."""
+
+    def mapped(rois: Tensor, num_levels: int) -> Tensor:
+        levels = map_levels(rois, num_levels)
+        if not torch.jit.is_tracing():
+            return levels  # type: ignore[no-any-return]
+        return torch.ops.footplate.only_traced(levels, torch.arange(levels.shape[0]) % num_levels)  # type: ignore[no-any-return]
+
+    return mapped
 
 
 @torch.library.custom_op("footplate::only_traced", mutates_args=())
@@ -149,17 +182,53 @@ def _roi_align_in_onnx(
     )
 
 
+def _paste_masks(
+    head: Any,
+    mask_preds: Tensor,
+    bboxes: Tensor,
+    labels: Tensor,
+    img_meta: Any,
+    rcnn_test_cfg: Any,
+    rescale: bool = False,
+    activate_map: bool = False,
+) -> Tensor:
+    """Pastes all masks of a mask head at once. The method of the head has a loop over the masks."""
+    height, width = img_meta["img_shape"]
+    masks = mask_preds if activate_map else mask_preds.sigmoid()
+    if not head.class_agnostic:
+        masks = masks[torch.arange(labels.shape[0]), labels][:, None]
+    pasted, _ = import_module(_MASK_HEAD)._do_paste_mask(masks, bboxes, height, width, skip_empty=False)
+    return pasted >= rcnn_test_cfg.mask_thr_binary  # type: ignore[no-any-return]
+
+
+def _boxes_of_masks(masks: Tensor) -> Tensor:
+    """Returns the boxes around masks (N, H, W), without a loop over the masks. The box of an empty mask is zero."""
+    ends = []
+    for dim in (1, 2):
+        occupied = masks.any(dim).int()
+        ends += [occupied.argmax(1), occupied.shape[1] - occupied.flip(1).argmax(1)]
+    boxes = torch.stack([ends[index] for index in (0, 2, 1, 3)], dim=1).float()
+    return boxes * masks.flatten(1).any(1)[:, None]
+
+
+def register_operators() -> None:
+    """Registers how the operators of this module are written to ONNX."""
+    torch.onnx.register_custom_op_symbolic("footplate::nms", _nms_in_onnx, OPSET)
+    torch.onnx.register_custom_op_symbolic("footplate::only_traced", lambda g, value, example: value, OPSET)
+
+
 @contextmanager
 def traceable() -> Iterator[None]:
     """Replaces operations of mmcv and MMDetection that cannot be traced, or that exist in ONNX."""
-    torch.onnx.register_custom_op_symbolic("footplate::nms", _nms_in_onnx, OPSET)
-    torch.onnx.register_custom_op_symbolic("footplate::only_traced", lambda g, value, example: value, OPSET)
+    register_operators()
     with ExitStack() as stack:
         for target, name, new in (
             (torch.onnx, "is_in_onnx_export", lambda: False),  # MMDetection 3.3 imports a missing module otherwise
             (torch.Tensor, "split", _split),
             (import_module("mmcv.ops.nms").ext_module, "nms", _traced_nms),
             (import_module("mmcv.ops.roi_align").RoIAlignFunction, "symbolic", staticmethod(_roi_align_in_onnx)),
+            (import_module(_MASK_HEAD).FCNMaskHead, "_predict_by_feat_single", _paste_masks),
+            (import_module(_FUSION_HEAD), "mask2bbox", _boxes_of_masks),
         ):
             stack.enter_context(patch.object(target, name, new))
         yield

@@ -203,24 +203,32 @@ def _write(to: str, request: ExportRequest) -> tuple[list[tuple[int, ...]], floa
     tested: list[tuple[int, ...]] = []
     differences = []
 
-    def supports(shape: tuple[int, ...]) -> bool:
-        try:
-            difference = difference_of(run, request.module, _inputs(_random_images(shape)), request.module.difference)
-        except Exception:  # noqa: BLE001 - the model or the file does not support this size
-            return False
+    def test(shape: tuple[int, ...]) -> None:
+        inputs = _inputs(_random_images(shape))
+        difference = difference_of(run, request.module, inputs, request.module.difference)
         if tested and (request.traced or to == "torchscript") and difference > LIMIT:
-            return False  # a trace may contain the size of its example
+            raise ExportError("the trace contains the size of its example")
         tested.append(shape)
         differences.append(difference)
+
+    def supports(shape: tuple[int, ...]) -> bool:
+        try:
+            test(shape)
+        except Exception:  # noqa: BLE001 - the model or the file does not support this size
+            return False
         return True
 
     count, channels, height, width = request.inputs.args[0].shape
-    if not supports((count, channels, height, width)):
-        raise ExportError(f"the {to} file cannot be run on the example input")
-    if not request.traced:
+    try:
+        test((count, channels, height, width))
+    except Exception as error:
+        raise export_error(f"the {to} file cannot be run on the example input", error, "model") from error
+    if 0 in (request.dims or ()):
         supports((count + 1, channels, height, width))
     # Sizes that are odd multiples of a number, and therefore multiples of no higher power of two.
-    for multiple in _MULTIPLES:
+    for multiple in _MULTIPLES if request.dims else ():
         if supports((1, channels, *(multiple * (side // multiple + 1 | 1) for side in (height, width + multiple)))):
             return tested, max(differences), multiple
+    if request.traced and request.dims:  # the file would run with other sizes, with wrong results
+        return _write(to, replace(request, dims=()))
     return tested, max(differences), 1

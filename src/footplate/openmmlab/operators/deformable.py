@@ -23,12 +23,12 @@ def _convolve(
         mask: (N, deform_groups * kernel, rows, columns), or None.
         settings: The keyword arguments of mmcv's functions.
     """
-    count, channels, height, width = features.shape
+    count, channels, height, width = map(int, features.shape)
     is_modulated = "kernel_h" in settings  # the two functions of mmcv name their settings differently
     names, sides = ("stride_ pad_ dilation_", "hw") if is_modulated else ("d pad dilation", "HW")
     groups, deform_groups = settings["group"], settings["deformable_group"]
     positions = []
-    for side, size, kernel_size in zip(sides, features.shape[2:], weight.shape[2:], strict=True):
+    for side, size, kernel_size in zip(sides, (height, width), weight.shape[2:], strict=True):
         stride, padding, dilation = (settings[name + side] for name in names.split())
         taps = torch.arange(kernel_size, device=offset.device)[:, None] * dilation
         steps = (size + 2 * padding - dilation * (kernel_size - 1) - 1) // stride + 1
