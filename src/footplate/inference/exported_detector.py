@@ -7,6 +7,7 @@ example, so the functions here keep those operations from depending on the examp
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -217,24 +218,46 @@ def register_operators() -> None:
     torch.onnx.register_custom_op_symbolic("footplate::only_traced", lambda g, value, example: value, OPSET)
 
 
+class _Context(SimpleNamespace):
+    def save_for_backward(self, *tensors: Tensor) -> None:
+        pass
+
+
+def _forward_of(function: Any) -> Any:
+    """Returns the forward function of an autograd function, for arguments that may be traced sizes."""
+
+    def forward(*arguments: Any) -> Any:
+        fixed = (int(each) if isinstance(each, Tensor) and not each.dim() else each for each in arguments)
+        return function.forward(_Context(), *fixed)
+
+    return forward
+
+
 @contextmanager
 def traceable() -> Iterator[None]:
     """Replaces operations of mmcv and MMDetection that cannot be traced, or that exist in ONNX."""
     register_operators()
+    deform, modulated = import_module("mmcv.ops.deform_conv"), import_module("mmcv.ops.modulated_deform_conv")
+    deform_conv2d = _forward_of(deform.DeformConv2dFunction)
+    modulated_deform_conv2d = _forward_of(modulated.ModulatedDeformConv2dFunction)
     with ExitStack() as stack:
         for target, name, new in (
             (torch.onnx, "is_in_onnx_export", lambda: False),  # MMDetection 3.3 imports a missing module otherwise
             (torch.Tensor, "split", _split),
+            (torch, "squeeze", _squeeze),
             (import_module("mmcv.ops.nms").ext_module, "nms", _traced_nms),
             (import_module("mmcv.ops.roi_align").RoIAlignFunction, "symbolic", staticmethod(_roi_align_in_onnx)),
             (import_module(_MASK_HEAD).FCNMaskHead, "_predict_by_feat_single", _paste_masks),
             (import_module(_FUSION_HEAD), "mask2bbox", _boxes_of_masks),
+            (import_module("mmdet.models.dense_heads.tood_head"), "deform_conv2d", deform_conv2d),
+            (deform, "deform_conv2d", deform_conv2d),
+            (modulated, "modulated_deform_conv2d", modulated_deform_conv2d),
         ):
             stack.enter_context(patch.object(target, name, new))
         yield
 
 
-_torch_split = Tensor.split
+_torch_split, _torch_squeeze = Tensor.split, torch.squeeze
 
 
 def _split(tensor: Tensor, sizes: Any, dim: int = 0) -> Any:
@@ -242,3 +265,12 @@ def _split(tensor: Tensor, sizes: Any, dim: int = 0) -> Any:
     if isinstance(sizes, (list, tuple)) and len(sizes) == 1:
         return (tensor,)
     return _torch_split(tensor, sizes, dim)
+
+
+def _squeeze(tensor: Tensor, *dims: Any) -> Tensor:
+    """Removes dimensions of size 1. Without `dims`, the trace of torch would contain the sizes of the others."""
+    if dims:
+        return _torch_squeeze(tensor, *dims)
+    for dim in reversed(range(tensor.dim())):
+        tensor = tensor.select(dim, 0) if tensor.shape[dim] == 1 else tensor
+    return tensor

@@ -174,7 +174,8 @@ def _run_example(
         outputs = module.named_outputs(images)
     except Exception as error:
         key = "model" if size is None else "--size"
-        raise export_error("the model cannot be run in mode='tensor' on an example input", error, key) from error
+        problem = "predict" if isinstance(module, ExportedDetector) else "be run in mode='tensor'"
+        raise export_error(f"the model cannot {problem} on an example input", error, key) from error
     return images, outputs
 
 

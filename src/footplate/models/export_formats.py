@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -92,19 +94,34 @@ def _write_onnx(request: ExportRequest) -> None:
 def _write_traced_onnx(request: ExportRequest) -> None:
     onnx = import_optional("onnx", extra="export", why=_ONNX)
     names = list(request.inputs.tensors())
-    torch.onnx.export(
-        request.module,
-        request.inputs.args,
-        request.path,
-        dynamo=False,
-        input_names=names,
-        output_names=list(request.names),
-        opset_version=request.opset,
-        dynamic_axes={name: {dim: f"{name}_{dim}" for dim in request.dims or ()} for name in names},
-    )
+    with _no_stdout():
+        torch.onnx.export(
+            request.module,
+            request.inputs.args,
+            request.path,
+            dynamo=False,
+            input_names=names,
+            output_names=list(request.names),
+            opset_version=request.opset,
+            dynamic_axes={name: {dim: f"{name}_{dim}" for dim in request.dims or ()} for name in names},
+        )
     model = onnx.load(request.path)
     onnx.helper.set_model_props(model, dict(request.metainfo))
     onnx.save(model, request.path)
+
+
+@contextmanager
+def _no_stdout() -> Iterator[None]:
+    """Discards what is written to stdout, because torch prints the whole graph, from C++, if an export fails."""
+    sys.stdout.flush()
+    stdout, null = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 1)
+        yield
+    finally:
+        os.dup2(stdout, 1)
+        os.close(stdout)
+        os.close(null)
 
 
 def _open_onnx(path: str) -> Run:

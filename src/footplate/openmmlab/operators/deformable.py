@@ -49,7 +49,7 @@ def _convolve(
     planes = features.reshape(count * deform_groups, -1, height, width)
     planes = F.pad(planes, (0, full_width - width, 0, full_height - height))
     # At -1, one pixel before the map, the gradient is zero.
-    y, x = F.threshold(y, -1, -2), F.threshold(x, -1, -2)
+    y, x = (torch.where(each <= -1, -2, each) for each in (y, x))
     # grid_sample expects -1 and 1 at the outer edges of the first and last pixels.
     grid = torch.stack(((2 * x + 1) / full_width - 1, (2 * y + 1) / full_height - 1), -1).flatten(1, 2)
     sampled = F.grid_sample(planes, grid, padding_mode="zeros", align_corners=False)
