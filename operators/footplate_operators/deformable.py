@@ -23,12 +23,12 @@ def _convolve(
         mask: (N, deform_groups * kernel, rows, columns), or None.
         settings: The keyword arguments of mmcv's functions.
     """
-    count, channels, height, width = features.shape
+    count, channels, height, width = map(int, features.shape)
     is_modulated = "kernel_h" in settings  # the two functions of mmcv name their settings differently
     names, sides = ("stride_ pad_ dilation_", "hw") if is_modulated else ("d pad dilation", "HW")
     groups, deform_groups = settings["group"], settings["deformable_group"]
     positions = []
-    for side, size, kernel_size in zip(sides, features.shape[2:], weight.shape[2:], strict=True):
+    for side, size, kernel_size in zip(sides, (height, width), weight.shape[2:], strict=True):
         stride, padding, dilation = (settings[name + side] for name in names.split())
         taps = torch.arange(kernel_size, device=offset.device)[:, None] * dilation
         steps = (size + 2 * padding - dilation * (kernel_size - 1) - 1) // stride + 1
@@ -49,7 +49,7 @@ def _convolve(
     planes = features.reshape(count * deform_groups, -1, height, width)
     planes = F.pad(planes, (0, full_width - width, 0, full_height - height))
     # At -1, one pixel before the map, the gradient is zero.
-    y, x = F.threshold(y, -1, -2), F.threshold(x, -1, -2)
+    y, x = (torch.where(each <= -1, -2, each) for each in (y, x))
     # grid_sample expects -1 and 1 at the outer edges of the first and last pixels.
     grid = torch.stack(((2 * x + 1) / full_width - 1, (2 * y + 1) / full_height - 1), -1).flatten(1, 2)
     sampled = F.grid_sample(planes, grid, padding_mode="zeros", align_corners=False)

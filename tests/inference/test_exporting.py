@@ -19,7 +19,7 @@ from footplate.inference import (
     open_trained,
     output_path_of,
 )
-from footplate.inference.exporting import ExportedModel
+from footplate.inference.exported_model import ExportedModel
 from footplate.messages import format_bytes
 from footplate.models import BaseModel, ImgDataPreprocessor
 from footplate.models.export_formats import largest_difference

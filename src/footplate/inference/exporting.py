@@ -3,21 +3,23 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from footplate.checkpoint import weights_of
 from footplate.checks import check_choice, check_count
 from footplate.distributed import unwrap_model
 from footplate.error_context import located
 from footplate.errors import ArgumentError, CheckpointError
+from footplate.inference.exported_detector import OPSET, ExportedDetector, traceable
+from footplate.inference.exported_model import ExportedModel
 from footplate.inference.trained_model import CONFIG_ADVICE, Preprocessing, TrainedModel
 from footplate.models import PlainModel
-from footplate.models.example_inputs import Inputs, inputs_from, named_tensors
+from footplate.models.example_inputs import Inputs, inputs_from
 from footplate.models.export_formats import ExportRequest, difference_of, exportable_operators, largest_difference
 from footplate.models.module_export import (
     LIMIT,
@@ -40,79 +42,6 @@ NAMES = tuple(SUFFIXES)
 _INPUT = "images"
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
 _CPU = torch.device("cpu")
-
-
-class ExportedModel(nn.Module):
-    """Computes named tensors from a batch of images.
-
-    The images are a float32 tensor ``(N, C, H, W)`` with values from 0 to 255, in the channel order of the pipeline.
-
-    Normalizes and pads the images as the data preprocessor of the model does. The outputs of models for footplate's
-    tasks are probabilities and labels, boxes and scores, or features. For other models, they are the output in mode
-    "tensor".
-
-    Args:
-        model: A model in evaluation mode.
-    """
-
-    mean: Tensor
-    std: Tensor
-    _least_size: tuple[int, int]
-    _divisor: int
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model: Any = model
-        own: Any = getattr(model, "data_preprocessor", None)
-        # The preprocessors of code bases have the same attributes.
-        swaps = ("_channel_conversion", "channel_conversion", "to_rgb")
-        self._swaps = any(bool(getattr(own, name, False)) for name in swaps)
-        self._normalizes = bool(getattr(own, "_enable_normalize", False))
-        if self._normalizes:
-            self.register_buffer("mean", own.mean.detach().clone().view(-1, 1, 1), persistent=False)
-            self.register_buffer("std", own.std.detach().clone().view(-1, 1, 1), persistent=False)
-        test_cfg = getattr(own, "test_cfg", None) or {}
-        usual = test_cfg.get("size") or (0, 0), test_cfg.get("size_divisor") or getattr(own, "pad_size_divisor", 1)
-        padding: Any = getattr(own, "_test_padding", usual)
-        self._least_size, self._divisor = padding
-        self._padding = float(getattr(own, "pad_value", getattr(own, "pad_val", 0)))
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Returns the outputs in the order of `named_outputs`."""
-        return tuple(self.named_outputs(images).values())
-
-    def named_outputs(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns a dict that maps the names of the outputs to their values."""
-        named = named_tensors("output", run_for_export(self.model, self.preprocess(images)))
-        if "probabilities" in named and named["probabilities"].dim() == 4:  # removes the padding
-            height, width = images.shape[-2:]
-            return {name: tensor[..., :height, :width] for name, tensor in named.items()}
-        return named
-
-    def preprocess(self, images: Tensor) -> Tensor:
-        """Normalizes and pads images as the data preprocessor does in validation."""
-        inputs = images.flip(1) if self._swaps else images
-        if self._normalizes:
-            inputs = (inputs - self.mean) / self.std
-        if self._divisor > 1 or any(self._least_size):
-            height, width = inputs.shape[-2:]
-            bottom = max(self._least_size[0], height + -height % self._divisor) - height
-            right = max(self._least_size[1], width + -width % self._divisor) - width
-            inputs = F.pad(inputs, (0, right, 0, bottom), value=self._padding)
-        return inputs
-
-
-def run_for_export(model: Any, inputs: Tensor) -> Any:
-    """Returns the outputs of a model for preprocessed images, including its postprocessing if its kind is known."""
-    if hasattr(model, "predicted_tensors"):
-        return model.predicted_tensors(inputs)
-    if hasattr(model, "encode_decode"):  # a segmentor of MMSegmentation, which resizes its scores
-        size = tuple(inputs.shape[-2:])
-        scores = model.encode_decode(inputs, [{"ori_shape": size, "img_shape": size, "pad_shape": size}])
-        if scores.shape[1] == 1:
-            return {"scores": scores}
-        return {"probabilities": scores.softmax(dim=1), "labels": scores.argmax(dim=1)}
-    return model(inputs, mode="tensor")
 
 
 def export_model(
@@ -169,15 +98,21 @@ def export_model(
         if size is not None:
             raise ArgumentError("a size can be set only for a model of images", key="--size", found=size)
         return export_call(unwrap_model(model), target, *_example_call(trained), to=to, opset=opset)
+    is_detector = hasattr(model, "add_pred_to_datasample")
+    if is_detector and to != "onnx":
+        raise ExportError(f"detectors of MMDetection cannot be exported to {to}", key="--to", notes=["Use --to onnx."])
     with located(trained.cfg), using_scope(trained.cfg.get("default_scope")), exportable_operators():
-        module = ExportedModel(model).eval()
+        module = ExportedDetector(model).eval() if is_detector else ExportedModel(model).eval()
         images, outputs = _run_example(trained, module, size)
         metainfo = {"classes": json.dumps([str(name) for name in trained.metainfo.get("classes") or ()])}
         with temporary_file(target) as path:
             request = ExportRequest(module, _inputs(images), list(outputs), path, metainfo, opset, dims=(0, 2, 3))
+            if is_detector:
+                request = replace(request, opset=opset or OPSET, dims=(2, 3), traced=True)
             shapes = {name: tuple(output.shape) for name, output in outputs.items()}
             described = {_INPUT: (tuple(images.shape), "float32, 0 to 255")}
-            export = Export(target, shapes, *_write(to, request), inputs=described)
+            with traceable() if is_detector else nullcontext():
+                export = Export(target, shapes, *_write(to, request), inputs=described)
             return keep_file(export, path, to)
 
 
@@ -234,12 +169,13 @@ def _run_example(
                 notes=["Only channel swapping, normalization and padding can be exported."],
             )
     height, width = images.shape[-2:] if size is None else [check_count("--size", side) for side in size]
-    images = _random_images((2, images.shape[1], height, width))
+    images = _random_images((1 if isinstance(module, ExportedDetector) else 2, images.shape[1], height, width))
     try:
         outputs = module.named_outputs(images)
     except Exception as error:
         key = "model" if size is None else "--size"
-        raise export_error("the model cannot be run in mode='tensor' on an example input", error, key) from error
+        problem = "predict" if isinstance(module, ExportedDetector) else "be run in mode='tensor'"
+        raise export_error(f"the model cannot {problem} on an example input", error, key) from error
     return images, outputs
 
 
@@ -268,23 +204,32 @@ def _write(to: str, request: ExportRequest) -> tuple[list[tuple[int, ...]], floa
     tested: list[tuple[int, ...]] = []
     differences = []
 
-    def supports(shape: tuple[int, ...]) -> bool:
-        try:
-            difference = difference_of(run, request.module, _inputs(_random_images(shape)))
-        except Exception:  # noqa: BLE001 - the model or the file does not support this size
-            return False
-        if tested and to == "torchscript" and difference > LIMIT:
-            return False  # a trace may contain the size of its example
+    def test(shape: tuple[int, ...]) -> None:
+        inputs = _inputs(_random_images(shape))
+        difference = difference_of(run, request.module, inputs, request.module.difference)
+        if tested and (request.traced or to == "torchscript") and difference > LIMIT:
+            raise ExportError("the trace contains the size of its example")
         tested.append(shape)
         differences.append(difference)
+
+    def supports(shape: tuple[int, ...]) -> bool:
+        try:
+            test(shape)
+        except Exception:  # noqa: BLE001 - the model or the file does not support this size
+            return False
         return True
 
     count, channels, height, width = request.inputs.args[0].shape
-    if not supports((count, channels, height, width)):
-        raise ExportError(f"the {to} file cannot be run on the example input")
-    supports((count + 1, channels, height, width))
+    try:
+        test((count, channels, height, width))
+    except Exception as error:
+        raise export_error(f"the {to} file cannot be run on the example input", error, "model") from error
+    if 0 in (request.dims or ()):
+        supports((count + 1, channels, height, width))
     # Sizes that are odd multiples of a number, and therefore multiples of no higher power of two.
-    for multiple in _MULTIPLES:
+    for multiple in _MULTIPLES if request.dims else ():
         if supports((1, channels, *(multiple * (side // multiple + 1 | 1) for side in (height, width + multiple)))):
             return tested, max(differences), multiple
+    if request.traced and request.dims:  # the file would run with other sizes, with wrong results
+        return _write(to, replace(request, dims=()))
     return tested, max(differences), 1

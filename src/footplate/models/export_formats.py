@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ from footplate.errors import ArgumentError, import_optional
 from footplate.models.example_inputs import Inputs, named_tensors
 
 Run = Callable[[Inputs], Any]
+Compare = Callable[[Sequence[Tensor], Sequence[Tensor]], float]
 _ONNX = "exporting to ONNX"  # the reason for importing optional packages
 
 
@@ -30,6 +33,7 @@ class ExportRequest:
         metainfo: Metadata to store in the file, such as the classes.
         opset: The ONNX opset version, or None for the default.
         dims: The dimensions of the inputs that may vary, if the model supports it. None for all.
+        traced: Whether an ONNX file is written from a trace, which contains only what the example executes.
     """
 
     module: nn.Module
@@ -39,6 +43,7 @@ class ExportRequest:
     metainfo: Mapping[str, str]
     opset: int | None = None
     dims: Sequence[int] | None = None
+    traced: bool = False
 
 
 class ExportFormat(NamedTuple):
@@ -63,6 +68,8 @@ def _write_onnx(request: ExportRequest) -> None:
     import_optional("onnxscript", extra="export", why=_ONNX)
     # Otherwise, it prints a traceback for an opset that it does not support, before the error below is raised.
     logging.getLogger("onnxscript.version_converter").setLevel(logging.ERROR)
+    if request.traced:
+        return _write_traced_onnx(request)
     program = torch.onnx.export(
         _trace(request),
         (),
@@ -82,6 +89,39 @@ def _write_onnx(request: ExportRequest) -> None:
         )
     program.model.metadata_props.update(request.metainfo)
     program.save(request.path)
+
+
+def _write_traced_onnx(request: ExportRequest) -> None:
+    onnx = import_optional("onnx", extra="export", why=_ONNX)
+    names = list(request.inputs.tensors())
+    with _no_stdout():
+        torch.onnx.export(
+            request.module,
+            request.inputs.args,
+            request.path,
+            dynamo=False,
+            input_names=names,
+            output_names=list(request.names),
+            opset_version=request.opset,
+            dynamic_axes={name: {dim: f"{name}_{dim}" for dim in request.dims or ()} for name in names},
+        )
+    model = onnx.load(request.path)
+    onnx.helper.set_model_props(model, dict(request.metainfo))
+    onnx.save(model, request.path)
+
+
+@contextmanager
+def _no_stdout() -> Iterator[None]:
+    """Discards what is written to stdout, because torch prints the whole graph, from C++, if an export fails."""
+    sys.stdout.flush()
+    stdout, null = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 1)
+        yield
+    finally:
+        os.dup2(stdout, 1)
+        os.close(stdout)
+        os.close(null)
 
 
 def _open_onnx(path: str) -> Run:
@@ -144,10 +184,10 @@ def exportable_operators() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def difference_of(run: Run, module: nn.Module, inputs: Inputs) -> float:
-    """Returns the largest difference between the outputs of a file and of the module; see `largest_difference`."""
+def difference_of(run: Run, module: nn.Module, inputs: Inputs, compare: Compare | None = None) -> float:
+    """Returns the difference between the outputs of a file and of the module, by default `largest_difference`."""
     expected = list(named_tensors("output", module(*inputs.args, **inputs.kwargs)).values())
-    return largest_difference(list(named_tensors("output", run(inputs)).values()), expected)
+    return (compare or largest_difference)(list(named_tensors("output", run(inputs)).values()), expected)
 
 
 def largest_difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:

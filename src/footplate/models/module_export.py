@@ -31,7 +31,7 @@ SAFETENSORS = "safetensors"
 SUFFIXES = {**{name: format_.suffix for name, format_ in FORMATS.items()}, SAFETENSORS: f".{SAFETENSORS}"}
 """Maps the export formats to the suffixes of their files."""
 LIMIT = 1e-3
-_OPERATOR = re.compile(r"\b(?:aten|torchvision|prims|torch_nms|mmcv|\w+_ops?)(?:::|\.)[A-Za-z_]\w*(?:\.\w+)?")
+_OPERATOR = re.compile(r"\b(?:(?:aten|torchvision|prims|torch_nms|\w+_ops?)(?:::|\.)|mmcv::)[A-Za-z_]\w*(?:\.\w+)?")
 _PACKAGES = tuple(os.path.dirname(str(package.__file__)) + os.sep for package in (torch, footplate))
 """The folders whose lines are not those of a model."""
 

@@ -1,0 +1,276 @@
+"""Exports detectors of MMDetection to ONNX with their postprocessing, including non-maximum suppression.
+
+The file is written from a trace of the detector's own `predict`. A trace contains only the operations that ran for the
+example, so the functions here keep those operations from depending on the example.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor, nn
+
+from footplate.inference.exported_model import ExportedModel
+from footplate.openmmlab.operators import nms as boxes_operators
+from footplate.tasks.detection.data import DetDataSample
+
+OPSET = 17
+_MASK_HEAD = "mmdet.models.roi_heads.mask_heads.fcn_mask_head"
+_FUSION_HEAD = "mmdet.models.seg_heads.panoptic_fusion_heads.maskformer_fusion_head"
+_FIELDS = {"boxes": "bboxes", "scores": "scores", "labels": "labels", "masks": "masks"}
+_MINIMUM_SCORE = 0.3
+_TRACED = 300
+
+
+class ExportedDetector(ExportedModel):
+    """Computes the boxes, scores and labels of one image, and the masks if the model predicts them.
+
+    Args:
+        model: A detector of MMDetection in evaluation mode. Its `test_cfg` are changed so that it can be traced.
+    """
+
+    opset = OPSET
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        for module in model.modules():
+            cfg: Any = getattr(module, "test_cfg", None)
+            for key, kind in _TRACEABLE.items():
+                if key in (cfg or ()) and not isinstance(cfg[key], kind):
+                    cfg[key] = kind(cfg[key])
+            if hasattr(module, "map_roi_levels"):
+                module.map_roi_levels = _levels(module.map_roi_levels)
+            if cfg and cfg.get("nms"):
+                cfg["nms"]["split_thr"] = 2**31  # otherwise, many boxes are suppressed class by class in a loop
+
+    def named_outputs(self, images: Tensor) -> dict[str, Tensor]:
+        """Returns a dict that maps the names of the outputs to their values."""
+        inputs = self.preprocess(images)
+        size, padded = tuple(images.shape[-2:]), tuple(inputs.shape[-2:])
+        meta = {"ori_shape": size, "img_shape": size, "pad_shape": padded, "batch_input_shape": padded}
+        sample = DetDataSample(metainfo={**meta, "scale_factor": (1.0, 1.0)})
+        (prediction,) = self.model.predict(inputs, [sample], rescale=False)
+        found = prediction.pred_instances
+        return {name: found[field] for name, field in _FIELDS.items() if field in found}
+
+    def difference(self, outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+        """Returns the largest difference between instances in any order.
+
+        Instances with scores above 0.3 are compared with the most similar instance of the same class. Coordinates are
+        divided by the largest one. For masks, the difference is the fraction of pixels.
+        """
+        tables = []
+        scale = torch.cat([expected[0].flatten(), torch.ones(1)]).abs().max()
+        for boxes, scores, labels, *_ in (outputs, expected):
+            tables.append(torch.cat([boxes / scale, scores[:, None], labels[:, None].float()], dim=1).double())
+        distances = torch.cdist(*tables, p=float("inf"))
+        differences = [0.0]
+        for table, rows, ours, theirs in (
+            (tables[0], distances, outputs[3:], expected[3:]),
+            (tables[1], distances.T, expected[3:], outputs[3:]),
+        ):
+            chosen = table[:, 4] > _MINIMUM_SCORE
+            if not chosen.any():
+                continue
+            if not rows.shape[1]:
+                return float("inf")
+            nearest = rows[chosen].min(dim=1)
+            differences.append(float(nearest.values.max()))
+            differences += [float((a[chosen] != b[nearest.indices]).double().mean()) for a, b in zip(ours, theirs)]
+        return max(differences)
+
+
+class _Minimum:
+    """A lower limit for which a trace contains the general case: some values exceed it, and some do not."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def __lt__(self, values: Any) -> Any:  # values > limit
+        above = values > self.value
+        if not torch.jit.is_tracing():
+            return above
+        example = torch.zeros_like(above).flatten()
+        example[:: max(2, int(above.numel()) // _TRACED)] = True
+        return torch.ops.footplate.only_traced(above, example.view_as(above))
+
+    __le__ = __lt__
+
+    def __ge__(self, value: Any) -> Any:
+        return self.value >= value
+
+
+class _Limit:
+    """A largest number of values for which a trace contains the general case: there are more of them."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __index__(self) -> int:
+        return self.value
+
+    def __lt__(self, count: Any) -> bool:
+        return torch.jit.is_tracing() or self.value < count
+
+    def __gt__(self, count: Any) -> bool:
+        return not isinstance(count, Tensor) and self.value > count  # a traced size is a tensor
+
+
+_TRACEABLE = {"score_thr": _Minimum, "min_bbox_size": _Minimum, "nms_pre": _Limit}
+
+
+def _levels(map_levels: Any) -> Any:
+    """Wraps a function that maps RoIs to levels, so that a trace contains all levels."""
+
+    def mapped(rois: Tensor, num_levels: int) -> Tensor:
+        levels = map_levels(rois, num_levels)
+        if not torch.jit.is_tracing():
+            return levels  # type: ignore[no-any-return]
+        return torch.ops.footplate.only_traced(levels, torch.arange(levels.shape[0]) % num_levels)  # type: ignore[no-any-return]
+
+    return mapped
+
+
+@torch.library.custom_op("footplate::only_traced", mutates_args=())
+def _only_traced(value: Tensor, example: Tensor) -> Tensor:
+    """Returns `example` while a model is traced. In the file, it is `value`."""
+    return example.clone()
+
+
+@torch.library.custom_op("footplate::nms", mutates_args=())
+def _nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    return boxes_operators.nms(boxes, scores, iou_threshold, 0)
+
+
+def _traced_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
+    if offset:
+        raise NotImplementedError("the ONNX operator NonMaxSuppression has no offset")
+    return torch.ops.footplate.nms(boxes, scores, iou_threshold)  # type: ignore[no-any-return]
+
+
+def _nms_in_onnx(g: Any, boxes: Any, scores: Any, iou_threshold: Any) -> Any:
+    def constant(value: Any) -> Any:
+        return g.op("Constant", value_t=torch.tensor(value))
+
+    boxes = g.op("Unsqueeze", boxes, constant([0]))
+    scores = g.op("Unsqueeze", scores, constant([0, 1]))
+    limit = g.op("Cast", iou_threshold, to_i=1)
+    kept = g.op("NonMaxSuppression", boxes, scores, constant([2**31 - 1]), limit)
+    return g.op("Gather", kept, constant(2), axis_i=1)
+
+
+def _roi_align_in_onnx(
+    g: Any, features: Any, rois: Any, size: Any, scale: float, sampling_ratio: int, mode: str, aligned: bool
+) -> Any:
+    def columns(indices: Any) -> Any:
+        return g.op("Gather", rois, g.op("Constant", value_t=torch.tensor(indices)), axis_i=1)
+
+    return g.op(
+        "RoiAlign",
+        features,
+        columns([1, 2, 3, 4]),
+        g.op("Cast", columns(0), to_i=7),
+        coordinate_transformation_mode_s="half_pixel" if aligned else "output_half_pixel",
+        output_height_i=size[0],
+        output_width_i=size[1],
+        spatial_scale_f=scale,
+        sampling_ratio_i=max(0, sampling_ratio),
+        mode_s=mode,
+    )
+
+
+def _paste_masks(
+    head: Any,
+    mask_preds: Tensor,
+    bboxes: Tensor,
+    labels: Tensor,
+    img_meta: Any,
+    rcnn_test_cfg: Any,
+    rescale: bool = False,
+    activate_map: bool = False,
+) -> Tensor:
+    """Pastes all masks of a mask head at once. The method of the head has a loop over the masks."""
+    height, width = img_meta["img_shape"]
+    masks = mask_preds if activate_map else mask_preds.sigmoid()
+    if not head.class_agnostic:
+        masks = masks[torch.arange(labels.shape[0]), labels][:, None]
+    pasted, _ = import_module(_MASK_HEAD)._do_paste_mask(masks, bboxes, height, width, skip_empty=False)
+    return pasted >= rcnn_test_cfg.mask_thr_binary  # type: ignore[no-any-return]
+
+
+def _boxes_of_masks(masks: Tensor) -> Tensor:
+    """Returns the boxes around masks (N, H, W), without a loop over the masks. The box of an empty mask is zero."""
+    ends = []
+    for dim in (1, 2):
+        occupied = masks.any(dim).int()
+        ends += [occupied.argmax(1), occupied.shape[1] - occupied.flip(1).argmax(1)]
+    boxes = torch.stack([ends[index] for index in (0, 2, 1, 3)], dim=1).float()
+    return boxes * masks.flatten(1).any(1)[:, None]
+
+
+def register_operators() -> None:
+    """Registers how the operators of this module are written to ONNX."""
+    torch.onnx.register_custom_op_symbolic("footplate::nms", _nms_in_onnx, OPSET)
+    torch.onnx.register_custom_op_symbolic("footplate::only_traced", lambda g, value, example: value, OPSET)
+
+
+class _Context(SimpleNamespace):
+    def save_for_backward(self, *tensors: Tensor) -> None:
+        pass
+
+
+def _forward_of(function: Any) -> Any:
+    """Returns the forward function of an autograd function, for arguments that may be traced sizes."""
+
+    def forward(*arguments: Any) -> Any:
+        fixed = (int(each) if isinstance(each, Tensor) and not each.dim() else each for each in arguments)
+        return function.forward(_Context(), *fixed)
+
+    return forward
+
+
+@contextmanager
+def traceable() -> Iterator[None]:
+    """Replaces operations of mmcv and MMDetection that cannot be traced, or that exist in ONNX."""
+    register_operators()
+    deform, modulated = import_module("mmcv.ops.deform_conv"), import_module("mmcv.ops.modulated_deform_conv")
+    deform_conv2d = _forward_of(deform.DeformConv2dFunction)
+    modulated_deform_conv2d = _forward_of(modulated.ModulatedDeformConv2dFunction)
+    with ExitStack() as stack:
+        for target, name, new in (
+            (torch.onnx, "is_in_onnx_export", lambda: False),  # MMDetection 3.3 imports a missing module otherwise
+            (torch.Tensor, "split", _split),
+            (torch, "squeeze", _squeeze),
+            (import_module("mmcv.ops.nms").ext_module, "nms", _traced_nms),
+            (import_module("mmcv.ops.roi_align").RoIAlignFunction, "symbolic", staticmethod(_roi_align_in_onnx)),
+            (import_module(_MASK_HEAD).FCNMaskHead, "_predict_by_feat_single", _paste_masks),
+            (import_module(_FUSION_HEAD), "mask2bbox", _boxes_of_masks),
+            (import_module("mmdet.models.dense_heads.tood_head"), "deform_conv2d", deform_conv2d),
+            (deform, "deform_conv2d", deform_conv2d),
+            (modulated, "modulated_deform_conv2d", modulated_deform_conv2d),
+        ):
+            stack.enter_context(patch.object(target, name, new))
+        yield
+
+
+_torch_split, _torch_squeeze = Tensor.split, torch.squeeze
+
+
+def _split(tensor: Tensor, sizes: Any, dim: int = 0) -> Any:
+    """Splits a tensor. The only part is the whole tensor, whose length may vary."""
+    if isinstance(sizes, (list, tuple)) and len(sizes) == 1:
+        return (tensor,)
+    return _torch_split(tensor, sizes, dim)
+
+
+def _squeeze(tensor: Tensor, *dims: Any) -> Tensor:
+    """Removes dimensions of size 1. Without `dims`, the trace of torch would contain the sizes of the others."""
+    if dims:
+        return _torch_squeeze(tensor, *dims)
+    for dim in reversed(range(tensor.dim())):
+        tensor = tensor.select(dim, 0) if tensor.shape[dim] == 1 else tensor
+    return tensor

@@ -1,0 +1,87 @@
+"""The module that is exported for a model of images: its preprocessing, the model and its postprocessing."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from footplate.models.example_inputs import named_tensors
+from footplate.models.export_formats import largest_difference
+
+
+class ExportedModel(nn.Module):
+    """Computes named tensors from a batch of images.
+
+    The images are a float32 tensor ``(N, C, H, W)`` with values from 0 to 255, in the channel order of the pipeline.
+
+    Normalizes and pads the images as the data preprocessor of the model does. The outputs of models for footplate's
+    tasks are probabilities and labels, boxes and scores, or features. For other models, they are the output in mode
+    "tensor".
+
+    Args:
+        model: A model in evaluation mode.
+    """
+
+    mean: Tensor
+    std: Tensor
+    _least_size: tuple[int, int]
+    _divisor: int
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model: Any = model
+        own: Any = getattr(model, "data_preprocessor", None)
+        # The preprocessors of code bases have the same attributes.
+        swaps = ("_channel_conversion", "channel_conversion", "to_rgb")
+        self._swaps = any(bool(getattr(own, name, False)) for name in swaps)
+        self._normalizes = bool(getattr(own, "_enable_normalize", False))
+        if self._normalizes:
+            self.register_buffer("mean", own.mean.detach().clone().view(-1, 1, 1), persistent=False)
+            self.register_buffer("std", own.std.detach().clone().view(-1, 1, 1), persistent=False)
+        test_cfg = getattr(own, "test_cfg", None) or {}
+        usual = test_cfg.get("size") or (0, 0), test_cfg.get("size_divisor") or getattr(own, "pad_size_divisor", 1)
+        padding: Any = getattr(own, "_test_padding", usual)
+        self._least_size, self._divisor = padding
+        self._padding = float(getattr(own, "pad_value", getattr(own, "pad_val", 0)))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Returns the outputs in the order of `named_outputs`."""
+        return tuple(self.named_outputs(images).values())
+
+    def named_outputs(self, images: Tensor) -> dict[str, Tensor]:
+        """Returns a dict that maps the names of the outputs to their values."""
+        named = named_tensors("output", run_for_export(self.model, self.preprocess(images)))
+        if "probabilities" in named and named["probabilities"].dim() == 4:  # removes the padding
+            height, width = images.shape[-2:]
+            return {name: tensor[..., :height, :width] for name, tensor in named.items()}
+        return named
+
+    def difference(self, outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+        """Returns the largest difference between the outputs of a file and of the model."""
+        return largest_difference(outputs, expected)
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """Normalizes and pads images as the data preprocessor does in validation."""
+        inputs = images.flip(1) if self._swaps else images
+        if self._normalizes:
+            inputs = (inputs - self.mean) / self.std
+        if self._divisor > 1 or any(self._least_size):
+            height, width = inputs.shape[-2:]
+            bottom = max(self._least_size[0], height + -height % self._divisor) - height
+            right = max(self._least_size[1], width + -width % self._divisor) - width
+            inputs = F.pad(inputs, (0, right, 0, bottom), value=self._padding)
+        return inputs
+
+
+def run_for_export(model: Any, inputs: Tensor) -> Any:
+    """Returns the outputs of a model for preprocessed images, including its postprocessing if its kind is known."""
+    if hasattr(model, "predicted_tensors"):
+        return model.predicted_tensors(inputs)
+    if hasattr(model, "encode_decode"):  # a segmentor of MMSegmentation, which resizes its scores
+        size = tuple(inputs.shape[-2:])
+        scores = model.encode_decode(inputs, [{"ori_shape": size, "img_shape": size, "pad_shape": size}])
+        if scores.shape[1] == 1:
+            return {"scores": scores}
+        return {"probabilities": scores.softmax(dim=1), "labels": scores.argmax(dim=1)}
+    return model(inputs, mode="tensor")

@@ -1,0 +1,78 @@
+"""The parts of exported detectors that do not need MMDetection; see `tests/openmmlab/test_inference.py` for the rest."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from footplate.inference.exported_detector import OPSET, ExportedDetector, _Limit, _Minimum, register_operators
+
+HAS_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
+
+
+class _Suppression(torch.nn.Module):
+    def forward(self, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+        above = (scores > _Minimum(0.5)).nonzero().squeeze(1)
+        scores, order = scores[above].sort(descending=True)
+        count = min(_Limit(40), scores.size(0))
+        above, scores = above[order[:count]], scores[:count]
+        kept = torch.ops.footplate.nms(boxes[above], scores, 0.4)
+        return above[kept], scores[kept]
+
+
+def _boxes(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    corners = torch.rand(count, 2, generator=generator) * 60
+    sizes = 5 + torch.rand(count, 2, generator=generator) * 30
+    return torch.cat((corners, corners + sizes), 1), torch.rand(count, generator=generator)
+
+
+@pytest.mark.skipif(not HAS_ONNX, reason="needs onnx, onnxscript and onnxruntime")
+def test_trace_contains_the_general_case(tmp_path: Path) -> None:
+    import onnxruntime
+
+    register_operators()
+    module, boxes, scores = _Suppression(), *_boxes(12, 0)
+    path = str(tmp_path / "a.onnx")
+    axes = {"boxes": {0: "n"}, "scores": {0: "n"}}
+    with pytest.warns(Warning):  # the exporter is deprecated, and the trace depends on sizes
+        torch.onnx.export(
+            module,
+            (boxes, scores * 0),  # no score is above the minimum
+            path,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=list(axes),
+            dynamic_axes=axes,
+        )
+    session = onnxruntime.InferenceSession(path)
+    for count, seed in ((12, 1), (150, 2), (150, 3)):
+        boxes, scores = _boxes(count, seed)
+        expected, found = module(boxes, scores), session.run(None, {"boxes": boxes.numpy(), "scores": scores.numpy()})
+        assert len(expected[0]) > 3
+        assert found[0].tolist() == expected[0].tolist()
+        assert found[1].tolist() == expected[1].tolist()
+    found = session.run(None, {"boxes": boxes.numpy(), "scores": scores.numpy() * 0})
+    assert len(found[0]) == 0
+
+
+def test_instances_are_compared_in_any_order() -> None:
+    boxes, scores = _boxes(30, 0)
+    labels, masks = torch.arange(30) % 3, torch.arange(30)[:, None, None] == torch.zeros(30, 4, 4)
+    instances = [boxes, scores, labels, masks]
+    compare = ExportedDetector.difference
+    order = torch.randperm(30, generator=torch.Generator().manual_seed(0))
+    shuffled = [values[order] for values in instances]
+    assert compare(None, shuffled, instances) == 0  # type: ignore[arg-type]
+    best = int(scores.argmax())
+    for index, change in ((0, 1.0), (1, -0.1), (2, 1), (3, True)):
+        changed = [values.clone() for values in shuffled]
+        place = int((order == best).nonzero())
+        changed[index][place] = change if index == 3 else changed[index][place] + change
+        assert compare(None, changed, instances) > 1e-3  # type: ignore[arg-type]
+        assert compare(None, instances, changed) > 1e-3  # type: ignore[arg-type]
+    weak = [values[scores <= 0.3] for values in instances]
+    assert compare(None, weak, [values[:0] for values in instances]) == 0  # type: ignore[arg-type]
+    assert compare(None, instances, [values[:0] for values in instances]) == float("inf")  # type: ignore[arg-type]
