@@ -1,7 +1,6 @@
 """The command `footplate doctor`."""
 
 import argparse
-import platform
 from typing import Any
 
 from footplate.cli.output import print_result
