@@ -164,7 +164,10 @@ def test_missing_requirements_of_a_code_base_are_listed_at_once(package: WritePa
     (about / "METADATA").write_text("\n".join(lines))
     with pytest.raises(ConfigError) as caught:
         openmmlab.use_code_bases({"default_scope": "mmrotate"})
-    assert caught.value.notes == ("Install what it requires: pip install 'no-such-package>=1' no-such-tables",)
+    assert caught.value.notes == (
+        "Missing: no-such-package>=1, no-such-tables.",
+        "Run: pip install 'no-such-package>=1' no-such-tables",
+    )
 
 
 PLUGIN = """

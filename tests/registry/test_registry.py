@@ -6,6 +6,7 @@ import pytest
 
 from footplate import openmmlab
 from footplate.errors import BuildError, DuplicateNameError, FootplateError, UnknownNameError
+from footplate.openmmlab.requirements import explain_installation
 from footplate.registry import (
     HOOKS,
     MODELS,
@@ -137,8 +138,7 @@ def test_unknown_name_without_suggestion_hints_at_custom_imports() -> None:
 
 NOT_INSTALLED = [
     "  'mmseg' is not installed; only the names that footplate also provides are available",
-    "  Install it: pip install 'footplate[hosts]' mmsegmentation",
-    "  A config of the first generation needs an older version; see docs/hosts.md.",
+    *(f"  {line}" for line in explain_installation("mmseg")),
 ]
 OWN = "  Register your own classes with custom_imports = dict(imports=['my_module'])."
 

@@ -29,6 +29,7 @@ _MODULES = (
     "inspect_configs",
     "trial_runs",
     "inspect_runs",
+    "doctor",
     "sweep",
     "migrate",
     "checkpoint",

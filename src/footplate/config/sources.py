@@ -15,7 +15,7 @@ from typing import Any
 
 from footplate.config.origins import TracedDict
 from footplate.errors import ConfigError, ConfigKeyError, ConfigSyntaxError, Origin, shown_path
-from footplate.extensions import known_packages
+from footplate.extensions import extensions, known_packages
 from footplate.messages import nearest
 
 SUFFIXES = (".py", ".json", ".yaml", ".yml", ".toml")
@@ -112,10 +112,9 @@ def locate(package: str, file: str, asked_at: Origin | None = None) -> str:
     """
     roots = _package_folders(package)
     if not roots:
-        name = known_packages().get(package)
-        advice = f"Install it: pip install 'footplate[hosts]' {name}" if name else "Install it, or set PYTHONPATH."
+        advice = [line for extension in extensions() for line in extension.explain_missing(package)]
         message = f"the package '{package}' of '{package}::{file}' is not installed"
-        raise ConfigError(message, origin=asked_at, notes=[advice])
+        raise ConfigError(message, origin=asked_at, notes=advice or ["Install it, or set PYTHONPATH."])
     for root, folder, suffix in itertools.product(roots, (*_CONFIG_FOLDERS, (), (".mim",), (os.pardir,)), ("", ".py")):
         path = os.path.normpath(os.path.join(root, *folder, file + suffix))
         if os.path.isfile(path):

@@ -4,13 +4,11 @@ Their registries join footplate's registry tree.
 """
 
 import importlib
-import importlib.metadata
 import logging
 import os
 import re
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
-from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -23,6 +21,8 @@ from footplate.openmmlab.extension import CODE_BASES
 from footplate.openmmlab.first_generation.translation import is_first_generation
 from footplate.openmmlab.installation import install
 from footplate.openmmlab.mmengine.registry import Registry as MMEngineRegistry
+from footplate.openmmlab.requirements import explain_unmet, extra_of
+from footplate.openmmlab.skipped_imports import explain_cause
 from footplate.openmmlab.versions import is_for_mmcv_1
 from footplate.registry import (
     DATA_SAMPLERS,
@@ -113,14 +113,12 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
     Raises:
         ConfigError: A code base is installed but cannot be imported.
     """
-    default = cfg.get("default_scope")
-    if default is None and is_first_generation(cfg):
+    if cfg.get("default_scope") is None and is_first_generation(cfg):
         default = _find_first_generation(cfg)
         if default is not None:
             cfg["default_scope"] = default
-    named = {kind.partition(".")[0] for kind in _types(dict(cfg.items())) if "." in kind}
-    named |= {default} if isinstance(default, str) else set()
-    used = [scope for scope in sorted(CODE_BASES) if scope in named and _is_installed(scope)]
+    default = cfg.get("default_scope")
+    used = [scope for scope in named_code_bases(cfg) if _is_installed(scope)]
     if used:
         install(patches)
     for scope in used:
@@ -130,7 +128,7 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
             raise ConfigError(
                 f"the code base '{scope}' is installed but cannot be imported: {type(error).__name__}: {error}",
                 key="default_scope" if scope == default else "",
-                notes=_missing_requirements(CODE_BASES[scope]) if isinstance(error, ImportError) else (),
+                notes=[*explain_cause(error), *explain_unmet(extra_of(scope))],
             ) from error
         models = getattr(sys.modules.get(f"{scope}.registry"), "MODELS", None)
         if models is not None and not isinstance(models, FootplateRegistry):
@@ -142,19 +140,10 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
     return tuple(_used[scope] for scope in used)
 
 
-def _missing_requirements(distribution: str) -> list[str]:
-    """Returns a line with the unconditional requirements of a package that are not installed, or no line."""
-    missing = []
-    with suppress(importlib.metadata.PackageNotFoundError):
-        for each in importlib.metadata.requires(distribution) or ():
-            name = re.split(r"[^\w.-]", each, maxsplit=1)[0]
-            if ";" in each or name.startswith(("mmcv", "mmengine")):  # an extra, or a package that footplate replaces
-                continue
-            try:
-                importlib.metadata.version(name)
-            except importlib.metadata.PackageNotFoundError:
-                missing.append(name if each == name else f"'{each}'")
-    return [f"Install what it requires: pip install {' '.join(missing)}"] if missing else []
+def named_code_bases(cfg: "Config | MutableMapping[str, Any]") -> list[str]:
+    """Returns the code bases to which a config refers by `default_scope` or by types."""
+    named = {kind.partition(".")[0] for kind in _types(dict(cfg.items())) if "." in kind}
+    return [scope for scope in sorted(CODE_BASES) if scope in named or scope == cfg.get("default_scope")]
 
 
 def _import_code_base(scope: str) -> ModuleType:

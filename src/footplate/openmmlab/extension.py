@@ -59,8 +59,11 @@ class OpenMMLab(Extension):
         return translate_for_run(cfg)
 
     def explain_unknown(self, noun: str, name: str) -> list[str]:
-        """Returns the replacement for a transform of a first-generation pipeline."""
-        return [_REPLACED_TRANSFORMS[name]] if noun == "transform" and name in _REPLACED_TRANSFORMS else []
+        """Returns the replacement for a transform of a first-generation pipeline, or why a name was not imported."""
+        from footplate.openmmlab.skipped_imports import skipped
+
+        replaced = noun == "transform" and _REPLACED_TRANSFORMS.get(name)
+        return [replaced] if replaced else [f"It could not be imported. {skipped[name]}"] if name in skipped else []
 
     def check_dataset(self, dataset: Any) -> None:
         """Checks the labels of MMDetection's CocoDataset."""
@@ -73,7 +76,6 @@ class OpenMMLab(Extension):
         """Returns how to install a code base."""
         if scope not in CODE_BASES:
             return []
-        return [
-            f"Install it: pip install 'footplate[hosts]' {CODE_BASES[scope]}",
-            "A config of the first generation needs an older version; see docs/hosts.md.",
-        ]
+        from footplate.openmmlab.requirements import explain_installation
+
+        return explain_installation(scope)

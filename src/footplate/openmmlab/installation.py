@@ -3,6 +3,7 @@
 The hooks provide modules of footplate, and change modules of installed packages.
 """
 
+import ast
 import importlib
 import importlib.metadata
 import importlib.util
@@ -23,8 +24,9 @@ from footplate.openmmlab.extension import CODE_BASES
 from footplate.openmmlab.mmengine.runner_members import add_members
 from footplate.openmmlab.names import DISTRIBUTIONS, Names, describe_unknown_name, names_of
 from footplate.openmmlab.patches import forget_applied, patch
+from footplate.openmmlab.skipped_imports import skip_failed_imports, skipped
 from footplate.openmmlab.versions import accepted_ranges, is_for_mmcv_1, restore_versions, show_accepted_versions
-from footplate.registry.dotted_paths import top_level_spec
+from footplate.registry.dotted_paths import is_user_module, top_level_spec
 from footplate_operators import OperatorsFinder
 
 _logger = logging.getLogger("footplate.openmmlab")
@@ -101,6 +103,7 @@ def uninstall() -> None:
     WorkerSetup.functions.remove(installed.setup)
     revert()
     forget_applied()
+    skipped.clear()
     restore_versions()
     for title, module in list(sys.modules.items()):
         loader = getattr(getattr(module, "__spec__", None), "loader", None)
@@ -190,7 +193,8 @@ class InstalledFinder(MetaPathFinder):
     In first-generation code and mmcv, names that were removed from PyTorch, NumPy and Python are replaced. Once a
     first-generation code base is imported, modules in the current folder count as first-generation code, too.
 
-    A package that limits the version of mmcv or MMEngine in its `__init__.py` is a code base, too.
+    A package that limits the version of mmcv or MMEngine in its `__init__.py` is a code base, too. In installed code
+    bases, modules that cannot be imported are skipped; see `skip_failed_imports`.
 
     Args:
         completed: The packages to which missing names are added.
@@ -201,7 +205,7 @@ class InstalledFinder(MetaPathFinder):
         self.completed = frozenset(completed)
         self.patches = patches
         self._code_bases = set(CODE_BASES)
-        self._patched = set(completed) if patches else set()
+        self._patched = {*completed, "imgaug"} if patches else set()  # MMOCR imports imgaug
         self._patches_current_folder = False
 
     def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
@@ -242,15 +246,17 @@ class InstalledFinder(MetaPathFinder):
         """
         name = module.__name__
         top = name.partition(".")[0]
-        source = ""
-        if name in self._code_bases or top in self._patched:
-            source = _source_of(loader)
+        is_guarded = top in self._code_bases and loader.is_package(name) and not is_user_module(top)
+        source = _source_of(loader) if name in self._code_bases or top in self._patched or is_guarded else ""
         if name in self._code_bases:
             show_accepted_versions(source)
             if self.patches and is_for_mmcv_1(source):
                 self._patched.add(top)
                 self._patches_current_folder = True
         patched = patch(source, name) if top in self._patched else None
+        if is_guarded:
+            tree, values = patched or (ast.parse(source), {})
+            patched = tree, values | skip_failed_imports(tree, name)
         if patched is None:
             execute(module)
         else:

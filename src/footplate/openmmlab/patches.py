@@ -53,6 +53,7 @@ NumPy 2.0 removed it:
     numpy.sometrue -> numpy.any
     numpy.in1d -> removed.in1d
     numpy.row_stack -> numpy.vstack
+    numpy.sctypes -> removed.sctypes
     numpy.trapz -> numpy.trapezoid
     numpy.asfarray -> removed.asfarray
 NumPy 2.0 does not wrap out-of-range numbers:

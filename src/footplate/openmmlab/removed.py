@@ -10,6 +10,12 @@ import torch
 from footplate.checkpoint import load_checkpoint
 
 string_classes = (str, bytes)
+sctypes = {
+    "int": [np.int8, np.int16, np.int32, np.int64],
+    "uint": [np.uint8, np.uint16, np.uint32, np.uint64],
+    "float": [np.float16, np.float32, np.float64, np.longdouble],
+    "complex": [np.complex64, np.complex128, np.clongdouble],
+}
 torch_load = torch.load
 
 

@@ -1,0 +1,43 @@
+"""The command `footplate doctor`."""
+
+import argparse
+from typing import Any
+
+from footplate.cli.output import print_result
+
+
+def add_commands(subparsers: Any) -> None:
+    """Adds the command to the parser."""
+    doctor = subparsers.add_parser(
+        "doctor",
+        help="list missing packages of code bases, and how to install them",
+        description="Import a code base, or those to which a config refers, and list everything that is missing or has "
+        "an unsuitable version, with one command that installs it. Without an argument, check the optional packages "
+        "and all installed code bases. Exits with 2 if a code base lacks something.",
+        epilog="Example: footplate doctor mmdet",
+    )
+    doctor.add_argument("target", metavar="CODE_BASE | CONFIG", nargs="?", help="such as mmseg, or mmseg0 for 0.x")
+    doctor.set_defaults(run=check_installation)
+
+
+def check_installation(arguments: argparse.Namespace) -> int:
+    """Prints what is missing. Returns 2 if a code base lacks something."""
+    from footplate.config import Config
+    from footplate.openmmlab.code_bases import named_code_bases
+    from footplate.openmmlab.doctor import check_code_base, check_environment
+    from footplate.openmmlab.extension import CODE_BASES
+    from footplate.openmmlab.requirements import scope_of
+
+    if not arguments.target:
+        rows = check_environment()
+    elif scope_of(arguments.target) in CODE_BASES:
+        rows = [check_code_base(arguments.target)]
+    else:
+        cfg = Config.fromfile(arguments.target, import_custom_modules=False)
+        rows = [check_code_base(scope) for scope in named_code_bases(cfg)]
+    lines = []
+    for row in rows:
+        first, *others = [*row["problems"], *row["remarks"]] or [""]
+        lines += [f"{row['name']:<12}  {row['version']:<12}  {first}".rstrip(), *(f"    {each}" for each in others)]
+    print_result(arguments, rows, "".join(f"{line}\n" for line in lines))
+    return 2 if any(row["problems"] for row in rows) else 0

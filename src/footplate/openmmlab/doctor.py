@@ -1,0 +1,62 @@
+"""Checks that installed code bases have everything that they need."""
+
+import importlib
+import platform
+from typing import Any
+
+import torch
+
+from footplate import __version__
+from footplate.errors import ConfigError
+from footplate.openmmlab.code_bases import use_code_bases
+from footplate.openmmlab.extension import CODE_BASES
+from footplate.openmmlab.requirements import (
+    explain_installation,
+    explain_unmet,
+    extra_of,
+    extras,
+    installed_version,
+    scope_of,
+)
+from footplate.openmmlab.skipped_imports import explain_cause, skipped
+from footplate.registry.dotted_paths import module_exists
+
+
+def check_code_base(name: str) -> dict[str, Any]:
+    """Imports a code base with all its modules.
+
+    Args:
+        name: A code base, or the extra of footplate for one of its generations, such as "mmseg0".
+
+    Returns:
+        The `name`, the `version`, the `problems` and how to solve them, and the `remarks` about parts that cannot be
+        imported.
+    """
+    scope = scope_of(name)
+    version = installed_version(CODE_BASES[scope])
+    extra = name if scope != name else extra_of(scope)
+    problems = explain_unmet(extra) if version else ["It is not installed.", *explain_installation(scope)]
+    if not problems:
+        try:
+            use_code_bases({"default_scope": scope})
+            if module_exists(f"{scope}.utils"):
+                register = getattr(importlib.import_module(f"{scope}.utils"), "register_all_modules", None)
+                if register is not None:
+                    register(init_default_scope=False)
+        except Exception as error:
+            problems = [*str(error).splitlines(), *([] if isinstance(error, ConfigError) else explain_cause(error))]
+    reasons = {reason: [each for each in skipped if skipped[each] == reason] for reason in skipped.values()}
+    remarks = [f"Without {', '.join(names)}: {reason}" for reason, names in reasons.items()]
+    complete = [] if problems else ["complete"]
+    return {"name": name, "version": version, "problems": problems, "remarks": [*complete, *remarks]}
+
+
+def check_environment() -> list[dict[str, Any]]:
+    """Checks the optional packages and the installed code bases. Missing optional packages are only remarks."""
+    versions = {"footplate": __version__, "Python": platform.python_version(), "torch": str(torch.__version__)}
+    rows = [{"name": name, "version": version, "problems": [], "remarks": []} for name, version in versions.items()]
+    for extra in extras():
+        if scope_of(extra) not in CODE_BASES:
+            remarks = explain_unmet(extra)[:1] or ["complete"]
+            rows.append({"name": extra, "version": "", "problems": [], "remarks": remarks})
+    return rows + [check_code_base(scope) for scope, name in CODE_BASES.items() if installed_version(name)]

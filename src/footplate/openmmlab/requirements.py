@@ -1,0 +1,96 @@
+"""Determines what a code base needs. The extras of footplate list it."""
+
+import importlib.metadata
+import shlex
+from contextlib import suppress
+
+from packaging.requirements import Requirement
+
+from footplate.openmmlab.extension import CODE_BASES
+
+# Code bases that an extra cannot install, because one of their own requirements cannot be installed.
+_WITHOUT_DEPENDENCIES = {"mmpose": "mmpose>=1.0,<2", "mmpose0": "mmpose<1", "mmrotate0": "mmrotate<1"}
+_NOT_NEEDED = ("mmcv", "mmcv-full", "mmengine", "chumpy")
+_OPENCV = {"opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless"}
+_EQUIVALENT = {"mmcv-lite": {"mmcv"}, **dict.fromkeys(_OPENCV, _OPENCV)}
+
+
+def installed_version(distribution: str) -> str:
+    """Returns the version of an installed package, or an empty string."""
+    with suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(distribution)
+    return ""
+
+
+def extras() -> list[str]:
+    """Returns the extras of footplate, except those for its developers."""
+    with suppress(importlib.metadata.PackageNotFoundError):
+        names = importlib.metadata.metadata("footplate").get_all("Provides-Extra") or []
+        return [name for name in names if name not in ("dev", "docs")]
+    return []
+
+
+def scope_of(extra: str) -> str:
+    """Returns the code base that an extra installs, such as "mmdet" for "mmdet2"."""
+    return extra.rstrip("02")
+
+
+def extra_of(scope: str) -> str:
+    """Returns the extra that installs a code base, for its installed generation, or the code base without an extra."""
+    found = [extra for extra in extras() if scope_of(extra) == scope]
+    fits = (each for each in found if CODE_BASES[scope] not in {other.name for other in unmet_requirements(each)})
+    return next(fits, found[0] if found else scope)
+
+
+def unmet_requirements(extra: str) -> list[Requirement]:
+    """Returns the requirements of an extra, and of the code bases that it installs, that are not met."""
+    unmet: dict[str, Requirement] = {}
+    root = f"footplate[{extra}]" if extra in extras() else CODE_BASES[extra]
+    pending = [Requirement(text) for text in (root, _WITHOUT_DEPENDENCIES.get(extra)) if text]
+    for requirement in pending:
+        version = installed_version(requirement.name)
+        if any(map(installed_version, _EQUIVALENT.get(requirement.name, ()))):
+            continue
+        if not version or not requirement.specifier.contains(version, prereleases=True):
+            unmet[requirement.name] = requirement
+        elif requirement.name in ("footplate", *CODE_BASES.values()):
+            for inner in map(Requirement, importlib.metadata.requires(requirement.name) or ()):
+                marker, inner.marker = inner.marker, None
+                chosen = (marker is None or marker.evaluate({"extra": name}) for name in requirement.extras or {""})
+                if inner.name not in _NOT_NEEDED and any(chosen):
+                    pending.append(inner)
+    return list(unmet.values())
+
+
+def explain_unmet(extra: str) -> list[str]:
+    """Returns a line with the packages that are missing or have another version, and one that installs them."""
+    unmet = unmet_requirements(extra)
+    alone = [each for each in unmet if str(each) == _WITHOUT_DEPENDENCIES.get(extra)]
+    versions = {each: installed_version(each.name) for each in unmet}
+    texts = [f"{each} ({versions[each]} is installed)" if versions[each] else str(each) for each in unmet]
+    commands = []
+    for group, option in ((alone, "--no-deps "), ([each for each in unmet if each not in alone], "")):
+        if group:
+            commands.append(f"pip install {option}{' '.join(shlex.quote(_pinned(each)) for each in group)}")
+    return [f"Missing: {', '.join(texts)}.", f"Run: {' && '.join(commands)}"] if unmet else []
+
+
+def explain_installation(scope: str) -> list[str]:
+    """Returns the commands that install a code base, one for each generation."""
+    commands = [
+        f"pip install 'footplate[{extra}]'"
+        + (f" && pip install --no-deps '{_WITHOUT_DEPENDENCIES[extra]}'" if extra in _WITHOUT_DEPENDENCIES else "")
+        for extra in extras()
+        if scope_of(extra) == scope
+    ]
+    commands = commands or [f"pip install 'footplate[hosts]' {CODE_BASES[scope]}"]
+    older = [f"For first-generation configs: {command}" for command in commands[1:]]
+    return [f"Install it: {commands[0]}", *older]
+
+
+def _pinned(requirement: Requirement) -> str:
+    """Returns a requirement as text. Each torchvision needs one torch, so that another one would replace it."""
+    torch = installed_version("torch").split(".")
+    if requirement.name == "torchvision" and torch[0] == "2":
+        return f"torchvision==0.{int(torch[1]) + 15}.*"
+    return str(requirement)

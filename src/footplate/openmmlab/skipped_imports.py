@@ -1,0 +1,64 @@
+"""Skips the imports of an installed code base that fail although the module is not needed by the rest."""
+
+import ast
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from footplate.errors import ConfigError, FootplateError
+
+_logger = logging.getLogger("footplate.openmmlab")
+# Maps words of an error to its cause.
+_SKIPPED = {
+    "localizers.drn": "The wheel of mmaction2 lacks this folder.",
+    "from 'transformers": "It needs transformers<5.",
+    "CudaSupportError": "It needs numba with CUDA.",
+}
+_RAISED = {
+    "numpy.dtype size changed": "A package was built for NumPy 1. Install 'numpy<2'.",
+    "torchvision::nms": "torchvision was built for another build of torch. Install both from the same index.",
+    "libGL": "Install opencv-python-headless instead of opencv-python.",
+}
+skipped: dict[str, str] = {}
+"""Maps the names that could not be imported from code bases to the reasons."""
+
+
+def skip_failed_imports(tree: ast.Module, package: str) -> dict[str, Any]:
+    """Changes the code of a package so that imports from its own modules may fail; their names become placeholders.
+
+    Returns:
+        The values that the code needs in the package's namespace.
+    """
+    for index, node in enumerate(tree.body):
+        if isinstance(node, ast.ImportFrom) and (node.level == 1 or str(node.module).startswith(f"{package}.")):
+            names = [alias.asname or alias.name for alias in node.names]
+            call = f"globals().update(_footplate_skip(_footplate_error, {package!r}, {names}))"
+            wrapped = ast.parse(f"try: pass\nexcept Exception as _footplate_error: {call}")
+            ast.increment_lineno(wrapped, node.lineno - 1)
+            wrapped.body[0].body = [node]  # type: ignore[attr-defined]
+            tree.body[index] = wrapped.body[0]
+    return {"_footplate_skip": _skip}
+
+
+def explain_cause(error: Exception, causes: Mapping[str, str] = _RAISED) -> list[str]:
+    """Returns the causes of an error that are known."""
+    text = f"{type(error).__name__}: {error}"
+    return [cause for words, cause in causes.items() if words in text]
+
+
+def _skip(error: Exception, package: str, names: Sequence[str]) -> dict[str, type]:
+    """Logs an error of an import and returns placeholders. Raises the error if the user can mend it."""
+    top = package.partition(".")[0]
+    is_missing = isinstance(error, ModuleNotFoundError) and str(error.name).partition(".")[0] != top
+    if is_missing or isinstance(error, FootplateError) or explain_cause(error, _RAISED):
+        raise error
+    text = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
+    reason = " ".join([f"{text}.", *explain_cause(error, _SKIPPED)])
+    if reason not in skipped.values():
+        _logger.warning("Skipped %s of '%s': %s", ", ".join(names), package, reason)
+    skipped.update(dict.fromkeys(names, reason))
+
+    def fail(kind: type, *args: Any, **kwargs: Any) -> None:
+        raise ConfigError(f"'{kind.__name__}' could not be imported: {reason}")
+
+    return {name: type(name, (), {"__new__": fail, "__module__": package}) for name in names if name != "*"}

@@ -1,0 +1,78 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from footplate.cli.main import main
+from footplate.errors import UnknownNameError
+from footplate.openmmlab import uninstall
+from footplate.openmmlab.requirements import explain_installation, explain_unmet
+from footplate.registry import MODELS
+from tests.openmmlab.conftest import WritePackage
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def write_metadata(folder: Path, name: str, version: str, lines: list[str]) -> None:
+    """Writes what pip writes about an installed package."""
+    about = folder / f"{name}-{version}.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("\n".join([f"Name: {name}", f"Version: {version}", *lines]))
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of installed packages, with the extras in pyproject.toml."""
+    project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+    extras = {
+        name: texts for name, texts in project["optional-dependencies"].items() if name.startswith(("mm", "hosts"))
+    }
+    lines = [f"Provides-Extra: {extra}" for extra in extras]
+    lines += [f"Requires-Dist: {text} ; extra == '{extra}'" for extra in extras for text in extras[extra]]
+    write_metadata(tmp_path, "footplate", "0.1.0", lines)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def test_everything_missing_is_listed_with_one_command(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_metadata(site, "mmsegmentation", "1.2.2", ["Requires-Dist: prettytable", "Requires-Dist: no-such>=2"])
+    write_metadata(site, "prettytable", "3.0", [])
+    write_metadata(site, "mmcv_lite", "1.7.2", [])
+    write_metadata(site, "regex", "1.0", [])
+    assert main(["doctor", "mmseg"]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split(maxsplit=2) == [
+        "mmseg",
+        "1.2.2",
+        "Missing: ftfy, mmcv-lite<2.3,>=2.1 (1.7.2 is installed), no-such>=2.",
+    ]
+    assert lines[1] == "    Run: pip install ftfy 'mmcv-lite<2.3,>=2.1' 'no-such>=2'"
+
+
+def test_an_extra_installs_each_generation(site: Path) -> None:
+    assert explain_installation("mmpose") == [
+        "Install it: pip install 'footplate[mmpose]' && pip install --no-deps 'mmpose>=1.0,<2'"
+    ]
+    write_metadata(site, "mmdet", "3.3.0", [])
+    assert explain_unmet("mmdet2")[0].startswith("Missing: mmdet<3,>=2.20 (3.3.0 is installed)")
+
+
+def test_a_module_that_cannot_be_imported_does_not_stop_a_code_base(
+    package: WritePackage, site: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("footplate.openmmlab.installation.is_user_module", lambda name: False)
+    write_metadata(site, "mmtrack", "1.0", [])
+    model = "from mmengine.registry import MODELS\n@MODELS.register_module()\nclass Good: ...\n"
+    heads = "from .lost import Lost\nfrom .good import Good\n__all__ = ['Lost', 'Good']\n"
+    package("mmtrack", {"__init__": "from .heads import *", "heads/__init__": heads, "heads/good": model})
+    assert main(["doctor", "mmtrack", "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)[0]
+    assert row["remarks"] == ["complete", "Without Lost: ModuleNotFoundError: No module named 'mmtrack.heads.lost'."]
+    assert MODELS.get("Good").__name__ == "Good"
+    with pytest.raises(UnknownNameError, match="could not be imported. ModuleNotFoundError"):
+        MODELS.get("Lost")
+    uninstall()
