@@ -17,7 +17,7 @@ from footplate.cli.main import build_parser
 from footplate.data import SampleLoader
 from footplate.engine import Runner
 from footplate.engine.sections import OTHER_KEYS, SECTIONS
-from footplate.openmmlab.first_generation.translation import FIRST_GENERATION_KEYS, RULES
+from footplate.openmmlab.first_generation.translation import FIRST_GENERATION_KEYS, RULES, Rule
 from footplate.registry import (
     DATA_SAMPLERS,
     DATASETS,
@@ -192,11 +192,21 @@ def _first_generation() -> list[str]:
         "Each rule has a tested example.",
     ]
     for rule in RULES:
-        lines += ["", rule.as_text().strip()]
+        lines += ["", _rule_section(rule).strip()]
     everything = [section for _, sections in _PAGES.values() for section in sections]
     for section in everything:
         lines += _section(section, is_first=True)
     return lines
+
+
+def _rule_section(rule: Rule) -> str:
+    parts = [f"### {rule.id}", rule.summary]
+    if rule.before.strip():
+        parts += [f"```python\n{rule.before.strip()}\n```", "becomes"]
+    parts.append(f"```python\n{rule.after.strip()}\n```" if rule.after.strip() else "nothing.")
+    if rule.given.strip():
+        parts += ["in a config with", f"```python\n{rule.given.strip()}\n```"]
+    return "\n\n".join(parts) + "\n"
 
 
 def _section(section: _Section, *, is_first: bool) -> list[str]:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from footplate.inference.exported_model import ExportedModel
-from footplate.openmmlab.operators import nms as boxes_operators
 from footplate.tasks.detection.data import DetDataSample
+from footplate_operators import nms as boxes_operators
 
 OPSET = 17
 _MASK_HEAD = "mmdet.models.roi_heads.mask_heads.fcn_mask_head"

@@ -28,16 +28,6 @@ def test_rule_translates_its_example(rule: Rule) -> None:
     assert translated_example(rule) == read(rule.after)
 
 
-def as_section(rule: Rule) -> str:
-    parts = [f"### {rule.id}", rule.summary]
-    if rule.before.strip():
-        parts += [f"```python\n{rule.before.strip()}\n```", "becomes"]
-    parts.append(f"```python\n{rule.after.strip()}\n```" if rule.after.strip() else "nothing.")
-    if rule.given.strip():
-        parts += ["in a config with", f"```python\n{rule.given.strip()}\n```"]
-    return "\n\n".join(parts) + "\n"
-
-
 PAGE = (Path(__file__).parents[4] / "docs/migration.md").read_text(encoding="utf-8")
 
 
