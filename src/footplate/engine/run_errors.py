@@ -34,11 +34,15 @@ def refusing_exits() -> Iterator[None]:
     except Interrupted:
         raise
     except SystemExit as error:
-        line = innermost_user_line(traceback.walk_tb(error.__traceback__))
-        raise ExitError(
-            f"user code raised SystemExit({error.code!r}) at {line}, and the run is not complete",
-            notes=["Raise an error there, or set `runner.train_loop.stop_training = True` in a hook."],
-        ) from error
+        raise _exit_error(error) from error
+
+
+def _exit_error(error: SystemExit) -> ExitError:
+    line = innermost_user_line(traceback.walk_tb(error.__traceback__))
+    return ExitError(
+        f"user code raised SystemExit({error.code!r}) at {line}, and the run is not complete",
+        notes=["Raise an error there, or set `runner.train_loop.stop_training = True` in a hook."],
+    )
 
 
 @contextmanager
@@ -61,13 +65,12 @@ def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
     try:
         runner.folder.open(runner, resources, for_training=for_training)
         try:
-            with refusing_exits():
-                yield
+            yield
         finally:
             runner.saver.wait()
-    except EarlyExitError:
+    except (Interrupted, EarlyExitError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         completed = _completed(runner, error)
         # Only the first rank's error is printed. The traceback of another one is in its own file.
         trace = None if is_main_process() else completed
@@ -79,7 +82,9 @@ def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
         resources.close()
 
 
-def _completed(runner: "Runner", error: Exception) -> Exception:
+def _completed(runner: "Runner", error: Exception | SystemExit) -> Exception:
+    if isinstance(error, SystemExit):
+        return _exit_error(error)
     if isinstance(error, FootplateError):
         locate(error, runner.cfg)
         if isinstance(error, NonFiniteError):
