@@ -58,6 +58,7 @@ class BatchPlan(Sampler[BatchKey]):
         custom: The samplers whose order may depend on more than seed and epoch.
         counted: The number of samples, or of the batches of a custom batch sampler, if each of them is read exactly
             once, apart from batches with a share of 0. None if some may be read twice.
+        world_size: The number of ranks that divide the samples.
         current: The pass that the plan yields.
         passes_continue: Whether `limit` splits an endless sampler, so that each pass continues the previous one.
     """
@@ -75,7 +76,7 @@ class BatchPlan(Sampler[BatchKey]):
         self._unseeded = [sampler for sampler in self.samplers if getattr(sampler, "generator", self) is None]
         self.seed, self.limit = seed, limit
         self.passes_continue = limit is not None and not self.custom and bool(getattr(self.sampler, "endless", False))
-        self._rank, self._world_size = get_data_rank(), get_data_world_size()
+        self._rank, self.world_size = get_data_rank(), get_data_world_size()
         self.counted: int | None = None
         if getattr(self.sampler, "round_up", True) is False:
             self.count_once()
@@ -96,11 +97,6 @@ class BatchPlan(Sampler[BatchKey]):
             self.counted = len(sampler.sampler)
         elif isinstance(sampler, DistributedSampler):
             self.counted = min(len(sampler.dataset), sampler.total_size)  # type: ignore[arg-type]
-
-    @property
-    def is_uneven(self) -> bool:
-        """Whether the last batches of a pass may differ in size between ranks."""
-        return self.counted is not None and self.counted % self._world_size != 0
 
     def begin(self, epoch: int, start: int = 0, length: int | None = None) -> None:
         """Prepares the samplers for a pass. Earlier passes of custom samplers are repeated without reading data.
@@ -150,9 +146,9 @@ class BatchPlan(Sampler[BatchKey]):
         if self.counted is None:
             length = len(self.sampler if self.batch_sampler is None else self.batch_sampler)
         elif self.drop_last:  # only batches that are full on every rank
-            length = self.counted // self._world_size // self.batch_size
+            length = self.counted // self.world_size // self.batch_size
         else:  # all batches for which any rank has a sample
-            length = -(-self.counted // (self._world_size * self.batch_size))
+            length = -(-self.counted // (self.world_size * self.batch_size))
         return length if self.limit is None else min(length, self.limit)
 
     def shares(self) -> Iterator[float]:
@@ -162,14 +158,14 @@ class BatchPlan(Sampler[BatchKey]):
     def _share(self, number: int) -> float:
         """Returns the size of this rank's batch, divided by the mean batch size over all ranks."""
         size, begin, end = self.counted or 0, number * self.batch_size, (number + 1) * self.batch_size
-        total = min(end * self._world_size, size) - min(begin * self._world_size, size)
+        total = min(end * self.world_size, size) - min(begin * self.world_size, size)
         local = max(min(end, self._local_size) - begin, 0)
-        return local * self._world_size / total if total > 0 else 1.0
+        return local * self.world_size / total if total > 0 else 1.0
 
     @property
     def _local_size(self) -> int:
         """The number of samples of this rank if each is counted once: 3, 3 and 2 in the example above."""
-        return local_sample_count(self.counted or 0, self._rank, self._world_size)
+        return local_sample_count(self.counted or 0, self._rank, self.world_size)
 
     def _prepare(self, current: Pass) -> None:
         set_epoch(self.samplers, current.epoch)
@@ -198,8 +194,8 @@ class BatchPlan(Sampler[BatchKey]):
                 return
             if self.counted is not None and not self._has_own_batches:
                 indices = indices[: max(self._local_size - done, 1)]
-            first, last = (self._rank + place * self._world_size for place in (done, done + len(indices)))
-            yield BatchKey(epoch, range(first, last, self._world_size), indices, self.batch_sampler is None)
+            first, last = (self._rank + place * self.world_size for place in (done, done + len(indices)))
+            yield BatchKey(epoch, range(first, last, self.world_size), indices, self.batch_sampler is None)
 
     def _batches(self, epoch: int, start: int) -> Iterator[tuple[int, Sequence[Any]]]:
         """Yields the indices of each batch from `start` on, and the number of this rank's samples before it."""

@@ -2,7 +2,7 @@
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
@@ -12,7 +12,6 @@ from footplate.data.rng import SampleGenerators, mix_seed, next_seed, preserve_r
 from footplate.data.samplers import DefaultSampler, set_epoch
 from footplate.data.shared_memory import SentBatch
 from footplate.data.workers import WorkerInit, WorkerProgress, WorkerSetup, data_wait, interruptible
-from footplate.distributed import get_data_world_size
 from footplate.errors import DataError, FootplateError, StorageError
 from footplate.messages import list_names
 
@@ -22,6 +21,7 @@ _SENDING = (
     "Samples must be picklable if num_workers is not 0.",
     "If shared memory (/dev/shm) is full or too many files are open, use fewer workers or less prefetching.",
 )
+Seeding = Literal["sample", "batch"] | None
 _MAX_INDICES = 8  # in a message
 _PATH_KEYS = ("img_path", "path", "file_name", "filename", "file_path")
 
@@ -80,9 +80,12 @@ class SampleLoader(DataLoader[Any]):
         self.seed = seed
         self.plan = BatchPlan(self, seed=seed, limit=num_batch_per_epoch)
         self.worker_progress = WorkerProgress(self.num_workers) if self.num_workers else None
-        reader = BatchReader(self.dataset, collate=self.collate_fn, seed=seed, progress=self.worker_progress)
-        reader.seeds_samples = seeds_samples
-        reader.shares_generators = not (seeds_samples or self.num_workers or get_data_world_size() > 1)
+        seeding: Seeding = (
+            "sample" if seeds_samples else "batch" if self.num_workers or self.plan.world_size > 1 else None
+        )
+        reader = BatchReader(
+            dataset, collate=self.collate_fn, seed=seed, seeding=seeding, progress=self.worker_progress
+        )
         if self.worker_progress is not None:
             options["worker_init_fn"] = WorkerInit(options.get("worker_init_fn"), self.worker_progress)
         generator = torch.Generator().manual_seed(mix_seed(self.seed))
@@ -95,17 +98,12 @@ class SampleLoader(DataLoader[Any]):
     @property
     def uneven(self) -> bool:
         """Whether the last batches of a pass may differ in size between ranks."""
-        return self.plan.is_uneven
-
-    @property
-    def is_limited(self) -> bool:
-        """Whether `num_batch_per_epoch` ends each pass."""
-        return self.plan.limit is not None
+        return self.plan.counted is not None and self.plan.counted % self.plan.world_size > 0
 
     @property
     def endless(self) -> bool:
         """Whether a pass never ends."""
-        ends = self.is_limited or bool(self.plan.custom)
+        ends = self.plan.limit is not None or bool(self.plan.custom)
         return not ends and any(getattr(sampler, "endless", False) for sampler in self.plan.samplers)
 
     def batches(self, *, epoch: int = 0, start: int = 0, length: int | None = None) -> Iterator[Any]:
@@ -130,18 +128,6 @@ class SampleLoader(DataLoader[Any]):
         if type(batch) is ReadFailure:
             raise batch.error from batch.cause
         return batch
-
-    @property
-    def counts_once(self) -> bool:
-        """Whether each sample is read exactly once, apart from batches with a `share` of 0."""
-        return self.plan.counted is not None
-
-    def count_once(self) -> None:
-        """Disables padding, so that each sample is read exactly once.
-
-        Custom samplers that divide the samples among ranks themselves are not changed.
-        """
-        self.plan.count_once()
 
     def peek(self) -> Any:
         """Reads the first batch in this process and returns it, or None if there are no batches."""
@@ -187,15 +173,15 @@ class ReadFailure(NamedTuple):
 class BatchReader(Dataset[Any]):
     """A dataset of whole batches. It reads and collates the samples of a `BatchKey`.
 
-    Before each sample, the generators of Python, numpy and torch are seeded from (seed, epoch, global position), or
-    once for the batch if `seeds_samples` is False. A sample therefore depends neither on the worker nor on earlier
-    batches. In the main process, the generators are restored afterwards. With `shares_generators`, they are neither
-    seeded nor restored.
+    The generators of Python, numpy and torch are seeded from (seed, epoch, global position). A sample therefore depends
+    neither on the worker nor on earlier batches. In the main process, the generators are restored afterwards.
 
     Args:
         dataset: The dataset of samples.
         collate: Collates a list of samples into a batch.
         seed: The seed of the run.
+        seeding: Whether the generators are seeded before each sample or once for the batch. With None, they are neither
+            seeded nor restored.
         progress: Records the current sample of each worker.
     """
 
@@ -205,21 +191,21 @@ class BatchReader(Dataset[Any]):
         *,
         collate: Callable[[Any], Any],
         seed: int,
+        seeding: Seeding = "sample",
         progress: WorkerProgress | None = None,
     ) -> None:
         self._setup = WorkerSetup()  # before the dataset, whose classes may need it when they are unpickled
         self.dataset = dataset
         self.collate = collate
         self.seed = seed
-        self.seeds_samples = True
-        self.shares_generators = False
+        self._seeding = seeding
         self._progress = progress
         self._generators = SampleGenerators()
 
     def __getitem__(self, key: BatchKey) -> Any:
         if get_worker_info() is not None:
             return self._send(self._read(key), key)
-        if self.shares_generators:  # not interruptible, because a run could not resume in the middle of the batch
+        if self._seeding is None:  # not interruptible, because a run could not resume in the middle of the batch
             return self._read(key)
         with self._generators.activate():
             return data_wait.call(self._read, key)
@@ -239,12 +225,12 @@ class BatchReader(Dataset[Any]):
         """Returns a batch or a ReadFailure."""
         worker, samples = get_worker_info(), []
         seed = mix_seed(self.seed, key.epoch)
-        if not self.seeds_samples and not self.shares_generators and key.positions:
+        if self._seeding == "batch" and key.positions:
             seed_generators(next_seed(seed, key.positions[0]))
         for position, index in zip(key.positions, key.indices, strict=True):
             if worker is not None and self._progress is not None:
                 self._progress.record(worker.id, index)
-            if self.seeds_samples:
+            if self._seeding == "sample":
                 seed_generators(next_seed(seed, position))
             try:
                 samples.append(self.dataset[index])

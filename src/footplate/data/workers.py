@@ -27,7 +27,6 @@ _HINTS = {
 }
 _CRASHED = "To find the line in compiled code, read the sample with num_workers=0 and `python -X faulthandler`."
 _REPEAT_INTERVAL = 0.5  # seconds within which a repeated signal counts once; some senders send every signal twice
-_FIELDS = 2  # per worker: process, index
 
 
 class DataWait:
@@ -72,7 +71,8 @@ class WorkerProgress:
     """Records the sample that each of `workers` workers is reading, in shared memory."""
 
     def __init__(self, workers: int) -> None:
-        self._slots: Any = RawArray("q", workers * _FIELDS + 1)
+        self._workers = workers
+        self._slots: Any = RawArray("q", 2 * workers + 1)  # processes, indices, whether the main process is exiting
         # Runs before multiprocessing terminates the remaining workers at exit.
         Finalize(self, _announce_exit, args=(self._slots,), exitpriority=100)
 
@@ -83,19 +83,20 @@ class WorkerProgress:
 
     def begin(self, worker: int) -> None:
         """Records that this process is a worker."""
-        self._slots[worker * _FIELDS : (worker + 1) * _FIELDS] = (os.getpid(), -1)
+        self._slots[worker] = os.getpid()
+        self.record(worker, None)
 
     def record(self, worker: int, index: Any) -> None:
         """Records that a worker starts to read a sample."""
-        self._slots[worker * _FIELDS + 1] = index if isinstance(index, int) else -1
+        self._slots[self._workers + worker] = index if isinstance(index, int) else -1
 
     def samples(self) -> dict[int, int]:
         """Maps the process ids of workers to the indices of the samples that they started to read last.
 
         The index is -1 if it is not an integer.
         """
-        slots = list(self._slots[:-1])
-        return {slots[start]: slots[start + 1] for start in range(0, len(slots), _FIELDS) if slots[start]}
+        slots = zip(self._slots[: self._workers], self._slots[self._workers : -1], strict=True)
+        return {process: index for process, index in slots if process}
 
 
 def _announce_exit(slots: Any) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from footplate.checks import check_flag
-from footplate.data import batch_size_of, batches, length_of
+from footplate.data import SampleLoader, batch_size_of, batches, length_of
 from footplate.distributed import broadcast_buffers, broadcast_object, gather_objects, is_model_wrapper
 from footplate.engine.base_loops import BaseLoop
 from footplate.errors import ArgumentError, DataError
@@ -155,8 +155,8 @@ class _EvaluationLoop(BaseLoop):
         for idx, data_batch in enumerate(batches(self.dataloader)):
             self.run_iter(idx, data_batch)
         size = length_of(getattr(self.dataloader, "dataset", None))
-        counts_once = getattr(self.dataloader, "counts_once", False) and not self.overrides("run_iter")
-        is_exact = counts_once or runner.world_size == 1
+        counts_once = isinstance(self.dataloader, SampleLoader) and self.dataloader.plan.counted is not None
+        is_exact = (counts_once and not self.overrides("run_iter")) or runner.world_size == 1
         # Otherwise, a sampler may repeat samples on several ranks, and the metrics drop their results.
         metrics = self.evaluator.evaluate(sys.maxsize if size is None or is_exact else size)
         metrics = broadcast_object(metrics)  # a metric may combine the ranks itself, and all ranks must act alike

@@ -57,8 +57,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                 found=lengths,
                 notes=["Yield the same number of batches on each rank, or set max_iters instead of max_epochs."],
             )
-        is_limited = getattr(self.dataloader, "is_limited", False)
-        if getattr(getattr(self.dataloader, "sampler", None), "endless", False) and not is_limited:
+        if getattr(self.dataloader, "endless", False):
             raise ArgumentError(
                 "epoch-based training needs a finite sampler",
                 key="type",

@@ -123,7 +123,7 @@ def build_loaders(cfg: Any, seed: int, *, build: Callable[[Any, int], Any] | Non
         return loaders
     loader = build_dataloader(cfg, seed=seed) if build is None else build(cfg, seed)
     if isinstance(loader, SampleLoader) and loader is not cfg:
-        loader.count_once()
+        loader.plan.count_once()
     return loader
 
 
