@@ -119,7 +119,13 @@ def find_epoch_length(cfg: Config, given: int | None) -> tuple[int | None, str]:
 
 
 def _layers() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.LayerNorm(4))
+    layers = {
+        "conv1": nn.Conv2d(3, 4, 3),
+        "bn": nn.BatchNorm2d(4),
+        "norm": nn.LayerNorm(4),
+        "pos_embed": nn.Linear(4, 4),
+    }
+    return nn.ModuleDict(layers)
 
 
 class StandIn(nn.Module):
