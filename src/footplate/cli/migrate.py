@@ -48,13 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
     if load_text(text, output, ".py", Options()).mapping.to_dict() != translation.sections.to_dict():
         raise ConfigError("the new file would not load as the translated config", found=path)
     commit_bytes(output, text.encode())
-    titles = {
-        Kind.BECAME: "what each key became:",
-        Kind.WARNING: "what cannot be kept:",
-        Kind.PERSON: "what you need to check:",
-    }
+    titles = ("what each key became:", "what cannot be kept:", "what you need to check:")
     lines = []
-    for kind, title in titles.items():
+    for kind, title in zip(Kind, titles, strict=True):
         notes = [f"  {note}" for note in translation.notes if note.kind is kind]
         lines += [title, *notes] if notes else []
     data = {"file": output, "notes": translation.notes}
