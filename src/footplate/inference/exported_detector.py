@@ -60,20 +60,21 @@ class ExportedDetector(ExportedModel):
     def difference(self, outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
         """Returns the largest difference between instances in any order.
 
-        Instances with scores above 0.3 are compared with the most similar instance of the same class. Coordinates are
-        divided by the largest one. For masks, the difference is the fraction of pixels.
+        Instances with scores above 0.3, or at least the best instance, are compared with the most similar instance of
+        the same class. Coordinates are divided by the largest one. For masks, the difference is the fraction of pixels.
         """
         tables = []
         scale = torch.cat([expected[0].flatten(), torch.ones(1)]).abs().max()
         for boxes, scores, labels, *_ in (outputs, expected):
             tables.append(torch.cat([boxes / scale, scores[:, None], labels[:, None].float()], dim=1).double())
+        minimum = min([_MINIMUM_SCORE, *(0.9 * expected[1]).sort()[0][-1:].tolist()])
         distances = torch.cdist(*tables, p=float("inf"))
         differences = [0.0]
         for table, rows, ours, theirs in (
             (tables[0], distances, outputs[3:], expected[3:]),
             (tables[1], distances.T, expected[3:], outputs[3:]),
         ):
-            chosen = table[:, 4] > _MINIMUM_SCORE
+            chosen = table[:, 4] > minimum
             if not chosen.any():
                 continue
             if not rows.shape[1]:
