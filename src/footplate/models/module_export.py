@@ -201,7 +201,12 @@ def write_and_open(to: str, request: ExportRequest, fixed: ExportRequest) -> Run
             FORMATS[to].write(fixed)
         except Exception as error:
             raise export_error(f"the model cannot be exported to {to}", error) from error
-    return FORMATS[to].open(request.path)
+    try:
+        return FORMATS[to].open(request.path)
+    except FootplateError:
+        raise
+    except Exception as error:  # such as an operator that the runtime does not have
+        raise export_error(f"the {to} file cannot be opened", error) from error
 
 
 @contextmanager
