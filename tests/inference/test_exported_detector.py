@@ -1,6 +1,7 @@
-"""The parts of exported detectors that do not need MMDetection; see `tests/openmmlab/test_inference.py` for the rest."""
+"""The parts of exported detectors that do not need MMDetection. `tests/openmmlab/test_inference.py` has the rest."""
 
 import importlib.util
+import warnings
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,8 @@ def test_trace_contains_the_general_case(tmp_path: Path) -> None:
     module, boxes, scores = _Suppression(), *_boxes(12, 0)
     path = str(tmp_path / "a.onnx")
     axes = {"boxes": {0: "n"}, "scores": {0: "n"}}
-    with pytest.warns(Warning):  # the exporter is deprecated, and the trace depends on sizes
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter is deprecated, and the trace depends on sizes
         torch.onnx.export(
             module,
             (boxes, scores * 0),  # no score is above the minimum
@@ -74,5 +76,6 @@ def test_instances_are_compared_in_any_order() -> None:
         assert compare(None, changed, instances) > 1e-3  # type: ignore[arg-type]
         assert compare(None, instances, changed) > 1e-3  # type: ignore[arg-type]
     weak = [values[scores <= 0.3] for values in instances]
-    assert compare(None, weak, [values[:0] for values in instances]) == 0  # type: ignore[arg-type]
+    others = [values[weak[1] < weak[1].max()] for values in weak]
+    assert compare(None, others, weak) > 1e-3  # type: ignore[arg-type]
     assert compare(None, instances, [values[:0] for values in instances]) == float("inf")  # type: ignore[arg-type]

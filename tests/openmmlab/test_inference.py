@@ -61,8 +61,39 @@ def test_onnx_files_compute_what_the_models_do(python: str, folder: Path, name: 
     found = re.search(r"difference  at most (\S+), tested with inputs of (.*)", output)
     assert found is not None, output
     assert float(found[1]) <= 1e-4
-    assert len(found[2].split(", ")) >= 2  # also with another batch size
+    assert len(found[2].split(", ")) >= 2  # also with another batch size or image size
     assert (folder / f"{name}.onnx").stat().st_size > 1e6
+
+
+BOXES = """
+import json
+import numpy, onnxruntime
+from PIL import Image
+image = numpy.asarray(Image.open('data/images/0.png').convert('RGB'))[..., ::-1]
+images = numpy.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=numpy.float32)
+names = ['boxes', 'scores', 'labels']
+outputs = onnxruntime.InferenceSession('detector.onnx').run(names, {'images': images})
+with open('boxes.json', 'w') as file:
+    json.dump([values.tolist() for values in outputs], file)
+"""
+
+
+def test_exported_detector_and_predict_find_the_same_boxes(python: str, folder: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    run(python, folder, "export", "mmdet/epoch_1.pth", "--to", "onnx", "-o", "detector.onnx")
+    (folder / "boxes.py").write_text(BOXES)
+    subprocess.run([python, "boxes.py"], cwd=folder, env=ENVIRONMENT, capture_output=True, check=True)
+    boxes, scores, labels = json.loads((folder / "boxes.json").read_text())
+    words = ["mmdet/epoch_1.pth", "data/images/0.png", "--out", "boxes", "--device", "cpu", "--score", "0"]
+    unchanged = [f"test_dataloader.dataset.pipeline.{setting}" for setting in ("2.scale=(64,64)", "3.prob=0.0")]
+    run(python, folder, "predict", *words, "--no-pictures", "--set", *unchanged)
+    (line,) = (json.loads(line) for line in (folder / "boxes/predictions.jsonl").read_text().splitlines())
+    instances = line["instances"]
+    assert len(instances) == len(scores) > 10
+    for found, box, score, label in zip(instances, boxes, scores, labels, strict=True):
+        assert found["label"] == label
+        assert found["score"] == pytest.approx(score, abs=1e-5)
+        assert found["box"] == pytest.approx(box, abs=0.01)
 
 
 @pytest.mark.parametrize(("name", "key"), [("mmpretrain", "scores"), ("mmseg", "classes"), ("mmdet", "instances")])

@@ -20,7 +20,16 @@ from footplate_operators import nms as boxes_operators
 
 OPSET = 17
 _MASK_HEAD = "mmdet.models.roi_heads.mask_heads.fcn_mask_head"
-_FUSION_HEAD = "mmdet.models.seg_heads.panoptic_fusion_heads.maskformer_fusion_head"
+_MODULES = (
+    "mmcv.ops.nms",
+    "mmcv.ops.roi_align",
+    "mmcv.ops.deform_conv",
+    "mmcv.ops.modulated_deform_conv",
+    "mmdet.models.dense_heads.tood_head",
+    _MASK_HEAD,
+    "mmdet.models.seg_heads.panoptic_fusion_heads.maskformer_fusion_head",
+    "mmdet.models.roi_heads.roi_extractors.single_level_roi_extractor",
+)
 _FIELDS = {"boxes": "bboxes", "scores": "scores", "labels": "labels", "masks": "masks"}
 _MINIMUM_SCORE = 0.3
 _TRACED = 300
@@ -33,8 +42,6 @@ class ExportedDetector(ExportedModel):
         model: A detector of MMDetection in evaluation mode. Its `test_cfg` are changed so that it can be traced.
     """
 
-    opset = OPSET
-
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
         for module in model.modules():
@@ -42,8 +49,6 @@ class ExportedDetector(ExportedModel):
             for key, kind in _TRACEABLE.items():
                 if key in (cfg or ()) and not isinstance(cfg[key], kind):
                     cfg[key] = kind(cfg[key])
-            if hasattr(module, "map_roi_levels"):
-                module.map_roi_levels = _levels(module.map_roi_levels)
             if cfg and cfg.get("nms"):
                 cfg["nms"]["split_thr"] = 2**31  # otherwise, many boxes are suppressed class by class in a loop
 
@@ -60,27 +65,26 @@ class ExportedDetector(ExportedModel):
     def difference(self, outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
         """Returns the largest difference between instances in any order.
 
-        Instances with scores above 0.3 are compared with the most similar instance of the same class. Coordinates are
-        divided by the largest one. For masks, the difference is the fraction of pixels.
+        Instances with scores above 0.3, or at least the best instance, are compared with the most similar instance of
+        the same class. Coordinates are divided by the largest one. For masks, the difference is the fraction of pixels.
         """
-        tables = []
-        scale = torch.cat([expected[0].flatten(), torch.ones(1)]).abs().max()
-        for boxes, scores, labels, *_ in (outputs, expected):
-            tables.append(torch.cat([boxes / scale, scores[:, None], labels[:, None].float()], dim=1).double())
-        distances = torch.cdist(*tables, p=float("inf"))
+        scale = torch.cat([expected[0].abs().flatten(), torch.ones(1)]).max()
+        minimum = min([_MINIMUM_SCORE, *(0.9 * expected[1]).sort()[0][-1:].tolist()])
         differences = [0.0]
-        for table, rows, ours, theirs in (
-            (tables[0], distances, outputs[3:], expected[3:]),
-            (tables[1], distances.T, expected[3:], outputs[3:]),
-        ):
-            chosen = table[:, 4] > _MINIMUM_SCORE
+        for ours, theirs in ((outputs, expected), (expected, outputs)):
+            chosen = ours[1] > minimum
             if not chosen.any():
                 continue
-            if not rows.shape[1]:
+            if not len(theirs[1]):
                 return float("inf")
-            nearest = rows[chosen].min(dim=1)
-            differences.append(float(nearest.values.max()))
-            differences += [float((a[chosen] != b[nearest.indices]).double().mean()) for a, b in zip(ours, theirs)]
+            rows, others = (
+                torch.cat([boxes / scale, scores[:, None], labels[:, None]], dim=1).double()
+                for boxes, scores, labels, *_ in (ours, theirs)
+            )
+            distances, nearest = torch.cdist(rows[chosen], others, p=float("inf")).min(dim=1)
+            differences += distances.tolist()
+            masks = zip(ours[3:], theirs[3:], strict=True)
+            differences += [float((one[chosen] != other[nearest]).double().mean()) for one, other in masks]
         return max(differences)
 
 
@@ -123,16 +127,11 @@ class _Limit:
 _TRACEABLE = {"score_thr": _Minimum, "min_bbox_size": _Minimum, "nms_pre": _Limit}
 
 
-def _levels(map_levels: Any) -> Any:
-    """Wraps a function that maps RoIs to levels, so that a trace contains all levels."""
-
-    def mapped(rois: Tensor, num_levels: int) -> Tensor:
-        levels = map_levels(rois, num_levels)
-        if not torch.jit.is_tracing():
-            return levels  # type: ignore[no-any-return]
-        return torch.ops.footplate.only_traced(levels, torch.arange(levels.shape[0]) % num_levels)  # type: ignore[no-any-return]
-
-    return mapped
+def _all_levels(levels: Tensor, count: int) -> Tensor:
+    """Returns the levels of RoIs. In a trace, there are RoIs on all levels."""
+    if torch.jit.is_tracing():
+        levels = torch.ops.footplate.only_traced(levels, torch.arange(levels.shape[0]) % count)
+    return levels
 
 
 @torch.library.custom_op("footplate::only_traced", mutates_args=())
@@ -184,18 +183,11 @@ def _roi_align_in_onnx(
 
 
 def _paste_masks(
-    head: Any,
-    mask_preds: Tensor,
-    bboxes: Tensor,
-    labels: Tensor,
-    img_meta: Any,
-    rcnn_test_cfg: Any,
-    rescale: bool = False,
-    activate_map: bool = False,
+    head: Any, mask_preds: Tensor, bboxes: Tensor, labels: Tensor, img_meta: Any, rcnn_test_cfg: Any, **_: Any
 ) -> Tensor:
     """Pastes all masks of a mask head at once. The method of the head has a loop over the masks."""
     height, width = img_meta["img_shape"]
-    masks = mask_preds if activate_map else mask_preds.sigmoid()
+    masks = mask_preds.sigmoid()
     if not head.class_agnostic:
         masks = masks[torch.arange(labels.shape[0]), labels][:, None]
     pasted, _ = import_module(_MASK_HEAD)._do_paste_mask(masks, bboxes, height, width, skip_empty=False)
@@ -218,17 +210,12 @@ def register_operators() -> None:
     torch.onnx.register_custom_op_symbolic("footplate::only_traced", lambda g, value, example: value, OPSET)
 
 
-class _Context(SimpleNamespace):
-    def save_for_backward(self, *tensors: Tensor) -> None:
-        pass
-
-
 def _forward_of(function: Any) -> Any:
     """Returns the forward function of an autograd function, for arguments that may be traced sizes."""
 
     def forward(*arguments: Any) -> Any:
         fixed = (int(each) if isinstance(each, Tensor) and not each.dim() else each for each in arguments)
-        return function.forward(_Context(), *fixed)
+        return function.forward(SimpleNamespace(save_for_backward=lambda *tensors: None), *fixed)
 
     return forward
 
@@ -237,21 +224,23 @@ def _forward_of(function: Any) -> Any:
 def traceable() -> Iterator[None]:
     """Replaces operations of mmcv and MMDetection that cannot be traced, or that exist in ONNX."""
     register_operators()
-    deform, modulated = import_module("mmcv.ops.deform_conv"), import_module("mmcv.ops.modulated_deform_conv")
+    modules = [import_module(name) for name in _MODULES]
+    nms, roi_align, deform, modulated, tood_head, mask_head, fusion_head, extractor = modules
     deform_conv2d = _forward_of(deform.DeformConv2dFunction)
-    modulated_deform_conv2d = _forward_of(modulated.ModulatedDeformConv2dFunction)
+    levels = extractor.SingleRoIExtractor.map_roi_levels
     with ExitStack() as stack:
         for target, name, new in (
             (torch.onnx, "is_in_onnx_export", lambda: False),  # MMDetection 3.3 imports a missing module otherwise
-            (torch.Tensor, "split", _split),
+            (Tensor, "split", _split),
             (torch, "squeeze", _squeeze),
-            (import_module("mmcv.ops.nms").ext_module, "nms", _traced_nms),
-            (import_module("mmcv.ops.roi_align").RoIAlignFunction, "symbolic", staticmethod(_roi_align_in_onnx)),
-            (import_module(_MASK_HEAD).FCNMaskHead, "_predict_by_feat_single", _paste_masks),
-            (import_module(_FUSION_HEAD), "mask2bbox", _boxes_of_masks),
-            (import_module("mmdet.models.dense_heads.tood_head"), "deform_conv2d", deform_conv2d),
+            (nms.ext_module, "nms", _traced_nms),
+            (roi_align.RoIAlignFunction, "symbolic", staticmethod(_roi_align_in_onnx)),
             (deform, "deform_conv2d", deform_conv2d),
-            (modulated, "modulated_deform_conv2d", modulated_deform_conv2d),
+            (tood_head, "deform_conv2d", deform_conv2d),
+            (modulated, "modulated_deform_conv2d", _forward_of(modulated.ModulatedDeformConv2dFunction)),
+            (mask_head.FCNMaskHead, "_predict_by_feat_single", _paste_masks),
+            (fusion_head, "mask2bbox", _boxes_of_masks),
+            (extractor.SingleRoIExtractor, "map_roi_levels", lambda *given: _all_levels(levels(*given), given[-1])),
         ):
             stack.enter_context(patch.object(target, name, new))
         yield

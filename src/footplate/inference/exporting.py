@@ -98,7 +98,7 @@ def export_model(
         if size is not None:
             raise ArgumentError("a size can be set only for a model of images", key="--size", found=size)
         return export_call(unwrap_model(model), target, *_example_call(trained), to=to, opset=opset)
-    is_detector = hasattr(model, "add_pred_to_datasample")
+    is_detector = any(kind.__module__ == "mmdet.models.detectors.base" for kind in type(model).__mro__)
     if is_detector and to != "onnx":
         raise ExportError(f"detectors of MMDetection cannot be exported to {to}", key="--to", notes=["Use --to onnx."])
     with located(trained.cfg), using_scope(trained.cfg.get("default_scope")), exportable_operators():

@@ -65,11 +65,12 @@ def _trace(request: ExportRequest) -> Any:
 
 
 def _write_onnx(request: ExportRequest) -> None:
+    if request.traced:
+        _write_traced_onnx(request)
+        return
     import_optional("onnxscript", extra="export", why=_ONNX)
     # Otherwise, it prints a traceback for an opset that it does not support, before the error below is raised.
     logging.getLogger("onnxscript.version_converter").setLevel(logging.ERROR)
-    if request.traced:
-        return _write_traced_onnx(request)
     program = torch.onnx.export(
         _trace(request),
         (),

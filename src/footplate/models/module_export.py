@@ -201,7 +201,12 @@ def write_and_open(to: str, request: ExportRequest, fixed: ExportRequest) -> Run
             FORMATS[to].write(fixed)
         except Exception as error:
             raise export_error(f"the model cannot be exported to {to}", error) from error
-    return FORMATS[to].open(request.path)
+    try:
+        return FORMATS[to].open(request.path)
+    except FootplateError:
+        raise
+    except Exception as error:  # such as an operator that the runtime does not have
+        raise export_error(f"the {to} file cannot be opened", error) from error
 
 
 @contextmanager
@@ -265,6 +270,8 @@ def describe_export(export: Export) -> str:
     if export.multiple > 1:
         lines.append(labeled("sizes", f"height and width must be multiples of {export.multiple}"))
     lines += [labeled("output", f"{name} ({sizes(shape)})") for name, shape in export.outputs.items()]
+    if any(0 in shape for shape in export.outputs.values()):
+        lines.append(labeled("note", "the model predicts nothing on the random example, so nothing was compared"))
     tested = f"tested with inputs of {_shapes(export.tested)}"
     lines.append(labeled("difference", f"at most {export.difference:.2g}, {tested}"))
     return "\n".join(lines) + "\n"
