@@ -104,6 +104,7 @@ def test_shuffle_may_be_none_as_in_torch() -> None:
     ("collate", "expected"),
     [
         ({"type": "scaled_for_test", "factor": 3}, [0, 3]),
+        ({"type": "scaled_for_test", "factor": 3, "_scope_": "mmyolo"}, [0, 3]),
         ("scaled_for_test", [0, 10]),
         (LazyObject("builtins.list"), [0, 1]),
         ({"type": "scaled_for_test", "factor": LazyObject("math.tau")}, [0, math.tau]),

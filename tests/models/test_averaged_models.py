@@ -146,3 +146,19 @@ def test_an_average_on_the_cpu_agrees_with_one_on_the_accelerator() -> None:
     states = [average.state_dict() for average in averages]
     for name, value in states[0].items():
         torch.testing.assert_close(value, states[1][name].cpu())
+
+
+def test_a_subclass_that_averages_itself_keeps_its_number_of_updates() -> None:
+    class OfMMYOLO(ExponentialMovingAverage):
+        def update_parameters(self, model: nn.Module) -> None:
+            for name, average in self.avg_parameters.items():
+                average.data.copy_(model.get_parameter(name))
+            self.steps += 1
+
+    average = OfMMYOLO(nn.Linear(2, 1))
+    for _ in range(3):
+        average.update_parameters(nn.Linear(2, 1))
+    restored = OfMMYOLO(nn.Linear(2, 1))
+    restored.load_state_dict(average.state_dict())
+    restored.update_parameters(nn.Linear(2, 1))
+    assert (int(average.steps), restored.state_dict()["steps"].item()) == (3, 4)

@@ -37,6 +37,7 @@ from footplate.registry import (
     Registry,
     check_annotations,
     import_lazy,
+    using_scope,
 )
 
 _logger = logging.getLogger("footplate.data")
@@ -223,10 +224,11 @@ def _build_function(cfg: Any, key: str) -> Callable[..., Any]:
             return cfg  # type: ignore[no-any-return]
         if "type" not in cfg:
             raise BuildError("a dict that describes a function must have the key 'type'", found=dict(cfg))
-        function = FUNCTIONS.resolve(cfg["type"], cfg)
+        with using_scope(cfg.get("_scope_")):
+            function = FUNCTIONS.resolve(cfg["type"], cfg)
         if inspect.isclass(function):
             return FUNCTIONS.build(cfg)  # type: ignore[no-any-return]
-        arguments = {name: value for name, value in cfg.items() if name != "type"}
+        arguments = {name: value for name, value in cfg.items() if name not in ("type", "_scope_")}
         return partial(function, **arguments) if arguments else function
 
 

@@ -71,6 +71,11 @@ class BaseAveragedModel(nn.Module):
     avg_func: Callable[[Tensor, Tensor, int], None] | None = None
     """Updates an average in place with a value, given the number of earlier updates."""
 
+    @property
+    def avg_parameters(self) -> dict[str, Tensor]:
+        """The averages by name, for subclasses that override `update_parameters`, as in MMYOLO."""
+        return self.module.state_dict() if self.update_buffers else dict(self.module.named_parameters())
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the averaged model."""
         return self.module(*args, **kwargs)
@@ -146,7 +151,8 @@ class BaseAveragedModel(nn.Module):
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Returns the averages, with the prefix `module.`, and the number of updates as `steps`."""
-        self.steps.fill_(self.count)
+        # A subclass that overrides `update_parameters`, as in MMYOLO, counts in `steps` itself.
+        self.steps.fill_(max(self.count, int(self.steps)))
         return super().state_dict(*args, **kwargs)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:

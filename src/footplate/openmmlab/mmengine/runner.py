@@ -6,7 +6,7 @@ No code from a checkpoint is executed.
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 import torch
@@ -174,7 +174,7 @@ def autocast(
         enabled: Whether to use the lower precision.
         cache_enabled: See `torch.autocast`.
     """
-    return torch.autocast(device_type or get_device(), dtype, True, cache_enabled) if enabled else nullcontext()
+    return torch.autocast(device_type or get_device(), dtype, enabled, cache_enabled)
 
 
 def calc_dynamic_intervals(
