@@ -1,7 +1,7 @@
 """The command `footplate migrate`."""
 
 import argparse
-import os
+from pathlib import Path
 from typing import Any
 
 from footplate.cli.output import print_result
@@ -36,12 +36,12 @@ def run(arguments: argparse.Namespace) -> int:
     from footplate.tools.explain_keys import source_files
 
     path = find_config(arguments.config)
-    output = arguments.output or f"{os.path.splitext(os.path.basename(path))[0]}_migrated.py"
+    output = arguments.output or f"{Path(path).stem}_migrated.py"
     cfg = Config.fromfile(path, import_custom_modules=False)
     check_output(output, suffixes=[".py"], inputs=source_files(cfg))
     if not is_first_generation(cfg):
         raise ConfigError("the config has no first-generation keys", found=path, notes=["There is nothing to migrate."])
-    if os.path.isfile(output) and not arguments.force:
+    if Path(output).is_file() and not arguments.force:
         raise ArgumentError(f"'{output}' already exists", notes=["Use --force to replace it."])
     translation = translate_sections(cfg)
     text = write_config(translation.sections, ".py")

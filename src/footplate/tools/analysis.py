@@ -116,9 +116,9 @@ def explain_runs(runs: Sequence[Run]) -> str:
         base = bests[0][name]["value"]
         for run, best in zip(runs[1:], bests[1:], strict=True):
             value = best[name]["value"]
-            sides = f"{run.folder} {value:.6g}, {runs[0].folder} {base:.6g}"
-            lines += f"{name}: {sides}, difference {value - base:+.4g}\n"
-    return "\n".join([*texts, lines] if lines else texts)
+            sides = f"{name}: {run.folder} {value:.6g}, {runs[0].folder} {base:.6g}"
+            lines += f"{sides}, difference {value - base:+.4g}\n"
+    return "\n".join(filter(None, [*texts, lines]))
 
 
 def curves_as_csv(runs: Sequence[Run], names: Sequence[str] = ()) -> str:

@@ -4,12 +4,10 @@ from footplate.openmmlab.first_generation.translation.draft import Kind, Note, R
 from footplate.openmmlab.first_generation.translation.translate import (
     FIRST_GENERATION_KEYS,
     RULES,
-    Translation,
     is_first_generation,
     translate,
     translate_sections,
     warn_about_leftovers,
-    with_sections,
 )
 
 __all__ = [
@@ -18,8 +16,6 @@ __all__ = [
     "Note",
     "RULES",
     "Rule",
-    "Translation",
-    "with_sections",
     "is_first_generation",
     "translate",
     "translate_sections",

@@ -150,7 +150,7 @@ def translate(cfg: _Config) -> _Config:
     """
     if not is_first_generation(cfg):
         return cfg
-    return with_sections(cfg, translate_sections(cfg).sections)
+    return _with_sections(cfg, translate_sections(cfg).sections)
 
 
 def translate_for_run(cfg: Config) -> Config:
@@ -180,10 +180,10 @@ def translate_for_run(cfg: Config) -> Config:
             )
         if note.kind is not Kind.BECAME:
             _logger.warning("%s", note)
-    return with_sections(cfg, translation.sections)
+    return _with_sections(cfg, translation.sections)
 
 
-def with_sections(cfg: _Config, sections: ConfigDict) -> _Config:
+def _with_sections(cfg: _Config, sections: ConfigDict) -> _Config:
     """Returns `cfg` with its sections replaced. For a plain mapping, returns the new sections."""
     if isinstance(cfg, Config):
         return Config(sections, cfg.text, cfg.filename, cfg.env_variables)  # type: ignore[return-value]
