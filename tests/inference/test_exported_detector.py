@@ -1,8 +1,10 @@
 """The parts of exported detectors that do not need MMDetection. `tests/openmmlab/test_inference.py` has the rest."""
 
+import importlib
 import importlib.util
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -32,8 +34,7 @@ def _boxes(count: int, seed: int) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.skipif(not HAS_ONNX, reason="needs onnx, onnxscript and onnxruntime")
 def test_trace_contains_the_general_case(tmp_path: Path) -> None:
-    import onnxruntime
-
+    onnxruntime: Any = importlib.import_module("onnxruntime")
     register_operators()
     module, boxes, scores = _Suppression(), *_boxes(12, 0)
     path = str(tmp_path / "a.onnx")

@@ -31,6 +31,8 @@ _MODULES = (
     "mmdet.models.roi_heads.roi_extractors.single_level_roi_extractor",
 )
 _FIELDS = {"boxes": "bboxes", "scores": "scores", "labels": "labels", "masks": "masks"}
+_is_tracing: Any = torch.jit.is_tracing  # type: ignore[attr-defined]
+_register: Any = torch.onnx.register_custom_op_symbolic  # type: ignore[attr-defined]
 _MINIMUM_SCORE = 0.3
 _TRACED = 300
 
@@ -96,7 +98,7 @@ class _Minimum:
 
     def __lt__(self, values: Any) -> Any:  # values > limit
         above = values > self.value
-        if not torch.jit.is_tracing():
+        if not _is_tracing():
             return above
         example = torch.zeros_like(above).flatten()
         example[:: max(2, int(above.numel()) // _TRACED)] = True
@@ -118,7 +120,7 @@ class _Limit:
         return self.value
 
     def __lt__(self, count: Any) -> bool:
-        return torch.jit.is_tracing() or self.value < count
+        return bool(_is_tracing() or self.value < count)
 
     def __gt__(self, count: Any) -> bool:
         return not isinstance(count, Tensor) and self.value > count  # a traced size is a tensor
@@ -129,7 +131,7 @@ _TRACEABLE = {"score_thr": _Minimum, "min_bbox_size": _Minimum, "nms_pre": _Limi
 
 def _all_levels(levels: Tensor, count: int) -> Tensor:
     """Returns the levels of RoIs. In a trace, there are RoIs on all levels."""
-    if torch.jit.is_tracing():
+    if _is_tracing():
         levels = torch.ops.footplate.only_traced(levels, torch.arange(levels.shape[0]) % count)
     return levels
 
@@ -206,8 +208,8 @@ def _boxes_of_masks(masks: Tensor) -> Tensor:
 
 def register_operators() -> None:
     """Registers how the operators of this module are written to ONNX."""
-    torch.onnx.register_custom_op_symbolic("footplate::nms", _nms_in_onnx, OPSET)
-    torch.onnx.register_custom_op_symbolic("footplate::only_traced", lambda g, value, example: value, OPSET)
+    _register("footplate::nms", _nms_in_onnx, OPSET)
+    _register("footplate::only_traced", lambda g, value, example: value, OPSET)
 
 
 def _forward_of(function: Any) -> Any:
@@ -246,7 +248,8 @@ def traceable() -> Iterator[None]:
         yield
 
 
-_torch_split, _torch_squeeze = Tensor.split, torch.squeeze
+_torch_split: Any = Tensor.split
+_torch_squeeze = torch.squeeze
 
 
 def _split(tensor: Tensor, sizes: Any, dim: int = 0) -> Any:

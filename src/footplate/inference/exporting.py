@@ -201,12 +201,13 @@ def _write(to: str, request: ExportRequest) -> tuple[list[tuple[int, ...]], floa
     multiples.
     """
     run = write_and_open(to, request, replace(request, dims=()))
+    module: Any = request.module
     tested: list[tuple[int, ...]] = []
     differences = []
 
     def test(shape: tuple[int, ...]) -> None:
         inputs = _inputs(_random_images(shape))
-        difference = difference_of(run, request.module, inputs, request.module.difference)
+        difference = difference_of(run, module, inputs, module.difference)
         if tested and (request.traced or to == "torchscript") and difference > LIMIT:
             raise ExportError("the trace contains the size of its example")
         tested.append(shape)
