@@ -97,7 +97,7 @@ def test_methods_with_names_of_lightning_events_are_reported(tmp_path: Path, cap
 
 def test_numbers_logged_after_an_epoch_are_in_the_history(tmp_path: Path) -> None:
     runner = _runner(tmp_path, val_dataloader=_loader())
-    runner.on("after_train_epoch", lambda runner: runner.log("train/norm", torch.tensor(1.5)))
+    runner.on("after_train_epoch", lambda runner: runner.log("train/norm", torch.tensor(1.5, requires_grad=True)))
     runner.on("after_val_epoch", lambda runner: runner.log("val/error", runner.epoch))
     assert [(row["train/norm"], row["val/error"]) for row in runner.train()] == [(1.5, 1), (1.5, 2)]
 

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from typing_extensions import Never
 
@@ -823,6 +823,7 @@ class Runner:
         Example:
             >>> runner.on("after_train_epoch", lambda runner: runner.log("weights", 0.5))  # doctest: +SKIP
         """
-        self.history.add(self.epoch, self.iter, {name: float(value)})
+        number = float(value.item() if isinstance(value, Tensor) else value)
+        self.history.add(self.epoch, self.iter, {name: number})
         if is_main_process():
-            self.visualizer.add_scalar(name, float(value), step=self.iter)
+            self.visualizer.add_scalar(name, number, step=self.iter)
