@@ -239,15 +239,17 @@ def _python() -> list[str]:
 
 
 def _methods(entry: Any) -> Iterator[tuple[str, str]]:
-    """Yields the public methods and properties that a class of ours documents."""
+    """Yields the public methods and properties that a class of ours documents, without those for code bases."""
     for name in sorted(dir(entry)) if inspect.isclass(entry) else ():
         member = inspect.getattr_static(entry, name)
-        of_ours = any(name in vars(base) for base in entry.__mro__ if base.__module__.startswith("footplate."))
         is_method = inspect.isfunction(member) or isinstance(member, (classmethod, staticmethod))
-        is_documented = is_method or isinstance(member, (property, functools.cached_property))
-        if not name.startswith("_") and of_ours and is_documented:
-            summary = _docstring(getattr(member, "__func__", member)).summary
-            yield f"{name}()" if is_method else name, summary
+        if not is_method and not isinstance(member, (property, functools.cached_property)):
+            continue
+        function = getattr(member, "__func__", getattr(member, "fget", getattr(member, "func", member)))
+        of_ours = function.__module__.startswith("footplate.")
+        # openmmlab adds members of MMEngine's runner when it is loaded.
+        if not name.startswith("_") and of_ours and "openmmlab" not in function.__module__:
+            yield f"{name}()" if is_method else name, _docstring(function).summary
 
 
 def _sections() -> Iterator[Argument]:
