@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from footplate.cli.main import main
-from footplate.errors import UnknownNameError
-from footplate.openmmlab import uninstall
+from footplate.errors import ConfigError, UnknownNameError
+from footplate.openmmlab import uninstall, use_code_bases
 from footplate.openmmlab.requirements import explain_installation, explain_unmet
 from footplate.registry import MODELS
 from tests.openmmlab.conftest import WritePackage
@@ -76,3 +76,18 @@ def test_a_module_that_cannot_be_imported_does_not_stop_a_code_base(
     with pytest.raises(UnknownNameError, match="could not be imported. ModuleNotFoundError"):
         MODELS.get("Lost")
     uninstall()
+
+
+def test_a_missing_package_is_reported_with_the_whole_list(
+    package: WritePackage, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("footplate.openmmlab.installation.is_user_module", lambda name: False)
+    write_metadata(site, "mmtrack", "1.0", ["Requires-Dist: no-such-tables", "Requires-Dist: no-such-boxes"])
+    registry = "from mmengine.registry import Registry, MODELS as ROOT\n"
+    registry += "MODELS = Registry('model', parent=ROOT, locations=['mmtrack.heads'])"
+    heads = {"heads/__init__": "from .lost import Lost", "heads/lost": "import no_such_tables"}
+    package("mmtrack", {"__init__": "from .registry import MODELS", "registry": registry, **heads})
+    use_code_bases({"default_scope": "mmtrack"})
+    with pytest.raises(ConfigError, match=r"cannot be imported: ModuleNotFoundError") as caught:
+        MODELS.get("mmtrack.Lost")
+    assert "Run: pip install no-such-tables no-such-boxes" in caught.value.notes

@@ -22,7 +22,7 @@ from footplate.openmmlab.first_generation.translation import is_first_generation
 from footplate.openmmlab.installation import install
 from footplate.openmmlab.mmengine.registry import Registry as MMEngineRegistry
 from footplate.openmmlab.requirements import explain_unmet, extra_of
-from footplate.openmmlab.skipped_imports import explain_cause
+from footplate.openmmlab.skipped_imports import MissingPackageError, explain_cause
 from footplate.openmmlab.versions import is_for_mmcv_1
 from footplate.registry import (
     DATA_SAMPLERS,
@@ -124,6 +124,8 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
     for scope in used:
         try:
             module = _import_code_base(scope)
+        except MissingPackageError:
+            raise
         except Exception as error:
             raise ConfigError(
                 f"the code base '{scope}' is installed but cannot be imported: {type(error).__name__}: {error}",

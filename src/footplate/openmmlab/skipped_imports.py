@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from footplate.errors import ConfigError, FootplateError
+from footplate.openmmlab.requirements import explain_unmet, extra_of
 
 _logger = logging.getLogger("footplate.openmmlab")
 # Maps words of an error to its cause.
@@ -21,6 +22,10 @@ _RAISED = {
 }
 skipped: dict[str, str] = {}
 """Maps the names that could not be imported from code bases to the reasons."""
+
+
+class MissingPackageError(ConfigError, ImportError):
+    """A package that an installed code base imports is missing or broken."""
 
 
 def skip_failed_imports(tree: ast.Module, package: str) -> dict[str, Any]:
@@ -47,12 +52,19 @@ def explain_cause(error: Exception, causes: Mapping[str, str] = _RAISED) -> list
 
 
 def _skip(error: Exception, package: str, names: Sequence[str]) -> dict[str, type]:
-    """Logs an error of an import and returns placeholders. Raises the error if the user can mend it."""
+    """Logs an error of an import and returns placeholders.
+
+    Raises:
+        MissingPackageError: The user can mend it.
+    """
     top = package.partition(".")[0]
     is_missing = isinstance(error, ModuleNotFoundError) and str(error.name).partition(".")[0] != top
-    if is_missing or isinstance(error, FootplateError) or explain_cause(error, _RAISED):
+    if isinstance(error, FootplateError):
         raise error
     text = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
+    if is_missing or explain_cause(error):
+        notes = [*explain_cause(error), *explain_unmet(extra_of(top))]
+        raise MissingPackageError(f"'{package}' cannot be imported: {text}", notes=notes) from error
     reason = " ".join([f"{text}.", *explain_cause(error, _SKIPPED)])
     if reason not in skipped.values():
         _logger.warning("Skipped %s of '%s': %s", ", ".join(names), package, reason)
