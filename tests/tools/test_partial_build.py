@@ -8,5 +8,5 @@ def test_stand_in_has_a_submodule_per_section() -> None:
     )
     assert [name for name, _ in model.named_children()] == ["backbone", "auxiliary_head"]
     names = [name for name, _ in model.named_parameters()]
-    assert "backbone.pos_embed.weight" in names
+    assert "backbone.cls_token" in names
     assert "auxiliary_head.1.bn.bias" in names
