@@ -12,6 +12,7 @@ from PIL import Image
 from footplate import Config, Runner
 from footplate.evaluation import BaseMetric
 from footplate.hooks import CurveHook, LoggerHook, RecordHook
+from footplate.storage import read_bytes
 from footplate.visualization import Visualizer, curve_plots
 from footplate.visualization.curve_plots import Panel
 from tests.support import loader, settings
@@ -79,6 +80,13 @@ def test_logs_are_copied_to_out_dir(tmp_path: Path, keep_local: bool) -> None:
     assert found == names
     left = {str(each.relative_to(tmp_path / "work")) for each in (tmp_path / "work").rglob("*.*")}
     assert left == {f"{stamp}/{stamp}.log", *(names if keep_local else ())}
+
+
+def test_logs_are_copied_to_a_remote_out_dir(tmp_path: Path) -> None:
+    hook = {"out_dir": "memory://copied", "out_suffix": ".json"}
+    runner = Runner(**settings(tmp_path / "work", default_hooks={"logger": hook, "checkpoint": None}))
+    runner.train()
+    assert read_bytes(f"memory://copied/work/{runner.timestamp}/start.json")
 
 
 @pytest.mark.parametrize("edited", [False, True])

@@ -189,7 +189,8 @@ class IterBasedTrainLoop(BaseTrainLoop):
                     self._answer_requests()
                 self._validate_if_due()
         finally:
-            self._batches = None  # ends its workers too
+            del batches
+            self._batches = None  # the last reference: this ends its workers too
         runner.call_hook("after_train_epoch")
         self._exchange_requests()
 

@@ -25,9 +25,11 @@ class BestCheckpoints:
         self._maximum = maximum
         self.ranked: dict[str, Ranked] = {}
 
-    def admits(self, metric: MonitoredMetric, score: float) -> bool:
-        """Checks whether a checkpoint with this score is one of the best."""
+    def admits(self, metric: MonitoredMetric, score: float, path: str) -> bool:
+        """Checks whether a checkpoint with this score is one of the best, and better than one that it overwrites."""
         ranked = self.ranked.get(metric.name, [])
+        if any(entry["path"] == path and not metric.is_better(score, entry["score"]) for entry in ranked):
+            return False
         return len(ranked) < self._maximum or metric.is_better(score, ranked[-1]["score"])
 
     def insert(self, metric: MonitoredMetric, score: float, path: str) -> tuple[int, list[str]]:

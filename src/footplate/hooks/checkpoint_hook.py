@@ -283,11 +283,17 @@ class CheckpointHook(Hook):
 
     def _save_bests(self, runner: Runner, scores: Sequence[tuple[MonitoredMetric, float | None]]) -> None:
         runner.saver.wait()  # the save of the best checkpoint so far may have failed
-        for metric, score in scores:
+        # Only the main process knows whether it has failed, and all of them must take part in a save.
+        admitted = compute_on_main(lambda: [self._admits(runner, metric, score) for metric, score in scores])
+        for (metric, score), is_admitted in zip(scores, admitted, strict=True):
             if score is not None and math.isnan(score):
                 runner.logger.warning("The metric '%s' is NaN, so no best checkpoint is saved.", metric.name)
-            elif score is not None and self._best.admits(metric, score):
+            elif score is not None and is_admitted:
                 self._save_best(runner, metric, score)
+
+    def _admits(self, runner: Runner, metric: MonitoredMetric, score: float | None) -> bool:
+        path = self._path_to_write(runner, self._done(runner), best_prefix(metric.name))
+        return score is not None and self._best.admits(metric, score, path)
 
     def _save_best(self, runner: Runner, metric: MonitoredMetric, score: float) -> None:
         hub, before, prefix = runner.message_hub, self._best.ranked.get(metric.name, []), best_prefix(metric.name)

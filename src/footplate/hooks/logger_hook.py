@@ -186,7 +186,8 @@ class LoggerHook(Hook):
                     path = os.path.join(folder, name)
                     copy = os.path.join(target, os.path.relpath(path, runner.work_dir))
                     commit_bytes(copy, read_bytes(path))
-                    shutil.copystat(path, copy)
+                    if os.path.exists(copy):  # it may be on a remote storage
+                        shutil.copystat(path, copy)
                     if not self.keep_local:
                         os.remove(path)
 
