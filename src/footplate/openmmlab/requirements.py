@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 from footplate.openmmlab.extension import CODE_BASES
 
 # Code bases that an extra cannot install, because one of their own requirements cannot be installed.
-_WITHOUT_DEPENDENCIES = {"mmpose": "mmpose>=1.0,<2", "mmpose0": "mmpose<1", "mmrotate0": "mmrotate<1"}
+_WITHOUT_DEPENDENCIES = {"mmpose": "mmpose>=1.0,<2"}
 _NOT_NEEDED = ("mmcv", "mmcv-full", "mmengine", "chumpy")
 _OPENCV = {"opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless"}
 _EQUIVALENT = {"mmcv-lite": {"mmcv"}, **dict.fromkeys(_OPENCV, _OPENCV)}
