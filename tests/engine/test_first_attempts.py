@@ -127,3 +127,39 @@ def test_parameters_without_an_optimizer_are_reported(tmp_path: Path, caplog: py
     with caplog.at_level(logging.WARNING, "footplate"):
         _runner(tmp_path, model, optim_wrapper=optimizer).train()
     assert "No optimizer updates 0.weight, 0.bias. Set requires_grad=False" in caplog.text
+
+
+class _Lightning(nn.Linear):
+    def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
+        return _training_step(self, batch)
+
+
+def test_method_of_a_lightning_module_is_explained(tmp_path: Path) -> None:
+    model = _Lightning(4, 1)
+    with pytest.raises(ArgumentError) as error:
+        _runner(tmp_path, model, loss=None, training_step=model.training_step)
+    assert "lambda model, batch: model.training_step(batch)" in str(error.value)
+
+
+def test_best_checkpoint_is_loaded_by_name(tmp_path: Path) -> None:
+    def loss(output: Tensor, target: Tensor) -> Tensor:
+        return nn.functional.mse_loss(output, target)
+
+    scores = iter([9.0, 1.0, 2.0, 3.0])
+    hooks = {"checkpoint": {"save_best": ["score", "loss"], "rule": "less", "interval": 1}}
+    metrics = {"score": lambda output, batch: next(scores)}
+    settings: dict[str, Any] = {"val_dataloader": [_DATA.tensors], "val_evaluator": metrics, "default_hooks": hooks}
+    runner = _runner(tmp_path, loss=loss, max_epochs=3, **settings)
+    with pytest.raises(ArgumentError, match="no best checkpoint"):
+        runner.load_checkpoint("best")
+    runner.train()
+    best = torch.load(tmp_path / "best_score_epoch_1.pth", weights_only=True)["state_dict"]
+    assert torch.equal(runner.load_checkpoint("best")["state_dict"]["weight"], best["weight"])
+
+
+def test_short_average_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "footplate"):
+        _runner(tmp_path, custom_hooks=[{"type": "EMAHook"}]).train()
+    assert "EMAHook: at the end of this run, 100 % of the average will be initial weights." in caplog.text
+    with pytest.raises(ArgumentError, match=r"Set momentum to 1 - decay"):
+        _runner(tmp_path / "other", custom_hooks=[{"type": "EMAHook", "decay": 0.9}])

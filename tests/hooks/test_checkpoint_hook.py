@@ -224,7 +224,8 @@ def test_several_best_checkpoints_per_metric(tmp_path: Path) -> None:
     assert names(tmp_path) == files
     hook = next(each for each in runner.hooks if isinstance(each, CheckpointHook))
     assert [each["score"] for each in hook.state_dict()["best"]["acc"]] == [5.0, 4.0]
-    assert runner.message_hub.get_info("best_score") == 1.0  # the value of the loss, which was saved last
+    infos = [runner.message_hub.get_info(name) for name in ("best_score", "best_score_acc", "best_score_loss")]
+    assert infos == [5.0, 5.0, 1.0]
 
 
 def _told(folder: Path, epochs_: int, *values: float, **changes: Any) -> Runner:

@@ -502,9 +502,27 @@ class Runner:
     ) -> dict[str, Any]:
         """Loads the weights of a checkpoint.
 
+        Args:
+            filename: The path or address of the checkpoint, or "best" for the best one of this run: by the first
+                metric in `save_best`.
+            map_location: The device onto which the checkpoint is loaded.
+            strict: Whether to raise an error if a tensor is missing or unexpected.
+            revise_keys: Pairs of a regular expression and its replacement in the names of the tensors.
+
         Returns:
             The checkpoint.
+
+        Raises:
+            ArgumentError: The run has no best checkpoint.
         """
+        if filename == "best":
+            filename = self.message_hub.get_info("best_ckpt")
+            if filename is None:
+                raise ArgumentError(
+                    "this run has saved no best checkpoint",
+                    found="best",
+                    notes=["Set default_hooks=dict(checkpoint=dict(save_best='...')), and train first."],
+                )
         return self.checkpoints.load(self, filename, map_location, strict=strict, revise_keys=revise_keys)
 
     def resume(

@@ -11,7 +11,7 @@ from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError, CheckpointError, UnknownNameError
-from footplate.models import BaseAveragedModel
+from footplate.models import BaseAveragedModel, ExponentialMovingAverage
 from footplate.module_selection import BATCH_NORMS
 from footplate.optim.by_optimizer import by_optimizer, schedules_by_optimizer
 from footplate.optim.optimizer_builder import is_schedule_free
@@ -19,6 +19,7 @@ from footplate.optim.schedules import ReduceOnPlateau
 from footplate.registry import HOOKS, MODELS
 
 AVERAGED_STATE = "ema_state_dict"
+_MAX_REST = 0.2  # the largest share of initial weights in an average that needs no warning
 _logger = logging.getLogger("footplate.hooks")
 
 
@@ -92,6 +93,13 @@ class EMAHook(AveragedWeightsHook):
         start_iters: int = 0,
         **settings: Any,
     ) -> None:
+        if "decay" in settings:
+            raise ArgumentError(
+                "the average has a 'momentum' instead of a 'decay'",
+                key="decay",
+                found=settings["decay"],
+                notes=["Set momentum to 1 - decay: the weight of new values."],
+            )
         begins = {"begin_iter": begin_iter, "begin_epoch": begin_epoch, "start_iters": start_iters}
         for name, value in begins.items():
             check_count(name, value, least=0)
@@ -109,6 +117,21 @@ class EMAHook(AveragedWeightsHook):
         average = self._build(runner)
         if average.count == 0:
             average.copy_from(self._model)
+
+    def before_train(self, runner: Runner) -> None:
+        """Warns if the average will still consist of the initial weights to a large part."""
+        if type(self.ema_model) is not ExponentialMovingAverage:
+            return
+        updates = max(runner.max_iters - self.begin_iter, 1) / self.ema_model.interval
+        rest = (1 - self.ema_model.momentum) ** updates
+        if rest > _MAX_REST:
+            runner.logger.warning(
+                "EMAHook: at the end of this run, %.0f %% of the average will be initial weights. "
+                "Increase momentum=%g, for example to %.2g.",
+                100 * rest,
+                self.ema_model.momentum,
+                min(5 / updates, 0.5),
+            )
 
     def _build(self, runner: Runner) -> BaseAveragedModel:
         self._model = unwrap_model(runner.model)

@@ -297,11 +297,13 @@ class CheckpointHook(Hook):
 
     def _save_best(self, runner: Runner, metric: MonitoredMetric, score: float) -> None:
         hub, before, prefix = runner.message_hub, self._best.ranked.get(metric.name, []), best_prefix(metric.name)
-        infos = {name: hub.get_info(name) for name in ("best_score", "best_ckpt")}
+        ends = ["", f"_{metric.name}"] if metric is self.monitored[0] else [f"_{metric.name}"]
+        infos = {name + end: hub.get_info(name + end) for name in ("best_score", "best_ckpt") for end in ends}
         path = self._path_to_write(runner, self._done(runner), prefix)
         place, displaced = self._best.insert(metric, score, path)
         best = self._best.ranked[metric.name][0]
-        hub.update_info_dict({"best_score": best["score"], "best_ckpt": best["path"]})
+        for end in ends:
+            hub.update_info_dict({f"best_score{end}": best["score"], f"best_ckpt{end}": best["path"]})
 
         def on_committed() -> None:
             for old in displaced:

@@ -321,13 +321,19 @@ def _further_arguments(training_step: Any) -> tuple[str, ...]:
         return ()
     known = (*_OPTIMIZERS, "step")
     signature = inspect.signature(training_step)
+    owner = getattr(training_step, "__self__", None)
+    if isinstance(owner, nn.Module) and next(iter(signature.parameters), "model") in ("batch", "train_batch", "data"):
+        raise ArgumentError(
+            "training_step takes the model as its first argument, but this method takes a batch",
+            key="training_step",
+            found=training_step.__qualname__,
+            notes=[f"Pass training_step=lambda model, batch: model.{training_step.__name__}(batch)."],
+        )
     names = tuple(name for name in [*signature.parameters][2:] if name in known)
     try:
         signature.bind(None, None, **dict.fromkeys(names))
     except TypeError as error:
         notes = ["Write training_step(model, batch, optimizers, step), of which the last two may be left out."]
-        if inspect.ismethod(training_step):
-            notes.append(f"For a method, pass lambda model, batch: model.{training_step.__name__}(batch).")
         raise ArgumentError(f"training_step cannot be called: {error}", key="training_step", notes=notes) from error
     return names
 
