@@ -156,6 +156,16 @@ def test_dimension_of_the_batch_is_told_from_other_dimensions_of_size_one(folder
     ]
 
 
+@pytest.mark.parametrize("suffix", ["onnx", "pt2", "pt"])
+def test_module_that_takes_a_constant_from_the_batch_is_exported_for_one_size(folder: Path, suffix: str) -> None:
+    class Shifted(nn.Linear):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return super().forward(inputs + torch.zeros(len(inputs), 4))
+
+    export = export_module(Shifted(4, 2), folder / f"shifted.{suffix}", torch.randn(1, 4))
+    assert (1, 4) in export.tested
+
+
 def test_compiled_module_is_exported(folder: Path) -> None:
     runner = train(fp_models().build_model, compile={"backend": "eager"})
     assert load_checkpoint("run/epoch_1.pth")["meta"]["inputs"]["args"] == ("float32[4, 4]",)

@@ -141,18 +141,10 @@ def export_call(
             # A trace with one sample would fix the batch size.
             traced = inputs.resized(2) if count == 1 else inputs
             request = ExportRequest(module, traced, names, path, {}, opset)
-            run = write_and_open(to, request, replace(request, inputs=inputs, dims=()))
-            tested: list[tuple[Inputs, float]] = []
-            # Larger batches come first: with one sample, a batch dimension looks like any other of size 1.
-            for tried in (*([inputs.resized(max(count, 2) + 1)] if count else []), inputs):
-                try:
-                    difference = difference_of(run, module, tried)
-                except Exception as error:  # the model or the file does not support this batch size
-                    if tried is inputs:
-                        raise export_error(f"the {to} file cannot be run on the example input", error) from error
-                    continue
-                if tried is inputs or to != "torchscript" or difference <= LIMIT:  # a trace may fix the size
-                    tested.append((tried, difference))
+            fixed = replace(request, inputs=inputs, dims=())
+            tested = _compare(write_and_open(to, request, fixed), module, inputs, to)
+            if not tested:  # such as a model that takes a size from `len(batch)`, which is a constant in the file
+                tested = _compare(write_and_open(to, fixed, fixed), module, inputs, to, is_last=True)
             first, _ = tested[0]
             outputs = named_tensors("output", module(*first.args, **first.kwargs))
             shapes = [tuple(next(iter(each.tensors().values())).shape) for each, _ in tested]
@@ -164,6 +156,35 @@ def export_call(
                 inputs={name: (tuple(each.shape), str(each.dtype)[6:]) for name, each in first.tensors().items()},
             )
             return keep_file(export, path, to)
+
+
+def _compare(
+    run: Run, module: nn.Module, inputs: Inputs, to: str, *, is_last: bool = False
+) -> list[tuple[Inputs, float]]:
+    """Returns the inputs with which a file was compared with the module, and the differences.
+
+    The list is empty if the file does not suit the example, unless `is_last`.
+
+    Raises:
+        ExportError: `is_last`, and the file cannot be run on the example.
+    """
+    tested = []
+    count = inputs.batch_size
+    # Larger batches come first: with one sample, a batch dimension looks like any other of size 1.
+    for tried in (*([inputs.resized(max(count, 2) + 1)] if count else []), inputs):
+        try:
+            difference = difference_of(run, module, tried)
+        except Exception as error:  # the model or the file does not support this batch size
+            if tried is inputs and is_last:
+                raise export_error(f"the {to} file cannot be run on the example input", error) from error
+            if tried is inputs:
+                return []
+            continue
+        if not (difference <= LIMIT or is_last or tried is not inputs):
+            return []
+        if tried is inputs or to != "torchscript" or difference <= LIMIT:  # a trace may fix the size
+            tested.append((tried, difference))
+    return tested
 
 
 def export_weights_only(weights: Mapping[str, Any], target: str) -> Export:

@@ -80,7 +80,8 @@ def build_clipper(cfg: Mapping[str, Any]) -> GradientClipper:
         ArgumentError: A key or the type is unknown, or a value is out of range.
     """
     if not isinstance(cfg, Mapping):
-        raise ArgumentError("clip_grad must be a dict", key="clip_grad", found=cfg)
+        notes = ["Write clip_grad=dict(max_norm=1.0), or dict(type='value', clip_value=1.0)."]
+        raise ArgumentError("clip_grad must be a dict", key="clip_grad", found=cfg, notes=notes)
     with at_key("clip_grad"), located(cfg):
         settings = dict(cfg)
         kind = check_choice("type", settings.pop("type", "norm"), CLIPPING_KEYS)
