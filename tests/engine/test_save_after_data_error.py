@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from footplate import DATASETS, Hook
 from footplate.errors import DataError
@@ -128,6 +129,16 @@ def test_run_is_saved_when_a_worker_dies(tmp_path: Path, way: str, event: str) -
     told = failed(cfg, Draw(), Compute(event))
     assert "of the data loader" in told
     assert_goes_on(tmp_path, cfg, told, range(3, 8))
+
+
+def test_worker_that_dies_is_noticed_although_torch_lost_its_signal_handler(tmp_path: Path) -> None:
+    """Torch installs its handler once per process, and other code may have removed it."""
+    list(DataLoader(range(2), num_workers=1))  # type: ignore[arg-type]
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        assert "of the data loader died" in failed(spoilt(tmp_path / "part", 25, "die"))
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 class Raise(Hook):

@@ -201,6 +201,8 @@ class Requests:
         try:
             if callable(self._previous_on_child):
                 self._previous_on_child(number, frame)
+            else:  # torch installs its handler once per process, and it was removed since
+                torch._C._error_if_any_worker_fails()
         except RuntimeError as error:
             is_of_worker = is_worker_death(error)  # otherwise a user's handler has raised it
             if not is_of_worker or os.getpid() != self._process:
