@@ -41,7 +41,7 @@ def variables() -> dict[str, str]:
     """Returns the environment variables of a measuring process: our sources first on the path, and no network."""
     return {
         **os.environ,
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}",
+        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "src", ROOT / "operators"))),
         "OMP_NUM_THREADS": "",
         "HF_HUB_OFFLINE": "1",
         "PYTHONWARNINGS": "ignore",

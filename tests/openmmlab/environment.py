@@ -78,7 +78,8 @@ def write_scenes(folder: Path) -> None:
     (folder / "data/boxes.json").write_text(json.dumps(boxes))
 
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src"), "OMP_NUM_THREADS": "1"}
+_ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{_ROOT / 'src'}{os.pathsep}{_ROOT / 'operators'}", "OMP_NUM_THREADS": "1"}
 
 
 def run(python: str, folder: Path, *words: str, code: int = 0) -> str:

@@ -18,7 +18,11 @@ PACKAGES = ["mmcv-lite==2.1.0", "mmengine==0.10.7", *MMPRETRAIN]
 def test_losses_of_mmpretrain_equal_those_on_mmengine_bit_for_bit(tmp_path: Path) -> None:
     python = create_environment(tmp_path / "environment", [*PACKAGES, *COMMON])
     root = Path(__file__).parents[2]
-    env = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'src'}", "OMP_NUM_THREADS": "1"}
+    env = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(map(str, (root, root / "src", root / "operators"))),
+        "OMP_NUM_THREADS": "1",
+    }
 
     def train(engine: str) -> dict[str, Any]:
         words = ["mmpretrain", "data", "work", "--only", "resnet", "--iterations", "12", "--engine", engine]

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import pickle
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -53,6 +54,8 @@ def with_retries(read: Callable[[str], _Result], path: str) -> _Result:
         try:
             return read(path)
         except ConnectionError as error:
+            if not threading.main_thread().is_alive():  # the exit of the process has closed the connection
+                raise
             _logger.warning("Reading '%s' again in %g s, because it failed: %s.", path, seconds, error)
             time.sleep(seconds)
     return read(path)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from footplate.config.origins import is_variable
 from footplate.error_context import origin_at
 from footplate.errors import ConfigError
 
@@ -31,6 +30,8 @@ def refuse_unsupported(cfg: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: The config has such a key. The message suggests an alternative.
     """
+    from footplate.config.origins import is_variable  # the package of configs imports this one
+
     for key, advice in _REFUSED.items():
         if cfg.get(key) and not is_variable(cfg, key) and not (key == "strategy" and _is_default(cfg[key])):
             raise ConfigError(
