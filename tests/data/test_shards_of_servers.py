@@ -172,10 +172,10 @@ def test_samples_are_not_skipped_if_the_server_cannot_be_reached(
 
 @pytest.mark.slow
 def test_ctrl_c_ends_a_stalled_download_at_once(server: Server, tmp_path: Path) -> None:
-    stalled, finished = threading.Event(), threading.Event()
+    stalled, finished = threading.Semaphore(0), threading.Event()
 
     def stall(handler: SimpleHTTPRequestHandler, content: bytes) -> bool:
-        stalled.set()
+        stalled.release()
         finished.wait(60)
         return True
 
@@ -185,9 +185,9 @@ def test_ctrl_c_ends_a_stalled_download_at_once(server: Server, tmp_path: Path) 
     )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
     try:
-        assert stalled.wait(60)
+        assert all(stalled.acquire(timeout=60) for _ in range(4))  # each shard has a thread
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=40)
     finally:
         process.kill()
         finished.set()
