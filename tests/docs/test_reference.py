@@ -16,7 +16,7 @@ _ROW = re.compile(r"^\| `(\w+)` \| (.*) \| (.*) \| (.*) \|$", re.MULTILINE)
 
 
 def test_reference_is_up_to_date() -> None:
-    assert pages() == PAGES, "python scripts/reference.py writes it anew"
+    assert pages() == PAGES, "run `python scripts/reference.py`"
 
 
 def test_every_argument_has_a_type_and_a_meaning() -> None:

@@ -87,7 +87,7 @@ def test_resume_without_a_part(tmp_path: Path, part: str, caplog: pytest.LogCapt
 
 
 class Initialized(ToyModel):
-    """A model whose own initialization draws its weights anew."""
+    """A model that initializes its own weights at random."""
 
     def init_weights(self) -> None:
         for weight in self.parameters():

@@ -69,7 +69,7 @@ class Shard:
         self._copy = path if storage.is_local(path) else ""  # the path of the local copy of a remote shard
 
     def load_index(self) -> list[Member]:
-        """Returns the files in the shard, in order. Creates the index if there is none of the current shard."""
+        """Returns the files in the shard, in order. Creates the index if it is missing or the shard has changed."""
         address = storage.split_query(storage.absolute(self.path))[0]
         with explain_read_errors("shard", self.path):
             current = with_retries(storage.status, self.path)

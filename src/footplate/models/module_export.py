@@ -175,12 +175,12 @@ def _compare(
         try:
             difference = difference_of(run, module, tried)
         except Exception as error:  # the model or the file does not support this batch size
-            if tried is inputs and is_last:
-                raise export_error(f"the {to} file cannot be run on the example input", error) from error
-            if tried is inputs:
+            if tried is not inputs:
+                continue
+            if not is_last:
                 return []
-            continue
-        if not (difference <= LIMIT or is_last or tried is not inputs):
+            raise export_error(f"the {to} file cannot be run on the example input", error) from error
+        if tried is inputs and not is_last and not difference <= LIMIT:  # it may be NaN
             return []
         if tried is inputs or to != "torchscript" or difference <= LIMIT:  # a trace may fix the size
             tested.append((tried, difference))
