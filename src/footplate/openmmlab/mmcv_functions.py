@@ -296,3 +296,4 @@ IPUDataLoader, IPUFp16OptimizerHook, cfg2options, ipu_model_wrapper = (
     for name in ("IPUDataLoader", "IPUFp16OptimizerHook", "cfg2options", "ipu_model_wrapper")
 )
 LossScaler = _refused("LossScaler", "use torch.amp.GradScaler")
+register_extra_symbolics = _refused("register_extra_symbolics", "export with `footplate export --to onnx`")
