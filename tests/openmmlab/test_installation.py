@@ -253,7 +253,9 @@ def test_a_first_generation_config_is_matched_by_its_types(package: WritePackage
         "optimizer": {"type": "SGD"},
         "runner": {"type": "EpochBasedRunner", "max_epochs": 1},
     }
-    assert openmmlab.use_code_bases({**cfg, "model": {"type": "Unknown"}}) == ()
+    own = {**cfg, "model": {"type": "ModelOfCustomImports"}}
+    assert openmmlab.use_code_bases({**own, "data": {"train": {"type": "OwnData"}}}) == ()
+    assert openmmlab.use_code_bases(own) == ("mmcls 0.25.0",)
     assert openmmlab.use_code_bases(cfg) == ("mmcls 0.25.0",)
     assert cfg["default_scope"] == "mmcls"
     with using_scope("mmcls"):

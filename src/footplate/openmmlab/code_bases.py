@@ -185,12 +185,15 @@ def _is_for_mmcv_1(scope: str) -> bool:
 
 
 def _find_first_generation(cfg: "Config | MutableMapping[str, Any]") -> str | None:
-    """Returns the installed first-generation code base that defines the model of a config and most of its types."""
+    """Returns the installed first-generation code base that defines the model of a config and most of its types.
+
+    If no code base defines the model, modules in `custom_imports` may. Then the other types decide.
+    """
     model = cfg.get("model")
     kind = model.get("type") if isinstance(model, Mapping) else None
     if not isinstance(kind, str):
         return None
-    types, fitting = set(_types([model, cfg.get("data")])), dict[str, int]()
+    types, fitting = set(_types([model, cfg.get("data")])), dict[str, tuple[bool, int]]()
     for scope in sorted(CODE_BASES):
         spec = top_level_spec(scope)
         if spec is not None and _is_for_mmcv_1(scope):
@@ -198,8 +201,8 @@ def _find_first_generation(cfg: "Config | MutableMapping[str, Any]") -> str | No
             files = (file for part in _REGISTERING for file in (folder / part).rglob("*.py"))
             texts = (file.read_text(encoding="utf-8", errors="replace") for file in files)  # not imported
             defined = types.intersection(name for text in texts for name in _CLASS.findall(text))
-            if kind in defined:
-                fitting[scope] = len(defined)
+            if kind in defined or (defined and kind not in MODELS):
+                fitting[scope] = kind in defined, len(defined)
     return max(fitting, key=fitting.__getitem__, default=None)
 
 
