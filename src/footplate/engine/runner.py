@@ -384,15 +384,14 @@ class Runner:
 
         `fn_name` may also be an event of a custom loop. The hooks that have a method of this name are then called.
         """
-        listeners = self.hooks.at(fn_name)
+        hook = None
         self.events.append(fn_name)
         try:
-            for hook, method in listeners:
-                try:
-                    method(self, **kwargs)
-                except FootplateError as error:
-                    self.hooks.locate(error, hook)
-                    raise
+            for hook, method in self.hooks.at(fn_name):
+                method(self, **kwargs)
+        except FootplateError as error:
+            self.hooks.locate(error, hook)
+            raise
         finally:
             self.events.pop()
 

@@ -7,6 +7,7 @@ from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.data import length_of
 from footplate.distributed import gather_objects
 from footplate.engine.base_loops import BaseTrainLoop
+from footplate.engine.signals import Stop
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import LOOPS
 
@@ -102,7 +103,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                 index += 1
                 if requests.pending:
                     self._answer_requests()
-                ends_here = self.out_of_time and index < length
+                ends_here = requests.agreed.stop is Stop.AFTER_ITERATION and index < length
                 if ends_here or self.validation_requested:
                     self.validation_requested = True
                     self._validate_if_due()

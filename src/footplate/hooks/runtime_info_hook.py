@@ -70,6 +70,7 @@ class RuntimeInfoHook(Hook):
         if metainfo is not None:
             hub.update_info("dataset_meta", dict(metainfo))
         self._rates = _find_rates(runner.optim_wrapper)
+        self._rate_histories = [(hub.history(f"train/{name}"), settings) for name, settings in self._rates.items()]
         self._losses: dict[str, HistoryBuffer] = {}  # of what `train_step` returns
 
     def before_train_epoch(self, runner: Runner) -> None:
@@ -82,10 +83,9 @@ class RuntimeInfoHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Records the iteration and the current learning rates."""
-        hub = runner.message_hub
-        hub.runtime_info["iter"] = runner.iter
-        for name, group in self._rates.items():
-            hub.history(f"train/{name}").append(group["lr"])
+        runner.message_hub.runtime_info["iter"] = runner.iter
+        for history, settings in self._rate_histories:
+            history.append(settings["lr"])
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Records the losses without copying them from the device."""
