@@ -246,7 +246,7 @@ def _iterate(indices: torch.Tensor | range) -> Iterator[int]:
     """Returns an iterator over indices as Python integers."""
     if isinstance(indices, range):
         return iter(indices)
-    return chain.from_iterable(chunk.tolist() for chunk in indices.split(_CHUNK))
+    return chain.from_iterable(chunk.tolist() for chunk in indices.split(_CHUNK))  # type: ignore[no-untyped-call]
 
 
 def can_start_anywhere(sampler: Any) -> bool:

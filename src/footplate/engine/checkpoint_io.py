@@ -123,14 +123,15 @@ class CheckpointIO:
         saver: Writes the files.
         participants: Further objects whose state a checkpoint contains, by the path of the state.
         report: The report on the weights that were loaded last, or None.
-        position: The completed iterations ("iter") and epochs ("epoch") of the checkpoint that was loaded last.
+        iter: The completed iterations of the checkpoint that was loaded last.
+        epoch: Its completed epochs.
     """
 
     def __init__(self, on_save_error: str, alarm: Callable[[], None]) -> None:
         self.saver = BackgroundSaver(on_save_error, alarm=alarm)
         self.participants: dict[str, Any] = {}
         self.report: LoadReport | None = None
-        self.position = {"iter": 0, "epoch": 0}
+        self.iter = self.epoch = 0
 
     def save(
         self,
@@ -210,7 +211,7 @@ class CheckpointIO:
         runner.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         self.report = load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, name=path)
         meta = _meta_of(checkpoint)
-        self.position = {key: meta[key] if isinstance(meta.get(key), int) else 0 for key in self.position}
+        self.iter, self.epoch = (meta[key] if isinstance(meta.get(key), int) else 0 for key in ("iter", "epoch"))
         return checkpoint
 
     def resume(

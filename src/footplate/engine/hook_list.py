@@ -140,9 +140,8 @@ class HookList(Sequence[Hook]):
         Raises:
             ArgumentError: No hook has a method for `event`, and its name resembles that of an event of the engine.
         """
-        methods = self._methods.get(event)
-        if methods is not None:
-            return methods
+        if event in self._methods:
+            return self._methods[event]
         methods = [(hook, getattr(hook, event)) for hook in self if hasattr(hook, event)]
         if not methods and (near := nearest(event, EVENTS)):
             raise ArgumentError(f"unknown event '{event}'", suggestion=near)

@@ -145,6 +145,8 @@ class Runner:
         validation_step: For a plain torch module: a function of the model and the batch that returns predictions.
 
     Attributes:
+        iter: The number of completed training iterations; without training, that of the loaded checkpoint.
+        epoch: The number of completed epochs; without training, that of the loaded checkpoint.
         history: The scalars of the run, one row per epoch; see `History`.
         phases: The phases that the run is in, outermost first, such as `["train", "val"]`.
         events: The events whose hooks are being called, outermost first.
@@ -173,6 +175,8 @@ class Runner:
     train_dataloader: Any = delegate("train_loop.dataloader")
     max_epochs: int = delegate("train_loop.max_epochs")
     max_iters: int = delegate("train_loop.max_iters")
+    iter: int = delegate("progress.iter")
+    epoch: int = delegate("progress.epoch")
 
     def __init__(
         self,
@@ -254,6 +258,7 @@ class Runner:
         # Start: the checkpoint is looked for in the folder. Without a seed in the config, it provides the seed.
         self.requests = Requests()
         self.checkpoints = CheckpointIO(on_save_error, alarm=self.requests.alarm)
+        self.progress: CheckpointIO | BaseTrainLoop = self.checkpoints  # a training loop replaces it
         start = checkpoint_to_start_from(self.home, load_from, resume)
         self.resume_plan = ResumePlan(self.home, *start, takes_settings=resume_settings == "take")
         self.seed = process_setup.seed_everything(randomness or {}, resumed=self.resume_plan.seed)
@@ -384,14 +389,15 @@ class Runner:
 
         `fn_name` may also be an event of a custom loop. The hooks that have a method of this name are then called.
         """
-        hook = None
+        listeners = self.hooks.at(fn_name)
         self.events.append(fn_name)
         try:
-            for hook, method in self.hooks.at(fn_name):
-                method(self, **kwargs)
-        except FootplateError as error:
-            self.hooks.locate(error, hook)
-            raise
+            for hook, method in listeners:
+                try:
+                    method(self, **kwargs)
+                except FootplateError as error:
+                    self.hooks.locate(error, hook)
+                    raise
         finally:
             self.events.pop()
 
@@ -711,18 +717,6 @@ class Runner:
     def test_dataloader(self) -> Any:
         """The loader of the test loop, or None."""
         return getattr(self.test_loop, "dataloader", None)
-
-    @property
-    def iter(self) -> int:
-        """The number of completed training iterations; without training, that of the loaded checkpoint."""
-        loop = self.built.get("train_loop")
-        return self.checkpoints.position["iter"] if loop is None else loop.iter
-
-    @property
-    def epoch(self) -> int:
-        """The number of completed epochs; without training, that of the loaded checkpoint."""
-        loop = self.built.get("train_loop")
-        return self.checkpoints.position["epoch"] if loop is None else loop.epoch
 
     @property
     def by_epoch(self) -> bool:

@@ -106,10 +106,9 @@ class HistoryBuffer:
             value: The value, or the sum over `count` items.
             count: The number of items. `mean` divides by the sum of the counts.
         """
-        is_tensor = isinstance(value, Tensor)
-        if is_tensor and value.is_cpu:  # many small tensors would fragment the heap
-            value, is_tensor = value.item(), False
-        if is_tensor or self._unread:
+        if isinstance(value, Tensor) and value.is_cpu:  # many small tensors would fragment the heap
+            value = value.item()
+        if self._unread or isinstance(value, Tensor):
             self._unread.append(value)
         else:
             self._values.append(value)

@@ -144,7 +144,7 @@ class GradientGuard:
         if not gradients:
             return True
         flag = _nonfinite_flag(gradients)
-        if flag.device.type != "cpu" and self.policy == "skip" and can_skip_on_device(optimizer):
+        if not flag.is_cpu and self.policy == "skip" and can_skip_on_device(optimizer):
             optimizer.grad_scale, optimizer.found_inf = None, flag  # type: ignore[attr-defined]
             return True
         if not flag.item():
