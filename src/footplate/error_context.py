@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from footplate.errors import FootplateError, Origin
+from footplate.errors import CheckpointError, FootplateError, Origin
 from footplate.messages import list_names, nearest
 
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 _MAX_CHANGES = 3
+WEIGHTS_ALONE = "Use load_from without resume to start over with the weights alone."
 _MAX_COMPARED = 10_000  # names in a folder; each comparison takes about 10 microseconds
 _OWN_CODE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 NOT_USER_CODE = (_OWN_CODE, *{os.path.join(path, "") for path in sysconfig.get_paths().values()}, "<")
@@ -36,6 +37,18 @@ def located(source: object) -> Iterator[None]:
     except FootplateError as error:
         locate(error, source)
         raise
+
+
+@contextmanager
+def restoring(part: str) -> Iterator[None]:
+    """Converts errors in the block to a CheckpointError that contains `part`, the part of the checkpoint to restore."""
+    try:
+        yield
+    except FootplateError:
+        raise
+    except Exception as error:
+        message = f"cannot restore '{part}' from the checkpoint: {type(error).__name__}: {error}"
+        raise CheckpointError(message, notes=[WEIGHTS_ALONE]) from error
 
 
 def locate(error: FootplateError, source: object) -> None:

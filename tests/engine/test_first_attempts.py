@@ -155,6 +155,36 @@ def test_best_checkpoint_is_loaded_by_name(tmp_path: Path) -> None:
     runner.train()
     best = torch.load(tmp_path / "best_score_epoch_1.pth", weights_only=True)["state_dict"]
     assert torch.equal(runner.load_checkpoint("best")["state_dict"]["weight"], best["weight"])
+    other = _runner(tmp_path, loss=loss, max_epochs=3, **settings)  # as in a later process
+    assert torch.equal(other.load_checkpoint("best")["state_dict"]["weight"], best["weight"])
+
+
+def test_hook_that_stops_a_run_as_in_lightning_gets_the_line_to_write(tmp_path: Path) -> None:
+    runner = _runner(tmp_path)
+    runner.on("after_train_iter", lambda runner: setattr(runner, "should_stop", True))
+    with pytest.raises(ArgumentError, match=r"Set runner\.train_loop\.stop_training = True"):
+        runner.train()
+
+
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [
+        ({"check_val_every_n_epoch": 2}, "Set train_cfg=dict(val_interval=...)"),
+        ({"save_best": "loss"}, "Set default_hooks=dict(checkpoint=dict(save_best=...))"),
+        (
+            {"custom_hooks": [{"type": "EarlyStoppingHook", "monitor": "loss", "mode": "min"}]},
+            "Set rule='less' instead",
+        ),
+        (
+            {"loss": None, "training_step": lambda model, batch, batch_idx: None},
+            "The number of the iteration is step.iter",
+        ),
+    ],
+)
+def test_names_of_lightning_are_explained(tmp_path: Path, settings: dict[str, Any], advice: str) -> None:
+    with pytest.raises(ArgumentError) as error:
+        _runner(tmp_path, **settings)
+    assert advice in str(error.value)
 
 
 def test_short_average_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 from footplate.checkpoint import saver, unpickler
 from footplate.data import position
-from footplate.engine import runner, signals, state
+from footplate.engine import runner, signals
+from footplate.engine.base_loops import BaseTrainLoop
 from footplate.engine.signals import Requests
 from footplate.hooks import CheckpointHook
 from footplate.optim import AmpOptimWrapper, OptimWrapper, ParamSchedule
@@ -62,8 +63,8 @@ def _history() -> None:
 
 
 def _one_off() -> None:
-    whole = state.position
-    state.position = lambda runner: {**whole(runner), "iter": whole(runner)["iter"] + 1}
+    whole = BaseTrainLoop.state_dict
+    BaseTrainLoop.state_dict = lambda loop: {**whole(loop), "iter": whole(loop)["iter"] + 1}  # type: ignore
 
 
 def _in_place() -> None:

@@ -191,7 +191,7 @@ def begin_random_states(folder: Path) -> Trial:
             told = in_child(functools.partial(resume, content, folder / "place", fault), patience=60.0)
         except RuntimeError as error:
             return Finding(f"{case.name}: {error}")
-        is_named = told.startswith(f"the random state '{part}") and "cannot be restored" in told
+        is_named = told.startswith(f"cannot restore '{part}")
         return Finding("" if told == _EQUAL or is_named else f"{case.name}: {told}", {"named": float(is_named)})
 
     return trial

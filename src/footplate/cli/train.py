@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
             runner.logger.info("Using %s: its imports of mmengine resolve to footplate.", code_base)
         if patches := openmmlab.describe_patches():
             runner.logger.info("Replaced names that newer versions of libraries have removed or changed: %s", patches)
-    if runner.should_resume and not runner.rank:
+    if runner.resume_plan.resume and not runner.rank:
         _warn_of_changes(runner)
     # The explanation of a first-generation config shows the keys that the user wrote.
     explain = RecordHook("explained.txt", lambda: explain_config(cfg if is_first_generation(cfg) else runner.cfg))
@@ -216,7 +216,7 @@ def _end_failed(
 
     progress.stop(runner)
     has_begun = "train_loop" in runner.built
-    last = read_pointer(runner.home) if runner.rank else has_begun and runner.saver.last
+    last = read_pointer(runner.folder.home) if runner.rank else has_begun and runner.saver.last
     saved = f"; the last checkpoint is {last}" if last else ""
     done = f"after {runner.iter} of {runner.max_iters} iterations" if has_begun else "before the first iteration"
     if runner.failed_in == "val":

@@ -194,8 +194,9 @@ class BatchPlan(Sampler[BatchKey]):
                 return
             if self.counted is not None and not self._has_own_batches:
                 indices = indices[: max(self._local_size - done, 1)]
-            first, last = (self._rank + place * self.world_size for place in (done, done + len(indices)))
-            yield BatchKey(epoch, range(first, last, self.world_size), indices, self.batch_sampler is None)
+            first, step = self._rank + done * self.world_size, self.world_size
+            positions = range(first, first + len(indices) * step, step)
+            yield BatchKey(epoch, positions, indices, self.batch_sampler is None)
 
     def _batches(self, epoch: int, start: int) -> Iterator[tuple[int, Sequence[Any]]]:
         """Yields the indices of each batch from `start` on, and the number of this rank's samples before it."""

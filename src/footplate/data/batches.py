@@ -143,12 +143,12 @@ def map_tensors(data: Any, change: Callable[[Any], Any]) -> Any:
         return change(data)
     if isinstance(data, dict):
         changed = copy.copy(data)  # of the same type, which code bases may check
-        changed.update({key: map_tensors(value, change) for key, value in data.items()})
+        for key, value in data.items():
+            changed[key] = change(value) if isinstance(value, Tensor) else map_tensors(value, change)
         return changed
-    if isinstance(data, tuple) and hasattr(data, "_fields"):
-        return type(data)(*[map_tensors(value, change) for value in data])
     if isinstance(data, (list, tuple)):
-        return type(data)([map_tensors(value, change) for value in data])
+        values = [change(value) if isinstance(value, Tensor) else map_tensors(value, change) for value in data]
+        return type(data)(*values) if hasattr(data, "_fields") else type(data)(values)
     # Metadata may contain classes.
     return change(data) if hasattr(data, "to") and not isinstance(data, type) else data
 

@@ -223,17 +223,18 @@ class BatchReader(Dataset[Any]):
 
     def _read(self, key: BatchKey) -> Any:
         """Returns a batch or a ReadFailure."""
-        worker, samples = get_worker_info(), []
-        seed = mix_seed(self.seed, key.epoch)
-        if self._seeding == "batch" and key.positions:
+        dataset, seeding, samples = self.dataset, self._seeding, []
+        worker = get_worker_info() if self._progress is not None else None
+        seed = mix_seed(self.seed, key.epoch) if seeding is not None else 0
+        if seeding == "batch" and key.positions:
             seed_generators(next_seed(seed, key.positions[0]))
         for position, index in zip(key.positions, key.indices, strict=True):
             if worker is not None and self._progress is not None:
                 self._progress.record(worker.id, index)
-            if self._seeding == "sample":
+            if seeding == "sample":
                 seed_generators(next_seed(seed, position))
             try:
-                samples.append(self.dataset[index])
+                samples.append(dataset[index])
             except _FAILURES as error:
                 message = f"sample {index} of the dataset '{type(self.dataset).__name__}' cannot be read"
                 notes = [*self._path_notes(index, error), *_details(error)]

@@ -12,10 +12,9 @@ import numpy as np
 import torch
 
 from footplate.checks import read_count, read_entry, read_number
-from footplate.errors import CheckpointError
+from footplate.error_context import restoring
 
 _logger = logging.getLogger("footplate.data")
-_ADVICE = ["To load only the weights, set `load_from` without `resume`."]
 _WORDS = 624  # the size of a Mersenne Twister's state
 # The start of torch's CPU generator state: seed, words left, seeded flag, next word.
 _CPU_STATE = struct.Struct("<QiiQ")
@@ -169,25 +168,25 @@ def check_rng(state: Any, part: str = "random") -> RngStates:
     Raises:
         CheckpointError: A generator is missing from the state, or its state is invalid; the message names it.
     """
-    with _checking(part):
+    with restoring(part):
         python, numpy, cpu, accelerators = (read_entry(state, key) for key in ("python", "numpy", "torch", "devices"))
-    with _checking(f"{part}.python"):
+    with restoring(f"{part}.python"):
         words = _check_tensor(read_entry(python, "words"), torch.int64).tolist()
         python_state = (python["version"], tuple(words), python["spare"])
         random.Random().setstate(python_state)
-    with _checking(f"{part}.numpy"):
+    with restoring(f"{part}.numpy"):
         position, has_spare = (read_count(numpy, key, most=_WORDS) for key in ("position", "has_spare"))
         keys = _check_tensor(numpy["keys"], torch.int64).numpy().astype(np.uint32).reshape(_WORDS)
         numpy_state = (numpy["name"], keys, position, has_spare, read_number(numpy, "spare"))
         np.random.RandomState().set_state(numpy_state)
-    with _checking(f"{part}.torch"):
+    with restoring(f"{part}.torch"):
         cpu_state = _check_generator(cpu, "cpu")
         _, left, _, position = _CPU_STATE.unpack_from(cpu_state.numpy().tobytes())
         # torch stores both numbers and reads out of bounds if they do not match.
         is_begun = 1 <= left <= _WORDS and left + position == _WORDS + 1
         if not is_begun and (left, position) != (1, 0):
             raise ValueError(f"its position must be from 0 to {_WORDS}, not {position}")
-    with _checking(f"{part}.devices"):
+    with restoring(f"{part}.devices"):
         devices = {kind: list(states) for kind, states in accelerators.items()}
         for kind, states in devices.items():
             for index, _ in zip(_indices_of(kind), states, strict=False):
@@ -207,16 +206,6 @@ def _check_tensor(value: Any, dtype: torch.dtype) -> torch.Tensor:
     if isinstance(value, torch.Tensor) and value.dtype == dtype and value.layout == torch.strided:
         return value
     raise ValueError(f"it must be a dense tensor of type {dtype}")
-
-
-@contextmanager
-def _checking(part: str) -> Iterator[None]:
-    """Converts any exception raised in the block to a CheckpointError that names the part."""
-    try:
-        yield
-    except Exception as error:
-        message = f"the random state '{part}' in the checkpoint cannot be restored: {type(error).__name__}: {error}"
-        raise CheckpointError(message, notes=_ADVICE) from error
 
 
 def _accelerator() -> str | None:

@@ -130,9 +130,9 @@ class DefaultSampler(_SeededSampler):
         """
         positions = range(self.rank + start * self.world_size, self._padded_size, self.world_size)
         order = self._order(self.epoch)
-        yield from _iterate(order[positions.start : self.size : self.world_size])
-        if positions and positions[-1] >= self.size:  # at most one position per rank is after the end
-            yield int(order[positions[-1] % self.size])
+        # At most one position per rank is after the end.
+        padding = [int(order[last % self.size]) for last in positions[-1:] if last >= self.size]
+        return chain(_iterate(order[positions.start : self.size : self.world_size]), padding)
 
     def __iter__(self) -> Iterator[int]:
         return islice(self.iterate_from(0), len(self))
@@ -156,11 +156,13 @@ class InfiniteSampler(_SeededSampler):
 
     def iterate_from(self, start: int) -> Iterator[int]:
         """Yields this rank's samples endlessly from index `start` on. Skipping samples takes no time."""
-        position = self.rank + start * self.world_size
+        return chain.from_iterable(self._passes(self.rank + start * self.world_size))
+
+    def _passes(self, position: int) -> Iterator[Iterator[int]]:
         while True:
             number, offset = divmod(position, self.size)
             indices = self._order(number)[offset :: self.world_size]
-            yield from _iterate(indices)
+            yield _iterate(indices)
             position += len(indices) * self.world_size
 
     def __len__(self) -> int:
@@ -241,12 +243,10 @@ def knows_ranks(loader: Any) -> bool:
 
 
 def _iterate(indices: torch.Tensor | range) -> Iterator[int]:
-    """Yields indices as Python integers."""
+    """Returns an iterator over indices as Python integers."""
     if isinstance(indices, range):
-        yield from indices
-        return
-    for start in range(0, len(indices), _CHUNK):
-        yield from indices[start : start + _CHUNK].tolist()
+        return iter(indices)
+    return chain.from_iterable(chunk.tolist() for chunk in indices.split(_CHUNK))  # type: ignore[no-untyped-call]
 
 
 def can_start_anywhere(sampler: Any) -> bool:

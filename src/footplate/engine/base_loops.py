@@ -1,6 +1,7 @@
 """The base classes of the loops."""
 
 from collections.abc import Generator, Iterator, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from footplate.checks import check_accepts, check_count, check_number, read_count, read_flag
@@ -33,16 +34,11 @@ class BaseLoop:
     overridable_methods: ClassVar[dict[str, tuple[str, ...]]] = {"run": ()}
 
     def __init__(self, runner: "Runner", dataloader: Any) -> None:
-        self._runner = runner
+        self.runner = self._runner = runner
         for method, arguments in self.overridable_methods.items():
             if self.overrides(method):
                 check_accepts(self, method, arguments)
         self.dataloader = build_dataloader(dataloader, seed=runner.seed)
-
-    @property
-    def runner(self) -> "Runner":
-        """The runner that drives the loop."""
-        return self._runner
 
     def run(self) -> Any:
         """Runs the loop once."""
@@ -110,6 +106,7 @@ class BaseTrainLoop(BaseLoop):
         self._began_at: int | None = None  # the iteration at which this process started or resumed the run
         self._validated_at = 0  # the epoch or iteration of the latest validation
         self._data = position_in(self.dataloader)
+        runner.progress = self
         self._batches_read = 0  # since the previous iteration of a loop that overrides `run` or `run_epoch`
         self._random_at_epoch_start: dict[str, Any] | None = None
         if self.overrides("run") or self.overrides("run_epoch"):
@@ -143,7 +140,7 @@ class BaseTrainLoop(BaseLoop):
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
         """Trains on one batch. A subclass may override it to change the iteration."""
-        runner = self.runner
+        runner = self._runner
         runner.call_hook("before_train_iter", batch_idx=idx, data_batch=data_batch)
         outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
         runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
@@ -235,10 +232,7 @@ class BaseTrainLoop(BaseLoop):
         """Whether the run is complete, including everything that follows the last iteration."""
         return self._position >= self._end and self.ended
 
-    @property
-    def iter(self) -> int:
-        """The number of completed iterations."""
-        return self._iter
+    iter = property(attrgetter("_iter"), doc="The number of completed iterations.")
 
     @property
     def epoch(self) -> int:
@@ -272,21 +266,31 @@ class BaseTrainLoop(BaseLoop):
         """Records the random state with which a run resumes if it stops before the first batch of this epoch."""
         self._random_at_epoch_start = capture_rng()
 
-    def state_dict(self) -> dict[str, Any]:
-        """Returns the iteration, the epoch and the validation state of the run.
+    @property
+    def completed(self) -> tuple[int, int]:
+        """The iterations and epochs that a checkpoint contains, with the one whose last hooks are being called.
 
-        `data_state` returns the position in the data.
+        The loop counts it only after its hooks.
         """
+        events = self._runner.events
+        ends_epoch = self.by_epoch and "after_train_epoch" in events
+        ends_iteration = not ends_epoch and "after_train_iter" in events
+        return self._iter + ends_iteration, self._epoch + ends_epoch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the position of the run and in the data, and the validation state."""
+        iteration, epoch = self.completed
         return {
-            "iter": self._iter,
-            "epoch": self._epoch,
+            "iter": iteration,
+            "epoch": epoch,
             "validated_at": self._validated_at,
             "validation_requested": self.validation_requested,
             "ended": self.ended,
+            "data": self._data.state_dict(iteration, epoch if self.by_epoch else None),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores the state that `state_dict` and `data_state` returned. Training resumes from there."""
+        """Restores the state that `state_dict` returned. Training resumes from there."""
         self._iter, self._epoch = read_count(state, "iter"), read_count(state, "epoch")
         # Checkpoints of other engines lack these: assume that everything up to their position is done.
         state = {"validated_at": self._position, "validation_requested": False, "ended": True, **state}
@@ -298,10 +302,6 @@ class BaseTrainLoop(BaseLoop):
                 raise ValueError(f"the data is at epoch {state['data']['epoch']}, but the run is at {self._epoch}")
             done = self._data.load_state_dict(state["data"], self._iter)
             self._iter = done if self.by_epoch else self._iter
-
-    def data_state(self, iteration: int, epoch: int) -> dict[str, Any]:
-        """Returns the position in the data after `iteration` iterations and `epoch` epochs."""
-        return self._data.state_dict(iteration, epoch if self.by_epoch else None)
 
 
 def check_loop_class(kind: Any, base: type[BaseLoop], key: str) -> None:

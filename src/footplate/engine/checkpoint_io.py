@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from footplate import storage
 from footplate.checkpoint import (
     BackgroundSaver,
     LoadReport,
@@ -23,7 +24,7 @@ from footplate.distributed.sharding import is_dtensor, is_sharded, reshard
 from footplate.engine import state
 from footplate.engine.nonfinite import check_weights
 from footplate.error_context import at_key, located
-from footplate.errors import CheckpointError, NonFiniteError
+from footplate.errors import ArgumentError, CheckpointError, NonFiniteError
 from footplate.evaluation.evaluation_sets import check_classes
 from footplate.models import trained_model
 
@@ -123,14 +124,15 @@ class CheckpointIO:
         saver: Writes the files.
         participants: Further objects whose state a checkpoint contains, by the path of the state.
         report: The report on the weights that were loaded last, or None.
-        position: The completed iterations ("iter") and epochs ("epoch") of the checkpoint that was loaded last.
+        iter: The completed iterations of the checkpoint that was loaded last.
+        epoch: Its completed epochs.
     """
 
     def __init__(self, on_save_error: str, alarm: Callable[[], None]) -> None:
         self.saver = BackgroundSaver(on_save_error, alarm=alarm)
         self.participants: dict[str, Any] = {}
         self.report: LoadReport | None = None
-        self.position = {"iter": 0, "epoch": 0}
+        self.iter = self.epoch = 0
 
     def save(
         self,
@@ -182,7 +184,7 @@ class CheckpointIO:
         self.saver.save(
             checkpoint,
             path,
-            home=runner.home if is_latest else None,
+            home=runner.folder.home if is_latest else None,
             on_committed=on_committed,
             on_failed=on_failed,
             replicated=_replicated_storages(runner, path),
@@ -210,8 +212,28 @@ class CheckpointIO:
         runner.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         self.report = load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, name=path)
         meta = _meta_of(checkpoint)
-        self.position = {key: meta[key] if isinstance(meta.get(key), int) else 0 for key in self.position}
+        self.iter, self.epoch = (meta[key] if isinstance(meta.get(key), int) else 0 for key in ("iter", "epoch"))
         return checkpoint
+
+    def find_best(self, runner: "Runner") -> str:
+        """Returns the path of the best checkpoint: that of this process, or else of the newest checkpoint's record.
+
+        Raises:
+            ArgumentError: There is none.
+            CheckpointError: The newest checkpoint cannot be read.
+        """
+        path = runner.message_hub.get_info("best_ckpt")
+        for newest in [] if path else list_candidates(runner.folder.home)[:1]:
+            info = state.part_of(load_checkpoint(newest, in_place=True), "message_hub", "runtime_info")
+            if name := info.get("best_ckpt"):
+                path = storage.join(storage.parent(newest), storage.base_name(name))  # the folder may have been moved
+        if path is None:
+            raise ArgumentError(
+                f"there is no best checkpoint in '{runner.folder.home}'",
+                found="best",
+                notes=["Set default_hooks=dict(checkpoint=dict(save_best='...')), and train first."],
+            )
+        return str(path)
 
     def resume(
         self, runner: "Runner", path: str, map_location: str, *, optimizer: bool, param_schedulers: bool

@@ -4,6 +4,7 @@ import enum
 import inspect
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from footplate.checks import check_accepts, check_choice
@@ -333,15 +334,23 @@ def acts_at(hook: Hook | type[Hook], event: str) -> bool:
     """Checks whether a hook overrides the method for an event or the method shared by all modes."""
     kind = hook if isinstance(hook, type) else type(hook)
     own = {} if isinstance(hook, type) else vars(hook)
-    when, _, rest = event.partition("_")
-    shared = f"_{when}_{rest.rpartition('_')[2]}"
+    shared = _shared_method(event)
     names = [event, shared] if shared in _SHARED else [event]
     return any(name in own or getattr(kind, name) is not getattr(Hook, name) for name in names)
+
+
+def _shared_method(event: str) -> str:
+    """Returns the name of the method that training, validation and test share: "_after_iter" for "after_val_iter"."""
+    when, *_, what = event.split("_")
+    return f"_{when}_{what}"
 
 
 def _checked_method(hook: Hook, event: str) -> Callable[..., Any]:
     """Returns the method for an event. The returned callable drops event arguments that the method does not take."""
     method: Callable[..., Any] = getattr(hook, event)
+    mode, shared = event.split("_")[1], _shared_method(event)
+    if getattr(method, "__func__", None) is getattr(Hook, event) and EVENTS[event] == _SHARED.get(shared, ("",))[:-1]:
+        return partial(getattr(hook, shared), mode=mode)  # what the method would call
     arguments, parameters = EVENTS[event], inspect.signature(method).parameters
     takes_all = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
     taken = arguments if takes_all else tuple(name for name in arguments if name in parameters)

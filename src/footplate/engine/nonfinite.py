@@ -17,7 +17,6 @@ from footplate.checks import check_choice, check_count, check_keys
 from footplate.config import Config
 from footplate.distributed import gather_objects, is_main_process, unwrap_model
 from footplate.distributed.sharding import is_sharded, local_tensor
-from footplate.engine import state
 from footplate.engine.hook import Hook
 from footplate.errors import CheckpointError, ConfigError, FootplateError, NonFiniteError
 from footplate.messages import list_names
@@ -130,7 +129,7 @@ def check_weights(runner: "Runner") -> None:
     Raises:
         NonFiniteError: A weight is non-finite, or a loss was non-finite and `on_nonfinite` requires the run to stop.
     """
-    done = state.position(runner)["iter"]
+    done, _ = runner.train_loop.completed
     if runner.nonfinite.loss == "stop":
         runner.nonfinite.check(runner, done)
     names = nonfinite_weights(unwrap_model(runner.model))

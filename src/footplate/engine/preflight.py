@@ -66,7 +66,7 @@ def _check_folders(runner: "Runner", size: int) -> None:
     Raises:
         CheckpointError: A folder is not writable, or has too little space.
     """
-    folders = {runner.home: "work_dir"}
+    folders = {runner.folder.home: "work_dir"}
     for hook in runner.hooks:
         if folder := hook.folder_in(runner):
             folders.setdefault(folder, "default_hooks.checkpoint.out_dir")

@@ -32,7 +32,10 @@ PYTHON_ARGUMENTS = (*LENGTHS, *FUNCTIONS)
 """The arguments of the Runner that are not keys of a config."""
 ELSEWHERE = {
     "accumulate_grad_batches": "optim_wrapper=dict(optimizer=..., accumulative_counts=...)",
+    "accelerator": "the environment variable CUDA_VISIBLE_DEVICES; an empty value selects the CPU",
     "callbacks": "custom_hooks=[...], or call runner.on(event, function)",
+    "check_val_every_n_epoch": "train_cfg=dict(val_interval=...)",
+    "ckpt_path": "load_from=..., or resume=True to continue the run of work_dir",
     "criterion": "loss=...",
     "default_root_dir": "work_dir=...",
     "device": "the environment variable CUDA_VISIBLE_DEVICES; an empty value selects the CPU",
@@ -46,11 +49,14 @@ ELSEWHERE = {
     "logger": "visualizer=dict(vis_backends=[...])",
     "max_steps": "max_iters=...",
     "metrics": "val_evaluator={'name': ...}",
+    "num_train_epochs": "max_epochs=...",
     "optimizer": "optim_wrapper=...",
     "optimizers": "optim_wrapper={'name': ...}",
     "precision": "optim_wrapper=dict(type='AmpOptimWrapper', optimizer=...)",
+    "save_best": "default_hooks=dict(checkpoint=dict(save_best=...))",
     "scheduler": "param_scheduler=...",
     "seed": "randomness=dict(seed=...)",
+    "val_check_interval": "train_cfg=dict(val_interval=...), in epochs, or in iterations of a run with max_iters",
     "val_interval": "train_cfg=dict(val_interval=...)",
     "vis_backends": "visualizer=dict(vis_backends=[...])",
 }

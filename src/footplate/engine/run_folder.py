@@ -255,7 +255,7 @@ def _refuse_overwriting(runner: "Runner") -> None:
     start = runner.saver.last
     if start is not None and not runner.resume_plan.resume:
         return  # `train` is called again
-    saving = (runner.home, *(hook.folder_in(runner) for hook in runner.hooks))
+    saving = (runner.folder.home, *(hook.folder_in(runner) for hook in runner.hooks))
     folders = {storage.canonical(folder) for folder in saving if folder}
     is_own = start is not None and storage.canonical(storage.parent(storage.absolute(start))) in folders
 
@@ -263,8 +263,8 @@ def _refuse_overwriting(runner: "Runner") -> None:
         paths = [path for hook in runner.hooks for path in hook.paths_to_overwrite(runner)]
         if is_own:
             return paths
-        stopped = [storage.join(runner.home, name) for name in (ON_REQUEST, sharded_name(ON_REQUEST))]
-        resumable = [path for path in (read_pointer(runner.home), *stopped) if path and storage.exists(path)]
+        stopped = [storage.join(runner.folder.home, name) for name in (ON_REQUEST, sharded_name(ON_REQUEST))]
+        resumable = [path for path in (read_pointer(runner.folder.home), *stopped) if path and storage.exists(path)]
         return list(dict.fromkeys([*paths, *resumable]))
 
     paths = compute_on_main(existing)

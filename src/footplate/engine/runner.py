@@ -145,6 +145,8 @@ class Runner:
         validation_step: For a plain torch module: a function of the model and the batch that returns predictions.
 
     Attributes:
+        iter: The number of completed training iterations; without training, that of the loaded checkpoint.
+        epoch: The number of completed epochs; without training, that of the loaded checkpoint.
         history: The scalars of the run, one row per epoch; see `History`.
         phases: The phases that the run is in, outermost first, such as `["train", "val"]`.
         events: The events whose hooks are being called, outermost first.
@@ -162,17 +164,17 @@ class Runner:
     # Attributes of the parts of a run.
     cfg: Any = delegate("resolved.cfg")
     sections: dict[str, Any] = delegate("resolved.sections")
-    home: str = delegate("folder.home")
     work_dir: str = delegate("folder.work_dir")
     log_dir: str = delegate("folder.log_dir")
     timestamp: str = delegate("folder.timestamp")
     load_from: str | None = delegate("resume_plan.load_from")
-    should_resume: bool | str = delegate("resume_plan.resume")
     saver: BackgroundSaver = delegate("checkpoints.saver")
-    participants: dict[str, Any] = delegate("checkpoints.participants")
     train_dataloader: Any = delegate("train_loop.dataloader")
+    participants: dict[str, Any] = delegate("checkpoints.participants")
     max_epochs: int = delegate("train_loop.max_epochs")
     max_iters: int = delegate("train_loop.max_iters")
+    iter: int = delegate("progress.iter")
+    epoch: int = delegate("progress.epoch")
 
     def __init__(
         self,
@@ -245,7 +247,7 @@ class Runner:
         with at_key("log_file"):
             check_log_file(log_file or {})
         self.folder = RunFolder(self.sections["work_dir"])
-        self.checkpoint_dir = self.home
+        self.checkpoint_dir = self.folder.home
         stem = os.path.splitext(os.path.basename(getattr(self.cfg, "filename", None) or "run"))[0]
         self.experiment_name = experiment_name or f"{stem}_{self.timestamp}"
         self.message_hub = MessageHub(self.experiment_name)
@@ -254,8 +256,9 @@ class Runner:
         # Start: the checkpoint is looked for in the folder. Without a seed in the config, it provides the seed.
         self.requests = Requests()
         self.checkpoints = CheckpointIO(on_save_error, alarm=self.requests.alarm)
-        start = checkpoint_to_start_from(self.home, load_from, resume)
-        self.resume_plan = ResumePlan(self.home, *start, takes_settings=resume_settings == "take")
+        self.progress: CheckpointIO | BaseTrainLoop = self.checkpoints  # a training loop replaces it
+        start = checkpoint_to_start_from(self.folder.home, load_from, resume)
+        self.resume_plan = ResumePlan(self.folder.home, *start, takes_settings=resume_settings == "take")
         self.seed = process_setup.seed_everything(randomness or {}, resumed=self.resume_plan.seed)
 
         # Hooks: their constructors may look up the message hub and the visualizer, and draw seeded random numbers.
@@ -304,6 +307,11 @@ class Runner:
                 runner: Runner = kind(**{**arguments, **added}, cfg=cfg)
         runner.folder.records += records
         return runner
+
+    def _refuse_to_stop(self, value: bool) -> None:
+        raise ArgumentError("a run has no 'should_stop'", notes=["Set runner.train_loop.stop_training = True."])
+
+    should_stop = property(fset=_refuse_to_stop)  # of Lightning; otherwise ignored in silence
 
     def buffered_log(self) -> AbstractContextManager[None]:
         """Buffers the log records of a block until the log file is open."""
@@ -503,7 +511,7 @@ class Runner:
         """Loads the weights of a checkpoint.
 
         Args:
-            filename: The path or address of the checkpoint, or "best" for the best one of this run: by the first
+            filename: The path or address of the checkpoint, or "best" for the best one in the work_dir: by the first
                 metric in `save_best`.
             map_location: The device onto which the checkpoint is loaded.
             strict: Whether to raise an error if a tensor is missing or unexpected.
@@ -515,15 +523,8 @@ class Runner:
         Raises:
             ArgumentError: The run has no best checkpoint.
         """
-        if filename == "best":
-            filename = self.message_hub.get_info("best_ckpt")
-            if filename is None:
-                raise ArgumentError(
-                    "this run has saved no best checkpoint",
-                    found="best",
-                    notes=["Set default_hooks=dict(checkpoint=dict(save_best='...')), and train first."],
-                )
-        return self.checkpoints.load(self, filename, map_location, strict=strict, revise_keys=revise_keys)
+        path = self.checkpoints.find_best(self) if filename == "best" else filename
+        return self.checkpoints.load(self, path, map_location, strict=strict, revise_keys=revise_keys)
 
     def resume(
         self,
@@ -712,18 +713,6 @@ class Runner:
     def test_dataloader(self) -> Any:
         """The loader of the test loop, or None."""
         return getattr(self.test_loop, "dataloader", None)
-
-    @property
-    def iter(self) -> int:
-        """The number of completed training iterations; without training, that of the loaded checkpoint."""
-        loop = self.built.get("train_loop")
-        return self.checkpoints.position["iter"] if loop is None else loop.iter
-
-    @property
-    def epoch(self) -> int:
-        """The number of completed epochs; without training, that of the loaded checkpoint."""
-        loop = self.built.get("train_loop")
-        return self.checkpoints.position["epoch"] if loop is None else loop.epoch
 
     @property
     def by_epoch(self) -> bool:

@@ -3,8 +3,7 @@
 import datetime
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,8 @@ from footplate.data import capture_rng, check_rng, metainfo_of
 from footplate.distributed import gather_objects, is_distributed, unwrap_model
 from footplate.distributed.sharding import is_sharded, mean_gradients
 from footplate.engine.hook import Hook
-from footplate.errors import ArgumentError, CheckpointError, FootplateError
+from footplate.error_context import WEIGHTS_ALONE, restoring
+from footplate.errors import ArgumentError, CheckpointError
 from footplate.models import PlainModel
 from footplate.optim.by_optimizer import by_optimizer, schedules_by_optimizer, single_or_by_name
 from footplate.optim.resumed_settings import choose_settings, settings_of
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from footplate.engine.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
-_ADVICE = "Use load_from without resume to start over with the weights alone."
 
 
 def capture(
@@ -46,7 +45,7 @@ def capture(
     """
     if together:
         average_over_ranks(runner.message_hub.log_scalars)
-    run: dict[str, Any] = {"loop": position(runner)}
+    run: dict[str, Any] = {"loop": runner.train_loop.state_dict()}
     checkpoint: dict[str, Any] = {
         "meta": _meta(runner, run["loop"]),
         "state_dict": checked_state(unwrap_model(runner.model)),
@@ -143,16 +142,16 @@ def restore(
     if has_averages and not any(hook.swaps_weights for hook in runner.hooks):
         raise CheckpointError(
             "the weights of the checkpoint are averages, but the config has no EMAHook or schedule-free optimizer",
-            notes=["Add the one with which the run was started.", _ADVICE],
+            notes=["Add the one with which the run was started.", WEIGHTS_ALONE],
         )
     run = part_of(checkpoint, "run")
-    with _naming_part("run.loop" if "loop" in run else "meta"):
+    with restoring("run.loop" if "loop" in run else "meta"):
         place = run["loop"] if "loop" in run else {key: checkpoint["meta"][key] for key in ("iter", "epoch")}
         runner.train_loop.load_state_dict(dict(place))
     if optimizer:
         _restore_optimizer(runner, checkpoint)
     if param_schedulers and "param_schedulers" in checkpoint:
-        with _naming_part("param_schedulers"):
+        with restoring("param_schedulers"):
             _restore_schedules(runner, checkpoint["param_schedulers"])
     else:
         _move_schedules(runner, chain.from_iterable(schedules_by_optimizer(runner.param_schedulers).values()))
@@ -161,7 +160,7 @@ def restore(
         section = part_of(checkpoint, *parents)
         is_foreign = path == "message_hub" and isinstance(section.get(key), OpaqueObject)  # that of another engine
         if key in section and not is_foreign:
-            with _naming_part(path):
+            with restoring(path):
                 participant.load_state_dict(dict(section[key]))
 
 
@@ -186,7 +185,7 @@ def _restore_optimizer(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
         )
         return
     configured = settings_of(runner.optim_wrapper)
-    with _naming_part("optimizer"):
+    with restoring("optimizer"):
         runner.optim_wrapper.load_state_dict(checkpoint["optimizer"])
         choose_settings(runner.optim_wrapper, configured, takes_config=runner.resume_plan.takes_settings)
 
@@ -221,21 +220,9 @@ def part_of(checkpoint: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
     """
     part = checkpoint
     for key in keys:
-        with _naming_part(".".join(keys)):
+        with restoring(".".join(keys)):
             part = dict(part.get(key, {}))
     return part
-
-
-@contextmanager
-def _naming_part(part: str) -> Iterator[None]:
-    """Converts errors in the block to a CheckpointError that contains `part`, the part of the checkpoint to restore."""
-    try:
-        yield
-    except FootplateError:
-        raise
-    except Exception as error:
-        message = f"cannot restore '{part}' from the checkpoint: {type(error).__name__}: {error}"
-        raise CheckpointError(message, notes=[_ADVICE]) from error
 
 
 def random_of(checkpoint: Mapping[str, Any], rank: int) -> dict[str, Any] | None:
@@ -246,26 +233,11 @@ def random_of(checkpoint: Mapping[str, Any], rank: int) -> dict[str, Any] | None
     """
     run = part_of(checkpoint, "run")
     name, state = "run.random", run.get("random")
-    with _naming_part("run.random_of_ranks"):
+    with restoring("run.random_of_ranks"):
         if states := run.get("random_of_ranks"):
             name, state = f"run.random_of_ranks[{rank % len(states)}]", states[rank % len(states)]
     if state is not None:
         check_rng(state, name)
-    return state
-
-
-def position(runner: "Runner") -> dict[str, Any]:
-    """Returns the position to save. It includes a step or an epoch whose hooks are being called.
-
-    The loop counts it only after its hooks.
-    """
-    loop = runner.train_loop
-    state: dict[str, Any] = dict(loop.state_dict())
-    if "after_train_epoch" in runner.events and loop.by_epoch:
-        state["epoch"] += 1
-    elif "after_train_iter" in runner.events:
-        state["iter"] += 1
-    state["data"] = loop.data_state(state["iter"], state["epoch"])
     return state
 
 

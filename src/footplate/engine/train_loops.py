@@ -7,6 +7,7 @@ from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.data import length_of
 from footplate.distributed import gather_objects
 from footplate.engine.base_loops import BaseTrainLoop
+from footplate.engine.signals import Stop
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import LOOPS
 
@@ -102,7 +103,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                 index += 1
                 if requests.pending:
                     self._answer_requests()
-                ends_here = self.out_of_time and index < length
+                ends_here = requests.agreed.stop is Stop.AFTER_ITERATION and index < length
                 if ends_here or self.validation_requested:
                     self.validation_requested = True
                     self._validate_if_due()
@@ -169,7 +170,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
         self._batches = batches
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores the state that `state_dict` and `data_state` returned. Training resumes from there."""
+        """Restores the state that `state_dict` returned. Training resumes from there."""
         super().load_state_dict(state)
         self._batches = None
 
@@ -180,14 +181,16 @@ class IterBasedTrainLoop(BaseTrainLoop):
         runner.restore_random_state()
         self._validate_if_due()
         batches = self.dataloader_iterator
+        requests, validates = runner.requests, runner.val_loop is not None
         try:
-            while self._iter < self._max_iters and not self.stop_training:
+            while self._iter < self._max_iters and requests.agreed.stop is Stop.NO:
                 if not runner.model.training:  # a hook has validated, or has set evaluation mode
                     runner.model.train()
                 self.run_iter(next(batches))
-                if runner.requests.pending:
+                if requests.pending:
                     self._answer_requests()
-                self._validate_if_due()
+                if validates:
+                    self._validate_if_due()
         finally:
             del batches
             self._batches = None  # the last reference: this ends its workers too

@@ -40,7 +40,7 @@ class MissingMetricError(ArgumentError):
     """
 
     def __init__(self, what: str, name: str, metrics: Mapping[str, object] | Sequence[str], key: str) -> None:
-        suggestion = nearest(metric_of_label(name), metrics)
+        suggestion = nearest(metric_of_label(name).removeprefix("val_"), metrics)
         advice = "Add a function or a BaseMetric that computes it to val_evaluator. Values of hooks do not count."
         super().__init__(
             f"{what} selects the metric '{name}', which no evaluator computes",

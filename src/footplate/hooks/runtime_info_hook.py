@@ -69,7 +69,9 @@ class RuntimeInfoHook(Hook):
         metainfo = metainfo_of(runner.train_dataloader)
         if metainfo is not None:
             hub.update_info("dataset_meta", dict(metainfo))
+        self._loop = runner.train_loop
         self._rates = _find_rates(runner.optim_wrapper)
+        self._rate_histories = [(hub.history(f"train/{name}"), settings) for name, settings in self._rates.items()]
         self._losses: dict[str, HistoryBuffer] = {}  # of what `train_step` returns
 
     def before_train_epoch(self, runner: Runner) -> None:
@@ -82,10 +84,9 @@ class RuntimeInfoHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Records the iteration and the current learning rates."""
-        hub = runner.message_hub
-        hub.runtime_info["iter"] = runner.iter
-        for name, group in self._rates.items():
-            hub.history(f"train/{name}").append(group["lr"])
+        runner.message_hub.runtime_info["iter"] = runner.iter
+        for history, settings in self._rate_histories:
+            history.append(settings["lr"])
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Records the losses without copying them from the device."""
@@ -99,11 +100,11 @@ class RuntimeInfoHook(Hook):
             runner.message_hub.update_scalar(key, value)  # checks that it is a number
             self._losses[name] = runner.message_hub.history(key)
             self._losses[name].averages_ranks = runner.world_size > 1
-        loop, done = runner.train_loop, runner.iter + 1
+        done = runner.iter + 1
         if done % _AVERAGING_INTERVAL == 0:  # in case no log line does it
             average_over_ranks(runner.message_hub.log_scalars)
-        if not loop.by_epoch and (done % loop.val_interval == 0 or done == loop.max_iters):
-            self._add_row(runner, loop.epoch, done)
+        if not self._loop.by_epoch and (done % self._loop.val_interval == 0 or done == self._loop.max_iters):
+            self._add_row(runner, self._loop.epoch, done)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Adds a row to the history of the run."""

@@ -5,7 +5,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from footplate.checks import check_count, check_number, read_count, read_number
+from typing_extensions import Never
+
+from footplate.checks import check_count, check_keys, check_number, read_count, read_number
 from footplate.data import length_of
 from footplate.engine import Hook, Runner
 from footplate.engine.signals import SECONDS_BETWEEN_EXCHANGES, Stop
@@ -14,6 +16,8 @@ from footplate.hooks.monitored_metrics import MonitoredMetric
 from footplate.metric_names import check_rule
 from footplate.registry import HOOKS
 
+_SETTINGS = ("monitor", "rule", "min_delta", "check_finite", "patience", "stopping_threshold")
+_ELSEWHERE = {"mode": "rule='less' instead of mode='min', or rule='greater' instead of mode='max'"}
 _SECONDS = 3600  # per hour
 _MARGIN = 1.25  # the final validation and the final saves may take this many times as long as the longest ones so far
 _FADING = 0.9  # the weight of an earlier, longer iteration: the first one may compile the model
@@ -49,7 +53,9 @@ class EarlyStoppingHook(Hook):
         check_finite: bool = True,
         patience: int = 5,
         stopping_threshold: float | None = None,
+        **unknown: Never,
     ) -> None:
+        check_keys("EarlyStoppingHook", unknown, _SETTINGS, prefix="", elsewhere=_ELSEWHERE)
         check_count("patience", patience)
         if not isinstance(monitor, str):
             raise ArgumentError("monitor must be the name of a metric", key="monitor", found=monitor)

@@ -333,7 +333,10 @@ def _further_arguments(training_step: Any) -> tuple[str, ...]:
     try:
         signature.bind(None, None, **dict.fromkeys(names))
     except TypeError as error:
-        notes = ["Write training_step(model, batch, optimizers, step), of which the last two may be left out."]
+        notes = [
+            "Write training_step(model, batch, optimizers, step), of which the last two may be left out.",
+            "The number of the iteration is step.iter.",
+        ]
         raise ArgumentError(f"training_step cannot be called: {error}", key="training_step", notes=notes) from error
     return names
 

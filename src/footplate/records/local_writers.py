@@ -84,9 +84,10 @@ class LocalVisBackend(BaseVisBackend):
         """Appends a JSON line with several scalars, and also appends it to `file_path`, a path inside the folder."""
         line = {name: value.item() if hasattr(value, "item") else value for name, value in scalar_dict.items()}
         line["step"] = line.pop("step", step)
+        text, folder = json.dumps(line), str(self.folder)
         for name in (self._scalars, file_path):
             if name is not None:
-                append_line(output_path(str(self.folder), name), json.dumps(line))
+                append_line(output_path(folder, name), text)
 
 
 @VISBACKENDS.register_module()

@@ -42,7 +42,7 @@ class Swapping(EMAHook):
         if "ema_state_dict" in checkpoint:
             self._swap_ema_state_dict(checkpoint)
             self.ema_model.load_state_dict(checkpoint["ema_state_dict"])
-            self.loaded = not runner.should_resume
+            self.loaded = not runner.resume_plan.resume
 
 
 class Seen(Hook):

@@ -118,6 +118,7 @@ class GradientGuard:
         check_choice("on_nonfinite", policy, POLICIES)
         self.policy = policy
         self.count = 0
+        self._cpu_flag = torch.zeros(1)  # used in every step, because creating it takes as long as the check
 
     def allows_step(
         self, optimizer: Optimizer, iteration: int, norm: Tensor | None = None, *, scaler_skips: bool = False
@@ -143,12 +144,13 @@ class GradientGuard:
         gradients = [grad for group in groups for each in group["params"] if (grad := each.grad) is not None]
         if not gradients:
             return True
-        flag = _nonfinite_flag(gradients)
-        if flag.device.type != "cpu" and self.policy == "skip" and can_skip_on_device(optimizer):
+        flag = _nonfinite_flag(gradients, self._cpu_flag)
+        if not flag.is_cpu and self.policy == "skip" and can_skip_on_device(optimizer):
             optimizer.grad_scale, optimizer.found_inf = None, flag  # type: ignore[attr-defined]
             return True
         if not flag.item():
             return True
+        flag.zero_()
         self.count += 1
         if self.policy == "stop":
             raise NonFiniteError(f"the gradients of iteration {iteration} are non-finite", iteration=iteration)
@@ -160,15 +162,19 @@ class GradientGuard:
         return self.policy == "warn"
 
 
-def _nonfinite_flag(gradients: list[Tensor]) -> Tensor:
-    """Returns a tensor ``(1,)`` that is above 0 if a gradient is non-finite on any rank."""
+def _nonfinite_flag(gradients: list[Tensor], cpu_flag: Tensor) -> Tensor:
+    """Returns a tensor ``(1,)`` that is above 0 if a gradient is non-finite on any rank.
+
+    It may be `cpu_flag`, which must be 0.
+    """
     if {*map(type, gradients)} == {Tensor} and len({gradient.dtype for gradient in gradients}) == 1:
-        flag = torch.zeros(1, device=gradients[0].device)
+        device = gradients[0].device
+        flag = cpu_flag if device.type == "cpu" else torch.zeros(1, device=device)
         try:
-            _check_finite(gradients, flag, _one(flag.device))
+            _check_finite(gradients, flag, _one(device))
             return flag
         except RuntimeError:  # they are sparse, complex or on several devices
-            pass
+            flag.zero_()
     kinds: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
     for gradient in gradients:
         values = gradient if type(gradient) is Tensor else local_tensor(gradient)
