@@ -150,11 +150,8 @@ class EMAHook(AveragedWeightsHook):
             self.ema_model.copy_from(self._model)
 
     def _swap(self, runner: Runner, *, to_average: bool) -> None:
-        if self._swapped == to_average:
-            return
-        if to_average and self.ema_model is not None and self.ema_model.count == 0:
-            self.ema_model.copy_from(self._model)
-        self._swap_ema_parameters()
+        if self._swapped != to_average:
+            self._swap_ema_parameters()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Saves the average as the model's weights, and the training weights separately."""
@@ -170,11 +167,13 @@ class EMAHook(AveragedWeightsHook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Restores the training weights and the average of a resumed run. Other weights restart the average."""
-        if self.ema_model is not None and not runner.resume_plan.is_resuming:
-            self.ema_model.count = 0
+        if not runner.resume_plan.is_resuming:
+            if self.ema_model is not None:
+                self.ema_model.count = 0
+            return
         average = checkpoint["state_dict"]
         super().after_load_checkpoint(runner, checkpoint)
-        if AVERAGED_STATE not in checkpoint or not runner.resume_plan.is_resuming:
+        if AVERAGED_STATE not in checkpoint:
             return
         state = {**checkpoint[AVERAGED_STATE], **{f"module.{name}": value for name, value in average.items()}}
         try:

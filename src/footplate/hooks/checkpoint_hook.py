@@ -9,6 +9,7 @@ from typing import Any
 
 from footplate import storage
 from footplate.checkpoint import (
+    AfterSave,
     checked_template,
     is_written_by_footplate,
     load_checkpoint,
@@ -260,7 +261,7 @@ class CheckpointHook(Hook):
 
         end = ", as the end of the run" if runner.train_loop.ended else ""
         runner.logger.info("Saving checkpoint at %d %s%s", number, "epochs" if self.by_epoch else "iterations", end)
-        self._write(runner, path, is_latest=True, on_committed=on_committed)
+        self._write(runner, path, AfterSave(runner.home, on_committed))
 
     def _remove_old(self, newest: int) -> None:
         """Removes all but the last `max_keep_ckpts` of the checkpoints up to the number `newest`."""
@@ -272,9 +273,16 @@ class CheckpointHook(Hook):
     def _path_to_write(self, runner: Runner, number: int, prefix: str = "") -> str:
         return os.path.join(self._folder, runner.saver.name_of(prefix + self.filename_tmpl.format(number)))
 
-    def _write(self, runner: Runner, path: str, **options: Any) -> None:
-        options |= {"save_optimizer": self.save_optimizer, "save_param_scheduler": self.save_param_scheduler}
-        runner.save_checkpoint(*os.path.split(path), background=True, **options)
+    def _write(self, runner: Runner, path: str, after: AfterSave) -> None:
+        folder, name = os.path.split(path)
+        runner.save_checkpoint(
+            folder,
+            name,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            background=True,
+            after=after,
+        )
 
     @property
     def best_checkpoints(self) -> list[str]:
@@ -316,7 +324,7 @@ class CheckpointHook(Hook):
             self._best.ranked[metric.name] = before
             hub.update_info_dict(infos)
 
-        self._write(runner, path, on_committed=on_committed, on_failed=on_failed)
+        self._write(runner, path, AfterSave(on_committed=on_committed, on_failed=on_failed))
 
     def _publish(self, runner: Runner, path: str) -> None:
         checkpoint = load_checkpoint(path, in_place=True)

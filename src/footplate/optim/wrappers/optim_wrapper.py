@@ -16,12 +16,7 @@ from footplate.error_context import add_note
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.optim.wrappers import optimizer_state
 from footplate.optim.wrappers.accumulation import Accumulation
-from footplate.optim.wrappers.gradient_checks import (
-    GradientGuard,
-    build_clipper,
-    foreign_gradients_error,
-    raise_if_unusable,
-)
+from footplate.optim.wrappers.gradient_checks import GradientGuard, build_clipper, foreign_gradients_error
 from footplate.records import MessageHub
 from footplate.registry import OPTIM_WRAPPERS
 from footplate.torch_compile import compile_arguments
@@ -198,11 +193,7 @@ class OptimWrapper(Accumulation):
             return
         if clipper is not None and not clipper.gives_norm:
             self._clip_gradients()
-        try:
-            self._step_optimizer(**kwargs)
-        except Exception as error:
-            raise_if_unusable(self.optimizer, error, kwargs)
-            raise
+        self._step_optimizer(**kwargs)
 
     def _allows_step(self, norm: Tensor | None) -> bool:
         """Checks whether the guard allows a step. `norm` is that of the gradients, if it is known."""
