@@ -196,8 +196,6 @@ class CheckpointIO:
         checkpoint = plan.pop_loaded(path) if map_location == "cpu" else None
         if checkpoint is None:
             checkpoint = load_checkpoint(path, map_location, like=model, in_place=plan.is_resuming)
-        for hook in runner.hooks:
-            hook.prepare_to_load(runner)
         runner.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         self.report = load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, name=path)
         meta = _meta_of(checkpoint)

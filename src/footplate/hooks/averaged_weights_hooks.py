@@ -110,11 +110,11 @@ class EMAHook(AveragedWeightsHook):
         self._cfg = {"type": ema_type, **settings}
         self._averaged(nn.Identity())  # checks the arguments now, not when the run has begun
         self.ema_model: BaseAveragedModel | None = None
-        self._swapped = False
+        self._is_swapped = False
 
     def before_run(self, runner: Runner) -> None:
         """Builds the average. An average that has not been updated equals the model, which may have been loaded."""
-        average = self._build(runner)
+        average = self.build_average(runner)
         if average.count == 0:
             average.copy_from(self._model)
 
@@ -133,7 +133,8 @@ class EMAHook(AveragedWeightsHook):
                 min(5 / updates, 0.5),
             )
 
-    def _build(self, runner: Runner) -> BaseAveragedModel:
+    def build_average(self, runner: Runner) -> BaseAveragedModel:
+        """Returns the average, which is built from the model of the run in the first call."""
         self._model = unwrap_model(runner.model)
         if self.ema_model is None:
             self.ema_model = self._averaged(self._model)
@@ -150,15 +151,16 @@ class EMAHook(AveragedWeightsHook):
             self.ema_model.copy_from(self._model)
 
     def _swap(self, runner: Runner, *, to_average: bool) -> None:
-        if self._swapped != to_average:
-            self._swap_ema_parameters()
+        if self.ema_model is not None and self._is_swapped != to_average:
+            self.ema_model.swap_with(self._model)
+            self._is_swapped = to_average
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Saves the average as the model's weights, and the training weights separately."""
         if self.ema_model is None:
             return
         average = self.ema_model.state_dict()
-        if self._swapped:
+        if self._is_swapped:
             checkpoint[AVERAGED_STATE] = average
             return
         weights = checkpoint["state_dict"]
@@ -177,7 +179,7 @@ class EMAHook(AveragedWeightsHook):
             return
         state = {**checkpoint[AVERAGED_STATE], **{f"module.{name}": value for name, value in average.items()}}
         try:
-            self._build(runner).load_state_dict(state, strict=self.strict_load)
+            self.build_average(runner).load_state_dict(state, strict=self.strict_load)
         except RuntimeError as error:
             raise CheckpointError(
                 f"the '{AVERAGED_STATE}' in the checkpoint does not match the model: {error}"
@@ -194,29 +196,6 @@ class EMAHook(AveragedWeightsHook):
                 "ema_type must be a subclass of BaseAveragedModel", key="ema_type", found=self._cfg["type"]
             )
         return average
-
-    # Subclasses in user code call these. They may override after_load_checkpoint and expect the average to exist there.
-
-    @property
-    def src_model(self) -> nn.Module:
-        """The model whose weights are averaged."""
-        return self._model
-
-    def _swap_ema_parameters(self) -> None:
-        if self.ema_model is not None:
-            self.ema_model.swap_with(self._model)
-            self._swapped = not self._swapped
-
-    def _swap_ema_state_dict(self, checkpoint: dict[str, Any]) -> None:
-        weights, average = checkpoint["state_dict"], checkpoint[AVERAGED_STATE]
-        for name in weights:
-            key = f"module.{name}"
-            weights[name], average[key] = average[key], weights[name]
-
-    def prepare_to_load(self, runner: Runner) -> None:
-        """Builds the average for a subclass that loads it."""
-        if type(self).after_load_checkpoint is not EMAHook.after_load_checkpoint:
-            self._build(runner)
 
 
 @HOOKS.register_module()
