@@ -27,7 +27,7 @@ class EMAHook(hooks.EMAHook):
             self.build_average(runner)
             load(self, runner, checkpoint)
 
-        cls.after_load_checkpoint = after_load_checkpoint  # type: ignore[method-assign]
+        cls.after_load_checkpoint = after_load_checkpoint  # type: ignore[method-assign, assignment]
 
     @property
     def src_model(self) -> nn.Module:
