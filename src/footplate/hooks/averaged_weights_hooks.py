@@ -1,6 +1,7 @@
 """Hooks that validate, test and save with averaged weights: of the model, or of schedule-free optimizers."""
 
 import logging
+from itertools import chain
 from typing import Any
 
 import torch
@@ -15,7 +16,6 @@ from footplate.models import BaseAveragedModel, ExponentialMovingAverage
 from footplate.module_selection import BATCH_NORMS
 from footplate.optim.by_optimizer import by_optimizer, schedules_by_optimizer
 from footplate.optim.optimizer_builder import is_schedule_free
-from footplate.optim.schedules import ReduceOnPlateau
 from footplate.registry import HOOKS, MODELS
 
 AVERAGED_STATE = "ema_state_dict"
@@ -222,13 +222,13 @@ class ScheduleFreeHook(AveragedWeightsHook):
             raise ArgumentError("schedule-free optimizers do not support sharded models", key="model_wrapper_cfg")
         schedules = schedules_by_optimizer(runner.param_schedulers)
         free = [name for name in schedules if is_schedule_free(runner.optim_wrapper.parts[name].optimizer)]
-        for each in (schedule for name in free for schedule in schedules[name]):
-            curve = None if isinstance(each, ReduceOnPlateau) else getattr(each, "curve", None)
-            if curve is None or each.param_name != "lr" or not curve.ends_at_base():
+        for schedule in chain.from_iterable(schedules[name] for name in free):
+            has_curve = not schedule.takes_metrics and schedule.curve is not None  # a torch scheduler has none
+            if not has_curve or schedule.param_name != "lr" or not schedule.curve.ends_at_base():
                 raise ArgumentError(
                     "a schedule-free optimizer supports only warm-up schedules",
                     key="param_scheduler",
-                    found=type(each).__name__,
+                    found=type(schedule).__name__,
                     notes=["Remove the schedule. For a warm-up, use LinearLR, or `warmup_steps` of the optimizer."],
                 )
         if any(isinstance(module, BATCH_NORMS) for module in model.modules()):

@@ -147,13 +147,17 @@ class CheckpointHook(Hook):
     def paths_to_overwrite(self, runner: Runner) -> list[str]:
         """Returns the paths of existing checkpoints that a run would overwrite: those after its start position."""
         self._adapt_to_loop(runner)
-        folder, is_resumed = self.folder_in(runner), self._is_resumed(runner)
-        done, begin = self._done(runner) if is_resumed else -1, self.filename_tmpl.partition("{")[0]
+        folder = self.folder_in(runner)
+        is_resumed = self._is_resumed(runner)
+        done = self._done(runner) if is_resumed else -1
+        begin = self.filename_tmpl.partition("{")[0]
         paths = []
         with contextlib.suppress(OSError, ImportError, ValueError):  # no folder yet, or an error that a save reports
             for name in storage.list_dir(folder):
+                # The name of a best checkpoint ends with that of an ordinary one.
                 is_best = name.startswith(BEST) and not is_resumed
-                number = number_in(self.filename_tmpl, name[name.rfind(begin) :] if is_best else name)
+                ordinary_name = name[name.rfind(begin) :] if is_best else name
+                number = number_in(self.filename_tmpl, ordinary_name)
                 if number is not None and number > done:
                     paths.append(storage.join(folder, name))
         return paths
@@ -304,14 +308,18 @@ class CheckpointHook(Hook):
         return score is not None and self._best.admits(metric, score, path)
 
     def _save_best(self, runner: Runner, metric: MonitoredMetric, score: float) -> None:
-        hub, before, prefix = runner.message_hub, self._best.ranked.get(metric.name, []), best_prefix(metric.name)
-        ends = ["", f"_{metric.name}"] if metric is self.monitored[0] else [f"_{metric.name}"]
-        infos = {name + end: hub.get_info(name + end) for name in ("best_score", "best_ckpt") for end in ends}
+        prefix = best_prefix(metric.name)
         path = self._path_to_write(runner, self._done(runner), prefix)
+        ranked_before = self._best.ranked.get(metric.name, [])
         place, displaced = self._best.insert(metric, score, path)
         best = self._best.ranked[metric.name][0]
-        for end in ends:
-            hub.update_info_dict({f"best_score{end}": best["score"], f"best_ckpt{end}": best["path"]})
+        # The first metric is also recorded without its name.
+        hub = runner.message_hub
+        infos = {f"best_score_{metric.name}": best["score"], f"best_ckpt_{metric.name}": best["path"]}
+        if metric is self.monitored[0]:
+            infos |= {"best_score": best["score"], "best_ckpt": best["path"]}
+        infos_before = {name: hub.get_info(name) for name in infos}
+        hub.update_info_dict(infos)
 
         def on_committed() -> None:
             for old in displaced:
@@ -321,8 +329,8 @@ class CheckpointHook(Hook):
             runner.logger.info("Saved the %s checkpoint with %.4f %s to %s", which, score, metric.name, name)
 
         def on_failed() -> None:
-            self._best.ranked[metric.name] = before
-            hub.update_info_dict(infos)
+            self._best.ranked[metric.name] = ranked_before
+            hub.update_info_dict(infos_before)
 
         self._write(runner, path, AfterSave(on_committed=on_committed, on_failed=on_failed))
 
