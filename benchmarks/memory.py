@@ -30,7 +30,6 @@ from footplate.registry import MODELS
 OPTIONS: dict[str, dict[str, Any]] = {
     "none": {},
     "activation_checkpointing": {"activation_checkpointing": r"encoder\.layers\.\d+"},
-    "state_dtype": {"optim_wrapper": {"optimizer": {"type": "AdamW", "lr": 1e-4}, "state_dtype": "bfloat16"}},
     "EMAHook": {"custom_hooks": [{"type": "EMAHook"}]},
     "EMAHook on the CPU": {"custom_hooks": [{"type": "EMAHook", "device": "cpu"}]},
 }

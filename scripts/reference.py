@@ -80,7 +80,7 @@ _PUBLIC = {
     "footplate.data": ("BaseDataset", "BaseTransform", "WebDataset"),
     "footplate.evaluation": ("BaseMetric", "Evaluator"),
     "footplate.checkpoint": ("load_weights", "load_checkpoint", "find_latest", "verify", "average_weights", "trusting"),
-    "footplate.inference": ("Predictor", "export_module", "export_model", "describe_export"),
+    "footplate.inference": ("Predictor", "export_run", "export_module", "export_model", "describe_export"),
     "footplate.visualization": ("Visualizer",),
     "footplate.openmmlab": ("install", "uninstall"),
 }

@@ -120,7 +120,7 @@ OPEN_ON_GPU: tuple[tuple[str, str], ...] = (
         "python benchmarks/time_to_accuracy.py CONFIG --metric mIoU --least 70 --engines footplate mmengine",
     ),
     (
-        "Memory with `activation_checkpointing`, `state_dtype` and `EMAHook(device='cpu')`",
+        "Memory with `activation_checkpointing` and `EMAHook(device='cpu')`",
         "python benchmarks/memory.py",
     ),
 )

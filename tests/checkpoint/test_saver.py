@@ -13,6 +13,7 @@ import torch
 
 from footplate import storage
 from footplate.checkpoint import (
+    AfterSave,
     BackgroundSaver,
     load_checkpoint,
     remove_checkpoint,
@@ -148,8 +149,7 @@ def test_thread_writes_the_files_and_the_caller_does_the_rest(tmp_path: Path, ma
     saver.save(
         make_state(1),
         tmp_path / "a.pth",
-        home=str(tmp_path),
-        on_committed=lambda: calls.append(threading.current_thread()),
+        AfterSave(str(tmp_path), lambda: calls.append(threading.current_thread())),
     )
     assert ended.wait(10)
     assert (tmp_path / "last_checkpoint").read_text() == str(tmp_path / "a.pth")
@@ -160,9 +160,9 @@ def test_thread_writes_the_files_and_the_caller_does_the_rest(tmp_path: Path, ma
 
 def test_at_most_one_save_runs_at_a_time(tmp_path: Path, make_state: State, held: threading.Event) -> None:
     saver, order = BackgroundSaver(), list[int]()
-    saver.save(make_state(1), tmp_path / "a.pth", on_committed=lambda: order.append(1))
+    saver.save(make_state(1), tmp_path / "a.pth", AfterSave(on_committed=lambda: order.append(1)))
     threading.Timer(0.1, held.set).start()
-    saver.save(make_state(2), tmp_path / "b.pth", on_committed=lambda: order.append(2))
+    saver.save(make_state(2), tmp_path / "b.pth", AfterSave(on_committed=lambda: order.append(2)))
     assert order[:1] == [1]
     saver.wait()
     assert order == [1, 2]
@@ -197,7 +197,7 @@ def test_failed_save_is_logged_immediately_and_raised_once(
 ) -> None:
     (tmp_path / "file").touch()
     saver, later = BackgroundSaver(), list[int]()
-    saver.save(make_state(1), tmp_path / "file" / "a.pth", on_committed=lambda: later.append(1))
+    saver.save(make_state(1), tmp_path / "file" / "a.pth", AfterSave(on_committed=lambda: later.append(1)))
     with pytest.raises(CheckpointError, match="cannot save"):
         saver.wait()
     saver.wait()
@@ -214,7 +214,7 @@ def test_failed_save_is_raised_by_the_next_save(
     def fail() -> None:
         raise CheckpointError("cannot write the pointer")
 
-    saver.save(make_state(1), tmp_path / "a.pth", on_committed=fail)
+    saver.save(make_state(1), tmp_path / "a.pth", AfterSave(on_committed=fail))
     with pytest.raises(CheckpointError, match="pointer"):
         saver.save(make_state(2), tmp_path / "b.pth")
     assert os.listdir(tmp_path) == ["a.pth"]

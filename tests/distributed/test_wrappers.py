@@ -300,10 +300,6 @@ def test_invalid_wrapper_argument_raises(on_ranks: Callable[..., list[Any]]) -> 
         ({"brodcast_buffers": False}, "brodcast_buffers", "broadcast_buffers"),
         ({"type": "FulyShard"}, "type", "FullyShard"),
         ({"type": "FullyShard", "shards": {}}, "shards", "shard"),
-        ({"gradient_compression": "fp61"}, "gradient_compression", "fp16"),
-        ({"gradient_compression": "bf16"}, "gradient_compression", None),  # only supported by NCCL
-        ({"gradient_compression": {"type": "powerSGD", "start_powerSGD_iter": 1}}, "gradient_compression", None),
-        ({"gradient_compression": {"type": "powerSGD", "rank": 1}}, "gradient_compression", None),
         ({"bucket_cap_mb": -1}, "bucket_cap_mb", None),
     ]
     expected = [(f"model_wrapper_cfg.{key}", near) for _, key, near in cases]
@@ -344,31 +340,6 @@ def test_static_graph_with_gradient_accumulation(on_ranks: Callable[..., list[An
     expected = on_ranks(2, rounds, {})[0]
     for found in on_ranks(2, rounds, {"static_graph": True}):
         assert found == pytest.approx(expected, rel=1e-5)
-
-
-class Wide(BaseModel):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(16, 16, bias=False)
-        nn.init.ones_(self.layer.weight)
-
-    def forward(self, inputs: Any, mode: str = "tensor") -> Any:
-        return {"loss": self.layer(inputs).sum()}
-
-
-def step(compression: Any) -> list[float]:
-    """Returns the gradient of one weight: 1 + 2**-10 + 2**-13 on one rank, 0 on the other."""
-    model: Any = wrap_model(Wide(), {"gradient_compression": compression} if compression else None)
-    wrapper = build_optim_wrapper(model, {"optimizer": {"type": "SGD", "lr": 1.0}})
-    model.train_step((torch.full((1, 16), (1 + 2**-10 + 2**-13) * (1 - get_rank())),), wrapper)
-    return [float(1 - each) for each in model.module.layer.weight.detach()[0, :1]]
-
-
-def test_compressed_gradients(on_ranks: Callable[..., list[Any]]) -> None:
-    power = {"type": "powerSGD", "matrix_approximation_rank": 1, "start_powerSGD_iter": 2}
-    exact, rounded = 0.5 + 2**-11 + 2**-14, 0.5 + 2**-11  # fp16 has 11 bits of precision
-    cases = [(None,), ("fp16",), ({"type": "fp16"},), (power,)]
-    assert on_ranks(2, for_each, step, cases) == [[[exact], [rounded], [rounded], [exact]]] * 2
 
 
 BATCH = torch.randn(8, 3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 + 5

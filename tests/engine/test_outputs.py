@@ -19,9 +19,6 @@ OUTSIDE = [
 LOCAL = {"type": "LocalVisBackend"}
 PLACES: dict[str, Any] = {
     "json_trace_path": lambda path: {"custom_hooks": [{"type": "ProfilerHook", "json_trace_path": path}]},
-    "trace path": lambda path: {
-        "custom_hooks": [{"type": "ProfilerHook", "on_trace_ready": {"type": "json_trace", "path": path}}]
-    },
     "trace folder": lambda path: {
         "custom_hooks": [{"type": "ProfilerHook", "on_trace_ready": {"type": "tb_trace", "dir_name": path}}]
     },

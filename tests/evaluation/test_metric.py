@@ -16,7 +16,7 @@ from torch.utils.data import default_collate
 from footplate.data import SampleLoader
 from footplate.data.structures import BaseDataElement
 from footplate.errors import ArgumentError, DataError
-from footplate.evaluation import BaseMetric, DumpResults, EvaluationContext, Evaluator, format_table
+from footplate.evaluation import BaseMetric, DumpResults, EvaluationContext, Evaluator
 
 
 class Sum(BaseMetric[int]):
@@ -201,12 +201,3 @@ def test_a_file_that_cannot_be_written_is_a_warning(tmp_path: Path, caplog: pyte
     (tmp_path / "vis_data").write_text("a file")
     evaluate(folder=str(tmp_path), step=lambda: 20)
     assert "The per-class results of iteration 20 could not be written: " in caplog.text
-
-
-def test_columns_of_a_table_are_as_wide_as_their_content() -> None:
-    columns = {"IoU": np.array([97.0, 5.555]), "Precision": np.array([100.0, np.nan])}
-    assert format_table(["wall", "a long name"], columns).splitlines() == [
-        "class           IoU  Precision",
-        "wall          97.00     100.00",
-        "a long name    5.55        nan",
-    ]

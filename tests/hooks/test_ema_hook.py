@@ -196,35 +196,6 @@ def test_an_average_starts_from_the_weights_that_are_loaded(tmp_path: Path, resu
     assert average.module.weight.item() == pytest.approx(2.3144 + 1 + 0.29, abs=1e-4)
 
 
-class OwnLoading(EMAHook):
-    """Loads the average itself, as the hook of a code base does."""
-
-    def before_val_epoch(self, runner: Runner) -> None:
-        self._swap_ema_parameters()
-
-    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        self._swap_ema_parameters()
-
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        assert self.ema_model is not None
-        assert self.src_model is runner.model
-        self._swap_ema_state_dict(checkpoint)
-        self.ema_model.load_state_dict(checkpoint["ema_state_dict"], strict=self.strict_load)
-
-
-def test_a_subclass_that_loads_the_average_itself_resumes_exactly(tmp_path: Path) -> None:
-    def build(name: str, epochs: int, **changes: Any) -> Runner:
-        cfg = settings(tmp_path / name, train_cfg={"by_epoch": True, "max_epochs": epochs}, **changes)
-        return Runner(**cfg, custom_hooks=[OwnLoading(momentum=0.1)])
-
-    build("whole", 3).train()
-    build("parts", 2).train()
-    build("parts", 3, resume=True).train()
-    files = [load_checkpoint(str(tmp_path / name / "epoch_3.pth")) for name in ("whole", "parts")]
-    for part in ("state_dict", "ema_state_dict"):
-        assert all(torch.equal(files[0][part][key], files[1][part][key]) for key in files[0][part])
-
-
 class FailsOnce(Hook):
     """Fails at the end of the first validation, before the weights are switched back."""
 

@@ -45,8 +45,8 @@ def test_trace_contains_operations_of_the_model(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:.*clears events at the end of each cycle")  # torch warns once
 def test_each_cycle_of_the_schedule_is_written(tmp_path: Path) -> None:
     schedule = {"wait": 1, "warmup": 1, "active": 1, "repeat": 2}
-    runner = run(tmp_path, schedule=schedule, on_trace_ready={"type": "json_trace"}, profile_times=2)
-    assert sorted(each.name for each in Path(runner.log_dir).glob("trace_*.json")) == ["trace_3.json", "trace_6.json"]
+    runner = run(tmp_path, schedule=schedule, on_trace_ready={"type": "tb_trace"}, profile_times=2)
+    assert len(list(Path(runner.log_dir).glob("tb_trace/*.pt.trace.json"))) == 2
 
 
 def test_a_table_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,9 +10,8 @@ import torch
 from footplate import BaseModel, Hook, Runner
 from footplate.errors import ArgumentError
 from footplate.evaluation import BaseMetric
-from footplate.hooks import GradientNormHook
 from footplate.registry import MODELS
-from tests.support import ToyModel, settings, summation_tolerance
+from tests.support import ToyModel, settings
 
 QUIET: dict[str, Any] = {"checkpoint": None, "logger": None}
 
@@ -167,60 +166,6 @@ def test_iteration_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         "val/data_time": [2.0] * 4,
         "val/time": [22.0] * 4,
     }
-
-
-ROUNDING = summation_tolerance(58)  # parameters
-
-
-class Steps(Hook):
-    """Records the norms of both layers at each step."""
-
-    def __init__(self) -> None:
-        self.norms: list[tuple[float, float]] = []
-
-    def before_train(self, runner: Any) -> None:
-        def look(optimizer: Any, *_: Any) -> None:
-            self.norms.append(tuple(self._norm(runner.model.layers[at]) for at in (0, 3)))
-
-        runner.optim_wrapper.optimizer.register_step_pre_hook(look)
-
-    def _norm(self, layer: Any) -> Any:
-        return float(torch.cat([each.grad.flatten() for each in layer.parameters()]).norm())
-
-
-def run(tmp_path: Path, *, wrapper: dict[str, Any] | None = None, **hook: Any) -> tuple[Any, Steps]:
-    steps = Steps()
-    cfg = settings(tmp_path, model=ToyModel(), custom_hooks=[{"type": "GradientNormHook", **hook}, steps])
-    cfg["optim_wrapper"].update(wrapper or {})
-    runner = Runner(**cfg)
-    runner.train()
-    return runner.message_hub, steps
-
-
-def recorded(hub: Any, group: str) -> list[float]:
-    return [float(each) for each in hub.get_scalar(f"train/grad_norm/{group}").data[0]]
-
-
-def test_group_norms_at_the_interval(tmp_path: Path) -> None:
-    hub, steps = run(tmp_path, interval=4, groups={"first": r"layers\.0", "last": r"layers\.3"})
-    at = [3, 7, 11]
-    assert recorded(hub, "first") == pytest.approx([steps.norms[each][0] for each in at], rel=ROUNDING)
-    assert recorded(hub, "last") == pytest.approx([steps.norms[each][1] for each in at], rel=ROUNDING)
-
-
-def test_each_child_is_a_group_by_default(tmp_path: Path) -> None:
-    hub, steps = run(tmp_path, interval=12)
-    first, last = steps.norms[11]
-    assert recorded(hub, "layers") == pytest.approx([(first**2 + last**2) ** 0.5], rel=ROUNDING)
-
-
-def test_invalid_arguments_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="is not a valid regular expression") as caught:
-        GradientNormHook(groups={"first": "("})
-    assert caught.value.key == "groups.first"
-    with pytest.raises(ArgumentError, match="no parameter name begins with 'neck'") as caught:
-        run(tmp_path, groups={"neck": "neck"})
-    assert caught.value.key == "custom_hooks[0].groups.neck"
 
 
 def test_train_step_that_returns_something_else_is_an_error(tmp_path: Path) -> None:

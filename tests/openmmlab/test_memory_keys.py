@@ -41,7 +41,6 @@ EVERY_KEY = (
     + r"compile = dict(regions=[r'backbone\.layers\.\d+'])"
     + """
 optim_wrapper['optimizer'] = dict(type='Muon', lr=1e-3)
-optim_wrapper['state_dtype'] = 'bfloat16'
 custom_hooks = [dict(type='EMAHook', device='cpu')]
 """
 )

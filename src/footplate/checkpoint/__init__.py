@@ -21,12 +21,13 @@ from footplate.checkpoint.loading import (
     load_weights,
     trusting,
 )
-from footplate.checkpoint.saver import BackgroundSaver, remove_checkpoint, save_checkpoint
+from footplate.checkpoint.saver import AfterSave, BackgroundSaver, remove_checkpoint, save_checkpoint
 from footplate.checkpoint.serializable import split_state
 from footplate.checkpoint.unpickler import OpaqueObject
 
 __all__ = [
     "STRIP_WRAPPER",
+    "AfterSave",
     "BackgroundSaver",
     "Contents",
     "Digest",

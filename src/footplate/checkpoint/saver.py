@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -34,15 +35,29 @@ _logger = logging.getLogger("footplate.checkpoint")
 _ALIGNMENT = 64
 
 
-def _nothing() -> None:
-    """Does nothing."""
+@dataclass(frozen=True)
+class AfterSave:
+    """What happens when a save has ended.
+
+    Attributes:
+        home: The folder whose `last_checkpoint` then contains the path of the checkpoint, or None.
+        on_committed: Called if the checkpoint is saved, for example to remove older checkpoints.
+        on_failed: Called if the checkpoint is not saved.
+    """
+
+    home: str | None = None
+    on_committed: Callable[[], None] = lambda: None
+    on_failed: Callable[[], None] = lambda: None
+
+
+NOTHING = AfterSave()
 
 
 class _Save:
     """A save, with its outcome: the error is None if the save is in progress or has succeeded."""
 
-    def __init__(self, path: str, home: str | None, on_committed: Callable[[], None], on_failed: Callable[[], None]):
-        self.path, self.home, self.on_committed, self.on_failed = path, home, on_committed, on_failed
+    def __init__(self, path: str, after: AfterSave) -> None:
+        self.path, self.after = path, after
         self.begin = time.monotonic()
         self.seconds = 0.0
         self.is_saved = self.has_ended = False
@@ -172,10 +187,8 @@ class BackgroundSaver:
         self,
         state: Mapping[str, Any],
         path: "str | os.PathLike[str]",
+        after: AfterSave = NOTHING,
         *,
-        home: str | None = None,
-        on_committed: Callable[[], None] = _nothing,
-        on_failed: Callable[[], None] = _nothing,
         replicated: Set[int] = frozenset(),
     ) -> None:
         """Copies `state` to host memory and writes it to `path` in the background.
@@ -185,10 +198,8 @@ class BackgroundSaver:
         Args:
             state: See `save_checkpoint`.
             path: See `save_checkpoint`. If the path ends in `.sharded`, a sharded checkpoint is written.
-            home: The folder whose `last_checkpoint` is to contain the path after the commit, or None.
-            on_committed: Called by the next `save` or `wait` if the checkpoint is saved, for example to remove older
-                checkpoints.
-            on_failed: Called if the checkpoint is not saved, either by this call or by the next `save` or `wait`.
+            after: What happens when the save has ended. Its functions are called by the next `save` or `wait`, or by
+                this call if the save cannot start.
             replicated: Memory addresses of tensors that are replicated on all ranks. In a sharded checkpoint, each
                 rank writes a part of each such tensor.
 
@@ -197,7 +208,7 @@ class BackgroundSaver:
                 previous save failed, this save does not start.
         """
         self.wait()
-        pending = _Save(os.fspath(path), home, on_committed, on_failed)
+        pending = _Save(os.fspath(path), after)
         try:
             if is_sharded_path(pending.path):
                 commit = self._prepare_shards(state, pending.path, replicated)
@@ -216,8 +227,8 @@ class BackgroundSaver:
         try:
             commit()
             save.is_saved = True
-            if save.home is not None and save.is_committed_here:
-                write_pointer(save.home, save.path)
+            if save.after.home is not None and save.is_committed_here:
+                write_pointer(save.after.home, save.path)
         except BaseException as error:  # noqa: BLE001 - raised again by `wait`, in the caller's thread
             save.error = error
             self._log_failure(save)
@@ -242,11 +253,11 @@ class BackgroundSaver:
             self._pending = None
             self._end(pending)
 
-    def refuse(self, error: Exception, on_failed: Callable[[], None] = _nothing) -> None:
+    def refuse(self, error: Exception, after: AfterSave) -> None:
         """Records a save that is not attempted because the state is invalid."""
         _logger.error("%s", error)
         self.lost = str(error).split("\n", 1)[0]
-        on_failed()
+        after.on_failed()
 
     def _log_failure(self, save: _Save) -> None:
         failure = "saved, but the update of its folder failed" if save.is_saved else "not saved"
@@ -258,14 +269,14 @@ class BackgroundSaver:
         """Records the outcome of a save. Raises its error, unless `on_error` is "warn"."""
         self.lost = None if save.is_saved else str(save.error).split("\n", 1)[0]
         if not save.is_saved:
-            save.on_failed()
+            save.after.on_failed()
         elif save.is_committed_here:
             self.seconds = max(self.seconds, save.seconds)
             if not storage.base_name(save.path).startswith(BEST):  # a resume ignores best checkpoints
                 self.last = save.path
             if save.error is None:  # otherwise, `last_checkpoint` still refers to an older checkpoint
                 try:
-                    save.on_committed()
+                    save.after.on_committed()
                 except Exception as error:  # noqa: BLE001 - raised again if the policy is "stop"
                     save.error = error
                     self._log_failure(save)

@@ -17,7 +17,6 @@ from footplate.distributed.collectives import (
     is_distributed,
     is_main_process,
     local_sample_count,
-    master_only,
     set_tensor_parallel_size,
     tensor_parallel_size,
 )
@@ -64,7 +63,6 @@ __all__ = [
     "is_main_process",
     "is_model_wrapper",
     "local_sample_count",
-    "master_only",
     "rank_from_environment",
     "record_error",
     "report_uncaught_errors",

@@ -1,9 +1,8 @@
 """Collective operations between ranks, and checks that all ranks have the same parameters."""
 
-import functools
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, zip_longest
-from typing import Any, ParamSpec, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -13,7 +12,6 @@ from footplate.errors import RankError
 from footplate.messages import list_names
 
 Group: TypeAlias = "dist.ProcessGroup | None"  # a string, because torch may be built without process groups
-_P = ParamSpec("_P")
 _T = TypeVar("_T")
 _PADDING = object()
 _MAX_RANKS = 8  # in a message
@@ -62,16 +60,6 @@ def get_data_world_size() -> int:
 def is_main_process(group: Group = None) -> bool:
     """Checks whether this process is rank 0. Only rank 0 writes output."""
     return get_rank(group) == 0
-
-
-def master_only(function: Callable[_P, _T]) -> Callable[_P, _T | None]:
-    """Decorates a function to run only on rank 0. It returns None on other ranks."""
-
-    @functools.wraps(function)
-    def on_main(*args: _P.args, **kwargs: _P.kwargs) -> _T | None:
-        return function(*args, **kwargs) if is_main_process() else None
-
-    return on_main
 
 
 def barrier(group: Group = None) -> None:

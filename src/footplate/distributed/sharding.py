@@ -24,14 +24,6 @@ def is_sharded(model: nn.Module) -> bool:
     return hasattr(model, "set_requires_gradient_sync")
 
 
-def is_split_layer(tensor: Tensor) -> bool:
-    """Checks whether tensor parallelism splits `tensor`, so that each process of a group has a different part."""
-    if not is_dtensor(tensor):
-        return False
-    names = tensor.device_mesh.mesh_dim_names or ()  # type: ignore[attr-defined]
-    return "layer" in names and tensor.placements[names.index("layer")].is_shard()  # type: ignore[attr-defined]
-
-
 def local_tensor(tensor: Tensor) -> Tensor:
     """Returns the local shard of a DTensor, sharing its memory. Other tensors are returned unchanged."""
     to_local = getattr(tensor, "to_local", None)

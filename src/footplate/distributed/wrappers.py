@@ -1,4 +1,4 @@
-"""Model wrappers for distributed training, gradient compression and synchronized batch normalization."""
+"""Model wrappers for distributed training, and synchronized batch normalization."""
 
 import logging
 import re
@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from footplate.checks import check_choice, check_keys, check_number
+from footplate.checks import check_choice, check_number
 from footplate.distributed.collectives import (
     get_world_size,
     is_distributed,
@@ -31,9 +31,6 @@ _logger = logging.getLogger("footplate.distributed")
 _UNUSED_PARAMETERS_MESSAGE = "Expected to have finished reduction in the prior iteration"
 _INDICES = re.compile(r"did not receive grad for rank \d+:((?: \d+)+)")
 _MAX_NAMES = 4
-_COMPRESSION_KEY = "gradient_compression"
-_CAST_HOOKS = {"fp16": "fp16_compress_hook", "bf16": "bf16_compress_hook"}
-_POWER_SGD_HOOKS = {"powerSGD": "powerSGD_hook", "batched_powerSGD": "batched_powerSGD_hook"}
 _SYNC_BN_KINDS = ("torch", "mmcv")
 
 
@@ -56,8 +53,6 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
 
     Args:
         module: A BaseModel.
-        gradient_compression: See `compress_gradients`. The state of PowerSGD is not saved, so a resumed run is not
-            bit-exact.
         settings: Arguments for DistributedDataParallel. To avoid a second copy of the gradients,
             `gradient_as_bucket_view` is True by default.
 
@@ -65,9 +60,7 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
         ArgumentError: An argument is invalid.
     """
 
-    def __init__(
-        self, module: nn.Module, *, gradient_compression: "str | Mapping[str, Any] | None" = None, **settings: Any
-    ) -> None:
+    def __init__(self, module: nn.Module, **settings: Any) -> None:
         check_number("bucket_cap_mb", settings.get("bucket_cap_mb"), least=0, optional=True)
         with warnings.catch_warnings():
             # Configs use this argument, which newer versions of torch deprecate.
@@ -81,8 +74,6 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
         self._unreduced = [each for each in module.parameters() if not each.requires_grad]
         self._has_traced_graph = False
         self.rebuild_buckets()
-        if gradient_compression is not None:
-            compress_gradients(self, gradient_compression)
 
     def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, torch.Tensor]:
         """Runs the model's own `train_step`. Each loss that the optimizer wrapper minimizes averages its gradients.
@@ -166,35 +157,6 @@ class _Bypass(nn.Module):
 
     def forward(self, value: Tensor) -> Tensor:
         return value
-
-
-def compress_gradients(model: DistributedDataParallel, cfg: "str | Mapping[str, Any]") -> None:
-    """Registers one of PyTorch's communication hooks that compress gradients.
-
-    Source: PowerSGD: Practical Low-Rank Gradient Compression for Distributed Optimization (Vogels et al., 2019).
-
-    Args:
-        model: The model.
-        cfg: "fp16", "bf16", "powerSGD" or "batched_powerSGD", or a dict with one of these names as `type` and arguments
-            for PyTorch's PowerSGDState.
-
-    Raises:
-        ArgumentError: The hook or an argument is unknown, or the backend does not support the hook.
-    """
-    from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
-
-    settings = dict(cfg) if isinstance(cfg, Mapping) else {"type": cfg}
-    kind = check_choice(_COMPRESSION_KEY, settings.pop("type", None), [*_CAST_HOOKS, *_POWER_SGD_HOOKS])
-    try:
-        if kind in _CAST_HOOKS:
-            check_keys(_COMPRESSION_KEY, settings, ())
-            model.register_comm_hook(None, getattr(default_hooks, _CAST_HOOKS[kind]))
-        else:
-            state = powerSGD_hook.PowerSGDState(process_group=None, **settings)
-            model.register_comm_hook(state, getattr(powerSGD_hook, _POWER_SGD_HOOKS[kind]))
-    except (TypeError, ValueError) as error:  # an invalid argument, or the backend does not support the hook
-        message = f"gradient compression with {kind} is not possible: {error}"
-        raise ArgumentError(message, key=_COMPRESSION_KEY, found=cfg) from error
 
 
 def is_model_wrapper(model: nn.Module) -> bool:

@@ -9,6 +9,7 @@ import torch
 
 from footplate import storage
 from footplate.checkpoint import (
+    AfterSave,
     BackgroundSaver,
     LoadReport,
     list_candidates,
@@ -17,6 +18,7 @@ from footplate.checkpoint import (
     load_weights,
     read_contents,
 )
+from footplate.checkpoint.saver import NOTHING
 from footplate.checkpoint.serializable import gather_full_state
 from footplate.checkpoint_names import is_sharded_path
 from footplate.distributed import compute_on_main, is_main_process, unwrap_model
@@ -143,9 +145,7 @@ class CheckpointIO:
         save_param_scheduler: bool = True,
         meta: Mapping[str, Any] | None = None,
         background: bool = False,
-        is_latest: bool = False,
-        on_committed: Callable[[], None] = lambda: None,
-        on_failed: Callable[[], None] = lambda: None,
+        after: AfterSave = NOTHING,
     ) -> None:
         """Saves the run in its current state; see `Runner.save_checkpoint`.
 
@@ -157,10 +157,8 @@ class CheckpointIO:
             meta: Additional entries for the checkpoint's `meta`.
             background: Whether to return once the state is copied and to write it in the background. All ranks must
                 take part.
-            is_latest: Whether `last_checkpoint` is to refer to this checkpoint, so that a resumed run starts from it.
-            on_committed: Called once the checkpoint is saved: by the loop after an iteration, by a later save or by
-                `saver.wait()`.
-            on_failed: Called in the same way if the save failed.
+            after: What happens when the save has ended. Its functions are called by the loop after an iteration, by a
+                later save or by `saver.wait()`.
         """
         self.saver.wait()  # the outcome of the previous save belongs to the state
         reshard(runner.model)
@@ -169,7 +167,7 @@ class CheckpointIO:
         except NonFiniteError as error:
             if runner.nonfinite.loss == "stop":
                 raise
-            self.saver.refuse(error, on_failed)
+            self.saver.refuse(error, after)
             return
         checkpoint = state.capture(
             runner, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler, together=background
@@ -181,14 +179,7 @@ class CheckpointIO:
                 checkpoint = gather_full_state(checkpoint)
             if not is_main_process():
                 return
-        self.saver.save(
-            checkpoint,
-            path,
-            home=runner.folder.home if is_latest else None,
-            on_committed=on_committed,
-            on_failed=on_failed,
-            replicated=_replicated_storages(runner, path),
-        )
+        self.saver.save(checkpoint, path, after, replicated=_replicated_storages(runner, path))
         if not background:
             self.saver.wait()
 
@@ -207,8 +198,6 @@ class CheckpointIO:
         checkpoint = plan.pop_loaded(path) if map_location == "cpu" else None
         if checkpoint is None:
             checkpoint = load_checkpoint(path, map_location, like=model, in_place=plan.is_resuming)
-        for hook in runner.hooks:
-            hook.prepare_to_load(runner)
         runner.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         self.report = load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, name=path)
         meta = _meta_of(checkpoint)

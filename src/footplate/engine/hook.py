@@ -282,9 +282,6 @@ class Hook:
         The model must have its training weights afterwards.
         """
 
-    def prepare_to_load(self, runner: "Runner") -> None:
-        """Called before the `after_load_checkpoint` methods of all hooks."""
-
     def state_dict(self) -> dict[str, Any]:
         """Returns the state that a resumed run needs. Most hooks have none."""
         return {}

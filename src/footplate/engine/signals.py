@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
+from footplate.checkpoint import AfterSave
 from footplate.data import data_wait, is_worker_death, kill_workers
 from footplate.distributed import barrier, get_rank, is_distributed
 from footplate.engine.hook import Hook
@@ -319,7 +320,7 @@ def save_on_request(runner: "Runner") -> str:
     """
     folder, name = runner.checkpoint_dir, runner.saver.name_of(ON_REQUEST)
     path = os.path.join(folder, name)
-    runner.save_checkpoint(folder, name, background=True, is_latest=True)
+    runner.save_checkpoint(folder, name, background=True, after=AfterSave(runner.folder.home))
     _logger.info("Saving a checkpoint after iteration %d: %s", runner.iter, path)
     return path
 

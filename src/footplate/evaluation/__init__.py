@@ -1,14 +1,7 @@
 """Metrics, and the evaluator that runs them over a dataset."""
 
 from footplate.evaluation.evaluator import Evaluator, build_evaluator, is_named
-from footplate.evaluation.metric import (
-    BaseMetric,
-    DumpResults,
-    EvaluationContext,
-    check_samples,
-    format_table,
-    required_classes,
-)
+from footplate.evaluation.metric import BaseMetric, DumpResults, EvaluationContext
 
 __all__ = [
     "BaseMetric",
@@ -16,8 +9,5 @@ __all__ = [
     "EvaluationContext",
     "Evaluator",
     "build_evaluator",
-    "check_samples",
-    "format_table",
     "is_named",
-    "required_classes",
 ]

@@ -32,6 +32,11 @@ class EvaluationSet(NamedTuple):
     evaluator: Evaluator
     interval: int | None = None
 
+    @property
+    def dataset(self) -> Any:
+        """The dataset, or None for an iterable of batches without one."""
+        return getattr(self.dataloader, "dataset", None)
+
     def is_due(self, done: int, end: int) -> bool:
         """Checks whether a validation after `done` of `end` epochs or iterations includes the dataset."""
         return self.interval is None or done % self.interval == 0 or done >= end
@@ -200,10 +205,19 @@ def build_evaluation_sets(loaders: Any, evaluators: Any, intervals: Mapping[str,
     check_intervals(intervals, loaders)
     sets = []
     for name, loader in loaders.items():
-        evaluators[name].attach(getattr(loader, "dataset", None))
-        evaluators[name].set_context(dataset=name)
-        sets.append(EvaluationSet(name, loader, evaluators[name], (intervals or {}).get(name)))
+        evaluation_set = EvaluationSet(name, loader, evaluators[name], (intervals or {}).get(name))
+        evaluation_set.evaluator.attach(evaluation_set.dataset)
+        evaluation_set.evaluator.set_context(dataset=name)
+        sets.append(evaluation_set)
     return sets
+
+
+def sets_of(loop: Any) -> list[EvaluationSet]:
+    """Returns the datasets of a loop. A training loop, or a loop written from scratch, has one without metrics."""
+    if loop is None:
+        return []
+    sets: list[EvaluationSet] | None = getattr(loop, "sets", None)
+    return [EvaluationSet("", loop.dataloader, Evaluator([]))] if sets is None else sets
 
 
 def has_several_loaders(cfg: Any) -> bool:

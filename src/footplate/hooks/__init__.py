@@ -15,7 +15,7 @@ from footplate.hooks.param_scheduler_hook import ParamSchedulerHook
 from footplate.hooks.prepare_tta_hook import PrepareTTAHook
 from footplate.hooks.profiler_hook import ProfilerHook
 from footplate.hooks.progress_hook import ProgressHook
-from footplate.hooks.runtime_info_hook import GradientNormHook, IterTimerHook, RuntimeInfoHook
+from footplate.hooks.runtime_info_hook import IterTimerHook, RuntimeInfoHook
 from footplate.hooks.stopping_hooks import EarlyStoppingHook, TimeLimitHook
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
     "EarlyStoppingHook",
     "EmptyCacheHook",
     "FreezeHook",
-    "GradientNormHook",
     "IterTimerHook",
     "LoggerHook",
     "NaiveVisualizationHook",

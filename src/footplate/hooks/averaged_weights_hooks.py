@@ -1,6 +1,7 @@
 """Hooks that validate, test and save with averaged weights: of the model, or of schedule-free optimizers."""
 
 import logging
+from itertools import chain
 from typing import Any
 
 import torch
@@ -15,7 +16,6 @@ from footplate.models import BaseAveragedModel, ExponentialMovingAverage
 from footplate.module_selection import BATCH_NORMS
 from footplate.optim.by_optimizer import by_optimizer, schedules_by_optimizer
 from footplate.optim.optimizer_builder import is_schedule_free
-from footplate.optim.schedules import ReduceOnPlateau
 from footplate.registry import HOOKS, MODELS
 
 AVERAGED_STATE = "ema_state_dict"
@@ -110,11 +110,11 @@ class EMAHook(AveragedWeightsHook):
         self._cfg = {"type": ema_type, **settings}
         self._averaged(nn.Identity())  # checks the arguments now, not when the run has begun
         self.ema_model: BaseAveragedModel | None = None
-        self._swapped = False
+        self._is_swapped = False
 
     def before_run(self, runner: Runner) -> None:
         """Builds the average. An average that has not been updated equals the model, which may have been loaded."""
-        average = self._build(runner)
+        average = self.build_average(runner)
         if average.count == 0:
             average.copy_from(self._model)
 
@@ -133,7 +133,8 @@ class EMAHook(AveragedWeightsHook):
                 min(5 / updates, 0.5),
             )
 
-    def _build(self, runner: Runner) -> BaseAveragedModel:
+    def build_average(self, runner: Runner) -> BaseAveragedModel:
+        """Returns the average, which is built from the model of the run in the first call."""
         self._model = unwrap_model(runner.model)
         if self.ema_model is None:
             self.ema_model = self._averaged(self._model)
@@ -150,18 +151,16 @@ class EMAHook(AveragedWeightsHook):
             self.ema_model.copy_from(self._model)
 
     def _swap(self, runner: Runner, *, to_average: bool) -> None:
-        if self._swapped == to_average:
-            return
-        if to_average and self.ema_model is not None and self.ema_model.count == 0:
-            self.ema_model.copy_from(self._model)
-        self._swap_ema_parameters()
+        if self.ema_model is not None and self._is_swapped != to_average:
+            self.ema_model.swap_with(self._model)
+            self._is_swapped = to_average
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Saves the average as the model's weights, and the training weights separately."""
         if self.ema_model is None:
             return
         average = self.ema_model.state_dict()
-        if self._swapped:
+        if self._is_swapped:
             checkpoint[AVERAGED_STATE] = average
             return
         weights = checkpoint["state_dict"]
@@ -170,15 +169,17 @@ class EMAHook(AveragedWeightsHook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Restores the training weights and the average of a resumed run. Other weights restart the average."""
-        if self.ema_model is not None and not runner.resume_plan.is_resuming:
-            self.ema_model.count = 0
+        if not runner.resume_plan.is_resuming:
+            if self.ema_model is not None:
+                self.ema_model.count = 0
+            return
         average = checkpoint["state_dict"]
         super().after_load_checkpoint(runner, checkpoint)
-        if AVERAGED_STATE not in checkpoint or not runner.resume_plan.is_resuming:
+        if AVERAGED_STATE not in checkpoint:
             return
         state = {**checkpoint[AVERAGED_STATE], **{f"module.{name}": value for name, value in average.items()}}
         try:
-            self._build(runner).load_state_dict(state, strict=self.strict_load)
+            self.build_average(runner).load_state_dict(state, strict=self.strict_load)
         except RuntimeError as error:
             raise CheckpointError(
                 f"the '{AVERAGED_STATE}' in the checkpoint does not match the model: {error}"
@@ -195,29 +196,6 @@ class EMAHook(AveragedWeightsHook):
                 "ema_type must be a subclass of BaseAveragedModel", key="ema_type", found=self._cfg["type"]
             )
         return average
-
-    # Subclasses in user code call these. They may override after_load_checkpoint and expect the average to exist there.
-
-    @property
-    def src_model(self) -> nn.Module:
-        """The model whose weights are averaged."""
-        return self._model
-
-    def _swap_ema_parameters(self) -> None:
-        if self.ema_model is not None:
-            self.ema_model.swap_with(self._model)
-            self._swapped = not self._swapped
-
-    def _swap_ema_state_dict(self, checkpoint: dict[str, Any]) -> None:
-        weights, average = checkpoint["state_dict"], checkpoint[AVERAGED_STATE]
-        for name in weights:
-            key = f"module.{name}"
-            weights[name], average[key] = average[key], weights[name]
-
-    def prepare_to_load(self, runner: Runner) -> None:
-        """Builds the average for a subclass that loads it."""
-        if type(self).after_load_checkpoint is not EMAHook.after_load_checkpoint:
-            self._build(runner)
 
 
 @HOOKS.register_module()
@@ -244,13 +222,13 @@ class ScheduleFreeHook(AveragedWeightsHook):
             raise ArgumentError("schedule-free optimizers do not support sharded models", key="model_wrapper_cfg")
         schedules = schedules_by_optimizer(runner.param_schedulers)
         free = [name for name in schedules if is_schedule_free(runner.optim_wrapper.parts[name].optimizer)]
-        for each in (schedule for name in free for schedule in schedules[name]):
-            curve = None if isinstance(each, ReduceOnPlateau) else getattr(each, "curve", None)
-            if curve is None or each.param_name != "lr" or not curve.ends_at_base():
+        for schedule in chain.from_iterable(schedules[name] for name in free):
+            has_curve = not schedule.takes_metrics and schedule.curve is not None  # a torch scheduler has none
+            if not has_curve or schedule.param_name != "lr" or not schedule.curve.ends_at_base():
                 raise ArgumentError(
                     "a schedule-free optimizer supports only warm-up schedules",
                     key="param_scheduler",
-                    found=type(each).__name__,
+                    found=type(schedule).__name__,
                     notes=["Remove the schedule. For a warm-up, use LinearLR, or `warmup_steps` of the optimizer."],
                 )
         if any(isinstance(module, BATCH_NORMS) for module in model.modules()):

@@ -9,6 +9,7 @@ from typing import Any
 
 from footplate import storage
 from footplate.checkpoint import (
+    AfterSave,
     checked_template,
     is_written_by_footplate,
     load_checkpoint,
@@ -146,13 +147,17 @@ class CheckpointHook(Hook):
     def paths_to_overwrite(self, runner: Runner) -> list[str]:
         """Returns the paths of existing checkpoints that a run would overwrite: those after its start position."""
         self._adapt_to_loop(runner)
-        folder, is_resumed = self.folder_in(runner), self._is_resumed(runner)
-        done, begin = self._done(runner) if is_resumed else -1, self.filename_tmpl.partition("{")[0]
+        folder = self.folder_in(runner)
+        is_resumed = self._is_resumed(runner)
+        done = self._done(runner) if is_resumed else -1
+        begin = self.filename_tmpl.partition("{")[0]
         paths = []
         with contextlib.suppress(OSError, ImportError, ValueError):  # no folder yet, or an error that a save reports
             for name in storage.list_dir(folder):
+                # The name of a best checkpoint ends with that of an ordinary one.
                 is_best = name.startswith(BEST) and not is_resumed
-                number = number_in(self.filename_tmpl, name[name.rfind(begin) :] if is_best else name)
+                ordinary_name = name[name.rfind(begin) :] if is_best else name
+                number = number_in(self.filename_tmpl, ordinary_name)
                 if number is not None and number > done:
                     paths.append(storage.join(folder, name))
         return paths
@@ -260,7 +265,7 @@ class CheckpointHook(Hook):
 
         end = ", as the end of the run" if runner.train_loop.ended else ""
         runner.logger.info("Saving checkpoint at %d %s%s", number, "epochs" if self.by_epoch else "iterations", end)
-        self._write(runner, path, is_latest=True, on_committed=on_committed)
+        self._write(runner, path, AfterSave(runner.folder.home, on_committed))
 
     def _remove_old(self, newest: int) -> None:
         """Removes all but the last `max_keep_ckpts` of the checkpoints up to the number `newest`."""
@@ -272,9 +277,16 @@ class CheckpointHook(Hook):
     def _path_to_write(self, runner: Runner, number: int, prefix: str = "") -> str:
         return os.path.join(self._folder, runner.saver.name_of(prefix + self.filename_tmpl.format(number)))
 
-    def _write(self, runner: Runner, path: str, **options: Any) -> None:
-        options |= {"save_optimizer": self.save_optimizer, "save_param_scheduler": self.save_param_scheduler}
-        runner.save_checkpoint(*os.path.split(path), background=True, **options)
+    def _write(self, runner: Runner, path: str, after: AfterSave) -> None:
+        folder, name = os.path.split(path)
+        runner.save_checkpoint(
+            folder,
+            name,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            background=True,
+            after=after,
+        )
 
     @property
     def best_checkpoints(self) -> list[str]:
@@ -296,14 +308,18 @@ class CheckpointHook(Hook):
         return score is not None and self._best.admits(metric, score, path)
 
     def _save_best(self, runner: Runner, metric: MonitoredMetric, score: float) -> None:
-        hub, before, prefix = runner.message_hub, self._best.ranked.get(metric.name, []), best_prefix(metric.name)
-        ends = ["", f"_{metric.name}"] if metric is self.monitored[0] else [f"_{metric.name}"]
-        infos = {name + end: hub.get_info(name + end) for name in ("best_score", "best_ckpt") for end in ends}
+        prefix = best_prefix(metric.name)
         path = self._path_to_write(runner, self._done(runner), prefix)
+        ranked_before = self._best.ranked.get(metric.name, [])
         place, displaced = self._best.insert(metric, score, path)
         best = self._best.ranked[metric.name][0]
-        for end in ends:
-            hub.update_info_dict({f"best_score{end}": best["score"], f"best_ckpt{end}": best["path"]})
+        # The first metric is also recorded without its name.
+        hub = runner.message_hub
+        infos = {f"best_score_{metric.name}": best["score"], f"best_ckpt_{metric.name}": best["path"]}
+        if metric is self.monitored[0]:
+            infos |= {"best_score": best["score"], "best_ckpt": best["path"]}
+        infos_before = {name: hub.get_info(name) for name in infos}
+        hub.update_info_dict(infos)
 
         def on_committed() -> None:
             for old in displaced:
@@ -313,10 +329,10 @@ class CheckpointHook(Hook):
             runner.logger.info("Saved the %s checkpoint with %.4f %s to %s", which, score, metric.name, name)
 
         def on_failed() -> None:
-            self._best.ranked[metric.name] = before
-            hub.update_info_dict(infos)
+            self._best.ranked[metric.name] = ranked_before
+            hub.update_info_dict(infos_before)
 
-        self._write(runner, path, on_committed=on_committed, on_failed=on_failed)
+        self._write(runner, path, AfterSave(on_committed=on_committed, on_failed=on_failed))
 
     def _publish(self, runner: Runner, path: str) -> None:
         checkpoint = load_checkpoint(path, in_place=True)

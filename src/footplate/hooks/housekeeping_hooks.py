@@ -11,6 +11,7 @@ from footplate.distributed import get_world_size, is_distributed, unwrap_model
 from footplate.engine import Hook, Runner
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
+from footplate.evaluation.evaluation_sets import sets_of
 from footplate.messages import list_names
 from footplate.registry import HOOKS
 
@@ -125,11 +126,9 @@ class NumClassCheckHook(Hook):
             ArgumentError: A head has a different number of classes.
         """
         for name in ("train_loop", "val_loop"):
-            loop = runner.built.get(name)
-            sets = getattr(loop, "sets", [] if loop is None else [loop])
-            for each in sets:
-                key = ".".join(filter(None, (name.replace("loop", "dataloader"), getattr(each, "name", ""), "dataset")))
-                self._check(runner, getattr(getattr(each, "dataloader", None), "dataset", None), key)
+            for evaluation_set in sets_of(runner.built.get(name)):
+                parts = (name.replace("loop", "dataloader"), evaluation_set.name, "dataset")
+                self._check(runner, evaluation_set.dataset, key=".".join(filter(None, parts)))
 
     def _check(self, runner: Runner, dataset: Any, key: str) -> None:
         with at_key(key):

@@ -6,6 +6,7 @@ from typing import Any
 from footplate.checks import check_score
 from footplate.engine import Runner
 from footplate.errors import ArgumentError
+from footplate.evaluation.evaluation_sets import sets_of
 from footplate.messages import nearest
 from footplate.metric_names import GREATER, LESS, Rule, find_rule, is_better, is_of_dataset, metric_of_label
 
@@ -87,7 +88,7 @@ class MonitoredMetric:
             MissingMetricError: The name resembles that of another metric.
             UnknownRuleError: No rule is set, and the name does not determine it.
         """
-        sets = getattr(runner.val_loop, "sets", ())
+        sets = sets_of(runner.val_loop)
         names = [name for each in sets for name in each.named(dict.fromkeys(each.evaluator.names))]
         near = nearest(self.name, names)
         if near not in (None, self.name) and not self.name.startswith((f"{near}/", "loss")):

@@ -65,7 +65,7 @@ class PrepareTTAHook(Hook):
             with at_key("tta_model"):
                 loop.predictor = MODELS.build(cfg, module=unwrap_model(runner.model))
             for evaluation_set in loop.sets:
-                for dataset in innermost_datasets(getattr(evaluation_set.dataloader, "dataset", None)):
+                for dataset in innermost_datasets(evaluation_set.dataset):
                     if not hasattr(dataset, "pipeline"):
                         raise BuildError(f"the dataset '{type(dataset).__name__}' has no pipeline to replace")
                     with at_key("tta_pipeline"):

@@ -18,7 +18,6 @@ _SCHEDULE = ("wait", "warmup", "active", "repeat", "skip_first")
 _HANDLERS: dict[str, tuple[str, ...]] = {
     "log_trace": ("sort_by", "row_limit"),
     "tb_trace": ("dir_name", "worker_name", "use_gzip"),
-    "json_trace": ("path",),
 }
 _Handler = Callable[[Any], None]
 
@@ -35,9 +34,9 @@ class ProfilerHook(Hook):
         schedule: Arguments for `torch.profiler.schedule`: `repeat`, and `wait`, `warmup`, `active` and `skip_first` in
             iterations.
         on_trace_ready: How to handle a trace. `dict(type="log_trace", sort_by=..., row_limit=...)` logs a table.
-            `dict(type="tb_trace", dir_name=..., worker_name=...)` writes the trace for TensorBoard, and
-            `dict(type="json_trace", path=...)` writes it for chrome://tracing. A function that takes the profiler is
-            also accepted. Paths are relative to the log folder of the run.
+            `dict(type="tb_trace", dir_name=..., worker_name=...)` writes the trace for TensorBoard and
+            chrome://tracing to a folder in the log folder of the run. A function that takes the profiler is also
+            accepted.
         record_shapes: Whether to record the shapes of operator inputs.
         profile_memory: Whether to record memory use.
         with_stack: Whether to record the source lines of operators.
@@ -132,12 +131,8 @@ class ProfilerHook(Hook):
         if self._handler is None or callable(self._handler):
             return self._handler
         settings = dict(self._handler)
-        kind = settings.pop("type")
-        if kind == "log_trace":
+        if settings.pop("type") == "log_trace":
             return lambda trace: runner.logger.info("%s", trace.key_averages().table(**{"row_limit": 100, **settings}))
-        if kind == "json_trace":
-            path = _in_run(runner, settings.get("path", "trace_{}.json"))
-            return lambda trace: trace.export_chrome_trace(path.format(trace.step_num))
         folder = _in_run(runner, settings.pop("dir_name", "tb_trace"))
         handler: _Handler = profiler.tensorboard_trace_handler(folder, **settings)
         return handler

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from footplate.data import length_of
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
+from footplate.evaluation.evaluation_sets import sets_of
 from footplate.hooks.checkpoint_hook import CheckpointHook
 from footplate.metric_names import find_rule, is_better, order_metrics, validation_label
 from footplate.records import memory_in_use, numbers_in
@@ -81,10 +82,8 @@ class ProgressHook(Hook):
 
     def before_val(self, runner: Runner) -> None:
         """Adds a line for validation."""
-        loop: Any = runner.val_loop
-        skipped = getattr(loop, "left_out", ())
-        sets = [each for each in getattr(loop, "sets", [loop]) if getattr(each, "name", None) not in skipped]
-        lengths = [length_of(getattr(each, "dataloader", None)) for each in sets]
+        skipped = getattr(runner.val_loop, "left_out", ())
+        lengths = [length_of(each.dataloader) for each in sets_of(runner.val_loop) if each.name not in skipped]
         self._validation = (0, None if None in lengths else sum(length or 0 for length in lengths))
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:

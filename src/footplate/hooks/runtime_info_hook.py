@@ -1,24 +1,17 @@
-"""Hooks that record learning rates, losses, metrics, times and gradient norms in the message hub."""
+"""Hooks that record learning rates, losses, metrics and times in the message hub."""
 
 import math
-import re
 import time
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
-from footplate.checks import check_count, check_pattern
 from footplate.data import metainfo_of
-from footplate.distributed import unwrap_model
-from footplate.distributed.sharding import tensor_norms
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError
-from footplate.module_selection import matching_names
 from footplate.records import HistoryBuffer, ScalarNames, average_over_ranks, numbers_in
 from footplate.registry import HOOKS
 
@@ -198,73 +191,3 @@ class IterTimerHook(Hook):
     def after_val(self, runner: Runner) -> None:
         """Excludes validation from the duration of the next training iteration."""
         self._since = time.perf_counter()
-
-
-@HOOKS.register_module()
-class GradientNormHook(Hook):
-    """Records the L2 norm of the gradients of each group of modules, as `train/grad_norm/<group>`.
-
-    It measures the gradients that the optimizer uses: accumulated, unscaled, and clipped if clipping is enabled. Norms
-    stay on the device until the log reads them.
-
-    Args:
-        interval: The number of iterations between two measured steps.
-        groups: Maps the name of each group to a regular expression that matches the start of its parameters' names. By
-            default, each child of the model is a group.
-
-    Raises:
-        ArgumentError: `interval` is not a positive integer, or the pattern of a group is not a regular expression. Also
-            raised when training begins, if a group has no parameter.
-    """
-
-    priority = "VERY_HIGH"
-
-    def __init__(self, interval: int = 50, groups: Mapping[str, str] | None = None) -> None:
-        self.interval = check_count("interval", interval)
-        self.groups = dict(groups or {})
-        for group, pattern in self.groups.items():
-            check_pattern(pattern, key=f"groups.{group}")
-        self._members: dict[str, list[Tensor]] = {}
-        self._handles: list[Any] = []
-        self._is_due = False  # at the next step of the optimizer
-        self._squares: dict[str, Tensor] = {}
-
-    def before_train(self, runner: Runner) -> None:
-        """Assigns the parameters to groups."""
-        named = dict(unwrap_model(runner.model).named_parameters())  # includes frozen ones, which may be unfrozen
-        children = dict.fromkeys(name.partition(".")[0] for name in named)
-        groups = self.groups or {child: rf"{re.escape(child)}(\.|$)" for child in children}
-        for group, pattern in groups.items():
-            self._members[group] = [named[name] for name in matching_names(pattern, named, f"groups.{group}")]
-        optimizers = [part.optimizer for part in runner.optim_wrapper.parts.values()]
-        self._handles = [optimizer.register_step_pre_hook(self._measure) for optimizer in optimizers]
-
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Enables the measurement in the last iteration of each interval."""
-        self._is_due = self._is_due or (runner.iter + 1) % self.interval == 0
-
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Records the norms after an optimizer step."""
-        for group, square in self._squares.items():
-            runner.message_hub.history(f"train/grad_norm/{group}").append(square.sqrt())
-            self._is_due = False
-        self._squares = {}
-
-    def after_train(self, runner: Runner) -> None:
-        """Stops measuring."""
-        for handle in self._handles:
-            handle.remove()
-
-    @torch.no_grad()
-    def _measure(self, optimizer: Optimizer, *_: Any) -> None:
-        if not self._is_due:
-            return
-        own = {id(each) for group in optimizer.param_groups for each in group["params"]}
-        scale = getattr(optimizer, "grad_scale", None)  # set if the optimizer's kernel unscales by itself
-        for group, members in self._members.items():
-            gradients = [each.grad for each in members if each.grad is not None and id(each) in own]
-            if gradients:
-                values = [each.coalesce().values() if each.is_sparse else each for each in gradients]
-                norm = torch.linalg.vector_norm(tensor_norms(values).float())
-                square = (norm if scale is None else norm / scale) ** 2
-                self._squares[group] = self._squares.get(group, 0) + square

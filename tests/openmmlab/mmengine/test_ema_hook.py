@@ -10,8 +10,8 @@ from torch import nn
 from footplate import Runner
 from footplate.checkpoint import load_checkpoint
 from footplate.engine import Hook
-from footplate.hooks import EMAHook
 from footplate.models import BaseModel
+from footplate.openmmlab.mmengine.ema_hook import EMAHook
 from tests.support import settings
 
 
@@ -39,6 +39,7 @@ class Swapping(EMAHook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         assert self.ema_model is not None
+        assert self.src_model is runner.model
         if "ema_state_dict" in checkpoint:
             self._swap_ema_state_dict(checkpoint)
             self.ema_model.load_state_dict(checkpoint["ema_state_dict"])

@@ -120,12 +120,11 @@ def entry(family: str, **settings: Any) -> dict[str, Any]:
         (
             [entry("Poly", end=50), entry("CosineAnnealing", begin=50, end=110)],
             "CosineAnnealingLR (by iteration) ends at 110, before the end of training at 120. "
-            "lr is constant from iteration 110 on. Set `end` to 120 iterations.",
+            "From then on, it no longer changes lr.",
         ),
         (
             {"type": "PolyLR", "end": 10},
-            "PolyLR (by epoch) ends at 10, before the end of training at 12. "
-            "lr is 0 from epoch 10 on. Set `end` to 12 epochs.",
+            "PolyLR (by epoch) ends at 10, before the end of training at 12. From then on, it no longer changes lr.",
         ),
     ],
 )

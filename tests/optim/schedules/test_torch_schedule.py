@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import ChainedScheduler, LinearLR, LRScheduler, MultiStepLR, OneCycleLR, SequentialLR
 
@@ -96,3 +97,9 @@ def test_settings_that_the_state_replaces_are_reported(caplog: pytest.LogCapture
     with pytest.raises(ValueError, match="Tried to step") as error:
         rates(resumed.scheduler.optimizer, resumed, 9)
     assert "resume_settings='take'" in "".join(vars(error.value)["__notes__"])
+
+
+def test_state_of_the_torch_scheduler_of_the_same_name_does_not_match() -> None:
+    optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    (own,) = build_param_schedulers({"type": "MultiStepLR", "milestones": [1]}, optimizer)
+    assert not own.matches(TorchSchedule(optimizer, MultiStepLR(optimizer, [1])).state_dict())  # type: ignore[union-attr]

@@ -2,7 +2,8 @@
 
 import os
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import wraps
 from typing import Any
 
 import torch
@@ -28,6 +29,16 @@ _local_group: Group = None
 def get_dist_info(group: Group = None) -> tuple[int, int]:
     """Returns the rank of this process and the number of processes."""
     return get_rank(group), get_world_size(group)
+
+
+def master_only(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorates a function to run only on rank 0. It returns None on other ranks."""
+
+    @wraps(function)
+    def on_main(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs) if distributed.is_main_process() else None
+
+    return on_main
 
 
 def get_backend(group: Group = None) -> str | None:

@@ -18,7 +18,6 @@ from footplate.optim.schedules.torch_schedule import TorchSchedule, torch_schedu
 from footplate.registry import PARAM_SCHEDULERS
 
 _logger = logging.getLogger("footplate.optim")
-_ALMOST_ZERO = 1e-9  # relative to the base value
 
 
 def schedule_type(name: str, curve_type: type[Curve], field: str | None) -> type[ParamSchedule]:
@@ -197,19 +196,6 @@ def _check_ends(schedules: Schedules, lengths: Mapping[str, int | None]) -> None
             problem = f"has a milestone at {unreached[0]}, at or after"
         elif schedule is last and schedule.end < total and not schedule.curve.ends_at_base():
             problem = f"ends at {schedule.end}, before"
-            effect = f". {schedule.param_name} is {_last_value(schedule)} from {unit} {schedule.end} on."
-            if schedule.curve.length() is None:
-                effect += f" Set `end` to {total} {unit}s."
+            effect = f". From then on, it no longer changes {schedule.param_name}."
         if problem:
             _logger.warning("%s (by %s) %s the end of training at %d%s", name, unit, problem, total, effect)
-
-
-def _last_value(schedule: ParamSchedule) -> str:
-    """Describes the value of a field after the end of its schedule: "0" or "constant"."""
-    curve, span = schedule.curve, schedule.end - schedule.begin
-    if type(curve) is Curve:  # the schedule computes the values itself
-        return "constant"
-    value = base = max(schedule.base_values)
-    for position in range(span):
-        value = curve(value, base, position, span)
-    return "0" if abs(value) < _ALMOST_ZERO * abs(base) else "constant"

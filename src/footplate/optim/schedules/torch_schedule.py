@@ -91,8 +91,9 @@ class TorchSchedule(MetricSchedule):
         """Does nothing: a torch scheduler sets the first value when it is created."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state of the scheduler, and its type."""
-        return {"type": type(self.scheduler).__name__, "by_epoch": self.by_epoch, "state": self.scheduler.state_dict()}
+        """Returns the state of the scheduler, and its type, which differs from that of the schedule of this name."""
+        name = f"torch.{type(self.scheduler).__name__}"
+        return {"type": name, "by_epoch": self.by_epoch, "state": self.scheduler.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads the state of the scheduler, which includes its settings. Logs a warning if settings differ."""

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from footplate.checks import check_count
 from footplate.module_selection import BATCH_NORMS
-from footplate.optim.wrappers.gradient_checks import warn_about_long_accumulation
 
 _logger = logging.getLogger("footplate.optim")
 
@@ -77,7 +76,6 @@ class Accumulation:
                 init_counts,
                 count,
             )
-        warn_about_long_accumulation("accumulative_counts", count, max_counts)
 
     def _saved_gradients(self, state: Mapping[str, Any]) -> Sequence[Tensor | None]:
         """Returns the accumulated gradients of a saved state, or none if it has other `accumulative_counts`."""

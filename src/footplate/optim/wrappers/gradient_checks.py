@@ -1,6 +1,5 @@
-"""The parts of an optimizer step: clips gradients, checks them for non-finite values, and explains errors."""
+"""The parts of an optimizer step: clips gradients, and checks them for non-finite values."""
 
-import inspect
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -213,36 +212,3 @@ def foreign_gradients_error() -> ArgumentError:
         key="optim_wrapper",
         notes=["Instead of loss.backward(), call the method backward(loss) of the object whose step() you call."],
     )
-
-
-def raise_if_unusable(optimizer: Optimizer, error: Exception, arguments: Mapping[str, Any]) -> None:
-    """Raises a clear error if the exception of a step with `arguments` shows that the optimizer cannot train the model.
-
-    Raises:
-        ArgumentError: The optimizer needs a closure, or does not support the kind of gradients or parameters.
-    """
-    name, key = type(optimizer).__name__, "optim_wrapper.optimizer.type"
-    closure = inspect.signature(optimizer.step).parameters.get("closure")
-    needs_closure = closure is not None and closure.default is closure.empty and isinstance(error, TypeError)
-    # NoClosureError is of pytorch_optimizer, which is optional.
-    if (needs_closure or type(error).__name__ == "NoClosureError") and "closure" not in arguments:
-        raise ArgumentError(
-            f"the optimizer {name} needs a closure that recomputes the loss, but training does not pass one",
-            key=key,
-            found=name,
-            notes=["Use a different optimizer, or pass step_kwargs=dict(closure=...) in your own train_step."],
-        ) from error
-    # The message is about sparse or dense gradients, or complex parameters.
-    if isinstance(error, (TypeError, RuntimeError)) and "does not support" in str(error):
-        raise ArgumentError(str(error), key=key, found=name) from error
-
-
-def warn_about_long_accumulation(name: str, count: int, length: int) -> None:
-    """Warns if `count`, the value of the setting `name`, exceeds the iterations of a run, or -1 if unknown."""
-    if 0 < length < count:
-        _logger.warning(
-            "%s=%d is longer than the run of %d iterations. The optimizer takes only one step, at the end.",
-            name,
-            count,
-            length,
-        )

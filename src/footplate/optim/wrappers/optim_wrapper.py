@@ -9,19 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from footplate.checks import read_count
 from footplate.distributed.collectives import average_gradients
 from footplate.distributed.sharding import distribute_like, is_dtensor
 from footplate.error_context import add_note
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.optim.wrappers import optimizer_state
 from footplate.optim.wrappers.accumulation import Accumulation
-from footplate.optim.wrappers.gradient_checks import (
-    GradientGuard,
-    build_clipper,
-    foreign_gradients_error,
-    raise_if_unusable,
-)
+from footplate.optim.wrappers.gradient_checks import GradientGuard, build_clipper, foreign_gradients_error
 from footplate.records import MessageHub
 from footplate.registry import OPTIM_WRAPPERS
 from footplate.torch_compile import compile_arguments
@@ -46,8 +40,6 @@ class OptimWrapper(Accumulation):
             policy of the run applies. Outside a run, gradients are not checked.
         compile: Whether to compile the step of the optimizer, or a dict with arguments for `torch.compile`. Learning
             rates then become tensors, so that changing them does not cause a recompilation.
-        state_dtype: "bfloat16" to store the state of the optimizer in bfloat16 between its steps. By default, it has
-            the precision of the parameters.
 
     Attributes:
         isolated: Whether a loss changes only the gradients of this optimizer's parameters.
@@ -76,7 +68,6 @@ class OptimWrapper(Accumulation):
         grad_clip: Mapping[str, Any] | None = None,
         on_nonfinite: str | None = None,
         compile: bool | Mapping[str, Any] = False,
-        state_dtype: str | torch.dtype | None = None,
     ) -> None:
         if not isinstance(optimizer, Optimizer):
             raise ArgumentError(
@@ -93,9 +84,6 @@ class OptimWrapper(Accumulation):
         self.guard(None)
         arguments = compile_arguments(compile)
         self._is_compiled = arguments is not None
-        if self._is_compiled and state_dtype is not None:
-            raise ArgumentError('"state_dtype" and "compile" of an optimizer wrapper cannot both be set', key="compile")
-        self._narrow_state = None if state_dtype is None else optimizer_state.BFloat16State(optimizer, state_dtype)
         if arguments is not None:
             optimizer.step = torch.compile(optimizer.step, **arguments)  # type: ignore[assignment, method-assign]
             self._convert_lr_to_tensors()
@@ -198,11 +186,7 @@ class OptimWrapper(Accumulation):
             return
         if clipper is not None and not clipper.gives_norm:
             self._clip_gradients()
-        try:
-            self._step_optimizer(**kwargs)
-        except Exception as error:
-            raise_if_unusable(self.optimizer, error, kwargs)
-            raise
+        self._step_optimizer(**kwargs)
 
     def _allows_step(self, norm: Tensor | None) -> bool:
         """Checks whether the guard allows a step. `norm` is that of the gradients, if it is known."""
@@ -279,8 +263,6 @@ class OptimWrapper(Accumulation):
         if not self._clears_at_next_loss and any(gradient is not None for gradient in gradients):
             state["accumulated_gradients"] = gradients
             state["accumulative_counts"] = self._accumulative_counts
-        if self._narrow_state is not None:
-            state["rounding_steps"] = self._narrow_state.steps
         state["optimizer_type"] = type(self.optimizer).__name__
         return state
 
@@ -305,10 +287,6 @@ class OptimWrapper(Accumulation):
         self._add_groups_of(state_dict)
         layout = optimizer_state.layout_of(self.optimizer, self._names)
         self.optimizer.load_state_dict(optimizer_state.regroup(state_dict, self.optimizer, layout))
-        if self._narrow_state is not None:
-            self._narrow_state.narrow()
-            if "rounding_steps" in state_dict:
-                self._narrow_state.steps = read_count(state_dict, "rounding_steps")
         if self._is_compiled:
             self._convert_lr_to_tensors()
         names = chain.from_iterable(optimizer_state.saved_names(state_dict["param_groups"], layout))

@@ -1,17 +1,14 @@
-"""The state of an optimizer: matches a saved state to the parameters, and keeps it in bfloat16."""
+"""Matches a saved state of an optimizer to its parameters."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 from torch.optim import SGD, Adadelta, Adagrad, Adam, Adamax, NAdam, Optimizer, RAdam, RMSprop
 
-from footplate.checks import check_choice
-from footplate.distributed import tensor_parallel_size
-from footplate.distributed.sharding import distribute_like, is_split_layer, local_tensor
-from footplate.errors import ArgumentError, CheckpointError
+from footplate.distributed.sharding import distribute_like
+from footplate.errors import CheckpointError
 from footplate.messages import pluralize
 from footplate.optim.lars import LARS
 from footplate.optim.muon import Muon
@@ -19,7 +16,6 @@ from footplate.optim.muon import Muon
 State = dict[str, Any]
 _SUPPORTED = (SGD, Adam, NAdam, RAdam, Adamax, RMSprop, Adagrad, Adadelta, LARS, Muon)
 _OWN_KEYS = ("params", "param_names", "added_with_grad")  # of a saved group; the others are settings
-_DROPPED_BITS = 16  # bfloat16 consists of the upper 16 bits of a float32
 
 
 class Layout(NamedTuple):
@@ -49,7 +45,7 @@ def layout_of(optimizer: Optimizer, names: Mapping[int, str]) -> Layout:
 
 
 def regroup(saved: Mapping[str, Any], optimizer: Optimizer, layout: Layout) -> State:
-    """Converts a saved state to the groups of an optimizer, and to the precision and sharding of its parameters.
+    """Converts a saved state to the groups of an optimizer, and to the sharding of its parameters.
 
     Parameters are matched by `param_names`. A state without names must have the groups of the optimizer, one group per
     parameter or a single group, in the order of the model. It may lack frozen parameters.
@@ -125,80 +121,5 @@ def _check_shapes(name: str, values: Mapping[str, Any], parameter: Tensor) -> No
 
 
 def _like_parameter(value: Any, parameter: Tensor) -> Any:
-    """Returns a tensor of a saved state in the precision and the sharding of its parameter."""
-    if not isinstance(value, Tensor) or not value.dim():
-        return value
-    is_narrow = value.dtype is torch.bfloat16 and _has_shape_of(value, parameter)
-    return distribute_like(value.to(parameter.dtype) if is_narrow else value, parameter)
-
-
-class BFloat16State:
-    """Converts the state of an optimizer to the precision of the parameters for each step, and back to bfloat16.
-
-    Stochastic rounding keeps the mean: with rounding to the nearest value, a running mean could not change by less than
-    a 256th of its value per step. The random numbers depend only on `steps`, so all ranks draw the same ones.
-
-    Attributes:
-        steps: The number of conversions so far.
-
-    Raises:
-        ArgumentError: The dtype or the optimizer is not supported.
-    """
-
-    def __init__(self, optimizer: Optimizer, dtype: str | torch.dtype) -> None:
-        if dtype is not torch.bfloat16:
-            check_choice("state_dtype", dtype, ("bfloat16",))
-        if not isinstance(optimizer, _SUPPORTED):
-            raise ArgumentError(
-                f"state_dtype does not support the optimizer {type(optimizer).__name__}",
-                key="state_dtype",
-                found=str(dtype),
-                notes=[f"It supports {', '.join(kind.__name__ for kind in _SUPPORTED)} and their subclasses."],
-            )
-        self._optimizer = optimizer
-        self._generator = torch.Generator(optimizer.param_groups[0]["params"][0].device)
-        self.steps = 0
-        optimizer.register_step_pre_hook(lambda *_: self._widen())
-        optimizer.register_step_post_hook(lambda *_: self.narrow())
-
-    @torch.no_grad()
-    def narrow(self) -> None:
-        """Converts the state to bfloat16. Values that are exact in bfloat16 do not change."""
-        self._generator.manual_seed(self.steps)
-        self.steps += 1
-        for state, key, value, _ in self._tensors():
-            if value.dtype.itemsize > torch.bfloat16.itemsize:
-                state[key] = self._rounded(value)
-
-    def _widen(self) -> None:
-        for state, key, value, parameter in self._tensors():
-            if value.dtype is torch.bfloat16:
-                state[key] = value.to(parameter.dtype)
-
-    def _tensors(self) -> Iterator[tuple[dict[str, Any], str, Tensor, Tensor]]:
-        """Yields each tensor of the state that has the shape of its parameter, with the dict and key that hold it, and
-        the parameter."""
-        parameters = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
-        if tensor_parallel_size() > 1:
-            # Last, because their parts may differ in size. All ranks need the same random numbers for the others.
-            parameters.sort(key=is_split_layer)
-        for parameter in parameters:
-            state = self._optimizer.state.get(parameter, {})
-            for key, value in list(state.items()):
-                if _has_shape_of(value, parameter):
-                    yield state, key, value, parameter
-
-    def _rounded(self, value: Tensor) -> Tensor:
-        rounded = torch.empty_like(value, dtype=torch.bfloat16)
-        bits = local_tensor(value).float().view(torch.int32)
-        noise = torch.randint(
-            1 << _DROPPED_BITS, bits.shape, generator=self._generator, dtype=torch.int32, device=bits.device
-        )
-        kept = bits.add(noise).bitwise_and_(-1 << _DROPPED_BITS)
-        local_tensor(rounded).copy_(kept.view(torch.float32))
-        return rounded
-
-
-def _has_shape_of(value: Any, parameter: Tensor) -> bool:
-    is_real = isinstance(value, Tensor) and value.is_floating_point()
-    return is_real and value.dim() > 0 and value.shape == parameter.shape
+    """Returns a tensor of a saved state in the sharding of its parameter."""
+    return distribute_like(value, parameter) if isinstance(value, Tensor) and value.dim() else value

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from footplate.checks import check_choice
 from footplate.data.annotations import coco_package
 from footplate.errors import ArgumentError, DataError
-from footplate.evaluation import BaseMetric, check_samples, format_table, required_classes
+from footplate.evaluation import BaseMetric
 from footplate.registry import METRICS
 from footplate.storage import check_output_path, commit_bytes, output_path
 from footplate.tasks.detection.coco_format import (
@@ -26,6 +26,7 @@ from footplate.tasks.detection.coco_format import (
     image_result,
     load_coco_file,
 )
+from footplate.tasks.metric_helpers import check_samples, format_table, required_classes
 
 _logger = logging.getLogger("footplate.tasks")
 _KINDS = ("bbox", "segm", "proposal")

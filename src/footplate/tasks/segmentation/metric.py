@@ -12,9 +12,10 @@ from PIL import Image
 
 from footplate.checks import check_choice
 from footplate.errors import ArgumentError, DataError
-from footplate.evaluation import BaseMetric, check_samples, format_table, required_classes
+from footplate.evaluation import BaseMetric
 from footplate.registry import METRICS
 from footplate.storage import commit_image
+from footplate.tasks.metric_helpers import check_samples, format_table, required_classes
 from footplate.tasks.task_base import check_classes
 from footplate.visualization import ImageNames, as_array
 

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from footplate.checks import check_choice, check_count, check_number
 from footplate.errors import DataError
-from footplate.evaluation import BaseMetric, check_samples
+from footplate.evaluation import BaseMetric
 from footplate.registry import METRICS
+from footplate.tasks.metric_helpers import check_samples
 from footplate.visualization import as_array
 
 

@@ -63,10 +63,6 @@ def wrapper(**cfg: Any) -> Any:
             {"type": "OptimWrapper", "clip_grad": {"max_norm": 35, "norm_type": 2}},
         ),
         (
-            {"optimizer_config": {"grad_clip": None, "state_dtype": "bfloat16"}},
-            {"type": "OptimWrapper", "state_dtype": "bfloat16"},
-        ),
-        (
             {"optimizer_config": {"type": "GradientCumulativeOptimizerHook", "cumulative_iters": 4}},
             {"type": "OptimWrapper", "accumulative_counts": 4},
         ),

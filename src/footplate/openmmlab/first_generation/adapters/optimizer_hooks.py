@@ -12,7 +12,6 @@ from footplate.checks import check_count
 from footplate.errors import ArgumentError
 from footplate.openmmlab.first_generation.adapters.hook import Hook, SteppedByHook
 from footplate.openmmlab.mmengine.weights import detect_anomalous_params
-from footplate.optim.wrappers.gradient_checks import warn_about_long_accumulation
 from footplate.registry import HOOKS
 
 
@@ -103,11 +102,6 @@ class GradientCumulativeOptimizerHook(OptimizerHook):
     def __init__(self, cumulative_iters: int = 1, **settings: Any) -> None:
         super().__init__(**settings)
         self.cumulative_iters = check_count("cumulative_iters", cumulative_iters)
-
-    def before_run(self, runner: Any) -> None:
-        """Checks that the optimizer wrapper does not step, and that the run is long enough for one step."""
-        super().before_run(runner)
-        warn_about_long_accumulation("cumulative_iters", self.cumulative_iters, runner.max_iters)
 
     def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         """Accumulates the gradients of the iteration, and steps the optimizer after `cumulative_iters` iterations."""

@@ -42,7 +42,6 @@ optim_wrapper.paramwise_cfg = optimizer.paramwise_cfg optimizer.paramwise_option
 optim_wrapper.constructor = optimizer.constructor
 optim_wrapper.clip_grad = optimizer_config.grad_clip
 optim_wrapper.accumulative_counts = optimizer_config.cumulative_iters optimizer_config.update_interval
-optim_wrapper.state_dtype = optimizer_config.state_dtype
 optim_wrapper.loss_scale = fp16.loss_scale optimizer_config.loss_scale
 param_scheduler = lr_config momentum_config lr_config.min_lr lr_config.step
 param_scheduler = lr_config.warmup lr_config.warmup_iters lr_config.warmup_ratio

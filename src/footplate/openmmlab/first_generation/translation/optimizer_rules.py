@@ -11,7 +11,7 @@ _AMP_HOOKS = ("Fp16OptimizerHook", "GradientCumulativeFp16OptimizerHook")
 _OPTIMIZER_HOOKS = ("OptimizerHook", "GradientCumulativeOptimizerHook", "DistOptimizerHook", *_AMP_HOOKS)
 # Settings of the gradient all-reduce, which DistributedDataParallel performs now.
 _ALL_REDUCE_KEYS = ("distributed", "coalesce", "bucket_size_mb")
-_STEP_KEYS = ("grad_clip", "cumulative_iters", "update_interval", "loss_scale", "state_dtype")
+_STEP_KEYS = ("grad_clip", "cumulative_iters", "update_interval", "loss_scale")
 _PARAMWISE_KEYS = {
     "bias_lr_mult",
     "bias_decay_mult",
@@ -100,8 +100,6 @@ def optimizer_config(draft: Draft) -> None:
     counts = given.pop("cumulative_iters", given.pop("update_interval", 1))
     if counts != 1:
         step["accumulative_counts"] = counts
-    if (state_dtype := given.pop("state_dtype", None)) is not None:
-        step["state_dtype"] = state_dtype
     _update_wrappers(draft, step, "optimizer_config", unused=given)
 
 

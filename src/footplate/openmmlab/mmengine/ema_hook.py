@@ -1,0 +1,44 @@
+"""`mmengine.hooks.EMAHook`, the base class of hooks of code bases."""
+
+from functools import wraps
+from typing import Any
+
+from torch import nn
+
+from footplate import hooks
+from footplate.engine import Runner
+from footplate.hooks.averaged_weights_hooks import AVERAGED_STATE
+
+
+class EMAHook(hooks.EMAHook):
+    """An EMAHook with the members that its subclasses in code bases use.
+
+    When the `after_load_checkpoint` of a subclass is called, the average exists, as it does in MMEngine.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        load = vars(cls).get("after_load_checkpoint")
+        if load is None:
+            return
+
+        @wraps(load)
+        def after_load_checkpoint(self: EMAHook, runner: Runner, checkpoint: dict[str, Any]) -> None:
+            self.build_average(runner)
+            load(self, runner, checkpoint)
+
+        cls.after_load_checkpoint = after_load_checkpoint  # type: ignore[method-assign, assignment]
+
+    @property
+    def src_model(self) -> nn.Module:
+        """The model whose weights are averaged."""
+        return self._model
+
+    def _swap_ema_parameters(self) -> None:
+        self._swap(None, to_average=not self._is_swapped)  # type: ignore[arg-type]  # it needs no runner
+
+    def _swap_ema_state_dict(self, checkpoint: dict[str, Any]) -> None:
+        weights, average = checkpoint["state_dict"], checkpoint[AVERAGED_STATE]
+        for name in weights:
+            key = f"module.{name}"
+            weights[name], average[key] = average[key], weights[name]

@@ -1,0 +1,54 @@
+"""Helpers of the metrics of tasks: checks of samples and class names, and tables of per-class results."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from footplate.errors import ArgumentError, DataError
+from footplate.evaluation import BaseMetric
+
+
+def check_samples(metric: BaseMetric[Any], samples: Sequence[Any], *needed: str) -> None:
+    """Checks that predictions contain the keys that a metric reads.
+
+    Raises:
+        ArgumentError: A sample is not a dict, or lacks one of the `needed` keys.
+    """
+    for sample in samples:
+        missing = [key for key in needed if key not in sample] if isinstance(sample, Mapping) else []
+        if missing or not isinstance(sample, Mapping):
+            wanted = f"the key '{missing[0]}' in each sample" if missing else "a data element or a dict for each sample"
+            raise ArgumentError(
+                f"the metric '{type(metric).__name__}' requires {wanted}",
+                found=sorted(map(str, sample)) if missing else type(sample),
+                notes=["Return a list of data elements or dicts from the model in mode 'predict'."],
+            )
+
+
+def required_classes(metric: BaseMetric[Any]) -> tuple[str, ...]:
+    """Returns the class names of the dataset. Raises a DataError if its metainfo has no classes."""
+    classes = (metric.dataset_meta or {}).get("classes")
+    if not classes:
+        name = type(metric).__name__
+        raise DataError(
+            f"{name} requires the class names of the dataset",
+            notes=["The metainfo of the dataset must contain 'classes'."],
+        )
+    return tuple(str(name) for name in classes)
+
+
+def format_table(classes: Sequence[str], columns: Mapping[str, Any], *, decimals: int = 2) -> str:
+    """Formats numbers as a text table with one row per class.
+
+    Example:
+        >>> print(format_table(["shoe", "bag"], {"IoU": [50, 8.128]}))
+        class     IoU
+        shoe    50.00
+        bag      8.13
+    """
+    first = max(map(len, ["class", *classes]))
+    widths = [max(len(name), 6) for name in columns]
+    rows = [list(columns), *([f"{value:.{decimals}f}" for value in row] for row in zip(*columns.values(), strict=True))]
+    return "\n".join(
+        "  ".join([label.ljust(first), *(text.rjust(width) for text, width in zip(row, widths, strict=True))])
+        for label, row in zip(["class", *classes], rows, strict=True)
+    )
