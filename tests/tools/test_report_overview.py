@@ -72,6 +72,7 @@ def test_headline_without_save_best_is_a_metric_rather_than_a_loss() -> None:
         ),
         ((10, 40, 40, 20), "unknown", "Only in the last validation, the mIoU went from 40 at 50 to 20."),
         ((10, 40), "unknown", "At least three validations are needed."),
+        ((10, 40, 5), "bad", "The mIoU went from 10 to 5."),
     ],
 )
 def test_overfitting_is_a_worse_metric_with_a_lower_training_loss(
@@ -80,6 +81,14 @@ def test_overfitting_is_a_worse_metric_with_a_lower_training_loss(
     run = run_of(Series("loss", "train", FALLING), val("mIoU", *values))
     found = judge_fit(run, (run.series[1], "greater"))
     assert (found["kind"], found["text"]) == (kind, text)
+
+
+def test_run_whose_losses_and_metric_get_worse_diverged() -> None:
+    rising = Series("loss", "train", [(at, value if at < 50 else 9.0) for at, value in FALLING])
+    run = run_of(rising, val("mIoU", 10, 40, 30, 20))
+    found = judge_fit(run, (run.series[1], "greater"))
+    assert (found["kind"], found["answer"]) == ("bad", "diverged at 50")
+    assert found["text"] == "The mIoU went from 40 at 50 to 20, and the training loss rose from 0.9401 to 9."
 
 
 def test_nothing_is_said_about_a_training_loss_that_was_not_logged() -> None:

@@ -33,9 +33,11 @@ const changeOf = () => {
   const other = second ? second.metric?.value : metric.first.value;
   if (other == null || (!second && metric.count < 2)) return null;
   const change = differenceOf(metric.value, other);
+  if (!second && metric.iteration === metric.first.iteration)
+    return make("p", { class: "change" }, make("b", { class: "bad" }, "Never better"), ` than in the first ${stepName}, ${figure(metric.last.value, metric.value)} in the last`);
   const noise = change && isNoise(change, metric, ...(second ? [second.metric] : []));
   const words = second ? ["vs. ", second.name] : [`since the first ${stepName}`];
-  return make("p", { class: "change" }, make("b", { class: change && !noise ? "good" : "" }, change ? signed(change, metric.value) : "equal"), " ", ...words,
+  return make("p", { class: "change" }, make("b", { class: change && !noise && leader.fit.kind !== "bad" ? "good" : "" }, change ? signed(change, metric.value) : "equal"), " ", ...words,
     noise ? make("small", {}, noiseText) : null);
 };
 
@@ -75,7 +77,7 @@ const facts = (run) => {
   const answer = run.fit.answer[0].toUpperCase() + run.fit.answer.slice(1);
   return make("dl", { class: "facts" },
     fact("State", state.short[0].toUpperCase() + state.short.slice(1), state.text),
-    fact("Overfitting", answer, run.fit.note ? [make("b", {}, run.fit.note), `. ${run.fit.text}`] : run.fit.text, run.fit.kind),
+    fact(run.fit.kind === "bad" ? "Problem" : "Overfitting", answer, run.fit.note ? [make("b", {}, run.fit.note), `. ${run.fit.text}`] : run.fit.text, run.fit.kind),
     fact("Training time", timeOf(run), costText(run)));
 };
 

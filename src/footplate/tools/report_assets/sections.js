@@ -45,10 +45,7 @@ const gallery = (all) => {
 /** Pictures, at first those of the best runs if there are many. */
 const pictures = () => {
   const section = find("pictures");
-  if (!data.images.length) {
-    section.append(note("The run has no pictures. With draw=True, the visualization hook draws every interval-th batch of a validation."));
-    return;
-  }
+  if (!data.images.length) return;
   const sorted = [...data.images].sort((a, b) => a.run - b.run);
   const best = sorted.filter((image) => image.run < MOST_PICTURED);
   const holder = make("div", {}, ...gallery(best));
@@ -128,6 +125,7 @@ const groupsOf = (shown) => {
 
 const metrics = () => {
   const section = find("metrics");
+  if (!data.charts.metrics.length) return;
   const legend = several ? make("p", { class: "quiet names" }, ...data.runs.map((_, run) => byRunName(run))) : null;
   section.append(chartControls(), ...[legend].filter(Boolean));
   const groups = groupsOf(data.charts.metrics);
@@ -136,13 +134,12 @@ const metrics = () => {
     if (name) section.append(make("h3", { class: "set" }, set ? make("span", {}, `${group[0].mode === "test" ? "Test" : "Validation"}: `, make("b", {}, name)) : name));
     section.append(make("div", { class: group.length % 4 ? "charts" : "charts fours" }, ...group.map(metricChart)));
   }
-  if (!data.charts.metrics.length) section.append(note("The run has no other scalars."));
 };
 
 /** The charts that only matter when something is wrong, drawn when the section is opened. */
 const details = () => {
   const section = find("details"), group = data.charts.details;
-  if (!group.length) { section.hidden = true; return; }
+  if (!group.length) return;
   const names = group.map((chart) => chart.name);
   const grid = make("div", { class: "charts" }, ...group.map((chart) => chartOf(chart, { height: 150 }).element));
   section.append(make("details", {}, make("summary", {}, `${names.length} charts: `, names.join(", ")), grid));
