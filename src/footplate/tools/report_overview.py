@@ -244,15 +244,10 @@ class SweepSummary(NamedTuple):
 
 def sweep_data(sweep: SweepSummary) -> dict[str, Any]:
     """Returns the data about a sweep that the script of the page reads."""
-    return {
-        "metric": sweep.metric,
-        "command": one_line(sweep.command),
-        "keys": list(dict.fromkeys(key for trial in sweep.trials for key in trial.values)),
-        "trials": [
-            {"number": info.number, "values": info.values, "state": info.state, "score": info.score, "note": info.note}
-            for info in sweep.trials
-        ],
-    }
+    keys = list(dict.fromkeys(key for trial in sweep.trials for key in trial.values))
+    shown = ("number", "values", "state", "score", "note")  # not the folder, which may be private
+    trials = [{key: getattr(trial, key) for key in shown} for trial in sweep.trials]
+    return {"metric": sweep.metric, "command": one_line(sweep.command), "keys": keys, "trials": trials}
 
 
 def config_table(runs: Sequence[Run]) -> list[dict[str, Any]]:

@@ -52,8 +52,7 @@ const pictures = () => {
   if (best.length < sorted.length)
     section.append(choice([`Best ${MOST_PICTURED} runs`, `All ${data.runs.length} runs`], 0, (place) => holder.replaceChildren(...gallery(place ? sorted : best)), "Runs"));
   section.append(holder);
-  if (data.imagesLeftOut) section.append(note(`${data.imagesLeftOut} more are only in the run's folder, to limit the size of the page.`));
-  if (data.framesLeftOut) section.append(note(`${data.framesLeftOut} earlier pictures are only in the run's folder, to limit the size of the page.`));
+  if (data.imagesLeftOut) section.append(note(`${whole(data.imagesLeftOut)} other pictures are only in the run's folder, to limit the size of the page.`));
 };
 
 /** The curves of all classes in one run, as thin lines. */
