@@ -50,7 +50,6 @@ def test_page_contains_everything_about_a_run(make_run: Callable[..., Run], tmp_
         "values": [[[53.59, 57.39]], [[65.96, 79.45]]],
     }
     assert data["classes"] == [{"set": "", "metric": "IoU", "mode": "val", "runs": [table]}]
-    assert charts["metrics"][0]["classes"] == {"table": 0, "column": 0}
     assert run["warnings"] == ["2026/01/01 00:00:01 - footplate - WARNING - the disk is nearly full"]
     assert run["environment"]["python"] == "3.11"
     assert [frame["step"] for frame in data["images"][0]["frames"]] == [100, 200]
@@ -119,7 +118,6 @@ def test_sweep_page_contains_trials_and_the_command_of_the_best_one(
     assert data_of(tmp_path / "report.html")["sweep"] == {
         "metric": "mIoU",
         "command": r"footplate train a.py --set lr=0.1\n",
-        "keys": ["model.depth", "lr"],
         "trials": [
             {"number": 2, "values": {"model.depth": 18, "lr": 0.1}, "state": "complete", "score": 41, "note": ""},
             {

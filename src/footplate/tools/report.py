@@ -73,8 +73,6 @@ def write_report(
     described = [describe_run(run, headline) for run in runs]
     charts = arrange_charts(runs, headline[0] if headline else None)
     tables = class_history(runs, [facts["metric"] and facts["metric"]["iteration"] for facts in described])
-    for chart in charts["metrics"]:
-        chart["classes"] = _classes_of(chart, tables)
     for facts, run, name, unread in zip(described, runs, names, images.unread, strict=True):
         facts["name"], facts["environment"], facts["warnings"] = name, run.environment, [*run.warnings, *unread]
         facts["config"] = run.explained or (run.config.pretty_text if run.config is not None else "")
@@ -112,17 +110,6 @@ def _distinct_names(runs: Sequence[Run]) -> list[str]:
     while len({path.parts[-depth:] for path in paths}) < len(set(paths)):
         depth += 1
     return ["/".join(path.parts[-depth:]) for path in paths]
-
-
-def _classes_of(chart: Mapping[str, Any], tables: Sequence[Mapping[str, Any]]) -> dict[str, int] | None:
-    """Returns the table and the column with the per-class results of a metric, for example `IoU` of `mIoU`."""
-    stem = chart["name"].rpartition("/")[2]
-    for number, table in enumerate(tables):
-        if table["mode"] == chart["mode"] and table["set"] in (chart["set"], ""):
-            for place, column in enumerate(table["runs"][0]["columns"]):
-                if stem in (column, f"m{column}"):
-                    return {"table": number, "column": place}
-    return None
 
 
 def _asset(name: str) -> str:

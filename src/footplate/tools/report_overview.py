@@ -76,8 +76,6 @@ def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, An
         - `metric`: the first, best and last value of the headline metric with their iterations, and `step`, the
           difference between the last two validations, or 0 if there are fewer than three validations. None if the run
           does not have the metric.
-        - `valLoss`: the validation loss at the best iteration of the headline metric, on the same validation set, or
-          None.
         - `sets`: the headline metric on each validation set at the best iteration. Empty if there is only one set.
         - `state`: the number of completed iterations, the planned number or None, and whether the run is finished.
         - `fit`: whether the run overfits; see `judge_fit`.
@@ -89,7 +87,6 @@ def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, An
         **summarize(run),
         "metric": None,
         "sets": [],
-        "valLoss": None,
         **(_headline_facts(run, *headline) if headline else {}),
         "state": run_state(run),
         "fit": judge_fit(run, headline),
@@ -99,7 +96,7 @@ def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, An
 
 
 def _headline_facts(run: Run, headline: Series, rule: Rule) -> dict[str, Any]:
-    """Returns `metric`, `sets` and `valLoss` for `describe_run`, or {} if the run does not have the metric."""
+    """Returns `metric` and `sets` for `describe_run`, or {} if the run does not have the metric."""
     series = run.find(headline.name, headline.mode)
     if series is None:
         return {}
@@ -111,7 +108,6 @@ def _headline_facts(run: Run, headline: Series, rule: Rule) -> dict[str, Any]:
         for (other_set, other_name), other in others
         if other_name == name and other_set
     ]
-    losses = run.find(f"{dataset}/loss" if dataset else "loss", "val") if name != "loss" else None
     return {
         "metric": {
             **best,
@@ -121,7 +117,6 @@ def _headline_facts(run: Run, headline: Series, rule: Rule) -> dict[str, Any]:
             "step": abs(points[-1][1] - points[-2][1]) if len(points) >= _MIN_VALIDATIONS else 0,
         },
         "sets": sets if dataset and len(sets) > 1 else [],
-        "valLoss": dict(losses.points).get(best["iteration"]) if losses else None,
     }
 
 
@@ -244,10 +239,9 @@ class SweepSummary(NamedTuple):
 
 def sweep_data(sweep: SweepSummary) -> dict[str, Any]:
     """Returns the data about a sweep that the script of the page reads."""
-    keys = list(dict.fromkeys(key for trial in sweep.trials for key in trial.values))
     shown = ("number", "values", "state", "score", "note")  # not the folder, which may be private
     trials = [{key: getattr(trial, key) for key in shown} for trial in sweep.trials]
-    return {"metric": sweep.metric, "command": one_line(sweep.command), "keys": keys, "trials": trials}
+    return {"metric": sweep.metric, "command": one_line(sweep.command), "trials": trials}
 
 
 def config_table(runs: Sequence[Run]) -> list[dict[str, Any]]:

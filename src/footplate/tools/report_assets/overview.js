@@ -41,16 +41,6 @@ const changeOf = () => {
     noise ? make("small", {}, noiseText) : null);
 };
 
-/** The run with the lowest validation loss, if it is not the one with the best metric. */
-const lowerLoss = () => {
-  const known = data.runs.filter((run) => run.valLoss != null);
-  if (leader.valLoss == null || known.length < 2) return null;
-  const lowest = known.reduce((best, run) => (run.valLoss < best.valLoss ? run : best));
-  if (lowest === leader) return null;
-  return make("p", { class: "quiet" }, "Lower validation loss: ", swatch(data.runs.indexOf(lowest)), lowest.name,
-    `, ${figure(lowest.valLoss)} vs. ${figure(leader.valLoss, lowest.valLoss)}`);
-};
-
 /** Whether the last of several validations is the best one, so that a longer run may be better. */
 const stillImproves = ({ metric, fit }) => headline.mode !== "test" && metric.count > 2 && metric.last.iteration === metric.iteration && !["bad", "warning"].includes(fit.kind);
 
@@ -65,8 +55,7 @@ const lead = () => {
     changeOf(),
     make("p", { class: "quiet" }, several ? make("span", { class: "who" }, swatch(0), leader.name) : null,
       `${several ? ", " : ""}at iteration ${whole(iteration)} of ${whole(planned)}`,
-      stillImproves(leader) ? make("b", { class: "note" }, " · still improving at the end") : null),
-    lowerLoss());
+      stillImproves(leader) ? make("b", { class: "note" }, " · still improving at the end") : null));
 };
 
 const fact = (label, value, text, kind = "") =>

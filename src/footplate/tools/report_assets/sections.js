@@ -55,10 +55,20 @@ const pictures = () => {
   if (data.imagesLeftOut) section.append(note(`${whole(data.imagesLeftOut)} other pictures are only in the run's folder, to limit the size of the page.`));
 };
 
+/** The table and the column with the per-class results of a metric, for example `IoU` of `mIoU`. */
+const classesOf = (chart) => {
+  const name = chart.name.split("/").at(-1);
+  for (const table of data.classes) {
+    const column = table.runs[0].columns.findIndex((title) => name === title || name === `m${title}`);
+    if (table.mode === chart.mode && ["", chart.set].includes(table.set) && column >= 0) return { table, column };
+  }
+  return null;
+};
+
 /** The curves of all classes in one run, as thin lines. */
 const classCurves = (chart, run) => {
-  const { table, column } = chart.classes;
-  const results = data.classes[table].runs.find((each) => each.run === run);
+  const { table, column } = classesOf(chart);
+  const results = table.runs.find((each) => each.run === run);
   if (!results || results.columns[column] == null) return [];
   return results.classes.map((name, place) => ({
     x: results.steps, y: results.values[column].map((values) => values[place]),
@@ -76,8 +86,8 @@ const chartOf = (chart, options = {}) => {
 /** A chart with a button that adds the classes of one run, in a wider chart. */
 const metricChart = (chart) => {
   const plain = chartOf(chart);
-  if (!chart.classes) return plain.element;
-  const runs = data.classes[chart.classes.table].runs.filter(({ run }) => classCurves(chart, run).length).map(({ run }) => run);
+  if (!classesOf(chart)) return plain.element;
+  const runs = classesOf(chart).table.runs.filter(({ run }) => classCurves(chart, run).length).map(({ run }) => run);
   if (!runs.length) return plain.element;
   const count = classCurves(chart, runs[0]).length;
   let shown = plain;
