@@ -12,6 +12,7 @@ from typing import Any
 
 # Terminal control characters, line separators, text direction marks, and surrogates, which cannot be encoded.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+RED, YELLOW, BOLD = 31, 33, 1  # for `styled`
 _SHORT_WORD = 4
 _INDENT = 4  # the indentation of continuation lines in the log
 _DEFAULT_WIDTH, _MIN_WIDTH = 100, 40  # the width of the text that commands print
@@ -143,6 +144,12 @@ def terminal_width(stream: Any) -> int | None:
     except (OSError, ValueError, AttributeError):
         columns = 0
     return columns or shutil.get_terminal_size().columns
+
+
+def styled(text: str, code: int, stream: Any) -> str:
+    """Adds an ANSI style, such as 31 for red, if the stream is a terminal and the environment does not set NO_COLOR."""
+    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or terminal_width(stream) is None
+    return text if is_plain else f"\x1b[{code}m{text}\x1b[0m"
 
 
 def wrap_log(text: str, width: int) -> str:

@@ -142,6 +142,18 @@ def split_dataset(name: str) -> tuple[str, str]:
     return (prefix, name[len(prefix) + 1 :]) if slash else ("", name)
 
 
+def only_term(values: Mapping[str, Any]) -> str | None:
+    """Returns the name of the loss's only term, which equals the loss and need not be shown.
+
+    >>> only_term({"loss": 0.5, "loss_ce": 0.5, "acc": 90.0})
+    'loss_ce'
+    """
+    names = sorted((name for name in values if "loss" in name), key=len)
+    if len(names) == 2 and names[0].rpartition("/")[2] == "loss" and values[names[0]] == values[names[1]]:
+        return names[1]
+    return None
+
+
 def is_undefined(name: str, value: object) -> bool:
     """Checks whether a COCO metric is -1, because there are no such objects, for example no large ones."""
     return value == -1 and _OF_COCO.fullmatch(name) is not None

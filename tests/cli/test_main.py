@@ -1,5 +1,6 @@
 import argparse
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -135,13 +136,16 @@ def test_commands_that_read_files_do_not_import_torch(
 
 
 @pytest.mark.parametrize("is_seen", [True, False])
-def test_errors_are_wrapped_only_on_a_terminal(
+def test_errors_are_wrapped_and_red_only_on_a_terminal(
     tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch, is_seen: bool
 ) -> None:
     monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr("sys.stderr.isatty", lambda: is_seen)
     code, _, error = footplate("train", tiny, "--set", "train_dataloader.dataset.quantity=50")
     whole = "error: cannot set 'train_dataloader.dataset.quantity': 'train_dataloader.dataset' has no key 'quantity'"
+    assert error.startswith("\x1b[31merror:\x1b[0m ") is is_seen
+    error = re.sub(r"\x1b\[\d+m", "", error)
     lines = error.splitlines()
     assert code == 2
     assert (lines[0] == whole) is not is_seen

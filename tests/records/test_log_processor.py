@@ -71,6 +71,18 @@ def test_the_line_after_an_evaluation(runner: Any, by_epoch: bool, mode: str, he
     assert tag == {"mIoU": 55.123456, **table, "data_time": 0.125, "time": 0.5}
 
 
+@pytest.mark.parametrize("hierarchical", [False, True])
+def test_only_term_of_a_loss_is_recorded_but_not_shown(runner: Any, hierarchical: bool) -> None:
+    processor, hub = LogProcessor(log_with_hierarchy=hierarchical), runner.message_hub
+    for value in range(10):
+        hub.update_scalar("train/loss_ce", float(value))
+    tag, line = processor.get_log_after_iter(runner, 9, "train")
+    assert line.count("4.5000") == 1
+    assert list(tag.values()).count(4.5) == 2
+    hub.update_scalar("train/loss_aux", 0.0)
+    assert "loss_ce: 4.5000" in processor.get_log_after_iter(runner, 9, "train")[1]
+
+
 @pytest.mark.parametrize(("mode", "name"), [("val", "val/loss"), ("test", "loss")])
 def test_validation_loss_has_the_same_name_in_line_and_scalars(runner: Any, mode: str, name: str) -> None:
     runner.message_hub.update_scalar(f"{mode}/loss", 2.5)

@@ -72,6 +72,26 @@ def test_terminal_lines_are_wrapped_but_not_the_file(
     )
 
 
+@pytest.mark.parametrize("is_plain", [False, True])
+def test_terminal_shows_warnings_errors_and_the_headline_in_color(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_plain: bool
+) -> None:
+    screen = Screen()
+    monkeypatch.setattr("sys.stdout", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1" if is_plain else "")
+    monkeypatch.setenv("COLUMNS", "80")
+    set_level("INFO")
+    with logging_to(str(tmp_path / "a.log")):
+        get_logger().warning("one")
+        get_logger().error("two")
+        get_logger().info("Iter(val) [2/2]  aAcc: 90.0  mIoU: 54.3", extra={"headline": "mIoU"})
+    colored = re.findall(r"\x1b\[(\d+)m.*?(\S+)\x1b\[0m", screen.getvalue())
+    assert colored == ([] if is_plain else [("33", "one"), ("31", "two"), ("1", "54.3")])
+    assert is_plain or "aAcc: 90.0  \x1b[1mmIoU: 54.3\x1b[0m\n" in screen.getvalue()
+    assert "\x1b" not in (tmp_path / "a.log").read_text()
+
+
 def test_each_run_has_a_log_file(tmp_path: Path) -> None:
     set_level("INFO", screen=False)
     with logging_to(str(tmp_path / "a.log")):

@@ -40,7 +40,7 @@ def test_test_in_the_folder_of_a_run_keeps_its_iterations(tmp_path: Path) -> Non
     tester.test()
     assert (tester.iter, tester.epoch) == (4, 1)  # the step of images and per-class results
     run = read_run(tmp_path)
-    charts = arrange_charts([run], None).metrics
+    charts = arrange_charts([run], None)["metrics"]
     assert {(chart["mode"], chart["set"], chart["name"]) for chart in charts if chart["mode"] != "train"} == {
         ("val", "", "accuracy"),
         ("test", "", "accuracy"),

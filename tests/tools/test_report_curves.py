@@ -23,35 +23,32 @@ def names(charts: list[Chart]) -> list[tuple[str, str]]:
 def test_scalar_that_equals_another_is_drawn_once_and_named() -> None:
     run = run_of(train__loss_ce=POINTS, train__loss=POINTS, train__acc=OTHERS)
     charts = arrange_charts([run], None)
-    assert charts.loss is not None
-    assert (charts.loss["name"], charts.loss["equal"]) == ("loss", ["loss_ce"])
-    assert names(charts.metrics) == [("", "acc")]
+    assert (charts["loss"]["name"], charts["loss"]["equal"]) == ("loss", ["loss_ce"])
+    assert names(charts["metrics"]) == [("", "acc")]
 
 
 def test_training_and_validation_loss_share_a_chart() -> None:
     run = run_of(train__loss=POINTS, val__day__loss=OTHERS, val__night__loss=[(20.0, 5.0)])
     charts = arrange_charts([run], None)
-    assert charts.loss is not None
-    assert [(curve["label"], curve["y"]) for curve in charts.loss["curves"]] == [
+    assert [(curve["label"], curve["y"]) for curve in charts["loss"]["curves"]] == [
         ("training", [2, 1]),
         ("validation: day", [3, 4]),
         ("validation: night", [5]),
     ]
 
 
-def test_validation_sets_are_grouped_and_single_classes_left_out() -> None:
+def test_charts_have_a_validation_set_and_single_classes_are_left_out() -> None:
     run = run_of(train__lr=POINTS, val__day__mIoU=POINTS, val__night__mIoU=OTHERS, val__day__aAcc=OTHERS)
     classes = [Series("day/IoU.T-shirt/top", "val", POINTS), Series("day/IoU.bag", "val", OTHERS)]
     charts = arrange_charts([run._replace(series=[*run.series, *classes])], run.series[1])
-    assert names(charts.metrics) == [("day", "mIoU"), ("day", "aAcc"), ("night", "mIoU")]
-    assert charts.headline is not None
-    assert (charts.headline["set"], charts.headline["name"]) == ("day", "mIoU")
-    assert (charts.loss, names(charts.details)) == (None, [("", "lr")])
+    assert names(charts["metrics"]) == [("day", "mIoU"), ("night", "mIoU"), ("day", "aAcc")]
+    assert (charts["headline"]["set"], charts["headline"]["name"]) == ("day", "mIoU")
+    assert (charts["loss"], names(charts["details"])) == (None, [("", "lr")])
 
 
 def test_long_curves_are_thinned() -> None:
     run = run_of(train__loss_a=[(float(at), float(at % 7)) for at in range(9999)])
-    (chart,) = arrange_charts([run], None).metrics
+    (chart,) = arrange_charts([run], None)["metrics"]
     assert 900 < len(chart["curves"][0]["x"]) <= 1001
 
 

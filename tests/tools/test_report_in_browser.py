@@ -49,7 +49,44 @@ def test_classes_at_zero_are_marked(show: Callable[..., Any], make_run: Callable
     page = show(run._replace(per_class=[table._replace(rows=[["bag", 0.0, 10.0], ["boot", 57.39, 79.45]])]))
     marked = page.find_elements("css selector", "td.zero")
     assert [each.text for each in marked] == ["0.00"]
+    assert text_of(page, "#classes h3") == "IoU at iteration 400, 1 of 2 classes at zero"
     assert marked[0].value_of_css_property("color") == "rgba(185, 28, 28, 1)"
+
+
+def test_sections_without_content_are_left_out(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+    run = make_run()
+    empty: dict[str, Any] = {"per_class": [], "images": [], "warnings": [], "environment": {}, "explained": ""}
+    page = show(run._replace(series=[run.find("loss", "train")], config=None, **empty))
+    assert page.find_elements("css selector", "nav a") == []
+    assert [each.text for each in page.find_elements("css selector", "h2") if each.is_displayed()] == []
+
+
+@pytest.mark.parametrize(
+    ("values", "said", "praised"),
+    [
+        ([10, 20, 30], "+20.00 since the first validation", True),
+        ([10, 40, 30, 5], "+30.00 since the first validation", False),
+        ([20, 10, 5], "Never better than in the first validation, 5.00 in the last", False),
+    ],
+)
+def test_a_run_that_ends_worse_than_it_began_is_not_praised(
+    show: Callable[..., Any], make_run: Callable[..., Run], values: list[float], said: str, praised: bool
+) -> None:
+    run = make_run()
+    points = [(100.0 * place, float(value)) for place, value in enumerate(values, start=1)]
+    page = show(run._replace(series=[run.series[0], run.series[1], run.find("mIoU", "val")._replace(points=points)]))
+    assert text_of(page, ".change") == said
+    assert ("Problem Worse than at first" in text_of(page, ".facts")) is not praised
+    assert (page.find_elements("css selector", ".change .good") != []) is praised
+
+
+def test_equal_warnings_are_counted(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+    warnings = [f"2026/01/01 00:00:0{at} - footplate - WARNING - image {at} is damaged" for at in (1, 2, 3)]
+    page = show(make_run()._replace(warnings=[*warnings, "2026/01/01 00:00:04 - footplate - ERROR - the disk is full"]))
+    assert text_of(page, ".chip") == "2 warnings"
+    shown = text_of(page, "#warnings")
+    assert "3 times footplate - WARNING - image 1 is damaged 2 with other numbers Once footplate - ERROR" in shown
+    assert page.find_element("css selector", "#warnings pre.bad").text == "footplate - ERROR - the disk is full"
 
 
 def test_dragging_zooms_all_charts_and_a_double_click_shows_the_whole_run(

@@ -24,7 +24,7 @@ def test_runs_are_compared(show: Callable[..., Any], make_run: Callable[..., Run
         text_of(page, ".lead") == "mIoU best of 4 validations 42.00 +1.00 vs. a within the noise of the validations b, "
         "at iteration 400 of 400 · still improving at the end"
     )
-    assert "lr\n  - 0.2" in page.find_element("css selector", "#config pre").text
+    assert text_of(page, "#config table") == "Different b a lr 0.2 0.1"
     assert len(page.find_elements("css selector", ".main-charts .chart:first-child path.line")) == 2
     heads = [cell.text for cell in page.find_elements("css selector", "#classes thead th")]
     assert heads == ["class", "b", "a", "b − a"]

@@ -72,6 +72,7 @@ def test_headline_without_save_best_is_a_metric_rather_than_a_loss() -> None:
         ),
         ((10, 40, 40, 20), "unknown", "Only in the last validation, the mIoU went from 40 at 50 to 20."),
         ((10, 40), "unknown", "At least three validations are needed."),
+        ((10, 40, 5), "bad", "The mIoU went from 10 to 5."),
     ],
 )
 def test_overfitting_is_a_worse_metric_with_a_lower_training_loss(
@@ -80,6 +81,14 @@ def test_overfitting_is_a_worse_metric_with_a_lower_training_loss(
     run = run_of(Series("loss", "train", FALLING), val("mIoU", *values))
     found = judge_fit(run, (run.series[1], "greater"))
     assert (found["kind"], found["text"]) == (kind, text)
+
+
+def test_run_whose_losses_and_metric_get_worse_diverged() -> None:
+    rising = Series("loss", "train", [(at, value if at < 50 else 9.0) for at, value in FALLING])
+    run = run_of(rising, val("mIoU", 10, 40, 30, 20))
+    found = judge_fit(run, (run.series[1], "greater"))
+    assert (found["kind"], found["answer"]) == ("bad", "diverged at 50")
+    assert found["text"] == "The mIoU went from 40 at 50 to 20, and the training loss rose from 0.9401 to 9."
 
 
 def test_nothing_is_said_about_a_training_loss_that_was_not_logged() -> None:
@@ -164,15 +173,10 @@ def test_runs_are_ordered_by_their_best_value(rule: Any, order: list[int]) -> No
     assert best_first(runs, None) == [0, 1, 2]
 
 
-def test_validation_loss_at_the_best_iteration_and_the_last_step_are_given() -> None:
-    day, night = val("day/mIoU", 10, 30, 25), val("night/loss", 3, 2, 1)
-    run = run_of(day, night, val("day/loss", 0.5, 0.4, 0.6))
-    found = describe_run(run, (day, "greater"))
-    assert (found["valLoss"], found["metric"]["step"]) == (0.4, 5)
-    assert describe_run(run, (run.series[2], "less"))["valLoss"] is None  # it is the headline itself
-    assert describe_run(run_of(day), (day, "greater"))["valLoss"] is None
-    short = val("mIoU", 10, 30)  # one step is progress rather than noise
-    assert describe_run(run_of(short), (short, "greater"))["metric"]["step"] == 0
+def test_last_step_of_three_validations_is_noise() -> None:
+    for values, step in (((10, 30, 25), 5), ((10, 30), 0)):  # one step is progress rather than noise
+        series = val("mIoU", *values)
+        assert describe_run(run_of(series), (series, "greater"))["metric"]["step"] == step
 
 
 def test_config_table_has_a_row_for_each_differing_key_without_the_work_dir(make_run: Callable[..., Run]) -> None:

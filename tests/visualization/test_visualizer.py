@@ -10,8 +10,9 @@ from PIL import Image
 
 from footplate.config import Config
 from footplate.errors import ArgumentError, FootplateError
-from footplate.records import BaseVisBackend
+from footplate.records import LAYOUT_TEXT, BaseVisBackend
 from footplate.registry import VISUALIZERS
+from footplate.tasks.panels import arrange_panels
 from footplate.visualization import Visualizer, build_visualizer, draw_featmap
 
 IMAGE = np.full((6, 8, 3), 40, np.uint8)
@@ -33,6 +34,14 @@ class Writer(BaseVisBackend):
 
     def close(self) -> None:
         self.calls.append(("closed",))
+
+
+def test_panels_are_stored_with_their_layout(tmp_path: Path) -> None:
+    visualizer = VISUALIZERS.build({"type": "Visualizer", "vis_backends": [LOCAL], "save_dir": str(tmp_path)})
+    visualizer.add_image("val", arrange_panels({"truth": IMAGE}), 1)
+    (path,) = tmp_path.rglob("val_1.png")
+    with Image.open(path) as image:
+        assert [panel[0] for panel in json.loads(image.info[LAYOUT_TEXT])["panels"]] == ["truth"]
 
 
 def test_scalars_config_and_images_are_written_locally(tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ import json
 import logging
 import math
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
-from footplate.messages import PrintableFormatter, printable
+from footplate.messages import RED, PrintableFormatter, printable, styled
 
 DOCUMENT_FILE = "FOOTPLATE_DOCUMENT"
 """An environment variable: the path to which rank 0 writes its document for the process that started the ranks."""
@@ -40,8 +41,8 @@ def _write(stream: TextIO, text: str) -> None:
 
 
 def print_error(text: str) -> None:
-    """Writes text to standard error. Escapes control characters."""
-    sys.stderr.write(printable(text))
+    """Writes text to standard error, with a red "error:" on terminals. Escapes control characters."""
+    sys.stderr.write(re.sub(r"\Aerror:", lambda found: styled(found[0], RED, sys.stderr), printable(text)))
 
 
 def open_streams() -> None:

@@ -347,3 +347,9 @@ class CheckpointHook(Hook):
         storage.commit_bytes(final, content)
         storage.remove(draft)
         runner.logger.info("Published the checkpoint as %s.", final)
+
+
+def best_rules(runner: Runner) -> dict[str, Rule | None]:
+    """Maps the metrics of `save_best` to their rules, whether set by the user or derived from the names."""
+    hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+    return {metric.name: metric.rule for hook in hooks for metric in hook.monitored}

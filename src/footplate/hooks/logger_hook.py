@@ -14,6 +14,7 @@ from footplate.data.structures import BaseDataElement
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError
+from footplate.hooks.checkpoint_hook import best_rules
 from footplate.messages import printable
 from footplate.metric_names import validation_label
 from footplate.records import NOT_SHOWN, average_over_ranks, numbers_in
@@ -140,7 +141,7 @@ class LoggerHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Logs the metrics and writes them to the visualization backends."""
         tag, line = runner.log_processor.get_log_after_epoch(runner, length_of(runner.val_dataloader) or 0, "val")
-        runner.logger.info(line)
+        runner.logger.info(line, extra={"headline": next(iter(best_rules(runner)), "")})
         if is_main_process():
             # A training scalar of the same name has other steps, so the metric gets a prefix.
             recorded = {*runner.message_hub.log_scalars, "train/time", "train/data_time"}
@@ -152,7 +153,7 @@ class LoggerHook(Hook):
         tag, line = runner.log_processor.get_log_after_epoch(
             runner, length_of(runner.test_dataloader) or 0, "test", with_non_scalar=True
         )
-        runner.logger.info(line)
+        runner.logger.info(line, extra={"headline": next(iter(best_rules(runner)), "")})
         if is_main_process():
             text = json.dumps(tag, default=lambda value: value.tolist() if hasattr(value, "tolist") else str(value))
             commit_bytes(os.path.join(runner.log_dir, self._json_name), text.encode())

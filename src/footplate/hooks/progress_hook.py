@@ -11,8 +11,8 @@ from footplate.data import length_of
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
 from footplate.evaluation.evaluation_sets import sets_of
-from footplate.hooks.checkpoint_hook import CheckpointHook
-from footplate.metric_names import find_rule, is_better, order_metrics, validation_label
+from footplate.hooks.checkpoint_hook import best_rules
+from footplate.metric_names import find_rule, is_better, only_term, order_metrics, validation_label
 from footplate.records import memory_in_use, numbers_in
 from footplate.registry import HOOKS
 
@@ -96,7 +96,7 @@ class ProgressHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Removes the validation line. Stores the metrics and updates the best value of each metric."""
         self._validation = None
-        rules = _best_rules(runner)
+        rules = best_rules(runner)
         for name, value in numbers_in(metrics or {}).items():
             rule = rules.get(name) or find_rule(name)
             if rule is None:
@@ -127,11 +127,17 @@ class ProgressHook(Hook):
         self._drawn_at = time.monotonic()
         scalars = runner.message_hub.log_scalars
         lines: list[RenderableType] = [bar_line("train", done, runner.max_iters, *self._pace(runner, done))]
-        now: list[str | Text] = [loss_text(name, curve.values()) for name, curve in self._losses.items()]
+        repeated = only_term({name: tuple(curve.values()) for name, curve in self._losses.items()})
+        now: list[str | Text] = [
+            loss_text(name, curve.values()) for name, curve in self._losses.items() if name != repeated
+        ]
         if scalars.get("train/lr"):
             now.append(f"lr {scalars['train/lr'].current():.2e}")
-        names = order_metrics(self._metrics, list(_best_rules(runner)))
+        rules = best_rules(runner)
+        names = order_metrics(self._metrics, list(rules))
         best = [metric_text(validation_label(name, scalars), *self._metrics[name]) for name in names]
+        if {*names[:1]} & rules.keys():
+            best[0].stylize("bold")
         lines += [text_line(label, *parts) for label, parts in (("now ", now), ("best", best)) if parts]
         if self._validation is not None:
             lines.append(bar_line("valid", *self._validation))
@@ -150,9 +156,3 @@ class ProgressHook(Hook):
             speed = f"{duration:.3g} s/it" if duration >= 1 else f"{1 / duration:.3g} it/s"
             pace = [speed, f"{waiting:.0%} waiting for data"]
         return [f"left {left}", *pace, f"{memory_in_use(runner.device)} MiB"]
-
-
-def _best_rules(runner: Runner) -> dict[str, str | None]:
-    """Maps the metrics of `save_best` to their rules, whether set by the user or derived from the names."""
-    hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
-    return {metric.name: metric.rule for hook in hooks for metric in hook.monitored}

@@ -14,7 +14,7 @@ from footplate.checks import check_choice, check_count, check_flag, check_keys
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.messages import nearest, one_line
-from footplate.metric_names import is_of_class, is_of_dataset, validation_label
+from footplate.metric_names import is_of_class, is_of_dataset, only_term, validation_label
 from footplate.records.environment import memory_in_use
 from footplate.records.history import BUILTIN_STATISTICS, CAPACITY, HistoryBuffer, known_statistics
 from footplate.records.message_hub import RENAMED_SUFFIX, MessageHub
@@ -124,8 +124,8 @@ class LogProcessor:
         if mode == "train":
             tag["memory"] = memory_in_use(runner.device)
             parts.append(f"memory: {tag['memory']}")
-            shown = {"iter", "epoch", "memory", *rates, *times}
-            parts += [f"{name}: {self._format(value)}" for name, value in tag.items() if name not in shown]
+            skipped = {"iter", "epoch", "memory", *rates, *times, only_term(tag)}
+            parts += [f"{name}: {self._format(value)}" for name, value in tag.items() if name not in skipped]
         return tag, one_line("  ".join(parts))
 
     def get_log_after_epoch(
@@ -152,7 +152,10 @@ class LogProcessor:
         }
         size = _size(runner, mode)
         # The table of the per-class results is logged before this line.
-        summaries = {name: value for name, value in metrics.items() if not is_of_class(name, metrics)}
+        repeated = only_term(metrics)
+        summaries = {
+            name: value for name, value in metrics.items() if name != repeated and not is_of_class(name, metrics)
+        }
         shown = {**summaries, **others, **times}
         values = "  ".join(f"{name}: {self._format(value)}" for name, value in shown.items())
         batches = f"[{size}/{size}]" if size else ""

@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,17 @@ from typing import Any
 
 from footplate.checks import check_count, check_keys, check_number
 from footplate.errors import ArgumentError
-from footplate.messages import PrintableFormatter, nearest, printable, terminal_width, wrap_log
+from footplate.messages import (
+    BOLD,
+    RED,
+    YELLOW,
+    PrintableFormatter,
+    nearest,
+    printable,
+    styled,
+    terminal_width,
+    wrap_log,
+)
 
 _NAME = "footplate"
 _logger = logging.getLogger("footplate.records")
@@ -41,8 +52,9 @@ _SHORT_FORMAT = PrintableFormatter("%(asctime)s - %(levelname)s - %(message)s", 
 class _ScreenHandler(logging.Handler):
     """Writes to the current standard output, so that a live display remains intact.
 
-    On a terminal, lines are wrapped between words, with a shorter prefix if the terminal is narrow. A pipe receives the
-    same lines as the log file.
+    On a terminal, lines are wrapped between words, with a shorter prefix if the terminal is narrow. Warnings are
+    yellow, errors red, and the metric in the attribute `headline` of a record bold. A pipe receives the same lines as
+    the log file.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -54,6 +66,11 @@ class _ScreenHandler(logging.Handler):
             line = self.format(record) if is_wide else _SHORT_FORMAT.format(record)
             if columns is not None:
                 line = wrap_log(line, columns - 1)  # a line that fills the last column would wrap after a resize
+            if record.levelno >= logging.WARNING:
+                line = styled(line, RED if record.levelno >= logging.ERROR else YELLOW, sys.stdout)
+            elif headline := getattr(record, "headline", ""):
+                value = rf"(?<=\s){re.escape(headline)}:\s+\S+"
+                line = re.sub(value, lambda found: styled(found[0], BOLD, sys.stdout), line)
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
         except (OSError, ValueError):

@@ -18,7 +18,6 @@ from PIL import Image
 from footplate.messages import printable
 from footplate.records import LAYOUT_TEXT
 from footplate.storage import commit_bytes
-from footplate.tools.diff import compare, describe
 from footplate.tools.report_curves import arrange_charts, class_history
 from footplate.tools.report_overview import (
     SweepSummary,
@@ -68,15 +67,12 @@ def write_report(
         order = best_first(runs, headline)
         runs, names = [runs[place] for place in order], [names[place] for place in order]
     title = title or (" vs. " if len(names) == 2 else ", ").join(names)
-    is_table = sweep is not None or len(runs) > 2  # of all configs, rather than a list of differences
     images = embed_images(runs, _MAX_IMAGES)
     for line in chain.from_iterable(images.unread):
         _logger.warning("%s", line)
     described = [describe_run(run, headline) for run in runs]
     charts = arrange_charts(runs, headline[0] if headline else None)
     tables = class_history(runs, [facts["metric"] and facts["metric"]["iteration"] for facts in described])
-    for chart in charts.metrics:
-        chart["classes"] = _classes_of(chart, tables)
     for facts, run, name, unread in zip(described, runs, names, images.unread, strict=True):
         facts["name"], facts["environment"], facts["warnings"] = name, run.environment, [*run.warnings, *unread]
         facts["config"] = run.explained or (run.config.pretty_text if run.config is not None else "")
@@ -85,14 +81,12 @@ def write_report(
         "sweep": sweep and sweep_data(sweep),
         "headline": headline and {"name": headline[0].name, "mode": headline[0].mode, "small": headline[1] == "less"},
         "runs": described,
-        "charts": charts._asdict(),
+        "charts": charts,
         "classes": tables,
         "images": images.found,
         "sources": images.sources,
         "imagesLeftOut": images.left_out,
-        "framesLeftOut": images.frames_left_out,
-        "differences": [] if is_table else _differences(runs, names),
-        "configTable": config_table(runs) if is_table else None,
+        "configTable": config_table(runs),
     }
     # JSON in a script element must not contain `<!--`, `<script` or `</script`.
     script_data = json.dumps(_as_json(data), separators=(",", ":"), allow_nan=False)
@@ -118,26 +112,6 @@ def _distinct_names(runs: Sequence[Run]) -> list[str]:
     return ["/".join(path.parts[-depth:]) for path in paths]
 
 
-def _classes_of(chart: Mapping[str, Any], tables: Sequence[Mapping[str, Any]]) -> dict[str, int] | None:
-    """Returns the table and the column with the per-class results of a metric, for example `IoU` of `mIoU`."""
-    stem = chart["name"].rpartition("/")[2]
-    for number, table in enumerate(tables):
-        if table["mode"] == chart["mode"] and table["set"] in (chart["set"], ""):
-            for place, column in enumerate(table["runs"][0]["columns"]):
-                if stem in (column, f"m{column}"):
-                    return {"table": number, "column": place}
-    return None
-
-
-def _differences(runs: Sequence[Run], names: Sequence[str]) -> list[dict[str, str]]:
-    """Compares the config of each run with that of the first run."""
-    return [
-        {"name": name, "text": describe([key for key in compare(runs[0].config, run.config) if key.path != "work_dir"])}
-        for name, run in zip(names[1:], runs[1:], strict=True)
-        if runs[0].config is not None and run.config is not None
-    ]
-
-
 def _asset(name: str) -> str:
     return (files("footplate.tools") / "report_assets" / name).read_text(encoding="utf-8")
 
@@ -160,8 +134,7 @@ class Embedded(NamedTuple):
     # and CSS colors, and `panels`, each with its caption and its index in `sources`.
     found: list[dict[str, Any]]
     sources: list[str]  # data URIs; identical panels share one
-    left_out: int  # the number of names that were omitted to limit the size of the page
-    frames_left_out: int  # the number of steps that were omitted, over all other names
+    left_out: int  # the number of images that were omitted to limit the size of the page
     unread: list[list[str]]  # for each run, messages about its unreadable images
 
 
@@ -177,12 +150,12 @@ def embed_images(runs: Sequence[Run], maximum: int) -> Embedded:
             groups.setdefault((number, image.name), []).append(image)
     shown = list(groups.items())[:maximum]
     count = min(_MAX_FRAMES, maximum // max(len(shown), 1))
-    entries, unread, frames_left_out = [], list[list[str]]([] for _ in runs), 0
+    entries, unread, left_out = [], list[list[str]]([] for _ in runs), sum(len(run.images) for run in runs)
     sources: dict[str, int] = {}  # maps each data URI to its index
     for (number, name), images in shown:
         last, frames = len(images) - 1, []
         chosen = sorted({last - part * last // max(count - 1, 1) for part in range(count)})
-        frames_left_out += len(images) - len(chosen)
+        left_out -= len(chosen)
         for image in (images[place] for place in chosen):
             try:
                 frames.append({"step": image.step, **_read(image, sources)})
@@ -190,7 +163,7 @@ def embed_images(runs: Sequence[Run], maximum: int) -> Embedded:
                 unread[number].append(f"the image {image.path} cannot be read: {error}")
         if frames:
             entries.append({"run": number, "name": name, "frames": frames})
-    return Embedded(entries, list(sources), len(groups) - len(shown), frames_left_out, unread)
+    return Embedded(entries, list(sources), left_out, unread)
 
 
 def _read(image: RunImage, sources: dict[str, int]) -> dict[str, Any]:

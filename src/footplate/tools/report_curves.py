@@ -22,50 +22,42 @@ class ReportCurve(NamedTuple):
     label: str  # distinguishes the curve from other curves of the same run in its chart; may be ""
 
 
-class Charts(NamedTuple):
-    """The charts of a page, as data for its script."""
-
-    loss: Chart | None  # training and validation loss
-    headline: Chart | None
-    metrics: list[Chart]  # other losses and metrics, grouped by validation set
-    details: list[Chart]  # schedule, gradient norm, time and memory
-
-
-def arrange_charts(runs: Sequence[Run], headline: Series | None) -> Charts:
+def arrange_charts(runs: Sequence[Run], headline: Series | None) -> dict[str, Any]:
     """Arranges the scalars of runs as charts.
 
     A scalar that always equals an earlier scalar, such as the only term of a loss, is mentioned only in the title of
     the earlier scalar's chart. Per-class results are omitted; see `class_history`. `headline` is the headline metric as
     a series of any run.
+
+    Returns:
+        The charts of the training and validation `loss` and of the `headline`, or None for each, the list `metrics` of
+        other losses and metrics, and the list `details` of schedules, gradient norms, times and memory.
     """
     curves: dict[tuple[str, str], list[ReportCurve]] = {}
+    loss_key = "train", "loss"
     for number, run in enumerate(runs):
         for mode, scalars in _by_mode(run).items():
             for name, series in scalars.items():
                 if mode == "train" or not is_of_class(name, scalars):
-                    curves.setdefault((mode, name), []).append(ReportCurve(number, series, ""))
-    equal: dict[tuple[str, str], set[str]] = {}
-    for (mode, name), first in _repeated(curves).items():
-        equal.setdefault((mode, first), set()).add(name)
-        del curves[mode, name]
-    charts = {key: _chart(key, curves[key], equal.get(key, set())) for key in sorted(curves, key=_order)}
-    shown = headline and charts.get((headline.mode, headline.name))
-    loss_key = "train", "loss"
-    if loss_key in charts:
-        losses = [curve._replace(label="training") for curve in curves[loss_key]]
-        for (mode, name), validated in curves.items():
-            dataset, metric = split_dataset(name)
-            if mode == "val" and metric == "loss":
-                label = f"validation: {dataset}" if dataset else "validation"
-                losses += [curve._replace(label=label) for curve in validated]
-        charts[loss_key] = _chart(loss_key, losses, equal.get(loss_key, set()))
-    loss = charts.pop(loss_key, None)
-    return Charts(
-        loss,
-        shown,
-        [chart for key, chart in charts.items() if not _is_detail(key)],
-        [chart for key, chart in charts.items() if _is_detail(key)],
-    )
+                    label = "training" if (mode, name) == loss_key else ""
+                    curves.setdefault((mode, name), []).append(ReportCurve(number, series, label))
+    repeated = _repeated(curves)
+    for (mode, name), validated in curves.items():
+        dataset, metric = split_dataset(name)
+        if mode == "val" and metric == "loss" and loss_key in curves:
+            label = f"validation: {dataset}" if dataset else "validation"
+            curves[loss_key] += [curve._replace(label=label) for curve in validated]
+    charts = {
+        key: _chart(key, drawn, [name for (mode, name), first in repeated.items() if (mode, first) == key])
+        for key, drawn in curves.items()
+        if key not in repeated
+    }
+    return {
+        "headline": headline and charts.get((headline.mode, headline.name)),
+        "loss": charts.pop(loss_key, None),
+        "metrics": [chart for key, chart in charts.items() if not _is_detail(key)],
+        "details": [chart for key, chart in charts.items() if _is_detail(key)],
+    }
 
 
 def _by_mode(run: Run) -> dict[str, dict[str, Series]]:
@@ -93,20 +85,12 @@ def _repeated(curves: Mapping[tuple[str, str], list[ReportCurve]]) -> dict[tuple
     }
 
 
-def _order(key: tuple[str, str]) -> tuple[Any, ...]:
-    """Returns a sort key: training losses come first, then other training scalars, then the validation sets."""
-    mode, name = key
-    if mode == "train":
-        return 0, "loss" not in name
-    return 1, mode == "test", split_dataset(name)[0]
-
-
 def _is_detail(key: tuple[str, str]) -> bool:
     mode, name = key
     return mode == "train" and bool({name.partition("/")[0], name.rpartition("/")[2]} & _DETAILS)
 
 
-def _chart(key: tuple[str, str], curves: Sequence[ReportCurve], equal: set[str]) -> Chart:
+def _chart(key: tuple[str, str], curves: Sequence[ReportCurve], equal: Sequence[str]) -> Chart:
     mode, name = key
     dataset, metric = split_dataset(name.removeprefix("test/")) if mode != "train" else ("", name)
     encoded = []

@@ -12,7 +12,7 @@ from footplate.checkpoint.loading import code_to_load
 from footplate.checkpoint_names import BEST, best_prefix
 from footplate.engine.run_config import PYTHON_ARGUMENTS
 from footplate.messages import format_bytes, one_line
-from footplate.metric_names import Rule, split_dataset
+from footplate.metric_names import Rule, is_better, split_dataset
 from footplate.tools.analysis import (
     count_iterations,
     find_best,
@@ -76,8 +76,6 @@ def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, An
         - `metric`: the first, best and last value of the headline metric with their iterations, and `step`, the
           difference between the last two validations, or 0 if there are fewer than three validations. None if the run
           does not have the metric.
-        - `valLoss`: the validation loss at the best iteration of the headline metric, on the same validation set, or
-          None.
         - `sets`: the headline metric on each validation set at the best iteration. Empty if there is only one set.
         - `state`: the number of completed iterations, the planned number or None, and whether the run is finished.
         - `fit`: whether the run overfits; see `judge_fit`.
@@ -89,7 +87,6 @@ def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, An
         **summarize(run),
         "metric": None,
         "sets": [],
-        "valLoss": None,
         **(_headline_facts(run, *headline) if headline else {}),
         "state": run_state(run),
         "fit": judge_fit(run, headline),
@@ -99,7 +96,7 @@ def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, An
 
 
 def _headline_facts(run: Run, headline: Series, rule: Rule) -> dict[str, Any]:
-    """Returns `metric`, `sets` and `valLoss` for `describe_run`, or {} if the run does not have the metric."""
+    """Returns `metric` and `sets` for `describe_run`, or {} if the run does not have the metric."""
     series = run.find(headline.name, headline.mode)
     if series is None:
         return {}
@@ -111,7 +108,6 @@ def _headline_facts(run: Run, headline: Series, rule: Rule) -> dict[str, Any]:
         for (other_set, other_name), other in others
         if other_name == name and other_set
     ]
-    losses = run.find(f"{dataset}/loss" if dataset else "loss", "val") if name != "loss" else None
     return {
         "metric": {
             **best,
@@ -121,7 +117,6 @@ def _headline_facts(run: Run, headline: Series, rule: Rule) -> dict[str, Any]:
             "step": abs(points[-1][1] - points[-2][1]) if len(points) >= _MIN_VALIDATIONS else 0,
         },
         "sets": sets if dataset and len(sets) > 1 else [],
-        "valLoss": dict(losses.points).get(best["iteration"]) if losses else None,
     }
 
 
@@ -171,8 +166,9 @@ def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
     """Judges whether a run overfits: whether validation gets worse after its best value while the training loss falls.
 
     Uses the validation loss if there is one, otherwise the headline metric, which may keep improving after the loss has
-    started to get worse. If the headline metric, a validation loss or the training loss is non-finite at the end, the
-    run failed, regardless of its best value.
+    started to get worse. If the training loss rises too, the run diverged. If the headline metric is worse at the end
+    than at the start, or it, a validation loss or the training loss is non-finite at the end, the run failed,
+    regardless of its best value.
 
     Returns:
         A dict with the `answer` (a few words), a `note` that qualifies the answer or "", a `text` with the numbers, and
@@ -183,8 +179,13 @@ def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
     trained = run.find("loss", "train")
     for series in filter(None, (main, *losses, trained)):
         if series.ends_nonfinite:
-            shown = name_in_log(run, series) if series.mode != "train" else f"training {series.name}"
-            return _fit("bad", "not finite", f"The {shown} is not finite after iteration {series.points[-1][0]:.0f}.")
+            at = series.points[-1][0]
+            return _fit("bad", "not finite", f"The {_full_name(run, series)} is not finite after iteration {at:.0f}.")
+    if headline is not None and main is not None:
+        first, last = main.points[0][1], main.points[-1][1]
+        if is_better(first, last, headline[1], by=_noise(main)):
+            text = f"The {_full_name(run, main)} went from {first:.4g} to {last:.4g}."
+            return _fit("bad", "worse than at first", text)
     judged = losses[0] if losses else main
     if judged is None or judged.mode == "train" or len(judged.points) < _MIN_VALIDATIONS:
         return _fit("unknown", "unknown", "At least three validations are needed.")
@@ -192,7 +193,7 @@ def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
     label = "validation loss" if losses else name
     best = find_best(judged, "less" if losses or headline is None else headline[1])
     values = [value for _, value in judged.points]
-    noise = _NOTABLE * (max(values) - min(values))
+    noise = _noise(judged)
     worse = abs(values[-1] - best["value"])
     if worse <= noise:
         text = f"At the end, the {label} is {'at' if not worse else 'close to'} its best."
@@ -206,10 +207,22 @@ def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
     points = trained.points if trained else [(0.0, 0.0)]
     before = fmean([value for at, value in points if at <= best["iteration"]][-_WINDOW:] or [points[0][1]])
     after = fmean([value for _, value in points[-_WINDOW:]])
+    if trained and after - before > _noise(trained):
+        text = f"{change}, and the training loss rose from {before:.4g} to {after:.4g}."
+        return _fit("bad", f"diverged at {best['iteration']:.0f}", text)
     if after >= before:
         return _fit("unknown", "unclear", f"{change}.{' The training loss did not fall.' if trained else ''}")
     text = f"{change}, while the training loss fell from {before:.4g} to {after:.4g}."
     return _fit("warning", f"yes, since {best['iteration']:.0f}", text)
+
+
+def _noise(series: Series) -> float:
+    values = [value for _, value in series.points]
+    return _NOTABLE * (max(values) - min(values))
+
+
+def _full_name(run: Run, series: Series) -> str:
+    return f"training {series.name}" if series.mode == "train" else name_in_log(run, series)
 
 
 def _fit(kind: str, answer: str, text: str, note: str = "") -> dict[str, str]:
@@ -226,15 +239,9 @@ class SweepSummary(NamedTuple):
 
 def sweep_data(sweep: SweepSummary) -> dict[str, Any]:
     """Returns the data about a sweep that the script of the page reads."""
-    return {
-        "metric": sweep.metric,
-        "command": one_line(sweep.command),
-        "keys": list(dict.fromkeys(key for trial in sweep.trials for key in trial.values)),
-        "trials": [
-            {"number": info.number, "values": info.values, "state": info.state, "score": info.score, "note": info.note}
-            for info in sweep.trials
-        ],
-    }
+    shown = ("number", "values", "state", "score", "note")  # not the folder, which may be private
+    trials = [{key: getattr(trial, key) for key in shown} for trial in sweep.trials]
+    return {"metric": sweep.metric, "command": one_line(sweep.command), "trials": trials}
 
 
 def config_table(runs: Sequence[Run]) -> list[dict[str, Any]]:

@@ -236,7 +236,8 @@ class Visualizer(Drawing, Instances):
         Raises:
             ArgumentError: The image has another type or shape.
         """
-        image = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
+        # A PanelImage keeps its layout.
+        image = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asanyarray(image)
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,), (4,)):
             raise ArgumentError(
                 "an image must be an array of shape (H, W, 3) and type uint8",

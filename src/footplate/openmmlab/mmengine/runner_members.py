@@ -112,7 +112,7 @@ class RunnerMembers(Runner):
     _hooks, _seed, _rank = map(delegate, ("hooks", "seed", "rank"))
     _world_size, _experiment_name = map(delegate, ("world_size", "experiment_name"))
     _work_dir, _log_dir, _timestamp = map(delegate, ("work_dir", "log_dir", "timestamp"))
-    _load_from, _resume = map(delegate, ("load_from", "should_resume"))
+    _load_from, _resume = map(delegate, ("load_from", "resume_plan.resume"))
     _train_loop, _val_loop, _test_loop = map(delegate, ("train_loop", "val_loop", "test_loop"))
 
 

@@ -81,7 +81,9 @@ const classCard = (table) => {
   const when = make("span", { class: "quiet" });
   const show = () => {
     const at = table.runs.map((results) => results.steps[results[state.where] ?? results.last]);
+    const zeros = several ? 0 : first.values[0][first[state.where] ?? first.last].filter((value) => value === 0).length;
     when.textContent = `at iteration ${[...new Set(at)].map(whole).join(", ")}`;
+    if (zeros) when.append(make("b", { class: "bad" }, `, ${zeros} of ${first.classes.length} classes at zero`));
     holder.replaceChildren(several ? tableOfRuns(table, state.column, state.where) : tableOfRun(first, first[state.where] ?? first.last));
   };
   const controls = [];
@@ -96,7 +98,5 @@ const classCard = (table) => {
 };
 
 const classes = () => {
-  const section = find("classes");
-  if (!data.classes.length) section.append(note("The run has no per-class results."));
-  section.append(make("div", { class: "tables" }, ...data.classes.map(classCard)));
+  if (data.classes.length) find("classes").append(make("div", { class: "tables" }, ...data.classes.map(classCard)));
 };

@@ -33,20 +33,12 @@ const changeOf = () => {
   const other = second ? second.metric?.value : metric.first.value;
   if (other == null || (!second && metric.count < 2)) return null;
   const change = differenceOf(metric.value, other);
+  if (!second && metric.iteration === metric.first.iteration)
+    return make("p", { class: "change" }, make("b", { class: "bad" }, "Never better"), ` than in the first ${stepName}, ${figure(metric.last.value, metric.value)} in the last`);
   const noise = change && isNoise(change, metric, ...(second ? [second.metric] : []));
   const words = second ? ["vs. ", second.name] : [`since the first ${stepName}`];
-  return make("p", { class: "change" }, make("b", { class: change && !noise ? "good" : "" }, change ? signed(change, metric.value) : "equal"), " ", ...words,
+  return make("p", { class: "change" }, make("b", { class: change && !noise && leader.fit.kind !== "bad" ? "good" : "" }, change ? signed(change, metric.value) : "equal"), " ", ...words,
     noise ? make("small", {}, noiseText) : null);
-};
-
-/** The run with the lowest validation loss, if it is not the one with the best metric. */
-const lowerLoss = () => {
-  const known = data.runs.filter((run) => run.valLoss != null);
-  if (leader.valLoss == null || known.length < 2) return null;
-  const lowest = known.reduce((best, run) => (run.valLoss < best.valLoss ? run : best));
-  if (lowest === leader) return null;
-  return make("p", { class: "quiet" }, "Lower validation loss: ", swatch(data.runs.indexOf(lowest)), lowest.name,
-    `, ${figure(lowest.valLoss)} vs. ${figure(leader.valLoss, lowest.valLoss)}`);
 };
 
 /** Whether the last of several validations is the best one, so that a longer run may be better. */
@@ -63,8 +55,7 @@ const lead = () => {
     changeOf(),
     make("p", { class: "quiet" }, several ? make("span", { class: "who" }, swatch(0), leader.name) : null,
       `${several ? ", " : ""}at iteration ${whole(iteration)} of ${whole(planned)}`,
-      stillImproves(leader) ? make("b", { class: "note" }, " · still improving at the end") : null),
-    lowerLoss());
+      stillImproves(leader) ? make("b", { class: "note" }, " · still improving at the end") : null));
 };
 
 const fact = (label, value, text, kind = "") =>
@@ -75,7 +66,7 @@ const facts = (run) => {
   const answer = run.fit.answer[0].toUpperCase() + run.fit.answer.slice(1);
   return make("dl", { class: "facts" },
     fact("State", state.short[0].toUpperCase() + state.short.slice(1), state.text),
-    fact("Overfitting", answer, run.fit.note ? [make("b", {}, run.fit.note), `. ${run.fit.text}`] : run.fit.text, run.fit.kind),
+    fact(run.fit.kind === "bad" ? "Problem" : "Overfitting", answer, run.fit.note ? [make("b", {}, run.fit.note), `. ${run.fit.text}`] : run.fit.text, run.fit.kind),
     fact("Training time", timeOf(run), costText(run)));
 };
 

@@ -1,10 +1,11 @@
 // Puts the page together.
 
-/** Links to the sections that are shown. */
+/** Links to the sections, without those that have only a title. */
 const navigation = () => {
-  for (const section of document.querySelectorAll("main > section:not([hidden])")) {
+  for (const section of document.querySelectorAll("main > section")) {
     const title = section.querySelector("h2")?.firstChild.textContent;
-    if (title) document.querySelector("nav").append(make("a", { href: `#${section.id}` }, title.split(",")[0]));
+    section.hidden = title && section.children.length === 1;
+    if (title && !section.hidden) document.querySelector("nav").append(make("a", { href: `#${section.id}` }, title.split(",")[0]));
   }
 };
 

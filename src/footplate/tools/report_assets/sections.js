@@ -45,24 +45,30 @@ const gallery = (all) => {
 /** Pictures, at first those of the best runs if there are many. */
 const pictures = () => {
   const section = find("pictures");
-  if (!data.images.length) {
-    section.append(note("The run has no pictures. With draw=True, the visualization hook draws every interval-th batch of a validation."));
-    return;
-  }
+  if (!data.images.length) return;
   const sorted = [...data.images].sort((a, b) => a.run - b.run);
   const best = sorted.filter((image) => image.run < MOST_PICTURED);
   const holder = make("div", {}, ...gallery(best));
   if (best.length < sorted.length)
     section.append(choice([`Best ${MOST_PICTURED} runs`, `All ${data.runs.length} runs`], 0, (place) => holder.replaceChildren(...gallery(place ? sorted : best)), "Runs"));
   section.append(holder);
-  if (data.imagesLeftOut) section.append(note(`${data.imagesLeftOut} more are only in the run's folder, to limit the size of the page.`));
-  if (data.framesLeftOut) section.append(note(`${data.framesLeftOut} earlier pictures are only in the run's folder, to limit the size of the page.`));
+  if (data.imagesLeftOut) section.append(note(`${whole(data.imagesLeftOut)} other pictures are only in the run's folder, to limit the size of the page.`));
+};
+
+/** The table and the column with the per-class results of a metric, for example `IoU` of `mIoU`. */
+const classesOf = (chart) => {
+  const name = chart.name.split("/").at(-1);
+  for (const table of data.classes) {
+    const column = table.runs[0].columns.findIndex((title) => name === title || name === `m${title}`);
+    if (table.mode === chart.mode && ["", chart.set].includes(table.set) && column >= 0) return { table, column };
+  }
+  return null;
 };
 
 /** The curves of all classes in one run, as thin lines. */
 const classCurves = (chart, run) => {
-  const { table, column } = chart.classes;
-  const results = data.classes[table].runs.find((each) => each.run === run);
+  const { table, column } = classesOf(chart);
+  const results = table.runs.find((each) => each.run === run);
   if (!results || results.columns[column] == null) return [];
   return results.classes.map((name, place) => ({
     x: results.steps, y: results.values[column].map((values) => values[place]),
@@ -80,8 +86,8 @@ const chartOf = (chart, options = {}) => {
 /** A chart with a button that adds the classes of one run, in a wider chart. */
 const metricChart = (chart) => {
   const plain = chartOf(chart);
-  if (!chart.classes) return plain.element;
-  const runs = data.classes[chart.classes.table].runs.filter(({ run }) => classCurves(chart, run).length).map(({ run }) => run);
+  if (!classesOf(chart)) return plain.element;
+  const runs = classesOf(chart).table.runs.filter(({ run }) => classCurves(chart, run).length).map(({ run }) => run);
   if (!runs.length) return plain.element;
   const count = classCurves(chart, runs[0]).length;
   let shown = plain;
@@ -128,6 +134,7 @@ const groupsOf = (shown) => {
 
 const metrics = () => {
   const section = find("metrics");
+  if (!data.charts.metrics.length) return;
   const legend = several ? make("p", { class: "quiet names" }, ...data.runs.map((_, run) => byRunName(run))) : null;
   section.append(chartControls(), ...[legend].filter(Boolean));
   const groups = groupsOf(data.charts.metrics);
@@ -136,13 +143,12 @@ const metrics = () => {
     if (name) section.append(make("h3", { class: "set" }, set ? make("span", {}, `${group[0].mode === "test" ? "Test" : "Validation"}: `, make("b", {}, name)) : name));
     section.append(make("div", { class: group.length % 4 ? "charts" : "charts fours" }, ...group.map(metricChart)));
   }
-  if (!data.charts.metrics.length) section.append(note("The run has no other scalars."));
 };
 
 /** The charts that only matter when something is wrong, drawn when the section is opened. */
 const details = () => {
   const section = find("details"), group = data.charts.details;
-  if (!group.length) { section.hidden = true; return; }
+  if (!group.length) return;
   const names = group.map((chart) => chart.name);
   const grid = make("div", { class: "charts" }, ...group.map((chart) => chartOf(chart, { height: 150 }).element));
   section.append(make("details", {}, make("summary", {}, `${names.length} charts: `, names.join(", ")), grid));

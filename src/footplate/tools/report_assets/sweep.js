@@ -109,7 +109,6 @@ const trialTable = () => {
 const sweep = () => {
   if (!data.sweep) return;
   const section = find("sweep"), trials = trialsWithScore(), [best] = trials;
-  section.hidden = false;
   if (trials.length) {
     const key = (kind, text) => make("li", {}, draw("svg", { class: "key", width: 16, height: 16, "aria-hidden": true }, mark(kind, 8, 8)), text);
     const cards = data.sweep.keys.map(() => make("figure", { class: "card" }));

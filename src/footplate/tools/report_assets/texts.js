@@ -23,26 +23,24 @@ const folded = (title, content, open = false) => {
   return element;
 };
 
-/** The warnings with the runs that logged them. Several runs log the same ones at different times, which are left out. */
+/** Warnings that differ at most in their time and numbers, with how often and in which runs they were logged. */
 const warningGroups = () => {
-  const plain = (text) => (several ? text.replace(/^\d{4}[-/]\d\d[-/]\d\d[ T]\d\d:\d\d:\d\d\S* - /, "") : text);
+  const plain = (text) => text.replace(/^\d{4}[-/]\d\d[-/]\d\d[ T]\d\d:\d\d:\d\d\S* - /, "");
   const all = data.runs.flatMap((run, place) => run.warnings.map((text) => ({ text: plain(text), place })));
-  return [...Map.groupBy(all, ({ text }) => text)].map(([text, each]) => ({ text, runs: [...new Set(each.map(({ place }) => place))] }));
+  return [...Map.groupBy(all, ({ text }) => text.replace(/\d+/g, "0")).values()].map((each) => ({
+    texts: [...new Set(each.map(({ text }) => text))], count: each.length, runs: [...new Set(each.map(({ place }) => place))],
+  }));
 };
 
 const configs = () => {
   const section = find("config");
-  if (data.configTable?.length) {
+  if (data.configTable.length) {
     const rows = data.configTable.map(({ key, values }) => [key, values]);
     section.append(make("div", { class: "card" }, facing(rows, ["Different", ...data.runs.map((run) => run.name)])));
-  } else if (data.configTable) section.append(note("The configs are equivalent."));
-  data.differences.forEach(({ name, text }) => {
-    section.append(make("h3", {}, `From ${data.runs[0].name} to ${name}`));
-    section.append(text ? searchable(text.trimEnd()) : note("The configs are equivalent."));
-  });
+  } else if (several && data.runs.some((run) => run.config)) section.append(note("The configs are equivalent."));
   data.runs.forEach((run, number) => {
     if (run.config) section.append(folded(make("span", {}, several ? swatch(number) : null, several ? run.name : "Resolved config with the location of each key"), () => searchable(run.config.trimEnd())));
-    else section.append(note(`${several ? `${run.name}: ` : ""}The run has no config.`));
+    else if (data.runs.some((other) => other.config)) section.append(note(`${run.name}: The run has no config.`));
   });
 };
 
@@ -54,7 +52,6 @@ const facing = (rows, heads) => make("div", { class: "scroll" }, make("table", {
 const environments = () => {
   const section = find("environment");
   const keys = [...new Set(data.runs.flatMap((run) => Object.keys(run.environment).filter((key) => typeof run.environment[key] === "string")))];
-  if (!keys.length) { section.append(note("The run has no record of its environment.")); return; }
   const rows = keys.map((key) => [key, data.runs.map((run) => run.environment[key] ?? "–")]);
   const alike = rows.filter(([, texts]) => new Set(texts).size === 1).map(([key, [text]]) => [key, [text]]);
   const differing = rows.filter(([, texts]) => new Set(texts).size > 1);
@@ -63,12 +60,15 @@ const environments = () => {
 };
 
 const warnings = () => {
-  const section = find("warnings");
-  const groups = warningGroups(), total = data.runs.length, kind = data.sweep ? "trials" : "runs";
-  if (!several && groups.length) section.append(make("pre", { tabindex: 0 }, groups.map(({ text }) => text).join("\n")));
-  else groups.forEach(({ text, runs }) => section.append(
-    make("h3", {}, runs.length === total ? `All ${total} ${kind}` : `${runs.length} of ${total} ${kind}`,
-      runs.length < total ? make("small", { class: "names" }, ...runs.map(byRunName)) : null),
-    make("pre", { tabindex: 0 }, text)));
-  if (!groups.length) section.append(note("None."));
+  const total = data.runs.length, kind = data.sweep ? "trials" : "runs";
+  find("warnings").append(...warningGroups().flatMap(({ texts: [first, ...others], count, runs }) => {
+    const times = count > runs.length ? `${whole(count)} times` : several ? "" : "Once";
+    const where = !several ? "" : runs.length === total ? `All ${total} ${kind}` : `${runs.length} of ${total} ${kind}`;
+    const names = several && runs.length < total ? make("small", { class: "names" }, ...runs.map(byRunName)) : null;
+    return [
+      make("h3", {}, [where, times].filter(Boolean).join(", "), names),
+      make("pre", { class: / - (ERROR|CRITICAL) - /.test(first) ? "bad" : null, tabindex: 0 }, first),
+      ...(others.length ? [folded(`${others.length} with other numbers`, () => make("pre", { tabindex: 0 }, others.join("\n")))] : []),
+    ];
+  }));
 };

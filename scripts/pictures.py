@@ -1,0 +1,124 @@
+"""Makes the pictures of README and docs from runs of fashion-seg: `python scripts/pictures.py [RUNS]`.
+
+Trains below the folder RUNS, by default a temporary one; finished runs there are used again. Needs tmux, Debian's
+Chromium and the extra `sweep`. A run without changes to the code or the report gives the same pictures except for
+times.
+"""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from PIL import Image
+from rich.console import Console
+from rich.terminal_theme import TerminalTheme
+from rich.text import Text
+
+from footplate.records import LAYOUT_TEXT
+
+IMAGES = Path(__file__).resolve().parents[1] / "docs/images"
+FOOTPLATE = [sys.executable, "-m", "footplate"]
+TMUX = ["tmux", "-L", "footplate-pictures"]
+COLUMNS, ROWS = 104, 27
+# As on the page of a report in the dark theme: black, red, green, yellow, blue, magenta, cyan, white.
+COLORS = [(58, 63, 74), (255, 138, 128), (74, 214, 161), (251, 191, 36), (143, 162, 255), (239, 140, 198)]
+COLORS += [(80, 200, 220), (216, 221, 230)]
+THEME = TerminalTheme((23, 27, 35), (216, 221, 230), COLORS, COLORS)
+SHORT = ["train_cfg.max_iters=60", "train_cfg.val_interval=60", "param_scheduler.1.end=60"]
+
+
+def main(runs: Path) -> None:
+    """Trains, and writes all pictures."""
+    first = runs / "first"
+    if not any(first.glob("2*/curves.png")):
+        film(first)
+    (log,) = first.glob("2*/")
+    curves = Image.open(log / "curves.png").convert("P", palette=Image.Palette.ADAPTIVE, colors=64)
+    curves.save(IMAGES / "curves.png", optimize=True)
+    predictions(log / "vis_data/vis_image")
+    footplate("report", str(first), "--out", str(runs / "first.html"))
+    photograph(runs / "first.html", "report", 900)
+    for name, rate in (("run_a", 0.002), ("run_b", 0.008)):
+        settings = ["--cfg-options", f"optim_wrapper.optimizer.lr={rate}", *SHORT]
+        footplate("train", "fashion-seg", "--work-dir", str(runs / name), *settings, unless=runs / name)
+    footplate("report", str(runs / "run_a"), str(runs / "run_b"), "--out", str(runs / "both.html"))
+    photograph(runs / "both.html#pictures", "report-pictures", 760)
+    space = ["lr=log:1e-4..1e-2", "weight_decay=0.01,0.05,0.1"]
+    tried = [text for each in space for text in ("--param", f"optim_wrapper.optimizer.{each}")]
+    settings = ["--trials", "8", "--out", str(runs / "sweep"), "--cfg-options", *SHORT, "train_cfg.val_interval=20"]
+    footplate("sweep", "fashion-seg", *tried, *settings, unless=runs / "sweep")
+    photograph(runs / "sweep/report.html#sweep", "sweep", 860)
+
+
+def footplate(*arguments: str, unless: Path | None = None) -> None:
+    """Runs a command, unless there is a file."""
+    if unless is None or not unless.exists():
+        subprocess.run([*FOOTPLATE, *arguments], check=True)
+
+
+def film(work_dir: Path) -> None:
+    """Trains fashion-seg in a terminal, and writes its screen after three quarters of the run as an SVG."""
+    command = f"{shlex.join(FOOTPLATE)} train fashion-seg --work-dir {shlex.quote(str(work_dir))}; sleep 9"
+    subprocess.run([*TMUX, "new-session", "-d", "-x", str(COLUMNS), "-y", str(ROWS), command], check=True)
+    shown = False
+    while subprocess.run([*TMUX, "has-session"], stderr=subprocess.DEVNULL).returncode == 0:
+        time.sleep(0.5)
+        screen = subprocess.run([*TMUX, "capture-pane", "-e", "-p"], capture_output=True, text=True).stdout
+        done = re.findall(r" (\d+)/(\d+) +left", re.sub(r"\x1b\[[\d;]*m", "", screen))
+        if not shown and done and int(done[-1][0]) > 0.75 * int(done[-1][1]):
+            draw(screen.rstrip("\n"))
+            shown = True
+
+
+def draw(screen: str) -> None:
+    """Writes the screen of a terminal to live-display.svg, which asks no address for a font."""
+    console = Console(record=True, width=COLUMNS, quiet=True, force_terminal=True, color_system="truecolor")
+    console.print(Text.from_ansi(screen), no_wrap=True, overflow="crop")
+    svg = console.export_svg(title="footplate train fashion-seg", theme=THEME, unique_id="display")
+    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
+    svg = svg.replace("Fira Code", "ui-monospace, SFMono-Regular, Menlo, DejaVu Sans Mono")
+    (IMAGES / "live-display.svg").write_text(svg, encoding="utf-8")
+
+
+def predictions(folder: Path) -> None:
+    """Writes the images, truths and predictions of two scenes after the last iteration to predictions.png."""
+    files: dict[str, tuple[int, Path]] = {}  # by name, the last step and its file
+    for path in folder.iterdir():
+        name, _, step = path.stem.rpartition("_")
+        files[name] = max(files.get(name, (-1, path)), (int(step), path))
+    side, gap = 224, 12
+    page = Image.new("RGBA", (3 * side + 2 * gap, 2 * side + gap))
+    for row, (_, (_, path)) in enumerate(sorted(files.items())[:2]):
+        with Image.open(path) as image:
+            boxes = json.loads(image.info[LAYOUT_TEXT])["panels"][:3]
+            for column, (_, *box) in enumerate(boxes):
+                panel = image.crop(box).resize((side, side), Image.Resampling.NEAREST)
+                page.paste(panel, (column * (side + gap), row * (side + gap)))
+    page.quantize(128).save(IMAGES / "predictions.png", optimize=True)
+
+
+def photograph(page: Path, name: str, height: int) -> None:
+    """Writes the part of a page at its anchor, 1,200 pixels wide, as it looks in a browser."""
+    with tempfile.TemporaryDirectory() as folder:
+        shot = Path(folder) / "shot.png"
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--force-device-scale-factor=1.5"]
+        size = [f"--window-size=1200,{height}", "--virtual-time-budget=3000", f"--screenshot={shot}"]
+        subprocess.run(["chromium", *flags, *size, f"file://{page}"], check=True, capture_output=True)
+        Image.open(shot).convert("RGB").quantize(128).save(IMAGES / f"{name}.png", optimize=True)
+
+
+if __name__ == "__main__":
+    missing = [program for program in ("tmux", "chromium") if shutil.which(program) is None]
+    if missing:
+        raise SystemExit(f"not installed: {', '.join(missing)}")
+    if len(sys.argv) > 1:
+        main(Path(sys.argv[1]).resolve())
+    else:
+        with tempfile.TemporaryDirectory() as temporary:
+            main(Path(temporary))
