@@ -1,10 +1,11 @@
-"""Writes `docs/reference/`: all commands, all keys that a config may have, and the Python API."""
+"""Writes `docs/reference/` (commands, config keys, Python API) and the schema that `footplate schema` prints."""
 
 import argparse
 import functools
 import html
 import importlib
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -377,7 +378,10 @@ def _place(entry: Callable[..., Any]) -> str:
 
 
 if __name__ == "__main__":
+    from config_schema import FILE, config_schema  # type: ignore[import-not-found]  # next to this script
+
     FOLDER.mkdir(exist_ok=True)
     for name, text in pages().items():
         (FOLDER / name).write_text(text, encoding="utf-8")
+    FILE.write_text(json.dumps(config_schema(), indent=2) + "\n", encoding="utf-8")
     sys.stdout.write(f"{FOLDER} is written\n")

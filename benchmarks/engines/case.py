@@ -21,7 +21,6 @@ class Goal:
             `against` in the same round; "fastest": the ratio to the fastest other engine, also met within the spread;
             "open": not measured here.
         against: The engine to compare with.
-        against_figure: The key of the other engine's figure, if it differs.
         unit: The unit of the compared value.
     """
 
@@ -30,7 +29,6 @@ class Goal:
     at_most: float = 0.0
     by: Literal["value", "ratio", "difference", "fastest", "open"] = "ratio"
     against: str = "bare"
-    against_figure: str = ""
     unit: str = ""
 
 

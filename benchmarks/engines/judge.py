@@ -97,7 +97,7 @@ def _goal_result(case: Case, goal: Goal, results: Results) -> GoalResult:
     if goal.by == "value":
         spread, baseline = value(results, case, OURS, goal.figure), ""
     else:
-        theirs, baseline = (goal.against, goal.against_figure or goal.figure), goal.against
+        theirs, baseline = (goal.against, goal.figure), goal.against
         spread = _compared(results, case, (OURS, goal.figure), theirs, difference=goal.by == "difference")
     if spread is None:
         return GoalResult(case, goal, "open", None, baseline)

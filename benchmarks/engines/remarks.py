@@ -4,7 +4,7 @@ DIFFERENTLY: dict[str, str] = {
     "bare": (
         "A training loop in plain PyTorch. Parameter groups are merged by hand, and learning rates are "
         "computed by a formula. Clipping and averaging use multi-tensor functions. Losses remain tensors until "
-        "they are logged. Validation uses `torch.inference_mode`. The loop saves checkpoints only in the case "
+        "they are logged. Validation uses `torch.no_grad`, like footplate. The loop saves checkpoints only in the case "
         "that measures saving, cannot be resumed and does not check for NaN."
     ),
     "footplate": (
@@ -74,16 +74,10 @@ TRIED: dict[str, str] = {
         "above this ratio is variation between processes."
     ),
     "validation": (
-        "The bare loop uses `torch.inference_mode`. `torch.no_grad` takes about 25 us more per batch. "
-        "footplate uses `torch.no_grad` by default. With inference mode, a model or metric that stores tensors "
-        "during validation would cause an error in the next training iteration ([decision "
-        "021](decisions/021-no-profiler-entries.md)). In the table of goals, the second row for the validation "
-        "loop shows the result with inference mode enabled in the config. Calls to the preprocessor, the "
-        "evaluator and the hooks take about 12 us per batch. Each log line, written every 50 batches, takes "
-        "0.2 ms. Initialization and writing the metrics take 0.9 ms in total. In a validation of 200 batches, "
-        "the log lines, the initialization and the metrics together correspond to 9 us per batch. An internal "
-        "torch guard that disables autograd would save 5 to 9 of the 25 us, but metrics that compute gradients "
-        "would not work."
+        "Both loops use `torch.no_grad` in the first row and `torch.inference_mode` in the second. Calls to the "
+        "preprocessor, the evaluator and the hooks take about 12 us per batch. Each log line, written every 50 "
+        "batches, takes 0.2 ms. Initialization and writing the metrics take 0.9 ms in total. [Decision "
+        "036](decisions/036-validation-mode.md) explains why `torch.no_grad` is the default."
     ),
     "waiting": (
         "A batch is transferred in one block of shared memory, "
@@ -104,8 +98,11 @@ OPEN_ON_GPU: tuple[tuple[str, str], ...] = (
         "python -m benchmarks.engines.gpu --environments",
     ),
     (
-        "Time of a ResNet-50 training step with DDP and FSDP2 over NCCL, relative to plain training",
-        "python -m benchmarks.one_device",
+        (
+            "Steps of ResNet-50 and SegFormer-B0 with AMP, channels-last, compilation, EMA, clipping, activation "
+            "checkpointing, DDP and FSDP2, relative to a hand-written loop; mmcv operators relative to torchvision"
+        ),
+        "python -m benchmarks.device --write",
     ),
     (
         "Time to accuracy of `fashion-seg` with footplate, the bare loop, MMEngine and Lightning",

@@ -125,7 +125,9 @@ print(main(["sweep", "no.py", "--param", "a=1,2"]), "torch" in sys.modules)
     assert found.stdout.splitlines()[-2:] == ["2 False", "[]"], found.stderr
 
 
-@pytest.mark.parametrize("command", ["recipes", "explain fashion-seg model", "diff tiny.py run", "analyze run"])
+@pytest.mark.parametrize(
+    "command", ["recipes", "explain fashion-seg model", "diff tiny.py run", "analyze run", "schema"]
+)
 def test_commands_that_read_files_do_not_import_torch(
     trained: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import time
+from functools import partial
 from typing import Any
 
 import torch
@@ -92,18 +93,21 @@ def _set_rates(optimizer: torch.optim.Optimizer, bases: list[float], factor: flo
         group["lr"] = base * factor
 
 
-def validate(task: Task) -> float:
+def validate(task: Task, *, inference_mode: bool = False) -> float:
     batches, model = task.validation(), task.model
     began = time.perf_counter()
     model.eval()
     right = torch.zeros((), dtype=torch.int64)
     count = 0
-    with torch.inference_mode():
+    with torch.inference_mode() if inference_mode else torch.no_grad():
         for inputs, labels in batches:
             right += (model(inputs).argmax(1) == labels).sum()
             count += len(labels)
     _ = right.item() / count
     return time.perf_counter() - began
+
+
+validate_in_inference_mode = partial(validate, inference_mode=True)
 
 
 def segment(scenes: Scenes) -> None:

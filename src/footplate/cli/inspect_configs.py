@@ -6,11 +6,12 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict
+from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from footplate.cli.arguments import IMAGE_SUFFIXES, add_config, add_no_patches, number
 from footplate.cli.config_arguments import read_config
-from footplate.cli.output import as_json, print_error, print_json, print_result, print_text, wants_json
+from footplate.cli.output import print_error, print_json, print_result, print_text, wants_json
 from footplate.errors import ArgumentError, ConfigKeyError
 from footplate.messages import labeled, nearest, wrap_for_screen
 
@@ -205,15 +206,14 @@ def diff_configs(arguments: argparse.Namespace) -> int:
 def print_schema(arguments: argparse.Namespace) -> int:
     """Prints the schema, or writes it to a file."""
     from footplate.storage import check_output, commit_bytes
-    from footplate.tools.config_schema import config_schema
 
+    text = (resources.files("footplate.tools") / "config_schema.json").read_bytes()
     if arguments.output:
         check_output(arguments.output, suffixes=(".json",))
-        text = json.dumps(as_json(config_schema()), indent=2) + "\n"
-        commit_bytes(arguments.output, text.encode())
+        commit_bytes(arguments.output, text)
         print_result(arguments, {"file": arguments.output}, f"{arguments.output}\n")
     else:
-        print_json(arguments, config_schema())
+        print_json(arguments, json.loads(text))
     return 0
 
 

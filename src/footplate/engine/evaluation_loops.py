@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -200,7 +200,7 @@ def predicting(loop: Any, device: torch.device) -> Iterator[None]:
         device: The device of the model.
     """
     without_gradients = torch.inference_mode() if getattr(loop, "inference_mode", False) else torch.no_grad()
-    with without_gradients, torch.autocast(device.type, enabled=getattr(loop, "fp16", False)):
+    with without_gradients, torch.autocast(device.type) if getattr(loop, "fp16", False) else nullcontext():
         yield
 
 

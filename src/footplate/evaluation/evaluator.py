@@ -135,13 +135,13 @@ class Evaluator:
 
     @contextmanager
     def _at_metric(self, index: int) -> Iterator[None]:
-        key = self._metric_key(index)
         try:
-            with at_key(key):
-                yield
+            yield
+        except FootplateError as error:
+            error.within(self._metric_key(index))
+            raise
         except Exception as error:
-            if not isinstance(error, FootplateError):
-                add_note(error, f"raised by the metric {key}")
+            add_note(error, f"raised by the metric {self._metric_key(index)}")
             raise
 
 

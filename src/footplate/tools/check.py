@@ -224,10 +224,10 @@ def _check_work_dir(folder: str, size: int) -> None:
 
 
 def _validate(runner: Runner, hook: "_TrialHook", largest: dict[str, Largest]) -> tuple[float | None, list[str]]:
-    """Validates the largest batch of each validation dataset twice, and adds these batches to `largest`.
+    """Validates the largest batch of each validation dataset, and adds these batches to `largest`.
 
-    Returns the estimated validation time in seconds, based on the second passes, or None without validation; and the
-    names of the losses and metrics that one batch is enough to compute.
+    Returns the estimated validation time in seconds, or None without validation; and the names of the losses and
+    metrics that one batch is enough to compute.
     """
     loop: Any = runner.val_loop
     if not isinstance(loop, ValLoop):  # no validation, or a custom loop
@@ -240,10 +240,9 @@ def _validate(runner: Runner, hook: "_TrialHook", largest: dict[str, Largest]) -
         batch = largest[f"val {chosen.name}".rstrip()] = largest_batch(chosen.dataloader)
         loop.choose(chosen)
         with trial_evaluator(chosen.evaluator, getattr(chosen.dataloader, "dataset", None)) as evaluator:
-            for _ in range(2):
-                begin = time.perf_counter()
-                samples, losses = predict_batch(runner, batch.batch)
-                seconds = time.perf_counter() - begin
+            begin = time.perf_counter()  # the preflight has predicted one batch, so this one is not the first
+            samples, losses = predict_batch(runner, batch.batch)
+            seconds = time.perf_counter() - begin
             with predicting(loop, runner.device):
                 evaluator.process(data_samples=samples, data_batch=batch.batch)
                 _call_own_hooks(runner, hook, "before_val_iter", batch_idx=0, data_batch=batch.batch)

@@ -1,8 +1,12 @@
-"""Describes the keys of second-generation configs as a JSON schema (draft 2020-12), for completion in editors."""
+"""Describes the keys of second-generation configs as a JSON schema (draft 2020-12), for completion in editors.
+
+`reference.py` writes it to a file, which `footplate schema` prints without importing torch.
+"""
 
 import inspect
 import re
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 from footplate.engine.hook_list import DEFAULT_HOOKS
@@ -19,6 +23,7 @@ from footplate.tools.config_keys import (
     class_arguments,
 )
 
+FILE = Path(__file__).resolve().parents[1] / "src" / "footplate" / "tools" / "config_schema.json"
 Schema = dict[str, Any]
 _ARGUMENT = re.compile(r"^    (\w+)(?: \([^)]*\))?: (.*(?:\n(?:     +.*)?)*)", re.MULTILINE)
 # The classes of sections without `type`.
@@ -73,7 +78,8 @@ def _definitions(registry: Registry) -> dict[str, Schema]:
     """Maps each entry of a registry to the schema of its arguments, and the registry to one that selects an entry."""
     schemas: dict[str, Schema] = {}
     cases = []
-    for entry_name, entry in sorted(registry.module_dict.items()):
+    entries = {name: entry for name, entry in sorted(registry.module_dict.items()) if _is_shipped(entry)}
+    for entry_name, entry in entries.items():
         arguments, names, meanings = arguments_of(entry), class_arguments(entry, registry), describe_arguments(entry)
         properties: Schema = {name: {} for name in EXTRA_ARGUMENTS.get(registry, ())}
         for name in arguments.types if names is None else names:
@@ -84,9 +90,14 @@ def _definitions(registry: Registry) -> dict[str, Schema]:
         schemas[key] = {"description": summary, "properties": properties}
         types = [entry_name, f"{registry.scope}.{entry_name}", f"mmengine.{entry_name}"]
         cases.append({"if": {"required": ["type"], "properties": {"type": {"enum": types}}}, "then": _ref(key)})
-    kinds = {"description": f"The name of a {registry.noun}.", "examples": sorted(registry.module_dict)}
+    kinds = {"description": f"The name of a {registry.noun}.", "examples": list(entries)}
     schemas[registry.name] = {"properties": {"type": kinds}, "allOf": cases}
     return schemas
+
+
+def _is_shipped(entry: Any) -> bool:
+    """Checks whether an entry belongs to footplate or torch, and not to a test or another package."""
+    return entry.__module__.partition(".")[0] in ("footplate", "torch")
 
 
 def _value(name: str) -> Schema:
