@@ -25,7 +25,7 @@ CASE = Case(
         Figure("mIoU", "mIoU", "", 2),
     ),
     engines=WHO,
-    job=Job(iterations=1100, save_every=0),
+    job=Job(iterations=1600, save_every=0),
     quick=4,
     rounds=3,
     alone=True,
