@@ -1,5 +1,6 @@
 """The recipe fashion-seg for every engine, with footplate's data, loaders, model and metric."""
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from footplate.data import build_dataloader
 from footplate.registry import METRICS, MODELS
 from footplate.tools.simulation import simulate
 
-GOAL = 50.0  # mIoU
+GOAL = 55.0  # mIoU
 LEFT_OUT = 20  # the number of warm-up iterations of the workers
 _RECIPE = Path(footplate.tasks.recipes.__file__).parent / "configs" / "fashion-seg.py"
 
@@ -32,13 +33,13 @@ class Scenes:
 
     def __init__(self, folder: Path, *, iterations: int, val_interval: int, workers: int, began: float) -> None:
         self.folder, self.iterations, self.val_interval = folder, iterations, val_interval
-        self.results: list[tuple[int, float, float]] = []
+        self.results: list[tuple[int, float, float, float]] = []
         self.waited = 0.0
         self._began, self._workers = began, workers
         cfg = self.config()
         self.val_size = 500
         torch.manual_seed(0)
-        self.model: Any = MODELS.build(cfg.model)
+        self.model: Any = MODELS.build(cfg.model).to(memory_format=torch.channels_last)  # as in the recipe
         self.metric: Any = METRICS.build(cfg.val_evaluator)
         self.metric.dataset_meta = self.val_loader().dataset.metainfo
         self._rates: list[float] = []
@@ -85,8 +86,8 @@ class Scenes:
         self.metric.process(None, [each.to_dict() for each in predictions])
 
     def reached(self, step: int, metrics: Any) -> None:
-        """Records the result and the time of a validation."""
-        self.results.append((step, float(metrics["mIoU"]), time.monotonic() - self._began))
+        """Records the result of a validation, the time since the start, and the processor time of the process."""
+        self.results.append((step, float(metrics["mIoU"]), time.monotonic() - self._began, sum(os.times()[:4])))
 
     @property
     def has_reached(self) -> bool:
@@ -105,8 +106,8 @@ class Scenes:
         """Returns the figures of the training."""
         found = {"waited_percent": 100 * self.waited}
         if self.results:
-            step, reached, seconds = self.results[-1]
-            found |= {"seconds": seconds, "iterations": step, "mIoU": reached}
+            step, reached, seconds, processor = self.results[-1]
+            found |= {"seconds": seconds, "processor": processor, "iterations": step, "mIoU": reached}
         return found
 
 

@@ -15,7 +15,7 @@ from footplate.cli.main import main
 from tests.docs.pages import DOCS, blocks_of
 from tests.support import TINY
 
-# The guide's own runs have 1100 iterations and 500 scenes to validate on; these have six and 20.
+# The guide's own runs have 1600 iterations and 500 scenes to validate on; these have six and 20.
 SHORT = [
     "--set",
     "train_cfg.max_iters=6",
@@ -53,7 +53,7 @@ def _follow(arguments: list[str], *, refused: bool) -> None:
     if arguments[0] == "train" and not refused:
         arguments = [*arguments, *(SHORT[1:] if "--set" in arguments else SHORT)]
     if arguments[0] in ("test", "predict"):  # the best of a long run has another number
-        place = arguments.index("work_dirs/first/best_mIoU_iter_1100.pth")
+        place = arguments.index("work_dirs/first/best_mIoU_iter_1600.pth")
         arguments[place] = str(next(iter(Path("work_dirs/first").glob("best_mIoU_iter_*.pth"))))
     wanted = {"diff": (0, 1)}.get(arguments[0], (2,) if refused else (0,))
     assert main(arguments) in wanted, arguments

@@ -10,6 +10,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import Trainer, TrainerCallback, TrainingArguments, default_data_collator
 
 from benchmarks.engines.job import EMA_MOMENTUM, LOG_EVERY, Task
+from benchmarks.engines.segmentation import Scenes
 
 IMPORT = "from transformers import Trainer, TrainingArguments"
 PACKAGE_IMPORT = "import transformers"
@@ -102,3 +103,61 @@ def validate(task: Task) -> float:
     with torch.inference_mode():
         trainer.evaluate(eval_dataset=trainer.batches)
     return time.perf_counter() - began
+
+
+class _Segmentor(nn.Module):
+    """Adapts the model of the scenes to the Trainer's interface."""
+
+    def __init__(self, scenes: Scenes) -> None:
+        super().__init__()
+        self.inner: Any = scenes.model
+
+    def forward(self, inputs: Any, data_samples: Any) -> dict[str, Tensor]:
+        data = self.inner.data_preprocessor({"inputs": inputs, "data_samples": data_samples}, True)
+        return {"loss": self.inner(**data, mode="loss")["loss_ce"]}
+
+
+class _OnScenes(Trainer):  # type: ignore[misc]
+    """A Trainer with the loaders and the metric of the scenes."""
+
+    scenes: Scenes
+
+    def get_train_dataloader(self) -> Any:
+        return self.scenes.waited_for(self.scenes.train_loader())
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        scenes = self.scenes
+        scenes.model.eval()
+        with torch.inference_mode():
+            for batch in scenes.val_loader():
+                scenes.process(scenes.model(**scenes.model.data_preprocessor(batch), mode="predict"))
+        metrics: dict[str, float] = scenes.metric.evaluate(scenes.val_size)
+        scenes.reached(self.state.global_step, metrics)
+        self.control.should_training_stop |= scenes.has_reached
+        return metrics
+
+
+def segment(scenes: Scenes) -> None:
+    validation: dict[str, Any] = {"eval_strategy": "no"}
+    if scenes.val_interval:
+        validation = {"eval_strategy": "steps", "eval_steps": scenes.val_interval}
+    arguments = TrainingArguments(
+        output_dir=str(scenes.folder),
+        max_steps=scenes.iterations,
+        logging_steps=LOG_EVERY,
+        max_grad_norm=0.0,
+        use_cpu=not torch.cuda.is_available(),
+        disable_tqdm=True,
+        report_to=[],
+        remove_unused_columns=False,
+        save_strategy="no",
+        **validation,
+    )
+    optimizer = scenes.optimizer()
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, scenes.factor)
+    dataset = scenes.val_loader().dataset  # only checked for existence
+    trainer = _OnScenes(
+        model=_Segmentor(scenes), args=arguments, eval_dataset=dataset, optimizers=(optimizer, schedule)
+    )
+    trainer.scenes = scenes
+    trainer.train()

@@ -7,7 +7,7 @@ All keys are those of MMCV 1.x configs; `footplate migrate` writes the second-ge
 pipeline = [dict(type="PackSegInputs")]
 data = dict(
     samples_per_gpu=16,
-    workers_per_gpu=0,
+    workers_per_gpu=1,
     train=dict(
         type="FashionScenes",
         split="train",
@@ -21,26 +21,27 @@ data = dict(
 )
 
 # Model.
+channels_last = True
 model = dict(
     type="SmallSegmentor",
     num_classes=11,
-    widths=(32, 64, 128, 192),
-    depths=(1, 1, 2, 2),
+    widths=(16, 32, 64, 128),
+    depths=(1, 1, 2, 1),
     flip_test=True,
     data_preprocessor=dict(type="SegDataPreProcessor", mean=[127.5] * 3, std=[64.0] * 3),
 )
 
-# Schedule: 100 iterations of warm-up, and polynomial decay to zero.
+# Schedule: 150 iterations of warm-up, and linear decay to zero.
 optimizer = dict(
-    type="AdamW", lr=0.003, weight_decay=0.05, paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0)
+    type="AdamW", lr=0.006, weight_decay=0.05, paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0)
 )
 optimizer_config = dict()
 lr_config = dict(
-    policy="poly", power=0.9, min_lr=0, by_epoch=False, warmup="linear", warmup_iters=100, warmup_ratio=0.01
+    policy="poly", power=1.0, min_lr=0, by_epoch=False, warmup="linear", warmup_iters=150, warmup_ratio=0.01
 )
-runner = dict(type="IterBasedRunner", max_iters=1100)
-checkpoint_config = dict(by_epoch=False, interval=550, max_keep_ckpts=2)
-evaluation = dict(interval=550, metric=["mIoU", "mDice", "mFscore"], save_best="mIoU")
+runner = dict(type="IterBasedRunner", max_iters=1600)
+checkpoint_config = dict(by_epoch=False, interval=320, max_keep_ckpts=2)
+evaluation = dict(interval=320, metric=["mIoU", "mDice", "mFscore"], save_best="mIoU")
 
 # Runtime.
 log_config = dict(interval=50, hooks=[dict(type="TextLoggerHook", by_epoch=False)])

@@ -1,4 +1,4 @@
-"""Segmentation of small scenes of clothes, shoes and bags: trains in under two minutes on two cores.
+"""Segmentation of small scenes of clothes, shoes and bags: trains in about one minute on two cores.
 
 To write your own config, start from a copy of this file: `footplate train my-config.py`.
 """
@@ -8,7 +8,7 @@ To write your own config, start from a copy of this file: `footplate train my-co
 pipeline = [dict(type="PackSegInputs")]
 train_dataloader = dict(
     batch_size=16,
-    num_workers=0,
+    num_workers=1,
     sampler=dict(type="InfiniteSampler", shuffle=True),
     dataset=dict(
         type="FashionScenes",
@@ -27,34 +27,35 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type="IoUMetric", iou_metrics=["mIoU", "mDice", "mFscore"])
 test_evaluator = val_evaluator
 
-# Model.
+# Model. It is narrow because 700 items do not need many parameters; more iterations help more.
+channels_last = True
 model = dict(
     type="SmallSegmentor",
     num_classes=11,
-    widths=(32, 64, 128, 192),
-    depths=(1, 1, 2, 2),
+    widths=(16, 32, 64, 128),
+    depths=(1, 1, 2, 1),
     flip_test=True,
     data_preprocessor=dict(type="SegDataPreProcessor", mean=[127.5] * 3, std=[64.0] * 3),
 )
 
-# Training: 100 iterations of warm-up, and polynomial decay to zero. The schedules overlap, as in fashion-seg-v0.
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=1100, val_interval=550)
+# Training: 150 iterations of warm-up, and linear decay to zero. The schedules overlap, as in fashion-seg-v0.
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=1600, val_interval=320)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
     type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=0.003, weight_decay=0.05),
+    optimizer=dict(type="AdamW", lr=0.006, weight_decay=0.05),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
 )
 param_scheduler = [
-    dict(type="LinearLR", start_factor=0.01, begin=0, end=101, by_epoch=False),
-    dict(type="PolyLR", power=0.9, eta_min=0, begin=0, end=1101, by_epoch=False),
+    dict(type="LinearLR", start_factor=0.01, begin=0, end=151, by_epoch=False),
+    dict(type="PolyLR", power=1.0, eta_min=0, begin=0, end=1601, by_epoch=False),
 ]
 
 # Checkpoints and logs.
 default_hooks = dict(
     logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
-    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=550, max_keep_ckpts=2, save_best="mIoU"),
+    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=320, max_keep_ckpts=2, save_best="mIoU"),
     visualization=dict(type="SegVisualizationHook", draw=True, interval=10, max_samples=4),
 )
 log_processor = dict(type="LogProcessor", window_size=50, by_epoch=False)
