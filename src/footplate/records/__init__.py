@@ -1,9 +1,10 @@
 """Records the scalars, logs and environment of a run."""
 
-from footplate.records.artifact_writers import ClearMLVisBackend, DVCLiveVisBackend, MLflowVisBackend
 from footplate.records.base_writer import (
     AimVisBackend,
     BaseVisBackend,
+    ClearMLVisBackend,
+    DVCLiveVisBackend,
     GuardedWriters,
     NeptuneVisBackend,
     numbers_in,
@@ -31,7 +32,7 @@ from footplate.records.logger import (
     surviving_streams,
 )
 from footplate.records.message_hub import Instances, MessageHub, ScalarNames
-from footplate.records.wandb_writers import SwanlabVisBackend, TrackioVisBackend, WandbVisBackend
+from footplate.records.service_writers import MLflowVisBackend, WandbVisBackend
 
 __all__ = [
     "AimVisBackend",
@@ -49,9 +50,7 @@ __all__ = [
     "NOT_SHOWN",
     "NeptuneVisBackend",
     "ScalarNames",
-    "SwanlabVisBackend",
     "TensorboardVisBackend",
-    "TrackioVisBackend",
     "WandbVisBackend",
     "add_log_file",
     "average_over_ranks",

@@ -3,7 +3,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from footplate.data import seed_generators
 from footplate.data.transforms.cropping import crop_sample
 from footplate.errors import ArgumentError
 from footplate.registry import TRANSFORMS
@@ -38,12 +37,6 @@ def marked_pixel(results: dict[str, Any]) -> tuple[int, int]:
     assert results["img"][row, column].tolist() == [200] * 3
     assert results["img_shape"] == results["img"].shape[:2] == results["gt_seg_map"].shape
     return row, column
-
-
-def transform_image(image: Any, kind: str, seed: int = 0, **arguments: Any) -> dict[str, Any]:
-    seed_generators(seed)
-    found: dict[str, Any] = TRANSFORMS.build({"type": kind, **arguments})({"img": image})
-    return found
 
 
 def test_random_crops_have_the_given_size() -> None:
@@ -103,39 +96,3 @@ def test_invalid_arguments_are_reported_with_their_key(kind: str, arguments: dic
     with pytest.raises(ArgumentError) as caught:
         transform(kind, **arguments)
     assert caught.value.key == key
-
-
-def test_the_center_is_cropped() -> None:
-    image = np.arange(35, dtype=np.uint8).reshape(5, 7)
-    found = transform_image(image, "CenterCrop", crop_size=(3, 1))
-    assert found["img"].tolist() == [[16, 17, 18]]
-    assert found["img_shape"] == (1, 3)
-
-
-def test_a_smaller_image_is_padded_on_all_sides() -> None:
-    found = transform_image(np.ones((1, 2, 3), np.uint8), "CenterCrop", crop_size=4)["img"]
-    assert found.shape == (4, 4, 3)
-    assert found[..., 0].tolist() == [[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
-
-
-def test_resized_crops_have_the_given_area_and_size() -> None:
-    ramp = np.tile(np.arange(100, dtype=np.uint8), (100, 1))
-    widths = []
-    for seed in range(50):
-        found = transform_image(
-            ramp, "RandomResizedCrop", seed, scale=(20, 10), crop_ratio_range=(0.25, 0.25), aspect_ratio_range=(1, 1)
-        )
-        assert found["img"].shape == (10, 20)
-        widths.append(int(found["img"][0, -1]) - int(found["img"][0, 0]))
-    assert all(45 <= width <= 50 for width in widths)
-
-
-@pytest.mark.parametrize(
-    ("kind", "arguments", "message"),
-    [
-        ("RandomResizedCrop", {"scale": 4, "aspect_ratio_range": (2, 1)}, "0 <= low <= high"),
-    ],
-)
-def test_invalid_arguments_for_classification_are_refused(kind: str, arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ArgumentError, match=message):
-        transform_image(np.zeros((4, 4), np.uint8), kind, **arguments)

@@ -3,7 +3,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from footplate.data import seed_generators
 from footplate.errors import ArgumentError
 from footplate.registry import TRANSFORMS
 
@@ -24,22 +23,6 @@ def sample(height: int = 4, width: int = 8) -> dict[str, Any]:
 def transform(cfg: dict[str, Any], results: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = TRANSFORMS.build(cfg)(results)
     return found
-
-
-def square(height: int = 28, width: int = 28) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    image = np.zeros((height, width), np.uint8)
-    image[6:12, 14:22] = 200
-    return image
-
-
-def warp(image: Any, seed: int = 0, **arguments: Any) -> Any:
-    seed_generators(seed)
-    return TRANSFORMS.build({"type": "RandomWarp", **arguments})({"img": image})["img"]
-
-
-def center(image: Any) -> tuple[float, float]:
-    down, right = np.mgrid[: image.shape[0], : image.shape[1]]
-    return float((image * down).sum() / image.sum()), float((image * right).sum() / image.sum())
 
 
 @pytest.mark.parametrize(
@@ -117,57 +100,12 @@ def test_random_sizes_are_within_their_range() -> None:
 
 
 @pytest.mark.parametrize(
-    ("edge", "expected"),
-    [("short", (10, 20)), ("long", (5, 10))],
-)
-def test_one_edge_gets_the_given_length(edge: str, expected: tuple[int, int]) -> None:
-    found = transform({"type": "ResizeEdge", "scale": 10, "edge": edge}, {"img": np.zeros((30, 60, 3), np.uint8)})
-    assert found["img"].shape == (*expected, 3)
-    assert found["img_shape"] == expected
-
-
-@pytest.mark.parametrize("shape", [(20, 28), (28, 28, 3)])
-def test_a_warp_without_arguments_changes_nothing(shape: tuple[int, ...]) -> None:
-    image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-    assert np.array_equal(warp(image), image)
-
-
-def test_a_warp_flips_left_and_right() -> None:
-    assert np.array_equal(warp(square(), flip=1.0), square()[:, ::-1])
-    flipped = [not np.array_equal(warp(square(), seed, flip=0.5), square()) for seed in range(200)]
-    assert 80 < sum(flipped) < 120
-
-
-def test_scale_changes_the_area_within_its_range() -> None:
-    areas = [warp(square(), seed, scale=(0.5, 2.0)).sum() / square().sum() for seed in range(100)]
-    assert 0.2 < min(areas) < 0.4
-    assert 2.2 < max(areas) < 4.4
-
-
-def test_shift_is_within_its_range() -> None:
-    places = np.array([center(warp(square(), seed, shift=0.1)) for seed in range(100)]) - center(square())
-    assert 2.2 < np.abs(places).max() <= 2.81
-    assert (places.min(axis=0) < -2).all()
-    assert (places.max(axis=0) > 2).all()
-
-
-def test_turn_rotates_around_the_center() -> None:
-    away = np.subtract(center(square()), 13.5)
-    for seed in range(20):
-        turned = np.subtract(center(warp(square(), seed, turn=90)), 13.5)
-        assert np.hypot(*turned) == pytest.approx(np.hypot(*away), abs=0.35)
-    widest = max(abs(center(warp(square(), seed, turn=90))[0] - center(square())[0]) for seed in range(20))
-    assert widest > 4
-
-
-@pytest.mark.parametrize(
     ("cfg", "message"),
     [
         ({"type": "Resize"}, "either scale or scale_factor"),
         ({"type": "Resize", "scale": 8, "scale_factor": 2.0}, "either scale or scale_factor"),
         ({"type": "Resize", "scale": (8, 0)}, "must be a finite number above 0"),
         ({"type": "RandomResize", "scale": (4, 4)}, "ratio_range is required with one scale"),
-        ({"type": "RandomWarp", "scale": (1.2, 1.0)}, "must be a range"),
         ({"type": "RandomFlip", "prob": 2}, "prob must be a number from 0 to 1"),
         ({"type": "RandomFlip", "direction": "horizontl"}, "did you mean 'horizontal'"),
     ],

@@ -1,13 +1,11 @@
-"""Transforms that crop and pad images. Most of them also change the boxes, masks and label maps.
+"""Transforms that crop and pad images. They also change the boxes, masks and label maps.
 
 A sample has the image `img` ``(H, W)`` or ``(H, W, 3)`` and, optionally, `gt_seg_map` ``(H, W)``, `gt_masks`
 ``(N, H, W)`` and `gt_bboxes` ``(N, 4)``, with the columns x1, y1, x2 and y2 in pixels.
 
-By convention, the `crop_size` of `RandomCrop` and the `size` of `Pad` are (height, width). The sizes of transforms for
-classification are (width, height).
+By convention, the `crop_size` of `RandomCrop` and the `size` of `Pad` are (height, width).
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from footplate.checks import check_count, check_number
-from footplate.data.transforms.geometric import resize_image
-from footplate.data.transforms.pipeline import BaseTransform, check_range, check_size, log_uniform, set_image
+from footplate.data.transforms.pipeline import BaseTransform, check_size, set_image
 from footplate.errors import ArgumentError
 from footplate.registry import TRANSFORMS
 
@@ -60,77 +57,6 @@ class RandomCrop(BaseTransform):
         top = int(np.random.randint(max(shape[0] - height, 0) + 1))
         left = int(np.random.randint(max(shape[1] - width, 0) + 1))
         return slice(top, top + height), slice(left, left + width)
-
-
-@TRANSFORMS.register_module()
-class CenterCrop(BaseTransform):
-    """Crops the center of `img`. Smaller images are padded with black on all sides. Annotations are not changed.
-
-    Args:
-        crop_size: Width and height of the result, or one number for both.
-
-    Raises:
-        ArgumentError: A length is not positive.
-    """
-
-    def __init__(self, crop_size: int | tuple[int, int]) -> None:
-        self.crop_size = check_size("crop_size", crop_size)
-
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Pads `img` to at least the crop size, and crops its center. `img` has the shape (H, W) or (H, W, C)."""
-        image, (width, height) = results["img"], self.crop_size
-        missing = [max(0, wanted - present) for wanted, present in zip((height, width), image.shape[:2], strict=True)]
-        margins = [(length // 2, length - length // 2) for length in missing] + [(0, 0)] * (image.ndim - 2)
-        image = np.pad(image, margins) if any(missing) else image
-        top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-        return set_image(results, np.ascontiguousarray(image[top : top + height, left : left + width]))
-
-
-@TRANSFORMS.register_module()
-class RandomResizedCrop(BaseTransform):
-    """Crops a random part of `img` and resizes it. Annotations are not changed.
-
-    Args:
-        scale: Width and height of the result, or one number for both.
-        crop_ratio_range: The smallest and the largest area of the crop, as a fraction of the image.
-        aspect_ratio_range: The smallest and the largest aspect ratio (width / height) of the crop; its logarithm is
-            uniformly distributed.
-
-    Raises:
-        ArgumentError: A length is not positive, or a range is empty.
-
-    Source: Szegedy et al., "Going Deeper with Convolutions", arXiv:1409.4842.
-    """
-
-    def __init__(
-        self,
-        scale: int | tuple[int, int],
-        crop_ratio_range: tuple[float, float] = (0.08, 1.0),
-        aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
-    ) -> None:
-        self.scale = check_size("scale", scale)
-        self.crop_ratio_range = check_range("crop_ratio_range", crop_ratio_range)
-        self.aspect_ratio_range = check_range("aspect_ratio_range", aspect_ratio_range)
-
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Changes `img`, a uint8 image ``(H, W)`` or ``(H, W, 3)``."""
-        left, top, width, height = self._draw_crop(*results["img"].shape[:2])
-        crop = np.ascontiguousarray(results["img"][top : top + height, left : left + width])
-        return set_image(results, resize_image(crop, self.scale))
-
-    def _draw_crop(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Returns left, top, width and height of a random crop, or of a center crop if none of 10 random crops fits."""
-        for _ in range(_ATTEMPTS):
-            area = height * width * np.random.uniform(*self.crop_ratio_range)
-            aspect = log_uniform(*self.aspect_ratio_range)
-            crop_width, crop_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-            if 0 < crop_width <= width and 0 < crop_height <= height:
-                left, top = np.random.randint(width - crop_width + 1), np.random.randint(height - crop_height + 1)
-                return left, top, crop_width, crop_height
-        aspect = min(max(width / height, self.aspect_ratio_range[0]), self.aspect_ratio_range[1])
-        crop_width = min(width, max(1, round(height * aspect)))
-        crop_height = min(height, max(1, round(width / aspect)))
-        return (width - crop_width) // 2, (height - crop_height) // 2, crop_width, crop_height
 
 
 @TRANSFORMS.register_module()

@@ -1,10 +1,9 @@
-"""Transforms that resize, flip and warp images together with their boxes, masks and label maps.
+"""Transforms that resize and flip images together with their boxes, masks and label maps.
 
 A sample has the image `img` ``(H, W)`` or ``(H, W, 3)`` and, optionally, `gt_seg_map` ``(H, W)``, `gt_masks`
 ``(N, H, W)`` and `gt_bboxes` ``(N, 4)``, with the columns x1, y1, x2 and y2 in pixels.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -12,20 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from footplate.checks import check_choice, check_count, check_fraction
+from footplate.checks import check_choice, check_fraction
 from footplate.data.transforms.pipeline import (
     BaseTransform,
     check_pair,
     check_range,
     check_size,
-    log_uniform,
     set_image,
 )
 from footplate.errors import ArgumentError
 from footplate.registry import TRANSFORMS
 
 Direction = Literal["horizontal", "vertical"]
-Edge = Literal["short", "long", "width", "height"]
 
 
 @TRANSFORMS.register_module()
@@ -130,32 +127,6 @@ class RandomResize(BaseTransform):
 
 
 @TRANSFORMS.register_module()
-class ResizeEdge(BaseTransform):
-    """Resizes `img` so that one edge has a given length, and keeps the aspect ratio. Annotations are not changed.
-
-    Args:
-        scale: The length of the edge in pixels.
-        edge: "short", "long", "width" or "height".
-
-    Raises:
-        ArgumentError: `scale` is not positive, or `edge` is unknown.
-    """
-
-    def __init__(self, scale: int, edge: Edge = "short") -> None:
-        check_choice("edge", edge, get_args(Edge))
-        self.scale = check_count("scale", scale)
-        self.edge = edge
-
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Changes `img`, a uint8 image ``(H, W)`` or ``(H, W, 3)``."""
-        height, width = results["img"].shape[:2]
-        lengths = {"width": width, "height": height, "short": min(width, height), "long": max(width, height)}
-        factor = self.scale / lengths[self.edge]
-        size = (max(1, round(width * factor)), max(1, round(height * factor)))
-        return set_image(results, resize_image(results["img"], size))
-
-
-@TRANSFORMS.register_module()
 class RandomFlip(BaseTransform):
     """Flips an image and its annotations at random, and adds `flip` and `flip_direction`.
 
@@ -187,67 +158,6 @@ class RandomFlip(BaseTransform):
             x1, y1, x2, y2 = results["gt_bboxes"].T
             flipped = [width - x2, y1, width - x1, y2] if is_horizontal else [x1, height - y2, x2, height - y1]
             results["gt_bboxes"] = np.stack(flipped, axis=1)
-        return results
-
-
-@TRANSFORMS.register_module()
-class RandomWarp(BaseTransform):
-    """Rotates, scales, stretches, shears, shifts and flips `img` around its center, in one affine transformation.
-
-    Pixels outside the image become black. Only `img` is changed, so use this transform for classification.
-
-    Args:
-        turn: The maximum rotation in degrees, in either direction.
-        scale: The smallest and the largest magnification; its logarithm is uniformly distributed.
-        stretch: Half the maximum change of the logarithm of the aspect ratio.
-        shear: The maximum horizontal shear, as a fraction of the height.
-        shift: The maximum shift along each axis, as a fraction of the image size.
-        flip: The probability of a horizontal flip, from 0 to 1.
-
-    Raises:
-        ArgumentError: `scale` is not a range, or `flip` is not a probability.
-
-    Example:
-        >>> import numpy as np
-        >>> RandomWarp(flip=1.0)(dict(img=np.array([[1, 2]], np.uint8)))["img"].tolist()
-        [[2, 1]]
-    """
-
-    def __init__(
-        self,
-        *,
-        turn: float = 0.0,
-        scale: tuple[float, float] = (1.0, 1.0),
-        stretch: float = 0.0,
-        shear: float = 0.0,
-        shift: float = 0.0,
-        flip: float = 0.0,
-    ) -> None:
-        self.turn = turn
-        self.scale = check_range("scale", scale)
-        self.stretch = stretch
-        self.shear = shear
-        self.shift = shift
-        self.flip = check_fraction("flip", flip)
-
-    def transform(self, results: dict[str, object]) -> dict[str, object]:
-        """Changes `img`, a uint8 image ``(H, W)`` or ``(H, W, 3)``."""
-        image = np.asarray(results["img"])
-        size = (image.shape[1], image.shape[0])
-        turn, stretch, shear, right, down = np.random.uniform(-1, 1, 5).tolist()
-        magnification = log_uniform(*self.scale)
-        mirror = -1 if np.random.random() < self.flip else 1
-        angle, aspect = math.radians(self.turn * turn), math.exp(self.stretch * stretch)
-        scaling = np.diag([mirror / (magnification * aspect), aspect / magnification])
-        shearing = np.array([[1.0, self.shear * shear], [0.0, 1.0]])
-        rotation = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
-        linear = scaling @ shearing @ rotation
-        extent = np.array(size)
-        offset = extent / 2 - linear @ (extent / 2) + self.shift * extent * np.array([right, down])
-        # Pillow needs the map from output to input coordinates.
-        inverse = tuple(np.column_stack([linear, offset]).ravel().tolist())
-        warped = Image.fromarray(image).transform(size, Image.Transform.AFFINE, inverse, Image.Resampling.BILINEAR)
-        results["img"] = np.asarray(warped)
         return results
 
 

@@ -1,13 +1,11 @@
-"""Transforms that randomly change brightness, colors and details of images, but not their geometry."""
+"""Transforms that randomly change the brightness and the colors of images."""
 
-import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFilter
+from PIL import Image
 
-from footplate.checks import check_fraction
 from footplate.data.transforms.pipeline import BaseTransform, check_range
 from footplate.registry import TRANSFORMS
 
@@ -68,55 +66,6 @@ class PhotoMetricDistortion(BaseTransform):
 
     def _adjust_contrast(self, image: _Pixels) -> _Pixels:
         return _adjust_levels(image, np.random.uniform(*self.contrast_range)) if _flip_coin() else image
-
-
-@TRANSFORMS.register_module()
-class RandomTone(BaseTransform):
-    """Applies a random gamma and dimming to `img`: ``dim * value ** gamma``, with values from 0 to 1.
-
-    Args:
-        gamma: The maximum absolute value of the logarithm of the random exponent.
-        dim: The maximum fraction of brightness that is removed.
-
-    Raises:
-        ArgumentError: `dim` is not between 0 and 1.
-    """
-
-    def __init__(self, *, gamma: float = 0.0, dim: float = 0.0) -> None:
-        self.gamma = gamma
-        self.dim = check_fraction("dim", dim)
-
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Changes `img`, a uint8 image."""
-        power, dim = math.exp(self.gamma * np.random.uniform(-1, 1)), 1 - self.dim * np.random.random()
-        # A lookup table of 256 values is faster than computing every pixel.
-        levels = np.rint(255 * dim * (np.arange(256) / 255) ** power).astype(np.uint8)
-        results["img"] = levels[results["img"]]
-        return results
-
-
-@TRANSFORMS.register_module()
-class RandomBlur(BaseTransform):
-    """Blurs `img` with a Gaussian.
-
-    Args:
-        prob: The probability, from 0 to 1.
-        radius: The smallest and the largest standard deviation, in pixels.
-
-    Raises:
-        ArgumentError: `prob` is not between 0 and 1, or `radius` is not a range.
-    """
-
-    def __init__(self, *, prob: float = 0.5, radius: tuple[float, float] = (0.1, 1.0)) -> None:
-        self.prob = check_fraction("prob", prob)
-        self.radius = check_range("radius", radius)
-
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Changes `img`, a uint8 image."""
-        if np.random.random() < self.prob:
-            blur = ImageFilter.GaussianBlur(np.random.uniform(*self.radius))
-            results["img"] = np.asarray(Image.fromarray(results["img"]).filter(blur))
-        return results
 
 
 def _flip_coin() -> bool:

@@ -1,4 +1,4 @@
-"""Image classification: datasets, batch augmentations, models, metrics and visualization."""
+"""Image classification: datasets, transforms, batch augmentations, models, metrics and visualization."""
 
 from footplate.tasks.classification.batch_augment import CutMix, Mixup, RandomBatchAugment
 from footplate.tasks.classification.classifier import (
@@ -10,10 +10,19 @@ from footplate.tasks.classification.classifier import (
 from footplate.tasks.classification.confusion_matrix import ConfusionMatrix
 from footplate.tasks.classification.data import ClsDataPreprocessor, ClsDataSample, CustomDataset, PackInputs
 from footplate.tasks.classification.metric import Accuracy, SingleLabelMetric
+from footplate.tasks.classification.transforms import (
+    CenterCrop,
+    RandomBlur,
+    RandomResizedCrop,
+    RandomTone,
+    RandomWarp,
+    ResizeEdge,
+)
 from footplate.tasks.classification.visualizer import ClsVisualizationHook, ClsVisualizer
 
 __all__ = [
     "Accuracy",
+    "CenterCrop",
     "ClsDataPreprocessor",
     "ClsDataSample",
     "ClsVisualizationHook",
@@ -28,5 +37,10 @@ __all__ = [
     "Mixup",
     "PackInputs",
     "RandomBatchAugment",
+    "RandomBlur",
+    "RandomResizedCrop",
+    "RandomTone",
+    "RandomWarp",
+    "ResizeEdge",
     "SingleLabelMetric",
 ]

@@ -34,11 +34,6 @@ LOGGERS: dict[str, dict[str, Any]] = {
         "params": {"depth": 3},
         "log_model": False,
     },
-    "ClearMLVisBackend": {
-        "type": "ClearMLLoggerHook",
-        "init_kwargs": {"project_name": "scenes", "task_name": "first"},
-    },
-    "DVCLiveVisBackend": {"type": "DvcliveLoggerHook", "model_file": "model.pth", "path": "{store}", "report": None},
 }
 
 
@@ -69,10 +64,9 @@ def train(folder: Path, end: int, **changes: Any) -> None:
 
 def read(kind: str, folder: Path) -> Found:
     """Reads the only store that the runs wrote below a folder."""
-    marks = {"MLflowVisBackend": "mlflow.db", "DVCLiveVisBackend": "params.yaml"}
-    if kind in marks:
-        (mark,) = folder.rglob(marks[kind])
-        return READERS[kind](mark.parent)
+    if kind == "MLflowVisBackend":
+        (store,) = folder.rglob("mlflow.db")
+        return READERS[kind](store.parent)
     return READERS[kind](folder / "work" / "store" if kind == "TensorboardVisBackend" else folder)
 
 
@@ -85,7 +79,7 @@ def check_config(kind: str, found: Found) -> None:
     if kind == "MLflowVisBackend":
         values = {"optim_wrapper.optimizer.lr": "0.1", "depth": "3"}
         assert {key: found.config[key] for key in values} == values
-    elif kind in ("TensorboardVisBackend", "ClearMLVisBackend"):
+    elif kind == "TensorboardVisBackend":
         assert "momentum" in found.config
     else:
         assert found.config["optim_wrapper"]["optimizer"] == {"type": "SGD", "lr": 0.1, "momentum": 0.9}
