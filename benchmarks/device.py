@@ -103,8 +103,7 @@ class Logits(nn.Module):
 
     def __init__(self, *, small: bool) -> None:
         super().__init__()
-        import transformers
-
+        transformers: Any = importlib.import_module("transformers")
         sizes: dict[str, Any] = (
             {"hidden_sizes": [8, 16, 20, 32], "depths": [1] * 4, "decoder_hidden_size": 16} if small else {}
         )
