@@ -13,6 +13,7 @@ Goals on a GPU: at most 1.02 times the step of the hand-written loop, and no wai
 import argparse
 import contextlib
 import copy
+import importlib
 import json
 import os
 import statistics
@@ -102,9 +103,10 @@ class Logits(nn.Module):
 
     def __init__(self, *, small: bool) -> None:
         super().__init__()
-        import transformers
-
-        sizes = {"hidden_sizes": [8, 16, 20, 32], "depths": [1] * 4, "decoder_hidden_size": 16} if small else {}
+        transformers: Any = importlib.import_module("transformers")
+        sizes: dict[str, Any] = (
+            {"hidden_sizes": [8, 16, 20, 32], "depths": [1] * 4, "decoder_hidden_size": 16} if small else {}
+        )
         config = transformers.SegformerConfig(num_labels=150, **sizes)
         self.network = transformers.SegformerForSemanticSegmentation(config)
 
@@ -196,7 +198,8 @@ class Step(NamedTuple):
         if has("fsdp"):
             fully_shard(network, reshard_after_forward=False)
         optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
-        average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.9998)) if has("ema") else None
+        mean: Any = get_ema_multi_avg_fn(0.9998)  # type: ignore[no-untyped-call]
+        average = AveragedModel(network, multi_avg_fn=mean) if has("ema") else None
         network.train()
         for step in range(self.sizes.iterations):
             images, labels = (each.to(self.device, non_blocking=True) for each in self.batches[step % 2])
@@ -204,7 +207,7 @@ class Step(NamedTuple):
                 images = images.contiguous(memory_format=torch.channels_last)
             with torch.autocast(self.device, torch.bfloat16, enabled=has("amp")):
                 loss = F.cross_entropy(network(images).float(), labels)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             if has("clipping"):
                 nn.utils.clip_grad_norm_(network.parameters(), 1.0, foreach=True)
             optimizer.step()
@@ -237,7 +240,7 @@ class Step(NamedTuple):
                 custom_hooks=[clock, *([{"type": "EMAHook"}] if has("ema") else [])],
                 model_wrapper_cfg=ddp if has("ddp") else fsdp if has("fsdp") else None,
                 channels_last=has("channels_last"),
-                compile={"target": "network", "mode": "reduce-overhead"} if has("compile") else None,
+                compile={"target": "network", "mode": "reduce-overhead"} if has("compile") else False,
                 activation_checkpointing=blocks if has("checkpointing") else None,
                 launcher="pytorch" if self.options & _DISTRIBUTED else "none",
                 preflight=False,
@@ -268,8 +271,7 @@ def measure_ranks(names: list[str], device: str, rounds: int) -> Iterator[tuple[
 
 def compare_operators(device: str, rounds: int) -> Iterator[tuple[str, list[tuple[Result, Result]]]]:
     """Yields the results of mmcv's operators in torchvision and in `footplate_operators`."""
-    from torchvision.ops import nms as torchvision_nms
-    from torchvision.ops import roi_align
+    operators: Any = importlib.import_module("torchvision.ops")
 
     count = SIZES[device].boxes
     corners = torch.rand(count, 2, device=device) * 200
@@ -279,16 +281,16 @@ def compare_operators(device: str, rounds: int) -> Iterator[tuple[str, list[tupl
     output, unused = torch.empty(count, 64, 7, 7, device=device), torch.empty(0, device=device)
     pairs: Mapping[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
         f"NMS of {count} boxes": (
-            lambda: torchvision_nms(boxes, scores, 0.7),
+            lambda: operators.nms(boxes, scores, 0.7),
             lambda: nms.nms(boxes, scores, 0.7, 0),
         ),
         f"RoIAlign of {count} boxes": (
-            lambda: roi_align(features, rois, 7, 0.125, 2, True),
+            lambda: operators.roi_align(features, rois, 7, 0.125, 2, True),
             lambda: regions.roi_align_forward(features, rois, output, unused, unused, 7, 7, 0.125, 2, 1, True),
         ),
     }
-    for name, operators in pairs.items():
-        yield name, [(_seconds(operators[0], device), _seconds(operators[1], device)) for _ in range(rounds)]
+    for name, (theirs, ours) in pairs.items():
+        yield name, [(_seconds(theirs, device), _seconds(ours, device)) for _ in range(rounds)]
 
 
 def _seconds(operator: Callable[[], Any], device: str) -> Result:
