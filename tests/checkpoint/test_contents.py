@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from footplate.checkpoint import read_contents, verify
-from footplate.checkpoint.sharded import shard
 from footplate.errors import CheckpointDamagedError, CheckpointError
+from footplate.tools.checkpoint_conversion import shard
 
 
 class History:

@@ -12,8 +12,6 @@ import torch
 
 from footplate import Runner
 from footplate.checkpoint import (
-    average_weights,
-    export_weights,
     find_latest,
     list_candidates,
     load_checkpoint,
@@ -21,8 +19,8 @@ from footplate.checkpoint import (
     save_checkpoint,
     verify,
 )
-from footplate.checkpoint.sharded import consolidate, shard
 from footplate.errors import FootplateError
+from footplate.tools.checkpoint_conversion import average_weights, consolidate, export_weights, shard
 from tests.checkpoint.damaged_states import ITERATIONS, Damage, config, damaged, damages, example, write
 
 _KERNELS = (".capturable = ", ".foreach = ", ".fused = ")  # torch itself refuses kernels that the device lacks

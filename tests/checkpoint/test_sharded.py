@@ -25,11 +25,12 @@ from footplate.checkpoint import (
 from footplate.checkpoint.contents import read_layout
 from footplate.checkpoint.serializable import cut_evenly, split_state
 from footplate.checkpoint.shard_layout import remove_unfinished
-from footplate.checkpoint.sharded import consolidate, load_sharded, save_shards, shard
+from footplate.checkpoint.sharded import load_sharded, save_shards
 from footplate.checkpoint_names import sharded_name
 from footplate.distributed import get_rank, wrap_model
 from footplate.distributed.sharding import is_dtensor, local_tensor
 from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError
+from footplate.tools.checkpoint_conversion import consolidate, shard
 from tests.checkpoint.sharded_examples import change, example, save, shard_state
 from tests.distributed.conftest import on_ranks  # noqa: F401 - a fixture
 

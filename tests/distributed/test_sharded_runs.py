@@ -17,9 +17,10 @@ from footplate import Runner
 from footplate.checkpoint import find_latest, load_checkpoint, read_pointer, verify
 from footplate.checkpoint.contents import read_layout
 from footplate.checkpoint.serializable import gather_full_state
-from footplate.checkpoint.sharded import _FolderWriter, consolidate
+from footplate.checkpoint.sharded import _FolderWriter
 from footplate.distributed import get_rank, unwrap_model, wrap_model
 from footplate.errors import ArgumentError, CheckpointError
+from footplate.tools.checkpoint_conversion import consolidate
 from tests.distributed.conftest import OnRanks, for_each
 from tests.support import Points, ToyModel  # noqa: F401 - registers them
 

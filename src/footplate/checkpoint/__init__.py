@@ -2,7 +2,6 @@
 
 from footplate.checkpoint.contents import Contents, read_contents, rename_keys, verify, weights_of
 from footplate.checkpoint.digest import Digest
-from footplate.checkpoint.exporting import average_weights, export_weights, write_safetensors
 from footplate.checkpoint.latest import (
     checked_template,
     find_latest,
@@ -34,9 +33,7 @@ __all__ = [
     "LoadReport",
     "Mismatch",
     "OpaqueObject",
-    "average_weights",
     "checked_template",
-    "export_weights",
     "find_latest",
     "is_written_by_footplate",
     "list_candidates",
@@ -54,5 +51,4 @@ __all__ = [
     "verify",
     "weights_of",
     "write_pointer",
-    "write_safetensors",
 ]

@@ -1,11 +1,10 @@
-"""Saves and loads sharded checkpoints with torch.distributed.checkpoint (DCP), and converts them to files and back.
+"""Saves and loads sharded checkpoints with torch.distributed.checkpoint (DCP).
 
 DCP divides the work between the ranks, reshards tensors, and raises an error of one rank in all of them. Import this
 module only when it is needed, because importing DCP is slow.
 """
 
 import dataclasses
-import os
 import secrets
 import warnings
 from collections import defaultdict
@@ -34,20 +33,16 @@ from torch.futures import Future
 
 from footplate import storage
 from footplate.checkpoint.contents import open_shards, read_layout
-from footplate.checkpoint.loading import load_checkpoint
-from footplate.checkpoint.saver import check_space, save_checkpoint, write_file
+from footplate.checkpoint.saver import check_space, write_file
 from footplate.checkpoint.serializable import (
     TensorShard,
     bytes_in,
-    cut_evenly,
     join_state,
-    split_state,
     to_serializable,
 )
 from footplate.checkpoint.shard_layout import FORMAT, ShardLayout, remove_own_files
 from footplate.checkpoint.torch_file import read_content
-from footplate.checkpoint_names import SHARDED_SUFFIX, STATE, SUFFIXES
-from footplate.checks import check_count
+from footplate.checkpoint_names import STATE
 from footplate.distributed import tensor_parallel_size
 from footplate.distributed.sharding import is_dtensor, is_sharded, reshard, world_mesh
 from footplate.errors import CheckpointError
@@ -238,42 +233,3 @@ def load_sharded(folder: str, device: torch.device, like: torch.nn.Module | None
                 raise cause from failed
             raise CheckpointError(f"cannot read checkpoint '{folder}': {cause}") from failed
     return join_state(layout.state, targets)
-
-
-def consolidate(source: "str | os.PathLike[str]", target: "str | os.PathLike[str]") -> int:
-    """Verifies a sharded checkpoint and writes it to a single file. All its tensors must fit into memory.
-
-    Returns:
-        The number of sharded tensors.
-
-    Raises:
-        CheckpointError: The folder is not an intact checkpoint, or the file cannot be written.
-        ArgumentError: The suffix of a name is wrong, or one path is inside the other.
-    """
-    folder, path = os.fspath(source), os.fspath(target)
-    storage.check_output(path, suffixes=SUFFIXES, inputs=[folder])
-    count = len(read_layout(folder, "meta").tensors)
-    save_checkpoint(load_checkpoint(folder), path)
-    return count
-
-
-def shard(source: "str | os.PathLike[str]", target: "str | os.PathLike[str]", count: int) -> int:
-    """Verifies a checkpoint and writes it as a sharded checkpoint. All its tensors must fit into memory.
-
-    Weights, optimizer state and averaged weights are split along their first dimension into `count` shards. A run with
-    any number of ranks can load the result.
-
-    Returns:
-        The number of tensors that were split.
-
-    Raises:
-        CheckpointError: The file is not an intact checkpoint, or the folder cannot be written or contains other files.
-        ArgumentError: The suffix of a name is wrong, or one path is inside the other.
-    """
-    path, folder = os.fspath(source), os.fspath(target)
-    check_count("parts", count)
-    storage.check_output(folder, suffixes=[SHARDED_SUFFIX], inputs=[path])
-    content = to_serializable(load_checkpoint(path))
-    parts = [split_state(content, cut_evenly(number, count)) for number in range(count)]
-    save_shards(parts[0][0], [each for _, shards in parts for each in shards.items()], folder, files=count)
-    return len(parts[0][1])

@@ -116,9 +116,10 @@ def verify_files(arguments: argparse.Namespace) -> int:
 
 def average_files(arguments: argparse.Namespace) -> int:
     """Averages the weights of several checkpoints and writes the result."""
-    from footplate.checkpoint import average_weights, save_checkpoint, trusting
+    from footplate.checkpoint import save_checkpoint, trusting
     from footplate.checkpoint_names import SUFFIXES
     from footplate.storage import check_output
+    from footplate.tools.checkpoint_conversion import average_weights
 
     check_output(arguments.output, suffixes=SUFFIXES, inputs=arguments.files)
     meta = {"averaged": arguments.files, "shares": arguments.shares}
@@ -132,8 +133,9 @@ def average_files(arguments: argparse.Namespace) -> int:
 
 def export_file(arguments: argparse.Namespace) -> int:
     """Writes the weights of a checkpoint to a file."""
-    from footplate.checkpoint import export_weights, trusting
+    from footplate.checkpoint import trusting
     from footplate.errors import ArgumentError
+    from footplate.tools.checkpoint_conversion import export_weights
 
     revise_keys = []
     for text in arguments.revise:
@@ -161,7 +163,7 @@ def export_file(arguments: argparse.Namespace) -> int:
 
 def consolidate_folder(arguments: argparse.Namespace) -> int:
     """Converts a sharded checkpoint to a single file."""
-    from footplate.checkpoint.sharded import consolidate
+    from footplate.tools.checkpoint_conversion import consolidate
 
     count = consolidate(arguments.folder, arguments.output)
     text = f"{count} sharded tensors joined: {arguments.output}\n"
@@ -171,7 +173,7 @@ def consolidate_folder(arguments: argparse.Namespace) -> int:
 
 def shard_file(arguments: argparse.Namespace) -> int:
     """Converts a single file to a sharded checkpoint."""
-    from footplate.checkpoint.sharded import shard
+    from footplate.tools.checkpoint_conversion import shard
 
     count = shard(arguments.file, arguments.output, arguments.parts)
     text = f"{count} tensors split into {arguments.parts} shards: {arguments.output}\n"

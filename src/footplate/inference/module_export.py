@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 import footplate
 from footplate import storage
-from footplate.checkpoint import write_safetensors
 from footplate.distributed.sharding import is_sharded
 from footplate.errors import ArgumentError, FootplateError
 from footplate.inference.example_inputs import Inputs, inputs_of, named_tensors
@@ -28,6 +27,7 @@ from footplate.inference.export_formats import (
 )
 from footplate.messages import format_bytes, labeled, one_line
 from footplate.models import trained_model
+from footplate.tools.checkpoint_conversion import write_safetensors
 
 if TYPE_CHECKING:
     from footplate.engine import Runner

@@ -1,4 +1,4 @@
-"""Writes the weights of a checkpoint to a file for other programs, and averages the weights of several checkpoints."""
+"""Converts checkpoints: exports and averages weights, and joins and splits sharded checkpoints."""
 
 import os
 from collections import OrderedDict
@@ -8,10 +8,11 @@ from typing import Any
 import torch
 
 from footplate import storage
-from footplate.checkpoint.contents import rename_keys, weights_of
-from footplate.checkpoint.loading import load_checkpoint
-from footplate.checkpoint.saver import save_checkpoint
-from footplate.checkpoint_names import SAFETENSORS_SUFFIX, SUFFIXES
+from footplate.checkpoint import load_checkpoint, rename_keys, save_checkpoint, split_state, weights_of
+from footplate.checkpoint.contents import read_layout
+from footplate.checkpoint.serializable import cut_evenly, to_serializable
+from footplate.checkpoint_names import SAFETENSORS_SUFFIX, SHARDED_SUFFIX, SUFFIXES
+from footplate.checks import check_count
 from footplate.errors import ArgumentError, CheckpointError, import_optional
 
 LAYOUTS = ("plain", "mmengine")
@@ -136,3 +137,44 @@ def average_weights(
     averaged = OrderedDict(means)
     averaged._metadata = versions  # type: ignore[attr-defined]
     return averaged
+
+
+def consolidate(source: "str | os.PathLike[str]", target: "str | os.PathLike[str]") -> int:
+    """Verifies a sharded checkpoint and writes it to a single file. All its tensors must fit into memory.
+
+    Returns:
+        The number of sharded tensors.
+
+    Raises:
+        CheckpointError: The folder is not an intact checkpoint, or the file cannot be written.
+        ArgumentError: The suffix of a name is wrong, or one path is inside the other.
+    """
+    folder, path = os.fspath(source), os.fspath(target)
+    storage.check_output(path, suffixes=SUFFIXES, inputs=[folder])
+    count = len(read_layout(folder, "meta").tensors)
+    save_checkpoint(load_checkpoint(folder), path)
+    return count
+
+
+def shard(source: "str | os.PathLike[str]", target: "str | os.PathLike[str]", count: int) -> int:
+    """Verifies a checkpoint and writes it as a sharded checkpoint. All its tensors must fit into memory.
+
+    Weights, optimizer state and averaged weights are split along their first dimension into `count` shards. A run with
+    any number of ranks can load the result.
+
+    Returns:
+        The number of tensors that were split.
+
+    Raises:
+        CheckpointError: The file is not an intact checkpoint, or the folder cannot be written or contains other files.
+        ArgumentError: The suffix of a name is wrong, or one path is inside the other.
+    """
+    from footplate.checkpoint.sharded import save_shards  # slow to import
+
+    path, folder = os.fspath(source), os.fspath(target)
+    check_count("parts", count)
+    storage.check_output(folder, suffixes=[SHARDED_SUFFIX], inputs=[path])
+    content = to_serializable(load_checkpoint(path))
+    parts = [split_state(content, cut_evenly(number, count)) for number in range(count)]
+    save_shards(parts[0][0], [each for _, shards in parts for each in shards.items()], folder, files=count)
+    return len(parts[0][1])

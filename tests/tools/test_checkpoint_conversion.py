@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from footplate.checkpoint import average_weights, export_weights, load_checkpoint, save_checkpoint
+from footplate.checkpoint import load_checkpoint, save_checkpoint
 from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError, MissingExtraError
+from footplate.tools.checkpoint_conversion import average_weights, export_weights
 
 
 @pytest.fixture
