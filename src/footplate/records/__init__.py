@@ -27,7 +27,6 @@ from footplate.records.logger import (
     check_log_file,
     get_logger,
     logging_to,
-    print_log,
     set_level,
     surviving_streams,
 )
@@ -60,7 +59,6 @@ __all__ = [
     "logging_to",
     "memory_in_use",
     "numbers_in",
-    "print_log",
     "buffer_log",
     "check_level",
     "set_level",
