@@ -1,12 +1,8 @@
 """Records the scalars, logs and environment of a run."""
 
 from footplate.records.base_writer import (
-    AimVisBackend,
     BaseVisBackend,
-    ClearMLVisBackend,
-    DVCLiveVisBackend,
     GuardedWriters,
-    NeptuneVisBackend,
     numbers_in,
 )
 from footplate.records.environment import describe_environment, memory_in_use
@@ -34,10 +30,7 @@ from footplate.records.message_hub import Instances, MessageHub, ScalarNames
 from footplate.records.service_writers import MLflowVisBackend, WandbVisBackend
 
 __all__ = [
-    "AimVisBackend",
     "BaseVisBackend",
-    "ClearMLVisBackend",
-    "DVCLiveVisBackend",
     "GuardedWriters",
     "HistoryBuffer",
     "Instances",
@@ -47,7 +40,6 @@ __all__ = [
     "MLflowVisBackend",
     "MessageHub",
     "NOT_SHOWN",
-    "NeptuneVisBackend",
     "ScalarNames",
     "TensorboardVisBackend",
     "WandbVisBackend",
