@@ -1,10 +1,9 @@
 import math
-from typing import Any
 
 import pytest
 
 from footplate.errors import ArgumentError
-from footplate.metric_names import best_metric_rules, check_rule, find_rule, is_better, order_metrics
+from footplate.metric_names import check_rule, find_rule, is_better, order_metrics
 
 
 @pytest.mark.parametrize(
@@ -48,18 +47,3 @@ def test_metrics_of_save_best_come_first() -> None:
         "mPrecision",
         "aAcc",
     ]
-
-
-@pytest.mark.parametrize(
-    ("cfg", "rules"),
-    [
-        (
-            {"default_hooks": {"checkpoint": {"save_best": ["a", "b"], "rule": ["less", "greater"]}}},
-            {"a": "less", "b": "greater"},
-        ),
-        ({"evaluation": {"save_best": "share", "rule": "less"}}, {"share": "less"}),
-        ({"default_hooks": {"checkpoint": {"save_best": "mIoU"}}}, {}),
-    ],
-)
-def test_rules_of_a_config(cfg: dict[str, Any], rules: dict[str, str]) -> None:
-    assert best_metric_rules(cfg) == rules

@@ -1,8 +1,8 @@
 """Derives from the name of a metric what it measures: its dataset and class, and whether it should be high or low."""
 
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
-from typing import Any, Literal, cast
+from collections.abc import Container, Iterable, Sequence
+from typing import Literal, cast
 
 from footplate.checks import check_choice
 from footplate.errors import ArgumentError
@@ -73,24 +73,6 @@ def expand_rules(metrics: Sequence[str], rules: Sequence[str]) -> list[Rule]:
 def is_better(value: float, than: float, rule: str, by: float = 0.0) -> bool:
     """Checks whether `value` beats `than` by a margin greater than `by`. NaN is never better."""
     return value - than > by if rule == "greater" else than - value > by
-
-
-def best_metrics(cfg: Mapping[str, Any]) -> list[str]:
-    """Returns the metrics of `save_best` in a config of either generation, possibly "auto"."""
-    best = _best_setting(cfg, "save_best")
-    return [best] if isinstance(best, str) else list(best)
-
-
-def best_metric_rules(cfg: Mapping[str, Any]) -> dict[str, Rule]:
-    """Returns the rules that a config sets for the metrics of `save_best`."""
-    best, stated = best_metrics(cfg), _best_setting(cfg, "rule")
-    rules = expand_rules(best, [stated] if isinstance(stated, str) else list(stated))
-    return dict(zip(best, rules, strict=True)) if rules else {}
-
-
-def _best_setting(cfg: Mapping[str, Any], key: str) -> Any:
-    hooks = ((cfg.get("default_hooks") or {}).get("checkpoint"), cfg.get("checkpoint_config"), cfg.get("evaluation"))
-    return next((hook[key] for hook in hooks if hook and hook.get(key)), ())
 
 
 def order_metrics(names: Iterable[str], first: Sequence[str] = ()) -> list[str]:

@@ -7,8 +7,8 @@ import pytest
 
 from footplate.cli.main import main
 from footplate.config import Config
+from footplate.config.config_dict import value_history
 from footplate.config.config_loader import Namespace
-from footplate.config.origins import value_history
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, ConfigKeyError, Origin
 

@@ -3,9 +3,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from footplate.data.structures import InstanceData, LabelData, PixelData
+from footplate.data.structures import InstanceData, PixelData
 from footplate.errors import ArgumentError
 
 
@@ -110,16 +109,3 @@ def test_fields_with_a_different_shape_are_an_error(value: Any, message: str) ->
     found = PixelData(data=torch.zeros(4, 5))
     with pytest.raises(ArgumentError, match=message):
         found.other = value
-
-
-@pytest.mark.parametrize(("label", "onehot"), [([0, 2], [1, 0, 1, 0]), ([], [0, 0, 0, 0]), ([3], [0, 0, 0, 1])])
-def test_conversion_between_indices_and_onehot(label: list[int], onehot: list[int]) -> None:
-    labels = torch.tensor(label, dtype=torch.int64)
-    assert LabelData.label_to_onehot(labels, 4).tolist() == onehot
-    assert LabelData.onehot_to_label(torch.tensor(onehot)).tolist() == label
-
-
-@pytest.mark.parametrize("label", [torch.tensor([4]), torch.tensor([-1, 0])])
-def test_label_out_of_range_is_refused(label: Tensor) -> None:
-    with pytest.raises(ArgumentError, match="labels must be from 0 to 3"):
-        LabelData.label_to_onehot(label, 4)

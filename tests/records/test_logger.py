@@ -15,7 +15,6 @@ from footplate.records import (
     check_log_file,
     get_logger,
     logging_to,
-    print_log,
     set_level,
 )
 
@@ -118,21 +117,6 @@ def test_warnings_are_also_written_as_data(tmp_path: Path) -> None:
         ("footplate", "ERROR", "two\nlines"),
     ]
     assert all(re.fullmatch(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d", each["time"]) for each in lines)
-
-
-def test_print_log(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "footplate"):
-        print_log("printed")
-        print_log("nothing", logger="silent")
-        print_log("current", logger="current")
-        print_log("named", logger="footplate.optim", level=logging.ERROR)
-        print_log("given", logger=get_logger())
-    assert capsys.readouterr().out == "printed\n"
-    assert [(each.name, each.levelname, each.message) for each in caplog.records] == [
-        ("footplate", "INFO", "current"),
-        ("footplate.optim", "ERROR", "named"),
-        ("footplate", "INFO", "given"),
-    ]
 
 
 def test_log_file_is_rotated(tmp_path: Path) -> None:

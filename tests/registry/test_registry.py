@@ -254,31 +254,6 @@ def test_check_does_not_build() -> None:
     assert built == []
 
 
-def test_members_for_code_bases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "shapes_of_a_code_base.py").write_text(
-        "from footplate.registry import Registry\n"
-        "def infer():\n    return Registry.infer_scope()\n"
-        "SHAPES = Registry('shape', lambda cfg, registry: registry.get(cfg['type']), None, None, ['more_shapes'])\n"
-    )
-    (tmp_path / "more_shapes.py").write_text(
-        "from shapes_of_a_code_base import SHAPES\n@SHAPES.register_module()\nclass Round: pass\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    found = __import__("shapes_of_a_code_base")
-    assert found.SHAPES.scope == "shapes_of_a_code_base"
-    assert found.infer() == __name__.partition(".")[0]
-    assert "more_shapes" not in sys.modules
-    found.SHAPES.import_from_location()
-    assert list(found.SHAPES._entries) == ["Round"]
-    assert found.SHAPES.build({"type": "Round"}) is sys.modules.pop("more_shapes").Round
-    assert found.SHAPES.build_func({"type": "Round"}, registry=found.SHAPES).__name__ == "Round"
-    child = Registry("shape", parent=found.SHAPES, scope="child")
-    assert (child._search_child("child"), found.SHAPES._search_child("child")) == (child, child)
-    assert child._get_root_registry() is found.SHAPES
-    assert found.SHAPES._module_dict.pop("Round").__name__ == "Round"
-    assert "Round" not in found.SHAPES
-
-
 def test_two_code_bases_add_the_same_class_to_a_third(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from footplate.config import Config, apply_overrides
-from footplate.config.origins import Replaced
+from footplate.config.config_dict import Replaced
 from footplate.errors import ConfigKeyError, Origin
 from footplate.tools.explain_keys import explain_config, explain_key, history
 

@@ -24,6 +24,14 @@ def read_run_config(arguments: argparse.Namespace) -> "Config":
     return cfg
 
 
+def has_automatic_batch_size(cfg: "Config") -> bool:
+    """Checks whether a config of either generation has the batch size "auto"."""
+    data = cfg.get("data")
+    sections = [cfg.get("train_dataloader"), data, data.get("train_dataloader") if isinstance(data, dict) else None]
+    dicts = [section for section in sections if isinstance(section, dict)]
+    return any("auto" in (section.get("batch_size"), section.get("samples_per_gpu")) for section in dicts)
+
+
 def read_config(arguments: argparse.Namespace, *, import_custom_modules: bool = True) -> "Config":
     """Loads the config given by the arguments, and applies their overrides."""
     from footplate.config import Config

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from footplate.cli.arguments import add_config, add_no_patches, add_trust
-from footplate.cli.config_arguments import read_run_config
+from footplate.cli.config_arguments import has_automatic_batch_size, read_run_config
 from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import print_error, print_json, print_text, wants_json
 from footplate.messages import list_names
@@ -79,10 +79,13 @@ def run(arguments: argparse.Namespace) -> int:
     from footplate.hooks import CurveHook, ProgressHook, RecordHook
     from footplate.openmmlab.first_generation.translation import is_first_generation
     from footplate.records import surviving_streams
-    from footplate.tools.automatic_batch_size import choose_batch_size
     from footplate.tools.explain_keys import explain_config
 
-    cfg, batch_size = choose_batch_size(cfg, **start)
+    batch_size = ""
+    if has_automatic_batch_size(cfg):
+        from footplate.tools.automatic_batch_size import choose_batch_size
+
+        cfg, batch_size = choose_batch_size(cfg, **start)
     runner = Runner.from_cfg(cfg, check=True, **start)
     with runner.buffered_log():
         if batch_size:

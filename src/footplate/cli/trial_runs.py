@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from footplate.cli.arguments import add_config, add_no_patches
-from footplate.cli.config_arguments import read_run_config
+from footplate.cli.config_arguments import has_automatic_batch_size, read_run_config
 from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import print_result, print_text
 from footplate.messages import labeled, wrap_text
@@ -66,7 +66,7 @@ def check_run(arguments: argparse.Namespace) -> int:
     from footplate.cli.error_messages import user_frames
     from footplate.distributed import rank_from_environment
     from footplate.records.logger import collect_warnings
-    from footplate.tools.automatic_batch_size import choose_batch_size, without_automatic_size
+    from footplate.tools.automatic_batch_size import choose_batch_size, with_smallest_size
     from footplate.tools.check import check
     from footplate.tools.failing_module import ComponentError
 
@@ -76,7 +76,9 @@ def check_run(arguments: argparse.Namespace) -> int:
         return code
     with collect_warnings() as warnings:
         try:
-            cfg, note = (without_automatic_size(cfg), "") if arguments.no_run else choose_batch_size(cfg)
+            note = ""
+            if has_automatic_batch_size(cfg):
+                cfg, note = (with_smallest_size(cfg), "") if arguments.no_run else choose_batch_size(cfg)
             checked = check(cfg, run=not arguments.no_run)
         except ComponentError as error:
             arguments.progress = f"failed stage: {error.stage}"

@@ -1,9 +1,8 @@
 """Reads, merges, overrides and writes config files, and records the origin of each key."""
 
 from footplate.config.config import Config
-from footplate.config.config_dict import ConfigDict
+from footplate.config.config_dict import ConfigDict, KeyOrigin
 from footplate.config.imports import LazyObject, import_custom, import_module, read_base
-from footplate.config.origins import KeyOrigin
 from footplate.config.overrides import DictAction, apply_overrides
 from footplate.config.recorded import as_plain, as_python, parse_recorded, read_recorded
 from footplate.config.unknown_keys import check_top_level_keys

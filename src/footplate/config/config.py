@@ -5,12 +5,11 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from footplate.config.config_dict import ConfigDict, copy_as_config_dict
+from footplate.config.config_dict import ConfigDict, calling_line, copy_as_config_dict
 from footplate.config.config_loader import Loaded, Options, load, load_text
 from footplate.config.formats import write_config, write_python
 from footplate.config.imports import import_custom
 from footplate.config.key_paths import merge_options
-from footplate.config.origins import calling_line
 from footplate.config.sources import absolute, find_config, suffix_of
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, ConfigKeyError, Origin

@@ -1,17 +1,167 @@
-"""`ConfigDict`: a dict with attribute access that records the origins of its keys."""
+"""Dicts that record the origins of their keys: `TracedDict`, and `ConfigDict` with attribute access."""
 
+import copy
 import operator
+import os
+import sys
 from collections.abc import Callable, Mapping
-from copy import deepcopy
-from typing import Any
+from typing import Any, NamedTuple
 
 from footplate.config.imports import LazyObject
-from footplate.config.origins import TracedDict, calling_line
 from footplate.error_context import at_key, origin_of
 from footplate.errors import ConfigAttributeError, ConfigError, ConfigKeyError, Origin
 from footplate.messages import nearest
 
 _LEAVES = frozenset({str, int, float, bool, type(None), bytes, complex})
+_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_PACKAGE = os.path.join(os.path.dirname(os.path.dirname(_HERE)), "")
+_COMMANDS = os.path.join(_PACKAGE, "cli", "")
+_RECIPES = os.path.join(_PACKAGE, "tasks", "recipes", "configs", "")
+
+
+class Replaced(NamedTuple):
+    """A value that was replaced, with its origin if known."""
+
+    value: Any
+    origin: Origin | None
+
+
+class KeyOrigin(Origin):
+    """The place where a key was last set, and the value that it replaced.
+
+    Args:
+        file: The file, or a source such as `--set`.
+        line: The line, counted from 1, or 0 if the source has no lines.
+        replaced: The previous value of the key.
+    """
+
+    replaced: Replaced | None
+    is_read = False  # whether other lines of the config read the key as a variable
+    is_read_here = False  # whether they read the value that was set at this place
+
+    def __new__(cls, file: str, line: int, replaced: Replaced | None = None) -> "KeyOrigin":
+        """Creates an origin. Origins are compared and hashed by their file and line."""
+        self = super().__new__(cls, file, line)
+        self.replaced = replaced
+        earlier = replaced.origin if replaced else None
+        if isinstance(earlier, KeyOrigin):
+            self.is_read = earlier.is_read
+            if earlier == (file, line):  # a loop sets the key again
+                self.replaced = earlier.replaced
+        return self
+
+    @property
+    def is_override(self) -> bool:
+        """Whether an option such as `--set` set the value, rather than a config file."""
+        return not self.line and not os.path.isabs(self.file)
+
+
+def is_variable(config: object, key: object) -> bool:
+    """Checks whether other lines of the config read a top-level key as a variable."""
+    origin = origin_of(config, key)
+    return isinstance(origin, KeyOrigin) and origin.is_read
+
+
+def value_history(value: object, origin: Origin | None) -> list[Replaced]:
+    """Returns all values of a key in order, from the value in the first base to `value`."""
+    links = [Replaced(value, origin)]
+    while isinstance(origin, KeyOrigin) and origin.replaced is not None:
+        links.append(origin.replaced)
+        origin = origin.replaced.origin
+    return links[::-1]
+
+
+def calling_line() -> Origin:
+    """Returns the line outside of this package that is being executed.
+
+    For a line in footplate's own code, which users cannot change, returns a description instead of a file, and line 0.
+    """
+    frame = sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
+        frame = frame.f_back
+    file = frame.f_code.co_filename
+    if file.startswith(_COMMANDS):
+        return Origin("the command line", 0)
+    if file.startswith(_PACKAGE) and not file.startswith(_RECIPES):
+        return Origin("footplate itself", 0)
+    return Origin(file, frame.f_lineno)
+
+
+class TracedDict(dict[Any, Any]):
+    """A dict that records the file and line of each statement that sets a key.
+
+    `dict(...)` and `{...}` create it while a config runs. `_origins` maps each key to its place, and None to the place
+    of the dict itself.
+    """
+
+    _origins: dict[object, Origin]
+
+    def __new__(cls, /, *args: object, **kwargs: object) -> "TracedDict":
+        """Creates an empty dict without origins."""
+        self = super().__new__(cls)
+        self._origins = {}
+        return self
+
+    def __setitem__(self, key: Any, value: object) -> None:
+        self._write(key, value, calling_line())
+
+    def __or__(self, other: Mapping[Any, Any]) -> "TracedDict":
+        result = self.copy()
+        result.update(other)
+        return result
+
+    def __ior__(self, other: Any) -> Any:  # type: ignore[misc]
+        self.update(other)
+        return self
+
+    def __copy__(self) -> "TracedDict":
+        return self.copy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "TracedDict":
+        result = type(self)()
+        memo[id(self)] = result
+        for key, value in self.items():
+            result._put(copy.deepcopy(key, memo), copy.deepcopy(value, memo), None)
+        result._origins = dict(self._origins)
+        return result
+
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        """Returns the value of a key. Sets a missing key to `default` first."""
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+    def update(self, /, *args: Any, **kwargs: Any) -> None:
+        """Sets several keys, with the origins that they have in the mapping that is passed.
+
+        In a `ConfigDict`, a dict is merged into an existing dict.
+        """
+        origins, place = getattr(args[0], "_origins", {}) if args else {}, calling_line()
+        for key, value in dict(*args, **kwargs).items():
+            self._update_key(key, value, origins.get(key) or place)
+
+    def copy(self) -> "TracedDict":
+        """Returns a shallow copy with the same origins."""
+        result = type(self)()
+        dict.update(result, self)
+        result._origins = dict(self._origins)
+        return result
+
+    def _put(self, key: Any, value: object, origin: Origin | None) -> None:
+        """Sets a key and its origin, without a history."""
+        dict.__setitem__(self, key, value)
+        if origin is not None:
+            self._origins[key] = origin
+
+    def _write(self, key: Any, value: object, place: Origin | None) -> None:
+        """Sets a key. The previous value becomes part of its history."""
+        if place is not None and key in self:
+            place = KeyOrigin(*place, Replaced(dict.__getitem__(self, key), self._origins.get(key)))
+        self._put(key, value, place)
+
+    def _update_key(self, key: Any, value: object, place: Origin) -> None:
+        """Sets a key that was passed to `update`."""
+        self._write(key, value, place)
 
 
 class ConfigDict(TracedDict):
@@ -60,23 +210,13 @@ class ConfigDict(TracedDict):
         result.update(other)
         return result
 
-    def update(self, /, *args: Any, **kwargs: Any) -> None:
-        """Sets several keys. A dict is merged into an existing dict."""
-        origins, place = getattr(args[0], "_origins", {}) if args else {}, calling_line()
-        for key, value in dict(*args, **kwargs).items():
-            present = dict.get(self, key)
-            if isinstance(present, ConfigDict) and isinstance(value, dict):
-                present.update(value)
-            else:
-                self._write(key, value, origins.get(key) or place)
-
     def copy(self) -> "ConfigDict":
         """Returns a copy with new lists and tuples. Nested dicts are shared with the original."""
         return type(self)(self)
 
     def deepcopy(self) -> "ConfigDict":
         """Returns a copy in which nested dicts and lists are copied, too."""
-        return deepcopy(self)
+        return copy.deepcopy(self)
 
     def pop(self, key: Any, default: Any = None) -> Any:
         """Removes a key and returns its value, or `default` if the key is missing."""
@@ -102,6 +242,13 @@ class ConfigDict(TracedDict):
 
     def _write(self, key: Any, value: object, place: Origin | None) -> None:
         super()._write(key, _convert_dicts(value), place)
+
+    def _update_key(self, key: Any, value: object, place: Origin) -> None:
+        present = dict.get(self, key)
+        if isinstance(present, ConfigDict) and isinstance(value, dict):
+            present.update(value)
+        else:
+            self._write(key, value, place)
 
     def _missing(self, key: object, kind: Callable[..., ConfigError]) -> Exception:
         near = nearest(key, [name for name in self if isinstance(name, str)]) if isinstance(key, str) else None

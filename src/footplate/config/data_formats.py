@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from footplate.config.origins import TracedDict
+from footplate.config.config_dict import TracedDict
 from footplate.config.sources import PLACEHOLDER_BRACE
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, ConfigSyntaxError, Origin

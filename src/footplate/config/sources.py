@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from footplate.config.origins import TracedDict
+from footplate.config.config_dict import TracedDict
 from footplate.errors import ConfigError, ConfigKeyError, ConfigSyntaxError, Origin, shown_path
 from footplate.extensions import extensions, known_packages
 from footplate.messages import nearest

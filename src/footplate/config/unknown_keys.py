@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
-from footplate.config.origins import is_variable
+from footplate.config.config_dict import is_variable
 from footplate.error_context import origin_of
 from footplate.errors import ConfigKeyError
 

@@ -3,9 +3,8 @@
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from footplate.config.config_dict import ConfigDict
+from footplate.config.config_dict import ConfigDict, KeyOrigin, is_variable
 from footplate.config.key_paths import join_path, walk_paths
-from footplate.config.origins import KeyOrigin, is_variable
 from footplate.error_context import origin_of
 from footplate.messages import list_names
 

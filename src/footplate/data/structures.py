@@ -14,7 +14,7 @@ from typing_extensions import Self
 from footplate.data.data_element import BaseDataElement, FieldKind, FieldType
 from footplate.errors import ArgumentError
 
-__all__ = ["BaseDataElement", "InstanceData", "LabelData", "PixelData"]
+__all__ = ["BaseDataElement", "InstanceData", "PixelData"]
 
 Index: TypeAlias = int | slice | list[int] | list[bool] | Tensor | NDArray[Any]
 
@@ -129,26 +129,6 @@ class PixelData(BaseDataElement):
             raise ArgumentError("PixelData must be indexed by rows and columns, as in element[0:8, 4:12]", found=index)
         rows, columns = (_as_slice(part, length) for part, length in zip(index, self.shape or (0, 0), strict=True))
         return self._map_data(lambda value: value[:, rows, columns])
-
-
-class LabelData(BaseDataElement):
-    """A data element for labels and scores of a whole image, with conversions between indices and one-hot form."""
-
-    @staticmethod
-    def onehot_to_label(onehot: Tensor) -> Tensor:
-        """Converts a one-hot or multi-hot tensor ``(num_classes,)`` to an int64 tensor of ascending class indices."""
-        if onehot.dim() != 1 or not ((onehot == 0) | (onehot == 1)).all():
-            raise ArgumentError("a one-hot label must be a one-dimensional tensor of zeros and ones", found=onehot)
-        return onehot.nonzero().flatten()
-
-    @staticmethod
-    def label_to_onehot(label: Tensor, num_classes: int) -> Tensor:
-        """Converts class indices ``(K,)`` to a one-hot or multi-hot tensor ``(num_classes,)`` with the same dtype."""
-        if label.numel() and not 0 <= int(label.min()) <= int(label.max()) < num_classes:
-            raise ArgumentError(f"labels must be from 0 to {num_classes - 1}", found=label.tolist())
-        onehot = torch.zeros(num_classes, dtype=label.dtype, device=label.device)
-        onehot[label.long()] = 1
-        return onehot
 
 
 def _check_same(element: BaseDataElement, name: str, value: Any, what: str, measure: Callable[[Any], Any]) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 from torch import nn
 
 from footplate.config import Config, check_top_level_keys, find_unused_changes
+from footplate.config.config_dict import is_variable
 from footplate.config.key_paths import merge_options
-from footplate.config.origins import is_variable
 from footplate.engine.components import build_log_processor, counts_epochs
 from footplate.engine.hook_list import build_hooks
 from footplate.engine.model_setup import describe_builder

@@ -1,9 +1,11 @@
 """Adds the configs, code bases and first-generation components of OpenMMLab to the core."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from footplate.error_context import origin_at
+from footplate.errors import ConfigError
 from footplate.extensions import Extension
-from footplate.openmmlab.unsupported_keys import IGNORED, refuse_unsupported
 
 _NAMES = "mmcls mmdet mmdet3d mmedit mmfewshot mmflow mmgen mmagic mmocr mmpose mmpretrain mmrazor mmrotate"
 CODE_BASES = {"mmaction": "mmaction2", "mmseg": "mmsegmentation"}
@@ -22,6 +24,23 @@ _REPLACED_TRANSFORMS = {  # of first-generation pipelines
     "Collect": _PACKING,
 }
 
+_AMP = "Set `optim_wrapper = dict(type='AmpOptimWrapper', ...)`, or `fp16 = dict()`."
+# Keys without which the results would differ, with advice on what to do instead.
+_REFUSED = {
+    "apex_amp": _AMP,
+    "use_apex_amp": _AMP,
+    "module_hooks": "Register the hooks in the model.",
+    "omnisource": "Join the datasets with `dict(type='ConcatDataset', datasets=[...])`.",
+    "precise_bn": "Compute the statistics in a custom hook.",
+    "strategy": "Remove it, and start the run with torchrun. `model_wrapper_cfg` selects FullyShard.",
+}
+# Keys without which the results do not differ.
+_IGNORED = {
+    "efficient_conv_bn_eval": "The run needs more memory where batch normalization is frozen.",
+    "use_ddp_wrapper": "Set `model_wrapper_cfg` to choose the wrapper.",
+}
+_DEFAULT_STRATEGIES = ("SingleDeviceStrategy", "DDPStrategy")
+
 
 class OpenMMLab(Extension):
     """Translates first-generation configs, and knows the code bases of OpenMMLab."""
@@ -31,9 +50,10 @@ class OpenMMLab(Extension):
         **dict.fromkeys(("hook", "dataset", "function", "model", "optimizer wrapper", "metric"), _ADAPTERS),
         "optimizer constructor": _OPTIM,
         "parameter scheduler": _OPTIM,
+        "visualizer backend": ("footplate.openmmlab.refused",),
     }
 
-    ignored_keys = IGNORED
+    ignored_keys = _IGNORED
 
     @property
     def config_keys(self) -> frozenset[str]:
@@ -79,3 +99,28 @@ class OpenMMLab(Extension):
         from footplate.openmmlab.requirements import explain_installation
 
         return explain_installation(scope)
+
+
+def refuse_unsupported(cfg: Mapping[str, Any]) -> None:
+    """Raises an error for a key that has no effect here but changes results in other engines.
+
+    Raises:
+        ConfigError: The config has such a key. The message suggests an alternative.
+    """
+    from footplate.config.config_dict import is_variable  # the package of configs imports this one
+
+    for key, advice in _REFUSED.items():
+        if cfg.get(key) and not is_variable(cfg, key) and not (key == "strategy" and _is_default(cfg[key])):
+            raise ConfigError(
+                f"footplate does not support '{key}', and the results would differ without it",
+                key=key,
+                found=cfg[key],
+                origin=origin_at(cfg, key),
+                notes=[advice],
+            )
+
+
+def _is_default(strategy: Any) -> bool:
+    """Checks whether a strategy does what footplate does anyway."""
+    settings = strategy if isinstance(strategy, Mapping) else {"type": strategy}
+    return len(settings) == 1 and str(settings.get("type")).rpartition(".")[2] in _DEFAULT_STRATEGIES

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from footplate.data.workers import WorkerSetup
 from footplate.openmmlab.extension import CODE_BASES
-from footplate.openmmlab.mmengine.runner_members import add_members
+from footplate.openmmlab.mmengine import registry_members, runner_members
 from footplate.openmmlab.names import DISTRIBUTIONS, Names, describe_unknown_name, names_of
 from footplate.openmmlab.patches import forget_applied, patch
 from footplate.openmmlab.skipped_imports import skip_failed_imports, skipped
@@ -82,7 +82,8 @@ def install(patches: bool = True) -> str:
     sys.meta_path += finders[2:]
     for module in [each for title, each in sys.modules.items() if each and title.partition(".")[0] in completed]:
         complete(module)
-    add_members()
+    runner_members.add_members()
+    registry_members.add_members()
     report = f"import names: {', '.join(ours)} resolve to footplate"
     report += f"; missing names are added to {', '.join(completed)}" if completed else ""
     report += f"; installed and not changed: {', '.join(left)}" if left else ""

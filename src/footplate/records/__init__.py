@@ -1,12 +1,8 @@
 """Records the scalars, logs and environment of a run."""
 
 from footplate.records.base_writer import (
-    AimVisBackend,
     BaseVisBackend,
-    ClearMLVisBackend,
-    DVCLiveVisBackend,
     GuardedWriters,
-    NeptuneVisBackend,
     numbers_in,
 )
 from footplate.records.environment import describe_environment, memory_in_use
@@ -27,7 +23,6 @@ from footplate.records.logger import (
     check_log_file,
     get_logger,
     logging_to,
-    print_log,
     set_level,
     surviving_streams,
 )
@@ -35,10 +30,7 @@ from footplate.records.message_hub import Instances, MessageHub, ScalarNames
 from footplate.records.service_writers import MLflowVisBackend, WandbVisBackend
 
 __all__ = [
-    "AimVisBackend",
     "BaseVisBackend",
-    "ClearMLVisBackend",
-    "DVCLiveVisBackend",
     "GuardedWriters",
     "HistoryBuffer",
     "Instances",
@@ -48,7 +40,6 @@ __all__ = [
     "MLflowVisBackend",
     "MessageHub",
     "NOT_SHOWN",
-    "NeptuneVisBackend",
     "ScalarNames",
     "TensorboardVisBackend",
     "WandbVisBackend",
@@ -60,7 +51,6 @@ __all__ = [
     "logging_to",
     "memory_in_use",
     "numbers_in",
-    "print_log",
     "buffer_log",
     "check_level",
     "set_level",

@@ -1,4 +1,4 @@
-"""Defines the base classes of writers, a wrapper that calls several writers, and classes for unsupported services."""
+"""Defines the base classes of writers, and a wrapper that calls several writers."""
 
 import logging
 import numbers
@@ -10,8 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from footplate.errors import ArgumentError, FootplateError, import_optional
-from footplate.registry import VISBACKENDS
+from footplate.errors import FootplateError, import_optional
 
 _logger = logging.getLogger("footplate.records")
 _MAX_FAILURES = 3
@@ -246,39 +245,3 @@ class GuardedWriters:
 
 def _summary(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-
-
-class Refused:
-    """A base class for unsupported classes to which published configs refer. It must be the first base class.
-
-    Raises:
-        ArgumentError: The class is instantiated.
-    """
-
-    service: ClassVar[str] = ""
-    """The service for which the class would be needed."""
-    noun: ClassVar[str] = "writer"
-    advice: ClassVar[str] = "register your own BaseVisBackend"
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        raise ArgumentError(
-            f"footplate has no {self.noun} for {self.service}",
-            key="type",
-            found=type(self).__name__,
-            notes=[f"Use another writer from docs/records.md, or {self.advice}."],
-        )
-
-
-def _refused(service: str) -> type[BaseVisBackend]:
-    """Returns a writer of MMEngine that raises an error when it is built."""
-    members = {
-        "__doc__": f"Raises an error, because {service} is not supported.",
-        "__module__": __name__,
-        "service": service,
-    }
-    return VISBACKENDS.register_module(module=type(f"{service}VisBackend", (Refused, BaseVisBackend), members))
-
-
-AimVisBackend, ClearMLVisBackend, DVCLiveVisBackend, NeptuneVisBackend = map(
-    _refused, ("Aim", "ClearML", "DVCLive", "Neptune")
-)

@@ -253,26 +253,6 @@ def add_log_file(logger: logging.Logger, path: str, mode: str = "a") -> logging.
     return handler
 
 
-def print_log(message: object, logger: Any = None, level: int = logging.INFO) -> None:
-    """Logs `message`.
-
-    Args:
-        message: The message.
-        logger: A logger, or the name of a child of footplate's logger. None prints to standard output, "silent" does
-            nothing, and "current" uses footplate's logger.
-        level: A level of the logging module.
-    """
-    if logger is None:
-        sys.stdout.write(printable(f"{message}\n"))
-    elif logger == "silent":
-        return
-    elif isinstance(logger, logging.Logger):
-        logger.log(level, message)
-    else:
-        child = "" if logger == "current" else str(logger).removeprefix(f"{_NAME}.")
-        logging.getLogger(f"{_NAME}.{child}".rstrip(".")).log(level, message)
-
-
 class _SurvivingStream:
     """Wraps a stream. After a failed write, redirects it to /dev/null."""
 

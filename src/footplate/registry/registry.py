@@ -82,7 +82,7 @@ class Registry:
     ) -> None:
         self.name = name
         self.noun = noun or name
-        self.scope = scope if scope is not None else self.infer_scope()
+        self.scope = scope if scope is not None else _package_of_caller()
         known_scopes.add(self.scope)
         self.parent = parent
         self.children: dict[str, Registry] = {}
@@ -444,48 +444,6 @@ class Registry:
             notes = [f"Annotate what the function returns: def {entry.__name__}(...) -> {returned}:"]
         return BuildError(f"the registry '{self.name}' accepts only {wanted}", found=entry, notes=notes)
 
-    # Members that installed packages use and footplate itself does not.
-
-    @property
-    def _module_dict(self) -> dict[str, Callable[..., Any]]:
-        """Maps names to entries. Code bases may modify this dict."""
-        self._import_locations()
-        return self._entries
-
-    @property
-    def build_func(self) -> Callable[..., Any]:
-        """The function that `build` calls."""
-        return self._build_func or self.build_entry
-
-    @staticmethod
-    def infer_scope() -> str:
-        """Returns the top-level package of the caller's caller, two frames up the stack."""
-        return str(sys._getframe(2).f_globals.get("__name__", "")).partition(".")[0]
-
-    @staticmethod
-    def split_scope_key(key: str) -> tuple[str | None, str]:
-        """Splits "scope.Name" at its first dot into the scope and the name. Without a dot, the scope is None."""
-        scope, dot, name = key.partition(".")
-        return (scope, name) if dot else (None, key)
-
-    def import_from_location(self) -> None:
-        """Imports the modules that register entries."""
-        self._import_locations()
-
-    def _register_module(
-        self, module: Any, module_name: str | Sequence[str] | None = None, force: bool = False
-    ) -> None:
-        self.register_module(module_name, force, module=module)
-
-    def _get_root_registry(self) -> "Registry":
-        return self.root
-
-    def _search_child(self, scope: str) -> "Registry | None":
-        return self._member(scope)
-
-    def _add_child(self, registry: "Registry") -> None:
-        self.children[registry.scope] = registry
-
 
 def import_lazy(value: Any) -> Any:
     """Returns a config value with lazily imported names replaced by the imported objects.
@@ -503,6 +461,11 @@ def import_lazy(value: Any) -> Any:
         items = [import_lazy(item) for item in value]
         return value if all(map(operator.is_, items, value)) else type(value)(items)
     return value
+
+
+def _package_of_caller() -> str:
+    """Returns the top-level package of the code that creates a registry, two frames up the stack."""
+    return str(sys._getframe(2).f_globals.get("__name__", "")).partition(".")[0]
 
 
 def _returned_class(function: Any) -> Any:

@@ -3,7 +3,7 @@
 import csv
 import io
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 from footplate.errors import ArgumentError
 from footplate.messages import format_bytes, format_seconds, labeled, nearest
-from footplate.metric_names import Rule, best_metric_rules, best_metrics, find_rule, order_metrics, validation_label
+from footplate.metric_names import Rule, expand_rules, find_rule, order_metrics, validation_label
 from footplate.tools.runs import Run, Series
 
 _MEASURED = ("time", "data_time", "memory")
@@ -201,3 +201,21 @@ def _position(run: Run, iteration: float) -> str:
 
 def _short(value: float) -> str:
     return f"{value:g}" if value != int(value) else str(int(value))
+
+
+def best_metrics(cfg: Mapping[str, Any]) -> list[str]:
+    """Returns the metrics of `save_best` in a config of either generation, possibly "auto"."""
+    best = _best_setting(cfg, "save_best")
+    return [best] if isinstance(best, str) else list(best)
+
+
+def best_metric_rules(cfg: Mapping[str, Any]) -> dict[str, Rule]:
+    """Returns the rules that a config sets for the metrics of `save_best`."""
+    best, stated = best_metrics(cfg), _best_setting(cfg, "rule")
+    rules = expand_rules(best, [stated] if isinstance(stated, str) else list(stated))
+    return dict(zip(best, rules, strict=True)) if rules else {}
+
+
+def _best_setting(cfg: Mapping[str, Any], key: str) -> Any:
+    hooks = ((cfg.get("default_hooks") or {}).get("checkpoint"), cfg.get("checkpoint_config"), cfg.get("evaluation"))
+    return next((hook[key] for hook in hooks if hook and hook.get(key)), ())

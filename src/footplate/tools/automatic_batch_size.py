@@ -31,19 +31,13 @@ from footplate.tools.run_files import config_of
 
 _AUTO = "auto"
 _SIZE = "train_dataloader.batch_size"
-_FIRST_GENERATION = ("data.samples_per_gpu", "data.train_dataloader.samples_per_gpu")
 _SMALLEST = 2  # one sample is too few for batch normalization
 _SHARE = 0.85  # of the free memory; the rest is for workers, saves and fragmentation
 
 
-def is_automatic(cfg: Config) -> bool:
-    """Checks whether a config of either generation has the batch size "auto"."""
-    return any(_value(cfg, path) == _AUTO for path in (_SIZE, *_FIRST_GENERATION))
-
-
-def without_automatic_size(cfg: Config) -> Config:
-    """Returns the given config or, if its batch size is "auto", a second-generation config with the smallest size."""
-    return _with_size(runner_config(cfg), _SMALLEST) if is_automatic(cfg) else cfg
+def with_smallest_size(cfg: Config) -> Config:
+    """Returns a second-generation config with the smallest batch size."""
+    return _with_size(runner_config(cfg), _SMALLEST)
 
 
 def choose_batch_size(cfg: Config, **start: Any) -> tuple[Config, str]:
@@ -55,14 +49,12 @@ def choose_batch_size(cfg: Config, **start: Any) -> tuple[Config, str]:
     `cfg` may be of either generation; `start` replaces its `resume` and `load_from`.
 
     Returns:
-        The second-generation config and a sentence for the log, or `cfg` and "" if the size is not "auto".
+        The second-generation config and a sentence for the log.
 
     Raises:
         ArgumentError: Not even the smallest batch fits, or the batch size of the run to resume is unknown.
         FootplateError: The run cannot be built.
     """
-    if not is_automatic(cfg):
-        return cfg, ""
     cfg = runner_config(cfg)
     with located(cfg):
         recorded = _recorded_size({**cfg, **start})

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from footplate.config import Config, ConfigDict
+from footplate.config.config_dict import Replaced, value_history
 from footplate.config.formats import write_python, write_value
 from footplate.config.key_paths import find_value, join_path, next_key, split_path
-from footplate.config.origins import Replaced, value_history
 from footplate.error_context import origin_of
 from footplate.errors import Origin, shown_path
 

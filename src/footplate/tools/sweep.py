@@ -21,8 +21,9 @@ from footplate.engine.run_folder import locked
 from footplate.errors import DataError, MissingExtraError
 from footplate.hooks.monitored_metrics import MissingMetricError, UnknownRuleError
 from footplate.messages import nearest
-from footplate.metric_names import best_metric_rules, best_metrics, find_rule
+from footplate.metric_names import find_rule
 from footplate.records.logger import print_urgent
+from footplate.tools.analysis import best_metric_rules, best_metrics
 from footplate.tools.diff import START_KEYS
 from footplate.tools.failing_module import is_out_of_memory
 from footplate.tools.runs import read_run

@@ -1,4 +1,5 @@
 import itertools
+import logging
 import re
 import sys
 import time
@@ -9,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from footplate.errors import ArgumentError, ConfigError
 from footplate.openmmlab.mmengine import managers, progress, utils
-from footplate.openmmlab.mmengine.data import convert_overlay_heatmap
+from footplate.openmmlab.mmengine.data import LabelData, convert_overlay_heatmap
 from footplate.openmmlab.mmengine.runner import turn_on_activation_checkpointing
 from footplate.openmmlab.mmengine.weights import constant_init
-from footplate.records.logger import logging_to, print_log, set_level
+from footplate.records.logger import get_logger, logging_to, set_level
 
 
 def test_versions_compare_as_versions() -> None:
@@ -111,10 +112,38 @@ def test_a_heat_map_is_blended_with_the_image() -> None:
 def test_lines_of_mmlogger_are_in_the_log_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     set_level("INFO")
     with logging_to(str(tmp_path / "run.log")):
-        print_log("a table", logger=managers.MMLogger.get_instance("detector"))
-        print_log("its legend", logger="detector")
+        managers.print_log("a table", logger=managers.MMLogger.get_instance("detector"))
+        managers.print_log("its legend", logger="detector")
     text = (tmp_path / "run.log").read_text()
     assert text == capsys.readouterr().out
     assert re.fullmatch(
         r"\S+ \S+ - mmengine - INFO - a table\n\S+ \S+ - footplate.detector - INFO - its legend\n", text
     )
+
+
+def test_print_log(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "footplate"):
+        managers.print_log("printed")
+        managers.print_log("nothing", logger="silent")
+        managers.print_log("current", logger="current")
+        managers.print_log("named", logger="footplate.optim", level=logging.ERROR)
+        managers.print_log("given", logger=get_logger())
+    assert capsys.readouterr().out == "printed\n"
+    assert [(each.name, each.levelname, each.message) for each in caplog.records] == [
+        ("footplate", "INFO", "current"),
+        ("footplate.optim", "ERROR", "named"),
+        ("footplate", "INFO", "given"),
+    ]
+
+
+@pytest.mark.parametrize(("label", "onehot"), [([0, 2], [1, 0, 1, 0]), ([], [0, 0, 0, 0]), ([3], [0, 0, 0, 1])])
+def test_conversion_between_indices_and_onehot(label: list[int], onehot: list[int]) -> None:
+    labels = torch.tensor(label, dtype=torch.int64)
+    assert LabelData.label_to_onehot(labels, 4).tolist() == onehot
+    assert LabelData.onehot_to_label(torch.tensor(onehot)).tolist() == label
+
+
+@pytest.mark.parametrize("label", [torch.tensor([4]), torch.tensor([-1, 0])])
+def test_label_out_of_range_is_refused(label: Tensor) -> None:
+    with pytest.raises(ArgumentError, match="labels must be from 0 to 3"):
+        LabelData.label_to_onehot(label, 4)

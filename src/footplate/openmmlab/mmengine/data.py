@@ -4,7 +4,12 @@ from collections.abc import Callable, Sequence
 from functools import partial, wraps
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from footplate.data.rng import seed_generators
+from footplate.data.structures import BaseDataElement
+from footplate.errors import ArgumentError
 from footplate.evaluation.metric import to_device
 from footplate.visualization import ImageArray, as_array, draw_featmap
 
@@ -103,3 +108,23 @@ def color_val_matplotlib(colors: str | tuple[int, ...] | Sequence[Any]) -> Any:
     if isinstance(colors, list):
         return [color_val_matplotlib(color) for color in colors]
     raise TypeError(f"A color must be a name or a tuple, not {type(colors).__name__}.")
+
+
+class LabelData(BaseDataElement):
+    """A data element for labels and scores of a whole image, with conversions between indices and one-hot form."""
+
+    @staticmethod
+    def onehot_to_label(onehot: Tensor) -> Tensor:
+        """Converts a one-hot or multi-hot tensor ``(num_classes,)`` to an int64 tensor of ascending class indices."""
+        if onehot.dim() != 1 or not ((onehot == 0) | (onehot == 1)).all():
+            raise ArgumentError("a one-hot label must be a one-dimensional tensor of zeros and ones", found=onehot)
+        return onehot.nonzero().flatten()
+
+    @staticmethod
+    def label_to_onehot(label: Tensor, num_classes: int) -> Tensor:
+        """Converts class indices ``(K,)`` to a one-hot or multi-hot tensor ``(num_classes,)`` with the same dtype."""
+        if label.numel() and not 0 <= int(label.min()) <= int(label.max()) < num_classes:
+            raise ArgumentError(f"labels must be from 0 to {num_classes - 1}", found=label.tolist())
+        onehot = torch.zeros(num_classes, dtype=label.dtype, device=label.device)
+        onehot[label.long()] = 1
+        return onehot

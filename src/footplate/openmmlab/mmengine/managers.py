@@ -1,10 +1,12 @@
-"""Named instances: `ManagerMixin`, and `MMLogger`, whose instances write to footplate's log."""
+"""Named instances: `ManagerMixin`, and `MMLogger`, whose instances write to footplate's log, and `print_log`."""
 
 import logging
+import sys
 from typing import Any
 
 from typing_extensions import Self
 
+from footplate.messages import printable
 from footplate.records import Instances, get_logger
 
 
@@ -85,3 +87,21 @@ class MMLogger(logging.Logger, ManagerMixin):
         if not cls._instance_dict:
             cls.get_instance("mmengine")
         return super().get_current_instance()
+
+
+def print_log(message: object, logger: Any = None, level: int = logging.INFO) -> None:
+    """Logs `message`.
+
+    Args:
+        message: The message.
+        logger: A logger, or the name of a child of footplate's logger. None prints to standard output, "silent" does
+            nothing, and "current" uses footplate's logger.
+        level: A level of the logging module.
+    """
+    if logger is None:
+        sys.stdout.write(printable(f"{message}\n"))
+    elif isinstance(logger, logging.Logger):
+        logger.log(level, message)
+    elif logger != "silent":
+        child = "" if logger == "current" else str(logger).removeprefix("footplate.")
+        logging.getLogger(f"footplate.{child}".rstrip(".")).log(level, message)

@@ -20,9 +20,9 @@ from footplate.engine import Runner
 from footplate.engine.process_setup import seed_everything
 from footplate.models import trained_model
 from footplate.models.activation_checkpointing import checkpoint_activations
+from footplate.openmmlab.extension import refuse_unsupported
 from footplate.openmmlab.mmengine.fileio import get_file_backend
 from footplate.openmmlab.mmengine.torch_utils import get_device
-from footplate.openmmlab.unsupported_keys import refuse_unsupported
 
 Loader = Callable[..., Any]
 ReviseKeys = Sequence[tuple[str, str]]

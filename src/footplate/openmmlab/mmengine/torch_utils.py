@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from footplate.engine.process_setup import prepare
-from footplate.records import describe_environment, print_log
+from footplate.openmmlab.mmengine.managers import print_log
+from footplate.records import describe_environment
 
 
 def is_rocm_pytorch() -> bool:

@@ -11,8 +11,8 @@ from footplate.distributed import is_main_process
 from footplate.openmmlab.first_generation.adapters.hook import Hook
 from footplate.openmmlab.first_generation.adapters.runner_view import view_of
 from footplate.openmmlab.first_generation.translation.log_rules import writer_of
+from footplate.openmmlab.refused import Refused
 from footplate.records import BaseVisBackend, GuardedWriters
-from footplate.records.base_writer import Refused
 from footplate.registry import HOOKS, VISBACKENDS
 from footplate.storage import check_output_path, output_path
 

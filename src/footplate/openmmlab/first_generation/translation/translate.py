@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from footplate.config import Config, ConfigDict, KeyOrigin
-from footplate.config.origins import is_variable
+from footplate.config.config_dict import is_variable
 from footplate.error_context import origin_at, origin_of
 from footplate.errors import ConfigError, FootplateError
 from footplate.messages import nearest

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from footplate.config import Config, KeyOrigin
-from footplate.config.origins import Replaced, value_history
+from footplate.config.config_dict import Replaced, value_history
 from footplate.error_context import origin_at
 from footplate.errors import Origin
 

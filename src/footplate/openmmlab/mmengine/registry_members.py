@@ -1,0 +1,58 @@
+"""The members of MMEngine's Registry that footplate's Registry does not have, for code written for MMEngine."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from footplate.registry import Registry
+
+
+class RegistryMembers(Registry):
+    """The members that `add_members` adds to Registry."""
+
+    @property
+    def _module_dict(self) -> dict[str, Callable[..., Any]]:
+        """Maps names to entries. Code bases may modify this dict."""
+        self._import_locations()
+        return self._entries
+
+    @property
+    def build_func(self) -> Callable[..., Any]:
+        """The function that `build` calls."""
+        return self._build_func or self.build_entry
+
+    @staticmethod
+    def infer_scope() -> str:
+        """Returns the top-level package of the caller's caller, two frames up the stack."""
+        return str(sys._getframe(2).f_globals.get("__name__", "")).partition(".")[0]
+
+    @staticmethod
+    def split_scope_key(key: str) -> tuple[str | None, str]:
+        """Splits "scope.Name" at its first dot into the scope and the name. Without a dot, the scope is None."""
+        scope, dot, name = key.partition(".")
+        return (scope, name) if dot else (None, key)
+
+    def import_from_location(self) -> None:
+        """Imports the modules that register entries."""
+        self._import_locations()
+
+    def _register_module(
+        self, module: Any, module_name: str | Sequence[str] | None = None, force: bool = False
+    ) -> None:
+        self.register_module(module_name, force, module=module)
+
+    def _get_root_registry(self) -> "Registry":
+        return self.root
+
+    def _search_child(self, scope: str) -> "Registry | None":
+        return self._member(scope)
+
+    def _add_child(self, registry: "Registry") -> None:
+        self.children[registry.scope] = registry
+
+
+def add_members() -> None:
+    """Adds the members to Registry, so that the root registries have them, too."""
+    for name, member in vars(RegistryMembers).items():
+        if not name.startswith("__"):
+            setattr(Registry, name, member)

@@ -1,0 +1,43 @@
+"""Writers and loggers of OpenMMLab for services that footplate does not support. Building one raises an error."""
+
+from typing import Any, ClassVar
+
+from footplate.errors import ArgumentError
+from footplate.records import BaseVisBackend
+from footplate.registry import VISBACKENDS
+
+
+class Refused:
+    """A base class for unsupported classes to which published configs refer. It must be the first base class.
+
+    Raises:
+        ArgumentError: The class is instantiated.
+    """
+
+    service: ClassVar[str] = ""
+    """The service for which the class would be needed."""
+    noun: ClassVar[str] = "writer"
+    advice: ClassVar[str] = "register your own BaseVisBackend"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        raise ArgumentError(
+            f"footplate has no {self.noun} for {self.service}",
+            key="type",
+            found=type(self).__name__,
+            notes=[f"Use another writer from docs/records.md, or {self.advice}."],
+        )
+
+
+def _refused(service: str) -> type[BaseVisBackend]:
+    """Returns a writer of MMEngine that raises an error when it is built."""
+    members = {
+        "__doc__": f"Raises an error, because {service} is not supported.",
+        "__module__": __name__,
+        "service": service,
+    }
+    return VISBACKENDS.register_module(module=type(f"{service}VisBackend", (Refused, BaseVisBackend), members))
+
+
+AimVisBackend, ClearMLVisBackend, DVCLiveVisBackend, NeptuneVisBackend = map(
+    _refused, ("Aim", "ClearML", "DVCLive", "Neptune")
+)
