@@ -5,6 +5,7 @@ Chromium and the extra `sweep`. A run without changes to the code or the report 
 times.
 """
 
+import io
 import json
 import re
 import shlex
@@ -78,7 +79,7 @@ def film(work_dir: Path) -> None:
 
 def draw(screen: str) -> None:
     """Writes the screen of a terminal to live-display.svg, which asks no address for a font."""
-    console = Console(record=True, width=COLUMNS, quiet=True, force_terminal=True, color_system="truecolor")
+    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(screen), no_wrap=True, overflow="crop")
     svg = console.export_svg(title="footplate train fashion-seg", theme=THEME, unique_id="display")
     svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
