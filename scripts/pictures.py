@@ -5,7 +5,9 @@ Chromium and the extra `sweep`. A run without changes to the code or the report 
 times.
 """
 
+import io
 import json
+import os
 import re
 import shlex
 import shutil
@@ -33,8 +35,9 @@ THEME = TerminalTheme((23, 27, 35), (216, 221, 230), COLORS, COLORS)
 SHORT = ["train_cfg.max_iters=60", "train_cfg.val_interval=60", "param_scheduler.1.end=60"]
 
 
-def main(runs: Path) -> None:
-    """Trains, and writes all pictures."""
+def main() -> None:
+    """Trains below the current folder, whose path the pictures do not show, and writes all pictures."""
+    runs = Path("work_dirs")
     first = runs / "first"
     if not any(first.glob("2*/curves.png")):
         film(first)
@@ -43,7 +46,7 @@ def main(runs: Path) -> None:
     curves.save(IMAGES / "curves.png", optimize=True)
     predictions(log / "vis_data/vis_image")
     footplate("report", str(first), "--out", str(runs / "first.html"))
-    photograph(runs / "first.html", "report", 900)
+    photograph(runs / "first.html", "report", 660)
     for name, rate in (("run_a", 0.002), ("run_b", 0.008)):
         settings = ["--cfg-options", f"optim_wrapper.optimizer.lr={rate}", *SHORT]
         footplate("train", "fashion-seg", "--work-dir", str(runs / name), *settings, unless=runs / name)
@@ -78,7 +81,7 @@ def film(work_dir: Path) -> None:
 
 def draw(screen: str) -> None:
     """Writes the screen of a terminal to live-display.svg, which asks no address for a font."""
-    console = Console(record=True, width=COLUMNS, quiet=True, force_terminal=True, color_system="truecolor")
+    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(screen), no_wrap=True, overflow="crop")
     svg = console.export_svg(title="footplate train fashion-seg", theme=THEME, unique_id="display")
     svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
@@ -109,8 +112,8 @@ def photograph(page: Path, name: str, height: int) -> None:
         shot = Path(folder) / "shot.png"
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--force-device-scale-factor=1.5"]
         size = [f"--window-size=1200,{height}", "--virtual-time-budget=3000", f"--screenshot={shot}"]
-        subprocess.run(["chromium", *flags, *size, f"file://{page}"], check=True, capture_output=True)
-        Image.open(shot).convert("RGB").quantize(128).save(IMAGES / f"{name}.png", optimize=True)
+        subprocess.run(["chromium", *flags, *size, f"file://{page.absolute()}"], check=True, capture_output=True)
+        Image.open(shot).convert("RGB").quantize(256).save(IMAGES / f"{name}.png", optimize=True)
 
 
 if __name__ == "__main__":
@@ -118,7 +121,10 @@ if __name__ == "__main__":
     if missing:
         raise SystemExit(f"not installed: {', '.join(missing)}")
     if len(sys.argv) > 1:
-        main(Path(sys.argv[1]).resolve())
+        Path(sys.argv[1]).mkdir(parents=True, exist_ok=True)
+        os.chdir(sys.argv[1])
+        main()
     else:
         with tempfile.TemporaryDirectory() as temporary:
-            main(Path(temporary))
+            os.chdir(temporary)
+            main()

@@ -56,7 +56,7 @@ def test_classes_at_zero_are_marked(show: Callable[..., Any], make_run: Callable
 def test_sections_without_content_are_left_out(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
     run = make_run()
     empty: dict[str, Any] = {"per_class": [], "images": [], "warnings": [], "environment": {}, "explained": ""}
-    page = show(run._replace(series=[run.find("loss", "train")], config=None, **empty))
+    page = show(run._replace(series=[each for each in run.series if each.name == "loss"], config=None, **empty))
     assert page.find_elements("css selector", "nav a") == []
     assert [each.text for each in page.find_elements("css selector", "h2") if each.is_displayed()] == []
 
@@ -74,7 +74,8 @@ def test_a_run_that_ends_worse_than_it_began_is_not_praised(
 ) -> None:
     run = make_run()
     points = [(100.0 * place, float(value)) for place, value in enumerate(values, start=1)]
-    page = show(run._replace(series=[run.series[0], run.series[1], run.find("mIoU", "val")._replace(points=points)]))
+    series = [each._replace(points=points) if each.name == "mIoU" else each for each in run.series]
+    page = show(run._replace(series=series))
     assert text_of(page, ".change") == said
     assert ("Problem Worse than at first" in text_of(page, ".facts")) is not praised
     assert (page.find_elements("css selector", ".change .good") != []) is praised
