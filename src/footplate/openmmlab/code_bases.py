@@ -21,7 +21,7 @@ from footplate.openmmlab.extension import CODE_BASES
 from footplate.openmmlab.first_generation.translation import is_first_generation
 from footplate.openmmlab.installation import install
 from footplate.openmmlab.mmengine.registry import Registry as MMEngineRegistry
-from footplate.openmmlab.requirements import explain_unmet, extra_of
+from footplate.openmmlab.requirements import explain_failed_import
 from footplate.openmmlab.skipped_imports import MissingPackageError, explain_cause
 from footplate.openmmlab.versions import is_for_mmcv_1
 from footplate.registry import (
@@ -130,7 +130,7 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
             raise ConfigError(
                 f"the code base '{scope}' is installed but cannot be imported: {type(error).__name__}: {error}",
                 key="default_scope" if scope == default else "",
-                notes=[*explain_cause(error), *explain_unmet(extra_of(scope))],
+                notes=[*explain_cause(error), *explain_failed_import(scope)],
             ) from error
         models = getattr(sys.modules.get(f"{scope}.registry"), "MODELS", None)
         if models is not None and not isinstance(models, FootplateRegistry):

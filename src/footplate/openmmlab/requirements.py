@@ -75,6 +75,11 @@ def explain_unmet(extra: str) -> list[str]:
     return [f"Missing: {', '.join(texts)}.", f"Run: {' && '.join(commands)}"] if unmet else []
 
 
+def explain_failed_import(scope: str) -> list[str]:
+    """Returns `explain_unmet` for an installed code base. A clone has requirements of its own, so nothing is known."""
+    return explain_unmet(extra_of(scope)) if installed_version(CODE_BASES[scope]) else []
+
+
 def explain_installation(scope: str) -> list[str]:
     """Returns the commands that install a code base, one for each generation."""
     commands = [

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from footplate.errors import ConfigError, FootplateError
-from footplate.openmmlab.requirements import explain_unmet, extra_of
+from footplate.openmmlab.requirements import explain_failed_import
 
 _logger = logging.getLogger("footplate.openmmlab")
 # Maps words of an error to its cause.
@@ -63,7 +63,7 @@ def _skip(error: Exception, package: str, names: Sequence[str]) -> dict[str, typ
         raise error
     text = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
     if is_missing or explain_cause(error):
-        notes = [*explain_cause(error), *explain_unmet(extra_of(top))]
+        notes = [*explain_cause(error), *explain_failed_import(top)]
         raise MissingPackageError(f"'{package}' cannot be imported: {text}", notes=notes) from error
     reason = " ".join([f"{text}.", *explain_cause(error, _SKIPPED)])
     if reason not in skipped.values():
