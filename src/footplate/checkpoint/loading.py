@@ -241,9 +241,10 @@ def load_weights(
         >>> print(load_weights(model, weights, revise_keys=[(r"^head\.", "")]))
         Loaded 2 of 2 tensors from 'a state dict'
     """
-    is_given = isinstance(source, Mapping)
-    name = name or ("a state dict" if is_given else os.fspath(source))  # type: ignore[arg-type]
-    content = source if is_given else load_checkpoint(source)  # type: ignore[arg-type]
+    if isinstance(source, Mapping):
+        content, name = source, name or "a state dict"
+    else:
+        content, name = load_checkpoint(source), name or os.fspath(source)
     weights, module = weights_of(content, name), unwrap_model(module)
     expected = {key: value for key, value in module.state_dict().items() if isinstance(value, torch.Tensor)}
     pairs = tuple(revise_keys)
