@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from footplate.cli.arguments import number
+from footplate.cli.config_arguments import has_automatic_batch_size
 from footplate.cli.output import DOCUMENT_FILE, print_error, print_json, wants_json
 from footplate.interrupts import RANK_VARIABLES, SIGNALED
 
@@ -66,7 +67,6 @@ def start_processes(arguments: argparse.Namespace) -> int | None:
     from footplate.engine.run_config import check_config
     from footplate.engine.run_folder import folders_of
     from footplate.records.logger import collect_warnings
-    from footplate.tools.automatic_batch_size import without_automatic_size
 
     if arguments.local_rank is not None:
         os.environ.setdefault("LOCAL_RANK", str(arguments.local_rank))
@@ -74,8 +74,13 @@ def start_processes(arguments: argparse.Namespace) -> int | None:
     if processes is None:
         return None
     home = folders_of(arguments.cfg["work_dir"])[0] if hasattr(arguments, "resume") else None
+    cfg = arguments.cfg
     with collect_warnings():  # the first rank logs them
-        check_config(without_automatic_size(arguments.cfg))
+        if has_automatic_batch_size(cfg):
+            from footplate.tools.automatic_batch_size import with_smallest_size
+
+            cfg = with_smallest_size(cfg)
+        check_config(cfg)
     return run_in_processes(arguments, processes, home)
 
 
