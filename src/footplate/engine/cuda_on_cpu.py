@@ -1,12 +1,12 @@
 """Runs code that is written for a CUDA GPU on the CPU."""
 
-from contextlib import contextmanager, nullcontext
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 _CPU = torch.device("cpu")
@@ -18,6 +18,8 @@ class _CPUOnly(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is Tensor.cuda:
             return args[0]
+        if func is torch.device:
+            return _on_cpu(func(*args, **(kwargs or {})))
         if func is Tensor.to and len(args) > 1 and type(args[1]) is int:  # the index of a GPU
             args = (args[0], _CPU, *args[2:])
         return func(*map(_on_cpu, args), **{name: _on_cpu(value) for name, value in (kwargs or {}).items()})

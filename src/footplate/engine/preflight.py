@@ -9,8 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from footplate import storage
 from footplate.checkpoint import load_checkpoint, save_checkpoint, split_state
 from footplate.data import metainfo_of
