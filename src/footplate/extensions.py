@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import cache
 from pkgutil import resolve_name
 from typing import Any
@@ -42,6 +43,10 @@ class Extension:
 
     def check_dataset(self, dataset: Any) -> None:
         """Raises an error or logs a warning if the samples of a dataset would be misunderstood."""
+
+    def repair_step(self, error: RuntimeError) -> AbstractContextManager[Any] | None:
+        """Returns the context in which the failed first training step and the later ones succeed, or None."""
+        return None
 
     def explain_unknown(self, noun: str, name: str) -> list[str]:
         """Returns advice for a name that no registry has, or an empty list.

@@ -155,7 +155,15 @@ OWN = "  Register your own classes with custom_imports = dict(imports=['my_modul
     ],
 )
 @pytest.mark.parametrize("over_footplate", [False, True])
-def test_name_from_missing_package(scope: str | None, name: str, lines: list[str], over_footplate: bool) -> None:
+def test_name_from_missing_package(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    scope: str | None,
+    name: str,
+    lines: list[str],
+    over_footplate: bool,
+) -> None:
+    monkeypatch.chdir(tmp_path)  # files of this repository define some of the names
     if over_footplate:
         openmmlab.install()
     try:
@@ -267,3 +275,20 @@ def test_two_code_bases_add_the_same_class_to_a_third(
     for package in ("mmpretrain", "mmpose", "own"):  # another class of the same package, and classes of users
         with pytest.raises(DuplicateNameError, match="already registered by mmpretrain.models"):
             registry.register_module(module=type("Square", (), {"__module__": f"{package}.models"}))
+
+
+def test_unknown_name_that_a_file_of_the_current_folder_defines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "projects" / "models" / "pyramid.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("from torch import nn\n\n\nclass GreatPyramid(nn.Module):\n    pass\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnknownNameError) as caught:
+        MODELS.build({"type": "GreatPyramid"})
+    assert str(caught.value).split("\n") == [
+        "unknown model 'GreatPyramid'",
+        "  key type",
+        "  'GreatPyramid' is defined in projects/models/pyramid.py. "
+        "Add custom_imports = dict(imports=['projects.models.pyramid']).",
+    ]

@@ -108,6 +108,14 @@ def add_trained(parser: argparse.ArgumentParser) -> None:
     )
     add_overrides(parser)
     add_trust(parser)
+    add_cpu(parser)
+
+
+def add_cpu(parser: argparse.ArgumentParser) -> None:
+    """Adds the option that runs code for a GPU on the CPU."""
+    parser.add_argument(
+        "--cpu", action="store_true", help="run on the CPU, also code that calls .cuda() or passes device='cuda'"
+    )
 
 
 def add_no_patches(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from footplate import __version__
 from footplate.cli.arguments import Parser, refuse_unknown
@@ -103,7 +104,8 @@ def _run(arguments: argparse.Namespace) -> int:
     """Runs a command, prints its error if it fails, and returns the exit code."""
     debug, code = getattr(arguments, "debug", False), 0
     try:
-        code = int(arguments.run(arguments))
+        with _device_context(arguments):
+            code = int(arguments.run(arguments))
     except KeyboardInterrupt as error:
         code = _end_interrupted(arguments, error)
         if debug and not wants_json(arguments):
@@ -116,6 +118,15 @@ def _run(arguments: argparse.Namespace) -> int:
     except Exception as error:
         code = end_rank(arguments, error) if is_launched() else _report(arguments, error)
     return code
+
+
+def _device_context(arguments: argparse.Namespace) -> AbstractContextManager[None]:
+    """Returns the context that runs code for a GPU on the CPU if `--cpu` is given."""
+    if not getattr(arguments, "cpu", False):
+        return nullcontext()
+    from footplate.engine.cuda_on_cpu import cuda_on_cpu
+
+    return cuda_on_cpu()
 
 
 def _report(arguments: argparse.Namespace, error: Exception) -> int:

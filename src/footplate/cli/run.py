@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from footplate.cli.arguments import add_no_patches
+from footplate.cli.arguments import add_cpu, add_no_patches
 from footplate.cli.launching import add_processes, count_processes, run_in_processes
 from footplate.errors import ArgumentError, FootplateError
 
@@ -24,6 +24,7 @@ def add_commands(subparsers: Any) -> None:
         epilog="Example: footplate run tools/train.py configs/my_config.py --work-dir work_dirs/my_run",
     )
     add_processes(parser)
+    add_cpu(parser)
     add_no_patches(parser)
     parser.add_argument("script", metavar="SCRIPT", help="a Python file")
     rest = parser.add_argument("rest", metavar="ARGS", nargs=argparse.REMAINDER, help="arguments for the script")

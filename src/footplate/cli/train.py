@@ -7,7 +7,7 @@ import signal
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from footplate.cli.arguments import add_config, add_no_patches, add_trust
+from footplate.cli.arguments import add_config, add_cpu, add_no_patches, add_trust
 from footplate.cli.config_arguments import has_automatic_batch_size, read_run_config
 from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import print_error, print_json, print_text, wants_json
@@ -53,6 +53,7 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument("--amp", action="store_true", help="train in mixed precision")
     parser.add_argument("--seed", metavar="N", type=int, help="the seed of all random generators")
     add_launcher(parser)
+    add_cpu(parser)
     parser.add_argument(
         "--no-preflight",
         action="store_true",

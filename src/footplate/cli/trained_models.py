@@ -4,7 +4,7 @@ import argparse
 import os
 from typing import Any
 
-from footplate.cli.arguments import add_config, add_no_patches, add_trained, add_trust, number
+from footplate.cli.arguments import add_config, add_cpu, add_no_patches, add_trained, add_trust, number
 from footplate.cli.config_arguments import apply_override_arguments, read_run_config
 from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import print_error, print_result
@@ -26,6 +26,7 @@ def add_commands(subparsers: Any) -> None:
         help="the folder for metrics and images (default: that of the config, or work_dirs/<name of the config>)",
     )
     add_launcher(test)
+    add_cpu(test)
     add_trust(test)
     add_no_patches(test)
     test.set_defaults(run=test_checkpoint)

@@ -1,17 +1,20 @@
 """The base classes of the loops."""
 
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from footplate.checks import check_accepts, check_count, check_number, read_count, read_flag
 from footplate.data import build_dataloader, capture_rng, metainfo_of, restore_rng
 from footplate.data.position import position_in
+from footplate.engine.module_state import record_modules
 from footplate.engine.overridden_loops import adapt_overridden
 from footplate.engine.process_setup import keep_freed_memory
 from footplate.engine.signals import InterruptedWaitError, Stop, answer_requests, save_after_data_error
 from footplate.errors import BuildError
 from footplate.evaluation.validation_schedule import checked_intervals, interval_at, validation_is_due
+from footplate.extensions import extensions
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -103,6 +106,7 @@ class BaseTrainLoop(BaseLoop):
         self.validation_requested = False
         self.ended = False  # whether everything that follows the last iteration is complete
         self._iter = self._epoch = 0
+        self._step_context: AbstractContextManager[Any] = nullcontext()
         self._began_at: int | None = None  # the iteration at which this process started or resumed the run
         self._validated_at = 0  # the epoch or iteration of the latest validation
         self._data = position_in(self.dataloader)
@@ -142,9 +146,26 @@ class BaseTrainLoop(BaseLoop):
         """Trains on one batch. A subclass may override it to change the iteration."""
         runner = self._runner
         runner.call_hook("before_train_iter", batch_idx=idx, data_batch=data_batch)
-        outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
+        outputs = self._step(data_batch)
         runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
         self._iter += 1
+
+    def _step(self, data_batch: Any) -> Any:
+        """Runs one training step. An extension may repair the first one, which is then repeated."""
+        runner = self.runner
+        restore = record_modules(runner.model) if self._iter == self._began_at else None
+        with self._step_context:
+            try:
+                return runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
+            except RuntimeError as error:
+                repairs = (extension.repair_step(error) for extension in extensions())
+                repair = next(filter(None, repairs), None) if restore is not None else None
+                if repair is None:
+                    raise
+        restore()
+        self._step_context = repair
+        with repair:
+            return runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
 
     def _read(self, stream: Iterator[Any]) -> Generator[Any]:
         """Yields the batches of `stream`.

@@ -9,16 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from footplate import storage
 from footplate.checkpoint import load_checkpoint, save_checkpoint, split_state
-from footplate.data import capture_rng, metainfo_of, restore_rng
+from footplate.data import metainfo_of
 from footplate.data.dataset_wrappers import innermost_datasets
-from footplate.distributed import is_main_process, unwrap_model
+from footplate.distributed import is_main_process
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import state
 from footplate.engine.evaluation_loops import loss_of, predicting
+from footplate.engine.module_state import record_modules
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.evaluation import Evaluator
 from footplate.evaluation.evaluation_sets import EvaluationSet, check_classes, warn_about_num_classes
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("footplate.engine")
 _IN_MEMORY = "memory://footplate-preflight/{}.pth"
-_PLAIN_TYPES = (bool, int, float, complex, str)
 
 
 def preflight(runner: "Runner") -> None:
@@ -107,14 +105,10 @@ def _restoring_state(runner: "Runner") -> Iterator[None]:
     These are the random states, the message hub, the buffers of the model, and the numbers, flags and strings that are
     attributes of its modules.
     """
-    rng, hub = capture_rng(), runner.message_hub
-    modules = list(unwrap_model(runner.model).modules())
-    buffers = [(each, name, buffer) for each in modules for name, buffer in each.named_buffers(recurse=False)]
-    values = [buffer.detach().clone() for *_, buffer in buffers]
+    hub, restore = runner.message_hub, record_modules(runner.model)
     records: list[tuple[dict[str, Any], dict[str, Any]]] = [
         (mapping, dict(mapping)) for mapping in (hub.runtime_info, hub.log_scalars)
     ]
-    plain = [{key: value for key, value in vars(each).items() if type(value) in _PLAIN_TYPES} for each in modules]
     try:
         yield
     except ArgumentError:
@@ -123,16 +117,10 @@ def _restoring_state(runner: "Runner") -> Iterator[None]:
         _logger.error("Preflight: the run would have failed later. To skip it, use --no-preflight (preflight=False).")
         raise
     finally:
-        with torch.no_grad():
-            for (module, name, buffer), value in zip(buffers, values, strict=True):
-                buffer.copy_(value)
-                setattr(module, name, buffer)  # the module may have replaced it
         for mapping, content in records:
             mapping.clear()
             mapping.update(content)
-        for module, attributes in zip(modules, plain, strict=True):
-            vars(module).update(attributes)
-        restore_rng(rng)
+        restore()
 
 
 def checkpoint_size(runner: "Runner", *, save_optimizer: bool = True, save_param_scheduler: bool = True) -> int:

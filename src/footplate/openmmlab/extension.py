@@ -1,6 +1,7 @@
 """Adds the configs, code bases and first-generation components of OpenMMLab to the core."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from footplate.error_context import origin_at
@@ -77,6 +78,12 @@ class OpenMMLab(Extension):
         from footplate.openmmlab.first_generation.translation.translate import translate_for_run
 
         return translate_for_run(cfg)
+
+    def repair_step(self, error: RuntimeError) -> AbstractContextManager[Any] | None:
+        """Returns a context for code from before PyTorch 1.9 that changes the output of a ReLU in place."""
+        from footplate.openmmlab.relu import repair_relu
+
+        return repair_relu(error)
 
     def explain_unknown(self, noun: str, name: str) -> list[str]:
         """Returns the replacement for a transform of a first-generation pipeline, or why a name was not imported."""

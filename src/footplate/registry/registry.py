@@ -17,6 +17,7 @@ from footplate.errors import BuildError, DuplicateNameError, FootplateError, Unk
 from footplate.extensions import extensions, known_packages
 from footplate.messages import nearest
 from footplate.registry.arguments import check_arguments, describe_types, wrong_types
+from footplate.registry.definitions import find_definition
 from footplate.registry.dotted_paths import (
     has_submodule,
     import_class,
@@ -424,6 +425,10 @@ class Registry:
             return UnknownNameError(f"unknown {self.noun} '{name}'", notes=replaced)
         names = {entry for registry in registries for entry in registry.module_dict}
         near = next((other for other in qualified if other != name), None) or nearest(last, sorted(names))
+        if definition := find_definition(last):
+            path, module_name = definition
+            notes = [f"'{last}' is defined in {path}. Add custom_imports = dict(imports=['{module_name}'])."]
+            return UnknownNameError(f"unknown {self.noun} '{name}'", notes=notes)
         notes = []
         if scope and scope != self.root.scope and self.root._member(scope) is None:
             notes += explain_missing_scope(scope)

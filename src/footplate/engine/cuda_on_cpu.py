@@ -1,0 +1,56 @@
+"""Runs code that is written for a CUDA GPU on the CPU."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+_CPU = torch.device("cpu")
+
+
+class _CPUOnly(TorchFunctionMode):
+    """Replaces the device "cuda" in the arguments of torch functions with the CPU."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.cuda:
+            return args[0]
+        if func is torch.device:
+            return _on_cpu(func(*args, **(kwargs or {})))
+        if func is Tensor.to and len(args) > 1 and type(args[1]) is int:  # the index of a GPU
+            args = (args[0], _CPU, *args[2:])
+        return func(*map(_on_cpu, args), **{name: _on_cpu(value) for name, value in (kwargs or {}).items()})
+
+
+def _on_cpu(value: Any) -> Any:
+    is_cuda = isinstance(value, str) and value.partition(":")[0] == "cuda"
+    return _CPU if is_cuda or (isinstance(value, torch.device) and value.type == "cuda") else value
+
+
+def _ignore(*args: Any, **kwargs: Any) -> None:
+    """Does nothing."""
+
+
+@contextmanager
+def cuda_on_cpu() -> Iterator[None]:
+    """Runs the block without a GPU, even if it calls `.cuda()`, `torch.cuda.device` or functions with `device='cuda'`.
+
+    `torch.cuda.is_available()` returns False in the block.
+    """
+    load = torch.load
+
+    def load_on_cpu(file: Any, map_location: Any = None, **options: Any) -> Any:
+        return load(file, map_location=_on_cpu(map_location), **options)
+
+    replaced = {
+        "is_available": lambda: False,
+        "current_device": lambda: 0,
+        "device": lambda index=None: nullcontext(),
+        "set_device": _ignore,
+        "synchronize": _ignore,
+    }
+    with patch.multiple(torch.cuda, **replaced), patch.object(torch, "load", load_on_cpu), _CPUOnly():
+        yield

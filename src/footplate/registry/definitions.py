@@ -1,0 +1,31 @@
+"""Finds the file of the current folder that defines a class."""
+
+import os
+import re
+import sys
+
+_MAX_FILES = 5000
+_SKIPPED = {"site-packages", "node_modules", "__pycache__", "build", "work_dirs"}
+
+
+def find_definition(name: str) -> tuple[str, str] | None:
+    """Returns the path and the module of a file below the current folder that defines a class or function.
+
+    Returns None if there is no such file among the first 5000 Python files, or if they have been imported.
+    """
+    definition, count = re.compile(rf"^(?:class|def) {re.escape(name)}\b", re.MULTILINE), 0
+    for folder, folders, files in os.walk("."):
+        folders[:] = sorted(each for each in folders if each.isidentifier() and each not in _SKIPPED)
+        for file in sorted(each for each in files if each.endswith(".py")):
+            count += 1
+            if count > _MAX_FILES:
+                return None
+            path = os.path.relpath(os.path.join(folder, file))
+            parts = path.removesuffix(".py").removesuffix(f"{os.sep}__init__").split(os.sep)
+            module = ".".join(parts)
+            if module in sys.modules or not all(part.isidentifier() for part in parts):
+                continue
+            with open(path, encoding="utf-8", errors="replace") as text:
+                if definition.search(text.read()):
+                    return path, module
+    return None

@@ -1,0 +1,56 @@
+"""Code from before PyTorch 1.9 changes the output of a ReLU in place."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from footplate.engine import Runner
+from footplate.models import BaseModel
+from tests.support import settings
+
+
+class OldPyramid(BaseModel):
+    """Adds to the output of a ReLU, as the decoder of UPerNet did, or applies a second ReLU in place, as an RPN did."""
+
+    def __init__(self, adds: bool, repaired: bool) -> None:
+        super().__init__()
+        self.repaired, self.adds, self.calls = repaired, adds, 0
+        self.body = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU(inplace=not adds), nn.Dropout(0.1))
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, inputs: Any, labels: Any, mode: str = "tensor") -> Any:
+        self.calls += 1
+        x = self.body[:3](inputs)
+        if self.repaired:
+            x = x + 0.5 if self.adds else F.relu(x)
+        elif self.adds:
+            x += 0.5
+        else:
+            F.relu(x, inplace=True)
+        x = self.head(self.body[3](x))
+        return {"loss": x.square().mean()} if mode == "loss" else list(zip(x.argmax(1), labels, strict=True))
+
+
+def trained(folder: Path, adds: bool, repaired: bool) -> BaseModel:
+    torch.manual_seed(0)
+    model = OldPyramid(adds, repaired)
+    Runner(**{**settings(folder), "model": model}).train()
+    return model
+
+
+@pytest.mark.parametrize("adds", [True, False], ids=["addition", "second ReLU"])
+def test_old_code_trains_the_weights_that_mended_code_trains(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, adds: bool
+) -> None:
+    with caplog.at_level(logging.WARNING, "footplate"):
+        model = trained(tmp_path / "old", adds, False)
+    expected = trained(tmp_path / "mended", adds, True)
+    assert model.calls == expected.calls  # the failed step does not count
+    for name, value in expected.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+    assert sum("output of a ReLU" in message for message in caplog.messages) == 1
