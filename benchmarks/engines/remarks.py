@@ -105,7 +105,7 @@ OPEN_ON_GPU: tuple[tuple[str, str], ...] = (
         "python -m benchmarks.device --write",
     ),
     (
-        "Time to accuracy of `fashion-seg` with footplate, the bare loop, MMEngine and Lightning",
+        "Time to accuracy of `fashion-seg` with footplate, the bare loop, MMEngine, Lightning and Trainer",
         "python -m benchmarks.engines --cases fashion-seg",
     ),
     (

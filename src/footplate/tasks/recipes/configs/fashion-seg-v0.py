@@ -33,7 +33,11 @@ model = dict(
 
 # Schedule: 150 iterations of warm-up, and linear decay to zero.
 optimizer = dict(
-    type="AdamW", lr=0.006, weight_decay=0.05, paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0)
+    type="AdamW",
+    lr=0.006,
+    weight_decay=0.05,
+    fused=True,
+    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
 )
 optimizer_config = dict()
 lr_config = dict(

@@ -1,4 +1,4 @@
-"""Segmentation of small scenes of clothes, shoes and bags: trains in about one minute on two cores.
+"""Segmentation of small scenes of clothes, shoes and bags: trains in 160 s of processor time.
 
 To write your own config, start from a copy of this file: `footplate train my-config.py`.
 """
@@ -44,7 +44,7 @@ val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
     type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=0.006, weight_decay=0.05),
+    optimizer=dict(type="AdamW", lr=0.006, weight_decay=0.05, fused=True),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
 )
 param_scheduler = [
