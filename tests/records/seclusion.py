@@ -15,8 +15,12 @@ LIBRARIES = {
     "TensorboardVisBackend": "tensorboard",
     "WandbVisBackend": "wandb",
     "MLflowVisBackend": "mlflow",
+    "ClearMLVisBackend": "clearml",
+    "SwanlabVisBackend": "swanlab",
+    "DVCLiveVisBackend": "dvclive",
+    "TrackioVisBackend": "trackio",
 }
-_OF_LIBRARIES = ("WANDB_", "MLFLOW_")
+_OF_LIBRARIES = ("WANDB_", "MLFLOW_", "CLEARML_", "SWANLAB_", "TRACKIO_", "DVCLIVE_")
 
 
 def needed(kind: str) -> str:
@@ -36,6 +40,8 @@ def seclusion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     for name in [key for key in os.environ if key.startswith(_OF_LIBRARIES)]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("CLEARML_CACHE_DIR", str(tmp_path / "clearml"))
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     asked: list[str] = []
 
     def refuse(host: Any, *args: Any, **kwargs: Any) -> Any:

@@ -1,6 +1,8 @@
 """Reads back the output of each writer, with the library's own reader if it has one, else from its files."""
 
 import json
+import os
+import sqlite3
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from PIL import Image
 
 
@@ -117,11 +120,90 @@ def read_mlflow(folder: Path) -> Found:
     return found
 
 
+def read_clearml(folder: Path) -> Found:
+    """Reads the offline sessions, which `Task.import_offline_session` would send."""
+    found = Found()
+    for session in sorted(Path(os.environ["CLEARML_CACHE_DIR"]).glob("offline/offline-*/")):
+        if not session.is_dir():
+            continue
+        task = json.loads((session / "task.json").read_text())
+        found.runs.add(task["id"])
+        found.config = task["configuration"]["config"]["value"]
+        for line in (session / "metrics.jsonl").read_text().splitlines():
+            for event in json.loads(line):
+                if event["type"] == "training_stats_scalar":
+                    found.add(event["metric"], event["iter"], event["value"])
+                elif event["type"] == "training_debug_image":
+                    with Image.open(event["url"]) as image:
+                        found.pictures[event["metric"], event["iter"]] = (image.height, image.width)
+    return found
+
+
+def read_swanlab(folder: Path) -> Found:
+    """Reads the records of the offline runs, which `swanlab sync` would send."""
+    from swanlab.proto.swanlab.record.v1 import record_pb2  # type: ignore[import-not-found, unused-ignore]
+
+    found = Found()
+    for path in sorted(folder.glob("run-*/run-*.swanlab")):
+        config = yaml.safe_load((path.parent / "files/config.yaml").read_text())
+        found.config = {key: entry["value"] for key, entry in config.items()}
+        for data in _log_records(path):
+            record = record_pb2.Record()
+            record.ParseFromString(data)
+            if record.HasField("start"):
+                found.runs.add(record.start.id)
+            elif record.HasField("scalar") and not record.scalar.key.startswith("__swanlab__."):  # of the machine
+                found.add(record.scalar.key, record.scalar.step, record.scalar.value.number)
+            elif record.HasField("media"):
+                picture = path.parent / "media/image" / record.media.value.items[0].filename
+                found.pictures[record.media.key, record.media.step] = _pixels(picture)
+    return found
+
+
+def read_dvclive(folder: Path) -> Found:
+    """Reads DVCLive's tables, parameters and images."""
+    found = Found(config=yaml.safe_load((folder / "params.yaml").read_text()), runs={"one"})
+    for path in (folder / "plots/metrics").rglob("*.tsv"):
+        name = str(path.relative_to(folder / "plots/metrics").with_suffix(""))
+        for line in path.read_text().splitlines()[1:]:
+            step, value = line.split("\t")
+            found.add(name, int(step), value)
+    for path in (folder / "plots/images").rglob("*.png"):
+        name, _, step = path.stem.rpartition("_")
+        found.pictures[name, int(step)] = _pixels(path)
+    return found
+
+
+def read_trackio(folder: Path) -> Found:
+    """Reads Trackio's database in the TRACKIO_DIR of the first import."""
+    import trackio  # type: ignore[import-not-found, unused-ignore]
+
+    base = Path(trackio.utils.TRACKIO_DIR)
+    found = Found()
+    with sqlite3.connect(base / f"{folder.name}.db") as store:
+        rows = store.execute("select run_id, step, metrics from metrics order by id").fetchall()
+        found.config = json.loads(store.execute("select config from configs order by id").fetchall()[-1][0])
+    store.close()
+    for run, step, metrics in rows:
+        found.runs.add(run)
+        for name, value in json.loads(metrics).items():
+            if isinstance(value, dict):
+                # Trackio adds an opaque alpha channel.
+                found.pictures[name, step] = _pixels(base / "media" / value["file_path"])[..., :3]
+            else:
+                found.add(name, step, value)
+    return found
+
+
 READERS: dict[str, Callable[[Path], Found]] = {
     "LocalVisBackend": read_local,
     "TensorboardVisBackend": read_tensorboard,
     "WandbVisBackend": read_wandb,
     "MLflowVisBackend": read_mlflow,
+    "ClearMLVisBackend": read_clearml,
+    "SwanlabVisBackend": read_swanlab,
+    "DVCLiveVisBackend": read_dvclive,
+    "TrackioVisBackend": read_trackio,
 }
 
 

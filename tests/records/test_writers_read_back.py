@@ -32,7 +32,10 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 def settings_of(kind: str, folder: Path) -> dict[str, Any]:
     """Returns the config of a writer."""
-    return {"type": kind, "save_dir": str(folder)}
+    cfg: dict[str, Any] = {"type": kind, "save_dir": str(folder)}
+    if kind == "TrackioVisBackend":
+        cfg["init_kwargs"] = {"project": folder.name}
+    return cfg
 
 
 def check_config(kind: str, found: Found) -> None:
@@ -40,6 +43,9 @@ def check_config(kind: str, found: Found) -> None:
     if kind in ("LocalVisBackend", "TensorboardVisBackend"):
         text = found.config.removeprefix("```python\n").removesuffix("```")
         assert Config.fromstring(text, ".py").to_dict() == CONFIG.to_dict()
+    elif kind == "ClearMLVisBackend":
+        assert "lr = 0.5" in found.config
+        assert "key149 = 149" in found.config
     elif kind == "MLflowVisBackend":
         expected = {"lr": "0.5", "model.type": "Net", "model.depths": "[1, 2]"}
         assert found.config == {**expected, **{f"many.key{number}": str(number) for number in range(150)}}
@@ -107,13 +113,28 @@ def test_a_resumed_run_continues_the_same_run(kind: str, tmp_path: Path) -> None
         assert found.scalars[name][: len(values)] == values
 
 
-@pytest.mark.parametrize("kind", ["WandbVisBackend"], indirect=True)
-def test_offline_without_a_login(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("WandbVisBackend", "Not logged in to Weights & Biases: the run is stored offline"),
+        ("SwanlabVisBackend", "Not logged in to SwanLab: the run is stored offline"),
+        ("ClearMLVisBackend", "No ClearML server is configured. Storing the task offline."),
+    ],
+    indirect=["kind"],
+)
+def test_offline_without_a_login(
+    kind: str, says: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == "ClearMLVisBackend":
+        from clearml import Task  # type: ignore[import-not-found, unused-ignore]
+
+        # A previous test may already have found that there is no server, so the writer must check again.
+        answers = iter([False])
+        monkeypatch.setattr(Task, "is_offline", staticmethod(lambda: next(answers, True)))
     writer = VISBACKENDS.build({"type": kind, "save_dir": str(tmp_path / "store")})
     with caplog.at_level(logging.WARNING, "footplate"):
         writer.add_scalar("loss", 1.0, 1)
     writer.close()
-    says = "Not logged in to Weights & Biases: the run is stored offline"
     assert [each for each in caplog.messages if each.startswith(says)]
 
 

@@ -38,6 +38,4 @@ def _refused(service: str) -> type[BaseVisBackend]:
     return VISBACKENDS.register_module(module=type(f"{service}VisBackend", (Refused, BaseVisBackend), members))
 
 
-AimVisBackend, ClearMLVisBackend, DVCLiveVisBackend, NeptuneVisBackend = map(
-    _refused, ("Aim", "ClearML", "DVCLive", "Neptune")
-)
+AimVisBackend, NeptuneVisBackend = map(_refused, ("Aim", "Neptune"))

@@ -1,5 +1,6 @@
 """Records the scalars, logs and environment of a run."""
 
+from footplate.records.artifact_writers import ClearMLVisBackend, DVCLiveVisBackend, MLflowVisBackend
 from footplate.records.base_writer import (
     BaseVisBackend,
     GuardedWriters,
@@ -27,10 +28,12 @@ from footplate.records.logger import (
     surviving_streams,
 )
 from footplate.records.message_hub import Instances, MessageHub, ScalarNames
-from footplate.records.service_writers import MLflowVisBackend, WandbVisBackend
+from footplate.records.wandb_writers import SwanlabVisBackend, TrackioVisBackend, WandbVisBackend
 
 __all__ = [
     "BaseVisBackend",
+    "ClearMLVisBackend",
+    "DVCLiveVisBackend",
     "GuardedWriters",
     "HistoryBuffer",
     "Instances",
@@ -41,7 +44,9 @@ __all__ = [
     "MessageHub",
     "NOT_SHOWN",
     "ScalarNames",
+    "SwanlabVisBackend",
     "TensorboardVisBackend",
+    "TrackioVisBackend",
     "WandbVisBackend",
     "add_log_file",
     "average_over_ranks",

@@ -1,19 +1,26 @@
 """Defines the base classes of writers, and a wrapper that calls several writers."""
 
+import inspect
 import logging
 import numbers
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from footplate.checks import check_keys
 from footplate.errors import FootplateError, import_optional
+from footplate.storage import output_path
 
 _logger = logging.getLogger("footplate.records")
 _MAX_FAILURES = 3
+_FOLDER_KEYS = frozenset({"dir", "log_dir", "logdir"})
+_START = re.compile(r"\d{8}_\d{6}(?:_\d+)?")  # the name of `work_dir/<timestamp>`
 
 
 class BaseVisBackend:
@@ -110,11 +117,20 @@ class Tracker(BaseVisBackend):
         self._start_error: Exception | None = None
 
     @property
+    def _path(self) -> str:
+        return os.path.abspath(self._save_dir or "vis_data")
+
+    @property
     def folder(self) -> str:
         """The folder for the library's files, which is created on first use."""
-        path = os.path.abspath(self._save_dir or "vis_data")
-        os.makedirs(path, exist_ok=True)
-        return path
+        os.makedirs(self._path, exist_ok=True)
+        return self._path
+
+    @property
+    def start(self) -> str:
+        """The name of the folder `work_dir/<timestamp>`, or "" if `save_dir` is a custom folder."""
+        name = os.path.basename(os.path.dirname(self._path))
+        return name if _START.fullmatch(name) else ""
 
     @property
     def experiment(self) -> Any:
@@ -171,6 +187,25 @@ class Tracker(BaseVisBackend):
         """Sets the values that identify the run to continue."""
         self.identity = dict(state)
 
+    def _continued(self, path: str) -> str | None:
+        """Returns the path that corresponds to `path` in the run to continue, or None if it does not exist.
+
+        The identity comes from a checkpoint that may not be trustworthy. Therefore, only the time of an earlier start
+        is used, and the result is always in the same work_dir.
+        """
+        if self.identity and self.start:
+            start, log_dir = str(self.identity.get("start")), os.path.dirname(self.folder)
+            if not _START.fullmatch(start):
+                return None
+            path = os.path.join(os.path.dirname(log_dir), start, os.path.relpath(path, log_dir))
+        return path if self.identity and os.path.exists(path) else None
+
+    def _files_to_upload(self, suffixes: Sequence[str] | str) -> list[str]:
+        """Returns the files in `save_dir` whose names end with one of `suffixes`, sorted."""
+        ends = (suffixes,) if isinstance(suffixes, str) else tuple(suffixes)
+        files = Path(self._path).glob("*")
+        return sorted(str(path) for path in files if path.name.endswith(ends) and path.is_file())
+
     def _import_library(self) -> Any:
         """Returns the library. It is not an attribute, because a module cannot be deep-copied or pickled."""
         return import_optional(self.package, extra=self.package, why=type(self).__name__)
@@ -186,6 +221,37 @@ class Tracker(BaseVisBackend):
     def _finish(self) -> None:
         """Ends the run."""
         raise NotImplementedError
+
+
+class InitTracker(Tracker):
+    """A writer for a library that starts a run with a single call, to which `init_kwargs` are passed.
+
+    Args:
+        save_dir: The folder for the library's files.
+        init_kwargs: Arguments of the call. Folders (`dir`, `log_dir`) are relative to `save_dir`.
+
+    Raises:
+        MissingExtraError: The library is not installed.
+        ArgumentError: The call has no such argument, or a folder is outside `save_dir`.
+    """
+
+    starter: ClassVar[str] = "init"
+    """The function of the library that starts a run."""
+
+    def __init__(self, save_dir: str | None = None, init_kwargs: Mapping[str, Any] | None = None) -> None:
+        super().__init__(save_dir)
+        self._init_kwargs = dict(init_kwargs or {})
+        known = inspect.signature(attrgetter(self.starter)(self._import_library())).parameters
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+            check_keys("init_kwargs", self._init_kwargs, known)
+        self._resolved_kwargs()
+
+    def _resolved_kwargs(self) -> dict[str, Any]:
+        """Returns `init_kwargs` with absolute paths of folders, after checking that these are inside `save_dir`."""
+        return {
+            key: output_path(self._path, value, key=f"init_kwargs.{key}") if key in _FOLDER_KEYS else value
+            for key, value in self._init_kwargs.items()
+        }
 
 
 class GuardedWriters:

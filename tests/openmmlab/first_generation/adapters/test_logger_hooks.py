@@ -82,8 +82,8 @@ TWINS: list[tuple[dict[str, Any], dict[str, Any]]] = [
         },
     ),
     (
-        {"type": "MlflowLoggerHook", "exp_name": "e", "log_model": False, "ignore_last": False},
-        {"type": "MLflowVisBackend", "exp_name": "e"},
+        {"type": "DvcliveLoggerHook", "path": "live", "report": "md", "ignore_last": False},
+        {"type": "DVCLiveVisBackend", "init_kwargs": {"dir": "live", "report": "md"}},
     ),
 ]
 

@@ -34,6 +34,11 @@ LOGGERS: dict[str, dict[str, Any]] = {
         "params": {"depth": 3},
         "log_model": False,
     },
+    "ClearMLVisBackend": {
+        "type": "ClearMLLoggerHook",
+        "init_kwargs": {"project_name": "scenes", "task_name": "first"},
+    },
+    "DVCLiveVisBackend": {"type": "DvcliveLoggerHook", "model_file": "model.pth", "path": "{store}", "report": None},
 }
 
 
@@ -64,9 +69,10 @@ def train(folder: Path, end: int, **changes: Any) -> None:
 
 def read(kind: str, folder: Path) -> Found:
     """Reads the only store that the runs wrote below a folder."""
-    if kind == "MLflowVisBackend":
-        (store,) = folder.rglob("mlflow.db")
-        return READERS[kind](store.parent)
+    marks = {"MLflowVisBackend": "mlflow.db", "DVCLiveVisBackend": "params.yaml"}
+    if kind in marks:
+        (mark,) = folder.rglob(marks[kind])
+        return READERS[kind](mark.parent)
     return READERS[kind](folder / "work" / "store" if kind == "TensorboardVisBackend" else folder)
 
 
@@ -79,7 +85,7 @@ def check_config(kind: str, found: Found) -> None:
     if kind == "MLflowVisBackend":
         values = {"optim_wrapper.optimizer.lr": "0.1", "depth": "3"}
         assert {key: found.config[key] for key in values} == values
-    elif kind == "TensorboardVisBackend":
+    elif kind in ("TensorboardVisBackend", "ClearMLVisBackend"):
         assert "momentum" in found.config
     else:
         assert found.config["optim_wrapper"]["optimizer"] == {"type": "SGD", "lr": 0.1, "momentum": 0.9}

@@ -285,6 +285,21 @@ class MlflowLoggerHook(WriterLoggerHook):
     arguments = ("exp_name", "tags", "params", "log_model", "interval")
 
 
+@HOOKS.register_module()
+class ClearMLLoggerHook(WriterLoggerHook):
+    """Writes to a ClearML task. Its setting `init_kwargs` contains the arguments for `Task.init`."""
+
+    logger = "ClearMLLoggerHook"
+
+
+@HOOKS.register_module()
+class DvcliveLoggerHook(WriterLoggerHook):
+    """Writes DVCLive files. Its settings are those of DVCLive's `Live`; `path` is an alias of `dir`."""
+
+    logger = "DvcliveLoggerHook"
+    arguments = ("model_file", "interval")
+
+
 def _refused(service: str) -> type[LoggerHook]:
     """Returns a logger that raises an error when it is built, because there is no writer for its service."""
     members = {
@@ -297,6 +312,4 @@ def _refused(service: str) -> type[LoggerHook]:
     return HOOKS.register_module(module=type(f"{service}LoggerHook", (Refused, LoggerHook), members))
 
 
-ClearMLLoggerHook, DvcliveLoggerHook, NeptuneLoggerHook, PaviLoggerHook, SegmindLoggerHook = map(
-    _refused, ("ClearML", "Dvclive", "Neptune", "Pavi", "Segmind")
-)
+NeptuneLoggerHook, PaviLoggerHook, SegmindLoggerHook = map(_refused, ("Neptune", "Pavi", "Segmind"))

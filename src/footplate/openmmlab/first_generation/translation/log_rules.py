@@ -12,9 +12,11 @@ WRITERS: dict[str, tuple[str, dict[str, str]]] = {
     "TensorboardLoggerHook": ("TensorboardVisBackend", {"log_dir": "save_dir"}),
     **dict.fromkeys(("WandbLoggerHook", "MMClsWandbHook", "MMDetWandbHook", "MMSegWandbHook"), _WANDB),
     "MlflowLoggerHook": ("MLflowVisBackend", {key: key for key in ("exp_name", "tags", "params")}),
+    "ClearMLLoggerHook": ("ClearMLVisBackend", {"init_kwargs": "init_kwargs"}),
+    "DvcliveLoggerHook": ("DVCLiveVisBackend", {}),
 }
 """Maps each logger to the visualizer backend that replaces it, and its settings to those of the backend."""
-_REMOVED = ("ClearMLLoggerHook", "DvcliveLoggerHook", "NeptuneLoggerHook", "PaviLoggerHook", "SegmindLoggerHook")
+_REMOVED = ("NeptuneLoggerHook", "PaviLoggerHook", "SegmindLoggerHook")
 _TEXT_SETTINGS = ("ignore_last", "interval_exp_name", "out_dir", "out_suffix", "keep_local")
 _IGNORED_SETTINGS = ("type", "interval", "by_epoch", "reset_flag", "ignore_last", "file_client_args", "with_step")
 
@@ -81,6 +83,12 @@ def writer_of(logger: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any],
     backend, renamed = WRITERS[logger]
     made = {"type": backend, **{new: settings[old] for old, new in renamed.items() if settings.get(old) is not None}}
     supported = {*renamed, *_IGNORED_SETTINGS}
+    if logger == "DvcliveLoggerHook":
+        # It passes all other settings to DVCLive, which renamed `path` to `dir`.
+        live = {name: value for name, value in settings.items() if name not in (*_IGNORED_SETTINGS, "model_file")}
+        supported |= live.keys()
+        if live:
+            made["init_kwargs"] = {"dir" if name == "path" else name: value for name, value in live.items()}
     return made, _describe_unsupported(settings, supported)
 
 

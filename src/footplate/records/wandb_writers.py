@@ -1,0 +1,188 @@
+"""Writers for Weights & Biases and for libraries with its API: SwanLab and Trackio."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from footplate.errors import ArgumentError, import_optional
+from footplate.records.base_writer import InitTracker
+from footplate.registry import VISBACKENDS
+
+_logger = logging.getLogger("footplate.records")
+
+
+class LoggingTracker(InitTracker):
+    """A writer for a library with the API of Weights & Biases: `run.config`, `run.log`, `run.finish` and `Image`."""
+
+    def add_config(self, config: Any, **kwargs: Any) -> None:
+        """Writes the config as the config of the run."""
+        self.experiment.config.update(config.to_dict())
+
+    def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
+        """Writes a uint8 image: RGB `(H, W, 3)` or grayscale `(H, W)`."""
+        self._write({name: self._import_library().Image(np.ascontiguousarray(image))}, step)
+
+    def _start_with(self, settings: Mapping[str, Any]) -> Any:
+        """Starts a run, or continues the run whose id is in the identity."""
+        if "id" in self.identity:
+            settings = {"id": self.identity["id"], "resume": "allow", **settings}
+        run = self._import_library().init(**settings)
+        self.identity = {"id": run.id}
+        return run
+
+    def _offline(self, service: str) -> dict[str, str]:
+        """Returns the setting for an offline run, so that the library does not prompt for a login."""
+        message = "Not logged in to %s: the run is stored offline in %s. `%s sync` uploads it."
+        _logger.warning(message, service, self.folder, self.package)
+        return {"mode": "offline"}
+
+    def _write(self, values: Mapping[str, Any], step: int) -> None:
+        self.experiment.log(dict(values), step=step)
+
+    def _finish(self) -> None:
+        self._run.finish()
+
+
+@VISBACKENDS.register_module()
+class WandbVisBackend(LoggingTracker):
+    """Writes scalars, images and the config to a Weights & Biases run.
+
+    The step is logged as a value, so that a run can have metrics by epoch and losses by iteration. If neither a mode
+    nor a login is set, the run is stored offline, so that the library does not prompt for input.
+
+    Args:
+        save_dir: The folder for the library's files.
+        init_kwargs: Arguments for `wandb.init`, such as `project`, `name` and `mode="offline"`.
+        define_metric_cfg: The summaries of metrics, such as `{"mIoU": "max"}`, or a list of arguments for
+            `define_metric`.
+        commit: Whether each call to `run.log` completes a history step.
+        log_code_name: The name under which the code in the current folder is stored with the config. By default, the
+            code is not stored.
+        watch_kwargs: Arguments for `watch`, which `add_graph` calls.
+
+    Raises:
+        MissingExtraError: The package wandb is not installed.
+        ArgumentError: `wandb.init` has no such argument.
+    """
+
+    package = "wandb"
+
+    def __init__(
+        self,
+        save_dir: str | None = None,
+        init_kwargs: Mapping[str, Any] | None = None,
+        define_metric_cfg: Mapping[str, str] | Sequence[Mapping[str, Any]] | None = None,
+        commit: bool = True,
+        log_code_name: str | None = None,
+        watch_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(save_dir, init_kwargs)
+        self._metrics = define_metric_cfg or {}
+        self._commit = commit
+        self._log_code_name = log_code_name
+        self._watch_kwargs = dict(watch_kwargs or {})
+
+    def add_config(self, config: Any, **kwargs: Any) -> None:
+        """Writes the config as the config of the run."""
+        self.experiment.config.update(config.to_dict(), allow_val_change=True)
+        if self._log_code_name is not None:
+            self.experiment.log_code(name=self._log_code_name)
+
+    def add_graph(self, model: Any, data_batch: Any, **kwargs: Any) -> None:
+        """Calls `watch` for the model with `watch_kwargs`, to log its gradients and weights."""
+        self.experiment.watch(model, **self._watch_kwargs)
+
+    def _start(self) -> Any:
+        run = self._start_with({"dir": self.folder, **self._mode(), **self._resolved_kwargs()})
+        run.define_metric("*", step_metric="step")
+        if isinstance(self._metrics, Mapping):
+            for name, summary in self._metrics.items():
+                run.define_metric(name, summary=summary, step_metric="step")
+        else:
+            for arguments in self._metrics:
+                run.define_metric(**arguments)
+        return run
+
+    def _write(self, values: Mapping[str, Any], step: int) -> None:
+        self.experiment.log({**values, "step": step}, commit=self._commit)
+
+    def _mode(self) -> dict[str, str]:
+        mode = self._init_kwargs.get("mode") or os.environ.get("WANDB_MODE")
+        if mode not in (None, "online"):
+            return {}
+        if os.environ.get("WANDB_API_KEY") or self._import_library().login(prompt=False, verify=False):
+            return {}
+        if mode == "online":
+            # Without a login, the library would wait for input at the terminal.
+            raise ArgumentError(
+                "mode 'online' of Weights & Biases needs a login",
+                notes=["Run `wandb login`, set WANDB_API_KEY, or set mode='offline'."],
+            )
+        return self._offline("Weights & Biases")
+
+
+@VISBACKENDS.register_module()
+class SwanlabVisBackend(LoggingTracker):
+    """Writes scalars, images and the config to a SwanLab run.
+
+    If no mode is set and the user is not logged in, the run is stored offline, so that the library does not prompt for
+    input.
+
+    Args:
+        save_dir: The folder for SwanLab's files.
+        init_kwargs: Arguments for `swanlab.init`, such as `project`, `name` and `mode="local"`.
+
+    Raises:
+        MissingExtraError: The package swanlab is not installed, or its dashboard is missing in the mode "local".
+    """
+
+    package = "swanlab"
+
+    def __init__(self, save_dir: str | None = None, init_kwargs: Mapping[str, Any] | None = None) -> None:
+        super().__init__(save_dir, init_kwargs)
+        if (self._init_kwargs.get("mode") or os.environ.get("SWANLAB_MODE")) == "local":
+            import_optional("swanboard", extra=self.package, why=f"{type(self).__name__} in the mode 'local'")
+
+    def _start(self) -> Any:
+        settings = {**self._mode(), **self._resolved_kwargs()}
+        if not {"log_dir", "logdir"} & settings.keys():
+            settings["log_dir"] = self.folder
+        return self._start_with(settings)
+
+    def _mode(self) -> dict[str, str]:
+        if "mode" in self._init_kwargs or os.environ.get("SWANLAB_MODE") or os.environ.get("SWANLAB_API_KEY"):
+            return {}
+        if Path(os.environ.get("SWANLAB_SAVE_DIR") or Path.home() / ".swanlab", ".netrc").exists():
+            return {}
+        return self._offline("SwanLab")
+
+
+@VISBACKENDS.register_module()
+class TrackioVisBackend(LoggingTracker):
+    """Writes scalars, images and the config to a Trackio run.
+
+    The library stores all projects in the folder `TRACKIO_DIR`. To view them, run `trackio show`.
+
+    Args:
+        save_dir: Not used.
+        init_kwargs: Arguments for `trackio.init`, such as `project` ("footplate" by default), `name` and `space_id`.
+
+    Raises:
+        MissingExtraError: The package trackio is not installed.
+        ArgumentError: `trackio.init` has no such argument.
+    """
+
+    package = "trackio"
+
+    def _start(self) -> Any:
+        settings = {"project": "footplate", "embed": False, **self._resolved_kwargs()}
+        if "name" in self.identity:
+            settings = {"resume": "allow", **settings, "name": self.identity["name"]}
+        run = self._import_library().init(**settings)
+        self.identity = {"name": run.name}
+        return run
