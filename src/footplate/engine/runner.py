@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
@@ -27,6 +27,7 @@ from footplate.distributed import (
     unwrap_model,
     wrap_model,
 )
+from footplate.distributed.sharding import is_sharded
 from footplate.engine import process_setup, run_config
 from footplate.engine.base_loops import BaseLoop, BaseTrainLoop, check_loop_class
 from footplate.engine.checkpoint_io import CheckpointIO, ResumePlan
@@ -70,6 +71,9 @@ from footplate.records import (
 )
 from footplate.registry import LOOPS, RUNNERS
 from footplate.visualization import Visualizer, build_visualizer
+
+if TYPE_CHECKING:
+    from footplate.models.module_export import Export
 
 _logger = logging.getLogger("footplate.engine")
 _LOOPS = ("train_loop", "val_loop", "test_loop")
@@ -469,6 +473,33 @@ class Runner:
         options |= {"save_optimizer": save_optimizer, "save_param_scheduler": save_param_scheduler}
         self.checkpoints.save(self, path, meta=meta, **options)
         return path
+
+    def export(self, path: str | os.PathLike[str], example: Any = None, *, opset: int | None = None) -> "Export":
+        """Writes the model to a file with the weights that a checkpoint would contain, such as averaged weights.
+
+        The file computes what the model computes in evaluation mode. It is run to verify this.
+
+        Args:
+            path: The file to write. Its suffix selects the format: `.onnx`, `.pt2` (torch.export), `.pt` (TorchScript)
+                or `.safetensors` (only the weights).
+            example: An example input of the model: a tensor, a tuple of positional arguments or a dict of keyword
+                arguments. Not needed for `.safetensors`.
+            opset: The ONNX opset version; only for `.onnx`.
+
+        Raises:
+            ArgumentError: The file has another suffix, the model does not accept the example, or it is sharded.
+            ExportError: The model cannot be exported, or the outputs of the file differ from those of the model.
+        """
+        from footplate.models.module_export import export_module  # imports torch.export
+
+        model = trained_model(self.model)
+        if is_sharded(model):
+            raise ArgumentError("a sharded model cannot be exported", notes=["Export a checkpoint of the run."])
+        checkpoint = {"state_dict": model.state_dict()}
+        for hook in self.hooks:
+            if hook.swaps_weights:
+                hook.before_save_checkpoint(self, checkpoint)
+        return export_module(model, path, example, opset=opset, weights=checkpoint["state_dict"])
 
     def load_checkpoint(
         self,

@@ -6,8 +6,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from footplate.inference.example_inputs import named_tensors
-from footplate.inference.export_formats import largest_difference
+from footplate.models.example_inputs import named_tensors
+from footplate.models.export_formats import largest_difference
 
 
 class ExportedModel(nn.Module):

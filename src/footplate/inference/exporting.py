@@ -15,11 +15,13 @@ from footplate.checks import check_choice, check_count
 from footplate.distributed import unwrap_model
 from footplate.error_context import located
 from footplate.errors import ArgumentError, CheckpointError
-from footplate.inference.example_inputs import Inputs, inputs_from
-from footplate.inference.export_formats import ExportRequest, difference_of, exportable_operators, largest_difference
 from footplate.inference.exported_detector import OPSET, ExportedDetector, traceable
 from footplate.inference.exported_model import ExportedModel
-from footplate.inference.module_export import (
+from footplate.inference.trained_model import CONFIG_ADVICE, Preprocessing, TrainedModel
+from footplate.models import PlainModel
+from footplate.models.example_inputs import Inputs, inputs_from
+from footplate.models.export_formats import ExportRequest, difference_of, exportable_operators, largest_difference
+from footplate.models.module_export import (
     LIMIT,
     SAFETENSORS,
     SUFFIXES,
@@ -33,8 +35,6 @@ from footplate.inference.module_export import (
     temporary_file,
     write_and_open,
 )
-from footplate.inference.trained_model import CONFIG_ADVICE, Preprocessing, TrainedModel
-from footplate.models import PlainModel
 from footplate.openmmlab.first_generation.adapters.model import legacy_model_in
 from footplate.registry import using_scope
 
@@ -126,7 +126,7 @@ def _example_call(trained: TrainedModel) -> tuple[tuple[Any, ...], dict[str, Any
     if not isinstance(description, Mapping) or not description:
         raise ExportError(
             "the checkpoint does not contain the shapes of the inputs of its model",
-            notes=["Export from Python: footplate.inference.export_run(runner, path, example), or export_module."],
+            notes=["Export from Python: runner.export(path, example), or footplate.inference.export_module."],
         )
     return inputs_from(description)
 

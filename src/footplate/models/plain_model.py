@@ -16,6 +16,7 @@ from footplate.distributed.wrappers import ModelWrapper
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.models.base_model import BaseModel, parse_losses
+from footplate.models.example_inputs import describe_inputs
 from footplate.models.preprocessor import BaseDataPreprocessor
 from footplate.records import MessageHub
 from footplate.registry import MODEL_WRAPPERS
@@ -308,33 +309,6 @@ def _named_losses(output: Mapping[str, Any]) -> dict[str, Tensor]:
         if name not in losses and is_scalar and ("loss" in losses or "loss" not in str(name)):
             logged[name] = torch.as_tensor(value, dtype=None if isinstance(value, Tensor) else torch.float64)
     return {**losses, **logged}
-
-
-def describe_inputs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Describes inputs as plain data, in which a tensor is its type and shape, such as "float32[16, 8]".
-
-    Returns an empty dict if the inputs contain other objects than tensors, numbers, booleans and None.
-
-    Example:
-        >>> describe_inputs((torch.zeros(2, 3),), {"scale": 2})
-        {'args': ('float32[2, 3]',), 'kwargs': {'scale': 2}}
-    """
-    try:
-        return {"args": _described(args), "kwargs": _described(dict(kwargs))}
-    except TypeError:
-        return {}
-
-
-def _described(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
-    if isinstance(value, Mapping):
-        return {str(key): _described(item) for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(map(_described, value))
-    if value is None or type(value) in (bool, int, float):
-        return value
-    raise TypeError
 
 
 def _further_arguments(training_step: Any) -> tuple[str, ...]:

@@ -8,12 +8,19 @@ from typing import Any
 import torch
 
 from footplate import storage
-from footplate.checkpoint import load_checkpoint, rename_keys, save_checkpoint, split_state, weights_of
+from footplate.checkpoint import (
+    load_checkpoint,
+    rename_keys,
+    save_checkpoint,
+    split_state,
+    weights_of,
+    write_safetensors,
+)
 from footplate.checkpoint.contents import read_layout
 from footplate.checkpoint.serializable import cut_evenly, to_serializable
 from footplate.checkpoint_names import SAFETENSORS_SUFFIX, SHARDED_SUFFIX, SUFFIXES
 from footplate.checks import check_count
-from footplate.errors import ArgumentError, CheckpointError, import_optional
+from footplate.errors import ArgumentError, CheckpointError
 
 LAYOUTS = ("plain", "mmengine")
 _META_KEYS = ("epoch", "iter", "time", "seed", "experiment_name", "dataset_meta")
@@ -74,22 +81,6 @@ def export_weights(
     else:
         save_checkpoint(OrderedDict(tensors), name)
     return len(tensors)
-
-
-def write_safetensors(tensors: Mapping[str, torch.Tensor], path: str) -> None:
-    """Writes tensors to a safetensors file.
-
-    Raises:
-        CheckpointError: The file cannot be written.
-        MissingExtraError: The safetensors package is not installed.
-    """
-    package = import_optional("safetensors.torch", extra="export", why=f"writing '{path}'")
-    # The format supports neither shared memory nor strides.
-    separate = {key: value.clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
-    try:
-        storage.commit_bytes(path, package.save(separate, metadata={"format": "pt"}))
-    except OSError as error:
-        raise CheckpointError(f"cannot save '{path}': {error.strerror or error}") from error
 
 
 def average_weights(

@@ -8,29 +8,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from traceback import extract_tb
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 import footplate
 from footplate import storage
-from footplate.distributed.sharding import is_sharded
+from footplate.checkpoint import write_safetensors
 from footplate.errors import ArgumentError, FootplateError
-from footplate.inference.example_inputs import Inputs, inputs_of, named_tensors
-from footplate.inference.export_formats import (
+from footplate.messages import format_bytes, labeled, one_line
+from footplate.models.example_inputs import Inputs, inputs_of, named_tensors
+from footplate.models.export_formats import (
     FORMATS,
     ExportRequest,
     Run,
     difference_of,
     exportable_operators,
 )
-from footplate.messages import format_bytes, labeled, one_line
-from footplate.models import trained_model
-from footplate.tools.checkpoint_conversion import write_safetensors
-
-if TYPE_CHECKING:
-    from footplate.engine import Runner
 
 SAFETENSORS = "safetensors"
 SUFFIXES = {**{name: format_.suffix for name, format_ in FORMATS.items()}, SAFETENSORS: f".{SAFETENSORS}"}
@@ -109,32 +104,6 @@ def export_module(
     if weights is not None:
         module.load_state_dict(weights)
     return export_call(module, target, args, kwargs, to=to, opset=opset)
-
-
-def export_run(
-    runner: "Runner", path: "str | os.PathLike[str]", example: Any = None, *, opset: int | None = None
-) -> Export:
-    """Writes the model of a run to a file, with the weights that a checkpoint would contain, such as averaged weights.
-
-    See `export_module` for the other arguments and the errors.
-
-    Args:
-        runner: The runner.
-        path: The file to write.
-        example: An example input of the model.
-        opset: The ONNX opset version; only for `.onnx`.
-
-    Raises:
-        ArgumentError: The model is sharded.
-    """
-    model = trained_model(runner.model)
-    if is_sharded(model):
-        raise ArgumentError("a sharded model cannot be exported", notes=["Export a checkpoint of the run."])
-    checkpoint = {"state_dict": model.state_dict()}
-    for hook in runner.hooks:
-        if hook.swaps_weights:
-            hook.before_save_checkpoint(runner, checkpoint)
-    return export_module(model, path, example, opset=opset, weights=checkpoint["state_dict"])
 
 
 def export_call(
@@ -301,7 +270,7 @@ def describe_export(export: Export) -> str:
     """Describes an export as text.
 
     Args:
-        export: What `export_module` or `export_run` returned.
+        export: What `export_module` or `runner.export` returned.
     """
     lines = [f"{' and '.join([export.path, *export.data_files])}: {format_bytes(export.size)}"]
     if not export.tested:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from footplate.tasks.small_resnet import SmallResNet
+from footplate.models import SmallResNet
 
 
 @pytest.mark.parametrize(
