@@ -22,7 +22,7 @@ from footplate import Hook, Runner
 from footplate.data import build_dataloader
 from footplate.distributed import gather_objects, get_rank
 from footplate.errors import ArgumentError, FootplateError, RankError
-from footplate.evaluation import BaseMetric, build_evaluator
+from footplate.evaluation import BaseMetric
 from footplate.evaluation.evaluation_sets import build_loaders
 from tests.distributed.conftest import OnRanks
 
@@ -341,7 +341,12 @@ class Order:
         self.seen += target.tolist()
 
     def compute(self) -> dict[str, float]:
-        return {"sum": sum(self.seen), "count": len(self.seen)}
+        return {
+            "sum": sum(self.seen),
+            "count": len(self.seen),
+            "in_order": self.seen == sorted(self.seen),
+            "rank": get_rank(),
+        }
 
     def reset(self) -> None:
         self.seen = []
@@ -363,7 +368,7 @@ def values_of_objects(folder: Path) -> dict[str, float]:
         torch.nn.Linear(1, 1),
         folder,
         val_dataloader=DataLoader(TARGETS, 4),
-        val_evaluator={"synchronized": Synchronized()},
+        val_evaluator={"plain": Order(), "synchronized": Synchronized()},
         val_cfg={},
         validation_step=lambda model, batch: batch[0],
     )
@@ -371,20 +376,11 @@ def values_of_objects(folder: Path) -> dict[str, float]:
     return runner.val()
 
 
-def test_a_metric_object_sees_every_sample_once(tmp_path: Path, on_ranks: OnRanks) -> None:
+def test_a_metric_object_sees_every_sample_once_and_in_order(tmp_path: Path, on_ranks: OnRanks) -> None:
     for values in [values_of_objects(tmp_path), *on_ranks(2, values_of_objects, tmp_path)]:
-        assert (values["synchronized/sum"], values["synchronized/count"]) == (171, SIZE)
-
-
-def message_about_an_object_without_sync() -> str:
-    with pytest.raises(ArgumentError) as caught:
-        build_evaluator([Order()])
-    return f"{caught.value.key}: {caught.value.message}"
-
-
-def test_metric_object_without_sync_is_refused_on_several_processes(on_ranks: OnRanks) -> None:
-    expected = "[0]: the metric 'Order' cannot combine the results of several processes"
-    assert on_ranks(2, message_about_an_object_without_sync) == [expected] * 2
+        assert values["plain/sum"] == values["synchronized/sum"] == 171
+        assert (values["plain/count"], values["synchronized/count"]) == (SIZE, SIZE)
+        assert (values["plain/in_order"], values["plain/rank"], values["synchronized/rank"]) == (1, 0, 0)
 
 
 class StopOfOneRank(Hook):

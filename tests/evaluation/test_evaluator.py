@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+import torch
 
 from footplate.data.structures import BaseDataElement
 from footplate.errors import ArgumentError, UnknownNameError
 from footplate.evaluation import BaseMetric, Evaluator, build_evaluator
-from footplate.evaluation.evaluator import FunctionMetric
+from footplate.evaluation.evaluator import FunctionMetric, rows_of
 from footplate.registry import EVALUATOR, METRICS
 
 
@@ -142,3 +143,9 @@ def test_invalid_evaluator_configs_are_refused(cfg: Any, kind: type[Exception], 
 def test_mean_of_a_function_may_be_non_finite(values: list[float], mean: float) -> None:
     metric = FunctionMetric(max, "score")
     assert metric.compute_metrics([{"score": value} for value in values]) == {"score": pytest.approx(mean, nan_ok=True)}
+
+
+def test_rows_of_nested_predictions_are_split_for_metrics_of_several_processes() -> None:
+    scores, boxes = torch.tensor([[1.0], [2.0]]), torch.tensor([[3], [4]])
+    assert rows_of((scores, boxes)) == [(scores[:1], boxes[:1]), (scores[1:], boxes[1:])]
+    assert rows_of({"scores": scores}) == [{"scores": scores[:1]}, {"scores": scores[1:]}]

@@ -244,49 +244,67 @@ class UpdatedMetric(NamedMetric):
     """A metric with the methods `update(predictions, target)`, `compute` and `reset`, as in torchmetrics.
 
     Predictions with an attribute `logits`, such as the output of transformers models, are replaced with their logits.
-    In a distributed run, the object needs a method `sync`, because it combines the results of all processes itself, as
-    torchmetrics objects do.
+    In a distributed run, an object with a method `sync`, such as a torchmetrics object, combines the results of all
+    processes itself. Any other object is only used on rank 0, which updates it with one sample at a time, in the order
+    of the dataset. Predictions and targets must then be tensors or lists with one row per sample, or tuples or dicts
+    of these.
 
     Args:
         metric: The object.
         name: The name of the number, or the prefix for the keys of a dict; by default, the name of its class.
-
-    Raises:
-        ArgumentError: `update` takes other arguments, or there are several processes and the object has no `sync`.
     """
 
     def __init__(self, metric: Any, name: str | None = None) -> None:
         super().__init__(type(metric).__name__, name)
         self.metric = metric
         check_takes(f"`update` of the metric '{self._label}' must take", metric.update, "predictions", "target")
+        self._device = torch.device("cpu")
         parts = metric.modules() if isinstance(metric, nn.Module) else [metric]  # a collection has no `sync` itself
-        if get_world_size() > 1 and not any(hasattr(part, "sync") for part in parts):
-            raise ArgumentError(
-                f"the metric '{self._label}' cannot combine the results of several processes",
-                notes=["Give it a method `sync`, as torchmetrics objects have, or use a function or a BaseMetric."],
-            )
+        self._is_gathered = get_world_size() > 1 and not any(hasattr(part, "sync") for part in parts)
 
     def process(self, data_batch: Any, data_samples: Any) -> None:
-        """Updates the object with a batch."""
+        """Updates the object with a batch, or keeps the batch for rank 0."""
         predictions = getattr(data_samples, "logits", data_samples)
-        device = device_of(predictions)
-        if hasattr(self.metric, "to"):
-            self.metric = self.metric.to(device)
-        self.metric.update(to_device(predictions, device), to_device(split_target(data_batch)[1], device))
-        self.results.append(None)
+        target = split_target(data_batch)[1]
+        self._device = device_of(predictions)
+        if self._is_gathered:
+            self.results += zip(rows_of(predictions), rows_of(target), strict=True)
+        else:
+            self._update(predictions, target)
+            self.results.append(None)
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
         """Returns the values and resets the object."""
+        for predictions, target in results:
+            self._update(predictions, target)
         values = self.named_numbers(self.metric.compute())
         self.metric.reset()
         return values
 
     def evaluate(self, size: int) -> dict[str, Any]:
         """Computes the values of the samples of all ranks."""
+        if self._is_gathered:
+            return super().evaluate(size)
         if not any(gather_objects(len(self.results))):
             raise DataError(f"the metric '{self._label}' has no results: the dataset is empty")
         self.results.clear()
         return self.compute_metrics([])
+
+    def _update(self, predictions: Any, target: Any) -> None:
+        if hasattr(self.metric, "to"):
+            self.metric = self.metric.to(self._device)
+        self.metric.update(to_device(predictions, self._device), to_device(target, self._device))
+
+
+def rows_of(data: Any) -> list[Any]:
+    """Splits a tensor or a list, or a tuple or dict of these, into parts with one row each, in host memory."""
+    if isinstance(data, Mapping):
+        return [dict(zip(data, row, strict=True)) for row in zip(*map(rows_of, data.values()), strict=True)]
+    if isinstance(data, tuple):
+        return list(zip(*map(rows_of, data), strict=True))
+    if isinstance(data, Tensor):
+        return [row[None].clone() for row in data.detach().cpu()]  # a view would be sent with the whole batch
+    return [[row] for row in data]
 
 
 def returned_numbers(output: Any, batch: Any) -> dict[str, Any]:
