@@ -5,11 +5,10 @@ example, so the functions here keep those operations from depending on the examp
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -230,22 +229,27 @@ def traceable() -> Iterator[None]:
     nms, roi_align, deform, modulated, tood_head, mask_head, fusion_head, extractor = modules
     deform_conv2d = _forward_of(deform.DeformConv2dFunction)
     levels = extractor.SingleRoIExtractor.map_roi_levels
-    with ExitStack() as stack:
-        for target, name, new in (
-            (torch.onnx, "is_in_onnx_export", lambda: False),  # MMDetection 3.3 imports a missing module otherwise
-            (Tensor, "split", _split),
-            (torch, "squeeze", _squeeze),
-            (nms.ext_module, "nms", _traced_nms),
-            (roi_align.RoIAlignFunction, "symbolic", staticmethod(_roi_align_in_onnx)),
-            (deform, "deform_conv2d", deform_conv2d),
-            (tood_head, "deform_conv2d", deform_conv2d),
-            (modulated, "modulated_deform_conv2d", _forward_of(modulated.ModulatedDeformConv2dFunction)),
-            (mask_head.FCNMaskHead, "_predict_by_feat_single", _paste_masks),
-            (fusion_head, "mask2bbox", _boxes_of_masks),
-            (extractor.SingleRoIExtractor, "map_roi_levels", lambda *given: _all_levels(levels(*given), given[-1])),
-        ):
-            stack.enter_context(patch.object(target, name, new))
+    replaced = (
+        (torch.onnx, "is_in_onnx_export", lambda: False),  # MMDetection 3.3 imports a missing module otherwise
+        (Tensor, "split", _split),
+        (torch, "squeeze", _squeeze),
+        (nms.ext_module, "nms", _traced_nms),
+        (roi_align.RoIAlignFunction, "symbolic", staticmethod(_roi_align_in_onnx)),
+        (deform, "deform_conv2d", deform_conv2d),
+        (tood_head, "deform_conv2d", deform_conv2d),
+        (modulated, "modulated_deform_conv2d", _forward_of(modulated.ModulatedDeformConv2dFunction)),
+        (mask_head.FCNMaskHead, "_predict_by_feat_single", _paste_masks),
+        (fusion_head, "mask2bbox", _boxes_of_masks),
+        (extractor.SingleRoIExtractor, "map_roi_levels", lambda *given: _all_levels(levels(*given), given[-1])),
+    )
+    originals = [vars(target)[name] for target, name, _ in replaced]
+    try:
+        for target, name, new in replaced:
+            setattr(target, name, new)
         yield
+    finally:
+        for (target, name, _), original in zip(replaced, originals, strict=True):
+            setattr(target, name, original)
 
 
 _torch_split: Any = Tensor.split
