@@ -43,6 +43,17 @@ def test_boxes_by_class_become_instances(masks: Any) -> None:
     assert masks is None or instances.masks.sum((1, 2)).tolist() == [4, 0, 0]
 
 
+def test_keypoints_become_instances() -> None:
+    result = {
+        "preds": np.array([[[1, 2, 0.5], [3, 4, 0.25]]], np.float32),
+        "boxes": np.zeros((1, 6)),
+        "image_paths": [],
+    }
+    line = describe_prediction(as_data_element(result, {"ori_shape": (8, 9)}), {})
+    instance = {"keypoints": [[1, 2], [3, 4]], "keypoint_scores": [0.5, 0.25]}
+    assert line == {"height": 8, "width": 9, "instances": [instance]}
+
+
 @pytest.mark.parametrize("result", [{"pts_bbox": 1}, [np.zeros((1, 7), np.float32)]])
 def test_other_results_stay(result: Any) -> None:
     assert as_data_element(result) is result

@@ -30,10 +30,6 @@ def _on_cpu(value: Any) -> Any:
     return _CPU if is_cuda or (isinstance(value, torch.device) and value.type == "cuda") else value
 
 
-def _ignore(*args: Any, **kwargs: Any) -> None:
-    """Does nothing."""
-
-
 @contextmanager
 def cuda_on_cpu() -> Iterator[None]:
     """Runs the block without a GPU, even if it calls `.cuda()`, `torch.cuda.device` or functions with `device='cuda'`.
@@ -45,12 +41,12 @@ def cuda_on_cpu() -> Iterator[None]:
     def load_on_cpu(file: Any, map_location: Any = None, **options: Any) -> Any:
         return load(file, map_location=_on_cpu(map_location), **options)
 
-    replaced = {
+    replaced = {  # one function for each name, because torch.compile maps functions to rules
         "is_available": lambda: False,
         "current_device": lambda: 0,
         "device": lambda index=None: nullcontext(),
-        "set_device": _ignore,
-        "synchronize": _ignore,
+        "set_device": lambda device: None,
+        "synchronize": lambda device=None: None,
     }
     with patch.multiple(torch.cuda, **replaced), patch.object(torch, "load", load_on_cpu), _CPUOnly():
         yield

@@ -24,7 +24,8 @@ def as_data_element(result: Any, metainfo: Mapping[str, Any] | None = None) -> A
 
     Args:
         result: An integer label map ``(H, W)``, class scores ``(C,)``, a list with an array of boxes and scores
-            ``(N, 5)`` for each class, or a tuple of such a list and a list with the masks for each class.
+            ``(N, 5)`` for each class, a tuple of such a list and a list with the masks for each class, or a dict whose
+            `preds` are keypoints and their scores ``(N, K, 3)``.
         metainfo: The metainfo of the data element.
     """
     if _is_array(result, 2, "iu"):
@@ -32,6 +33,10 @@ def as_data_element(result: Any, metainfo: Mapping[str, Any] | None = None) -> A
     if _is_array(result, 1, "f"):
         scores = torch.as_tensor(result.copy())
         return BaseDataElement(metainfo=metainfo, pred_score=scores, pred_label=scores.argmax()[None])
+    if isinstance(result, Mapping) and _is_array(result.get("preds"), 3, "f"):  # of a pose model
+        points = torch.as_tensor(result["preds"].copy())
+        instances = InstanceData(keypoints=points[..., :2], keypoint_scores=points[..., 2])
+        return BaseDataElement(metainfo=metainfo, pred_instances=instances)
     boxes, masks = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
     if isinstance(boxes, list) and boxes and all(_is_array(array, 2, "f") and array.shape[1] == 5 for array in boxes):
         return BaseDataElement(metainfo=metainfo, pred_instances=_instances(boxes, masks))
