@@ -122,7 +122,7 @@ def nearest(word: object, candidates: Iterable[str], *, similarity: float | None
 
 
 def format_bytes(count: int) -> str:
-    """Formats a number of bytes in the largest unit in which it is at least 1.
+    """Formats a number of bytes in the largest unit that gives a value of at least 1.
 
     >>> format_bytes(999), format_bytes(1_234_567)
     ('999 B', '1.2 MB')

@@ -1,8 +1,8 @@
 """Derives from the name of a metric what it measures: its dataset and class, and whether it should be high or low."""
 
 import re
-from collections.abc import Container, Iterable, Sequence
-from typing import Literal, cast
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import Any, Literal, cast
 
 from footplate.checks import check_choice
 from footplate.errors import ArgumentError

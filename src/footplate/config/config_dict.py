@@ -215,7 +215,7 @@ class ConfigDict(TracedDict):
         return type(self)(self)
 
     def deepcopy(self) -> "ConfigDict":
-        """Returns a copy in which nested dicts and lists are copied, too."""
+        """Returns a deep copy of nested dicts and lists."""
         return copy.deepcopy(self)
 
     def pop(self, key: Any, default: Any = None) -> Any:
@@ -312,7 +312,7 @@ def is_index(part: object) -> bool:
 
 
 def copy_as_config_dict(value: Any) -> Any:
-    """Returns a copy in which every dict is a separate `ConfigDict`."""
+    """Returns a copy with a separate `ConfigDict` for every dict."""
     kind = type(value)
     if kind in _LEAVES:
         return value

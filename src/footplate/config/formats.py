@@ -145,6 +145,6 @@ def _parts(value: "dict[Any, Any] | list[Any] | tuple[Any, ...]") -> tuple[str, 
 
 
 def is_identifier(key: str) -> bool:
-    """Checks whether Python reads a key as the name of an argument or a variable without changing it."""
+    """Checks whether a key can be used unchanged as a Python argument or variable name."""
     # Python normalizes some non-ASCII letters in identifiers, such as `ª` to `a`.
     return key.isascii() and key.isidentifier() and not keyword.iskeyword(key) and key != "__debug__"

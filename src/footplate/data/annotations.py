@@ -220,7 +220,7 @@ def decode_mask(segmentation: Any, shape: tuple[int, int]) -> npt.NDArray[np.boo
         shape: Height and width of the image.
 
     Raises:
-        DataError: The segmentation is malformed, or its size differs from that of the image.
+        DataError: The segmentation is malformed, or its size differs from the image size.
         MissingExtraError: The package faster-coco-eval is not installed.
 
     Example:

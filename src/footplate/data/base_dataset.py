@@ -41,7 +41,7 @@ class BaseDataset(Dataset[Any]):
         ann_file: The annotation file; a relative path is joined to `data_root`. See `load_annotations`.
         metainfo: Values that override entries of `METAINFO`. A value that is the path of a text file is replaced with
             the lines of the file.
-        data_root: The folder to which relative paths are joined.
+        data_root: The base folder for relative paths.
         data_prefix: Maps a key of the records to the folder that is prepended to relative paths under that key.
         filter_cfg: Settings for `filter_data`.
         indices: The indices of the records to keep. A number n keeps the first n records; a negative number -n keeps

@@ -110,7 +110,7 @@ class DataPosition:
         return self._read(epoch, start, len(self._loader))
 
     def endless(self, iteration: int) -> Iterator[Any]:
-        """Returns the batches of all passes, beginning with that of the given iteration."""
+        """Returns the batches of all passes, beginning at the given iteration."""
         epoch, start = self._locate(iteration)
         return _skip(self._passes(0, 0, 0), start) if self._is_stream else self._passes(epoch, start, iteration)
 

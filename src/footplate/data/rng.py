@@ -1,4 +1,5 @@
-"""Seeds random generators, keeps their states for reading data apart from those of the run, and saves all states."""
+"""Seeds random generators, keeps their states for reading data separate from the run's states, and saves all of
+them."""
 
 import logging
 import random
@@ -74,7 +75,7 @@ class SampleGenerators:
 
     @contextmanager
     def activate(self) -> Iterator[None]:
-        """Activates these states during the block, and restores those of the run afterwards."""
+        """Activates these states during the block, then restores the run's states."""
         python, numpy, tensors = random.getstate(), np.random.get_bit_generator(), torch.get_rng_state()  # type: ignore[attr-defined]
         np.random.set_bit_generator(self._numpy)  # type: ignore[attr-defined]
         try:

@@ -24,7 +24,7 @@ def is_distributed() -> bool:
 
 
 def get_rank(group: Group = None) -> int:
-    """Returns the rank of this process in a group, by default that of all processes; 0 if there is no process group."""
+    """Returns the rank of this process in a group (by default, all processes), or 0 if there is no process group."""
     return dist.get_rank(group) if is_distributed() else 0
 
 

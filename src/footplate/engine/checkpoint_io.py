@@ -44,8 +44,7 @@ class ResumePlan:
         load_from: The checkpoint that the user has set.
         resume: True resumes from `load_from`, or from the newest complete checkpoint in `home`. "auto" resumes from
             `home` if it has a checkpoint, and otherwise starts with the weights of `load_from`.
-        takes_settings: Whether a resumed run uses the optimizer settings of the config rather than those of the
-            checkpoint.
+        takes_settings: Whether a resumed run uses the optimizer settings of the config rather than the checkpoint's.
 
     Attributes:
         is_done: Whether the checkpoint has been loaded. Later calls must keep the trained weights.
@@ -86,7 +85,7 @@ class ResumePlan:
         return read[1] if read is not None and read[0] == path else None
 
     def seed(self) -> int | None:
-        """Returns the seed of the run to resume, or None if the run starts over or its checkpoint has no seed.
+        """Returns the seed of the run to resume, or None if the run restarts or its checkpoint has no seed.
 
         A run whose config has no seed draws a random one, which determines the order of its data.
         """
@@ -205,7 +204,7 @@ class CheckpointIO:
         return checkpoint
 
     def find_best(self, runner: "Runner") -> str:
-        """Returns the path of the best checkpoint: that of this process, or else of the newest checkpoint's record.
+        """Returns the path of the best checkpoint: this process's value, or else the newest checkpoint's.
 
         Raises:
             ArgumentError: There is none.

@@ -61,7 +61,7 @@ class NonFiniteHook(Hook):
     def before_train(self, runner: "Runner") -> None:
         """Enables the check of gradients before each step.
 
-        On an accelerator, unless `on_nonfinite` asks for the check, it is enabled only if the optimizer's kernel can
+        On an accelerator, unless `on_nonfinite` requires the check, it is enabled only if the optimizer's kernel can
         skip the step by itself. Any other check would copy to the host in each iteration.
         """
         is_unchecked = False

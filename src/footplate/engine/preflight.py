@@ -38,8 +38,8 @@ def preflight(runner: "Runner") -> None:
     """Saves and loads the run once in memory, validates one batch, and checks disk space and permissions.
 
     Warns about label maps that are likely wrong, about labels whose classes differ between the datasets, and about
-    models with another number of classes. It leaves no files and records no metrics. Random states, buffers and plain
-    attributes of modules are restored afterwards.
+    models with a different number of classes. It leaves no files and records no metrics. Random states, buffers and
+    plain attributes of modules are restored afterwards.
 
     Raises:
         FootplateError: The run cannot save, load or validate. Errors of the model and of metrics are not wrapped.

@@ -79,7 +79,7 @@ _LOOPS = ("train_loop", "val_loop", "test_loop")
 class Runner:
     """Trains, validates and tests a model.
 
-    Every component is an object or the config dict from which it is built. Loops, optimizer and schedules are built on
+    Every component is an object or its config dict. Loops, optimizer and schedules are built on
     first use, so a test run needs no training data. No file is written before all components are built.
 
     Args:
@@ -132,7 +132,7 @@ class Runner:
         activation_checkpointing: The modules that recompute their activations in the backward pass to save memory: a
             pattern or a list of patterns of their full names, or `dict(classes=[...], names=[...])`.
         resume_settings: The source of a resumed run's optimizer settings, such as the learning rate. "keep" (the
-            default) uses those of the checkpoint. "take" uses those of the config and moves its schedules to the
+            default) uses the checkpoint's settings. "take" uses the config's settings and moves its schedules to the
             position of the run.
         max_epochs: The number of epochs. Overrides the one in `train_cfg`.
         max_iters: The number of iterations. Overrides the one in `train_cfg`.
@@ -141,8 +141,8 @@ class Runner:
         validation_step: For a plain torch module: a function of the model and the batch that returns predictions.
 
     Attributes:
-        iter: The number of completed training iterations; without training, that of the loaded checkpoint.
-        epoch: The number of completed epochs; without training, that of the loaded checkpoint.
+        iter: The number of completed training iterations. Without training, taken from the loaded checkpoint.
+        epoch: The number of completed epochs. Without training, taken from the loaded checkpoint.
         history: The scalars of the run, one row per epoch; see `History`.
         phases: The phases that the run is in, outermost first, such as `["train", "val"]`.
         events: The events whose hooks are being called, outermost first.
@@ -384,7 +384,7 @@ class Runner:
         return self._evaluate("test")
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
-        """Calls the hooks that act at the event `fn_name`, in their order.
+        """Calls the hooks for the event `fn_name`, in order.
 
         `fn_name` may also be an event of a custom loop. The hooks that have a method of this name are then called.
         """
@@ -768,7 +768,7 @@ class Runner:
 
         Args:
             event: The event; see `Hook` for all events.
-            function: A function of the runner. It may take further arguments of the event by their names, such as
+            function: A function of the runner. It may also take arguments of the event by name, such as
                 `outputs` in "after_train_iter" or `metrics` in "after_val_epoch".
             priority: The position among the hooks of the event. By default, "NORMAL".
 

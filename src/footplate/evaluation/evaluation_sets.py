@@ -47,10 +47,10 @@ class EvaluationSet(NamedTuple):
 
 
 def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -> None:
-    """Checks that labels stand for the same classes in the training data and in other data.
+    """Checks that a label means the same class in the training data and in other data.
 
     If the numbers of classes differ, logs a warning rather than an error, because an open-vocabulary model may be
-    validated on further classes. The same applies to test data, which may be those of another project.
+    validated on additional classes. The same applies to test data, which may come from another project.
 
     Args:
         trained: The metainfo of the training data, or None.
@@ -58,7 +58,7 @@ def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -> Non
         mode: "validation" or "test", for the message.
 
     Raises:
-        ArgumentError: A label of the validation data stands for another class.
+        ArgumentError: A label in the validation data means a different class.
     """
     expected = _classes(trained)
     for evaluation_set in sets:

@@ -290,7 +290,7 @@ class UpdatedMetric(NamedMetric):
 
 
 def returned_numbers(output: Any, batch: Any) -> dict[str, Any]:
-    """Returns the dict of numbers that a `validation_step` returns: the metrics of a run that has no others.
+    """Returns the numbers in the dict from `validation_step`. They are the metrics of a run that has no others.
 
     Raises:
         ArgumentError: It returns something else.

@@ -120,7 +120,7 @@ class NumClassCheckHook(Hook):
     priority = "NORMAL"
 
     def before_run(self, runner: Runner) -> None:
-        """Checks the model against the training and the validation dataset before the first batch.
+        """Checks the model against the training and validation datasets before the first batch.
 
         Raises:
             ArgumentError: A head has a different number of classes.

@@ -25,7 +25,7 @@ _FADING = 0.9  # the weight of an earlier, longer iteration: the first one may c
 
 @HOOKS.register_module()
 class EarlyStoppingHook(Hook):
-    """Ends training after `patience` consecutive validations in which a metric has not improved.
+    """Ends training after `patience` consecutive validations without an improvement of a metric.
 
     The run stays ended when it is resumed or trained again, unless the hook's settings have changed.
 

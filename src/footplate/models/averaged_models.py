@@ -27,7 +27,7 @@ class BaseAveragedModel(nn.Module):
     Args:
         model: The model to average.
         interval: Parameters are averaged at every `interval`-th update.
-        device: The device of the averages; by default, that of the model. On a different device, the averages take up
+        device: The device of the averages; by default, the model's device. On a different device, the averages take up
             no memory on the model's device, but each update copies the weights and waits for the copy.
         update_buffers: Whether to average floating-point buffers as well, instead of copying them at each update.
 
@@ -109,7 +109,7 @@ class BaseAveragedModel(nn.Module):
 
     @torch.no_grad()
     def swap_with(self, model: nn.Module) -> None:
-        """Swaps all values with those of `model`."""
+        """Swaps all values with `model`."""
         for ours, theirs in self._pair_with(model):
             backup = [tensor.clone() for tensor in ours]
             _copy(ours, theirs)

@@ -118,7 +118,7 @@ class BaseTTAModel(BaseModel):
     A subclass overrides `merge_preds`.
 
     Args:
-        module: The model, or a config dict from which MODELS builds it.
+        module: The model, or its config dict for MODELS.
         data_preprocessor: Accepted for compatibility; the data preprocessor of `module` is applied to each view.
     """
 

@@ -82,7 +82,7 @@ class PlainModel(ModelWrapper, BaseModel):
     A batch that is a dict is passed to the module as keyword arguments, a list or tuple as positional arguments, and
     anything else as the only argument. In training, the loss of a batch comes from the first of these that is given:
 
-    1. `training_step(module, batch)`. It may have two further arguments, which are recognized by their names. `step` is
+    1. `training_step(module, batch)`. It may have two additional arguments, which are recognized by name. `step` is
        a `TrainStep`. `optimizers` (or `optimizer`) is the optimizer wrapper of the run, or a mapping of names to
        wrappers. With this argument, the function steps the optimizers itself, for example with
        `optimizers["generator"].update_params(loss)`, and may return a loss or a dict of values to log. A loss changes
@@ -311,7 +311,7 @@ def _named_losses(output: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def describe_inputs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Describes inputs as plain data, in which a tensor is its type and shape, such as "float32[16, 8]".
+    """Describes inputs as plain data. A tensor becomes its type and shape, such as "float32[16, 8]".
 
     Returns an empty dict if the inputs contain other objects than tensors, numbers, booleans and None.
 

@@ -15,7 +15,7 @@ def check_categories(dataset: Any) -> None:
     """Checks the labels of a dataset that numbers the categories of a COCO file itself, in `cat2label`.
 
     The CocoDataset of MMDetection numbers them in the order of the file, and skips classes that the file lacks. Its
-    labels then stand for other classes than those in its metainfo. Logs a warning if only the order differs.
+    labels then don't match the classes in its metainfo. Logs a warning if only the order differs.
 
     Raises:
         DataError: The file lacks a class.

@@ -291,7 +291,7 @@ class _SurvivingStream:
 
 @contextlib.contextmanager
 def surviving_streams() -> Iterator[None]:
-    """Suppresses print errors within the block, such as those of a broken pipe, a closed terminal or a full disk.
+    """Suppresses print errors within the block, for example from a broken pipe, a closed terminal or a full disk.
 
     After the first failure, all further text is discarded, and a warning is logged.
     """

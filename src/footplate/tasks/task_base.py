@@ -85,7 +85,7 @@ class TaskModel(BaseModel):
     """The base class of models that implement each forward mode in its own method: `outputs`, `loss` and `predict`.
 
     Args:
-        data_preprocessor: See `BaseModel`. The default `type` is that of the task, such as SegDataPreProcessor.
+        data_preprocessor: See `BaseModel`. The default `type` depends on the task, such as SegDataPreProcessor.
         init_cfg: See `BaseModel`.
     """
 
@@ -283,7 +283,7 @@ def find_files(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
 
 
 def has_suffix(name: str, suffixes: tuple[str, ...]) -> bool:
-    """Checks whether a name ends in one of the suffixes. Lower-case suffixes also stand for upper-case ones."""
+    """Checks whether a name ends in one of the suffixes. Lower-case suffixes also match upper-case ones."""
     return name.endswith(suffixes) or name.lower().endswith(suffixes)
 
 

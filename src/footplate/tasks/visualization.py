@@ -56,8 +56,8 @@ class TaskVisualizer(Visualizer):
     Subclasses set `fields` and override `overlay`.
 
     Attributes:
-        fields: Two names each for ground truth and prediction: the data field, and the metainfo field with the size
-            (height, width) in pixels to which its coordinates refer.
+        fields: Two names each for ground truth and prediction: the data field, and the metainfo field with the image
+            size (height, width) in pixels that its coordinates refer to.
         least_size: The minimum length of the longer side in pixels; smaller images are enlarged.
     """
 

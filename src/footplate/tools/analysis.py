@@ -204,7 +204,7 @@ def _short(value: float) -> str:
 
 
 def best_metrics(cfg: Mapping[str, Any]) -> list[str]:
-    """Returns the metrics of `save_best` in a config of either generation, possibly "auto"."""
+    """Returns the metrics that `save_best` lists in a config of either generation, possibly "auto"."""
     best = _best_setting(cfg, "save_best")
     return [best] if isinstance(best, str) else list(best)
 

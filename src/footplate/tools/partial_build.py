@@ -74,7 +74,7 @@ def build_model(cfg: Config, other: Config | None = None) -> tuple[nn.Module, st
 
     Args:
         cfg: The config, in second-generation form.
-        other: A config whose model replaces that of `cfg`.
+        other: A config whose model replaces the model of `cfg`.
 
     Returns:
         The model and a description of it.

@@ -56,7 +56,7 @@ def write_report(
         names: The names of the runs. By default, the folder names, with as many parent folders as needed to distinguish
             them.
         title: The title of the page. By default, the names of the runs.
-        sweep: The sweep to which the runs belong.
+        sweep: The sweep of the runs.
 
     Returns:
         The size of the file in bytes.

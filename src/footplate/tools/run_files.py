@@ -15,7 +15,7 @@ _logger = logging.getLogger("footplate.tools")
 
 
 def safe_files(files: Iterable[Path], folder: Path) -> list[Path]:
-    """Returns the regular files that lie inside a folder after links are resolved.
+    """Returns the regular files that are inside a folder after links are resolved.
 
     Reports are shared, so a link in a run folder must not add other files of this machine to a report.
     """
@@ -105,7 +105,7 @@ def starts_of(folder: Path) -> list[Start]:
 
 
 def in_order(files: Iterable[Path]) -> list[Path]:
-    """Sorts files such as `<start>/vis_data/scalars.json` by their starts."""
+    """Sorts files such as `<start>/vis_data/scalars.json` by start time."""
     return sorted(files, key=lambda file: (read_start(file.parent.parent).order, file))
 
 
@@ -117,7 +117,7 @@ def environment_of(folder: Path) -> dict[str, Any]:
 
 
 def config_of(folder: Path) -> Config | None:
-    """Reads the newest config in a run folder as data, without executing anything from the folder.
+    """Reads the newest config in a run folder without executing anything from the folder.
 
     Skips configs that cannot be read. Logs a warning if none of the configs can be read.
 

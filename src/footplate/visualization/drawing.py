@@ -154,9 +154,9 @@ class Drawing:
             vertical_alignments: "top", "center", "center_baseline", "baseline" or "bottom".
             horizontal_alignments: "left", "center" or "right".
             font_families: Not used.
-            bboxes: The boxes behind the texts, as dicts with a `facecolor` and an opacity `alpha`.
+            bboxes: The background boxes of the texts, as dicts with a `facecolor` and an opacity `alpha`.
             font_properties: Not used.
-            background: The color of a box behind each text. Replaces the colors in `bboxes`.
+            background: The background color of each text. Replaces the colors in `bboxes`.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
         count, usual = len(texts), max(9, round(math.sqrt(self._image.width * self._image.height) / 40))

@@ -226,7 +226,8 @@ class LmdbBackend(BaseStorageBackend):
 
     Args:
         db_path: The database.
-        options: Options for `lmdb.open`. By default, the database is opened to be read, without locks and readahead.
+        options: Options for `lmdb.open`. By default, the database is opened read-only, with locking and readahead
+            disabled.
 
     Raises:
         MissingExtraError: The package lmdb is not installed.

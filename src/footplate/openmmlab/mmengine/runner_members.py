@@ -58,7 +58,7 @@ class RunnerMembers(Runner):
         return self.sections["default_scope"]  # type: ignore[no-any-return]
 
     def get_hooks_info(self) -> str:
-        """Returns a table of the hooks that act at each event."""
+        """Returns a table of the hooks for each event."""
         return self.hooks.describe()
 
     def register_hooks(

@@ -85,7 +85,7 @@ tuple_cast = functools.partial(iter_cast, return_type=tuple)
 
 
 def is_seq_of(seq: Any, expected_type: Any, seq_type: type | None = None) -> bool:
-    """Checks whether `seq` is a sequence, or a `seq_type`, in which every item is an `expected_type`."""
+    """Checks whether `seq` is a sequence, or a `seq_type`, whose items are all of type `expected_type`."""
     container: type[Any] = seq_type or Sequence
     return isinstance(seq, container) and all(isinstance(item, expected_type) for item in seq)
 

@@ -61,9 +61,9 @@ class ParamSchedule:
             settings of the curve are then read from the attributes of the schedule, without checks.
         param_name: The field to schedule, such as `lr`, `weight_decay` or `momentum` (the first beta of optimizers
             with betas).
-        begin: The first position at which the schedule acts.
-        end: The position from which the schedule no longer acts. By default, it acts for the length of the curve, or
-            to the end of training if the curve has no length.
+        begin: The first position at which the schedule applies.
+        end: The position from which the schedule no longer applies. By default, it covers the length of the curve, or
+            the rest of training if the curve has no length.
         last_step: The last completed position. The schedule continues after it, and its creation does not change the
             groups. With -1, it starts from the beginning.
         by_epoch: Whether positions are epochs instead of iterations.

@@ -91,7 +91,7 @@ class TorchSchedule(MetricSchedule):
         """Does nothing: a torch scheduler sets the first value when it is created."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state of the scheduler, and its type, which differs from that of the schedule of this name."""
+        """Returns the state of the scheduler, and its type, which differs from footplate's schedule of this name."""
         name = f"torch.{type(self.scheduler).__name__}"
         return {"type": name, "by_epoch": self.by_epoch, "state": self.scheduler.state_dict()}
 

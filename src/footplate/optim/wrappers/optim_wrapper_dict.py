@@ -16,7 +16,8 @@ class OptimWrapperDict(OptimWrapper):
     `train_step` of the model selects a wrapper by name and calls its `update_params`.
 
     It has no optimizer of its own. It is a subclass of OptimWrapper only so that code for MMEngine, which checks for
-    this class, accepts it. Methods for all optimizers call those of the wrappers; methods for one raise an error.
+    this class, accepts it. Methods that apply to all optimizers call every wrapper; methods that apply to one raise an
+    error.
 
     Raises:
         ArgumentError: A value is not an optimizer wrapper.
@@ -118,7 +119,7 @@ class OptimWrapperDict(OptimWrapper):
         """Loads the states of the wrappers.
 
         Raises:
-            CheckpointError: The states are those of other optimizers.
+            CheckpointError: The states belong to other optimizers.
         """
         if set(state_dict) != set(self.optim_wrappers):
             raise CheckpointError(

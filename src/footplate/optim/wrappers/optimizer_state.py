@@ -88,7 +88,7 @@ def saved_names(groups: Sequence[Mapping[str, Any]], layout: Layout) -> list[lis
     """Returns the names of the parameters of each saved group.
 
     Raises:
-        CheckpointError: The groups have no names, and their number of parameters differs from that of the optimizer.
+        CheckpointError: The groups have no names, and their number of parameters differs from the optimizer's.
     """
     sizes = [len(group["params"]) for group in groups]
     names_of = [list(group.get("param_names", ())) for group in groups]
