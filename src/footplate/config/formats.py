@@ -43,7 +43,7 @@ def write_config(mapping: dict[Any, Any], suffix: str) -> str:
     with located(mapping):
         value = _converted(mapping, suffix)
     if tuple not in _TYPES[suffix] and any(type(item) is tuple for _, item in walk_paths(mapping)):
-        _logger.warning("%s has no tuples. They were written as lists.", suffix[1:].upper())
+        _logger.warning("%s does not support tuples. They were written as lists.", suffix[1:].upper())
     if suffix == ".py":
         return write_python(value)
     if suffix == ".json":

@@ -111,7 +111,7 @@ class BaseDataset(Dataset[Any]):
             self.ann_file = join_root(self.data_root, self.ann_file)
         for key, prefix in self.data_prefix.items():
             if prefix is not None and not isinstance(prefix, str):
-                raise ArgumentError("a value of data_prefix must be a string", key=f"data_prefix.{key}", found=prefix)
+                raise ArgumentError("the values of data_prefix must be strings", key=f"data_prefix.{key}", found=prefix)
             self.data_prefix[key] = join_root(self.data_root, prefix or "")
 
     @property
@@ -247,7 +247,8 @@ class BaseDataset(Dataset[Any]):
                 skipped = self.skipped
                 if skipped > max(_MIN_UNREADABLE, _MAX_UNREADABLE * len(self)):
                     raise DataError(
-                        f"{skipped} of {len(self)} samples cannot be read, too many to skip. The last one: {error}",
+                        f"{skipped} of {len(self)} samples cannot be read, "
+                        f"which is too many to skip. The last error is: {error}",
                         notes=["Remove unreadable samples from the dataset. `footplate check` lists missing files."],
                     ) from error
                 _logger.warning("Skipping sample %d (%d skipped so far): %s", idx, skipped, error)

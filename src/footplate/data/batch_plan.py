@@ -129,7 +129,7 @@ class BatchPlan(Sampler[BatchKey]):
         if self._sampler_states() is None or len(states) != len(self.custom):
             _logger.warning(
                 "The sampler in the config differs from the one in the checkpoint. Ignoring the saved "
-                "sampler state. The run is no longer bit-exact."
+                "sampler state. The run is no longer bit-identical."
             )
             return
         for sampler, state in zip(self.custom, states, strict=True):

@@ -96,7 +96,7 @@ class BaseDataElement:
 
         Args:
             metainfo: The metainfo of the new element; by default, copied from this element.
-                **data: The data fields of the new element; by default, copied from this element.
+            **data: The data fields of the new element; by default, copied from this element.
         """
         element = type(self)(metainfo=self._meta if metainfo is None else metainfo)
         element.set_data(data or dict(self.items()))

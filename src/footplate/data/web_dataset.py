@@ -83,7 +83,7 @@ class Shard:
         try:
             storage.commit_bytes(index, json.dumps(members).encode())
         except OSError as error:
-            _logger.warning("The index of '%s' cannot be saved, so each run scans the shard: %s", self.path, error)
+            _logger.warning("The index of '%s' cannot be saved, so every run scans the shard: %s", self.path, error)
         return members
 
     def read(self, members: Sequence[Member]) -> list[bytes]:

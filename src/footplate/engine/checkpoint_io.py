@@ -76,7 +76,7 @@ class ResumePlan:
         if path is None:
             # With "auto" a job uses the same command for its start and its restarts. True expects an earlier run.
             level = logging.INFO if self.resume == "auto" else logging.WARNING
-            _logger.log(level, "There is no checkpoint to resume in %s. The run starts over.", self.home)
+            _logger.log(level, "Found no checkpoint to resume in %s. The run restarts from the beginning.", self.home)
         return path or self.load_from, path is not None
 
     def pop_loaded(self, path: str) -> dict[str, Any] | None:

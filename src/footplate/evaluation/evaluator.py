@@ -334,9 +334,9 @@ def as_metric(metric: Any, name: str | None = None) -> BaseMetric[Any]:
         if callable(metric):
             return FunctionMetric(metric, name)
     raise ArgumentError(
-        "only functions and objects like those of torchmetrics can be given a name"
+        "only functions and torchmetrics-style objects can have a name"
         if name is not None
-        else "a metric must be a BaseMetric, its dict, a function of (predictions, batch), or a torchmetrics object",
+        else "a metric must be a BaseMetric, its config dict, a function of (predictions, batch) or a torchmetrics object",
         found=metric,
     )
 

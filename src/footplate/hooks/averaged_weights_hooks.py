@@ -126,7 +126,7 @@ class EMAHook(AveragedWeightsHook):
         rest = (1 - self.ema_model.momentum) ** updates
         if rest > _MAX_REST:
             runner.logger.warning(
-                "EMAHook: at the end of this run, %.0f %% of the average will be initial weights. "
+                "EMAHook: at the end of this run, %.0f%% of the average will still be initial weights. "
                 "Increase momentum=%g, for example to %.2g.",
                 100 * rest,
                 self.ema_model.momentum,

@@ -51,7 +51,7 @@ class BaseAveragedModel(nn.Module):
         self._is_sharded = is_sharded(model)
         if self._is_sharded and device is not None:
             raise ArgumentError(
-                "the average of a sharded model cannot be on another device", key="device", found=device
+                "the average of a sharded model cannot be on a different device", key="device", found=device
             )
         averages = _StateCopy(reshard(model)) if self._is_sharded else copy.deepcopy(model).to(device)
         self.module: Any = averages.requires_grad_(False)
@@ -197,7 +197,7 @@ class ExponentialMovingAverage(BaseAveragedModel):
         super().__init__(model, **settings)
         check_number("momentum", momentum, above=0, below=1)
         if momentum > 0.5:
-            _logger.warning("momentum=%g is large for an averaged model: it is the weight of new values.", momentum)
+            _logger.warning("momentum=%g is large for an averaged model. It is the weight of the new values.", momentum)
         self.momentum = momentum
 
     def weight(self, steps: int) -> float:

@@ -153,7 +153,7 @@ def check_truth(data_samples: Sequence[Any] | None, *fields: str) -> Sequence[An
     """Returns the samples. Raises a DataError if the list is empty or if a sample lacks all of the fields."""
     if not data_samples or not all(any(field in sample for field in fields) for sample in data_samples):
         names = " or ".join(f"'{field}'" for field in fields)
-        raise DataError(f"the loss needs the ground truth of every image: {names} in its data sample")
+        raise DataError(f"the loss needs ground truth for every image: {names} in its data sample")
     return data_samples
 
 
@@ -259,7 +259,7 @@ def warn_about_missing_classes(classes: Sequence[str] | None, labels: Collection
         where: The file or folder of the data.
     """
     if missing := [name for label, name in enumerate(classes or ()) if label not in labels]:
-        _logger.warning("There are no samples of these classes in '%s': %s.", where, list_names(missing, 20))
+        _logger.warning("These classes have no samples in '%s': %s.", where, list_names(missing, 20))
 
 
 def check_images(images: Collection[Any], where: str, suffixes: Iterable[str]) -> None:

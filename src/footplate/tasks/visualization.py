@@ -229,7 +229,7 @@ class BaseVisualizationHook(Hook):
             batches = length_of(evaluation_set.dataloader)
             if batches and batches < self.interval:
                 _logger.warning(
-                    "%s draws no images of the dataset '%s': it has %d batches, fewer than interval=%d.",
+                    "%s does not draw any images from the dataset '%s': it has %d batches, fewer than interval=%d.",
                     type(self).__name__,
                     evaluation_set.name,
                     batches,

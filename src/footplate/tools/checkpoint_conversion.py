@@ -115,7 +115,7 @@ def average_weights(
     parts = list(shares) if shares is not None else [1.0] * len(paths)
     if not paths or len(parts) != len(paths) or not sum(parts):
         raise ArgumentError(
-            "averaging needs at least one checkpoint, and one share per checkpoint", key="shares", found=shares
+            "averaging needs at least one checkpoint, and one weight per checkpoint", key="shares", found=shares
         )
     sums: dict[str, torch.Tensor] = {}
     expected: dict[str, Any] = {}

@@ -147,7 +147,7 @@ def read_runs(paths: Sequence[str]) -> list[Run]:
         except DataError as error:
             if len(paths) == 1 or not Path(path).exists():
                 raise
-            _logger.warning("Skipping what is not a run: %s", error.message)
+            _logger.warning("Skipping a path that is not a run: %s", error.message)
     if not runs:
         raise DataError("none of the paths is a run", found=list(paths))
     return runs

@@ -122,7 +122,7 @@ class Drawing:
             return self
         image = self.get_image().astype(np.float32)
         if masks.shape[1:] != image.shape[:2]:
-            raise ArgumentError("the masks must have the size of the image", key="binary_masks", found=masks.shape)
+            raise ArgumentError("the masks must have the same size as the image", key="binary_masks", found=masks.shape)
         opacities = np.broadcast_to(np.asarray(alphas, dtype=np.float32), (len(masks),))
         for mask, color, alpha in zip(masks, _color_each(colors, len(masks)), opacities, strict=True):
             if color is not None:

@@ -88,7 +88,7 @@ def convert_sync_batchnorm(module: nn.Module, implementation: str = "torch") -> 
         ValueError: The implementation is not "torch".
     """
     if implementation != "torch":
-        raise ValueError(f"footplate supports only PyTorch's SyncBN, not that of '{implementation}'. Pass 'torch'.")
+        raise ValueError(f"footplate supports only PyTorch's SyncBN, not '{implementation}'. Pass 'torch'.")
     converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
     return converted
 

@@ -50,7 +50,7 @@ class TorchSchedule(MetricSchedule):
         self.optimizer = getattr(optimizer, "optimizer", optimizer)
         if scheduler.optimizer is not self.optimizer:
             raise ArgumentError(
-                f"the {type(scheduler).__name__} changes the learning rates of another optimizer",
+                f"the {type(scheduler).__name__} changes the learning rates of a different optimizer",
                 key="scheduler",
                 notes=[
                     "Create it with the optimizer that you pass as optim_wrapper. For several optimizers, pass a dict "

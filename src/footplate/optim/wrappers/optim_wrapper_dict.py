@@ -66,7 +66,7 @@ class OptimWrapperDict(OptimWrapper):
         """
         name = next(iter(self.optim_wrappers))
         raise ArgumentError(
-            "several optimizers, but the training step does not say which of them minimizes the loss",
+            "there are several optimizers, but the training step does not select the one that minimizes the loss",
             key="optim_wrapper",
             notes=[
                 f'In training_step(model, batch, optimizers), call optimizers["{name}"].update_params(loss), '
@@ -123,7 +123,7 @@ class OptimWrapperDict(OptimWrapper):
         """
         if set(state_dict) != set(self.optim_wrappers):
             raise CheckpointError(
-                f"the run has the optimizers {', '.join(self.optim_wrappers)}, but the checkpoint those of others",
+                f"the run has the optimizers {', '.join(self.optim_wrappers)}, but the checkpoint has different ones",
                 found=list(state_dict),
             )
         for name, state in state_dict.items():
