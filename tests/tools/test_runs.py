@@ -217,7 +217,7 @@ def test_files_next_to_runs_are_skipped_with_a_warning(tmp_path: Path, caplog: p
     write(tmp_path / "a/20260101_000000/vis_data/scalars.json", [{"loss": 1.0, "step": 1}])
     (tmp_path / "report.html").write_text("<!doctype html>")
     assert [run.folder.name for run in read_runs(sorted(map(str, tmp_path.iterdir())))] == ["a"]
-    assert caplog.messages == [f"Skipping what is not a run: line 1 of '{tmp_path}/report.html' is not JSON"]
+    assert caplog.messages == [f"Skipping a path that is not a run: line 1 of '{tmp_path}/report.html' is not JSON"]
     with pytest.raises(DataError, match="is not JSON"):
         read_runs([str(tmp_path / "report.html")])
 

@@ -144,7 +144,7 @@ class DataPosition:
         return {"epoch": epoch, "batch": batch, **self._settings(), **present}
 
     def load_state_dict(self, state: Mapping[str, Any], iteration: int) -> int:
-        """Restores a position in the data. Logs a warning if the run is no longer bit-exact.
+        """Restores a position in the data. Logs a warning if the run is no longer bit-identical.
 
         If the batch size or the number of processes has changed, the position is the batch with the next sample.
 

@@ -206,7 +206,7 @@ def capture_failure(runner: "Runner", error: NonFiniteError) -> None:
 
 
 def facts_of(runner: "Runner") -> dict[str, Any]:
-    """Returns the settings that a replay must share with its run to be bit-exact, besides config and state."""
+    """Returns the settings that a replay must share with its run to be bit-identical, besides config and state."""
     return {
         "seed": runner.seed,
         "world_size": runner.world_size,

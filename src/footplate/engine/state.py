@@ -36,7 +36,7 @@ def capture(
     Args:
         runner: The runner.
         together: Whether all ranks call this function, so that the random states of all ranks are included.
-        save_optimizer: Whether to include the optimizer state. A run that resumes without it is not bit-exact.
+        save_optimizer: Whether to include the optimizer state. A run that resumes without it is not bit-identical.
         save_param_scheduler: Whether to include the state of the schedules.
 
     Returns:

@@ -336,7 +336,7 @@ def as_metric(metric: Any, name: str | None = None) -> BaseMetric[Any]:
     raise ArgumentError(
         "only functions and torchmetrics-style objects can have a name"
         if name is not None
-        else "a metric must be a BaseMetric, its config dict, a function of (predictions, batch) or a torchmetrics object",
+        else "a metric must be a BaseMetric, its config, a function of (predictions, batch) or a torchmetrics object",
         found=metric,
     )
 
