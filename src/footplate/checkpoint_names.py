@@ -1,4 +1,4 @@
-"""Names of checkpoints."""
+"""Checkpoint names."""
 
 import os
 

@@ -266,7 +266,7 @@ def check_accepts(
     keywords: Sequence[str] = (),
     expected: Sequence[str] | None = None,
 ) -> None:
-    """Checks that an overridden method accepts the arguments with which it is called.
+    """Checks that an overridden method accepts the engine's arguments.
 
     Args:
         owner: The object with the method.

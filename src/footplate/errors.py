@@ -175,7 +175,7 @@ class UnknownNameError(RegistryError, KeyError):
 
 
 class DuplicateNameError(RegistryError, KeyError):
-    """Two classes claim the same name."""
+    """Two classes have the same name."""
 
     __str__ = FootplateError.__str__
 
@@ -222,7 +222,7 @@ class ExitError(FootplateError):
 
 
 class RankError(FootplateError):
-    """Ranks cannot connect, disagree on the parameters, or one of them is lost."""
+    """Ranks cannot connect or have different parameters, or one of them is lost."""
 
 
 class CheckpointError(FootplateError):

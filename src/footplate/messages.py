@@ -97,7 +97,7 @@ def format_seconds(seconds: float) -> str:
 
 
 def nearest(word: object, candidates: Iterable[str], *, similarity: float | None = None) -> str | None:
-    """Returns the candidate that `word` was most likely meant to be, or None if none is similar enough.
+    """Returns the most likely intended candidate for `word`, or None if none is similar enough.
 
     Args:
         word: The word to correct.

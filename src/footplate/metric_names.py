@@ -1,4 +1,4 @@
-"""Derives from the name of a metric what it measures: its dataset and class, and whether it should be high or low."""
+"""Derives the dataset, the class and the rule (whether higher or lower is better) from a metric name."""
 
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -125,7 +125,7 @@ def split_dataset(name: str) -> tuple[str, str]:
 
 
 def only_term(values: Mapping[str, Any]) -> str | None:
-    """Returns the name of the loss's only term, which equals the loss and need not be shown.
+    """Returns the name of the loss's only term, if there is just one. It equals the loss and need not be shown.
 
     >>> only_term({"loss": 0.5, "loss_ce": 0.5, "acc": 90.0})
     'loss_ce'

@@ -237,7 +237,7 @@ class BackgroundSaver:
         self._alarm()
 
     def complete(self) -> None:
-        """Calls `wait` if a save has ended. Otherwise, does nothing."""
+        """Calls `wait` if a save has finished. Otherwise, does nothing."""
         if self._pending is not None and self._pending.has_ended:
             self.wait()
 
@@ -254,7 +254,7 @@ class BackgroundSaver:
             self._end(pending)
 
     def refuse(self, error: Exception, after: AfterSave) -> None:
-        """Records a save that is not attempted because the state is invalid."""
+        """Records a save that was not attempted because the state is invalid."""
         _logger.error("%s", error)
         self.lost = str(error).split("\n", 1)[0]
         after.on_failed()

@@ -31,8 +31,8 @@ def add_commands(subparsers: Any) -> None:
     test.set_defaults(run=test_checkpoint)
     predict = subparsers.add_parser(
         "predict",
-        help="predict on pictures and videos with a checkpoint",
-        description="Predict on pictures and videos with a checkpoint. Write a picture with the predictions and a JSON "
+        help="predict on images and videos with a checkpoint",
+        description="Predict on images and videos with a checkpoint. Write an image with the predictions and a JSON "
         "line for each input. Classes, colors and preprocessing come from the checkpoint's config.",
         epilog="Example: footplate predict work_dirs/config/iter_4000.pth images/ --out predictions",
     )

@@ -48,7 +48,7 @@ def add_commands(subparsers: Any) -> None:
         "lr-find",
         help="search for a learning rate",
         description="Train a few iterations on real data while the learning rate grows exponentially. Draw the loss "
-        "against the learning rate, and suggest a tenth of the rate with the lowest loss. Leaves only the picture.",
+        "against the learning rate, and suggest a tenth of the rate with the lowest loss. Leaves only the image file.",
         epilog="Example: footplate lr-find config.py --out lr.png",
     )
     add_config(finder)

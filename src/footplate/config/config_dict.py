@@ -132,7 +132,7 @@ class TracedDict(dict[Any, Any]):
         return self[key]
 
     def update(self, /, *args: Any, **kwargs: Any) -> None:
-        """Sets several keys, with the origins that they have in the mapping that is passed.
+        """Sets several keys, with their origins in the given mapping.
 
         In a `ConfigDict`, a dict is merged into an existing dict.
         """

@@ -77,7 +77,7 @@ def import_module(name: str, origin: Origin | None = None, key: str = "custom_im
 
 
 class LazyObject:
-    """A dotted name that is imported when an object is built from it.
+    """A dotted name that is imported when it is used to build an object.
 
     Args:
         path: The dotted name, such as `torch.optim.SGD`.

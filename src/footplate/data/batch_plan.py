@@ -30,7 +30,7 @@ class BatchKey(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """A pass over the data, or the rest of it after a resume."""
+    """A pass over the data, or the remainder of a pass after a resume."""
 
     epoch: int
     start: int  # the index of the first batch

@@ -73,7 +73,7 @@ def position_in(loader: Any) -> "DataPosition":
 
 
 class DataPosition:
-    """Finds the batches of a resumed run in a loader without a state of its own.
+    """Finds the batches of a resumed run in a loader without its own state.
 
     | loader | passes |
     |---|---|

@@ -37,7 +37,7 @@ def mix_seed(*numbers: int) -> int:
 
 
 def next_seed(seed: int, number: int) -> int:
-    """Mixes one more number into a seed, so that `next_seed(mix_seed(a), b) == mix_seed(a, b)`."""
+    """Mixes another number into a seed, so that `next_seed(mix_seed(a), b) == mix_seed(a, b)`."""
     state = (seed + number + 0x9E3779B97F4A7C15) & _MASK
     state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
@@ -113,7 +113,7 @@ def _set_states(states: tuple[Any, ...]) -> None:
 
 
 class RngStates(NamedTuple):
-    """Validated states in the form that the generators accept."""
+    """Validated states, in the form the generators accept."""
 
     python: tuple[Any, ...]
     numpy: tuple[Any, ...]
@@ -162,7 +162,7 @@ def restore_rng(state: Mapping[str, Any], part: str = "random") -> None:
 
 
 def check_rng(state: Any, part: str = "random") -> RngStates:
-    """Checks that `restore_rng` can restore a state, and returns it in the form that the generators accept.
+    """Checks that `restore_rng` can restore a state, and returns it in the form the generators accept.
 
     The native generators of numpy and torch do not check their positions: one out of range would crash the process.
 

@@ -128,14 +128,14 @@ class HookList(Sequence[Hook]):
         return next(entry.key for entry in self._entries if entry.hook is hook)
 
     def locate(self, error: FootplateError, hook: object) -> None:
-        """Prepends the key path of a hook to the key of an error if the key is an argument that the hook was given."""
+        """Prepends the key path of a hook to an error's key, if the key is one of the hook's arguments."""
         argument = error.key.partition(".")[0].partition("[")[0]
         for entry in self._entries:
             if entry.hook is hook and argument in entry.arguments:
                 error.within(entry.key)
 
     def at(self, event: str) -> list[Listener]:
-        """Returns the hooks for `event`, with the methods to call. A custom loop may have events of its own.
+        """Returns the hooks for `event`, with the methods to call. A custom loop may have its own events.
 
         Raises:
             ArgumentError: No hook has a method for `event`, and its name resembles an engine event.

@@ -167,7 +167,7 @@ def checkpoint_size(runner: "Runner", *, save_optimizer: bool = True, save_param
 
 
 def check_free_space(folder: str, size: int, key: str) -> None:
-    """Checks that a checkpoint fits in a folder.
+    """Checks that there is enough space for a checkpoint in a folder.
 
     Raises:
         CheckpointError: The checkpoint does not fit. The error has the config key `key`.

@@ -79,7 +79,7 @@ def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -> Non
 def warn_about_num_classes(cfg: Any, trained: Any) -> None:
     """Warns if a `num_classes` of the model differs from the number of classes in the training data.
 
-    Region proposals have one class, and heads for semantic segmentation have classes of their own.
+    Region proposals have one class, and semantic segmentation heads have their own classes.
 
     Args:
         cfg: The config of the run.

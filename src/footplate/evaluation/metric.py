@@ -35,7 +35,7 @@ _Result = TypeVar("_Result")
 
 
 class EvaluationContext(NamedTuple):
-    """Describes the run and the dataset for which a metric is computed.
+    """Describes the run and the dataset of a metric.
 
     Attributes:
         folder: The folder in which metrics write files, `work_dir/<timestamp>`; "" if there is no run.

@@ -1,4 +1,4 @@
-"""Freezes parts of a model, for some time or for the whole run."""
+"""Freezes parts of a model, for part of a run or all of it."""
 
 from collections.abc import Sequence
 from typing import Any

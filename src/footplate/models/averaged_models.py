@@ -1,4 +1,4 @@
-"""Models whose weights are averages of the weights of a trained model."""
+"""Models whose weights are running averages of a trained model's weights."""
 
 import copy
 import logging

@@ -129,7 +129,7 @@ class MLflowVisBackend(Tracker):
     """Writes scalars, images and the config to an MLflow run.
 
     Args:
-        save_dir: The folder of the default store, and of the files that are logged as artifacts.
+        save_dir: The folder of the default store and of the files logged as artifacts.
         exp_name: The name of the experiment. By default, "footplate" in the default store and "Default" in others.
         run_name: The name of the run.
         tags: The tags of the run.

@@ -36,7 +36,7 @@ class Arguments(NamedTuple):
             in packages other than footplate and torch are ignored.
         defaults: Maps each keyword to its default.
         required: The keywords that must be given.
-        accepts_any: Whether it may accept other keywords, too.
+        accepts_any: Whether it may also accept other keywords.
     """
 
     types: Mapping[str, tuple[type, ...]]

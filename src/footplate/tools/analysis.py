@@ -62,7 +62,7 @@ def summarize(run: Run) -> dict[str, Any]:
 
 
 def count_iterations(run: Run) -> int:
-    """Returns the last iteration of which a run has a value. A tested checkpoint may be from another run."""
+    """Returns the last iteration with a recorded value in a run. A tested checkpoint may be from another run."""
     trained = [series for series in run.series if series.mode != "test"] or run.series
     return int(max(series.points[-1][0] for series in trained))
 

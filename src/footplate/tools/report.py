@@ -128,7 +128,7 @@ def _as_json(value: Any) -> Any:
 
 
 class Embedded(NamedTuple):
-    """The images that are embedded in a page."""
+    """The images embedded in a page."""
 
     # For each name `{"run": number, "name": ..., "frames": [...]}`. A frame contains its `step`, a `legend` with labels
     # and CSS colors, and `panels`, each with its caption and its index in `sources`.

@@ -53,7 +53,8 @@ def read_logs(files: Iterable[Path]) -> list[str]:
 
 
 def read_record(file: Path, folder: Path) -> dict[str, Any]:
-    """Returns the JSON object in a file of a run, or {} if it is missing or damaged; the rest of the run is useful."""
+    """Returns the JSON object in a run's file, or {} if it is missing or damaged, because the rest of the run is still
+    useful."""
     for safe in safe_files([file], folder):
         with suppress(OSError, ValueError):
             record = json.loads(read_text(safe))
@@ -62,7 +63,7 @@ def read_record(file: Path, folder: Path) -> dict[str, Any]:
 
 
 class Start(NamedTuple):
-    """A start of a run, which has a folder of its own. Only footplate records more than the folder."""
+    """One start of a run, with its own folder. Only footplate records more than the folder."""
 
     folder: Path
     kind: str = ""  # "train", "resume", "val" or "test"; "" if the start is not recorded

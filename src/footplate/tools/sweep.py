@@ -1,4 +1,4 @@
-"""Runs a sweep: optuna chooses settings, and `footplate train --json` runs each trial in a process of its own."""
+"""Runs a sweep: optuna chooses settings, and `footplate train --json` runs each trial in a separate process."""
 
 import hashlib
 import itertools

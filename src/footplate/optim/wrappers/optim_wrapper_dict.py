@@ -15,7 +15,7 @@ class OptimWrapperDict(OptimWrapper):
 
     `train_step` of the model selects a wrapper by name and calls its `update_params`.
 
-    It has no optimizer of its own. It is a subclass of OptimWrapper only so that code for MMEngine, which checks for
+    It has no optimizer itself. It is a subclass of OptimWrapper only so that code for MMEngine, which checks for
     this class, accepts it. Methods that apply to all optimizers call every wrapper; methods that apply to one raise an
     error.
 

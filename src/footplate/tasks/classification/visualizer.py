@@ -27,7 +27,7 @@ _PANEL = 256
 
 @VISUALIZERS.register_module()
 class ClsVisualizer(TaskVisualizer):
-    """Draws an image next to bars of its most probable classes, with the true class in blue.
+    """Draws an image next to a bar chart of its most probable classes, with the true class in blue.
 
     Args:
         classes: The class names; by default, the dataset's.

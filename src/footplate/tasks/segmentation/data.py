@@ -131,7 +131,7 @@ class BaseSegDataset(BaseDataset):
         return [int(each) for each in np.unique(labels) if each != self.ignore_index]
 
     def warn_about_labels(self) -> None:
-        """Warns if the inspected label maps contain at most one class besides ignored pixels, like 0/255 masks.
+        """Warns if the inspected label maps contain at most one class apart from ignored pixels, as 0/255 masks do.
 
         If these are all label maps, also warns about missing classes.
         """
