@@ -248,9 +248,9 @@ def _methods(entry: Any) -> Iterator[tuple[str, str]]:
         if not is_method and not isinstance(member, (property, functools.cached_property)):
             continue
         function = getattr(member, "__func__", getattr(member, "fget", getattr(member, "func", member)))
-        of_ours = function.__module__.startswith("footplate.")
+        module = getattr(function, "__module__", "")  # a property may have no getter
         # openmmlab adds members of MMEngine's runner when it is loaded.
-        if not name.startswith("_") and of_ours and "openmmlab" not in function.__module__:
+        if not name.startswith("_") and module.startswith("footplate.") and "openmmlab" not in module:
             yield f"{name}()" if is_method else name, _docstring(function).summary
 
 
