@@ -65,7 +65,7 @@ def expand_rules(metrics: Sequence[str], rules: Sequence[str]) -> list[Rule]:
         ArgumentError: A rule is unknown, or there are more or fewer rules than metrics.
     """
     if len(rules) not in (0, 1, len(metrics)):
-        raise ArgumentError("rule must have one value, or one for each metric of save_best", key="rule", found=rules)
+        raise ArgumentError("rule must have one value, or one value per save_best metric", key="rule", found=rules)
     checked = [check_rule(rule) for rule in rules]
     return checked * len(metrics) if len(rules) == 1 else checked
 
@@ -90,7 +90,7 @@ def order_metrics(names: Iterable[str], first: Sequence[str] = ()) -> list[str]:
 
 
 def dataset_metric(dataset: str, metric: str) -> str:
-    """Returns the name of a metric of a dataset: `<dataset>/<metric>`, or `metric` if the dataset has no name."""
+    """Returns the metric name for a dataset: `<dataset>/<metric>`, or `metric` if the dataset has no name."""
     return f"{dataset}/{metric}" if dataset else metric
 
 

@@ -56,7 +56,7 @@ def with_retries(read: Callable[[str], _Result], path: str) -> _Result:
         except ConnectionError as error:
             if not threading.main_thread().is_alive():  # the exit of the process has closed the connection
                 raise
-            _logger.warning("Reading '%s' again in %g s, because it failed: %s.", path, seconds, error)
+            _logger.warning("Reading '%s' failed and will be retried in %g s: %s.", path, seconds, error)
             time.sleep(seconds)
     return read(path)
 

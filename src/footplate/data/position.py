@@ -223,7 +223,7 @@ class DataPosition:
         }
 
     def _check_dataset(self, saved: str | None) -> None:
-        """Raises a DataError if the digest of a dataset of shards differs from that in the checkpoint."""
+        """Raises a DataError if the digest of a shard dataset differs from the checkpoint's."""
         if saved is not None and self._digest() not in (None, saved):
             raise DataError(
                 "the training dataset's files have changed since the checkpoint was saved",

@@ -12,7 +12,7 @@ _logger = logging.getLogger("footplate.engine")
 
 
 def adapt_overridden(loop: "BaseTrainLoop") -> None:
-    """Makes a loop that overrides `run` or `run_epoch` do what the engine does around training and an iteration.
+    """Adds the engine's work around training and each iteration to a loop that overrides `run` or `run_epoch`.
 
     The loop calls `run_iter` for a complete iteration. Its `run` and `run_iter` are replaced with functions that call
     them.

@@ -456,7 +456,7 @@ class Runner:
             meta: Additional entries for the checkpoint's `meta`.
             by_epoch: Ignored; the position of the run determines the epoch and the iteration in `meta`.
             backend_args: Ignored; the path determines the storage.
-            options: Further arguments of `CheckpointIO.save`, such as `background`.
+            options: Additional arguments for `CheckpointIO.save`, such as `background`.
 
         Returns:
             The path.

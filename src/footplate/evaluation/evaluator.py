@@ -282,7 +282,7 @@ class UpdatedMetric(NamedMetric):
         return values
 
     def evaluate(self, size: int) -> dict[str, Any]:
-        """Computes the values of the samples of all ranks."""
+        """Computes the values for the samples of all ranks."""
         if not any(gather_objects(len(self.results))):
             raise DataError(f"the metric '{self._label}' has no results: the dataset is empty")
         self.results.clear()

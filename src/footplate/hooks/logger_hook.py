@@ -255,7 +255,7 @@ class NaiveVisualizationHook(Hook):
             image = sample_image(path, data_batch, position)
             if image is None:
                 runner.logger.warning(
-                    "NaiveVisualizationHook draws nothing, because it found no image in a batch of type %s.",
+                    "NaiveVisualizationHook found no image to draw in a batch of type %s.",
                     type(data_batch),
                 )
                 return

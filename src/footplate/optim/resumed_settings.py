@@ -12,7 +12,7 @@ Settings = dict[str, Any]
 
 
 def settings_of(optim_wrapper: Any) -> list[Settings]:
-    """Returns a copy of the settings of each parameter group, with the initial values that schedules store.
+    """Returns a copy of each parameter group's settings, with the initial values that schedules store.
 
     Settings are the arguments of the optimizer's class. All other fields of its parameter groups are its state.
     """

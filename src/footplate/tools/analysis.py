@@ -32,7 +32,7 @@ def summarize(run: Run) -> dict[str, Any]:
         - `best`: the best values by name, each with its iteration. The metric that selects the best checkpoint comes
           first. Per-class results are omitted. A metric that is also logged in training is named `val/<name>`.
         - `checkpoints`: the sizes in bytes by file name, or by folder name for sharded checkpoints.
-        - `derived`: what runs of other engines do not record, so that it was derived from the log.
+        - `derived`: the values derived from the log, because other engines do not record them.
     """
     trained = [series for series in run.series if series.mode == "train"]
     logged = max((int(series.points[-1][0]) for series in trained), default=None)

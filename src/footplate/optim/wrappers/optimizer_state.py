@@ -85,7 +85,7 @@ def _by_name(state: Mapping[str, Any], layout: Layout) -> dict[str, tuple[State,
 
 
 def saved_names(groups: Sequence[Mapping[str, Any]], layout: Layout) -> list[list[str]]:
-    """Returns the names of the parameters of each saved group.
+    """Returns the parameter names of each saved group.
 
     Raises:
         CheckpointError: The groups have no names, and their number of parameters differs from the optimizer's.
