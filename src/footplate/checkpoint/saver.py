@@ -79,8 +79,8 @@ def save_checkpoint(state: Mapping[str, Any], path: "str | os.PathLike[str]") ->
         path: A local path, or a URL that fsspec supports.
 
     Raises:
-        CheckpointError: The state contains a value of another type, there is too little space, or the file cannot be
-            written. An existing file is unchanged.
+        CheckpointError: The state contains a value of an unsupported type, there is too little space, or the file
+            cannot be written. An existing file is unchanged.
     """
     commit_checkpoint(to_serializable(state), os.fspath(path))
 

@@ -85,7 +85,7 @@ def remove_sharded(folder: str) -> None:
 
 
 def remove_own_files(folder: str, keep: Collection[str] = ()) -> None:
-    """Removes the files that footplate wrote to a folder, first the state.
+    """Removes the files that footplate wrote to a folder, starting with the state.
 
     Raises:
         OSError: The folder cannot be read, or a file cannot be removed.

@@ -102,7 +102,7 @@ class DataUnpickler(pickle.Unpickler):
     """Reads pickle files that contain only plain data: numbers, strings, containers and NumPy arrays.
 
     Raises:
-        DataError: The file refers to another class or function. Nothing is executed.
+        DataError: The file refers to any other class or function. Nothing is executed.
     """
 
     @override

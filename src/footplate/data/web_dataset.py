@@ -150,7 +150,7 @@ class WebDataset(BaseDataset):
         super().__init__(data_root=data_root, **settings)
 
     def load_data_list(self) -> Any:
-        """Returns the index of the shard, the key and the files of each sample, by field."""
+        """Returns one record per sample, with its shard index, its key and its files by field."""
         # On exit, the pool does not wait for its threads, so that Ctrl-C and errors end a slow download at once.
         try:
             with ThreadPool(_THREADS) as pool:

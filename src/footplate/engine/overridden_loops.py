@@ -58,8 +58,8 @@ def _check_resumed_data(loop: "BaseTrainLoop") -> None:
     if loop._batches_read:
         return
     _logger.warning(
-        "The run was saved after iteration %d, but %s reads its own data, so its %s starts over. To resume within "
-        "it, call super().run_epoch(), or read the batches from self.dataloader_iterator.",
+        "The run was saved after iteration %d, but %s reads its own data, so its %s restarts from the beginning. To "
+        "resume within it, call super().run_epoch(), or read the batches from self.dataloader_iterator.",
         loop.iter,
         name,
         f"epoch {loop.epoch + 1}" if loop.by_epoch else "data",

@@ -122,11 +122,11 @@ class Runner:
             runs of a plain torch module are checked.
         model_wrapper_cfg: The wrapper of the model for training on several processes.
         find_unused_parameters: Whether the wrapper must expect parameters that do not contribute to every loss.
-        sync_bn: "torch" makes batch normalization use the statistics of the batches of all processes.
+        sync_bn: "torch" makes batch normalization use batch statistics over all processes.
         compile: Whether to compile the model, or the arguments of `torch.compile`. `target` names the submodule to
             compile, such as `"backbone"`. `regions` selects repeated modules, and their code is compiled once.
         channels_last: Whether to store the weights of convolutions in the channels-last memory format.
-        model_adapter: The adapter for a model whose interface differs from that of BaseModel.
+        model_adapter: The adapter for a model whose interface differs from BaseModel's.
         log_file: The maximum size of the log file in MB, and the number of full log files to keep:
             `dict(max_mb=50, backups=3)`.
         activation_checkpointing: The modules that recompute their activations in the backward pass to save memory: a

@@ -137,8 +137,8 @@ def build_evaluators(cfg: Any, loaders: Any, *, build: Callable[[Any], Any] = bu
 
     Args:
         cfg: The section of an evaluator, or a dict that maps names of datasets to such sections. A separate evaluator
-            is built for each dataset. A dict of functions and objects in which no key is the name of a dataset counts
-            as the section of a single evaluator.
+            is built for each dataset. A dict of functions and objects counts as the section of a single evaluator if
+            none of its keys is a dataset name.
         loaders: The result of `build_loaders`.
         build: Builds an evaluator from its section.
 

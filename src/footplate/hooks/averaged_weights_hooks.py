@@ -26,7 +26,7 @@ _logger = logging.getLogger("footplate.hooks")
 class AveragedWeightsHook(Hook):
     """The base class of hooks that validate, test and save with averaged weights.
 
-    In a checkpoint, `state_dict` holds the average and `ema_state_dict` the weights with which training resumes.
+    In a checkpoint, `state_dict` holds the average and `ema_state_dict` the weights to resume training from.
     """
 
     priority = "NORMAL"
@@ -67,7 +67,7 @@ class AveragedWeightsHook(Hook):
 class EMAHook(AveragedWeightsHook):
     """Averages the weights of the model during training, and validates, tests and saves with the average.
 
-    In a checkpoint, `state_dict` holds the average and `ema_state_dict` the weights with which training resumes.
+    In a checkpoint, `state_dict` holds the average and `ema_state_dict` the weights to resume training from.
 
     Args:
         ema_type: The type of average: ExponentialMovingAverage, StochasticWeightAverage, MomentumAnnealingEMA,
@@ -203,7 +203,7 @@ class ScheduleFreeHook(AveragedWeightsHook):
     """Switches schedule-free optimizers between their training weights and their averaged weights.
 
     A run with such an optimizer adds this hook automatically. In a checkpoint, `state_dict` holds the averaged weights
-    and `ema_state_dict` the weights with which training resumes.
+    and `ema_state_dict` the weights to resume training from.
 
     Source: The Road Less Scheduled (Defazio et al., 2024).
     """

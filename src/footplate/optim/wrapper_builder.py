@@ -29,7 +29,7 @@ def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper:
     Args:
         model: The model; it may be wrapped for distributed training.
         cfg: An optimizer, a wrapper, or a section `dict(type="OptimWrapper", optimizer=dict(...), paramwise_cfg=...,
-            constructor=...)`, in which only `optimizer` is required. It can also be a dict that maps submodule names to
+            constructor=...)`, where only `optimizer` is required. It can also be a dict that maps submodule names to
             sections, or any names to optimizers or wrappers.
 
     Raises:

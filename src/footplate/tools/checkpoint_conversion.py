@@ -95,7 +95,7 @@ def write_safetensors(tensors: Mapping[str, torch.Tensor], path: str) -> None:
 def average_weights(
     paths: "Sequence[str | os.PathLike[str]]", shares: Sequence[float] | None = None
 ) -> "OrderedDict[str, torch.Tensor]":
-    """Returns the weighted mean of the weights of several checkpoints, in the dtypes of the first checkpoint.
+    """Returns the weighted mean of several checkpoints' weights, in the dtypes of the first checkpoint.
 
     Sums are computed in float64. Integer tensors, such as counters, are taken from the last checkpoint. Only one file
     is in memory at a time.
@@ -108,7 +108,7 @@ def average_weights(
     Raises:
         ArgumentError: There are no paths, the number of shares differs from the number of paths, or the shares sum to
             zero.
-        CheckpointError: A file cannot be read, or its keys or shapes differ from those of the first file.
+        CheckpointError: A file cannot be read, or its keys or shapes differ from the first file's.
 
     Source: https://arxiv.org/abs/1803.05407
     """

@@ -76,7 +76,7 @@ def find_learning_rate(
     check_number("lowest", lowest, above=0)
     check_number("highest", highest, above=lowest)
     if runner.iter:
-        raise ArgumentError("the runner has trained already: test learning rates before training", found=runner.iter)
+        raise ArgumentError("the runner has already trained; test learning rates before training", found=runner.iter)
     runner.build_training()
     loader, wrapper, model = runner.train_dataloader, runner.optim_wrapper, runner.model
     runner.load_or_resume()

@@ -84,7 +84,7 @@ class Start(NamedTuple):
 
 
 def read_start(folder: Path) -> Start:
-    """Reads the record of a start. Returns one without a kind if there is no valid record."""
+    """Reads the record of a start. Returns a record without a kind if no valid one exists."""
     record = read_record(folder / "start.json", folder)
     with suppress(ValueError, KeyError, TypeError, OverflowError):  # missing or damaged
         length, time = record["epoch_length"], datetime.fromisoformat(record["time"]).astimezone(timezone.utc)

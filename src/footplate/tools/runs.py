@@ -1,4 +1,4 @@
-"""Reads the output of a run of footplate, MMEngine or MMCV: scalars, images, logs and checkpoints."""
+"""Reads the output of a footplate, MMEngine or MMCV run: scalars, images, logs and checkpoints."""
 
 import json
 import logging

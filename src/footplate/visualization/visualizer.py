@@ -234,7 +234,7 @@ class Visualizer(Drawing, Instances):
         """Passes an RGB image ``(H, W, 3)``, uint8, to every writer.
 
         Raises:
-            ArgumentError: The image has another type or shape.
+            ArgumentError: The image has a different type or shape.
         """
         # A PanelImage keeps its layout.
         image = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asanyarray(image)

@@ -44,7 +44,7 @@ class RunnerMembers(Runner):
 
     @property
     def model_name(self) -> str:
-        """The name of the class of the model."""
+        """The class name of the model."""
         return type(self.unwrapped_model).__name__
 
     @property

@@ -224,7 +224,7 @@ def deprecated_api_warning(
 
 
 def deprecated_function(since: str, removed_in: str, instructions: str) -> Callable[[_Function], _Function]:
-    """Returns a decorator that makes a deprecated function warn at each call."""
+    """Returns a decorator that makes a deprecated function warn on each call."""
 
     def decorate(function: _Function) -> _Function:
         name = f"{function.__module__}.{function.__name__}"

@@ -214,7 +214,7 @@ class ParamSchedule:
         }
 
     def matches(self, state_dict: dict[str, Any]) -> bool:
-        """Checks whether the type and settings in a saved state match those of this schedule."""
+        """Checks whether the type and settings in a saved state match this schedule."""
         settings = self.state_dict()
         keys = settings.keys() & state_dict.keys() & {"type", "param_name", "begin", "by_epoch"}
         return all(state_dict[key] == settings[key] for key in keys)
@@ -254,7 +254,7 @@ def collect_steps(schedules: Iterable[ParamSchedule] | Mapping[str, Iterable[Par
     """Groups the `step` methods of schedules by the event at which they are called.
 
     Args:
-        schedules: Schedules, or a dict of lists of schedules, keyed by the name of the optimizer.
+        schedules: Schedules, or a dict that maps optimizer names to lists of schedules.
     """
     steps = ScheduleSteps([], [], [])
     for schedule in itertools.chain.from_iterable(schedules_by_optimizer(schedules).values()):

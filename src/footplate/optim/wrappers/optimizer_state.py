@@ -19,7 +19,7 @@ _OWN_KEYS = ("params", "param_names", "added_with_grad")  # of a saved group; th
 
 
 class Layout(NamedTuple):
-    """The names of the parameters of an optimizer."""
+    """An optimizer's parameter names."""
 
     groups: list[dict[str, Tensor]]
     """The parameters of each group, by name."""

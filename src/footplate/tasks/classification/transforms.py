@@ -178,7 +178,7 @@ class RandomTone(BaseTransform):
     """Applies a random gamma and dimming to `img`: ``dim * value ** gamma``, with values from 0 to 1.
 
     Args:
-        gamma: The maximum absolute value of the logarithm of the random exponent.
+        gamma: The maximum absolute value of the random exponent's logarithm.
         dim: The maximum fraction of brightness to remove.
 
     Raises:
