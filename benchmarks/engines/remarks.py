@@ -4,8 +4,8 @@ DIFFERENTLY: dict[str, str] = {
     "bare": (
         "A training loop in plain PyTorch. Parameter groups are merged by hand, and learning rates are "
         "computed by a formula. Clipping and averaging use multi-tensor functions. Losses remain tensors until "
-        "they are logged. Validation uses `torch.no_grad`, like footplate. The loop saves checkpoints only in the case "
-        "that measures saving, cannot be resumed and does not check for NaN."
+        "they are logged. Validation uses `torch.no_grad`, like footplate. The loop cannot be resumed and does "
+        "not check for NaN. It saves checkpoints only in the case that measures saving."
     ),
     "footplate": (
         "All default hooks are active: runtime information, timer, sampler seeds, logger, schedules and "

@@ -1,4 +1,4 @@
-"""Names of checkpoints."""
+"""Checkpoint names."""
 
 import os
 
@@ -25,5 +25,5 @@ def sharded_name(name: str) -> str:
 
 
 def best_prefix(key: str) -> str:
-    """Returns the beginning of the file names of a metric's best checkpoints."""
+    """Returns the file name prefix of a metric's best checkpoints."""
     return f"{BEST}{key.replace('/', '_')}_"

@@ -1,6 +1,6 @@
 """Checks the values of arguments, configs and checkpoints.
 
-The checks of arguments and configs raise ArgumentError, and those of checkpoints raise ValueError. In checks that raise
+Argument and config checks raise ArgumentError, and checkpoint checks raise ValueError. In checks that raise
 ArgumentError, `name` is the name of the value in the message, and `key` is its key path. The default of `key` is
 `name`.
 """
@@ -266,7 +266,7 @@ def check_accepts(
     keywords: Sequence[str] = (),
     expected: Sequence[str] | None = None,
 ) -> None:
-    """Checks that an overridden method accepts the arguments with which it is called.
+    """Checks that an overridden method accepts the engine's arguments.
 
     Args:
         owner: The object with the method.

@@ -12,10 +12,10 @@
     │   └── BuildError                a wrong or missing argument, or a class of the wrong type (also a TypeError)
     ├── ArgumentError                 an invalid value (also a ValueError)
     ├── DataError                     a sample or a dataset
-    │   └── StorageError              a storage of data cannot be reached, read or written
+    │   └── StorageError              a data storage cannot be reached, read or written
     ├── NonFiniteError                a loss, a gradient or a weight is NaN or infinite; exit code 3
     ├── ExitError                     user code tried to exit the process during a run; exit code 1
-    ├── RankError                     ranks cannot connect, disagree, or one of them is lost
+    ├── RankError                     ranks cannot connect or disagree, or one of them is lost
     ├── CheckpointError
     │   └── CheckpointDamagedError    the content differs from what was written
     └── MissingExtraError             an optional package is not installed (also an ImportError)
@@ -175,7 +175,7 @@ class UnknownNameError(RegistryError, KeyError):
 
 
 class DuplicateNameError(RegistryError, KeyError):
-    """Two classes claim the same name."""
+    """Two classes have the same name."""
 
     __str__ = FootplateError.__str__
 
@@ -193,7 +193,7 @@ class DataError(FootplateError):
 
 
 class StorageError(DataError):
-    """A storage of data cannot be reached or written, refuses access, or its local cache is too small.
+    """A data storage cannot be reached or written, denies access, or its local cache is too small.
 
     `on_error='skip'` does not apply, because the samples may be intact.
     """
@@ -222,7 +222,7 @@ class ExitError(FootplateError):
 
 
 class RankError(FootplateError):
-    """Ranks cannot connect, disagree on the parameters, or one of them is lost."""
+    """Ranks cannot connect or have different parameters, or one of them is lost."""
 
 
 class CheckpointError(FootplateError):

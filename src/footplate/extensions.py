@@ -1,4 +1,4 @@
-"""Extensions add configs, scopes and registry entries that the core does not know.
+"""Extensions add configs, scopes and registry entries to the core.
 
 `footplate/__init__.py` registers the extensions of footplate itself. They are imported on first use.
 """

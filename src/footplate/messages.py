@@ -78,7 +78,7 @@ def labeled(label: str, text: object) -> str:
 
 
 def format_interval(interval: int, noun: str) -> str:
-    """Formats an interval, such as that between two saves.
+    """Formats an interval, such as the save interval.
 
     >>> format_interval(1, "epoch"), format_interval(1200, "iteration")
     ('every epoch', 'every 1200 iterations')
@@ -97,7 +97,7 @@ def format_seconds(seconds: float) -> str:
 
 
 def nearest(word: object, candidates: Iterable[str], *, similarity: float | None = None) -> str | None:
-    """Returns the candidate that `word` was most likely meant to be, or None if none is similar enough.
+    """Returns the most likely intended candidate for `word`, or None if none is similar enough.
 
     Args:
         word: The word to correct.
@@ -122,7 +122,7 @@ def nearest(word: object, candidates: Iterable[str], *, similarity: float | None
 
 
 def format_bytes(count: int) -> str:
-    """Formats a number of bytes in the largest unit in which it is at least 1.
+    """Formats a number of bytes in the largest unit that gives a value of at least 1.
 
     >>> format_bytes(999), format_bytes(1_234_567)
     ('999 B', '1.2 MB')

@@ -1,4 +1,4 @@
-"""Derives from the name of a metric what it measures: its dataset and class, and whether it should be high or low."""
+"""Derives the dataset, the class and the rule (whether higher or lower is better) from a metric name."""
 
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -65,7 +65,7 @@ def expand_rules(metrics: Sequence[str], rules: Sequence[str]) -> list[Rule]:
         ArgumentError: A rule is unknown, or there are more or fewer rules than metrics.
     """
     if len(rules) not in (0, 1, len(metrics)):
-        raise ArgumentError("rule must have one value, or one for each metric of save_best", key="rule", found=rules)
+        raise ArgumentError("rule must have one value, or one value per save_best metric", key="rule", found=rules)
     checked = [check_rule(rule) for rule in rules]
     return checked * len(metrics) if len(rules) == 1 else checked
 
@@ -90,7 +90,7 @@ def order_metrics(names: Iterable[str], first: Sequence[str] = ()) -> list[str]:
 
 
 def dataset_metric(dataset: str, metric: str) -> str:
-    """Returns the name of a metric of a dataset: `<dataset>/<metric>`, or `metric` if the dataset has no name."""
+    """Returns the metric name for a dataset: `<dataset>/<metric>`, or `metric` if the dataset has no name."""
     return f"{dataset}/{metric}" if dataset else metric
 
 
@@ -125,7 +125,7 @@ def split_dataset(name: str) -> tuple[str, str]:
 
 
 def only_term(values: Mapping[str, Any]) -> str | None:
-    """Returns the name of the loss's only term, which equals the loss and need not be shown.
+    """Returns the name of the loss's only term, if there is just one. It equals the loss and need not be shown.
 
     >>> only_term({"loss": 0.5, "loss_ce": 0.5, "acc": 90.0})
     'loss_ce'

@@ -207,8 +207,8 @@ def test_override_missing_at_resume_is_reported(tiny: Path, footplate: Command) 
     assert "The config differs" not in said
     said = footplate("train", "tiny.py", "--work-dir", "work", "--resume")[1]
     warning = (
-        "WARNING - The config differs from the one at the start of the run: train_cfg.max_iters, "
-        "optim_wrapper.optimizer.lr. To keep the values, repeat the options of the first start.\n"
+        "WARNING - The config has changed since the run was first started: train_cfg.max_iters, "
+        "optim_wrapper.optimizer.lr. To keep the original values, repeat the original options.\n"
     )
     assert warning in said
     assert sum(each.read_text().count(warning) for each in Path("work").glob("*/*.log")) == 1
@@ -228,7 +228,7 @@ def test_stopped_run_prints_the_resume_command(tiny: Path, footplate: Command, m
 
 def test_resuming_without_a_run_is_a_warning(tiny: Path, footplate: Command) -> None:
     said = footplate("train", "tiny.py", "--work-dir", "mistyped", "--resume")[1]
-    assert f"WARNING - There is no checkpoint to resume in {tiny.parent / 'mistyped'}. The run starts over." in said
+    assert f"WARNING - Found no checkpoint to resume in {tiny.parent / 'mistyped'}. The run restarts from the" in said
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_tuples_become_lists_with_a_warning(suffix: str, caplog: pytest.LogCaptu
     with caplog.at_level(logging.WARNING, "footplate.config"):
         text = write_config({"a": (1, (2, 3))}, suffix)
     assert read_data(text, "f", suffix) == {"a": [1, [2, 3]]}
-    assert "has no tuples. They were written as lists." in caplog.records[0].getMessage()
+    assert "does not support tuples. They were written as lists." in caplog.records[0].getMessage()
 
 
 @pytest.mark.parametrize("suffix", [".py", ".json", ".yaml", ".toml"])

@@ -131,7 +131,7 @@ def test_a_run_stops_if_most_samples_cannot_be_read(root: str) -> None:
             return idx
 
     dataset = Unreadable(on_error="skip")
-    with pytest.raises(DataError, match=r"^21 of 40 samples cannot be read, too many to skip. The last one: dam"):
+    with pytest.raises(DataError, match=r"^21 of 40 samples cannot be read, which is too many to skip. The last error"):
         list(map(dataset.__getitem__, range(40)))
 
 

@@ -109,7 +109,7 @@ def test_a_stream_read_by_workers_resumes_bit_for_bit(tmp_path: Path, caplog: py
     resumed = streamed(tmp_path / "parts", 8, workers=2, resume=True)
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name])
-    assert not [each for each in caplog.messages if "no longer bit-exact" in each]
+    assert not [each for each in caplog.messages if "no longer bit-identical" in each]
     streamed(tmp_path / "parts", 9, workers=1, resume=True)
     assert any("number of workers 1 instead of 2" in each for each in caplog.messages)
 
@@ -128,7 +128,7 @@ def test_epochs_resume_at_the_batch_of_the_next_sample_with_a_different_batch_si
     batch = 4 * start // size
     assert rest == whole[batch * size :]
     assert (resumed.iter, resumed.epoch) == (24 // size * 3, 3)
-    said = [each for each in caplog.messages if "is no longer bit-exact" in each]
+    said = [each for each in caplog.messages if "is no longer bit-identical" in each]
     assert len(said) == 1
     assert f"batch {batch} of epoch 0 with other settings (batch size {size} instead of 4" in said[0]
 
@@ -155,7 +155,7 @@ def test_the_same_settings_go_on_without_a_word(tmp_path: Path, caplog: pytest.L
     path = str(tmp_path / "iter_7.pth")
     _, rest, _ = run(tmp_path / "b", EPOCHS, size=5, sampler="DefaultSampler", resume=True, load_from=path)
     assert rest == whole[24 + 2 * 5 :]
-    assert not [each for each in caplog.messages if "bit-exact" in each]
+    assert not [each for each in caplog.messages if "bit-identical" in each]
 
 
 def position(monkeypatch: pytest.MonkeyPatch, rank: int, world: int, size: int) -> DataPosition:

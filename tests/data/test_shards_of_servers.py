@@ -73,7 +73,7 @@ def copies(folder: Path) -> list[Path]:
 def retries(caplog: pytest.LogCaptureFixture, url: str) -> list[str]:
     """Returns the logged retries for one server. Threads of earlier tests may still be reading from others."""
     return [
-        each for each in caplog.messages if f"Reading '{url}/" in each and "again in 0 s, because it failed" in each
+        each for each in caplog.messages if f"Reading '{url}/" in each and "failed and will be retried in 0 s" in each
     ]
 
 

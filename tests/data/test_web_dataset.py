@@ -265,7 +265,7 @@ def test_a_run_resumes_only_with_the_same_shards(tmp_path: Path) -> None:
         state = position(paths, repeat).state_dict(3)
         assert position(paths, repeat).load_state_dict(state, 3) == 3
         for other in (paths[::-1], paths[1:]):
-            with pytest.raises(DataError, match="the files of the training dataset differ"):
+            with pytest.raises(DataError, match="the training dataset's files have changed"):
                 position(other, repeat).load_state_dict(state, 3)
     moved = [str(path) for path in write_shards(tmp_path / "moved", (9, 3, 17, 8))]
     assert position(moved, repeat).load_state_dict(state, 3) == 3
@@ -333,7 +333,7 @@ def test_an_index_that_cannot_be_saved_is_logged(
 
     monkeypatch.setattr(storage, "commit_bytes", refuse)
     assert len(dataset_of(tmp_path, numbered(range(3)))) == 3
-    assert "a.tar' cannot be saved, so each run scans the shard: " in caplog.text
+    assert "a.tar' cannot be saved, so every run scans the shard: " in caplog.text
 
 
 def test_a_changed_shard_is_indexed_again(tmp_path: Path) -> None:

@@ -190,6 +190,6 @@ def test_names_of_lightning_are_explained(tmp_path: Path, settings: dict[str, An
 def test_short_average_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "footplate"):
         _runner(tmp_path, custom_hooks=[{"type": "EMAHook"}]).train()
-    assert "EMAHook: at the end of this run, 100 % of the average will be initial weights." in caplog.text
+    assert "EMAHook: at the end of this run, 100% of the average will still be initial weights." in caplog.text
     with pytest.raises(ArgumentError, match=r"Set momentum to 1 - decay"):
         _runner(tmp_path / "other", custom_hooks=[{"type": "EMAHook", "decay": 0.9}])

@@ -179,7 +179,10 @@ def test_resuming_without_a_checkpoint_starts_over(tmp_path: Path, caplog: pytes
     whole = run(config(tmp_path / "whole", by_epoch=True))
     fresh = run(config(tmp_path / "fresh", by_epoch=True), resume=True, log_level="INFO")
     assert_same(fresh.model.state_dict(), whole.model.state_dict())
-    assert f"There is no checkpoint to resume in {tmp_path / 'fresh'}. The run starts over." in caplog.messages
+    assert (
+        f"Found no checkpoint to resume in {tmp_path / 'fresh'}. The run restarts from the beginning."
+        in caplog.messages
+    )
 
 
 def test_hook_state_is_saved_under_its_own_key(tmp_path: Path) -> None:

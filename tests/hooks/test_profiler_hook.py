@@ -33,7 +33,7 @@ def ends(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_profiled_length(tmp_path: Path, caplog: pytest.LogCaptureFixture, hook: dict[str, Any], end: int) -> None:
     caplog.set_level(logging.INFO)
     run(tmp_path, **hook)
-    assert ends(caplog) == [f"Profiling ends after iteration {end}."]
+    assert ends(caplog) == [f"Profiling stopped after iteration {end}."]
 
 
 def test_trace_contains_operations_of_the_model(tmp_path: Path) -> None:

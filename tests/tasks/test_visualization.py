@@ -38,7 +38,8 @@ def test_a_dataset_too_small_for_an_image_is_reported(caplog: pytest.LogCaptureF
     for draw in (False, True):
         BaseVisualizationHook(draw, 10).before_train(runner)
     assert caplog.messages == [
-        "BaseVisualizationHook draws no images of the dataset 'night': it has 3 batches, fewer than interval=10."
+        "BaseVisualizationHook does not draw any images from the dataset 'night': "
+        "it has 3 batches, fewer than interval=10."
     ]
 
 

@@ -169,7 +169,7 @@ def test_check_reports_unreadable_samples(tmp_path: Path) -> None:
     cfg = Config.fromfile(str(tmp_path / "tiny.py"))
     cfg["work_dir"] = str(tmp_path / "work")
     # If this process meets the sample before the worker does, its own warning comes first.
-    assert check(cfg).warnings[-1] == "Unreadable training samples that a run would skip: at least 1."
+    assert check(cfg).warnings[-1] == "A run would skip at least 1 unreadable training samples."
 
 
 @DATASETS.register_module()
@@ -193,4 +193,4 @@ def test_check_lists_missing_and_empty_files(tmp_path: Path) -> None:
     cfg = Config.fromfile(str(tmp_path / "tiny.py"))
     cfg["work_dir"] = str(tmp_path / "work")
     names = f"{tmp_path}/3.txt, {tmp_path}/7.txt"
-    assert list(check(cfg).warnings) == [f"2 files of the data are missing or empty: {names}"]
+    assert list(check(cfg).warnings) == [f"2 data files are missing or empty: {names}"]

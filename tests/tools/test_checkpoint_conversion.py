@@ -104,7 +104,7 @@ def test_averages_use_the_counters_of_the_last_checkpoint(
 
 @pytest.mark.parametrize(("count", "shares"), [(0, None), (2, [1.0]), (2, [1.0, -1.0])])
 def test_invalid_shares_are_rejected(tmp_path: Path, count: int, shares: Sequence[float] | None) -> None:
-    with pytest.raises(ArgumentError, match="one share per checkpoint"):
+    with pytest.raises(ArgumentError, match="one weight per checkpoint"):
         average_weights(_save(tmp_path, *[1.0] * count), shares)
 
 

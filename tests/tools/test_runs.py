@@ -174,7 +174,7 @@ def test_lines_without_per_class_results_are_left_out_with_a_warning(
     _text(tmp_path / "scalars.json", '{"loss": 1, "step": 1}\n')
     _text(tmp_path / "per_class.jsonl", f"{json.dumps(TABLE)}\n{line}\n")
     assert [table.rows for table in read_run(tmp_path).per_class] == [[["bag", 5.5]]]
-    assert caplog.messages == ["Skipping unreadable lines in the per-class results: 1."]
+    assert caplog.messages == ["Skipped 1 unreadable lines in the per-class results."]
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_files_next_to_runs_are_skipped_with_a_warning(tmp_path: Path, caplog: p
     write(tmp_path / "a/20260101_000000/vis_data/scalars.json", [{"loss": 1.0, "step": 1}])
     (tmp_path / "report.html").write_text("<!doctype html>")
     assert [run.folder.name for run in read_runs(sorted(map(str, tmp_path.iterdir())))] == ["a"]
-    assert caplog.messages == [f"Skipping what is not a run: line 1 of '{tmp_path}/report.html' is not JSON"]
+    assert caplog.messages == [f"Skipping a path that is not a run: line 1 of '{tmp_path}/report.html' is not JSON"]
     with pytest.raises(DataError, match="is not JSON"):
         read_runs([str(tmp_path / "report.html")])
 

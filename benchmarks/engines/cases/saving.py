@@ -7,7 +7,7 @@ CASE = Case(
     name="saving",
     title="Saving a checkpoint",
     about=(
-        "This is the time by which saving a checkpoint delays training. The checkpoint takes up 49 MB and "
+        "This is how long a checkpoint save delays training. The checkpoint takes up 49 MB and "
         "contains 4 million parameters and the state of AdamW. A checkpoint is saved every 10 iterations in a "
         "run of 310 iterations. Delays close to zero, whether positive or negative, are within the noise."
     ),

@@ -90,7 +90,7 @@ def open_shards(folder: str, layout: ShardLayout, name: str) -> Iterator[IO[byte
         raise CheckpointDamagedError(f"checkpoint '{folder}' is damaged: {name} is missing")
     with open_checkpoint(path) as stream:
         if read_digest(stream).sha256 != layout.files[name]:
-            raise CheckpointDamagedError(f"its digest is not the one that {STATE} lists")
+            raise CheckpointDamagedError(f"its digest does not match {STATE}")
         yield stream
 
 
@@ -147,7 +147,7 @@ def open_checkpoint(path: str) -> Iterator[IO[bytes]]:
 def naming_checkpoint(path: str) -> Iterator[None]:
     """Converts any exception in the block to a CheckpointError that contains `path`.
 
-    An exception caused by a damaged or hostile file must not stop a search for other checkpoints.
+    An exception caused by a damaged or malicious file must not stop a search for other checkpoints.
 
     Raises:
         CheckpointError: The block raised an exception that is not a `FootplateError`.

@@ -36,7 +36,7 @@ def checked_template(value: Any) -> str:
 
 
 def folder_below(out_dir: str, work_dir: str) -> str:
-    """Returns the subfolder of the `out_dir` of CheckpointHook for the checkpoints of a run in `work_dir`."""
+    """Returns the subfolder of CheckpointHook's `out_dir` that holds the checkpoints of the run in `work_dir`."""
     return storage.join(out_dir, os.path.basename(work_dir.rstrip(os.sep)))
 
 

@@ -79,8 +79,8 @@ def save_checkpoint(state: Mapping[str, Any], path: "str | os.PathLike[str]") ->
         path: A local path, or a URL that fsspec supports.
 
     Raises:
-        CheckpointError: The state contains a value of another type, there is too little space, or the file cannot be
-            written. An existing file is unchanged.
+        CheckpointError: The state contains a value of an unsupported type, there is too little space, or the file
+            cannot be written. An existing file is unchanged.
     """
     commit_checkpoint(to_serializable(state), os.fspath(path))
 
@@ -253,7 +253,7 @@ class BackgroundSaver:
         self._alarm()
 
     def complete(self) -> None:
-        """Calls `wait` if a save has ended. Otherwise, does nothing."""
+        """Calls `wait` if a save has finished. Otherwise, does nothing."""
         if self._pending is not None and self._pending.has_ended:
             self.wait()
 
@@ -270,7 +270,7 @@ class BackgroundSaver:
             self._end(pending)
 
     def refuse(self, error: Exception, after: AfterSave) -> None:
-        """Records a save that is not attempted because the state is invalid."""
+        """Records a save that was not attempted because the state is invalid."""
         _logger.error("%s", error)
         self.lost = str(error).split("\n", 1)[0]
         after.on_failed()

@@ -1,6 +1,6 @@
 """Converts a run's state to the types that `torch.load(..., weights_only=True)` accepts, and splits it into shards.
 
-A state is split into the shards of its tensors and a remaining state, in which references replace the tensors.
+A state is split into its tensor shards and a remaining state, where references replace the tensors.
 """
 
 import math
@@ -33,7 +33,7 @@ def to_serializable(value: Any) -> Any:
     named tuples become tuples, and deques become lists.
 
     Raises:
-        CheckpointError: The state contains a value of another type. The message contains its key path.
+        CheckpointError: The state contains a value of an unsupported type. The message contains its key path.
     """
     try:
         return rebuild(value, _convert)

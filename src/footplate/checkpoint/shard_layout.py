@@ -27,7 +27,7 @@ FORMAT = "footplate-sharded 3"
 
 
 class Chunk(NamedTuple):
-    """A tensor shard that is stored in a file."""
+    """A tensor shard stored in a file."""
 
     offsets: tuple[int, ...]  # the start of the shard in each dimension of the tensor
     sizes: tuple[int, ...]  # the shape of the shard
@@ -63,7 +63,7 @@ def main_file(path: str) -> str:
 
 
 def is_own_file(name: str) -> bool:
-    """Checks whether a name is one that footplate gives to states, shards and temporary files."""
+    """Checks whether footplate uses a name for states, shards or temporary files."""
     return _OWN_FILE.fullmatch(name) is not None
 
 
@@ -85,7 +85,7 @@ def remove_sharded(folder: str) -> None:
 
 
 def remove_own_files(folder: str, keep: Collection[str] = ()) -> None:
-    """Removes the files that footplate wrote to a folder, first the state.
+    """Removes the files that footplate wrote to a folder, starting with the state.
 
     Raises:
         OSError: The folder cannot be read, or a file cannot be removed.

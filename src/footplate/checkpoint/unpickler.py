@@ -152,7 +152,7 @@ _Base: Any = pickle._Unpickler  # the one in C cannot restrict which objects get
 
 
 class Unpickler(_Base):  # type: ignore[misc]
-    """Reads one pickle as data."""
+    """Reads one pickle without executing code from it."""
 
     def find_class(self, module: str, name: str) -> Any:
         """Returns the constructor, the constant or the class of placeholders for a name."""

@@ -128,7 +128,7 @@ def add_no_patches(parser: argparse.ArgumentParser) -> None:
 
 
 def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespace, unknown: Sequence[str]) -> NoReturn:
-    """Exits with an error about the unknown arguments of a command. Suggests the option or override that was meant."""
+    """Exits with an error about unknown arguments of a command. Suggests the intended option or override."""
     flag, _, value = unknown[0].partition("=")
     if not value and len(unknown) > 1 and not unknown[1].startswith("--"):
         value = unknown[1]

@@ -27,7 +27,7 @@ _FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)\n(?:    (.*)\n)?', re.
 
 
 def describe_error(error: Exception, progress: str = "") -> tuple[str, int] | None:
-    """Describes an error for the terminal. `progress`, that of the run, is shown with an error in user code.
+    """Describes an error for the terminal. `progress`, the position of the run, is shown with an error in user code.
 
     Returns:
         The message and the exit code, or None for a bug in footplate, whose traceback should be printed.
@@ -52,7 +52,7 @@ def describe_error(error: Exception, progress: str = "") -> tuple[str, int] | No
 
 
 def error_as_data(error: BaseException, message: str, code: int) -> dict[str, Any]:
-    """Returns an error as data for `--json`, with the exit code of the command.
+    """Returns an error as a dict for `--json`, with the exit code of the command.
 
     If the message for the terminal is empty, uses the class and text of the error.
     """
@@ -72,7 +72,7 @@ def error_as_data(error: BaseException, message: str, code: int) -> dict[str, An
 
 
 def raise_module_error(stage: str, error: BaseException, runner: "Runner") -> None:
-    """Raises an error that names the module of the model in which a torch operation failed, and its config section.
+    """Raises an error that shows which module of the model a torch operation failed in, and its config section.
 
     Does nothing for errors in user code, because they are shown with their source lines, and if the connection to
     another rank is lost. `stage` is the stage of the run, such as "the test".

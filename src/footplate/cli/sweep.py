@@ -52,7 +52,7 @@ def add_commands(subparsers: Any) -> None:
         parser.add_argument(
             flag, metavar="N", type=number(int, least), default=default, help=f"{text} (default: {default})"
         )
-    parser.add_argument("--out", metavar="DIR", help="the folder of the sweep (default: sweeps/<name of the config>)")
+    parser.add_argument("--out", metavar="DIR", help="the sweep folder (default: sweeps/<config name>)")
     parser.add_argument("--no-prune", action="store_true", help="run every trial to its end")
     add_no_patches(parser)
     parser.set_defaults(run=run)

@@ -35,7 +35,7 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument(
         "--work-dir",
         metavar="DIR",
-        help="the folder for checkpoints and logs (default: that of the config, or work_dirs/<name of the config>)",
+        help="the folder for checkpoints and logs (default: the config's work_dir, or work_dirs/<config name>)",
     )
     parser.add_argument(
         "--resume",
@@ -48,7 +48,7 @@ def add_commands(subparsers: Any) -> None:
         "--resume-settings",
         metavar="keep|take",
         choices=("keep", "take"),
-        help="with --resume: keep the optimizer settings of the checkpoint (default), or take those of the config",
+        help="with --resume: keep the checkpoint's optimizer settings (default), or take the config's",
     )
     parser.add_argument("--amp", action="store_true", help="train in mixed precision")
     parser.add_argument("--seed", metavar="N", type=int, help="the seed of all random generators")
@@ -57,7 +57,7 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument(
         "--no-preflight",
         action="store_true",
-        help="skip the check that saves, loads and validates once before training",
+        help="skip the check before training, which saves, loads and validates once",
     )
     add_trust(parser)
     add_no_patches(parser)
@@ -173,8 +173,8 @@ def _warn_of_changes(runner: "Runner") -> None:
         return
     with runner.buffered_log():
         runner.logger.warning(
-            "The config differs from the one at the start of the run: %s. "
-            "To keep the values, repeat the options of the first start.",
+            "The config has changed since the run was first started: %s. "
+            "To keep the original values, repeat the original options.",
             list_names(changed, _MAX_KEYS),
         )
 

@@ -23,7 +23,7 @@ def add_commands(subparsers: Any) -> None:
     test.add_argument(
         "--work-dir",
         metavar="DIR",
-        help="the folder for metrics and images (default: that of the config, or work_dirs/<name of the config>)",
+        help="the folder for metrics and images (default: the config's work_dir, or work_dirs/<config name>)",
     )
     add_launcher(test)
     add_cpu(test)
@@ -32,8 +32,8 @@ def add_commands(subparsers: Any) -> None:
     test.set_defaults(run=test_checkpoint)
     predict = subparsers.add_parser(
         "predict",
-        help="predict on pictures and videos with a checkpoint",
-        description="Predict on pictures and videos with a checkpoint. Write a picture with the predictions and a JSON "
+        help="predict on images and videos with a checkpoint",
+        description="Predict on images and videos with a checkpoint. Write an image with the predictions and a JSON "
         "line for each input. Classes, colors and preprocessing come from the checkpoint's config.",
         epilog="Example: footplate predict work_dirs/config/iter_4000.pth images/ --out predictions",
     )
@@ -51,13 +51,13 @@ def add_commands(subparsers: Any) -> None:
         "--batch-size",
         metavar="N",
         type=number(int, 1),
-        help="the number of images in a batch (default: as in the test data)",
+        help="the number of images per batch (default: as in the test data)",
     )
     predict.add_argument(
         "--score",
         metavar="X",
         type=number(float, 0, 1),
-        help="the minimum score of instances in detection (default: 0.3) and of classes in classification (default: 0)",
+        help="the minimum score for instances (detection, default: 0.3) or classes (classification, default: 0)",
     )
     predict.add_argument("--no-pictures", action="store_true", help="write only the JSON lines")
     predict.set_defaults(run=predict_inputs)
@@ -77,7 +77,7 @@ def add_commands(subparsers: Any) -> None:
         "-o",
         "--output",
         metavar="FILE",
-        help="the file to write (default: the name of the checkpoint with a new suffix)",
+        help="the file to write (default: the checkpoint name with a new suffix)",
     )
     export.add_argument("--opset", metavar="N", type=int, help="the version of the ONNX operators")
     export.add_argument(

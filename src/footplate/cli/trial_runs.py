@@ -15,15 +15,15 @@ def add_commands(subparsers: Any) -> None:
     check = subparsers.add_parser(
         "check",
         help="try a run before it starts",
-        description="Try a run on the real data: build everything, train two iterations, validate one batch, save and "
-        "load. Then describe the run: parameter groups, speed, time, memory, schedule, metrics, hooks and warnings. "
-        "Leaves no files.",
+        description="Do a trial run on the real data: build everything, train two iterations, validate one batch, save "
+        "and load. Then describe the run: parameter groups, speed, time, memory, schedule, metrics, hooks and "
+        "warnings. Leaves no files.",
     )
     add_config(check)
     check.add_argument(
         "--work-dir",
         metavar="DIR",
-        help="the work_dir of the run (default: that of the config, or work_dirs/<name of the config>)",
+        help="the work_dir of the run (default: the config's, or work_dirs/<config name>)",
     )
     check.add_argument("--no-run", action="store_true", help="check only the config, without reading data or weights")
     add_launcher(check)
@@ -48,14 +48,14 @@ def add_commands(subparsers: Any) -> None:
         "lr-find",
         help="search for a learning rate",
         description="Train a few iterations on real data while the learning rate grows exponentially. Draw the loss "
-        "against the learning rate, and suggest a tenth of the rate with the lowest loss. Leaves only the picture.",
+        "against the learning rate, and suggest a tenth of the rate with the lowest loss. Leaves only the image file.",
         epilog="Example: footplate lr-find config.py --out lr.png",
     )
     add_config(finder)
     finder.add_argument("--iters", metavar="N", type=int, default=100, help="the number of iterations (default: 100)")
-    finder.add_argument("--min", metavar="LR", type=float, default=1e-7, help="the first rate (default: 1e-7)")
-    finder.add_argument("--max", metavar="LR", type=float, default=10.0, help="the last rate (default: 10)")
-    finder.add_argument("--out", metavar="FILE", default="lr_find.png", help="the picture (default: lr_find.png)")
+    finder.add_argument("--min", metavar="LR", type=float, default=1e-7, help="the first learning rate (default: 1e-7)")
+    finder.add_argument("--max", metavar="LR", type=float, default=10.0, help="the last learning rate (default: 10)")
+    finder.add_argument("--out", metavar="FILE", default="lr_find.png", help="the image file (default: lr_find.png)")
     add_launcher(finder)
     add_no_patches(finder)
     finder.set_defaults(run=lr_find_run)

@@ -132,7 +132,7 @@ class TracedDict(dict[Any, Any]):
         return self[key]
 
     def update(self, /, *args: Any, **kwargs: Any) -> None:
-        """Sets several keys, with the origins that they have in the mapping that is passed.
+        """Sets several keys, with their origins in the given mapping.
 
         In a `ConfigDict`, a dict is merged into an existing dict.
         """
@@ -215,7 +215,7 @@ class ConfigDict(TracedDict):
         return type(self)(self)
 
     def deepcopy(self) -> "ConfigDict":
-        """Returns a copy in which nested dicts and lists are copied, too."""
+        """Returns a deep copy of nested dicts and lists."""
         return copy.deepcopy(self)
 
     def pop(self, key: Any, default: Any = None) -> Any:
@@ -312,7 +312,7 @@ def is_index(part: object) -> bool:
 
 
 def copy_as_config_dict(value: Any) -> Any:
-    """Returns a copy in which every dict is a separate `ConfigDict`."""
+    """Returns a copy with a separate `ConfigDict` for every dict."""
     kind = type(value)
     if kind in _LEAVES:
         return value

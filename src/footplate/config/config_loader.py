@@ -280,7 +280,7 @@ class Namespace(dict[str, Any]):
         self.imported.add(name)
 
     def inherit(self, base: Loaded, module: str, names: list[tuple[str, str]], origin: Origin) -> None:
-        """Binds names of a base to names in this config. The name `*` stands for all names of the base.
+        """Binds names of a base to names in this config. The name `*` means all names of the base.
 
         Raises:
             ConfigKeyError: The base has no such name.

@@ -43,7 +43,7 @@ def write_config(mapping: dict[Any, Any], suffix: str) -> str:
     with located(mapping):
         value = _converted(mapping, suffix)
     if tuple not in _TYPES[suffix] and any(type(item) is tuple for _, item in walk_paths(mapping)):
-        _logger.warning("%s has no tuples. They were written as lists.", suffix[1:].upper())
+        _logger.warning("%s does not support tuples. They were written as lists.", suffix[1:].upper())
     if suffix == ".py":
         return write_python(value)
     if suffix == ".json":
@@ -145,6 +145,6 @@ def _parts(value: "dict[Any, Any] | list[Any] | tuple[Any, ...]") -> tuple[str, 
 
 
 def is_identifier(key: str) -> bool:
-    """Checks whether Python reads a key as the name of an argument or a variable without changing it."""
+    """Checks whether a key can be used unchanged as a Python argument or variable name."""
     # Python normalizes some non-ASCII letters in identifiers, such as `ª` to `a`.
     return key.isascii() and key.isidentifier() and not keyword.iskeyword(key) and key != "__debug__"

@@ -61,7 +61,7 @@ def import_module(name: str, origin: Origin | None = None, key: str = "custom_im
         key: The key path of that config key.
 
     Raises:
-        ConfigError: The module cannot be imported. If the name is that of a class, the message suggests its module.
+        ConfigError: The module cannot be imported. If the name is a class name, the message suggests its module.
     """
     try:
         importlib.import_module(name)
@@ -77,7 +77,7 @@ def import_module(name: str, origin: Origin | None = None, key: str = "custom_im
 
 
 class LazyObject:
-    """A dotted name that is imported when an object is built from it.
+    """A dotted name that is imported when it is used to build an object.
 
     Args:
         path: The dotted name, such as `torch.optim.SGD`.

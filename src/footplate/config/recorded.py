@@ -1,4 +1,4 @@
-"""Reads the configs that runs record. They are read as data, so that no code in them is executed."""
+"""Reads the configs that runs record. They are parsed without executing any code in them."""
 
 import ast
 import os
@@ -33,7 +33,7 @@ def read_recorded(path: str | os.PathLike[str]) -> Config:
     placeholders have no effect.
 
     Raises:
-        ConfigError: The file cannot be read as data.
+        ConfigError: The file cannot be read without executing it.
     """
     file = absolute(path)
     return parse_recorded(read_text(file), file)
@@ -47,7 +47,7 @@ def parse_recorded(text: str, file: str) -> Config:
         file: The name of the file, for error messages. Its suffix determines the format.
 
     Raises:
-        ConfigError: The text cannot be read as data.
+        ConfigError: The text cannot be read without executing it.
     """
     suffix = suffix_of(file)
     if suffix == ".py":

@@ -42,7 +42,7 @@ def suffix_of(path: str, asked_at: Origin | None = None) -> str:
     """Returns the suffix of a config file in lower case.
 
     Raises:
-        ConfigError: The suffix is not that of a config format.
+        ConfigError: The suffix does not belong to any config format.
     """
     suffix = os.path.splitext(path)[1].lower()
     if suffix in SUFFIXES:
@@ -213,7 +213,7 @@ def _escaped(value: str) -> str:
 
 
 def references_in(text: str) -> list[str]:
-    """Returns the key paths of the base to which an expanded text refers."""
+    """Returns the key paths of the base that an expanded text refers to."""
     return [path.replace("·", ".") for path in _REFERENCE.findall(text)]
 
 

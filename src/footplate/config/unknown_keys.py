@@ -18,8 +18,8 @@ def check_top_level_keys(cfg: "Config | Mapping[Any, Any]", known: Collection[st
     """Raises an error if a top-level key is a likely typo of a known key.
 
     Unknown keys are normal, because configs have custom keys (`gallery_dataloader`, `models`) and variables. A key is a
-    likely typo only if its words differ from those of a known key by a few letters. Keys that other lines of the config
-    read are variables and are skipped. Keys with the value None or False are skipped, too, because they only switch
+    likely typo only if its words differ from a known key's by a few letters. Keys that other lines of the config read
+    are variables and are skipped. Keys with the value None or False are skipped, too, because they only switch
     something off.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Detects variables that are changed too late: other keys already use the previous value."""
+"""Detects variables that are changed too late, after other keys have used the previous value."""
 
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -44,7 +44,7 @@ class UnusedChange(NamedTuple):
 
 
 def find_unused_changes(cfg: "Config", known: Collection[str]) -> list[UnusedChange]:
-    """Returns the changes of variables that come too late to have an effect.
+    """Returns the variable changes that come too late to have an effect.
 
     Suppose a base contains `optimizer = dict(lr=0.1)` and `optim_wrapper = dict(optimizer=optimizer)`. A config that
     inherits from it has two separate dicts. Changing the first one, in the config or by an override, does not change

@@ -56,7 +56,7 @@ def with_retries(read: Callable[[str], _Result], path: str) -> _Result:
         except ConnectionError as error:
             if not threading.main_thread().is_alive():  # the exit of the process has closed the connection
                 raise
-            _logger.warning("Reading '%s' again in %g s, because it failed: %s.", path, seconds, error)
+            _logger.warning("Reading '%s' failed and will be retried in %g s: %s.", path, seconds, error)
             time.sleep(seconds)
     return read(path)
 
@@ -102,7 +102,7 @@ class DataUnpickler(pickle.Unpickler):
     """Reads pickle files that contain only plain data: numbers, strings, containers and NumPy arrays.
 
     Raises:
-        DataError: The file refers to another class or function. Nothing is executed.
+        DataError: The file refers to any other class or function. Nothing is executed.
     """
 
     @override
@@ -220,7 +220,7 @@ def decode_mask(segmentation: Any, shape: tuple[int, int]) -> npt.NDArray[np.boo
         shape: Height and width of the image.
 
     Raises:
-        DataError: The segmentation is malformed, or its size differs from that of the image.
+        DataError: The segmentation is malformed, or its size differs from the image size.
         MissingExtraError: The package faster-coco-eval is not installed.
 
     Example:

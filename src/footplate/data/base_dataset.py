@@ -41,7 +41,7 @@ class BaseDataset(Dataset[Any]):
         ann_file: The annotation file; a relative path is joined to `data_root`. See `load_annotations`.
         metainfo: Values that override entries of `METAINFO`. A value that is the path of a text file is replaced with
             the lines of the file.
-        data_root: The folder to which relative paths are joined.
+        data_root: The base folder for relative paths.
         data_prefix: Maps a key of the records to the folder that is prepended to relative paths under that key.
         filter_cfg: Settings for `filter_data`.
         indices: The indices of the records to keep. A number n keeps the first n records; a negative number -n keeps
@@ -111,7 +111,7 @@ class BaseDataset(Dataset[Any]):
             self.ann_file = join_root(self.data_root, self.ann_file)
         for key, prefix in self.data_prefix.items():
             if prefix is not None and not isinstance(prefix, str):
-                raise ArgumentError("a value of data_prefix must be a string", key=f"data_prefix.{key}", found=prefix)
+                raise ArgumentError("the values of data_prefix must be strings", key=f"data_prefix.{key}", found=prefix)
             self.data_prefix[key] = join_root(self.data_root, prefix or "")
 
     @property
@@ -247,7 +247,8 @@ class BaseDataset(Dataset[Any]):
                 skipped = self.skipped
                 if skipped > max(_MIN_UNREADABLE, _MAX_UNREADABLE * len(self)):
                     raise DataError(
-                        f"{skipped} of {len(self)} samples cannot be read, too many to skip. The last one: {error}",
+                        f"{skipped} of {len(self)} samples cannot be read, "
+                        f"which is too many to skip. The last error is: {error}",
                         notes=["Remove unreadable samples from the dataset. `footplate check` lists missing files."],
                     ) from error
                 _logger.warning("Skipping sample %d (%d skipped so far): %s", idx, skipped, error)

@@ -30,7 +30,7 @@ class BatchKey(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """A pass over the data, or the rest of it after a resume."""
+    """A pass over the data, or the remainder of a pass after a resume."""
 
     epoch: int
     start: int  # the index of the first batch
@@ -38,7 +38,7 @@ class Pass(NamedTuple):
 
 
 class BatchPlan(Sampler[BatchKey]):
-    """Yields the samples of each batch of the current pass, which `begin` sets.
+    """Yields the samples of each batch in the current pass, which `begin` sets.
 
     Example: 8 samples on 3 ranks, in batches of 2, each read once (`counted` is 8):
 
@@ -129,7 +129,7 @@ class BatchPlan(Sampler[BatchKey]):
         if self._sampler_states() is None or len(states) != len(self.custom):
             _logger.warning(
                 "The sampler in the config differs from the one in the checkpoint. Ignoring the saved "
-                "sampler state. The run is no longer bit-exact."
+                "sampler state. The run is no longer bit-identical."
             )
             return
         for sampler, state in zip(self.custom, states, strict=True):
@@ -152,7 +152,7 @@ class BatchPlan(Sampler[BatchKey]):
         return length if self.limit is None else min(length, self.limit)
 
     def shares(self) -> Iterator[float]:
-        """Yields the `share` of each batch of the current pass (see `SampleLoader`), and 1 after the last batch."""
+        """Yields the `share` of each batch in the current pass (see `SampleLoader`), and 1 after the last batch."""
         return repeat(1.0) if self.counted is None else map(self._share, count(self.current.start))
 
     def _share(self, number: int) -> float:

@@ -138,7 +138,7 @@ def batch_size_of(batch: Any) -> int:
 
 
 def map_tensors(data: Any, change: Callable[[Any], Any]) -> Any:
-    """Returns nested dicts, lists and tuples with `change` applied to tensors and other objects with a method `to`."""
+    """Returns nested dicts, lists and tuples with `change` applied to tensors and objects that have a `to` method."""
     if isinstance(data, Tensor):
         return change(data)
     if isinstance(data, dict):
@@ -162,5 +162,5 @@ def length_of(loader: Any) -> int | None:
 
 
 def metainfo_of(loader: Any) -> Any:
-    """Returns the metadata of the dataset of a loader, such as its classes, or None if it has none."""
+    """Returns the dataset metadata of a loader, such as the classes, or None if it has none."""
     return getattr(getattr(loader, "dataset", None), "metainfo", None)

@@ -95,8 +95,8 @@ class BaseDataElement:
         """Returns a new element of the same type.
 
         Args:
-            metainfo: The metainfo of the new element; by default, that of this element.
-            **data: The data fields of the new element; by default, those of this element.
+            metainfo: The metainfo of the new element; by default, copied from this element.
+            **data: The data fields of the new element; by default, copied from this element.
         """
         element = type(self)(metainfo=self._meta if metainfo is None else metainfo)
         element.set_data(data or dict(self.items()))
@@ -125,7 +125,7 @@ class BaseDataElement:
         return value
 
     def keys(self) -> list[str]:
-        """Returns the names of the data fields, in the order in which they were set.
+        """Returns the names of the data fields, in the order they were set.
 
         A field that a property stores as `_name` is listed as `name`.
         """
@@ -179,7 +179,7 @@ class BaseDataElement:
         yield from self.items()
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
-        """Returns a copy in which `to` was applied to all tensors and nested elements; see `Tensor.to`."""
+        """Returns a copy with `to` applied to all tensors and nested elements; see `Tensor.to`."""
         return self._call("to", *args, **kwargs)
 
     def cpu(self) -> Self:

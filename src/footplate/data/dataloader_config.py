@@ -151,12 +151,12 @@ def _refuse_configs(entries: Any, what: str) -> None:
 
 
 def check_same_dataset(loader: Any) -> None:
-    """Checks that ranks that divide the samples of a dataset have the same dataset. Every rank must call this.
+    """Checks that ranks have the same dataset if they divide its samples. Every rank must call this.
 
-    Compares the lengths of the dataset and of the datasets that it wraps, and the indices of torch's subsets.
+    Compares the lengths of the dataset and its wrapped datasets, and the indices of torch's subsets.
 
     Raises:
-        RankError: The datasets differ, so that samples would be lost or be both in the training and the validation set.
+        RankError: The datasets differ, so samples would be lost, or be in both the training and the validation set.
     """
     if get_data_world_size() == 1 or not isinstance(loader, SampleLoader):
         return

@@ -110,7 +110,7 @@ class ConcatDataset(_DatasetWrapper):
         return self.cumulative_sizes[-1]
 
     def _get_ori_dataset_idx(self, idx: int) -> tuple[int, int]:
-        """Returns the position of the dataset of a sample, and the index of the sample in it."""
+        """Returns the position of a sample's dataset, and the sample's index in it."""
         ends = self.cumulative_sizes
         idx = range(ends[-1])[idx]
         which = bisect_right(ends, idx)
@@ -259,7 +259,7 @@ def combined_digest(dataset: Any) -> str | None:
 
 
 def shard_numbers(dataset: Any) -> NDArray[np.int32]:
-    """Returns the index of the shard of each sample, ``(N,)``. The dataset may be inside wrappers.
+    """Returns the index of each sample's shard, ``(N,)``. The dataset may be inside wrappers.
 
     Raises:
         ArgumentError: A dataset has no shards.

@@ -102,7 +102,7 @@ class SampleLoader(DataLoader[Any]):
 
     @property
     def endless(self) -> bool:
-        """Whether a pass never ends."""
+        """Whether a pass is endless."""
         ends = self.plan.limit is not None or bool(self.plan.custom)
         return not ends and any(getattr(sampler, "endless", False) for sampler in self.plan.samplers)
 

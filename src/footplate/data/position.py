@@ -73,7 +73,7 @@ def position_in(loader: Any) -> "DataPosition":
 
 
 class DataPosition:
-    """Finds the batches of a resumed run in a loader without a state of its own.
+    """Finds the batches of a resumed run in a loader without its own state.
 
     | loader | passes |
     |---|---|
@@ -110,7 +110,7 @@ class DataPosition:
         return self._read(epoch, start, len(self._loader))
 
     def endless(self, iteration: int) -> Iterator[Any]:
-        """Returns the batches of all passes, beginning with that of the given iteration."""
+        """Returns the batches of all passes, beginning at the given iteration."""
         epoch, start = self._locate(iteration)
         return _skip(self._passes(0, 0, 0), start) if self._is_stream else self._passes(epoch, start, iteration)
 
@@ -144,7 +144,7 @@ class DataPosition:
         return {"epoch": epoch, "batch": batch, **self._settings(), **present}
 
     def load_state_dict(self, state: Mapping[str, Any], iteration: int) -> int:
-        """Restores a position in the data. Logs a warning if the run is no longer bit-exact.
+        """Restores a position in the data. Logs a warning if the run is no longer bit-identical.
 
         If the batch size or the number of processes has changed, the position is the batch with the next sample.
 
@@ -172,7 +172,7 @@ class DataPosition:
                 for key in here
                 if saved[key] != here[key]
             ]
-            message = "Resumed at batch %d of epoch %d with other settings (%s). The run is no longer bit-exact."
+            message = "Resumed at batch %d of epoch %d with other settings (%s). The run is no longer bit-identical."
             _logger.warning(message, batch, epoch, ", ".join(changes))
         self._load_own_state(state, epoch)
         self._epoch, self._epoch_start = epoch, iteration - batch
@@ -223,10 +223,10 @@ class DataPosition:
         }
 
     def _check_dataset(self, saved: str | None) -> None:
-        """Raises a DataError if the digest of a dataset of shards differs from that in the checkpoint."""
+        """Raises a DataError if the digest of a shard dataset differs from the checkpoint's."""
         if saved is not None and self._digest() not in (None, saved):
             raise DataError(
-                "the files of the training dataset differ from those of the run that saved the checkpoint",
+                "the training dataset's files have changed since the checkpoint was saved",
                 key="train_dataloader.dataset",
                 notes=[
                     "Their names, order, sizes or numbers of samples have changed, so the run cannot continue exactly.",
@@ -278,12 +278,12 @@ class StatefulPosition(DataPosition):
     def _load_own_state(self, state: Mapping[str, Any], epoch: int) -> None:
         ranks = state.get("loader_of_ranks", [state.get("loader")])
         if ranks == [None]:
-            _logger.warning("The checkpoint has no state of the training data. Reading it again.")
+            _logger.warning("The checkpoint has no training data state. Reading the data from the beginning.")
             return
         if len(ranks) != get_world_size():
             raise DataError(
-                f"the state of the training data ('{type(self._stateful).__name__}') was saved by another number of "
-                "processes",
+                f"the state of the training data ('{type(self._stateful).__name__}') was saved with a different number "
+                "of processes",
                 found=f"{len(ranks)} instead of {get_world_size()}",
                 notes=["Use the same number, or start a new run from the weights, with `load_from`."],
             )

@@ -1,4 +1,5 @@
-"""Seeds random generators, keeps their states for reading data apart from those of the run, and saves all states."""
+"""Seeds random generators, keeps their states for reading data separate from the run's states, and saves all of
+them."""
 
 import logging
 import random
@@ -36,7 +37,7 @@ def mix_seed(*numbers: int) -> int:
 
 
 def next_seed(seed: int, number: int) -> int:
-    """Mixes one more number into a seed, so that `next_seed(mix_seed(a), b) == mix_seed(a, b)`."""
+    """Mixes another number into a seed, so that `next_seed(mix_seed(a), b) == mix_seed(a, b)`."""
     state = (seed + number + 0x9E3779B97F4A7C15) & _MASK
     state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
@@ -74,7 +75,7 @@ class SampleGenerators:
 
     @contextmanager
     def activate(self) -> Iterator[None]:
-        """Activates these states during the block, and restores those of the run afterwards."""
+        """Activates these states during the block, then restores the run's states."""
         python, numpy, tensors = random.getstate(), np.random.get_bit_generator(), torch.get_rng_state()  # type: ignore[attr-defined]
         np.random.set_bit_generator(self._numpy)  # type: ignore[attr-defined]
         try:
@@ -112,7 +113,7 @@ def _set_states(states: tuple[Any, ...]) -> None:
 
 
 class RngStates(NamedTuple):
-    """Validated states in the form that the generators accept."""
+    """Validated states, in the form the generators accept."""
 
     python: tuple[Any, ...]
     numpy: tuple[Any, ...]
@@ -161,7 +162,7 @@ def restore_rng(state: Mapping[str, Any], part: str = "random") -> None:
 
 
 def check_rng(state: Any, part: str = "random") -> RngStates:
-    """Checks that `restore_rng` can restore a state, and returns it in the form that the generators accept.
+    """Checks that `restore_rng` can restore a state, and returns it in the form the generators accept.
 
     The native generators of numpy and torch do not check their positions: one out of range would crash the process.
 
@@ -209,7 +210,7 @@ def _check_tensor(value: Any, dtype: torch.dtype) -> torch.Tensor:
 
 
 def _accelerator() -> str | None:
-    """Returns the type of the accelerators of this machine, or None if it has none."""
+    """Returns the accelerator type of this machine, or None if it has none."""
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return None if device is None else device.type
 

@@ -93,7 +93,7 @@ class DefaultSampler(_SeededSampler):
             False, each sample is visited exactly once. A `SampleLoader` still gives every rank the same number of
             batches.
         shard_window: The number of shards whose samples are mixed; see `WebDataset`. The order of the shards is random,
-            and samples are mixed only with those of nearby shards. By default, all samples are mixed.
+            and samples are mixed only between nearby shards. By default, all samples are mixed.
 
     Raises:
         DataError: The dataset is empty.

@@ -1,4 +1,4 @@
-"""Data that the main process and its workers share in memory: records, and the batches of workers."""
+"""Memory shared by the main process and its workers: records, and the workers' batches."""
 
 import io
 import pickle

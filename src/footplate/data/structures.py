@@ -35,7 +35,7 @@ class InstanceData(BaseDataElement):
         """Sets one field; see `BaseDataElement.set_field`.
 
         Raises:
-            ArgumentError: The value has no length, or a length that differs from that of the existing fields.
+            ArgumentError: The value has no length, or its length differs from the existing fields.
         """
         if field_type == "data":
             if not isinstance(value, Sized):

@@ -83,7 +83,7 @@ class Shard:
         try:
             storage.commit_bytes(index, json.dumps(members).encode())
         except OSError as error:
-            _logger.warning("The index of '%s' cannot be saved, so each run scans the shard: %s", self.path, error)
+            _logger.warning("The index of '%s' cannot be saved, so every run scans the shard: %s", self.path, error)
         return members
 
     def read(self, members: Sequence[Member]) -> list[bytes]:
@@ -119,7 +119,7 @@ class WebDataset(BaseDataset):
             object under `record` are added to the record. Every sample must have all fields. By default, `img_path` is
             the image, and `seg_map_path` (`seg.png` or `mask.png`), `gt_label` (`cls`) and `record` (`json`) are read
             if the first sample has them.
-        data_root: The folder or URL to which relative paths are joined.
+        data_root: The base folder or URL for relative paths.
         cache_dir: The folder for the indexes of shards, and for copies of remote shards.
         ignore_index: The label of ignored pixels in label maps.
         reduce_zero_label: Whether to ignore label 0 of label maps and to decrease all other labels by one.
@@ -150,7 +150,7 @@ class WebDataset(BaseDataset):
         super().__init__(data_root=data_root, **settings)
 
     def load_data_list(self) -> Any:
-        """Returns the index of the shard, the key and the files of each sample, by field."""
+        """Returns one record per sample, with its shard index, its key and its files by field."""
         # On exit, the pool does not wait for its threads, so that Ctrl-C and errors end a slow download at once.
         try:
             with ThreadPool(_THREADS) as pool:
@@ -225,7 +225,7 @@ def expand_shards(shards: str | os.PathLike[str] | Sequence[str | os.PathLike[st
 
     Args:
         shards: A list of paths, a folder, or a path with ranges of numbers in braces.
-        root: The folder or URL to which relative paths are joined.
+        root: The base folder or URL for relative paths.
 
     Example:
         >>> expand_shards("a-{08..10}.tar", "data")

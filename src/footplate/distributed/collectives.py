@@ -24,7 +24,7 @@ def is_distributed() -> bool:
 
 
 def get_rank(group: Group = None) -> int:
-    """Returns the rank of this process in a group, by default that of all processes; 0 if there is no process group."""
+    """Returns the rank of this process in a group (by default, all processes), or 0 if there is no process group."""
     return dist.get_rank(group) if is_distributed() else 0
 
 
@@ -48,7 +48,7 @@ def tensor_parallel_size() -> int:
 
 
 def get_data_rank() -> int:
-    """Returns the index of the group of ranks that train on the same batches as this rank."""
+    """Returns the index of this rank's group. The ranks in a group train on the same batches."""
     return get_rank() // _tensor_parallel_size
 
 
@@ -151,7 +151,7 @@ def collect_results(results: Sequence[_T], size: int) -> list[_T] | None:
 
 
 def local_sample_count(size: int, rank: int, world: int) -> int:
-    """Returns the number of samples of a rank if `size` samples are assigned to ranks round-robin.
+    """Returns a rank's number of samples if `size` samples are assigned to ranks round-robin.
 
     Example:
         >>> [local_sample_count(7, rank, 3) for rank in range(3)]

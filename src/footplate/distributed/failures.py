@@ -27,7 +27,7 @@ _LOST_CONNECTION = re.compile(r"connection (reset|closed|refused)|broken pipe|gl
 
 
 def is_lost_connection(error: BaseException | None) -> bool:
-    """Checks whether an error may result from the end of another rank, or from waiting too long for one."""
+    """Checks whether an error may mean that another rank has ended or timed out."""
     if get_world_size() == 1:
         return False
     while error is not None and not isinstance(error, (RankError, StorageError)):  # those name their cause

@@ -109,7 +109,7 @@ def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None
         raise RankError(
             f"rank {info.rank} of {info.world_size} on {socket.gethostname()} could not connect to rank 0 "
             f"at {info.address}:{info.port}",
-            notes=[first, "Check that the address is that of rank 0, and that its port is free and reachable."],
+            notes=[first, "Check that the address belongs to rank 0, and that its port is free and reachable."],
         ) from error
     return True
 

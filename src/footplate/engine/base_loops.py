@@ -284,7 +284,7 @@ class BaseTrainLoop(BaseLoop):
         return self.max_epochs if self.by_epoch else self.max_iters
 
     def remember_random_state(self) -> None:
-        """Records the random state with which a run resumes if it stops before the first batch of this epoch."""
+        """Records the random state for resuming a run that stops before the first batch of this epoch."""
         self._random_at_epoch_start = capture_rng()
 
     @property

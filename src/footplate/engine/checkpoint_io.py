@@ -44,8 +44,7 @@ class ResumePlan:
         load_from: The checkpoint that the user has set.
         resume: True resumes from `load_from`, or from the newest complete checkpoint in `home`. "auto" resumes from
             `home` if it has a checkpoint, and otherwise starts with the weights of `load_from`.
-        takes_settings: Whether a resumed run uses the optimizer settings of the config rather than those of the
-            checkpoint.
+        takes_settings: Whether a resumed run uses the optimizer settings of the config rather than the checkpoint's.
 
     Attributes:
         is_done: Whether the checkpoint has been loaded. Later calls must keep the trained weights.
@@ -77,7 +76,7 @@ class ResumePlan:
         if path is None:
             # With "auto" a job uses the same command for its start and its restarts. True expects an earlier run.
             level = logging.INFO if self.resume == "auto" else logging.WARNING
-            _logger.log(level, "There is no checkpoint to resume in %s. The run starts over.", self.home)
+            _logger.log(level, "Found no checkpoint to resume in %s. The run restarts from the beginning.", self.home)
         return path or self.load_from, path is not None
 
     def pop_loaded(self, path: str) -> dict[str, Any] | None:
@@ -86,7 +85,7 @@ class ResumePlan:
         return read[1] if read is not None and read[0] == path else None
 
     def seed(self) -> int | None:
-        """Returns the seed of the run to resume, or None if the run starts over or its checkpoint has no seed.
+        """Returns the seed of the run to resume, or None if the run restarts or its checkpoint has no seed.
 
         A run whose config has no seed draws a random one, which determines the order of its data.
         """
@@ -205,7 +204,7 @@ class CheckpointIO:
         return checkpoint
 
     def find_best(self, runner: "Runner") -> str:
-        """Returns the path of the best checkpoint: that of this process, or else of the newest checkpoint's record.
+        """Returns the path of the best checkpoint: this process's value, or else the newest checkpoint's.
 
         Raises:
             ArgumentError: There is none.

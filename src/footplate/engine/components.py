@@ -32,7 +32,7 @@ class Component(Generic[_T]):
 
 
 def delegate(path: str) -> Any:
-    """Returns a property that reads and sets an attribute of a part of its object.
+    """Returns a property that reads and sets an attribute of an object's component.
 
     Args:
         path: The dotted path, such as "folder.work_dir".

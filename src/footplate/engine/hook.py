@@ -1,4 +1,4 @@
-"""Hooks, the events at which they act, and their order."""
+"""Defines hooks, their events and their order."""
 
 import enum
 import inspect
@@ -241,7 +241,7 @@ class Hook:
         return runner.iter + 1 == runner.max_iters
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Maps the events at which the hook acts to the methods to call.
+        """Maps the events of the hook to the methods to call.
 
         A method may take only some of the arguments of its event.
 
@@ -266,7 +266,7 @@ class Hook:
     # Questions that the engine asks before training begins, and requests.
 
     def folder_in(self, runner: "Runner") -> str | None:
-        """Returns the folder in which the hook saves checkpoints of the run, or None if it saves none."""
+        """Returns the folder where the hook saves the run's checkpoints, or None if it saves none."""
         return None
 
     def paths_to_overwrite(self, runner: "Runner") -> list[str]:
@@ -274,7 +274,7 @@ class Hook:
         return []
 
     def check_metrics(self, metrics: Sequence[str]) -> None:
-        """Raises an ArgumentError if the hook waits for a metric that is not in `metrics`, those of a validation."""
+        """Raises an ArgumentError if the hook needs a metric that is not in `metrics`, the metrics of a validation."""
 
     def restore_weights(self, runner: "Runner") -> None:
         """Called at the end of each validation and test, even after an error, if the hook has `swaps_weights`.
@@ -291,7 +291,7 @@ class Hook:
 
     @classmethod
     def get_triggered_stages(cls) -> list[str]:
-        """Returns the events at which the hook acts, in the order of a run."""
+        """Returns the hook's events, in the order of a run."""
         return [event for event in EVENTS if acts_at(cls, event)]
 
 
@@ -300,7 +300,7 @@ class FunctionHook(Hook):
 
     Args:
         event: The event, such as "after_train_epoch".
-        function: A function of the runner. Further arguments are those of the event, by name.
+        function: A function of the runner. The event's arguments are also passed, by name.
 
     Raises:
         ArgumentError: The event is unknown, or `function` does not accept its arguments.

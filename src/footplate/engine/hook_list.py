@@ -128,17 +128,17 @@ class HookList(Sequence[Hook]):
         return next(entry.key for entry in self._entries if entry.hook is hook)
 
     def locate(self, error: FootplateError, hook: object) -> None:
-        """Prepends the key path of a hook to the key of an error if the key is an argument that the hook was given."""
+        """Prepends the key path of a hook to an error's key, if the key is one of the hook's arguments."""
         argument = error.key.partition(".")[0].partition("[")[0]
         for entry in self._entries:
             if entry.hook is hook and argument in entry.arguments:
                 error.within(entry.key)
 
     def at(self, event: str) -> list[Listener]:
-        """Returns the hooks that act at `event`, with the methods to call. A custom loop may have events of its own.
+        """Returns the hooks for `event`, with the methods to call. A custom loop may have its own events.
 
         Raises:
-            ArgumentError: No hook has a method for `event`, and its name resembles that of an event of the engine.
+            ArgumentError: No hook has a method for `event`, and its name resembles an engine event.
         """
         if event in self._methods:
             return self._methods[event]
@@ -148,7 +148,7 @@ class HookList(Sequence[Hook]):
         return methods
 
     def order(self) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-        """Yields each event at which hooks act, with the names and priorities of the hooks in order."""
+        """Yields each event that has hooks, with the names and priorities of the hooks in order."""
         names = {priority.value: priority.name for priority in Priority}
         for event in EVENTS:
             acting = []
@@ -160,7 +160,7 @@ class HookList(Sequence[Hook]):
                 yield event, acting
 
     def describe(self) -> str:
-        """Returns a table of the hooks that act at each event, one event per line."""
+        """Returns a table of the hooks for each event, one event per line."""
         lines = ["hooks act in this order:"]
         for event, acting in self.order():
             lines.append(f"  {event:<22}  {', '.join(f'{name} ({priority})' for name, priority in acting)}")
@@ -168,7 +168,7 @@ class HookList(Sequence[Hook]):
 
 
 def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[Any] | None) -> HookList:
-    """Builds all hooks of a config in the order in which they act.
+    """Builds all hooks of a config in execution order.
 
     Args:
         default_hooks: Maps names of default hooks to changes. None removes a hook. A dict without `type` changes the

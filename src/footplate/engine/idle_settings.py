@@ -12,7 +12,7 @@ _logger = logging.getLogger("footplate.engine")
 
 
 def warn_about_idle_settings(cfg: Any, hooks: HookList, schedules: Any = ()) -> None:
-    """Warns about settings of a run without validation that wait for a metric.
+    """Warns about settings that need a metric when the run has no validation.
 
     Args:
         cfg: The config, for the locations of the settings.

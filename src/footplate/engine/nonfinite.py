@@ -61,7 +61,7 @@ class NonFiniteHook(Hook):
     def before_train(self, runner: "Runner") -> None:
         """Enables the check of gradients before each step.
 
-        On an accelerator, unless `on_nonfinite` asks for the check, it is enabled only if the optimizer's kernel can
+        On an accelerator, unless `on_nonfinite` requires the check, it is enabled only if the optimizer's kernel can
         skip the step by itself. Any other check would copy to the host in each iteration.
         """
         is_unchecked = False
@@ -206,7 +206,7 @@ def capture_failure(runner: "Runner", error: NonFiniteError) -> None:
 
 
 def facts_of(runner: "Runner") -> dict[str, Any]:
-    """Returns the settings that a replay must share with its run to be bit-exact, besides config and state."""
+    """Returns the settings that a replay must share with its run to be bit-identical, besides config and state."""
     return {
         "seed": runner.seed,
         "world_size": runner.world_size,

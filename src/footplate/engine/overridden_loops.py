@@ -12,7 +12,7 @@ _logger = logging.getLogger("footplate.engine")
 
 
 def adapt_overridden(loop: "BaseTrainLoop") -> None:
-    """Makes a loop that overrides `run` or `run_epoch` do what the engine does around training and an iteration.
+    """Adds the engine's work around training and each iteration to a loop that overrides `run` or `run_epoch`.
 
     The loop calls `run_iter` for a complete iteration. Its `run` and `run_iter` are replaced with functions that call
     them.
@@ -58,8 +58,8 @@ def _check_resumed_data(loop: "BaseTrainLoop") -> None:
     if loop._batches_read:
         return
     _logger.warning(
-        "The run was saved after iteration %d, but %s reads its own data, so its %s starts over. To resume within "
-        "it, call super().run_epoch(), or read the batches from self.dataloader_iterator.",
+        "The run was saved after iteration %d, but %s reads its own data, so its %s restarts from the beginning. To "
+        "resume within it, call super().run_epoch(), or read the batches from self.dataloader_iterator.",
         loop.iter,
         name,
         f"epoch {loop.epoch + 1}" if loop.by_epoch else "data",

@@ -36,8 +36,8 @@ def preflight(runner: "Runner") -> None:
     """Saves and loads the run once in memory, validates one batch, and checks disk space and permissions.
 
     Warns about label maps that are likely wrong, about labels whose classes differ between the datasets, and about
-    models with another number of classes. It leaves no files and records no metrics. Random states, buffers and plain
-    attributes of modules are restored afterwards.
+    models with a different number of classes. It leaves no files and records no metrics. Random states, buffers and
+    plain attributes of modules are restored afterwards.
 
     Raises:
         FootplateError: The run cannot save, load or validate. Errors of the model and of metrics are not wrapped.
@@ -155,7 +155,7 @@ def checkpoint_size(runner: "Runner", *, save_optimizer: bool = True, save_param
 
 
 def check_free_space(folder: str, size: int, key: str) -> None:
-    """Checks that a checkpoint fits in a folder.
+    """Checks that there is enough space for a checkpoint in a folder.
 
     Raises:
         CheckpointError: The checkpoint does not fit. The error has the config key `key`.

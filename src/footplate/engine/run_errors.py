@@ -47,10 +47,10 @@ def _exit_error(error: SystemExit) -> ExitError:
 
 @contextmanager
 def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
-    """Opens the folder of a run for the block, and is the only place through which errors leave the run.
+    """Opens the folder of a run for the block, and handles all errors that leave the run.
 
-    An error gets its place in the config, the sample of a dead worker, or a capture. It is logged only to the file,
-    because the code that catches it prints it. Waits for a save in progress, even if there is no error.
+    Adds details to an error: its config location, the sample of a dead worker, or a capture. It is logged only to the
+    file, because the code that catches it prints it. Waits for a save in progress, even if there is no error.
 
     Args:
         runner: The runner.

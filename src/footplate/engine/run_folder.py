@@ -60,7 +60,7 @@ def folders_of(work_dir: str) -> tuple[str, str]:
 
 
 def unused_name(work_dir: str) -> str:
-    """Returns a folder name that does not exist in `work_dir`: the current time, with a number if needed."""
+    """Returns an unused folder name in `work_dir`: the current time, with a number if needed."""
     now = time.strftime("%Y%m%d_%H%M%S")
     names = itertools.chain([now], (f"{now}_{number}" for number in itertools.count(2)))
     return next(name for name in names if not os.path.lexists(os.path.join(work_dir, name)))

@@ -83,7 +83,7 @@ _LOOPS = ("train_loop", "val_loop", "test_loop")
 class Runner:
     """Trains, validates and tests a model.
 
-    Every component is an object or the config dict from which it is built. Loops, optimizer and schedules are built on
+    Every component is an object or its config dict. Loops, optimizer and schedules are built on
     first use, so a test run needs no training data. No file is written before all components are built.
 
     Args:
@@ -126,17 +126,17 @@ class Runner:
             runs of a plain torch module are checked.
         model_wrapper_cfg: The wrapper of the model for training on several processes.
         find_unused_parameters: Whether the wrapper must expect parameters that do not contribute to every loss.
-        sync_bn: "torch" makes batch normalization use the statistics of the batches of all processes.
+        sync_bn: "torch" makes batch normalization use batch statistics over all processes.
         compile: Whether to compile the model, or the arguments of `torch.compile`. `target` names the submodule to
             compile, such as `"backbone"`. `regions` selects repeated modules, and their code is compiled once.
         channels_last: Whether to store the weights of convolutions in the channels-last memory format.
-        model_adapter: The adapter for a model whose interface differs from that of BaseModel.
+        model_adapter: The adapter for a model whose interface differs from BaseModel's.
         log_file: The maximum size of the log file in MB, and the number of full log files to keep:
             `dict(max_mb=50, backups=3)`.
         activation_checkpointing: The modules that recompute their activations in the backward pass to save memory: a
             pattern or a list of patterns of their full names, or `dict(classes=[...], names=[...])`.
         resume_settings: The source of a resumed run's optimizer settings, such as the learning rate. "keep" (the
-            default) uses those of the checkpoint. "take" uses those of the config and moves its schedules to the
+            default) uses the checkpoint's settings. "take" uses the config's settings and moves its schedules to the
             position of the run.
         max_epochs: The number of epochs. Overrides the one in `train_cfg`.
         max_iters: The number of iterations. Overrides the one in `train_cfg`.
@@ -145,8 +145,8 @@ class Runner:
         validation_step: For a plain torch module: a function of the model and the batch that returns predictions.
 
     Attributes:
-        iter: The number of completed training iterations; without training, that of the loaded checkpoint.
-        epoch: The number of completed epochs; without training, that of the loaded checkpoint.
+        iter: The number of completed training iterations. Without training, taken from the loaded checkpoint.
+        epoch: The number of completed epochs. Without training, taken from the loaded checkpoint.
         history: The scalars of the run, one row per epoch; see `History`.
         phases: The phases that the run is in, outermost first, such as `["train", "val"]`.
         events: The events whose hooks are being called, outermost first.
@@ -388,7 +388,7 @@ class Runner:
         return self._evaluate("test")
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
-        """Calls the hooks that act at the event `fn_name`, in their order.
+        """Calls the hooks for the event `fn_name`, in order.
 
         `fn_name` may also be an event of a custom loop. The hooks that have a method of this name are then called.
         """
@@ -460,7 +460,7 @@ class Runner:
             meta: Additional entries for the checkpoint's `meta`.
             by_epoch: Ignored; the position of the run determines the epoch and the iteration in `meta`.
             backend_args: Ignored; the path determines the storage.
-            options: Further arguments of `CheckpointIO.save`, such as `background`.
+            options: Additional arguments for `CheckpointIO.save`, such as `background`.
 
         Returns:
             The path.
@@ -799,7 +799,7 @@ class Runner:
 
         Args:
             event: The event; see `Hook` for all events.
-            function: A function of the runner. It may take further arguments of the event by their names, such as
+            function: A function of the runner. It may also take arguments of the event by name, such as
                 `outputs` in "after_train_iter" or `metrics` in "after_val_epoch".
             priority: The position among the hooks of the event. By default, "NORMAL".
 

@@ -69,7 +69,7 @@ class Section(NamedTuple):
 
 
 def check_kinds(sections: Sections) -> None:
-    """Checks that each section has an accepted value, and that each phase has all of its sections or none.
+    """Checks that each section has a valid value, and that each phase has either all of its sections or none.
 
     Raises:
         ArgumentError: A value is not accepted, or only some sections of a phase are set.

@@ -74,7 +74,7 @@ class Stop(enum.IntEnum):
 
 @dataclass
 class Request:
-    """What the run is asked to do after the current iteration.
+    """The pending requests for after the current iteration.
 
     Attributes:
         signal: The number of the signal for which to save the run and end the process, or 0.
@@ -88,14 +88,15 @@ class Request:
 
 
 class Requests:
-    """The requests that a training loop answers after the current iteration.
+    """The requests that a training loop handles after the current iteration.
 
-    Signal handlers and hooks set `own`. The loop answers what is `agreed`. On one process, both are the same object.
-    With several ranks, `exchange` collects the requests of all of them, so that all answer in the same iteration.
+    Signal handlers and hooks set `own`. The loop handles the requests in `agreed`. On one process, both are the same
+    object. With several ranks, `exchange` collects the requests of all of them, so that all of them respond in the same
+    iteration.
 
     Attributes:
-        own: What this process is asked to do.
-        agreed: What to do.
+        own: The requests that this process received.
+        agreed: The requests to handle.
         pending: Whether `answer_requests` has anything to do. The loop checks only this after each iteration.
         waits_for_batch: Whether the training loop waits for a batch, so that there is no iteration to finish.
         scheduled_saves: The saves that hooks have scheduled for after the current iteration.
@@ -256,7 +257,7 @@ class Requests:
 
 
 class RequestExchangeHook(Hook):
-    """Makes all ranks answer a request in the same iteration, no matter which rank received it.
+    """Makes all ranks handle a request in the same iteration, no matter which rank received it.
 
     Ranks exchange requests about once per second, but at least every 10 iterations. If an iteration takes longer than a
     second, they exchange requests after every iteration.

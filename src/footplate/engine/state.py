@@ -36,7 +36,7 @@ def capture(
     Args:
         runner: The runner.
         together: Whether all ranks call this function, so that the random states of all ranks are included.
-        save_optimizer: Whether to include the optimizer state. A run that resumes without it is not bit-exact.
+        save_optimizer: Whether to include the optimizer state. A run that resumes without it is not bit-identical.
         save_param_scheduler: Whether to include the state of the schedules.
 
     Returns:
@@ -97,7 +97,7 @@ def _average_accumulated_gradients(runner: "Runner", state: dict[str, Any], *, t
         is_unfinished = part.pop("accumulated_gradients", None) is not None
         # Every rank takes part if any has gradients: a loss may reach a parameter on some ranks only.
         if together and any(gather_objects(is_unfinished)):
-            _logger.info("Saving the mean of the accumulated gradients: a resumed run is equal except for rounding.")
+            _logger.info("Saving the mean of the accumulated gradients. A resumed run will differ only by rounding.")
             parameters = [parameter for group in wrappers[name].param_groups for parameter in group["params"]]
             part["accumulated_gradients"] = mean_gradients(parameters)
 
@@ -181,7 +181,7 @@ def _participants(runner: "Runner") -> dict[str, Any]:
 def _restore_optimizer(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
     if "optimizer" not in checkpoint:
         _logger.warning(
-            "The checkpoint has no 'optimizer'. The optimizer starts over, and the run is no longer bit-exact."
+            "The checkpoint has no 'optimizer'. The optimizer restarts, and the run is no longer bit-identical."
         )
         return
     configured = settings_of(runner.optim_wrapper)

@@ -47,10 +47,10 @@ class EvaluationSet(NamedTuple):
 
 
 def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -> None:
-    """Checks that labels stand for the same classes in the training data and in other data.
+    """Checks that a label means the same class in the training data and in other data.
 
     If the numbers of classes differ, logs a warning rather than an error, because an open-vocabulary model may be
-    validated on further classes. The same applies to test data, which may be those of another project.
+    validated on additional classes. The same applies to test data, which may come from another project.
 
     Args:
         trained: The metainfo of the training data, or None.
@@ -58,7 +58,7 @@ def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -> Non
         mode: "validation" or "test", for the message.
 
     Raises:
-        ArgumentError: A label of the validation data stands for another class.
+        ArgumentError: A label in the validation data means a different class.
     """
     expected = _classes(trained)
     for evaluation_set in sets:
@@ -79,7 +79,7 @@ def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -> Non
 def warn_about_num_classes(cfg: Any, trained: Any) -> None:
     """Warns if a `num_classes` of the model differs from the number of classes in the training data.
 
-    Region proposals have one class, and heads for semantic segmentation have classes of their own.
+    Region proposals have one class, and semantic segmentation heads have their own classes.
 
     Args:
         cfg: The config of the run.
@@ -137,8 +137,8 @@ def build_evaluators(cfg: Any, loaders: Any, *, build: Callable[[Any], Any] = bu
 
     Args:
         cfg: The section of an evaluator, or a dict that maps names of datasets to such sections. A separate evaluator
-            is built for each dataset. A dict of functions and objects in which no key is the name of a dataset counts
-            as the section of a single evaluator.
+            is built for each dataset. A dict of functions and objects counts as the section of a single evaluator if
+            none of its keys is a dataset name.
         loaders: The result of `build_loaders`.
         build: Builds an evaluator from its section.
 

@@ -282,7 +282,7 @@ class UpdatedMetric(NamedMetric):
         return values
 
     def evaluate(self, size: int) -> dict[str, Any]:
-        """Computes the values of the samples of all ranks."""
+        """Computes the values for the samples of all ranks."""
         if self._is_gathered:
             return super().evaluate(size)
         if not any(gather_objects(len(self.results))):
@@ -308,7 +308,7 @@ def rows_of(data: Any) -> list[Any]:
 
 
 def returned_numbers(output: Any, batch: Any) -> dict[str, Any]:
-    """Returns the dict of numbers that a `validation_step` returns: the metrics of a run that has no others.
+    """Returns the numbers in the dict from `validation_step`. They are the metrics of a run that has no others.
 
     Raises:
         ArgumentError: It returns something else.
@@ -352,9 +352,9 @@ def as_metric(metric: Any, name: str | None = None) -> BaseMetric[Any]:
         if callable(metric):
             return FunctionMetric(metric, name)
     raise ArgumentError(
-        "only functions and objects like those of torchmetrics can be given a name"
+        "only functions and torchmetrics-style objects can have a name"
         if name is not None
-        else "a metric must be a BaseMetric, its dict, a function of (predictions, batch), or a torchmetrics object",
+        else "a metric must be a BaseMetric, its config, a function of (predictions, batch) or a torchmetrics object",
         found=metric,
     )
 

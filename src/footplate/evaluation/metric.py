@@ -35,10 +35,10 @@ _Result = TypeVar("_Result")
 
 
 class EvaluationContext(NamedTuple):
-    """Describes the run and the dataset for which a metric is computed.
+    """Describes the run and the dataset of a metric.
 
     Attributes:
-        folder: The folder in which metrics write files, `work_dir/<timestamp>`; "" if there is no run.
+        folder: The folder where metrics write files, `work_dir/<timestamp>`; "" if there is no run.
         mode: "val" or "test".
         dataset: The name of the dataset; "" if there is only one.
         step: A function that returns the number of training iterations of the evaluated model.
@@ -59,12 +59,12 @@ class BaseMetric(ABC, Generic[_Result]):
     A subclass overrides `process`, which appends one entry per sample to `self.results`, and `compute_metrics`.
     In a distributed run, the results of all ranks are gathered in dataset order, excluding repeated samples.
 
-    A metric that needs only the sum of its results also overrides `added`. Memory use is then independent of the size
-    of the dataset, and `compute_metrics` receives one entry per rank.
+    A metric that needs only the sum of its results also overrides `added`. Memory use is then independent of the
+    dataset size, and `compute_metrics` receives one entry per rank.
 
     Args:
         collect_device: Ignored; accepted for compatibility. Results are gathered in host memory.
-        prefix: The prefix of the names of the values, as in `prefix/name`; by default, `default_prefix` of the class.
+        prefix: The name prefix of the values, as in `prefix/name`; by default, `default_prefix` of the class.
         collect_dir: Ignored; accepted for compatibility. Results are gathered through the process group.
 
     Example:
@@ -208,7 +208,7 @@ class BaseMetric(ABC, Generic[_Result]):
             seen = self._summed_count + len(self.results)
             if self._summed_count > share:
                 raise DataError(
-                    f"a rank has seen {seen} samples, but its share of the dataset is {share}",
+                    f"a rank has evaluated {seen} samples, but its share of the dataset is {share}",
                     notes=["Use DefaultSampler, which gives each rank its share."],
                 )
             self.add_up(keep=max(seen - share, 0))

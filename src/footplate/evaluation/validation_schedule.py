@@ -37,7 +37,7 @@ def interval_at(done: int, milestones: Sequence[int], intervals: Sequence[int]) 
 
 
 def validation_is_due(done: int, end: int, begin: int, interval: int) -> bool:
-    """Checks whether a run of `end` epochs or iterations validates after `done` of them."""
+    """Checks whether a run of `end` epochs or iterations validates after `done` epochs or iterations."""
     return done > 0 and done >= begin and (done % interval == 0 or done == end)
 
 

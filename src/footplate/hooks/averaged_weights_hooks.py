@@ -26,7 +26,7 @@ _logger = logging.getLogger("footplate.hooks")
 class AveragedWeightsHook(Hook):
     """The base class of hooks that validate, test and save with averaged weights.
 
-    In a checkpoint, `state_dict` holds the average and `ema_state_dict` the weights with which training resumes.
+    In a checkpoint, `state_dict` holds the average and `ema_state_dict` the weights to resume training from.
     """
 
     priority = "NORMAL"
@@ -67,7 +67,7 @@ class AveragedWeightsHook(Hook):
 class EMAHook(AveragedWeightsHook):
     """Averages the weights of the model during training, and validates, tests and saves with the average.
 
-    In a checkpoint, `state_dict` holds the average and `ema_state_dict` the weights with which training resumes.
+    In a checkpoint, `state_dict` holds the average and `ema_state_dict` the weights to resume training from.
 
     Args:
         ema_type: The type of average: ExponentialMovingAverage, StochasticWeightAverage, MomentumAnnealingEMA,
@@ -126,7 +126,7 @@ class EMAHook(AveragedWeightsHook):
         rest = (1 - self.ema_model.momentum) ** updates
         if rest > _MAX_REST:
             runner.logger.warning(
-                "EMAHook: at the end of this run, %.0f %% of the average will be initial weights. "
+                "EMAHook: at the end of this run, %.0f%% of the average will still be initial weights. "
                 "Increase momentum=%g, for example to %.2g.",
                 100 * rest,
                 self.ema_model.momentum,
@@ -203,7 +203,7 @@ class ScheduleFreeHook(AveragedWeightsHook):
     """Switches schedule-free optimizers between their training weights and their averaged weights.
 
     A run with such an optimizer adds this hook automatically. In a checkpoint, `state_dict` holds the averaged weights
-    and `ema_state_dict` the weights with which training resumes.
+    and `ema_state_dict` the weights to resume training from.
 
     Source: The Road Less Scheduled (Defazio et al., 2024).
     """

@@ -45,7 +45,7 @@ class BestCheckpoints:
         return [ranked[0]["path"] for ranked in self.ranked.values() if ranked]
 
     def keeps(self, path: str) -> bool:
-        """Checks whether a checkpoint is one of the best of any metric."""
+        """Checks whether a checkpoint is one of the best for any metric."""
         return any(entry["path"] == path for entry in chain.from_iterable(self.ranked.values()))
 
     def state_dict(self) -> dict[str, Any]:

@@ -50,8 +50,8 @@ class CheckpointHook(Hook):
             of the first validation.
         rule: "greater" or "less", one for all metrics or one per metric. By default, the rule is derived from the name
             of the metric.
-        greater_keys: Substrings of the names of metrics for which higher is better.
-        less_keys: Substrings of the names of metrics for which lower is better.
+        greater_keys: Substrings of metric names for which higher is better.
+        less_keys: Substrings of metric names for which lower is better.
         file_client_args: Ignored; the path determines the storage.
         filename_tmpl: The file name, with `{}` for epoch or iteration. It must not begin with `.` or `best_`.
         backend_args: Ignored; the path determines the storage.

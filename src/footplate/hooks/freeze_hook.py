@@ -1,4 +1,4 @@
-"""Freezes parts of a model, for some time or for the whole run."""
+"""Freezes parts of a model, for part of a run or all of it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -91,7 +91,7 @@ class FreezeHook(Hook):
             return
         if self._is_over(runner):
             self._unfreeze()
-            runner.logger.info("Training all parameters from iteration %d on.", runner.iter + 1)
+            runner.logger.info("Training all parameters from iteration %d onwards.", runner.iter + 1)
         elif self._norms and self._norms[0].training:  # reset by the start of an epoch or the end of a validation
             for module in self._norms:
                 module.eval()

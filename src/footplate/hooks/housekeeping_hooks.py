@@ -34,7 +34,8 @@ class DistSamplerSeedHook(Hook):
 
 @HOOKS.register_module()
 class UnevenStepHook(Hook):
-    """Weights the loss of each rank by its number of samples, so that the gradient equals that of a single process.
+    """Weights the loss of each rank by its number of samples, so that the gradient is the same as with a single
+    process.
 
     The hook is added automatically if the batch sizes of the ranks differ. A rank that has no samples left
     repeats one with weight 0. If it skipped the iteration, the other ranks would wait for its gradients forever.
@@ -120,7 +121,7 @@ class NumClassCheckHook(Hook):
     priority = "NORMAL"
 
     def before_run(self, runner: Runner) -> None:
-        """Checks the model against the training and the validation dataset before the first batch.
+        """Checks the model against the training and validation datasets before the first batch.
 
         Raises:
             ArgumentError: A head has a different number of classes.

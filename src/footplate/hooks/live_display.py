@@ -1,4 +1,4 @@
-"""Displays of a few lines that are updated in place: at the bottom of a terminal, or in a notebook cell."""
+"""Live displays: a few lines at the bottom of a terminal or in a notebook cell, updated in place."""
 
 import importlib
 import math

@@ -32,7 +32,7 @@ class LoggerHook(Hook):
         ignore_last: Whether to skip the last log line of an epoch if it covers fewer than `interval` iterations. An
             epoch that is shorter than `interval` is always logged at its end.
         interval_exp_name: The number of iterations between two log lines that contain the name of the experiment.
-        out_dir: The folder to which logs are copied at the end of the run.
+        out_dir: The folder for copies of the logs at the end of the run.
         out_suffix: The suffixes of the files to copy.
         keep_local: Whether to keep the original files after they are copied.
         file_client_args: Ignored; the path determines the storage.
@@ -255,7 +255,7 @@ class NaiveVisualizationHook(Hook):
             image = sample_image(path, data_batch, position)
             if image is None:
                 runner.logger.warning(
-                    "NaiveVisualizationHook draws nothing, because it found no image in a batch of type %s.",
+                    "NaiveVisualizationHook found no image to draw in a batch of type %s.",
                     type(data_batch),
                 )
                 return

@@ -14,8 +14,8 @@ from footplate.metric_names import GREATER, LESS, Rule, find_rule, is_better, is
 class UnknownRuleError(ArgumentError):
     """The name of a metric does not tell whether higher or lower values are better.
 
-    Hooks raise it when training begins rather than in their constructors, because the preflight check, which knows the
-    metrics, comes in between: a misspelled name is reported as a missing metric.
+    Hooks raise it when training begins rather than in their constructors, because the preflight check, which has the
+    list of metrics, comes in between: a misspelled name is reported as a missing metric.
 
     Args:
         metric: The metric.
@@ -85,7 +85,7 @@ class MonitoredMetric:
         such a metric returns are not.
 
         Raises:
-            MissingMetricError: The name resembles that of another metric.
+            MissingMetricError: The name resembles another metric's name.
             UnknownRuleError: No rule is set, and the name does not determine it.
         """
         sets = sets_of(runner.val_loop)
@@ -101,7 +101,7 @@ class MonitoredMetric:
             raise UnknownRuleError(self.name, self.key)
 
     def check_in(self, metrics: Sequence[str]) -> None:
-        """Raises MissingMetricError if the metric is not in `metrics`, those of a validation."""
+        """Raises MissingMetricError if the metric is not in `metrics`, the metrics of a validation."""
         if self.name not in metrics:
             raise MissingMetricError(self.key, self.name, metrics, self.key)
 

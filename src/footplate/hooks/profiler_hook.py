@@ -41,7 +41,7 @@ class ProfilerHook(Hook):
         profile_memory: Whether to record memory use.
         with_stack: Whether to record the source lines of operators.
         with_flops: Whether to count floating point operations.
-        json_trace_path: The file for chrome://tracing to which the complete profile is written at the end.
+        json_trace_path: The file for chrome://tracing where the complete profile is written at the end.
 
     Raises:
         ArgumentError: An argument is invalid.
@@ -101,7 +101,7 @@ class ProfilerHook(Hook):
         )
         self._first = runner.epoch if self.by_epoch else runner.iter
         self._profiler.start()
-        runner.logger.info("Profiling begins. Profiled iterations take longer than others.")
+        runner.logger.info("Profiling started. Profiled iterations take longer than others.")
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Reports the end of an iteration to the profiler."""
@@ -123,7 +123,7 @@ class ProfilerHook(Hook):
     def _end(self, runner: Runner, done: int) -> None:
         result, self._profiler = self._profiler, None
         result.stop()
-        runner.logger.info("Profiling ends after iteration %d.", done)
+        runner.logger.info("Profiling stopped after iteration %d.", done)
         if self.json_trace_path and is_main_process():
             result.export_chrome_trace(_in_run(runner, self.json_trace_path))
 

@@ -26,7 +26,7 @@ class RuntimeInfoHook(Hook):
     Infos: `epoch`, `iter`, `max_epochs`, `max_iters`, `seed`, `experiment_name`, `cfg`, `dataset_meta`. Scalars:
     `train/lr` and other rates, `train/<loss>`, `val/<metric>`, `test/<metric>`. A loss or metric whose name is reserved
     for the log, such as `lr` or `time`, is recorded as `<name>_of_model`. With several processes, losses are replaced
-    with means over the processes when they are logged or saved; until then, a history contains those of this process.
+    with means over the processes when they are logged or saved; until then, a history contains this process's losses.
     The `history` of the runner gets a row for each epoch, or for each validation interval when training by iterations.
     """
 

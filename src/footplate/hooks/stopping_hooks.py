@@ -25,7 +25,7 @@ _FADING = 0.9  # the weight of an earlier, longer iteration: the first one may c
 
 @HOOKS.register_module()
 class EarlyStoppingHook(Hook):
-    """Ends training after `patience` consecutive validations in which a metric has not improved.
+    """Ends training after `patience` consecutive validations without an improvement of a metric.
 
     The run stays ended when it is resumed or trained again, unless the hook's settings have changed.
 
@@ -90,7 +90,7 @@ class EarlyStoppingHook(Hook):
             return
         if self.last_score is None and abs(score) <= 10 * self.min_delta:
             runner.logger.warning(
-                "EarlyStoppingHook: min_delta=%g is large for %s=%g. An improvement by less than that counts as none.",
+                "EarlyStoppingHook: min_delta=%g is large for %s=%g. Smaller improvements are ignored.",
                 self.min_delta,
                 self.monitor,
                 score,
@@ -200,7 +200,7 @@ class TimeLimitHook(Hook):
         own = runner.requests.own
         if own.stop is not Stop.AFTER_ITERATION and self._since + needed >= self._end:
             own.stop = Stop.AFTER_ITERATION
-            runner.logger.info("The time limit is near, so training ends.")
+            runner.logger.info("Ending training, because the time limit is near.")
 
     def after_run(self, runner: Runner) -> None:
         """Warns if the run exceeded the time limit."""

@@ -42,7 +42,8 @@ def checkpoint_activations(model: nn.Module, selection: Selection) -> None:
                 continue
             if isinstance(module, torch.jit.ScriptModule) or "forward" in vars(module):
                 raise ArgumentError(
-                    f"'{name}' cannot be checkpointed, because its forward method was replaced or compiled",
+                    f"'{name}' does not support activation checkpointing, because its forward method was "
+                    "replaced or compiled",
                     found=name,
                     notes=["Select its submodules, or the module that contains it."],
                 )

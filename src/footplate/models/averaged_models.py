@@ -1,4 +1,4 @@
-"""Models whose weights are averages of the weights of a trained model."""
+"""Models whose weights are running averages of a trained model's weights."""
 
 import copy
 import logging
@@ -27,7 +27,7 @@ class BaseAveragedModel(nn.Module):
     Args:
         model: The model to average.
         interval: Parameters are averaged at every `interval`-th update.
-        device: The device of the averages; by default, that of the model. On a different device, the averages take up
+        device: The device of the averages; by default, the model's device. On a different device, the averages take up
             no memory on the model's device, but each update copies the weights and waits for the copy.
         update_buffers: Whether to average floating-point buffers as well, instead of copying them at each update.
 
@@ -51,7 +51,7 @@ class BaseAveragedModel(nn.Module):
         self._is_sharded = is_sharded(model)
         if self._is_sharded and device is not None:
             raise ArgumentError(
-                "the average of a sharded model cannot be on another device", key="device", found=device
+                "the average of a sharded model cannot be on a different device", key="device", found=device
             )
         averages = _StateCopy(reshard(model)) if self._is_sharded else copy.deepcopy(model).to(device)
         self.module: Any = averages.requires_grad_(False)
@@ -109,7 +109,7 @@ class BaseAveragedModel(nn.Module):
 
     @torch.no_grad()
     def swap_with(self, model: nn.Module) -> None:
-        """Swaps all values with those of `model`."""
+        """Swaps all values with `model`."""
         for ours, theirs in self._pair_with(model):
             backup = [tensor.clone() for tensor in ours]
             _copy(ours, theirs)
@@ -197,7 +197,7 @@ class ExponentialMovingAverage(BaseAveragedModel):
         super().__init__(model, **settings)
         check_number("momentum", momentum, above=0, below=1)
         if momentum > 0.5:
-            _logger.warning("momentum=%g is large for an averaged model: it is the weight of new values.", momentum)
+            _logger.warning("momentum=%g is large for an averaged model. It is the weight of the new values.", momentum)
         self.momentum = momentum
 
     def weight(self, steps: int) -> float:

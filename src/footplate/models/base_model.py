@@ -118,7 +118,7 @@ class BaseTTAModel(BaseModel):
     A subclass overrides `merge_preds`.
 
     Args:
-        module: The model, or a config dict from which MODELS builds it.
+        module: The model, or its config dict for MODELS.
         data_preprocessor: Accepted for compatibility; the data preprocessor of `module` is applied to each view.
     """
 
@@ -182,7 +182,7 @@ def split_views(data: Any) -> list[Any]:
     }
     if len(counts) != 1 or 0 in counts:
         raise DataError(
-            "the batch does not contain several views of each sample, in equal numbers for all entries",
+            "the batch must contain several views of each sample, and every entry must have the same number of views",
             found=type(data),
             notes=["End the pipeline with TestTimeAug, and set collate_fn to pseudo_collate."],
         )

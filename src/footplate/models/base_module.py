@@ -49,7 +49,7 @@ class BaseModule(nn.Module):
         return self._is_init
 
     def init_weights(self) -> None:
-        """Initializes the weights of this module, then those of its children.
+        """Initializes the weights of this module, then of its children.
 
         Pretrained weights are loaded last. If `init_cfg` is a single dict with pretrained weights, the children are
         not initialized.

@@ -83,11 +83,11 @@ class PlainModel(ModelWrapper, BaseModel):
     A batch that is a dict is passed to the module as keyword arguments, a list or tuple as positional arguments, and
     anything else as the only argument. In training, the loss of a batch comes from the first of these that is given:
 
-    1. `training_step(module, batch)`. It may have two further arguments, which are recognized by their names. `step` is
+    1. `training_step(module, batch)`. It may have two additional arguments, which are recognized by name. `step` is
        a `TrainStep`. `optimizers` (or `optimizer`) is the optimizer wrapper of the run, or a mapping of names to
        wrappers. With this argument, the function steps the optimizers itself, for example with
        `optimizers["generator"].update_params(loss)`, and may return a loss or a dict of values to log. A loss changes
-       only the gradients of the parameters of its optimizer.
+       only the gradients of its optimizer's parameters.
     2. `loss(output, target)`. The module is called without the target; see `split_target`.
     3. The output of the module itself.
 
@@ -97,7 +97,7 @@ class PlainModel(ModelWrapper, BaseModel):
     With a `training_step`, it passes the output of `validation_step` to `loss`.
 
     Attributes:
-        inputs: The shapes of the inputs with which the module was first called in training; see `describe_inputs`. It
+        inputs: The input shapes of the module's first call in training; see `describe_inputs`. It
             is empty if they are unknown, and None before the first step.
 
     Args:

@@ -15,7 +15,7 @@ def check_categories(dataset: Any) -> None:
     """Checks the labels of a dataset that numbers the categories of a COCO file itself, in `cat2label`.
 
     The CocoDataset of MMDetection numbers them in the order of the file, and skips classes that the file lacks. Its
-    labels then stand for other classes than those in its metainfo. Logs a warning if only the order differs.
+    labels then don't match the classes in its metainfo. Logs a warning if only the order differs.
 
     Raises:
         DataError: The file lacks a class.
@@ -37,7 +37,7 @@ def check_categories(dataset: Any) -> None:
     numbered = [names.get(number) for number in sorted(labels, key=labels.__getitem__)]
     if numbered != list(classes):
         _logger.warning(
-            "The order of the classes is wrong: %s numbers them in the order of the categories in '%s'. "
+            "The classes are in the wrong order: %s numbers them in the order of the categories in '%s'. "
             "Set metainfo=dict(classes=%r).",
             type(dataset).__name__,
             path,

@@ -95,7 +95,7 @@ def import_modules(cfg: "Config", *, patches: bool = True) -> None:
 
 
 def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = True) -> tuple[str, ...]:
-    """Imports the installed code bases to which a config refers by `default_scope` or by types such as `mmdet.Resize`.
+    """Imports the installed code bases that a config uses, by `default_scope` or by types such as `mmdet.Resize`.
 
     Their registries become children of footplate's registries, so that their classes are found by name. Their imports
     from `mmengine` resolve to footplate. Repeated calls have no effect.
@@ -143,7 +143,7 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
 
 
 def named_code_bases(cfg: "Config | MutableMapping[str, Any]") -> list[str]:
-    """Returns the code bases to which a config refers by `default_scope` or by types."""
+    """Returns the code bases that a config uses, by `default_scope` or by types."""
     named = {kind.partition(".")[0] for kind in _types(dict(cfg.items())) if "." in kind}
     return [scope for scope in sorted(CODE_BASES) if scope in named or scope == cfg.get("default_scope")]
 

@@ -198,7 +198,7 @@ class InstalledFinder(MetaPathFinder):
     bases, modules that cannot be imported are skipped; see `skip_failed_imports`.
 
     Args:
-        completed: The packages to which missing names are added.
+        completed: The packages that receive missing names.
         patches: Whether to replace removed names.
     """
 

@@ -128,7 +128,7 @@ def get_logger(
         name: The name of the child. If it is empty, footplate's logger itself is returned.
         log_file: An additional file to write to.
         log_level: The log level.
-        file_mode: The mode in which the file is opened.
+        file_mode: The mode for opening the file.
     """
     logger = _get_logger(f"footplate.{name}".rstrip("."))
     logger_initialized[logger.name] = True

@@ -125,7 +125,7 @@ _applied: defaultdict[str, set[str]] = defaultdict(set)
 
 
 def applied_patches() -> dict[str, int]:
-    """Maps each replaced name to the number of modules in which it was replaced."""
+    """Maps each replaced name to the number of changed modules."""
     return {name: len(modules) for name, modules in sorted(_applied.items())}
 
 

@@ -8,7 +8,7 @@ from footplate.registry import VISBACKENDS
 
 
 class Refused:
-    """A base class for unsupported classes to which published configs refer. It must be the first base class.
+    """A base class for unsupported classes that published configs refer to. It must be the first base class.
 
     Raises:
         ArgumentError: The class is instantiated.

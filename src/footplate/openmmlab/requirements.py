@@ -63,7 +63,7 @@ def unmet_requirements(extra: str) -> list[Requirement]:
 
 
 def explain_unmet(extra: str) -> list[str]:
-    """Returns a line with the packages that are missing or have another version, and one that installs them."""
+    """Returns a line that lists missing packages and wrong versions, and a line that installs the right ones."""
     unmet = unmet_requirements(extra)
     alone = [each for each in unmet if str(each) == _WITHOUT_DEPENDENCIES.get(extra)]
     versions = {each: installed_version(each.name) for each in unmet}

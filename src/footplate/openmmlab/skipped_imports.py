@@ -46,7 +46,7 @@ def skip_failed_imports(tree: ast.Module, package: str) -> dict[str, Any]:
 
 
 def explain_cause(error: Exception, causes: Mapping[str, str] = _RAISED) -> list[str]:
-    """Returns the causes of an error that are known."""
+    """Returns the known causes of an error."""
     text = f"{type(error).__name__}: {error}"
     return [cause for words, cause in causes.items() if words in text]
 

@@ -1,4 +1,4 @@
-"""Determines the versions of other packages that code bases accept, and those that are reported to them."""
+"""Determines which versions of other packages code bases accept, and which versions are reported to them."""
 
 import importlib
 import logging

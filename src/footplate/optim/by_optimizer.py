@@ -1,4 +1,4 @@
-"""Converts between the two layouts of values of optimizers, such as their schedules or their states.
+"""Converts between the two layouts of optimizer values, such as schedules or states.
 
 A model with several optimizers has a dict with one value per name. A model with a single optimizer has only its value.
 The functions here give such an optimizer the name "", as `OptimWrapper.parts` does, so that code handles only dicts.

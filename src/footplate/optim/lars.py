@@ -29,7 +29,7 @@ class LARS(Optimizer):
         dampening: The dampening of the momentum.
         eta: The trust coefficient.
         nesterov: Whether to use Nesterov momentum.
-        eps: A term that is added to the denominator for numerical stability.
+        eps: A term added to the denominator for numerical stability.
         lars_exclude: Whether to run plain SGD with momentum.
 
     Raises:

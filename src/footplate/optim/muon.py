@@ -34,9 +34,9 @@ class Muon(Optimizer):
         momentum: The momentum of Muon.
         nesterov: Whether Muon uses Nesterov momentum.
         ns_coefficients: The three coefficients of the Newton-Schulz iteration.
-        eps: The lower limit of the norm by which the iteration divides.
+        eps: The lower limit of the norm that the iteration divides by.
         ns_steps: The number of steps of the iteration.
-        adjust_lr_fn: The factor by which the learning rate of a matrix of shape ``(A, B)`` is multiplied: `0.2 *
+        adjust_lr_fn: The factor for the learning rate of a matrix of shape ``(A, B)``: `0.2 *
             sqrt(max(A, B))` with "match_rms_adamw", so that the same learning rate suits Muon and AdamW; `sqrt(max(1, A
             / B))` with "original".
         betas: The decay rates of AdamW.
@@ -124,9 +124,9 @@ class Muon(Optimizer):
 def split_hidden_matrices(groups: Iterable[Group], model: nn.Module) -> Iterator[Group]:
     """Yields parameter groups with `use_muon`, which is True for the hidden matrices of `model`.
 
-    Hidden matrices are the weights of linear layers and attention projections, except those of the first layer of the
-    model and of its heads. A head is a module with the name `head`, `heads`, `classifier` or `fc`, or with a name that
-    ends with `_head` or `_heads`. In a model without such a module, the last layer counts as the head.
+    Hidden matrices are the weights of linear layers and attention projections, except in the model's first layer and
+    its heads. A head is a module with the name `head`, `heads`, `classifier` or `fc`, or with a name that ends with
+    `_head` or `_heads`. In a model without such a module, the last layer counts as the head.
 
     Args:
         groups: Parameter groups. If a group sets `use_muon`, this applies to its parameters with two dimensions.
@@ -143,7 +143,7 @@ def split_hidden_matrices(groups: Iterable[Group], model: nn.Module) -> Iterator
             if params:
                 yield {**group, "params": params, "use_muon": use_muon}
     log = _logger.info if counts[True] else _logger.warning
-    log("Muon trains %d of %d tensors. AdamW trains the others.", counts[True], sum(counts))
+    log("Muon trains %d of %d tensors, and AdamW the rest.", counts[True], sum(counts))
 
 
 def hidden_matrices(model: nn.Module) -> set[int]:

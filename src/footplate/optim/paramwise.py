@@ -35,7 +35,7 @@ class ParamLocation(NamedTuple):
 
     @property
     def path(self) -> str:
-        """The path of the parameter, in which custom keys are searched for. It begins with a dot at the top level."""
+        """The path of the parameter, which custom keys are matched against. It begins with a dot at the top level."""
         return f"{self.prefix}.{self.name}"
 
     @property
@@ -50,7 +50,7 @@ class ParamLocation(NamedTuple):
 
     @property
     def is_offset(self) -> bool:
-        """Whether the parameter belongs to the convolution that computes the offsets of a deformable convolution."""
+        """Whether the parameter belongs to the offset convolution of a deformable convolution."""
         return self.in_deformable and "conv_offset" in self.prefix and isinstance(self.module, nn.Conv2d)
 
 
@@ -76,7 +76,7 @@ class ParamwiseRules(NamedTuple):
     base_wd: float | None
 
     def settings(self, location: ParamLocation) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """Returns the settings of a parameter that differ from those of the optimizer, and the keys that set them."""
+        """Returns a parameter's settings that differ from the optimizer's, and the keys that set them."""
         custom_keys = self.cfg.get("custom_keys") or {}
         key = min((key for key in custom_keys if key in location.path), key=lambda key: (-len(key), key), default=None)
         if key is not None:
@@ -139,7 +139,8 @@ def check_paramwise(cfg: Any) -> None:
 
 
 def warn_of_unknown_keys(cfg: Mapping[str, Any], known: Sequence[str] = PARAMWISE_KEYS) -> None:
-    """Warns about unknown keys of `paramwise_cfg`. By default, the known keys are those of the default constructor."""
+    """Warns about unknown keys of `paramwise_cfg`. By default, the known keys are taken from the default
+    constructor."""
     for key in cfg:
         if key not in known:
             _warn(f'paramwise_cfg has the unknown key "{key}"', nearest(key, known))

@@ -1,4 +1,4 @@
-"""Compares the optimizer settings of a resumed run's config with those of its checkpoint, and decides which to use."""
+"""Compares a resumed run's optimizer settings in the config and the checkpoint, and selects the ones to use."""
 
 import copy
 import inspect
@@ -12,7 +12,7 @@ Settings = dict[str, Any]
 
 
 def settings_of(optim_wrapper: Any) -> list[Settings]:
-    """Returns a copy of the settings of each parameter group, with the initial values that schedules store.
+    """Returns a copy of each parameter group's settings, with the initial values that schedules store.
 
     Settings are the arguments of the optimizer's class. All other fields of its parameter groups are its state.
     """
@@ -28,7 +28,7 @@ def settings_of(optim_wrapper: Any) -> list[Settings]:
 
 
 def choose_settings(optim_wrapper: Any, configured: list[Settings], *, takes_config: bool) -> None:
-    """Reports the settings in which the config and the checkpoint differ, and applies those of the config if wanted.
+    """Reports the settings that differ between the config and the checkpoint, and optionally applies the config's.
 
     Args:
         optim_wrapper: The optimizer wrapper, which has just loaded its state.

@@ -29,7 +29,7 @@ def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper:
     Args:
         model: The model; it may be wrapped for distributed training.
         cfg: An optimizer, a wrapper, or a section `dict(type="OptimWrapper", optimizer=dict(...), paramwise_cfg=...,
-            constructor=...)`, in which only `optimizer` is required. It can also be a dict that maps submodule names to
+            constructor=...)`, where only `optimizer` is required. It can also be a dict that maps submodule names to
             sections, or any names to optimizers or wrappers.
 
     Raises:
@@ -153,7 +153,7 @@ def _with_parameter_names(wrapper: OptimWrapper, model: nn.Module) -> OptimWrapp
     is_known = [id(parameter) in known for group in wrapper.param_groups for parameter in group["params"]]
     if not any(is_known):
         raise ArgumentError(
-            "the optimizer has no parameter of the model, so the model would not be trained",
+            "the optimizer has none of the model's parameters, so the model would not be trained",
             key="optimizer",
             notes=["Create the optimizer with model.parameters() of the model that you pass."],
         )
@@ -190,7 +190,7 @@ def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any]
     processes = get_data_world_size()
     factor = batch * processes / base
     _logger.info(
-        "auto_scale_lr: learning rates are multiplied by %g, since an iteration has %d x %d samples instead of %d.",
+        "auto_scale_lr: multiplying learning rates by %g, because an iteration has %d x %d samples instead of %d.",
         factor,
         processes,
         batch,

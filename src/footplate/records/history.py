@@ -96,7 +96,7 @@ class HistoryBuffer:
         return self.total - self._marked
 
     def mark(self) -> None:
-        """Marks the start of the values of a validation or test."""
+        """Marks the start of the values from a validation or test."""
         self._marked = self.total
 
     def append(self, value: float | Tensor, count: float = 1) -> None:

@@ -291,9 +291,9 @@ class _SurvivingStream:
 
 @contextlib.contextmanager
 def surviving_streams() -> Iterator[None]:
-    """Suppresses print errors within the block, such as those of a broken pipe, a closed terminal or a full disk.
+    """Suppresses print errors within the block, for example from a broken pipe, a closed terminal or a full disk.
 
-    After the first failure, all further text is discarded, and a warning is logged.
+    After the first failure, all later text is discarded, and a warning is logged.
     """
     replaced = {}
     for name, title in (("stdout", "standard output"), ("stderr", "standard error")):

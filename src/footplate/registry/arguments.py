@@ -36,7 +36,7 @@ class Arguments(NamedTuple):
             in packages other than footplate and torch are ignored.
         defaults: Maps each keyword to its default.
         required: The keywords that must be given.
-        accepts_any: Whether it may accept other keywords, too.
+        accepts_any: Whether it may also accept other keywords.
     """
 
     types: Mapping[str, tuple[type, ...]]
@@ -49,7 +49,7 @@ class Arguments(NamedTuple):
 def arguments_of(entry: Callable[..., Any]) -> Arguments:
     """Returns the arguments of a class or function. One that is implemented in C may accept any.
 
-    In footplate, a constructor with `**settings` passes them to that of its base class, whose keywords are included.
+    If a constructor takes `**settings`, the keywords of the base class's constructor are included.
     `**kwargs` of other code may accept any keyword.
     """
     types: dict[str, tuple[type, ...]] = {}

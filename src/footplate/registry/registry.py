@@ -42,16 +42,16 @@ _CONSTRUCTOR_ERRORS = (TypeError, ValueError, LookupError, AttributeError, Arith
 class Registry:
     """Maps names to classes or functions, and builds objects from `dict(type=NAME, ...)`.
 
-    A registry may have a parent, in which missing names are looked up. `"scope.Name"` is looked up in the registry of
+    A registry may have a parent, which is searched for missing names. `"scope.Name"` is looked up in the registry of
     that scope, anywhere in the tree. A name without a scope is looked up in the default scope first.
 
     Args:
         name: The kind of its entries, such as "hook".
         build_func: Called by `build` as `build_func(cfg, *args, registry=self, **kwargs)`.
-        parent: The registry in which missing names are looked up.
+        parent: The registry to search for missing names.
         scope: The scope of the registry. By default, the top-level package that creates it.
         locations: Dotted names of modules that register entries when imported. They are imported on first lookup.
-        base: `"package.module:Class"`, the class from which all entries must be derived.
+        base: `"package.module:Class"`, the required base class of all entries.
         strict: If False, any class or function can be registered, and `base` only applies to dotted paths, which may
             also refer to a function whose return annotation is a subclass of `base`.
         noun: The noun for an entry in messages. By default, `name`.
@@ -114,7 +114,7 @@ class Registry:
 
     @property
     def module_dict(self) -> Mapping[str, Callable[..., Any]]:
-        """Maps names to the entries of this registry, without those of its parent and children."""
+        """Maps names to the entries of this registry, excluding its parent and children."""
         self._import_locations()
         return self._entries
 

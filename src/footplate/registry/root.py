@@ -1,4 +1,4 @@
-"""The root registries, under their MMEngine names, and those of the models of installed packages.
+"""The root registries, under their MMEngine names, and the registries for models of installed packages.
 
 Each registry lists the packages that contain its built-in entries. They are imported on first lookup. If a base class
 is given, only its subclasses are accepted. With `strict=False`, this applies only to dotted paths, because existing

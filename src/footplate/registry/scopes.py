@@ -1,4 +1,4 @@
-"""Manages the default scope, and the scopes of packages that extensions know."""
+"""Manages the default scope, and the scopes of packages that extensions support."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -156,7 +156,7 @@ def output_path(folder: str, path: str, *, key: str = "") -> str:
 
 
 def check_output_path(path: object, *, key: str = "") -> str:
-    """Returns `path` after checking that it is relative and inside the folder to which it is joined.
+    """Returns `path` after checking that it is relative and stays inside its base folder.
 
     Raises:
         ArgumentError: It is not a string, is absolute, or points outside the folder.

@@ -1,4 +1,4 @@
-"""Helpers of the metrics of tasks: checks of samples and class names, and tables of per-class results."""
+"""Helpers for task metrics: checks of samples and class names, and tables of per-class results."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -84,7 +84,7 @@ class TaskModel(BaseModel):
     """The base class of models that implement each forward mode in its own method: `outputs`, `loss` and `predict`.
 
     Args:
-        data_preprocessor: See `BaseModel`. The default `type` is that of the task, such as SegDataPreProcessor.
+        data_preprocessor: See `BaseModel`. The default `type` depends on the task, such as SegDataPreProcessor.
         init_cfg: See `BaseModel`.
     """
 
@@ -152,7 +152,7 @@ def check_truth(data_samples: Sequence[Any] | None, *fields: str) -> Sequence[An
     """Returns the samples. Raises a DataError if the list is empty or if a sample lacks all of the fields."""
     if not data_samples or not all(any(field in sample for field in fields) for sample in data_samples):
         names = " or ".join(f"'{field}'" for field in fields)
-        raise DataError(f"the loss needs the ground truth of every image: {names} in its data sample")
+        raise DataError(f"the loss needs ground truth for every image: {names} in its data sample")
     return data_samples
 
 
@@ -258,7 +258,7 @@ def warn_about_missing_classes(classes: Sequence[str] | None, labels: Collection
         where: The file or folder of the data.
     """
     if missing := [name for label, name in enumerate(classes or ()) if label not in labels]:
-        _logger.warning("There are no samples of these classes in '%s': %s.", where, list_names(missing, 20))
+        _logger.warning("These classes have no samples in '%s': %s.", where, list_names(missing, 20))
 
 
 def check_images(images: Collection[Any], where: str, suffixes: Iterable[str]) -> None:
@@ -282,7 +282,7 @@ def find_files(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
 
 
 def has_suffix(name: str, suffixes: tuple[str, ...]) -> bool:
-    """Checks whether a name ends in one of the suffixes. Lower-case suffixes also stand for upper-case ones."""
+    """Checks whether a name ends in one of the suffixes. Lower-case suffixes also match upper-case ones."""
     return name.endswith(suffixes) or name.lower().endswith(suffixes)
 
 

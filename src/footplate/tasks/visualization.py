@@ -56,8 +56,8 @@ class TaskVisualizer(Visualizer):
     Subclasses set `fields` and override `overlay`.
 
     Attributes:
-        fields: Two names each for ground truth and prediction: the data field, and the metainfo field with the size
-            (height, width) in pixels to which its coordinates refer.
+        fields: Two names each for ground truth and prediction: the data field, and the metainfo field with the image
+            size (height, width) in pixels that its coordinates refer to.
         least_size: The minimum length of the longer side in pixels; smaller images are enlarged.
     """
 
@@ -229,7 +229,7 @@ class BaseVisualizationHook(Hook):
             batches = length_of(evaluation_set.dataloader)
             if batches and batches < self.interval:
                 _logger.warning(
-                    "%s draws no images of the dataset '%s': it has %d batches, fewer than interval=%d.",
+                    "%s does not draw any images from the dataset '%s': it has %d batches, fewer than interval=%d.",
                     type(self).__name__,
                     evaluation_set.name,
                     batches,

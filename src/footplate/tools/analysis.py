@@ -32,7 +32,7 @@ def summarize(run: Run) -> dict[str, Any]:
         - `best`: the best values by name, each with its iteration. The metric that selects the best checkpoint comes
           first. Per-class results are omitted. A metric that is also logged in training is named `val/<name>`.
         - `checkpoints`: the sizes in bytes by file name, or by folder name for sharded checkpoints.
-        - `derived`: what runs of other engines do not record, so that it was derived from the log.
+        - `derived`: the values derived from the log, because other engines do not record them.
     """
     trained = [series for series in run.series if series.mode == "train"]
     logged = max((int(series.points[-1][0]) for series in trained), default=None)
@@ -62,7 +62,7 @@ def summarize(run: Run) -> dict[str, Any]:
 
 
 def count_iterations(run: Run) -> int:
-    """Returns the last iteration of which a run has a value. A tested checkpoint may be from another run."""
+    """Returns the last iteration with a recorded value in a run. A tested checkpoint may be from another run."""
     trained = [series for series in run.series if series.mode != "test"] or run.series
     return int(max(series.points[-1][0] for series in trained))
 
@@ -204,7 +204,7 @@ def _short(value: float) -> str:
 
 
 def best_metrics(cfg: Mapping[str, Any]) -> list[str]:
-    """Returns the metrics of `save_best` in a config of either generation, possibly "auto"."""
+    """Returns the metrics that `save_best` lists in a config of either generation, possibly "auto"."""
     best = _best_setting(cfg, "save_best")
     return [best] if isinstance(best, str) else list(best)
 

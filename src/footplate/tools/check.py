@@ -99,7 +99,7 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
                     runner, largest, measured = _try(checked, folder)
                     skipped = count_skipped(getattr(runner.train_dataloader, "dataset", None))
                     if skipped:
-                        _logger.warning("Unreadable training samples that a run would skip: at least %d.", skipped)
+                        _logger.warning("A run would skip at least %d unreadable training samples.", skipped)
                     hooks, epoch_length = runner.hooks, length_of(runner.train_dataloader)
                     loops = loops_as_data(checked, hooks=hooks, length_of_epoch=epoch_length)
                     lines = _describe_trial(runner, largest, measured, loops)
@@ -210,7 +210,7 @@ def _warn_about_missing_files(runner: Runner) -> None:
         missing = [path for path in dict.fromkeys(paths) if not os.path.isfile(path) or not os.path.getsize(path)]
         if missing and len(missing) < len(set(paths)):
             names = list_names(missing, _MAX_FILES)
-            _logger.warning("%d files of the data are missing or empty: %s", len(missing), names)
+            _logger.warning("%d data files are missing or empty: %s", len(missing), names)
 
 
 def _check_work_dir(folder: str, size: int) -> None:

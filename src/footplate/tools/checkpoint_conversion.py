@@ -86,7 +86,7 @@ def export_weights(
 def average_weights(
     paths: "Sequence[str | os.PathLike[str]]", shares: Sequence[float] | None = None
 ) -> "OrderedDict[str, torch.Tensor]":
-    """Returns the weighted mean of the weights of several checkpoints, in the dtypes of the first checkpoint.
+    """Returns the weighted mean of several checkpoints' weights, in the dtypes of the first checkpoint.
 
     Sums are computed in float64. Integer tensors, such as counters, are taken from the last checkpoint. Only one file
     is in memory at a time.
@@ -99,14 +99,14 @@ def average_weights(
     Raises:
         ArgumentError: There are no paths, the number of shares differs from the number of paths, or the shares sum to
             zero.
-        CheckpointError: A file cannot be read, or its keys or shapes differ from those of the first file.
+        CheckpointError: A file cannot be read, or its keys or shapes differ from the first file's.
 
     Source: https://arxiv.org/abs/1803.05407
     """
     parts = list(shares) if shares is not None else [1.0] * len(paths)
     if not paths or len(parts) != len(paths) or not sum(parts):
         raise ArgumentError(
-            "averaging needs at least one checkpoint, and one share per checkpoint", key="shares", found=shares
+            "averaging needs at least one checkpoint, and one weight per checkpoint", key="shares", found=shares
         )
     sums: dict[str, torch.Tensor] = {}
     expected: dict[str, Any] = {}

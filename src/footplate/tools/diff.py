@@ -41,7 +41,7 @@ class Side(NamedTuple):
 def read_either(name: str) -> Config:
     """Returns the config for a name: a file, a recipe, or the newest config in a work_dir.
 
-    A recorded config is read as data. No code from a work_dir is executed.
+    A recorded config is read without executing it. No code from a work_dir is executed.
 
     Raises:
         ConfigError: There is no such config, or it cannot be read.

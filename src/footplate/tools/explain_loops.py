@@ -24,7 +24,7 @@ _POINT_KEYS = ("val_begin", "val_interval", "dynamic_intervals")
 
 
 def order_of_hooks(cfg: Config) -> tuple[HookList, list[str]]:
-    """Builds the hooks of a config in the order in which they run.
+    """Builds the hooks of a config in execution order.
 
     Returns:
         The hooks, and the names of hooks that are not installed.

@@ -59,7 +59,7 @@ def groups_of(cfg: Config, *, other: Config | None = None) -> Groups:
 
     Args:
         cfg: A config of either generation.
-        other: A config whose model replaces that of `cfg`.
+        other: A config whose model replaces the model of `cfg`.
 
     Raises:
         FootplateError: A component cannot be built.
@@ -172,7 +172,7 @@ def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: in
 
     Args:
         cfg: A config of either generation.
-        other: A config whose model replaces that of `cfg`.
+        other: A config whose model replaces the model of `cfg`.
         length_of_epoch: The number of iterations per epoch. If None, it is determined from the training data.
 
     Raises:

@@ -45,7 +45,7 @@ class ComponentError(FootplateError):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Checks whether an error reports a lack of memory on the host or the device."""
+    """Checks whether an error means that the host or the device is out of memory."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     is_reported = isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
@@ -53,7 +53,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def module_error(stage: str, error: Exception, cfg: Any) -> ComponentError | None:
-    """Returns an error that names the module or optimizer in which a torch operation failed, and its config section.
+    """Returns an error that shows which module or optimizer a torch operation failed in, and its config section.
 
     Args:
         stage: The stage of the run, such as "training iteration 1".

@@ -30,7 +30,7 @@ _PART, _HOOKS, _COMPUTATION = 0.1, 0.05, 0.8
 
 
 class IterationProfile(NamedTuple):
-    """The durations of the parts of an iteration in seconds, averaged over iterations and processes.
+    """The durations of each part of an iteration in seconds, averaged over iterations and processes.
 
     Attributes:
         device: The kind of device.
@@ -63,8 +63,8 @@ class IterationProfile(NamedTuple):
 def profile_iterations(cfg: Config, *, iterations: int = 20) -> IterationProfile:
     """Trains a few iterations on real data and measures their parts. Leaves no files, and does not validate.
 
-    On an accelerator, the device is synchronized before and after each part. This slows down iterations in which work
-    on the host and on the device would otherwise overlap.
+    On an accelerator, the device is synchronized before and after each part. This slows down iterations whose host and
+    device work would otherwise overlap.
 
     Args:
         cfg: The result of `check_config`.

@@ -1,4 +1,4 @@
-"""Searches for a learning rate: trains a few iterations while the rate grows, and looks where the loss is lowest."""
+"""Searches for a learning rate: trains a few iterations while the rate grows, and finds where the loss is lowest."""
 
 import copy
 import math
@@ -29,7 +29,7 @@ class LearningRateTest(NamedTuple):
     """The result of a learning-rate range test.
 
     Attributes:
-        rates: The learning rate of each iteration. With several parameter groups, that of the group with the highest.
+        rates: The learning rate of each iteration. With several parameter groups, the highest one.
         losses: The smoothed loss of each iteration.
         suggestion: A tenth of the rate with the lowest loss, or None if the loss does not fall.
     """
@@ -58,8 +58,8 @@ def find_learning_rate(
 ) -> LearningRateTest:
     """Trains with exponentially growing learning rates. Ends early when the loss diverges.
 
-    Model, optimizer and random generators are restored, so that the runner can train afterwards. Schedules and hooks
-    do not act. The rates of parameter groups keep their ratios.
+    Model, optimizer and random generators are restored, so that the runner can train afterwards. Schedules and hooks do
+    not run. The rates of parameter groups keep their ratios.
 
     Args:
         runner: A runner that has not trained yet.
@@ -76,7 +76,7 @@ def find_learning_rate(
     check_number("lowest", lowest, above=0)
     check_number("highest", highest, above=lowest)
     if runner.iter:
-        raise ArgumentError("the runner has trained already: test learning rates before training", found=runner.iter)
+        raise ArgumentError("the runner has already trained; test learning rates before training", found=runner.iter)
     runner.build_training()
     loader, wrapper, model = runner.train_dataloader, runner.optim_wrapper, runner.model
     runner.load_or_resume()

@@ -51,7 +51,7 @@ def build_trial(cfg: Config, folder: str, **changes: Any) -> Runner:
 
 
 class StopHook(Hook):
-    """Stops a run after a number of iterations, and before any validation."""
+    """Stops a run after a number of iterations, before any validation."""
 
     priority = 100
 
@@ -74,7 +74,7 @@ def build_model(cfg: Config, other: Config | None = None) -> tuple[nn.Module, st
 
     Args:
         cfg: The config, in second-generation form.
-        other: A config whose model replaces that of `cfg`.
+        other: A config whose model replaces the model of `cfg`.
 
     Returns:
         The model and a description of it.

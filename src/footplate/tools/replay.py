@@ -52,7 +52,7 @@ class Replay:
 
     @property
     def first_nonfinite(self) -> Reading | None:
-        """The first reading with non-finite entries."""
+        """The first entry of `readings` with non-finite values."""
         return next((reading for reading in self.readings if reading.nonfinite), None)
 
     @property
@@ -155,7 +155,7 @@ class _RecorderHook(Hook):
 
 
 def record_layers(model: nn.Module, record: Replay) -> None:
-    """Makes a model add the outputs of its modules and the gradients of its parameters to `record`."""
+    """Records a model's module outputs and parameter gradients in `record`."""
 
     def read(tensor: Tensor, name: str, kind: str) -> None:
         values = tensor.detach().to_dense()
@@ -184,7 +184,7 @@ def record_layers(model: nn.Module, record: Replay) -> None:
 
 
 def describe_replay(record: Replay, *, whole: bool = False) -> str:
-    """Returns a table of the readings up to the first non-finite one, or of all readings if `whole` is set."""
+    """Returns a table of all readings up to the first non-finite one, or of all if `whole` is set."""
     first = record.first_nonfinite
     end = record.readings.index(first) + 1 if first else len(record.readings)
     shown = record.readings if whole else record.readings[max(end - 1 - _ROWS_BEFORE, 0) : end]

@@ -56,7 +56,7 @@ def write_report(
         names: The names of the runs. By default, the folder names, with as many parent folders as needed to distinguish
             them.
         title: The title of the page. By default, the names of the runs.
-        sweep: The sweep to which the runs belong.
+        sweep: The sweep of the runs.
 
     Returns:
         The size of the file in bytes.
@@ -128,7 +128,7 @@ def _as_json(value: Any) -> Any:
 
 
 class Embedded(NamedTuple):
-    """The images that are embedded in a page."""
+    """The images embedded in a page."""
 
     # For each name `{"run": number, "name": ..., "frames": [...]}`. A frame contains its `step`, a `legend` with labels
     # and CSS colors, and `panels`, each with its caption and its index in `sources`.

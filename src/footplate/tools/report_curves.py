@@ -109,7 +109,7 @@ def _chart(key: tuple[str, str], curves: Sequence[ReportCurve], equal: Sequence[
 
 
 def thinned(points: list[Point], most: int) -> list[Point]:
-    """Reduces points to the minimum and the maximum of each stretch, so that no peak is lost."""
+    """Reduces points to the minimum and the maximum of each interval, so that no peak is lost."""
     if len(points) <= most:
         return points
     stretch = math.ceil(len(points) / (most // 2))

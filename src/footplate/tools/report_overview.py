@@ -38,7 +38,7 @@ _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
 
 def choose_headline(runs: Sequence[Run], metric: str = "") -> tuple[Series, Rule] | None:
-    """Returns the metric by which runs are compared, and its rule.
+    """Returns the metric for comparing runs, and its rule.
 
     It is the metric with the given name or, without a name, the first metric of `save_best` that all runs have. If
     there is none, it is the first metric that all runs have and that is not a loss. Without validation, it is the

@@ -15,7 +15,7 @@ _logger = logging.getLogger("footplate.tools")
 
 
 def safe_files(files: Iterable[Path], folder: Path) -> list[Path]:
-    """Returns the regular files that lie inside a folder after links are resolved.
+    """Returns the regular files that are inside a folder after links are resolved.
 
     Reports are shared, so a link in a run folder must not add other files of this machine to a report.
     """
@@ -53,7 +53,8 @@ def read_logs(files: Iterable[Path]) -> list[str]:
 
 
 def read_record(file: Path, folder: Path) -> dict[str, Any]:
-    """Returns the JSON object in a file of a run, or {} if it is missing or damaged; the rest of the run is useful."""
+    """Returns the JSON object in a run's file, or {} if it is missing or damaged, because the rest of the run is still
+    useful."""
     for safe in safe_files([file], folder):
         with suppress(OSError, ValueError):
             record = json.loads(read_text(safe))
@@ -62,7 +63,7 @@ def read_record(file: Path, folder: Path) -> dict[str, Any]:
 
 
 class Start(NamedTuple):
-    """A start of a run, which has a folder of its own. Only footplate records more than the folder."""
+    """One start of a run, with its own folder. Only footplate records more than the folder."""
 
     folder: Path
     kind: str = ""  # "train", "resume", "val" or "test"; "" if the start is not recorded
@@ -83,7 +84,7 @@ class Start(NamedTuple):
 
 
 def read_start(folder: Path) -> Start:
-    """Reads the record of a start. Returns one without a kind if there is no valid record."""
+    """Reads the record of a start. Returns a record without a kind if no valid one exists."""
     record = read_record(folder / "start.json", folder)
     with suppress(ValueError, KeyError, TypeError, OverflowError):  # missing or damaged
         length, time = record["epoch_length"], datetime.fromisoformat(record["time"]).astimezone(timezone.utc)
@@ -105,7 +106,7 @@ def starts_of(folder: Path) -> list[Start]:
 
 
 def in_order(files: Iterable[Path]) -> list[Path]:
-    """Sorts files such as `<start>/vis_data/scalars.json` by their starts."""
+    """Sorts files such as `<start>/vis_data/scalars.json` by start time."""
     return sorted(files, key=lambda file: (read_start(file.parent.parent).order, file))
 
 
@@ -117,7 +118,7 @@ def environment_of(folder: Path) -> dict[str, Any]:
 
 
 def config_of(folder: Path) -> Config | None:
-    """Reads the newest config in a run folder as data, without executing anything from the folder.
+    """Reads the newest config in a run folder without executing anything from the folder.
 
     Skips configs that cannot be read. Logs a warning if none of the configs can be read.
 

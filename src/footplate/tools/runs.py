@@ -1,4 +1,4 @@
-"""Reads the output of a run of footplate, MMEngine or MMCV: scalars, images, logs and checkpoints."""
+"""Reads the output of a footplate, MMEngine or MMCV run: scalars, images, logs and checkpoints."""
 
 import json
 import logging
@@ -147,7 +147,7 @@ def read_runs(paths: Sequence[str]) -> list[Run]:
         except DataError as error:
             if len(paths) == 1 or not Path(path).exists():
                 raise
-            _logger.warning("Skipping what is not a run: %s", error.message)
+            _logger.warning("Skipping a path that is not a run: %s", error.message)
     if not runs:
         raise DataError("none of the paths is a run", found=list(paths))
     return runs
@@ -352,5 +352,5 @@ def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:
             continue
         tables[name] = {**tables.pop(name, {}), table.step: table}  # the latest name comes last
     if invalid:
-        _logger.warning("Skipping unreadable lines in the per-class results: %d.", invalid)
+        _logger.warning("Skipped %d unreadable lines in the per-class results.", invalid)
     return [steps[step] for steps in tables.values() for step in sorted(steps)]

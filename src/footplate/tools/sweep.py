@@ -1,4 +1,4 @@
-"""Runs a sweep: optuna chooses settings, and `footplate train --json` runs each trial in a process of its own."""
+"""Runs a sweep: optuna chooses settings, and `footplate train --json` runs each trial in a separate process."""
 
 import hashlib
 import itertools
@@ -57,8 +57,8 @@ class TrialInfo(NamedTuple):
 class Sweep:
     """A sweep over settings of a config.
 
-    The folder contains the study of optuna, and the work_dirs of the trials, which are named by the hash of their
-    config. A sweep with another config, metric, keys or choices is a separate study in the same file.
+    The folder contains the optuna study and the trials' work_dirs, which are named by the hash of their config. A
+    sweep with a different config, metric, keys or choices is a separate study in the same file.
     """
 
     cfg: Config

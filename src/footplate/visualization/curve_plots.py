@@ -105,7 +105,7 @@ def _read_points(path: str, epoch_length: int) -> tuple[dict[tuple[bool, str], l
 
 
 def panel_title(label: str, points: Sequence[tuple[float, float]], *, trains: bool) -> str:
-    """Returns the title of the panel of a curve. Fractions, percentages and larger values are separate."""
+    """Returns the panel title for a curve. Fractions, percentages and larger values are separate."""
     group, slash, _ = label.partition("/")
     if trains and group == "grad_norm":
         return "gradient norm"

@@ -122,7 +122,7 @@ class Drawing:
             return self
         image = self.get_image().astype(np.float32)
         if masks.shape[1:] != image.shape[:2]:
-            raise ArgumentError("the masks must have the size of the image", key="binary_masks", found=masks.shape)
+            raise ArgumentError("the masks must have the same size as the image", key="binary_masks", found=masks.shape)
         opacities = np.broadcast_to(np.asarray(alphas, dtype=np.float32), (len(masks),))
         for mask, color, alpha in zip(masks, _color_each(colors, len(masks)), opacities, strict=True):
             if color is not None:
@@ -154,9 +154,9 @@ class Drawing:
             vertical_alignments: "top", "center", "center_baseline", "baseline" or "bottom".
             horizontal_alignments: "left", "center" or "right".
             font_families: Not used.
-            bboxes: The boxes behind the texts, as dicts with a `facecolor` and an opacity `alpha`.
+            bboxes: The background boxes of the texts, as dicts with a `facecolor` and an opacity `alpha`.
             font_properties: Not used.
-            background: The color of a box behind each text. Replaces the colors in `bboxes`.
+            background: The background color of each text. Replaces the colors in `bboxes`.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
         count, usual = len(texts), max(9, round(math.sqrt(self._image.width * self._image.height) / 40))

@@ -46,7 +46,7 @@ def draw_featmap(
             largest mean. None shows a grid of the `topk` channels with the largest means.
         topk: The number of channels in the grid, or -1 for all.
         arrangement: The numbers of rows and columns of the grid.
-        resize_shape: The height and width of the result. By default, those of `overlaid_image`, or else of the map.
+        resize_shape: The height and width of the result. By default, the size of `overlaid_image`, or else of the map.
         alpha: The weight of the map, between 0 and 1. At 1, `overlaid_image` is invisible.
 
     Returns:
@@ -234,7 +234,7 @@ class Visualizer(Drawing, Instances):
         """Passes an RGB image ``(H, W, 3)``, uint8, to every writer.
 
         Raises:
-            ArgumentError: The image has another type or shape.
+            ArgumentError: The image has a different type or shape.
         """
         # A PanelImage keeps its layout.
         image = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asanyarray(image)
@@ -279,7 +279,7 @@ class Visualizer(Drawing, Instances):
             draw_pred: Whether to draw the prediction.
             show: Whether to show the image on the screen.
             wait_time: The minimum time in seconds for which to show the image.
-            out_file: The path to which to save the image, instead of passing it to the writers.
+            out_file: A path to save the image to, instead of passing it to the writers.
             step: The iteration or epoch.
         """
         drawn = self.render(image, data_sample, draw_gt=draw_gt, draw_pred=draw_pred)

@@ -189,7 +189,7 @@ def test_boxes_for_an_image_of_another_orientation_are_an_error(height: int | No
     if height != 30:
         assert load_annotations(record)["gt_bboxes"].tolist() == [[1, 2, 3, 4]]
         return
-    says = r"annotations of the image 'a\.jpg' are for another orientation\n.*20x30, and the image is 30x20'\n.*EXIF"
+    says = r"the image 'a\.jpg' are for a different orientation\n.*20x30, and the image is 30x20'\n.*EXIF"
     with pytest.raises(DataError, match=says):
         load_annotations(record)
 

@@ -101,7 +101,7 @@ def test_group_that_was_added_during_the_run_is_added_again() -> None:
     assert all(map(torch.equal, model.parameters(), again.parameters()))
     saved = wrapper.state_dict()
     saved["param_groups"][1]["param_names"] = ["head.weight"]
-    with pytest.raises(CheckpointError, match=r"'head.weight' the model does not have"):
+    with pytest.raises(CheckpointError, match=r"lacks the parameter 'head.weight'"):
         wrapped(0)[1].load_state_dict(saved)
 
 

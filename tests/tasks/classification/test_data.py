@@ -96,9 +96,9 @@ def test_classes_without_samples_are_reported(folder: Path, caplog: pytest.LogCa
     for ann_file in ("", "list.txt"):
         dataset(data_root=str(folder), data_prefix="pictures", metainfo={"classes": classes}, ann_file=ann_file)
     assert caplog.messages == [
-        f"There are no samples of these classes in '{folder}/pictures': hat.",
-        f"There are no samples of these classes in '{folder}/pictures': sock.",
-        f"There are no samples of these classes in '{folder}/list.txt': coat, sock.",
+        f"These classes have no samples in '{folder}/pictures': hat.",
+        f"These classes have no samples in '{folder}/pictures': sock.",
+        f"These classes have no samples in '{folder}/list.txt': coat, sock.",
     ]
 
 

@@ -163,7 +163,7 @@ class LoadAnnotations(BaseTransform):
             height, width = results.get("ori_shape", (0, 0))[:2]
             if height != width and (results.get("width"), results.get("height")) == (height, width):
                 raise DataError(
-                    f"the annotations of the image '{results.get('img_path', '')}' are for another orientation",
+                    f"the annotations of the image '{results.get('img_path', '')}' are for a different orientation",
                     found=f"{height}x{width}, and the image is {width}x{height}",
                     notes=[_ORIENTATION],
                 )

@@ -1,1 +1,1 @@
-"""The helpers of `mmengine` that code bases use, such as those for files, paths, progress, processes and weights."""
+"""The `mmengine` helpers that code bases use, for example for files, paths, progress, processes and weights."""

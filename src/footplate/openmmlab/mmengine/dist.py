@@ -165,7 +165,7 @@ def all_reduce_params(
 
     Args:
         params: The tensors.
-        coalesce: Ignored; each tensor is sent on its own.
+        coalesce: Ignored; each tensor is sent separately.
         bucket_size_mb: Ignored.
         op: See `all_reduce`.
         group: The process group; all processes by default.
@@ -205,7 +205,7 @@ def gather_object(data: Any, dst: int = 0, group: Group = None) -> list[Any] | N
 
 
 def broadcast_object_list(data: list[Any], src: int = 0, group: Group = None) -> None:
-    """Replaces the items of a list with those of process `src`."""
+    """Replaces the items of a list with the items of process `src`."""
     if get_world_size(group) > 1:
         torch_dist.broadcast_object_list(data, src, group)
 

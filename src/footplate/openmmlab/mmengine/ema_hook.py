@@ -1,4 +1,4 @@
-"""`mmengine.hooks.EMAHook`, the base class of hooks of code bases."""
+"""`mmengine.hooks.EMAHook`, the base class for hooks in code bases."""
 
 from functools import wraps
 from typing import Any

@@ -226,7 +226,8 @@ class LmdbBackend(BaseStorageBackend):
 
     Args:
         db_path: The database.
-        options: Options for `lmdb.open`. By default, the database is opened to be read, without locks and readahead.
+        options: Options for `lmdb.open`. By default, the database is opened read-only, with locking and readahead
+            disabled.
 
     Raises:
         MissingExtraError: The package lmdb is not installed.
@@ -483,7 +484,7 @@ def register_handler(file_formats: str | list[str], **kwargs: Any) -> Callable[[
 def _handler(file: Any, file_format: str | None) -> BaseFileHandler:
     name = file_format or (Path(file).suffix[1:] if isinstance(file, str | Path) else "")
     if name not in file_handlers:
-        raise TypeError(f"The file format '{name}' is unknown. Pass as file_format one of {', '.join(file_handlers)}.")
+        raise TypeError(f"The file format '{name}' is unknown. Set file_format to one of {', '.join(file_handlers)}.")
     return file_handlers[name]
 
 

@@ -1,4 +1,4 @@
-"""`BaseInferencer`, from which code bases derive their inferencers, and the published configs and models."""
+"""`BaseInferencer`, the base class of the code bases' inferencers, and the published configs and models."""
 
 import logging
 import os

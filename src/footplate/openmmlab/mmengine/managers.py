@@ -48,7 +48,7 @@ class MMLogger(logging.Logger, ManagerMixin):
         logger_name: The name that log lines show.
         log_file: An additional file for the records of this logger.
         log_level: The minimum level of records to log.
-        file_mode: The mode in which the file is opened.
+        file_mode: The mode for opening the file.
         distributed: Ignored; footplate's log determines which processes write.
         file_handler_cfg: Ignored; footplate's log rotates its own file.
     """
@@ -73,7 +73,8 @@ class MMLogger(logging.Logger, ManagerMixin):
             self.addHandler(handler)
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802
-        """Checks whether records of a level are logged, also after `logging.disable`, unlike the cache of the base."""
+        """Checks whether records of a level are logged. Unlike the base class's cache, it also respects
+        `logging.disable`."""
         return level > self.manager.disable and super().isEnabledFor(level)
 
     @property

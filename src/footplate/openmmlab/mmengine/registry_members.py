@@ -52,7 +52,7 @@ class RegistryMembers(Registry):
 
 
 def add_members() -> None:
-    """Adds the members to Registry, so that the root registries have them, too."""
+    """Adds the members to Registry, so that the root registries also have them."""
     for name, member in vars(RegistryMembers).items():
         if not name.startswith("__"):
             setattr(Registry, name, member)

@@ -166,7 +166,7 @@ def autocast(
     enabled: bool = True,
     cache_enabled: bool | None = None,
 ) -> AbstractContextManager[Any]:
-    """Returns a context in which torch computes in lower precision, by default on the device of this process.
+    """Returns a context that makes torch compute in lower precision, by default on the device of this process.
 
     Args:
         device_type: "cuda", "cpu", ... By default, the first available accelerator.

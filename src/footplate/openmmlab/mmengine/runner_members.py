@@ -44,7 +44,7 @@ class RunnerMembers(Runner):
 
     @property
     def model_name(self) -> str:
-        """The name of the class of the model."""
+        """The class name of the model."""
         return type(self.unwrapped_model).__name__
 
     @property
@@ -58,7 +58,7 @@ class RunnerMembers(Runner):
         return self.sections["default_scope"]  # type: ignore[no-any-return]
 
     def get_hooks_info(self) -> str:
-        """Returns a table of the hooks that act at each event."""
+        """Returns a table of the hooks for each event."""
         return self.hooks.describe()
 
     def register_hooks(

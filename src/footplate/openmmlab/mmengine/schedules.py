@@ -1,4 +1,4 @@
-"""The base classes of `mmengine.optim.scheduler` from which code bases derive their own schedules."""
+"""The base classes of `mmengine.optim.scheduler` that code bases subclass for their own schedules."""
 
 from contextlib import suppress
 from typing import Any, ClassVar

@@ -85,7 +85,7 @@ tuple_cast = functools.partial(iter_cast, return_type=tuple)
 
 
 def is_seq_of(seq: Any, expected_type: Any, seq_type: type | None = None) -> bool:
-    """Checks whether `seq` is a sequence, or a `seq_type`, in which every item is an `expected_type`."""
+    """Checks whether `seq` is a sequence, or a `seq_type`, whose items are all of type `expected_type`."""
     container: type[Any] = seq_type or Sequence
     return isinstance(seq, container) and all(isinstance(item, expected_type) for item in seq)
 
@@ -107,7 +107,7 @@ def slice_list(in_list: list[Any], lens: int | list[int]) -> list[list[Any]]:
     """
     lengths = [lens] * (len(in_list) // lens) if isinstance(lens, int) else lens
     if sum(lengths) != len(in_list):
-        raise ValueError(f"The lengths {lens} do not add up to the length of the list, {len(in_list)}.")
+        raise ValueError(f"The lengths {lens} do not add up to {len(in_list)}, the length of the list.")
     items = iter(in_list)
     return [list(islice(items, length)) for length in lengths]
 
@@ -224,7 +224,7 @@ def deprecated_api_warning(
 
 
 def deprecated_function(since: str, removed_in: str, instructions: str) -> Callable[[_Function], _Function]:
-    """Returns a decorator that makes a deprecated function warn at each call."""
+    """Returns a decorator that makes a deprecated function warn on each call."""
 
     def decorate(function: _Function) -> _Function:
         name = f"{function.__module__}.{function.__name__}"

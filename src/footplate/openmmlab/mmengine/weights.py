@@ -45,7 +45,7 @@ def update_init_info(module: nn.Module, init_info: str) -> None:
 
 
 def is_norm(layer: nn.Module, exclude: type | tuple[type, ...] | None = None) -> bool:
-    """Checks whether a layer is a normalization layer, and not of the class or classes `exclude`."""
+    """Checks whether a layer is a normalization layer, excluding the class or classes in `exclude`."""
     if exclude is not None and isinstance(layer, exclude):
         return False
     return isinstance(layer, (*BATCH_NORMS, *INSTANCE_NORMS, nn.GroupNorm, nn.LayerNorm))
@@ -88,7 +88,7 @@ def convert_sync_batchnorm(module: nn.Module, implementation: str = "torch") -> 
         ValueError: The implementation is not "torch".
     """
     if implementation != "torch":
-        raise ValueError(f"footplate supports only PyTorch's SyncBN, not that of '{implementation}'. Pass 'torch'.")
+        raise ValueError(f"footplate supports only PyTorch's SyncBN, not '{implementation}'. Pass 'torch'.")
     converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
     return converted
 

@@ -95,7 +95,7 @@ def build_param_schedulers(
         counts_epochs: Whether the run counts epochs. Used only for torch schedulers.
 
     Returns:
-        The schedules in the order in which they are stepped, or a dict that maps optimizer names to such lists.
+        The schedules in stepping order, or a dict that maps optimizer names to such lists.
 
     Raises:
         FootplateError: A schedule cannot be built. The error contains the key path in `param_scheduler`.

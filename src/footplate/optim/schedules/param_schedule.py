@@ -61,9 +61,9 @@ class ParamSchedule:
             settings of the curve are then read from the attributes of the schedule, without checks.
         param_name: The field to schedule, such as `lr`, `weight_decay` or `momentum` (the first beta of optimizers
             with betas).
-        begin: The first position at which the schedule acts.
-        end: The position from which the schedule no longer acts. By default, it acts for the length of the curve, or
-            to the end of training if the curve has no length.
+        begin: The first position at which the schedule applies.
+        end: The position from which the schedule no longer applies. By default, it covers the length of the curve, or
+            the rest of training if the curve has no length.
         last_step: The last completed position. The schedule continues after it, and its creation does not change the
             groups. With -1, it starts from the beginning.
         by_epoch: Whether positions are epochs instead of iterations.
@@ -124,7 +124,7 @@ class ParamSchedule:
         for group in self.optimizer.param_groups:
             if group.get(self._key) is None:
                 raise ArgumentError(
-                    f'the parameter groups of the optimizer have no value of "{param_name}"',
+                    f"the optimizer's parameter groups have no '{param_name}'",
                     key="param_name",
                     found=param_name,
                     suggestion=nearest(param_name, group),
@@ -214,7 +214,7 @@ class ParamSchedule:
         }
 
     def matches(self, state_dict: dict[str, Any]) -> bool:
-        """Checks whether the type and settings in a saved state match those of this schedule."""
+        """Checks whether the type and settings in a saved state match this schedule."""
         settings = self.state_dict()
         keys = settings.keys() & state_dict.keys() & {"type", "param_name", "begin", "by_epoch"}
         return all(state_dict[key] == settings[key] for key in keys)
@@ -254,7 +254,7 @@ def collect_steps(schedules: Iterable[ParamSchedule] | Mapping[str, Iterable[Par
     """Groups the `step` methods of schedules by the event at which they are called.
 
     Args:
-        schedules: Schedules, or a dict of lists of schedules, keyed by the name of the optimizer.
+        schedules: Schedules, or a dict that maps optimizer names to lists of schedules.
     """
     steps = ScheduleSteps([], [], [])
     for schedule in itertools.chain.from_iterable(schedules_by_optimizer(schedules).values()):

@@ -60,8 +60,8 @@ class ReduceOnPlateau(MetricSchedule):
         min_value: The lower bound of the field, either one value for all groups or one value per group. A group that is
             added later has the bound of the last group.
         eps: The minimum change; smaller reductions are skipped.
-        begin: The number of the first validation at which the schedule acts, counted from 1. 0 means the first one.
-        end: The number of the first validation at which the schedule no longer acts.
+        begin: The number of the first validation at which the schedule applies, counted from 1. 0 means the first one.
+        end: The number of the first validation at which the schedule no longer applies.
         by_epoch: Ignored; the schedule is stepped after validations.
         last_step: See `ParamSchedule`.
 

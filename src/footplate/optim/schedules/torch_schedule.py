@@ -50,7 +50,7 @@ class TorchSchedule(MetricSchedule):
         self.optimizer = getattr(optimizer, "optimizer", optimizer)
         if scheduler.optimizer is not self.optimizer:
             raise ArgumentError(
-                f"the {type(scheduler).__name__} changes the learning rates of another optimizer",
+                f"the {type(scheduler).__name__} changes the learning rates of a different optimizer",
                 key="scheduler",
                 notes=[
                     "Create it with the optimizer that you pass as optim_wrapper. For several optimizers, pass a dict "
@@ -91,7 +91,7 @@ class TorchSchedule(MetricSchedule):
         """Does nothing: a torch scheduler sets the first value when it is created."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state of the scheduler, and its type, which differs from that of the schedule of this name."""
+        """Returns the state of the scheduler, and its type, which differs from footplate's schedule of this name."""
         name = f"torch.{type(self.scheduler).__name__}"
         return {"type": name, "by_epoch": self.by_epoch, "state": self.scheduler.state_dict()}
 

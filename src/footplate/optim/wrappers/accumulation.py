@@ -21,7 +21,7 @@ class Accumulation:
         accumulative_counts: The number of losses per step.
 
     Attributes:
-        loss_share: The weight of the next loss relative to those of other ranks.
+        loss_share: The weight of the next loss relative to other ranks.
         has_loaded_gradients: Whether the loaded state contained accumulated gradients that the next step uses.
     """
 

@@ -306,7 +306,7 @@ class OptimWrapper(Accumulation):
                 continue
             if unknown := [name for name in names if name not in self._named]:
                 raise CheckpointError(
-                    f"the saved run added a parameter group whose parameter '{unknown[0]}' the model does not have",
+                    f"the model lacks the parameter '{unknown[0]}', which the saved run added in a parameter group",
                     notes=["Add the parameter to the model, and the group to the optimizer, before the run starts."],
                 )
             if names:

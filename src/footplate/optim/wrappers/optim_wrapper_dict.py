@@ -15,8 +15,9 @@ class OptimWrapperDict(OptimWrapper):
 
     `train_step` of the model selects a wrapper by name and calls its `update_params`.
 
-    It has no optimizer of its own. It is a subclass of OptimWrapper only so that code for MMEngine, which checks for
-    this class, accepts it. Methods for all optimizers call those of the wrappers; methods for one raise an error.
+    It has no optimizer itself. It is a subclass of OptimWrapper only so that code for MMEngine, which checks for
+    this class, accepts it. Methods that apply to all optimizers call every wrapper; methods that apply to one raise an
+    error.
 
     Raises:
         ArgumentError: A value is not an optimizer wrapper.
@@ -65,7 +66,7 @@ class OptimWrapperDict(OptimWrapper):
         """
         name = next(iter(self.optim_wrappers))
         raise ArgumentError(
-            "several optimizers, but the training step does not say which of them minimizes the loss",
+            "there are several optimizers, but the training step does not select the one that minimizes the loss",
             key="optim_wrapper",
             notes=[
                 f'In training_step(model, batch, optimizers), call optimizers["{name}"].update_params(loss), '
@@ -118,11 +119,11 @@ class OptimWrapperDict(OptimWrapper):
         """Loads the states of the wrappers.
 
         Raises:
-            CheckpointError: The states are those of other optimizers.
+            CheckpointError: The states belong to other optimizers.
         """
         if set(state_dict) != set(self.optim_wrappers):
             raise CheckpointError(
-                f"the run has the optimizers {', '.join(self.optim_wrappers)}, but the checkpoint those of others",
+                f"the run has the optimizers {', '.join(self.optim_wrappers)}, but the checkpoint has different ones",
                 found=list(state_dict),
             )
         for name, state in state_dict.items():

@@ -19,7 +19,7 @@ _OWN_KEYS = ("params", "param_names", "added_with_grad")  # of a saved group; th
 
 
 class Layout(NamedTuple):
-    """The names of the parameters of an optimizer."""
+    """An optimizer's parameter names."""
 
     groups: list[dict[str, Tensor]]
     """The parameters of each group, by name."""
@@ -85,10 +85,10 @@ def _by_name(state: Mapping[str, Any], layout: Layout) -> dict[str, tuple[State,
 
 
 def saved_names(groups: Sequence[Mapping[str, Any]], layout: Layout) -> list[list[str]]:
-    """Returns the names of the parameters of each saved group.
+    """Returns the parameter names of each saved group.
 
     Raises:
-        CheckpointError: The groups have no names, and their number of parameters differs from that of the optimizer.
+        CheckpointError: The groups have no names, and their number of parameters differs from the optimizer's.
     """
     sizes = [len(group["params"]) for group in groups]
     names_of = [list(group.get("param_names", ())) for group in groups]

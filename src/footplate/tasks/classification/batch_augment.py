@@ -36,7 +36,7 @@ class Mixup(_Mixing):
     """Computes the weighted sum of two images, and of their labels with the same weights.
 
     Args:
-        alpha: The value of both parameters of the Beta distribution from which the first image's weight is drawn.
+        alpha: Both parameters of the Beta distribution for the first image's weight.
 
     Raises:
         ArgumentError: `alpha` is not positive.
@@ -55,8 +55,8 @@ class CutMix(_Mixing):
     """Replaces a rectangle of each image with the same rectangle of another image, and mixes the labels by area.
 
     Args:
-        alpha: The value of both parameters of the Beta distribution from which the first image's share of the area is
-            drawn, before the rectangle is clipped to the image.
+        alpha: Both parameters of the Beta distribution for the first image's share of the area, before the rectangle is
+            clipped to the image.
 
     Raises:
         ArgumentError: `alpha` is not positive.

@@ -25,7 +25,7 @@ class ConfusionMatrix(LabelMetric):
     per-class results of the run.
 
     Args:
-        num_classes: The number of classes; by default, that of the scores or of the dataset.
+        num_classes: The number of classes; by default, taken from the scores or the dataset.
         ignore_index: Samples with this class are ignored.
         settings: Arguments for `BaseMetric`.
 

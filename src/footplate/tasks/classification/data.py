@@ -153,7 +153,7 @@ class ClsDataSample(BaseDataElement):
 
     Attributes:
         gt_label: The true classes, ``(K,)``, int64; usually one.
-        gt_score: The soft labels, ``(C,)``, float, such as those of mixed images.
+        gt_score: The soft labels, ``(C,)``, float, for example of mixed images.
         pred_label: The predicted classes, ``(K,)``, int64.
         pred_score: The probability of each class, ``(C,)``, float.
 

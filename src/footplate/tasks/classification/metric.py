@@ -56,7 +56,8 @@ def predicted_label(sample: Mapping[str, Any], threshold: float | None = None) -
 
 
 def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: Mapping[str, Any] | None) -> int:
-    """Returns the number of classes: `given`, the number of scores, or, if both are unknown, that of the dataset.
+    """Returns the number of classes: `given`, the number of scores, or, if both are unknown, the dataset's number of
+    classes.
 
     Raises:
         DataError: The number is unknown, or the scores do not match it.
@@ -181,7 +182,7 @@ class LabelMetric(BaseMetric[tuple[int, ...]]):
     A result contains the number of classes, the true class, and the predicted class for each of `thrs`, or -1.
 
     Args:
-        num_classes: The number of classes; by default, that of the scores or of the dataset.
+        num_classes: The number of classes; by default, taken from the scores or the dataset.
         ignore_index: Samples with this class are ignored.
         settings: Arguments for `BaseMetric`.
     """
@@ -220,7 +221,7 @@ class SingleLabelMetric(LabelMetric):
         items: The values to report: "precision", "recall", "f1-score", "support".
         average: "macro" for the mean over classes, "micro" for the value over all samples (`precision_micro`), or None
             for a list of one value per class (`precision_classwise`).
-        num_classes: The number of classes; by default, that of the scores or of the dataset.
+        num_classes: The number of classes; by default, taken from the scores or the dataset.
         ignore_index: Samples with this class are ignored.
         settings: Arguments for `BaseMetric`.
 

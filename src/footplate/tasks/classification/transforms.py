@@ -121,7 +121,7 @@ class RandomWarp(BaseTransform):
     Args:
         turn: The maximum rotation in degrees, in either direction.
         scale: The smallest and the largest magnification; its logarithm is uniformly distributed.
-        stretch: Half the maximum change of the logarithm of the aspect ratio.
+        stretch: Half the maximum change of the log aspect ratio.
         shear: The maximum horizontal shear, as a fraction of the height.
         shift: The maximum shift along each axis, as a fraction of the image size.
         flip: The probability of a horizontal flip, from 0 to 1.
@@ -178,8 +178,8 @@ class RandomTone(BaseTransform):
     """Applies a random gamma and dimming to `img`: ``dim * value ** gamma``, with values from 0 to 1.
 
     Args:
-        gamma: The maximum absolute value of the logarithm of the random exponent.
-        dim: The maximum fraction of brightness that is removed.
+        gamma: The maximum absolute value of the random exponent's logarithm.
+        dim: The maximum fraction of brightness to remove.
 
     Raises:
         ArgumentError: `dim` is not between 0 and 1.

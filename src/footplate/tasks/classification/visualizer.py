@@ -27,10 +27,10 @@ _PANEL = 256
 
 @VISUALIZERS.register_module()
 class ClsVisualizer(TaskVisualizer):
-    """Draws an image next to bars of its most probable classes, with the true class in blue.
+    """Draws an image next to a bar chart of its most probable classes, with the true class in blue.
 
     Args:
-        classes: The names of the classes; by default, those of the dataset.
+        classes: The class names; by default, the dataset's.
         topk: The number of classes to show.
         settings: Arguments for `Visualizer`.
 

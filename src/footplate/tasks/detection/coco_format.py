@@ -1,4 +1,4 @@
-"""The COCO format: reading of files, and conversion of samples."""
+"""Reads COCO files and converts their samples."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence

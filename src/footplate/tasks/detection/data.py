@@ -124,7 +124,7 @@ class CocoDataset(BaseDataset):
         return records
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns the class indices of the instances of an image."""
+        """Returns the class indices of an image's instances."""
         return [each["bbox_label"] for each in self.get_data_info(idx)["instances"]]
 
 

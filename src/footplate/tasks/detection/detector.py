@@ -130,7 +130,7 @@ class Selection:
 
 
 def true_instances(data_samples: Sequence[DetDataSample] | None, num_classes: int) -> list[InstanceData]:
-    """Returns the ground-truth instances of each image of a batch.
+    """Returns the ground-truth instances of each image in a batch.
 
     Raises:
         DataError: The ground truth is missing, or has a class out of range.

@@ -47,8 +47,8 @@ class BaseSegDataset(BaseDataset):
 
     Args:
         ann_file: A text file with one image name per line, with or without suffix. By default, all images are used.
-        img_suffix: The suffix of image files; by default, that of any common image format.
-        seg_map_suffix: The suffix of label maps, which replaces that of the image.
+        img_suffix: The suffix of image files; by default, any common image format.
+        seg_map_suffix: The suffix of label maps, which replaces the image suffix.
         metainfo: `classes`, and optionally `palette` with a color for each class. Classes of a subclass's `METAINFO`
             that are omitted here are ignored.
         data_root: The root folder of relative paths.
@@ -131,7 +131,7 @@ class BaseSegDataset(BaseDataset):
         return [int(each) for each in np.unique(labels) if each != self.ignore_index]
 
     def warn_about_labels(self) -> None:
-        """Warns if the inspected label maps contain at most one class besides ignored pixels, like 0/255 masks.
+        """Warns if the inspected label maps contain at most one class apart from ignored pixels, as 0/255 masks do.
 
         If these are all label maps, also warns about missing classes.
         """
@@ -231,7 +231,7 @@ class SegDataPreProcessor(ImgDataPreprocessor):
     Args:
         mean: The value to subtract from each channel.
         std: The value to divide each channel by.
-        size: The height and width to pad to; by default, those of the largest image of the batch.
+        size: The height and width to pad to; by default, the largest height and width in the batch.
         size_divisor: Height and width are padded to multiples of this number.
         pad_val: The padding value of images, applied after normalization.
         seg_pad_val: The padding value of label maps; use the label that the loss ignores.

@@ -20,8 +20,8 @@ class SegLocalVisualizer(TaskVisualizer):
     """Draws the classes of a SegDataSample on its image, except label 255.
 
     Args:
-        classes: The names of the classes; by default, those of the dataset.
-        palette: The colors of the classes; by default, those of the dataset, or distinct colors if it has none.
+        classes: The class names; by default, the dataset's.
+        palette: The class colors; by default, the dataset's palette, or distinct colors if it has none.
         alpha: The opacity of the colors, 0 to 1.
         settings: Arguments for `Visualizer`.
 

@@ -124,7 +124,7 @@ class PackSelfSupInputs(PackSamples):
         return {**packed, "inputs": views if isinstance(views, list) else [views]}
 
     def annotate(self, sample: SelfSupDataSample, results: Mapping[str, Any]) -> None:
-        """Adds the part, the label and the data of the keys."""
+        """Adds the part, the label and the data under the configured keys."""
         if self.part is not None:
             sample.set_metainfo({"part": self.part})
         if "gt_label" in results:

@@ -91,7 +91,7 @@ class MAEViT(BaseModule):
         return self._encode(self._embed(inputs))[:, 1:].mean(dim=1)
 
     def forward_masked(self, inputs: Tensor) -> Masked:
-        """Encodes a random subset of the patches of each image."""
+        """Encodes a random subset of each image's patches."""
         noise = torch.rand(len(inputs), self.num_patches, device=inputs.device)
         seen = noise.argsort(dim=1)[:, : self.num_seen]
         patches = self._embed(inputs)

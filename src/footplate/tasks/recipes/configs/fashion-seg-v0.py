@@ -1,6 +1,6 @@
 """fashion-seg as a first-generation config: training results in the same weights.
 
-All keys are those of MMCV 1.x configs; `footplate migrate` writes the second-generation config.
+All keys are MMCV 1 keys.x configs; `footplate migrate` writes the second-generation config.
 """
 
 # Data.

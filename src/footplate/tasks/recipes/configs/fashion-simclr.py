@@ -56,7 +56,7 @@ param_scheduler = [
     dict(type="CosineAnnealingLR", eta_min=0, begin=100, end=1000, by_epoch=False),
 ]
 
-# Checkpoints and pictures.
+# Checkpoints and images.
 default_hooks = dict(checkpoint=dict(interval=500))
 custom_hooks = [
     dict(type="ValidateFirstHook", keys=["knn/top1", "linear/top1"]),
