@@ -91,7 +91,7 @@ def test_members_for_code_bases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert found.SHAPES.build({"type": "Round"}) is sys.modules.pop("more_shapes").Round
     assert found.SHAPES.build_func({"type": "Round"}, registry=found.SHAPES).__name__ == "Round"
     child = core.Registry("shape", parent=found.SHAPES, scope="child")
-    assert (child._search_child("child"), found.SHAPES._search_child("child")) == (child, child)
-    assert child._get_root_registry() is found.SHAPES
+    assert (child._search_child("child"), found.SHAPES._search_child("child")) == (child, child)  # type: ignore[attr-defined]
+    assert child._get_root_registry() is found.SHAPES  # type: ignore[attr-defined]
     assert found.SHAPES._module_dict.pop("Round").__name__ == "Round"
     assert "Round" not in found.SHAPES

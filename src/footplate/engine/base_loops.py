@@ -151,17 +151,23 @@ class BaseTrainLoop(BaseLoop):
         self._iter += 1
 
     def _step(self, data_batch: Any) -> Any:
-        """Runs one training step. An extension may repair the first one, which is then repeated."""
-        runner = self.runner
-        restore = record_modules(runner.model) if self._iter == self._began_at else None
+        """Runs one training step."""
+        if self._iter == self._began_at:
+            return self._first_step(data_batch)
         with self._step_context:
-            try:
-                return runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
-            except RuntimeError as error:
-                repairs = (extension.repair_step(error) for extension in extensions())
-                repair = next(filter(None, repairs), None) if restore is not None else None
-                if repair is None:
-                    raise
+            return self._runner.model.train_step(data_batch, optim_wrapper=self._runner.optim_wrapper)
+
+    def _first_step(self, data_batch: Any) -> Any:
+        """Runs the first training step of this process. If an extension can repair its error, the step is repeated."""
+        runner = self._runner
+        restore = record_modules(runner.model)
+        try:
+            return runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
+        except RuntimeError as error:
+            repairs = (extension.repair_step(error) for extension in extensions())
+            repair = next(filter(None, repairs), None)
+            if repair is None:
+                raise
         restore()
         self._step_context = repair
         with repair:

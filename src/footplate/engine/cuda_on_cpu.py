@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -41,12 +40,20 @@ def cuda_on_cpu() -> Iterator[None]:
     def load_on_cpu(file: Any, map_location: Any = None, **options: Any) -> Any:
         return load(file, map_location=_on_cpu(map_location), **options)
 
-    replaced = {  # one function for each name, because torch.compile maps functions to rules
-        "is_available": lambda: False,
-        "current_device": lambda: 0,
-        "device": lambda index=None: nullcontext(),
-        "set_device": lambda device: None,
-        "synchronize": lambda device=None: None,
+    replaced: dict[tuple[Any, str], Any] = {
+        (torch, "load"): load_on_cpu,
+        (torch.cuda, "is_available"): lambda: False,
+        (torch.cuda, "current_device"): lambda: 0,
+        (torch.cuda, "device"): lambda index=None: nullcontext(),
+        (torch.cuda, "set_device"): lambda device: None,
+        (torch.cuda, "synchronize"): lambda device=None: None,
     }
-    with patch.multiple(torch.cuda, **replaced), patch.object(torch, "load", load_on_cpu), _CPUOnly():
-        yield
+    originals = {(module, name): getattr(module, name) for module, name in replaced}
+    try:
+        for (module, name), function in replaced.items():
+            setattr(module, name, function)
+        with _CPUOnly():
+            yield
+    finally:
+        for (module, name), function in originals.items():
+            setattr(module, name, function)
