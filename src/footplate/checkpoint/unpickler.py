@@ -1,7 +1,7 @@
 """Unpickles data without importing or calling anything that it refers to.
 
-A name in a pickle becomes a class of placeholders, unless `_NAMES` contains it. This table is complete:
-it builds tensors, NumPy arrays and containers, and contains nothing that can be used to reach other code.
+A name in a pickle becomes a class of placeholders, unless `_NAMES` contains it. This table is complete: it builds
+tensors, NumPy arrays and containers, and contains nothing that can reach other code.
 """
 
 import pickle

@@ -221,7 +221,7 @@ def warn_about_variables(cfg: Config) -> None:
 
 
 def complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[str, Any]:
-    """Completes the arguments of a Runner with those that can be derived from the others.
+    """Completes the arguments of a Runner with values derived from the others.
 
     `max_epochs` or `max_iters` replaces the value in `train_cfg`. For a plain module, validation and test need only a
     dataloader: without metrics, they report the loss, or the numbers that `validation_step` returns. Without a config

@@ -327,7 +327,7 @@ class Visualizer(Drawing, Instances):
         self._writers.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """Maps the names of writers to the states that they need to continue in a resumed run."""
+        """Maps writer names to the states that the writers need in a resumed run."""
         return self._writers.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

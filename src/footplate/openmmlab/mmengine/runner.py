@@ -214,7 +214,7 @@ class BaseStrategy:
     """The base class of strategies. Only the default ones, without settings, are supported.
 
     Raises:
-        ConfigError: The strategy has settings, or is not supported. The message names the keys to set instead.
+        ConfigError: The strategy has settings, or is not supported. The message lists the keys to set instead.
     """
 
     def __init__(self, **settings: Any) -> None:
