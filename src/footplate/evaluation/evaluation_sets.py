@@ -1,4 +1,4 @@
-"""The datasets of a validation or test, each with its evaluator, and the points of a run at which it validates."""
+"""Defines the datasets of a validation or test, with their evaluators, and when a run validates on them."""
 
 import copy
 import logging
