@@ -133,7 +133,7 @@ class MLflowVisBackend(Tracker):
         exp_name: The name of the experiment. By default, "footplate" in the default store and "Default" in others.
         run_name: The name of the run.
         tags: The tags of the run.
-        params: Additional parameters of the run, next to the config.
+        params: Parameters of the run in addition to those from the config.
         tracking_uri: The URI of the store. By default, the value of MLFLOW_TRACKING_URI, or a SQLite file in
             `save_dir`.
         artifact_suffix: The suffixes of the files in `save_dir` that are logged as artifacts at the end of the run.
