@@ -112,7 +112,7 @@ def unique_name(name: str, taken: Collection[str]) -> str:
 
 
 class ImageNames:
-    """Names the images of a dataset after their files. If a name is taken, adds the folder, and a number if needed."""
+    """Maps image paths to names based on file names. If a name is taken, adds the folder, and a number if needed."""
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}  # by path

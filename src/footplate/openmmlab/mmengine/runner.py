@@ -197,7 +197,7 @@ def get_state_dict(
 
 
 def turn_on_activation_checkpointing(model: nn.Module, modules: str | Sequence[str]) -> None:
-    """Makes submodules recompute their activations in the backward pass; see `checkpoint_activations`.
+    """Wraps submodules so that they recompute their activations in the backward pass; see `checkpoint_activations`.
 
     Args:
         model: The model.

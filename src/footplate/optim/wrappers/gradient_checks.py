@@ -96,7 +96,7 @@ def build_clipper(cfg: Mapping[str, Any]) -> GradientClipper:
 
 
 class GradientGuard:
-    """Decides whether the optimizer may take a step, based on whether the gradients are finite.
+    """Checks whether the gradients are finite and the optimizer may take a step.
 
     All gradients are checked by one fused kernel. On an accelerator, reading its result would wait for the device. With
     the policy "skip", the result is therefore passed to the optimizer if its kernel can skip the step (`fused=True`).
