@@ -139,7 +139,7 @@ def with_origins(settings: Mapping[str, Any], source: object) -> dict[str, Any]:
 
 
 def add_note(error: BaseException, note: str) -> None:
-    """Adds a note to an exception. It comes first, because long messages are cut at their end."""
+    """Adds a note to an exception. The note comes first, because long messages are truncated at the end."""
     if isinstance(error, FootplateError):
         error.notes = (note, *error.notes)
     else:

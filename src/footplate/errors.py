@@ -74,7 +74,7 @@ class FootplateError(Exception):
         origin: The place where the value was written.
         key: The key path in the config, such as `optim_wrapper.optimizer.lr`.
         found: The value that was found.
-        suggestion: The valid word that was probably meant.
+        suggestion: The probably intended valid word.
         notes: Additional lines.
         hides_cause: Whether the message ends with a hint that `--debug` shows where `__cause__` was raised.
 

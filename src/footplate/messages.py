@@ -22,8 +22,8 @@ _LABEL = re.compile(r" *\S+(?: \S+)*? {2,}(?=\S)")
 def printable(text: str) -> str:
     r"""Replaces control characters with visible escapes, except newlines and tabs.
 
-    Everything that commands print and loggers write must pass through this function, because names, values and
-    messages may come from untrusted configs, checkpoints and runs.
+    All output of commands and loggers must pass through this function, because names, values and messages may come from
+    untrusted configs, checkpoints and runs.
 
     >>> printable("\x1b[2Jcat\n")
     '\\x1b[2Jcat\n'

@@ -28,8 +28,8 @@ def find_rule(key: str, greater: Sequence[str] = GREATER, less: Sequence[str] = 
 
     Args:
         key: The metric.
-        greater: Names, or parts of names, of metrics for which higher is better.
-        less: Names, or parts of names, of metrics for which lower is better.
+        greater: Names of metrics, or parts of them, for which higher is better.
+        less: Names of metrics, or parts of them, for which lower is better.
 
     Example:
         >>> find_rule("coco/bbox_mAP"), find_rule("val_loss"), find_rule("score")

@@ -65,7 +65,7 @@ def select_modules(modules: Mapping[str, nn.Module], selection: Selection) -> di
 
 
 def nearest_prefix(pattern: str, names: Iterable[str]) -> str | None:
-    """Returns the module or parameter whose name a pattern was most likely meant to match at the start.
+    """Returns the module or parameter that a pattern was most likely intended to match.
 
     Args:
         pattern: A regular expression that matches the start of no name.

@@ -20,7 +20,7 @@ def run(tmp_path: Path, **hook: Any) -> Runner:
 
 
 def ends(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [each for each in caplog.messages if each.startswith("Profiling ends")]
+    return [each for each in caplog.messages if each.startswith("Profiling stopped")]
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,7 @@ class LoadReport:
         loaded: Keys of the model that were loaded.
         missing: Keys of the model that are not in the file.
         unexpected: Keys of the file that are not in the model.
-        mismatched: Keys whose shapes in the file and in the model differ. The values in the model are unchanged.
+        mismatched: Keys whose shapes differ between the file and the model. The values in the model are unchanged.
     """
 
     source: str

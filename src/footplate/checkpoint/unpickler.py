@@ -1,7 +1,7 @@
 """Unpickles data without importing or calling anything that it refers to.
 
-A name in a pickle becomes a class of placeholders, unless `_NAMES` contains it. This table is complete:
-it builds tensors, NumPy arrays and containers, and contains nothing that can be used to reach other code.
+A name in a pickle becomes a placeholder class, unless `_NAMES` contains it. This table is complete: it builds
+tensors, NumPy arrays and containers, and contains nothing that can reach other code.
 """
 
 import pickle
@@ -155,7 +155,7 @@ class Unpickler(_Base):  # type: ignore[misc]
     """Reads one pickle without executing code from it."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Returns the constructor, the constant or the class of placeholders for a name."""
+        """Returns the constructor, the constant or the placeholder class for a name."""
         for old, new in _MODULES.items():
             if module == old or module.startswith(f"{old}."):
                 module = new + module[len(old) :]

@@ -20,7 +20,7 @@ class Parser(argparse.ArgumentParser):
     """Parses the command line, or the part of it that belongs to one command.
 
     Usage lines show only positional arguments and required options, in an order that the parser accepts. Errors have
-    two lines and suggest the argument that was most likely meant.
+    two lines and suggest the most likely intended argument.
     """
 
     _given: Sequence[str] = ()

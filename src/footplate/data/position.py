@@ -253,7 +253,8 @@ class StatefulPosition(DataPosition):
         self._is_restored = False  # whether the next pass continues from a restored state
 
     def one_pass(self, epoch: int, start: int) -> Iterator[Any]:
-        """Yields the batches of one pass, beginning with batch `start`, and checks that they end at the length."""
+        """Yields the batches of one pass, beginning with batch `start`, and checks that their number matches the
+        length."""
         length, iterator = len(self._loader), self._read(epoch, start)
         yield from islice(iterator, length - start)
         for _ in iterator:  # reads to the end, so that the state of the loader is that of a complete pass

@@ -220,7 +220,7 @@ _DETERMINISTIC = (BatchSampler, SequentialSampler, DistributedSampler, RankSampl
 
 
 def samplers_of(loader: object) -> list[Any]:
-    """Returns the samplers and batch samplers of a loader, and those that they wrap."""
+    """Returns the samplers and batch samplers of a loader, including wrapped ones."""
     samplers: dict[int, Any] = {}
     for sampler in (getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None)):
         while hasattr(sampler, "__iter__") and id(sampler) not in samplers:

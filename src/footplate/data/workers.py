@@ -169,7 +169,7 @@ class WorkerInit:
 
 
 def explain_worker_death(error: Exception, loaders: Iterable[Any]) -> DataError | None:
-    """Returns an error that names the sample that a dead worker was reading, or None if no worker has died.
+    """Returns an error about the sample that a dead worker was reading, or None if no worker has died.
 
     Also kills the other workers. Torch may raise its error about a dead worker at any point in the main process.
 

@@ -181,7 +181,7 @@ def check_same_parameters(model: nn.Module) -> None:
 
 
 def compare_with_main(mine: Sequence[str], message: str, hint: str) -> None:
-    """Raises RankError on all ranks if the descriptions on a rank differ from those on rank 0.
+    """Raises RankError on all ranks if a rank's descriptions differ from rank 0.
 
     Args:
         mine: The descriptions on this rank.

@@ -75,7 +75,7 @@ def record_error(message: str, document: Mapping[str, Any]) -> None:
 
 
 def report_uncaught_errors() -> None:
-    """Makes an uncaught error of a script follow the same rules as one of the command `footplate train`."""
+    """Handles uncaught errors of a script in the same way as errors of `footplate train`."""
     show = sys.excepthook
 
     def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

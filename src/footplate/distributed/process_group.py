@@ -74,7 +74,7 @@ class RankInfo(NamedTuple):
 
 
 def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None) -> bool:
-    """Initializes the process group, unless it exists. Call it before anything uses an accelerator.
+    """Initializes the process group if it does not exist yet. Call it before anything uses an accelerator.
 
     Args:
         launcher: "pytorch" (torchrun), "slurm" (srun), "mpi" (mpirun) or "none". torchrun is detected with "none", too.
@@ -82,7 +82,7 @@ def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None
             `port` of rank 0 for srun and mpirun.
 
     Returns:
-        Whether this call has initialized it.
+        Whether this call initialized it.
 
     Raises:
         ArgumentError: The launcher is unknown or did not start this process, or a setting is invalid.

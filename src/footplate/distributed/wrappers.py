@@ -35,7 +35,8 @@ _SYNC_BN_KINDS = ("torch", "mmcv")
 
 
 class ModelWrapper(nn.Module):
-    """A base class of model wrappers whose error for members of the model says how to read them."""
+    """A base class of model wrappers. If a member of the model is accessed on the wrapper, the error explains how to
+    read it."""
 
     def __getattr__(self, name: str) -> Any:
         try:

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 class BaseLoop:
     """The base class of all loops. A loop has a runner and a data loader.
 
-    `overridable_methods` maps the methods that the engine calls and a subclass may override to the names of their
-    positional arguments.
+    `overridable_methods` maps each method that a subclass may override to the names of its positional arguments.
 
     Args:
         runner: The runner that drives the loop.

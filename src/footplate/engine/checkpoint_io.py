@@ -114,8 +114,8 @@ class CheckpointIO:
                 Runner.load_checkpoint
                   load              reads the file, calls `after_load_checkpoint`, and loads the weights
 
-    `load` and the hooks must know whether the run resumes. `ResumePlan.is_resuming` says so, because an argument could
-    not reach them: overridden methods and hooks have the parameters of MMEngine.
+    `load` and the hooks must know whether the run resumes. They read `ResumePlan.is_resuming`, because an argument
+    could not reach them: overridden methods and hooks have the parameters of MMEngine.
 
     Args:
         on_save_error: See `Runner`.
@@ -123,7 +123,7 @@ class CheckpointIO:
 
     Attributes:
         saver: Writes the files.
-        participants: Further objects whose state a checkpoint contains, by the path of the state.
+        participants: Additional objects to save in a checkpoint, by the path of their state.
         report: The report on the weights that were loaded last, or None.
         iter: The completed iterations of the checkpoint that was loaded last.
         epoch: Its completed epochs.

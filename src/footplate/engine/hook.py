@@ -283,7 +283,7 @@ class Hook:
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state that a resumed run needs. Most hooks have none."""
+        """Returns the state that a resumed run needs. Most hooks have no state."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Turns a config into the arguments of a Runner: translates it, checks it, and completes it."""
+"""Converts a config to the arguments of a Runner: translates, checks and completes it."""
 
 import copy
 import logging
@@ -221,7 +221,7 @@ def warn_about_variables(cfg: Config) -> None:
 
 
 def complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[str, Any]:
-    """Completes the arguments of a Runner with those that can be derived from the others.
+    """Completes the arguments of a Runner with values derived from the others.
 
     `max_epochs` or `max_iters` replaces the value in `train_cfg`. For a plain module, validation and test need only a
     dataloader: without metrics, they report the loss, or the numbers that `validation_step` returns. Without a config
@@ -258,7 +258,7 @@ def complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[st
 
 
 def _reports_loss(sections: Mapping[str, Any], mode: str) -> bool:
-    """Decides whether the validation or test of a plain module reports the loss. The first row that applies decides.
+    """Determines whether the validation or test of a plain module reports the loss. The first row that applies counts.
 
     | arguments that are set | reports the loss |
     |---|---|

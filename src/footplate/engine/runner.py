@@ -515,7 +515,7 @@ class Runner:
                 metric in `save_best`.
             map_location: The device onto which the checkpoint is loaded.
             strict: Whether to raise an error if a tensor is missing or unexpected.
-            revise_keys: Pairs of a regular expression and its replacement in the names of the tensors.
+            revise_keys: Pairs of a regular expression and its replacement, applied to tensor names.
 
         Returns:
             The checkpoint.

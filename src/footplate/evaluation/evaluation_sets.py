@@ -1,4 +1,4 @@
-"""The datasets of a validation or test, each with its evaluator, and the points of a run at which it validates."""
+"""Defines the datasets of a validation or test, with their evaluators, and when a run validates on them."""
 
 import copy
 import logging
@@ -213,7 +213,8 @@ def build_evaluation_sets(loaders: Any, evaluators: Any, intervals: Mapping[str,
 
 
 def sets_of(loop: Any) -> list[EvaluationSet]:
-    """Returns the datasets of a loop. A training loop, or a loop written from scratch, has one without metrics."""
+    """Returns the datasets of a loop. For a training loop, or a loop written from scratch, this is one dataset without
+    metrics."""
     if loop is None:
         return []
     sets: list[EvaluationSet] | None = getattr(loop, "sets", None)

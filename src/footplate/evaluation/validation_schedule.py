@@ -1,4 +1,4 @@
-"""Decides after which epochs or iterations a training run validates."""
+"""Determines after which epochs or iterations a training run validates."""
 
 import bisect
 from collections.abc import Sequence

@@ -145,7 +145,8 @@ class CheckpointHook(Hook):
         return str(runner.checkpoint_dir) if self.out_dir is None else folder_below(self.out_dir, runner.work_dir)
 
     def paths_to_overwrite(self, runner: Runner) -> list[str]:
-        """Returns the paths of existing checkpoints that a run would overwrite: those after its start position."""
+        """Returns the paths of existing checkpoints that a run would overwrite because they come after its start
+        position."""
         self._adapt_to_loop(runner)
         folder = self.folder_in(runner)
         is_resumed = self._is_resumed(runner)
@@ -200,7 +201,7 @@ class CheckpointHook(Hook):
             self._save_bests(runner, scores)
 
     def check_metrics(self, metrics: Sequence[str]) -> None:
-        """Raises ArgumentError if `metrics` lacks one of those in `save_best`."""
+        """Raises ArgumentError if `metrics` lacks one of the `save_best` metrics."""
         if self.save_best == ["auto"] and not metrics:
             raise MissingMetricError("save_best", "auto", metrics, "save_best")
         for metric in self.monitored:

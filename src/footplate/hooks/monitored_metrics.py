@@ -81,8 +81,8 @@ class MonitoredMetric:
     def check(self, runner: Runner) -> None:
         """Checks the name before the first validation.
 
-        Only the names of metrics that are functions or objects in a dict are known that early. The keys of a dict that
-        such a metric returns are not.
+        At this point, only the names of metrics that are functions or objects in a dict are known. The keys of a dict
+        that such a metric returns are not.
 
         Raises:
             MissingMetricError: The name resembles another metric's name.

@@ -27,7 +27,7 @@ _FADING = 0.9  # the weight of an earlier, longer iteration: the first one may c
 class EarlyStoppingHook(Hook):
     """Ends training after `patience` consecutive validations without an improvement of a metric.
 
-    The run stays ended when it is resumed or trained again, unless the hook's settings have changed.
+    A resumed run also ends at once, unless the hook's settings have changed.
 
     Args:
         monitor: The metric to monitor, such as "mIoU" or "coco/bbox_mAP".

@@ -22,7 +22,7 @@ def truncated_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: fl
     """Fills a tensor from a normal distribution truncated at `a` and `b`, with the inverse of its cumulative function.
 
     Unlike `nn.init.trunc_normal_`, the result for a given seed does not depend on the PyTorch version. `mean` and `std`
-    are those before truncation.
+    apply before truncation.
     """
     below, above = (math.erf((bound - mean) / std / math.sqrt(2)) for bound in (a, b))
     values = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

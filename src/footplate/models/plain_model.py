@@ -344,7 +344,7 @@ def _further_arguments(training_step: Any) -> tuple[str, ...]:
 def is_plain(model: Any) -> bool:
     """Checks whether a model lacks the methods of BaseModel, so that PlainModel can add them.
 
-    A function that builds a model counts as one, because the model is not known yet.
+    For a function that builds a model, returns True, because the model is not known yet.
     """
     model = model.func if isinstance(model, partial) else model
     return callable(model) and not hasattr(model, "train_step")

@@ -190,9 +190,9 @@ class NamesFinder(MetaPathFinder, Loader):
 class InstalledFinder(MetaPathFinder):
     """Changes modules of installed packages when they are imported.
 
-    Missing names of mmcv 1.x are added to the modules of mmcv. Each code base sees a version of mmcv that it accepts.
-    In first-generation code and mmcv, names that were removed from PyTorch, NumPy and Python are replaced. Once a
-    first-generation code base is imported, modules in the current folder count as first-generation code, too.
+    Missing names of mmcv 1.x are added to the modules of mmcv. Each code base gets a version number of mmcv that it
+    accepts. In first-generation code and mmcv, names that were removed from PyTorch, NumPy and Python are replaced.
+    Once a first-generation code base is imported, modules in the current folder count as first-generation code, too.
 
     A package that limits the version of mmcv or MMEngine in its `__init__.py` is a code base, too. In installed code
     bases, modules that cannot be imported are skipped; see `skip_failed_imports`.

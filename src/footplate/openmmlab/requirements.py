@@ -23,7 +23,7 @@ def installed_version(distribution: str) -> str:
 
 
 def extras() -> list[str]:
-    """Returns the extras of footplate, except those for its developers."""
+    """Returns footplate's extras, except the developer extras."""
     with suppress(importlib.metadata.PackageNotFoundError):
         names = importlib.metadata.metadata("footplate").get_all("Provides-Extra") or []
         return [name for name in names if name not in ("dev", "docs")]

@@ -20,7 +20,7 @@ _HEAD = re.compile(r"(^|\.)(heads?|\w+_heads?|classifier|fc)(\.|$)")
 
 @OPTIMIZERS.register_module()
 class Muon(Optimizer):
-    """`torch.optim.Muon` for the groups with `use_muon=True`, and `torch.optim.AdamW` for those with `use_muon=False`.
+    """`torch.optim.Muon` for the groups with `use_muon=True`, and `torch.optim.AdamW` for groups with `use_muon=False`.
 
     In a config, `use_muon` is set for every parameter: see `split_hidden_matrices`.
 

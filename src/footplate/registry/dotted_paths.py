@@ -1,4 +1,4 @@
-"""Decides which classes a dotted path in a config may refer to.
+"""Restricts the classes that a dotted path in a config may refer to.
 
 A data config (YAML, JSON, TOML) is untrusted, and constructors of libraries may unpickle files or run programs.
 Therefore, its dotted paths may only refer to registered classes, classes defined in the user's own modules, and the

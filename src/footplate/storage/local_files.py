@@ -103,7 +103,7 @@ def lock(path: str) -> FileLock:
 
 
 def clean_stale(folder: str) -> list[str]:
-    """Removes temporary files without a write in the last ten minutes, and returns their paths.
+    """Removes temporary files that were not written to in the last ten minutes, and returns their paths.
 
     Raises:
         OSError: The folder cannot be read.

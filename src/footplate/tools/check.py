@@ -84,7 +84,7 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
         run: Whether to run the trial. If False, only the config is checked.
 
     Raises:
-        FootplateError: The run would fail. The error names the key. Earlier warnings are logged.
+        FootplateError: The run would fail. The error message contains the key. Earlier warnings are logged.
     """
     measured: dict[str, Any] = {}
     records: list[logging.LogRecord] = []

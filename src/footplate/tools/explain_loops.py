@@ -61,7 +61,7 @@ def explain_hooks(hooks: HookList, missing: Sequence[str]) -> str:
 
 
 def hooks_as_data(hooks: HookList, missing: Sequence[str]) -> dict[str, Any]:
-    """Returns data on the hooks at each event and their priorities, and the names of hooks that are not installed."""
+    """Returns the hooks and priorities for each event, and the names of hooks that are not installed."""
     events = {
         event: [{"hook": name, "priority": priority} for name, priority in acting] for event, acting in hooks.order()
     }

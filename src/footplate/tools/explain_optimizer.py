@@ -158,7 +158,7 @@ class Schedule:
     tracks: list[Track]  # sorted by field; within a field, tracks with the most parameters come first
 
     def shown(self, field: str) -> tuple[list[Track], list[Track]]:
-        """Returns the tracks of a field that change, and those that stay constant."""
+        """Returns the changing tracks and the constant tracks of a field."""
         tracks = [track for track in self.tracks if track.field == field]
         return [track for track in tracks if track.moves], [track for track in tracks if not track.moves]
 

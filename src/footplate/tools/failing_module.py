@@ -31,7 +31,7 @@ class ComponentError(FootplateError):
     Args:
         stage: The stage of the run, such as "training iteration 1".
         error: The original error.
-        key: The config section that most likely caused it.
+        key: The most likely config section.
         module: The name of the module that raised it, or "" if unknown.
         notes: Additional lines of the message. By default, the message suggests `--debug`.
     """

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 
 def suggest_equivalent(error: FootplateError, cfg: "Config", path: str) -> None:
-    """Makes the error about an unknown key suggest its equivalent in the generation of a config, if there is one."""
+    """Adds the equivalent of an unknown key, in the config's generation, to the error as a suggestion, if there is
+    one."""
     from footplate.openmmlab.first_generation.translation import is_first_generation
 
     key = equivalent_key(cfg, path)

@@ -99,7 +99,7 @@ def tensors_in(value: Any, key: str = "") -> Iterator[tuple[str, Tensor]]:
 
 
 def bytes_of(tensors: Iterable[Any]) -> int:
-    """Returns the total size of the tensors among values in bytes. A sharded tensor counts with its local shard."""
+    """Returns the total size in bytes of the tensors among the values. A sharded tensor counts with its local shard."""
     local = [local_tensor(value) for value in tensors if isinstance(value, Tensor)]
     return sum(tensor.numel() * tensor.element_size() for tensor in local)
 

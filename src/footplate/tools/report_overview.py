@@ -163,7 +163,7 @@ def _checkpoint_to_use(run: Run, headline: str) -> dict[str, Any] | None:
 
 
 def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
-    """Judges whether a run overfits: whether validation gets worse after its best value while the training loss falls.
+    """Checks whether a run overfits: validation gets worse after its best value while the training loss falls.
 
     Uses the validation loss if there is one, otherwise the headline metric, which may keep improving after the loss has
     started to get worse. If the training loss rises too, the run diverged. If the headline metric is worse at the end

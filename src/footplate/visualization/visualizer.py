@@ -112,7 +112,7 @@ def unique_name(name: str, taken: Collection[str]) -> str:
 
 
 class ImageNames:
-    """Names the images of a dataset after their files. If a name is taken, adds the folder, and a number if needed."""
+    """Maps image paths to names based on file names. If a name is taken, adds the folder, and a number if needed."""
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}  # by path
@@ -327,7 +327,7 @@ class Visualizer(Drawing, Instances):
         self._writers.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """Maps the names of writers to the states that they need to continue in a resumed run."""
+        """Maps writer names to the states that the writers need in a resumed run."""
         return self._writers.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

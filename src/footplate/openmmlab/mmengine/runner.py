@@ -197,7 +197,7 @@ def get_state_dict(
 
 
 def turn_on_activation_checkpointing(model: nn.Module, modules: str | Sequence[str]) -> None:
-    """Makes submodules recompute their activations in the backward pass; see `checkpoint_activations`.
+    """Wraps submodules so that they recompute their activations in the backward pass; see `checkpoint_activations`.
 
     Args:
         model: The model.
@@ -214,7 +214,7 @@ class BaseStrategy:
     """The base class of strategies. Only the default ones, without settings, are supported.
 
     Raises:
-        ConfigError: The strategy has settings, or is not supported. The message names the keys to set instead.
+        ConfigError: The strategy has settings, or is not supported. The message lists the keys to set instead.
     """
 
     def __init__(self, **settings: Any) -> None:

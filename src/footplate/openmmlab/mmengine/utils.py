@@ -276,7 +276,7 @@ def _import_names(package: str) -> Iterator[str]:
 
 
 def install_package(package: str) -> None:
-    """Installs a package with pip unless it is installed."""
+    """Installs a package with pip if it is missing."""
     if not is_installed(package):
         subprocess.check_call([sys.executable, "-m", "pip", "install", package])
 

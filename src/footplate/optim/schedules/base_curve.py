@@ -90,7 +90,7 @@ class Curve:
         return None
 
     def rebased(self, base: float) -> float:
-        """Returns the base value for this schedule and those created later, given the current base value."""
+        """Returns the base value for this schedule and for later ones, given the current base value."""
         return base
 
     def ends_at_base(self) -> bool:

@@ -30,7 +30,7 @@ _check_finite = torch._amp_foreach_non_finite_check_and_unscale_
 
 
 class GradientClipper:
-    """Clips gradients in place as `clip_grad_norm_` or `clip_grad_value_` of torch does, with the given settings.
+    """Clips gradients in place like torch's `clip_grad_norm_` or `clip_grad_value_`, with the given settings.
 
     Attributes:
         gives_norm: Whether a call returns the total norm before clipping. True only if `function` is `clip_grad_norm_`.
@@ -96,7 +96,7 @@ def build_clipper(cfg: Mapping[str, Any]) -> GradientClipper:
 
 
 class GradientGuard:
-    """Decides whether the optimizer may take a step, based on whether the gradients are finite.
+    """Checks whether the gradients are finite and the optimizer may take a step.
 
     All gradients are checked by one fused kernel. On an accelerator, reading its result would wait for the device. With
     the policy "skip", the result is therefore passed to the optimizer if its kernel can skip the step (`fused=True`).

@@ -30,7 +30,7 @@ class OptimWrapper(Accumulation):
 
     Args:
         optimizer: The optimizer.
-        accumulative_counts: The number of losses whose gradients are accumulated before a step. Each loss is divided
+        accumulative_counts: The number of losses to accumulate gradients from before a step. Each loss is divided
             by this number, or by the number of remaining losses at the end of the run. Batches of equal size are
             therefore equivalent to one large batch.
         clip_grad: `dict(max_norm=..., norm_type=2)` or `dict(type="value", clip_value=...)`. The norm before clipping

@@ -45,7 +45,8 @@ class Mixup(_Mixing):
     """
 
     def mix(self, inputs: Tensor, scores: Tensor, others: Tensor, share: float) -> tuple[Tensor, Tensor]:
-        """Adds image n with weight `share` and image `others[n]` with weight ``1 - share``. Mixes labels likewise."""
+        """Adds image n with weight `share` and image `others[n]` with weight ``1 - share``. Mixes labels in the same
+        way."""
         mixed = share * inputs + (1 - share) * inputs[others]
         return mixed, share * scores + (1 - share) * scores[others]
 

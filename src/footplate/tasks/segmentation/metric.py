@@ -148,7 +148,7 @@ class IoUMetric(BaseMetric[Areas]):
 def count_areas(
     predicted: npt.NDArray[Any], truth: npt.NDArray[Any], num_classes: int, ignore_index: int, *, where: str = ""
 ) -> Areas:
-    """Counts the pixels of each class, excluding those with the true label `ignore_index`.
+    """Counts the pixels of each class, excluding pixels with the true label `ignore_index`.
 
     Args:
         predicted: The predicted classes, ``(H, W)``.
