@@ -158,5 +158,7 @@ def test_misspelled_argument_raises() -> None:
         def after_train_iter(self, runner: Any, batch_idx: int, output: Any = None) -> None:  # type: ignore[override]
             """Would be called without this argument."""
 
-    with pytest.raises(ArgumentError, match="Slip.after_train_iter takes 'output'\n.*did you mean 'outputs'"):
+    with pytest.raises(
+        ArgumentError, match="Slip.after_train_iter has an unknown argument 'output'\n.*did you mean 'outputs'"
+    ):
         HookList().register(Slip())

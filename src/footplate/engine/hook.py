@@ -355,7 +355,7 @@ def _checked_method(hook: Hook, event: str) -> Callable[..., Any]:
     for name in parameters:
         near = None if name in ("runner", *arguments) else nearest(name, arguments)
         if near:  # such an argument would always keep its default
-            raise ArgumentError(f"{type(hook).__name__}.{event} takes '{name}'", suggestion=near)
+            raise ArgumentError(f"{type(hook).__name__}.{event} has an unknown argument '{name}'", suggestion=near)
     if taken == arguments:
         return method
 

@@ -113,7 +113,7 @@ def uninstall() -> None:
             parent, _, child = title.rpartition(".")
             if parent in sys.modules:
                 vars(sys.modules[parent]).pop(child, None)
-    _logger.info("Import names: uninstalled.")
+    _logger.info("Imports from `mmengine` no longer resolve to footplate.")
 
 
 def _is_complete(package: str) -> bool:

@@ -99,7 +99,7 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
                     runner, largest, measured = _try(checked, folder)
                     skipped = count_skipped(getattr(runner.train_dataloader, "dataset", None))
                     if skipped:
-                        _logger.warning("A run would skip at least %d unreadable training samples.", skipped)
+                        _logger.warning("Unreadable training samples that would be skipped: at least %d.", skipped)
                     hooks, epoch_length = runner.hooks, length_of(runner.train_dataloader)
                     loops = loops_as_data(checked, hooks=hooks, length_of_epoch=epoch_length)
                     lines = _describe_trial(runner, largest, measured, loops)

@@ -352,5 +352,5 @@ def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:
             continue
         tables[name] = {**tables.pop(name, {}), table.step: table}  # the latest name comes last
     if invalid:
-        _logger.warning("Skipped %d unreadable lines in the per-class results.", invalid)
+        _logger.warning("Skipped unreadable lines in the per-class results: %d.", invalid)
     return [steps[step] for steps in tables.values() for step in sorted(steps)]
