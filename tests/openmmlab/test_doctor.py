@@ -91,3 +91,16 @@ def test_a_missing_package_is_reported_with_the_whole_list(
     with pytest.raises(ConfigError, match=r"cannot be imported: ModuleNotFoundError") as caught:
         MODELS.get("mmtrack.Lost")
     assert "Run: pip install no-such-tables no-such-boxes" in caught.value.notes
+
+
+def test_doctor_finds_the_code_base_of_a_first_generation_config(
+    site: Path, package: WritePackage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "old.py"
+    config.write_text("model = dict(type='OldDetector')\nrunner = dict(type='EpochBasedRunner', max_epochs=1)\n")
+    assert main(["doctor", str(config)]) == 2
+    assert "no installed one defines its model" in capsys.readouterr().err
+    package("mmdet", {"__init__": "mmcv_maximum_version = '1.8.0'\n", "models/__init__": "class OldDetector: pass\n"})
+    write_metadata(site, "mmdet", "2.28.2", ["Requires-Dist: a-package-that-nobody-has"])
+    assert main(["doctor", str(config)]) == 2
+    assert "a-package-that-nobody-has" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 import collections.abc
 import importlib
+import json
 import types
 from pathlib import Path
 from typing import Any
@@ -151,3 +152,17 @@ def test_patches_can_be_turned_off(mmcls: None) -> None:
     openmmlab.install(patches=False)
     with pytest.raises(AttributeError):
         importlib.import_module("mmcls.data")
+
+
+def test_code_for_mmpycocotools_reads_annotations_with_pycocotools(tmp_path: Path) -> None:
+    pytest.importorskip("pycocotools")
+    content = {
+        "images": [{"id": 7}, {"id": 9}],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+        "annotations": [{"id": 5, "image_id": 9, "category_id": 2, "bbox": [0, 0, 2, 2], "area": 4, "iscrowd": 0}],
+    }
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    code = "import pycocotools\nassert pycocotools.__version__ >= '12.0.2'\nfrom pycocotools.coco import COCO\n"
+    coco = run(code)["COCO"](str(tmp_path / "boxes.json"))
+    assert (coco.get_cat_ids(cat_names=["dog"]), coco.get_img_ids(), coco.cat_img_map[2]) == ([2], [7, 9], [9])
+    assert coco.load_anns(coco.get_ann_ids(img_ids=[9]))[0]["bbox"] == [0, 0, 2, 2]

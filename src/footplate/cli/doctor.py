@@ -23,6 +23,7 @@ def add_commands(subparsers: Any) -> None:
 def check_installation(arguments: argparse.Namespace) -> int:
     """Prints what is missing. Returns 2 if a code base lacks something."""
     from footplate.config import Config
+    from footplate.errors import ConfigError
     from footplate.openmmlab.code_bases import named_code_bases
     from footplate.openmmlab.doctor import check_code_base, check_environment
     from footplate.openmmlab.extension import CODE_BASES
@@ -35,6 +36,11 @@ def check_installation(arguments: argparse.Namespace) -> int:
     else:
         cfg = Config.fromfile(arguments.target, import_custom_modules=False)
         rows = [check_code_base(scope) for scope in named_code_bases(cfg)]
+        if not rows:
+            raise ConfigError(
+                "the config names no code base, and no installed one defines its model",
+                notes=["Name the code base, such as `footplate doctor mmdet2` for MMDetection 2.x."],
+            )
     lines = []
     for row in rows:
         first, *others = [*row["problems"], *row["remarks"]] or [""]

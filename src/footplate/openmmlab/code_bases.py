@@ -113,12 +113,8 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
     Raises:
         ConfigError: A code base is installed but cannot be imported.
     """
-    if cfg.get("default_scope") is None and is_first_generation(cfg):
-        default = _find_first_generation(cfg)
-        if default is not None:
-            cfg["default_scope"] = default
-    default = cfg.get("default_scope")
     used = [scope for scope in named_code_bases(cfg) if _is_installed(scope)]
+    default = cfg.get("default_scope")
     if used:
         install(patches)
     for scope in used:
@@ -143,7 +139,14 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
 
 
 def named_code_bases(cfg: "Config | MutableMapping[str, Any]") -> list[str]:
-    """Returns the code bases that a config uses, by `default_scope` or by types."""
+    """Returns the code bases to which a config refers by `default_scope` or by types.
+
+    In a first-generation config, `default_scope` is set; see `use_code_bases`.
+    """
+    if cfg.get("default_scope") is None and is_first_generation(cfg):
+        default = _find_first_generation(cfg)
+        if default is not None:
+            cfg["default_scope"] = default
     named = {kind.partition(".")[0] for kind in _types(dict(cfg.items())) if "." in kind}
     return [scope for scope in sorted(CODE_BASES) if scope in named or scope == cfg.get("default_scope")]
 

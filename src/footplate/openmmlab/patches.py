@@ -98,6 +98,9 @@ NumPy 2.4 does not convert arrays to numbers:
     numpy.ndarray.__setitem__ -> removed.to_store
     builtins.float() -> removed.to_float
     builtins.int() -> removed.to_int
+mmpycocotools can no longer be built:
+    pycocotools.__version__ -> footplate.openmmlab.mmpycocotools.__version__
+    pycocotools.coco.COCO -> footplate.openmmlab.mmpycocotools.COCO
 Pillow 10 removed it:
     PIL.Image.ANTIALIAS -> PIL.Image.LANCZOS
     PIL.Image.LINEAR -> PIL.Image.BILINEAR
@@ -119,6 +122,7 @@ def _read_table() -> dict[str, Patch]:
 
 PATCHES = _read_table()
 """Maps the dotted path of each old name to its patch."""
+_CHANGED = ("torch.load", "pycocotools.coco.COCO")  # exist, but differ from what old code expects
 _FLAT_VALUE = re.compile(r"\] = .*\.reshape\(-1\)")
 _WORDS = re.compile(rf"\b(?:{'|'.join(sorted({each.rpartition('.')[2].rstrip('()') for each in PATCHES}))})\b")
 _applied: defaultdict[str, set[str]] = defaultdict(set)
@@ -248,7 +252,7 @@ class _Replacer(ast.NodeTransformer):
         Returns None if the path needs no replacement.
         """
         found = PATCHES.get(path)
-        if found is None or (path != "torch.load" and _find(path) is not None):  # torch.load exists, but has changed
+        if found is None or (path not in _CHANGED and _find(path) is not None):
             return None
         name = f"_footplate_{path.replace('.', '_').rstrip('()')}"
         self.values[name] = _find(found.new)

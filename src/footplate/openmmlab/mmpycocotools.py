@@ -1,0 +1,36 @@
+"""The names of mmpycocotools, a fork of pycocotools, for code of MMDetection 2.3 to 2.10."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pycocotools.coco import COCO as _COCO
+
+__version__ = "12.0.2"
+
+
+class COCO(_COCO):  # type: ignore[misc,unused-ignore]
+    """Annotations in the format of COCO. The methods of pycocotools have a second name in lower case.
+
+    Args:
+        annotation_file: The path of the annotations.
+    """
+
+    load_anns, load_cats, load_imgs = _COCO.loadAnns, _COCO.loadCats, _COCO.loadImgs
+
+    def __init__(self, annotation_file: str | None = None) -> None:
+        super().__init__(annotation_file)
+        self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
+
+    def get_ann_ids(
+        self, img_ids: Any = (), cat_ids: Any = (), area_rng: Sequence[float] = (), iscrowd: bool | None = None
+    ) -> list[int]:
+        """Returns the ids of annotations; see `getAnnIds` of pycocotools."""
+        return list(self.getAnnIds(img_ids, cat_ids, area_rng, iscrowd))
+
+    def get_cat_ids(self, cat_names: Any = (), sup_names: Any = (), cat_ids: Any = ()) -> list[int]:
+        """Returns the ids of categories; see `getCatIds` of pycocotools."""
+        return list(self.getCatIds(cat_names, sup_names, cat_ids))
+
+    def get_img_ids(self, img_ids: Any = (), cat_ids: Any = ()) -> list[int]:
+        """Returns the ids of images; see `getImgIds` of pycocotools."""
+        return list(self.getImgIds(img_ids, cat_ids))
