@@ -40,7 +40,7 @@ def test_range_test_suggests_a_rate_and_changes_nothing(tmp_path: Path) -> None:
     assert str(runner.train()) == str(other.train())
     for name, value in untouched.state_dict().items():
         assert torch.equal(value, model.state_dict()[name])
-    with pytest.raises(ArgumentError, match="has trained already"):
+    with pytest.raises(ArgumentError, match="has already trained"):
         find_learning_rate(runner)
 
 

@@ -145,16 +145,13 @@ class BaseTrainLoop(BaseLoop):
         """Trains on one batch. A subclass may override it to change the iteration."""
         runner = self._runner
         runner.call_hook("before_train_iter", batch_idx=idx, data_batch=data_batch)
-        outputs = self._step(data_batch)
+        if self._iter == self._began_at:
+            outputs = self._first_step(data_batch)
+        else:
+            with self._step_context:
+                outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
         runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
         self._iter += 1
-
-    def _step(self, data_batch: Any) -> Any:
-        """Runs one training step."""
-        if self._iter == self._began_at:
-            return self._first_step(data_batch)
-        with self._step_context:
-            return self._runner.model.train_step(data_batch, optim_wrapper=self._runner.optim_wrapper)
 
     def _first_step(self, data_batch: Any) -> Any:
         """Runs the first training step of this process. If an extension can repair its error, the step is repeated."""

@@ -52,7 +52,7 @@ def test_schedulers_of_several_optimizers_are_given_by_name() -> None:
     assert isinstance(built, dict)
     assert [built[name][0].by_epoch for name in ("a", "b")] == [True, False]
     for wrong in (given["a"], given["b"], list(given.values())):
-        with pytest.raises(ArgumentError, match=r"of another optimizer(.|\n)*pass a dict"):
+        with pytest.raises(ArgumentError, match=r"of a different optimizer(.|\n)*pass a dict"):
             build_param_schedulers(wrong, wrapper)
 
 
