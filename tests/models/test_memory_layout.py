@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from footplate.models import SmallResNet
 from footplate.tasks.detection import SmallDetector
 from footplate.tasks.segmentation import SmallSegmentor
+from footplate.tasks.small_resnet import SmallResNet
 
 MODELS = [
     SmallResNet(3, widths=(4, 8), depths=(1, 1)),

@@ -124,7 +124,7 @@ def _device_context(arguments: argparse.Namespace) -> AbstractContextManager[Non
     """Returns the context that runs code for a GPU on the CPU if `--cpu` is given."""
     if not getattr(arguments, "cpu", False):
         return nullcontext()
-    from footplate.engine.cuda_on_cpu import cuda_on_cpu
+    from footplate.openmmlab.cuda_on_cpu import cuda_on_cpu
 
     return cuda_on_cpu()
 

@@ -23,7 +23,6 @@ from footplate.models.initializers import (
 )
 from footplate.models.plain_model import FUNCTIONS, PlainModel, TrainStep, add_steps, is_plain
 from footplate.models.preprocessor import BaseDataPreprocessor, ImgDataPreprocessor, stack_batch
-from footplate.models.small_resnet import Convolution, Residual, SmallResNet
 
 __all__ = [
     "BaseAveragedModel",
@@ -34,7 +33,6 @@ __all__ = [
     "BaseTTAModel",
     "Caffe2XavierInit",
     "ConstantInit",
-    "Convolution",
     "ExponentialMovingAverage",
     "ImgDataPreprocessor",
     "KaimingInit",
@@ -46,9 +44,7 @@ __all__ = [
     "PlainModel",
     "add_steps",
     "PretrainedInit",
-    "Residual",
     "Sequential",
-    "SmallResNet",
     "StochasticWeightAverage",
     "TrainStep",
     "TruncNormalInit",

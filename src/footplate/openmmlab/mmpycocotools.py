@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pycocotools.coco import COCO as _COCO
+from pycocotools.coco import COCO as _COCO  # type: ignore[import-untyped,unused-ignore]
 
 __version__ = "12.0.2"
 

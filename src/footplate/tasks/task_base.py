@@ -17,10 +17,11 @@ from footplate.data.structures import BaseDataElement
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError, DataError
 from footplate.messages import list_names
-from footplate.models import BaseDataPreprocessor, BaseModel, Convolution, Residual
+from footplate.models import BaseDataPreprocessor, BaseModel
 from footplate.models.base_module import InitCfg
 from footplate.registry import MODELS
 from footplate.storage import join, list_dir, missing_path_notes
+from footplate.tasks.small_resnet import Convolution, Residual
 
 _logger = logging.getLogger("footplate.tasks")
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from footplate.models import SmallResNet
+from footplate.tasks.small_resnet import SmallResNet
 
 
 @pytest.mark.parametrize(
