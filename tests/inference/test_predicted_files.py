@@ -70,6 +70,8 @@ def test_files_of_detection_classification_and_features(tmp_path: Path) -> None:
             lines = Path(summary.path).read_text().splitlines()
             assert len(lines) == summary.images == len(list((out / "pictures").glob("*.png"))) > 1
             assert f'"{key}": ' in lines[0]
+            shown = [len(json.loads(line)["instances"]) for line in lines] if key == "instances" else None
+            assert summary.instances == (sum(shown) if shown else None)
 
 
 def test_files_of_other_origin_are_not_overwritten(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from footplate.checks import check_keys, check_names
 from footplate.error_context import at_key, located, origin_of
 from footplate.errors import ConfigError, ConfigSyntaxError, Origin
+from footplate.extensions import known_packages
 
 if TYPE_CHECKING:
     from footplate.config.config import Config
@@ -73,6 +74,9 @@ def import_module(name: str, origin: Origin | None = None, key: str = "custom_im
             notes = [f"'{attribute}' is not a module. List its module '{module}' in custom_imports."]
         elif isinstance(error, ModuleNotFoundError) and error.name == name.split(".")[0]:
             notes = ["Modules are searched for on PYTHONPATH and in the current folder."]
+        missing = str(error.name).partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+        if missing in known_packages():
+            notes = [f"`footplate doctor {missing}` shows how to install it."]
         raise ConfigError(message, origin=origin, key=key, notes=notes) from error
 
 

@@ -1,4 +1,4 @@
-"""Predicts on pictures, folders and videos. Writes a JSON line per image, and pictures with the predictions drawn."""
+"""Predicts on images, folders and videos. Writes a JSON line per image, and images with the predictions drawn."""
 
 import glob
 import json
@@ -71,6 +71,7 @@ class Summary(NamedTuple):
     seconds: float  # the time for all images
     path: str  # the file with the predictions
     failures: Sequence[Failure] = ()  # the inputs that could not be read
+    instances: int | None = None  # the number of instances with the minimum score; None if the model predicts none
 
 
 def predict_files(
@@ -107,6 +108,7 @@ def predict_files(
     files = find_files(paths, skipped=written)
     begin, count = time.perf_counter(), 0
     failures: list[Failure] = []
+    instances: int | None = None
     os.makedirs(out, exist_ok=True)
     with open(unfinished, "w", encoding="utf-8") as lines:
         predicted = track(
@@ -119,6 +121,8 @@ def predict_files(
         )
         for source, prediction in predicted:
             line = describe_prediction(prediction, predictor.metainfo, score=score)
+            if "instances" in line:
+                instances = (instances or 0) + len(line["instances"])
             if "labels" in line:
                 line["labels"] = _save_image(out, f"{_LABELS}/{source.name}.png", line["labels"])
             if draw:
@@ -136,7 +140,7 @@ def predict_files(
             raise DataError(failures[0].error)
         raise DataError(f"none of the {len(failures)} inputs can be read", notes=[each.error for each in failures])
     os.replace(unfinished, path)
-    return Summary(count, time.perf_counter() - begin, path, failures)
+    return Summary(count, time.perf_counter() - begin, path, failures, instances)
 
 
 def _save_image(out: str, name: str, pixels: npt.NDArray[Any]) -> str:
