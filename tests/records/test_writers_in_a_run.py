@@ -114,3 +114,23 @@ def test_identity_is_restored_before_the_first_write(tmp_path: Path) -> None:
     assert run("first", 1).first_word == "first"
     assert run("second", 2, resume=True).first_word == "first"
     assert run("third", 1, "b", load_from=str(tmp_path / "a" / "epoch_2.pth")).first_word == "third"
+
+
+def test_writers_are_closed_when_a_run_fails(tmp_path: Path) -> None:
+    """Those that buffer, such as TensorBoard's, would lose the last scalars."""
+    closed: list[bool] = []
+
+    @VISBACKENDS.register_module(force=True)
+    class ClosedBackend(BaseVisBackend):
+        def close(self) -> None:
+            closed.append(True)
+
+    runner = Runner(**settings(tmp_path, by_epoch=False, visualizer={"vis_backends": [{"type": "ClosedBackend"}]}))
+
+    def fail(runner: Runner) -> None:
+        raise ZeroDivisionError
+
+    runner.on("before_train_iter", fail)
+    with pytest.raises(ZeroDivisionError):
+        runner.train()
+    assert closed == [True]

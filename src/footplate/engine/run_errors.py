@@ -71,6 +71,7 @@ def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
     except (Interrupted, EarlyExitError):
         raise
     except (Exception, SystemExit) as error:
+        runner.visualizer.close()
         completed = _completed(runner, error)
         # Only the first rank's error is printed. The traceback of another one is in its own file.
         trace = None if is_main_process() else completed
