@@ -159,6 +159,30 @@ def test_best_checkpoint_is_loaded_by_name(tmp_path: Path) -> None:
     assert torch.equal(other.load_checkpoint("best")["state_dict"]["weight"], best["weight"])
 
 
+def test_best_checkpoint_of_a_failed_run_is_loaded_by_name(tmp_path: Path) -> None:
+    """The checkpoint of an epoch, which is written before the validation of the epoch, names an earlier one."""
+    scores = iter([9.0, 3.0, 2.0, 1.0])
+    settings: dict[str, Any] = {
+        "val_dataloader": [_DATA.tensors],
+        "val_evaluator": {"score": lambda output, batch: next(scores)},
+        "default_hooks": {"checkpoint": {"save_best": "score", "rule": "less", "interval": 1}},
+        "loss": nn.functional.mse_loss,
+        "max_epochs": 3,
+    }
+    runner = _runner(tmp_path, **settings)
+
+    def fail(runner: Runner) -> None:
+        if runner.epoch == 2:
+            raise ZeroDivisionError
+
+    runner.on("before_train_epoch", fail)
+    with pytest.raises(ZeroDivisionError):
+        runner.train()
+    best = torch.load(tmp_path / "best_score_epoch_2.pth", weights_only=True)["state_dict"]
+    later = _runner(tmp_path, **settings)
+    assert torch.equal(later.load_checkpoint("best")["state_dict"]["weight"], best["weight"])
+
+
 def test_hook_that_stops_a_run_as_in_lightning_gets_the_line_to_write(tmp_path: Path) -> None:
     runner = _runner(tmp_path)
     runner.on("after_train_iter", lambda runner: setattr(runner, "should_stop", True))

@@ -196,6 +196,24 @@ def test_an_average_starts_from_the_weights_that_are_loaded(tmp_path: Path, resu
     assert average.module.weight.item() == pytest.approx(2.3144 + 1 + 0.29, abs=1e-4)
 
 
+def test_a_validation_uses_weights_that_a_hook_has_loaded(tmp_path: Path) -> None:
+    run(tmp_path, epochs=2)
+    seen: list[float] = []
+
+    class LoadsBeforeValidation(Hook):
+        priority = "VERY_HIGH"
+
+        def after_train_epoch(self, runner: Any) -> None:
+            runner.load_checkpoint(str(tmp_path / "work/epoch_2.pth"))
+
+        def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+            seen.append(runner.model.weight.item())
+
+    hooks = [{"type": "EMAHook", "momentum": 0.1}, LoadsBeforeValidation()]
+    resumed(tmp_path, "new", epochs=1, custom_hooks=hooks).train()
+    assert seen[-1] == pytest.approx(2.3144, abs=1e-4)
+
+
 class FailsOnce(Hook):
     """Fails at the end of the first validation, before the weights are switched back."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from footplate.checks import check_accepts, check_count, check_number, read_count, read_flag
 from footplate.data import build_dataloader, capture_rng, metainfo_of, restore_rng
 from footplate.data.position import position_in
+from footplate.distributed import is_model_wrapper
 from footplate.engine.module_state import record_modules
 from footplate.engine.overridden_loops import adapt_overridden
 from footplate.engine.process_setup import keep_freed_memory
@@ -162,7 +163,7 @@ class BaseTrainLoop(BaseLoop):
         except RuntimeError as error:
             repairs = (extension.repair_step(error) for extension in extensions())
             repair = next(filter(None, repairs), None)
-            if repair is None:
+            if repair is None or is_model_wrapper(runner.model):  # its synchronization cannot be started again
                 raise
         restore()
         self._step_context = repair

@@ -20,7 +20,7 @@ from footplate.checkpoint import (
 )
 from footplate.checkpoint.saver import NOTHING
 from footplate.checkpoint.serializable import gather_full_state
-from footplate.checkpoint_names import is_sharded_path
+from footplate.checkpoint_names import BEST, is_sharded_path
 from footplate.distributed import compute_on_main, is_main_process, unwrap_model
 from footplate.distributed.sharding import is_dtensor, is_sharded, reshard
 from footplate.engine import state
@@ -204,17 +204,25 @@ class CheckpointIO:
         return checkpoint
 
     def find_best(self, runner: "Runner") -> str:
-        """Returns the path of the best checkpoint: this process's value, or else the newest checkpoint's.
+        """Returns the path of the best checkpoint.
+
+        If another process has trained, the newest checkpoint says which one it is. An epoch's own checkpoint is
+        written before the validation of the epoch, and the best one after it.
 
         Raises:
             ArgumentError: There is none.
-            CheckpointError: The newest checkpoint cannot be read.
+            CheckpointError: A checkpoint cannot be read.
         """
-        path = runner.message_hub.get_info("best_ckpt")
-        for newest in [] if path else list_candidates(runner.folder.home)[:1]:
-            info = state.part_of(load_checkpoint(newest, in_place=True), "message_hub", "runtime_info")
-            if name := info.get("best_ckpt"):
-                path = storage.join(storage.parent(newest), storage.base_name(name))  # the folder may have been moved
+        path, home, newest = runner.message_hub.get_info("best_ckpt"), runner.folder.home, (-1, False)
+        names = [] if path or not storage.exists(home) else storage.list_dir(home)
+        best = [storage.join(home, name) for name in names if name.startswith(BEST)]
+        for file in [] if path else [*list_candidates(home)[:1], *best]:
+            checkpoint = load_checkpoint(file, in_place=True)
+            name = state.part_of(checkpoint, "message_hub", "runtime_info").get("best_ckpt")
+            age = (_meta_of(checkpoint).get("iter", 0), file in best)
+            if name and age > newest:
+                newest = age
+                path = storage.join(storage.parent(file), storage.base_name(name))  # the folder may have been moved
         if path is None:
             raise ArgumentError(
                 f"there is no best checkpoint in '{runner.folder.home}'",

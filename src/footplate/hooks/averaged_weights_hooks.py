@@ -151,9 +151,12 @@ class EMAHook(AveragedWeightsHook):
             self.ema_model.copy_from(self._model)
 
     def _swap(self, runner: Runner, *, to_average: bool) -> None:
-        if self.ema_model is not None and self._is_swapped != to_average:
-            self.ema_model.swap_with(self._model)
-            self._is_swapped = to_average
+        if self.ema_model is None or self._is_swapped == to_average:
+            return
+        if to_average and self.ema_model.count == 0:  # a hook may have loaded weights since the last update
+            self.ema_model.copy_from(self._model)
+        self.ema_model.swap_with(self._model)
+        self._is_swapped = to_average
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Saves the average as the model's weights, and the training weights separately."""

@@ -18,10 +18,13 @@ class _CPUOnly(TorchFunctionMode):
         if func is Tensor.cuda:
             return args[0]
         if func is torch.device:
-            return _on_cpu(func(*args, **(kwargs or {})))
+            return _CPU if args and type(args[0]) is int else _on_cpu(func(*args, **(kwargs or {})))
         if func is Tensor.to and len(args) > 1 and type(args[1]) is int:  # the index of a GPU
             args = (args[0], _CPU, *args[2:])
-        return func(*map(_on_cpu, args), **{name: _on_cpu(value) for name, value in (kwargs or {}).items()})
+        kwargs = {name: _on_cpu(value) for name, value in (kwargs or {}).items()}
+        if type(kwargs.get("device")) is int:
+            kwargs["device"] = _CPU
+        return func(*map(_on_cpu, args), **kwargs)
 
 
 def _on_cpu(value: Any) -> Any:
@@ -37,8 +40,8 @@ def cuda_on_cpu() -> Iterator[None]:
     """
     load = torch.load
 
-    def load_on_cpu(file: Any, map_location: Any = None, **options: Any) -> Any:
-        return load(file, map_location=_on_cpu(map_location), **options)
+    def load_on_cpu(f: Any, map_location: Any = _CPU, *args: Any, **options: Any) -> Any:
+        return load(f, _CPU if map_location is None else _on_cpu(map_location), *args, **options)
 
     replaced: dict[tuple[Any, str], Any] = {
         (torch, "load"): load_on_cpu,

@@ -254,8 +254,11 @@ class _Replacer(ast.NodeTransformer):
         found = PATCHES.get(path)
         if found is None or (path not in _CHANGED and _find(path) is not None):
             return None
+        value = _find(found.new)
+        if value is None:  # its package is missing, which the code itself will report
+            return None
         name = f"_footplate_{path.replace('.', '_').rstrip('()')}"
-        self.values[name] = _find(found.new)
+        self.values[name] = value
         _applied[path].add(self._module)
         return name
 

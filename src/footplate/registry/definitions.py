@@ -3,6 +3,8 @@
 import os
 import re
 import sys
+from contextlib import suppress
+from functools import cache
 
 _MAX_FILES = 5000
 _SKIPPED = {"site-packages", "node_modules", "__pycache__", "build", "work_dirs"}
@@ -11,21 +13,26 @@ _SKIPPED = {"site-packages", "node_modules", "__pycache__", "build", "work_dirs"
 def find_definition(name: str) -> tuple[str, str] | None:
     """Returns the path and the module of a file below the current folder that defines a class or function.
 
-    Returns None if there is no such file among the first 5000 Python files, or if they have been imported.
+    Returns None if there is no such file among the first 5000 files, or if they have been imported.
     """
+    return _find_below(os.getcwd(), name)
+
+
+@cache  # code bases look up unknown names often
+def _find_below(folder_of_code: str, name: str) -> tuple[str, str] | None:
     definition, count = re.compile(rf"^(?:class|def) {re.escape(name)}\b", re.MULTILINE), 0
-    for folder, folders, files in os.walk("."):
+    for folder, folders, files in os.walk(folder_of_code):
+        count += len(files)
+        if count > _MAX_FILES:
+            return None
         folders[:] = sorted(each for each in folders if each.isidentifier() and each not in _SKIPPED)
         for file in sorted(each for each in files if each.endswith(".py")):
-            count += 1
-            if count > _MAX_FILES:
-                return None
-            path = os.path.relpath(os.path.join(folder, file))
+            path = os.path.relpath(os.path.join(folder, file), folder_of_code)
             parts = path.removesuffix(".py").removesuffix(f"{os.sep}__init__").split(os.sep)
             module = ".".join(parts)
             if module in sys.modules or not all(part.isidentifier() for part in parts):
                 continue
-            with open(path, encoding="utf-8", errors="replace") as text:
+            with suppress(OSError), open(os.path.join(folder, file), encoding="utf-8", errors="replace") as text:
                 if definition.search(text.read()):
                     return path, module
     return None

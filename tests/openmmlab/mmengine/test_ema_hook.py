@@ -12,6 +12,7 @@ from footplate.checkpoint import load_checkpoint
 from footplate.engine import Hook
 from footplate.models import BaseModel
 from footplate.openmmlab.mmengine.ema_hook import EMAHook
+from footplate.registry import HOOKS
 from tests.support import settings
 
 
@@ -101,3 +102,9 @@ def test_average_of_a_subclass_starts_with_the_loaded_weights(tmp_path: Path) ->
     assert hook.ema_model is not None
     assert hook.ema_model.module.weight.item() == 7.0
     assert set(seen.validated) == {7.0}
+
+
+def test_the_hook_of_a_config_is_found_by_its_class() -> None:
+    hook = HOOKS.build({"type": "EMAHook"})
+    assert isinstance(hook, EMAHook)
+    assert not isinstance(hook, Swapping)

@@ -10,7 +10,13 @@ from footplate.engine import Runner
 from footplate.hooks.averaged_weights_hooks import AVERAGED_STATE
 
 
-class EMAHook(hooks.EMAHook):
+class _EMAHookType(type):
+    def __instancecheck__(cls, instance: object) -> bool:
+        """Counts the hook that a config names as an instance: code bases look for this class among the hooks."""
+        return isinstance(instance, hooks.EMAHook) if cls is EMAHook else super().__instancecheck__(instance)
+
+
+class EMAHook(hooks.EMAHook, metaclass=_EMAHookType):
     """An EMAHook with the members that its subclasses in code bases use.
 
     When the `after_load_checkpoint` of a subclass is called, the average exists, as it does in MMEngine.
