@@ -32,7 +32,11 @@ COLUMNS, ROWS = 104, 27
 COLORS = [(58, 63, 74), (255, 138, 128), (74, 214, 161), (251, 191, 36), (143, 162, 255), (239, 140, 198)]
 COLORS += [(80, 200, 220), (216, 221, 230)]
 THEME = TerminalTheme((23, 27, 35), (216, 221, 230), COLORS, COLORS)
-SHORT = ["train_cfg.max_iters=60", "train_cfg.val_interval=60", "param_scheduler.1.end=60"]
+
+
+def length(iterations: int) -> list[str]:
+    """Returns the settings of a run of another length."""
+    return [f"train_cfg.max_iters={iterations}", f"param_scheduler.1.end={iterations}"]
 
 
 def main() -> None:
@@ -48,15 +52,15 @@ def main() -> None:
     footplate("report", str(first), "--out", str(runs / "first.html"))
     photograph(runs / "first.html", "report", 660)
     for name, rate in (("run_a", 0.002), ("run_b", 0.008)):
-        settings = ["--cfg-options", f"optim_wrapper.optimizer.lr={rate}", *SHORT]
+        settings = ["--cfg-options", f"optim_wrapper.optimizer.lr={rate}", *length(480)]
         footplate("train", "fashion-seg", "--work-dir", str(runs / name), *settings, unless=runs / name)
     footplate("report", str(runs / "run_a"), str(runs / "run_b"), "--out", str(runs / "both.html"))
-    photograph(runs / "both.html#pictures", "report-pictures", 760)
+    photograph(runs / "both.html", "report-pictures", 760, section="pictures")
     space = ["lr=log:1e-4..1e-2", "weight_decay=0.01,0.05,0.1"]
     tried = [text for each in space for text in ("--param", f"optim_wrapper.optimizer.{each}")]
-    settings = ["--trials", "8", "--out", str(runs / "sweep"), "--cfg-options", *SHORT, "train_cfg.val_interval=20"]
+    settings = ["--trials", "8", "--out", str(runs / "sweep"), "--cfg-options", *length(60), "train_cfg.val_interval=20"]
     footplate("sweep", "fashion-seg", *tried, *settings, unless=runs / "sweep")
-    photograph(runs / "sweep/report.html#sweep", "sweep", 860)
+    photograph(runs / "sweep/report.html", "sweep", 860, section="sweep")
 
 
 def footplate(*arguments: str, unless: Path | None = None) -> None:
@@ -106,10 +110,15 @@ def predictions(folder: Path) -> None:
     page.quantize(128).save(IMAGES / "predictions.png", optimize=True)
 
 
-def photograph(page: Path, name: str, height: int) -> None:
-    """Writes the part of a page at its anchor, 1,200 pixels wide, as it looks in a browser."""
+def photograph(page: Path, name: str, height: int, *, section: str = "") -> None:
+    """Writes the top of a page, 1,200 pixels wide, as it looks in a browser. A section can be the first one shown."""
     with tempfile.TemporaryDirectory() as folder:
         shot = Path(folder) / "shot.png"
+        if section:  # a screenshot does not follow an anchor
+            text = page.read_text(encoding="utf-8")
+            page = Path(folder) / "page.html"
+            style = f"<style>section:has(~ #{section}) {{ display: none }}</style></head>"
+            page.write_text(text.replace("</head>", style, 1), encoding="utf-8")
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--force-device-scale-factor=1.5"]
         size = [f"--window-size=1200,{height}", "--virtual-time-budget=3000", f"--screenshot={shot}"]
         subprocess.run(["chromium", *flags, *size, f"file://{page.absolute()}"], check=True, capture_output=True)
