@@ -46,7 +46,7 @@ class Draw(Hook):
 
 
 IDLE: Any = SimpleNamespace(phases=[], device=torch.device("cpu"))
-IDLE.requests = Requests(IDLE)
+IDLE.requests = Requests(IDLE.device, IDLE.phases)
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +87,8 @@ class Requests:
     iteration.
 
     Args:
-        runner: The runner.
+        device: The device on which ranks exchange their requests.
+        phases: The phases that the run is in; see `Runner`.
 
     Attributes:
         own: The requests that this process received.
@@ -100,8 +101,8 @@ class Requests:
         can_save_after_error: Whether the run is saved when reading data fails. A trial is not.
     """
 
-    def __init__(self, runner: "Runner") -> None:
-        self._runner = runner
+    def __init__(self, device: torch.device, phases: Sequence[str]) -> None:
+        self._device, self._phases = device, phases
         self.can_save_after_error = True
         self.reset()
 
@@ -133,7 +134,7 @@ class Requests:
         if get_rank() == 0:
             name = signal.Signals(self.agreed.signal).name
             again = f"{name} again" if self.agreed.signal in END_SIGNALS else "SIGTERM twice"
-            work = "validation" if "val" in self._runner.phases else "iteration"
+            work = "validation" if "val" in self._phases else "iteration"
             print_urgent(f"{name}: finishing the {work}, then saving. Send {again} to exit at once.")
 
     def exchange(self, pause: int = 1) -> int:
@@ -154,7 +155,7 @@ class Requests:
         if save:  # only then, because a signal may arrive before the next line
             own.save = False
         values = [own.signal, save, own.stop, -pause]
-        requests = torch.tensor(values, dtype=torch.int64, device=self._runner.device)
+        requests = torch.tensor(values, dtype=torch.int64, device=self._device)
         dist.all_reduce(requests, dist.ReduceOp.MAX)
         number, save, stop, pause = requests.tolist()
         agreed.stop = Stop(stop)

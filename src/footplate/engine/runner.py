@@ -167,7 +167,6 @@ class Runner:
     sections: dict[str, Any] = delegate("resolved.sections")
     work_dir: str = delegate("folder.work_dir")
     log_dir: str = delegate("folder.log_dir")
-    checkpoint_dir: str = delegate("folder.home")
     timestamp: str = delegate("folder.timestamp")
     load_from: str | None = delegate("resume_plan.load_from")
     saver: BackgroundSaver = delegate("checkpoints.saver")
@@ -249,13 +248,14 @@ class Runner:
         with at_key("log_file"):
             check_log_file(log_file or {})
         self.folder = RunFolder(self.sections["work_dir"])
+        self.checkpoint_dir = self.folder.home
         stem = os.path.splitext(os.path.basename(getattr(self.cfg, "filename", None) or "run"))[0]
         self.experiment_name = experiment_name or f"{stem}_{self.timestamp}"
         self.message_hub = MessageHub(self.experiment_name)
         MessageHub.keep_instance(self.message_hub)
 
         # Start: the checkpoint is looked for in the folder. Without a seed in the config, it provides the seed.
-        self.requests = Requests(self)
+        self.requests = Requests(self.device, self.phases)
         self.checkpoints = CheckpointIO(on_save_error, alarm=self.requests.alarm)
         self.progress: CheckpointIO | BaseTrainLoop = self.checkpoints  # a training loop replaces it
         start = checkpoint_to_start_from(self.folder.home, load_from, resume)

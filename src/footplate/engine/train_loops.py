@@ -7,6 +7,7 @@ from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.data import length_of
 from footplate.distributed import gather_objects
 from footplate.engine.base_loops import BaseTrainLoop
+from footplate.engine.requests import Stop
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import LOOPS
 
@@ -78,7 +79,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
 
     def run_epoch(self) -> None:
         """Trains one epoch, or the remaining part of it after a resume. A subclass may override it."""
-        runner, length = self.runner, len(self.dataloader)
+        runner, requests, length = self.runner, self.runner.requests, len(self.dataloader)
         if length == 0:
             raise DataError(
                 "the training loader has no batches",
@@ -93,10 +94,11 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                 self.run_iter(index, batch)
                 del batch
                 index += 1
-                self._answer_requests()
+                if requests.pending:
+                    self._answer_requests()
                 if self.validation_requested:
                     self._validate_if_due()
-                if self.out_of_time and index < length:
+                if requests.agreed.stop is Stop.AFTER_ITERATION and index < length:
                     self.validation_requested = True
                     return
         finally:
@@ -165,16 +167,18 @@ class IterBasedTrainLoop(BaseTrainLoop):
         self._batches = None
 
     def _train(self) -> None:
-        runner = self.runner
+        runner, requests = self.runner, self.runner.requests
         self._begin_epoch()
-        batches = self.dataloader_iterator
+        batches, validates = self.dataloader_iterator, runner.val_loop is not None
         try:
-            while self._iter < self._max_iters and not self.stop_training:
+            while self._iter < self._max_iters and requests.agreed.stop is Stop.NO:
                 if not runner.model.training:  # a hook has validated, or has set evaluation mode
                     runner.model.train()
                 self.run_iter(next(batches))
-                self._answer_requests()
-                self._validate_if_due()
+                if requests.pending:
+                    self._answer_requests()
+                if validates:
+                    self._validate_if_due()
         finally:
             del batches
             self._batches = None  # the last reference: this ends its workers too
