@@ -10,7 +10,7 @@ import pytest
 
 from footplate import Hook
 from footplate.checkpoint import load_checkpoint
-from footplate.engine.signals import Interrupted
+from footplate.engine.requests import Interrupted
 from tests.engine.test_saved_after_hooks import Counter
 from tests.engine.test_state import assert_same, config, run, state
 from tests.faults.runs import first_difference, outcome

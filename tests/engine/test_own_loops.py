@@ -12,7 +12,7 @@ import torch
 
 from footplate import LOOPS, Hook, Runner
 from footplate.engine import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, TestLoop, ValLoop
-from footplate.engine.signals import Interrupted
+from footplate.engine.requests import Interrupted
 from footplate.errors import ArgumentError, BuildError
 from tests.engine.test_runner import weights
 from tests.support import Witness, settings

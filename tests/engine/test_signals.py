@@ -15,7 +15,8 @@ from torch.utils.data import get_worker_info
 
 from footplate import DATASETS, Hook
 from footplate.engine import base_loops
-from footplate.engine.signals import Request, Requests
+from footplate.engine.requests import Request, Requests
+from footplate.engine.signals import handling_signals
 from tests.engine.test_state import assert_same, config, run, state
 from tests.support import Points, Witness
 
@@ -45,6 +46,7 @@ class Draw(Hook):
 
 
 IDLE: Any = SimpleNamespace(phases=[], device=torch.device("cpu"))
+IDLE.requests = Requests(IDLE.device, IDLE.phases)
 
 
 @pytest.fixture(autouse=True)
@@ -158,7 +160,7 @@ def test_stop_is_saved_although_the_output_is_closed(tmp_path: Path, broken: boo
 def test_signal_handlers_are_restored() -> None:
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
     before = [signal.getsignal(each) for each in numbers]
-    with Requests().from_signals(IDLE):
+    with handling_signals(IDLE):
         assert not {signal.getsignal(each) for each in numbers} & set(before)
     assert [signal.getsignal(each) for each in numbers] == before
 
@@ -169,8 +171,8 @@ def test_save_requests_of_ranks_are_neither_lost_nor_withdrawn(monkeypatch: pyte
             os.kill(os.getpid(), signal.SIGUSR1)  # during the exchange
 
     monkeypatch.setattr("torch.distributed.all_reduce", exchange)
-    requests = Requests()
-    with requests.from_signals(IDLE):
+    requests = IDLE.requests
+    with handling_signals(IDLE):
         requests.agreed = Request()
         os.kill(os.getpid(), signal.SIGUSR1)
         assert not requests.pending

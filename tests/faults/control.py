@@ -7,9 +7,8 @@ from typing import Any
 
 from footplate.checkpoint import saver, unpickler
 from footplate.data import position
-from footplate.engine import runner, signals
+from footplate.engine import requests, runner, signals
 from footplate.engine.base_loops import BaseTrainLoop
-from footplate.engine.signals import Requests
 from footplate.hooks import CheckpointHook
 from footplate.optim import AmpOptimWrapper, OptimWrapper, ParamSchedule
 from tests.faults.processes import nothing
@@ -77,11 +76,11 @@ def _in_place() -> None:
 
 
 def _deaf() -> None:
-    Requests._on_stop = lambda self, number, frame: (_ for _ in ()).throw(SystemExit(0))  # type: ignore[method-assign]
+    signals._Handlers.on_stop = lambda self, number, frame: (_ for _ in ()).throw(SystemExit(0))  # type: ignore[method-assign]
 
 
 def _forgetful() -> None:
-    vars(signals)["save_on_request"] = lambda runner: ""
+    vars(requests)["save_on_request"] = lambda runner: ""
 
 
 def _without_rename() -> None:

@@ -11,7 +11,7 @@ import pytest
 from footplate import HOOKS, Config, Runner, hooks
 from footplate.engine import Priority
 from footplate.engine.nonfinite import NonFiniteHook
-from footplate.engine.signals import RequestExchangeHook
+from footplate.engine.requests import RequestExchangeHook
 from tests.support import settings
 
 GUIDE = (Path(__file__).parents[2] / "docs/hooks.md").read_text(encoding="utf-8")

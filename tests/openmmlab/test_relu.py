@@ -54,3 +54,21 @@ def test_old_code_trains_the_weights_that_mended_code_trains(
     for name, value in expected.state_dict().items():
         assert torch.equal(model.state_dict()[name], value), name
     assert sum("output of a ReLU" in message for message in caplog.messages) == 1
+
+
+def test_plain_module_with_old_code_trains(tmp_path: Path) -> None:
+    class OldBlock(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 2)
+
+        def forward(self, inputs: Any) -> Any:
+            x = F.relu(self.layer(inputs))
+            x += 0.5
+            return x
+
+    model = OldBlock()
+    batches = [(torch.ones(2, 4), torch.tensor([0, 1]))] * 2
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    runner = Runner(model, tmp_path, batches, max_epochs=1, loss=F.cross_entropy, optim_wrapper=optimizer)
+    assert runner.train()[-1]["iter"] == 2

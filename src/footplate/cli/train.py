@@ -215,7 +215,7 @@ def _end_failed(
     """
     from footplate.checkpoint.latest import read_pointer
     from footplate.cli.error_messages import raise_module_error
-    from footplate.engine.signals import Interrupted
+    from footplate.engine.requests import Interrupted
     from footplate.records import surviving_streams
 
     progress.stop(runner)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from footplate.checks import check_accepts, check_count, check_number, read_count, read_flag
 from footplate.data import build_dataloader, capture_rng, metainfo_of, restore_rng
 from footplate.data.position import position_in
-from footplate.distributed import is_model_wrapper
+from footplate.distributed import is_distributed
 from footplate.engine.module_state import record_modules
 from footplate.engine.overridden_loops import adapt_overridden
 from footplate.engine.process_setup import keep_freed_memory
-from footplate.engine.signals import InterruptedWaitError, Stop, answer_requests, save_after_data_error
+from footplate.engine.requests import Stop, answer_requests, save_after_data_error
+from footplate.engine.signals import InterruptedWaitError
 from footplate.errors import BuildError
 from footplate.evaluation.validation_schedule import checked_intervals, interval_at, validation_is_due
 from footplate.extensions import extensions
@@ -37,7 +38,8 @@ class BaseLoop:
     overridable_methods: ClassVar[dict[str, tuple[str, ...]]] = {"run": ()}
 
     def __init__(self, runner: "Runner", dataloader: Any) -> None:
-        self.runner = self._runner = runner
+        self.runner = runner
+        self._runner = runner  # its name in the subclasses of code bases
         for method, arguments in self.overridable_methods.items():
             if self.overrides(method):
                 check_accepts(self, method, arguments)
@@ -50,7 +52,7 @@ class BaseLoop:
     def _describe_data(self, dataloader: Any) -> None:
         """Passes the metadata of the dataset, such as its classes, to the visualizer."""
         if (metainfo := metainfo_of(dataloader)) is not None:
-            self._runner.visualizer.dataset_meta = metainfo
+            self.runner.visualizer.dataset_meta = metainfo
 
     def overrides(self, method: str) -> bool:
         """Checks whether a user's subclass overrides a method."""
@@ -126,6 +128,7 @@ class BaseTrainLoop(BaseLoop):
         runner.call_hook("before_train")
         with runner.phase("train"):
             self._begin()
+            self._validate_if_due()  # a resumed run, if it was saved before a validation
             self._train()
         runner.call_hook("after_train")
         runner.saver.wait()
@@ -142,9 +145,20 @@ class BaseTrainLoop(BaseLoop):
         self._began_at, self.ended = self._iter, False
         self.runner.requests.exchange()
 
+    def _begin_epoch(self) -> None:
+        """Calls the hooks of the start of an epoch.
+
+        A run that resumes within an epoch calls them again. The random numbers that they draw then have no effect.
+        """
+        runner = self.runner
+        runner.call_hook("before_train_epoch")
+        runner.model.train()
+        if not self.at_epoch_start:
+            runner.restore_random_state()
+
     def run_iter(self, idx: int, data_batch: Any) -> None:
         """Trains on one batch. A subclass may override it to change the iteration."""
-        runner = self._runner
+        runner = self.runner
         runner.call_hook("before_train_iter", batch_idx=idx, data_batch=data_batch)
         if self._iter == self._began_at:
             outputs = self._first_step(data_batch)
@@ -156,14 +170,14 @@ class BaseTrainLoop(BaseLoop):
 
     def _first_step(self, data_batch: Any) -> Any:
         """Runs the first training step of this process. If an extension can repair its error, the step is repeated."""
-        runner = self._runner
+        runner = self.runner
         restore = record_modules(runner.model)
         try:
             return runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
         except RuntimeError as error:
             repairs = (extension.repair_step(error) for extension in extensions())
             repair = next(filter(None, repairs), None)
-            if repair is None or is_model_wrapper(runner.model):  # its synchronization cannot be started again
+            if repair is None or is_distributed():  # whose ranks cannot start the synchronization again
                 raise
         restore()
         self._step_context = repair
@@ -202,7 +216,7 @@ class BaseTrainLoop(BaseLoop):
 
     def _validate_if_due(self) -> None:
         """Validates if it is due, and then answers requests, which wait for the end of a validation."""
-        runner = self._runner
+        runner = self.runner
         if runner.val_loop is None or not self._validation_is_due():
             return
         # Set before the validation runs, so that a best checkpoint that it saves resumes after the validation.
@@ -225,12 +239,12 @@ class BaseTrainLoop(BaseLoop):
 
     def _exchange_requests(self) -> None:
         """Exchanges requests with the other ranks, and saves or stops the run if that was requested."""
-        self._runner.requests.exchange()
+        self.runner.requests.exchange()
         self._answer_requests()
 
     def _answer_requests(self) -> None:
-        if self._runner.requests.pending:
-            answer_requests(self._runner)
+        if self.runner.requests.pending:
+            answer_requests(self.runner)
 
     @property
     def stop_training(self) -> bool:
@@ -238,18 +252,18 @@ class BaseTrainLoop(BaseLoop):
 
         Setting it requests a stop from this rank. Reading it returns what all ranks have agreed on.
         """
-        return self._runner.requests.agreed.stop is not Stop.NO
+        return self.runner.requests.agreed.stop is not Stop.NO
 
     @stop_training.setter
     def stop_training(self, wanted: bool) -> None:
-        own = self._runner.requests.own
+        own = self.runner.requests.own
         if own.stop is not Stop.AFTER_ITERATION:
             own.stop = Stop(bool(wanted))
 
     @property
     def out_of_time(self) -> bool:
         """Whether training ends because of `max_hours`."""
-        return self._runner.requests.agreed.stop is Stop.AFTER_ITERATION
+        return self.runner.requests.agreed.stop is Stop.AFTER_ITERATION
 
     @property
     def finished(self) -> bool:
@@ -296,7 +310,7 @@ class BaseTrainLoop(BaseLoop):
 
         The loop counts it only after its hooks.
         """
-        events = self._runner.events
+        events = self.runner.events
         ends_epoch = self.by_epoch and "after_train_epoch" in events
         ends_iteration = not ends_epoch and "after_train_iter" in events
         return self._iter + ends_iteration, self._epoch + ends_epoch

@@ -134,7 +134,7 @@ class _EvaluationLoop(BaseLoop):
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
         """Predicts on one batch and passes the predictions to the evaluator. A subclass may override it."""
-        runner, mode = self._runner, self.mode
+        runner, mode = self.runner, self.mode
         is_repeated = getattr(self.dataloader, "share", 1.0) == 0  # a rank without samples left repeats a batch
         with predicting(self, runner.device):
             runner.call_hook(f"before_{mode}_iter", batch_idx=idx, data_batch=data_batch)

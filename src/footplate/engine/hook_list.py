@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from footplate.engine.hook import EVENTS, Hook, Priority, get_priority
-from footplate.engine.signals import RequestExchangeHook
+from footplate.engine.requests import RequestExchangeHook
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError, BuildError, FootplateError
 from footplate.messages import nearest

@@ -10,7 +10,7 @@ from footplate.data import explain_worker_death
 from footplate.distributed import is_main_process
 from footplate.distributed.failures import LOST_RANK, is_lost_connection
 from footplate.engine.nonfinite import capture_failure
-from footplate.engine.signals import EarlyExitError, Interrupted
+from footplate.engine.requests import EarlyExitError, Interrupted
 from footplate.error_context import innermost_user_line, locate
 from footplate.errors import ExitError, FootplateError, NonFiniteError
 from footplate.records import NOT_SHOWN

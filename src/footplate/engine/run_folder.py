@@ -29,7 +29,7 @@ from footplate.distributed import (
     ignored_launcher,
     is_main_process,
 )
-from footplate.engine.signals import ON_REQUEST
+from footplate.engine.requests import ON_REQUEST
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.messages import list_names

@@ -45,12 +45,13 @@ from footplate.engine.idle_settings import warn_about_idle_settings
 from footplate.engine.model_setup import build_model
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.preflight import preflight
+from footplate.engine.requests import Requests
 from footplate.engine.run_config import RESUME_ARGUMENTS, ResolvedConfig
 from footplate.engine.run_errors import refusing_exits, running
 from footplate.engine.run_folder import RunFolder, checkpoint_to_start_from
 from footplate.engine.run_history import History
 from footplate.engine.sections import check_sections
-from footplate.engine.signals import Requests
+from footplate.engine.signals import handling_signals
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator
@@ -254,7 +255,7 @@ class Runner:
         MessageHub.keep_instance(self.message_hub)
 
         # Start: the checkpoint is looked for in the folder. Without a seed in the config, it provides the seed.
-        self.requests = Requests()
+        self.requests = Requests(self.device, self.phases)
         self.checkpoints = CheckpointIO(on_save_error, alarm=self.requests.alarm)
         self.progress: CheckpointIO | BaseTrainLoop = self.checkpoints  # a training loop replaces it
         start = checkpoint_to_start_from(self.folder.home, load_from, resume)
@@ -270,9 +271,7 @@ class Runner:
         self.log_processor = self.build_log_processor(log_processor)
 
         # Model: it needs the seed and the device. It comes last, so that a wrong setting of a hook is reported sooner.
-        built = self.build_model(model)
-        self.model = self.wrap_model(model_wrapper_cfg, built)
-        self._has_wrapped = self.model is not built
+        self.model = self.wrap_model(model_wrapper_cfg, self.build_model(model))
         self._can_train = False  # whether `build_training` has been called
         self.history = History(trained_model(self.model))
 
@@ -358,7 +357,7 @@ class Runner:
         if not self.is_plain:  # whose weights are those that the caller has set
             with at_key("model"):
                 changes_trainable = initialize_weights(self.model)
-            if changes_trainable and self._has_wrapped:
+            if changes_trainable and isinstance(self.model, DataParallel | DistributedDataParallel):
                 self.model = self.wrap_model(self.sections["model_wrapper_cfg"], self.model.module)
         self._can_train = True
 
@@ -371,7 +370,7 @@ class Runner:
         self.call_hook("before_run")
         if self.sections["preflight"]:
             preflight(self)
-        with self.requests.from_signals(self):
+        with handling_signals(self):
             loop.run()
         self.call_hook("after_run")
 

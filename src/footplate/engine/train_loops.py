@@ -7,7 +7,7 @@ from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.data import length_of
 from footplate.distributed import gather_objects
 from footplate.engine.base_loops import BaseTrainLoop
-from footplate.engine.signals import Stop
+from footplate.engine.requests import Stop
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import LOOPS
 
@@ -73,8 +73,6 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         return self._iter == self._epoch * len(self.dataloader)
 
     def _train(self) -> None:
-        if self.at_epoch_start:
-            self._validate_if_due()
         while self._epoch < self._max_epochs and not self.stop_training:
             self.run_epoch()
             self._validate_if_due()
@@ -87,13 +85,8 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                 "the training loader has no batches",
                 notes=["With `drop_last=True`, the loader drops an incomplete last batch."],
             )
-        resumes_within = not self.at_epoch_start
         self.remember_random_state()
-        runner.call_hook("before_train_epoch")
-        runner.model.train()
-        if resumes_within:
-            runner.restore_random_state()
-            self._validate_if_due()
+        self._begin_epoch()
         index = self._iter - self._epoch * length
         batches = self._read(self._data.one_pass(self._epoch, index))
         try:
@@ -103,11 +96,10 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                 index += 1
                 if requests.pending:
                     self._answer_requests()
-                ends_here = requests.agreed.stop is Stop.AFTER_ITERATION and index < length
-                if ends_here or self.validation_requested:
-                    self.validation_requested = True
+                if self.validation_requested:
                     self._validate_if_due()
-                if ends_here:
+                if requests.agreed.stop is Stop.AFTER_ITERATION and index < length:
+                    self.validation_requested = True
                     return
         finally:
             batches.close()  # ends its workers too
@@ -175,13 +167,9 @@ class IterBasedTrainLoop(BaseTrainLoop):
         self._batches = None
 
     def _train(self) -> None:
-        runner = self.runner
-        runner.call_hook("before_train_epoch")
-        runner.model.train()
-        runner.restore_random_state()
-        self._validate_if_due()
-        batches = self.dataloader_iterator
-        requests, validates = runner.requests, runner.val_loop is not None
+        runner, requests = self.runner, self.runner.requests
+        self._begin_epoch()
+        batches, validates = self.dataloader_iterator, runner.val_loop is not None
         try:
             while self._iter < self._max_iters and requests.agreed.stop is Stop.NO:
                 if not runner.model.training:  # a hook has validated, or has set evaluation mode

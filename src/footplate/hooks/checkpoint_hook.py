@@ -23,7 +23,7 @@ from footplate.checks import check_count, check_flag, check_names
 from footplate.distributed import compute_on_main, is_main_process
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner
-from footplate.engine.signals import save_on_request
+from footplate.engine.requests import save_on_request
 from footplate.errors import ArgumentError
 from footplate.hooks.best_checkpoints import BestCheckpoints
 from footplate.hooks.monitored_metrics import MissingMetricError, MonitoredMetric

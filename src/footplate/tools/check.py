@@ -33,9 +33,9 @@ from footplate.engine.preflight import (
     predict_batch,
     trial_evaluator,
 )
+from footplate.engine.requests import EarlyExitError
 from footplate.engine.run_config import check_config, runner_config, warn_about_variables
 from footplate.engine.sections import check_visualizer
-from footplate.engine.signals import EarlyExitError
 from footplate.error_context import at_key, located
 from footplate.errors import CheckpointError, FootplateError
 from footplate.hooks import CheckpointHook, RuntimeInfoHook

@@ -13,7 +13,7 @@ from footplate.checks import check_count
 from footplate.config import Config
 from footplate.distributed import gather_objects, unwrap_model
 from footplate.engine import Runner
-from footplate.engine.signals import EarlyExitError
+from footplate.engine.requests import EarlyExitError
 from footplate.error_context import located
 from footplate.errors import DataError
 from footplate.interrupts import temporary_folder

@@ -16,8 +16,8 @@ from footplate.config import Config
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook, Runner
 from footplate.engine.nonfinite import CAPTURE, SUFFIX, facts_of
+from footplate.engine.requests import EarlyExitError
 from footplate.engine.run_config import runner_config
-from footplate.engine.signals import EarlyExitError
 from footplate.errors import ArgumentError, NonFiniteError
 from footplate.interrupts import temporary_folder
 from footplate.messages import one_line

@@ -9,7 +9,7 @@ import torch
 
 from footplate import Hook as EngineHook
 from footplate import Runner
-from footplate.engine.signals import Interrupted
+from footplate.engine.requests import Interrupted
 from footplate.openmmlab.first_generation.adapters import Hook
 from tests.engine.test_ends_of_runs import KilledError, ask, kill
 from tests.engine.test_state import assert_same, state
