@@ -58,7 +58,15 @@ def main() -> None:
     photograph(runs / "both.html", "report-pictures", 760, section="pictures")
     space = ["lr=log:1e-4..1e-2", "weight_decay=0.01,0.05,0.1"]
     tried = [text for each in space for text in ("--param", f"optim_wrapper.optimizer.{each}")]
-    settings = ["--trials", "8", "--out", str(runs / "sweep"), "--cfg-options", *length(60), "train_cfg.val_interval=20"]
+    settings = [
+        "--trials",
+        "8",
+        "--out",
+        str(runs / "sweep"),
+        "--cfg-options",
+        *length(60),
+        "train_cfg.val_interval=20",
+    ]
     footplate("sweep", "fashion-seg", *tried, *settings, unless=runs / "sweep")
     photograph(runs / "sweep/report.html", "sweep", 860, section="sweep")
 
