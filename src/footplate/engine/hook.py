@@ -251,16 +251,9 @@ class Hook:
         methods = {event: _checked_method(self, event) for event in EVENTS if acts_at(self, event)}
         for shared, arguments in _SHARED.items():
             check_accepts(self, shared, ("runner",), keywords=arguments)
-        for attribute in dir(type(self)):
-            if (
-                attribute.startswith(("before_", "after_", "on_"))
-                and attribute not in EVENTS
-                and not hasattr(Hook, attribute)
-            ):
-                near = similar_event(attribute)
-                if near:
-                    name = f"{type(self).__name__}.{attribute}"
-                    _logger.warning("%s is never called: did you mean %s?", name, near)
+        for name in sorted(set(dir(type(self))) - set(dir(Hook))):
+            if name.startswith(("before_", "after_", "on_")) and (near := similar_event(name)):
+                _logger.warning("%s.%s is never called: did you mean %s?", type(self).__name__, name, near)
         return methods
 
     # Questions that the engine asks before training begins, and requests.
