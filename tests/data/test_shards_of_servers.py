@@ -181,6 +181,7 @@ def test_ctrl_c_ends_a_stalled_download_at_once(server: Server, tmp_path: Path) 
 
     server.handler.answer = stall
     code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # ignored in background jobs
         f"from footplate.data import WebDataset; WebDataset({server.shards!r}, cache_dir={str(tmp_path / 'cache')!r})"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
