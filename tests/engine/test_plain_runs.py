@@ -445,12 +445,20 @@ def text(scores: Any, batch: Any) -> str:
     return "high"
 
 
+class WithStep(nn.Linear):
+    """A module with a step of its own, as a LightningModule has."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return self(batch[0]).sum()
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"loss": None}, "forward of the model 'Sequential' does not accept the batch"),
         ({"loss": None, "train_dataloader": [X[:8]]}, "the model 'Sequential' must return a loss"),
         ({"loss": nn.CrossEntropyLoss(reduction="none")}, "the loss function must return a loss"),
+        ({"loss": None, "model": WithStep(4, 2)}, "Pass its own step, as for a LightningModule"),
         (
             {"training_step": lambda model, batch: model(batch[0]).sum(), "val_dataloader": loader(), "loss": None},
             "validation cannot compute a loss, because training_step is only called in training",

@@ -25,6 +25,10 @@ FUNCTIONS = ("loss", "training_step", "validation_step")
 """The functions of a PlainModel, which are arguments of the Runner."""
 _ADVICE = "Pass loss=..., a function of (output, target), or training_step=..., a function of (model, batch)."
 _OPTIMIZERS = ("optimizer", "optimizers")
+_OWN_STEP_ADVICE = (
+    "Pass its own step, as for a LightningModule: training_step=lambda model, batch: model.training_step(batch, 0). "
+    "See docs/coming-from-lightning.md."
+)
 _VALIDATION_ADVICE = "Pass validation_step=..., a function of (model, batch) that returns the predictions."
 
 
@@ -264,9 +268,14 @@ class PlainModel(ModelWrapper, BaseModel):
                 raise ArgumentError(
                     f"forward of the model '{type(self.module).__name__}' does not accept the batch: {mismatch}",
                     found=list(kwargs) or f"{len(args)} positional arguments",
-                    notes=[_ADVICE, _VALIDATION_ADVICE],
+                    notes=[self._advice, _VALIDATION_ADVICE],
                 ) from error
             raise
+
+    @property
+    def _advice(self) -> str:
+        """The advice for a module whose `forward` computes no loss."""
+        return _OWN_STEP_ADVICE if hasattr(self.module, "training_step") else _ADVICE
 
     def _losses_of(self, output: Any, batch: Any) -> dict[str, Any]:
         loss = self._functions["loss"]
@@ -287,7 +296,7 @@ class PlainModel(ModelWrapper, BaseModel):
         if losses:
             return losses
         found = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output)
-        notes = [_ADVICE] if source.startswith("the model") else []
+        notes = [self._advice] if source.startswith("the model") else []
         if hasattr(output, "loss"):  # of a model that computes no loss without labels
             notes = ["Add the labels to the batch under the name that forward uses, such as `labels`."]
         raise ArgumentError(
