@@ -25,10 +25,6 @@ FUNCTIONS = ("loss", "training_step", "validation_step")
 """The functions of a PlainModel, which are arguments of the Runner."""
 _ADVICE = "Pass loss=..., a function of (output, target), or training_step=..., a function of (model, batch)."
 _OPTIMIZERS = ("optimizer", "optimizers")
-_OWN_STEP_ADVICE = (
-    "Pass its own step, as for a LightningModule: training_step=lambda model, batch: model.training_step(batch, 0). "
-    "See docs/coming-from-lightning.md."
-)
 _VALIDATION_ADVICE = "Pass validation_step=..., a function of (model, batch) that returns the predictions."
 
 
@@ -275,7 +271,8 @@ class PlainModel(ModelWrapper, BaseModel):
     @property
     def _advice(self) -> str:
         """The advice for a module whose `forward` computes no loss."""
-        return _OWN_STEP_ADVICE if hasattr(self.module, "training_step") else _ADVICE
+        step = getattr(self.module, "training_step", None)  # of a LightningModule, for example
+        return _ADVICE if step is None else _line_for_method(step)
 
     def _losses_of(self, output: Any, batch: Any) -> dict[str, Any]:
         loss = self._functions["loss"]
@@ -320,6 +317,13 @@ def _named_losses(output: Mapping[str, Any]) -> dict[str, Tensor]:
     return {**losses, **logged}
 
 
+def _line_for_method(step: Any) -> str:
+    """Returns the advice for a model whose method `step` takes a batch and, in most LightningModules, its index."""
+    further = list(inspect.signature(step).parameters.values())[1:2]
+    arguments = "batch, 0" if further and further[0].default is inspect.Parameter.empty else "batch"
+    return f"Pass training_step=lambda model, batch: model.{step.__name__}({arguments})."
+
+
 def _further_arguments(training_step: Any) -> tuple[str, ...]:
     """Returns the names of the arguments of a `training_step` after the module and the batch.
 
@@ -336,7 +340,7 @@ def _further_arguments(training_step: Any) -> tuple[str, ...]:
             "training_step takes the model as its first argument, but this method takes a batch",
             key="training_step",
             found=training_step.__qualname__,
-            notes=[f"Pass training_step=lambda model, batch: model.{training_step.__name__}(batch)."],
+            notes=[_line_for_method(training_step)],
         )
     names = tuple(name for name in [*signature.parameters][2:] if name in known)
     try:
