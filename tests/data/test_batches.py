@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from footplate.data import batch_size_of, default_collate, pseudo_collate
-from footplate.data.structures import BaseDataElement
+from footplate.data.data_element import BaseDataElement
 from footplate.errors import DataError
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from footplate.data.structures import BaseDataElement, PixelData
+from footplate.data.data_element import BaseDataElement
 from footplate.errors import ArgumentError
+from footplate.tasks.structures import PixelData
 
 
 class Sample(BaseDataElement):

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from footplate.data.structures import BaseDataElement
+from footplate.data.data_element import BaseDataElement
 from footplate.errors import ArgumentError, UnknownNameError
 from footplate.evaluation import BaseMetric, Evaluator, build_evaluator
 from footplate.evaluation.evaluator import FunctionMetric, rows_of

@@ -6,11 +6,11 @@ import torch
 
 from footplate import LOOPS, Config, Runner
 from footplate.data import Compose
-from footplate.data.structures import PixelData
 from footplate.engine import BaseLoop
 from footplate.errors import ArgumentError, BuildError
 from footplate.hooks import PrepareTTAHook
 from footplate.models import BaseModel
+from footplate.tasks.structures import PixelData
 from tests.support import loader, settings
 
 VIEWS = [

@@ -7,7 +7,6 @@ import pytest
 import torch
 from PIL import Image
 
-from footplate.data.structures import InstanceData
 from footplate.data.transforms import BaseTransform
 from footplate.errors import ArgumentError, DataError
 from footplate.inference import Predictor, predict_files
@@ -16,6 +15,7 @@ from footplate.registry import TRANSFORMS, VISUALIZERS
 from footplate.tasks.classification.data import ClsDataSample
 from footplate.tasks.detection.data import DetDataSample
 from footplate.tasks.selfsup import SelfSupDataSample
+from footplate.tasks.structures import InstanceData
 from footplate.tasks.visualization import distinct_colors
 from footplate.visualization import Visualizer
 from tests.inference.models import recipe, save_pictures, save_untrained

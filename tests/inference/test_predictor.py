@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from footplate.config import Config
-from footplate.data.structures import BaseDataElement
+from footplate.data.data_element import BaseDataElement
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError, CheckpointError, DataError
 from footplate.inference import Predictor

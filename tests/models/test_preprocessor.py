@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from footplate.data.structures import BaseDataElement
+from footplate.data.data_element import BaseDataElement
 from footplate.errors import DataError
 from footplate.models import BaseDataPreprocessor, ImgDataPreprocessor
 

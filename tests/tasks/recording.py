@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from footplate.data.structures import BaseDataElement
+from footplate.data.data_element import BaseDataElement
 from footplate.visualization import Visualizer
 
 RUNNER: Any = SimpleNamespace(iter=30, log_dir="/nowhere")

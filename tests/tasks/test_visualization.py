@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from footplate.data.structures import BaseDataElement
+from footplate.data.data_element import BaseDataElement
 from footplate.errors import ArgumentError
 from footplate.evaluation import Evaluator
 from footplate.evaluation.evaluation_sets import EvaluationSet

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from footplate.checks import check_accepts, check_score, check_takes
 from footplate.data import batch_size_of, split_target
-from footplate.data.structures import BaseDataElement
+from footplate.data.data_element import BaseDataElement
 from footplate.distributed import gather_objects, get_world_size
 from footplate.error_context import add_note, at_key
 from footplate.errors import ArgumentError, DataError, FootplateError

@@ -9,8 +9,8 @@ from typing import Any
 
 from footplate.checks import check_count
 from footplate.data import length_of
+from footplate.data.data_element import BaseDataElement
 from footplate.data.dataset_wrappers import count_skipped
-from footplate.data.structures import BaseDataElement
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError

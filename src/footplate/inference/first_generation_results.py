@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from footplate.data.structures import BaseDataElement, InstanceData, PixelData
+from footplate.data.data_element import BaseDataElement
+from footplate.tasks.structures import InstanceData, PixelData
 
 
 def original_shape(sample: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from footplate.checks import check_choice
 from footplate.data import BaseTransform
-from footplate.data.structures import BaseDataElement
+from footplate.data.data_element import BaseDataElement
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError, DataError
 from footplate.messages import list_names

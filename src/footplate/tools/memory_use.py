@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from footplate.data import length_of
 from footplate.data.batch_plan import BatchKey
+from footplate.data.data_element import BaseDataElement
 from footplate.data.loader import BatchReader, ReadFailure
-from footplate.data.structures import BaseDataElement
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import local_tensor
 from footplate.engine import Runner

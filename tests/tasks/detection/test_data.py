@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from footplate.data.structures import InstanceData
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import DATASETS, MODELS, TRANSFORMS
 from footplate.tasks.detection import CocoDataset, DetDataSample
+from footplate.tasks.structures import InstanceData
 
 
 def content() -> dict[str, Any]:

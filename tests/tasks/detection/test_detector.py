@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from footplate.data.structures import InstanceData
 from footplate.errors import DataError, FootplateError
 from footplate.tasks.detection import DetDataSample
 from footplate.tasks.detection.detector import (
@@ -18,6 +17,7 @@ from footplate.tasks.detection.detector import (
     pairwise_iou,
     to_centers,
 )
+from footplate.tasks.structures import InstanceData
 
 BOX = [0.0, 0, 4, 4]
 BOXES = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 34, 30]])

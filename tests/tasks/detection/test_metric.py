@@ -12,12 +12,12 @@ from pycocotools import mask as reference_masks  # type: ignore[import-untyped]
 from pycocotools.coco import COCO  # type: ignore[import-untyped]
 from pycocotools.cocoeval import COCOeval  # type: ignore[import-untyped]
 
-from footplate.data.structures import InstanceData
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import EvaluationContext
 from footplate.registry import METRICS
 from footplate.tasks.detection import CocoMetric, DetDataSample
 from footplate.tasks.detection.metric import Curves, named_values
+from footplate.tasks.structures import InstanceData
 
 CLASSES = ("cat", "dog", "cow")
 SIZE = (120, 160)

@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from footplate.data.structures import InstanceData
 from footplate.errors import ArgumentError
 from footplate.optim import build_optim_wrapper
 from footplate.registry import MODELS
 from footplate.tasks.detection import DetDataSample, SmallDetector, small_detector
 from footplate.tasks.detection.detector import aligned_giou, pairwise_iou
 from footplate.tasks.detection.small_detector import Grid, PyramidDetector, Targets, assign
+from footplate.tasks.structures import InstanceData
 
 
 def model(**arguments: Any) -> SmallDetector:

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from footplate.data.structures import InstanceData
 from footplate.errors import ArgumentError, MissingExtraError
 from footplate.optim import build_optim_wrapper
 from footplate.tasks.detection import DetDataSample, TransformersDetector
+from footplate.tasks.structures import InstanceData
 
 pytestmark = pytest.mark.filterwarnings("default")  # those of transformers are its own
 

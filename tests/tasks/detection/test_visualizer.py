@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from footplate.data.structures import InstanceData
 from footplate.registry import HOOKS, VISUALIZERS
 from footplate.tasks.detection import DetDataSample, DetLocalVisualizer, DetVisualizationHook
+from footplate.tasks.structures import InstanceData
 from tests.tasks.recording import RUNNER, Recorder, batch
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)

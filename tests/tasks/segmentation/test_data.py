@@ -8,10 +8,10 @@ from PIL import Image
 from torch import Tensor
 
 from footplate.data import ClassBalancedDataset
-from footplate.data.structures import PixelData
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import DATASETS, TRANSFORMS
 from footplate.tasks.segmentation import BaseSegDataset, SegDataPreProcessor, SegDataSample
+from footplate.tasks.structures import PixelData
 
 PIPELINE = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}, {"type": "PackSegInputs"}]
 FOLDERS = {"img_path": "images", "seg_map_path": "masks"}

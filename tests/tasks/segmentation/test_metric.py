@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from footplate.data.structures import PixelData
 from footplate.engine.preflight import trial_evaluator
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import Evaluator
 from footplate.registry import METRICS
 from footplate.tasks.segmentation import IoUMetric, SegDataSample
+from footplate.tasks.structures import PixelData
 
 Pair = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 ALL = ("mIoU", "mDice", "mFscore")

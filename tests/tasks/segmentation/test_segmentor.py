@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from footplate.data.structures import PixelData
 from footplate.errors import ArgumentError, DataError, MissingExtraError
 from footplate.registry import MODELS
 from footplate.tasks.segmentation import BaseSegmentor, SegDataSample, SegTTAModel, SmallSegmentor
 from footplate.tasks.segmentation.segmentor import stack_label_maps
+from footplate.tasks.structures import PixelData
 
 pytestmark = pytest.mark.filterwarnings("default:::transformers")
 SMALL = {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "decoder_hidden_size": 16}

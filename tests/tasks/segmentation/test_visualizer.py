@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from footplate.data.structures import PixelData
 from footplate.errors import ArgumentError
 from footplate.registry import HOOKS, VISUALIZERS
 from footplate.tasks.segmentation import SegDataSample, SegLocalVisualizer, SegVisualizationHook
+from footplate.tasks.structures import PixelData
 from footplate.tasks.visualization import distinct_colors
 from footplate.visualization import Visualizer
 from tests.tasks.recording import RUNNER, Recorder, batch

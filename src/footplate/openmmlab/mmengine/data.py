@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from footplate.data.data_element import BaseDataElement
 from footplate.data.rng import seed_generators
-from footplate.data.structures import BaseDataElement
 from footplate.errors import ArgumentError
 from footplate.evaluation.metric import to_device
 from footplate.visualization import ImageArray, as_array, draw_featmap

@@ -11,7 +11,7 @@ from typing_extensions import Self
 
 from footplate.data import BaseDataset
 from footplate.data.annotations import read_lines
-from footplate.data.structures import BaseDataElement
+from footplate.data.data_element import BaseDataElement
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
 from footplate.models import ImgDataPreprocessor

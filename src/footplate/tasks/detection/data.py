@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from footplate.checks import check_keys
 from footplate.data import BaseDataset
 from footplate.data.annotations import join_root
-from footplate.data.structures import BaseDataElement, InstanceData
+from footplate.data.data_element import BaseDataElement
 from footplate.errors import DataError
 from footplate.models import ImgDataPreprocessor
 from footplate.registry import DATASETS, MODELS, TRANSFORMS
 from footplate.tasks.detection.coco_format import category_ids, check_mask, load_coco_file
+from footplate.tasks.structures import InstanceData
 from footplate.tasks.task_base import (
     PackSamples,
     data_field,
@@ -140,7 +141,7 @@ class DetDataSample(BaseDataElement):
 
     Example:
         >>> import torch
-        >>> from footplate.data.structures import InstanceData
+        >>> from footplate.tasks.structures import InstanceData
         >>> sample = DetDataSample(metainfo=dict(img_path="a.png"))
         >>> sample.gt_instances = InstanceData(bboxes=torch.zeros(2, 4), labels=torch.tensor([1, 0]))
         >>> sample.img_path, len(sample.gt_instances)

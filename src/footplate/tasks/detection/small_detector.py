@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from footplate.checks import check_count
-from footplate.data.structures import InstanceData
 from footplate.registry import MODELS
 from footplate.tasks.detection.detector import BaseDetector, aligned_giou, pairwise_iou
 from footplate.tasks.small_resnet import Convolution
+from footplate.tasks.structures import InstanceData
 from footplate.tasks.task_base import Pyramid
 
 _PRIOR = 0.01  # the initial probability of each class

@@ -8,10 +8,10 @@ import numpy as np
 from PIL import Image
 
 from footplate.checks import check_fraction
-from footplate.data.structures import InstanceData
 from footplate.registry import HOOKS, VISUALIZERS
 from footplate.storage import check_output_path, output_path
 from footplate.tasks.detection.data import DetDataSample, above_score
+from footplate.tasks.structures import InstanceData
 from footplate.tasks.visualization import BaseVisualizationHook, TaskVisualizer
 from footplate.visualization import Color, as_array
 

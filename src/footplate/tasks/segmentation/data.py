@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from footplate.checks import check_choice
 from footplate.data import BaseDataset
 from footplate.data.annotations import read_lines
-from footplate.data.structures import BaseDataElement, PixelData
+from footplate.data.data_element import BaseDataElement
 from footplate.data.transforms import LoadAnnotations
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError, FootplateError
@@ -21,6 +21,7 @@ from footplate.messages import pluralize
 from footplate.models import ImgDataPreprocessor
 from footplate.registry import DATASETS, MODELS, TRANSFORMS
 from footplate.storage import join
+from footplate.tasks.structures import PixelData
 from footplate.tasks.task_base import (
     PackSamples,
     check_classes,
@@ -181,7 +182,7 @@ class SegDataSample(BaseDataElement):
 
     Example:
         >>> import torch
-        >>> from footplate.data.structures import PixelData
+        >>> from footplate.tasks.structures import PixelData
         >>> sample = SegDataSample(metainfo=dict(img_path="a.png"))
         >>> sample.gt_sem_seg = PixelData(data=torch.zeros(8, 8))
         >>> sample.img_path, sample.gt_sem_seg.shape

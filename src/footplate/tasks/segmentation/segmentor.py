@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from footplate.checks import check_keys
-from footplate.data.structures import PixelData
 from footplate.errors import import_optional
 from footplate.models import BaseTTAModel
 from footplate.models.package_models import check_offline
 from footplate.registry import MODELS
 from footplate.tasks.segmentation.data import SegDataSample
+from footplate.tasks.structures import PixelData
 from footplate.tasks.task_base import Pyramid, TaskModel, check_truth
 
 _FLIPPED_DIMS = {"horizontal": (-1,), "vertical": (-2,), "diagonal": (-2, -1)}

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from footplate.checks import check_fraction
-from footplate.data.structures import PixelData
 from footplate.registry import HOOKS, VISUALIZERS
+from footplate.tasks.structures import PixelData
 from footplate.tasks.visualization import BaseVisualizationHook, TaskVisualizer
 from footplate.visualization import Color, ImageArray, as_array
 

@@ -8,7 +8,7 @@ from typing_extensions import Self
 
 from footplate.checks import check_choice, check_count
 from footplate.data import BaseTransform, Compose
-from footplate.data.structures import BaseDataElement
+from footplate.data.data_element import BaseDataElement
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
 from footplate.models import ImgDataPreprocessor

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils.data import default_collate
 
 from footplate.data import pseudo_collate
-from footplate.data.structures import BaseDataElement
+from footplate.data.data_element import BaseDataElement
 from footplate.errors import BuildError
 from footplate.models import BaseDataPreprocessor, BaseModel
 from footplate.openmmlab.mmengine.utils import apply_to

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from footplate.data.structures import InstanceData, PixelData
 from footplate.errors import ArgumentError
+from footplate.tasks.structures import InstanceData, PixelData
 
 
 def instances() -> InstanceData:

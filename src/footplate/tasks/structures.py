@@ -1,4 +1,4 @@
-"""Data elements that contain annotations and predictions for models, metrics and visualizers."""
+"""Data elements for the instances and the pixels of an image."""
 
 import functools
 import operator
@@ -13,8 +13,6 @@ from typing_extensions import Self
 
 from footplate.data.data_element import BaseDataElement, FieldKind, FieldType
 from footplate.errors import ArgumentError
-
-__all__ = ["BaseDataElement", "InstanceData", "PixelData"]
 
 Index: TypeAlias = int | slice | list[int] | list[bool] | Tensor | NDArray[Any]
 
