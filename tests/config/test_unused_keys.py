@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from footplate.config import Config, apply_overrides, find_unused_changes
+from footplate.config import Config, find_unused_changes
+from footplate.tools.overrides import apply_overrides
 
 BASE = """
 size = (64, 64)

@@ -19,9 +19,9 @@ import yaml
 
 from footplate import Config, Runner
 from footplate.checkpoint import find_latest, load_checkpoint, load_weights, read_contents, verify
-from footplate.config import apply_overrides
 from footplate.errors import CheckpointError, FootplateError
 from footplate.registry import OPTIMIZERS
+from footplate.tools.overrides import apply_overrides
 from tests.checkpoint import gadgets
 from tests.checkpoint.packing import pack
 from tests.faults.processes import in_child
@@ -322,7 +322,7 @@ def _obey_tags() -> None:
 
 
 def _evaluate() -> None:
-    from footplate.config import overrides
+    from footplate.tools import overrides
 
     vars(overrides)["parse_value"] = eval
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from footplate.config import Config, apply_overrides
+from footplate.config import Config
 from footplate.engine import Runner
+from footplate.tools.overrides import apply_overrides
 from tests.modules import ROOT
 
 # Two passes, in this process; a warm-up of one.

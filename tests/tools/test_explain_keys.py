@@ -3,10 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from footplate.config import Config, apply_overrides
+from footplate.config import Config
 from footplate.config.config_dict import Replaced
 from footplate.errors import ConfigKeyError, Origin
 from footplate.tools.explain_keys import explain_config, explain_key, history
+from footplate.tools.overrides import apply_overrides
 
 FILES = {
     "base.py": "optimizer = dict(type='SGD', lr=0.1,\n    betas=(0.9, 0.99))\nhook = dict(every=dict(n=1))\n",

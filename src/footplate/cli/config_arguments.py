@@ -45,9 +45,9 @@ def apply_override_arguments(
     cfg: "Config", arguments: argparse.Namespace, *, import_custom_modules: bool = True
 ) -> "Config":
     """Applies `--cfg-options` and `--set` to a config and returns it."""
-    from footplate.config import apply_overrides
     from footplate.errors import OverrideError
     from footplate.tools.key_equivalents import accepted_in_either_generation, suggest_equivalent
+    from footplate.tools.overrides import apply_overrides
 
     def import_modules() -> None:
         from footplate import openmmlab

@@ -1,9 +1,8 @@
-"""Reads, merges, overrides and writes config files, and records the origin of each key."""
+"""Reads, merges and writes config files, and records the origin of each key."""
 
 from footplate.config.config import Config
 from footplate.config.config_dict import ConfigDict, KeyOrigin
 from footplate.config.imports import LazyObject, import_custom, import_module, read_base
-from footplate.config.overrides import DictAction, apply_overrides
 from footplate.config.recorded import as_plain, as_python, parse_recorded, read_recorded
 from footplate.config.unknown_keys import check_top_level_keys
 from footplate.config.unused_keys import find_unused_changes
@@ -11,10 +10,8 @@ from footplate.config.unused_keys import find_unused_changes
 __all__ = [
     "Config",
     "ConfigDict",
-    "DictAction",
     "KeyOrigin",
     "LazyObject",
-    "apply_overrides",
     "as_plain",
     "as_python",
     "check_top_level_keys",

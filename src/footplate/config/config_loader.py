@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from footplate.config.config_dict import ConfigDict, KeyOrigin, Replaced, TracedDict, copy_as_config_dict, merge_into
 from footplate.config.imports import import_lazily
-from footplate.config.overrides import parse_value
+from footplate.config.literals import parse_value
 from footplate.config.python_parser import BASE, FILL, IMPORT, INHERIT, MAKE_DICT, parse
 from footplate.config.sources import (
     absolute,

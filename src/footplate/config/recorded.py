@@ -8,7 +8,7 @@ from typing import Any
 
 from footplate.config.config import Config
 from footplate.config.formats import dotted_name, write_config
-from footplate.config.overrides import read_literal
+from footplate.config.literals import read_literal
 from footplate.config.sources import absolute, read_text, suffix_of
 from footplate.errors import ConfigSyntaxError, Origin
 

@@ -1,10 +1,10 @@
 """Inference with trained models, and their export to other formats."""
 
-from footplate.inference.exporting import export_model, output_path_of
+from footplate.inference.exporting import describe_export, export_model, output_path_of
 from footplate.inference.predicted_files import predict_files
 from footplate.inference.predictor import Predictor
 from footplate.inference.trained_model import TrainedModel, open_trained
-from footplate.models.module_export import Export, ExportError, describe_export, export_module
+from footplate.models.module_export import Export, ExportError, export_module
 
 __all__ = [
     "Export",

@@ -18,6 +18,7 @@ from footplate.errors import ArgumentError, CheckpointError
 from footplate.inference.exported_detector import OPSET, ExportedDetector, traceable
 from footplate.inference.exported_model import ExportedModel
 from footplate.inference.trained_model import CONFIG_ADVICE, Preprocessing, TrainedModel
+from footplate.messages import format_bytes, labeled
 from footplate.models import PlainModel
 from footplate.models.example_inputs import Inputs, inputs_from
 from footplate.models.export_formats import ExportRequest, difference_of, exportable_operators, largest_difference
@@ -31,6 +32,7 @@ from footplate.models.module_export import (
     export_call,
     export_error,
     export_weights_only,
+    format_shapes,
     keep_file,
     temporary_file,
     write_and_open,
@@ -129,6 +131,38 @@ def _example_call(trained: TrainedModel) -> tuple[tuple[Any, ...], dict[str, Any
             notes=["Export from Python: runner.export(path, example), or footplate.inference.export_module."],
         )
     return inputs_from(description)
+
+
+def describe_export(export: Export) -> str:
+    """Describes an export as text.
+
+    Args:
+        export: What `export_module` or `runner.export` returned.
+    """
+    lines = [f"{' and '.join([export.path, *export.data_files])}: {format_bytes(export.size)}"]
+    if not export.tested:
+        return lines[0] + "\n"
+    first = export.tested[0]
+    varies_in_batch = len({shape[:1] for shape in export.tested}) > 1
+    varies_in_size = len({shape[2:] for shape in export.tested}) > 1
+
+    def sizes(shape: tuple[int, ...]) -> str:
+        parts = list(map(str, shape))
+        if varies_in_batch and shape[:1] == first[:1]:
+            parts[0] = "N"
+        if varies_in_size and shape[-2:] == first[-2:]:
+            parts[-2:] = "H", "W"
+        return ", ".join(parts)
+
+    lines += [labeled("input", f"{name} ({sizes(shape)}), {values}") for name, (shape, values) in export.inputs.items()]
+    if export.multiple > 1:
+        lines.append(labeled("sizes", f"height and width must be multiples of {export.multiple}"))
+    lines += [labeled("output", f"{name} ({sizes(shape)})") for name, shape in export.outputs.items()]
+    if any(0 in shape for shape in export.outputs.values()):
+        lines.append(labeled("note", "the model predicts nothing on the random example, so nothing was compared"))
+    tested = f"tested with inputs of {format_shapes(export.tested)}"
+    lines.append(labeled("difference", f"at most {export.difference:.2g}, {tested}"))
+    return "\n".join(lines) + "\n"
 
 
 def output_path_of(checkpoint: str, to: str) -> str:

@@ -17,7 +17,7 @@ import footplate
 from footplate import storage
 from footplate.checkpoint import write_safetensors
 from footplate.errors import ArgumentError, FootplateError
-from footplate.messages import format_bytes, labeled, one_line
+from footplate.messages import one_line
 from footplate.models.example_inputs import Inputs, inputs_of, named_tensors
 from footplate.models.export_formats import (
     FORMATS,
@@ -256,7 +256,7 @@ def keep_file(export: Export, path: str, to: str) -> Export:
     if not export.difference <= LIMIT:
         raise ExportError(
             f"the {to} file was discarded: it differs from the model by {export.difference:.2g}, more than {LIMIT:g}",
-            notes=[f"Inputs: {_shapes(export.tested)}."],
+            notes=[f"Inputs: {format_shapes(export.tested)}."],
         )
     temporary, name = os.path.split(path)
     written = sorted(os.listdir(temporary), key=name.__eq__)  # the file itself comes last
@@ -266,39 +266,8 @@ def keep_file(export: Export, path: str, to: str) -> Export:
     return export._replace(size=sum(map(os.path.getsize, files)), data_files=files[:-1])
 
 
-def describe_export(export: Export) -> str:
-    """Describes an export as text.
-
-    Args:
-        export: What `export_module` or `runner.export` returned.
-    """
-    lines = [f"{' and '.join([export.path, *export.data_files])}: {format_bytes(export.size)}"]
-    if not export.tested:
-        return lines[0] + "\n"
-    first = export.tested[0]
-    varies_in_batch = len({shape[:1] for shape in export.tested}) > 1
-    varies_in_size = len({shape[2:] for shape in export.tested}) > 1
-
-    def sizes(shape: tuple[int, ...]) -> str:
-        parts = list(map(str, shape))
-        if varies_in_batch and shape[:1] == first[:1]:
-            parts[0] = "N"
-        if varies_in_size and shape[-2:] == first[-2:]:
-            parts[-2:] = "H", "W"
-        return ", ".join(parts)
-
-    lines += [labeled("input", f"{name} ({sizes(shape)}), {values}") for name, (shape, values) in export.inputs.items()]
-    if export.multiple > 1:
-        lines.append(labeled("sizes", f"height and width must be multiples of {export.multiple}"))
-    lines += [labeled("output", f"{name} ({sizes(shape)})") for name, shape in export.outputs.items()]
-    if any(0 in shape for shape in export.outputs.values()):
-        lines.append(labeled("note", "the model predicts nothing on the random example, so nothing was compared"))
-    tested = f"tested with inputs of {_shapes(export.tested)}"
-    lines.append(labeled("difference", f"at most {export.difference:.2g}, {tested}"))
-    return "\n".join(lines) + "\n"
-
-
-def _shapes(shapes: Sequence[tuple[int, ...]]) -> str:
+def format_shapes(shapes: Sequence[tuple[int, ...]]) -> str:
+    """Formats shapes of inputs, such as "3x32x32, 1x32x32"."""
     return ", ".join("x".join(map(str, shape)) for shape in shapes)
 
 

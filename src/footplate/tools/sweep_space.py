@@ -5,10 +5,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from footplate.config import Config, apply_overrides, find_unused_changes
-from footplate.config.overrides import format_value, parse_value
+from footplate.config import Config, find_unused_changes
+from footplate.config.literals import parse_value
 from footplate.errors import ArgumentError
 from footplate.tools.key_equivalents import accepted_in_either_generation
+from footplate.tools.overrides import apply_overrides, format_value
 
 
 class Parameter(NamedTuple):

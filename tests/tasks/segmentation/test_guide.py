@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from footplate.config import Config, apply_overrides
+from footplate.config import Config
 from footplate.engine import Runner
 from footplate.errors import DataError
 from footplate.registry import METRICS
+from footplate.tools.overrides import apply_overrides
 from tests.tasks.guides import write_configs
 
 SHORT = [

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from footplate.cli.main import main
-from footplate.config import Config, apply_overrides
+from footplate.config import Config
 from footplate.config.sources import find_config
 from footplate.engine import Runner
 from footplate.openmmlab.first_generation.translation import translate
+from footplate.tools.overrides import apply_overrides
 
 # Overrides for a short run with a small network and few scenes, for each generation.
 SMALL = ["model.widths=[8,12]", "model.depths=[1,1]"]

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from footplate.config import Config, apply_overrides
+from footplate.config import Config
 from footplate.config.sources import find_config
 from footplate.engine import Runner
 from footplate.tasks.recipes import recipes
+from footplate.tools.overrides import apply_overrides
 
 TIMED = {"time", "data_time", "eta", "memory"}
 FOUR_ITERATIONS = [

@@ -1,32 +1,23 @@
-"""Parses and applies command-line overrides such as `key=value` and `+new.key=value`."""
+"""Applies command-line overrides such as `key=value` and `+new.key=value` to a config."""
 
-import argparse
-import ast
 import logging
-import math
-import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from footplate.config.config_dict import ConfigDict
+from footplate.config import Config, ConfigDict
 from footplate.config.formats import write_value
 from footplate.config.key_paths import find_value, join_path, merge_options, split_path
+from footplate.config.literals import parse_value
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, ConfigKeyError, Origin, OverrideError
 from footplate.messages import nearest
 
-if TYPE_CHECKING:
-    from footplate.config.config import Config
-
 AcceptedKeys = Callable[[ConfigDict, Sequence[str]], Collection[str]]  # returns the keys accepted by a section
 _logger = logging.getLogger("footplate.config")
-_CONSTANTS = {"null": None, "true": True, "false": False, "inf": math.inf, "-inf": -math.inf, "nan": math.nan}
-_KEYS = (ast.Constant, ast.Name, ast.UnaryOp, ast.Tuple)
-_OPENINGS = ("[", "(", "{", "'", '"', "dict(")
 
 
 def apply_overrides(
-    cfg: "Config | ConfigDict",
+    cfg: Config | ConfigDict,
     overrides: Iterable[str],
     strict: bool = True,
     accepted: AcceptedKeys = lambda mapping, parts: (),
@@ -156,80 +147,6 @@ def _kind(value: Any) -> str:
     return "a dict" if isinstance(value, dict) else "a string"
 
 
-def parse_value(text: str) -> Any:
-    """Parses numbers, booleans, None, strings, lists, tuples and dicts. Any other text is a string.
-
-    Raises:
-        OverrideError: Brackets or quotes are not closed, or a value in brackets cannot be parsed.
-
-    Example:
-        >>> parse_value("[1, (a, 2e-3), {x: null, 'y': True}]")
-        [1, ('a', 0.002), {'x': None, 'y': True}]
-        >>> parse_value("0.9,0.999")
-        [0.9, 0.999]
-    """
-    text = text.strip()
-    if text in _CONSTANTS:
-        return _CONSTANTS[text]
-    source = f"[{text}]"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about escapes such as "\d"
-            parsed = ast.parse(source, mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        parsed = None
-    if isinstance(parsed, ast.List):
-        try:
-            items = [read_literal(node, lambda other: _read_text(other, source)) for node in parsed.elts]
-        except TypeError as error:  # a list is in a key
-            raise _unreadable(text) from error
-        if len(items) > 1 or text.endswith(","):
-            return items
-        return items[0] if items else ""
-    if text.startswith(_OPENINGS):
-        raise _unreadable(text)
-    if "," in text and not set(text) & set("([{'\""):
-        return [parse_value(part) for part in text.split(",") if part.strip()]
-    return text
-
-
-def read_literal(node: ast.expr, read_other: Callable[[ast.expr], Any]) -> Any:
-    """Returns the value of a syntax tree of plain values, without executing it.
-
-    Args:
-        node: Numbers, booleans, None and strings, in lists, tuples, `{...}` and `dict(...)`.
-        read_other: Returns the value of any other node in the tree.
-    """
-    match node:
-        case ast.Constant(value=bool() | int() | float() | str() | None):
-            return node.value
-        case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=ast.Constant(value=int() | float() as number)):
-            return -number if isinstance(sign, ast.USub) else number
-        case ast.List(elts=nodes):
-            return [read_literal(item, read_other) for item in nodes]
-        case ast.Tuple(elts=nodes):
-            return tuple(read_literal(item, read_other) for item in nodes)
-        case ast.Dict(keys=keys, values=values) if all(isinstance(key, _KEYS) for key in keys):
-            items = zip(filter(None, keys), values, strict=True)
-            return {read_literal(key, read_other): read_literal(value, read_other) for key, value in items}
-        case ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords) if all(item.arg for item in keywords):
-            return {item.arg: read_literal(item.value, read_other) for item in keywords}
-    return read_other(node)
-
-
-def _read_text(node: ast.expr, source: str) -> Any:
-    """Returns the text of a word or an expression."""
-    text = ast.get_source_segment(source, node) or ""
-    if text.startswith(_OPENINGS):
-        raise _unreadable(text)
-    return _CONSTANTS.get(text, text)
-
-
-def _unreadable(text: str) -> OverrideError:
-    notes = ["Close all brackets, and quote strings that contain special characters."]
-    return OverrideError("cannot read the value", found=text, notes=notes)
-
-
 def format_value(value: Any) -> str:
     """Formats a value for `--set`. A string has quotes if `parse_value` would return another value without them.
 
@@ -244,33 +161,3 @@ def format_value(value: Any) -> str:
     except OverrideError:
         is_plain = False
     return value if is_plain else repr(value)
-
-
-class DictAction(argparse.Action):
-    """Collects `key=value` arguments into a dict for `Config.merge_from_dict`.
-
-    Example:
-        >>> parser = argparse.ArgumentParser()
-        >>> action = parser.add_argument("--cfg-options", nargs="+", action=DictAction)
-        >>> parser.parse_args(["--cfg-options", "optimizer.lr=0.1", "scale=1333,800"]).cfg_options
-        {'optimizer.lr': 0.1, 'scale': [1333, 800]}
-    """
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
-        """Adds the pairs passed with one flag to those of earlier flags."""
-        options = dict(getattr(namespace, self.dest, None) or {})
-        for pair in [values] if isinstance(values, str) else values or []:
-            key, mark, value = str(pair).partition("=")
-            if not mark or not key:
-                raise argparse.ArgumentError(self, f"expected key=value, got '{pair}'")
-            try:
-                options[key] = parse_value(value.strip())
-            except OverrideError as error:
-                raise argparse.ArgumentError(self, error.message) from error
-        setattr(namespace, self.dest, options)

@@ -1,0 +1,49 @@
+from typing import Any
+
+import pytest
+
+from footplate.config.literals import parse_value
+from footplate.errors import OverrideError
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1", 1),
+        ("1e-3", 0.001),
+        ("-.5", -0.5),
+        ("inf", float("inf")),
+        ("true", True),
+        ("null", None),
+        ("'1'", "1"),
+        ('"x,y"', "x,y"),
+        ("'it\\'s\\n'", "it's\n"),
+        (r"""['blocks\.\d+', "a\\b"]""", [r"blocks\.\d+", r"a\b"]),
+        ("it's", "it's"),
+        ("", ""),
+        ("https://host:80/a?b", "https://host:80/a?b"),
+        ("1,2", [1, 2]),
+        ("x,", ["x"]),
+        ("()", ()),
+        ("(1,)", (1,)),
+        ("[a, b, (c, d)]", ["a", "b", ("c", "d")]),
+        ("{a: 1, 'b': [x, {c: null}]}", {"a": 1, "b": ["x", {"c": None}]}),
+        ("{0: x}", {0: "x"}),
+        ("ResNet-50,a/b.py, 10k", ["ResNet-50", "a/b.py", "10k"]),
+        ("#fff", "#fff"),
+        ("1], [2", "1], [2"),
+        ("dict(type='SGD', lr=1e-2, betas=(0.9, 0.99))", {"type": "SGD", "lr": 0.01, "betas": (0.9, 0.99)}),
+        ("poly(1,2)", "poly(1,2)"),
+    ],
+)
+def test_values_are_parsed(text: str, value: Any) -> None:
+    read = parse_value(text)
+    assert (read, type(read)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    "text", ["[1,2", "{a", "{a:}", "dict(a)", "[,]", "[1](2", "'1", "[" * 10000, "{[1]: 2}", "[s3://a, b]", "[a b]"]
+)
+def test_invalid_values_are_refused(text: str) -> None:
+    with pytest.raises(OverrideError, match="cannot read the value"):
+        parse_value(text)
