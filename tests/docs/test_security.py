@@ -31,7 +31,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "`predict` and `export` read": ("tests/inference/test_predictor.py::test_recorded_config_executes_nothing",),
     "`--trust FILE` allows": ("tests/checkpoint/test_loading.py::test_only_the_trusted_file_is_executed",),
     "Paths on the command line": (
-        "tests/config/test_overrides.py::test_invalid_values_are_refused",
+        "tests/config/test_literals.py::test_invalid_values_are_refused",
         "tests/faults/malice.py::_overridden",
     ),
     "Reading the config executes nothing": (
