@@ -127,10 +127,12 @@ def test_auto_needs_a_metric_whose_direction_is_known(tmp_path: Path) -> None:
         run(tmp_path, epochs(2), val_evaluator=told(speed=[1, 2]), save_best="auto")
 
 
-def test_a_metric_that_is_nan_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    run(tmp_path, epochs(2), val_evaluator=told(acc=[math.nan, 3]), save_best="acc")
-    wanted = "The metric 'acc' is NaN, so no best checkpoint is saved."
-    assert [each for each in caplog.messages if "NaN" in each] == [wanted]
+def test_best_checkpoints_and_a_metric_that_is_nan_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run(tmp_path, epochs(2), val_evaluator=told(acc=[math.nan, 0.0056149]), save_best="acc", log_level="INFO")
+    assert [message for message in caplog.messages if "best checkpoint" in message] == [
+        "The metric 'acc' is NaN, so no best checkpoint is saved.",
+        "Saved the best checkpoint with 0.005615 acc to best_acc_epoch_2.pth",
+    ]
 
 
 def test_content_of_best_checkpoint(tmp_path: Path) -> None:

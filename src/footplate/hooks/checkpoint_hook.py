@@ -327,7 +327,7 @@ class CheckpointHook(Hook):
                 if not self._best.keeps(old):
                     self._remove(old, prefix)
             which, name = "best" if place == 0 else f"#{place + 1} best", os.path.basename(path)
-            runner.logger.info("Saved the %s checkpoint with %.4f %s to %s", which, score, metric.name, name)
+            runner.logger.info("Saved the %s checkpoint with %.4g %s to %s", which, score, metric.name, name)
 
         def on_failed() -> None:
             self._best.ranked[metric.name] = ranked_before
