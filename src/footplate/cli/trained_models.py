@@ -128,7 +128,8 @@ def predict_inputs(arguments: argparse.Namespace) -> int:
     )
     rate = found.images / max(found.seconds, 1e-9)
     result = {"images": found.images, "seconds": found.seconds, "file": found.path, "failures": found.failures}
-    text = f"{pluralize(found.images, 'image')}, {rate:.1f} per second: {found.path}\n"
+    noun = "clip" if predictor.clips else "image"
+    text = f"{pluralize(found.images, noun)}, {rate:.1f} per second: {found.path}\n"
     if found.instances == 0:
         text += "No instances have the minimum score. A lower --score shows more.\n"
     print_result(arguments, result, text)

@@ -1,6 +1,7 @@
 """Predicts on images, folders and videos. Writes a JSON line per image, and images with the predictions drawn."""
 
 import glob
+import itertools
 import json
 import os
 import sys
@@ -16,6 +17,7 @@ from rich.console import Console
 from rich.progress import track
 
 from footplate.errors import ArgumentError, DataError, import_optional
+from footplate.inference.clips import PICTURES, VIDEOS
 from footplate.inference.predictor import DEFAULT_SCORE, Predictor, in_chunks
 from footplate.inference.trained_model import Pixels
 from footplate.storage import missing_path_notes
@@ -30,8 +32,6 @@ _TOP = 5  # the number of classes in the line of a classified image
 _DIGITS = 6
 _KNOWN_FIELDS = {"pred_sem_seg", "pred_instances", "pred_score", "pred_label", "seg_logits"}
 _COLUMNS = {"bboxes": "box", "scores": "score", "labels": "label"}  # of instances
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
-VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 _COMPLETE = 0.9  # the minimum fraction of the declared frames in a complete video
 _import_cv2 = partial(import_optional, "cv2", extra="video", why="reading videos")
 
@@ -106,6 +106,8 @@ def predict_files(
                 f"predictions might overwrite other files in '{folder}'", notes=["Choose another output folder."]
             )
     files = find_files(paths, skipped=written)
+    if predictor.clips == "frames":  # the pictures of a folder are one clip
+        files = [(folder, folder) for folder in dict.fromkeys(os.path.dirname(file) for _, file in files)]
     begin, count = time.perf_counter(), 0
     failures: list[Failure] = []
     instances: int | None = None
@@ -114,7 +116,7 @@ def predict_files(
         predicted = track(
             _predicted(predictor, files, failures),
             "predict",
-            total=None if any(is_video(file) for _, file in files) else len(files),
+            total=None if not predictor.clips and any(is_video(file) for _, file in files) else len(files),
             console=Console(stderr=True),
             transient=True,
             disable=not sys.stderr.isatty(),
@@ -125,7 +127,7 @@ def predict_files(
                 instances = (instances or 0) + len(line["instances"])
             if "labels" in line:
                 line["labels"] = _save_image(out, f"{_LABELS}/{source.name}.png", line["labels"])
-            if draw:
+            if draw and not predictor.clips:
                 drawn = None
                 with skipping_failed_image(source.name):
                     drawn = predictor.draw(source.image, prediction, score=DEFAULT_SCORE if score is None else score)
@@ -203,7 +205,8 @@ def _predicted(
     """Yields each image with its prediction. Appends images that cannot be read to `failures`."""
 
     def samples() -> Iterator[tuple[ImageFile, Any]]:
-        for index, source in enumerate(read_files(files, failures)):
+        inputs = itertools.starmap(ImageFile, files) if predictor.clips else read_files(files, failures)
+        for index, source in enumerate(inputs):
             try:
                 yield source, predictor.preprocess(source.image, index)
             except DataError as error:

@@ -17,6 +17,7 @@ from footplate.data.transforms import LoadImageFromFile
 from footplate.engine.evaluation_loops import predicting
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
+from footplate.inference.clips import ClipPreprocessing, reads_clips
 from footplate.inference.first_generation_results import as_data_element, original_shape
 from footplate.inference.trained_model import (
     CONFIG_ADVICE,
@@ -85,7 +86,8 @@ class Predictor:
             raise ArgumentError(NO_PIPELINE, notes=[f"{CONFIG_ADVICE} Or use the model:", *code_to_load(trained.path)])
         self._scope = cfg.get("default_scope")
         with located(cfg), using_scope(self._scope):
-            self._preprocessing = Preprocessing(cfg)
+            self._preprocessing: Preprocessing | ClipPreprocessing
+            self._preprocessing = ClipPreprocessing(cfg) if reads_clips(cfg) else Preprocessing(cfg)
             settings = cfg.get(f"{self._preprocessing.mode}_cfg") or {}
             flags = {name: bool(settings.get(name, False)) for name in ("fp16", "inference_mode")}
             self._loop = SimpleNamespace(**flags)  # the settings of the test loop that affect predictions
@@ -96,6 +98,13 @@ class Predictor:
         )
         self._visualizer_cfg = cfg.get("visualizer")
         self._visualizer: Visualizer | None = None
+
+    @property
+    def clips(self) -> str:
+        """What an input is if the model classifies clips: "videos" or "frames" (folders of frames). Otherwise ""."""
+        if not isinstance(self._preprocessing, ClipPreprocessing):
+            return ""
+        return "frames" if self._preprocessing.reads_frames else "videos"
 
     def __call__(self, images: _Image | Sequence[_Image]) -> Any:
         """Returns the prediction for an image, or the predictions for a list of images, as data elements on the CPU.

@@ -175,16 +175,19 @@ def _meta(content: Mapping[str, Any]) -> Mapping[str, Any]:
     return meta if isinstance(meta, Mapping) else {}
 
 
-class Preprocessing:
-    """Converts images to batches as the test dataloader does. Uses the validation data if there is no test data.
+class EvaluationData:
+    """The test data of a config, or the validation data if there is no test data.
 
     Args:
         cfg: The config, in second-generation form.
 
     Attributes:
-        mode: "test" or "val", depending on which data the pipeline belongs to.
-        batch_size: The batch size of this data.
-        image_size: The height and width of an example image, before the pipeline.
+        mode: "test" or "val".
+        key: The key path of the dataset.
+        dataset: The config of the dataset.
+        transforms: The configs of its transforms, without those that load annotations.
+        collate: Merges samples into a batch.
+        batch_size: The batch size.
 
     Raises:
         ArgumentError: The config has no test or validation data with a pipeline.
@@ -192,16 +195,36 @@ class Preprocessing:
 
     def __init__(self, cfg: Config) -> None:
         self.mode, section = _evaluation_section(cfg)
-        key = f"{self.mode}_dataloader.dataset"
+        self.key = f"{self.mode}_dataloader.dataset"
         dataset = section.get("dataset")
         while isinstance(dataset, Mapping) and "pipeline" not in dataset:  # a wrapper; continue with its first dataset
             dataset = dataset.get("dataset") or next(iter(dataset.get("datasets") or ()), None)
         if dataset is None:
-            raise ArgumentError(NO_PIPELINE, key=key, notes=["Use a config whose test data has a `pipeline`."])
-        transforms = [step for step in dataset["pipeline"] if not _LOADS_ANNOTATIONS.match(_name_of(step))]
-        is_loader = [bool(_LOADS_IMAGE.match(_name_of(step))) for step in transforms]
-        with at_key(key):
-            kind = DATASETS.resolve(dataset.get("type"), dataset)
+            raise ArgumentError(NO_PIPELINE, key=self.key, notes=["Use a config whose test data has a `pipeline`."])
+        self.dataset: Mapping[str, Any] = dataset
+        self.transforms = [step for step in dataset["pipeline"] if not _LOADS_ANNOTATIONS.match(name_of(step))]
+        with at_key(f"{self.mode}_dataloader"):
+            self.collate = build_collate(section)
+            batch_size = section.get("batch_size")
+            self.batch_size = 1 if batch_size is None else check_count("batch_size", batch_size)
+
+
+class Preprocessing(EvaluationData):
+    """Converts images to batches as the test dataloader does.
+
+    Args:
+        cfg: The config, in second-generation form.
+
+    Attributes:
+        image_size: The height and width of an example image, before the pipeline.
+    """
+
+    def __init__(self, cfg: Config) -> None:
+        super().__init__(cfg)
+        transforms = self.transforms
+        is_loader = [bool(_LOADS_IMAGE.match(name_of(step))) for step in transforms]
+        with at_key(self.key):
+            kind = DATASETS.resolve(self.dataset.get("type"), self.dataset)
             self.image_size: tuple[int, int] = getattr(kind, "image_size", _DEFAULT_SIZE)
             if not any(is_loader):  # the dataset itself loads or makes its images
                 own = getattr(kind, "image_loader", _DEFAULT_LOADER)
@@ -211,10 +234,6 @@ class Preprocessing:
                 self._before = Compose(transforms[:place])
                 self._loader = TRANSFORMS.build(transforms[place])
                 self._after = Compose(transforms[place + 1 :])
-        with at_key(f"{self.mode}_dataloader"):
-            self.collate = build_collate(section)
-            batch_size = section.get("batch_size")
-            self.batch_size = 1 if batch_size is None else check_count("batch_size", batch_size)
 
     def __call__(self, image: str | Pixels, index: int, name: str = "") -> Any:
         """Returns the preprocessed sample of an image.
@@ -273,7 +292,7 @@ def _evaluation_section(cfg: Config) -> tuple[str, Mapping[str, Any]]:
     raise ArgumentError(NO_PIPELINE, key="test_dataloader", notes=["Use a config with a test_dataloader."])
 
 
-def _name_of(transform: Any) -> str:
+def name_of(transform: Any) -> str:
     """Returns the name of a transform's class, without its scope or module."""
     kind = transform.get("type") if isinstance(transform, Mapping) else type(transform)
     return str(kind if isinstance(kind, str) else getattr(kind, "__name__", kind)).rpartition(".")[2]
