@@ -69,7 +69,7 @@ def _skip(error: Exception, package: str, names: Sequence[str]) -> dict[str, typ
         raise MissingPackageError(f"'{package}' cannot be imported: {text}", notes=notes) from error
     reason = " ".join([f"{text}.", *explain_cause(error, _SKIPPED)])
     if reason not in skipped.values():
-        _logger.warning("Skipped %s of '%s': %s", ", ".join(names), package, reason)
+        _logger.warning("Skipped the import of %s from '%s': %s", ", ".join(names), package, reason)
     skipped.update(dict.fromkeys(names, reason))
 
     def fail(kind: type, *args: Any, **kwargs: Any) -> None:

@@ -160,8 +160,8 @@ def track_parallel_progress(
         initializer: A function that each process calls when it starts.
         initargs: The arguments for `initializer`.
         bar_width: See `ProgressBar`.
-        chunksize: The number of tasks that are sent to a process at a time. skip_first: Ignored; the bar estimates the
-            remaining time from recent results.
+        chunksize: The number of tasks that are sent to a process at a time.
+        skip_first: Ignored; the bar estimates the remaining time from recent results.
         keep_order: Whether to return the results in the order of the tasks.
         file: See `ProgressBar`.
     """
@@ -195,7 +195,8 @@ def track_progress_rich(
         tasks: The tasks.
         task_num: The number of tasks. If `tasks` is empty, the function is called `task_num` times without arguments.
         nproc: The number of processes. With 1, the function runs in the current process.
-        chunksize: The number of tasks that are sent to a process at a time. description: The text next to the bar.
+        chunksize: The number of tasks that are sent to a process at a time.
+        description: The text next to the bar.
         color: The color of the bar.
     """
     items = tasks or [()] * (task_num or 0)

@@ -38,7 +38,8 @@ class CheckpointLoader:
         """Registers a loader for address prefixes. Without `loader`, returns a decorator.
 
         Args:
-            prefixes: One or several prefixes. loader: A function `(filename, map_location) -> checkpoint`.
+            prefixes: One or several prefixes.
+            loader: A function `(filename, map_location) -> checkpoint`.
             force: Whether to replace a registered loader.
 
         Raises:
@@ -136,7 +137,8 @@ def save_checkpoint(
     """Saves a checkpoint atomically on any storage backend.
 
     Args:
-        checkpoint: The contents. filename: The path.
+        checkpoint: The contents.
+        filename: The path.
         file_client_args: An old name for `backend_args`.
         backend_args: See `get_file_backend`. Its path mapping, if any, is applied.
     """

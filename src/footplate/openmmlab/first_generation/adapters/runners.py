@@ -164,7 +164,7 @@ class BaseRunner(metaclass=_RunnerClass):
         """
         if not resume_optimizer:
             raise ArgumentError(
-                "a run cannot be resumed without its optimizer",
+                "resuming without the optimizer state is not supported",
                 notes=["To load only the weights, use load_checkpoint."],
             )
         meta = load_checkpoint(checkpoint, "meta", in_place=True).get("meta", {})
@@ -236,7 +236,8 @@ class BaseRunner(metaclass=_RunnerClass):
         view.meta.update(self.meta)
         if getattr(self.save_checkpoint, "__func__", None) is not BaseRunner.save_checkpoint:
             _logger.warning(
-                "The script replaces save_checkpoint of %s. The checkpoint hook does not call it.", type(self).__name__
+                "The script overrides %s.save_checkpoint. The checkpoint hook does not call this method.",
+                type(self).__name__,
             )
         # The script has already initialized or loaded the weights.
         model.__dict__["init_weights"] = lambda: None
