@@ -37,18 +37,18 @@ def _convolve(
     y = positions[0][:, None, :, None].expand(-1, kernel_width, -1, columns)
     x = positions[1][None, :, None, :].expand(kernel_height, -1, rows, -1)
     kernel = kernel_height * kernel_width
-    # DyHead passes offsets of a larger map. In that case, the compiled operators read the first numbers of each
-    # sample.
+    # DyHead passes offsets for a larger map. The compiled operators then use the first values of each sample.
     offset = offset.flatten(1)[:, : deform_groups * kernel * 2 * rows * columns]
     shifts = offset.reshape(count * deform_groups, kernel, 2, rows, columns)
     y = shifts[:, :, 0] + y.reshape(kernel, rows, columns)
     x = shifts[:, :, 1] + x.reshape(kernel, rows, columns)
-    # At a pixel center, where new layers start, the gradient is that of the following interval. Rounding must not
-    # move a position to the preceding interval, so the map is padded to powers of two, by which division is exact.
+    # At pixel centers, where newly initialized layers sample, the gradient is taken from the following interval.
+    # Rounding must not move a position to the preceding interval. Therefore, the map is padded to powers of two, so
+    # that divisions by its size are exact.
     full_height, full_width = (1 << (size - 1).bit_length() for size in (height, width))
     planes = features.reshape(count * deform_groups, -1, height, width)
     planes = F.pad(planes, (0, full_width - width, 0, full_height - height))
-    # At -1, one pixel before the map, the gradient is zero.
+    # At -1, which is one pixel outside the map, the gradient is zero.
     y, x = (torch.where(each <= -1, -2, each) for each in (y, x))
     # grid_sample expects -1 and 1 at the outer edges of the first and last pixels.
     grid = torch.stack(((2 * x + 1) / full_width - 1, (2 * y + 1) / full_height - 1), -1).flatten(1, 2)

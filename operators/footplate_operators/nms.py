@@ -97,7 +97,7 @@ def softnms(
         dets: The output, by descending score. Only one row for each returned index is written.
         iou_threshold: The minimum IoU for methods 0 and 1 to reduce a score.
         sigma: The width of the Gaussian for method 2.
-        min_score: The minimum score of a kept box.
+        min_score: Boxes whose score falls below this value are removed.
         method: 0 removes overlapping boxes. 1 reduces their scores linearly with the IoU, 2 with a Gaussian of the IoU.
         offset: See the module docstring.
     """

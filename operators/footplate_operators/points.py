@@ -128,7 +128,7 @@ def _positions(indices: Tensor, features: Tensor) -> Tensor:
 
 
 def _gather_points(features: Tensor, indices: Tensor, *sizes: int, **named: int) -> Tensor:
-    """Selects points by `indices` (B, npoints). Returns their features (B, C, npoints) out of features (B, C, N)."""
+    """Returns the features (B, C, npoints) of the points in `indices` (B, npoints), given all features (B, C, N)."""
     return features.gather(2, _positions(indices, features)).view(*features.shape[:2], *indices.shape[1:])
 
 
@@ -142,7 +142,7 @@ group_points_forward, group_points_backward = gather_points_forward, gather_poin
 def _stack_group_points(
     features: Tensor, counts: Tensor, indices: Tensor, index_counts: Tensor, *sizes: int, **named: int
 ) -> Tensor:
-    """Returns the features of groups of points (sum of M, C, nsample), out of features (sum of N, C).
+    """Returns the features of groups of points (sum of M, C, nsample), given the features of all points (sum of N, C).
 
     `indices` (sum of M, nsample) are point indices within each sample. `counts` and `index_counts` contain the numbers
     of points and groups in each sample.

@@ -164,7 +164,7 @@ def convex_iou(pointsets: Tensor, polygons: Tensor, ious: Tensor) -> None:
 
 
 def convex_giou(pointsets: Tensor, polygons: Tensor, output: Tensor) -> None:
-    """Computes the generalized IoU of each pair of a point set's convex hull (N, 18) and a quadrilateral (N, 8).
+    """Computes the generalized IoU of the convex hulls of point sets (N, 18) and quadrilaterals (N, 8), pair by pair.
 
     Writes the gradient with respect to the points and the value to `output`, (N, 19).
 

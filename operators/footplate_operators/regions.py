@@ -176,7 +176,7 @@ def roi_align_backward(
     bins = (aligned_height, aligned_width)
     if pool_mode == 1:
         points = _aligned_points(rois, bins, spatial_scale, sampling_ratio, aligned)
-        zeros = torch.zeros_like(grad_input)  # the mean is linear
+        zeros = torch.zeros_like(grad_input)  # the mean is linear, so the values do not matter
         grad_input.copy_(gradients(lambda features: _mean_of_bins(features, points, bins), (zeros,), grad_output)[0])
         return
     indices, weights = bilinear_corners(argmax_y, argmax_x, *grad_input.shape[2:])
@@ -307,7 +307,7 @@ deform_roi_pool_forward, deform_roi_pool_backward = operators(
 
 
 def _rotated_feature_align(features: Tensor, boxes: Tensor, spatial_scale: float, points: int) -> Tensor:
-    """Adds features sampled at the center of each pixel's box to the features (N, C, H, W) of the pixel.
+    """Adds features sampled at the center of each pixel's box to the pixel's own features (N, C, H, W).
 
     If `points` is 5, also adds the features sampled at the four corners of the box.
 

@@ -84,7 +84,8 @@ def operators(function: Callable[..., Tensor], forward: str, backward: str) -> t
     """Returns a forward and a backward operator with mmcv's signatures for a differentiable function.
 
     Args:
-        function: Computes the output from the tensors in `forward` that it has as parameters, and from settings.
+        function: Computes the output. Its first parameters have the names of tensors in `forward`; the others are
+            settings.
         forward: The names of the forward operator's tensors. The operator writes the result to `output`.
         backward: The names of the backward operator's tensors. `grad_output` is the gradient of the output; without it,
             the gradient is all ones. The operator writes the gradient with respect to each non-empty input `x` to

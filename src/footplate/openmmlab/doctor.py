@@ -46,7 +46,7 @@ def check_code_base(name: str) -> dict[str, Any]:
         except Exception as error:
             problems = [*str(error).splitlines(), *([] if isinstance(error, ConfigError) else explain_cause(error))]
     reasons = {reason: [each for each in skipped if skipped[each] == reason] for reason in skipped.values()}
-    remarks = [f"Without {', '.join(names)}: {reason}" for reason, names in reasons.items()]
+    remarks = [f"Cannot import {', '.join(names)}: {reason}" for reason, names in reasons.items()]
     complete = [] if problems else ["complete"]
     return {"name": name, "version": version, "problems": problems, "remarks": [*complete, *remarks]}
 

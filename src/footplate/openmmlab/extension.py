@@ -64,7 +64,7 @@ class OpenMMLab(Extension):
         return frozenset(FIRST_GENERATION_KEYS)
 
     def check_config(self, cfg: Any) -> None:
-        """Raises an error for keys that footplate does not support but that would change the results."""
+        """Raises an error for unsupported keys that would change the results."""
         refuse_unsupported(cfg)
 
     def translates(self, cfg: Any) -> bool:
@@ -80,9 +80,9 @@ class OpenMMLab(Extension):
         return translate_for_run(cfg)
 
     def repair_step(self, error: RuntimeError) -> AbstractContextManager[Any] | None:
-        """Returns a context manager for repeating a step that failed due to an in-place change of a ReLU's output.
+        """Returns a context manager that lets code written for PyTorch < 1.9 modify the output of a ReLU in place.
 
-        Returns None for any other error. PyTorch 1.9 and later do not allow this change.
+        Returns None if the error has a different cause.
         """
         from footplate.openmmlab.relu import repair_relu
 
@@ -112,7 +112,7 @@ class OpenMMLab(Extension):
 
 
 def refuse_unsupported(cfg: Mapping[str, Any]) -> None:
-    """Raises an error for a key that footplate does not support but that would change the results.
+    """Raises an error for an unsupported key that would change the results.
 
     Raises:
         ConfigError: The config has such a key. The message suggests an alternative.

@@ -58,7 +58,7 @@ NumPy 2.0 removed it:
     numpy.asfarray -> removed.asfarray
 NumPy 2.0 does not wrap out-of-range numbers:
     numpy.uint8() -> removed.uint8
-NumPy 1.24 does not make arrays of lists of different lengths:
+NumPy 1.24 does not convert lists of different lengths to an array:
     numpy.array() -> removed.array
 Python 3.10 removed it from collections:
     collections.Callable -> collections.abc.Callable

@@ -1,6 +1,6 @@
 """Supports code that changes the output of a ReLU in place.
 
-PyTorch 1.9 and later raise an error in the backward pass, because it uses the output.
+In PyTorch 1.9 and later, the backward pass needs the unchanged output and raises an error.
 """
 
 import logging
@@ -33,9 +33,9 @@ class InputSavingRelu(TorchFunctionMode):
 
 
 def repair_relu(error: RuntimeError) -> InputSavingRelu | None:
-    """Returns a context manager for repeating the step if an in-place change of a ReLU's output caused the error.
+    """Returns a context manager that lets the model modify the output of a ReLU in place.
 
-    Returns None for any other error.
+    Returns None if the error has a different cause.
     """
     if not _ERROR.search(str(error)):
         return None

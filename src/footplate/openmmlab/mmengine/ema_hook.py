@@ -17,7 +17,7 @@ class _EMAHookType(type):
 
 
 class EMAHook(hooks.EMAHook, metaclass=_EMAHookType):
-    """Adds the attributes and methods that subclasses in code bases expect to footplate's EMAHook.
+    """footplate's EMAHook with additional attributes and methods for subclasses in code bases.
 
     As in MMEngine, the averaged model already exists when `after_load_checkpoint` of a subclass is called.
     """

@@ -113,7 +113,7 @@ class BaseInferencer(ABC):
             return self.postprocess(predictions, images, return_datasamples, **postprocess)
 
     def _inputs_to_list(self, inputs: Any) -> list[Any]:
-        """Returns the inputs as a list. If they are the path of a folder, returns the paths of its files."""
+        """Returns the inputs as a list. If the input is a folder, returns the paths of its files."""
         if isinstance(inputs, str) and (backend := get_file_backend(inputs)).isdir(inputs):
             return [backend.join_path(inputs, name) for name in backend.list_dir_or_file(inputs, list_dir=False)]
         return list(inputs) if isinstance(inputs, list | tuple) else [inputs]
@@ -213,7 +213,7 @@ class BaseInferencer(ABC):
 
     @classmethod
     def _get_models_from_metafile(cls, dir: str) -> Iterator[dict[str, Any]]:
-        """Yields the entries of the published models that the metafiles in a folder list."""
+        """Yields the entry of each published model in a folder's metafiles."""
         for name in yaml.safe_load(Path(dir, "model-index.yml").read_text("utf-8"))["Import"]:
             content = yaml.safe_load(Path(dir, name).read_text("utf-8"))
             models = content["Models"] if isinstance(content, dict) else content

@@ -180,7 +180,7 @@ def autocast(
 def calc_dynamic_intervals(
     start_interval: int, dynamic_interval_list: list[tuple[int, int]] | None = None
 ) -> tuple[list[int], list[int]]:
-    """Returns a list of milestones, starting with 0, and a list of the intervals that apply from there on."""
+    """Returns two lists: the milestones, starting with 0, and the interval that applies from each milestone on."""
     pairs = [(0, start_interval), *(dynamic_interval_list or [])]
     return [start for start, _ in pairs], [interval for _, interval in pairs]
 

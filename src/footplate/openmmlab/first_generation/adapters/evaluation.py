@@ -195,7 +195,7 @@ class EvalHook(Hook):
     become the validation metrics.
 
     Args:
-        dataloader: The validation data. By default, the validation loop from the config runs.
+        dataloader: The validation dataloader. By default, the config's validation loop is used.
         start: The first epoch or iteration after which to validate. If 0, also validates before training.
         interval: The number of epochs or iterations between two validations.
         by_epoch: Whether `interval` and `start` are in epochs.

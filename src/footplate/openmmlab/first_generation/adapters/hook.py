@@ -232,7 +232,7 @@ class SteppedByHook(OptimWrapper):
 
     @contextmanager
     def iteration_settings(self) -> Iterator[None]:
-        """Temporarily restores the parameter group settings of the current iteration for the duration of the block.
+        """Restores the current iteration's parameter group settings for the duration of the block.
 
         This is needed because schedules change the settings right after the loss is computed, but the hook steps later.
         """

@@ -83,7 +83,7 @@ def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
             return DataContainer([data], first.stack, first.padding_value, cpu_only=first.cpu_only)
         tensors = [torch.as_tensor(value) for value in data]
         if first.pad_dims is not None:
-            dims = range(-1, -first.pad_dims - 1, -1)  # as F.pad expects them, the last one first
+            dims = range(-1, -first.pad_dims - 1, -1)  # last dimension first, as F.pad expects
             largest = [max(each.shape[dim] for each in tensors) for dim in dims]
             pads = [[(0, size - each.shape[dim]) for dim, size in zip(dims, largest, strict=True)] for each in tensors]
             tensors = [
@@ -270,7 +270,7 @@ def adapt_model(model: nn.Module) -> nn.Module:
     """Wraps a first-generation model in `LegacyModel`. Returns a second-generation model unchanged.
 
     Raises:
-        BuildError: The model has neither generation's methods.
+        BuildError: The model does not implement the methods of either generation.
     """
     if isinstance(model, BaseModel) or _has_argument(getattr(model, "train_step", None), "optim_wrapper"):
         return model

@@ -19,8 +19,9 @@ from footplate.registry import HOOKS
 class OptimizerHook(Hook):
     """Runs the backward pass, clips gradients and steps the optimizer after each iteration.
 
-    This hook is for user-defined subclasses, as in `optimizer_config = dict(type="MyOptimizerHook", ...)`. The
-    optimizer wrapper then does not step. Other settings in `optimizer_config` are translated to the optimizer wrapper.
+    This hook is for user-defined subclasses, as in `optimizer_config = dict(type="MyOptimizerHook", ...)`. In this
+    case, the optimizer wrapper does not step the optimizer. Any other `optimizer_config` is translated to settings of
+    the optimizer wrapper.
 
     Args:
         grad_clip: Arguments for torch's `clip_grad_norm_`.
@@ -46,7 +47,7 @@ class OptimizerHook(Hook):
             )
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Returns the callbacks by event. The optimizer step uses the settings from before the schedules' update."""
+        """Returns the callbacks by event. The step ignores values that schedules already set for the next iteration."""
         found = super().listeners()
         step = found["after_train_iter"]
 

@@ -112,7 +112,7 @@ def view_of(runner: "Runner") -> "RunnerView":
 
 
 class RunnerView:
-    """Presents a runner with the attributes and methods of a first-generation runner.
+    """Adapter that gives a runner the attributes and methods of a first-generation runner.
 
     All other attributes are read from the runner. Hooks may set attributes on the view to share them with other hooks.
 

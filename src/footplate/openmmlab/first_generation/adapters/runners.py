@@ -44,7 +44,7 @@ class _RunnerClass(type):
 
 
 class BaseRunner(metaclass=_RunnerClass):
-    """Base class for runners, which collect settings. `run` then trains with the engine's Runner.
+    """Base class for runners. A runner collects settings, and `run` trains with the engine's Runner.
 
     After training, all other attributes, such as `runner.outputs`, are read from a RunnerView. Subclasses cannot
     override `train`, `val` or `run_iter`, because the engine has its own loops.

@@ -84,7 +84,7 @@ class Draft:
         self.by_epoch, self.length = self._run_length()
 
     def take(self, key: str) -> Any:
-        """Removes a key from `remaining` and returns its value. Returns a copy of a dict."""
+        """Removes a key from `remaining` and returns its value, or a copy if the value is a dict."""
         value = self.remaining.pop(key, None)
         if not isinstance(value, Mapping):
             return value
