@@ -163,7 +163,7 @@ def nms_quadri(
 
 
 def bbox_overlaps(boxes1: Tensor, boxes2: Tensor, ious: Tensor, mode: int, aligned: bool, offset: int) -> None:
-    """Writes the overlaps of boxes to `ious`: the IoU for `mode` 0, or the share of the first box for `mode` 1."""
+    """Writes the overlaps of boxes to `ious`. `mode` 0 is the IoU; 1 divides by the area of the first box instead."""
     first, second = (boxes1, boxes2) if aligned else (boxes1[:, None], boxes2[None])
 
     def area(boxes: Tensor) -> Tensor:

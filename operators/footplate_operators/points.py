@@ -83,7 +83,8 @@ def stack_ball_query_forward(
 
 
 def knn_forward(xyz: Tensor, new_xyz: Tensor, idx: Tensor, dist2: Tensor, b: int, n: int, m: int, nsample: int) -> None:
-    """Writes the indices and squared distances of the points (B, N, 3) nearest to each center (B, M, 3), in order."""
+    """Finds the nearest points (B, N, 3) to each center (B, M, 3). Writes their indices and squared distances,
+    sorted."""
     squared, found = _squared_distances(new_xyz, xyz).topk(nsample, largest=False, sorted=True)
     idx.copy_(found)
     dist2.copy_(squared)
@@ -160,9 +161,9 @@ stack_group_points_forward, stack_group_points_backward = operators(
 
 
 def three_nn_forward(unknown: Tensor, known: Tensor, dist2: Tensor, idx: Tensor, *sizes: int, **named: int) -> None:
-    """Finds the three nearest points in `known` (B, M, 3) for each point in `unknown` (B, N, 3), in order.
+    """Finds the three nearest points in `known` (B, M, 3) for each point in `unknown` (B, N, 3).
 
-    Writes the indices to `idx` and the squared distances to `dist2`, both (B, N, 3).
+    Writes the indices to `idx` and the squared distances to `dist2`, both (B, N, 3), sorted by distance.
     """
     squared, found = _squared_distances(unknown, known).topk(3, largest=False, sorted=True)
     dist2.copy_(squared)
@@ -230,7 +231,7 @@ def _in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
 
 
 def points_in_boxes_part_forward(boxes: Tensor, pts: Tensor, box_idx_of_points: Tensor) -> None:
-    """Writes the index of the first box (B, T, 7) around each point (B, M, 3), or else -1, to `box_idx_of_points`."""
+    """Writes the index of the first box (B, T, 7) containing each point (B, M, 3), or -1, to `box_idx_of_points`."""
     found, any_hit = _first_hits(_in_boxes(pts, boxes), 1)
     box_idx_of_points.copy_(torch.where(any_hit, found[..., 0], -1))
 

@@ -1,4 +1,4 @@
-"""Finds the package versions that a code base accepts, and shows it a version that passes its check."""
+"""Finds the package versions that a code base accepts, and makes the packages report such versions."""
 
 import importlib
 import logging

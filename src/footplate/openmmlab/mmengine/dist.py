@@ -42,12 +42,12 @@ def master_only(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def get_backend(group: Group = None) -> str | None:
-    """Returns the backend of a group, such as "nccl", or None without a process group."""
+    """Returns the backend of a group, such as "nccl", or None if no process group is initialized."""
     return torch_dist.get_backend(group) if distributed.is_distributed() else None
 
 
 def get_default_group() -> Group:
-    """Returns the group of all processes, or None without a process group."""
+    """Returns the default group, which contains all processes, or None if it is not initialized."""
     return torch_dist.group.WORLD if distributed.is_distributed() else None
 
 
@@ -64,7 +64,7 @@ def init_local_group(node_rank: int, num_gpus_per_node: int) -> None:
 
 
 def get_local_group() -> Group:
-    """Returns the process group of this machine, or None in a run without process groups.
+    """Returns the process group of this machine, or None if no process group is initialized.
 
     Raises:
         ValueError: `init_local_group` was not called.

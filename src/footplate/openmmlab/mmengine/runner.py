@@ -1,4 +1,4 @@
-"""The functions of `mmengine.runner`, and the strategies of `mmengine._strategy` with their `FlexibleRunner`.
+"""Functions and classes of `mmengine.runner`, and the strategies of `FlexibleRunner`.
 
 Loading a checkpoint does not execute code from it.
 """
