@@ -83,8 +83,7 @@ def stack_ball_query_forward(
 
 
 def knn_forward(xyz: Tensor, new_xyz: Tensor, idx: Tensor, dist2: Tensor, b: int, n: int, m: int, nsample: int) -> None:
-    """Finds the nearest points (B, N, 3) to each center (B, M, 3). Writes their indices and squared distances,
-    sorted."""
+    """Writes indices and squared distances of the points (B, N, 3) nearest to each center (B, M, 3), nearest first."""
     squared, found = _squared_distances(new_xyz, xyz).topk(nsample, largest=False, sorted=True)
     idx.copy_(found)
     dist2.copy_(squared)
