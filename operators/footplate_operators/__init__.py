@@ -1,4 +1,4 @@
-"""The module `mmcv._ext`: the compiled operators of mmcv, reimplemented in PyTorch.
+"""Reimplements mmcv's compiled operators (the module `mmcv._ext`) in PyTorch.
 
 >>> import footplate_operators
 >>> footplate_operators.install()
@@ -30,7 +30,7 @@ sync_bn_forward_var tin_shift_backward tin_shift_forward
 
 
 class OperatorsFinder(MetaPathFinder, Loader):
-    """Provides `mmcv._ext` if mmcv is installed without compiled operators. It must be the last finder."""
+    """Provides `mmcv._ext` if mmcv is installed without compiled operators. Must come last in `sys.meta_path`."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -39,7 +39,7 @@ class OperatorsFinder(MetaPathFinder, Loader):
         return ModuleSpec(fullname, self) if fullname == "mmcv._ext" else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """Returns a module with the operators."""
+        """Returns the complete module with all operators."""
         return create_extension()
 
     def exec_module(self, module: ModuleType) -> None:
@@ -47,13 +47,13 @@ class OperatorsFinder(MetaPathFinder, Loader):
 
 
 def install() -> None:
-    """Makes `mmcv.ops` of an mmcv without compiled operators, such as `mmcv-lite`, use these operators."""
+    """Makes `mmcv.ops` use these operators if mmcv is installed without compiled operators, as in `mmcv-lite`."""
     if not any(isinstance(finder, OperatorsFinder) for finder in sys.meta_path):
         sys.meta_path.append(OperatorsFinder())
 
 
 def create_extension() -> ModuleType:
-    """Creates the module `mmcv._ext`. Operators that are not implemented raise NotImplementedError when called."""
+    """Creates the module `mmcv._ext`. Calling an operator that is not implemented raises NotImplementedError."""
     module = ModuleType("mmcv._ext", "The compiled operators of mmcv, reimplemented in PyTorch.")
     for home in _HOMES:
         for name, value in vars(home).items():

@@ -1,4 +1,4 @@
-"""Deformable convolution, plain and modulated, and deformable attention on several levels.
+"""Deformable convolution, modulated deformable convolution and multi-scale deformable attention.
 
 Sources: Dai et al., Deformable Convolutional Networks (2017); Zhu et al., Deformable ConvNets v2 (2019) and
 Deformable DETR (2021).
@@ -14,17 +14,17 @@ from footplate_operators.sampling import gradients, operators
 def _convolve(
     features: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, settings: dict[str, int]
 ) -> Tensor:
-    """Returns the deformable convolution, (N, O, rows, columns).
+    """Applies a deformable convolution and returns the result, (N, O, rows, columns).
 
     Args:
         features: (N, C, H, W).
         offset: (N, deform_groups * kernel * 2, rows, columns) in pixels, y before x.
         weight: (O, C / groups, kernel height, kernel width).
         mask: (N, deform_groups * kernel, rows, columns), or None.
-        settings: The keyword arguments of mmcv's functions.
+        settings: The other keyword arguments of mmcv's functions.
     """
     count, channels, height, width = map(int, features.shape)
-    is_modulated = "kernel_h" in settings  # the two functions of mmcv name their settings differently
+    is_modulated = "kernel_h" in settings  # mmcv's two functions use different argument names
     names, sides = ("stride_ pad_ dilation_", "hw") if is_modulated else ("d pad dilation", "HW")
     groups, deform_groups = settings["group"], settings["deformable_group"]
     positions = []
@@ -37,18 +37,18 @@ def _convolve(
     y = positions[0][:, None, :, None].expand(-1, kernel_width, -1, columns)
     x = positions[1][None, :, None, :].expand(kernel_height, -1, rows, -1)
     kernel = kernel_height * kernel_width
-    # DyHead passes offsets of a larger map. In that case, the compiled operators read the first numbers of each
-    # sample.
+    # DyHead passes offsets for a larger map. The compiled operators then use the first values of each sample.
     offset = offset.flatten(1)[:, : deform_groups * kernel * 2 * rows * columns]
     shifts = offset.reshape(count * deform_groups, kernel, 2, rows, columns)
     y = shifts[:, :, 0] + y.reshape(kernel, rows, columns)
     x = shifts[:, :, 1] + x.reshape(kernel, rows, columns)
-    # At a pixel center, where new layers start, the gradient is that of the following interval. Rounding must not
-    # move a position to the preceding interval, so the map is padded to powers of two, by which division is exact.
+    # At pixel centers, where newly initialized layers sample, the gradient is taken from the following interval.
+    # Rounding must not move a position to the preceding interval. Therefore, the map is padded to powers of two, so
+    # that divisions by its size are exact.
     full_height, full_width = (1 << (size - 1).bit_length() for size in (height, width))
     planes = features.reshape(count * deform_groups, -1, height, width)
     planes = F.pad(planes, (0, full_width - width, 0, full_height - height))
-    # At -1, one pixel before the map, the gradient is zero.
+    # At -1, which is one pixel outside the map, the gradient is zero.
     y, x = (torch.where(each <= -1, -2, each) for each in (y, x))
     # grid_sample expects -1 and 1 at the outer edges of the first and last pixels.
     grid = torch.stack(((2 * x + 1) / full_width - 1, (2 * y + 1) / full_height - 1), -1).flatten(1, 2)
@@ -83,7 +83,7 @@ def deform_conv_backward_parameters(
     scale: float,
     **settings: int,
 ) -> None:
-    """Adds `scale` times the gradient with respect to the weight to `grad_weight`."""
+    """Computes the gradient with respect to the weight, multiplies it by `scale` and adds it to `grad_weight`."""
     weight = torch.zeros_like(grad_weight)  # the convolution is linear in its weight
     (gradient,) = gradients(lambda weight: _deform_conv(input, offset, weight, **settings), (weight,), grad_output)
     grad_weight.add_(gradient, alpha=scale)
@@ -112,13 +112,13 @@ def ms_deform_attn_forward(
     attention_weights: Tensor,
     im2col_step: int,
 ) -> Tensor:
-    """Computes deformable attention over the levels of a pyramid and returns (N, queries, heads * channels).
+    """Computes deformable attention over the levels of a feature pyramid. Returns (N, queries, heads * channels).
 
     Args:
         value: (N, pixels of all levels, heads, channels).
-        value_spatial_shapes: (levels, 2): height and width.
-        value_level_start_index: The first pixel of each level, (levels,).
-        sampling_locations: (N, queries, heads, levels, points, 2): x and y from 0 to 1.
+        value_spatial_shapes: Height and width of each level, (levels, 2).
+        value_level_start_index: The index of each level's first pixel, (levels,).
+        sampling_locations: x and y from 0 to 1, (N, queries, heads, levels, points, 2).
         attention_weights: (N, queries, heads, levels, points).
         im2col_step: Ignored.
     """

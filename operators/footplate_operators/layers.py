@@ -1,6 +1,6 @@
-"""Losses and layers: focal loss, CARAFE, PSA mask, masked convolution, rotated filters, pixel grouping, resampling.
+"""Operators for losses and layers, such as focal loss, CARAFE, PSA masks, rotated filters and resampling.
 
-Functions write to the outputs that the caller allocated.
+Functions write their results to tensors allocated by the caller.
 
 Sources: Lin et al., Focal Loss (2017); Wang et al., CARAFE (2019); Zhao et al., PSANet (2018); Han et al., S2ANet
 (2021); Wang et al., PAN (2019); Karras et al., StyleGAN2 (2020).
@@ -19,7 +19,7 @@ from footplate_operators.sampling import gradients, operators
 def _sigmoid_focal_loss(input: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float) -> Tensor:
     """Returns the focal loss (N, C) of logits (N, C) for class indices (N,).
 
-    Index C is the background. `weight` contains one factor for each class, or is empty.
+    Class index C means background. `weight` contains a factor for each class, or is empty.
     """
     positive = target[:, None] == torch.arange(input.size(1), device=input.device)
     probability = input.sigmoid()
@@ -49,20 +49,26 @@ def _softmax_focal_loss(logits: Tensor, target: Tensor, weight: Tensor, gamma: f
 def softmax_focal_loss_forward(
     input: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
 ) -> None:
-    """Writes the focal loss of probabilities (N, C) for classes (N,) to `output`, (N,), with 0 for negative classes."""
+    """Writes the focal loss (N,) of probabilities (N, C) for class indices (N,) to `output`.
+
+    The loss is 0 for class indices outside the range 0 to C - 1.
+    """
     output.copy_(_softmax_focal_loss(input.log(), target, weight, gamma, alpha))
 
 
 def softmax_focal_loss_backward(
     input: Tensor, target: Tensor, weight: Tensor, buff: Tensor, grad_input: Tensor, gamma: float, alpha: float
 ) -> None:
-    """Writes the gradient of the sum of the losses with respect to the logits to `grad_input`; `buff` is not used."""
+    """Writes the gradient of the summed loss with respect to the logits to `grad_input`. Ignores `buff`."""
     (gradient,) = gradients(lambda logits: _softmax_focal_loss(logits, target, weight, gamma, alpha), (input.log(),))
     grad_input.copy_(gradient)
 
 
 def _carafe(features: Tensor, masks: Tensor, kernel_size: int, group_size: int, scale_factor: int) -> Tensor:
-    """Upsamples features (N, C, H, W) with one kernel per pixel; `masks` is (N, groups * K * K, s * H, s * W)."""
+    """Upsamples features (N, C, H, W) with a separate kernel for each output pixel.
+
+    `masks` contains the kernels, (N, groups * K * K, s * H, s * W).
+    """
     count, channels, height, width = features.shape
     neighbors = F.unfold(features, kernel_size, padding=(kernel_size - 1) // 2)
     neighbors = neighbors.view(count, group_size, channels // group_size, kernel_size**2, height, width)
@@ -91,9 +97,9 @@ def carafe_forward(
     *settings: Any,
     **named: Any,
 ) -> None:
-    """Computes CARAFE and writes the result to `output`; see `_carafe` for the settings.
+    """Writes the result of CARAFE to `output`. See `_carafe` for the settings.
 
-    Saves the input of `carafe_backward` in `rfeatures`. The other buffers are not used.
+    Stores the features in `rfeatures` for `carafe_backward`. Ignores the other buffers.
     """
     rfeatures.resize_(features.shape).copy_(features)
     carafe_naive_forward(features, masks, output, *settings, **named)
@@ -110,10 +116,11 @@ def _psa_mask(
     *_: int,
     **__: int,
 ) -> Tensor:
-    """Returns the attention map (N, H * W, H, W) of masks (N, h_mask * w_mask, H, W).
+    """Converts PSA masks (N, h_mask * w_mask, H, W) to an attention map (N, H * W, H, W).
 
-    Each pixel has a mask over its neighbors. Type 0 (collect) writes the values of a pixel's mask to the column of the
-    pixel. Type 1 (distribute) writes them to its row. The other arguments are not used.
+    The mask of a pixel contains a weight for each of its neighbors. With type 0 (collect), dimension 1 of the map is
+    the neighbor, and the last two dimensions are the pixel. With type 1 (distribute), dimension 1 is the pixel. The
+    other arguments are ignored.
     """
     count, (height, width) = len(input), input.shape[2:]
     sizes = (h_mask, w_mask, height, width)
@@ -140,7 +147,7 @@ def masked_im2col_forward(
     pad_h: int,
     pad_w: int,
 ) -> None:
-    """Writes the patches of `im` (1, C, H, W) around the given pixels to `col`, (C * kernel size, pixels)."""
+    """Writes the patches around selected pixels of `im` (1, C, H, W) to `col`, (C * kernel size, pixels)."""
     padded = F.pad(im, (pad_w, pad_w, pad_h, pad_h))[0]
     y = mask_h_idx.long() + torch.arange(kernel_h, device=im.device)[:, None]
     x = mask_w_idx.long() + torch.arange(kernel_w, device=im.device)[:, None]
@@ -150,20 +157,20 @@ def masked_im2col_forward(
 def masked_col2im_forward(
     col: Tensor, mask_h_idx: Tensor, mask_w_idx: Tensor, im: Tensor, height: int, width: int, channels: int
 ) -> None:
-    """Writes the columns (C, pixels) to the given pixels of `im`, (1, C, H, W)."""
+    """Writes the columns of `col` (C, pixels) to selected pixels of `im`, (1, C, H, W)."""
     im[0, :, mask_h_idx.long(), mask_w_idx.long()] = col.view(channels, -1)
 
 
 def _rotated_filters(input: Tensor, indices: Tensor) -> Tensor:
-    """Returns a filter for each rotation: (O * rotations, I * orientations, kernel height, kernel width).
+    """Returns rotated copies of filters, (O * rotations, I * orientations, kernel height, kernel width).
 
     Args:
         input: The weights, (O, I, orientations, kernel height, kernel width).
-        indices: The position of each weight under each rotation, starting with 1: (orientations, kernel height, kernel
-            width, rotations).
+        indices: The new position of each weight after each rotation, counted from 1, (orientations, kernel height,
+            kernel width, rotations).
     """
     out_channels, in_channels, orientations, kernel_height, kernel_width = input.shape
-    places = indices.flatten(0, 2).long() - 1  # (weights of a filter, rotations)
+    places = indices.flatten(0, 2).long() - 1  # (weights per filter, rotations)
     source = torch.empty_like(places)
     source.scatter_(0, places, torch.arange(len(places), device=input.device)[:, None].expand_as(places))
     rotated = input.flatten(2)[:, :, source.T].transpose(1, 2)
@@ -184,20 +191,19 @@ def pixel_group(
     kernel_region_num: int,
     distance_threshold: float,
 ) -> list[list[float]]:
-    """Grows the kernels of text regions over neighboring pixels with similar embeddings.
+    """Grows text regions from their kernels to neighboring pixels with similar embeddings.
 
     Args:
-        score: (H, W).
-        mask: The pixels that may be added to a region, (H, W), bool.
+        score: The score of each pixel, (H, W).
+        mask: Whether each pixel may be added to a region, (H, W), bool.
         embedding: (H, W, D).
-        kernel_label: The region of each pixel, (H, W); 0 for none.
-        kernel_contour: The pixels at which regions start to grow, (H, W).
+        kernel_label: The region index of each pixel, (H, W); 0 means no region.
+        kernel_contour: Positive for the pixels from which regions grow, (H, W).
         kernel_region_num: The number of regions, including region 0.
-        distance_threshold: A pixel is added if its distance from the mean embedding of a region is below this
-            threshold.
+        distance_threshold: The maximum distance between a pixel's embedding and the region's mean embedding.
 
     Returns:
-        One list for each region: the mean score, the number of pixels, and x and y of each pixel.
+        A list for each region, with its mean score, its number of pixels, and x and y of each pixel.
     """
     labels, takeable = kernel_label.cpu().numpy().copy(), mask.cpu().numpy()
     vectors, scores = embedding.cpu().numpy(), score.cpu().numpy()
@@ -239,10 +245,10 @@ def upfirdn2d(
     flip: bool,
     gain: float,
 ) -> Tensor:
-    """Upsamples with zeros, pads or crops, filters and downsamples images (N, C, H, W).
+    """Upsamples images by inserting zeros, then pads or crops, filters and downsamples them.
 
     Args:
-        input: (N, C, H, W).
+        input: The images, (N, C, H, W).
         filter: (kernel height, kernel width).
         upx: Horizontal upsampling factor.
         upy: Vertical upsampling factor.
@@ -252,8 +258,8 @@ def upfirdn2d(
         padx1: Padding on the right.
         pady0: Padding at the top.
         pady1: Padding at the bottom.
-        flip: Whether to correlate rather than convolve.
-        gain: A factor for the result.
+        flip: Whether to compute a correlation instead of a convolution.
+        gain: The factor by which the result is multiplied.
     """
     count, channels, height, width = input.shape
     spread = F.pad(input.view(count, channels, height, 1, width, 1), (0, upx - 1, 0, 0, 0, upy - 1))
@@ -266,7 +272,10 @@ def upfirdn2d(
 def fused_bias_leakyrelu(
     input: Tensor, bias: Tensor, refer: Tensor, act: int, grad: int, alpha: float, scale: float
 ) -> Tensor:
-    """Returns the scaled leaky ReLU of `input` plus `bias`, or, for `grad=1`, its gradient at the output `refer`."""
+    """Adds `bias` to `input` and applies a leaky ReLU scaled by `scale`.
+
+    With `grad=1`, returns the gradient instead: `input` is the gradient of the output, and `refer` is the output.
+    """
     if bias.numel():
         input = input + bias.view(1, -1, *[1] * (input.dim() - 2))
     reference = refer if grad else input

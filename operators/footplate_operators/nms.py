@@ -1,6 +1,6 @@
-"""Variants of non-maximum suppression, and overlaps of boxes.
+"""Variants of non-maximum suppression (NMS), and overlaps of boxes.
 
-Boxes are (N, 4): x1, y1, x2, y2. `offset` is 1 if the last pixel belongs to a box, and 0 otherwise.
+Boxes are (N, 4): x1, y1, x2, y2. `offset` is 1 if x2 and y2 are inclusive, and 0 otherwise.
 
 Sources: Bodla et al., Soft-NMS (2017).
 """
@@ -18,11 +18,11 @@ from footplate_operators.polygons import overlaps, rotated_box_corners
 _Array = npt.NDArray[Any]
 
 
-_BLOCK = 64  # the number of boxes that `nms` compares with all others at once
+_BLOCK = 64  # the number of boxes that `nms` compares with all other boxes at once
 
 
 def _ious(boxes: _Array, others: _Array, offset: int) -> _Array:
-    """Returns the IoU of boxes (4, ...) with others (4, ...). The shapes are broadcast."""
+    """Returns the IoU of boxes (4, ...) and other boxes (4, ...). The shapes are broadcast."""
     corners = (*map(np.maximum, boxes[:2], others[:2]), *map(np.minimum, boxes[2:], others[2:]))
     (width, height), *sides = (
         (each[2] - each[0] + offset, each[3] - each[1] + offset) for each in (corners, boxes, others)
@@ -34,11 +34,12 @@ def _ious(boxes: _Array, others: _Array, offset: int) -> _Array:
 
 
 def _suppress(order: _Array, suppressed: Callable[[int, _Array], _Array]) -> list[_Array]:
-    """Groups boxes. A group is the best remaining box, followed by the boxes that it suppresses.
+    """Runs NMS. Returns a group for each kept box: its index, followed by the indices of the boxes that it suppresses.
 
     Args:
-        order: The indices of the boxes, best first.
-        suppressed: A function that takes a box and other boxes, and returns a mask of the boxes that it suppresses.
+        order: The indices of the boxes, by descending score.
+        suppressed: A function that takes the index of a box and the indices of other boxes, and returns a mask of the
+            other boxes that the box suppresses.
     """
     groups = []
     while len(order):
@@ -50,7 +51,7 @@ def _suppress(order: _Array, suppressed: Callable[[int, _Array], _Array]) -> lis
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
-    """Returns the int64 indices of the remaining boxes, best first."""
+    """Returns the int64 indices of the kept boxes, by descending score."""
     order = scores.detach().sort(descending=True, stable=True)[1].cpu().numpy()
     corners = np.ascontiguousarray(boxes.detach().cpu().numpy()[order].T)
     kept, rest = [np.empty(0, dtype=int)], np.arange(len(order))
@@ -70,7 +71,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
 
 
 def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
-    """Groups boxes (N, 5), whose last column is the score, by the remaining box that suppresses them."""
+    """Groups boxes (N, 5) by the kept box that suppresses them. The last column is the score."""
     corners = dets.detach().cpu().numpy().T
     order = dets.detach()[:, 4].sort(descending=True, stable=True)[1].cpu().numpy()
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -88,17 +89,16 @@ def softnms(
     method: int,
     offset: int,
 ) -> Tensor:
-    """Writes boxes with lowered scores to `dets`, (N, 5), best first. Returns the indices of the boxes.
+    """Runs Soft-NMS. Writes the kept boxes and their reduced scores to `dets` (N, 5), and returns their indices.
 
     Args:
         boxes: (N, 4).
         scores: (N,).
-        dets: The output; only the first rows are written, one for each returned index.
-        iou_threshold: The minimum overlap at which methods 0 and 1 lower a score.
-        sigma: The width of the Gaussian of method 2.
+        dets: The output, by descending score. Only one row for each returned index is written.
+        iou_threshold: The minimum IoU for methods 0 and 1 to reduce a score.
+        sigma: The width of the Gaussian for method 2.
         min_score: Boxes whose score falls below this value are removed.
-        method: 0 removes boxes, 1 lowers scores linearly with the overlap, 2 lowers scores with a Gaussian of the
-            overlap.
+        method: 0 removes overlapping boxes. 1 reduces their scores linearly with the IoU, 2 with a Gaussian of the IoU.
         offset: See the module docstring.
     """
     array, score = boxes.detach().cpu().numpy(), scores.detach().cpu().numpy().copy()
@@ -122,7 +122,7 @@ def softnms(
 
 
 def _polygon_nms(corners: Tensor, order: Tensor, labels: Tensor | None, iou_threshold: float) -> Tensor:
-    """Returns the indices of the remaining polygons (N, 4, 2). Only polygons of the same label suppress each other."""
+    """Returns the indices of the kept polygons (N, 4, 2). Only polygons with the same label suppress each other."""
     corners = corners.detach().double().cpu()
     low, high = corners.amin(1).numpy(), corners.amax(1).numpy()
     classes = None if labels is None else labels.cpu().numpy()
@@ -148,9 +148,9 @@ def nms_rotated(
     iou_threshold: float,
     multi_label: int,
 ) -> Tensor:
-    """Returns the indices of the remaining rotated boxes (N, 5), best first.
+    """Returns the indices of the kept rotated boxes (N, 5), by descending score.
 
-    With `multi_label`, the label of a box is its last column.
+    If `multi_label` is set, the boxes have an additional last column with the label.
     """
     return _polygon_nms(rotated_box_corners(dets[:, :5]), order, dets[:, -1] if multi_label else None, iou_threshold)
 
@@ -158,12 +158,12 @@ def nms_rotated(
 def nms_quadri(
     dets: Tensor, scores: Tensor, order: Tensor, dets_sorted: Tensor, iou_threshold: float, multi_label: int
 ) -> Tensor:
-    """Returns the indices of the remaining quadrilaterals (N, 8), best first."""
+    """Returns the indices of the kept quadrilaterals (N, 8), by descending score."""
     return _polygon_nms(dets[:, :8].reshape(-1, 4, 2), order, dets[:, -1] if multi_label else None, iou_threshold)
 
 
 def bbox_overlaps(boxes1: Tensor, boxes2: Tensor, ious: Tensor, mode: int, aligned: bool, offset: int) -> None:
-    """Writes the overlaps of boxes to `ious`. `mode` 0 divides by the union, 1 by the area of the first box."""
+    """Writes the overlaps of boxes to `ious`. `mode` 0 is the IoU; 1 divides by the area of the first box instead."""
     first, second = (boxes1, boxes2) if aligned else (boxes1[:, None], boxes2[None])
 
     def area(boxes: Tensor) -> Tensor:

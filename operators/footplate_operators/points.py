@@ -1,7 +1,7 @@
-"""Operators on point clouds: neighbors, grouping, interpolation, points in boxes and polygons, voxels.
+"""Operators on point clouds, such as neighbor search, grouping, interpolation and voxelization.
 
-Points are (..., 3): x, y, z. Functions write to the outputs that the caller allocated. `sizes` and `named` are
-the sizes of the tensors and are not used.
+Points are (..., 3): x, y, z. Functions write their results to tensors allocated by the caller. The arguments `sizes`
+and `named` contain tensor sizes and are ignored.
 
 Sources: Qi et al., PointNet++ (2017); Zhou and Tuzel, VoxelNet (2018).
 """
@@ -21,14 +21,14 @@ def _squared_distances(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _first_hits(hits: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Returns the positions of the first `count` true values in each row, padded with the first position.
+    """Returns the positions of the first `count` True values in each row. Pads short rows with their first position.
 
     Args:
         hits: (..., N), bool.
         count: The number of positions.
 
     Returns:
-        Positions (..., count), and whether a row has any hit (...,).
+        The positions (..., count), and whether each row contains a True value (...,).
     """
     size = hits.size(-1)
     positions = torch.where(hits, torch.arange(size, device=hits.device), size)
@@ -47,9 +47,10 @@ def ball_query_forward(
     max_radius: float,
     nsample: int,
 ) -> None:
-    """Finds the first `nsample` points (B, N, 3) between `min_radius` and `max_radius` of each center (B, M, 3).
+    """Finds points (B, N, 3) at a distance between `min_radius` and `max_radius` from each center (B, M, 3).
 
-    Writes their indices to `idx`, (B, M, nsample). For centers without such points, `idx` is unchanged.
+    Writes the indices of the first `nsample` points found to `idx`, (B, M, nsample). Does not change `idx` for centers
+    without such points.
     """
     squared = _squared_distances(new_xyz, xyz)
     hits = (squared == 0) | ((squared >= min_radius**2) & (squared < max_radius**2))
@@ -66,9 +67,10 @@ def stack_ball_query_forward(
     max_radius: float,
     nsample: int,
 ) -> None:
-    """Finds the neighbors of centers (sum of M, 3) among the points (sum of N, 3) of the same sample.
+    """Finds points (sum of N, 3) within `max_radius` of each center (sum of M, 3), in the same sample.
 
-    Writes their indices within the sample to `idx`. The first index of a center without neighbors is -1.
+    Writes the indices of the first `nsample` points found to `idx`, (sum of M, nsample), counted within the sample. For
+    centers without such points, the first index is -1.
     """
     counts = new_xyz_batch_cnt.tolist(), xyz_batch_cnt.tolist()
     parts = []
@@ -90,9 +92,9 @@ def knn_forward(xyz: Tensor, new_xyz: Tensor, idx: Tensor, dist2: Tensor, b: int
 def furthest_point_sampling_forward(
     points_tensor: Tensor, temp_tensor: Tensor, idx_tensor: Tensor, *sizes: int, **named: int
 ) -> None:
-    """Samples points (B, N, 3): the first point, then repeatedly the point farthest from the sampled points.
+    """Samples points (B, N, 3): first point 0, then always the point farthest from all sampled points.
 
-    Writes the indices to `idx_tensor`, (B, number of samples).
+    Writes the indices to `idx_tensor`, (B, samples).
     """
     batch = torch.arange(len(points_tensor))
     _sample_furthest(
@@ -103,7 +105,7 @@ def furthest_point_sampling_forward(
 def furthest_point_sampling_with_dist_forward(
     points_tensor: Tensor, temp_tensor: Tensor, idx_tensor: Tensor, *sizes: int, **named: int
 ) -> None:
-    """Samples like `furthest_point_sampling_forward`, given the distances (B, N, N) between all points."""
+    """Samples points like `furthest_point_sampling_forward`, based on the distances between all points (B, N, N)."""
     batch = torch.arange(len(points_tensor))
     _sample_furthest(lambda last: points_tensor[batch, last], temp_tensor, idx_tensor)
 
@@ -111,7 +113,7 @@ def furthest_point_sampling_with_dist_forward(
 def _sample_furthest(distances_to: Callable[[Tensor], Tensor], nearest: Tensor, indices: Tensor) -> None:
     """Writes the indices of the sampled points to `indices`.
 
-    `nearest` (B, N) contains the distances to the nearest sampled point. Initially, they are large.
+    `nearest` (B, N) stores the distance of each point to the nearest sampled point. Its initial values must be large.
     """
     last = torch.zeros(len(indices), dtype=torch.long, device=indices.device)
     for step in range(indices.size(1)):
@@ -121,29 +123,29 @@ def _sample_furthest(distances_to: Callable[[Tensor], Tensor], nearest: Tensor, 
 
 
 def _positions(indices: Tensor, features: Tensor) -> Tensor:
-    """Expands the indices of points, (B, ...), to all channels of features (B, C, N)."""
+    """Expands point indices (B, ...) for gathering from all channels of features (B, C, N)."""
     return indices.long().flatten(1)[:, None].expand(-1, features.size(1), -1)
 
 
 def _gather_points(features: Tensor, indices: Tensor, *sizes: int, **named: int) -> Tensor:
-    """Returns the features (B, C, N) of the points `indices` (B, npoints), (B, C, npoints)."""
+    """Returns the features (B, C, npoints) of the points in `indices` (B, npoints), given all features (B, C, N)."""
     return features.gather(2, _positions(indices, features)).view(*features.shape[:2], *indices.shape[1:])
 
 
 gather_points_forward, gather_points_backward = operators(
     _gather_points, forward="features indices output", backward="grad_output indices grad_features"
 )
-# The same for groups of points: `indices` is (B, npoints, nsample) and the output (B, C, npoints, nsample).
+# For groups of points, `indices` is (B, npoints, nsample) and the output is (B, C, npoints, nsample).
 group_points_forward, group_points_backward = gather_points_forward, gather_points_backward
 
 
 def _stack_group_points(
     features: Tensor, counts: Tensor, indices: Tensor, index_counts: Tensor, *sizes: int, **named: int
 ) -> Tensor:
-    """Returns the features (sum of N, C) of groups of points, (sum of M, C, nsample).
+    """Returns the features of groups of points (sum of M, C, nsample), given the features of all points (sum of N, C).
 
-    `indices` (sum of M, nsample) are indices within each sample; the samples have `counts` points and `index_counts`
-    groups.
+    `indices` (sum of M, nsample) are point indices within each sample. `counts` and `index_counts` contain the numbers
+    of points and groups in each sample.
     """
     starts = counts.long().cumsum(0) - counts.long()
     rows = indices.long() + starts.repeat_interleave(index_counts.long())[:, None]
@@ -158,9 +160,9 @@ stack_group_points_forward, stack_group_points_backward = operators(
 
 
 def three_nn_forward(unknown: Tensor, known: Tensor, dist2: Tensor, idx: Tensor, *sizes: int, **named: int) -> None:
-    """Finds the three points of `known` (B, M, 3) nearest to each point of `unknown` (B, N, 3), nearest first.
+    """Finds the three nearest points in `known` (B, M, 3) for each point in `unknown` (B, N, 3).
 
-    Writes their indices to `idx` and their squared distances to `dist2`, both (B, N, 3).
+    Writes the indices to `idx` and the squared distances to `dist2`, both (B, N, 3), sorted by distance.
     """
     squared, found = _squared_distances(unknown, known).topk(3, largest=False, sorted=True)
     dist2.copy_(squared)
@@ -168,7 +170,7 @@ def three_nn_forward(unknown: Tensor, known: Tensor, dist2: Tensor, idx: Tensor,
 
 
 def _three_interpolate(features: Tensor, indices: Tensor, weights: Tensor, *sizes: int, **named: int) -> Tensor:
-    """Returns weighted sums of the features (B, C, M) of the three points in each row of `indices` (B, N, 3)."""
+    """Returns the weighted sum of the features (B, C, M) of three points for each row of `indices` (B, N, 3)."""
     return (_gather_points(features, indices) * weights[:, None]).sum(-1)
 
 
@@ -180,7 +182,7 @@ three_interpolate_forward, three_interpolate_backward = operators(
 def chamfer_distance_forward(
     xyz1: Tensor, xyz2: Tensor, dist1: Tensor, dist2: Tensor, idx1: Tensor, idx2: Tensor
 ) -> None:
-    """Writes, for each point (B, N, 2), the squared distance to and index of the nearest point of the other set."""
+    """Finds the nearest point in the other set for each point (B, N, 2). Writes its squared distance and index."""
     squared = _squared_distances(xyz1, xyz2)
     for (smallest, where), distance, index in ((squared.min(2), dist1, idx1), (squared.min(1), dist2, idx2)):
         distance.copy_(smallest)
@@ -197,7 +199,7 @@ def chamfer_distance_backward(
     grad_xyz1: Tensor,
     grad_xyz2: Tensor,
 ) -> None:
-    """Adds the gradients of both distances to `grad_xyz1` and `grad_xyz2`."""
+    """Adds the gradients of both sets of distances to `grad_xyz1` and `grad_xyz2`."""
 
     def distances(xyz1: Tensor, xyz2: Tensor) -> Tensor:
         nearest2, nearest1 = (
@@ -211,7 +213,9 @@ def chamfer_distance_backward(
 
 
 def _in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
-    """Checks whether points (..., M, 3) are in boxes (..., T, 7): center x, y, lowest z, sizes, angle around z.
+    """Checks which points (..., M, 3) are in which boxes (..., T, 7).
+
+    A box consists of the x and y of its center, the z of its bottom, its three sizes and its angle around the z axis.
 
     Returns:
         (..., M, T), bool.
@@ -226,26 +230,26 @@ def _in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
 
 
 def points_in_boxes_part_forward(boxes: Tensor, pts: Tensor, box_idx_of_points: Tensor) -> None:
-    """Writes the index of the first box (B, T, 7) that contains each point (B, M, 3), or -1, to `box_idx_of_points`."""
+    """Writes the index of the first box (B, T, 7) containing each point (B, M, 3), or -1, to `box_idx_of_points`."""
     found, any_hit = _first_hits(_in_boxes(pts, boxes), 1)
     box_idx_of_points.copy_(torch.where(any_hit, found[..., 0], -1))
 
 
 def points_in_boxes_all_forward(boxes: Tensor, pts: Tensor, box_idx_of_points: Tensor) -> None:
-    """Writes 1 to `box_idx_of_points` (B, M, T) for each box that contains a point, and 0 for others."""
+    """Writes 1 to `box_idx_of_points` (B, M, T) where a point is in a box, and 0 elsewhere."""
     box_idx_of_points.copy_(_in_boxes(pts, boxes))
 
 
 def points_in_boxes_cpu_forward(boxes: Tensor, pts: Tensor, pts_indices: Tensor) -> None:
-    """Writes 1 to `pts_indices` (T, M) for each box (T, 7) that contains a point (M, 3), and 0 for others."""
+    """Writes 1 to `pts_indices` (T, M) where a point (M, 3) is in a box (T, 7), and 0 elsewhere."""
     inside = _in_boxes(pts, boxes)
     pts_indices.copy_(inside.mT if pts_indices.shape == inside.mT.shape else inside)
 
 
 def points_in_polygons_forward(points: Tensor, polygons: Tensor, output: Tensor) -> None:
-    """Writes 1 to `output` (N, M) for each quadrilateral (M, 8) that contains a point (N, 2), and 0 for others.
+    """Writes 1 to `output` (N, M) where a point (N, 2) is in a quadrilateral (M, 8), and 0 elsewhere.
 
-    A point is inside if a ray from it to the right crosses the border an odd number of times.
+    A point is inside if a horizontal ray from the point to the right crosses the border an odd number of times.
     """
     corners = polygons.view(-1, 4, 2)
     following = corners.roll(-1, 1)
@@ -258,7 +262,7 @@ def points_in_polygons_forward(points: Tensor, polygons: Tensor, output: Tensor)
 
 
 def _voxels(points: Tensor, voxel_size: Tensor, coors_range: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the voxel of each point, (N, 3) as z, y, x, and whether it is within the range."""
+    """Returns the voxel of each point (N, 3), in the order z, y, x, and whether the point is in range (N,)."""
     low, high = coors_range.to(points).view(2, 3)
     size = voxel_size.to(points)
     grid = ((high - low) / size).round().long()
@@ -268,7 +272,7 @@ def _voxels(points: Tensor, voxel_size: Tensor, coors_range: Tensor) -> tuple[Te
 
 
 def dynamic_voxelize_forward(points: Tensor, voxel_size: Tensor, coors_range: Tensor, coors: Tensor, **_: int) -> None:
-    """Writes the voxel of each point (N, 3 or more) to `coors`, (N, 3) as z, y, x, or -1 if it is out of range."""
+    """Writes the voxel of each point to `coors` (N, 3), in the order z, y, x. Writes -1 for points out of range."""
     voxel, inside = _voxels(points, voxel_size, coors_range)
     coors.copy_(torch.where(inside[:, None], voxel, -1))
 
@@ -285,19 +289,19 @@ def hard_voxelize_forward(
     max_voxels: int,
     **_: int,
 ) -> None:
-    """Sorts points into voxels, in the order of the points.
+    """Groups points into voxels. Points and voxels keep the order of the input.
 
     Args:
-        points: (N, C); the first three columns are x, y, z.
+        points: (N, C), where the first three columns are x, y, z.
         voxel_size: (3,).
-        coors_range: Lower and upper bounds, (6,).
+        coors_range: The lower bounds and the upper bounds, (6,).
         voxels: Output (max_voxels, max_points, C).
-        coors: Output (max_voxels, 3), as z, y, x.
+        coors: Output (max_voxels, 3), in the order z, y, x.
         num_points_per_voxel: Output (max_voxels,).
-        voxel_num: Output, the number of voxels, a scalar.
-        max_points: The maximum number of points per voxel; additional points are dropped.
-        max_voxels: The maximum number of voxels; points in additional voxels are dropped.
-        _: Ignored: the number of dimensions is always 3, and the result is always deterministic.
+        voxel_num: Output, a scalar with the number of voxels.
+        max_points: The maximum number of points per voxel. Additional points are dropped.
+        max_voxels: The maximum number of voxels. Points in additional voxels are dropped.
+        _: Ignored. The number of dimensions is always 3, and the result is always deterministic.
     """
     voxel, inside = _voxels(points, voxel_size, coors_range)
     kept = inside.nonzero()[:, 0]
@@ -306,7 +310,7 @@ def hard_voxelize_forward(
     first = torch.full((len(unique),), len(kept), device=points.device).scatter_reduce(0, inverse, arrival, "amin")
     order = first.argsort()
     number = order.argsort()[inverse]
-    grouped = number.sort(stable=True)[1]  # points sorted by voxel, in their original order
+    grouped = number.sort(stable=True)[1]  # points sorted by voxel; stable within each voxel
     counts = number.bincount(minlength=len(unique))
     within = torch.empty_like(number)
     within[grouped] = arrival - (counts.cumsum(0) - counts)[number[grouped]]
@@ -319,16 +323,16 @@ def hard_voxelize_forward(
 
 
 def dynamic_point_to_voxel_forward(feats: Tensor, coors: Tensor, reduce_type: str) -> list[Tensor]:
-    """Reduces the features (N, C) of the points of each voxel.
+    """Reduces the features of the points in each voxel.
 
     Args:
         feats: (N, C).
-        coors: The voxel of each point, (N, 3); negative for points to skip.
+        coors: The voxel of each point, (N, 3). Points with negative coordinates are skipped.
         reduce_type: "sum", "mean" or "max".
 
     Returns:
-        The features of the voxels, (V, C); the voxels, (V, 3); the voxel index of each point or -1, (N,); the number of
-        points of each voxel, (V,).
+        The reduced features (V, C), the voxels (V, 3), the voxel index of each point or -1 (N,), and the number of
+        points in each voxel (V,).
     """
     inside = (coors >= 0).all(1)
     unique, inverse, counts = torch.unique(coors[inside], dim=0, return_inverse=True, return_counts=True)
@@ -350,7 +354,7 @@ def dynamic_point_to_voxel_backward(
     reduce_count: Tensor,
     reduce_type: str,
 ) -> None:
-    """Writes the gradient with respect to the features of the points to `grad_feats`."""
+    """Writes the gradient with respect to the point features to `grad_feats`."""
     inside = coors_idx >= 0
     voxel = coors_idx[inside].long()
     grads = grad_reduced_feats[voxel]

@@ -1,17 +1,20 @@
-"""Overlaps of convex polygons: rotated boxes, quadrilaterals and convex hulls of points, in double precision."""
+"""Computes overlaps of rotated boxes, convex quadrilaterals and convex hulls, in double precision."""
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Edges count as collinear if their distance is below this fraction of the size of the polygons.
+# Edges count as collinear if their distance is below this fraction of the polygon size.
 _ON_ONE_LINE = 1e-10
 _CHUNK = 4_000_000  # the maximum number of elements in a temporary array of pairs
 
 
 def rotated_box_corners(boxes: Tensor) -> Tensor:
-    """Returns the corners (N, 4, 2) of rotated boxes (N, 5): center x, center y, width, height, angle in radians."""
+    """Returns the corners (N, 4, 2) of rotated boxes (N, 5).
+
+    A box consists of center x, center y, width, height and angle in radians.
+    """
     center_x, center_y, width, height, angle = boxes.double()[:, :5].unbind(1)
     along = torch.stack((angle.cos() * width, angle.sin() * width), 1) / 2
     aside = torch.stack((-angle.sin() * height, angle.cos() * height), 1) / 2
@@ -22,13 +25,13 @@ def rotated_box_corners(boxes: Tensor) -> Tensor:
 
 
 def signed_areas(polygons: Tensor) -> Tensor:
-    """Returns the areas of polygons (..., corners, 2). They are negative for clockwise corners in a plane with y up."""
+    """Returns the areas of polygons (..., corners, 2). With y pointing up, clockwise polygons have negative areas."""
     following = polygons.roll(-1, -2)
     return (polygons[..., 0] * following[..., 1] - polygons[..., 1] * following[..., 0]).sum(-1) / 2
 
 
 def counterclockwise(polygons: Tensor) -> Tensor:
-    """Returns the polygons (N, corners, 2), each with its corners in counterclockwise order."""
+    """Reverses the corners of clockwise polygons (N, corners, 2), so that all polygons are counterclockwise."""
     return torch.where((signed_areas(polygons) < 0)[:, None, None], polygons.flip(1), polygons)
 
 
@@ -37,22 +40,22 @@ def _cross(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _clipped_edges(first: Tensor, second: Tensor, keep_common: bool) -> Tensor:
-    """Returns the contribution of the edges of `first` inside `second` to the area of the intersection.
+    """Returns how much the edges of `first` that lie inside `second` contribute to the intersection area.
 
-    By Green's theorem, the area within a border is the sum of the areas of the triangles between the origin and each
-    straight piece of the border.
+    By Green's theorem, the area of a polygon is the sum of the signed areas of the triangles between the origin and
+    each edge.
 
     Args:
         first: (..., a, 2), counterclockwise.
         second: (..., b, 2), counterclockwise.
-        keep_common: Whether to include edges that lie on an edge of `second` and have the same direction.
+        keep_common: Whether to include edges that coincide with an edge of `second` in the same direction.
     """
     start = first[..., :, None, :]  # (..., a, 1, 2)
     direction = (first.roll(-1, -2) - first)[..., :, None, :]
     corner = second[..., None, :, :]  # (..., 1, b, 2)
     edge = (second.roll(-1, -2) - second)[..., None, :, :]
     length = edge.norm(dim=-1).clamp(min=1e-300)
-    at_start = _cross(edge, start - corner) / length  # the distance to the line of the edge, positive inside
+    at_start = _cross(edge, start - corner) / length  # the distance to the edge's line, positive inside
     at_end = _cross(edge, start + direction - corner) / length
     change = at_end - at_start
     crossing = -at_start / torch.where(change == 0, 1.0, change)
@@ -69,11 +72,11 @@ def _clipped_edges(first: Tensor, second: Tensor, keep_common: bool) -> Tensor:
 
 
 def intersection_areas(first: Tensor, second: Tensor) -> Tensor:
-    """Returns the areas of the intersections of convex counterclockwise polygons.
+    """Returns the intersection areas of convex counterclockwise polygons.
 
     Args:
         first: (..., a, 2).
-        second: (..., b, 2); leading dimensions broadcast.
+        second: (..., b, 2). Leading dimensions are broadcast.
     """
     origin = first.mean(-2, keepdim=True)
     first, second = first - origin, second - origin
@@ -82,16 +85,16 @@ def intersection_areas(first: Tensor, second: Tensor) -> Tensor:
 
 
 def overlaps(first: Tensor, second: Tensor, *, of_first: bool, aligned: bool) -> Tensor:
-    """Returns intersection over union, or over the area of the first polygon.
+    """Returns the IoU of polygons, or the intersection divided by the area of the first polygon.
 
     Args:
         first: (N, a, 2).
         second: (M, b, 2).
         of_first: Whether to divide by the area of the first polygon.
-        aligned: Whether to compare the polygons pair by pair. If so, N equals M.
+        aligned: Whether to compare the polygons pair by pair, which requires N = M.
 
     Returns:
-        (N, M), or (N,) if aligned. The overlap is 0 for polygons without an area.
+        (N, M), or (N,) if aligned. The overlap with a polygon without area is 0.
     """
     first, second = counterclockwise(first.double()), counterclockwise(second.double())
     areas, others = signed_areas(first), signed_areas(second)
@@ -107,7 +110,7 @@ def overlaps(first: Tensor, second: Tensor, *, of_first: bool, aligned: bool) ->
 
 
 def convex_hull(points: np.ndarray) -> np.ndarray:
-    """Returns the indices of the corners of the convex hull of points (N, 2), counterclockwise.
+    """Returns the indices of the points (N, 2) that form the convex hull, counterclockwise.
 
     Source: Andrew, Another efficient algorithm for convex hulls in two dimensions (1979).
     """
@@ -130,9 +133,9 @@ def convex_hull(points: np.ndarray) -> np.ndarray:
 
 
 def hulls(points: Tensor) -> Tensor:
-    """Returns the convex hulls of point sets (N, points, 2), counterclockwise, with the last corner repeated.
+    """Returns the convex hull of each point set (N, points, 2), counterclockwise.
 
-    The result is (N, points, 2), so that hulls with different numbers of corners fit into one tensor.
+    The result is (N, points, 2). Hulls with fewer corners are padded by repeating their last corner.
     """
     indices = np.zeros(points.shape[:2], dtype=np.int64)
     for row, each in zip(indices, points.detach().cpu().numpy(), strict=True):
@@ -143,25 +146,27 @@ def hulls(points: Tensor) -> Tensor:
 
 
 def box_iou_rotated(bboxes1: Tensor, bboxes2: Tensor, ious: Tensor, mode_flag: int, aligned: bool) -> None:
-    """Writes the overlaps of rotated boxes to `ious`. `mode_flag` 0 divides by the union, 1 by the first box."""
+    """Writes the overlaps of rotated boxes to `ious`. `mode_flag` 0 is the IoU; 1 divides by the first box's area."""
     first, second = rotated_box_corners(bboxes1), rotated_box_corners(bboxes2)
     ious.copy_(overlaps(first, second, of_first=mode_flag == 1, aligned=aligned).view_as(ious))
 
 
 def box_iou_quadri(bboxes1: Tensor, bboxes2: Tensor, ious: Tensor, mode_flag: int, aligned: bool) -> None:
-    """Writes the overlaps of convex quadrilaterals (N, 8) and (M, 8) to `ious`."""
+    """Writes the overlaps of convex quadrilaterals (N, 8) and (M, 8) to `ious`, like `box_iou_rotated`."""
     first, second = bboxes1.reshape(-1, 4, 2), bboxes2.reshape(-1, 4, 2)
     ious.copy_(overlaps(first, second, of_first=mode_flag == 1, aligned=aligned).view_as(ious))
 
 
 def convex_iou(pointsets: Tensor, polygons: Tensor, ious: Tensor) -> None:
-    """Writes the IoU of the convex hulls of point sets (N, 18) with quadrilaterals (M, 8) to `ious`, (N, M)."""
+    """Writes the IoU of the convex hulls of point sets (N, 18) and quadrilaterals (M, 8) to `ious`, (N, M)."""
     first, second = hulls(pointsets.double().reshape(-1, 9, 2)), polygons.reshape(-1, 4, 2)
     ious.copy_(overlaps(first, second, of_first=False, aligned=False).view_as(ious))
 
 
 def convex_giou(pointsets: Tensor, polygons: Tensor, output: Tensor) -> None:
-    """Writes gradient and value of the generalized IoU of hull-quadrilateral pairs to `output`, (N, 19).
+    """Computes the generalized IoU of the convex hulls of point sets (N, 18) and quadrilaterals (N, 8), pair by pair.
+
+    Writes the gradient with respect to the points and the value to `output`, (N, 19).
 
     Source: Rezatofighi et al., Generalized Intersection over Union (2019).
     """
@@ -179,7 +184,7 @@ def convex_giou(pointsets: Tensor, polygons: Tensor, output: Tensor) -> None:
 def min_area_polygons(pointsets: Tensor, polygons: Tensor) -> None:
     """Writes the corners of the smallest rectangle around each point set (N, 18) to `polygons`, (N, 8).
 
-    A side of the smallest rectangle lies on an edge of the convex hull.
+    Tries one rectangle per edge of the convex hull, because the smallest rectangle has a side on one of the edges.
     """
     corners = hulls(pointsets.double().reshape(-1, 9, 2))
     edges = corners.roll(-1, 1) - corners

@@ -1,7 +1,7 @@
-"""Pooling of regions of a feature map: variants of RoIAlign, RoIPool, rotated feature align.
+"""Operators that pool regions of interest (RoIs) of a feature map, such as RoIAlign and RoIPool.
 
-RoIs are (K, 5): image index and x1, y1, x2, y2 in pixels of the image; rotated RoIs are (K, 6): image index, center x,
-center y, width, height and angle in radians. Functions write to the outputs that the caller allocated.
+RoIs are (K, 5): image index, x1, y1, x2 and y2 in image pixels. Rotated RoIs are (K, 6): image index, center x, center
+y, width, height and angle in radians. Functions write their results to tensors allocated by the caller.
 
 Sources: He et al., Mask R-CNN (2017); Girshick, Fast R-CNN (2015); Dai et al., Deformable Convolutional Networks
 (2017); Yang et al., R3Det (2021).
@@ -16,15 +16,15 @@ from footplate_operators.sampling import bilinear_corners, gradients, operators,
 
 
 class _Samples(NamedTuple):
-    """The sampling points of all bins of all RoIs, in flat tensors.
+    """The sampling points in all bins of all RoIs, as flat tensors.
 
     Attributes:
         roi: The RoI of each point, (S,), int64.
         bin: The bin of each point, (S,), int64: `(roi * height + row) * width + column`.
-        down: The position of the point within its RoI, (S,), in bins from the top.
-        across: The same as `down`, in bins from the left.
-        starts: The first point of each bin, (K * height * width,), int64.
-        counts: The number of points of each bin, of the same shape, at least 1.
+        down: The distance of each point from the top of its RoI, (S,), in bins.
+        across: The distance of each point from the left of its RoI, (S,), in bins.
+        starts: The index of the first point of each bin, (K * height * width,), int64.
+        counts: The number of points in each bin, but at least 1, (K * height * width,).
     """
 
     roi: Tensor
@@ -36,13 +36,13 @@ class _Samples(NamedTuple):
 
 
 def _samples(heights: Tensor, widths: Tensor, bins: tuple[int, int], sampling_ratio: int) -> _Samples:
-    """Places points in a regular grid in each bin: `sampling_ratio` in each direction, or about one for each pixel.
+    """Places a regular grid of sampling points in each bin.
 
     Args:
-        heights: The heights of the RoIs in pixels of the feature map, (K,).
-        widths: The widths.
-        bins: The number of bins of a RoI: rows, columns.
-        sampling_ratio: The number of points of a bin in each direction; 0 uses the size of the bin in pixels.
+        heights: The heights of the RoIs in feature map pixels, (K,).
+        widths: The widths of the RoIs in feature map pixels, (K,).
+        bins: The numbers of rows and columns of bins in a RoI.
+        sampling_ratio: The number of points per bin in each direction. With 0, there is about one point per pixel.
     """
     rows, columns = bins
     if sampling_ratio > 0:
@@ -62,14 +62,14 @@ def _samples(heights: Tensor, widths: Tensor, bins: tuple[int, int], sampling_ra
 
 
 def _positions(counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the bin of each point and its index within the bin, and the first point of each bin."""
+    """Returns the bin of each point, the index of each point within its bin, and the first point of each bin."""
     starts = counts.cumsum(0) - counts
     of_bin = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
     return of_bin, torch.arange(len(of_bin), device=counts.device) - starts[of_bin], starts
 
 
 class _Points(NamedTuple):
-    """Sampling points in pixels of the feature map, and the index of the image of each point."""
+    """Sampling points in feature map pixels, with the image index of each point."""
 
     samples: _Samples
     image: Tensor
@@ -78,7 +78,7 @@ class _Points(NamedTuple):
 
 
 def _mean_of_bins(features: Tensor, points: _Points, bins: tuple[int, int]) -> Tensor:
-    """Returns the mean over the points of each bin, (K, C, rows, columns)."""
+    """Returns the mean of the features sampled in each bin, (K, C, rows, columns)."""
     height, width = features.shape[2:]
     indices, weights = bilinear_corners(points.y, points.x, height, width)
     indices = indices + (points.image * height * width)[:, None]
@@ -102,15 +102,15 @@ def _aligned_points(
 
 
 def _largest_of_bins(values: Tensor, of_bin: Tensor, bins: int) -> tuple[Tensor, Tensor]:
-    """Returns the largest value of each bin and the position of the first such value.
+    """Returns the largest value in each bin, and the position of its first occurrence.
 
     Args:
         values: (S, C).
-        of_bin: The bin of each row, (S,).
+        of_bin: The bin of each row of `values`, (S,).
         bins: The number of bins.
 
     Returns:
-        Values and positions, (bins, C); zero and -1 for bins without rows.
+        The values and the positions, both (bins, C). For bins without rows, they are 0 and -1.
     """
     where = of_bin[:, None].expand_as(values)
     largest = values.new_full((bins, values.size(1)), float("-inf")).scatter_reduce(0, where, values, "amax")
@@ -136,8 +136,8 @@ def roi_align_forward(
 ) -> None:
     """Applies RoIAlign to `input` (N, C, H, W) and writes the result to `output` (K, C, rows, columns).
 
-    `pool_mode` is 0 for max and 1 for mean. For max, the coordinates of the largest values are written to `argmax_y`
-    and `argmax_x`.
+    `pool_mode` is 0 for max pooling and 1 for mean pooling. Max pooling also writes the coordinates of the largest
+    values to `argmax_y` and `argmax_x`.
     """
     bins = (aligned_height, aligned_width)
     points = _aligned_points(rois, bins, spatial_scale, sampling_ratio, aligned)
@@ -154,7 +154,7 @@ def roi_align_forward(
 
 
 def _at(coordinates: Tensor, positions: Tensor) -> Tensor:
-    """Returns the coordinates at the positions. Returns -2, outside any feature map, for position -1."""
+    """Returns the coordinates at the given positions. For position -1, returns -2, which is outside any feature map."""
     padded = torch.cat((coordinates, coordinates.new_tensor([-2.0])))
     return padded[positions]
 
@@ -176,7 +176,7 @@ def roi_align_backward(
     bins = (aligned_height, aligned_width)
     if pool_mode == 1:
         points = _aligned_points(rois, bins, spatial_scale, sampling_ratio, aligned)
-        zeros = torch.zeros_like(grad_input)  # the mean is linear
+        zeros = torch.zeros_like(grad_input)  # the mean is linear, so the values do not matter
         grad_input.copy_(gradients(lambda features: _mean_of_bins(features, points, bins), (zeros,), grad_output)[0])
         return
     indices, weights = bilinear_corners(argmax_y, argmax_x, *grad_input.shape[2:])
@@ -185,7 +185,7 @@ def roi_align_backward(
 
 
 def _first_pixels(rois: Tensor, features: Tensor) -> Tensor:
-    """Returns the position of each RoI's channels in the flattened features (N, C, H, W): (K, C, 1, 1)."""
+    """Returns where the channels of each RoI's image start in the flattened features (N, C, H, W), (K, C, 1, 1)."""
     channels, height, width = features.shape[1:]
     planes = rois[:, 0].long()[:, None] * channels + torch.arange(channels, device=rois.device)
     return (planes * height * width)[:, :, None, None]
@@ -200,7 +200,7 @@ def roi_pool_forward(
     pooled_width: int,
     spatial_scale: float,
 ) -> None:
-    """Writes the largest value of each bin to `output`, and its position in the flattened map to `argmax`.
+    """Writes the largest value in each bin to `output`, and its position in the flattened feature map to `argmax`.
 
     The position is -1 if the bin is empty.
     """
@@ -224,7 +224,7 @@ def roi_pool_forward(
 
 
 def _pixel_range(start: Tensor, length: Tensor, bins: int, size: int) -> tuple[Tensor, Tensor]:
-    """Returns the first pixel and the exclusive end pixel of each bin, both (K, bins), clipped to the map."""
+    """Returns the first pixel and the end pixel (exclusive) of each bin, both (K, bins), clipped to the feature map."""
     edges = torch.arange(bins + 1, device=start.device) * (length / bins)[:, None] + start[:, None]
     edges = torch.where(length[:, None] > 0, edges, 0)
     return edges[:, :-1].floor().long().clamp(0, size), edges[:, 1:].ceil().long().clamp(0, size)
@@ -254,7 +254,7 @@ def _roi_align_rotated(
     aligned: bool,
     clockwise: bool,
 ) -> Tensor:
-    """Returns RoIAlign over rotated RoIs, (K, C, rows, columns)."""
+    """Applies RoIAlign to rotated RoIs and returns the result, (K, C, rows, columns)."""
     bins = (pooled_height, pooled_width)
     center_x, center_y = (rois[:, 1:3] * spatial_scale - (0.5 if aligned else 0.0)).unbind(1)
     widths, heights = (rois[:, 3:5] * spatial_scale).unbind(1)
@@ -286,9 +286,9 @@ def _deform_roi_pool(
     sampling_ratio: int,
     gamma: float,
 ) -> Tensor:
-    """Returns the result of RoIAlign with bins that are shifted by `gamma * offset`, relative to the size of their RoI.
+    """Applies RoIAlign with shifted bins. The shift is `gamma * offset`, relative to the size of the RoI.
 
-    `offset` is (K, 2, rows, columns), x before y, or empty.
+    `offset` is (K, 2, rows, columns), x before y. If it is empty, the bins are not shifted.
     """
     bins = (pooled_height, pooled_width)
     points = _aligned_points(rois, bins, spatial_scale, sampling_ratio, aligned=True)
@@ -307,7 +307,9 @@ deform_roi_pool_forward, deform_roi_pool_backward = operators(
 
 
 def _rotated_feature_align(features: Tensor, boxes: Tensor, spatial_scale: float, points: int) -> Tensor:
-    """Adds samples at the center of each pixel's box, and at its corners if `points` is 5, to features (N, C, H, W).
+    """Adds features sampled at the center of each pixel's box to the pixel's own features (N, C, H, W).
+
+    If `points` is 5, also adds the features sampled at the four corners of the box.
 
     `boxes` is (N, H, W, 5): center y, center x, width, height in pixels, angle in radians.
     """

@@ -1,4 +1,4 @@
-"""Bilinear sampling of feature maps, and gradients through autograd, on which the other operators build."""
+"""Bilinear sampling and autograd helpers for the other operators."""
 
 import inspect
 from collections.abc import Callable
@@ -10,11 +10,11 @@ from torch import Tensor
 
 
 class Corners(NamedTuple):
-    """The four pixels around each sampling point.
+    """The four pixels around each sampling point, and their weights.
 
     Attributes:
         indices: Positions in the flattened `(H * W)` map, (..., 4), int64.
-        weights: Bilinear weights, (..., 4). They are zero for points more than one pixel outside the map.
+        weights: Bilinear weights, (..., 4). Zero for points more than one pixel outside the map.
     """
 
     indices: Tensor
@@ -22,13 +22,13 @@ class Corners(NamedTuple):
 
 
 def bilinear_corners(y: Tensor, x: Tensor, height: int, width: int) -> Corners:
-    """Returns the pixels and weights for sampling at `(y, x)`.
+    """Returns the pixels and weights for bilinear sampling at `(y, x)`.
 
-    A point up to one pixel outside the map takes the value at the border; farther points are zero.
+    Points up to one pixel outside the map get the value at the border. Points farther away get zero.
 
     Args:
-        y: Vertical coordinates in pixels, any shape; 0 is the center of the first row.
-        x: Horizontal coordinates in pixels, of the same shape.
+        y: Vertical coordinates in pixels, of any shape. 0 is the center of the first row.
+        x: Horizontal coordinates in pixels, of the same shape as `y`.
         height: The height of the map.
         width: The width of the map.
     """
@@ -43,21 +43,21 @@ def bilinear_corners(y: Tensor, x: Tensor, height: int, width: int) -> Corners:
 
 
 def pixel_rows(features: Tensor) -> Tensor:
-    """Reshapes a feature map (N, C, H, W) to one row per pixel, (N * H * W, C)."""
+    """Reshapes a feature map (N, C, H, W) to (N * H * W, C), with one row per pixel."""
     return features.permute(0, 2, 3, 1).reshape(-1, features.size(1))
 
 
 def weighted_rows(rows: Tensor, indices: Tensor, weights: Tensor, starts: Tensor | None = None) -> Tensor:
-    """Returns weighted sums of rows, without storing the rows that are summed.
+    """Returns weighted sums of selected rows without copying the rows.
 
     Args:
         rows: (R, C).
-        indices: The rows of each sum, (n, s). With `starts`, (total,).
-        weights: The weight of each row, in the shape of `indices`.
-        starts: The position in `indices` at which each sum starts, (n,), for sums of different lengths.
+        indices: The row indices for each sum, (n, s), or concatenated for all sums, (total,), if `starts` is given.
+        weights: The weight of each selected row, with the same shape as `indices`.
+        starts: The position in `indices` where each sum starts, (n,), for sums with different numbers of rows.
 
     Returns:
-        (n, C); a sum over nothing is zero.
+        (n, C). Empty sums are zero.
     """
     if indices.numel() == 0:
         count = len(indices) if starts is None else len(starts)
@@ -81,14 +81,15 @@ Operator = Callable[..., None]
 
 
 def operators(function: Callable[..., Tensor], forward: str, backward: str) -> tuple[Operator, Operator]:
-    """Returns the two operators of mmcv that compute a function of tensors and its gradients.
+    """Returns a forward and a backward operator with mmcv's signatures for a differentiable function.
 
     Args:
-        function: Returns the output for some of the tensors, named like its parameters, and settings.
-        forward: The names of the tensors that the first operator takes. It writes the result to `output`.
-        backward: The names of the tensors that the second operator takes. It writes the gradient with respect to `x`
-            to `grad_x`, given the gradient of the output as `grad_output`, by default all ones. Inputs that it does
-            not take are zeros, so that the function must be linear in them. Empty inputs have no gradient.
+        function: Computes the output. Its first parameters have the names of tensors in `forward`; the others are
+            settings.
+        forward: The names of the forward operator's tensors. The operator writes the result to `output`.
+        backward: The names of the backward operator's tensors. `grad_output` is the gradient of the output; without it,
+            the gradient is all ones. The operator writes the gradient with respect to each non-empty input `x` to
+            `grad_x`. Inputs that are not in the list are replaced with zeros, so the function must be linear in them.
     """
     inputs = [name for name in inspect.signature(function).parameters if name in forward.split()]
 

@@ -1,4 +1,4 @@
-"""Compares the labels of a code base's COCO dataset with its classes."""
+"""Checks whether the labels of a code base's COCO dataset match its classes."""
 
 import json
 import logging
@@ -12,13 +12,13 @@ _logger = logging.getLogger("footplate.data")
 
 
 def check_categories(dataset: Any) -> None:
-    """Checks the labels of a dataset that numbers the categories of a COCO file itself, in `cat2label`.
+    """Checks whether the labels of a COCO dataset (`cat2label`) match the classes in its metainfo.
 
-    The CocoDataset of MMDetection numbers them in the order of the file, and skips classes that the file lacks. Its
-    labels then don't match the classes in its metainfo. Logs a warning if only the order differs.
+    MMDetection's CocoDataset numbers the categories in file order and skips missing ones, so its labels may not match.
+    If only the order differs, logs a warning.
 
     Raises:
-        DataError: The file lacks a class.
+        DataError: A class is missing from the file.
     """
     labels, path = getattr(dataset, "cat2label", None), getattr(dataset, "ann_file", None)
     metainfo = getattr(dataset, "metainfo", None)

@@ -1,6 +1,6 @@
 """Finds the installed code bases that a config refers to, and imports them with footplate as their engine.
 
-Their registries join footplate's registry tree.
+Their registries become part of footplate's registry tree.
 """
 
 import importlib
@@ -39,12 +39,12 @@ from footplate.registry.dotted_paths import is_footplate_alias, module_exists, t
 if TYPE_CHECKING:
     from footplate.config import Config
 
-# The parts of a first-generation code base that register its classes when they are imported.
+# Subpackages of a first-generation code base that register its classes on import.
 _REGISTERING = ("core", "models", "datasets")
 _CLASS = re.compile(r"^class (\w+)", re.MULTILINE)
 
 _logger = logging.getLogger("footplate.openmmlab")
-_used: dict[str, str] = {}  # maps the scopes of the code bases that this process uses to their names and versions
+_used: dict[str, str] = {}  # maps the scope of each imported code base to its name and version
 
 
 def used_code_bases() -> tuple[str, ...]:
@@ -53,12 +53,13 @@ def used_code_bases() -> tuple[str, ...]:
 
 
 def import_modules(cfg: "Config", *, patches: bool = True) -> None:
-    """Imports the code bases, the plugin and the modules in `custom_imports` of a config.
+    """Imports a config's code bases, its plugin and the modules in its `custom_imports`.
 
-    A first-generation config with `plugin = True` has a plugin, as in MMDetection3D: the package in the folder
-    `plugin_dir`, or in the folder of the config.
+    If a first-generation config sets `plugin = True`, as in MMDetection3D, the plugin is the package at `plugin_dir`,
+    or the config's folder if `plugin_dir` is not set.
 
-    In these modules, imports from OpenMMLab packages resolve to footplate. Modules next to the config can be imported.
+    In these modules, imports from OpenMMLab packages resolve to footplate. Modules in the config's folder can be
+    imported.
 
     Args:
         cfg: The config.
@@ -73,7 +74,7 @@ def import_modules(cfg: "Config", *, patches: bool = True) -> None:
     use_code_bases(cfg, patches=patches)
     folder = os.path.dirname(os.path.abspath(str(cfg.filename)))
     if cfg.filename and folder not in sys.path:
-        sys.path.append(folder)  # modules next to the config come after those in the current folder
+        sys.path.append(folder)  # the current folder takes precedence
     if cfg.get("plugin") is True and is_first:
         key = "plugin_dir" if "plugin_dir" in cfg else "plugin"
         path = cfg["plugin_dir"] if key == "plugin_dir" else os.path.dirname(os.path.relpath(str(cfg.filename)))
@@ -95,17 +96,17 @@ def import_modules(cfg: "Config", *, patches: bool = True) -> None:
 
 
 def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = True) -> tuple[str, ...]:
-    """Imports the installed code bases that a config uses, by `default_scope` or by types such as `mmdet.Resize`.
+    """Imports the installed code bases that a config refers to, in `default_scope` or in types such as `mmdet.Resize`.
 
-    Their registries become children of footplate's registries, so that their classes are found by name. Their imports
+    Their registries become children of footplate's registries, so their classes can be looked up by name. Their imports
     from `mmengine` resolve to footplate. Repeated calls have no effect.
 
-    First-generation configs do not name a code base. For such a config, `default_scope` is set to the installed
-    first-generation code base that defines the types of its model and its data.
+    First-generation configs do not refer to a code base. In such a config, sets `default_scope` to the installed
+    first-generation code base that defines its model and most of its data types.
 
     Args:
         cfg: The config.
-        patches: Whether to replace names in first-generation code that were removed from PyTorch, NumPy and Python.
+        patches: Whether to patch first-generation code that uses names removed from PyTorch, NumPy or Python.
 
     Returns:
         The code bases with their versions, such as "mmdet 3.3.0".
@@ -139,9 +140,9 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
 
 
 def named_code_bases(cfg: "Config | MutableMapping[str, Any]") -> list[str]:
-    """Returns the code bases to which a config refers by `default_scope` or by types.
+    """Returns the code bases that a config refers to, in `default_scope` or in types.
 
-    In a first-generation config, `default_scope` is set; see `use_code_bases`.
+    If a first-generation config has no `default_scope`, sets it; see `use_code_bases`.
     """
     if cfg.get("default_scope") is None and is_first_generation(cfg):
         default = _find_first_generation(cfg)
@@ -152,15 +153,15 @@ def named_code_bases(cfg: "Config | MutableMapping[str, Any]") -> list[str]:
 
 
 def _import_code_base(scope: str) -> ModuleType:
-    """Imports a code base. For a first-generation code base, also imports the modules that register its classes.
+    """Imports a code base and returns it. For the first generation, also imports the modules that register classes.
 
-    Its datasets are then built with its own `build_dataset`.
+    Datasets of a first-generation code base are built with its own `build_dataset`.
     """
     module = importlib.import_module(scope)
     if not _is_for_mmcv_1(scope):
         registries = importlib.import_module(f"{scope}.registry") if module_exists(f"{scope}.registry") else None
         if not getattr(getattr(registries, "MODELS", None), "locations", True) and module_exists(f"{scope}.utils"):
-            # Early versions for MMEngine import the modules that register their classes only in this function.
+            # Early second-generation versions register their classes only when this function is called.
             register = getattr(importlib.import_module(f"{scope}.utils"), "register_all_modules", None)
             if register is not None:
                 register(init_default_scope=False)
@@ -170,10 +171,10 @@ def _import_code_base(scope: str) -> ModuleType:
             importlib.import_module(f"{scope}.{part}")
     build = getattr(sys.modules.get(f"{scope}.datasets"), "build_dataset", None)
     registry = DATASETS.children.get(scope)
-    if build is not None and isinstance(registry, Registry):  # its dataset wrappers expect built datasets
+    if build is not None and isinstance(registry, Registry):  # its dataset wrappers expect datasets rather than configs
 
         def build_dataset(cfg: Mapping[str, Any]) -> Any:
-            # Only some code bases have this type, but all of them concatenate the datasets of a list.
+            # Not all code bases have this type, but all of them concatenate a list of datasets.
             is_list = cfg.get("type") == "ConcatDataset" and set(cfg) == {"type", "datasets"}
             return build(list(cfg["datasets"]) if is_list else cfg)
 
@@ -182,15 +183,16 @@ def _import_code_base(scope: str) -> ModuleType:
 
 
 def _is_for_mmcv_1(scope: str) -> bool:
-    """Checks whether an installed code base is written for mmcv 1.x."""
+    """Checks whether a code base is installed and was written for mmcv 1.x."""
     spec = top_level_spec(scope) if _is_installed(scope) else None
     return spec is not None and is_for_mmcv_1(Path(str(spec.origin)).read_text(encoding="utf-8"))
 
 
 def _find_first_generation(cfg: "Config | MutableMapping[str, Any]") -> str | None:
-    """Returns the installed first-generation code base that defines the model of a config and most of its types.
+    """Returns the installed first-generation code base that a config was written for, or None.
 
-    If no code base defines the model, modules in `custom_imports` may. Then the other types decide.
+    This is the code base that defines the model and the most types of the config. If no code base defines the model,
+    which may come from `custom_imports`, only the other types count.
     """
     model = cfg.get("model")
     kind = model.get("type") if isinstance(model, Mapping) else None
@@ -215,7 +217,7 @@ def _types(value: Any) -> list[str]:
 
 
 def _is_installed(scope: str) -> bool:
-    """Checks whether a code base is installed. Other files and folders of the same name are user modules."""
+    """Checks whether a code base is installed. A user's own file or folder with the same name does not count."""
     spec = top_level_spec(scope)
     is_package = spec is not None and spec.origin is not None and spec.submodule_search_locations is not None
     return is_package and not is_footplate_alias(spec)
@@ -238,16 +240,16 @@ _ROOTS: Mapping[str, FootplateRegistry] = {
 
 
 class Registry(MMEngineRegistry):
-    """A registry that joins footplate's tree, so that the config of a run finds its entries.
+    """A registry that becomes part of footplate's registry tree, so that configs can refer to its entries.
 
-    A registry without a parent, such as `Registry("pipeline")`, becomes a child of the corresponding registry of
-    footplate. Registries with the same scope and parent share their entries.
+    A registry without a parent, such as `Registry("pipeline")`, becomes a child of footplate's corresponding registry.
+    Registries with the same scope and parent share their entries.
 
     Args:
-        name: The kind of its entries.
+        name: The kind of entries, such as "pipeline".
         build_func: See the base class.
         parent: See the base class.
-        scope: The scope; by default the top-level package that creates it.
+        scope: The scope; by default, the top-level package that creates the registry.
     """
 
     def __init__(
@@ -267,9 +269,9 @@ class Registry(MMEngineRegistry):
         self.parent, self._entries = parent, present._entries
 
     def build_with(self, function: Callable[[Any], Any]) -> None:
-        """Makes the registry build its entries with a function of the code base.
+        """Makes the registry build its entries with the given function.
 
         Args:
-            function: A function that is called with the config.
+            function: Takes the config of an entry and returns the object.
         """
         self._build_func = lambda cfg, *, registry: function(cfg)

@@ -1,4 +1,4 @@
-"""Runs code that is written for a CUDA GPU on the CPU."""
+"""Runs CUDA code on the CPU."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -12,7 +12,7 @@ _CPU = torch.device("cpu")
 
 
 class _CPUOnly(TorchFunctionMode):
-    """Replaces the device "cuda" in the arguments of torch functions with the CPU."""
+    """Replaces "cuda" devices with the CPU in the arguments of torch functions."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is Tensor.cuda:
@@ -34,9 +34,9 @@ def _on_cpu(value: Any) -> Any:
 
 @contextmanager
 def cuda_on_cpu() -> Iterator[None]:
-    """Runs the block without a GPU, even if it calls `.cuda()`, `torch.cuda.device` or functions with `device='cuda'`.
+    """Runs the block on the CPU, even if it calls `.cuda()`, uses `torch.cuda.device` or passes `device='cuda'`.
 
-    `torch.cuda.is_available()` returns False in the block.
+    Inside the block, `torch.cuda.is_available()` returns False.
     """
     load = torch.load
 

@@ -1,4 +1,4 @@
-"""Checks that installed code bases have everything that they need."""
+"""Checks that installed code bases have all their dependencies and can be imported."""
 
 import importlib
 import platform
@@ -23,14 +23,14 @@ from footplate.registry.dotted_paths import module_exists
 
 
 def check_code_base(name: str) -> dict[str, Any]:
-    """Imports a code base with all its modules.
+    """Imports a code base and all modules that register its classes, and reports problems.
 
     Args:
-        name: A code base, or the extra of footplate for one of its generations, such as "mmseg0".
+        name: The name of a code base, or of the footplate extra for one of its generations, such as "mmseg0".
 
     Returns:
-        The `name`, the `version`, the `problems` and how to solve them, and the `remarks` about parts that cannot be
-        imported.
+        A dict with the `name`, the `version`, the `problems` with their solutions, and `remarks` about parts that
+        cannot be imported.
     """
     scope = scope_of(name)
     version = installed_version(CODE_BASES[scope])
@@ -46,14 +46,13 @@ def check_code_base(name: str) -> dict[str, Any]:
         except Exception as error:
             problems = [*str(error).splitlines(), *([] if isinstance(error, ConfigError) else explain_cause(error))]
     reasons = {reason: [each for each in skipped if skipped[each] == reason] for reason in skipped.values()}
-    remarks = [f"Without {', '.join(names)}: {reason}" for reason, names in reasons.items()]
+    remarks = [f"Cannot import {', '.join(names)}: {reason}" for reason, names in reasons.items()]
     complete = [] if problems else ["complete"]
     return {"name": name, "version": version, "problems": problems, "remarks": [*complete, *remarks]}
 
 
 def check_environment() -> list[dict[str, Any]]:
-    """Checks the optional packages and the installed code bases. Missing optional packages are listed as remarks
-    only."""
+    """Checks the optional packages and the installed code bases. Missing optional packages only lead to remarks."""
     versions = {"footplate": __version__, "Python": platform.python_version(), "torch": str(torch.__version__)}
     rows = [{"name": name, "version": version, "problems": [], "remarks": []} for name, version in versions.items()]
     for extra in extras():

@@ -26,7 +26,7 @@ _REPLACED_TRANSFORMS = {  # of first-generation pipelines
 }
 
 _AMP = "Set `optim_wrapper = dict(type='AmpOptimWrapper', ...)`, or `fp16 = dict()`."
-# Keys without which the results would differ, with advice on what to do instead.
+# Unsupported keys that would change the results, with advice on what to do instead.
 _REFUSED = {
     "apex_amp": _AMP,
     "use_apex_amp": _AMP,
@@ -35,7 +35,7 @@ _REFUSED = {
     "precise_bn": "Compute the statistics in a custom hook.",
     "strategy": "Remove it, and start the run with torchrun. `model_wrapper_cfg` selects FullyShard.",
 }
-# Keys without which the results do not differ.
+# Unsupported keys that would not change the results.
 _IGNORED = {
     "efficient_conv_bn_eval": "The run needs more memory where batch normalization is frozen.",
     "use_ddp_wrapper": "Set `model_wrapper_cfg` to choose the wrapper.",
@@ -44,7 +44,7 @@ _DEFAULT_STRATEGIES = ("SingleDeviceStrategy", "DDPStrategy")
 
 
 class OpenMMLab(Extension):
-    """Translates first-generation configs, and knows the code bases of OpenMMLab."""
+    """Translates first-generation configs, and provides the code bases and components of OpenMMLab."""
 
     packages = {"mmengine": "", "mmcv": "", **CODE_BASES}
     locations = {
@@ -64,7 +64,7 @@ class OpenMMLab(Extension):
         return frozenset(FIRST_GENERATION_KEYS)
 
     def check_config(self, cfg: Any) -> None:
-        """Raises an error for keys that change the results in OpenMMLab's engines but have no effect here."""
+        """Raises an error for unsupported keys that would change the results."""
         refuse_unsupported(cfg)
 
     def translates(self, cfg: Any) -> bool:
@@ -80,13 +80,16 @@ class OpenMMLab(Extension):
         return translate_for_run(cfg)
 
     def repair_step(self, error: RuntimeError) -> AbstractContextManager[Any] | None:
-        """Returns a context for code from before PyTorch 1.9 that changes the output of a ReLU in place."""
+        """Returns a context manager that lets code written for PyTorch < 1.9 modify the output of a ReLU in place.
+
+        Returns None if the error has a different cause.
+        """
         from footplate.openmmlab.relu import repair_relu
 
         return repair_relu(error)
 
     def explain_unknown(self, noun: str, name: str) -> list[str]:
-        """Returns the replacement for a transform of a first-generation pipeline, or why a name was not imported."""
+        """Returns what to use instead of a first-generation transform, or why a name could not be imported."""
         from footplate.openmmlab.skipped_imports import skipped
 
         replaced = noun == "transform" and _REPLACED_TRANSFORMS.get(name)
@@ -100,7 +103,7 @@ class OpenMMLab(Extension):
             check_categories(dataset)
 
     def explain_missing(self, scope: str) -> list[str]:
-        """Returns how to install a code base."""
+        """Returns instructions for installing a code base, or an empty list if the scope is not a code base."""
         if scope not in CODE_BASES:
             return []
         from footplate.openmmlab.requirements import explain_installation
@@ -109,12 +112,12 @@ class OpenMMLab(Extension):
 
 
 def refuse_unsupported(cfg: Mapping[str, Any]) -> None:
-    """Raises an error for a key that has no effect here but changes results in other engines.
+    """Raises an error for an unsupported key that would change the results.
 
     Raises:
         ConfigError: The config has such a key. The message suggests an alternative.
     """
-    from footplate.config.config_dict import is_variable  # the package of configs imports this one
+    from footplate.config.config_dict import is_variable  # `footplate.config` imports this package
 
     for key, advice in _REFUSED.items():
         if cfg.get(key) and not is_variable(cfg, key) and not (key == "strategy" and _is_default(cfg[key])):
@@ -128,6 +131,6 @@ def refuse_unsupported(cfg: Mapping[str, Any]) -> None:
 
 
 def _is_default(strategy: Any) -> bool:
-    """Checks whether a strategy does what footplate does anyway."""
+    """Checks whether a strategy only requests footplate's default behavior."""
     settings = strategy if isinstance(strategy, Mapping) else {"type": strategy}
     return len(settings) == 1 and str(settings.get("type")).rpartition(".")[2] in _DEFAULT_STRATEGIES

@@ -1,6 +1,6 @@
-"""Makes imports from OpenMMLab packages resolve to footplate, with import hooks.
+"""Import hooks that make imports from OpenMMLab packages resolve to footplate.
 
-The hooks provide modules of footplate, and change modules of installed packages.
+They provide footplate's own modules under these names, and modify modules of installed packages.
 """
 
 import ast
@@ -30,7 +30,7 @@ from footplate.registry.dotted_paths import is_user_module, top_level_spec
 from footplate_operators import OperatorsFinder
 
 _logger = logging.getLogger("footplate.openmmlab")
-# The major version of mmcv that removed the training code.
+# The first major version of mmcv without the training code.
 _MMCV_WITHOUT_RUNNER = 2
 
 
@@ -47,17 +47,17 @@ _completed: dict[str, tuple[ModuleType, set[str]]] = {}
 def install(patches: bool = True) -> str:
     """Makes imports from `mmengine`, and from OpenMMLab packages that are not installed, resolve to footplate.
 
-    `mmengine` always resolves to footplate, so that footplate can build the classes that other packages register.
-    Missing names, such as `mmcv.runner` and the operators of `mmcv._ext`, are added to an installed mmcv 2.x. Other
+    `mmengine` always resolves to footplate, so that footplate can build the classes that other packages register. If
+    mmcv 2.x is installed, missing names such as `mmcv.runner` and the operators of `mmcv._ext` are added to it. Other
     installed packages are not changed. Repeated calls have no effect.
 
     Args:
-        patches: Whether to replace names in first-generation code and mmcv that were removed from PyTorch, NumPy and
+        patches: Whether to patch first-generation code and mmcv where they use names removed from PyTorch, NumPy or
             Python.
 
     Returns:
-        A description of the packages that resolve to footplate, that it completes, and that it leaves unchanged. It is
-        also logged.
+        A description of which packages resolve to footplate, which ones receive missing names, and which ones are
+        unchanged. The description is also logged.
 
     Example:
         >>> report = install()
@@ -75,7 +75,7 @@ def install(patches: bool = True) -> str:
     others = [package for package in ours if package != "mmengine"]
     # A module without a spec is a stand-in that was put into sys.modules.
     completed = tuple(each for each in others if sys.modules.get(each) is not None or top_level_spec(each) is not None)
-    # Before an installed MMEngine, and before the files of installed packages.
+    # These finders take precedence over an installed MMEngine and over the files of installed packages.
     finders: list[MetaPathFinder] = [NamesFinder(["mmengine"]), InstalledFinder(completed, patches)]
     sys.meta_path[:0] = finders
     finders += [NamesFinder(others), OperatorsFinder()]
@@ -128,7 +128,7 @@ def _is_complete(package: str) -> bool:
 
 
 class _ProvidedModule(ModuleType):
-    """A module whose names are not replaced when a submodule with the same name is imported, such as `collate`."""
+    """A module that keeps a name such as `collate` when a submodule with the same name is imported."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not isinstance(value, ModuleType) or name not in (names_of(self.__name__) or {}):
@@ -136,7 +136,7 @@ class _ProvidedModule(ModuleType):
 
 
 class NamesFinder(MetaPathFinder, Loader):
-    """Finds modules of OpenMMLab packages that footplate provides, and creates them.
+    """Finds and creates the modules of OpenMMLab packages that footplate provides.
 
     Args:
         packages: The names of the packages.
@@ -149,8 +149,8 @@ class NamesFinder(MetaPathFinder, Loader):
         """Returns the spec of a module that footplate provides, or None.
 
         Raises:
-            ModuleNotFoundError: An import requests an unknown submodule or name of `mmengine`. Python looks for a
-                submodule if `from mmengine.hooks import name` does not find the name.
+            ModuleNotFoundError: An import asks for an unknown submodule or name of `mmengine`. (For `from
+                mmengine.hooks import name`, Python looks for a submodule if the module has no such name.)
         """
         if fullname.partition(".")[0] not in self.packages:
             return None
@@ -161,7 +161,7 @@ class NamesFinder(MetaPathFinder, Loader):
             # `importlib.util.find_spec` returns None for a missing module; only imports need the message.
             if sys._getframe(2).f_code is importlib.util.find_spec.__code__:
                 return None
-            # If `name` were the missing module, Python would replace this error with one that lacks the message.
+            # With the name of the missing module, Python would replace this error with one that lacks the message.
             raise ModuleNotFoundError(describe_unknown_name(parent, name), name=parent)
         spec = ModuleSpec(fullname, self, is_package=True)
         # Folders of the same name on the path may contain user modules. Modules of an installed MMEngine are not used,
@@ -188,14 +188,14 @@ class NamesFinder(MetaPathFinder, Loader):
 
 
 class InstalledFinder(MetaPathFinder):
-    """Changes modules of installed packages when they are imported.
+    """Modifies modules of installed packages during import.
 
-    Missing names of mmcv 1.x are added to the modules of mmcv. Each code base gets a version number of mmcv that it
-    accepts. In first-generation code and mmcv, names that were removed from PyTorch, NumPy and Python are replaced.
-    Once a first-generation code base is imported, modules in the current folder count as first-generation code, too.
+    Names that mmcv 1.x had are added to mmcv. Each code base sees a version number of mmcv that it accepts. In
+    first-generation code and mmcv, names that were removed from PyTorch, NumPy or Python are replaced. Once a
+    first-generation code base is imported, modules in the current folder also count as first-generation code.
 
-    A package that limits the version of mmcv or MMEngine in its `__init__.py` is a code base, too. In installed code
-    bases, modules that cannot be imported are skipped; see `skip_failed_imports`.
+    A package that restricts the version of mmcv or MMEngine in its `__init__.py` also counts as a code base. In
+    installed code bases, modules that cannot be imported are skipped; see `skip_failed_imports`.
 
     Args:
         completed: The packages that receive missing names.
@@ -210,12 +210,12 @@ class InstalledFinder(MetaPathFinder):
         self._patches_current_folder = False
 
     def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Returns the spec of a module to change, or None."""
+        """Returns the spec of a module to modify, or None for any other module."""
         top = fullname.partition(".")[0]
         is_known = top in self._code_bases | self.completed | self._patched
         if not is_known and not self._patches_current_folder and fullname != top:
             return None
-        # Other finders include those of editable installs.
+        # The other finders include those of editable installs.
         ours = NamesFinder | InstalledFinder | OperatorsFinder
         others = [each for each in sys.meta_path if not isinstance(each, ours)]
         spec = next(filter(None, (each.find_spec(fullname, path, target) for each in others)), None)
@@ -238,11 +238,11 @@ class InstalledFinder(MetaPathFinder):
         return spec
 
     def _execute(self, loader: SourceFileLoader, execute: Callable[[ModuleType], None], module: ModuleType) -> None:
-        """Executes the code of a module with its changes.
+        """Executes a module after modifying its code.
 
         Args:
             loader: The loader of the module.
-            execute: The method of the loader that executes the unchanged code.
+            execute: The loader's original method, which executes the unmodified code.
             module: The module.
         """
         name = module.__name__
@@ -274,12 +274,12 @@ def _source_of(loader: SourceFileLoader) -> str:
 def _limits_versions(loader: SourceFileLoader) -> bool:
     try:
         return bool(accepted_ranges(_source_of(loader)))
-    except (SyntaxError, ValueError):  # Python decides whether it can be imported
+    except (SyntaxError, ValueError):  # importing the module raises the error
         return False
 
 
 def complete(module: ModuleType) -> None:
-    """Adds missing names to a module of an installed package. They are imported on first access."""
+    """Adds missing names to a module of an installed package. Each name is imported on first access."""
     names = names_of(module.__name__)
     if names is None or _completed.get(module.__name__, (None,))[0] is module:
         return
@@ -304,7 +304,7 @@ def revert() -> None:
 
 
 def _lookup(module: ModuleType, names: Names, keep: Callable[[str, Any], None]) -> Callable[[str], Any]:
-    """Returns a `__getattr__` for a module. It imports a name or a submodule and passes it to `keep`."""
+    """Returns a `__getattr__` for a module, which imports a name or submodule and passes it to `keep`."""
     title = module.__name__
 
     def look_up(name: str) -> Any:

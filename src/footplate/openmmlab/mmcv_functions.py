@@ -1,4 +1,4 @@
-"""Functions from mmcv 1.x that neither mmcv 2 nor MMEngine provides."""
+"""Functions of mmcv 1.x that exist neither in mmcv 2 nor in MMEngine."""
 
 import functools
 import getpass
@@ -39,7 +39,7 @@ def build_optimizer_constructor(cfg: Mapping[str, Any]) -> Any:
 
 
 def build_optimizer(model: nn.Module, cfg: Mapping[str, Any]) -> Any:
-    """Builds an optimizer for the parameters of a model, with the `constructor` of the config."""
+    """Builds an optimizer for a model's parameters, with the config's `constructor`."""
     settings = dict(cfg)
     kind = settings.pop("constructor", "DefaultOptimizerConstructor")
     paramwise_cfg = settings.pop("paramwise_cfg", None)
@@ -115,17 +115,17 @@ def wrap_fp16_model(model: torch.nn.Module) -> None:
 
 
 def jit(func: Any = None, **options: Any) -> Any:
-    """Returns the function unchanged, or a decorator that does so. mmcv compiles it only for another framework."""
+    """Returns the function unchanged, or a decorator that does so. (In mmcv, it only has an effect for Parrots.)"""
     return func if func is not None else lambda function: function
 
 
 def get_logger(
     name: str, log_file: str | None = None, log_level: int = logging.INFO, file_mode: str = "w"
 ) -> logging.Logger:
-    """Returns a child of footplate's logger that writes to the same outputs. Records its name in `logger_initialized`.
+    """Returns a child of footplate's logger, which writes to the same outputs, and adds it to `logger_initialized`.
 
     Args:
-        name: The name of the child. If it is empty, footplate's logger itself is returned.
+        name: The name of the child. If empty, footplate's logger itself is returned.
         log_file: An additional file to write to.
         log_level: The log level.
         file_mode: The mode for opening the file.
@@ -184,14 +184,14 @@ def allreduce_grads(params: Iterable[Tensor], coalesce: bool = True, bucket_size
 
 
 def cast_tensor_type(inputs: Any, src_type: torch.dtype, dst_type: torch.dtype) -> Any:
-    """Returns nested data with all tensors of type `src_type` converted to `dst_type`."""
+    """Converts all tensors of type `src_type` in nested data to `dst_type`."""
     return apply_to(
         inputs, lambda data: torch.is_tensor(data) and data.dtype == src_type, lambda data: data.to(dst_type)
     )
 
 
 def scatter_kwargs(inputs: Any, kwargs: Any, target_gpus: Any = None, dim: int = 0) -> tuple[Any, Any]:
-    """Unpacks the data containers of a call.
+    """Unpacks the data containers in the arguments of a call.
 
     Returns:
         The positional and the keyword arguments for this process, each in a tuple of length 1.
@@ -201,7 +201,7 @@ def scatter_kwargs(inputs: Any, kwargs: Any, target_gpus: Any = None, dim: int =
 
 @functools.cache
 def _get_stream(device: Any) -> Any:
-    """Returns the stream for copies to a device, or None for the CPU. The device may be an index; -1 means the CPU."""
+    """Returns the stream for copying to a device, or None for the CPU. `device` may be an index; -1 is the CPU."""
     if isinstance(device, int):
         device = torch.device("cpu") if device < 0 else torch.device("cuda", device)
     return None if device.type == "cpu" else torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -216,7 +216,7 @@ def _get_dataloader() -> tuple[type, type]:
 
 
 class IterLoader:
-    """Iterates over a dataloader endlessly and counts the passes.
+    """Iterates over a dataloader endlessly and counts the epochs.
 
     Args:
         dataloader: The dataloader.
@@ -250,7 +250,7 @@ def single_gpu_test(model: nn.Module, data_loader: Any) -> list[Any]:
     """Returns the predictions of a model for a dataloader.
 
     Args:
-        model: The model. It is set to evaluation mode and called as `model(return_loss=False, **batch)`.
+        model: The model, which is switched to evaluation mode and called as `model(return_loss=False, **batch)`.
         data_loader: The data.
     """
     model.eval()
@@ -275,7 +275,7 @@ def multi_gpu_test(
     Args:
         model: See `single_gpu_test`.
         data_loader: The data of this process.
-        tmpdir: Ignored; results are sent between processes instead of being written to a folder.
+        tmpdir: Ignored; results are exchanged directly instead of through files.
         gpu_collect: Ignored; results are gathered in host memory.
     """
     found = single_gpu_test(model, data_loader)
@@ -283,7 +283,7 @@ def multi_gpu_test(
 
 
 def _refused(what: str, why: str) -> Callable[..., Any]:
-    """Returns a class that raises an error when it is instantiated."""
+    """Returns a class whose constructor raises an error."""
 
     def refuse(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
         raise ConfigError(f"footplate does not support '{what}': {why}")

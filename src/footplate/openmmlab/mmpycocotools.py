@@ -1,4 +1,4 @@
-"""The names of mmpycocotools, a fork of pycocotools, for code of MMDetection 2.3 to 2.10."""
+"""The API of mmpycocotools, a fork of pycocotools that MMDetection 2.3 to 2.10 imports."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,10 +9,10 @@ __version__ = "12.0.2"
 
 
 class COCO(_COCO):  # type: ignore[misc,unused-ignore]
-    """Annotations in the format of COCO. The methods of pycocotools have a second name in lower case.
+    """COCO annotations, with snake_case aliases for the methods of pycocotools.
 
     Args:
-        annotation_file: The path of the annotations.
+        annotation_file: The path of the annotation file.
     """
 
     load_anns, load_cats, load_imgs = _COCO.loadAnns, _COCO.loadCats, _COCO.loadImgs
@@ -24,13 +24,13 @@ class COCO(_COCO):  # type: ignore[misc,unused-ignore]
     def get_ann_ids(
         self, img_ids: Any = (), cat_ids: Any = (), area_rng: Sequence[float] = (), iscrowd: bool | None = None
     ) -> list[int]:
-        """Returns the ids of annotations; see `getAnnIds` of pycocotools."""
+        """Returns annotation ids; see `getAnnIds` in pycocotools."""
         return list(self.getAnnIds(img_ids, cat_ids, area_rng, iscrowd))
 
     def get_cat_ids(self, cat_names: Any = (), sup_names: Any = (), cat_ids: Any = ()) -> list[int]:
-        """Returns the ids of categories; see `getCatIds` of pycocotools."""
+        """Returns category ids; see `getCatIds` in pycocotools."""
         return list(self.getCatIds(cat_names, sup_names, cat_ids))
 
     def get_img_ids(self, img_ids: Any = (), cat_ids: Any = ()) -> list[int]:
-        """Returns the ids of images; see `getImgIds` of pycocotools."""
+        """Returns image ids; see `getImgIds` in pycocotools."""
         return list(self.getImgIds(img_ids, cat_ids))

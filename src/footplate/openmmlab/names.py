@@ -1,4 +1,4 @@
-"""The import names of OpenMMLab packages, and their counterparts in footplate."""
+"""Maps the names in OpenMMLab's modules to their counterparts in footplate."""
 
 from configparser import ConfigParser
 from pathlib import Path
@@ -35,14 +35,14 @@ def _read_names() -> dict[str, Names]:
 
 
 NAMES = _read_names()
-"""Maps modules to their names. A name that an installed mmcv 2 or code base has is taken from there."""
+"""Maps modules to their names. Names that an installed mmcv 2 or code base already has are not replaced."""
 
 
 def names_of(module: str) -> Names | None:
-    """Returns the names that footplate provides in a module, or None if it does not provide the module.
+    """Returns the names that footplate provides in a module, or None if footplate does not provide the module.
 
-    Any module named `registry` or `builder` contains all registries, because files that users add to a code base
-    import them with relative imports.
+    Any module named `registry` or `builder` contains all registries, so that relative imports work in files that users
+    add to a code base.
     """
     if module in NAMES:
         return NAMES[module]
@@ -55,13 +55,13 @@ def names_of(module: str) -> Names | None:
 
 
 def describe_unknown_name(module: str, name: str) -> str:
-    """Returns an error message about a name that footplate does not provide in a module of a package.
+    """Returns the error message for a name that footplate does not provide.
 
-    The message mentions the module that provides the name, or a similar name.
+    The message suggests another module that has the name, or a similar name.
 
     Args:
-        module: The module, such as `mmengine.hooks`.
-        name: The unknown name, or the unknown submodule.
+        module: The module that the name was imported from, such as `mmengine.hooks`.
+        name: The unknown name or submodule.
     """
     message = f"footplate does not provide '{name}' in '{module}'."
     package = module.partition(".")[0]

@@ -1,6 +1,6 @@
-"""Patches first-generation code and mmcv where they use names that PyTorch, NumPy or Python have removed.
+"""Patches first-generation code and mmcv where they use names that were removed from PyTorch, NumPy or Python.
 
-Only modules of first-generation code bases and mmcv are patched, when they are imported. Their files are not changed.
+Modules are patched in memory when they are imported. Their files are not changed.
 """
 
 import ast
@@ -14,11 +14,11 @@ from footplate.registry.dotted_paths import module_exists
 
 
 class Patch(NamedTuple):
-    """The replacement of a name that was removed or changed.
+    """The replacement for a name that was removed or changed.
 
     Attributes:
         new: The dotted path of the replacement.
-        reason: The reason why the code no longer works.
+        reason: The change that broke the old code.
     """
 
     new: str
@@ -58,7 +58,7 @@ NumPy 2.0 removed it:
     numpy.asfarray -> removed.asfarray
 NumPy 2.0 does not wrap out-of-range numbers:
     numpy.uint8() -> removed.uint8
-NumPy 1.24 does not make arrays of lists of different lengths:
+NumPy 1.24 does not convert lists of different lengths to an array:
     numpy.array() -> removed.array
 Python 3.10 removed it from collections:
     collections.Callable -> collections.abc.Callable
@@ -106,7 +106,7 @@ Pillow 10 removed it:
     PIL.Image.LINEAR -> PIL.Image.BILINEAR
     PIL.Image.CUBIC -> PIL.Image.BICUBIC
 """
-"""The old and the new names, by reason. With `()`, only calls are replaced. `removed` is the module of footplate."""
+"""The old and new names, grouped by reason. If a name ends with `()`, only calls are replaced."""
 
 
 def _read_table() -> dict[str, Patch]:
@@ -122,37 +122,38 @@ def _read_table() -> dict[str, Patch]:
 
 PATCHES = _read_table()
 """Maps the dotted path of each old name to its patch."""
-_CHANGED = ("torch.load", "pycocotools.coco.COCO")  # exist, but differ from what old code expects
+_CHANGED = ("torch.load", "pycocotools.coco.COCO")  # these still exist, but behave differently
 _FLAT_VALUE = re.compile(r"\] = .*\.reshape\(-1\)")
 _WORDS = re.compile(rf"\b(?:{'|'.join(sorted({each.rpartition('.')[2].rstrip('()') for each in PATCHES}))})\b")
 _applied: defaultdict[str, set[str]] = defaultdict(set)
 
 
 def applied_patches() -> dict[str, int]:
-    """Maps each replaced name to the number of changed modules."""
+    """Returns a dict with the number of patched modules for each replaced name."""
     return {name: len(modules) for name, modules in sorted(_applied.items())}
 
 
 def describe_patches() -> str:
-    """Describes the applied patches and their reasons. Returns "" if no patches were applied."""
+    """Returns a description of the applied patches and their reasons, or "" if there are none."""
     counts = applied_patches().items()
     return "; ".join(f"{name} in {count} module{'s' * (count > 1)} ({PATCHES[name].reason})" for name, count in counts)
 
 
 def forget_applied() -> None:
-    """Clears the record of `applied_patches`."""
+    """Clears the record of applied patches."""
     _applied.clear()
 
 
 def patch(source: str, module: str) -> tuple[ast.Module, dict[str, Any]] | None:
-    """Replaces removed names in the code of a module.
+    """Replaces removed names in a module's code.
 
     Args:
         source: The code.
         module: The name of the module.
 
     Returns:
-        The new code, and the values that it needs in the module's namespace; None if nothing is replaced.
+        The syntax tree of the new code, and the values that it needs in the module's namespace. None if there is
+        nothing to replace.
     """
     if not _WORDS.search(source) and not _FLAT_VALUE.search(source):
         return None
@@ -165,15 +166,15 @@ def patch(source: str, module: str) -> tuple[ast.Module, dict[str, Any]] | None:
 
 
 class _Replacer(ast.NodeTransformer):
-    """Replaces removed names and collects their replacements.
+    """Replaces removed names in a syntax tree and collects their replacements.
 
     Attributes:
-        values: Maps the names that the new code uses to the replacements.
+        values: Maps variable names in the new code to the replacements.
     """
 
     def __init__(self, module: str, tree: ast.Module) -> None:
         self._module = module
-        # Names that the module also assigns to may refer to something else, so that they are left alone.
+        # Names that the module assigns to may refer to something else, so they are not replaced.
         self._assigned = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
         self._assigned |= {
             node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
@@ -207,7 +208,7 @@ class _Replacer(ast.NodeTransformer):
         return [*([node] if kept else []), *made]
 
     def visit_Assign(self, node: ast.Assign) -> ast.stmt:
-        """Converts the one-element array in `score[i] = np.array(value).reshape(-1)` to a number."""
+        """Converts one-element arrays to numbers in assignments such as `score[i] = np.array(value).reshape(-1)`."""
         self.generic_visit(node)
         target, value = node.targets[0], node.value
         is_item = isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name)
@@ -229,7 +230,7 @@ class _Replacer(ast.NodeTransformer):
         path = self._path(node.func)
         argument = node.args[0] if len(node.args) == 1 and not node.keywords else None
         if path == "numpy.array" and not isinstance(argument, ast.Name):
-            path = ""  # only a variable can be a list that the code has collected
+            path = ""  # only variables can hold lists that were built up in a loop
         # In `float(values[i])` and `int(values[i])`, the item may be an array.
         is_item = isinstance(argument, ast.Subscript) and isinstance(argument.slice, ast.Name)
         kind = node.func.id if is_item and isinstance(node.func, ast.Name) else ""
@@ -247,7 +248,7 @@ class _Replacer(ast.NodeTransformer):
         return f"{before}.{node.attr}" if before and isinstance(node, ast.Attribute) else ""
 
     def _replace(self, path: str) -> str | None:
-        """Records the replacement of a dotted path and returns its variable name in the patched code.
+        """Records the replacement for a dotted path, and returns the variable that holds it in the patched code.
 
         Returns None if the path needs no replacement.
         """
@@ -255,7 +256,7 @@ class _Replacer(ast.NodeTransformer):
         if found is None or (path not in _CHANGED and _find(path) is not None):
             return None
         value = _find(found.new)
-        if value is None:  # its package is missing, which the code itself will report
+        if value is None:  # its package is missing; the code itself will raise the error
             return None
         name = f"_footplate_{path.replace('.', '_').rstrip('()')}"
         self.values[name] = value

@@ -1,4 +1,4 @@
-"""Writers and loggers of OpenMMLab for services that footplate does not support. Building one raises an error."""
+"""OpenMMLab's writers for services that footplate does not support. Creating one raises an error."""
 
 from typing import Any, ClassVar
 
@@ -8,14 +8,14 @@ from footplate.registry import VISBACKENDS
 
 
 class Refused:
-    """A base class for unsupported classes that published configs refer to. It must be the first base class.
+    """Base class for unsupported classes that published configs refer to. It must be the first base class.
 
     Raises:
         ArgumentError: The class is instantiated.
     """
 
     service: ClassVar[str] = ""
-    """The service for which the class would be needed."""
+    """The unsupported service."""
     noun: ClassVar[str] = "writer"
     advice: ClassVar[str] = "register your own BaseVisBackend"
 
@@ -29,7 +29,7 @@ class Refused:
 
 
 def _refused(service: str) -> type[BaseVisBackend]:
-    """Returns a writer of MMEngine that raises an error when it is built."""
+    """Returns a writer class whose constructor raises an error, under the name that MMEngine uses."""
     members = {
         "__doc__": f"Raises an error, because {service} is not supported.",
         "__module__": __name__,

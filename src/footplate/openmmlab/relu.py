@@ -1,4 +1,7 @@
-"""Runs code from before PyTorch 1.9 that changes the output of a ReLU in place, which its backward pass needs now."""
+"""Supports code that changes the output of a ReLU in place.
+
+In PyTorch 1.9 and later, the backward pass needs the unchanged output and raises an error.
+"""
 
 import logging
 import re
@@ -16,7 +19,10 @@ _logger = logging.getLogger("footplate.openmmlab")
 
 
 class InputSavingRelu(TorchFunctionMode):
-    """Computes ReLU as a threshold of 0, which has the same values and gradients, but saves its input."""
+    """Computes ReLU with `F.threshold`, which saves the input instead of the output for the backward pass.
+
+    Values and gradients are the same.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -27,11 +33,14 @@ class InputSavingRelu(TorchFunctionMode):
 
 
 def repair_relu(error: RuntimeError) -> InputSavingRelu | None:
-    """Returns a context in which the step succeeds if the changed output of a ReLU caused the error, otherwise None."""
+    """Returns a context manager that lets the model modify the output of a ReLU in place.
+
+    Returns None if the error has a different cause.
+    """
     if not _ERROR.search(str(error)):
         return None
     _logger.warning(
-        "The model changes the output of a ReLU in place, as was possible before PyTorch 1.9. Each ReLU now saves its "
-        "input, which takes more memory; the results are the same."
+        "The model changes the output of a ReLU in place, which PyTorch 1.9 and later do not allow. Each ReLU now "
+        "saves its input, which takes more memory; the results are the same."
     )
     return InputSavingRelu()

@@ -1,4 +1,4 @@
-"""Replacements for names that were removed from PyTorch, NumPy and Python, for first-generation code."""
+"""Replacements for names used in first-generation code that were removed from PyTorch, NumPy or Python."""
 
 import inspect
 import os
@@ -20,14 +20,14 @@ torch_load = torch.load
 
 
 def load(f: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
-    """Returns the content of a file written by `torch.save`. Files given by path are read without executing code.
+    """Loads a file written by `torch.save`. If the file is given by its path, no code in it is executed.
 
     Args:
-        f: A path, or an open file. Open files are read with `torch.load`.
-        map_location: The device for the tensors. Functions and dicts are supported only for open files; for a path,
+        f: A path, or an open file, which is read with `torch.load`.
+        map_location: The device for the tensors. Functions and dicts have an effect only for open files. For a path,
             they select the CPU.
-        args: Additional arguments for `torch.load`, used only for an open file.
-        kwargs: Additional keyword arguments for `torch.load`, used only for an open file.
+        args: Additional arguments for `torch.load`, used only for open files.
+        kwargs: Additional keyword arguments for `torch.load`, used only for open files.
     """
     if isinstance(f, str | os.PathLike):
         has_device = isinstance(map_location, str | torch.device)
@@ -36,17 +36,17 @@ def load(f: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
 
 
 def to_store(target: Any, value: Any) -> Any:
-    """Returns the value to assign to an item of `target`. A one-element array becomes 0-d if `target` is an array."""
+    """Returns the value to assign to an item of `target`. Makes one-element arrays 0-d if `target` is an array."""
     return _scalar(value) if isinstance(target, np.ndarray) else value
 
 
 def to_float(value: Any) -> float:
-    """Returns `float(value)`, also for an array with one number."""
+    """Returns `float(value)`, and accepts arrays with one element."""
     return float(_scalar(value))
 
 
 def to_int(value: Any) -> int:
-    """Returns `int(value)`, also for an array with one number."""
+    """Returns `int(value)`, and accepts arrays with one element."""
     return int(_scalar(value))
 
 
@@ -55,7 +55,7 @@ def _scalar(value: Any) -> Any:
 
 
 def array(value: Any) -> np.ndarray[Any, Any]:
-    """Returns `numpy.array(value)`. Items of different shapes become an array of objects, (N,)."""
+    """Returns `numpy.array(value)`, or an object array of shape (N,) if the items have different shapes."""
     try:
         return np.array(value)
     except ValueError as error:
@@ -68,22 +68,22 @@ def array(value: Any) -> np.ndarray[Any, Any]:
 
 
 def asfarray(a: Any, dtype: Any = np.float64) -> np.ndarray[Any, Any]:
-    """Returns an array of floating-point numbers."""
+    """Converts a value to a floating-point array."""
     return np.asarray(a, dtype if np.issubdtype(dtype, np.inexact) else np.float64)
 
 
 def uint8(value: Any = 0) -> Any:
-    """Returns `numpy.uint8(value)`, but wraps around out-of-range numbers."""
+    """Returns `numpy.uint8(value)`. Out-of-range integers wrap around."""
     return np.uint8(int(value) % 256 if isinstance(value, int | float) else value)
 
 
 def in1d(ar1: Any, ar2: Any, **kwargs: Any) -> np.ndarray[Any, Any]:
-    """Checks which entries of `ar1` are in `ar2` and returns a flat array."""
+    """Returns a flat boolean array that is True where an element of `ar1` is in `ar2`."""
     return np.isin(ar1, ar2, **kwargs).ravel()
 
 
 def getargspec(func: Any) -> tuple[Any, ...]:
-    """Returns the positional arguments of a function, the names of its *args and **kwargs, and the defaults."""
+    """Returns a function's argument names, the names of its *args and **kwargs, and the default values."""
     return tuple(inspect.getfullargspec(func)[:4])
 
 
@@ -91,7 +91,7 @@ def strtobool(val: str) -> int:
     """Returns 1 for a string such as "yes" and 0 for a string such as "no".
 
     Raises:
-        ValueError: `val` is neither of these.
+        ValueError: `val` means neither yes nor no.
     """
     if val.lower() in ("y", "yes", "t", "true", "on", "1"):
         return 1

@@ -1,4 +1,4 @@
-"""Determines what a code base needs. The extras of footplate list it."""
+"""Finds missing requirements of code bases. Footplate's extras define the requirements."""
 
 import importlib.metadata
 import shlex
@@ -16,7 +16,7 @@ _EQUIVALENT = {"mmcv-lite": {"mmcv"}, **dict.fromkeys(_OPENCV, _OPENCV)}
 
 
 def installed_version(distribution: str) -> str:
-    """Returns the version of an installed package, or an empty string."""
+    """Returns the version of a package, or an empty string if it is not installed."""
     with suppress(importlib.metadata.PackageNotFoundError):
         return importlib.metadata.version(distribution)
     return ""
@@ -36,14 +36,14 @@ def scope_of(extra: str) -> str:
 
 
 def extra_of(scope: str) -> str:
-    """Returns the extra that installs a code base, for its installed generation, or the code base without an extra."""
+    """Returns the extra for the installed generation of a code base, or the code base's name if it has no extra."""
     found = [extra for extra in extras() if scope_of(extra) == scope]
     fits = (each for each in found if CODE_BASES[scope] not in {other.name for other in unmet_requirements(each)})
     return next(fits, found[0] if found else scope)
 
 
 def unmet_requirements(extra: str) -> list[Requirement]:
-    """Returns the requirements of an extra, and of the code bases that it installs, that are not met."""
+    """Returns the unmet requirements of an extra and of the code bases that it installs."""
     unmet: dict[str, Requirement] = {}
     root = f"footplate[{extra}]" if extra in extras() else CODE_BASES[extra]
     pending = [Requirement(text) for text in (root, _WITHOUT_DEPENDENCIES.get(extra)) if text]
@@ -63,7 +63,10 @@ def unmet_requirements(extra: str) -> list[Requirement]:
 
 
 def explain_unmet(extra: str) -> list[str]:
-    """Returns a line that lists missing packages and wrong versions, and a line that installs the right ones."""
+    """Returns a line with the missing packages and wrong versions, and a line with the command to install them.
+
+    Returns an empty list if all requirements are met.
+    """
     unmet = unmet_requirements(extra)
     alone = [each for each in unmet if str(each) == _WITHOUT_DEPENDENCIES.get(extra)]
     versions = {each: installed_version(each.name) for each in unmet}
@@ -76,7 +79,10 @@ def explain_unmet(extra: str) -> list[str]:
 
 
 def explain_failed_import(scope: str) -> list[str]:
-    """Returns `explain_unmet` for an installed code base. A clone has requirements of its own, so nothing is known."""
+    """Returns the unmet requirements of a code base that cannot be imported; see `explain_unmet`.
+
+    Returns an empty list for a cloned repository, whose requirements are unknown.
+    """
     return explain_unmet(extra_of(scope)) if installed_version(CODE_BASES[scope]) else []
 
 
@@ -94,7 +100,7 @@ def explain_installation(scope: str) -> list[str]:
 
 
 def _pinned(requirement: Requirement) -> str:
-    """Returns a requirement as text. Each torchvision needs one torch, so that another one would replace it."""
+    """Formats a requirement for pip. Pins torchvision to the installed torch, which pip would replace otherwise."""
     torch = installed_version("torch").split(".")
     if requirement.name == "torchvision" and torch[0] == "2":
         return f"torchvision==0.{int(torch[1]) + 15}.*"

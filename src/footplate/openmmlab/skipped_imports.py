@@ -1,4 +1,4 @@
-"""Skips the imports of an installed code base that fail although the module is not needed by the rest."""
+"""Skips failing imports inside an installed code base, so that the rest of the code base remains usable."""
 
 import ast
 import logging
@@ -9,7 +9,7 @@ from footplate.errors import ConfigError, FootplateError
 from footplate.openmmlab.requirements import explain_failed_import
 
 _logger = logging.getLogger("footplate.openmmlab")
-# Maps words of an error to its cause.
+# Maps a phrase in an error message to the cause.
 _SKIPPED = {
     "localizers.drn": "The wheel of mmaction2 lacks this folder.",
     "from 'transformers": "It needs transformers<5.",
@@ -21,7 +21,7 @@ _RAISED = {
     "libGL": "Install opencv-python-headless instead of opencv-python.",
 }
 skipped: dict[str, str] = {}
-"""Maps the names that could not be imported from code bases to the reasons."""
+"""Maps each name that could not be imported from a code base to the reason."""
 
 
 class MissingPackageError(ConfigError, ImportError):
@@ -29,7 +29,9 @@ class MissingPackageError(ConfigError, ImportError):
 
 
 def skip_failed_imports(tree: ast.Module, package: str) -> dict[str, Any]:
-    """Changes the code of a package so that imports from its own modules may fail; their names become placeholders.
+    """Modifies a package's `__init__.py` so that failing imports of its own modules are skipped.
+
+    Names that cannot be imported become placeholders.
 
     Returns:
         The values that the code needs in the package's namespace.
@@ -46,16 +48,16 @@ def skip_failed_imports(tree: ast.Module, package: str) -> dict[str, Any]:
 
 
 def explain_cause(error: Exception, causes: Mapping[str, str] = _RAISED) -> list[str]:
-    """Returns the known causes of an error."""
+    """Returns descriptions of the known causes of an error."""
     text = f"{type(error).__name__}: {error}"
     return [cause for words, cause in causes.items() if words in text]
 
 
 def _skip(error: Exception, package: str, names: Sequence[str]) -> dict[str, type]:
-    """Logs an error of an import and returns placeholders.
+    """Logs the error of a skipped import and returns placeholders for its names.
 
     Raises:
-        MissingPackageError: The user can mend it.
+        MissingPackageError: The user can fix the error by installing packages.
     """
     top = package.partition(".")[0]
     is_missing = isinstance(error, ModuleNotFoundError) and str(error.name).partition(".")[0] != top
@@ -67,7 +69,7 @@ def _skip(error: Exception, package: str, names: Sequence[str]) -> dict[str, typ
         raise MissingPackageError(f"'{package}' cannot be imported: {text}", notes=notes) from error
     reason = " ".join([f"{text}.", *explain_cause(error, _SKIPPED)])
     if reason not in skipped.values():
-        _logger.warning("Skipped %s of '%s': %s", ", ".join(names), package, reason)
+        _logger.warning("Skipped the import of %s from '%s': %s", ", ".join(names), package, reason)
     skipped.update(dict.fromkeys(names, reason))
 
     def fail(kind: type, *args: Any, **kwargs: Any) -> None:

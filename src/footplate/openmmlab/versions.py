@@ -1,4 +1,4 @@
-"""Determines which versions of other packages code bases accept, and which versions are reported to them."""
+"""Finds the package versions that a code base accepts, and makes the packages report such versions."""
 
 import importlib
 import logging
@@ -10,7 +10,7 @@ from footplate.extensions import known_packages
 from footplate.openmmlab.mmengine.utils import digit_version, parse_version_info
 
 _logger = logging.getLogger("footplate.openmmlab")
-# If a code base does not accept the installed version, the newest of these versions that it accepts is reported to it.
+# If a code base rejects the installed version, it sees the newest of these versions that it accepts.
 _RELEASES = {
     "mmcv": "2.1.0 2.0.1 2.0.0 1.7.2 1.7.0 1.6.2 1.6.0 1.5.3 1.5.0 1.4.8 1.4.0 1.3.18 1.3.17 1.3.9 1.3.3 1.2.7 1.1.5",
     "mmengine": "0.10.7 0.9.1 0.8.5 0.7.4 0.6.0 0.5.0 0.4.0 0.3.2 0.2.0",
@@ -20,14 +20,14 @@ _LIMIT = re.compile(
 )
 _FIRST_WITHOUT_RUNNER = digit_version("2.0.0rc0")
 _originals: dict[str, tuple[Any, Any]] = {}
-_ranges: dict[str, list[tuple[str, str]]] = {}  # maps packages to the limits of the code bases imported so far
+_ranges: dict[str, list[tuple[str, str]]] = {}  # maps packages to the version ranges of the code bases imported so far
 
 
 def accepted_ranges(source: str) -> dict[str, tuple[str, str]]:
-    """Returns the lowest and the highest version of each package that a code base limits.
+    """Returns the minimum and maximum version of each package that a code base restricts.
 
     Args:
-        source: The code of the code base's `__init__.py`, with assignments such as `mmcv_maximum_version = '1.8.0'`.
+        source: The source of the code base's `__init__.py`, with assignments such as `mmcv_maximum_version = '1.8.0'`.
     """
     limits: dict[str, dict[str, str]] = {}
     for name, end, version in _LIMIT.findall(source):
@@ -39,25 +39,25 @@ def accepted_ranges(source: str) -> dict[str, tuple[str, str]]:
 
 
 def is_for_mmcv_1(source: str) -> bool:
-    """Checks whether a code base, given the code of its `__init__.py`, is written for mmcv 1.x."""
+    """Checks whether a code base was written for mmcv 1.x, based on the source of its `__init__.py`."""
     accepted = accepted_ranges(source).get("mmcv")
     return accepted is not None and digit_version(accepted[1]) <= _FIRST_WITHOUT_RUNNER
 
 
 def show_accepted_versions(source: str) -> None:
-    """Sets `__version__` of mmcv, MMEngine and other code bases to versions that a code base accepts.
+    """Sets the `__version__` of mmcv, MMEngine and other code bases to versions that a code base accepts.
 
-    A code base may import another one before it compares versions. Versions that the previously imported code bases
-    also accept are therefore preferred.
+    Prefers versions that previously imported code bases also accept, because a code base may import another one before
+    it checks versions.
 
     Args:
-        source: The code of the code base's `__init__.py`.
+        source: The source of the code base's `__init__.py`.
     """
     # Other code bases come first, because importing them changes the versions of mmcv and MMEngine.
     for package, accepted in sorted(accepted_ranges(source).items(), key=lambda each: each[0] in _RELEASES):
         try:
             module = importlib.import_module(package)
-        except ImportError:  # the code base itself raises the error
+        except ImportError:  # the code base raises the error itself
             continue
         ranges = _ranges.setdefault(package, [])
         ranges.append(accepted)
@@ -65,10 +65,10 @@ def show_accepted_versions(source: str) -> None:
         present = vars(module).get("__version__"), vars(module).get("version_info")
         original = _originals.setdefault(package, present)[0]
         shown = [*([original] if original else []), *_RELEASES.get(package, "").split(), accepted[0]]
-        # Some code bases accept the highest version itself, others do not.
+        # For some code bases, the maximum version is inclusive; for others, it is exclusive.
         fits = [each for each in shown if _is_within(each, accepted)] or [accepted[1]]
         fits.sort(key=lambda each: not all(_is_within(each, limits) for limits in ranges))
-        if original and digit_version(original) < lowest:  # a version that is too old; the code base raises an error
+        if original and digit_version(original) < lowest:  # too old, so the code base should raise its error
             fits = [original]
         elif original and fits[0] != original:
             _logger.info("A code base requires %s < %s, but %s is installed.", package, accepted[1], original)

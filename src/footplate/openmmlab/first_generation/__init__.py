@@ -1,1 +1,1 @@
-"""Runs first-generation configs and code: translation, migration of files, adapters."""
+"""Runs first-generation configs and code. Contains the config translation and the adapters for code."""

@@ -1,1 +1,1 @@
-"""The `mmengine` helpers that code bases use, for example for files, paths, progress, processes and weights."""
+"""The helpers of `mmengine` that code bases import, such as file access, progress bars and collectives."""

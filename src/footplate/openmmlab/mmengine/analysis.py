@@ -1,4 +1,4 @@
-"""The cost of a model, as `mmengine.analysis` reports it: parameters, floating-point operations, activations."""
+"""Counts the parameters, floating-point operations and activations of a model, like `mmengine.analysis`."""
 
 from collections import defaultdict
 from functools import cached_property, partial
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-# Code bases extend these tables of operators; footplate uses torch.utils.flop_counter instead.
+# Code bases add operators to these tables. The tables are not used: torch.utils.flop_counter counts operations.
 _DEFAULT_SUPPORTED_FLOP_OPS: dict[str, Any] = {}
 _DEFAULT_SUPPORTED_ACT_OPS: dict[str, Any] = {}
 _IGNORED_OPS: set[str] = set()
@@ -22,7 +22,7 @@ _UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "K"))
 
 
 def _format_size(x: int, sig_figs: int = 3, hide_zero: bool = False) -> str:
-    """Formats a number with a unit: 12345678 becomes "12.346M".
+    """Formats a number with a unit prefix. For example, 12345678 becomes "12.346M".
 
     Args:
         x: The number.
@@ -38,7 +38,7 @@ def _format_size(x: int, sig_figs: int = 3, hide_zero: bool = False) -> str:
 
 
 def parameter_count(model: nn.Module) -> defaultdict[str, int]:
-    """Maps the name of each module to its number of parameters; "" is the whole model. Shared parameters count once."""
+    """Returns the number of parameters by module name, where "" is the whole model. Counts shared parameters once."""
     counts: defaultdict[str, int] = defaultdict(int)
     for name, parameter in model.named_parameters():
         _add(counts, name, parameter)
@@ -46,14 +46,14 @@ def parameter_count(model: nn.Module) -> defaultdict[str, int]:
 
 
 def _add(counts: defaultdict[str, int], name: str, value: Any) -> None:
-    """Adds the size of a tensor to the counts of the module or parameter `name` and of all modules that contain it."""
+    """Adds the number of elements of a tensor to the counts of `name` and all its parent modules."""
     parts = name.split(".") if name else []
     for end in range(len(parts) + 1):
         counts[".".join(parts[:end])] += value.numel() if isinstance(value, Tensor) else 0
 
 
 class _Analyzer:
-    """Measures a model in one forward pass.
+    """Counts a quantity for each module of a model in one forward pass.
 
     Args:
         model: The model.
@@ -76,7 +76,7 @@ class _Analyzer:
         return counts
 
     def by_module(self) -> dict[str, int]:
-        """Maps the name of each module to its count; "" is the whole model."""
+        """Returns the count for each module by name, where "" is the whole model."""
         return self._counts
 
     def total(self, module_name: str = "") -> int:
@@ -85,12 +85,12 @@ class _Analyzer:
 
 
 class FlopAnalyzer(_Analyzer):
-    """Counts the floating-point operations of a forward pass; a multiply-add counts as one operation."""
+    """Counts the floating-point operations of a forward pass. A multiply-add counts as one operation."""
 
     def _measure(self) -> dict[str, int]:
         with FlopCounterMode(display=False) as counter:
             self._model(*self._inputs)
-        # The names start with that of the class of the model.
+        # The names start with the class name of the model.
         counts = {name.partition(".")[2]: sum(each.values()) // 2 for name, each in counter.get_flop_counts().items()}
         return {**counts, "": counter.get_total_flops() // 2}
 
@@ -114,7 +114,7 @@ class ActivationAnalyzer(_Analyzer):
 def complexity_stats_table(
     flops: FlopAnalyzer, activations: ActivationAnalyzer | None = None, show_param_shapes: bool = True
 ) -> str:
-    """Returns a table that lists the parameters, operations and activations of each module of a model."""
+    """Returns a table of the parameters, operations and activations of each module."""
     shapes = {name: str(tuple(parameter.shape)) for name, parameter in flops._model.named_parameters()}
     rows = [("module", "parameters or shape", "flops", "activations")]
     for name, count in parameter_count(flops._model).items():
@@ -125,7 +125,7 @@ def complexity_stats_table(
 
 
 def complexity_stats_str(flops: FlopAnalyzer, activations: ActivationAnalyzer | None = None) -> str:
-    """Returns the modules of a model as an indented tree. `complexity_stats_table` has their counts."""
+    """Returns the modules of a model as an indented tree. Does not include the counts; see `complexity_stats_table`."""
     return str(flops._model)
 
 
@@ -136,18 +136,18 @@ def get_model_complexity_info(
     show_table: bool = True,
     show_arch: bool = True,
 ) -> dict[str, Any]:
-    """Counts the operations, activations and parameters of a model. Returns the counts as numbers and as strings.
+    """Returns the numbers of operations, activations and parameters of a model, both as integers and as strings.
 
     Args:
         model: The model.
-        input_shape: The shape of an input without the batch dimension, (C, H, W), or a tuple of shapes for several
-            inputs.
-        inputs: An alternative to `input_shape`: a tensor, or a tuple of arguments for the forward method.
+        input_shape: The shape of the input without the batch dimension, such as (C, H, W), or a tuple of shapes for
+            several inputs.
+        inputs: A tensor, or a tuple of arguments for the forward method, as an alternative to `input_shape`.
         show_table: Whether to include a table as `out_table`.
         show_arch: Whether to include a tree of the modules as `out_arch`.
 
     Raises:
-        ValueError: Neither `input_shape` nor `inputs` is given, or both are.
+        ValueError: Not exactly one of `input_shape` and `inputs` is given.
     """
     if (input_shape is None) == (inputs is None):
         raise ValueError("Either 'input_shape' or 'inputs' must be given, but not both.")

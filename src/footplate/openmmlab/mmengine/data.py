@@ -1,4 +1,4 @@
-"""Functions and types of `mmengine` for data, metrics, writers and images that only code bases use."""
+"""Functions and types of `mmengine` that only code bases use, for data, metrics, writers and images."""
 
 from collections.abc import Callable, Sequence
 from functools import partial, wraps
@@ -18,7 +18,7 @@ SUFFIX_TYPE = Sequence[str] | str
 
 
 def _after(method: str, flag: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Returns a decorator that makes a method first call `method` of its object, unless the attribute `flag` is set."""
+    """Returns a decorator that makes a method call `self.<method>()` first, unless `self.<flag>` is set."""
 
     def decorate(old_func: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(old_func)
@@ -36,15 +36,15 @@ def _after(method: str, flag: str) -> Callable[[Callable[..., Any]], Callable[..
 
 
 force_full_init = _after("full_init", "_fully_initialized")
-"""Decorates a method of a dataset so that a call first loads the annotations if they are not loaded yet."""
+"""Decorates a dataset method so that it loads the annotations first if they are not loaded yet."""
 force_init_env = _after("_init_env", "_env_initialized")
-"""Decorates a method of a writer so that a call first calls `_init_env` if it has not been called yet."""
+"""Decorates a writer method so that it calls `_init_env` first if this has not happened yet."""
 
 
 def worker_init_fn(
     worker_id: int, num_workers: int, rank: int, seed: int, disable_subprocess_warning: bool = False
 ) -> None:
-    """Seeds Python, NumPy and PyTorch in a worker, based on its rank and worker id."""
+    """Seeds Python, NumPy and PyTorch in a worker process, based on the rank and the worker id."""
     seed_generators(num_workers * rank + worker_id + seed)
 
 
@@ -67,13 +67,13 @@ _to_cpu = partial(to_device, device="cpu")
 
 
 def check_type(name: str, value: Any, valid_type: type | tuple[type, ...]) -> None:
-    """Raises TypeError if a value is not an instance of the types."""
+    """Raises TypeError if a value does not have a valid type."""
     if not isinstance(value, valid_type):
         raise TypeError(f"'{name}' must be {valid_type}, not {type(value).__name__}.")
 
 
 def check_type_and_length(name: str, value: Any, valid_type: type | tuple[type, ...], valid_length: int) -> None:
-    """Raises TypeError if a value or a list item has a wrong type, or AssertionError if a list has a wrong length."""
+    """Raises TypeError if a value or list item has the wrong type, or AssertionError if a list has the wrong length."""
     check_type(name, value, (list, *(valid_type if isinstance(valid_type, tuple) else (valid_type,))))
     if isinstance(value, list):
         if len(value) != valid_length:
@@ -83,21 +83,21 @@ def check_type_and_length(name: str, value: Any, valid_type: type | tuple[type, 
 
 
 def value2list(value: Any, valid_type: type | tuple[type, ...], expand_dim: int) -> list[Any]:
-    """Repeats a value of a valid type `expand_dim` times in a list. Returns other values unchanged."""
+    """Returns a list with `expand_dim` copies of a value if it has a valid type, otherwise the value itself."""
     return [value] * expand_dim if isinstance(value, valid_type) else value
 
 
 def convert_overlay_heatmap(feat_map: Any, img: Any = None, alpha: float = 0.5) -> ImageArray:
-    """Returns the colors of one channel, ``(H, W)`` or ``(1, H, W)``, blended with `img`. `alpha` weighs them."""
+    """Draws a heatmap ``(H, W)`` or ``(1, H, W)``, blended with `img` if given. `alpha` is the heatmap's weight."""
     channel = as_array(feat_map)
     return draw_featmap(channel if channel.ndim == 3 else channel[None], img, alpha=alpha)
 
 
 def color_val_matplotlib(colors: str | tuple[int, ...] | Sequence[Any]) -> Any:
-    """Converts colors to the format of matplotlib: names, or red, green and blue from 0 to 1.
+    """Converts colors to matplotlib's format. Names are unchanged; RGB values from 0 to 255 are scaled to 0 to 1.
 
     Raises:
-        TypeError: `colors` is not a color or a list of colors.
+        TypeError: `colors` is neither a color nor a list of colors.
     """
     if isinstance(colors, str):
         return colors
@@ -111,11 +111,11 @@ def color_val_matplotlib(colors: str | tuple[int, ...] | Sequence[Any]) -> Any:
 
 
 class LabelData(BaseDataElement):
-    """A data element for labels and scores of a whole image, with conversions between indices and one-hot form."""
+    """A data element for image-level labels and scores, with conversions between class indices and one-hot labels."""
 
     @staticmethod
     def onehot_to_label(onehot: Tensor) -> Tensor:
-        """Converts a one-hot or multi-hot tensor ``(num_classes,)`` to an int64 tensor of ascending class indices."""
+        """Converts a one-hot or multi-hot tensor ``(num_classes,)`` to class indices (int64, ascending)."""
         if onehot.dim() != 1 or not ((onehot == 0) | (onehot == 1)).all():
             raise ArgumentError("a one-hot label must be a one-dimensional tensor of zeros and ones", found=onehot)
         return onehot.nonzero().flatten()

@@ -1,4 +1,4 @@
-"""`mmengine.DictAction`, with which scripts read `key=value` arguments."""
+"""`mmengine.DictAction`, the argparse action for `key=value` arguments."""
 
 import argparse
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class DictAction(argparse.Action):
         values: str | Sequence[Any] | None,
         option_string: str | None = None,
     ) -> None:
-        """Adds the pairs passed with one flag to those of earlier flags."""
+        """Merges the pairs into the dict of earlier uses of the flag."""
         options = dict(getattr(namespace, self.dest, None) or {})
         for pair in [values] if isinstance(values, str) else values or []:
             key, mark, value = str(pair).partition("=")

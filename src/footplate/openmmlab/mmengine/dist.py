@@ -1,4 +1,4 @@
-"""The collectives of `mmengine.dist`. Without a process group, they behave as in a group with a single process."""
+"""The collectives of `mmengine.dist`. Without a process group, they behave as in a group with one process."""
 
 import os
 import random
@@ -32,7 +32,7 @@ def get_dist_info(group: Group = None) -> tuple[int, int]:
 
 
 def master_only(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorates a function to run only on rank 0. It returns None on other ranks."""
+    """Decorates a function so that it runs only on rank 0 and returns None on other ranks."""
 
     @wraps(function)
     def on_main(*args: Any, **kwargs: Any) -> Any:
@@ -42,17 +42,17 @@ def master_only(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def get_backend(group: Group = None) -> str | None:
-    """Returns the backend of a group, such as "nccl", or None without a process group."""
+    """Returns the backend of a group, such as "nccl", or None if no process group is initialized."""
     return torch_dist.get_backend(group) if distributed.is_distributed() else None
 
 
 def get_default_group() -> Group:
-    """Returns the group of all processes, or None without a process group."""
+    """Returns the default group, which contains all processes, or None if it is not initialized."""
     return torch_dist.group.WORLD if distributed.is_distributed() else None
 
 
 def init_local_group(node_rank: int, num_gpus_per_node: int) -> None:
-    """Creates the group of the processes on this machine; `get_local_group` returns it.
+    """Creates the process group of this machine, which `get_local_group` returns.
 
     Args:
         node_rank: The index of this machine.
@@ -64,7 +64,7 @@ def init_local_group(node_rank: int, num_gpus_per_node: int) -> None:
 
 
 def get_local_group() -> Group:
-    """Returns the group of the processes on this machine, or None without a process group.
+    """Returns the process group of this machine, or None if no process group is initialized.
 
     Raises:
         ValueError: `init_local_group` was not called.
@@ -85,20 +85,20 @@ def get_local_rank() -> int:
 
 
 def init_dist(launcher: str, backend: str | None = None, **options: Any) -> None:
-    """Initializes the process group. Of `options`, only `timeout` and `port` have an effect."""
+    """Initializes the default process group. In `options`, only `timeout` and `port` have an effect."""
     known = {key: value for key, value in options.items() if key in ("timeout", "port")}
     distributed.initialize(launcher, {**({} if backend is None else {"backend": backend}), **known} or None)
 
 
 def infer_launcher() -> str:
-    """Infers the launcher of this process from environment variables: "slurm", "pytorch" or "none"."""
+    """Returns the launcher of this process ("slurm", "pytorch" or "none"), inferred from environment variables."""
     if "SLURM_NTASKS" in os.environ and "LOCAL_RANK" not in os.environ:
         return "slurm"
     return "pytorch" if "LOCAL_RANK" in os.environ else "none"
 
 
 def get_comm_device(group: Group = None) -> torch.device:
-    """Returns the device on which a group's backend expects tensors."""
+    """Returns the device where a group's backend expects tensors."""
     backend = get_backend(group)
     kinds = {"nccl": "cuda", "hccl": "npu", "cncl": "mlu", "mccl": "musa"}
     kind = kinds.get(str(backend))
@@ -112,10 +112,10 @@ def _tensors(data: Any) -> list[Tensor]:
 
 
 def get_data_device(data: Any) -> torch.device:
-    """Returns the device of a tensor, or the common device of the tensors in a mapping or list.
+    """Returns the device of a tensor, or of all tensors in a mapping or list.
 
     Raises:
-        ValueError: There is no tensor, or the tensors are on different devices.
+        ValueError: There are no tensors, or they are on different devices.
     """
     devices = {tensor.device for tensor in _tensors(data)}
     if len(devices) != 1:
@@ -135,7 +135,7 @@ def cast_data_device(data: Any, device: torch.device, out: Any = None) -> Any:
 
 @torch.no_grad()
 def all_reduce(data: Tensor, op: str = "sum", group: Group = None) -> None:
-    """Reduces a tensor over the processes, in place.
+    """Reduces a tensor across processes, in place.
 
     Args:
         data: The tensor.
@@ -153,7 +153,7 @@ def all_reduce(data: Tensor, op: str = "sum", group: Group = None) -> None:
 
 
 def all_reduce_dict(data: dict[str, Tensor], op: str = "sum", group: Group = None) -> None:
-    """Reduces the tensors of a dict over the processes, in place and in sorted key order."""
+    """Reduces the tensors of a dict across processes, in place and in sorted key order."""
     for key in sorted(data):
         all_reduce(data[key], op, group)
 
@@ -161,11 +161,11 @@ def all_reduce_dict(data: dict[str, Tensor], op: str = "sum", group: Group = Non
 def all_reduce_params(
     params: Iterable[Tensor], coalesce: bool = True, bucket_size_mb: int = -1, op: str = "sum", group: Group = None
 ) -> None:
-    """Reduces tensors over the processes, in place.
+    """Reduces tensors across processes, in place.
 
     Args:
         params: The tensors.
-        coalesce: Ignored; each tensor is sent separately.
+        coalesce: Ignored; each tensor is reduced separately.
         bucket_size_mb: Ignored.
         op: See `all_reduce`.
         group: The process group; all processes by default.
@@ -191,7 +191,7 @@ def gather(data: Tensor, dst: int = 0, group: Group = None) -> list[Tensor | Non
 
 
 def broadcast(data: Tensor, src: int = 0, group: Group = None) -> None:
-    """Copies the tensor of process `src` to the tensors of all processes, in place."""
+    """Broadcasts the tensor of process `src` to all processes, in place."""
     if get_world_size(group) > 1:
         sent = data.detach().to(get_comm_device(group)).contiguous()
         torch_dist.broadcast(sent, src, group)
@@ -205,13 +205,13 @@ def gather_object(data: Any, dst: int = 0, group: Group = None) -> list[Any] | N
 
 
 def broadcast_object_list(data: list[Any], src: int = 0, group: Group = None) -> None:
-    """Replaces the items of a list with the items of process `src`."""
+    """Replaces the items of a list with the items of the list on process `src`."""
     if get_world_size(group) > 1:
         torch_dist.broadcast_object_list(data, src, group)
 
 
 def sync_random_seed(group: Group = None) -> int:
-    """Returns a random seed that is the same on all processes."""
+    """Returns the same random seed on all processes."""
     seed = [random.SystemRandom().randrange(2**31)]
     broadcast_object_list(seed, group=group)
     return seed[0]
@@ -224,10 +224,10 @@ def collect_results(results: list[Any], size: int, device: str = "cpu", tmpdir: 
         results: One result for each sample of this process.
         size: The number of samples in the dataset.
         device: "cpu" or "gpu". The results are gathered in host memory in either case.
-        tmpdir: Ignored; results are sent between processes instead of being written to a folder.
+        tmpdir: Ignored; results are exchanged directly instead of through files.
 
     Raises:
-        NotImplementedError: The device is neither "cpu" nor "gpu".
+        NotImplementedError: The device is invalid.
     """
     if device not in ("cpu", "gpu", "npu"):
         raise NotImplementedError(f"'device' must be 'cpu' or 'gpu', not '{device}'.")

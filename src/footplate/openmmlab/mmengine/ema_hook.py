@@ -1,4 +1,4 @@
-"""`mmengine.hooks.EMAHook`, the base class for hooks in code bases."""
+"""`mmengine.hooks.EMAHook`, the base class of EMA hooks in code bases."""
 
 from functools import wraps
 from typing import Any
@@ -12,14 +12,14 @@ from footplate.hooks.averaged_weights_hooks import AVERAGED_STATE
 
 class _EMAHookType(type):
     def __instancecheck__(cls, instance: object) -> bool:
-        """Counts the hook that a config names as an instance: code bases look for this class among the hooks."""
+        """Also accepts footplate's own EMAHook. Code bases use `isinstance` to find the EMA hook of a run."""
         return isinstance(instance, hooks.EMAHook) if cls is EMAHook else super().__instancecheck__(instance)
 
 
 class EMAHook(hooks.EMAHook, metaclass=_EMAHookType):
-    """An EMAHook with the members that its subclasses in code bases use.
+    """footplate's EMAHook with additional attributes and methods for subclasses in code bases.
 
-    When the `after_load_checkpoint` of a subclass is called, the average exists, as it does in MMEngine.
+    As in MMEngine, the averaged model already exists when `after_load_checkpoint` of a subclass is called.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -41,7 +41,7 @@ class EMAHook(hooks.EMAHook, metaclass=_EMAHookType):
         return self._model
 
     def _swap_ema_parameters(self) -> None:
-        self._swap(None, to_average=not self._is_swapped)  # type: ignore[arg-type]  # it needs no runner
+        self._swap(None, to_average=not self._is_swapped)  # type: ignore[arg-type]  # the runner is not used
 
     def _swap_ema_state_dict(self, checkpoint: dict[str, Any]) -> None:
         weights, average = checkpoint["state_dict"], checkpoint[AVERAGED_STATE]

@@ -1,6 +1,6 @@
-"""The functions of `mmengine.fileio`: storage backends, objects in files, and helpers for paths.
+"""The functions and classes of `mmengine.fileio`, which read and write files on any storage.
 
-Backends are selected by name or by the prefix of a path.
+Storage backends are selected by name, or by the prefix of the path.
 """
 
 import io
@@ -30,7 +30,7 @@ Options = Mapping[str, Any] | None
 
 
 class BaseStorageBackend(metaclass=ABCMeta):
-    """The base class of backends that read files as bytes or as text."""
+    """Base class for storage backends that read files as bytes or as text."""
 
     _allow_symlink = False
 
@@ -41,7 +41,7 @@ class BaseStorageBackend(metaclass=ABCMeta):
 
     @property
     def name(self) -> str:
-        """The name of the class."""
+        """The class name."""
         return type(self).__name__
 
     @abstractmethod
@@ -54,7 +54,7 @@ class BaseStorageBackend(metaclass=ABCMeta):
 
 
 class _FileSystemBackend(BaseStorageBackend):
-    """A backend for any storage that fsspec supports. The protocol of the path determines the storage."""
+    """Accesses any storage that fsspec supports. The protocol of the path determines the storage."""
 
     def _path(self, filepath: PathLike) -> str:
         return os.fspath(filepath)
@@ -75,16 +75,16 @@ class _FileSystemBackend(BaseStorageBackend):
         self.put(obj.encode(encoding), filepath)
 
     def exists(self, filepath: PathLike) -> bool:
-        """Checks whether the path is a file or a folder."""
+        """Checks whether a file or folder exists at the path."""
         return storage.exists(self._path(filepath))
 
     def isdir(self, filepath: PathLike) -> bool:
-        """Checks whether the path is a folder."""
+        """Checks whether there is a folder at the path."""
         system, path = file_system(self._path(filepath))
         return bool(system.isdir(path))
 
     def isfile(self, filepath: PathLike) -> bool:
-        """Checks whether the path is a file."""
+        """Checks whether there is a file at the path."""
         system, path = file_system(self._path(filepath))
         return bool(system.isfile(path))
 
@@ -94,27 +94,27 @@ class _FileSystemBackend(BaseStorageBackend):
 
     @contextmanager
     def get_local_path(self, filepath: PathLike) -> Iterator[PathLike]:
-        """Yields a local path. A remote file is copied to this machine for the duration of the block."""
+        """Yields a local path for a file. For the duration of the block, copies the file to a temporary folder."""
         with tempfile.TemporaryDirectory(prefix="footplate-") as folder:
             local = os.path.join(folder, storage.base_name(self._path(filepath)))
             Path(local).write_bytes(self.get(filepath))
             yield local
 
     def copyfile(self, src: PathLike, dst: PathLike) -> str:
-        """Copies a file into a folder or to a path and returns the path of the copy."""
+        """Copies a file to a path, or into an existing folder, and returns the path of the copy."""
         path = self.join_path(dst, storage.base_name(os.fspath(src))) if self.isdir(dst) else self._path(dst)
         self.put(self.get(src), path)
         return path
 
     def copytree(self, src: PathLike, dst: PathLike) -> str:
-        """Copies a folder to a path that does not exist yet and returns that path."""
+        """Copies a folder to a path, which must not exist yet, and returns this path."""
         if self.exists(dst):
             raise FileExistsError(f"'{dst}' already exists. Pass a path that does not exist yet.")
         for name in self.list_dir_or_file(src, list_dir=False, recursive=True):
             self.put(self.get(self.join_path(src, name)), self.join_path(dst, name))
         return os.fspath(dst)
 
-    # The protocols of both paths determine the storage, so that these functions are the same.
+    # The protocol of each path determines its storage, so these functions are the same.
     copyfile_from_local = copyfile_to_local = copyfile
     copytree_from_local = copytree_to_local = copytree
 
@@ -128,12 +128,12 @@ class _FileSystemBackend(BaseStorageBackend):
         system.rm_file(path)
 
     def rmtree(self, dir_path: PathLike) -> None:
-        """Removes a folder and everything in it."""
+        """Removes a folder and its contents."""
         system, path = file_system(self._path(dir_path))
         system.rm(path, recursive=True)
 
     def copy_if_symlink_fails(self, src: PathLike, dst: PathLike) -> bool:
-        """Links `dst` to `src`, or copies `src` if links are not supported. Returns whether `dst` is a link."""
+        """Creates a symbolic link `dst` to `src`, or a copy if links are not supported. Returns True for a link."""
         if self._allow_symlink:
             with suppress(OSError):
                 os.symlink(src, dst)
@@ -150,17 +150,17 @@ class _FileSystemBackend(BaseStorageBackend):
         suffix: str | tuple[str, ...] | None = None,
         recursive: bool = False,
     ) -> Iterator[str]:
-        """Returns the sorted paths of folders and files relative to `dir_path`. Skips hidden files.
+        """Returns the sorted paths of folders and files, relative to `dir_path`. Skips hidden files.
 
         Args:
             dir_path: The folder.
-            list_dir: Whether to yield folders.
-            list_file: Whether to yield files.
-            suffix: The suffixes of the files to yield; all by default. Requires `list_dir=False`.
+            list_dir: Whether to return folders.
+            list_file: Whether to return files.
+            suffix: One or several suffixes; only files with these suffixes are returned. Requires `list_dir=False`.
             recursive: Whether to include subfolders.
 
         Raises:
-            TypeError: `suffix` is given for folders.
+            TypeError: `suffix` and `list_dir` are both set.
         """
         if list_dir and suffix is not None:
             raise TypeError("'suffix' requires list_dir=False, because folders have no suffix.")
@@ -189,9 +189,9 @@ HardDiskBackend = LocalBackend
 
 
 class HTTPBackend(_FileSystemBackend):
-    """Reads files at URLs. Writing is not supported.
+    """Reads files from URLs. Does not support writing.
 
-    Unlike fsspec's HTTP file system, `get` needs no additional packages.
+    Unlike fsspec's HTTP file system, `get` does not require additional packages.
     """
 
     @override
@@ -267,16 +267,16 @@ def register_backend(
     force: bool = False,
     prefixes: str | Sequence[str] | None = None,
 ) -> Any:
-    """Registers a backend under a name and for prefixes of paths. Can be used as a decorator.
+    """Registers a backend under a name and for path prefixes. Can be used as a decorator.
 
     Args:
-        name: The name in `backend_args`.
-        backend: The class. If it is None, a decorator is returned.
+        name: The name for use in `backend_args`.
+        backend: The backend class. If None, returns a decorator.
         force: Whether to replace a registered backend.
         prefixes: The prefixes, such as "s3" for `s3://...`.
 
     Raises:
-        KeyError: The name or a prefix is already registered and `force` is not set.
+        KeyError: The name or a prefix is already registered, and `force` is not set.
     """
 
     def register(found: type[BaseStorageBackend]) -> type[BaseStorageBackend]:
@@ -300,12 +300,12 @@ def prefix_of(uri: PathLike | None) -> str:
 def get_file_backend(
     uri: PathLike | None = None, *, backend_args: Options = None, enable_singleton: bool = False
 ) -> Any:
-    """Returns the backend that `backend_args` selects, or the backend for the prefix of a path.
+    """Returns the backend selected by `backend_args`, or by the prefix of a path if `backend_args` selects none.
 
     Args:
         uri: The path.
-        backend_args: A dict with the name of a backend under `backend`, and the arguments for its constructor.
-        enable_singleton: Whether to return the same object for the same arguments.
+        backend_args: A dict with the backend's name under `backend`, and the arguments for its constructor.
+        enable_singleton: Whether to reuse the object created earlier for the same arguments.
 
     Raises:
         ArgumentError: There is no such backend.
@@ -314,7 +314,7 @@ def get_file_backend(
     name = options.pop("backend", None)
     if name is not None and name not in _backends:
         raise ArgumentError("unknown file backend", found=name, suggestion=nearest(name, _backends))
-    # fsspec may support a prefix for which no backend is registered.
+    # fsspec may support a prefix even if no backend is registered for it.
     kind = _backends[name] if name is not None else _prefixes.get(prefix_of(uri), _FileSystemBackend)
     if not enable_singleton:
         return kind(**options)
@@ -328,11 +328,11 @@ instances: dict[str, BaseStorageBackend] = {}
 
 
 class FileClient:
-    """Reads and writes files through a backend. It is the predecessor of `get_file_backend`.
+    """Reads and writes files through a backend. This is the predecessor of `get_file_backend`.
 
     Args:
         backend: The name of a backend. By default, the backend is chosen by the prefix of the path.
-        prefix: The prefix of paths, such as "s3".
+        prefix: The path prefix that selects the backend, such as "s3".
         options: Arguments for the backend.
     """
 
@@ -361,7 +361,7 @@ class FileClient:
 
 
 def _through_backend(method: str, which: int = 0) -> Callable[..., Any]:
-    """Returns a function that calls a method of the storage backend to which a path belongs.
+    """Returns a function that calls a method of the storage backend for a path.
 
     Args:
         method: The name of the method.
@@ -390,7 +390,7 @@ put, put_text, copyfile_from_local, copytree_from_local, copy_if_symlink_fails =
 
 
 class BaseFileHandler(metaclass=ABCMeta):
-    """Reads and writes objects in one file format.
+    """Base class for reading and writing objects in a file format.
 
     Attributes:
         str_like: Whether the format is text.
@@ -404,7 +404,7 @@ class BaseFileHandler(metaclass=ABCMeta):
 
     @abstractmethod
     def dump_to_str(self, obj: Any, **kwargs: Any) -> Any:
-        """Serializes an object to text or bytes."""
+        """Serializes an object to a string or bytes."""
 
     def dump_to_fileobj(self, obj: Any, file: Any, **kwargs: Any) -> None:
         """Writes an object to an open file."""
@@ -420,7 +420,7 @@ def _as_json(value: Any) -> Any:
 
 
 class JsonHandler(BaseFileHandler):
-    """Reads and writes JSON. NumPy values and sets become numbers and lists."""
+    """Reads and writes JSON. NumPy values become numbers and lists, and sets become lists."""
 
     @override
     def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
@@ -432,7 +432,7 @@ class JsonHandler(BaseFileHandler):
 
 
 class YamlHandler(BaseFileHandler):
-    """Reads and writes YAML. Tags that construct objects are not supported."""
+    """Reads and writes YAML. Does not support tags that construct objects."""
 
     @override
     def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
@@ -444,7 +444,7 @@ class YamlHandler(BaseFileHandler):
 
 
 class PickleHandler(BaseFileHandler):
-    """Reads and writes pickle files. Files that refer to classes other than plain data are rejected.
+    """Reads and writes pickle files. Only loads files that contain plain data types.
 
     Raises:
         DataError: The file refers to a class other than the permitted data types.
@@ -471,7 +471,7 @@ file_handlers: dict[str, BaseFileHandler] = {
 
 
 def register_handler(file_formats: str | list[str], **kwargs: Any) -> Callable[[type], type]:
-    """Returns a decorator that registers a class as the handler of file formats."""
+    """Returns a decorator that registers a handler class for one or several file formats."""
 
     def register(handler: type) -> type:
         for name in [file_formats] if isinstance(file_formats, str) else file_formats:
@@ -524,7 +524,7 @@ def dump(
     backend_args: Options = None,
     **kwargs: Any,
 ) -> Any:
-    """Writes an object to a JSON, YAML or pickle file, or returns the content if there is no file.
+    """Writes an object to a JSON, YAML or pickle file, or returns the content if `file` is None.
 
     Args:
         obj: The object.
@@ -557,7 +557,7 @@ def list_from_file(
 
     Args:
         filename: The file.
-        prefix: The text to prepend to each line.
+        prefix: The string to prepend to each line.
         offset: The number of lines to skip at the start.
         max_num: The maximum number of lines to return; 0 returns all lines.
         encoding: The encoding of the file.
@@ -576,7 +576,7 @@ def dict_from_file(
     file_client_args: Options = None,
     backend_args: Options = None,
 ) -> dict[Any, Any]:
-    """Reads a dict from a text file. Each line contains a key, followed by its value or values."""
+    """Reads a dict from a text file. Each line contains a key and its value or values, separated by spaces."""
     mapping = {}
     for line in list_from_file(filename, encoding=encoding, backend_args=backend_args or file_client_args):
         key, *values = line.split(" ")
@@ -585,12 +585,12 @@ def dict_from_file(
 
 
 def is_filepath(x: object) -> bool:
-    """Checks whether a value is a path: a string or a `Path`."""
+    """Checks whether a value is a string or a `Path`."""
     return isinstance(x, str | Path)
 
 
 def is_abs(path: str) -> bool:
-    """Checks whether a path is absolute, or an address in an object store."""
+    """Checks whether a path is absolute. URLs and `s3://` paths count as absolute."""
     return os.path.isabs(path) or path.startswith(("http://", "https://", "s3://"))
 
 
@@ -606,7 +606,7 @@ def mkdir_or_exist(dir_name: str | Path, mode: int = 0o777) -> None:
 
 
 def symlink(src: str | Path, dst: str | Path, overwrite: bool = True, **kwargs: Any) -> None:
-    """Creates a symbolic link `dst` to `src`. Replaces an existing file if `overwrite` is set."""
+    """Creates a symbolic link `dst` to `src`. If `overwrite` is set, replaces an existing file."""
     if overwrite and os.path.lexists(dst):
         os.remove(dst)
     os.symlink(src, dst, **kwargs)
@@ -618,11 +618,11 @@ def scandir(
     recursive: bool = False,
     case_sensitive: bool = True,
 ) -> Iterator[str]:
-    """Yields the paths of the files in a folder, relative to the folder. Skips hidden files.
+    """Returns the paths of the files in a folder, relative to the folder. Skips hidden files.
 
     Args:
         dir_path: The folder.
-        suffix: The suffixes of the files to yield. By default, all files are yielded.
+        suffix: One or several suffixes; only files with these suffixes are returned.
         recursive: Whether to include subfolders.
         case_sensitive: Whether the suffix is case-sensitive.
     """

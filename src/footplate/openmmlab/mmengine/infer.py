@@ -1,4 +1,4 @@
-"""`BaseInferencer`, the base class of the code bases' inferencers, and the published configs and models."""
+"""The base class of the code bases' inferencers, and functions that load published configs and models."""
 
 import logging
 import os
@@ -37,14 +37,14 @@ _logger = logging.getLogger("footplate.openmmlab")
 
 
 class BaseInferencer(ABC):
-    """Applies a trained model to images in four steps: preprocess, forward, visualize and postprocess.
+    """Runs a trained model on images in four steps: preprocess, forward, visualize and postprocess.
 
     Args:
         model: A config file, a config, or the name of a published model.
-        weights: The path or URL of a checkpoint. By default, a published model uses its published weights, and other
+        weights: The path or URL of a checkpoint. By default, published models load their published weights, and other
             models keep their initial weights.
-        device: The device. By default, the first available accelerator.
-        scope: The scope of the registries. By default, the scope of the config.
+        device: The device; by default, the first available accelerator.
+        scope: The registry scope; by default, the config's `default_scope`.
         show_progress: Whether to show a progress bar.
     """
 
@@ -78,7 +78,7 @@ class BaseInferencer(ABC):
             recorded = (CheckpointLoader.load_checkpoint(weights).get("meta") or {}).get("cfg")
             if not isinstance(recorded, str):
                 raise ConfigError(f"'{weights}' contains no config. Pass the config as `model`.")
-            cfg = parse_recorded(recorded, f"{weights}.py")  # as data, so that no code in it is executed
+            cfg = parse_recorded(recorded, f"{weights}.py")  # parsed as data; no code is executed
         self.scope = self.scope or cfg.get("default_scope")
         with using_scope(self.scope):
             self.model = self._init_model(cfg, weights, device or get_device())
@@ -90,11 +90,11 @@ class BaseInferencer(ABC):
     def __call__(
         self, inputs: Any, return_datasamples: bool = False, batch_size: int = 1, **kwargs: Any
     ) -> dict[str, Any]:
-        """Applies the model to inputs.
+        """Runs the model on inputs.
 
         Args:
             inputs: The path of an image or a folder, an array, or a list of these.
-            return_datasamples: Whether to return data elements rather than dicts.
+            return_datasamples: Whether to return data samples instead of dicts.
             batch_size: The number of images in a batch.
             kwargs: Arguments for the four steps. The class attributes `preprocess_kwargs`, `forward_kwargs`,
                 `visualize_kwargs` and `postprocess_kwargs` list the argument names of each step.
@@ -113,33 +113,33 @@ class BaseInferencer(ABC):
             return self.postprocess(predictions, images, return_datasamples, **postprocess)
 
     def _inputs_to_list(self, inputs: Any) -> list[Any]:
-        """Returns the inputs as a list. A folder is replaced with the paths of its files."""
+        """Returns the inputs as a list. If the input is a folder, returns the paths of its files."""
         if isinstance(inputs, str) and (backend := get_file_backend(inputs)).isdir(inputs):
             return [backend.join_path(inputs, name) for name in backend.list_dir_or_file(inputs, list_dir=False)]
         return list(inputs) if isinstance(inputs, list | tuple) else [inputs]
 
     def preprocess(self, inputs: Any, batch_size: int = 1, **kwargs: Any) -> Iterator[Any]:
-        """Applies the pipeline to the inputs and yields batches of the results."""
+        """Applies the pipeline to the inputs and yields the results in batches."""
         for chunk in self._get_chunk_data(map(self.pipeline, inputs), batch_size):
             yield self.collate_fn(chunk)
 
     @torch.no_grad()
     def forward(self, inputs: Any, **kwargs: Any) -> Any:
-        """Returns the predictions of a batch."""
+        """Returns the predictions for a batch."""
         return self.model.test_step(inputs)  # type: ignore[operator]
 
     @abstractmethod
     def visualize(self, inputs: list[Any], preds: Any, show: bool = False, **kwargs: Any) -> Any:
-        """Draws the predictions and returns the images, or returns None."""
+        """Draws the predictions. Returns the images, or None if nothing was drawn."""
 
     @abstractmethod
     def postprocess(
         self, preds: Any, visualization: Any, return_datasample: bool = False, **kwargs: Any
     ) -> dict[str, Any]:
-        """Returns the results, usually under `predictions` and `visualization`."""
+        """Returns the results as a dict, usually with the keys `predictions` and `visualization`."""
 
     def _init_model(self, cfg: Any, weights: str | None, device: str = "cpu") -> nn.Module:
-        """Builds the model with its weights, in evaluation mode, on the device."""
+        """Builds the model on the device, loads its weights and switches it to evaluation mode."""
         cfg.model.pop("pretrained", None)
         model = revert_sync_batchnorm(MODELS.build(cfg.model))
         checkpoint = None if weights is None else CheckpointLoader.load_checkpoint(weights)
@@ -148,7 +148,7 @@ class BaseInferencer(ABC):
         return model.to(device).eval()
 
     def _load_weights_to_model(self, model: nn.Module, checkpoint: Any, cfg: Any) -> None:
-        """Loads the weights and the dataset's metadata. Warns about random weights if there is no checkpoint."""
+        """Loads weights and dataset metadata from a checkpoint. If there is none, warns about random weights."""
         if checkpoint is None:
             _logger.warning("No checkpoint was given, so the weights of the model are random.")
             return
@@ -170,10 +170,10 @@ class BaseInferencer(ABC):
 
     @abstractmethod
     def _init_pipeline(self, cfg: Any) -> Callable[..., Any]:
-        """Returns the function that converts an input to the format that the model expects."""
+        """Returns a function that converts an input to the format expected by the model."""
 
     def _init_visualizer(self, cfg: Any) -> Any:
-        """Returns the visualizer of the config, or None."""
+        """Builds the config's visualizer. Returns None if the config has no visualizer."""
         if "visualizer" not in cfg:
             return None
         return VISUALIZERS.build({**cfg.visualizer, "name": f"inferencer-{id(self)}"})
@@ -185,7 +185,7 @@ class BaseInferencer(ABC):
             yield chunk
 
     def _dispatch_kwargs(self, **kwargs: Any) -> tuple[dict[str, Any], ...]:
-        """Returns the keyword arguments of each step.
+        """Splits keyword arguments into one dict for each of the four steps.
 
         Raises:
             ValueError: An argument does not belong to any step.
@@ -200,7 +200,7 @@ class BaseInferencer(ABC):
         """Returns the folder with the published configs of a code base.
 
         Raises:
-            ConfigError: The code base is not installed, or has no configs.
+            ConfigError: The code base is not installed, or does not include configs.
         """
         package = CODE_BASES.get(scope, scope)
         if not is_installed(package):
@@ -213,17 +213,17 @@ class BaseInferencer(ABC):
 
     @classmethod
     def _get_models_from_metafile(cls, dir: str) -> Iterator[dict[str, Any]]:
-        """Yields the published models listed in the metafiles in a folder."""
+        """Yields the entry of each published model in a folder's metafiles."""
         for name in yaml.safe_load(Path(dir, "model-index.yml").read_text("utf-8"))["Import"]:
             content = yaml.safe_load(Path(dir, name).read_text("utf-8"))
             models = content["Models"] if isinstance(content, dict) else content
             yield from (model for model in models if isinstance(model, dict))
 
     def _load_model_from_metafile(self, model: str) -> tuple[Config, str | None]:
-        """Returns the config of a published model and the address of its weights.
+        """Returns the config of a published model and the URL of its weights.
 
         Raises:
-            ConfigError: There is no model with this name.
+            ConfigError: No code base is set, or the code base has no model with this name.
         """
         if self.scope is None:
             raise ConfigError(f"'{model}' is not a file. To find a published model, pass its code base as `scope`.")
@@ -253,15 +253,15 @@ def get_config(cfg_path: str, pretrained: bool = False) -> Config:
     """Returns a published config of an installed code base.
 
     Args:
-        cfg_path: The code base and the config, such as `mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py`.
-        pretrained: Whether to set `model_path` to the address of the published weights.
+        cfg_path: The code base and the config's path, such as `mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py`.
+        pretrained: Whether to set `model_path` in the config to the URL of the published weights.
 
     Raises:
         ConfigError: The code base is not installed, or has no such config.
     """
     scope, separator, path = cfg_path.partition("::")
     if not separator:
-        raise ConfigError(f"'{cfg_path}' does not name a code base. Write it as 'mmdet::faster_rcnn/...py'.")
+        raise ConfigError(f"'{cfg_path}' does not contain a code base. Use the form 'mmdet::faster_rcnn/...py'.")
     cfg = Config.fromfile(cfg_path)
     if not pretrained:
         return cfg
@@ -273,12 +273,12 @@ def get_config(cfg_path: str, pretrained: bool = False) -> Config:
 
 
 def get_model(cfg_path: str, pretrained: bool = False, **kwargs: Any) -> Any:
-    """Builds the model of a published config of an installed code base, optionally with its published weights.
+    """Builds the model of a published config, optionally with its published weights.
 
     Args:
         cfg_path: See `get_config`.
         pretrained: Whether to load the published weights.
-        kwargs: Default arguments for the model.
+        kwargs: Default arguments for the model, which the config overrides.
     """
     cfg = get_config(cfg_path, pretrained)
     with using_scope(cfg_path.partition("::")[0]):

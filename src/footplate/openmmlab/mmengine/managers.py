@@ -1,4 +1,4 @@
-"""Named instances: `ManagerMixin`, and `MMLogger`, whose instances write to footplate's log, and `print_log`."""
+"""Provides `ManagerMixin` for classes with named instances, and `MMLogger` and `print_log` for footplate's log."""
 
 import logging
 import sys
@@ -11,7 +11,7 @@ from footplate.records import Instances, get_logger
 
 
 class ManagerMeta(type):
-    """The metaclass that creates a dict of named instances for each class."""
+    """Metaclass that gives each class its own dict of named instances."""
 
     def __init__(cls, *args: Any) -> None:
         cls._instance_dict: dict[str, Any] = {}
@@ -19,7 +19,7 @@ class ManagerMeta(type):
 
 
 class ManagerMixin(Instances, metaclass=ManagerMeta):
-    """The base class for classes whose instances can be accessed by name, such as loggers.
+    """Base class for classes whose instances can be accessed by name, such as loggers.
 
     Args:
         name: The name of the instance.
@@ -41,13 +41,13 @@ class ManagerMixin(Instances, metaclass=ManagerMeta):
 
 
 class MMLogger(logging.Logger, ManagerMixin):
-    """A logger whose records go to the screen and the log file of the run.
+    """A logger that writes to the console and to the run's log file.
 
     Args:
         name: The name for `get_instance`.
-        logger_name: The name that log lines show.
-        log_file: An additional file for the records of this logger.
-        log_level: The minimum level of records to log.
+        logger_name: The name shown in log lines.
+        log_file: An additional log file for this logger.
+        log_level: The minimum level.
         file_mode: The mode for opening the file.
         distributed: Ignored; footplate's log determines which processes write.
         file_handler_cfg: Ignored; footplate's log rotates its own file.
@@ -73,13 +73,12 @@ class MMLogger(logging.Logger, ManagerMixin):
             self.addHandler(handler)
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802
-        """Checks whether records of a level are logged. Unlike the base class's cache, it also respects
-        `logging.disable`."""
+        """Checks whether a level is enabled. Unlike the base class's cached check, respects `logging.disable`."""
         return level > self.manager.disable and super().isEnabledFor(level)
 
     @property
     def log_file(self) -> str | None:
-        """The file of this logger."""
+        """The path of this logger's additional log file, or None."""
         return self._log_file
 
     @classmethod
@@ -95,9 +94,9 @@ def print_log(message: object, logger: Any = None, level: int = logging.INFO) ->
 
     Args:
         message: The message.
-        logger: A logger, or the name of a child of footplate's logger. None prints to standard output, "silent" does
-            nothing, and "current" uses footplate's logger.
-        level: A level of the logging module.
+        logger: A logger, or the name of a child of footplate's logger. None prints to stdout, "silent" does nothing,
+            and "current" uses footplate's logger.
+        level: A level of the `logging` module.
     """
     if logger is None:
         sys.stdout.write(printable(f"{message}\n"))

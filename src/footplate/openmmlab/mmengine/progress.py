@@ -1,4 +1,4 @@
-"""Timers, progress bars, and functions that process many tasks and show a progress bar."""
+"""Timers, progress bars, and functions that show a progress bar while they process tasks."""
 
 import sys
 import time
@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 
 class TimerError(Exception):
-    """A timer was read before it was started."""
+    """The timer was read before it was started."""
 
     def __init__(self, message: str) -> None:
         self.message = message
@@ -27,7 +27,7 @@ class Timer:
 
     Args:
         start: Whether to start immediately.
-        print_tmpl: A format for the printed time, such as `"{:.1f} s"`.
+        print_tmpl: A format string for the printed time, such as `"{:.1f} s"`.
     """
 
     def __init__(self, start: bool = True, print_tmpl: str | None = None) -> None:
@@ -38,7 +38,7 @@ class Timer:
 
     @property
     def is_running(self) -> bool:
-        """Whether the timer was started."""
+        """Whether the timer is running."""
         return self._is_running
 
     def __enter__(self) -> Self:
@@ -50,14 +50,14 @@ class Timer:
         self._is_running = False
 
     def start(self) -> None:
-        """Starts the timer, unless it is running."""
+        """Starts the timer. If it is already running, only restarts the interval that `since_last_check` measures."""
         if not self._is_running:
             self._t_start = time.time()
             self._is_running = True
         self._t_last = time.time()
 
     def since_start(self) -> float:
-        """Returns the seconds since the start; see `since_last_check` for errors."""
+        """Returns the seconds since the start. Raises the same errors as `since_last_check`."""
         self.since_last_check()
         return self._t_last - self._t_start
 
@@ -77,7 +77,7 @@ _timers: dict[str, Timer] = {}
 
 
 def check_time(timer_id: str) -> float:
-    """Returns the seconds since the last call with this id, or 0 for the first call."""
+    """Returns the seconds since the last call with this id. The first call returns 0."""
     if timer_id not in _timers:
         _timers[timer_id] = Timer()
         return 0
@@ -130,7 +130,7 @@ def track_progress(
 
 
 def track_iter_progress(tasks: Any, bar_width: int = 50, file: TextIO | None = None) -> Iterator[Any]:
-    """Yields the tasks. A progress bar counts each task when the next one is requested."""
+    """Yields the tasks and shows a progress bar, which advances when the next task is requested."""
     items, count = _tasks_and_count(tasks)
     bar = ProgressBar(count, bar_width, file=file)
     for task in items:
@@ -154,13 +154,13 @@ def track_parallel_progress(
     """Calls `func(task)` for each task in several processes, shows a progress bar, and returns the results.
 
     Args:
-        func: The function; it must be importable by the other processes.
+        func: The function. The worker processes must be able to import it.
         tasks: A sequence, or a tuple of an iterator and the number of its items.
         nproc: The number of processes.
-        initializer: A function that each process calls first.
+        initializer: A function that each process calls when it starts.
         initargs: The arguments for `initializer`.
         bar_width: See `ProgressBar`.
-        chunksize: The number of tasks that a process takes at a time.
+        chunksize: The number of tasks that are sent to a process at a time.
         skip_first: Ignored; the bar estimates the remaining time from recent results.
         keep_order: Whether to return the results in the order of the tasks.
         file: See `ProgressBar`.
@@ -172,7 +172,7 @@ def track_parallel_progress(
 
 
 def _call(func: Callable[..., Any], task: Any) -> Any:
-    """Calls a function with the items of a tuple or dict as arguments."""
+    """Calls a function with the items of a tuple or dict as arguments, or with any other task as its only argument."""
     if isinstance(task, dict):
         return func(**task)
     return func(*task) if isinstance(task, tuple) else func(task)
@@ -187,15 +187,15 @@ def track_progress_rich(
     description: str = "Processing",
     color: str = "blue",
 ) -> list[Any]:
-    """Calls a function for many tasks, shows a progress bar with rich, and returns the results.
+    """Calls a function for each task, shows a progress bar drawn by rich, and returns the results.
 
     Args:
-        func: The function. A tuple is passed as positional arguments, a dict as keyword arguments, and any other task
-            as the only argument.
+        func: The function. Tuples are passed as positional arguments, dicts as keyword arguments, and any other task as
+            the only argument.
         tasks: The tasks.
-        task_num: The number of tasks. If `tasks` is empty, the function is called this many times without arguments.
-        nproc: The number of processes; with 1, the function runs in this process.
-        chunksize: The number of tasks that a process takes at a time.
+        task_num: The number of tasks. If `tasks` is empty, the function is called `task_num` times without arguments.
+        nproc: The number of processes. With 1, the function runs in the current process.
+        chunksize: The number of tasks that are sent to a process at a time.
         description: The text next to the bar.
         color: The color of the bar.
     """
@@ -208,7 +208,7 @@ def track_progress_rich(
 
 
 def _tasks_and_count(tasks: Any) -> tuple[Iterable[Any], int]:
-    """Returns the tasks and their number. Iterators without a length are passed in a tuple with their length."""
+    """Returns the tasks and their number. An iterator must be passed together with its length, as a tuple."""
     if isinstance(tasks, tuple) and len(tasks) == 2 and isinstance(tasks[0], Iterable) and isinstance(tasks[1], int):
         return tasks
     return tasks, len(tasks)

@@ -1,4 +1,4 @@
-"""The `Registry` of `mmengine.registry`, its build functions, and `DefaultScope` as a view of footplate's scope."""
+"""The `Registry` class and build functions of `mmengine.registry`, and `DefaultScope` for footplate's scope."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ _logger = logging.getLogger("footplate.openmmlab")
 
 class _RegistryType(type):
     def __instancecheck__(cls, instance: object) -> bool:
-        """Counts the root registries as instances of `Registry`, since code bases import both from `mmengine`."""
+        """Treats footplate's root registries as instances, because code bases import both from `mmengine`."""
         return isinstance(instance, _Registry) if cls is Registry else super().__instancecheck__(instance)
 
 
@@ -26,7 +26,7 @@ class Registry(_Registry, metaclass=_RegistryType):
     """A registry whose `get` returns None for an unknown name, as code bases expect."""
 
     def get(self, key: str) -> Callable[..., Any] | None:  # type: ignore[override]
-        """Returns the class or function registered under a name, or None if there is no such name."""
+        """Returns the class or function registered under a name, or None if the name is not registered."""
         try:
             return super().get(key)
         except UnknownNameError:
@@ -34,7 +34,7 @@ class Registry(_Registry, metaclass=_RegistryType):
 
 
 class DefaultScope(ManagerMixin):
-    """Sets the default scope of the registries when it is created.
+    """An object that sets the default scope of the registries when it is created.
 
     Args:
         name: The name for `get_instance`.
@@ -53,7 +53,7 @@ class DefaultScope(ManagerMixin):
 
     @classmethod
     def get_current_instance(cls) -> "DefaultScope | None":  # type: ignore[override]
-        """Returns an instance with the current default scope, or None if no default scope is set."""
+        """Returns the instance for the current default scope, or None if no default scope is set."""
         scope = default_scope()
         return None if scope is None else cls.get_instance(scope, scope_name=scope)
 
@@ -61,7 +61,7 @@ class DefaultScope(ManagerMixin):
 
 
 def init_default_scope(scope: str) -> None:
-    """Sets the default scope, and warns if it replaces another."""
+    """Sets the default scope. Logs a warning if this replaces another scope."""
     before = default_scope()
     if before not in (None, scope):
         _logger.warning("Replacing the default scope '%s' with '%s'.", before, scope)
@@ -72,9 +72,9 @@ def build_from_cfg(cfg: Mapping[str, Any], registry: _Registry, default_args: Ma
     """Builds an object from its config.
 
     Args:
-        cfg: A dict with `type`, a name or class, and the arguments of the constructor.
-        registry: The registry for names.
-        default_args: Default values of the arguments.
+        cfg: A dict with the `type`, which is a name or a class, and the arguments of the constructor.
+        registry: The registry in which to look up names.
+        default_args: Default values for arguments.
 
     Raises:
         BuildError: `registry` is not a Registry, or an argument is invalid.
@@ -88,16 +88,16 @@ def build_from_cfg(cfg: Mapping[str, Any], registry: _Registry, default_args: Ma
 
 
 def build_model_from_cfg(cfg: Any, registry: _Registry, default_args: Mapping[str, Any] | None = None) -> nn.Module:
-    """Builds a module from a config, or a `Sequential` from a list of configs."""
+    """Builds a module from a config, or an `nn.Sequential` from a list of configs."""
     return build_model(cfg, registry=registry, default_args=default_args)  # type: ignore[no-any-return]
 
 
 def build_runner_from_cfg(cfg: Any, registry: _Registry) -> Any:
-    """Builds a runner from the config of a run. `runner_type` selects a class other than `Runner`."""
+    """Builds a runner from a config. `runner_type` in the config selects a class other than `Runner`."""
     kind: Any = registry.resolve(cfg.get("runner_type", "Runner"), cfg, key="runner_type")
     return kind.from_cfg(cfg)
 
 
 def build_scheduler_from_cfg(cfg: Any, registry: _Registry, default_args: Mapping[str, Any] | None = None) -> Any:
-    """Builds a schedule from a config. `convert_to_iter_based` converts epochs to iterations."""
+    """Builds a schedule from a config. If `convert_to_iter_based` is set, converts epochs to iterations."""
     return registry.build_entry(cfg, default_args=default_args)

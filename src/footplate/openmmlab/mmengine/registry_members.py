@@ -1,4 +1,4 @@
-"""The members of MMEngine's Registry that footplate's Registry does not have, for code written for MMEngine."""
+"""Adds members of MMEngine's Registry to footplate's Registry, for code written for MMEngine."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -8,11 +8,11 @@ from footplate.registry import Registry
 
 
 class RegistryMembers(Registry):
-    """The members that `add_members` adds to Registry."""
+    """The members that `add_members` adds to `Registry`."""
 
     @property
     def _module_dict(self) -> dict[str, Callable[..., Any]]:
-        """Maps names to entries. Code bases may modify this dict."""
+        """The dict of registered entries. Code bases may modify it."""
         self._import_locations()
         return self._entries
 
@@ -23,17 +23,17 @@ class RegistryMembers(Registry):
 
     @staticmethod
     def infer_scope() -> str:
-        """Returns the top-level package of the caller's caller, two frames up the stack."""
+        """Returns the top-level package of the code two frames up the stack."""
         return str(sys._getframe(2).f_globals.get("__name__", "")).partition(".")[0]
 
     @staticmethod
     def split_scope_key(key: str) -> tuple[str | None, str]:
-        """Splits "scope.Name" at its first dot into the scope and the name. Without a dot, the scope is None."""
+        """Splits "scope.Name" into the scope and the name. If there is no dot, the scope is None."""
         scope, dot, name = key.partition(".")
         return (scope, name) if dot else (None, key)
 
     def import_from_location(self) -> None:
-        """Imports the modules that register entries."""
+        """Imports the modules that register this registry's entries."""
         self._import_locations()
 
     def _register_module(
@@ -52,7 +52,7 @@ class RegistryMembers(Registry):
 
 
 def add_members() -> None:
-    """Adds the members to Registry, so that the root registries also have them."""
+    """Adds the members to `Registry` itself, so that even the root registries have them."""
     for name, member in vars(RegistryMembers).items():
         if not name.startswith("__"):
             setattr(Registry, name, member)

@@ -1,6 +1,6 @@
-"""The functions of `mmengine.runner`, and `FlexibleRunner` with the strategies of `mmengine._strategy`.
+"""Functions and classes of `mmengine.runner`, and the strategies of `FlexibleRunner`.
 
-No code from a checkpoint is executed.
+Loading a checkpoint does not execute code from it.
 """
 
 import re
@@ -29,21 +29,21 @@ ReviseKeys = Sequence[tuple[str, str]]
 
 
 class CheckpointLoader:
-    """Loads each checkpoint with the loader registered for the prefix of its address. Code bases may add loaders."""
+    """Loads checkpoints. Code bases may register additional loaders for address prefixes."""
 
     _schemes: ClassVar[dict[str, Loader]] = {}
 
     @classmethod
     def register_scheme(cls, prefixes: str | Sequence[str], loader: Loader | None = None, force: bool = False) -> Any:
-        """Registers a function `(filename, map_location) -> checkpoint`. Without `loader`, returns a decorator.
+        """Registers a loader for address prefixes. Without `loader`, returns a decorator.
 
         Args:
             prefixes: One or several prefixes.
-            loader: The function.
+            loader: A function `(filename, map_location) -> checkpoint`.
             force: Whether to replace a registered loader.
 
         Raises:
-            KeyError: A prefix is already registered and `force` is not set.
+            KeyError: A prefix is already registered, and `force` is not set.
         """
 
         def register(found: Loader) -> Loader:
@@ -60,7 +60,7 @@ class CheckpointLoader:
         """Loads a checkpoint from a path or address.
 
         Args:
-            filename: A path, or an address with a prefix.
+            filename: A path or address.
             map_location: The device for the tensors; the CPU by default.
             logger: Ignored; messages go to footplate's log.
         """
@@ -74,7 +74,7 @@ _load_checkpoint = CheckpointLoader.load_checkpoint
 
 
 def _load_checkpoint_with_prefix(prefix: str, filename: str, map_location: Any = None) -> "OrderedDict[str, Any]":
-    """Returns the weights from a checkpoint whose keys start with a prefix. Removes the prefix from the keys.
+    """Returns the weights in a checkpoint whose keys start with a prefix, with the prefix removed.
 
     Raises:
         AssertionError: No key has the prefix.
@@ -113,7 +113,7 @@ def load_checkpoint(
     logger: Any = None,
     revise_keys: ReviseKeys = STRIP_WRAPPER,
 ) -> Any:
-    """Loads the weights of the checkpoint at a path or address into a model and returns the checkpoint.
+    """Loads the weights of a checkpoint file into a model and returns the checkpoint.
 
     Args:
         model: The model, wrapped or not.
@@ -121,7 +121,7 @@ def load_checkpoint(
         map_location: The device for the tensors; the CPU by default.
         strict: Whether all keys must match.
         logger: Ignored; mismatches are reported in footplate's log.
-        revise_keys: Pairs of a regular expression and its replacement, applied to the keys.
+        revise_keys: Pairs `(regular expression, replacement)` that are applied to the keys.
     """
     checkpoint = _load_checkpoint(filename, map_location)
     load_weights(trained_model(model), checkpoint, strict=strict, revise_keys=revise_keys, name=str(filename))
@@ -134,10 +134,10 @@ def save_checkpoint(
     file_client_args: Mapping[str, Any] | None = None,
     backend_args: Mapping[str, Any] | None = None,
 ) -> None:
-    """Saves a checkpoint atomically, on any storage backend.
+    """Saves a checkpoint atomically on any storage backend.
 
     Args:
-        checkpoint: The content.
+        checkpoint: The contents.
         filename: The path.
         file_client_args: An old name for `backend_args`.
         backend_args: See `get_file_backend`. Its path mapping, if any, is applied.
@@ -150,11 +150,11 @@ def set_random_seed(seed: int | None = None, deterministic: bool = False, diff_r
     """Seeds Python, NumPy and PyTorch. Returns the seed.
 
     Args:
-        seed: The seed. By default, a random seed is drawn. It is the same for all processes.
+        seed: The seed; by default, a random seed that is the same on all processes.
         deterministic: Whether to use only deterministic algorithms.
         diff_rank_seed: Whether to add the rank to the seed.
     """
-    # Callers may pass any truth value, such as 1; footplate's own configs need booleans.
+    # Callers may pass truthy values such as 1, but footplate requires booleans.
     flags = {"deterministic": bool(deterministic), "diff_rank_seed": bool(diff_rank_seed)}
     shared = seed_everything({"seed": seed, **flags})
     return shared + get_rank() if diff_rank_seed else shared
@@ -166,12 +166,12 @@ def autocast(
     enabled: bool = True,
     cache_enabled: bool | None = None,
 ) -> AbstractContextManager[Any]:
-    """Returns a context that makes torch compute in lower precision, by default on the device of this process.
+    """Returns an autocast context manager, by default for the first available accelerator.
 
     Args:
-        device_type: "cuda", "cpu", ... By default, the first available accelerator.
-        dtype: The precision. By default, the one that torch uses for autocasting on this device.
-        enabled: Whether to use the lower precision.
+        device_type: The device type, such as "cuda" or "cpu"; by default, the first available accelerator.
+        dtype: The lower precision; by default, torch's autocast dtype for this device.
+        enabled: Whether to enable autocast.
         cache_enabled: See `torch.autocast`.
     """
     return torch.autocast(device_type or get_device(), dtype, enabled, cache_enabled)
@@ -180,7 +180,7 @@ def autocast(
 def calc_dynamic_intervals(
     start_interval: int, dynamic_interval_list: list[tuple[int, int]] | None = None
 ) -> tuple[list[int], list[int]]:
-    """Returns the milestones, starting with 0, and the interval that applies from each milestone on."""
+    """Returns two lists: the milestones, starting with 0, and the interval that applies from each milestone on."""
     pairs = [(0, start_interval), *(dynamic_interval_list or [])]
     return [start for start, _ in pairs], [interval for _, interval in pairs]
 
@@ -197,11 +197,11 @@ def get_state_dict(
 
 
 def turn_on_activation_checkpointing(model: nn.Module, modules: str | Sequence[str]) -> None:
-    """Wraps submodules so that they recompute their activations in the backward pass; see `checkpoint_activations`.
+    """Makes submodules recompute their activations in the backward pass; see `checkpoint_activations`.
 
     Args:
         model: The model.
-        modules: The name of a submodule, or several names.
+        modules: One or several submodule names.
 
     Raises:
         ArgumentError: There is no such submodule, or its `forward` cannot be replaced.
@@ -211,7 +211,7 @@ def turn_on_activation_checkpointing(model: nn.Module, modules: str | Sequence[s
 
 
 class BaseStrategy:
-    """The base class of strategies. Only the default ones, without settings, are supported.
+    """Base class for strategies. Only the default strategies without settings are supported.
 
     Raises:
         ConfigError: The strategy has settings, or is not supported. The message lists the keys to set instead.
@@ -230,7 +230,7 @@ class DDPStrategy(SingleDeviceStrategy):
 
 
 class FSDPStrategy(DDPStrategy):
-    """Raises an error. To shard parameters, set `model_wrapper_cfg`."""
+    """Raises an error. Set `model_wrapper_cfg` to shard parameters."""
 
 
 class DeepSpeedStrategy(BaseStrategy):
@@ -242,7 +242,7 @@ class ColossalAIStrategy(BaseStrategy):
 
 
 class FlexibleRunner(Runner):
-    """A runner that accepts a strategy: an object, its config dict, its name, or None."""
+    """A runner that accepts a strategy as an object, a config dict or a name."""
 
     def __init__(self, model: Any, *, work_dir: str = "work_dirs", strategy: Any = None, **arguments: Any) -> None:
         if not isinstance(strategy, BaseStrategy):

@@ -1,4 +1,4 @@
-"""The members of MMEngine's Runner that footplate's Runner does not have, for code that was written for MMEngine."""
+"""Adds members of MMEngine's Runner to footplate's Runner, for code written for MMEngine."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from footplate.records import MessageHub, add_log_file, set_level
 
 
 class RunnerMembers(Runner):
-    """The members that `add_members` adds to Runner."""
+    """The members that `add_members` adds to `Runner`."""
 
     val_interval: int = delegate("train_loop.val_interval")
     val_begin: int = delegate("train_loop.val_begin")
@@ -29,17 +29,17 @@ class RunnerMembers(Runner):
 
     @property
     def deterministic(self) -> bool:
-        """Whether only deterministic algorithms are used."""
+        """Whether the run is restricted to deterministic algorithms."""
         return bool((self.sections["randomness"] or {}).get("deterministic"))
 
     @property
     def distributed(self) -> bool:
-        """Whether the process belongs to a process group, even if it is the only process. The model is then wrapped."""
+        """Whether the process belongs to a process group, even a group of one. If so, the model is wrapped."""
         return is_distributed()
 
     @property
     def launcher(self) -> str:
-        """The launcher of the processes: "none", "pytorch", "slurm" or "mpi"."""
+        """The process launcher: "none", "pytorch", "slurm" or "mpi"."""
         return active_launcher(self.sections["launcher"])
 
     @property
@@ -49,12 +49,12 @@ class RunnerMembers(Runner):
 
     @property
     def auto_scale_lr(self) -> Mapping[str, Any] | None:
-        """The settings that scale learning rates with the global batch size."""
+        """The settings for scaling learning rates with the global batch size."""
         return self.sections["auto_scale_lr"]  # type: ignore[no-any-return]
 
     @property
     def default_scope(self) -> str | None:
-        """The registry scope that is searched first."""
+        """The default scope of the registries."""
         return self.sections["default_scope"]  # type: ignore[no-any-return]
 
     def get_hooks_info(self) -> str:
@@ -64,26 +64,26 @@ class RunnerMembers(Runner):
     def register_hooks(
         self, default_hooks: Mapping[str, Any] | None = None, custom_hooks: Sequence[Any] | None = None
     ) -> None:
-        """Adds the default hooks with the given changes, and custom hooks; see `build_hooks`."""
+        """Adds the default hooks, modified by `default_hooks`, and the custom hooks; see `build_hooks`."""
         built = build_hooks(default_hooks, custom_hooks)
         for hook in built:
             self.hooks.register(hook, key=built.key_of(hook))
 
     def register_default_hooks(self, hooks: Mapping[str, Any] | None = None) -> None:
-        """Adds the default hooks with the given changes."""
+        """Adds the default hooks, modified by `hooks`."""
         self.register_hooks(hooks)
 
     def register_custom_hooks(self, hooks: Sequence[Any]) -> None:
-        """Adds hooks or config dicts of hooks."""
+        """Adds hooks, given as objects or config dicts."""
         for hook in hooks:
             self.register_hook(hook)
 
     def setup_env(self, env_cfg: Mapping[str, Any]) -> None:
-        """Applies the settings of `env_cfg` to this process, and initializes distributed training."""
+        """Applies `env_cfg` to this process and initializes distributed training."""
         process_setup.prepare(env_cfg, launcher=self.launcher)
 
     def set_randomness(self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False) -> None:
-        """Seeds all random generators. Without a seed, a random one is drawn."""
+        """Seeds all random generators. If the seed is None, draws a random seed."""
         settings = {"seed": seed, "diff_rank_seed": diff_rank_seed, "deterministic": deterministic}
         self.sections["randomness"] = settings
         self.seed = process_setup.seed_everything(settings)
@@ -94,7 +94,7 @@ class RunnerMembers(Runner):
         """Sets the level of the run's logger and returns the logger.
 
         Args:
-            log_level: The lowest level to log.
+            log_level: The minimum level.
             log_file: An additional log file.
             settings: Ignored.
         """
@@ -104,7 +104,7 @@ class RunnerMembers(Runner):
         return self.logger
 
     def build_message_hub(self, message_hub: Mapping[str, Any] | MessageHub | None = None) -> MessageHub:
-        """Returns the message hub that `get_instance` returns for the arguments. The default is the hub of the run."""
+        """Returns the message hub for the given `get_instance` arguments, by default the run's message hub."""
         if isinstance(message_hub, MessageHub):
             return message_hub
         return MessageHub.get_instance(**{"name": self.experiment_name, **(message_hub or {})})
@@ -117,7 +117,7 @@ class RunnerMembers(Runner):
 
 
 def add_members() -> None:
-    """Adds the members to Runner, so that every run has them, whichever class it was started with."""
+    """Adds the members to `Runner` itself, so that all runners have them."""
     for name, member in vars(RunnerMembers).items():
         if not name.startswith("__"):
             setattr(Runner, name, member)

@@ -1,4 +1,4 @@
-"""The base classes of `mmengine.optim.scheduler` that code bases subclass for their own schedules."""
+"""The base classes of `mmengine.optim.scheduler` for schedules in code bases."""
 
 from contextlib import suppress
 from typing import Any, ClassVar
@@ -22,19 +22,19 @@ class _UnknownCurve(Curve):
 
 
 class _ParamScheduler(ParamSchedule):
-    """The base class of schedules that compute the next values of the parameter groups in `_get_value`.
+    """Base class for schedules that compute the next value of each parameter group in `_get_value`.
 
     Args:
-        optimizer: The optimizer, or the optimizer wrapper.
-        param_name: The field of parameter groups, such as "lr".
+        optimizer: The optimizer or optimizer wrapper.
+        param_name: The field of the parameter groups, such as "lr".
         begin: The first step of the schedule.
         end: The step at which the schedule ends.
-        last_step: The last completed step of the run to continue; -1 for a new run.
+        last_step: The last completed step of the run that is resumed; -1 for a new run.
         by_epoch: Whether steps are epochs.
         verbose: Whether to log each change.
 
     Raises:
-        ArgumentError: `begin` is not less than `end`, or the parameter groups have no such field.
+        ArgumentError: `begin` is not less than `end`, or the parameter groups do not have the field.
     """
 
     converts_itself: ClassVar[bool] = True
@@ -56,7 +56,7 @@ class _ParamScheduler(ParamSchedule):
         raise NotImplementedError(f"{type(self).__name__} must define _get_value.")
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state of the base class, and all additional attributes that a checkpoint can contain."""
+        """Returns the base class's state and all additional attributes that can be stored in a checkpoint."""
         own = {}
         for key in vars(self).keys() - _OF_THE_BASE:
             with suppress(CheckpointError):
@@ -64,13 +64,13 @@ class _ParamScheduler(ParamSchedule):
         return {**own, **super().state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores a state returned by `state_dict`, except `begin`, `end` and the other settings of the base class."""
+        """Restores a state returned by `state_dict`, except settings of the base class such as `begin` and `end`."""
         vars(self).update({key: state_dict[key] for key in state_dict.keys() & vars(self).keys() - _OF_THE_BASE})
         super().load_state_dict(state_dict)
 
 
 class _OfField:
-    """Passes a fixed parameter group field, such as "lr", to the constructor of a schedule."""
+    """Mixin that passes a fixed parameter group field, such as "lr", to the schedule's constructor."""
 
     _field: str
 
@@ -79,12 +79,12 @@ class _OfField:
 
 
 class LRSchedulerMixin(_OfField):
-    """A mixin for schedules that change the learning rate."""
+    """Mixin for learning rate schedules."""
 
     _field = "lr"
 
 
 class MomentumSchedulerMixin(_OfField):
-    """A mixin for schedules that change the momentum."""
+    """Mixin for momentum schedules."""
 
     _field = "momentum"

@@ -27,7 +27,7 @@ def is_rocm_pytorch() -> bool:
 
 
 def mmcv_full_available() -> bool:
-    """Checks whether the operators of mmcv can be imported, either compiled or provided by footplate."""
+    """Checks whether mmcv's operators, compiled or provided by footplate, can be imported."""
     return importlib.util.find_spec("mmcv") is not None and importlib.util.find_spec("mmcv._ext") is not None
 
 
@@ -35,13 +35,13 @@ torch_meshgrid = partial(torch.meshgrid, indexing="ij")
 
 
 def set_multi_processing(mp_start_method: str = "fork", opencv_num_threads: int = 0, distributed: bool = False) -> None:
-    """Sets the start method of processes and the number of OpenCV threads.
+    """Sets the multiprocessing start method and the number of OpenCV threads.
 
     Args:
         mp_start_method: "fork", "spawn" or "forkserver".
         opencv_num_threads: The number of OpenCV threads; 0 disables multithreading.
-        distributed: Whether to limit OpenMP and MKL to one thread per process, unless environment variables set the
-            number of threads.
+        distributed: Whether to limit OpenMP and MKL to one thread per process. Has no effect if environment variables
+            already set the number of threads.
     """
     method = None if platform.system() == "Windows" else mp_start_method
     prepare({"mp_cfg": {"mp_start_method": method, "opencv_num_threads": opencv_num_threads}}, launcher="none")
@@ -51,7 +51,7 @@ def set_multi_processing(mp_start_method: str = "fork", opencv_num_threads: int 
 
 
 def collect_env() -> "OrderedDict[str, str]":
-    """Returns the versions of Python and of the main packages, the accelerator and the git commit."""
+    """Returns the versions of Python and the main packages, the accelerator, and the git commit."""
     return OrderedDict((name, fact) for name, fact in describe_environment().items() if isinstance(fact, str))
 
 
@@ -61,7 +61,7 @@ def tensor2imgs(
     std: Sequence[float] | None = None,
     to_bgr: bool = True,
 ) -> list[np.ndarray[Any, Any]]:
-    """Converts a batch of normalized images to arrays.
+    """Converts a batch of normalized image tensors to uint8 arrays.
 
     Args:
         tensor: (N, C, H, W), where C is 1 or 3.
@@ -70,7 +70,7 @@ def tensor2imgs(
         to_bgr: Whether to convert the images from RGB to BGR.
 
     Returns:
-        A list of uint8 arrays of shape (H, W, C).
+        A list of arrays of shape (H, W, C).
     """
     shift = torch.tensor([0.0] if mean is None else mean).view(-1, 1, 1)
     scale = torch.tensor([1.0] if std is None else std).view(-1, 1, 1)
@@ -81,12 +81,12 @@ def tensor2imgs(
 
 
 class TimeCounter:
-    """Measures the mean time of a function or a block, and logs it.
+    """Logs the mean duration of a function or block.
 
     Args:
-        log_interval: The number of calls between log lines.
-        warmup_interval: The number of initial calls to exclude from the measurement.
-        with_sync: Whether to wait for the device before reading the time.
+        log_interval: The number of calls between two log lines.
+        warmup_interval: The number of initial calls to exclude from the mean.
+        with_sync: Whether to synchronize with the GPU before each time measurement.
         tag: The name in the log.
         logger: See `print_log`.
     """
@@ -110,7 +110,7 @@ class TimeCounter:
             self.instance_dict[tag] = self
 
     def __call__(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        """Decorates a function so that each call is measured."""
+        """Decorates a function to measure each call."""
         self.tag = self.tag or fn.__name__
 
         @wraps(fn)
@@ -138,7 +138,7 @@ class TimeCounter:
                 self.print_time(self._seconds / (self._calls - self.warmup_interval))
 
     def print_time(self, elapsed: float) -> None:
-        """Logs the mean time in milliseconds."""
+        """Logs the mean duration in milliseconds. `elapsed` is in seconds."""
         print_log(f"[{self.tag}]-time per run averages {elapsed * 1e3:.2f} ms", self.logger)
 
 
@@ -150,7 +150,7 @@ def assert_allclose(
     equal_nan: bool = True,
     msg: str | Callable[[str], str] | None = "",
 ) -> None:
-    """Raises AssertionError unless two values are close; see `torch.testing.assert_close`."""
+    """Raises AssertionError if two values are not close; see `torch.testing.assert_close`."""
     torch.testing.assert_close(
         actual, expected, rtol=rtol, atol=atol, equal_nan=equal_nan, msg=msg or None, check_dtype=False
     )
@@ -162,22 +162,22 @@ def assert_dict_contains_subset(dict_obj: Mapping[Any, Any], expected_subset: Ma
 
 
 def assert_attrs_equal(obj: Any, expected_attrs: Mapping[str, Any]) -> bool:
-    """Checks whether an object has all `expected_attrs` with the expected values."""
+    """Checks whether an object's attributes have the values in `expected_attrs`."""
     return all(hasattr(obj, name) and getattr(obj, name) == value for name, value in expected_attrs.items())
 
 
 def assert_dict_has_keys(obj: Mapping[str, Any], expected_keys: Sequence[str]) -> bool:
-    """Checks whether a dict has all `expected_keys`."""
+    """Checks whether a dict contains all `expected_keys`."""
     return set(expected_keys) <= set(obj)
 
 
 def assert_keys_equal(result_keys: Sequence[str], target_keys: Sequence[str]) -> bool:
-    """Checks whether two lists contain the same keys."""
+    """Checks whether two sequences contain the same keys, in any order."""
     return set(result_keys) == set(target_keys)
 
 
 def assert_params_all_zeros(module: nn.Module) -> bool:
-    """Checks whether the weight and the bias of a module are zero."""
+    """Checks whether a module's own parameters are all zero."""
     return not any(parameter.detach().any() for parameter in module.parameters(recurse=False))
 
 
@@ -194,7 +194,7 @@ _KINDS = ("cuda", "npu", "mlu", "musa", "dipu", "mps")
 
 
 def _is_available(kind: str) -> bool:
-    """Checks whether a device of a kind is available."""
+    """Checks whether a device of this type is available."""
     module = torch.backends.mps if kind == "mps" else getattr(torch, kind, None)
     return module is not None and bool(module.is_available())
 
@@ -208,7 +208,7 @@ is_mps_available = partial(_is_available, "mps")
 
 
 def is_npu_support_full_precision() -> bool:
-    """Checks whether an Ascend device computes in full precision."""
+    """Checks whether there is an Ascend device that supports full precision."""
     return is_npu_available() and not torch.npu.get_device_name().startswith("Ascend910A")  # type: ignore[attr-defined]
 
 
@@ -218,7 +218,7 @@ def get_device() -> str:
 
 
 def _max_memory(kind: str, device: Any = None) -> int:
-    """Returns the peak allocated memory of a device since the last call, in MB."""
+    """Returns the peak memory allocated on a device since the last call, in MB."""
     module = getattr(torch, kind)
     memory = module.max_memory_allocated(device)
     module.reset_peak_memory_stats(device)

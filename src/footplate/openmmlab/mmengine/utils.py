@@ -1,4 +1,4 @@
-"""The helpers of `mmengine.utils` for versions, types, calls and packages."""
+"""The helpers of `mmengine.utils` for versions, types, function calls and packages."""
 
 import copy
 import functools
@@ -23,16 +23,16 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def digit_version(version_str: str, length: int = 4) -> tuple[int, ...]:
-    """Converts a version to a tuple of numbers. These tuples sort in the same order as the versions.
+    """Converts a version to a tuple of integers, so that versions can be compared.
 
     Args:
         version_str: A version, such as "1.2.0rc1". A local part, such as "+cu118", is ignored.
         length: The number of release components to return.
 
     Returns:
-        The release components, followed by two numbers. The first one is negative for a pre-release (-1 for rc, -2 for
-        beta, -3 for alpha), 0 for a release and 1 for a post-release. The second one is the number of the pre-release
-        or post-release.
+        The release components, followed by two integers. The first one is -4 for a development release, -3 for alpha,
+        -2 for beta, -1 for a release candidate, 0 for a release and 1 for a post-release. The second one is the number
+        of such a pre-release or post-release.
 
     Raises:
         ValueError: `version_str` is not a version.
@@ -50,20 +50,20 @@ def digit_version(version_str: str, length: int = 4) -> tuple[int, ...]:
 
 
 def parse_version_info(version_str: str, length: int = 4) -> tuple[int | str, ...]:
-    """Returns a version as `(1, 2, 0)`, or as `(1, 2, 0, "rc", 1)` for a pre-release."""
+    """Converts a version such as "1.2.0rc1" to a tuple such as `(1, 2, 0, 0, "rc", 1)`; a release ends with `0, 0`."""
     numbers = digit_version(version_str, length)
     release, rank, number = numbers[:length], numbers[-2], numbers[-1]
     names = {-4: "dev", -3: "a", -2: "b", -1: "rc", 1: "post"}
     return (*release, names[rank], number) if rank else (*release, 0, 0)
 
 
-# The newest version whose names footplate provides. Code bases compare it with the versions that they accept.
+# The newest MMEngine version that footplate supports. Code bases check whether they accept this version.
 __version__ = "0.10.7"
 version_info = parse_version_info(__version__)
 
 
 def to_ntuple(count: int) -> Callable[[Any], tuple[Any, ...]]:
-    """Returns a function that repeats a value `count` times in a tuple, and converts an iterable to a tuple."""
+    """Returns a function that converts an iterable to a tuple, and any other value to a tuple of `count` copies."""
 
     def convert(x: Any) -> tuple[Any, ...]:
         return tuple(x) if isinstance(x, Iterable) and not isinstance(x, str) else tuple(repeat(x, count))
@@ -75,7 +75,7 @@ to_1tuple, to_2tuple, to_3tuple, to_4tuple = map(to_ntuple, range(1, 5))
 
 
 def iter_cast(inputs: Iterable[Any], dst_type: type, return_type: type | None = None) -> Any:
-    """Converts the items of an iterable to a type."""
+    """Converts each item of an iterable to `dst_type`."""
     converted = map(dst_type, inputs)
     return converted if return_type is None else return_type(converted)
 
@@ -85,7 +85,7 @@ tuple_cast = functools.partial(iter_cast, return_type=tuple)
 
 
 def is_seq_of(seq: Any, expected_type: Any, seq_type: type | None = None) -> bool:
-    """Checks whether `seq` is a sequence, or a `seq_type`, whose items are all of type `expected_type`."""
+    """Checks whether `seq` is a sequence (or a `seq_type`) whose items are all of type `expected_type`."""
     container: type[Any] = seq_type or Sequence
     return isinstance(seq, container) and all(isinstance(item, expected_type) for item in seq)
 
@@ -100,10 +100,10 @@ def is_str(value: Any) -> bool:
 
 
 def slice_list(in_list: list[Any], lens: int | list[int]) -> list[list[Any]]:
-    """Splits a list into parts of the given lengths, or into parts of equal length.
+    """Splits a list into parts of the given length or lengths.
 
     Raises:
-        ValueError: The lengths do not add up to the length of the list.
+        ValueError: The lengths do not add up to the list's length.
     """
     lengths = [lens] * (len(in_list) // lens) if isinstance(lens, int) else lens
     if sum(lengths) != len(in_list):
@@ -113,16 +113,16 @@ def slice_list(in_list: list[Any], lens: int | list[int]) -> list[list[Any]]:
 
 
 def concat_list(in_list: list[list[Any]]) -> list[Any]:
-    """Concatenates lists."""
+    """Concatenates a list of lists."""
     return list(chain(*in_list))
 
 
 def apply_to(data: Any, expr: Callable[[Any], bool], apply_func: Callable[[Any], Any]) -> Any:
-    """Returns nested data with `apply_func` applied to each item for which `expr` is true."""
+    """Applies `apply_func` to each item of nested data for which `expr` returns True."""
     if expr(data):
         return apply_func(data)
     if isinstance(data, MutableMapping):
-        changed = copy.copy(data)  # of the same type, such as a ConfigDict, whose keys are also attributes
+        changed = copy.copy(data)  # keeps the type, for example ConfigDict with its attribute access
         changed.update({key: apply_to(value, expr, apply_func) for key, value in data.items()})
         return changed
     if isinstance(data, tuple) and hasattr(data, "_fields"):
@@ -133,14 +133,15 @@ def apply_to(data: Any, expr: Callable[[Any], bool], apply_func: Callable[[Any],
 
 
 def import_modules_from_strings(imports: str | Sequence[str] | None, allow_failed_imports: bool = False) -> Any:
-    """Imports modules by name. Returns the module, or a list of modules for several names.
+    """Imports one or several modules. Returns a list of modules if `imports` is a list.
 
     Args:
-        imports: A module name or a list of module names. None imports nothing.
-        allow_failed_imports: Whether to warn about a module that cannot be imported, and to return None for it.
+        imports: A module name, a list of module names, or None.
+        allow_failed_imports: Whether to warn and return None for a module that cannot be imported, instead of raising
+            an error.
 
     Raises:
-        ImportError: A module cannot be imported.
+        ImportError: A module cannot be imported, and `allow_failed_imports` is not set.
     """
     if not imports:
         return None
@@ -169,9 +170,9 @@ def check_prerequisites(
     checker: Callable[[str], bool],
     msg_tmpl: str = "'{}' is required by '{}' but was not found. Install it.",
 ) -> Callable[[_Function], _Function]:
-    """Returns a decorator that checks prerequisites.
+    """Returns a decorator that checks prerequisites before each call.
 
-    When called, the decorated function raises a RuntimeError if `checker` returns False for a prerequisite.
+    The decorated function raises a RuntimeError if `checker` returns False for a prerequisite.
     """
     names = [prerequisites] if isinstance(prerequisites, str) else list(prerequisites)
 
@@ -197,11 +198,11 @@ requires_executable = functools.partial(check_prerequisites, checker=lambda name
 def deprecated_api_warning(
     name_dict: Mapping[str, str], cls_name: str | None = None
 ) -> Callable[[_Function], _Function]:
-    """Returns a decorator that makes a function accept old names of keyword arguments, with a warning.
+    """Returns a decorator that renames deprecated keyword arguments and warns about them.
 
     Args:
         name_dict: Maps old names to new names.
-        cls_name: The name of the function's class, shown in the warning.
+        cls_name: The class name to show in the warning, if the function is a method.
     """
 
     def decorate(function: _Function) -> _Function:
@@ -224,7 +225,7 @@ def deprecated_api_warning(
 
 
 def deprecated_function(since: str, removed_in: str, instructions: str) -> Callable[[_Function], _Function]:
-    """Returns a decorator that makes a deprecated function warn on each call."""
+    """Returns a decorator that makes a function emit a deprecation warning on each call."""
 
     def decorate(function: _Function) -> _Function:
         name = f"{function.__module__}.{function.__name__}"
@@ -236,7 +237,7 @@ def deprecated_function(since: str, removed_in: str, instructions: str) -> Calla
 
 
 def is_method_overridden(method: str, base_class: type, derived_class: type | object) -> bool:
-    """Checks whether a class, or the class of an object, overrides a method of its base class."""
+    """Checks whether a class, or an object's class, overrides a method of a base class."""
     derived = derived_class if isinstance(derived_class, type) else type(derived_class)
     return bool(getattr(derived, method) != getattr(base_class, method))
 
@@ -247,7 +248,7 @@ def has_method(obj: object, method: str) -> bool:
 
 
 def is_installed(package: str) -> bool:
-    """Checks whether a package is installed, given its name on PyPI or its import name."""
+    """Checks whether a package is installed. `package` is its PyPI name or its import name."""
     try:
         importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -256,7 +257,7 @@ def is_installed(package: str) -> bool:
 
 
 def get_installed_path(package: str) -> str:
-    """Returns the folder of an installed package, given its name on PyPI or its import name.
+    """Returns the folder of an installed package. `package` is its PyPI name or its import name.
 
     Raises:
         ConfigError: The package is not installed.
@@ -282,10 +283,10 @@ def install_package(package: str) -> None:
 
 
 def get_git_hash(fallback: str = "unknown", digits: int | None = None) -> str:
-    """Returns the commit hash of the repository in the current folder, or `fallback`.
+    """Returns the commit hash of the git repository in the current folder, or `fallback` if there is none.
 
     Args:
-        fallback: The text to return outside a repository or if git is not installed.
+        fallback: The string to return outside a repository or if git is not installed.
         digits: The number of digits to return; all by default.
     """
     try:

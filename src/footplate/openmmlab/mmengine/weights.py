@@ -1,4 +1,4 @@
-"""The functions of `mmengine.model` for weight initialization, batch norm and anomalous parameters."""
+"""The functions of `mmengine.model` for weight initialization, batch norm and parameters without gradients."""
 
 import sys
 import warnings
@@ -22,7 +22,7 @@ from footplate.module_selection import BATCH_NORMS, INSTANCE_NORMS
 
 
 def _initializer(kind: type[BaseInit], order: str) -> Callable[..., None]:
-    """Returns a function that initializes one layer, without its children. Its other arguments are in this order."""
+    """Returns a function that initializes one layer without its children. `order` lists the remaining arguments."""
 
     def initialize(module: nn.Module, *values: Any, **settings: Any) -> None:
         names = order.split()[: len(values)]
@@ -41,30 +41,30 @@ caffe2_xavier_init = _initializer(Caffe2XavierInit, "bias")
 
 
 def update_init_info(module: nn.Module, init_info: str) -> None:
-    """Does nothing, because footplate does not record which initializer changed a parameter."""
+    """Does nothing: footplate does not track which initializer changed a parameter."""
 
 
 def is_norm(layer: nn.Module, exclude: type | tuple[type, ...] | None = None) -> bool:
-    """Checks whether a layer is a normalization layer, excluding the class or classes in `exclude`."""
+    """Checks whether a layer is a normalization layer, but not an instance of `exclude`."""
     if exclude is not None and isinstance(layer, exclude):
         return False
     return isinstance(layer, (*BATCH_NORMS, *INSTANCE_NORMS, nn.GroupNorm, nn.LayerNorm))
 
 
 def has_batch_norm(model: nn.Module) -> bool:
-    """Checks whether a model has a batch norm layer."""
+    """Checks whether a model contains a batch norm layer."""
     return any(isinstance(module, BATCH_NORMS) for module in model.modules())
 
 
 class _BatchNormXd(nn.BatchNorm2d):
-    """Batch norm for inputs with any number of dimensions, like SyncBN."""
+    """Batch norm for inputs of any dimensionality, like SyncBN."""
 
     def _check_input_dim(self, input: Tensor) -> None:
         return None
 
 
 def revert_sync_batchnorm(module: nn.Module) -> nn.Module:
-    """Replaces the SyncBN layers of a model with batch norm layers that have the same state. Returns the model."""
+    """Replaces SyncBN layers with batch norm layers with the same state, and returns the model."""
     of_mmcv = getattr(sys.modules.get("mmcv.ops"), "SyncBatchNorm", nn.SyncBatchNorm)
     if isinstance(module, (nn.SyncBatchNorm, of_mmcv)):
         plain = _BatchNormXd(
@@ -82,7 +82,7 @@ def revert_sync_batchnorm(module: nn.Module) -> nn.Module:
 
 
 def convert_sync_batchnorm(module: nn.Module, implementation: str = "torch") -> nn.Module:
-    """Replaces the batch norm layers of a model with SyncBN and returns the model.
+    """Replaces batch norm layers with SyncBN layers, and returns the model.
 
     Raises:
         ValueError: The implementation is not "torch".

@@ -84,7 +84,7 @@ def test_resume_is_bit_equal(tmp_path: Path) -> None:
     again.run([loader()], [("train", 1)])
     assert recorder.counters[0][:2] == (2, 8)
     assert sums(again.model) == sums(whole.model)
-    with pytest.raises(ArgumentError, match="a run cannot be resumed without its optimizer"):
+    with pytest.raises(ArgumentError, match="resuming without the optimizer state is not supported"):
         again.resume(str(tmp_path / "whole/epoch_2.pth"), resume_optimizer=False)
 
 
@@ -189,7 +189,7 @@ def test_scripts_may_replace_save_checkpoint(tmp_path: Path, caplog: pytest.LogC
         original(str(tmp_path))
     runner.save_checkpoint = lambda out_dir, **settings: original(out_dir, **settings)
     runner.run([loader()], [("train", 1)])
-    warning = "The script replaces save_checkpoint of EpochBasedRunner. The checkpoint hook does not call it."
+    warning = "The script overrides EpochBasedRunner.save_checkpoint. The checkpoint hook does not call this method."
     assert caplog.messages.count(warning) == 1
     runner.save_checkpoint(str(tmp_path / "mine"), filename_tmpl="last_{}.pth")
     assert len(list((tmp_path / "mine").glob("last_*.pth"))) == 1

@@ -1,4 +1,4 @@
-"""Base classes and adapters that run first-generation code on the engine."""
+"""Base classes and adapters for running first-generation code on footplate's engine."""
 
 from footplate.openmmlab.first_generation.adapters.hook import Hook
 

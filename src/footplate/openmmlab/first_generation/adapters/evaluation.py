@@ -1,4 +1,4 @@
-"""First-generation evaluation: datasets with `evaluate`, the metric that calls it, and the evaluation hook."""
+"""First-generation evaluation with the dataset's `evaluate`, through a metric or an evaluation hook."""
 
 import bisect
 import importlib
@@ -32,15 +32,15 @@ _META = {"CLASSES": "classes", "PALETTE": "palette"}
 
 
 def adapt_dataset(dataset: Any, test_mode: bool = False) -> Any:
-    """Adds `metainfo` to a dataset that only has `CLASSES` and `PALETTE`, and returns the dataset.
+    """Returns the dataset, and adds `metainfo` if it only has `CLASSES` and `PALETTE`.
 
     Args:
-        dataset: A dataset or its config.
-        test_mode: Whether to build the dataset, and nested datasets, with `test_mode=True` if their class has this
-            argument.
+        dataset: A dataset, or the config to build it from.
+        test_mode: Whether to build the dataset and its nested datasets with `test_mode=True`, where their class has
+            this argument.
     """
     if isinstance(dataset, Mapping):
-        # A code base may have its own way to build datasets, in particular those that wrap others.
+        # A code base may have its own function for building datasets, in particular dataset wrappers.
         with at_key("dataset"), DATASETS.switch_scope_and_registry(None) as registry:
             dataset = registry.build(_in_test_mode(dataset) if test_mode else dataset)
     known = {new: getattr(dataset, old) for old, new in _META.items() if getattr(dataset, old, None) is not None}
@@ -78,24 +78,25 @@ _METRICS = {
     "segm": ("CocoMetric", "metric"),
     "accuracy": ("Accuracy", None),
 }
-"""For datasets without `evaluate`: maps each metric to the class that computes it and the argument that selects it."""
+"""For datasets without `evaluate`. Maps each metric to its class, and to the class's argument for selecting it."""
 
 
 @METRICS.register_module()
 class LegacyMetric(BaseMetric[Any]):
-    """Calls the dataset's `evaluate(results, metric=..., logger=..., ...)` with the settings of `evaluation`.
+    """Evaluates with the dataset's `evaluate(results, metric=..., logger=..., ...)`.
 
-    `results` contains the predictions of the model in dataset order. If the dataset has no `evaluate`, the metrics
-    whose names are given in `metric` are computed.
+    `results` contains the model's predictions in dataset order. If the dataset has no `evaluate`, footplate's own
+    metrics are computed instead.
 
     Args:
-        metric: The `metric` argument of `evaluate`, or the names of metrics for a dataset without `evaluate`.
-        pre_eval: Whether to pass the results of each batch through the dataset's `pre_eval` to save memory.
+        metric: The `metric` argument of `evaluate`. For a dataset without `evaluate`, one or several metric names, such
+            as "mIoU".
+        pre_eval: Whether to reduce the results of each batch with the dataset's `pre_eval`, which saves memory.
         collect_device: See BaseMetric.
         options: Additional keyword arguments for `evaluate`.
 
     Raises:
-        ArgumentError: The dataset has no `evaluate`, and no metric has the given name.
+        ArgumentError: The dataset has no `evaluate`, and `metric` is not set or contains an unknown name.
     """
 
     def __init__(self, metric: Any = None, pre_eval: bool = False, collect_device: Any = "cpu", **options: Any) -> None:
@@ -107,7 +108,7 @@ class LegacyMetric(BaseMetric[Any]):
         self._metrics: list[BaseMetric[Any]] = []
 
     def attach(self, dataset: Any) -> None:
-        """Sets the dataset, and builds metrics if it has no `evaluate`."""
+        """Sets the dataset. If it has no `evaluate`, builds footplate's metrics."""
         self._dataset, self._metrics = dataset, []
         if hasattr(dataset, "evaluate"):
             return
@@ -143,13 +144,13 @@ class LegacyMetric(BaseMetric[Any]):
             first = get_data_rank() + len(self.results) * get_data_world_size()
             indices = range(first, first + len(data_samples) * get_data_world_size(), get_data_world_size())
             found = self._dataset.pre_eval(list(data_samples), indices=list(indices))
-            # Datasets of depth estimation also return the predictions.
+            # Depth estimation datasets return a tuple that also contains the predictions.
             self.results.extend(found[0] if isinstance(found, tuple) else found)
         else:
             self.results.extend(map(_encode_masks, data_samples))
 
     def evaluate(self, size: int) -> dict[str, Any]:
-        """Computes the metrics from the results of all processes."""
+        """Gathers the results of all processes and computes the metrics."""
         if not self._metrics:
             return super().evaluate(size)
         values: dict[str, Any] = {}
@@ -161,7 +162,7 @@ class LegacyMetric(BaseMetric[Any]):
     def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
         """Calls the dataset's `evaluate`."""
         joined: Any = results
-        # Datasets of MMPose take a list with the results of each batch. Other datasets take one dict of results.
+        # MMPose's datasets expect a list with the results of each batch, other datasets one dict with all results.
         is_mmpose = any(kind.__module__.startswith("mmpose.") for kind in type(self._dataset).__mro__)
         if results and not is_mmpose and all(isinstance(each, BatchResult) for each in results):
             joined = {name: np.concatenate([np.asarray(each[name]) for each in results]) for name in results[0]}
@@ -170,7 +171,7 @@ class LegacyMetric(BaseMetric[Any]):
 
 
 def _encode_masks(result: Any) -> Any:
-    """Encodes the masks in an MMDetection result `(boxes, masks)`, like MMDetection's test functions."""
+    """Encodes the masks of an MMDetection result `(boxes, masks)` as RLE, like MMDetection's test functions."""
     if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], (list, tuple))):
         return result
     boxes, masks = result
@@ -178,7 +179,7 @@ def _encode_masks(result: Any) -> Any:
     by_class = masks[0] if has_scores else masks
     if not all(isinstance(mask, np.ndarray) for of_class in by_class for mask in of_class):
         return result
-    coco_masks = importlib.import_module("pycocotools.mask")  # MMDetection needs it, too
+    coco_masks = importlib.import_module("pycocotools.mask")  # MMDetection also requires pycocotools
     encoded = [
         [coco_masks.encode(np.asfortranarray(mask[:, :, None], np.uint8))[0] for mask in of_class]
         for of_class in by_class
@@ -188,27 +189,28 @@ def _encode_masks(result: Any) -> Any:
 
 @HOOKS.register_module()
 class EvalHook(Hook):
-    """Validates every `interval` epochs or iterations, counted from `start`.
+    """Validates every `interval` epochs or iterations, starting at `start`.
 
-    A subclass may override `_do_evaluate` or `evaluate`. The values that these methods assign to
-    `runner.log_buffer.output` become the validation metrics.
+    Subclasses may override `_do_evaluate` or `evaluate`. Values that these methods store in `runner.log_buffer.output`
+    become the validation metrics.
 
     Args:
-        dataloader: The validation data. By default, the validation loop of the config is used.
-        start: The first epoch or iteration after which to validate. With 0, the hook also validates before training.
+        dataloader: The validation dataloader. By default, the config's validation loop is used.
+        start: The first epoch or iteration after which to validate. If 0, also validates before training.
         interval: The number of epochs or iterations between two validations.
         by_epoch: Whether `interval` and `start` are in epochs.
-        save_best: The metric by which the best checkpoint is selected and kept, or "auto".
-        rule: "greater" or "less".
-        test_fn: A function that takes a model and a dataloader and returns the results. By default, the validation loop
-            computes them. In a subclass that customizes the evaluation, the model is called with `return_loss=False`.
+        save_best: The metric that determines the best checkpoint, or "auto" for the first metric.
+        rule: "greater" if higher is better, or "less".
+        test_fn: A function that takes a model and a dataloader and returns the results. By default, the results come
+            from the validation loop, or from `model(return_loss=False, **batch)` if a subclass overrides the
+            evaluation.
         greater_keys: Substrings of metric names for which higher is better.
         less_keys: Substrings of metric names for which lower is better.
-        out_dir: The folder for the best checkpoint. By default, the work_dir.
+        out_dir: The folder for the best checkpoint; by default, the work_dir.
         file_client_args: Ignored; `out_dir` determines the storage.
         dynamic_intervals: Pairs `(milestone, interval)`. Each interval applies from its milestone on.
-        gpu_collect: Whether to gather the results on the accelerators rather than on the CPU.
-        tmpdir: Ignored; results are collected with the process group.
+        gpu_collect: Whether to gather the results on the GPUs rather than on the CPU.
+        tmpdir: Ignored; results are gathered through the process group.
         broadcast_bn_buffer: Ignored; validation always uses the buffers of rank 0.
         eval_kwargs: Keyword arguments for the dataset's `evaluate`, used if `dataloader` is given.
 
@@ -258,15 +260,15 @@ class EvalHook(Hook):
             runner.train_loop.validation_requested = True
 
     def evaluate(self, runner: Any, results: Any) -> Any:
-        """Adds the results of the dataset's `evaluate` to `runner.log_buffer.output`.
+        """Calls the dataset's `evaluate` and adds the metrics to `runner.log_buffer.output`.
 
         Args:
             runner: The runner.
-            results: The predictions of the model.
+            results: The model's predictions.
 
         Returns:
-            The value of the metric that `save_best` selects. None if `save_best` is not set or `evaluate` does not
-                return the metric.
+            The value of the `save_best` metric, or None if `save_best` is not set or `evaluate` does not return this
+            metric.
         """
         values = self.dataloader.dataset.evaluate(results, logger=runner.logger, **self.eval_kwargs)
         runner.log_buffer.output.update(values)
@@ -274,7 +276,7 @@ class EvalHook(Hook):
         return next(iter(values.values()), None) if self.save_best == "auto" else values.get(self.save_best)
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Maps events to callbacks. `before_run` also sets up validation and the saving of the best checkpoint."""
+        """Returns the callbacks by event. `before_run` also sets up validation and the hook for the best checkpoint."""
         found = super().listeners()
         own = found.get("before_run")
 
@@ -307,25 +309,25 @@ class EvalHook(Hook):
         return done >= start and (done - start) % interval == 0
 
     def _should_evaluate(self, runner: Any) -> bool:
-        """Returns True: the training loop calls `_do_evaluate` only when a validation is due."""
+        """Returns True, because the training loop only calls `_do_evaluate` when a validation is due."""
         return True
 
     def _do_evaluate(self, runner: Any) -> None:
-        """Runs the model on the validation data and evaluates its predictions on rank 0."""
+        """Runs the model on the validation data and evaluates the predictions on rank 0."""
         options = {"tmpdir": self.tmpdir, "gpu_collect": self.gpu_collect} if runner.world_size > 1 else {}
         results = self.test_fn(runner.model, self.dataloader, **options)
         if runner.rank == 0:
             self.evaluate(runner, results)
 
     def _save_ckpt(self, runner: Any, key_score: Any) -> None:
-        """Does nothing: CheckpointHook saves the best checkpoint after the validation."""
+        """Does nothing, because CheckpointHook saves the best checkpoint after the validation."""
 
 
 _OWN_EVALUATION = ("_do_evaluate", "evaluate")
 
 
 def _predict(model: Any, dataloader: Any, **_: Any) -> list[Any] | None:
-    """Returns the predictions of all processes in dataset order on rank 0, and None on other ranks."""
+    """Runs the model on a dataloader. Returns all predictions in dataset order on rank 0, and None on other ranks."""
     model.eval()
     found = [each for batch in dataloader for each in model(return_loss=False, **batch)]
     return collect_results(found, len(dataloader.dataset))
@@ -337,12 +339,12 @@ class DistEvalHook(EvalHook):
 
 
 class _HookValidation(ValLoop):
-    """A validation loop in which a hook computes the metrics and writes them to its log buffer.
+    """A validation loop whose metrics are computed by an evaluation hook.
 
     Args:
         runner: The runner.
         hook: The hook.
-        metric: The metric that is passed to `ValLoop`, so that the preflight check can compute it.
+        metric: The metric for the preflight check.
     """
 
     def __init__(self, runner: "Runner", hook: EvalHook, metric: LegacyMetric) -> None:
@@ -358,5 +360,5 @@ class _HookValidation(ValLoop):
             found = dict(view.log_buffer.output)
         finally:
             view.log_buffer = outer
-        found.pop("eval_iter_num", None)  # a count for the loggers of mmcv, not a metric
+        found.pop("eval_iter_num", None)  # a counter for mmcv's loggers, not a metric
         return broadcast_object(found)

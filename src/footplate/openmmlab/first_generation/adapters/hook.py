@@ -1,4 +1,4 @@
-"""The base class of first-generation hooks, and the optimizer wrappers for hooks and models that step themselves."""
+"""The base class of first-generation hooks, and optimizer wrappers for hooks and models that step the optimizer."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("footplate.openmmlab.first_generation")
 
-# Maps the first-generation events to the general events that they call by default.
+# Maps each first-generation event to the general event that its method calls by default.
 GENERAL = {
     "before_run": None,
     "before_train_epoch": "before_epoch",
@@ -35,15 +35,16 @@ GENERAL = {
     "after_run": None,
 }
 _GENERAL_EVENTS = ("before_epoch", "after_epoch", "before_iter", "after_iter")
-# WorkflowHook triggers the validation events, and the engine the others. The validation loop triggers no events.
+# WorkflowHook triggers the validation events, and the engine triggers the others.
 _ENGINE_EVENTS = tuple(event for event in GENERAL if "val" not in event)
 
 
 class Hook(EngineHook):
-    """A hook whose methods take only the runner.
+    """Base class for first-generation hooks, whose methods only take the runner.
 
-    `before_epoch`, `after_epoch`, `before_iter` and `after_iter` are called in training and in validation phases of a
-    workflow. An iteration-based run calls `before_epoch` and `after_epoch` once and does not call `before_train_epoch`.
+    `before_epoch`, `after_epoch`, `before_iter` and `after_iter` are called in training phases and in the validation
+    phases of a workflow. An iteration-based run calls `before_epoch` and `after_epoch` only once, and does not call
+    `before_train_epoch` and `after_train_epoch`.
 
     Example:
         >>> class LossLogger(Hook):
@@ -53,34 +54,34 @@ class Hook(EngineHook):
     """
 
     stages = tuple(GENERAL)
-    # Whether to warn if the hook precedes the optimizer by priority, although the optimizer steps before it.
+    # Whether to warn if the hook's priority is higher than the optimizer's, since the optimizer steps first anyway.
     checks_step_order = True
-    is_of_user = True  # its events call the methods of user hooks
+    is_of_user = True  # the callbacks call methods of user-defined hooks
 
     def before_run(self, runner: Any) -> None:
-        """Called once, at the start of the run."""
+        """Called once at the start of the run."""
 
     def after_run(self, runner: Any) -> None:
-        """Called once, at the end of the run."""
+        """Called once at the end of the run."""
 
     def before_epoch(self, runner: Any) -> None:
-        """Called before each epoch in any mode."""
+        """Called before each training or validation epoch."""
 
     def after_epoch(self, runner: Any) -> None:
-        """Called after each epoch in any mode."""
+        """Called after each training or validation epoch."""
 
     def before_iter(self, runner: Any) -> None:
-        """Called before each iteration in any mode."""
+        """Called before each training or validation iteration."""
 
     def after_iter(self, runner: Any) -> None:
-        """Called after each iteration in any mode."""
+        """Called after each training or validation iteration."""
 
     def before_train_epoch(self, runner: Any) -> None:
         """Called before each training epoch."""
         self.before_epoch(runner)
 
     def before_val_epoch(self, runner: Any) -> None:
-        """Called before each pass over the validation data of a workflow."""
+        """Called before each validation epoch of a workflow."""
         self.before_epoch(runner)
 
     def after_train_epoch(self, runner: Any) -> None:
@@ -88,7 +89,7 @@ class Hook(EngineHook):
         self.after_epoch(runner)
 
     def after_val_epoch(self, runner: Any) -> None:  # type: ignore[override]
-        """Called after each pass over the validation data of a workflow."""
+        """Called after each validation epoch of a workflow."""
         self.after_epoch(runner)
 
     def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
@@ -96,7 +97,7 @@ class Hook(EngineHook):
         self.before_iter(runner)
 
     def before_val_iter(self, runner: Any) -> None:  # type: ignore[override]
-        """Called before each validation batch of a workflow."""
+        """Called before each validation iteration of a workflow."""
         self.before_iter(runner)
 
     def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
@@ -104,23 +105,23 @@ class Hook(EngineHook):
         self.after_iter(runner)
 
     def after_val_iter(self, runner: Any) -> None:  # type: ignore[override]
-        """Called after each validation batch of a workflow."""
+        """Called after each validation iteration of a workflow."""
         self.after_iter(runner)
 
     def every_n_epochs(self, runner: Any, n: int, start: int = 0) -> bool:
-        """Checks whether the current epoch, counted from 1, is a multiple of `n`."""
+        """Checks whether the current epoch (counted from 1) is a multiple of `n`."""
         return n > 0 and bool((runner.epoch + 1) % n == 0)
 
     def every_n_inner_iters(self, runner: Any, n: int) -> bool:
-        """Checks whether the current iteration, counted from 1 within its epoch, is a multiple of `n`."""
+        """Checks whether the current iteration within the epoch (counted from 1) is a multiple of `n`."""
         return n > 0 and bool((runner.inner_iter + 1) % n == 0)
 
     def every_n_iters(self, runner: Any, n: int) -> bool:
-        """Checks whether the current iteration, counted from 1 within the run, is a multiple of `n`."""
+        """Checks whether the current iteration of the run (counted from 1) is a multiple of `n`."""
         return n > 0 and bool((runner.iter + 1) % n == 0)
 
     def end_of_epoch(self, runner: Any, batch_idx: int | None = None) -> bool:
-        """Checks whether the current iteration is the last one of its epoch."""
+        """Checks whether the current iteration is the last one in the epoch."""
         return bool(runner.inner_iter + 1 == len(runner.data_loader))
 
     def is_last_epoch(self, runner: Any) -> bool:
@@ -132,7 +133,7 @@ class Hook(EngineHook):
         return bool(runner.iter + 1 == runner.max_iters)
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Maps events to callbacks that call the hook's methods with a view of the runner.
+        """Returns the callbacks by event. They call the hook's methods and pass them a view of the runner.
 
         Raises:
             ArgumentError: A method takes arguments other than the runner.
@@ -161,11 +162,11 @@ class Hook(EngineHook):
 
 @HOOKS.register_module()
 class ClosureHook(Hook):
-    """A hook that calls a function at one event.
+    """Calls a function on one event.
 
     Args:
         fn_name: The event, such as `after_train_iter`.
-        fn: The function. It is called with the runner.
+        fn: A function that takes the runner.
 
     Raises:
         ArgumentError: The event is unknown, or `fn` is not callable.
@@ -186,7 +187,7 @@ def _handles(hook: Hook, event: str) -> bool:
 
 
 def _with_view(hook: Hook, event: str) -> Callable[..., Any]:
-    """Returns a callback that calls the hook's method for `event` with a view of the runner."""
+    """Returns a callback that calls the hook's method for an event, and passes it a view of the runner."""
     method = getattr(hook, event)
     general = getattr(hook, GENERAL[event] or event)
     is_epoch = event.endswith("_epoch")
@@ -202,7 +203,7 @@ def _with_view(hook: Hook, event: str) -> Callable[..., Any]:
 
 
 def call_hooks(view: RunnerView, event: str) -> None:
-    """Calls the method for a first-generation event on all first-generation hooks of a run, in order of priority."""
+    """Calls all first-generation hooks of a run on an event, in order of priority."""
     for hook in view.hooks:
         if isinstance(hook, Hook):
             getattr(hook, event)(view)
@@ -210,11 +211,12 @@ def call_hooks(view: RunnerView, event: str) -> None:
 
 @OPTIM_WRAPPERS.register_module()
 class SteppedByHook(OptimWrapper):
-    """An optimizer wrapper for runs in which a user-defined hook steps the optimizer.
+    """Optimizer wrapper for runs where a user-defined hook steps the optimizer.
 
     Attributes:
-        pending_loss: The loss of this iteration, with its graph; hooks read it as `runner.outputs["loss"]`.
-        precision: The autocast dtype of the forward pass, or None to leave the precision to the model.
+        pending_loss: The loss of the current iteration with its autograd graph. Hooks read it as
+            `runner.outputs["loss"]`.
+        precision: The autocast dtype for the forward pass, or None to use the model's own precision.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -224,15 +226,15 @@ class SteppedByHook(OptimWrapper):
         self._iteration_groups: list[dict[str, Any]] = []
 
     def update_params(self, loss: Tensor, step_kwargs: Any = None, zero_kwargs: Any = None) -> None:
-        """Stores the loss and the parameter group settings of this iteration for the hook."""
+        """Stores the loss and the current parameter group settings for the hook."""
         self.pending_loss = loss if self.prepare_backward is None else self.prepare_backward(loss, True)
         self._iteration_groups = [dict(group) for group in self.param_groups]
 
     @contextmanager
     def iteration_settings(self) -> Iterator[None]:
-        """Restores the parameter group settings of this iteration for the duration of the block.
+        """Restores the current iteration's parameter group settings for the duration of the block.
 
-        Schedules change the settings right after the loss is computed, but the hook steps later.
+        This is needed because schedules change the settings right after the loss is computed, but the hook steps later.
         """
         changed = [
             {name: value for name, value in group.items() if name in before and value is not before[name]}
@@ -255,14 +257,14 @@ class SteppedByHook(OptimWrapper):
 
 @OPTIM_WRAPPERS.register_module()
 class SteppedByModel(OptimWrapper):
-    """An optimizer wrapper for a model whose `train_step` steps the optimizer."""
+    """Optimizer wrapper for models whose `train_step` steps the optimizer."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.optimizer.register_step_pre_hook(self._average_gradients)
 
     def _average_gradients(self, *_: Any) -> None:
-        if self.prepare_backward is not None:  # data parallelism, which does not see the backward pass of the model
+        if self.prepare_backward is not None:  # DDP does not average gradients if the model runs the backward pass
             all_reduce_params([each.grad for each in self._parameters() if each.grad is not None], op="mean")
 
     def update_params(self, loss: Tensor | None, step_kwargs: Any = None, zero_kwargs: Any = None) -> None:

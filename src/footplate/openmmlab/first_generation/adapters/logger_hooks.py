@@ -1,4 +1,4 @@
-"""The logger hooks of the first generation."""
+"""First-generation logger hooks."""
 
 import logging
 from collections import OrderedDict
@@ -23,12 +23,12 @@ _logger = logging.getLogger("footplate.openmmlab.first_generation")
 
 
 class LoggerHook(Hook):
-    """Calls `log` every `interval` iterations and after each validation. Subclasses implement `log`.
+    """Base class for loggers. Calls `log` every `interval` iterations and after each validation.
 
     Args:
         interval: The number of iterations between two calls to `log`.
-        ignore_last: Whether to skip logging at the end of an epoch if fewer than `interval` iterations have passed.
-        reset_flag: Whether to clear the averages after each call.
+        ignore_last: Whether to skip the last log call of an epoch if fewer than `interval` iterations have passed.
+        reset_flag: Whether to clear the averages after each call to `log`.
         by_epoch: Whether the run is epoch-based.
     """
 
@@ -43,15 +43,15 @@ class LoggerHook(Hook):
         self.by_epoch = by_epoch
 
     def log(self, runner: Any) -> None:
-        """Logs the values of `get_loggable_tags`."""
+        """Logs the values from `get_loggable_tags`. Must be implemented by subclasses."""
         raise NotImplementedError(f"{type(self).__name__} must implement log()")
 
     def before_epoch(self, runner: Any) -> None:
-        """Clears the averages of the previous epoch."""
+        """Clears the previous epoch's averages."""
         runner.log_buffer.clear()
 
     def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
-        """Computes the averages and logs at the interval."""
+        """Computes the averages and logs them if `interval` iterations have passed."""
         is_time = self.every_n_inner_iters if self.by_epoch else self.every_n_iters
         if is_time(runner, self.interval) or (self.by_epoch and self.end_of_epoch(runner) and not self.ignore_last):
             runner.log_buffer.average(self.interval)
@@ -60,16 +60,16 @@ class LoggerHook(Hook):
                 runner.log_buffer.clear_output()
 
     def after_val_epoch(self, runner: Any) -> None:  # type: ignore[override]
-        """Computes the averages and logs after a validation phase of a workflow."""
+        """Computes and logs the averages of a workflow's validation phase."""
         runner.log_buffer.average()
         self.log(runner)
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Maps events to callbacks, including one that logs validation metrics."""
+        """Returns the callbacks by event, including one that logs validation metrics."""
 
         def log_metrics(runner: "Runner", metrics: Mapping[str, float] | None = None) -> None:
             if "train_loop" not in runner.built:
-                return  # first-generation hooks are not called in a run that only validates
+                return  # runs that only validate do not call first-generation hooks
             view = view_of(runner)
             view.mode = "val"
             view.log_buffer.replace_output(metrics or {})
@@ -77,7 +77,7 @@ class LoggerHook(Hook):
             if self.by_epoch:
                 view.log_buffer.clear_output()
             else:
-                view.log_buffer.clear()  # later averages start after the validation
+                view.log_buffer.clear()  # so that the next averages exclude iterations before the validation
             view.mode = "train"
 
         return {**super().listeners(), "after_val_epoch": log_metrics}
@@ -91,21 +91,21 @@ class LoggerHook(Hook):
         return int(runner.epoch + 1 if runner.mode == "train" else runner.epoch)
 
     def get_iter(self, runner: Any, inner_iter: bool = False) -> int:
-        """Returns the iteration number, counted from 1, within the run, or within the epoch if `inner_iter` is set."""
+        """Returns the iteration number, counted from 1. If `inner_iter` is set, counts within the epoch."""
         if self.by_epoch and inner_iter:
             return int(runner.inner_iter + 1)
-        return int(runner.iter + (runner.mode == "train"))  # a validation runs after the counter was increased
+        return int(runner.iter + (runner.mode == "train"))  # incremented before a validation
 
     def get_step(self, runner: Any) -> int:
-        """Returns the step at which the scalars are logged."""
+        """Returns the step number for logging scalars."""
         return self.get_epoch(runner) if self.by_epoch and runner.mode == "val" else self.get_iter(runner)
 
     def get_lr_tags(self, runner: Any) -> dict[str, float]:
-        """Returns a dict with the learning rate of each optimizer's first parameter group."""
+        """Returns the learning rate of each optimizer's first parameter group, as a dict of scalars to log."""
         return _first_of("learning_rate", runner.current_lr())
 
     def get_momentum_tags(self, runner: Any) -> dict[str, float]:
-        """Returns a dict with the momentum of each optimizer's first parameter group."""
+        """Returns the momentum of each optimizer's first parameter group, as a dict of scalars to log."""
         return _first_of("momentum", runner.current_momentum())
 
     def get_loggable_tags(
@@ -116,13 +116,13 @@ class LoggerHook(Hook):
         add_mode: bool = True,
         tags_to_skip: tuple[str, ...] = ("time", "data_time"),
     ) -> "OrderedDict[str, Any]":
-        """Returns a dict of the averages, learning rates and momenta to log.
+        """Returns the averages, learning rates and momenta to log, as a dict.
 
         Args:
             runner: The runner.
             allow_scalar: Whether to include numbers.
             allow_text: Whether to include strings.
-            add_mode: Whether to prefix names with the mode, as in `train/loss`.
+            add_mode: Whether to prepend the mode to the names, as in `train/loss`.
             tags_to_skip: Names to exclude.
         """
         tags: OrderedDict[str, Any] = OrderedDict()
@@ -138,16 +138,16 @@ class LoggerHook(Hook):
 class TextLoggerHook(LoggerHook):
     """Logs the values as one line of text.
 
-    User-defined loggers derive from this class and may override `log` or `_log_info`. A `TextLoggerHook` in
-    `log_config` becomes the default LoggerHook.
+    This class is for user-defined subclasses, which may override `log` or `_log_info`. A `TextLoggerHook` in
+    `log_config` is translated to the default LoggerHook.
 
     Args:
         by_epoch: Whether the run is epoch-based.
         interval: See LoggerHook.
         ignore_last: See LoggerHook.
         reset_flag: See LoggerHook.
-        interval_exp_name: The number of iterations between log lines that show the experiment name. Only subclasses
-            use it.
+        interval_exp_name: The number of iterations between two log lines with the experiment name. Only used by
+            subclasses.
         options: Ignored; the log is written to the work_dir.
     """
 
@@ -162,15 +162,15 @@ class TextLoggerHook(LoggerHook):
     ) -> None:
         super().__init__(interval, ignore_last, reset_flag, by_epoch)
         self.interval_exp_name = interval_exp_name
-        self.time_sec_tot = 0.0  # for the remaining time, which subclasses compute
+        self.time_sec_tot = 0.0  # subclasses use it to estimate the remaining time
         self.start_iter = 0
 
     def before_run(self, runner: Any) -> None:
-        """Stores the iteration at which the run starts."""
+        """Stores the first iteration of the run."""
         self.start_iter = runner.iter
 
     def log(self, runner: Any) -> Any:
-        """Logs the latest values and returns them, with `mode`, `epoch` and `iter`."""
+        """Logs the latest values. Returns a dict of these values with `mode`, `epoch` and `iter`."""
         log_dict: OrderedDict[str, Any] = OrderedDict(
             mode=self.get_mode(runner), epoch=self.get_epoch(runner), iter=self.get_iter(runner, inner_iter=True)
         )
@@ -180,7 +180,7 @@ class TextLoggerHook(LoggerHook):
         return log_dict
 
     def _log_info(self, log_dict: Mapping[str, Any], runner: Any) -> None:
-        """Writes the values to the log, in one line."""
+        """Writes the values to the log as one line."""
         values = ", ".join(
             f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}"
             for name, value in log_dict.items()
@@ -190,7 +190,7 @@ class TextLoggerHook(LoggerHook):
         runner.logger.info("%s[%d] %s %s", counter, log_dict["iter"], log_dict["mode"], values)
 
     def _dump_log(self, log_dict: Mapping[str, Any], runner: Any) -> None:
-        """Does nothing, because `scalars.json` contains the values. Subclasses may call or override this method."""
+        """Does nothing, because `scalars.json` already contains the values. Subclasses may override this method."""
 
     def _get_max_memory(self, runner: Any) -> int:
         """Returns the peak GPU memory allocated for tensors, in MB."""
@@ -204,19 +204,19 @@ def _first_of(name: str, values: Any) -> dict[str, float]:
 
 
 class WriterLoggerHook(LoggerHook):
-    """Writes the logged values with a writer from VISBACKENDS.
+    """Base class for loggers that send the values to a writer from VISBACKENDS.
 
-    Loggers in `log_config` become writers of the visualizer instead. These hooks are for `custom_hooks` and for
-    user-defined subclasses.
+    Subclasses are for `custom_hooks` and user-defined loggers. Loggers in `log_config` are translated to writers of the
+    visualizer instead.
 
     Args:
-        values: The settings listed in `arguments`, by position.
-        options: The settings of the logger, and arguments for LoggerHook: `interval`, `ignore_last`, `reset_flag`,
-            `by_epoch`. Settings that the writer does not support are ignored with a warning.
+        values: Positional values for the settings listed in `arguments`.
+        options: Settings of the logger, and arguments for LoggerHook (`interval`, `ignore_last`, `reset_flag`,
+            `by_epoch`). Settings that the writer does not support are ignored with a warning.
 
     Attributes:
-        logger: The name of the logger in `log_config`.
-        arguments: The settings that may be passed by position.
+        logger: The logger's name in `log_config`.
+        arguments: The names of the settings that can be passed as positional arguments.
     """
 
     logger: ClassVar[str] = ""
@@ -246,7 +246,7 @@ class WriterLoggerHook(LoggerHook):
             self._guard.call_all("add_config", runner.recorded_cfg)
 
     def log(self, runner: Any) -> None:
-        """Writes the values of `get_loggable_tags`."""
+        """Writes the values from `get_loggable_tags`."""
         self._guard.call_all("add_scalars", self.get_loggable_tags(runner), self.get_iter(runner))
 
     def after_run(self, runner: Any) -> None:
@@ -254,7 +254,7 @@ class WriterLoggerHook(LoggerHook):
         self._guard.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state from which a resumed run continues the same run in the tracking service."""
+        """Returns the writer's state, so that a resumed run continues the same run in the tracking service."""
         return self._guard.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -264,7 +264,7 @@ class WriterLoggerHook(LoggerHook):
 
 @HOOKS.register_module()
 class TensorboardLoggerHook(WriterLoggerHook):
-    """Writes TensorBoard event files to `log_dir`, a folder in the work_dir."""
+    """Writes TensorBoard event files to `log_dir`, which is relative to the work_dir."""
 
     logger = "TensorboardLoggerHook"
     arguments = ("log_dir", "interval")
@@ -301,7 +301,7 @@ class DvcliveLoggerHook(WriterLoggerHook):
 
 
 def _refused(service: str) -> type[LoggerHook]:
-    """Returns a logger that raises an error when it is built, because there is no writer for its service."""
+    """Returns a logger class whose constructor raises an error, for a service without a writer."""
     members = {
         "__doc__": f"Raises an error, because there is no writer for {service}.",
         "__module__": __name__,

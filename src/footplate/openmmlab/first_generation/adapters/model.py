@@ -1,4 +1,4 @@
-"""The adapter for first-generation models, and the containers in which they receive their data."""
+"""The adapter for first-generation models, and the data containers in their batches."""
 
 import inspect
 import itertools
@@ -19,13 +19,13 @@ from footplate.registry import FUNCTIONS, MODEL_WRAPPERS, MODELS
 
 
 class DataContainer:
-    """A value and the settings for collating it.
+    """Holds a value and the settings for collating it.
 
     Args:
         data: The value.
-        stack: Whether to stack the tensors of a batch, padded to the same size.
+        stack: Whether to pad the tensors of a batch to the same size and stack them.
         padding_value: The padding value.
-        cpu_only: Whether to keep the values on the CPU, in a list.
+        cpu_only: Whether to keep the values of a batch as a list on the CPU.
         pad_dims: The number of trailing dimensions to pad; None disables padding.
     """
 
@@ -44,34 +44,34 @@ class DataContainer:
 
     @property
     def data(self) -> Any:
-        """The value, or a list with one batch per process after collation."""
+        """The value. After collation, a list with one batch."""
         return self._data
 
     @property
     def datatype(self) -> Any:
-        """The type of the tensor, or the class of the value if it is not a tensor."""
+        """The tensor type, or the class if the value is not a tensor."""
         return self._data.type() if isinstance(self._data, Tensor) else type(self._data)
 
     def size(self, *args: Any, **kwargs: Any) -> Any:
-        """Returns the size of the tensor."""
+        """Returns the tensor's size."""
         return self._data.size(*args, **kwargs)
 
     def dim(self) -> int:
-        """Returns the number of dimensions of the tensor."""
+        """Returns the tensor's number of dimensions."""
         return int(self._data.dim())
 
 
 def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
-    """Collates samples into a batch. Tensors and numbers are stacked; data containers follow their own settings.
+    """Collates samples into a batch. Stacks tensors and numbers, and collates data containers by their settings.
 
-    Second-generation samples, which contain data elements, are collated by `pseudo_collate`.
+    Uses `pseudo_collate` for second-generation samples, which contain data elements.
 
     Args:
-        samples: The samples, all with the same structure.
-        samples_per_gpu: Ignored; a batch always belongs to one process.
+        samples: The samples, which must all have the same structure.
+        samples_per_gpu: Ignored, because each process has one device.
 
     Raises:
-        DataError: Tensors differ in shape and are not in a data container.
+        DataError: Tensors outside data containers differ in shape.
     """
     first = samples[0]
     values = first.values() if isinstance(first, Mapping) else first if isinstance(first, (list, tuple)) else ()
@@ -83,7 +83,7 @@ def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
             return DataContainer([data], first.stack, first.padding_value, cpu_only=first.cpu_only)
         tensors = [torch.as_tensor(value) for value in data]
         if first.pad_dims is not None:
-            dims = range(-1, -first.pad_dims - 1, -1)  # as F.pad expects them, the last one first
+            dims = range(-1, -first.pad_dims - 1, -1)  # last dimension first, as F.pad expects
             largest = [max(each.shape[dim] for each in tensors) for dim in dims]
             pads = [[(0, size - each.shape[dim]) for dim, size in zip(dims, largest, strict=True)] for each in tensors]
             tensors = [
@@ -104,19 +104,19 @@ def unpack_containers(data: Any) -> Any:
 
 
 def scatter(inputs: Any, target_gpus: Any = None, dim: int = 0) -> Any:
-    """Unpacks the data containers of a batch.
+    """Unpacks the data containers of a batch and returns it in a one-element tuple.
 
-    Returns a one-element tuple, because each process has one device.
+    The tuple has one element because each process has one device.
     """
     return (unpack_containers(inputs),)
 
 
 class MMDataParallel(nn.Module):
-    """A wrapper that provides the model as `model.module`, as first-generation code expects it.
+    """Wraps a model, because first-generation code expects the model in `model.module`.
 
     Args:
         module: The model.
-        options: Ignored; the run determines `device_ids` and similar settings.
+        options: Ignored, because the run determines `device_ids` and similar settings.
     """
 
     def __init__(self, module: nn.Module, *args: Any, **options: Any) -> None:
@@ -124,7 +124,7 @@ class MMDataParallel(nn.Module):
         self.module: Any = module
 
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
-        """Calls the model with unpacked data containers, on the model's device."""
+        """Unpacks data containers, moves the data to the model's device and calls the model."""
         return self.module(*self._unpack(list(inputs)), **self._unpack(kwargs))
 
     def train_step(self, *inputs: Any, **kwargs: Any) -> Any:
@@ -145,34 +145,34 @@ MODEL_WRAPPERS.register_module(name=["MMDataParallel"], module=MMDataParallel)
 
 
 class _ContainerUnpacker(BaseDataPreprocessor):
-    """Unpacks the data containers of a batch and moves the batch to the device."""
+    """Unpacks a batch's data containers and moves the data to the device."""
 
     def forward(self, data: Any, training: bool = False) -> Any:
         return self.cast_data(unpack_containers(data))
 
 
 class BatchResult(dict[str, Any]):
-    """A dict with the results of a whole batch, for models that do not return one result per sample."""
+    """The results of a whole batch, for models that return one dict per batch instead of one result per sample."""
 
 
 @MODEL_WRAPPERS.register_module()
 class LegacyModel(BaseModel):
-    """Wraps a first-generation model and adds the step methods that the loops call.
+    """Wraps a first-generation model and adds the step methods called by the loops.
 
-    The state dict is that of the wrapped model, without a prefix.
+    The state dict is the wrapped model's state dict, without a prefix.
 
-    Losses come from the model's `train_step(data, optimizer)`, or from `forward(return_loss=True, **data)` and
-    `_parse_losses`. Predictions come from `forward(return_loss=False, **data)`, with `rescale=True` if the model has
-    this argument, or from `forward(mode="test", **data)`.
+    Losses come from the model's `train_step(data, optimizer)`, or else from `forward(return_loss=True, **data)` and
+    `_parse_losses`. Predictions come from `forward(return_loss=False, **data)`, or from `forward(mode="test", **data)`
+    if the model has a `mode` instead. If the model has an argument `rescale`, it is set to True.
 
     Args:
         module: The model.
 
     Raises:
-        BuildError: The model has neither a `train_step` nor a `forward(return_loss=...)`.
+        BuildError: The model has neither `train_step` nor `forward(return_loss=...)`.
 
     Attributes:
-        outputs: The outputs of the latest training step: `loss`, `log_vars`, `num_samples` and others from the model.
+        outputs: The outputs of the latest step, such as `loss`, `log_vars` and `num_samples`.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -198,24 +198,24 @@ class LegacyModel(BaseModel):
             self._flags["rescale"] = True
 
     def forward(self, *args: Any, mode: str = "tensor", **kwargs: Any) -> Any:
-        """Returns losses, predictions, or, in mode "tensor", the output of the model's `forward`."""
+        """Returns the losses, the predictions or, in mode "tensor", the output of the model's `forward`."""
         if mode == "loss":
             return self._losses(list(args) if args else kwargs)
         flags = self._flags if mode == "predict" else {}
         return self.module(*args, **flags, **kwargs)
 
     def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
-        """Trains on one batch. The optimizer is passed to the model's own `train_step`."""
+        """Trains on one batch and returns the values to log. Passes the optimizer to the model's own `train_step`."""
         self._optimizer = of_each_optimizer(optim_wrapper, lambda part: part.optimizer)
         with optim_wrapper.optim_context(self):
             losses = self._run_forward(self.data_preprocessor(data, True), "loss")
         loss, log_vars = self.parse_losses(losses)
-        if loss is not None and not isinstance(self._optimizer, dict):  # several optimizers are stepped by the model
+        if loss is not None and not isinstance(self._optimizer, dict):  # else the model steps them itself
             optim_wrapper.update_params(loss)
         return log_vars
 
     def val_step(self, data: Any) -> Any:
-        """Returns the predictions for one batch, one per sample."""
+        """Returns the predictions for a batch as a list, usually with one prediction per sample."""
         found = super().val_step(data)
         return [BatchResult(found)] if isinstance(found, Mapping) else found
 
@@ -223,7 +223,7 @@ class LegacyModel(BaseModel):
 
     @torch.no_grad()
     def validation_losses(self, data: Any) -> dict[str, Any]:
-        """Returns the outputs of the model's `val_step`, or of its `train_step` if it has no `val_step`."""
+        """Returns the outputs of the model's `val_step`. If it has no `val_step`, computes the training losses."""
         opened_data = self.data_preprocessor(data, False)
         step = getattr(self.module, "val_step", None)
         found = step(opened_data, self._optimizer) if step and _is_step(step) else self._losses(opened_data)
@@ -231,7 +231,7 @@ class LegacyModel(BaseModel):
         return self.outputs
 
     def parse_losses(self, losses: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """Returns the loss and the values to log. The loss is None if the model steps its optimizers itself."""
+        """Returns the loss and the values to log. The loss may be None for a model that steps the optimizer itself."""
         if "log_vars" in losses:
             loss, log_vars = losses.get("loss"), dict(losses["log_vars"])
             self.outputs = dict(losses)
@@ -244,7 +244,7 @@ class LegacyModel(BaseModel):
         return loss, dict(log_vars)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """Returns the state dict of the wrapped model."""
+        """Returns the wrapped model's state dict."""
         return self.module.state_dict(*args, **kwargs)
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
@@ -252,7 +252,7 @@ class LegacyModel(BaseModel):
         return self.module.load_state_dict(*args, **kwargs)
 
     def init_weights(self) -> None:
-        """Calls the model's own `init_weights`, if it has one."""
+        """Calls the model's own `init_weights` if it exists."""
         if hasattr(self.module, "init_weights"):
             self.module.init_weights()
 
@@ -267,10 +267,10 @@ _PREDICTORS = ("forward", "forward_test", "simple_test")
 
 
 def adapt_model(model: nn.Module) -> nn.Module:
-    """Wraps a first-generation model in `LegacyModel`. A second-generation model is returned unchanged.
+    """Wraps a first-generation model in `LegacyModel`. Returns a second-generation model unchanged.
 
     Raises:
-        BuildError: The model has the methods of neither generation.
+        BuildError: The model does not implement the methods of either generation.
     """
     if isinstance(model, BaseModel) or _has_argument(getattr(model, "train_step", None), "optim_wrapper"):
         return model
@@ -281,14 +281,14 @@ MODELS.register_module(name="LegacyModel", module=adapt_model)
 
 
 def legacy_model_in(model: Any) -> LegacyModel | None:
-    """Returns the adapter inside the wrappers of a model, or None for a second-generation model."""
+    """Unwraps a model until it finds a `LegacyModel`. Returns None for a second-generation model."""
     while not isinstance(model, LegacyModel) and hasattr(model, "module"):
         model = model.module
     return model if isinstance(model, LegacyModel) else None
 
 
 def of_each_optimizer(optim_wrapper: Any, read: Callable[[Any], Any]) -> Any:
-    """Returns the result of `read` for an optimizer wrapper, or a dict of results if there are several wrappers."""
+    """Returns `read(optim_wrapper)`, or a dict with the result for each part of an OptimWrapperDict."""
     parts = getattr(optim_wrapper, "optim_wrappers", None)
     return read(optim_wrapper) if parts is None else {name: read(part) for name, part in parts.items()}
 

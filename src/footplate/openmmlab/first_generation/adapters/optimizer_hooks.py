@@ -1,4 +1,4 @@
-"""Base classes of user-defined hooks that step the optimizer."""
+"""Base classes for user-defined hooks that step the optimizer."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -19,15 +19,16 @@ from footplate.registry import HOOKS
 class OptimizerHook(Hook):
     """Runs the backward pass, clips gradients and steps the optimizer after each iteration.
 
-    The translation moves `optimizer_config` into the optimizer wrapper and does not use this hook. A user-defined
-    subclass, as in `optimizer_config = dict(type="MyOptimizerHook", ...)`, replaces the wrapper's step.
+    This hook is for user-defined subclasses, as in `optimizer_config = dict(type="MyOptimizerHook", ...)`. In this
+    case, the optimizer wrapper does not step the optimizer. Any other `optimizer_config` is translated to settings of
+    the optimizer wrapper.
 
     Args:
         grad_clip: Arguments for torch's `clip_grad_norm_`.
         detect_anomalous_params: Whether to warn about parameters that the loss does not depend on.
 
     Raises:
-        ArgumentError: The optimizer wrapper of the run also steps the optimizer.
+        ArgumentError: The run's optimizer wrapper also steps the optimizer.
     """
 
     priority = "ABOVE_NORMAL"
@@ -37,7 +38,7 @@ class OptimizerHook(Hook):
         self.detect_anomalous_params = detect_anomalous_params
 
     def before_run(self, runner: Any) -> None:
-        """Checks that the optimizer wrapper does not step."""
+        """Checks that the optimizer wrapper does not step the optimizer as well."""
         if not isinstance(runner.optim_wrapper, SteppedByHook):
             raise ArgumentError(
                 f"both {type(self).__name__} and the optimizer wrapper step the optimizer",
@@ -46,7 +47,7 @@ class OptimizerHook(Hook):
             )
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Maps events to callbacks. The optimizer step uses the values from before schedules changed them."""
+        """Returns the callbacks by event. The step ignores values that schedules already set for the next iteration."""
         found = super().listeners()
         step = found["after_train_iter"]
 
@@ -57,7 +58,7 @@ class OptimizerHook(Hook):
         return {**found, "after_train_iter": call}
 
     def clip_grads(self, params: Iterable[Tensor]) -> Any:
-        """Clips the gradients and returns their norm before clipping, or None if there are no gradients."""
+        """Clips the gradients. Returns their norm before clipping, or None if there are no gradients."""
         with_grad = [each for each in params if each.requires_grad and each.grad is not None]
         return clip_grad_norm_(with_grad, **(self.grad_clip or {})) if with_grad else None
 
@@ -70,16 +71,16 @@ class OptimizerHook(Hook):
         self.step(runner)
 
     def backward(self, loss: Tensor) -> None:
-        """Computes the gradients."""
+        """Runs the backward pass."""
         loss.backward()  # type: ignore[no-untyped-call]
 
     def step(self, runner: Any) -> None:
-        """Clips the gradients if configured, and steps the optimizer."""
+        """Clips the gradients if `grad_clip` is set, and steps the optimizer."""
         self.clip(runner)
         runner.optimizer.step()
 
     def clip(self, runner: Any) -> None:
-        """Clips the gradients if configured, and logs their norm."""
+        """Clips the gradients and logs their norm, if `grad_clip` is set."""
         norm = self.clip_grads(runner.model.parameters()) if self.grad_clip is not None else None
         if norm is not None:
             runner.log_buffer.update({"grad_norm": norm.detach()}, runner.outputs.get("num_samples", 1))
@@ -89,7 +90,7 @@ class OptimizerHook(Hook):
 class GradientCumulativeOptimizerHook(OptimizerHook):
     """Accumulates the gradients of several iterations before each optimizer step.
 
-    The loss is divided by the number of accumulated iterations. At the end of the run, this number may be smaller.
+    The loss is divided by the number of accumulated iterations, which may be smaller at the end of the run.
 
     Args:
         cumulative_iters: The number of iterations.
@@ -104,7 +105,7 @@ class GradientCumulativeOptimizerHook(OptimizerHook):
         self.cumulative_iters = check_count("cumulative_iters", cumulative_iters)
 
     def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
-        """Accumulates the gradients of the iteration, and steps the optimizer after `cumulative_iters` iterations."""
+        """Accumulates gradients. Steps the optimizer every `cumulative_iters` iterations and at the end of the run."""
         iteration, count = runner.iter, self.cumulative_iters
         first = iteration - iteration % count
         length = min(count, runner.max_iters - first)
@@ -116,7 +117,7 @@ class GradientCumulativeOptimizerHook(OptimizerHook):
 
 @HOOKS.register_module()
 class Fp16OptimizerHook(OptimizerHook):
-    """OptimizerHook with half precision and loss scaling.
+    """OptimizerHook with mixed precision and loss scaling.
 
     Args:
         loss_scale: "dynamic", a number, or arguments for torch's GradScaler.
@@ -141,14 +142,14 @@ class Fp16OptimizerHook(OptimizerHook):
         self.loss_scaler: GradScaler | None = None
 
     def before_run(self, runner: Any) -> None:
-        """Sets the precision of the forward pass and creates the gradient scaler."""
+        """Sets the autocast dtype of the forward pass and creates the gradient scaler."""
         super().before_run(runner)
         kind = runner.device.type
         runner.optim_wrapper.precision = torch.bfloat16 if kind == "cpu" else torch.float16
         self.loss_scaler = GradScaler(kind, enabled=kind != "cpu", **self._scale)
 
     def backward(self, loss: Tensor) -> None:
-        """Computes the gradients of the scaled loss."""
+        """Runs the backward pass of the scaled loss."""
         assert self.loss_scaler is not None
         self.loss_scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
@@ -163,4 +164,4 @@ class Fp16OptimizerHook(OptimizerHook):
 
 @HOOKS.register_module()
 class GradientCumulativeFp16OptimizerHook(Fp16OptimizerHook, GradientCumulativeOptimizerHook):
-    """GradientCumulativeOptimizerHook with half precision and loss scaling."""
+    """GradientCumulativeOptimizerHook with mixed precision and loss scaling."""

@@ -1,4 +1,4 @@
-"""The view of a runner that first-generation hooks receive, with its log buffer."""
+"""The first-generation view of a runner, which hooks receive, and its log buffer."""
 
 import weakref
 from collections import OrderedDict, deque
@@ -15,14 +15,14 @@ from footplate.records import MessageHub
 if TYPE_CHECKING:
     from footplate.engine import Runner
 
-# Values that the engine records; first-generation loggers read them from `runner.current_lr()`.
+# Recorded by the engine, but first-generation loggers get these values from `runner.current_lr()`.
 _ENGINE_SCALARS = ("lr", "base_lr", "momentum")
 _KEPT_COUNTS = 1 << 13
 _PRIVATE_COUNTERS = ("_epoch", "_iter", "_inner_iter", "_max_epochs", "_max_iters")
 
 
 class _Output(OrderedDict[str, Any]):
-    """The values for the next log line. Values that a hook assigns are also recorded in the message hub."""
+    """The values for the next log line. Assigning a value also records it in the message hub."""
 
     def __init__(self, record: Callable[[str, Any], None]) -> None:
         super().__init__()
@@ -34,15 +34,15 @@ class _Output(OrderedDict[str, Any]):
 
 
 class LogBuffer:
-    """Collects named values to log and records them in the message hub.
+    """Collects the values to log by name, and records them in the message hub.
 
     Args:
         hub: The message hub of the run.
         mode: A function that returns the current mode, "train" or "val".
 
     Attributes:
-        output: The averages from the last call to `average`, and values that hooks assigned.
-        ready: Whether `output` is complete.
+        output: The averages computed by the latest call to `average`, and values assigned by hooks.
+        ready: Whether `output` is ready to be logged.
     """
 
     def __init__(self, hub: MessageHub, mode: Callable[[], str]) -> None:
@@ -54,24 +54,24 @@ class LogBuffer:
         self._begin: dict[str, int] = {}
 
     def update(self, values: Mapping[str, Any], count: int = 1) -> None:
-        """Records several values, each a mean over `count` samples."""
+        """Records values that are means over `count` samples."""
         for name, value in values.items():
             self._record(name, value)
             self._counts.setdefault(f"{self._mode()}/{name}", deque(maxlen=_KEPT_COUNTS)).append(count)
 
     def average(self, n: int = 0) -> None:
-        """Stores the means of the latest `n` values in `output`. With 0, uses all values since the last `clear`."""
+        """Stores the mean of each scalar's latest `n` values in `output`. With 0, uses all values since `clear`."""
         for name, values, counts in self._histories(n):
             OrderedDict.__setitem__(self.output, name, float((values * counts).sum() / counts.sum()))
         self.ready = True
 
     def clear(self) -> None:
-        """Starts new averages and clears `output`. The message hub keeps its histories."""
+        """Clears `output` and starts new averages. Histories in the message hub are kept."""
         self._begin = {key: history.total for key, history in self._hub.log_scalars.items()}
         self.clear_output()
 
     def replace_output(self, values: Mapping[str, Any]) -> None:
-        """Replaces `output` with values that are already recorded."""
+        """Replaces the contents of `output` without recording the values again."""
         self.clear_output()
         for name, value in values.items():
             OrderedDict.__setitem__(self.output, name, value)
@@ -88,7 +88,7 @@ class LogBuffer:
         (self._hub.update_scalar if is_single else self._hub.update_info)(key, value)
 
     def _histories(self, latest: int = 0) -> list[tuple[str, Any, Any]]:
-        """Returns names, values and counts of the scalars recorded in this mode since the last `clear`."""
+        """Returns the name, values and counts of each scalar recorded in the current mode since the last `clear`."""
         found = []
         for key, history in self._hub.log_scalars.items():
             mode, _, name = key.partition("/")
@@ -104,7 +104,7 @@ _views: "WeakKeyDictionary[Runner, RunnerView]" = WeakKeyDictionary()
 
 
 def view_of(runner: "Runner") -> "RunnerView":
-    """Returns the view of a runner. All hooks of the runner share it."""
+    """Returns the first-generation view of a runner, which all hooks share."""
     view = _views.get(runner)
     if view is None:
         view = _views[runner] = RunnerView(runner)
@@ -112,20 +112,20 @@ def view_of(runner: "Runner") -> "RunnerView":
 
 
 class RunnerView:
-    """Wraps a runner with the attributes and methods of a first-generation runner.
+    """Adapter that gives a runner the attributes and methods of a first-generation runner.
 
-    Other attributes are read from the runner. Hooks may set attributes on the view, which other hooks can read.
+    All other attributes are read from the runner. Hooks may set attributes on the view to share them with other hooks.
 
     Args:
         runner: The runner.
 
     Attributes:
-        mode: "train", or "val" in a validation phase of a workflow.
+        mode: "train", or "val" during a validation phase of a workflow.
         inner_iter: The index of the batch in its epoch.
         data_batch: The current batch.
         outputs: `loss`, `log_vars` and `num_samples` of the latest iteration.
         log_buffer: Collects values to log.
-        meta: Metadata of the run; hooks store messages in `hook_msgs`.
+        meta: Metadata of the run. Hooks can store messages under `hook_msgs`.
     """
 
     def __init__(self, runner: "Runner") -> None:
@@ -141,10 +141,10 @@ class RunnerView:
         self._validation_loader: Any = None
         self._model: MMDataParallel | None = None
         for wrapper in getattr(runner.optim_wrapper, "parts", {}).values():
-            wrapper.keeps_gradients = True  # first-generation hooks read them after the step
+            wrapper.keeps_gradients = True  # first-generation hooks read gradients after the step
 
     def __getattr__(self, name: str) -> Any:
-        # Some hooks read the counters by the private names of the first generation.
+        # Some hooks read the counters by their private first-generation names.
         return getattr(self, name[1:]) if name in _PRIVATE_COUNTERS else getattr(self.__dict__["_runner"], name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -168,7 +168,7 @@ class RunnerView:
 
     @property
     def epoch(self) -> int:
-        """The number of completed epochs, or of passes over the training data in an iteration-based run."""
+        """The number of completed epochs. In an iteration-based run, each pass over the training data is an epoch."""
         loop = self._runner.train_loop
         return int(loop.epoch if loop.by_epoch else loop.iter // self._epoch_length)
 
@@ -185,12 +185,12 @@ class RunnerView:
 
     @property
     def optimizer(self) -> Any:
-        """The optimizer, or a dict that maps names to optimizers if there are several."""
+        """The optimizer, or a dict of optimizers by name if there are several."""
         return of_each_optimizer(self._runner.optim_wrapper, lambda part: part.optimizer)
 
     @property
     def hooks(self) -> list[Any]:
-        """The hooks in the order of their priorities."""
+        """The hooks in order of priority."""
         return list(self._runner.hooks)
 
     @property
@@ -199,14 +199,14 @@ class RunnerView:
         return max(len(loader), 1) if hasattr(loader, "__len__") else 1
 
     def current_lr(self) -> Any:
-        """Returns the learning rates of the parameter groups in this iteration.
+        """Returns the learning rate of each parameter group in the current iteration, as a list.
 
-        If there are several optimizers, returns a dict that maps the name of each optimizer to such a list.
+        If there are several optimizers, returns a dict of such lists by optimizer name.
         """
         return self._current("lr")
 
     def current_momentum(self) -> Any:
-        """Returns the momenta or first betas of the parameter groups in this iteration; see `current_lr`."""
+        """Returns the momentum or first beta of each parameter group, like `current_lr`."""
         return self._current("momentum")
 
     def register_hook(self, hook: Any, priority: int | str = "NORMAL") -> None:
@@ -214,7 +214,7 @@ class RunnerView:
         self._runner.register_hook(hook, priority)
 
     def get_hook_info(self) -> str:
-        """Returns a table of the hooks that act at each event."""
+        """Returns a table of the hooks for each event."""
         return str(self._runner.hooks.describe())
 
     def save_checkpoint(
@@ -227,7 +227,7 @@ class RunnerView:
     ) -> str:
         """Saves a checkpoint and returns its path.
 
-        `filename_tmpl` determines the file name. The default is `epoch_{}.pth` or `iter_{}.pth`.
+        The default for `filename_tmpl` is `epoch_{}.pth` or `iter_{}.pth`.
         """
         by_epoch = self._runner.train_loop.by_epoch
         number = (self._runner.epoch if by_epoch else self._runner.iter) + 1
@@ -235,7 +235,7 @@ class RunnerView:
         return str(self._runner.save_checkpoint(out_dir, name, save_optimizer=save_optimizer, meta=meta))
 
     def set_training_event(self, event: str, arguments: Mapping[str, Any]) -> None:
-        """Updates the view at a training event."""
+        """Updates the view before hooks run on a training event."""
         self.mode, self._event = "train", event
         if "batch_idx" not in arguments:
             return
@@ -258,14 +258,14 @@ class RunnerView:
     def set_validation_state(
         self, loader: Any, inner_iter: int = 0, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Updates the view in a validation phase of a workflow."""
+        """Updates the view for a validation phase of a workflow."""
         self.mode, self._event, self._validation_loader = "val", "", loader
         self.inner_iter, self.data_batch = inner_iter, data_batch
         if outputs is not None:
             self.outputs = outputs
 
     def save_rates(self) -> None:
-        """Saves the learning rates and momenta of this iteration, before schedules change them."""
+        """Saves the learning rates and momenta of the current iteration before the schedules change them."""
         self._saved_rates = {"lr": self._read("lr"), "momentum": self._read("momentum")}
 
     def _current(self, field: str) -> Any:

@@ -1,4 +1,4 @@
-"""The runners that first-generation scripts build. They collect settings and train with the engine's Runner."""
+"""The runner classes for first-generation scripts. They collect settings and train with the engine's Runner."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -26,14 +26,14 @@ from footplate.registry import HOOKS, OPTIM_WRAPPERS, RUNNER_CONSTRUCTORS, Regis
 RUNNERS = Registry("runner", scope="footplate", base="footplate.openmmlab.first_generation.adapters.runners:BaseRunner")
 _logger = logging.getLogger("footplate")
 _ONLY_TRAINING = (("train", 1),)
-# Methods of first-generation runners that the engine's loops replace.
+# Methods of first-generation runners that are replaced by the engine's loops.
 _LOOP_METHODS = ("train", "val", "run_iter")
 
 
 class _RunnerClass(type):
-    """The metaclass of runner classes. It makes `isinstance(view, EpochBasedRunner)` true in an epoch-based run.
+    """Metaclass that makes `isinstance(view, EpochBasedRunner)` return True in an epoch-based run.
 
-    Hooks in code bases use such checks on the view that they receive as `runner`.
+    Hooks in code bases use such checks on their `runner` argument, which is a RunnerView.
     """
 
     def __instancecheck__(cls, instance: Any) -> bool:
@@ -44,18 +44,18 @@ class _RunnerClass(type):
 
 
 class BaseRunner(metaclass=_RunnerClass):
-    """Collects the settings of a run. `run` trains with the engine's Runner.
+    """Base class for runners. A runner collects settings, and `run` trains with the engine's Runner.
 
-    After the run, all other attributes, such as `runner.outputs`, are read from a RunnerView. The engine has its own
-    loops, so subclasses cannot override `train`, `val` or `run_iter`.
+    After training, all other attributes, such as `runner.outputs`, are read from a RunnerView. Subclasses cannot
+    override `train`, `val` or `run_iter`, because the engine has its own loops.
 
     Args:
         model: A model of either generation, wrapped or not. Training starts from its current weights.
-        batch_processor: Must be None; implement `train_step` in the model instead.
-        optimizer: An optimizer, or a dict that maps names to optimizers, all of which the model steps itself.
-        work_dir: The folder of the run.
+        batch_processor: Not supported; implement `train_step` in the model instead.
+        optimizer: An optimizer, or a dict of optimizers by name. A model with several optimizers steps them itself.
+        work_dir: The folder for the run's files.
         logger: Ignored; the run uses footplate's logger.
-        meta: The `seed` and `exp_name` of the run, and additional metadata for checkpoints.
+        meta: The run's `seed` and `exp_name`, and additional metadata for checkpoints.
         max_iters: The length of an iteration-based run.
         max_epochs: The length of an epoch-based run.
 
@@ -65,7 +65,7 @@ class BaseRunner(metaclass=_RunnerClass):
 
     kind: ClassVar[str] = ""
     unit: ClassVar[str] = ""
-    _ran: Any = None  # the engine's runner, after `run`
+    _ran: Any = None  # the engine's runner; set by `run`
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class BaseRunner(metaclass=_RunnerClass):
         self.epoch = self.iter = self.inner_iter = 0
         self.rank, self.world_size = get_rank(), get_world_size()
         self._resume_from: str | None = None
-        self._sections: dict[str, Any] = {}  # the config sections that were passed to register methods
+        self._sections: dict[str, Any] = {}  # config sections passed to the register methods
         self._hooks: list[tuple[Any, int | str]] = []
 
     @property
@@ -106,13 +106,13 @@ class BaseRunner(metaclass=_RunnerClass):
         self._hooks.append((hook, priority))
 
     def register_hook_from_cfg(self, hook_cfg: Mapping[str, Any]) -> None:
-        """Adds a hook from its config, which may contain `priority`."""
+        """Adds a hook from its config, which may set a `priority`."""
         settings = dict(hook_cfg)
         priority = settings.pop("priority", "NORMAL")
         self.register_hook(HOOKS.build(settings), priority)
 
     def _register(self, key: str, priority: str, value: Any) -> None:
-        """Sets a section of the config. A hook is added instead, and None has no effect."""
+        """Sets a config section. If the value is a hook, adds the hook instead. None has no effect."""
         if isinstance(value, Mapping):
             self._sections[key] = value
         elif value is not None:
@@ -125,7 +125,7 @@ class BaseRunner(metaclass=_RunnerClass):
     register_logger_hooks = partialmethod(_register, "log_config", "VERY_LOW")
 
     def register_custom_hooks(self, custom_config: Any) -> None:
-        """Adds one or several hooks, as configs or objects."""
+        """Adds one or several hooks, given as configs or objects."""
         several = custom_config if isinstance(custom_config, (list, tuple)) else [custom_config]
         for each in several:
             if isinstance(each, Mapping):
@@ -143,7 +143,7 @@ class BaseRunner(metaclass=_RunnerClass):
         timer_config: Any = None,
         custom_hooks_config: Any = None,
     ) -> None:
-        """Calls the other registration methods. `timer_config` is ignored; the engine has its own timer."""
+        """Calls the other register methods. Ignores `timer_config`, because the engine has its own timer."""
         self.register_lr_hook(lr_config)
         self.register_momentum_hook(momentum_config)
         self.register_optimizer_hook(optimizer_config)
@@ -159,12 +159,12 @@ class BaseRunner(metaclass=_RunnerClass):
         """Resumes the run from a checkpoint.
 
         Raises:
-            ArgumentError: `resume_optimizer` is False.
+            ArgumentError: `resume_optimizer` is False, which is not supported.
             CheckpointError: The file does not exist or is not a checkpoint.
         """
         if not resume_optimizer:
             raise ArgumentError(
-                "a run cannot be resumed without its optimizer",
+                "resuming without the optimizer state is not supported",
                 notes=["To load only the weights, use load_checkpoint."],
             )
         meta = load_checkpoint(checkpoint, "meta", in_place=True).get("meta", {})
@@ -172,7 +172,7 @@ class BaseRunner(metaclass=_RunnerClass):
         self._resume_from = checkpoint
 
     def save_checkpoint(self, out_dir: str, **settings: Any) -> str:
-        """Saves a checkpoint after the run; see `RunnerView.save_checkpoint`. The engine saves those during the run."""
+        """Saves a checkpoint after `run` has finished; see `RunnerView.save_checkpoint`."""
         if self._ran is None:
             raise ArgumentError(f"{type(self).__name__} cannot save a checkpoint before run() is called")
         return view_of(self._ran).save_checkpoint(out_dir, **settings)
@@ -189,8 +189,8 @@ class BaseRunner(metaclass=_RunnerClass):
         Args:
             data_loaders: One dataloader for each phase of the workflow.
             workflow: The phases, such as `[("train", 1), ("val", 1)]`.
-            length: The length of the run, if it was not passed to the constructor.
-            lengths: The length of the run as `max_epochs` or `max_iters`.
+            length: The length of the run, unless it was passed to the constructor.
+            lengths: The length of the run, passed as `max_epochs` or `max_iters`.
 
         Raises:
             FootplateError: A component is invalid, or the run has no length, work_dir or training data.
@@ -221,7 +221,7 @@ class BaseRunner(metaclass=_RunnerClass):
             train_dataloader=loaders["train"],
             optim_wrapper=optim_wrapper,
             randomness={"seed": self.meta["seed"]} if self.meta.get("seed") is not None else None,
-            find_unused_parameters=getattr(self.model, "find_unused_parameters", False),  # of a data-parallel wrapper
+            find_unused_parameters=getattr(self.model, "find_unused_parameters", False),  # set by DDP wrappers
             experiment_name=None if name is None else str(name),
             load_from=self._resume_from,
             resume=self._resume_from is not None,
@@ -236,7 +236,8 @@ class BaseRunner(metaclass=_RunnerClass):
         view.meta.update(self.meta)
         if getattr(self.save_checkpoint, "__func__", None) is not BaseRunner.save_checkpoint:
             _logger.warning(
-                "The script replaces save_checkpoint of %s. The checkpoint hook does not call it.", type(self).__name__
+                "The script overrides %s.save_checkpoint. The checkpoint hook does not call this method.",
+                type(self).__name__,
             )
         # The script has already initialized or loaded the weights.
         model.__dict__["init_weights"] = lambda: None
@@ -272,8 +273,8 @@ def build_runner(cfg: Mapping[str, Any], default_args: Mapping[str, Any] | None 
     """Builds a runner from its config.
 
     Args:
-        cfg: The config section `runner`: `type`, the length and optionally a `constructor`.
-        default_args: Additional arguments for the runner: `model`, `optimizer`, `work_dir`, `logger`, `meta`.
+        cfg: The config section `runner` with the `type`, the length and optionally a `constructor`.
+        default_args: Additional arguments for the runner, such as `model`, `optimizer` and `work_dir`.
     """
     settings = dict(cfg)
     constructor = settings.pop("constructor", "DefaultRunnerConstructor")

@@ -1,4 +1,4 @@
-"""Learning rate and momentum policies as hooks: base classes of user-defined policies, and the built-in policies."""
+"""Hooks for learning rate and momentum policies, with base classes for user-defined policies."""
 
 import functools
 import inspect
@@ -19,18 +19,18 @@ from footplate.openmmlab.first_generation.optim.policies import (
 from footplate.registry import HOOKS
 
 _Values = dict[str, list[float]]
-"""Maps the name of each optimizer, empty if there is only one, to the values of its parameter groups."""
+"""Maps optimizer names to the values of the parameter groups. A single optimizer has the name ""."""
 
 
 class UpdaterHook(Hook):
-    """Sets one field of every parameter group to a value computed by a subclass, with an optional warm-up.
+    """Base class for policies. Sets a field of all parameter groups to computed values, with optional warm-up.
 
     Args:
-        by_epoch: Whether the value changes between epochs rather than between iterations.
-        warmup: "constant", "linear", "exp" or None.
-        warmup_iters: The length of the warm-up in iterations.
-        warmup_ratio: The initial factor of the warm-up.
-        warmup_by_epoch: Whether `warmup_iters` is in epochs.
+        by_epoch: Whether values are computed once per epoch rather than once per iteration.
+        warmup: "constant", "linear", "exp", or None for no warm-up.
+        warmup_iters: The length of the warm-up.
+        warmup_ratio: The factor at the start of the warm-up.
+        warmup_by_epoch: Whether `warmup_iters` is in epochs rather than in iterations.
 
     Raises:
         ArgumentError: A warm-up setting is invalid.
@@ -66,7 +66,7 @@ class UpdaterHook(Hook):
                 self._base[name].append(float(group.setdefault(f"initial_{self.field}", current)))
 
     def before_train_epoch(self, runner: Any) -> None:
-        """Sets the learning rate or momentum for this epoch if `by_epoch` is set."""
+        """Sets the values for the epoch if `by_epoch` is set."""
         if self.warmup_epochs is not None:
             self.warmup_iters = self.warmup_epochs * len(runner.data_loader)
         if self.by_epoch:
@@ -74,7 +74,7 @@ class UpdaterHook(Hook):
             self._write(runner, self._regular)
 
     def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
-        """Sets the learning rate or momentum for this iteration, including warm-up."""
+        """Sets the values for the iteration during warm-up, or if `by_epoch` is not set."""
         iteration, length = runner.iter, self.warmup_iters or 0
         if not self.by_epoch:
             self._regular = self._values(runner)
@@ -93,11 +93,11 @@ class UpdaterHook(Hook):
 
     @property
     def regular_values(self) -> Any:
-        """The value of each parameter group without warm-up."""
+        """The current value for each parameter group, without warm-up."""
         return self._regular.get("", self._regular)
 
     def get_regular_values(self, runner: Any) -> Any:
-        """Returns the value of each parameter group in this epoch or iteration without warm-up."""
+        """Computes the value for each parameter group in the current epoch or iteration, without warm-up."""
         values = self._values(runner)
         return values.get("", values)
 
@@ -121,9 +121,9 @@ class UpdaterHook(Hook):
 
 @HOOKS.register_module()
 class LrUpdaterHook(UpdaterHook):
-    """Sets the learning rate to the value of `get_lr`. Subclasses implement `get_lr`.
+    """Base class for learning rate policies. Subclasses implement `get_lr`.
 
-    The arguments are those of UpdaterHook. During warm-up, the learning rate is multiplied by the warm-up factor.
+    Takes the same arguments as UpdaterHook. During warm-up, the learning rate is multiplied by the warm-up factor.
     """
 
     priority = "VERY_HIGH"
@@ -133,7 +133,7 @@ class LrUpdaterHook(UpdaterHook):
     get_regular_lr = UpdaterHook.get_regular_values
 
     def get_lr(self, runner: Any, base_lr: float) -> float:
-        """Returns the learning rate of this epoch or iteration for a parameter group with initial value `base_lr`."""
+        """Returns the current learning rate for a parameter group with initial learning rate `base_lr`."""
         raise NotImplementedError(f"{type(self).__name__} must implement get_lr()")
 
     def _value(self, runner: Any, base: float) -> float:
@@ -142,9 +142,9 @@ class LrUpdaterHook(UpdaterHook):
 
 @HOOKS.register_module()
 class MomentumUpdaterHook(UpdaterHook):
-    """Sets the momentum, or the first beta, to the value of `get_momentum`. Subclasses implement `get_momentum`.
+    """Base class for policies of the momentum or first beta. Subclasses implement `get_momentum`.
 
-    The arguments are those of UpdaterHook. During warm-up, the momentum is divided by the warm-up factor.
+    Takes the same arguments as UpdaterHook. During warm-up, the momentum is divided by the warm-up factor.
     """
 
     priority = "HIGH"
@@ -154,7 +154,7 @@ class MomentumUpdaterHook(UpdaterHook):
     get_regular_momentum = UpdaterHook.get_regular_values
 
     def get_momentum(self, runner: Any, base_momentum: float) -> float:
-        """Returns the momentum of this epoch or iteration for a parameter group with initial value `base_momentum`."""
+        """Returns the current momentum for a parameter group with initial momentum `base_momentum`."""
         raise NotImplementedError(f"{type(self).__name__} must implement get_momentum()")
 
     def _value(self, runner: Any, base: float) -> float:
@@ -166,16 +166,16 @@ def _by_name(optimizer: Any) -> list[tuple[str, Any]]:
 
 
 def annealing_cos(start: float, end: float, factor: float, weight: float = 1) -> float:
-    """Returns the value on a half cosine from `start` to `end`. `factor` is the position between 0 and 1."""
+    """Interpolates from `start` to `end` along a half cosine. `factor` is the position, from 0 to 1."""
     return end + 0.5 * weight * (start - end) * (math.cos(math.pi * factor) + 1)
 
 
 class _PolicyHook(UpdaterHook):
-    """Computes the values of a built-in policy. The settings of the policy become attributes of the hook.
+    """Base class for built-in policies. The policy's settings become attributes of the hook.
 
     Args:
-        values: The settings of the policy as positional arguments.
-        options: The settings of the policy as keyword arguments, and arguments for UpdaterHook.
+        values: The policy's settings, as positional arguments.
+        options: The policy's settings, as keyword arguments, and arguments for UpdaterHook.
     """
 
     policy: ClassVar[str]
@@ -191,7 +191,7 @@ class _PolicyHook(UpdaterHook):
             setattr(self, key, self._settings.get(key, None if default is inspect.Parameter.empty else default))
 
     def get_lr(self, runner: Any, base_lr: float) -> float:
-        """Returns the learning rate or momentum of the policy."""
+        """Returns the policy's current learning rate or momentum."""
         done, full = (runner.epoch, runner.max_epochs) if self.by_epoch else (runner.iter, runner.max_iters)
         return float(self._curve(full)(base_lr, base_lr, done, full))
 
@@ -203,7 +203,7 @@ class _PolicyHook(UpdaterHook):
 
 
 def _hook(policy: str, base: type[UpdaterHook]) -> type[_PolicyHook]:
-    """Returns the hook class for a policy, registered under its first-generation name, such as StepLrUpdaterHook."""
+    """Creates and registers the hook class of a policy, such as `StepLrUpdaterHook`."""
     name = f"{policy[0].upper()}{policy[1:]}{base.__name__}"
     document = f"The '{policy}' policy of `{base.field}_config`."
     made = type(name, (_PolicyHook, base), {"policy": policy, "__doc__": document, "__module__": __name__})

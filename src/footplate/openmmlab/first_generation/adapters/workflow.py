@@ -1,4 +1,4 @@
-"""A hook that computes losses on validation data between phases of training."""
+"""A hook that computes losses on validation data between training phases."""
 
 import itertools
 from collections import defaultdict
@@ -30,16 +30,16 @@ Phase = tuple[str, int]
 class WorkflowHook(Hook):
     """Computes and logs losses on validation data after each training phase of a workflow.
 
-    Phases are counted in epochs in an epoch-based run, and in iterations in an iteration-based run. The hook calls
-    the validation events of first-generation hooks. It does not update the model and computes no metrics. Losses are
-    recorded as `val/<name>`, other values as `val/<name>_of_workflow`.
+    The phases are in epochs in an epoch-based run, and in iterations in an iteration-based run. The hook triggers the
+    validation events of first-generation hooks. It neither updates the model nor computes metrics. Losses are recorded
+    as `val/<name>`, other values as `val/<name>_of_workflow`.
 
     Args:
-        workflow: The phases `[("train", n), ("val", m)]`. They are repeated until the end of training.
-        dataloader: The validation data: a dataloader or its config.
+        workflow: The phases `[("train", n), ("val", m)]`, which are repeated until training ends.
+        dataloader: The validation dataloader or its config.
 
     Raises:
-        ArgumentError: `workflow` has other phases.
+        ArgumentError: `workflow` does not have the form above.
     """
 
     priority = "HIGHEST"
@@ -52,14 +52,14 @@ class WorkflowHook(Hook):
         self._training, self._validation = (check_count("a phase", count, key="workflow") for _, count in workflow)
         self._cfg = dataloader
         self._scalar_names = ScalarNames()
-        self._validated_at = -1  # the training progress at the latest validation
+        self._validated_at = -1  # the completed epochs or iterations at the latest validation
 
     def before_train(self, runner: "Runner") -> None:
         """Builds the dataloader."""
         self.dataloader = build_dataloader(self._cfg, seed=runner.seed)
 
     def before_train_epoch(self, runner: "Runner") -> None:
-        """Runs a validation if the previous epoch ended a training phase."""
+        """Validates if the previous epoch ended a training phase."""
         if runner.train_loop.by_epoch and runner.train_loop.at_epoch_start:
             self._validate_if_due(runner, runner.epoch)
             runner.train_loop.remember_random_state()  # so that a run resumed here does not validate again
@@ -75,7 +75,7 @@ class WorkflowHook(Hook):
         self._validate_if_due(runner, loop.epoch if loop.by_epoch else loop.iter, last=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the training progress at the latest validation, so that a resumed run does not repeat it."""
+        """Returns the epoch or iteration of the latest validation, so that a resumed run does not repeat it."""
         return {"validated_at": self._validated_at}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -103,7 +103,7 @@ class WorkflowHook(Hook):
         self._validated_at = done
 
     def _validate(self, runner: "Runner", view: RunnerView, data: Iterable[Any]) -> None:
-        """Computes the means over the data, weighted by the number of samples, and records them."""
+        """Records the mean of each value over the data, weighted by the number of samples."""
         found: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)  # values and numbers of samples
         for number, batch in enumerate(data):
             view.set_validation_state(self.dataloader, number, batch)
@@ -116,7 +116,7 @@ class WorkflowHook(Hook):
                 found[name].append((float(value), count))
         means = {}
         for name, pairs in found.items():
-            # A metric of the evaluation may have the same name, such as an accuracy, but a different definition.
+            # An evaluation metric may have the same name, such as accuracy, but a different definition.
             title = self._scalar_names.name_of("val", name if "loss" in name else f"{name}_of_workflow")
             values, counts = zip(*pairs, strict=True)
             means[f"val/{title}"] = float(np.average(values, weights=counts))
@@ -130,7 +130,7 @@ class WorkflowHook(Hook):
 
 @torch.no_grad()
 def _losses(model: Any, batch: Any) -> dict[str, Any]:
-    """Returns at least `log_vars` and `num_samples` for a batch, from a model of either generation."""
+    """Returns `log_vars`, `num_samples` and possibly other outputs for a batch, for models of either generation."""
     adapter = legacy_model_in(model)
     if adapter is not None:
         return dict(adapter.validation_losses(batch))

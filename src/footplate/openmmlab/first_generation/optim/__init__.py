@@ -1,4 +1,4 @@
-"""The schedules and the optimizer constructors of the first generation."""
+"""First-generation schedules and optimizer constructors."""
 
 from footplate.openmmlab.first_generation.optim.constructors import (
     DefaultOptimizerConstructor,

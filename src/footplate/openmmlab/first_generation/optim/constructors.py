@@ -1,4 +1,4 @@
-"""The optimizer constructors of the first generation."""
+"""First-generation optimizer constructors."""
 
 import re
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZER_BUILDERS
 class FirstGenerationRules(ParamwiseRules):
     """The `paramwise_cfg` rules of first-generation constructors.
 
-    `bias_decay_mult` applies neither to biases of normalization layers nor to those of depthwise convolutions, even
-    if `norm_decay_mult` or `dwconv_decay_mult` is not set.
+    `bias_decay_mult` never applies to the biases of normalization layers and depthwise convolutions, even if
+    `norm_decay_mult` or `dwconv_decay_mult` is not set.
     """
 
     def decay_rule(self, location: ParamLocation) -> str:
-        """Returns the key of the weight decay multiplier for a parameter without a custom key; "" if there is none."""
+        """Returns the weight decay multiplier's key for a parameter without a custom key, or "" if none applies."""
         if location.is_norm:
             return "norm_decay_mult"
         if location.is_depthwise:
@@ -33,10 +33,10 @@ class FirstGenerationRules(ParamwiseRules):
 
 @OPTIMIZER_BUILDERS.register_module()
 class DefaultOptimizerConstructor(DefaultOptimWrapperConstructor):
-    """The first-generation default constructor. It returns the optimizer without a wrapper.
+    """The default constructor of the first generation, which returns the optimizer without a wrapper.
 
     Args:
-        optimizer_cfg: The `optimizer` section.
+        optimizer_cfg: The config section `optimizer`.
         paramwise_cfg: See `DefaultOptimWrapperConstructor`.
     """
 
@@ -46,16 +46,16 @@ class DefaultOptimizerConstructor(DefaultOptimWrapperConstructor):
         super().__init__({"optimizer": optimizer_cfg}, paramwise_cfg)
 
     def __call__(self, model: nn.Module) -> Optimizer:
-        """Returns an optimizer for the parameters of `model`."""
+        """Builds an optimizer for the parameters of a model."""
         return self.make_optimizer(unwrap_model(model))
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class PatternOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """Sets fields of parameter groups by regular expressions, like the older `paramwise_options`.
+    """Sets fields of parameter groups by regular expressions, as in the old `paramwise_options`.
 
-    `paramwise_cfg` maps patterns to settings. All patterns that match part of a parameter's name apply, in their
-    order. `<field>_mult` multiplies the value of the field in the `optimizer` section.
+    `paramwise_cfg` maps patterns to settings. All patterns that match a part of the parameter name apply, in order.
+    `<field>_mult` multiplies the field's value in the `optimizer` section.
 
     Example:
         >>> from torch import nn
@@ -68,7 +68,7 @@ class PatternOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def add_params(
         self, params: list[Group], module: nn.Module, prefix: str = "", is_dcn_module: bool | None = None
     ) -> None:
-        """Appends one group for each parameter of `module`."""
+        """Appends a parameter group for each parameter of `module`."""
         for name, parameter in module.named_parameters(prefix):
             settings: Group = {}
             if parameter.requires_grad:
@@ -86,4 +86,4 @@ class PatternOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         return settings
 
     def _validate_cfg(self) -> None:
-        """Does nothing, because the keys are patterns rather than the names of settings."""
+        """Does nothing, because the keys are patterns rather than setting names."""

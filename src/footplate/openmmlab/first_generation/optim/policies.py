@@ -1,7 +1,8 @@
-"""The `lr_config` and `momentum_config` policies of first-generation configs.
+"""The policies of `lr_config` and `momentum_config`.
 
 A policy is a function of the base value, the progress `done` (in epochs or iterations) and the run. Its keyword
-arguments are the keys of the config section, except that `low` replaces `min_lr` and `min_momentum`.
+arguments have the same names as the keys of the config section, except that `low` stands for `min_lr` or
+`min_momentum`.
 """
 
 import bisect
@@ -23,24 +24,24 @@ from footplate.optim.schedules.curves import ANNEALINGS, Cycle, cosine_between, 
 
 
 class RunInfo(NamedTuple):
-    """The lengths of a run and the settings of its warm-up."""
+    """The length of a run and the settings of its warm-up."""
 
     full: int
-    """The progress at the end of the run, in epochs or iterations depending on the policy."""
+    """The length of the run, in epochs or iterations depending on the policy."""
     unit: int = 1
-    """The number of iterations per unit of progress."""
+    """The number of iterations per unit of `full`."""
     epoch_length: int | None = None
     """The number of iterations per epoch, or None if unknown."""
     warmup: str | None = None
     """ "constant", "linear", "exp", or None for no warm-up."""
     warmup_iters: int = 0
-    """The length of the warm-up in iterations, 0 for no warm-up."""
+    """The length of the warm-up in iterations; 0 for no warm-up."""
     warmup_ratio: float = 0.1
     """The factor at the start of the warm-up."""
 
 
 def check_warmup(warmup: str | None, iters: int, ratio: float) -> None:
-    """Raises ArgumentError if the settings of a warm-up are invalid. The arguments are as in `RunInfo`."""
+    """Raises ArgumentError if a warm-up setting is invalid. See `RunInfo` for the arguments."""
     if warmup is not None:
         check_choice("warmup", warmup, ("constant", "linear", "exp"))
         check_count("warmup_iters", iters)
@@ -48,9 +49,9 @@ def check_warmup(warmup: str | None, iters: int, ratio: float) -> None:
 
 
 def warm_value(field: str, regular: float, kind: str | None, ratio: float, done: float) -> float:
-    """Returns the value at the fraction `done` of a warm-up. `kind` and `ratio` are as in `RunInfo`.
+    """Returns the warm-up value after a fraction `done` of the warm-up. See `RunInfo` for `kind` and `ratio`.
 
-    The warm-up multiplies a learning rate by a factor, and divides a momentum by it.
+    Learning rates are multiplied by the warm-up factor, momenta are divided by it.
     """
     factors = {"constant": ratio, "linear": 1 - (1 - done) * (1 - ratio), "exp": ratio ** (1 - done)}
     factor = float(factors[str(kind)])
@@ -60,15 +61,15 @@ def warm_value(field: str, regular: float, kind: str | None, ratio: float, done:
 def step(
     base: float, done: int, run: RunInfo, *, step: int | Sequence[int], gamma: float = 0.1, low: float | None = None
 ) -> float:
-    """Multiplies the base value by `gamma` every `step` epochs or iterations, or at each step in a list."""
-    # In an unsorted list, a step takes effect only after all steps before it.
+    """Multiplies the base value by `gamma` every `step` epochs or iterations, or at each step if `step` is a list."""
+    # In an unsorted list, a step only takes effect once all previous steps have been reached.
     count = done // step if isinstance(step, int) else len(list(itertools.takewhile(lambda each: each <= done, step)))
     value = base * gamma**count
     return value if low is None else max(value, low)
 
 
 def flat_cosine(base: float, done: int, run: RunInfo, *, low: float, start_percent: float = 0.75) -> float:
-    """Keeps the base value for the fraction `start_percent` (0 to 1) of the run, then decays along a half cosine."""
+    """Keeps the base value for a fraction `start_percent` (0 to 1) of the run, then decays it along a half cosine."""
     start = round(run.full * start_percent)
     return base if done <= start else cosine_between(base, low, (done - start) / (run.full - start))
 
@@ -76,7 +77,7 @@ def flat_cosine(base: float, done: int, run: RunInfo, *, low: float, start_perce
 def cosine_restart(
     base: float, done: int, run: RunInfo, *, low: float, periods: Sequence[int], restart_weights: Sequence[float] = (1,)
 ) -> float:
-    """Decays along a half cosine in each of `periods`, scaled by its restart weight."""
+    """Decays the base value along a half cosine in each period, scaled by the period's restart weight."""
     ends = list(itertools.accumulate(periods))
     if len(periods) != len(restart_weights) or ends[-1] < run.full:
         raise ArgumentError(
@@ -100,10 +101,10 @@ def cyclic(
     anneal_strategy: str = "cos",
     gamma: float = 1.0,
 ) -> float:
-    """Runs `cyclic_times` cycles.
+    """Runs `cyclic_times` cycles over the run.
 
-    Each cycle anneals the value from the base value to `target_ratio[0]` times the base value, then to
-    `target_ratio[1]` times the base value. `gamma` shrinks the peak from cycle to cycle.
+    Each cycle goes from the base value to `target_ratio[0]` times the base value, then to `target_ratio[1]` times the
+    base value. From cycle to cycle, `gamma` scales the peak's distance from the base value.
 
     Source: Cyclical Learning Rates for Training Neural Networks (Smith, 2017).
     """
@@ -129,7 +130,7 @@ def one_cycle_lr(
     final_div_factor: float = 1e4,
     **cycle: Any,
 ) -> float:
-    """The OneCycle policy of `lr_config`. The value does not depend on the base value."""
+    """The OneCycle policy of `lr_config`, which ignores the base value."""
     first = max_lr / div_factor
     return _one_cycle((first, max_lr, first / final_div_factor), done, run, **cycle)
 
@@ -137,7 +138,7 @@ def one_cycle_lr(
 def one_cycle_momentum(
     base: float, done: int, run: RunInfo, *, base_momentum: float = 0.85, max_momentum: float = 0.95, **cycle: Any
 ) -> float:
-    """The OneCycle policy of `momentum_config`. The value does not depend on the base value."""
+    """The OneCycle policy of `momentum_config`, which ignores the base value."""
     return _one_cycle((max_momentum, base_momentum, max_momentum), done, run, **cycle)
 
 
@@ -161,7 +162,7 @@ def _one_cycle(
 
 
 def yolox(base: float, done: int, run: RunInfo, *, low: float, num_last_epochs: int = 0) -> float:
-    """A cosine decay after a quadratic warm-up, then the minimum for the last `num_last_epochs` epochs.
+    """Decays along a half cosine after a quadratic warm-up. The last `num_last_epochs` epochs use the minimum.
 
     Source: YOLOX: Exceeding YOLO Series in 2021 (Ge et al., 2021).
     """
@@ -173,18 +174,18 @@ def yolox(base: float, done: int, run: RunInfo, *, low: float, num_last_epochs: 
 
 
 def step_fixed_cosine(base: float, done: int, run: RunInfo, *, low: float) -> float:
-    """A cosine decay that starts at the end of the warm-up. A linear warm-up starts at 0.
+    """Decays along a half cosine after the warm-up. A linear warm-up starts at 0.
 
-    Source: the BYOL and SimSiam recipes of the first generation's self-supervised code base.
+    Source: the BYOL and SimSiam recipes of the first-generation code base for self-supervised learning.
     """
-    start = run.warmup_iters // run.unit  # in the unit of the policy; only complete epochs count
+    start = run.warmup_iters // run.unit  # in the policy's unit, rounded down to whole epochs
     return cosine_between(base, low, (done - start) / (run.full - start))
 
 
 def cooled_cosine(
     base: float, done: int, run: RunInfo, *, low: float, cool_down_ratio: float = 0.1, cool_down_time: int = 10
 ) -> float:
-    """A cosine decay until `cool_down_time` before the end of the run, then `cool_down_ratio` times the minimum."""
+    """Decays along a half cosine, then uses `cool_down_ratio` times the minimum for the last `cool_down_time` steps."""
     end = run.full - cool_down_time
     return low * cool_down_ratio if done > end else cosine_between(base, low, done / end)
 
@@ -211,14 +212,14 @@ POLICIES: dict[str, dict[str, PolicyFunction]] = {
     "lr": _POLICIES,
     "momentum": {**_POLICIES, "step": functools.partial(step, gamma=0.5), "OneCycle": one_cycle_momentum},
 }
-"""Maps each scheduled field to a dict that maps the names of its policies in configs to their functions."""
+"""Maps each scheduled field to a dict of its policy functions by their name in configs."""
 
 BY_ITERATION = (cyclic, one_cycle_lr, one_cycle_momentum)
 """The policies that count iterations even if `by_epoch` is True."""
 
 
 def find_policy(name: str, field: str) -> PolicyFunction:
-    """Returns the function of a policy for "lr" or "momentum". A lowercase name may have an initial capital.
+    """Returns the policy function for "lr" or "momentum". See `known_policy` for the names.
 
     Raises:
         ArgumentError: The policy is unknown.
@@ -231,9 +232,9 @@ def find_policy(name: str, field: str) -> PolicyFunction:
 
 
 def policy_settings(policy: PolicyFunction, field: str) -> dict[str, Any]:
-    """Maps the keys of `lr_config` or `momentum_config` that configure a policy to their defaults.
+    """Returns a policy's settings and their defaults, under their names in `lr_config` or `momentum_config`.
 
-    The default of a required key is `inspect.Parameter.empty`.
+    The default of a required setting is `inspect.Parameter.empty`.
     """
     parameters = inspect.signature(policy).parameters
     settings = {name: each.default for name, each in parameters.items() if each.kind is each.KEYWORD_ONLY}
@@ -248,7 +249,7 @@ def policy_settings(policy: PolicyFunction, field: str) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Policy(Curve):
-    """A policy with its settings, as a curve whose positions are iterations. To build one, call `build_policy`."""
+    """A policy with its settings, as a curve over iterations. Call `build_policy` to build one."""
 
     policy: PolicyFunction
     settings: Mapping[str, Any]
@@ -260,7 +261,7 @@ class Policy(Curve):
         return (self._regular if position >= self.run.warmup_iters else self._warm)(base, position)
 
     def _regular(self, base: float, position: int) -> float:
-        """Returns the value without a warm-up."""
+        """Returns the value without warm-up."""
         settings = dict(self.settings)
         ratio = settings.pop("low_ratio", None)
         if ratio is not None:
@@ -282,9 +283,9 @@ def build_policy(name: str, settings: Mapping[str, Any], field: str, run: RunInf
 
     Args:
         name: The name of the policy.
-        settings: The settings of the policy, with the keys of `lr_config` or `momentum_config`.
+        settings: The policy's settings, under their names in `lr_config` or `momentum_config`.
         field: "lr" or "momentum".
-        run: The lengths of the run and the warm-up.
+        run: The length of the run, and the warm-up.
 
     Raises:
         ArgumentError: The policy is unknown, or its settings contradict each other.
@@ -306,5 +307,5 @@ def build_policy(name: str, settings: Mapping[str, Any], field: str, run: RunInf
     if f"min_{field}_ratio" in defaults and (arguments.get("low") is None) == (arguments.get("low_ratio") is None):
         raise ArgumentError(f"the policy '{name}' needs either min_{field} or min_{field}_ratio", key="policy")
     curve = Policy(policy, arguments, field, run)
-    curve(1.0, 1.0, 0, run.full)  # so that unsuitable values raise an error here
+    curve(1.0, 1.0, 0, run.full)  # so that invalid values raise an error now
     return curve

@@ -1,4 +1,4 @@
-"""Schedules for the first generation's `lr_config` and `momentum_config`."""
+"""Schedules that implement `lr_config` and `momentum_config`."""
 
 from typing import Any, ClassVar
 
@@ -15,25 +15,25 @@ from footplate.registry import PARAM_SCHEDULERS
 
 
 class PolicySchedule(ParamSchedule):
-    """A schedule with the arguments of `lr_config` and `momentum_config`.
+    """Base class for schedules that take the settings of `lr_config` or `momentum_config` as arguments.
 
     Args:
         optimizer: An optimizer or optimizer wrapper.
         policy: The name of the policy, such as "step", "poly" or "CosineAnnealing".
-        by_epoch: Whether the policy counts epochs instead of iterations.
+        by_epoch: Whether the policy changes the value per epoch instead of per iteration.
         warmup: "constant", "linear", "exp", or None for no warm-up.
         warmup_iters: The length of the warm-up.
         warmup_ratio: The factor at the start of the warm-up.
-        warmup_by_epoch: Whether `warmup_iters` counts epochs instead of iterations.
+        warmup_by_epoch: Whether `warmup_iters` is in epochs instead of in iterations.
         epoch_length: The number of iterations per epoch.
         max_epochs: The number of epochs in the run.
-        max_iters: The number of iterations in the run, if the epoch length is unknown.
+        max_iters: The number of iterations in the run. Required if the epoch length is unknown.
         last_step: See `ParamSchedule`.
-        options: The settings of the policy.
+        options: The policy's settings.
 
     Raises:
         ArgumentError: The policy is unknown, or a value is out of range.
-        BuildError: A setting of the policy is unknown or missing.
+        BuildError: A policy setting is unknown or missing.
     """
 
     field: ClassVar[str]
@@ -82,13 +82,13 @@ class PolicySchedule(ParamSchedule):
 
 @PARAM_SCHEDULERS.register_module()
 class PolicyLR(PolicySchedule):
-    """The learning rate schedule of a first-generation `lr_config`; see `PolicySchedule`."""
+    """The learning rate schedule for `lr_config`; see `PolicySchedule`."""
 
     field = "lr"
 
 
 @PARAM_SCHEDULERS.register_module()
 class PolicyMomentum(PolicySchedule):
-    """The momentum schedule of a first-generation `momentum_config`; see `PolicySchedule`."""
+    """The momentum schedule for `momentum_config`; see `PolicySchedule`."""
 
     field = "momentum"

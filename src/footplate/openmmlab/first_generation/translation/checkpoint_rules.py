@@ -1,4 +1,4 @@
-"""Translates the saving of checkpoints, and resuming."""
+"""Translates the settings for saving checkpoints and for resuming."""
 
 from footplate.checks import check_flag
 from footplate.openmmlab.first_generation.translation.draft import Draft, rule, with_origins
@@ -15,7 +15,7 @@ default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=8000, by_ep
 """,
 )
 def checkpoint_config(draft: Draft) -> None:
-    """Replaces `checkpoint_config` with the default `checkpoint` hook."""
+    """Moves `checkpoint_config` into the default `checkpoint` hook."""
     cfg = draft.take("checkpoint_config")
     if cfg is None:
         if not draft.translated.get("default_hooks", {}).get("checkpoint"):
@@ -41,7 +41,7 @@ def checkpoint_config(draft: Draft) -> None:
     after="load_from = 'work_dirs/run/epoch_3.pth'\nresume = True",
 )
 def resume(draft: Draft) -> None:
-    """Sets `load_from` and `resume=True`, or `resume='auto'` to use the newest checkpoint in the work_dir."""
+    """Sets `load_from` and `resume=True`, or `resume='auto'` to resume from the newest checkpoint in the work_dir."""
     path, auto = draft.take("resume_from"), draft.take("auto_resume")
     if auto is not None:
         check_flag("auto_resume", auto)

@@ -13,9 +13,9 @@ _LOADERS = tuple(f"{split}_dataloader" for split in SPLITS)
 _SIZES = ("samples_per_gpu", "imgs_per_gpu", "videos_per_gpu")
 _TRAIN_ONLY_KEYS = ("drop_last", "class_aware_sampler")
 _SAMPLER_KEYS = ("shuffle", "class_aware_sampler", "round_up", "seed")
-# Code bases that validate with the batch size of training. Others use 1 by default, because images differ in size.
+# Code bases that validate with the training batch size. Others use 1 by default, because image sizes differ.
 _BATCHED_VALIDATION = ("mmcls", "mmselfsup")
-# Settings that the launcher determines.
+# Settings that are now determined by the launcher.
 _LAUNCHER_KEYS = ("dist", "num_gpus")
 _KNOWN = (*SPLITS, *_LOADERS, *LOADER_KEYS, *_SAMPLER_KEYS, *_LAUNCHER_KEYS)
 
@@ -50,7 +50,7 @@ val_dataloader = dict(
 """,
 )
 def data(draft: Draft) -> None:
-    """Replaces each split with a dataloader. Its dataset is wrapped in an adapter and otherwise unchanged."""
+    """Replaces each split with a dataloader. Wraps the dataset in an adapter and does not change it otherwise."""
     data = draft.take("data")
     if data is None:
         return
@@ -74,12 +74,12 @@ def data(draft: Draft) -> None:
 
 
 def _translate_split(draft: Draft, data: ConfigDict, split: str, common: Mapping[str, Any]) -> bool:
-    """Writes the dataloader of a split. Returns whether all settings of the split were translated."""
+    """Writes the dataloader for a split. Returns whether the split was translated."""
     name, has_evaluation = f"{split}_dataloader", draft.original.get("evaluation") is not None
     own = data.get(name) or {}
     if split == "val" and not has_evaluation:
         if any(mode == "val" for mode, _ in draft.original.get("workflow") or ()):
-            # WorkflowHook has the other settings.
+            # The rule for `workflow` uses the other settings.
             _keep(draft, name, {key: own[key] for key in own if key not in LOADER_KEYS or key == "drop_last"})
             return True
         draft.write("val_dataset", data[split])
@@ -109,7 +109,7 @@ def _translate_split(draft: Draft, data: ConfigDict, split: str, common: Mapping
 
 
 def make_loader(draft: Draft, settings: Mapping[str, Any], cfg: Any, *, test_mode: bool) -> dict[str, Any]:
-    """Returns a dataloader with its sampler. One or several datasets are wrapped in an adapter."""
+    """Returns the config of a dataloader. Sets the sampler, and wraps the dataset or datasets in an adapter."""
     shuffle = check_flag("shuffle", settings.get("shuffle", True), key="data.shuffle")
     if settings.get("class_aware_sampler"):
         sampler = {"type": "ClassAwareSampler", **settings["class_aware_sampler"]}
@@ -118,7 +118,7 @@ def make_loader(draft: Draft, settings: Mapping[str, Any], cfg: Any, *, test_mod
     else:
         rounded = {"round_up": settings["round_up"]} if "round_up" in settings else {}
         sampler = {"type": "DefaultSampler", "shuffle": shuffle, **rounded}
-    made = [  # batch sizes belong to the loader
+    made = [  # the batch size is a setting of the dataloader
         with_origins({key: value for key, value in each.items() if key != "samples_per_gpu"}, each)
         if isinstance(each, Mapping) and "samples_per_gpu" in each
         else each
@@ -137,7 +137,7 @@ def _as_list(cfg: Any) -> list[Any]:
 
 
 def _keep(draft: Draft, loader: str, settings: Mapping[str, Any]) -> None:
-    """Keeps settings of `data`, or of one of its loaders, that have no counterpart."""
+    """Keeps settings of `data` or one of its dataloaders that have no counterpart, and adds notes about them."""
     for name, value in settings.items():
         key = f"{loader}.{name}" if loader else name
         draft.write(f"data_settings.{key}", value)

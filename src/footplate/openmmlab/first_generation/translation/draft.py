@@ -1,4 +1,4 @@
-"""The draft of a translation, its notes, and the definition of a rule."""
+"""The draft of a translation, the notes for the user, and the class of translation rules."""
 
 import enum
 import inspect
@@ -14,25 +14,25 @@ from footplate.openmmlab.first_generation.translation.key_map import Path
 
 
 class Kind(enum.Enum):
-    """The level of attention that a note requires from the user."""
+    """How much attention a note needs from the user."""
 
     BECAME = "became"
     """The key was translated without loss."""
     WARNING = "warning"
     """A setting cannot be kept, on this machine or in general."""
     PERSON = "person"
-    """Needs a manual check, because the result depends on code or data that the translation cannot see."""
+    """The user must check the result, because it depends on code or data that the translation cannot see."""
 
 
 class Note(NamedTuple):
     """One line of the migration report.
 
     Attributes:
-        kind: The attention that the note needs.
+        kind: The level of attention that the note needs.
         key: The first-generation key, such as `evaluation.start`.
-        text: The result of the translation, or the setting to check manually and the reason.
+        text: The result of the translation, or what to check manually and why.
         origin: The file and line of the key.
-        near: The known key that an unknown key resembles, or None.
+        near: For an unknown key, a known key with a similar name, or None.
     """
 
     kind: Kind
@@ -46,15 +46,15 @@ class Note(NamedTuple):
         return f"{place}{self.key}: {self.text}"
 
 
-# Sections whose types the engine resolves itself, so that the `_scope_` of an inherited package config is dropped.
+# Sections with types of the engine. A `_scope_` from an inherited package config is dropped.
 _ENGINE_SECTIONS = ("checkpoint_config", "evaluation", "log_config", "lr_config", "momentum_config", "runner")
 
 
 class Draft:
-    """The config that translation rules read from and write to.
+    """A config that is being translated. Rules read from it and write to it.
 
-    A rule takes the keys that it translates and writes the result. Keys that no rule takes are kept. Second-generation
-    sections that the config already has are kept too, and take precedence.
+    A rule takes the keys that it translates and writes the result. Keys that no rule takes are kept. If the config
+    already contains second-generation sections, they are kept and take precedence.
 
     Args:
         original: The first-generation config.
@@ -62,12 +62,12 @@ class Draft:
 
     Attributes:
         original: The first-generation config, unchanged.
-        by_epoch: Whether the run counts epochs rather than iterations.
+        by_epoch: Whether the length of the run is in epochs rather than in iterations.
         length: The number of epochs or iterations, or None if the config does not set it.
         remaining: The keys of `original` that no rule has taken yet.
         translated: The second-generation sections written so far.
-        notes: The notes so far.
-        sources: Maps each translated path to its first-generation key.
+        notes: The notes written so far.
+        sources: Maps each key path written so far to its first-generation key.
 
     Raises:
         ConfigError: The length of the run is invalid.
@@ -84,7 +84,7 @@ class Draft:
         self.by_epoch, self.length = self._run_length()
 
     def take(self, key: str) -> Any:
-        """Removes a key from the remaining config and returns its value. A dict is copied."""
+        """Removes a key from `remaining` and returns its value, or a copy if the value is a dict."""
         value = self.remaining.pop(key, None)
         if not isinstance(value, Mapping):
             return value
@@ -96,7 +96,7 @@ class Draft:
         Args:
             path: The key path.
             value: The value.
-            source: The first-generation key, by default the first key of the rule that the config has.
+            source: The first-generation key; by default, the first of the rule's keys that the config contains.
         """
         *parents, last = path.split(".")
         section = self.translated
@@ -106,7 +106,7 @@ class Draft:
         self.sources[tuple(path.split("."))] = source or self.source
 
     def write_all(self, path: str, values: Mapping[str, Any]) -> None:
-        """Writes several values under one path."""
+        """Writes several values below a key path."""
         for key, value in values.items():
             self.write(f"{path}.{key}", value)
 
@@ -117,31 +117,34 @@ class Draft:
         self.sources[(path, str(len(entries) - 1))] = self.source
 
     def became(self, key: str, text: str) -> None:
-        """Adds a note about the result of translating a key."""
+        """Adds a note about how a key was translated."""
         self._note(Kind.BECAME, key, text)
 
     def note_result(self, key: str) -> None:
-        """Adds a note about the paths that were written for a key, or that none was, unless there is a note on it."""
+        """Adds a note with the key paths that were written for a key.
+
+        If none were written, notes that the key was removed, unless there is already a note about it.
+        """
         paths = dict.fromkeys(
             ".".join(part for part in path if not part.isdigit()) for path, old in self.sources.items() if old == key
         )
         if paths or not any(note.key == key for note in self.notes):
-            self.became(key, ", ".join(paths) or "removed: needs no setting")
+            self.became(key, ", ".join(paths) or "removed: no setting is needed")
 
     def warn(self, key: str, text: str, *, known: Iterable[str] = ()) -> None:
-        """Adds a note about a setting that cannot be kept. `known` are the keys that an unknown key may resemble."""
+        """Adds a note about a setting that cannot be kept. Suggests one of the `known` keys for a misspelled key."""
         self._note(Kind.WARNING, key, text, known)
 
     def ask(self, key: str, text: str, *, known: Iterable[str] = ()) -> None:
-        """Adds a note about a setting to check manually. `known` are the keys that an unknown key may resemble."""
+        """Adds a note about a setting to check manually. Suggests one of the `known` keys for a misspelled key."""
         self._note(Kind.PERSON, key, text, known)
 
     def origin(self, key: str) -> Origin | None:
-        """Returns the origin of a key path in the original config, or of its nearest parent that has one."""
+        """Returns the file and line of a key path in the original config, or of its nearest known parent."""
         return origin_at(self.original, key)
 
     def check_runner(self) -> None:
-        """Checks that a `runner` section sets the length of the run, either in epochs or in iterations.
+        """Checks that a `runner` section sets the length of the run either in epochs or in iterations.
 
         Raises:
             ConfigError: The section sets neither or both.
@@ -179,9 +182,9 @@ class Draft:
 
 
 def with_origins(values: Mapping[str, Any], source: object, old_names: Mapping[str, str] | None = None) -> ConfigDict:
-    """Returns a config section whose keys have the origins of the keys in `source`.
+    """Returns `values` as a config section. Its keys have the same origins as the keys in `source`.
 
-    `old_names` maps keys to their names in `source`, if these differ.
+    `old_names` maps keys to their names in `source` where the names differ.
     """
     section = ConfigDict(values)
     for key in section:
@@ -202,16 +205,16 @@ def _without_scope(value: Any) -> Any:
 
 
 class Rule(NamedTuple):
-    """A rule that translates some first-generation keys, with an example for docs and tests.
+    """A rule for translating one or several first-generation keys, with an example for docs and tests.
 
     Attributes:
-        id: The name of the rule in the docs.
-        summary: What the rule does, in one line.
-        keys: The top-level keys that trigger the rule. If there are none, it always applies.
+        id: The rule's name in the docs.
+        summary: A one-line description.
+        keys: The top-level keys that trigger the rule. A rule without keys always applies.
         apply: Applies the rule to a draft.
-        before: The example, as config source.
-        after: The result for the example, as config source.
-        given: Additional lines of the example, which the rule reads but does not translate.
+        before: The config source of the example.
+        after: The translated config source of the example.
+        given: Additional config source of the example, which the rule reads but does not translate.
     """
 
     id: str
@@ -228,9 +231,9 @@ class Rule(NamedTuple):
 
 
 def rule(*keys: str, before: str = "", after: str = "", given: str = "") -> Callable[[Callable[[Draft], None]], Rule]:
-    """Returns a decorator that turns a function into a rule. See `Rule` for the arguments.
+    """Returns a decorator that converts a function to a rule. See `Rule` for the arguments.
 
-    The name and the docstring of the function are the name and the summary of the rule.
+    The function's name and docstring become the rule's id and summary.
     """
     return lambda apply: Rule(
         apply.__name__.replace("_", "-"), inspect.getdoc(apply) or "", keys, apply, before, after, given

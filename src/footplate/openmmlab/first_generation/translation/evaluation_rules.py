@@ -1,4 +1,4 @@
-"""Translates `evaluation`, and the validation phases of `workflow`."""
+"""Translates `evaluation` and the validation phases of `workflow`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -35,7 +35,7 @@ custom_hooks = [
 """,
 )
 def workflow(draft: Draft) -> None:
-    """Replaces a validation phase with a hook that computes losses. A training phase needs no setting."""
+    """Replaces validation phases with a hook that computes losses. Training phases need no setting."""
     phases = [(mode, count) for mode, count in draft.take("workflow") or ()]
     if all(mode == "train" for mode, _ in phases):
         return
@@ -70,7 +70,7 @@ default_hooks = dict(checkpoint=dict(save_best='mIoU'))
 """,
 )
 def evaluation(draft: Draft) -> None:
-    """Sets the validation interval of the training loop. Other settings are passed to the dataset's evaluate()."""
+    """Sets the training loop's validation interval, and passes other settings to the dataset's `evaluate`."""
     cfg = draft.take("evaluation")
     if cfg is None:
         return
@@ -98,15 +98,15 @@ def evaluation(draft: Draft) -> None:
 
 
 def _translate_hook(draft: Draft, hook: Mapping[str, Any]) -> None:
-    """Translates the schedule of the validation and the selection of the best checkpoint."""
+    """Translates the settings for when to validate and for selecting the best checkpoint."""
     interval, start = hook.get("interval", 1), hook.get("start")
     by_epoch, dynamic = hook.get("by_epoch", draft.by_epoch), hook.get("dynamic_intervals")
     if by_epoch == draft.by_epoch and (start is None or (start > 0 and start % interval == 0)):
-        # The loop compares milestones with the number of the next epoch, EvalHook with that of the last one.
+        # The loop compares milestones with the number of the next epoch, EvalHook with the number of the last epoch.
         milestones = [(mark + 1, each) for mark, each in dynamic or ()]
         loop = {"val_interval": interval, "val_begin": start, "dynamic_intervals": milestones or None}
         draft.write_all("train_cfg", {key: each for key, each in loop.items() if each is not None})
-    else:  # the loop cannot express this schedule
+    else:  # the loop does not support this schedule
         if by_epoch and not draft.by_epoch:
             draft.warn("evaluation.by_epoch", "an iteration-based run has no epochs, so it never evaluates")
         if draft.length is not None:
@@ -121,7 +121,7 @@ def _translate_hook(draft: Draft, hook: Mapping[str, Any]) -> None:
                 draft.became(f"evaluation.{key}", "removed: save_best is not set")
         return
     hooks = draft.translated.get("default_hooks", {})
-    if hooks.get("checkpoint", {}) is None:  # checkpoint_config = None: no checkpoints at intervals
+    if hooks.get("checkpoint", {}) is None:  # checkpoint_config = None disables regular checkpoints
         del hooks["checkpoint"]
         never = {"interval": -1, "save_last": False, "by_epoch": draft.by_epoch}
         draft.write_all("default_hooks.checkpoint", never)

@@ -1,4 +1,4 @@
-"""Translates custom hooks, and sets the priorities of the default hooks."""
+"""Translates custom hooks and sets the priorities of the default hooks."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ custom_hooks = [dict(type='NumClassCheckHook', priority='NORMAL'), dict(type='My
 """,
 )
 def custom_hooks(draft: Draft) -> None:
-    """Keeps the order of custom hooks, and adds the default priority."""
+    """Keeps custom hooks in order and adds the default priority."""
     hooks = draft.take("custom_hooks")
     for index, hook in enumerate(hooks or ()):
         if not isinstance(hook, Mapping):
@@ -40,7 +40,7 @@ default_hooks = dict(
 """,
 )
 def priorities(draft: Draft) -> None:
-    """Sets the priorities of the default hooks to those of the first generation."""
+    """Sets first-generation priorities for the default hooks."""
     for name, priority in (("timer", "LOW"), ("logger", "VERY_LOW"), ("param_scheduler", "VERY_HIGH")):
         draft.write(f"default_hooks.{name}.priority", priority)
     if draft.translated["default_hooks"].get("checkpoint", {}) is not None:

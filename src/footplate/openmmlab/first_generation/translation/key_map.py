@@ -1,4 +1,4 @@
-"""Maps keys between the two generations, for the translation and the suggestions of the command line."""
+"""Maps keys between the two generations, for the translation and for suggestions on the command line."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ RENAMED = {
     "deterministic": "randomness.deterministic",
     "diff_seed": "randomness.diff_rank_seed",
 }
-"""Maps top-level first-generation keys that were only renamed to their second-generation key paths."""
+"""Top-level first-generation keys that were only renamed, mapped to second-generation key paths."""
 
 LOADER_KEYS = {
     "samples_per_gpu": "batch_size",
@@ -28,14 +28,14 @@ LOADER_KEYS = {
     "sampler": "sampler",
     "batch_sampler": "batch_sampler",
 }
-"""Maps the first-generation names of dataloader settings to the second-generation names."""
+"""First-generation names of dataloader settings, mapped to second-generation names."""
 
 SPLITS = ("train", "val", "test")
 BEST_CHECKPOINT_KEYS = ("save_best", "rule", "greater_keys", "less_keys")
 
 
-# Second-generation key paths, each with the first-generation key paths whose values it takes, below which keys have the
-# same names. The preferred path comes first.
+# Each line contains a second-generation key path and the equivalent first-generation key paths, the preferred one
+# first. Keys below these paths have the same names in both generations.
 _TABLE = """
 optim_wrapper.optimizer = optimizer
 optim_wrapper.paramwise_cfg = optimizer.paramwise_cfg optimizer.paramwise_options
@@ -66,7 +66,7 @@ model.test_cfg = test_cfg
 
 
 def _pairs() -> Iterator[tuple[Path, Path]]:
-    """Yields each second-generation key path with an equivalent first-generation key path."""
+    """Yields pairs of a second-generation key path and an equivalent first-generation key path."""
     rows = list(RENAMED.items())
     for line in _TABLE.strip().splitlines():
         new, _, olds = line.partition(" = ")
@@ -77,22 +77,22 @@ def _pairs() -> Iterator[tuple[Path, Path]]:
         rows.append((f"data.{split}", f"{loader}.dataset"))
         for old, new in LOADER_KEYS.items():
             rows.append((f"data.{loader}.{old}", f"{loader}.{new}"))
-            if new != "batch_size" or split == "train":  # by default, the batch size of validation and test is 1
+            if new != "batch_size" or split == "train":  # the default batch size of validation and test is 1
                 rows.append((f"data.{old}", f"{loader}.{new}"))
     for old, new in sorted(rows, key=lambda row: -row[1].count(".")):
         yield tuple(new.split(".")), tuple(old.split("."))
 
 
 KEY_PAIRS = tuple(_pairs())
-"""Second-generation key paths with equivalent first-generation key paths, the most specific first."""
+"""Pairs of second-generation and equivalent first-generation key paths, with the most specific first."""
 
 
 def counterparts(path: Path, *, of_first: bool) -> Iterator[Path]:
-    """Yields the key paths of the other generation that correspond to `path`, the most specific first.
+    """Yields the equivalent key paths in the other generation, with the most specific first.
 
     Args:
         path: A key path.
-        of_first: Whether to return first-generation paths for a second-generation path, or the reverse.
+        of_first: Whether to yield first-generation paths for a second-generation path, rather than the reverse.
     """
     for new, old in KEY_PAIRS:
         here, there = (new, old) if of_first else (old, new)

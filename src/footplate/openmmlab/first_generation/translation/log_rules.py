@@ -15,7 +15,7 @@ WRITERS: dict[str, tuple[str, dict[str, str]]] = {
     "ClearMLLoggerHook": ("ClearMLVisBackend", {"init_kwargs": "init_kwargs"}),
     "DvcliveLoggerHook": ("DVCLiveVisBackend", {}),
 }
-"""Maps each logger to the visualizer backend that replaces it, and its settings to those of the backend."""
+"""Maps each logger to a visualizer backend, and the logger's settings to the backend's settings."""
 _REMOVED = ("NeptuneLoggerHook", "PaviLoggerHook", "SegmindLoggerHook")
 _TEXT_SETTINGS = ("ignore_last", "interval_exp_name", "out_dir", "out_suffix", "keep_local")
 _IGNORED_SETTINGS = ("type", "interval", "by_epoch", "reset_flag", "ignore_last", "file_client_args", "with_step")
@@ -34,7 +34,7 @@ visualizer = dict(
 """,
 )
 def log_config(draft: Draft) -> None:
-    """Replaces the text logger with the default `logger` hook, and other loggers with visualizer backends."""
+    """Moves the text logger into the default `logger` hook, and replaces other loggers with visualizer backends."""
     cfg = draft.take("log_config")
     if cfg is None:
         return
@@ -61,7 +61,10 @@ def log_config(draft: Draft) -> None:
 
 
 def _backend(draft: Draft, hook: Mapping[str, Any], key: str, interval: int) -> list[ConfigDict]:
-    """Returns the visualizer backend that replaces a logger, or writes a custom hook or a note instead."""
+    """Returns a list with the visualizer backend for a logger.
+
+    If there is no such backend, returns an empty list, and adds the logger to the custom hooks or notes its removal.
+    """
     kind = str(hook.get("type"))
     if kind in _REMOVED:
         draft.warn(key, f"{kind} has no counterpart and was removed: {dict(hook)}")
@@ -79,12 +82,12 @@ def _backend(draft: Draft, hook: Mapping[str, Any], key: str, interval: int) -> 
 
 
 def writer_of(logger: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """Returns the config of the visualizer backend that replaces a logger, and a text about unsupported settings."""
+    """Returns the config of the visualizer backend for a logger, and a message about unsupported settings."""
     backend, renamed = WRITERS[logger]
     made = {"type": backend, **{new: settings[old] for old, new in renamed.items() if settings.get(old) is not None}}
     supported = {*renamed, *_IGNORED_SETTINGS}
     if logger == "DvcliveLoggerHook":
-        # It passes all other settings to DVCLive, which renamed `path` to `dir`.
+        # This logger passes all other settings to DVCLive, which has renamed `path` to `dir`.
         live = {name: value for name, value in settings.items() if name not in (*_IGNORED_SETTINGS, "model_file")}
         supported |= live.keys()
         if live:

@@ -1,4 +1,4 @@
-"""Translates the settings of the model."""
+"""Translates model settings."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ _LOOP_KEYS = ("by_epoch", "max_epochs", "max_iters", "val_interval", "val_begin"
     after="model = dict(test_cfg=dict(nms_pre=1000), type='RPN')",
 )
 def model_settings(draft: Draft) -> None:
-    """Moves the model's top-level `train_cfg` and `test_cfg` into `model`."""
+    """Moves the model settings in top-level `train_cfg` and `test_cfg` into `model`."""
     for key in ("train_cfg", "test_cfg"):
         given = draft.remaining.get(key)
         is_loop = isinstance(given, Mapping) and (
@@ -34,6 +34,6 @@ def model_settings(draft: Draft) -> None:
     after="model_adapter = dict(type='LegacyModel')",
 )
 def model_adapter(draft: Draft) -> None:
-    """Adds an adapter with the step methods that the loops call. The model is unchanged."""
+    """Adds an adapter that provides the step methods called by the loops. Does not change `model`."""
     if "model" in draft.remaining:
         draft.write("model_adapter", {"type": "LegacyModel"})

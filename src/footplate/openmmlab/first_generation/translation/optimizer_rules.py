@@ -9,7 +9,7 @@ STEPPED_BY_HOOK = "SteppedByHook"
 STEPPED_BY_MODEL = "SteppedByModel"
 _AMP_HOOKS = ("Fp16OptimizerHook", "GradientCumulativeFp16OptimizerHook")
 _OPTIMIZER_HOOKS = ("OptimizerHook", "GradientCumulativeOptimizerHook", "DistOptimizerHook", *_AMP_HOOKS)
-# Settings of the gradient all-reduce, which DistributedDataParallel performs now.
+# Settings for reducing gradients, which DistributedDataParallel does now.
 _ALL_REDUCE_KEYS = ("distributed", "coalesce", "bucket_size_mb")
 _STEP_KEYS = ("grad_clip", "cumulative_iters", "update_interval", "loss_scale")
 _PARAMWISE_KEYS = {
@@ -35,7 +35,7 @@ optim_wrapper = dict(
 """,
 )
 def optimizer(draft: Draft) -> None:
-    """Moves the optimizer into `optim_wrapper`, with its constructor and parameter-wise settings."""
+    """Moves the optimizer, its constructor and its parameter-wise settings into `optim_wrapper`."""
     source = "optimizer" if draft.remaining.get("optimizer") is not None else "optimizers"
     cfg = draft.take(source)
     if cfg is None:
@@ -51,7 +51,7 @@ def optimizer(draft: Draft) -> None:
 
 
 def _wrapper(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the `optim_wrapper` section for one optimizer."""
+    """Returns the `optim_wrapper` section for an optimizer."""
     optimizer = with_origins(dict(cfg), cfg)
     constructor = optimizer.pop("constructor", None)
     paramwise = optimizer.pop("paramwise_cfg", None)
@@ -61,7 +61,7 @@ def _wrapper(cfg: Mapping[str, Any]) -> dict[str, Any]:
         if not set(options) <= _PARAMWISE_KEYS:
             constructor = constructor or "PatternOptimWrapperConstructor"
     if constructor in (None, "DefaultOptimizerConstructor"):
-        # The generations differ only in which biases `bias_decay_mult` applies to.
+        # The generations only differ in the biases to which `bias_decay_mult` applies.
         is_different = paramwise and paramwise.get("bias_decay_mult") is not None
         constructor = "DefaultOptimizerConstructor" if is_different else None
     wrapper = {"type": "OptimWrapper", "optimizer": optimizer}
@@ -109,7 +109,7 @@ def optimizer_config(draft: Draft) -> None:
     after="optim_wrapper = dict(type='AmpOptimWrapper', loss_scale=512.0, dtype='float16')",
 )
 def fp16(draft: Draft) -> None:
-    """Replaces `fp16` with the wrapper type `AmpOptimWrapper`."""
+    """Replaces `fp16` with the optimizer wrapper `AmpOptimWrapper`."""
     given = draft.take("fp16")
     if given is None:
         return
@@ -135,7 +135,7 @@ def _mixed_precision(draft: Draft, scale: Any, source: str) -> dict[str, Any]:
 
 
 def _wrappers(draft: Draft) -> dict[str, Mapping[str, Any]]:
-    """Maps the path of each optimizer wrapper to its settings."""
+    """Returns the settings of each optimizer wrapper by key path."""
     found = draft.translated.get("optim_wrapper", {})
     if not found or "optimizer" in found or "type" in found:
         return {"optim_wrapper": found}
@@ -145,7 +145,7 @@ def _wrappers(draft: Draft) -> dict[str, Mapping[str, Any]]:
 def _update_wrappers(
     draft: Draft, step: Mapping[str, Any], source: str, *, unused: Mapping[str, Any] | None = None
 ) -> None:
-    """Adds settings to the wrapper of each optimizer, and notes about the `unused` ones."""
+    """Adds settings to each optimizer's wrapper, and reports the `unused` settings."""
     for key, value in (unused or {}).items():
         if key not in _ALL_REDUCE_KEYS:
             known = (*_STEP_KEYS, *_ALL_REDUCE_KEYS)

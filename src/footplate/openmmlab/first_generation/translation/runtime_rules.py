@@ -1,4 +1,4 @@
-"""Translates settings of processes, random seeds and devices."""
+"""Translates the settings for processes, random seeds and devices."""
 
 from footplate.openmmlab.first_generation.translation.draft import Draft, rule, with_origins
 from footplate.openmmlab.first_generation.translation.key_map import RENAMED
@@ -47,7 +47,7 @@ def dist_params(draft: Draft) -> None:
     before="device = 'cuda'\ngpu_ids = range(0, 1)",
 )
 def device(draft: Draft) -> None:
-    """Removes device settings, because the machine and torchrun determine the devices."""
+    """Removes device settings. The machine and torchrun determine the device."""
     kind = draft.take("device")
     draft.take("gpu_ids")
     if kind is not None and draft.device is not None and str(kind).partition(":")[0] != draft.device:

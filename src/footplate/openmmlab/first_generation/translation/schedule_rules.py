@@ -32,7 +32,7 @@ param_scheduler = [
 """,
 )
 def lr_config(draft: Draft) -> None:
-    """Replaces a learning rate policy and its warm-up with schedules, or with `PolicyLR` if there is no counterpart."""
+    """Replaces a learning rate policy and its warm-up with equivalent schedules, or else with `PolicyLR`."""
     _schedule(draft, "lr")
 
 
@@ -50,7 +50,7 @@ param_scheduler = [
 """,
 )
 def momentum_config(draft: Draft) -> None:
-    """Replaces a momentum policy with momentum schedules that follow the learning rate schedules."""
+    """Replaces a momentum policy with `PolicyMomentum`, which is added after the learning rate schedules."""
     _schedule(draft, "momentum")
 
 
@@ -60,11 +60,11 @@ def _schedule(draft: Draft, field: str) -> None:
     if cfg is None:
         return
     made: list[ConfigDict] = []
-    if policy_name(cfg, key) is None:  # a hook implements the policy
+    if policy_name(cfg, key) is None:  # a user-defined hook implements the policy
         policy, stem, priority = (cfg["policy"], *(("Lr", "VERY_HIGH") if field == "lr" else ("Momentum", "HIGH")))
         name = f"{policy.title() if policy.islower() else policy}{stem}UpdaterHook"
         settings = {name: value for name, value in cfg.items() if name != "policy"}
-        # In an iteration-based run, MMCV changes this default for the learning rate only.
+        # In an iteration-based run, MMCV changes this default only for the learning rate.
         by_iter = {"by_epoch": False} if field == "lr" and not draft.by_epoch else {}
         hook = {**by_iter, "type": name, **settings, "priority": priority}
         draft.append("custom_hooks", with_origins(hook, cfg, {"type": "policy"}))
@@ -75,10 +75,10 @@ def _schedule(draft: Draft, field: str) -> None:
 
 
 def policy_name(cfg: Mapping[str, Any], key: str) -> str | None:
-    """Returns the built-in policy of the section `key`, or None for a user-defined policy.
+    """Returns the name of the built-in policy in a config section, or None for a user-defined policy.
 
     Raises:
-        ConfigError: The policy is missing, or its name looks like a misspelled built-in policy.
+        ConfigError: The policy is missing, or its name resembles a built-in policy.
     """
     given = cfg.get("policy")
     if not isinstance(given, str):
@@ -90,26 +90,26 @@ def policy_name(cfg: Mapping[str, Any], key: str) -> str | None:
 
 
 def known_policy(name: str) -> str | None:
-    """Returns the built-in policy with this name. Like MMCV, accepts lowercase names with an initial capital."""
+    """Returns the name of a built-in policy, or None. Like MMCV, also accepts names such as "Step" for "step"."""
     return next((each for each in KNOWN_POLICIES if name in (each, each.title() if each.islower() else each)), None)
 
 
 def translate_policy(draft: Draft, cfg: Mapping[str, Any], field: str) -> list[Entry]:
-    """Returns the `param_scheduler` entries that are equivalent to an `lr_config` or `momentum_config`.
+    """Returns the `param_scheduler` entries for an `lr_config` or `momentum_config`.
 
     Args:
-        draft: The draft, with the length of the run.
-        cfg: The section, with a built-in policy.
+        draft: The draft, from which the length of the run is read.
+        cfg: The config section, with a built-in policy.
         field: "lr" or "momentum".
     """
     settings = {key: value for key, value in cfg.items() if key != "policy"}
     policy = policy_name(cfg, f"{field}_config")
-    # In an iteration-based run, MMCV changes this default for the learning rate only.
+    # In an iteration-based run, MMCV changes this default only for the learning rate.
     key, default = f"{field}_config.by_epoch", draft.by_epoch or field == "momentum"
     counts_epochs = check_flag("by_epoch", settings.pop("by_epoch", default), key=key)
     by_epoch = counts_epochs and policy not in _BY_ITERATION
     if by_epoch and not draft.by_epoch:
-        return []  # the policy changes the value at epoch starts, which an iteration-based run does not have
+        return []  # the policy changes the value at epoch starts, and an iteration-based run has no epochs
     warmup = {key: settings.pop(key) for key in _WARMUP if key in settings}
     if warmup.get("warmup") is None:
         warmup = {}
@@ -117,7 +117,7 @@ def translate_policy(draft: Draft, cfg: Mapping[str, Any], field: str) -> list[E
     is_linear = warmup.get("warmup") == "linear" and not warmup.get("warmup_by_epoch") and iters > 0 and 0 < ratio <= 1
     main = _native_schedule(draft, str(policy), settings, by_epoch=by_epoch, has_warmup=bool(warmup))
     if field == "lr" and main is not None and (is_linear or not warmup):
-        # A schedule reaches its final value at `end - 1`, a warm-up at `warmup_iters`.
+        # A schedule reaches its final value at `end - 1`; a first-generation warm-up reaches it at `warmup_iters`.
         ramp = {"type": "LinearLR", "start_factor": ratio, "by_epoch": False, "begin": 0, "end": iters + 1}
         return [ramp, *main] if warmup else main
     if main == [] and not warmup:
@@ -129,9 +129,9 @@ def translate_policy(draft: Draft, cfg: Mapping[str, Any], field: str) -> list[E
 def _native_schedule(
     draft: Draft, policy: str, settings: Entry, *, by_epoch: bool, has_warmup: bool
 ) -> list[Entry] | None:
-    """Returns the equivalent second-generation schedule for a common policy, or None if there is none.
+    """Returns the second-generation schedules equivalent to a policy, or None if there are none.
 
-    A warm-up scales the value, so only schedules that multiply the value can follow it.
+    A warm-up scales the value, so it can only be combined with schedules that multiply the value.
     """
     lowest, ratio = settings.get("min_lr"), settings.get("min_lr_ratio")
     known = settings.keys() - {"min_lr", "min_lr_ratio"}

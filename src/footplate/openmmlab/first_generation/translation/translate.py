@@ -1,4 +1,4 @@
-"""Detects and translates first-generation configs. The engine calls `translate_for_run` through `extensions.py`."""
+"""Detects and translates first-generation configs. The engine calls `translate_for_run` via `extensions.py`."""
 
 import logging
 from collections.abc import Mapping
@@ -48,11 +48,11 @@ RULES: tuple[Rule, ...] = (
     data_rules.data,
     hook_rules.priorities,
 )
-"""The translation rules, in the order in which they are applied."""
+"""The translation rules, in the order of application."""
 
-# First-generation keys for optimization, schedules, checkpoints and logs; they conflict with `optim_wrapper`.
+# First-generation keys for optimization, schedules, checkpoints and logs, which conflict with `optim_wrapper`.
 _CONFLICTING = ("lr_config", "optimizer_config", "momentum_config", "checkpoint_config", "log_config")
-# Settings and sections that occur in second-generation configs too, so they do not decide the generation.
+# Settings and sections that also occur in second-generation configs, so they do not determine the generation.
 _SHARED_SETTINGS = ("seed", "deterministic", "diff_seed", "device", "persistent_workers")
 _SHARED_SECTIONS = ("model", "train_cfg", "test_cfg", "custom_hooks", "optimizer", "optimizers")
 _SHARED = (*_SHARED_SETTINGS, *_SHARED_SECTIONS)
@@ -80,7 +80,7 @@ def is_first_generation(cfg: AnyConfig) -> bool:
     Raises:
         ConfigError: The config sets up optimization with keys of both generations.
     """
-    # None, or an override of a base section that does not exist, sets nothing up.
+    # A value of None, or an override of a missing base section, does not set anything up.
     conflicting = [
         key
         for key in _CONFLICTING
@@ -115,7 +115,7 @@ def warn_about_leftovers(cfg: AnyConfig) -> None:
 
 
 def _is_setting(cfg: AnyConfig, key: str) -> bool:
-    """Checks whether a key is a setting of the run rather than a variable that other lines of the config use."""
+    """Checks whether a key is a setting rather than a variable used elsewhere in the config."""
     return key in cfg and not is_variable(cfg, key)
 
 
@@ -127,7 +127,7 @@ class Translation(NamedTuple):
 
     Attributes:
         sections: The second-generation config.
-        notes: Notes about the first-generation keys.
+        notes: The notes about the first-generation keys.
     """
 
     sections: ConfigDict
@@ -135,10 +135,10 @@ class Translation(NamedTuple):
 
 
 def translate(cfg: _Config) -> _Config:
-    """Translates a first-generation config. A second-generation config is returned unchanged.
+    """Translates a first-generation config. Returns a second-generation config unchanged.
 
     Args:
-        cfg: A config or a mapping. It is not modified.
+        cfg: A config or a mapping, which is not modified.
 
     Raises:
         ConfigError: A key cannot be translated, or two keys contradict each other.
@@ -154,9 +154,9 @@ def translate(cfg: _Config) -> _Config:
 
 
 def translate_for_run(cfg: Config) -> Config:
-    """Returns the equivalent second-generation config, and logs each key that cannot be translated.
+    """Translates a first-generation config, and logs a warning for each key that cannot be translated.
 
-    A second-generation config is returned unchanged. First-generation keys without effect in it log a warning.
+    Returns a second-generation config unchanged, and logs a warning if it contains first-generation keys.
 
     Raises:
         ConfigError: The config sets up optimization with keys of both generations, a key cannot be translated, or an
@@ -184,17 +184,17 @@ def translate_for_run(cfg: Config) -> Config:
 
 
 def _with_sections(cfg: _Config, sections: ConfigDict) -> _Config:
-    """Returns `cfg` with its sections replaced. For a plain mapping, returns the new sections."""
+    """Returns a copy of `cfg` with new sections. If `cfg` is a plain mapping, returns only the sections."""
     if isinstance(cfg, Config):
         return Config(sections, cfg.text, cfg.filename, cfg.env_variables)  # type: ignore[return-value]
     return sections  # type: ignore[return-value]
 
 
 def translate_sections(cfg: AnyConfig, *, device: str | None = None) -> Translation:
-    """Translates a first-generation config, or a part of one.
+    """Translates a first-generation config or a part of one, and returns the result with notes.
 
     Args:
-        cfg: The config. It is not modified.
+        cfg: The config, which is not modified.
         device: The device type of the run, "cpu" or "cuda", or None if unknown.
 
     Raises:
@@ -204,7 +204,7 @@ def translate_sections(cfg: AnyConfig, *, device: str | None = None) -> Translat
     draft = Draft(original, device=device)
     for rule in RULES:
         _apply(rule, draft)
-    # Sections of the config take precedence over translated ones.
+    # Sections in the config take precedence over translated sections.
     sections = ConfigDict(draft.remaining)
     origins: Mapping[Any, Any] = getattr(original, "_origins", {})
     sections._origins.update({key: origin for key, origin in origins.items() if key in draft.remaining})
@@ -220,7 +220,7 @@ def translate_sections(cfg: AnyConfig, *, device: str | None = None) -> Translat
             written.add(key)
     for path, source in draft.sources.items():
         section = draft.original.get(source)
-        is_of_section = isinstance(section, Mapping) and path[-1] in section  # by a name that both generations have
+        is_of_section = isinstance(section, Mapping) and path[-1] in section  # the name is the same in both generations
         origin = draft.origin(f"{source}.{path[-1]}" if is_of_section else source)
         if path[0] not in written or origin is None:
             continue
@@ -237,7 +237,7 @@ def translate_sections(cfg: AnyConfig, *, device: str | None = None) -> Translat
 
 
 def _apply(rule: Rule, draft: Draft) -> None:
-    """Applies a rule if it acts on the draft. Adds the origin of the first-generation key to errors."""
+    """Applies a rule if it acts on the draft, and adds the origin of the first-generation key to errors."""
     if not rule.acts_on(draft):
         return
     present = [key for key in rule.keys if key in draft.remaining]
@@ -251,7 +251,7 @@ def _apply(rule: Rule, draft: Draft) -> None:
         error.origin = error.origin or origin_at(draft.original, error.key)
         raise
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        # A value has the wrong type, most often a number or a string instead of a dict.
+        # A value has the wrong type, usually a number or a string instead of a dict.
         key = next((each for each in rule.keys if each in draft.original), "")
         raise ConfigError(
             f"the first-generation key '{key or rule.id}' cannot be translated: {type(error).__name__}: {error}",
