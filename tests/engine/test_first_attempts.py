@@ -203,7 +203,7 @@ def test_hook_that_stops_a_run_as_in_lightning_gets_the_line_to_write(tmp_path: 
         ),
         (
             {"loss": None, "training_step": lambda model, batch, batch_idx: None},
-            "The number of the iteration is step.iter",
+            "The iteration number is step.iter",
         ),
     ],
 )
