@@ -143,7 +143,7 @@ class LoggerHook(Hook):
         tag, line = runner.log_processor.get_log_after_epoch(runner, length_of(runner.val_dataloader) or 0, "val")
         runner.logger.info(line, extra={"headline": next(iter(best_rules(runner)), "")})
         if is_main_process():
-            # A training scalar of the same name has other steps, so the metric gets a prefix.
+            # A training scalar with the same name has different steps, so the metric gets a prefix.
             recorded = {*runner.message_hub.log_scalars, "train/time", "train/data_time"}
             named = {validation_label(name, recorded): value for name, value in tag.items()}
             runner.visualizer.add_scalars(named, step=self._step(runner), file_path=self._json_name)
@@ -160,7 +160,7 @@ class LoggerHook(Hook):
         if is_main_process():
             text = json.dumps(tag, default=lambda value: value.tolist() if hasattr(value, "tolist") else str(value))
             commit_bytes(os.path.join(runner.log_dir, self._json_name), text.encode())
-            # Without the prefix, the metrics would have the same names as those of a validation.
+            # Without the prefix, test metrics would have the same names as validation metrics.
             metrics = {f"test/{name.removeprefix('test/')}": value for name, value in numbers_in(tag).items()}
             for name in ("test/time", "test/data_time"):
                 metrics.pop(name, None)

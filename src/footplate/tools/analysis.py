@@ -104,7 +104,7 @@ def name_in_log(run: Run, series: Series) -> str:
 
 
 def explain_runs(runs: Sequence[Run]) -> str:
-    """Returns a text with the summary of each run and the differences between the runs' best values.
+    """Formats the summary of each run and the differences between the runs' best values.
 
     Compares each run with the first one on the `save_best` metrics that all runs have, or on the first metric they have
     in common.

@@ -84,7 +84,7 @@ EXTRA_ARGUMENTS: Mapping[Registry, Collection[str]] = {
     HOOKS: ("priority",),
     OPTIM_WRAPPERS: ("constructor", "paramwise_cfg"),
 }
-"""Maps each registry to the keys that a config may set in addition to the arguments of the class."""
+"""Maps each registry to the keys that a config may set in addition to a class's arguments."""
 
 FIXED_KEYS: Mapping[str, Collection[str]] = {
     **{f"{mode}_dataloader": LOADER_KEYS for mode in MODES},
@@ -100,7 +100,7 @@ FIXED_KEYS: Mapping[str, Collection[str]] = {
     "auto_scale_lr": SCALING_KEYS,
     "compile": (*COMPILE_KEYS, "target", "regions"),
 }
-"""Maps the key path of each section that does not describe a class to the keys of the section."""
+"""The keys of each section that does not describe a class, by key path of the section."""
 
 DEFAULT_TYPES = {
     "optim_wrapper": "OptimWrapper",

@@ -40,9 +40,8 @@ _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 def choose_headline(runs: Sequence[Run], metric: str = "") -> tuple[Series, Rule] | None:
     """Returns the metric for comparing runs, and its rule.
 
-    If `metric` is given and all runs have it, uses this metric, otherwise the first `save_best` metric that all runs
-    have. If there is none, uses their first common metric, preferably one that is not a loss. Without validation, uses
-    the training loss.
+    Uses `metric` if all runs have it, and otherwise the first `save_best` metric that all runs have. If there is none,
+    uses their first common metric, preferably one that is not a loss. Without validation, uses the training loss.
     """
     ranked = [ranked_metrics(run) for run in runs]
     shared = set.intersection(*({series.name for series, _ in metrics} for metrics in ranked))

@@ -219,7 +219,7 @@ def _joined_lines(files: Sequence[Path]) -> tuple[list[dict[str, Any]], int | No
     of facts that were derived because the run does not record them.
     """
     trained: list[dict[str, Any]] = []
-    evaluated: list[dict[str, Any]] = []  # by starts that did not train
+    evaluated: list[dict[str, Any]] = []  # from starts that did not train
     length, derived = None, []
     for file in files:
         start, lines = read_start(file.parent.parent), _read_lines(file)
@@ -228,7 +228,7 @@ def _joined_lines(files: Sequence[Path]) -> tuple[list[dict[str, Any]], int | No
             continue
         if start.kind:
             length = start.epoch_length
-            unit = length if start.counts_epochs and length else 1  # of the steps of metrics
+            unit = length if start.counts_epochs and length else 1  # iterations per metric step
             for line in lines:
                 line["at"] = line.get("step", 0.0) * (1 if line["mode"] == "train" else unit)
             position: float = start.iteration
@@ -264,7 +264,7 @@ def _place_derived(lines: Sequence[dict[str, Any]], epoch_length: int | None) ->
             at = line.get("iter", line["step"]) if is_train else line["step"] * (epoch_length or 1)
         elif line["mode"] == "train" and "iter" in line:
             at = (line.get("epoch", 1) - 1) * (epoch_length or 0) + line["iter"]
-        line["at"] = at  # first-generation validations count their batches, so they keep the training iteration
+        line["at"] = at  # first-generation validation lines count batches: keep the training iteration
     begin = min((line["at"] for line in lines), default=math.inf)
     # If a start validates first, it resumed at that iteration; otherwise it resumed before it.
     return begin if all(line["mode"] != "train" for line in lines if line["at"] == begin) else begin - 0.5

@@ -102,7 +102,7 @@ class TorchSchedule(MetricSchedule):
         changed = [f"{name}={new[name]}" for name in sorted(names) if saved[name] != new[name]]
         if changed:
             _logger.warning(
-                "Ignoring %s of the %s and resuming with the saved settings. To use the new ones, set "
+                "Ignoring the new %s of %s and resuming with the saved settings. To use the new ones, set "
                 "resume_settings='take' (--resume-settings take).",
                 ", ".join(changed),
                 type(self.scheduler).__name__,

@@ -70,9 +70,7 @@ class OptimWrapper(Accumulation):
         compile: bool | Mapping[str, Any] = False,
     ) -> None:
         if not isinstance(optimizer, Optimizer):
-            raise ArgumentError(
-                "the optimizer of an optimizer wrapper must be a torch optimizer", key="optimizer", found=optimizer
-            )
+            raise ArgumentError("an optimizer wrapper requires a torch optimizer", key="optimizer", found=optimizer)
         if clip_grad is not None and grad_clip is not None:
             raise ArgumentError('"clip_grad" and "grad_clip" cannot both be set: they are aliases', key="grad_clip")
         self.optimizer = optimizer
@@ -309,7 +307,7 @@ class OptimWrapper(Accumulation):
                 continue
             if unknown := [name for name in names if name not in self._named]:
                 raise CheckpointError(
-                    f"the model lacks the parameter '{unknown[0]}', which the saved run added in a parameter group",
+                    f"the model lacks the parameter '{unknown[0]}' of a parameter group added in the saved run",
                     notes=["Add the parameter to the model, and the group to the optimizer, before the run starts."],
                 )
             if names:

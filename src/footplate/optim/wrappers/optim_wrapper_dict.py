@@ -25,7 +25,7 @@ class OptimWrapperDict(OptimWrapper):
     def __init__(self, **wrappers: OptimWrapper) -> None:  # OptimWrapper's requires an optimizer
         for name, wrapper in wrappers.items():
             if not isinstance(wrapper, OptimWrapper):
-                raise ArgumentError("OptimWrapperDict needs optimizer wrappers", key=name, found=wrapper)
+                raise ArgumentError("OptimWrapperDict accepts only optimizer wrappers", key=name, found=wrapper)
         self.optim_wrappers = wrappers
 
     @property
