@@ -198,7 +198,7 @@ def test_settings_without_effect_are_a_warning(tiny: Path, footplate: Command) -
     tiny.write_text(text.replace("val_interval=4", "val_interval=4, val_begin=9"))
     text = footplate("check", "tiny.py")[1]
     assert "never during training" in text
-    assert 'the custom key "layers" of paramwise_cfg has the unknown key "lr_mul"' in text
+    assert 'unknown key "lr_mul" in the custom key "layers" of paramwise_cfg' in text
 
 
 @pytest.mark.parametrize(("rank", "told"), [("0", "warning     one\n"), ("1", "")])

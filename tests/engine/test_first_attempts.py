@@ -118,7 +118,9 @@ def test_backward_in_a_training_step_is_explained(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match="second time") as error:
         _runner(tmp_path, loss=None, training_step=training_step).train()
-    assert "Do not call it." in str(error.value.__notes__ if hasattr(error.value, "__notes__") else error.value)
+    assert "Do not call it yourself." in str(
+        error.value.__notes__ if hasattr(error.value, "__notes__") else error.value
+    )
 
 
 def test_parameters_without_an_optimizer_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -201,7 +203,7 @@ def test_hook_that_stops_a_run_as_in_lightning_gets_the_line_to_write(tmp_path: 
         ),
         (
             {"loss": None, "training_step": lambda model, batch, batch_idx: None},
-            "The number of the iteration is step.iter",
+            "The iteration number is step.iter",
         ),
     ],
 )

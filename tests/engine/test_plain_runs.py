@@ -464,7 +464,10 @@ class WithStep(nn.Linear):
             "validation cannot compute a loss, because training_step is only called in training",
         ),
         ({"train_dataloader": [X[:8]]}, "cannot tell which part of the batch is the target"),
-        ({"optim_wrapper": SGD(network().parameters(), lr=0.1)}, "the optimizer has none of the model's param"),
+        (
+            {"optim_wrapper": SGD(network().parameters(), lr=0.1)},
+            "the optimizer does not contain any of the model's param",
+        ),
         ({"param_scheduler": lr_scheduler.StepLR(SGD(network().parameters(), 0.1), 1)}, "rates of a different opt"),
         ({"val_dataloader": loader(), "val_evaluator": text}, "the metric 'text' is not a single number"),
         ({"val_dataloader": loader(), "val_evaluator": lambda scores, batch: 1}, "must have a name"),

@@ -69,7 +69,7 @@ def test_transformers_model_is_built_from_its_config() -> None:
     config = {"depths": [1, 1], "hidden_sizes": [8, 8], "embedding_size": 8}
     model = MODELS.build({"type": "transformers.ResNetModel", "config": config})
     assert model.config.hidden_sizes == [8, 8]
-    with pytest.raises(ArgumentError, match="built only from their configs"):
+    with pytest.raises(ArgumentError, match="must be built from its config"):
         MODELS.build({"type": "transformers.ResNetModel", "config": {"auto_map": {"a": "b"}}})
     with pytest.raises(UnknownNameError, match="did you mean 'transformers.ResNetModel'"):
         MODELS.build({"type": "transformers.ResNetModle"})

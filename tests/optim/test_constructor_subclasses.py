@@ -82,4 +82,4 @@ def test_a_subclass_that_adds_parameters_may_have_keys_of_its_own(base: Any, cap
     assert (found["body.weight"][0], found["head.weight"][0]) == (4.0, 2.0)
     assert caplog.messages == []
     built(base, None, {"num_layers": 4})
-    assert caplog.messages == ['paramwise_cfg has the unknown key "num_layers"']
+    assert caplog.messages == ['unknown key "num_layers" in paramwise_cfg']

@@ -107,17 +107,17 @@ RPROP = {"type": "Rprop", "lr": 0.1}
         (
             {"custom_keys": {"backbon.": {"lr_mult": 2.0}}},
             SGD,
-            "the custom key \"backbon.\" of paramwise_cfg matches no parameter; did you mean 'backbone'?",
+            "the custom key \"backbon.\" in paramwise_cfg matches no parameter; did you mean 'backbone'?",
         ),
         (
             {"norm_decay_mult": 0.0},
             RPROP,
-            '"norm_decay_mult" of paramwise_cfg has no effect: the optimizer has no "weight_decay"',
+            '"norm_decay_mult" in paramwise_cfg has no effect: the optimizer has no "weight_decay"',
         ),
         (
             {"norm_decay_mul": 0.0},
             SGD,
-            "paramwise_cfg has the unknown key \"norm_decay_mul\"; did you mean 'norm_decay_mult'?",
+            "unknown key \"norm_decay_mul\" in paramwise_cfg; did you mean 'norm_decay_mult'?",
         ),
     ],
 )

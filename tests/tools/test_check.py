@@ -169,7 +169,7 @@ def test_check_reports_unreadable_samples(tmp_path: Path) -> None:
     cfg = Config.fromfile(str(tmp_path / "tiny.py"))
     cfg["work_dir"] = str(tmp_path / "work")
     # If this process meets the sample before the worker does, its own warning comes first.
-    assert check(cfg).warnings[-1] == "Unreadable training samples that would be skipped: at least 1."
+    assert check(cfg).warnings[-1] == "At least 1 unreadable training sample would be skipped."
 
 
 @DATASETS.register_module()

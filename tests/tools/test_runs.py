@@ -174,7 +174,7 @@ def test_lines_without_per_class_results_are_left_out_with_a_warning(
     _text(tmp_path / "scalars.json", '{"loss": 1, "step": 1}\n')
     _text(tmp_path / "per_class.jsonl", f"{json.dumps(TABLE)}\n{line}\n")
     assert [table.rows for table in read_run(tmp_path).per_class] == [[["bag", 5.5]]]
-    assert caplog.messages == ["Skipped unreadable lines in the per-class results: 1."]
+    assert caplog.messages == ["Skipped 1 unreadable line in the per-class results."]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The built-in hooks. `best_checkpoints`, `monitored_metrics` and `live_display` contain code that hooks use."""
+"""The built-in hooks. `best_checkpoints`, `monitored_metrics` and `live_display` contain helpers for them."""
 
 from footplate.hooks.averaged_weights_hooks import EMAHook, ScheduleFreeHook
 from footplate.hooks.checkpoint_hook import CheckpointHook

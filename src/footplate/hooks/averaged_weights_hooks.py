@@ -1,4 +1,4 @@
-"""Hooks that validate, test and save with averaged weights: of the model, or of schedule-free optimizers."""
+"""Hooks that validate, test and save with averaged weights: EMAHook, and a hook for schedule-free optimizers."""
 
 import logging
 from itertools import chain
@@ -19,7 +19,7 @@ from footplate.optim.optimizer_builder import is_schedule_free
 from footplate.registry import HOOKS, MODELS
 
 AVERAGED_STATE = "ema_state_dict"
-_MAX_REST = 0.2  # the largest share of initial weights in an average that needs no warning
+_MAX_REST = 0.2  # warn if the share of initial weights in the final average is larger
 _logger = logging.getLogger("footplate.hooks")
 
 
@@ -33,7 +33,7 @@ class AveragedWeightsHook(Hook):
     swaps_weights = True
 
     def _swap(self, runner: Runner, *, to_average: bool) -> None:
-        """Switches the model to its averaged or its training weights. Does nothing if it already uses them."""
+        """Switches the model to the averaged or the training weights. Does nothing if the model already has them."""
         raise NotImplementedError
 
     def before_val_epoch(self, runner: Runner) -> None:
@@ -65,7 +65,7 @@ class AveragedWeightsHook(Hook):
 
 @HOOKS.register_module()
 class EMAHook(AveragedWeightsHook):
-    """Averages the weights of the model during training, and validates, tests and saves with the average.
+    """Averages the model's weights during training, and validates, tests and saves with the average.
 
     In a checkpoint, `state_dict` holds the average and `ema_state_dict` the weights to resume training from.
 
@@ -73,7 +73,7 @@ class EMAHook(AveragedWeightsHook):
         ema_type: The type of average: ExponentialMovingAverage, StochasticWeightAverage, MomentumAnnealingEMA,
             WarmUpEMA, or another averaged model that is registered in MODELS.
         strict_load: Whether a loaded checkpoint must contain every key of the averaged model.
-        begin_iter: The iteration at which averaging begins. Before it, the average equals the model.
+        begin_iter: The iteration at which averaging begins. Until then, the average equals the model.
         begin_epoch: The epoch at which averaging begins.
         start_iters: An alias of `begin_iter`.
         settings: Arguments for the averaged model, such as `momentum`, `interval`, `update_buffers` and `device`. With
@@ -95,10 +95,10 @@ class EMAHook(AveragedWeightsHook):
     ) -> None:
         if "decay" in settings:
             raise ArgumentError(
-                "the average has a 'momentum' instead of a 'decay'",
+                "EMAHook takes 'momentum', not 'decay'",
                 key="decay",
                 found=settings["decay"],
-                notes=["Set momentum to 1 - decay: the weight of new values."],
+                notes=["Set momentum to 1 - decay, which is the weight of new values."],
             )
         begins = {"begin_iter": begin_iter, "begin_epoch": begin_epoch, "start_iters": start_iters}
         for name, value in begins.items():
@@ -108,18 +108,18 @@ class EMAHook(AveragedWeightsHook):
         self.strict_load = strict_load
         self.begin_iter, self.begin_epoch = begin_iter or start_iters, begin_epoch
         self._cfg = {"type": ema_type, **settings}
-        self._averaged(nn.Identity())  # checks the arguments now, not when the run has begun
+        self._averaged(nn.Identity())  # checks the arguments now rather than when the run has begun
         self.ema_model: BaseAveragedModel | None = None
         self._is_swapped = False
 
     def before_run(self, runner: Runner) -> None:
-        """Builds the average. An average that has not been updated equals the model, which may have been loaded."""
+        """Builds the average. If it has not been updated yet, copies the model, whose weights may have been loaded."""
         average = self.build_average(runner)
         if average.count == 0:
             average.copy_from(self._model)
 
     def before_train(self, runner: Runner) -> None:
-        """Warns if the average will still consist of the initial weights to a large part."""
+        """Warns if initial weights will still make up a large part of the average at the end of the run."""
         if type(self.ema_model) is not ExponentialMovingAverage:
             return
         updates = max(runner.max_iters - self.begin_iter, 1) / self.ema_model.interval
@@ -134,7 +134,7 @@ class EMAHook(AveragedWeightsHook):
             )
 
     def build_average(self, runner: Runner) -> BaseAveragedModel:
-        """Returns the average, which is built from the model of the run in the first call."""
+        """Returns the average. The first call builds it from the run's model."""
         self._model = unwrap_model(runner.model)
         if self.ema_model is None:
             self.ema_model = self._averaged(self._model)
@@ -144,7 +144,7 @@ class EMAHook(AveragedWeightsHook):
         """Updates the average."""
         if self.ema_model is None:
             return
-        # The epoch is compared only if it is needed, because computing it takes time.
+        # Compare the epoch only if needed, because computing it takes time.
         if runner.iter + 1 >= self.begin_iter and (not self.begin_epoch or runner.epoch + 1 >= self.begin_epoch):
             self.ema_model.update_parameters(self._model)
         else:
@@ -171,7 +171,7 @@ class EMAHook(AveragedWeightsHook):
         checkpoint["state_dict"] = {name: average[f"module.{name}"] for name in weights}
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Restores the training weights and the average of a resumed run. Other weights restart the average."""
+        """Restores the training weights and the average of a resumed run. In other cases, restarts the average."""
         if not runner.resume_plan.is_resuming:
             if self.ema_model is not None:
                 self.ema_model.count = 0
@@ -205,8 +205,8 @@ class EMAHook(AveragedWeightsHook):
 class ScheduleFreeHook(AveragedWeightsHook):
     """Switches schedule-free optimizers between their training weights and their averaged weights.
 
-    A run with such an optimizer adds this hook automatically. In a checkpoint, `state_dict` holds the averaged weights
-    and `ema_state_dict` the weights to resume training from.
+    This hook is added automatically if a run uses such an optimizer. In a checkpoint, `state_dict` holds the averaged
+    weights and `ema_state_dict` the weights to resume training from.
 
     Source: The Road Less Scheduled (Defazio et al., 2024).
     """
@@ -237,7 +237,8 @@ class ScheduleFreeHook(AveragedWeightsHook):
         if any(isinstance(module, BATCH_NORMS) for module in model.modules()):
             _logger.warning(
                 "The statistics of batch normalization layers belong to the training weights, not to the averaged "
-                "weights of the schedule-free optimizer. Use a different normalization layer, or recompute them."
+                "weights of the schedule-free optimizer. Use a different normalization layer, or recompute the "
+                "statistics."
             )
         for optimizer in _optimizers(runner):
             optimizer.train()
@@ -259,7 +260,7 @@ class ScheduleFreeHook(AveragedWeightsHook):
 
     @torch.no_grad()
     def _swap(self, runner: Runner, *, to_average: bool) -> None:
-        """Switches the optimizers, and stores or restores the training weights."""
+        """Switches the optimizers between the two sets of weights, and stores or restores the training weights."""
         optimizers = _optimizers(runner)
         parameters = [each for one in optimizers for group in one.param_groups for each in group["params"]]
         if to_average and self._training_weights is None:

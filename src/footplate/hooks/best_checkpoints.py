@@ -12,13 +12,13 @@ Ranked = list[dict[str, Any]]
 
 
 class BestCheckpoints:
-    """The paths and scores of the best checkpoints of each metric, best first.
+    """The paths and scores of the best checkpoints for each metric, best first.
 
     Args:
         maximum: The number of checkpoints to keep for each metric.
 
     Attributes:
-        ranked: Maps each metric to the `score` and `path` of its checkpoints.
+        ranked: For each metric, the `score` and `path` of its best checkpoints.
     """
 
     def __init__(self, maximum: int) -> None:
@@ -26,14 +26,14 @@ class BestCheckpoints:
         self.ranked: dict[str, Ranked] = {}
 
     def admits(self, metric: MonitoredMetric, score: float, path: str) -> bool:
-        """Checks whether a checkpoint with this score is one of the best, and better than one that it overwrites."""
+        """Checks whether a checkpoint with this score is among the best, and better than any checkpoint at `path`."""
         ranked = self.ranked.get(metric.name, [])
         if any(entry["path"] == path and not metric.is_better(score, entry["score"]) for entry in ranked):
             return False
         return len(ranked) < self._maximum or metric.is_better(score, ranked[-1]["score"])
 
     def insert(self, metric: MonitoredMetric, score: float, path: str) -> tuple[int, list[str]]:
-        """Ranks a checkpoint, and returns its place and the paths of the checkpoints that it displaces."""
+        """Ranks a checkpoint. Returns its rank (0 is best) and the paths of the checkpoints that it displaces."""
         ranked = [entry for entry in self.ranked.get(metric.name, []) if entry["path"] != path]
         place = sum(not metric.is_better(score, entry["score"]) for entry in ranked)
         ranked.insert(place, {"score": score, "path": path})
@@ -41,7 +41,7 @@ class BestCheckpoints:
         return place, [entry["path"] for entry in ranked[self._maximum :]]
 
     def paths(self) -> list[str]:
-        """Returns the path of the best checkpoint of each metric."""
+        """Returns the path of the best checkpoint for each metric."""
         return [ranked[0]["path"] for ranked in self.ranked.values() if ranked]
 
     def keeps(self, path: str) -> bool:

@@ -35,33 +35,34 @@ from footplate.registry import HOOKS
 class CheckpointHook(Hook):
     """Saves checkpoints such as `epoch_12.pth`, `iter_4000.pth` and `best_mIoU_iter_4000.pth`.
 
-    This hook runs after all other hooks, so that a checkpoint includes their changes. The best checkpoints are saved at
-    the end of validation. An old checkpoint is removed only after the new one is on disk.
+    This hook runs after all other hooks, so that checkpoints include their changes. Best checkpoints are saved after
+    validation. An old checkpoint is removed only when the new one is on disk.
 
     Args:
-        interval: The number of epochs or iterations between two checkpoints. With -1, none are saved at intervals.
+        interval: The number of epochs or iterations between two checkpoints. With -1, no checkpoints are saved at
+            intervals.
         by_epoch: Whether `interval` counts epochs rather than iterations.
         save_optimizer: Whether to include the optimizer state.
         save_param_scheduler: Whether to include the state of the schedules.
-        out_dir: A folder to use instead of the work_dir. Checkpoints are saved in a subfolder named after the work_dir.
+        out_dir: A folder to use instead of the work_dir. Checkpoints are saved to a subfolder named after the work_dir.
         max_keep_ckpts: The number of checkpoints to keep. -1 keeps all.
         save_last: Whether to always save a checkpoint at the end of training.
         save_best: One or several metrics. The best checkpoint for each metric is kept. "auto" selects the first metric
-            of the first validation.
-        rule: "greater" or "less", one for all metrics or one per metric. By default, the rule is derived from the name
-            of the metric.
+            in the first validation.
+        rule: "greater" or "less", as one rule for all metrics or a list with one rule per metric. By default, the rule
+            is derived from the name of the metric.
         greater_keys: Substrings of metric names for which higher is better.
         less_keys: Substrings of metric names for which lower is better.
         file_client_args: Ignored; the path determines the storage.
-        filename_tmpl: The file name, with `{}` for epoch or iteration. It must not begin with `.` or `best_`.
+        filename_tmpl: The file name, with `{}` in place of the epoch or iteration. Must not begin with `.` or `best_`.
         backend_args: Ignored; the path determines the storage.
-        published_keys: Checkpoint keys. At the end of training, the last and the best checkpoints are also written with
-            only these keys.
+        published_keys: Checkpoint keys. At the end of training, additional copies of the last and the best checkpoints
+            are written that contain only these keys.
         save_begin: The first epoch or iteration after which to save.
         max_keep_best: The number of best checkpoints to keep for each metric.
-        sharded: Whether to save sharded checkpoints, such as the folder `iter_4000.sharded`. Each process writes its
-            shard to it. By default, checkpoints are sharded if the model is sharded. With False, the shards are
-            gathered on the first process.
+        sharded: Whether to save sharded checkpoints. Such a checkpoint is a folder, for example `iter_4000.sharded`, to
+            which each process writes its shard. By default, checkpoints are sharded if the model is sharded. With
+            False, the shards are gathered on the first process.
 
     Raises:
         ArgumentError: An argument is invalid.
@@ -131,7 +132,7 @@ class CheckpointHook(Hook):
         runner.saver.is_sharded = is_sharded(runner.model) if self.sharded is None else self.sharded
 
     def _adapt_to_loop(self, runner: Runner) -> None:
-        """Counts iterations if training has no epochs."""
+        """Switches to counting iterations if training has no epochs."""
         if self.by_epoch and not runner.train_loop.by_epoch:
             runner.logger.warning(
                 "CheckpointHook counts epochs, but training counts iterations, so a checkpoint is saved only at the "
@@ -145,17 +146,16 @@ class CheckpointHook(Hook):
         return str(runner.checkpoint_dir) if self.out_dir is None else folder_below(self.out_dir, runner.work_dir)
 
     def paths_to_overwrite(self, runner: Runner) -> list[str]:
-        """Returns the paths of existing checkpoints that a run would overwrite because they come after its start
-        position."""
+        """Returns the existing checkpoints that the run would overwrite: those after its start position."""
         self._adapt_to_loop(runner)
         folder = self.folder_in(runner)
         is_resumed = self._is_resumed(runner)
         done = self._done(runner) if is_resumed else -1
         begin = self.filename_tmpl.partition("{")[0]
         paths = []
-        with contextlib.suppress(OSError, ImportError, ValueError):  # no folder yet, or an error that a save reports
+        with contextlib.suppress(OSError, ImportError, ValueError):  # no folder yet, or a save will report the error
             for name in storage.list_dir(folder):
-                # The name of a best checkpoint ends with that of an ordinary one.
+                # The name of a best checkpoint ends with the name of an ordinary one.
                 is_best = name.startswith(BEST) and not is_resumed
                 ordinary_name = name[name.rfind(begin) :] if is_best else name
                 number = number_in(self.filename_tmpl, ordinary_name)
@@ -169,7 +169,7 @@ class CheckpointHook(Hook):
         return last is not None and storage.canonical(storage.parent(storage.absolute(last))) == folder
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Saves at each interval and at the end of training if `by_epoch` is True."""
+        """If `by_epoch` is True, saves at each interval and at the end of training."""
         if not self.by_epoch:
             return
         is_last = self.save_last and self.is_last_train_epoch(runner)
@@ -177,7 +177,7 @@ class CheckpointHook(Hook):
             self._save(runner, runner.epoch + 1)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Saves at each interval and at the end of training if `by_epoch` is False."""
+        """If `by_epoch` is False, saves at each interval and at the end of training."""
         if self.by_epoch:
             return
         is_last = self.save_last and self.is_last_train_iter(runner)
@@ -185,10 +185,14 @@ class CheckpointHook(Hook):
             self._save(runner, runner.iter + 1)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Saves the best checkpoints: after all hooks of the validation, or of the iteration or epoch around it."""
+        """Saves the best checkpoints.
+
+        The save takes place after all hooks of the validation have run. If the validation is part of an iteration or
+        epoch, the save takes place after the hooks of this iteration or epoch.
+        """
         if not self.save_best or not hasattr(self, "_folder"):
             return
-        if not metrics:  # some datasets have no metrics as long as a model predicts nothing
+        if not metrics:  # some metrics are missing as long as a model predicts nothing
             runner.logger.warning("Validation returned no metrics, so no best checkpoint is saved.")
             return
         if not self.monitored:  # the first validation with save_best="auto"
@@ -197,7 +201,7 @@ class CheckpointHook(Hook):
         scores = [(metric, metric.read(runner, metrics)) for metric in self.monitored]
         if "val" in runner.phases or not {"after_train_iter", "after_train_epoch"}.isdisjoint(runner.events):
             runner.requests.schedule_save(lambda: self._save_bests(runner, scores))
-        else:  # a user's loop, which may train before it answers requests
+        else:  # a user's loop, which may train before it handles requests
             self._save_bests(runner, scores)
 
     def check_metrics(self, metrics: Sequence[str]) -> None:
@@ -210,8 +214,8 @@ class CheckpointHook(Hook):
     def after_train(self, runner: Runner) -> None:
         """Saves the last checkpoint again, marked as the end of the run, and writes the published files.
 
-        All other hooks have already acted. If a run is killed before this point, the resumed run repeats everything
-        that follows the last iteration.
+        All other hooks have already run. If a run is killed before this point, the resumed run repeats everything that
+        follows the last iteration.
         """
         runner.saver.wait()
         end, done = runner.max_epochs if self.by_epoch else runner.max_iters, self._done(runner)
@@ -250,7 +254,7 @@ class CheckpointHook(Hook):
     def _remove(self, path: str, prefix: str = "") -> None:
         """Removes a checkpoint of this run.
 
-        Keeps a listed file that is outside the run's folder, has another name, or was not written by footplate.
+        Keeps the file if it is outside the run's folder, has a different kind of name, or was not written by footplate.
         """
         number = number_in(self.filename_tmpl, storage.base_name(path).removeprefix(prefix))
         if number is not None and self._is_in_folder(path) and is_written_by_footplate(path):
@@ -269,7 +273,7 @@ class CheckpointHook(Hook):
         self._write(runner, path, AfterSave(runner.folder.home, on_committed))
 
     def _remove_old(self, newest: int) -> None:
-        """Removes all but the last `max_keep_ckpts` of the checkpoints up to the number `newest`."""
+        """Removes old checkpoints. Keeps the last `max_keep_ckpts` up to number `newest`, and all later ones."""
         numbers = {name: number_in(self.filename_tmpl, name) for name in storage.list_dir(self._folder)}
         earlier = {name: number for name, number in numbers.items() if number is not None and number <= newest}
         for name in sorted(earlier, key=lambda name: earlier[name])[: -self.max_keep_ckpts]:
@@ -291,12 +295,12 @@ class CheckpointHook(Hook):
 
     @property
     def best_checkpoints(self) -> list[str]:
-        """The best checkpoint of each metric."""
+        """The best checkpoint for each metric."""
         return self._best.paths()
 
     def _save_bests(self, runner: Runner, scores: Sequence[tuple[MonitoredMetric, float | None]]) -> None:
         runner.saver.wait()  # the save of the best checkpoint so far may have failed
-        # Only the main process knows whether it has failed, and all of them must take part in a save.
+        # Only the main process knows whether it failed, but all processes must take part in a save.
         admitted = compute_on_main(lambda: [self._admits(runner, metric, score) for metric, score in scores])
         for (metric, score), is_admitted in zip(scores, admitted, strict=True):
             if score is not None and math.isnan(score):
@@ -351,6 +355,6 @@ class CheckpointHook(Hook):
 
 
 def best_rules(runner: Runner) -> dict[str, Rule | None]:
-    """Maps the metrics of `save_best` to their rules, whether set by the user or derived from the names."""
+    """Returns the rule for each `save_best` metric. Rules are set by the user or derived from the names."""
     hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
     return {metric.name: metric.rule for hook in hooks for metric in hook.monitored}

@@ -1,4 +1,4 @@
-"""Freezes parts of a model, for part of a run or all of it."""
+"""Freezes parts of a model for the whole run or a part of it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,8 +25,8 @@ class FreezeHook(Hook):
         patterns: Regular expressions that match the start of parameter names, such as "backbone" or
             r"backbone\\.layer[12]".
         until_iter: The number of iterations for which the parameters stay frozen, counted from the start of the run.
-        until_epoch: The number of epochs for which the parameters stay frozen. If neither is set, they stay frozen to
-            the end.
+        until_epoch: The number of epochs for which the parameters stay frozen. If neither `until_iter` nor
+            `until_epoch` is set, the parameters stay frozen for the whole run.
         freeze_norm: Whether to also freeze the running statistics of norm layers whose parameters are all frozen. Such
             layers stay in evaluation mode while they are frozen.
 
@@ -58,7 +58,7 @@ class FreezeHook(Hook):
         self._norms: list[nn.Module] = []
 
     def before_train(self, runner: Runner) -> None:
-        """Freezes the parameters, unless the run has already reached the end of the freezing period."""
+        """Freezes the parameters, unless the freezing period is already over."""
         self._unfreeze()
         if self._is_over(runner):
             return
@@ -71,7 +71,7 @@ class FreezeHook(Hook):
             raise ArgumentError("no parameter is left to train", key="patterns", found=self.patterns)
         if getattr(runner.model, "find_unused_parameters", None) is False:  # an attribute of a data-parallel wrapper
             raise ArgumentError(
-                "frozen parameters have no gradients to exchange with other processes",
+                "freezing parameters in distributed training requires find_unused_parameters",
                 key="find_unused_parameters",
                 notes=["Set find_unused_parameters=True."],
             )

@@ -1,4 +1,4 @@
-"""Hooks that each do one small task, such as emptying the cache or comparing the classes of model and dataset."""
+"""Hooks for small tasks, such as emptying the cache or comparing the classes of the model and the dataset."""
 
 import logging
 from typing import Any
@@ -16,7 +16,7 @@ from footplate.messages import list_names
 from footplate.registry import HOOKS
 
 _logger = logging.getLogger("footplate.hooks")
-# Modules that only separate objects from background, or have a number of classes but do not use it.
+# Modules that only separate objects from the background, or that do not use their `num_classes`.
 _EXEMPT = ("rpn_head", "backbone")
 _MAX_NAMES = 12
 
@@ -34,17 +34,16 @@ class DistSamplerSeedHook(Hook):
 
 @HOOKS.register_module()
 class UnevenStepHook(Hook):
-    """Weights the loss of each rank by its number of samples, so that the gradient is the same as with a single
-    process.
+    """Weights each rank's loss by its number of samples, so that the gradient is the same as with a single process.
 
-    The hook is added automatically if the batch sizes of the ranks differ. A rank that has no samples left
-    repeats one with weight 0. If it skipped the iteration, the other ranks would wait for its gradients forever.
+    The hook is added automatically if the ranks' batch sizes differ. A rank that runs out of samples repeats one with
+    weight 0. If it skipped the iteration instead, the other ranks would wait for its gradients forever.
     """
 
     priority = "HIGHEST"
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Sets the weight of this batch's loss in the optimizer wrapper."""
+        """Passes the weight of this batch's loss to the optimizer wrapper."""
         share = runner.train_dataloader.share
         for part in runner.optim_wrapper.parts.values():
             part.loss_share = share
@@ -76,7 +75,7 @@ class SyncBuffersHook(Hook):
 
 @HOOKS.register_module()
 class EmptyCacheHook(Hook):
-    """Empties the allocator's cache. This costs time and is meant for shared devices.
+    """Empties the memory allocator's cache. This takes time; it is meant for devices shared with other processes.
 
     Args:
         before_epoch: Whether to empty the cache before each epoch of training, validation and test.
@@ -121,7 +120,7 @@ class NumClassCheckHook(Hook):
     priority = "NORMAL"
 
     def before_run(self, runner: Runner) -> None:
-        """Checks the model against the training and validation datasets before the first batch.
+        """Compares the model with the training and validation datasets before the first batch.
 
         Raises:
             ArgumentError: A head has a different number of classes.
@@ -152,7 +151,7 @@ class NumClassCheckHook(Hook):
 
 
 def classes_of(dataset: Any) -> Any:
-    """Returns the class names of a dataset of either generation, or None if it has none.
+    """Returns the class names of a dataset of either generation, or None if it does not have any.
 
     Raises:
         ArgumentError: The classes are a single string; `('person',)` was probably meant.

@@ -1,4 +1,4 @@
-"""Live displays: a few lines at the bottom of a terminal or in a notebook cell, updated in place."""
+"""Displays a few lines at the bottom of a terminal or in a notebook cell, and updates them in place."""
 
 import importlib
 import math
@@ -35,7 +35,7 @@ class LiveTerminal:
         logger.live_rows = len(lines)
 
     def close(self) -> None:
-        """Leaves the last lines on the screen."""
+        """Ends the display. The last lines stay on the screen."""
         logger.live_rows = 0
         self._live.stop()
 
@@ -65,7 +65,7 @@ def is_notebook() -> bool:
 
 
 def bar_line(label: str, done: int, length: int | None, *parts: str) -> Table:
-    """Returns a line with a progress bar. The length is None if it is unknown."""
+    """Returns a line with a progress bar. Pass `length=None` if the length is unknown."""
     line = Table.grid(padding=(0, 1, 0, 0))
     bar = ProgressBar(length or max(done, 1), done, width=28, complete_style="green", finished_style="green")
     line.add_row(label, bar, text_line(f"{done}/{length}" if length else str(done or "starting"), *parts))
@@ -73,12 +73,12 @@ def bar_line(label: str, done: int, length: int | None, *parts: str) -> Table:
 
 
 def text_line(*parts: str | Text) -> Text:
-    """Joins parts into a line that ends with an ellipsis if the terminal is too narrow."""
+    """Joins parts into one line. If the terminal is too narrow, the line is truncated with an ellipsis."""
     return Text("  ", no_wrap=True, overflow="ellipsis").join(Text.assemble(part) for part in parts)
 
 
 def loss_text(name: str, values: Iterable[float]) -> Text:
-    """Returns the latest value of a loss, and its curve in block characters, scaled to the range of the values."""
+    """Formats the latest value of a loss and its curve. The curve consists of block characters."""
     *_, latest = values
     finite = [value for value in values if math.isfinite(value)]
     low, high = min(finite, default=0.0), max(finite, default=0.0)
@@ -88,7 +88,7 @@ def loss_text(name: str, values: Iterable[float]) -> Text:
 
 
 def metric_text(name: str, latest: float, best: float, iteration: int) -> Text:
-    """Returns the best value of a metric, its iteration, and the latest value if it differs."""
+    """Formats the best value of a metric, its iteration, and the latest value if it is different."""
     now = "" if latest == best else f", now {latest:.4g}"
     return Text.assemble(f"{one_line(name)} ", (f"{best:.4g}", "green"), f" at {iteration}{now}")
 

@@ -1,4 +1,4 @@
-"""Hooks that write the records of a run: log lines and scalars, curves, images of a test, and text files."""
+"""Hooks that record a run: log lines, scalars, plotted curves, images of a test, and text files."""
 
 import json
 import os
@@ -31,12 +31,12 @@ class LoggerHook(Hook):
         interval: The number of iterations between two log lines.
         ignore_last: Whether to skip the last log line of an epoch if it covers fewer than `interval` iterations. An
             epoch that is shorter than `interval` is always logged at its end.
-        interval_exp_name: The number of iterations between two log lines that contain the name of the experiment.
-        out_dir: The folder for copies of the logs at the end of the run.
+        interval_exp_name: The number of iterations between two log lines with the experiment name.
+        out_dir: A folder to which the logs are copied at the end of the run.
         out_suffix: The suffixes of the files to copy.
         keep_local: Whether to keep the original files after they are copied.
         file_client_args: Ignored; the path determines the storage.
-        log_metric_by_epoch: Whether to record metrics with the epoch, rather than the iteration, as their step. In
+        log_metric_by_epoch: Whether the step of a recorded metric is the epoch rather than the iteration. In
             iteration-based training, the step is always the iteration. A validation or test without training uses the
             step of the loaded checkpoint.
         backend_args: Ignored; the path determines the storage.
@@ -66,7 +66,7 @@ class LoggerHook(Hook):
         self.out_dir, self.keep_local = out_dir, keep_local
         self.out_suffix = (out_suffix,) if isinstance(out_suffix, str) else tuple(out_suffix)
         self.log_metric_by_epoch = log_metric_by_epoch
-        self._rest_ends_at = -1  # the last iteration of an epoch or of the run, if it is always logged
+        self._rest_ends_at = -1  # the last iteration of an epoch or run, if it must be logged
         self._recorded_start = ""
 
     def before_run(self, runner: Runner) -> None:
@@ -76,9 +76,9 @@ class LoggerHook(Hook):
             runner.visualizer.add_config(runner.recorded_cfg)
 
     def _record_start(self, runner: Runner, kind: str) -> None:
-        """Writes `start.json`, from which `footplate analyze` and `report` place the values of the log folder.
+        """Writes `start.json`, which `footplate analyze` and `report` need to interpret the values in the log folder.
 
-        A training run replaces the record of an evaluation, because both write to the same folder.
+        The record of a training run replaces the record of an evaluation in the same folder.
         """
         if not is_main_process() or self._recorded_start in ("train", "resume", kind):
             return
@@ -102,10 +102,10 @@ class LoggerHook(Hook):
         self._record_start(runner, "test")
 
     def before_train(self, runner: Runner) -> None:
-        """Determines whether to log at the end of an epoch or of the run, in addition to the intervals.
+        """Determines whether to log at the end of an epoch or run, in addition to the intervals.
 
-        Also writes the config to the work_dir, records the start of the run, and logs the averaging window of the log
-        lines, because the live display shows the latest values instead.
+        Also writes the config to the work_dir, records the start of the run, and logs how many iterations the log lines
+        average over. (The live display shows the latest values.)
         """
         if is_main_process():
             runner.dump_config()
@@ -118,7 +118,7 @@ class LoggerHook(Hook):
             self._rest_ends_at = length
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Logs at intervals and, unless `ignore_last` prevents it, at the end of an epoch."""
+        """Logs at intervals. Depending on `ignore_last`, also logs at the end of an epoch or run."""
         done = batch_idx + 1
         if done % self.interval and done != self._rest_ends_at:
             return
@@ -143,13 +143,16 @@ class LoggerHook(Hook):
         tag, line = runner.log_processor.get_log_after_epoch(runner, length_of(runner.val_dataloader) or 0, "val")
         runner.logger.info(line, extra={"headline": next(iter(best_rules(runner)), "")})
         if is_main_process():
-            # A training scalar of the same name has other steps, so the metric gets a prefix.
+            # A training scalar with the same name has different steps, so the metric gets a prefix.
             recorded = {*runner.message_hub.log_scalars, "train/time", "train/data_time"}
             named = {validation_label(name, recorded): value for name, value in tag.items()}
             runner.visualizer.add_scalars(named, step=self._step(runner), file_path=self._json_name)
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Logs the metrics and writes them to `<timestamp>/<timestamp>.json` and, as `test/<name>`, to the backends."""
+        """Logs the metrics and writes them to `<timestamp>/<timestamp>.json` and to the visualization backends.
+
+        In the backends, the metrics are prefixed with `test/`.
+        """
         tag, line = runner.log_processor.get_log_after_epoch(
             runner, length_of(runner.test_dataloader) or 0, "test", with_non_scalar=True
         )
@@ -157,7 +160,7 @@ class LoggerHook(Hook):
         if is_main_process():
             text = json.dumps(tag, default=lambda value: value.tolist() if hasattr(value, "tolist") else str(value))
             commit_bytes(os.path.join(runner.log_dir, self._json_name), text.encode())
-            # Without the prefix, the metrics would have the same names as those of a validation.
+            # Without the prefix, test metrics would have the same names as validation metrics.
             metrics = {f"test/{name.removeprefix('test/')}": value for name, value in numbers_in(tag).items()}
             for name in ("test/time", "test/data_time"):
                 metrics.pop(name, None)
@@ -187,7 +190,7 @@ class LoggerHook(Hook):
                     path = os.path.join(folder, name)
                     copy = os.path.join(target, os.path.relpath(path, runner.work_dir))
                     commit_bytes(copy, read_bytes(path))
-                    if os.path.exists(copy):  # it may be on a remote storage
+                    if os.path.exists(copy):  # remote copies have no local file
                         shutil.copystat(path, copy)
                     if not self.keep_local:
                         os.remove(path)
@@ -211,7 +214,7 @@ class CurveHook(Hook):
         self.filename = check_output_path(filename, key="filename")
 
     def after_train(self, runner: Runner) -> None:
-        """Plots the scalars that the local backend has written. Does nothing if there is no local backend."""
+        """Plots the scalars written by the local backend. Does nothing if there is no local backend."""
         scalars = os.path.join(runner.log_dir, "vis_data", "scalars.json")
         if is_main_process() and os.path.exists(scalars):
             path = output_path(runner.log_dir, self.filename)
@@ -227,7 +230,7 @@ class CurveHook(Hook):
 class NaiveVisualizationHook(Hook):
     """Draws every `interval`-th batch of a test with the visualizer's `add_datasample`.
 
-    The image is read from the `img_path` of a sample. If it has none, the input from the data loader is drawn.
+    Reads the image from the sample's `img_path`. If there is none, draws the input from the dataloader.
 
     Args:
         interval: The interval in batches.
@@ -255,7 +258,7 @@ class NaiveVisualizationHook(Hook):
             image = sample_image(path, data_batch, position)
             if image is None:
                 runner.logger.warning(
-                    "NaiveVisualizationHook found no image to draw in a batch of type %s.",
+                    "NaiveVisualizationHook did not find an image to draw in a batch of type %s.",
                     type(data_batch),
                 )
                 return

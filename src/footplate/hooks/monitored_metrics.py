@@ -12,10 +12,10 @@ from footplate.metric_names import GREATER, LESS, Rule, find_rule, is_better, is
 
 
 class UnknownRuleError(ArgumentError):
-    """The name of a metric does not tell whether higher or lower values are better.
+    """It is unclear whether a higher or lower value of a metric is better, and no rule is set.
 
-    Hooks raise it when training begins rather than in their constructors, because the preflight check, which has the
-    list of metrics, comes in between: a misspelled name is reported as a missing metric.
+    Hooks raise this error when training begins, not in their constructors. The preflight check comes first and can
+    report a misspelled name as a missing metric.
 
     Args:
         metric: The metric.
@@ -42,7 +42,7 @@ class MissingMetricError(ArgumentError):
 
     def __init__(self, what: str, name: str, metrics: Mapping[str, object] | Sequence[str], key: str) -> None:
         suggestion = nearest(metric_of_label(name).removeprefix("val_"), metrics)
-        advice = "Add a function or a BaseMetric that computes it to val_evaluator. Values of hooks do not count."
+        advice = "Add a function or BaseMetric that computes it to val_evaluator. Values from hooks do not count."
         super().__init__(
             f"{what} selects the metric '{name}', which no evaluator computes",
             key=key,
@@ -61,7 +61,7 @@ class MonitoredMetric:
 
     Args:
         name: The metric.
-        key: The setting of the hook that selects it, for messages.
+        key: The setting of the hook that selects the metric. It is used in messages.
         rule: Whether higher or lower is better. By default, it is derived from the name.
         greater: See `find_rule`.
         less: See `find_rule`.
@@ -81,12 +81,12 @@ class MonitoredMetric:
     def check(self, runner: Runner) -> None:
         """Checks the name before the first validation.
 
-        At this point, only the names of metrics that are functions or objects in a dict are known. The keys of a dict
-        that such a metric returns are not.
+        If the evaluator is a dict, its keys are already known as metric names. The keys of a dict that a metric returns
+        are not known yet.
 
         Raises:
             MissingMetricError: The name resembles another metric's name.
-            UnknownRuleError: No rule is set, and the name does not determine it.
+            UnknownRuleError: No rule is set, and the rule cannot be derived from the name.
         """
         sets = sets_of(runner.val_loop)
         names = [name for each in sets for name in each.named(dict.fromkeys(each.evaluator.names))]
@@ -96,22 +96,22 @@ class MonitoredMetric:
         self.check_rule()
 
     def check_rule(self) -> None:
-        """Raises UnknownRuleError if no rule is set, and the name does not determine it."""
+        """Raises UnknownRuleError if no rule is set and the rule cannot be derived from the name."""
         if self.rule is None:
             raise UnknownRuleError(self.name, self.key)
 
     def check_in(self, metrics: Sequence[str]) -> None:
-        """Raises MissingMetricError if the metric is not in `metrics`, the metrics of a validation."""
+        """Raises MissingMetricError if the validation metrics `metrics` do not contain the metric."""
         if self.name not in metrics:
             raise MissingMetricError(self.key, self.name, metrics, self.key)
 
     def read(self, runner: Runner, metrics: Mapping[str, Any]) -> float | None:
-        """Returns the value of the metric, or None if the validation skipped its dataset."""
+        """Returns the value of the metric, or None if the validation skipped the dataset of the metric."""
         if is_skipped(runner, self.name):
             return None
         self.check_in(tuple(metrics))
         return check_score(self.name, metrics[self.name], key=self.key)
 
     def is_better(self, value: float, than: float, by: float = 0.0) -> bool:
-        """Checks whether `value` beats `than` by a margin greater than `by`."""
+        """Checks whether `value` is better than `than` by more than `by`."""
         return self.rule is not None and is_better(value, than, self.rule, by)

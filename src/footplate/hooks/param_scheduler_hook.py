@@ -1,4 +1,4 @@
-"""The hook that steps schedules."""
+"""Defines the hook that steps schedules."""
 
 from typing import Any
 
@@ -10,23 +10,23 @@ from footplate.registry import HOOKS
 
 @HOOKS.register_module()
 class ParamSchedulerHook(Hook):
-    """Steps schedules by iteration or by epoch. Schedules that monitor a metric are stepped after each validation."""
+    """Steps schedules after each iteration or epoch. Steps schedules that monitor a metric after each validation."""
 
     priority = "LOW"
 
     _steps = collect_steps([])  # until training starts, and in a run that only validates
 
     def before_train(self, runner: Runner) -> None:
-        """Groups the schedules by the event at which they are stepped."""
+        """Groups the schedules by the event on which they are stepped."""
         self._steps = collect_steps(runner.param_schedulers)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Steps the schedules that count iterations."""
+        """Steps the iteration-based schedules."""
         for step in self._steps.by_iter:
             step()
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Steps the schedules that count epochs."""
+        """Steps the epoch-based schedules."""
         if runner.train_loop.by_epoch:
             for step in self._steps.by_epoch:
                 step()

@@ -20,18 +20,19 @@ class PrepareTTAHook(Hook):
     """Predicts on several views of each sample during tests or validations, and merges the predictions.
 
     A pipeline that ends with `TestTimeAug` creates the views, and a `BaseTTAModel` merges the predictions. Training and
-    checkpoints are not affected.
+    checkpoints do not change.
 
     Args:
-        tta_cfg: The config of the merging model, without `module`, such as `dict(type="SegTTAModel")`. Defaults to the
-            config's `tta_model`.
-        tta_pipeline: The pipeline of the datasets. Defaults to the config's `tta_pipeline`.
+        tta_cfg: The config of the merging model, without `module`, such as `dict(type="SegTTAModel")`. By default,
+            `tta_model` in the config of the run.
+        tta_pipeline: The pipeline for the datasets. By default, `tta_pipeline` in the config of the run.
         phases: "test", "val" or both.
 
     Raises:
         ArgumentError: A phase is unknown. Also raised when a run begins, if the model or the pipeline is missing, or if
             the loop is set to compute losses.
-        BuildError: A dataset has no pipeline when a run begins, or the loop is not derived from TestLoop or ValLoop.
+        BuildError: Raised when a run begins, if a dataset has no pipeline or if the loop is not a subclass of TestLoop
+            or ValLoop.
     """
 
     priority = "VERY_LOW"
@@ -48,7 +49,7 @@ class PrepareTTAHook(Hook):
             check_choice("a phase", phase, ("test", "val"), key="phases")
 
     def before_run(self, runner: Runner) -> None:
-        """Prepares the loops that this run has built."""
+        """Wraps the model and replaces the pipelines in the loops of this run."""
         for phase in self.phases:
             loop = runner.built.get(f"{phase}_loop")
             if loop is None:
@@ -69,12 +70,12 @@ class PrepareTTAHook(Hook):
                     if not hasattr(dataset, "pipeline"):
                         raise BuildError(f"the dataset '{type(dataset).__name__}' has no pipeline to replace")
                     with at_key("tta_pipeline"):
-                        # A copy, because mmcv's TestTimeAug replaces the dicts that it is built from.
+                        # Pass a copy, because mmcv's TestTimeAug modifies its arguments.
                         dataset.pipeline = Compose(copy.deepcopy(pipeline))
 
 
 def _setting(runner: Runner, argument: Any, key: str) -> Any:
-    """Returns an argument of the hook or, if it is None, the section `key` of the config."""
+    """Returns `argument` or, if it is None, the section `key` of the config."""
     setting = runner.cfg.get(key) if argument is None else argument
     if setting is None:
         raise ArgumentError(f"test-time augmentation requires '{key}'", key=key)

@@ -1,4 +1,4 @@
-"""Profiles a part of training with PyTorch's profiler."""
+"""Profiles part of the training with PyTorch's profiler."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -31,17 +31,16 @@ class ProfilerHook(Hook):
         profile_times: The number of epochs or iterations to profile.
         activity_with_cpu: Whether to profile the CPU.
         activity_with_cuda: Whether to profile the GPU, if there is one.
-        schedule: Arguments for `torch.profiler.schedule`: `repeat`, and `wait`, `warmup`, `active` and `skip_first` in
-            iterations.
-        on_trace_ready: How to handle a trace. `dict(type="log_trace", sort_by=..., row_limit=...)` logs a table.
-            `dict(type="tb_trace", dir_name=..., worker_name=...)` writes the trace for TensorBoard and
-            chrome://tracing to a folder in the log folder of the run. A function that takes the profiler is also
-            accepted.
+        schedule: Arguments for `torch.profiler.schedule`: `wait`, `warmup`, `active` and `skip_first` (numbers of
+            iterations), and `repeat`.
+        on_trace_ready: What to do with a trace. `dict(type="log_trace", sort_by=..., row_limit=...)` logs a table.
+            `dict(type="tb_trace", dir_name=..., worker_name=...)` writes the trace to a subfolder of the log folder,
+            for TensorBoard and chrome://tracing. A function that takes the profiler is also accepted.
         record_shapes: Whether to record the shapes of operator inputs.
         profile_memory: Whether to record memory use.
         with_stack: Whether to record the source lines of operators.
         with_flops: Whether to count floating point operations.
-        json_trace_path: The file for chrome://tracing where the complete profile is written at the end.
+        json_trace_path: A file for chrome://tracing, to which the complete profile is written at the end.
 
     Raises:
         ArgumentError: An argument is invalid.
@@ -104,7 +103,7 @@ class ProfilerHook(Hook):
         runner.logger.info("Profiling started. Profiled iterations take longer than others.")
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Reports the end of an iteration to the profiler."""
+        """Signals the end of an iteration to the profiler."""
         if self._profiler is not None:
             self._profiler.step()
             if not self.by_epoch and runner.iter + 1 - self._first >= self.profile_times:

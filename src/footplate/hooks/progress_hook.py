@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 _SECONDS_BETWEEN = 0.25
 _WINDOW = 50  # iterations over which times are averaged
-_SECTIONS = 24  # of the run; the curve of a loss has one value for each
+_SECTIONS = 24  # of the run; a loss curve shows one value per section
 
 
 @HOOKS.register_module()
 class ProgressHook(Hook):
     """Shows progress, time left, losses, learning rate, time spent waiting for data, memory and best metrics.
 
-    The training loop itself redraws the display a few times per second, without an extra thread. On an accelerator,
-    losses are read only every `interval` iterations. The display is at the bottom of a terminal, or in a single output
-    of a notebook cell. Elsewhere (in a pipe, in a file, with `TERM=dumb`) nothing is shown, because the log is enough.
+    The display is at the bottom of a terminal, or in a single output of a notebook cell. Elsewhere (in a pipe, in a
+    file, with `TERM=dumb`), the hook shows nothing. The display is redrawn a few times per second between iterations;
+    there is no extra thread. On an accelerator, losses are read only every `interval` iterations.
 
     Args:
         interval: The number of iterations between two readings of the losses on an accelerator.
@@ -66,7 +66,7 @@ class ProgressHook(Hook):
         self._draw(runner, runner.iter)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Redraws the display if enough time has passed since it was last drawn."""
+        """Redraws the display if the last redraw was long enough ago."""
         if self._display is None:
             return
         now, done = time.monotonic(), runner.iter + 1
@@ -100,7 +100,7 @@ class ProgressHook(Hook):
         for name, value in numbers_in(metrics or {}).items():
             rule = rules.get(name) or find_rule(name)
             if rule is None:
-                continue  # unknown whether greater is better, for example for a time
+                continue  # no rule can be derived from the name, for example for a time
             best, at = self._metrics[name][1:] if name in self._metrics else (value, runner.iter)
             if is_better(value, best, rule):
                 best, at = value, runner.iter
@@ -108,7 +108,7 @@ class ProgressHook(Hook):
         self._draw(runner, runner.iter)
 
     def after_train(self, runner: Runner) -> None:
-        """Leaves the last lines on the screen."""
+        """Closes the display. The last lines stay on the screen."""
         self.stop(runner)
 
     def stop(self, runner: Runner) -> None:
@@ -144,7 +144,7 @@ class ProgressHook(Hook):
         self._display.show(lines)
 
     def _pace(self, runner: Runner, done: int) -> list[str]:
-        """Returns the time left, the speed, the share of time spent waiting for data, and the memory in use."""
+        """Formats the time left, the speed, the share of time spent waiting for data, and the memory in use."""
         scalars, left, pace = runner.message_hub.log_scalars, "--:--", []
         if self._began is not None and done > self._began[1]:
             # The average since the first iteration includes validations, saves and all other pauses.

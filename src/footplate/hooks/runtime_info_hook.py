@@ -15,8 +15,8 @@ from footplate.errors import ArgumentError
 from footplate.records import HistoryBuffer, ScalarNames, average_over_ranks, numbers_in
 from footplate.registry import HOOKS
 
-_AVERAGING_INTERVAL = 1000  # iterations; bounds the number of values that ranks exchange
-_TIMES = ("time", "data_time")  # a history contains only what a resumed run repeats exactly
+_AVERAGING_INTERVAL = 1000  # iterations; limits the number of values that ranks exchange at once
+_TIMES = ("time", "data_time")  # omitted: a resumed run could not reproduce them exactly
 
 
 @HOOKS.register_module()
@@ -24,10 +24,13 @@ class RuntimeInfoHook(Hook):
     """Records the position, the learning rates, the losses and the metrics in the message hub.
 
     Infos: `epoch`, `iter`, `max_epochs`, `max_iters`, `seed`, `experiment_name`, `cfg`, `dataset_meta`. Scalars:
-    `train/lr` and other rates, `train/<loss>`, `val/<metric>`, `test/<metric>`. A loss or metric whose name is reserved
-    for the log, such as `lr` or `time`, is recorded as `<name>_of_model`. With several processes, losses are replaced
-    with means over the processes when they are logged or saved; until then, a history contains this process's losses.
-    The `history` of the runner gets a row for each epoch, or for each validation interval when training by iterations.
+    `train/lr` and other rates, `train/<loss>`, `val/<metric>`, `test/<metric>`. If a loss or metric has a name that is
+    reserved for the log, such as `lr` or `time`, it is recorded as `<name>_of_model`.
+
+    With several processes, a history contains the losses of its own process until they are logged or saved. At that
+    point, they are replaced with means over all processes.
+
+    Adds a row to the runner's `history` after each epoch or, in iteration-based training, each validation interval.
     """
 
     priority = "VERY_HIGH"
@@ -48,7 +51,7 @@ class RuntimeInfoHook(Hook):
         )
 
     def before_train(self, runner: Runner) -> None:
-        """Records the length of the run, and determines what each iteration will record."""
+        """Records the length of the run, and determines which learning rates to record in each iteration."""
         hub = runner.message_hub
         hub.update_info_dict(
             {
@@ -82,7 +85,7 @@ class RuntimeInfoHook(Hook):
             history.append(settings["lr"])
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Records the losses without copying them from the device."""
+        """Records the losses. Does not copy them from the device."""
         if outputs is not None and not isinstance(outputs, Mapping):
             raise ArgumentError("train_step must return a dict of the values to log", found=outputs)
         for name, value in (outputs or {}).items():
@@ -94,7 +97,7 @@ class RuntimeInfoHook(Hook):
             self._losses[name] = runner.message_hub.history(key)
             self._losses[name].averages_ranks = runner.world_size > 1
         done = runner.iter + 1
-        if done % _AVERAGING_INTERVAL == 0:  # in case no log line does it
+        if done % _AVERAGING_INTERVAL == 0:  # in case log lines are rarer or disabled
             average_over_ranks(runner.message_hub.log_scalars)
         if not self._loop.by_epoch and (done % self._loop.val_interval == 0 or done == self._loop.max_iters):
             self._add_row(runner, self._loop.epoch, done)
@@ -154,7 +157,7 @@ def _begin_evaluation(runner: Runner, mode: str) -> None:
 
 
 def _find_rates(optim_wrapper: Any) -> dict[str, dict[str, Any]]:
-    """Maps the name of each learning rate in the log to the settings that contain it as `lr`."""
+    """Returns a dict that maps the log name of each learning rate to the settings with this rate under `lr`."""
     rates = {}
     for part, wrapper in optim_wrapper.parts.items():
         groups = wrapper.param_groups

@@ -1,4 +1,4 @@
-"""Hooks that end training early: when a metric stops improving, or before a time limit."""
+"""Hooks that end training early, either when a metric stops improving or before a time limit."""
 
 import math
 import time
@@ -19,24 +19,24 @@ from footplate.registry import HOOKS
 _SETTINGS = ("monitor", "rule", "min_delta", "check_finite", "patience", "stopping_threshold")
 _ELSEWHERE = {"mode": "rule='less' instead of mode='min', or rule='greater' instead of mode='max'"}
 _SECONDS = 3600  # per hour
-_MARGIN = 1.25  # the final validation and the final saves may take this many times as long as the longest ones so far
-_FADING = 0.9  # the weight of an earlier, longer iteration: the first one may compile the model
+_MARGIN = 1.25  # how much longer the final validation and saves may take than the longest ones so far
+_FADING = 0.9  # decay of the longest iteration time, because the first iteration may compile the model
 
 
 @HOOKS.register_module()
 class EarlyStoppingHook(Hook):
-    """Ends training after `patience` consecutive validations without an improvement of a metric.
+    """Ends training after `patience` consecutive validations without improvement in a metric.
 
-    A resumed run also ends at once, unless the hook's settings have changed.
+    If a run that was stopped early is resumed, it ends immediately, unless the hook's settings have changed.
 
     Args:
         monitor: The metric to monitor, such as "mIoU" or "coco/bbox_mAP".
         rule: "greater" or "less". By default, it is derived from the name of the metric.
-        min_delta: A value is an improvement only if it is better than the best one by more than this.
-        strict: Ignored; accepted for compatibility. A metric that no validation computes is always an error.
-        check_finite: Whether to end training at once if the metric is NaN or infinite.
+        min_delta: A value counts as an improvement only if it is better than the best one by more than `min_delta`.
+        strict: Ignored; accepted for compatibility. A missing metric always raises an error.
+        check_finite: Whether to end training immediately if the metric is NaN or infinite.
         patience: The number of consecutive validations without improvement after which training ends.
-        stopping_threshold: Training also ends as soon as the metric is at least as good as this.
+        stopping_threshold: Training also ends as soon as the metric is at least as good as this value.
 
     Raises:
         ArgumentError: An argument is invalid.
@@ -72,7 +72,7 @@ class EarlyStoppingHook(Hook):
         self.last_score: float | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Checks the metric, and stops a resumed run immediately if early stopping had already ended it."""
+        """Checks the metric. If early stopping has already ended the run, stops it again immediately."""
         self._metric.check(runner)
         if reason := self._reason_to_stop():
             runner.train_loop.stop_training = True
@@ -138,9 +138,10 @@ class EarlyStoppingHook(Hook):
 class TimeLimitHook(Hook):
     """Stops training early enough for the final validation and the final checkpoint to finish before the limit.
 
-    The training loop adds this hook if `train_cfg` sets `max_hours`. The time is counted from the start of training in
-    this process, so a resumed run gets the full time again. The end is estimated from the longest validation and save
-    so far. Before the first validation, each of its batches is assumed to take as long as a training iteration.
+    The training loop adds this hook if `train_cfg` sets `max_hours`. The clock starts when training starts in this
+    process, so a resumed run gets the full time again. The time needed at the end is estimated from the longest
+    validation and save so far. Before the first validation, a validation batch is assumed to take as long as a training
+    iteration.
 
     Args:
         max_hours: The limit in hours.
@@ -160,7 +161,7 @@ class TimeLimitHook(Hook):
         self._since = time.monotonic()  # the end of the previous iteration or validation
 
     def before_train(self, runner: Runner) -> None:
-        """Starts counting the time of the run."""
+        """Sets the time at which the run must end."""
         self._end = time.monotonic() + self.max_hours * _SECONDS
 
     def before_train_epoch(self, runner: Runner) -> None:
@@ -168,7 +169,7 @@ class TimeLimitHook(Hook):
         self._since = time.monotonic()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Requests the end of training when the remaining time is needed for validation and saving."""
+        """Requests the end of training if the remaining time is needed for validation and saving."""
         self._iteration = max(self._elapsed(), self._iteration * _FADING)
         self._end_in_time(runner)
 
@@ -183,7 +184,7 @@ class TimeLimitHook(Hook):
             self._end_in_time(runner)
 
     def _elapsed(self) -> float:
-        """Returns the seconds since the previous call, or since the start of a validation."""
+        """Returns the seconds since the previous call, or since the start of the current validation."""
         now, since = time.monotonic(), self._since
         self._since = now
         return now - since
@@ -200,13 +201,13 @@ class TimeLimitHook(Hook):
         own = runner.requests.own
         if own.stop is not Stop.AFTER_ITERATION and self._since + needed >= self._end:
             own.stop = Stop.AFTER_ITERATION
-            runner.logger.info("Ending training, because the time limit is near.")
+            runner.logger.info("Ending training because the time limit is near.")
 
     def after_run(self, runner: Runner) -> None:
         """Warns if the run exceeded the time limit."""
         late = time.monotonic() - self._end
         if runner.train_loop.out_of_time and late > 0:
-            runner.logger.warning("The run ended %.0f s after max_hours=%g.", late, self.max_hours)
+            runner.logger.warning("The run exceeded max_hours=%g by %.0f s.", self.max_hours, late)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the durations of the longest validation and the longest save, in seconds."""

@@ -1,4 +1,4 @@
-"""Base classes for models, and building blocks that models share."""
+"""Base classes for models, and building blocks shared by models."""
 
 from footplate.models.averaged_models import (
     BaseAveragedModel,

@@ -21,16 +21,16 @@ KEY = "activation_checkpointing"
 def checkpoint_activations(model: nn.Module, selection: Selection) -> None:
     """Makes the selected modules store only their inputs and recompute everything else in the backward pass.
 
-    The results do not change: the second computation uses the same random numbers and the same buffers as the first,
-    and its changes to buffers, such as running statistics, are discarded. If gradients are disabled, nothing is
-    recomputed. The backward pass raises an `ArgumentError` if an input of a selected module was changed in place.
+    The results do not change. The second computation uses the same random numbers and buffers as the first, and its
+    changes to buffers, such as running statistics, are discarded. If gradients are disabled, nothing is recomputed. The
+    backward pass raises an `ArgumentError` if an input of a selected module was changed in place.
 
     Source: Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv:1604.06174.
 
     Args:
         model: The model. The class of each selected module is replaced with a subclass of the same name. Names of
             weights do not change. Modules that are already checkpointed are left unchanged.
-        selection: The modules; see `select_modules`.
+        selection: Which modules to checkpoint; see `select_modules`.
 
     Raises:
         ArgumentError: The selection matches nothing, or the `forward` of a module cannot be replaced.
@@ -59,21 +59,21 @@ def _checkpointed(kind: type[nn.Module]) -> type[nn.Module]:
             return run(*args, **kwargs)
 
         settings: dict[str, Any] = {"use_reentrant": False}
-        if not torch.compiler.is_compiling():  # the compiler discards changes of buffers itself
-            # The contexts of the two computations. PyTorch restores its own random generators.
+        if not torch.compiler.is_compiling():  # the compiler itself discards changes to buffers
+            # One context manager per computation. PyTorch restores its own random generators.
             settings["context_fn"] = lambda: (nullcontext(), _Repeating(self, (args, kwargs)))
-        # Keyword arguments are passed in a dict, in which torch searches for the devices of their tensors.
+        # Pass keyword arguments as a dict, which torch searches for tensors to find their devices.
         return checkpoint(lambda positional, named: run(*positional, **named), args, kwargs, **settings)
 
-    # Selections and initializers compare the name of the class.
+    # Keep the class name, because selections and initializers compare it.
     fields = {"forward": forward, "__module__": kind.__module__, "__doc__": kind.__doc__}
     return type(kind.__name__, (kind,), fields)
 
 
 class _Repeating(AbstractContextManager[None]):
-    """Runs the block with the buffers and the Python and NumPy random states at its creation.
+    """A context manager that restores the buffers and the Python and NumPy random states from its creation.
 
-    Each backward pass enters this context, which restores the current ones at its end.
+    Each backward pass enters it. On exit, it restores the values from before it was entered.
     """
 
     def __init__(self, module: nn.Module, inputs: Any) -> None:

@@ -14,22 +14,22 @@ from footplate.errors import ArgumentError
 from footplate.registry import MODELS
 
 _logger = logging.getLogger("footplate.models")
-# The dicts in which two modules store their tensors, and the name there, because a module may replace a tensor.
+# The dicts in which two modules store a tensor, and its name. A module may replace the tensor itself.
 _Pair = tuple[dict[str, Any], dict[str, Any], str]
 
 
 class BaseAveragedModel(nn.Module):
     """The base class of averaged models: a copy of a model whose parameters are running averages.
 
-    The first update copies the values. Later updates average all parameters with one multi-tensor kernel. A subclass
-    overrides `weight`, or, as in MMEngine, `avg_func`, which is called for each tensor.
+    The first update copies the values. Later updates average all parameters with one multi-tensor kernel. Subclasses
+    override `weight` or (as in MMEngine) `avg_func`, which is called for each tensor.
 
     Args:
         model: The model to average.
         interval: Parameters are averaged at every `interval`-th update.
-        device: The device of the averages; by default, the model's device. On a different device, the averages take up
-            no memory on the model's device, but each update copies the weights and waits for the copy.
-        update_buffers: Whether to average floating-point buffers as well, instead of copying them at each update.
+        device: The device of the averages; by default, the model's device. On a different device, the averages use no
+            memory on the model's device, but each update copies the weights and waits for the copy.
+        update_buffers: Whether to average floating-point buffers rather than copying them in each update.
 
     Attributes:
         count: The number of updates so far.
@@ -57,8 +57,8 @@ class BaseAveragedModel(nn.Module):
         self.module: Any = averages.requires_grad_(False)
         self.steps: Tensor
         self.register_buffer("steps", torch.tensor(0, dtype=torch.long))
-        self.count = 0  # `steps` on the host; reading the buffer would wait for the device
-        self._paired: Any = None  # the model of the latest call, and its tensors
+        self.count = 0  # `steps` on the host; reading the buffer would synchronize with the device
+        self._paired: Any = None  # the model in the latest call, and its tensors
 
     def weight(self, steps: int) -> float:
         """Returns the weight of the new values in the average, from 0 to 1.
@@ -103,7 +103,7 @@ class BaseAveragedModel(nn.Module):
 
     @torch.no_grad()
     def copy_from(self, model: nn.Module) -> None:
-        """Replaces the averages with the values of `model`; the number of updates is unchanged."""
+        """Replaces the averages with the values of `model`. Does not change the number of updates."""
         for ours, theirs in self._pair_with(model):
             _copy(ours, theirs)
 
@@ -116,13 +116,13 @@ class BaseAveragedModel(nn.Module):
             _copy(theirs, backup)
 
     def _pair_with(self, model: nn.Module) -> list[tuple[list[Tensor], list[Tensor]]]:
-        """Returns the averages and the tensors of the model, then the tensors that are only copied and their sources.
+        """Returns two pairs of lists: the averages and the model's tensors, and the tensors to copy and their sources.
 
-        Of a sharded tensor, returns the local shard.
+        For sharded tensors, the lists contain the local shards.
         """
         if self._is_sharded:
             reshard(model)
-        # Iterating over the modules takes longer than averaging their weights, so it is done once.
+        # Iterating over the modules takes longer than averaging their weights, so do it only once.
         if self._paired is None or self._paired[0] is not model:
             self._paired = model, *self._find_pairs(model)
         tensors = [
@@ -162,12 +162,12 @@ class BaseAveragedModel(nn.Module):
         return super().load_state_dict(placed, strict, assign)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        """Loads this module and updates the count; torch calls only this method if the average is a submodule."""
+        """Loads this module and updates the count. If the average is a submodule, torch calls only this method."""
         super()._load_from_state_dict(*args, **kwargs)
         self.count = int(self.steps)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Returns the state for copying and pickling, without the source model, which may not support either."""
+        """Returns the state for copying and pickling. Omits the source model, which may not support this."""
         return {**self.__dict__, "_paired": None}
 
 
@@ -243,7 +243,7 @@ class MomentumAnnealingEMA(ExponentialMovingAverage):
 
 @MODELS.register_module()
 class WarmUpEMA(ExponentialMovingAverage):
-    """An exponential moving average with a warm-up, as computed by the EMA hook of the first generation.
+    """An exponential moving average with a warm-up, as in the first-generation EMA hook.
 
     The weight of the new values is `min(momentum ** interval, (1 + steps) / (warm_up + steps))`.
 
@@ -267,16 +267,15 @@ class WarmUpEMA(ExponentialMovingAverage):
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Updates the averages with the current weights of `model`. The first update averages too."""
+        """Updates the averages with the current weights of `model`. The first update already averages."""
         self._update(model)
         self.count += 1
 
 
 class _StateCopy(nn.Module):
-    """A copy of the parameters and buffers of a sharded model, which does not support `deepcopy`.
+    """Copies the parameters and buffers of a sharded model, which does not support `deepcopy`.
 
-    Its parameters and buffers have the same names as in the model. Modules that share a parameter in the model share it
-    in the copy. It has no `forward`.
+    The copy keeps the names and the shared parameters of the model, but has no `forward`.
     """
 
     def __init__(self, model: nn.Module, copies: dict[int, nn.Parameter] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The base classes of models for training and for test-time augmentation, and the computation of the total loss."""
+"""Base classes for models and for test-time augmentation, and `parse_losses`, which computes the total loss."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ class BaseModel(BaseModule, ABC):
 
     Args:
         data_preprocessor: A module, or a dict for MODELS, that moves a batch to the device of the model and converts it
-            to the arguments of `forward`. By default, the batch is only moved.
+            to the arguments of `forward`. By default, it only moves the batch.
         init_cfg: See `BaseModule`.
 
     Example:
@@ -60,7 +60,7 @@ class BaseModel(BaseModule, ABC):
         - "predict": a list of predictions, one per sample.
         - "tensor" (the default): the raw output of the network.
 
-        A batch that is a dict is passed as keyword arguments, a list or tuple as positional arguments.
+        A dict batch is passed as keyword arguments, and a list or tuple as positional arguments.
         """
 
     def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
@@ -71,7 +71,7 @@ class BaseModel(BaseModule, ABC):
             optim_wrapper: The optimizer wrapper that minimizes the loss.
 
         Returns:
-            The values to log, ``()`` each, detached and on their device.
+            The values to log, as detached scalar tensors ``()`` on their original device.
         """
         with optim_wrapper.optim_context(self):
             losses = self._run_forward(self.data_preprocessor(data, True), "loss")
@@ -88,7 +88,7 @@ class BaseModel(BaseModule, ABC):
         return self._run_forward(self.data_preprocessor(data, False), "predict")
 
     def val_loss(self, data: Any) -> dict[str, Tensor]:
-        """Returns the losses on one validation batch as scalar tensors, and their sum as "loss"."""
+        """Returns the losses for one validation batch as scalar tensors, and their sum as "loss"."""
         return self.parse_losses(self._run_forward(self.data_preprocessor(data, False), "loss"))[1]
 
     def parse_losses(self, losses: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -113,13 +113,13 @@ class BaseModel(BaseModule, ABC):
 
 
 class BaseTTAModel(BaseModel):
-    """Runs a model on each view of a sample that `TestTimeAug` created, and merges the predictions.
+    """Runs a model on each view of a sample that `TestTimeAug` has created, and merges the predictions.
 
-    A subclass overrides `merge_preds`.
+    Subclasses override `merge_preds`.
 
     Args:
         module: The model, or its config dict for MODELS.
-        data_preprocessor: Accepted for compatibility; the data preprocessor of `module` is applied to each view.
+        data_preprocessor: Accepted for compatibility. Each view is processed by the data preprocessor of `module`.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class BaseTTAModel(BaseModel):
         """Returns one prediction for each sample.
 
         Args:
-            data_samples_list: The predictions of each sample, one per view.
+            data_samples_list: For each sample, a list with one prediction per view.
         """
 
     def val_step(self, data: Any) -> list[Any]:
@@ -145,8 +145,8 @@ class BaseTTAModel(BaseModel):
         """Returns the merged predictions for one batch.
 
         Args:
-            data: The output of `TestTimeAug`, collated by `pseudo_collate`: each key has a list of views, and each view
-                is a list of samples.
+            data: The output of `TestTimeAug`, collated by `pseudo_collate`. Each key maps to a list of views, and each
+                view is a list of samples.
 
         Raises:
             DataError: The batch contains no views.
@@ -160,13 +160,13 @@ class BaseTTAModel(BaseModel):
 
 
 def trained_model(model: nn.Module) -> nn.Module:
-    """Returns the model that is trained and saved, after removing all wrappers and BaseTTAModel."""
+    """Returns the model that is trained and saved, without wrappers and without BaseTTAModel."""
     inner = unwrap_model(model)
     return trained_model(inner.module) if isinstance(inner, BaseTTAModel) else inner
 
 
 def split_views(data: Any) -> list[Any]:
-    """Splits a batch of several views into one batch per view.
+    """Splits a batch with several views into one batch per view.
 
     Raises:
         DataError: The batch contains no views, or its entries have different numbers of views.
@@ -196,12 +196,12 @@ def parse_losses(
     """Sums the losses and prepares all values for logging.
 
     Args:
-        losses: Maps names to values. A tensor of any shape is reduced to its mean, and a list of tensors to the sum of
-            their means. Entries with "loss" in their name are summed and minimized; all others are only logged.
+        losses: A dict of values by name. A tensor of any shape is reduced to its mean, and a list of tensors to the sum
+            of their means. Entries with "loss" in their name are summed and minimized; all others are only logged.
 
     Returns:
-        The total loss, ``()``, and a dict of the values to log, ``()`` each, detached and on their device. The total is
-        logged as "loss".
+        The total loss ``()``, and a dict with the values to log, as detached scalar tensors ``()`` on their original
+        device. The dict contains the total as "loss".
 
     Raises:
         ArgumentError: A value is not a tensor, a name is not a string, or no name contains "loss".
@@ -217,7 +217,7 @@ def parse_losses(
         if name != "loss":
             others[name] = scalar.detach()
     if total is None:
-        message = "no loss of the model has 'loss' in its name, so there is nothing to minimize"
+        message = "no value returned by the model has 'loss' in its name, so there is nothing to minimize"
         raise ArgumentError(message, found=list(losses))
     return total, {"loss": total.detach(), **others}
 

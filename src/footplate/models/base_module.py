@@ -1,4 +1,4 @@
-"""Modules whose weights are initialized from their config."""
+"""Modules that initialize their weights according to their config."""
 
 import copy
 import logging
@@ -49,7 +49,7 @@ class BaseModule(nn.Module):
         return self._is_init
 
     def init_weights(self) -> None:
-        """Initializes the weights of this module, then of its children.
+        """Initializes the weights of this module, and then of its children.
 
         Pretrained weights are loaded last. If `init_cfg` is a single dict with pretrained weights, the children are
         not initialized.
@@ -57,12 +57,10 @@ class BaseModule(nn.Module):
         Raises:
             UnknownNameError: The `type` of an initializer is unknown.
             BuildError: An initializer does not accept an argument.
-            ArgumentError: An override names a submodule that does not exist.
+            ArgumentError: An override refers to a submodule that does not exist.
         """
         if self._is_init:
-            _logger.warning(
-                "init_weights() of %s was called more than once. This call is ignored.", type(self).__name__
-            )
+            _logger.warning("%s.init_weights() was called more than once. This call is ignored.", type(self).__name__)
             return
         configs = _as_list(self.init_cfg)
         pretrained = [cfg for cfg in configs if cfg.get("type") in _PRETRAINED]
@@ -103,7 +101,7 @@ class ModuleDict(BaseModule, nn.ModuleDict):
 
 
 def initialize(module: nn.Module, init_cfg: InitCfg) -> None:
-    """Initializes the weights of any module; see `BaseModule` for `init_cfg`, and its `init_weights` for errors."""
+    """Initializes the weights of any module. See `BaseModule` for `init_cfg` and its `init_weights` for errors."""
     for cfg in _as_list(init_cfg):
         settings = {key: value for key, value in cfg.items() if key != "override"}
         overrides = _as_list(cfg.get("override"))
@@ -120,7 +118,7 @@ def initialize(module: nn.Module, init_cfg: InitCfg) -> None:
 
 
 def _initialize_submodule(module: nn.Module, override: dict[str, Any], settings: Mapping[str, Any]) -> None:
-    """Initializes the submodule `name` of an override, with its own settings or those of the section."""
+    """Initializes the submodule that an override refers to, with the override's settings or else `settings`."""
     name = override.pop("name", None)
     submodule = getattr(module, str(name), None)  # may be a property, such as `norm2` of a residual block
     if not isinstance(submodule, nn.Module):

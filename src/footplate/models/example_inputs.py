@@ -1,4 +1,4 @@
-"""Example inputs of a module: their names, their other batch sizes, and their description as plain data."""
+"""Example inputs of a module, which can be named, resized to other batch sizes, and described as plain data."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -26,18 +26,18 @@ class Inputs(NamedTuple):
     names: tuple[str, ...]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Returns the tensors in the inputs, with names from the arguments."""
+        """Returns the tensors in the inputs, named after the arguments."""
         arguments = {**dict(zip(self.names, self.args, strict=True)), **self.kwargs}
         return {key: tensor for name, value in arguments.items() for key, tensor in named_tensors(name, value).items()}
 
     @property
     def batch_size(self) -> int | None:
-        """The size of the first dimension, or None if the tensors differ in it."""
+        """The size of the first dimension, or None if it is not the same for all tensors."""
         sizes = {tensor.shape[0] if tensor.dim() else None for tensor in self.tensors().values()}
         return sizes.pop() if len(sizes) == 1 else None
 
     def resized(self, batch_size: int) -> "Inputs":
-        """Returns inputs with a different batch size, by repeating or leaving out samples."""
+        """Returns inputs with a different batch size. Repeats or drops samples."""
         return self._map(lambda tensor: tensor[torch.arange(batch_size) % len(tensor)])
 
     def on_cpu(self) -> "Inputs":
@@ -50,10 +50,10 @@ class Inputs(NamedTuple):
 
 
 def inputs_of(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Inputs:
-    """Returns the inputs with which a module is called as `module(*args, **kwargs)`.
+    """Returns the inputs of the call `module(*args, **kwargs)`.
 
     Raises:
-        ArgumentError: The module cannot be called with them, or they contain no tensor.
+        ArgumentError: The module does not accept the arguments, or they contain no tensor.
     """
     signature = inspect.signature(module.forward)
     try:
@@ -76,9 +76,9 @@ def inputs_of(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
 
 
 def named_tensors(name: str, value: Any) -> dict[str, Tensor]:
-    """Returns the tensors in a nested value, with names from `name`, their keys and their positions.
+    """Returns the tensors in a nested value. Their names consist of `name` and their keys or positions.
 
-    The entries of a mapping that is named "output" have the names of their keys.
+    If `name` is "output" and the value is a mapping, the names are only its keys.
     """
     if isinstance(value, Tensor):
         return {name: value}
@@ -95,9 +95,9 @@ def named_tensors(name: str, value: Any) -> dict[str, Tensor]:
 
 
 def describe_inputs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Describes inputs as plain data, in which a tensor is its type and shape, such as "float32[16, 8]".
+    """Describes inputs as plain data. Each tensor becomes a string with its dtype and shape, such as "float32[16, 8]".
 
-    Returns an empty dict if the inputs contain other objects than tensors, numbers, booleans and None.
+    Returns an empty dict if the inputs contain anything other than tensors, numbers, booleans and None.
 
     Example:
         >>> describe_inputs((torch.zeros(2, 3),), {"scale": 2})
@@ -122,7 +122,7 @@ def _described(value: Any) -> Any:
 
 
 def inputs_from(description: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Returns the positional and keyword arguments of a description: random floats, zeros of other types.
+    """Creates positional and keyword arguments from a description. Floats are random, and other dtypes are zero.
 
     Raises:
         ArgumentError: The description is invalid.

@@ -1,4 +1,4 @@
-"""The file formats to which a module can be exported: how a file is written and run."""
+"""Defines the file formats for exporting modules, and how to write and run files in these formats."""
 
 import json
 import logging
@@ -32,8 +32,8 @@ class ExportRequest:
         path: The file to write.
         metainfo: Metadata to store in the file, such as the classes.
         opset: The ONNX opset version, or None for the default.
-        dims: The dimensions of the inputs that may vary, if the model supports it. None for all.
-        traced: Whether an ONNX file is written from a trace, which contains only what the example executes.
+        dims: The input dimensions that may vary, if the model supports this. None means all dimensions.
+        traced: Whether to write an ONNX file from a trace, which contains only the operations executed for the example.
     """
 
     module: nn.Module
@@ -69,7 +69,7 @@ def _write_onnx(request: ExportRequest) -> None:
         _write_traced_onnx(request)
         return
     import_optional("onnxscript", extra="export", why=_ONNX)
-    # Otherwise, it prints a traceback for an opset that it does not support, before the error below is raised.
+    # Otherwise, onnxscript prints a traceback for an unsupported opset before the error below is raised.
     logging.getLogger("onnxscript.version_converter").setLevel(logging.ERROR)
     program = torch.onnx.export(
         _trace(request),
@@ -113,7 +113,7 @@ def _write_traced_onnx(request: ExportRequest) -> None:
 
 @contextmanager
 def _no_stdout() -> Iterator[None]:
-    """Discards what is written to stdout, because torch prints the whole graph, from C++, if an export fails."""
+    """Discards output to stdout. If an export fails, torch prints the whole graph from C++."""
     sys.stdout.flush()
     stdout, null = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     try:
@@ -128,7 +128,7 @@ def _no_stdout() -> Iterator[None]:
 def _open_onnx(path: str) -> Run:
     runtime = import_optional("onnxruntime", extra="export", why=_ONNX)
     options = runtime.SessionOptions()
-    options.log_severity_level = 4  # an exception reports a size that the model does not support
+    options.log_severity_level = 4  # unsupported sizes raise an exception
     session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def run(inputs: Inputs) -> list[Tensor]:
@@ -186,17 +186,17 @@ def exportable_operators() -> Iterator[None]:
 
 
 def difference_of(run: Run, module: nn.Module, inputs: Inputs, compare: Compare | None = None) -> float:
-    """Returns the difference between the outputs of a file and of the module, by default `largest_difference`."""
+    """Returns the difference between the outputs of a file and a module. By default, uses `largest_difference`."""
     expected = list(named_tensors("output", module(*inputs.args, **inputs.kwargs)).values())
     return (compare or largest_difference)(list(named_tensors("output", run(inputs)).values()), expected)
 
 
 def largest_difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
-    """Returns the largest difference between outputs. For integers, it is the fraction of values that differ.
+    """Returns the largest difference between outputs. For integers, this is the fraction of values that differ.
 
-    Rounding errors are proportional to the values of an output. If the largest is above 1, the difference is therefore
-    divided by it. The result is infinite if the outputs differ in number or shape, or if only one of two values is
-    finite.
+    If the largest absolute value in an output is above 1, the difference is divided by it, because rounding errors are
+    proportional to the values. The result is infinite if the number or the shapes of the outputs differ, or if only one
+    of two values is finite.
     """
     if [tuple(tensor.shape) for tensor in outputs] != [tuple(tensor.shape) for tensor in expected]:
         return float("inf")

@@ -1,4 +1,4 @@
-"""Weight initializers, which configs refer to by name."""
+"""Weight initializers, which a config selects by name."""
 
 import math
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ Layers = str | Sequence[str] | None
 
 @torch.no_grad()
 def truncated_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Tensor:
-    """Fills a tensor from a normal distribution truncated at `a` and `b`, with the inverse of its cumulative function.
+    """Fills a tensor with samples from a normal distribution truncated to `[a, b]`, using inverse transform sampling.
 
-    Unlike `nn.init.trunc_normal_`, the result for a given seed does not depend on the PyTorch version. `mean` and `std`
-    apply before truncation.
+    `mean` and `std` are the values before truncation. Unlike with `nn.init.trunc_normal_`, the result for a given seed
+    does not depend on the PyTorch version.
     """
     below, above = (math.erf((bound - mean) / std / math.sqrt(2)) for bound in (a, b))
     values = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
@@ -34,16 +34,16 @@ def truncated_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: fl
 
 @dataclass(eq=False, kw_only=True)
 class BaseInit:
-    """The base class of initializers: initializes the layers of given classes in a module.
+    """The base class of initializers, which initialize layers of selected classes in a module.
 
     Args:
         bias: The value of biases.
-        bias_prob: A probability that replaces `bias`: the bias is set so that its sigmoid is this value.
-        layer: The names of the layer classes, or of their direct base classes. If it is not set, only submodules named
-            by an override are initialized.
+        bias_prob: A probability. If set, biases are initialized to the value whose sigmoid is `bias_prob`.
+        layer: The names of the layer classes, or of their direct base classes. If not set, only the submodules in
+            overrides are initialized.
 
     Raises:
-        ArgumentError: An argument is of the wrong type.
+        ArgumentError: An argument has the wrong type.
     """
 
     bias: float = 0
@@ -60,10 +60,10 @@ class BaseInit:
         self.layers = check_names("layer", self.layer)
 
     def initialize(self, module: nn.Module, *, everything: bool) -> None:
-        """Initializes the layers of `module` that are instances of the chosen classes, children first.
+        """Initializes the layers of `module` that are instances of the selected classes, children first.
 
         Args:
-            module: The module; it may itself be one of these layers.
+            module: The module. It may itself be such a layer.
             everything: Whether to initialize all layers regardless of their class.
         """
         for child in module.children():
@@ -180,7 +180,7 @@ class VariancePreservingInit(BaseInit):
 @WEIGHT_INITIALIZERS.register_module(name="Xavier")
 @dataclass(eq=False)
 class XavierInit(VariancePreservingInit):
-    """Draws weights such that layers preserve the variance of activations and gradients (Xavier/Glorot).
+    """Draws weights so that layers preserve the variance of activations and gradients (Xavier/Glorot).
 
     Source: Glorot, Bengio, "Understanding the difficulty of training deep feedforward neural networks"
     (AISTATS 2010).
@@ -199,7 +199,7 @@ class XavierInit(VariancePreservingInit):
 @WEIGHT_INITIALIZERS.register_module(name="Kaiming")
 @dataclass(eq=False)
 class KaimingInit(VariancePreservingInit):
-    """Draws weights such that layers followed by ReLU preserve the variance (Kaiming/He).
+    """Draws weights so that layers followed by a ReLU preserve the variance (Kaiming/He).
 
     Source: He, Zhang, Ren, Sun, "Delving Deep into Rectifiers" (ICCV 2015).
 
@@ -221,7 +221,7 @@ class KaimingInit(VariancePreservingInit):
 
 @WEIGHT_INITIALIZERS.register_module(name="Caffe2Xavier")
 class Caffe2XavierInit(BaseInit):
-    """Draws weights as Caffe2's XavierFill does: uniformly, with bounds that depend only on the fan-in.
+    """Draws weights like Caffe2's XavierFill: uniformly, with bounds that depend only on the fan-in.
 
     One-dimensional weights are left unchanged. See `BaseInit` for the arguments.
     """
@@ -244,7 +244,7 @@ class PretrainedInit:
         map_location: Accepted for compatibility; weights are loaded onto the device of the module.
 
     Raises:
-        CheckpointError: During initialization, the checkpoint cannot be read or has no matching weights.
+        CheckpointError: Raised during initialization, if the checkpoint cannot be read or has no matching weights.
     """
 
     def __init__(

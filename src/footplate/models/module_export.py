@@ -29,11 +29,11 @@ from footplate.models.export_formats import (
 
 SAFETENSORS = "safetensors"
 SUFFIXES = {**{name: format_.suffix for name, format_ in FORMATS.items()}, SAFETENSORS: f".{SAFETENSORS}"}
-"""Maps the export formats to the suffixes of their files."""
+"""The file suffix of each export format."""
 LIMIT = 1e-3
 _OPERATOR = re.compile(r"\b(?:(?:aten|torchvision|prims|torch_nms|\w+_ops?)(?:::|\.)|mmcv::)[A-Za-z_]\w*(?:\.\w+)?")
 _PACKAGES = tuple(os.path.dirname(str(package.__file__)) + os.sep for package in (torch, footplate))
-"""The folders whose lines are not those of a model."""
+"""The folders of torch and footplate. Stack frames in other files belong to the model."""
 
 
 class Export(NamedTuple):
@@ -41,15 +41,14 @@ class Export(NamedTuple):
 
     Attributes:
         path: The file.
-        outputs: Maps the name of each output to its shape for the first tested input. Empty if the file contains only
-            weights.
-        tested: The shapes of the inputs with which the file was run, of the first input if there are several. Empty if
-            the file contains only weights.
-        difference: The largest difference between the outputs of the file and of the model.
-        multiple: The number of which the height and the width of an input must be multiples, if they may vary.
+        outputs: The shape of each output for the first tested input, by name. Empty if the file contains only weights.
+        tested: The input shapes with which the file was tested. If the model has several inputs, the shapes of the
+            first one. Empty if the file contains only weights.
+        difference: The largest difference between the outputs of the file and the model.
+        multiple: If the height and width of an input may vary, they must be multiples of this number.
         size: The size in bytes, including `data_files`.
-        data_files: The files in the same folder with the weights of an ONNX model larger than 1.5 GiB.
-        inputs: Maps the name of each input to its first tested shape and the values that it holds.
+        data_files: Files in the same folder that contain the weights of an ONNX model larger than 1.5 GiB.
+        inputs: The first tested shape and the dtype of each input, by name.
     """
 
     path: str
@@ -63,7 +62,7 @@ class Export(NamedTuple):
 
 
 class ExportError(FootplateError):
-    """A model cannot be exported, or the outputs of the exported file differ from those of the model."""
+    """A model cannot be exported, or the exported file and the model compute different outputs."""
 
 
 def export_module(
@@ -76,8 +75,8 @@ def export_module(
 ) -> Export:
     """Writes a module to a file, and runs the file to verify it.
 
-    The file computes what the module computes in evaluation mode. Its inputs may have other sizes in each dimension in
-    which the module supports them. The module itself stays as it is.
+    The file computes the same outputs as the module in evaluation mode. Input sizes may vary in all dimensions in which
+    the module supports this. The module itself does not change.
 
     Args:
         module: Any torch module.
@@ -86,12 +85,12 @@ def export_module(
         example: An example input: a tensor, a tuple of positional arguments or a dict of keyword arguments. Not needed
             for `.safetensors`.
         opset: The ONNX opset version; only for `.onnx`.
-        weights: The state dict to export instead of that of the module.
+        weights: A state dict to export instead of the module's.
 
     Raises:
         ArgumentError: `path` is not a local file with one of the suffixes, or the module does not accept the example.
-        ExportError: The module cannot be exported, or the outputs of the file differ from those of the module.
-        MissingExtraError: A package that the format needs is not installed.
+        ExportError: The module cannot be exported, or the file and the module compute different outputs.
+        MissingExtraError: A package that the format requires is not installed.
     """
     target = os.fspath(path)
     check_target(target, tuple(SUFFIXES.values()))
@@ -115,13 +114,13 @@ def export_call(
     to: str,
     opset: int | None = None,
 ) -> Export:
-    """Writes a module that is called as `module(*args, **kwargs)` to a file; see `export_module`.
+    """Exports a module that is called as `module(*args, **kwargs)`; see `export_module`.
 
     Args:
         module: The module, in evaluation mode on the CPU.
         target: The file to write.
-        args: The positional arguments of an example.
-        kwargs: The keyword arguments of an example.
+        args: The positional arguments of an example call.
+        kwargs: The keyword arguments of an example call.
         to: The format, one of `FORMATS`.
         opset: The ONNX opset version.
     """
@@ -138,12 +137,12 @@ def export_call(
         taken = inputs.tensors()
         names = [f"output_{name}" if name in taken else name for name in outputs]
         with temporary_file(target) as path:
-            # A trace with one sample would fix the batch size.
+            # A trace with a single sample would fix the batch size.
             traced = inputs.resized(2) if count == 1 else inputs
             request = ExportRequest(module, traced, names, path, {}, opset)
             fixed = replace(request, inputs=inputs, dims=())
             tested = _compare(write_and_open(to, request, fixed), module, inputs, to)
-            if not tested:  # such as a model that takes a size from `len(batch)`, which is a constant in the file
+            if not tested:  # for example if the model uses `len(batch)`, which is a constant in the file
                 tested = _compare(write_and_open(to, fixed, fixed), module, inputs, to, is_last=True)
             first, _ = tested[0]
             outputs = named_tensors("output", module(*first.args, **first.kwargs))
@@ -161,12 +160,12 @@ def export_call(
 def _compare(
     run: Run, module: nn.Module, inputs: Inputs, to: str, *, is_last: bool = False
 ) -> list[tuple[Inputs, float]]:
-    """Returns the inputs with which a file was compared with the module, and the differences.
+    """Compares a file with the module. Returns the tested inputs, each with the difference between the outputs.
 
-    The list is empty if the file does not suit the example, unless `is_last`.
+    If the file does not work for the example, returns an empty list unless `is_last` is True.
 
     Raises:
-        ExportError: `is_last`, and the file cannot be run on the example.
+        ExportError: `is_last` is True, and the file cannot be run on the example.
     """
     tested = []
     count = inputs.batch_size
@@ -194,11 +193,11 @@ def export_weights_only(weights: Mapping[str, Any], target: str) -> Export:
 
 
 def check_target(target: str, suffixes: Sequence[str], *, inputs: Sequence[str] = (), has_opset: bool = False) -> None:
-    """Checks the file that an export writes.
+    """Checks the target file of an export.
 
     Raises:
-        ArgumentError: It is not a local file with one of the suffixes, is an input, or an opset is set for another
-            format than ONNX.
+        ArgumentError: The target is not a local file with one of the suffixes, it is also an input, or an opset is set
+            for a format other than ONNX.
     """
     storage.check_output(target, suffixes=suffixes, inputs=inputs)
     if not storage.is_local(target):
@@ -208,7 +207,7 @@ def check_target(target: str, suffixes: Sequence[str], *, inputs: Sequence[str] 
 
 
 def write_and_open(to: str, request: ExportRequest, fixed: ExportRequest) -> Run:
-    """Writes a file and opens it. If the model cannot be exported with dynamic shapes, writes it as `fixed` requests.
+    """Writes a file and opens it. If the export with dynamic shapes fails, writes the request `fixed` instead.
 
     Raises:
         ExportError: The module cannot be exported.
@@ -226,13 +225,13 @@ def write_and_open(to: str, request: ExportRequest, fixed: ExportRequest) -> Run
         return FORMATS[to].open(request.path)
     except FootplateError:
         raise
-    except Exception as error:  # such as an operator that the runtime does not have
+    except Exception as error:  # for example, the runtime lacks an operator
         raise export_error(f"the {to} file cannot be opened", error) from error
 
 
 @contextmanager
 def temporary_file(target: str) -> Iterator[str]:
-    """Yields the path of a file with the name of `target`, in a temporary folder next to it."""
+    """Creates a temporary folder next to `target`, and yields the path of a file with the same name in it."""
     folder = os.path.dirname(os.path.abspath(target))
     os.makedirs(folder, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
@@ -240,7 +239,7 @@ def temporary_file(target: str) -> Iterator[str]:
 
 
 def keep_file(export: Export, path: str, to: str) -> Export:
-    """Moves an exported file, and the files next to it, from a temporary folder to the folder of `export.path`.
+    """Moves an exported file and its data files from a temporary folder to the folder of `export.path`.
 
     Args:
         export: The export.
@@ -248,10 +247,10 @@ def keep_file(export: Export, path: str, to: str) -> Export:
         to: The format.
 
     Returns:
-        The export with the size and the names of its files.
+        The export with its size and data files.
 
     Raises:
-        ExportError: The outputs of the file differ from those of the model.
+        ExportError: The file and the model compute different outputs.
     """
     if not export.difference <= LIMIT:
         raise ExportError(
@@ -267,7 +266,7 @@ def keep_file(export: Export, path: str, to: str) -> Export:
 
 
 def format_shapes(shapes: Sequence[tuple[int, ...]]) -> str:
-    """Formats shapes of inputs, such as "3x32x32, 1x32x32"."""
+    """Formats input shapes, such as "3x32x32, 1x32x32"."""
     return ", ".join("x".join(map(str, shape)) for shape in shapes)
 
 

@@ -1,7 +1,7 @@
 """Builds timm, torchvision, transformers and segmentation_models_pytorch models by name.
 
-Without `pretrained=True`, nothing is downloaded. Raises an error for arguments that would make a package read other
-files or download from an address in the config.
+Nothing is downloaded without `pretrained=True`. Arguments that would make a package read other files, or download from
+an address in the config, raise an error.
 """
 
 import inspect
@@ -26,10 +26,10 @@ def check_offline(settings: Mapping[str, Any], key: str = "config") -> None:
     for name, value in settings.items():
         place = f"{key}.{name}"
         is_foreign_kernel = "implementation" in str(name) and value not in (None, *_BUILT_IN_ATTENTION)
-        is_address = name == "architecture" and ":" in str(value)  # the name of a timm model on a server or in a folder
+        is_address = name == "architecture" and ":" in str(value)  # a timm model on a server or in a folder
         if (name in (*_FETCHING, *_TIMM_FILES) and value) or is_foreign_kernel or is_address:
             raise ArgumentError(
-                "transformers models are built only from their configs, without downloading weights or code",
+                "a transformers model must be built from its config, without downloading weights or code",
                 key=place,
                 found=value,
                 notes=["Use load_from to load weights."],
@@ -40,7 +40,7 @@ def check_offline(settings: Mapping[str, Any], key: str = "config") -> None:
 
 
 def _keep_offline(config: Any) -> None:
-    """Turns off the pretrained backbones that transformers 4 downloads by default, for example for `DetrModel`."""
+    """Disables pretrained backbones, which transformers 4 downloads by default, for example for `DetrModel`."""
     if getattr(config, "use_pretrained_backbone", False):
         config.use_pretrained_backbone = False
     for nested in vars(config).values():
@@ -87,7 +87,7 @@ class PackageSource:
 
 
 class TimmModels(PackageSource):
-    """The timm models. With `features_only=True`, they are backbones. A name may contain a tag: `resnet18.a1_in1k`."""
+    """The timm models. With `features_only=True`, builds backbones. A name may contain a tag: `resnet18.a1_in1k`."""
 
     def names(self) -> list[str]:
         """Returns the names of the models."""
@@ -148,7 +148,7 @@ class TransformersModels(PackageSource):
         return ""
 
     def build(self, name: str, **settings: Any) -> Any:
-        """Builds a model from `config`, a config object or a dict of its settings. Accepts no other argument."""
+        """Builds a model from `config`, a config object or a dict with its settings. Accepts no other argument."""
         kind = getattr(self.package, name)
         check_keys("model", settings, ["config"], prefix="")
         config = settings.get("config")
@@ -171,7 +171,7 @@ class SegmentationModels(PackageSource):
         )
 
     def build(self, name: str, pretrained: bool = False, **settings: Any) -> Any:
-        """Builds a model from the arguments for its class. Without `pretrained`, `encoder_weights` defaults to None."""
+        """Builds a model from arguments for its class. Without `pretrained`, `encoder_weights` defaults to None."""
         if not pretrained:
             settings.setdefault("encoder_weights", None)
         _refuse(settings, *_TIMM_FILES)  # timm encoders accept these arguments

@@ -1,4 +1,4 @@
-"""Trains modules that are not derived from BaseModel, such as torch, timm and transformers models."""
+"""Trains modules that are not subclasses of BaseModel, such as torch, timm and transformers models."""
 
 import inspect
 import numbers
@@ -29,14 +29,14 @@ _VALIDATION_ADVICE = "Pass validation_step=..., a function of (model, batch) tha
 
 
 class _WholeBatch(BaseDataPreprocessor):
-    """Moves a batch to the device and passes it to `forward` as one argument."""
+    """Moves a batch to the device and passes it to `forward` as a single argument."""
 
     def forward(self, data: Any, training: bool = False) -> Any:
         return (self.cast_data(data),)
 
 
 class TrainStep:
-    """The argument `step` of a `training_step`: the position in the run, and a way to log values.
+    """The `step` argument of a `training_step`, with the position in the run and a method that logs values.
 
     Example:
         >>> def training_step(model, batch, step):
@@ -61,55 +61,55 @@ class TrainStep:
 
     @property
     def max_epochs(self) -> int:
-        """The number of epochs of the run."""
+        """The number of epochs in the run."""
         return int(self._info["max_epochs"])
 
     @property
     def max_iters(self) -> int:
-        """The number of iterations of the run."""
+        """The number of iterations in the run."""
         return int(self._info["max_iters"])
 
     def log(self, name: str, value: Any) -> None:
-        """Logs a number or a tensor with one element, as if `training_step` had returned it in its dict."""
+        """Logs a number or a tensor with one element, as if `training_step` had returned it in a dict."""
         self.values[name] = value.detach() if isinstance(value, Tensor) else value
 
 
 @MODEL_WRAPPERS.register_module()
 class PlainModel(ModelWrapper, BaseModel):
-    """Adds the step methods that the loops call to a torch module. It has the same state dict as the module.
+    """Wraps a torch module and adds the step methods that the loops call. Its state dict is the module's state dict.
 
-    The registry of model wrappers contains it, so that `unwrap_model` returns the module.
+    The class is registered as a model wrapper, so that `unwrap_model` returns the module.
 
-    A batch that is a dict is passed to the module as keyword arguments, a list or tuple as positional arguments, and
-    anything else as the only argument. In training, the loss of a batch comes from the first of these that is given:
+    A dict batch is passed to the module as keyword arguments, a list or tuple as positional arguments, and any other
+    batch as the only argument. In training, the loss comes from the first of these that is available:
 
     1. `training_step(module, batch)`. It may have two additional arguments, which are recognized by name. `step` is
        a `TrainStep`. `optimizers` (or `optimizer`) is the optimizer wrapper of the run, or a mapping of names to
        wrappers. With this argument, the function steps the optimizers itself, for example with
-       `optimizers["generator"].update_params(loss)`, and may return a loss or a dict of values to log. A loss changes
-       only the gradients of its optimizer's parameters.
+       `optimizers["generator"].update_params(loss)`. It may return a loss or a dict of values to log. A loss changes
+       only the gradients of its own optimizer's parameters.
     2. `loss(output, target)`. The module is called without the target; see `split_target`.
     3. The output of the module itself.
 
     The result is a scalar tensor, an object with the attribute `loss`, or a dict of losses. In a dict, the entry "loss"
     is minimized and other scalars are only logged. If there is no such entry, all entries with "loss" in their name are
-    summed. Validation never calls `training_step`: it computes the loss with `loss`, or from the output of the module.
-    With a `training_step`, it passes the output of `validation_step` to `loss`.
+    summed. Validation never calls `training_step`. It computes the loss with `loss`, or takes it from the output of the
+    module. If there is a `training_step`, it passes the output of `validation_step` to `loss`.
 
     Attributes:
-        inputs: The input shapes of the module's first call in training; see `describe_inputs`. It
-            is empty if they are unknown, and None before the first step.
+        inputs: A description of the module's inputs in its first training call; see `describe_inputs`. Empty if
+            unknown, and None before the first step.
 
     Args:
         module: The module.
         loss: A function of the output and the target, such as `nn.CrossEntropyLoss()`.
-        training_step: A function that takes the module and the batch and returns the loss; see above. If it is given,
-            `loss` is only used in validation.
+        training_step: A function that takes the module and the batch and returns the loss; see above. With this
+            function, `loss` is only used in validation.
         validation_step: A function that takes the module and the batch and returns the predictions. By default, the
             output of the module is returned.
 
     Raises:
-        ArgumentError: An argument is not a function or takes other arguments, or the loss has parameters.
+        ArgumentError: An argument is not a function or has the wrong signature, or the loss has parameters.
     """
 
     def __init__(
@@ -127,13 +127,13 @@ class PlainModel(ModelWrapper, BaseModel):
                 raise ArgumentError(f"'{name}' must be a function or another callable", key=name)
         if isinstance(loss, nn.Module) and next(loss.parameters(), None) is not None:
             raise ArgumentError(
-                "the loss has parameters, which would neither be trained nor saved",
+                "the loss function has parameters, which would be neither trained nor saved",
                 key="loss",
                 found=type(loss),
                 notes=["Make the loss a submodule of the model, and call it in `training_step`."],
             )
         self.module: Any = module
-        self._functions: dict[str, Any] = functions  # not an attribute each, because a loss may be a module
+        self._functions: dict[str, Any] = functions  # a dict, so that a loss module is not registered
         self._has_only_training_step = training_step is not None and loss is None
         self._step_arguments = _further_arguments(training_step)
         for name, arguments in (("loss", ("output", "target")), ("validation_step", ("model", "batch"))):
@@ -178,7 +178,7 @@ class PlainModel(ModelWrapper, BaseModel):
         return {name: value.detach() if isinstance(value, Tensor) else value for name, value in logged.items()}
 
     def _first_step(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
-        """Runs a training step, and describes the first inputs of the module."""
+        """Runs the first training step, and records a description of the module's inputs."""
         self.inputs = {}
         if getattr(self.module, "_compiled_call_impl", None) is not None:  # the hook would be compiled too
             return self.train_step(data, optim_wrapper)
@@ -199,7 +199,7 @@ class PlainModel(ModelWrapper, BaseModel):
         if functions["validation_step"] is None and self._has_only_training_step:
             return None
         output = self(batch, mode="predict")
-        # The loss needs no second forward pass, unless it needs the output of the module, as in training.
+        # `val_loss` can reuse this output unless the loss, as in training, needs the output of the module itself.
         if functions["validation_step"] is None or functions["training_step"] is not None:
             self._validated = data, batch, output
         return output
@@ -209,7 +209,7 @@ class PlainModel(ModelWrapper, BaseModel):
         return self.val_step(data)
 
     def val_loss(self, data: Any) -> dict[str, Tensor]:
-        """Returns the losses on one validation batch as scalar tensors.
+        """Returns the losses for one validation batch as scalar tensors.
 
         Raises:
             ArgumentError: There is a `training_step` but no `loss`.
@@ -228,7 +228,7 @@ class PlainModel(ModelWrapper, BaseModel):
         return self.parse_losses(self._losses_of(output, batch))[1]
 
     def parse_losses(self, losses: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Returns the total loss and the values to log. An entry "loss" is the total; the others are only logged."""
+        """Returns the total loss and the values to log. If there is an entry "loss", only this entry is minimized."""
         if "loss" not in losses:
             return parse_losses(losses)
         loss, logged = parse_losses({"loss": losses["loss"]})
@@ -270,7 +270,7 @@ class PlainModel(ModelWrapper, BaseModel):
 
     @property
     def _advice(self) -> str:
-        """The advice for a module whose `forward` computes no loss."""
+        """The advice for a module whose `forward` does not compute a loss."""
         step = getattr(self.module, "training_step", None)  # of a LightningModule, for example
         return _ADVICE if step is None else _line_for_method(step)
 
@@ -294,7 +294,7 @@ class PlainModel(ModelWrapper, BaseModel):
             return losses
         found = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output)
         notes = [self._advice] if source.startswith("the model") else []
-        if hasattr(output, "loss"):  # of a model that computes no loss without labels
+        if hasattr(output, "loss"):  # None if the model computes no loss without labels
             notes = ["Add the labels to the batch under the name that forward uses, such as `labels`."]
         raise ArgumentError(
             f"{source} must return a loss: a scalar tensor, a dict of losses or an object with .loss",
@@ -304,28 +304,28 @@ class PlainModel(ModelWrapper, BaseModel):
 
 
 def _named_losses(output: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Returns the losses in a dict and the numbers to log with them. The dict is empty if there is no loss."""
+    """Returns the losses in `output` and the numbers to log with them. Empty if there is no loss."""
     losses = {name: value for name, value in output.items() if "loss" in str(name) and isinstance(value, Tensor)}
     if not losses:
         return {}
     logged = {}
     for name, value in output.items():
         is_scalar = isinstance(value, numbers.Real) or (isinstance(value, Tensor) and value.numel() == 1)
-        # Without an entry "loss", all entries with "loss" in their name are summed, which a number must not be.
+        # Without an entry "loss", all entries with "loss" in their name are summed, but numbers must not be.
         if name not in losses and is_scalar and ("loss" in losses or "loss" not in str(name)):
             logged[name] = torch.as_tensor(value, dtype=None if isinstance(value, Tensor) else torch.float64)
     return {**losses, **logged}
 
 
 def _line_for_method(step: Any) -> str:
-    """Returns the advice for a model whose method `step` takes a batch and, in most LightningModules, its index."""
+    """Returns the advice for a model with a method `step` that takes a batch and possibly its index (Lightning)."""
     further = list(inspect.signature(step).parameters.values())[1:2]
     arguments = "batch, 0" if further and further[0].default is inspect.Parameter.empty else "batch"
     return f"Pass training_step=lambda model, batch: model.{step.__name__}({arguments})."
 
 
 def _further_arguments(training_step: Any) -> tuple[str, ...]:
-    """Returns the names of the arguments of a `training_step` after the module and the batch.
+    """Returns the names of the arguments of a `training_step` that follow the module and the batch.
 
     Raises:
         ArgumentError: An argument is unknown and has no default.
@@ -347,8 +347,8 @@ def _further_arguments(training_step: Any) -> tuple[str, ...]:
         signature.bind(None, None, **dict.fromkeys(names))
     except TypeError as error:
         notes = [
-            "Write training_step(model, batch, optimizers, step), of which the last two may be left out.",
-            "The number of the iteration is step.iter.",
+            "Write training_step(model, batch, optimizers, step). The last two arguments are optional.",
+            "The iteration number is step.iter.",
         ]
         raise ArgumentError(f"training_step cannot be called: {error}", key="training_step", notes=notes) from error
     return names
@@ -357,7 +357,7 @@ def _further_arguments(training_step: Any) -> tuple[str, ...]:
 def is_plain(model: Any) -> bool:
     """Checks whether a model lacks the methods of BaseModel, so that PlainModel can add them.
 
-    For a function that builds a model, returns True, because the model is not known yet.
+    Returns True for a function that builds a model, because its model is not known yet.
     """
     model = model.func if isinstance(model, partial) else model
     return callable(model) and not hasattr(model, "train_step")

@@ -1,4 +1,4 @@
-"""Data preprocessors: move batches to the device, normalize images and stack them into one tensor."""
+"""Data preprocessors, which move batches to the device, normalize images and stack them into one tensor."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -49,11 +49,11 @@ class BaseDataPreprocessor(nn.Module):
     def _move(self, value: Any) -> Any:
         if isinstance(value, Tensor) and value.device == self._device:
             return value  # the comparison takes a tenth of the time of a no-op `to`
-        # `to` of some packages, such as the boxes of MMDetection3D, takes only a device.
+        # In some packages, `to` takes only a device, for example for the boxes of MMDetection3D.
         return value.to(self._device, non_blocking=True) if self._non_blocking else value.to(self._device)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        # torch calls only this method on submodules when `to`, `cuda` or `cpu` of the model is called.
+        # If `to`, `cuda` or `cpu` of the model is called, torch calls only this method on submodules.
         self._device = fn(torch.empty(0, device=self._device)).device
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
@@ -63,17 +63,17 @@ class BaseDataPreprocessor(nn.Module):
 class ImgDataPreprocessor(BaseDataPreprocessor):
     """Normalizes images and stacks them into one tensor.
 
-    The batch is a dict whose `inputs` are a list of images ``(C, H, W)`` of any sizes, or one tensor
-    ``(N, C, H, W)``, usually with values from 0 to 255. Smaller images are padded on the right and at the bottom.
+    The batch is a dict. Its `inputs` are a list of images ``(C, H, W)`` of any size, or one tensor ``(N, C, H, W)``,
+    usually with values from 0 to 255. Smaller images are padded on the right and at the bottom.
 
     Args:
-        mean: The values to subtract from the channels, after `bgr_to_rgb` or `rgb_to_bgr`: one per channel, or one
-            for all channels.
+        mean: The values to subtract from the channels, after `bgr_to_rgb` or `rgb_to_bgr`. Either one value per channel
+            or one for all channels.
         std: The values to divide the channels by, in the same form as `mean`.
         pad_size_divisor: Height and width are padded to a multiple of this number.
         pad_value: The value of padded pixels, after normalization.
         bgr_to_rgb: Whether to swap the first and the third channel.
-        rgb_to_bgr: The same as `bgr_to_rgb`; at most one of them may be set.
+        rgb_to_bgr: The same as `bgr_to_rgb`. Only one of the two may be set.
         non_blocking: See `BaseDataPreprocessor`.
         batch_augments: Callables, or dicts for MODELS, that are applied in order during training. Each takes and
             returns `(inputs, data_samples)`.

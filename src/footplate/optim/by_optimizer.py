@@ -1,7 +1,7 @@
-"""Converts between the two layouts of optimizer values, such as schedules or states.
+"""Converts values that belong to optimizers, such as schedules or states, between their two layouts.
 
-A model with several optimizers has a dict with one value per name. A model with a single optimizer has only its value.
-The functions here give such an optimizer the name "", as `OptimWrapper.parts` does, so that code handles only dicts.
+With several optimizers, the values are a dict by optimizer name. With a single optimizer, there is only the value
+itself. The functions here name a single optimizer "", like `OptimWrapper.parts`, so that other code only handles dicts.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,15 +9,15 @@ from typing import Any
 
 
 def by_optimizer(values: Any, names: Iterable[str]) -> dict[str, Any]:
-    """Maps the names of optimizers to their values."""
+    """Returns a dict of the values by optimizer name."""
     return {name: values[name] if name else values for name in names}
 
 
 def schedules_by_optimizer(schedules: Any) -> dict[str, Any]:
-    """Maps the names of optimizers to their lists of schedules. A dict of schedules may lack optimizers."""
+    """Returns a dict of schedule lists by optimizer name. Optimizers without schedules may be missing."""
     return by_optimizer(schedules, schedules if isinstance(schedules, Mapping) else [""])
 
 
 def single_or_by_name(values: Mapping[str, Any]) -> Any:
-    """Converts the result of `by_optimizer` back."""
+    """Reverses `by_optimizer`: returns the value of a single optimizer, or the dict."""
     return values.get("", values)

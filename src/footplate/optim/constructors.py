@@ -1,4 +1,4 @@
-"""The constructors that build an optimizer and its parameter groups from a section of a config."""
+"""Constructors, which build an optimizer and its parameter groups from a config section."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -45,7 +45,7 @@ def merge_groups(groups: Iterable[Group]) -> list[Group]:
 
 
 def drop_duplicates(groups: Iterable[Group]) -> Iterator[Group]:
-    """Yields the groups without parameters of earlier groups, and warns if these had other settings."""
+    """Yields the groups, but drops parameters that an earlier group contains. Warns if their settings differ."""
     first: dict[int, Group] = {}  # the settings of each parameter, by id
     differing = 0
     for group in groups:
@@ -63,7 +63,7 @@ def drop_duplicates(groups: Iterable[Group]) -> Iterator[Group]:
 
 
 def _split(group: Group) -> tuple[Group, Sequence[nn.Parameter]]:
-    """Returns the settings and the parameters of a group; `params` may be a single parameter."""
+    """Returns the settings and the parameters of a group. (`params` may be a single parameter.)"""
     params = group["params"]
     settings = {key: value for key, value in group.items() if key != "params"}
     return settings, params if isinstance(params, (list, tuple)) else [params]
@@ -76,18 +76,18 @@ class DefaultOptimWrapperConstructor:
     Keys of `paramwise_cfg`:
 
     - `bias_lr_mult`, `bias_decay_mult`, `norm_decay_mult`, `flat_decay_mult` (for one-dimensional parameters),
-      `dwconv_decay_mult` and `dcn_offset_lr_mult` multiply the learning rate or weight decay of a kind of parameter.
+      `dwconv_decay_mult` and `dcn_offset_lr_mult` multiply the learning rate or weight decay for one kind of parameter.
     - `custom_keys` maps parts of parameter paths to `lr_mult`, `decay_mult` and any other field of a parameter group.
-      If a key matches, only its settings apply. If several keys match, the longest one is used. Of equally long keys,
-      the first one in alphabetical order is used.
+      If a key matches, only its settings apply. If several keys match, the longest one is used. Ties go to the
+      first key in alphabetical order.
     - `bypass_duplicate` disables the warning about shared parameters.
 
-    Parameters with equal settings share one group. Frozen parameters get the settings of the optimizer, in case they
-    are unfrozen later.
+    Parameters with equal settings share a group. Frozen parameters get the optimizer's settings, in case they are
+    unfrozen later.
 
     A subclass may override any method. It may also set `paramwise_cfg`, `optimizer_cfg`, `optim_wrapper_cfg`, `base_lr`
-    and `base_wd` at any time, even in `__call__`, since they are read when the groups are built. Multipliers apply to
-    `base_lr` and `base_wd`; parameters without a multiplier have the settings of the optimizer.
+    and `base_wd` at any time, even in `__call__`; they are read when the groups are built. Multipliers apply to
+    `base_lr` and `base_wd`. Parameters without a multiplier use the optimizer's settings.
 
     Args:
         optim_wrapper_cfg: The `optim_wrapper` section, including `optimizer`.
@@ -147,14 +147,14 @@ class DefaultOptimWrapperConstructor:
             if isinstance(kind, type) and issubclass(kind, Muon):
                 unique = split_hidden_matrices(unique, self.whole_model or model)
             optimizer = build_optimizer(self.optimizer_cfg, merge_groups(unique))
-        # Merge again, now that the optimizer has added its defaults to the groups.
+        # Merge again after the optimizer has added its defaults to the groups.
         optimizer.param_groups[:] = merge_groups(optimizer.param_groups)
         return optimizer
 
     def add_params(
         self, params: list[Group], module: nn.Module, prefix: str = "", is_dcn_module: bool | None = None
     ) -> None:
-        """Appends one group for each parameter of `module` and its submodules, in their order.
+        """Appends one group for each parameter of `module` and its submodules, in order.
 
         Args:
             params: The list of groups to extend.
@@ -178,7 +178,7 @@ class DefaultOptimWrapperConstructor:
             self.add_params(params, child, path, is_deformable(module))
 
     def _is_in(self, param_group: Group, param_group_list: Sequence[Group]) -> bool:
-        """Checks whether one of the groups contains a parameter of `param_group`."""
+        """Checks whether any group in `param_group_list` contains a parameter of `param_group`."""
         wanted = set(map(id, _split(param_group)[1]))
         return any(not wanted.isdisjoint(map(id, _split(group)[1])) for group in param_group_list)
 
@@ -187,14 +187,14 @@ class DefaultOptimWrapperConstructor:
         return type(self).add_params is DefaultOptimWrapperConstructor.add_params
 
     def _validate_cfg(self) -> None:
-        """Checks `paramwise_cfg`. A subclass with its own settings overrides this."""
+        """Checks `paramwise_cfg`. Subclasses with additional settings override this method."""
         check_paramwise(self.paramwise_cfg)
         if self._uses_rules:
             warn_of_unknown_keys(self.paramwise_cfg)
 
 
 def convnext_layer(path: list[str], layers: int) -> int:
-    """Returns the layer of a ConvNeXt parameter. Every three consecutive blocks of the third stage form one layer."""
+    """Returns the layer of a ConvNeXt parameter. In the third stage, three consecutive blocks count as one layer."""
     match path:
         case ["backbone", "cls_token" | "mask_token" | "pos_embed", *_]:
             return 0
@@ -238,11 +238,11 @@ _LAYERS: dict[str, dict[str, LayerIndex]] = {
     name=["LearningRateDecayOptimizerConstructor", "LayerDecayOptimizerConstructor"]
 )
 class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
-    """Multiplies the learning rate by `decay_rate` for each layer or stage between a parameter and the head.
+    """Multiplies a parameter's learning rate by `decay_rate` once for each layer or stage between it and the head.
 
     One-dimensional parameters and biases have no weight decay. `paramwise_cfg` has the keys `decay_rate` (or
     `layer_decay_rate`), `num_layers` and `decay_type` (either "layer_wise" or "stage_wise"). The `backbone` of the
-    model must be a ConvNeXt (both types), or a BEiT, MAE or other vision transformer with its blocks in `layers` (only
+    model must be a ConvNeXt (both types), or a BEiT, MAE or other vision transformer whose blocks are in `layers` (only
     "layer_wise").
 
     Source: BEiT: BERT Pre-Training of Image Transformers (Bao et al., 2022); A ConvNet for the 2020s (Liu et al.,

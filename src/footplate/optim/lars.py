@@ -1,4 +1,4 @@
-"""LARS: stochastic gradient descent for large batches that scales the step of each layer by its trust ratio."""
+"""LARS, a variant of SGD for large batches that scales each layer's step by a trust ratio."""
 
 from collections.abc import Callable
 from typing import Any
@@ -30,7 +30,7 @@ class LARS(Optimizer):
         eta: The trust coefficient.
         nesterov: Whether to use Nesterov momentum.
         eps: A term added to the denominator for numerical stability.
-        lars_exclude: Whether to run plain SGD with momentum.
+        lars_exclude: Whether to use plain SGD with momentum.
 
     Raises:
         ArgumentError: `nesterov` is set without momentum or with dampening.
@@ -57,7 +57,7 @@ class LARS(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Runs one optimization step. `closure` recomputes and returns the loss."""
+        """Performs one optimization step. `closure` reevaluates the model and returns the loss."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

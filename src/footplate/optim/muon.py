@@ -1,4 +1,4 @@
-"""Muon for the hidden matrices of a model, with AdamW for its other parameters."""
+"""Muon for the hidden matrices of a model, and AdamW for its other parameters."""
 
 import logging
 import re
@@ -20,26 +20,26 @@ _HEAD = re.compile(r"(^|\.)(heads?|\w+_heads?|classifier|fc)(\.|$)")
 
 @OPTIMIZERS.register_module()
 class Muon(Optimizer):
-    """`torch.optim.Muon` for the groups with `use_muon=True`, and `torch.optim.AdamW` for groups with `use_muon=False`.
+    """Applies `torch.optim.Muon` to groups with `use_muon=True`, and `torch.optim.AdamW` to the other groups.
 
-    In a config, `use_muon` is set for every parameter: see `split_hidden_matrices`.
+    If a config describes the optimizer, `use_muon` is set automatically; see `split_hidden_matrices`.
 
     Source: Muon: An optimizer for hidden layers in neural networks (Jordan et al., 2024); Muon is Scalable for LLM
     Training (Liu et al., 2025).
 
     Args:
         params: Parameter groups with `use_muon`.
-        lr: The learning rate of all parameters.
-        weight_decay: The decoupled weight decay of all parameters.
+        lr: The learning rate for all parameters.
+        weight_decay: The decoupled weight decay for all parameters.
         momentum: The momentum of Muon.
         nesterov: Whether Muon uses Nesterov momentum.
         ns_coefficients: The three coefficients of the Newton-Schulz iteration.
         eps: The lower limit of the norm that the iteration divides by.
         ns_steps: The number of steps of the iteration.
-        adjust_lr_fn: The factor for the learning rate of a matrix of shape ``(A, B)``: `0.2 *
-            sqrt(max(A, B))` with "match_rms_adamw", so that the same learning rate suits Muon and AdamW; `sqrt(max(1, A
-            / B))` with "original".
-        betas: The decay rates of AdamW.
+        adjust_lr_fn: How to scale the learning rate for a matrix of shape ``(A, B)``. "match_rms_adamw" multiplies it
+            by `0.2 * sqrt(max(A, B))`, so that the same learning rate suits Muon and AdamW. "original" multiplies it by
+            `sqrt(max(1, A / B))`.
+        betas: The betas of AdamW.
         adamw_eps: The term that AdamW adds to the denominator.
 
     Raises:
@@ -87,12 +87,12 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Runs one optimization step. `closure` recomputes and returns the loss."""
+        """Performs one optimization step. `closure` reevaluates the model and returns the loss."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        # Not a decorator, which would import the compiler. A compiled step would not see that groups change.
+        # A decorator would import the compiler. A compiled step would not notice changes to the groups.
         torch.compiler.disable(self._step_parts)()  # type: ignore[no-untyped-call]
         return loss
 
@@ -122,15 +122,15 @@ class Muon(Optimizer):
 
 
 def split_hidden_matrices(groups: Iterable[Group], model: nn.Module) -> Iterator[Group]:
-    """Yields parameter groups with `use_muon`, which is True for the hidden matrices of `model`.
+    """Splits parameter groups by `use_muon`, which is True for the hidden matrices of `model`.
 
     Hidden matrices are the weights of linear layers and attention projections, except in the model's first layer and
-    its heads. A head is a module with the name `head`, `heads`, `classifier` or `fc`, or with a name that ends with
-    `_head` or `_heads`. In a model without such a module, the last layer counts as the head.
+    its heads. A head is a module whose name is `head`, `heads`, `classifier` or `fc`, or ends with `_head` or
+    `_heads`. In a model without such a module, the last layer counts as the head.
 
     Args:
-        groups: Parameter groups. If a group sets `use_muon`, this applies to its parameters with two dimensions.
-        model: The whole model, even if the groups only have parameters of a submodule.
+        groups: Parameter groups. If a group sets `use_muon`, this value is used for its two-dimensional parameters.
+        model: The whole model, even if the groups contain only parameters of a submodule.
     """
     hidden = hidden_matrices(model)
     counts = [0, 0]

@@ -85,7 +85,7 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
         params: Parameters or parameter groups.
 
     Raises:
-        BuildError: The optimizer has no such argument.
+        BuildError: An argument is unknown.
         ArgumentError: A value has the wrong type or is out of range, such as a negative weight decay.
     """
     _check_names(optimizer_class(cfg), cfg)
@@ -105,15 +105,15 @@ def _check_value(cfg: Mapping[str, Any], key: str) -> None:
 
 
 def _check_names(kind: Any, cfg: Mapping[str, Any]) -> None:
-    """Checks the names of arguments for `pytorch_optimizer`, whose constructors ignore unknown ones.
+    """Checks argument names for optimizers from `pytorch_optimizer`, whose constructors ignore unknown arguments.
 
     Raises:
-        BuildError: The optimizer has no such argument.
+        BuildError: An argument is unknown.
     """
     if not getattr(kind, "__module__", "").startswith("pytorch_optimizer."):
         return
     parameters = inspect.signature(kind).parameters
-    if {"base_optimizer", "optimizer"} & parameters.keys():  # the other arguments are for that optimizer
+    if {"base_optimizer", "optimizer"} & parameters.keys():  # the remaining arguments are for that optimizer
         return
     names = [*(parameters.keys() - {"params", "kwargs"}), _UNDECLARED.get(kind.__name__, "type"), "type"]
     for key in cfg:
@@ -133,7 +133,7 @@ def is_schedule_free(optimizer: Any) -> bool:
 
 
 def default_of(cfg: Mapping[str, Any], field: str) -> float | None:
-    """Returns the value of `field` in `cfg`, or the default in the signature of the class if it is a number.
+    """Returns the value of `field` in `cfg`, or the default in the optimizer's signature if it is a number.
 
     Raises:
         ArgumentError: The value in `cfg` is not a number or is out of range.

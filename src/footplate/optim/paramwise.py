@@ -1,4 +1,4 @@
-"""Computes the settings of each parameter from `paramwise_cfg`, and checks the entries of `paramwise_cfg`."""
+"""Computes the settings of each parameter from `paramwise_cfg`, and checks `paramwise_cfg`."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ class ParamLocation(NamedTuple):
 
     @property
     def path(self) -> str:
-        """The path of the parameter, which custom keys are matched against. It begins with a dot at the top level."""
+        """The path of the parameter, for matching custom keys. Paths of top-level parameters begin with a dot."""
         return f"{self.prefix}.{self.name}"
 
     @property
@@ -55,7 +55,7 @@ class ParamLocation(NamedTuple):
 
 
 def is_deformable(module: nn.Module) -> bool:
-    """Checks whether `module` is a deformable convolution, judging by the names of its class and base classes."""
+    """Checks whether `module` is a deformable convolution, based on the names of its class and base classes."""
     return any(base.__name__ in _DEFORMABLE for base in type(module).__mro__)
 
 
@@ -63,12 +63,12 @@ class ParamwiseRules(NamedTuple):
     """Computes the settings of one parameter from `paramwise_cfg`.
 
     If the path of the parameter contains a custom key, only the settings of that key apply. If several keys match, the
-    longest one is used. Of equally long keys, the first one in alphabetical order is used.
+    longest one is used. Ties go to the first key in alphabetical order.
 
     Attributes:
         cfg: The `paramwise_cfg`: multipliers for kinds of parameters, and `custom_keys`.
-        base_lr: The learning rate to multiply, or None if the optimizer has none.
-        base_wd: The weight decay to multiply, or None if the optimizer has none.
+        base_lr: The learning rate to multiply, or None if the optimizer does not have one.
+        base_wd: The weight decay to multiply, or None if the optimizer does not have one.
     """
 
     cfg: Mapping[str, Any]
@@ -76,7 +76,7 @@ class ParamwiseRules(NamedTuple):
     base_wd: float | None
 
     def settings(self, location: ParamLocation) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """Returns a parameter's settings that differ from the optimizer's, and the keys that set them."""
+        """Returns the settings in which a parameter differs from the optimizer, and the keys that set them."""
         custom_keys = self.cfg.get("custom_keys") or {}
         key = min((key for key in custom_keys if key in location.path), key=lambda key: (-len(key), key), default=None)
         if key is not None:
@@ -88,15 +88,15 @@ class ParamwiseRules(NamedTuple):
         return self._scaled(self.cfg.get(lr_rule), self.cfg.get(decay_rule)), reasons
 
     def lr_rule(self, location: ParamLocation) -> str:
-        """Returns the key of the learning rate multiplier for a parameter without a custom key; "" if there is none."""
+        """Returns the learning rate multiplier key for a parameter without a custom key, or "" if none applies."""
         if location.is_offset and self.cfg.get("dcn_offset_lr_mult") is not None:
             return "dcn_offset_lr_mult"
         return "bias_lr_mult" if location.name == "bias" and not (location.is_norm or location.in_deformable) else ""
 
     def decay_rule(self, location: ParamLocation) -> str:
-        """Returns the key of the weight decay multiplier for a parameter without a custom key; "" if there is none.
+        """Returns the weight decay multiplier key for a parameter without a custom key, or "" if none applies.
 
-        This is the first key that is set and applies to the parameter.
+        If several multipliers apply, returns the first one that is set.
         """
         applies = {
             "norm_decay_mult": location.is_norm,
@@ -139,20 +139,19 @@ def check_paramwise(cfg: Any) -> None:
 
 
 def warn_of_unknown_keys(cfg: Mapping[str, Any], known: Sequence[str] = PARAMWISE_KEYS) -> None:
-    """Warns about unknown keys of `paramwise_cfg`. By default, the known keys are taken from the default
-    constructor."""
+    """Warns about unknown keys in `paramwise_cfg`. By default, the keys of the default constructor are known."""
     for key in cfg:
         if key not in known:
-            _warn(f'paramwise_cfg has the unknown key "{key}"', nearest(key, known))
+            _warn(f'unknown key "{key}" in paramwise_cfg', nearest(key, known))
     for key, settings in (cfg.get("custom_keys") or {}).items():
         for name in settings:
             # Other names may be fields of the parameter groups.
             if name not in _CUSTOM_MULTIPLIERS and (near := nearest(name, _CUSTOM_MULTIPLIERS)):
-                _warn(f'the custom key "{key}" of paramwise_cfg has the unknown key "{name}"', near)
+                _warn(f'unknown key "{name}" in the custom key "{key}" of paramwise_cfg', near)
 
 
 def warn_of_idle_keys(rules: ParamwiseRules, model: nn.Module) -> None:
-    """Warns about custom keys that match no parameter, and multipliers of fields that the optimizer does not have."""
+    """Warns about custom keys that match no parameter, and about multipliers for fields that the optimizer lacks."""
     custom_keys = rules.cfg.get("custom_keys") or {}
     used = [key for section in (rules.cfg, *custom_keys.values()) for key in section if section[key] is not None]
     for field, base, multipliers in (
@@ -161,12 +160,12 @@ def warn_of_idle_keys(rules: ParamwiseRules, model: nn.Module) -> None:
     ):
         idle = [f'"{key}"' for key in multipliers if key in used]
         if base is None and idle:
-            _warn(f'{", ".join(idle)} of paramwise_cfg has no effect: the optimizer has no "{field}"')
+            _warn(f'{", ".join(idle)} in paramwise_cfg has no effect: the optimizer has no "{field}"')
     paths = [f".{name}" if "." not in name else name for name, _ in model.named_parameters(remove_duplicate=False)]
     for key in custom_keys:
         if not any(key in path for path in paths):
             names = sorted({part for path in paths for part in [path, *path.split(".")]})
-            _warn(f'the custom key "{key}" of paramwise_cfg matches no parameter', nearest(key.strip("."), names))
+            _warn(f'the custom key "{key}" in paramwise_cfg matches no parameter', nearest(key.strip("."), names))
 
 
 def _warn(message: str, suggestion: str | None = None) -> None:

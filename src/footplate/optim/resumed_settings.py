@@ -1,4 +1,4 @@
-"""Compares a resumed run's optimizer settings in the config and the checkpoint, and selects the ones to use."""
+"""Compares the optimizer settings in the config and the checkpoint of a resumed run, and selects which ones to use."""
 
 import copy
 import inspect
@@ -12,9 +12,9 @@ Settings = dict[str, Any]
 
 
 def settings_of(optim_wrapper: Any) -> list[Settings]:
-    """Returns a copy of each parameter group's settings, with the initial values that schedules store.
+    """Returns a copy of each parameter group's settings, including the initial values that schedules store.
 
-    Settings are the arguments of the optimizer's class. All other fields of its parameter groups are its state.
+    Settings are the constructor arguments of the optimizer. All other fields of a parameter group are state.
     """
     settings = []
     for part in optim_wrapper.parts.values():
@@ -28,16 +28,16 @@ def settings_of(optim_wrapper: Any) -> list[Settings]:
 
 
 def choose_settings(optim_wrapper: Any, configured: list[Settings], *, takes_config: bool) -> None:
-    """Reports the settings that differ between the config and the checkpoint, and optionally applies the config's.
+    """Logs which settings differ between the config and the checkpoint, and optionally applies the config's settings.
 
     Args:
-        optim_wrapper: The optimizer wrapper, which has just loaded its state.
-        configured: The result of `settings_of` from before the state was loaded.
-        takes_config: Whether to use the settings of the config. The schedules must be recomputed afterwards.
+        optim_wrapper: The optimizer wrapper, after loading its state.
+        configured: The result of `settings_of` before the state was loaded.
+        takes_config: Whether to use the config's settings. If True, the schedules must be recomputed afterwards.
     """
     groups = [group for part in optim_wrapper.parts.values() for group in part.optimizer.param_groups]
     differences = set()
-    # Groups that the checkpoint has added come last, and are not configured.
+    # Groups added from the checkpoint come last and are not in the config.
     for group, new, saved in zip(groups, configured, settings_of(optim_wrapper), strict=False):
         new_texts, saved_texts = _as_text(new), _as_text(saved)
         names = [name for name, text in new_texts.items() if text != saved_texts.get(name, text)]
@@ -56,7 +56,7 @@ def choose_settings(optim_wrapper: Any, configured: list[Settings], *, takes_con
 
 
 def _as_text(settings: Settings) -> dict[str, str]:
-    """Returns settings as messages show them, with the values from before schedules changed them."""
+    """Formats settings for messages, with their values before any schedule changed them."""
     values: Settings = {
         key: settings.get(f"initial_{key}", value) for key, value in settings.items() if not key.startswith("initial_")
     }

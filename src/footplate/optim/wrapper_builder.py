@@ -1,4 +1,4 @@
-"""Builds the optimizer wrapper from the `optim_wrapper` section, and scales its learning rates: `auto_scale_lr`."""
+"""Builds the optimizer wrapper from the `optim_wrapper` section, and implements `auto_scale_lr`."""
 
 import inspect
 import logging
@@ -19,18 +19,18 @@ from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIM
 
 SCALING_KEYS = ("enable", "base_batch_size")  # the keys of auto_scale_lr
 _logger = logging.getLogger("footplate.optim")
-# Optimizers that compute their own step size: their lr is a factor of it and is not scaled.
+# Optimizers that compute their own step size. Their lr is a factor of this size and is not scaled.
 _WITHOUT_RATE = ("DAdapt", "Prodigy")
 
 
 def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper:
-    """Builds the optimizer wrapper, or wrappers, for the parameters of `model`.
+    """Builds the optimizer wrapper for the parameters of `model`.
 
     Args:
         model: The model; it may be wrapped for distributed training.
         cfg: An optimizer, a wrapper, or a section `dict(type="OptimWrapper", optimizer=dict(...), paramwise_cfg=...,
-            constructor=...)`, where only `optimizer` is required. It can also be a dict that maps submodule names to
-            sections, or any names to optimizers or wrappers.
+            constructor=...)`, where only `optimizer` is required. For several optimizers, a dict that maps submodule
+            names to sections, or arbitrary names to optimizers or wrappers.
 
     Raises:
         FootplateError: The section cannot be built. The error contains the key path in `optim_wrapper`.
@@ -51,7 +51,7 @@ def _build(cfg: Any, model: nn.Module) -> OptimWrapper:
 
 
 def _warn_about_untrained(wrapper: OptimWrapper, model: nn.Module) -> None:
-    """Warns about parameters that need a gradient but that no optimizer updates."""
+    """Warns about trainable parameters that no optimizer updates."""
     groups = [group for part in wrapper.parts.values() for group in part.optimizer.param_groups]
     trained = {id(parameter) for group in groups for parameter in group["params"]}
     trainable = [(name, each) for name, each in unwrap_model(model).named_parameters() if each.requires_grad]
@@ -67,7 +67,7 @@ def has_several_optimizers(cfg: Any) -> bool:
 
 
 def _construct(model: nn.Module, cfg: Mapping[str, Any], whole_model: nn.Module | None = None) -> OptimWrapper:
-    """Builds the wrapper of a section with the keys `optimizer` and `constructor`."""
+    """Builds a wrapper from a section with the keys `optimizer` and `constructor`."""
     settings = with_origins({"type": "OptimWrapper", **cfg}, cfg)
     if isinstance(cfg.get("optimizer"), Optimizer):
         return _with_parameter_names(OPTIM_WRAPPERS.build(settings), model)
@@ -97,8 +97,8 @@ class MultiOptimWrapperConstructor:
     """Builds one optimizer wrapper for each submodule in the section.
 
     Args:
-        optim_wrapper_cfg: Maps the dotted path of each submodule to its section `dict(optimizer=..., ...)`, or any name
-            to an optimizer or a wrapper.
+        optim_wrapper_cfg: A dict that maps the dotted path of each submodule to its section `dict(optimizer=..., ...)`,
+            or an arbitrary name to an optimizer or a wrapper.
         paramwise_cfg: The default `paramwise_cfg` of the sections.
 
     Raises:
@@ -110,7 +110,7 @@ class MultiOptimWrapperConstructor:
         self.paramwise_cfg = paramwise_cfg
 
     def __call__(self, model: nn.Module) -> OptimWrapperDict:
-        """Returns the wrappers of the submodules of `model`."""
+        """Builds the wrappers for the submodules of `model`."""
         model = unwrap_model(model)
         wrappers: dict[str, OptimWrapper] = {}
         for name, section in self.sections.items():
@@ -129,7 +129,7 @@ class MultiOptimWrapperConstructor:
 
 
 def _build_one(cfg: Any, model: nn.Module) -> OptimWrapper:
-    """Builds the wrapper of one optimizer from the wrapper itself, the optimizer, or their section."""
+    """Builds the wrapper for one optimizer. `cfg` is a wrapper, an optimizer or a config section."""
     if isinstance(cfg, OptimWrapper):
         return cfg
     if isinstance(cfg, Optimizer):
@@ -147,13 +147,13 @@ def _build_one(cfg: Any, model: nn.Module) -> OptimWrapper:
 
 
 def _with_parameter_names(wrapper: OptimWrapper, model: nn.Module) -> OptimWrapper:
-    """Adds parameter names to a wrapper, unless some of its parameters are outside the model and have no name."""
+    """Passes parameter names to a wrapper, unless some of its parameters do not belong to the model."""
     model = unwrap_model(model)
     known = set(map(id, model.parameters()))
     is_known = [id(parameter) in known for group in wrapper.param_groups for parameter in group["params"]]
     if not any(is_known):
         raise ArgumentError(
-            "the optimizer has none of the model's parameters, so the model would not be trained",
+            "the optimizer does not contain any of the model's parameters, so the model would not be trained",
             key="optimizer",
             notes=["Create the optimizer with model.parameters() of the model that you pass."],
         )
@@ -163,10 +163,10 @@ def _with_parameter_names(wrapper: OptimWrapper, model: nn.Module) -> OptimWrapp
 
 
 def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any] | None) -> None:
-    """Scales all learning rates by the ratio of the global batch size to the batch size that the config assumes.
+    """Scales all learning rates by the ratio of the actual global batch size to the one that the config assumes.
 
     Args:
-        optim_wrapper: The wrapper of one optimizer, or of several.
+        optim_wrapper: The wrapper for one or several optimizers.
         loader: The training loader.
         cfg: The value of `auto_scale_lr`, a dict with `enable` and `base_batch_size` (the number of samples per
             iteration over all processes).

@@ -1,1 +1,1 @@
-"""Inspects configs, runs and checkpoints without training: explain, compare, check and report."""
+"""Inspects configs, runs and checkpoints, for commands such as explain, check, analyze and report."""

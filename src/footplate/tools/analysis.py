@@ -1,4 +1,4 @@
-"""Summarizes and compares the times, best values and checkpoints of runs, and exports their curves."""
+"""Summarizes and compares runs (their times, best values and checkpoints), and exports their curves."""
 
 import csv
 import io
@@ -32,7 +32,7 @@ def summarize(run: Run) -> dict[str, Any]:
         - `best`: the best values by name, each with its iteration. The metric that selects the best checkpoint comes
           first. Per-class results are omitted. A metric that is also logged in training is named `val/<name>`.
         - `checkpoints`: the sizes in bytes by file name, or by folder name for sharded checkpoints.
-        - `derived`: the values derived from the log, because other engines do not record them.
+        - `derived`: the values that the run does not record and that were therefore derived from its log.
     """
     trained = [series for series in run.series if series.mode == "train"]
     logged = max((int(series.points[-1][0]) for series in trained), default=None)
@@ -62,13 +62,16 @@ def summarize(run: Run) -> dict[str, Any]:
 
 
 def count_iterations(run: Run) -> int:
-    """Returns the last iteration with a recorded value in a run. A tested checkpoint may be from another run."""
+    """Returns the last iteration with a recorded value.
+
+    Ignores test values unless there are no others: the tested checkpoint may be from another run.
+    """
     trained = [series for series in run.series if series.mode != "test"] or run.series
     return int(max(series.points[-1][0] for series in trained))
 
 
 def ranked_metrics(run: Run) -> list[tuple[Series, Rule]]:
-    """Returns the metrics of a run and their rules, excluding per-class results. Metrics in `save_best` come first."""
+    """Returns the metrics of a run with their rules, `save_best` metrics first. Omits per-class results."""
     validated = {series.name: series for series in run.series if series.mode != "train"}
     selecting, rules = save_best_settings(run)
     names = order_metrics(validated, selecting)
@@ -76,7 +79,7 @@ def ranked_metrics(run: Run) -> list[tuple[Series, Rule]]:
 
 
 def save_best_settings(run: Run) -> tuple[list[str], dict[str, Rule]]:
-    """Returns the metrics that a run's config lists in `save_best`, and the rules that the config sets for metrics."""
+    """Returns the `save_best` metrics in a run's config, and the rules that the config sets for them."""
     if run.config is not None:
         with suppress(Exception):  # the config of another engine may contain anything here
             return best_metrics(run.config._cfg_dict), best_metric_rules(run.config._cfg_dict)
@@ -101,10 +104,10 @@ def name_in_log(run: Run, series: Series) -> str:
 
 
 def explain_runs(runs: Sequence[Run]) -> str:
-    """Returns the summary of each run, and the differences between the best values of the runs, as text.
+    """Formats the summary of each run and the differences between the runs' best values.
 
-    Compares each run with the first one by the metrics of `save_best` that the runs share, or by their first shared
-    metric.
+    Compares each run with the first one on the `save_best` metrics that all runs have, or on the first metric they have
+    in common.
     """
     summaries = [summarize(run) for run in runs]
     texts = [_text(run, summary) for run, summary in zip(runs, summaries, strict=True)]
@@ -204,13 +207,13 @@ def _short(value: float) -> str:
 
 
 def best_metrics(cfg: Mapping[str, Any]) -> list[str]:
-    """Returns the metrics that `save_best` lists in a config of either generation, possibly "auto"."""
+    """Returns the `save_best` metrics in a config of either generation. One of them may be "auto"."""
     best = _best_setting(cfg, "save_best")
     return [best] if isinstance(best, str) else list(best)
 
 
 def best_metric_rules(cfg: Mapping[str, Any]) -> dict[str, Rule]:
-    """Returns the rules that a config sets for the metrics of `save_best`."""
+    """Returns the rules that a config sets for its `save_best` metrics."""
     best, stated = best_metrics(cfg), _best_setting(cfg, "rule")
     rules = expand_rules(best, [stated] if isinstance(stated, str) else list(stated))
     return dict(zip(best, rules, strict=True)) if rules else {}

@@ -46,7 +46,7 @@ def choose_batch_size(cfg: Config, **start: Any) -> tuple[Config, str]:
     A separate process trains on the largest samples of the dataset to find the size. A resumed run uses its recorded
     batch size. Every rank must call this function before the process group is created.
 
-    `cfg` may be of either generation; `start` replaces its `resume` and `load_from`.
+    `cfg` may be of either generation. `start` overrides its keys `resume` and `load_from`.
 
     Returns:
         The second-generation config and a sentence for the log.
@@ -58,7 +58,7 @@ def choose_batch_size(cfg: Config, **start: Any) -> tuple[Config, str]:
     cfg = runner_config(cfg)
     with located(cfg):
         recorded = _recorded_size({**cfg, **start})
-        # Fork before the ranks are connected: a forked process cannot use their threads and device contexts.
+        # Fork before connecting the ranks: a forked process cannot use the threads and device contexts of a connection.
         trial = (recorded, "as in the run that is resumed") if recorded else _try_in_process(cfg)
         process_setup.prepare(cfg.get("env_cfg") or {}, launcher=cfg.get("launcher") or "none")
         trials = gather_objects((recorded, trial))
@@ -81,7 +81,7 @@ def _with_size(cfg: Config, size: int) -> Config:
 
 
 def _recorded_size(cfg: Mapping[str, Any]) -> int | None:
-    """Returns the batch size of the run to resume, or None if a new run starts."""
+    """Returns the recorded batch size if a run is resumed, and None if a new run starts."""
     if not cfg.get("resume") and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
         return None
     size = _value(config_of(Path(cfg["work_dir"])), _SIZE)
@@ -95,10 +95,10 @@ def _recorded_size(cfg: Mapping[str, Any]) -> int | None:
 
 
 def _try_in_process(cfg: Config) -> tuple[int, str]:
-    """Finds the largest batch size that fits, in a process of its own, which a lack of memory may end.
+    """Finds the largest batch size that fits. Uses a separate process, which may be killed if memory runs out.
 
     Returns:
-        The size, and why larger ones were not used.
+        The size, and the reason why larger sizes were not used.
 
     Raises:
         FootplateError: The run cannot be built, or not even the smallest batch fits.
@@ -117,7 +117,7 @@ def _try_in_process(cfg: Config) -> tuple[int, str]:
                     if error is not None:
                         raise error
         finally:
-            process.kill()  # after a signal, it must not write to the folder while it is removed
+            process.kill()  # after a signal, the process must not write to the folder while it is removed
             process.join()
     reason = reason or f"larger: the process ended with exit code {process.exitcode}"
     if not size:
@@ -166,7 +166,7 @@ def _try_sizes(cfg: Config, folder: str, results: Connection) -> None:
 
 
 def _train_briefly(cfg: Config, folder: str, local_rank: int) -> Runner:
-    """Builds a run for one process. Two training iterations create its averages and optimizer state."""
+    """Builds a single-process run, and trains it for two iterations to create weight averages and optimizer state."""
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank % torch.cuda.device_count())
         free, total = torch.cuda.mem_get_info()

@@ -1,4 +1,4 @@
-"""Checks a config with a short trial of the run, which trains, validates, saves and loads."""
+"""Checks a config with a short trial run that trains, validates, saves and loads."""
 
 import logging
 import os
@@ -51,7 +51,7 @@ from footplate.tools.partial_build import build_trial
 
 _logger = logging.getLogger("footplate.tools")
 _ITERATIONS = 2
-_MAX_RECORDS = 100_000  # whose files are checked, of each dataset
+_MAX_RECORDS = 100_000  # checked for missing files, per dataset
 _MAX_FILES = 10  # in a warning
 
 
@@ -62,8 +62,8 @@ class Checked(NamedTuple):
         text: The summary, with one item per line.
         warnings: The warnings that the run would log.
         loops: The result of `loops_as_data`.
-        measured: The measurements of the trial by name: `seconds_per_iteration` (without the wait for data),
-            `seconds_of_waiting`, `seconds_per_validation` (of all datasets, estimated; None without validation),
+        measured: The measurements of the trial by name: `seconds_per_iteration` (without the time spent waiting for
+            data), `seconds_of_waiting`, `seconds_per_validation` (estimated for all datasets; None without validation),
             `memory` (peak MiB of each process), `memory_parts` (bytes in this process), `checkpoint` (bytes) and
             `metrics` (names). Empty if only the config was checked.
     """
@@ -77,7 +77,7 @@ class Checked(NamedTuple):
 def check(cfg: Config, *, run: bool = True) -> Checked:
     """Checks a config, performs a short trial of the run, and returns a summary of what the run will do.
 
-    The trial leaves no files: it has a temporary folder and no visualizer backends.
+    The trial leaves no files: it writes to a temporary folder and uses no visualization backends.
 
     Args:
         cfg: A config of either generation, with its `work_dir`.
@@ -90,7 +90,7 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
     records: list[logging.LogRecord] = []
     try:
         with collect_warnings() as messages, buffer_log() as records:
-            checked = runner_config(cfg) if run else check_config(cfg)  # the trial checks it
+            checked = runner_config(cfg) if run else check_config(cfg)  # the trial also checks the config
             warn_about_variables(checked)
             if run:
                 with located(checked), at_key("visualizer"):  # the trial has no backends
@@ -99,7 +99,9 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
                     runner, largest, measured = _try(checked, folder)
                     skipped = count_skipped(getattr(runner.train_dataloader, "dataset", None))
                     if skipped:
-                        _logger.warning("Unreadable training samples that would be skipped: at least %d.", skipped)
+                        _logger.warning(
+                            "At least %s would be skipped.", pluralize(skipped, "unreadable training sample")
+                        )
                     hooks, epoch_length = runner.hooks, length_of(runner.train_dataloader)
                     loops = loops_as_data(checked, hooks=hooks, length_of_epoch=epoch_length)
                     lines = _describe_trial(runner, largest, measured, loops)
@@ -108,7 +110,7 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
                 if checked.get("val_cfg") is None:
                     warn_about_idle_settings(checked, hooks)
                 loops, lines = loops_as_data(checked, hooks=hooks), []
-    except Exception:  # no summary will contain the warnings
+    except Exception:  # log the warnings, since there is no summary to list them
         for message in dict.fromkeys(record.getMessage() for record in records if record.levelno == logging.WARNING):
             _logger.warning("%s", message)
         raise
@@ -139,8 +141,8 @@ def _shared_folder(cfg: Config) -> Iterator[str]:
 def _try(cfg: Config, folder: str) -> tuple[Runner, dict[str, Largest], dict[str, Any]]:
     """Trains for two iterations, then trains and validates on the largest batches.
 
-    Returns the runner, the largest batch of each dataset (not of training if a user's loop may pass other batches to
-    the model), and the measurements; see `Checked`.
+    Returns the runner, the largest batch of each dataset, and the measurements (see `Checked`). The training batch is
+    missing if the user's own training loop may pass other batches to the model.
     """
     runner = build_trial(cfg, folder, preflight=True)
     with located(cfg):
@@ -194,7 +196,8 @@ def _try(cfg: Config, folder: str) -> tuple[Runner, dict[str, Largest], dict[str
 def _warn_about_missing_files(runner: Runner) -> None:
     """Warns about local files of the training and validation data that are missing or empty.
 
-    If a dataset has no file at all, its paths are keys of another storage, or the trial reports the first one.
+    Ignores datasets without any local file: either their paths are keys of another storage system, or the trial fails
+    on the first file.
     """
     loops = (runner.train_loop, *getattr(runner.val_loop, "sets", ()))
     datasets = [leaf for loop in loops for leaf in innermost_datasets(getattr(loop.dataloader, "dataset", None))]
@@ -226,8 +229,8 @@ def _check_work_dir(folder: str, size: int) -> None:
 def _validate(runner: Runner, hook: "_TrialHook", largest: dict[str, Largest]) -> tuple[float | None, list[str]]:
     """Validates the largest batch of each validation dataset, and adds these batches to `largest`.
 
-    Returns the estimated validation time in seconds, or None without validation; and the names of the losses and
-    metrics that one batch is enough to compute.
+    Returns the estimated validation time in seconds (None without validation) and the names of the losses and metrics
+    that can be computed from a single batch.
     """
     loop: Any = runner.val_loop
     if not isinstance(loop, ValLoop):  # no validation, or a custom loop
@@ -262,9 +265,9 @@ def _validate(runner: Runner, hook: "_TrialHook", largest: dict[str, Largest]) -
 
 
 def _call_own_hooks(runner: Runner, stage: "_TrialHook", *events: str, **arguments: Any) -> None:
-    """Calls RuntimeInfoHook and the user's hooks at the given events.
+    """Runs RuntimeInfoHook and the user's hooks on the given events.
 
-    Skips all other footplate hooks, and hooks that save checkpoints, because they write files.
+    Skips all other hooks of footplate and all checkpoint hooks, because they write files.
     """
     for event in events:
         for hook, method in runner.hooks.at(event):
@@ -290,12 +293,12 @@ class _TrialHook(Hook):
         self._last = time.perf_counter()
 
     def before_train(self, runner: Runner) -> None:
-        """Starts timing the wait for data."""
+        """Starts to measure the time spent waiting for data."""
         self.stage = ("reading the first training batch", "train_dataloader")
         self._last = time.perf_counter()
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Measures the wait for data."""
+        """Measures the time spent waiting for data."""
         self.stage = (f"training iteration {self._done + 1}", "model")
         self.waiting, self._last = time.perf_counter() - self._last, time.perf_counter()
 

@@ -41,12 +41,12 @@ def export_weights(
     Args:
         source: A checkpoint from footplate or another engine, or a safetensors file.
         target: The output file. Its suffix selects the format: `.pth`, `.pt` and `.ckpt` are PyTorch files.
-        section: The entry that contains the weights, such as `ema_state_dict`. By default, it is detected.
+        section: The entry that contains the weights, such as `ema_state_dict`. Detected by default.
         revise_keys: Pairs (regular expression, replacement), applied to each key in the given order.
         prefix: Exports only the keys that start with this prefix, and removes the prefix from them.
         add_prefix: A prefix to add to every key.
-        layout: "plain" to write a bare state dict, or "mmengine" to write the entries `meta` and `state_dict`, as
-            expected by the engines of both generations.
+        layout: "plain" writes a bare state dict. "mmengine" writes the entries `meta` and `state_dict`, which the
+            engines of both generations expect.
 
     Returns:
         The number of tensors.
@@ -99,7 +99,7 @@ def average_weights(
     Raises:
         ArgumentError: There are no paths, the number of shares differs from the number of paths, or the shares sum to
             zero.
-        CheckpointError: A file cannot be read, or its keys or shapes differ from the first file's.
+        CheckpointError: A file cannot be read, or its keys or shapes differ from those in the first file.
 
     Source: https://arxiv.org/abs/1803.05407
     """
@@ -138,7 +138,7 @@ def consolidate(source: "str | os.PathLike[str]", target: "str | os.PathLike[str
 
     Raises:
         CheckpointError: The folder is not an intact checkpoint, or the file cannot be written.
-        ArgumentError: The suffix of a name is wrong, or one path is inside the other.
+        ArgumentError: A path has the wrong suffix, or one path is inside the other.
     """
     folder, path = os.fspath(source), os.fspath(target)
     storage.check_output(path, suffixes=SUFFIXES, inputs=[folder])
@@ -158,7 +158,7 @@ def shard(source: "str | os.PathLike[str]", target: "str | os.PathLike[str]", co
 
     Raises:
         CheckpointError: The file is not an intact checkpoint, or the folder cannot be written or contains other files.
-        ArgumentError: The suffix of a name is wrong, or one path is inside the other.
+        ArgumentError: A path has the wrong suffix, or one path is inside the other.
     """
     from footplate.checkpoint.sharded import save_shards  # slow to import
 

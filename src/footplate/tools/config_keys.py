@@ -1,4 +1,4 @@
-"""Determines which keys each section of a config accepts, using the signature of the section's class."""
+"""Determines which keys each section of a config accepts, based on the constructor of the section's class."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
@@ -56,7 +56,7 @@ SECTION_REGISTRIES: Mapping[str, Registry] = {
     "visualizer": VISUALIZERS,
     "log_processor": LOG_PROCESSORS,
 }
-"""Maps each top-level key to the registry of its classes."""
+"""Maps each top-level key to the registry that contains its classes."""
 
 NESTED_REGISTRIES: Mapping[str, Registry] = {
     "dataset": DATASETS,
@@ -68,7 +68,7 @@ NESTED_REGISTRIES: Mapping[str, Registry] = {
     "optimizer": OPTIMIZERS,
     "vis_backends": VISBACKENDS,
 }
-"""Maps a key within a section to the registry of its classes. Other keys use the registry of their section."""
+"""Maps a key within a section to the registry that contains its classes. Other keys use their section's registry."""
 
 PASSED_ARGUMENTS: Mapping[Registry, Collection[str]] = {
     LOOPS: ("runner", "dataloader", "evaluator"),
@@ -77,14 +77,14 @@ PASSED_ARGUMENTS: Mapping[Registry, Collection[str]] = {
     PARAM_SCHEDULERS: ("optimizer",),
     DATA_SAMPLERS: ("dataset",),
 }
-"""Maps each registry to the arguments that the engine passes to its entries."""
+"""Maps each registry to the arguments that the engine passes to its classes."""
 
 EXTRA_ARGUMENTS: Mapping[Registry, Collection[str]] = {
     LOOPS: ("by_epoch",),
     HOOKS: ("priority",),
     OPTIM_WRAPPERS: ("constructor", "paramwise_cfg"),
 }
-"""Maps each registry to the keys that a config may set for its entries in addition to their arguments."""
+"""Maps each registry to the keys that a config may set in addition to a class's arguments."""
 
 FIXED_KEYS: Mapping[str, Collection[str]] = {
     **{f"{mode}_dataloader": LOADER_KEYS for mode in MODES},
@@ -100,7 +100,7 @@ FIXED_KEYS: Mapping[str, Collection[str]] = {
     "auto_scale_lr": SCALING_KEYS,
     "compile": (*COMPILE_KEYS, "target", "regions"),
 }
-"""Maps the key path of each section without a class to its keys."""
+"""The keys of each section that does not describe a class, by key path of the section."""
 
 DEFAULT_TYPES = {
     "optim_wrapper": "OptimWrapper",
@@ -113,14 +113,15 @@ DEFAULT_TYPES = {
 
 
 def accepted_keys(cfg: Mapping[Any, Any], parts: Sequence[str], *, at: Sequence[str] = ()) -> Collection[str]:
-    """Returns the keys that a section of a second-generation config accepts, or none if they are unknown.
+    """Returns the keys that a section of a second-generation config accepts. Empty if they are unknown.
 
     Does not import user modules. For a section without `type`, the default class determines the keys.
 
     Args:
         cfg: The config.
         parts: The key path of the section; empty for the top-level keys.
-        at: The key path of the section in the config, if it differs from `parts`, as in a first-generation config.
+        at: The key path under which `cfg` contains the section, if it differs from `parts`. This is the case for a
+            first-generation config.
     """
     if not parts:
         return READ_KEYS
@@ -137,7 +138,7 @@ def accepted_keys(cfg: Mapping[Any, Any], parts: Sequence[str], *, at: Sequence[
         return FIXED_KEYS.get(path, ())
     kind = section.get("type") if isinstance(section, Mapping) else None
     if kind is None and path == "train_cfg":
-        with suppress(ArgumentError):  # `by_epoch` is invalid, which the check of the config reports
+        with suppress(ArgumentError):  # `by_epoch` is invalid; the config check reports it
             kind = loop_settings(section, "train")["type"]
     elif kind is None:
         name = ".".join(parts[1:])
@@ -149,7 +150,7 @@ def accepted_keys(cfg: Mapping[Any, Any], parts: Sequence[str], *, at: Sequence[
 
 
 def class_arguments(entry: Callable[..., Any], registry: Registry) -> list[str] | None:
-    """Returns the arguments that a config may pass to an entry of a registry, or None if the entry may accept any."""
+    """Returns the arguments that a config may pass to a registered class, or None if the class accepts any argument."""
     arguments = arguments_of(entry)
     if arguments.accepts_any:
         return None
@@ -157,7 +158,7 @@ def class_arguments(entry: Callable[..., Any], registry: Registry) -> list[str] 
 
 
 def _child(section: Any, part: str) -> Any:
-    """Returns the value at a key or an index of a section, or an empty dict if it does not exist."""
+    """Returns the value at a key or index of a section, or an empty dict if there is none."""
     if isinstance(section, (list, tuple)):
         return section[int(part)] if part.isdigit() and int(part) < len(section) else {}
     if not isinstance(section, Mapping):

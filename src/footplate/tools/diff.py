@@ -24,7 +24,7 @@ _SCOPE = "_scope_"
 
 
 class Difference(NamedTuple):
-    """A key whose value differs between two configs. A side is None if its config does not have the key."""
+    """A key whose value differs between two configs. `first` or `second` is None if that config lacks the key."""
 
     path: str
     first: "Side | None"
@@ -39,9 +39,9 @@ class Side(NamedTuple):
 
 
 def read_either(name: str) -> Config:
-    """Returns the config for a name: a file, a recipe, or the newest config in a work_dir.
+    """Returns the config with the given name, which is a file, a recipe, or a work_dir with a recorded config.
 
-    A recorded config is read without executing it. No code from a work_dir is executed.
+    A work_dir may contain several configs; the newest one is read. Recorded configs are read without executing code.
 
     Raises:
         ConfigError: There is no such config, or it cannot be read.
@@ -70,7 +70,7 @@ def compare(first: Config, second: Config) -> list[Difference]:
 
 
 def compare_seeds(first: str, second: str) -> list[Difference]:
-    """Compares the recorded seeds of two runs, because their configs may not set a seed.
+    """Compares the recorded seeds of two runs. (Their configs do not always set a seed.)
 
     Returns:
         The difference, or an empty list if the seeds are equal or one of them is not recorded.
@@ -82,7 +82,7 @@ def compare_seeds(first: str, second: str) -> list[Difference]:
 
 
 def describe(differences: list[Difference]) -> str:
-    """Returns the differences as text: each key with its values and their locations."""
+    """Formats the differences as text: each key with its values and their locations."""
     lines = []
     for path, first, second in differences:
         lines.append(path)
@@ -118,7 +118,7 @@ def _compare(place: list[Any], first: Side, second: Side) -> Iterator[Difference
             old, new = _below(first, key), _below(second, key)
             if old is not None and new is not None:
                 yield from _compare([*place, key], old, new)
-            elif key != _SCOPE:  # a base from a package adds its scope; the names mean the same without it
+            elif key != _SCOPE:  # a base from a package adds its scope, which does not change the names
                 yield Difference(join_path([*place, key]), old, new)
     elif _holds_dicts(one) and _holds_dicts(two):
         matcher = difflib.SequenceMatcher(None, [_label(item) for item in one], [_label(item) for item in two], False)
@@ -134,9 +134,9 @@ def _compare(place: list[Any], first: Side, second: Side) -> Iterator[Difference
 
 
 def _below(side: Side, key: Any) -> Side | None:
-    """Returns an entry of a dict or an item of a list, or None if it does not exist.
+    """Returns the child of a value at a key (of a dict) or an index (of a list), or None if there is none.
 
-    If the origin of the value is unknown, uses the origin of its container.
+    If the origin of the child is unknown, uses the origin of the parent.
     """
     is_dict = isinstance(side.value, dict)
     if key not in side.value if is_dict else key is None:
@@ -147,7 +147,7 @@ def _below(side: Side, key: Any) -> Side | None:
 
 
 def _is_recorded(file: str) -> bool:
-    """Checks whether a run recorded a config file. The lines of such a file differ from those of the user's file."""
+    """Checks whether a config file was recorded by a run. Its line numbers do not match the user's file."""
     return os.path.basename(os.path.dirname(os.path.abspath(file))) == "vis_data"
 
 

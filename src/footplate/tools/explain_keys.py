@@ -24,7 +24,7 @@ class Line(NamedTuple):
 
 
 def source_files(cfg: Config) -> list[str]:
-    """Returns the files of a config: its own file, and the files of all current and replaced values."""
+    """Returns the config's own file and the files that set any current or replaced value."""
     own = [str(cfg.filename)] if cfg.filename else []
     return list(dict.fromkeys([*own, *_files_of(_lines(cfg._cfg_dict, ""))]))
 
@@ -37,12 +37,12 @@ def _files_of(lines: Iterable[Line]) -> Iterator[str]:
 
 
 def explain_config(cfg: Config) -> str:
-    """Returns the resolved config, one value per line, with the location and the earlier values of each key.
+    """Formats the resolved config, one value per line, with the location and the earlier values of each key.
 
-    Does not import the modules of the config.
+    Does not import the modules that the config uses.
     """
     lines = list(_lines(cfg._cfg_dict, ""))
-    # Paths are relative to the common folder of the files. Recipes have the names that `_base_` uses.
+    # Show paths relative to the common folder of the files, and recipes by the names that `_base_` accepts.
     far = {file for file in _files_of(lines) if os.path.isabs(file) and "::" not in shown_path(file)}
     folder = os.path.commonpath(map(os.path.dirname, far)) if far else ""
 
@@ -63,7 +63,7 @@ def explain_config(cfg: Config) -> str:
 
 
 def explain_key(cfg: Config, path: str) -> str:
-    """Returns the value of a key and its history from the first base to the last override, as text.
+    """Formats the value of a key and its history, from the first base config to the last override.
 
     Raises:
         ConfigKeyError: There is no such key.
@@ -81,9 +81,9 @@ def explain_key(cfg: Config, path: str) -> str:
 
 
 def keys_as_data(cfg: Config, path: str = "") -> dict[str, Any]:
-    """Maps key paths of a config to their values and the locations where they were set, the latest first.
+    """Returns a dict that maps key paths to their values and the history of each value, the latest first.
 
-    Describes the keys at and below `path`. A dict is represented by its keys. A list is a single value.
+    Contains the keys at and below `path`. The keys of a dict are listed separately; a list counts as one value.
 
     Raises:
         ConfigKeyError: There is no such key.
@@ -103,9 +103,9 @@ def _place(origin: Origin | None) -> dict[str, Any]:
 
 
 def history(cfg: Config, path: str) -> list[Replaced]:
-    """Returns all values that a key has had, with their locations, starting with the first base.
+    """Returns all past and current values of a key with their locations, starting with the first base config.
 
-    Includes values that were removed together with an enclosing dict, by `_delete_` or by replacing the dict.
+    Includes values in a dict that was later removed by `_delete_` or replaced as a whole.
     """
     steps = {(past.origin, write_value(past.value)): past for past in _past(cfg._cfg_dict, list(split_path(path)))}
     return list(steps.values())
@@ -131,7 +131,7 @@ def _past(holder: Any, parts: list[Any]) -> Iterator[Replaced]:
 
 
 def _lines(value: Any, indent: str, key: str = "", origin: Origin | None = None, end: str = "") -> Iterator[Line]:
-    """Yields the lines of a value. Dicts, and lists that contain dicts, have one line per item."""
+    """Yields the lines of a value. Dicts and lists of dicts are formatted with one item per line."""
     if isinstance(value, dict) and value:
         inner = indent + _INDENT if key or end else indent
         if key or end:
@@ -157,6 +157,6 @@ def _before(value: Any, origin: Origin | None) -> list[Replaced]:
 
 
 def brief(value: Any, width: int = 72) -> str:
-    """Returns a value as config code of at most `width` characters."""
+    """Formats a value as config code, truncated to `width` characters."""
     text = write_value(value)
     return text if len(text) <= width else f"{text[: width - 4]} ..."

@@ -1,4 +1,4 @@
-"""Explains when hooks, validations, log lines, checkpoints and schedules are due."""
+"""Explains when hooks run, and when validations, log lines, checkpoints and schedule steps are due."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -18,16 +18,16 @@ from footplate.messages import format_interval, labeled, pluralize
 from footplate.registry import HOOKS
 from footplate.tools.partial_build import find_epoch_length, prepare
 
-_MAX_POINTS = 6  # validations that the text lists
+_MAX_POINTS = 6  # validations listed in the text
 _MAX_LENGTH = 10_000_000  # the longest run, in epochs or iterations, whose validations are enumerated
 _POINT_KEYS = ("val_begin", "val_interval", "dynamic_intervals")
 
 
 def order_of_hooks(cfg: Config) -> tuple[HookList, list[str]]:
-    """Builds the hooks of a config in execution order.
+    """Builds the hooks of a config, in execution order.
 
     Returns:
-        The hooks, and the names of hooks that are not installed.
+        The hooks, and the names of hooks whose classes are not installed.
 
     Raises:
         FootplateError: A hook cannot be built, or its name is probably misspelled.
@@ -56,12 +56,12 @@ def order_of_hooks(cfg: Config) -> tuple[HookList, list[str]]:
 
 
 def explain_hooks(hooks: HookList, missing: Sequence[str]) -> str:
-    """Returns a table of the hooks at each event, one line per event, and the names of hooks that are not installed."""
+    """Formats a table of the hooks for each event, followed by the names of hooks that are not installed."""
     return "\n".join([hooks.describe(), *(f"not installed, so not shown: {name}" for name in missing)]) + "\n"
 
 
 def hooks_as_data(hooks: HookList, missing: Sequence[str]) -> dict[str, Any]:
-    """Returns the hooks and priorities for each event, and the names of hooks that are not installed."""
+    """Returns the hooks and their priorities for each event, and the names of hooks that are not installed."""
     events = {
         event: [{"hook": name, "priority": priority} for name, priority in acting] for event, acting in hooks.order()
     }
@@ -73,7 +73,7 @@ def loops_as_data(cfg: Config, *, hooks: HookList | None = None, length_of_epoch
 
     Args:
         cfg: A config of either generation.
-        hooks: The hooks of the config if they are already built.
+        hooks: The hooks of the config, if they are already built.
         length_of_epoch: The number of iterations per epoch. If None, it is determined from the training data.
 
     Returns:

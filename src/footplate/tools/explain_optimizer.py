@@ -1,4 +1,4 @@
-"""Explains the optimizer: its parameter groups, and the learning rate, momentum and weight decay over a run."""
+"""Explains the optimizer: its parameter groups, and how its settings change over a run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ from footplate.visualization.curve_plots import Panel, PlottedCurve, plot
 _GROUP_FIELDS = ("lr", "momentum", "betas", "weight_decay")
 _MAX_NAMES = 3  # parameters to list
 _POINTS = 512
-_MAX_LENGTH = 100_000_000  # iterations; their simulation takes one to two minutes
+_MAX_LENGTH = 100_000_000  # iterations; simulating so many takes one to two minutes
 _ROWS = 12
 _MAX_TRACKS = 3  # in a plot and a table
 _DIGITS = len("1.23456e-05")
@@ -37,7 +37,7 @@ _BLANK = "\N{BRAILLE PATTERN BLANK}"
 class GroupInfo:
     """The settings and the parameters of a parameter group."""
 
-    optimizer: str  # the class of the optimizer, prefixed with its name if a model has several optimizers
+    optimizer: str  # the optimizer class, prefixed with the name of the optimizer if there are several
     settings: dict[str, Any]  # learning rate, momentum or betas, and weight decay
     multipliers: dict[str, float]  # the ratio of each changed setting to the optimizer's default
     names: list[str]  # the names of the parameters
@@ -76,7 +76,7 @@ def groups_in(wrapper: Any, model: nn.Module) -> Groups:
 
     Args:
         wrapper: The optimizer wrapper, with one or several optimizers.
-        model: The model that it optimizes.
+        model: The model whose parameters are optimized.
     """
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     groups = []
@@ -110,7 +110,7 @@ def groups_in(wrapper: Any, model: nn.Module) -> Groups:
 
 
 def explain_params(groups: Groups) -> str:
-    """Returns the settings, size, origin and first parameters of each group as text."""
+    """Formats the settings, the size, the origin and the first parameters of each group as text."""
     total = sum(group.size for group in groups.groups)
     tensors = sum(len(group.names) for group in groups.groups)
     lines = [
@@ -136,7 +136,7 @@ def explain_params(groups: Groups) -> str:
 
 @dataclass(frozen=True)
 class Track:
-    """The values of an optimizer setting over a run, and the parameters that share them."""
+    """The values of an optimizer setting over a run, and the parameters that these values apply to."""
 
     field: str  # "lr", "momentum" or "weight_decay"
     values: list[float]  # one per iteration in `Schedule.iters`
@@ -144,7 +144,7 @@ class Track:
 
     @property
     def moves(self) -> bool:
-        """Whether the field changes during the run."""
+        """Whether the value changes during the run."""
         return any(value != self.values[0] for value in self.values)
 
 
@@ -158,7 +158,7 @@ class Schedule:
     tracks: list[Track]  # sorted by field; within a field, tracks with the most parameters come first
 
     def shown(self, field: str) -> tuple[list[Track], list[Track]]:
-        """Returns the changing tracks and the constant tracks of a field."""
+        """Returns the tracks of a field that change and the tracks that are constant."""
         tracks = [track for track in self.tracks if track.field == field]
         return [track for track in tracks if track.moves], [track for track in tracks if not track.moves]
 
@@ -176,7 +176,7 @@ def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: in
         length_of_epoch: The number of iterations per epoch. If None, it is determined from the training data.
 
     Raises:
-        FootplateError: A component cannot be built, or the run counts epochs and their length is unknown.
+        FootplateError: A component cannot be built, or the run is epoch-based and the epoch length is unknown.
     """
     cfg = prepare(cfg)
     model, description = build_model(cfg, other)
@@ -203,7 +203,7 @@ def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: in
 
 
 def explain_schedule(schedule: Schedule) -> str:
-    """Returns a plot and a table for each field that changes, as text with lines of 60 characters."""
+    """Formats a plot and a table for each setting that changes, as text with lines of about 60 characters."""
     lines = [f"schedule of {schedule.length} iterations, counted from 0; {schedule.model}", ""]
     for field in FIELDS:
         moving, constant = schedule.shown(field)
@@ -219,7 +219,7 @@ def explain_schedule(schedule: Schedule) -> str:
 
 
 def plot_schedule(schedule: Schedule) -> Image.Image:
-    """Returns an image with one panel per field that changes. The learning rate is always shown."""
+    """Returns an image with one panel per setting that changes. Always includes the learning rate."""
     panels = []
     for field in FIELDS:
         moving, constant = schedule.shown(field)
@@ -246,9 +246,9 @@ def _tracks(cfg: Config, model: nn.Module, per_epoch: int | None, iters: list[in
 
 
 def _table(schedule: Schedule, names: Sequence[str], tracks: Sequence[Track]) -> list[str]:
-    """Returns the rows of a table of values.
+    """Returns the lines of a table with the values of the tracks at selected iterations.
 
-    The table shows the values at iteration 0, at multiples of a round step, at the last iteration, and where each track
+    These are iteration 0, the multiples of a round number, the last iteration, and the iterations at which each track
     first reaches its maximum and minimum.
     """
     places_of = {name: _extremes(track) for name, track in zip(names, tracks, strict=True)}
@@ -267,7 +267,7 @@ def _table(schedule: Schedule, names: Sequence[str], tracks: Sequence[Track]) ->
 
 
 def _extremes(track: Track) -> tuple[int, int]:
-    """Returns the indices of the first maximum and the first minimum."""
+    """Returns the indices at which a track first reaches its maximum and its minimum."""
     return track.values.index(max(track.values)), track.values.index(min(track.values))
 
 
@@ -289,7 +289,7 @@ def _describe_parameters(track: Track) -> str:
 
 
 def terminal_plot(curves: Sequence[Sequence[tuple[float, float]]]) -> list[str]:
-    """Plots curves as lines of text, without colors and with the same width in any terminal.
+    """Plots curves as text, without colors and with a fixed width.
 
     Args:
         curves: The points of each curve in ascending order of x; x starts at 0.

@@ -1,4 +1,4 @@
-"""Finds the module of a model that raised an error, and the config section that describes the module."""
+"""Finds the module in which an error was raised, and the config section that describes this module."""
 
 import errno
 import os
@@ -16,8 +16,8 @@ from footplate.error_context import describe_changes, origin_at
 from footplate.errors import DEBUG_HINT, FootplateError
 
 _TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
-_CALL = nn.Module.__call__.__code__  # runs whenever a module is called
-_DEVICE_ERRORS = ("cuda error", "cudnn", "cublas", "nccl")  # not the fault of the module that was running
+_CALL = nn.Module.__call__.__code__  # identifies the stack frames of module calls
+_DEVICE_ERRORS = ("cuda error", "cudnn", "cublas", "nccl")  # not caused by the running module
 _OUT_OF_MEMORY = re.compile(  # messages of torch, cuBLAS, cuDNN, oneDNN and Python
     r"out of memory|cannot allocate memory|can't allocate memory|not enough memory: you tried to allocate|bad_alloc|"
     r"STATUS_ALLOC_FAILED|could not (create|execute) a primitive|can't start new thread",
@@ -32,7 +32,7 @@ class ComponentError(FootplateError):
         stage: The stage of the run, such as "training iteration 1".
         error: The original error.
         key: The most likely config section.
-        module: The name of the module that raised it, or "" if unknown.
+        module: The name of the module in which the error was raised, or "" if unknown.
         notes: Additional lines of the message. By default, the message suggests `--debug`.
     """
 
@@ -53,15 +53,15 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def module_error(stage: str, error: Exception, cfg: Any) -> ComponentError | None:
-    """Returns an error that shows which module or optimizer a torch operation failed in, and its config section.
+    """Returns an error that shows the module or optimizer in which a torch operation failed, and its config section.
 
     Args:
         stage: The stage of the run, such as "training iteration 1".
         error: The original error.
-        cfg: The config, in the second generation.
+        cfg: The config, in second-generation form.
 
     Returns:
-        The error. None if neither was running, or if their inputs did not cause the original error.
+        The error, or None if no module or optimizer was running or if its input did not cause the failure.
     """
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
     if not frames or isinstance(error, FootplateError) or is_out_of_memory(error):

@@ -1,4 +1,4 @@
-"""Measures the time that each part of a training iteration takes, and derives advice from it."""
+"""Measures how long each part of a training iteration takes, and suggests how to make it faster."""
 
 import time
 from collections import defaultdict
@@ -25,19 +25,19 @@ PARTS = ("data", "transfer", "forward", "backward", "optimizer", "hooks")
 _WARM_UP = 3  # iterations
 _MAX_HOOKS = 4  # in the text
 _EVENTS = ("before_train_epoch", "before_train_iter", "after_train_iter", "after_train_epoch")
-# The shares of an iteration above which the profile gives advice.
+# Advice is given for parts that exceed these shares of an iteration.
 _PART, _HOOKS, _COMPUTATION = 0.1, 0.05, 0.8
 
 
 class IterationProfile(NamedTuple):
-    """The durations of each part of an iteration in seconds, averaged over iterations and processes.
+    """The duration of each part of an iteration, averaged over iterations and processes.
 
     Attributes:
-        device: The kind of device.
+        device: The device type, such as "cuda".
         iterations: The number of measured iterations.
         parts: The seconds spent in each part of `PARTS`.
         hooks: The seconds spent in each hook, by class name, longest first.
-        advice: Suggestions for making an iteration faster, each with one or two sentences.
+        advice: Suggestions for making an iteration faster, each of one or two sentences.
     """
 
     device: str
@@ -61,10 +61,10 @@ class IterationProfile(NamedTuple):
 
 
 def profile_iterations(cfg: Config, *, iterations: int = 20) -> IterationProfile:
-    """Trains a few iterations on real data and measures their parts. Leaves no files, and does not validate.
+    """Trains for a few iterations on real data and measures their parts. Leaves no files, and does not validate.
 
-    On an accelerator, the device is synchronized before and after each part. This slows down iterations whose host and
-    device work would otherwise overlap.
+    On an accelerator, each part begins and ends with a synchronization. Iterations become slower if the host and the
+    device would otherwise work in parallel.
 
     Args:
         cfg: The result of `check_config`.
@@ -86,24 +86,24 @@ def profile_iterations(cfg: Config, *, iterations: int = 20) -> IterationProfile
             raise DataError(
                 f"the run ends during the {_WARM_UP} warm-up iterations",
                 key="train_cfg",
-                notes=["Set a longer run, for example with `--set train_cfg.max_epochs=10`."],
+                notes=["Train for longer, for example with `--set train_cfg.max_epochs=10`."],
             )
         ranks = gather_objects(dict(recorder.seconds))
     seconds = {name: sum(rank.get(name, 0.0) for rank in ranks) / len(ranks) / measured for name in ranks[0]}
     parts = {name: seconds.pop(name, 0.0) for name in PARTS}
-    parts["hooks"] = sum(seconds.values())  # the other names are those of hooks
+    parts["hooks"] = sum(seconds.values())  # the remaining names belong to hooks
     parts["data"] -= sum(parts.values()) - parts["data"]  # the time outside of all measured functions
     hooks = dict(sorted(seconds.items(), key=lambda item: -item[1]))
     return IterationProfile(runner.device.type, measured, parts, hooks, list(_advice(runner, parts, hooks)))
 
 
 class _Recorder(StopHook):
-    """Measures the methods of a run that are called in a training iteration.
+    """Measures the methods that a run calls in a training iteration.
 
     Attributes:
         measured: The number of measured iterations, negative during the warm-up.
-        seconds: The seconds spent in each part and in each hook, without those of inner functions. "data" includes
-            all other parts.
+        seconds: The seconds spent in each part and in each hook, excluding nested measured calls. "data" is the total
+            time of the iterations.
     """
 
     def __init__(self, iterations: int) -> None:
@@ -112,7 +112,7 @@ class _Recorder(StopHook):
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._is_asynchronous = False
         self._since = 0.0
-        self._inner: list[float] = []  # the seconds of the functions within each open one
+        self._inner: list[float] = []  # for each running call, the seconds spent in nested measured calls
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)

@@ -1,4 +1,4 @@
-"""Finds the keys that a config accepts, and maps keys of one config generation to equivalent keys of the other."""
+"""Finds the keys that a config accepts, and translates keys between the two config generations."""
 
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
@@ -11,8 +11,7 @@ if TYPE_CHECKING:
 
 
 def suggest_equivalent(error: FootplateError, cfg: "Config", path: str) -> None:
-    """Adds the equivalent of an unknown key, in the config's generation, to the error as a suggestion, if there is
-    one."""
+    """If an unknown key belongs to the other config generation, makes the error suggest the equivalent key."""
     from footplate.openmmlab.first_generation.translation import is_first_generation
 
     key = equivalent_key(cfg, path)
@@ -23,9 +22,9 @@ def suggest_equivalent(error: FootplateError, cfg: "Config", path: str) -> None:
 
 
 def equivalent_key(cfg: "Config", path: str) -> str | None:
-    """Returns the equivalent of a key in the generation of a config, or None if there is no such key.
+    """Returns the key of the config's own generation that is equivalent to `path`, or None if there is none.
 
-    Keys that exist in the config are preferred to keys that its sections would accept.
+    Prefers keys that exist in the config over keys that its sections would accept.
     """
     from footplate.openmmlab.first_generation.translation import is_first_generation
     from footplate.openmmlab.first_generation.translation.key_map import counterparts
@@ -37,9 +36,9 @@ def equivalent_key(cfg: "Config", path: str) -> str | None:
 
 
 def accepted_in_either_generation(mapping: "ConfigDict", parts: Sequence[str]) -> Collection[str]:
-    """Returns the keys that the section at a key path of a config accepts, or an empty tuple if they are unknown.
+    """Returns the keys that a section of a config of either generation accepts. Empty if they are unknown.
 
-    An empty path stands for the top-level keys. The config may be of either generation.
+    `parts` is the key path of the section. If it is empty, returns the top-level keys.
     """
     from footplate.config import Config
     from footplate.engine.run_config import keys_read
@@ -85,7 +84,7 @@ def restore_key(error: Exception, cfg: "Config | None") -> None:
 
 
 def _is_accepted(cfg: "Config", path: str) -> bool:
-    """Checks whether the config contains the section of a key and the section accepts the key."""
+    """Checks whether the section of a key exists in the config and accepts the key."""
     section, _, name = path.rpartition(".")
     if not section or not _has_key(cfg, section):
         return False

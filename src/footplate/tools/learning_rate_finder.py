@@ -1,4 +1,4 @@
-"""Searches for a learning rate: trains a few iterations while the rate grows, and finds where the loss is lowest."""
+"""Suggests a learning rate: increases the rate over a few iterations, and finds where the loss is lowest."""
 
 import copy
 import math
@@ -22,16 +22,16 @@ from footplate.visualization.curve_plots import Panel, PlottedCurve, plot
 _SMOOTHING = 0.9
 _DIVERGED = 4.0  # times the lowest loss
 _LEAST = 20  # iterations
-_LEAST_DROP = 0.02  # of the loss, below which it does not fall
+_LEAST_DROP = 0.02  # relative; a smaller decrease of the loss does not count
 
 
 class LearningRateTest(NamedTuple):
     """The result of a learning-rate range test.
 
     Attributes:
-        rates: The learning rate of each iteration. With several parameter groups, the highest one.
-        losses: The smoothed loss of each iteration.
-        suggestion: A tenth of the rate with the lowest loss, or None if the loss does not fall.
+        rates: The learning rate in each iteration. With several parameter groups, the highest of their rates.
+        losses: The smoothed loss in each iteration.
+        suggestion: A tenth of the rate at which the loss is lowest, or None if the loss does not decrease.
     """
 
     rates: list[float]
@@ -56,19 +56,19 @@ class LearningRateTest(NamedTuple):
 def find_learning_rate(
     runner: Runner, *, iterations: int = 100, lowest: float = 1e-7, highest: float = 10.0
 ) -> LearningRateTest:
-    """Trains with exponentially growing learning rates. Ends early when the loss diverges.
+    """Trains with exponentially increasing learning rates. Ends early when the loss diverges.
 
-    Model, optimizer and random generators are restored, so that the runner can train afterwards. Schedules and hooks do
-    not run. The rates of parameter groups keep their ratios.
+    Restores the model, the optimizer and the random generators, so that the runner can train afterwards. Schedules and
+    hooks do not run. The ratios between the learning rates of parameter groups are preserved.
 
     Args:
         runner: A runner that has not trained yet.
         iterations: The number of iterations.
-        lowest: The first learning rate.
-        highest: The learning rate of the last iteration.
+        lowest: The learning rate in the first iteration.
+        highest: The learning rate in the last iteration.
 
     Raises:
-        ArgumentError: An argument is invalid, or the runner has trained.
+        ArgumentError: An argument is invalid, or the runner has already trained.
 
     Source: Cyclical Learning Rates for Training Neural Networks (Smith, 2017), section 3.3.
     """
@@ -123,7 +123,10 @@ def _total(logged: Mapping[str, Any]) -> float:
 
 
 def _suggest(rates: list[float], losses: list[float]) -> float | None:
-    """Returns a tenth of the rate with the lowest loss, or None if the loss does not fall below its first fifth."""
+    """Returns a tenth of the rate at which the loss is lowest.
+
+    Returns None if the loss does not decrease noticeably after the first fifth of the test.
+    """
     if not losses:
         return None
     begin, lowest = len(losses) // 5, min(losses)

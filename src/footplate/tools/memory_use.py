@@ -1,4 +1,4 @@
-"""Measures what determines the memory of a run: its largest batch, and the sizes of its state and activations."""
+"""Finds the largest batch of a run, and measures the memory of its state and activations."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,12 +32,13 @@ class Largest(NamedTuple):
 
 
 def largest_batch(loader: Any) -> Largest:
-    """Builds the batch of a loader that needs the most memory.
+    """Builds the batch of a dataloader that is likely to need the most memory.
 
-    Reads samples spread over the dataset, and compares them after their transforms. Padding may extend all samples to
-    the greatest height and width, so the batch includes the tallest and the widest sample. Unread samples may be as
-    large as the largest one, so it fills the rest of the batch unless all samples were read. If the dataset has no
-    length, returns the first batch of the loader.
+    Reads samples spread over the dataset, and compares their sizes after the transforms. The batch contains the
+    largest, the widest and the tallest sample, because padding may extend all samples to the greatest height and width.
+    If the whole dataset was read, the next largest samples fill the batch, otherwise copies of the largest sample.
+
+    If the dataset has no length, returns the first batch of the loader.
 
     Raises:
         DataError: The loader has no batches, or a sample cannot be read or collated.
@@ -69,17 +70,17 @@ def largest_batch(loader: Any) -> Largest:
 
 
 def _read(source: Any, indices: Sequence[int], collate: Callable[[Any], Any]) -> Any:
-    """Reads a batch of samples from a dataset or a dict. Errors contain the index of the sample, as in a run."""
+    """Reads a batch of samples from a dataset or a dict. Error messages include the sample index, as in a run."""
     batch = BatchReader(source, collate=collate, seed=0)[BatchKey(0, range(len(indices)), indices)]
     if isinstance(batch, ReadFailure):
-        if is_out_of_memory(batch.cause):  # not a problem of the data
+        if is_out_of_memory(batch.cause):  # not a data error
             raise batch.cause
         raise batch.error from batch.cause
     return batch
 
 
 def _describe_shape(sample: Any) -> str:
-    """Returns the shape of the tensor with the most dimensions, such as "3x32x32"."""
+    """Formats the shape of the tensor with the most dimensions, such as "3x32x32"."""
     shape = max((tuple(tensor.shape) for _, tensor in tensors_in(sample)), key=len, default=None)
     if shape is None:
         return f"no tensors in a sample of type {type(sample).__name__}"
@@ -99,17 +100,17 @@ def tensors_in(value: Any, key: str = "") -> Iterator[tuple[str, Tensor]]:
 
 
 def bytes_of(tensors: Iterable[Any]) -> int:
-    """Returns the total size in bytes of the tensors among the values. A sharded tensor counts with its local shard."""
+    """Returns the total size in bytes of the tensors among the values. Counts the local shard of a sharded tensor."""
     local = [local_tensor(value) for value in tensors if isinstance(value, Tensor)]
     return sum(tensor.numel() * tensor.element_size() for tensor in local)
 
 
 @contextmanager
 def counting_activations(model: nn.Module) -> Iterator[Callable[[], int]]:
-    """Measures the tensors that the block saves for the backward pass.
+    """Measures the tensors that are saved for the backward pass inside the `with` block.
 
-    A module with activation checkpointing saves its inputs. Weights and buffers are not counted, except for the
-    gathered weights of a sharded model.
+    With activation checkpointing, a module saves its inputs. Weights and buffers do not count, except for the gathered
+    weights of a sharded model.
 
     Yields:
         A function that returns the total size in bytes so far.

@@ -27,9 +27,10 @@ def apply_overrides(
     Args:
         cfg: The config, changed in place.
         overrides: Strings such as `key=value`.
-        strict: Whether to raise an error for an unknown key, or a value of a different type, unless the key starts
-            with `+`. If False, a warning is logged and the value is merged, as the OpenMMLab tools do.
-        accepted: Returns the keys that the section at a key path accepts. They may be added without `+`.
+        strict: Whether to reject unknown keys and values of a different type. Keys that start with `+` are always
+            accepted. If False, logs a warning and merges the value, as the OpenMMLab tools do.
+        accepted: A function that returns the keys accepted by the section at a key path. These keys can be added
+            without `+`.
 
     Raises:
         OverrideError: An override is rejected or cannot be parsed.
@@ -61,7 +62,7 @@ def apply_overrides(
 
 
 def _split_override(text: str) -> tuple[str, Any, bool]:
-    """Returns the key path and the value of `key=value`, and whether a `+` precedes the key."""
+    """Splits `key=value` into the key path, the value, and whether the key starts with `+`."""
     left, mark, right = text.partition("=")
     path = left.strip()
     if not mark or not path.strip("+"):
@@ -91,7 +92,7 @@ def _checked_value(mapping: ConfigDict, path: str, value: Any, origin: Origin, a
 
 
 def _is_accepted(mapping: ConfigDict, path: str, accepted: AcceptedKeys, error: ConfigKeyError) -> bool:
-    """Checks whether the sections accept all missing keys of a path. If not, improves the suggestion in the error."""
+    """Checks whether each missing key of a path is accepted by its section. If not, improves the error's suggestion."""
     parts = split_path(path)
     for end in range(1, len(parts) + 1):
         try:
@@ -148,7 +149,7 @@ def _kind(value: Any) -> str:
 
 
 def format_value(value: Any) -> str:
-    """Formats a value for `--set`. A string has quotes if `parse_value` would return another value without them.
+    """Formats a value for `--set`. Quotes a string that `parse_value` would otherwise parse as a different value.
 
     Example:
         >>> format_value("ResNet"), format_value("true"), format_value("x,y")

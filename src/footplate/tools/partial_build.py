@@ -1,4 +1,4 @@
-"""Provides what the analysis commands need: trial runs, epoch lengths, and models with placeholders for classes."""
+"""Builds trial runs and models for the analysis commands, with placeholders for classes that are not installed."""
 
 import copy
 import logging
@@ -28,12 +28,12 @@ def prepare(cfg: Config) -> Config:
 
 
 def build_trial(cfg: Config, folder: str, **changes: Any) -> Runner:
-    """Builds a run that writes files only to a temporary folder, and has no visualization backends.
+    """Builds a run that writes files only to `folder` and has no visualization backends.
 
     Args:
         cfg: The result of `check_config` or `runner_config`. It is not changed.
         folder: The work_dir of the trial.
-        changes: Top-level keys of the config to replace, with their new values.
+        changes: New values for top-level keys of the config.
     """
     trial, visualizer = copy.deepcopy(cfg), cfg.get("visualizer")
     kept = visualizer if isinstance(visualizer, Mapping) else {}
@@ -70,7 +70,7 @@ class StopHook(Hook):
 
 
 def build_model(cfg: Config, other: Config | None = None) -> tuple[nn.Module, str]:
-    """Builds the model of the config or of another config, or a placeholder if its class is not installed.
+    """Builds the model of a config, or a placeholder if the model class is not installed.
 
     Args:
         cfg: The config, in second-generation form.
@@ -93,13 +93,13 @@ def build_model(cfg: Config, other: Config | None = None) -> tuple[nn.Module, st
         except UnknownNameError as error:
             if error.suggestion is not None or other is not None:
                 raise
-    note = "a placeholder with common parameter names is used (or set --model)"
+    note = "using a placeholder with common parameter names (or set --model)"
     return StandIn(section), f"'{name}' is not installed; {note}"
 
 
 @contextmanager
 def silencing_unmatched_keys(model: nn.Module) -> Iterator[None]:
-    """Silences warnings about keys that match no parameter if `model` is a placeholder."""
+    """Silences warnings about `custom_keys` without a matching parameter if `model` is a placeholder."""
     logger = logging.getLogger("footplate.optim")
     level = logger.level
     if isinstance(model, StandIn):
@@ -111,7 +111,7 @@ def silencing_unmatched_keys(model: nn.Module) -> Iterator[None]:
 
 
 def find_epoch_length(cfg: Config, given: int | None) -> tuple[int | None, str]:
-    """Returns the number of iterations per epoch and "". If the training data cannot be read, None and the reason.
+    """Returns the number of iterations per epoch and "", or None and the reason if the training data cannot be read.
 
     Args:
         cfg: The config, in second-generation form.
@@ -142,7 +142,7 @@ class _Part(nn.Module):
 
 
 class StandIn(nn.Module):
-    """A small placeholder model with one submodule per section of a model config, named after the section.
+    """A small placeholder model with one submodule for each section of a model config, named after that section.
 
     Args:
         model: The section `model` of a config.

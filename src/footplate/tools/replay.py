@@ -1,4 +1,4 @@
-"""Replays the iteration at which a run failed, and describes its outputs and gradients layer by layer."""
+"""Replays the iteration that stopped a run, and describes the outputs and gradients layer by layer."""
 
 import math
 import os
@@ -48,11 +48,11 @@ class Replay:
     readings: list[Reading] = field(default_factory=list)
     losses: dict[str, float] = field(default_factory=dict)  # empty if the step failed
     stopped: str = ""  # the message of the error that stopped the iteration, or ""
-    differences: str = ""  # differences between this environment and that of the run; they may change the result
+    differences: str = ""  # how this environment differs from the environment of the run, which may change the result
 
     @property
     def first_nonfinite(self) -> Reading | None:
-        """The first entry of `readings` with non-finite values."""
+        """The first reading that contains non-finite values, or None."""
         return next((reading for reading in self.readings if reading.nonfinite), None)
 
     @property
@@ -62,7 +62,7 @@ class Replay:
 
 
 def read_capture(path: str) -> tuple[str, dict[str, Any]]:
-    """Reads the facts about the run in a capture, without executing anything from it.
+    """Reads the facts that a capture contains about its run. Does not execute code from the capture.
 
     Args:
         path: The capture, or a folder that contains one.
@@ -88,17 +88,17 @@ def read_capture(path: str) -> tuple[str, dict[str, Any]]:
 
 
 def replay(cfg: Config, path: str, facts: Mapping[str, Any]) -> Replay:
-    """Restores the state in a capture, and records the iteration that stopped the run.
+    """Restores the state from a capture, and records the iteration that stopped the run.
 
-    Hooks and validations run as in training. Files are written only to a temporary folder, which is removed.
+    Hooks and validations run as in training. Files are written only to a temporary folder, which is removed at the end.
 
     Args:
         cfg: The config of the run, of either generation. It is not changed.
         path: The path of the capture.
-        facts: The facts in the capture.
+        facts: The facts from the capture; see `read_capture`.
 
     Raises:
-        NonFiniteError: The run stops before the iteration.
+        NonFiniteError: The run stops before it reaches the iteration.
     """
     cfg = runner_config(cfg)
     is_resumed = facts["origin"] is not None
@@ -124,7 +124,7 @@ def replay(cfg: Config, path: str, facts: Mapping[str, Any]) -> Replay:
 
 
 class _RecorderHook(Hook):
-    """Records the layers of one iteration and stops the run after it."""
+    """Records the layers in one iteration, then stops the run."""
 
     priority = "HIGHEST"
 
@@ -140,7 +140,7 @@ class _RecorderHook(Hook):
         def step(*args: Any, **kwargs: Any) -> Any:
             try:
                 return train_step(*args, **kwargs)
-            except NonFiniteError as error:  # expected, so no rank may report a failure
+            except NonFiniteError as error:  # expected, so no rank should report a failure
                 self.record.stopped = error.message
                 raise EarlyExitError from error
 
@@ -155,7 +155,7 @@ class _RecorderHook(Hook):
 
 
 def record_layers(model: nn.Module, record: Replay) -> None:
-    """Records a model's module outputs and parameter gradients in `record`."""
+    """Registers hooks on a model that add its module outputs and parameter gradients to `record`."""
 
     def read(tensor: Tensor, name: str, kind: str) -> None:
         values = tensor.detach().to_dense()
@@ -184,7 +184,7 @@ def record_layers(model: nn.Module, record: Replay) -> None:
 
 
 def describe_replay(record: Replay, *, whole: bool = False) -> str:
-    """Returns a table of all readings up to the first non-finite one, or of all if `whole` is set."""
+    """Formats the last readings up to the first non-finite one as a table, or all readings if `whole` is set."""
     first = record.first_nonfinite
     end = record.readings.index(first) + 1 if first else len(record.readings)
     shown = record.readings if whole else record.readings[max(end - 1 - _ROWS_BEFORE, 0) : end]

@@ -1,4 +1,4 @@
-"""Writes the HTML page of a report, with embedded images."""
+"""Writes a report as an HTML page with embedded images."""
 
 import base64
 import html
@@ -56,14 +56,14 @@ def write_report(
         names: The names of the runs. By default, the folder names, with as many parent folders as needed to distinguish
             them.
         title: The title of the page. By default, the names of the runs.
-        sweep: The sweep of the runs.
+        sweep: The sweep that the runs belong to.
 
     Returns:
         The size of the file in bytes.
     """
     names = list(names) or _distinct_names(runs)
     headline = choose_headline(runs, sweep.metric if sweep else "")
-    if sweep is None:  # the runs of a sweep come in the order of its trials
+    if sweep is None:  # the runs of a sweep keep the order of its trials
         order = best_first(runs, headline)
         runs, names = [runs[place] for place in order], [names[place] for place in order]
     title = title or (" vs. " if len(names) == 2 else ", ").join(names)
@@ -117,7 +117,7 @@ def _asset(name: str) -> str:
 
 
 def _as_json(value: Any) -> Any:
-    """Replaces non-finite numbers with None, because JSON cannot represent them, and escapes unprintable characters."""
+    """Escapes unprintable characters, and replaces non-finite numbers with None (JSON cannot represent them)."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str):
@@ -130,19 +130,19 @@ def _as_json(value: Any) -> Any:
 class Embedded(NamedTuple):
     """The images embedded in a page."""
 
-    # For each name `{"run": number, "name": ..., "frames": [...]}`. A frame contains its `step`, a `legend` with labels
-    # and CSS colors, and `panels`, each with its caption and its index in `sources`.
+    # One `{"run": number, "name": ..., "frames": [...]}` per name. A frame contains its `step`, a `legend` with labels
+    # and CSS colors, and `panels`. Each panel has a caption and an index into `sources`.
     found: list[dict[str, Any]]
     sources: list[str]  # data URIs; identical panels share one
-    left_out: int  # the number of images that were omitted to limit the size of the page
+    left_out: int  # the number of images omitted to limit the size of the page
     unread: list[list[str]]  # for each run, messages about its unreadable images
 
 
 def embed_images(runs: Sequence[Run], maximum: int) -> Embedded:
     """Returns at most `maximum` images of runs as data URIs, by name and step.
 
-    Each name gets the same number of steps, evenly spaced and including the last one, so that all can be shown at the
-    same step.
+    Uses the same number of steps for each name, evenly spaced and including the last step, so that a report can show
+    all images at the same step.
     """
     groups: dict[tuple[int, str], list[RunImage]] = {}
     for number, run in enumerate(runs):
@@ -168,7 +168,7 @@ def embed_images(runs: Sequence[Run], maximum: int) -> Embedded:
 
 def _read(image: RunImage, sources: dict[str, int]) -> dict[str, Any]:
     """Returns the panels and the legend of an image, and adds its data URIs to `sources`."""
-    # Pillow would pass some formats to external programs, such as PostScript to Ghostscript, so only PNG is opened.
+    # Open only PNG, because Pillow passes some formats to external programs, such as PostScript to Ghostscript.
     with Image.open(image.path, formats=("PNG",)) as opened:
         if opened.width * opened.height > _MAX_PIXELS:
             raise ValueError(f"it has {opened.width} x {opened.height} pixels, more than the limit of {_MAX_PIXELS:,}")
@@ -188,7 +188,7 @@ def _read(image: RunImage, sources: dict[str, int]) -> dict[str, Any]:
 
 
 def _layout(layout: Any, size: tuple[int, int]) -> tuple[list[Any], list[Any]]:
-    """Returns the captions with their boxes, and the legend, from the layout in a file.
+    """Parses the layout stored in an image file. Returns the panels, each a caption with its box, and the legend.
 
     Raises:
         ValueError: The layout is invalid.

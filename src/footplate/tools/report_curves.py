@@ -1,4 +1,4 @@
-"""Arranges the scalars and the per-class results of runs for a report."""
+"""Prepares the scalars and per-class results of runs for the charts and tables of a report."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -23,15 +23,19 @@ class ReportCurve(NamedTuple):
 
 
 def arrange_charts(runs: Sequence[Run], headline: Series | None) -> dict[str, Any]:
-    """Arranges the scalars of runs as charts.
+    """Groups the scalars of runs into charts.
 
-    A scalar that always equals an earlier scalar, such as the only term of a loss, is mentioned only in the title of
-    the earlier scalar's chart. Per-class results are omitted; see `class_history`. `headline` is the headline metric as
-    a series of any run.
+    A scalar that always equals an earlier one, such as the only term of a loss, gets no chart of its own. Its name is
+    added to the title of the other chart. Per-class results are omitted; see `class_history`. `headline` is the series
+    of the headline metric in any of the runs.
 
     Returns:
-        The charts of the training and validation `loss` and of the `headline`, or None for each, the list `metrics` of
-        other losses and metrics, and the list `details` of schedules, gradient norms, times and memory.
+        A dict with these keys:
+
+        - `loss`: the chart of the training and validation loss, or None.
+        - `headline`: the chart of the headline metric, or None.
+        - `metrics`: the charts of other losses and metrics.
+        - `details`: the charts of schedules, gradient norms, times and memory.
     """
     curves: dict[tuple[str, str], list[ReportCurve]] = {}
     loss_key = "train", "loss"
@@ -61,7 +65,7 @@ def arrange_charts(runs: Sequence[Run], headline: Series | None) -> dict[str, An
 
 
 def _by_mode(run: Run) -> dict[str, dict[str, Series]]:
-    """Returns the scalars of each mode by name."""
+    """Returns a dict of scalars by name for each mode."""
     modes: dict[str, dict[str, Series]] = {}
     for series in run.series:
         modes.setdefault(series.mode, {})[series.name] = series
@@ -69,15 +73,15 @@ def _by_mode(run: Run) -> dict[str, dict[str, Series]]:
 
 
 def _repeated(curves: Mapping[tuple[str, str], list[ReportCurve]]) -> dict[tuple[str, str], str]:
-    """Maps each scalar that duplicates an earlier one to the name of the earlier one.
+    """Returns a dict that maps duplicated scalars to the name of the earlier scalar with the same values.
 
-    Duplicates have the same values in all runs, the same mode and the same validation set. A loss can only duplicate
-    another loss, and a learning rate only another learning rate.
+    Duplicates have the same mode and validation set, and the same values in all runs. Losses are only compared with
+    losses, and learning rates with learning rates.
     """
     groups: dict[tuple[str, str, str], dict[str, list[tuple[float, float, float]]]] = {}
-    for mode, name in sorted(curves, key=lambda key: key[1] != "loss"):  # terms of the loss are duplicates of it
+    for mode, name in sorted(curves, key=lambda key: key[1] != "loss"):  # equal terms duplicate the total
         kind = "loss" if "loss" in name else "lr" if name.endswith("lr") else ""
-        if kind or not _is_detail((mode, name)):  # others may be equal by chance
+        if kind or not _is_detail((mode, name)):  # other scalars may be equal by chance
             points = [(float(curve.run), *point) for curve in curves[mode, name] for point in curve.series.points]
             groups.setdefault((mode, split_dataset(name)[0], kind), {})[name] = points
     return {
@@ -109,7 +113,7 @@ def _chart(key: tuple[str, str], curves: Sequence[ReportCurve], equal: Sequence[
 
 
 def thinned(points: list[Point], most: int) -> list[Point]:
-    """Reduces points to the minimum and the maximum of each interval, so that no peak is lost."""
+    """Thins a curve to about `most` points, keeping the minimum and maximum of each interval."""
     if len(points) <= most:
         return points
     stretch = math.ceil(len(points) / (most // 2))
@@ -121,7 +125,7 @@ def thinned(points: list[Point], most: int) -> list[Point]:
 
 
 def short(value: float, digits: int = 5) -> float:
-    """Rounds a number to `digits` significant digits, so that it takes few characters. Does not round integers."""
+    """Rounds a number to `digits` significant digits to save space in the page. Does not round integers."""
     if not math.isfinite(value):
         return value
     return float(f"{value:.{digits}g}") if value != int(value) else int(value)
@@ -130,13 +134,13 @@ def short(value: float, digits: int = 5) -> float:
 def class_history(runs: Sequence[Run], best_steps: Sequence[float | None]) -> list[dict[str, Any]]:
     """Returns the per-class results of all runs, grouped by dataset, metric and mode.
 
-    Some of many steps are omitted, but not the first, the best and the last one. `best_steps` contains the iteration of
-    the best validation of each run.
+    If there are many steps, omits some of them, but never the first, the best or the last step. `best_steps` contains
+    the iteration of the best validation for each run.
 
     Returns:
-        A dict for each table with its `set`, `metric`, `mode` and `runs`. Each of the `runs` contains the number of the
-        run, its `steps`, `columns` and `classes`, and the `values` indexed by column, step and class. `best` and `last`
-        are indices of `steps`. `best` is None if the best validation has no table.
+        One dict per group, with its `set`, `metric`, `mode` and `runs`. Each item of `runs` contains the number of the
+        run, its `steps`, `columns` and `classes`, and the `values`, indexed by column, step and class. `best` and
+        `last` are indices into `steps`. `best` is None if the best validation has no table.
     """
     groups: dict[tuple[str, str, str], dict[int, list[PerClassResults]]] = {}
     for number, run in enumerate(runs):

@@ -1,4 +1,4 @@
-"""Collects the data for the overviews of a report: of each run, of a sweep, and of the differences between configs."""
+"""Collects the data for the overview sections of a report: runs, sweeps, and differences between configs."""
 
 import math
 import re
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from footplate.tools.sweep import TrialInfo
 
 _SAVED = re.compile(r"(?P<unit>iter|epoch)_(?P<at>\d{1,12})\.(?:pth|sharded)$")
-_MIN_VALIDATIONS = 3  # to judge overfitting and noise
+_MIN_VALIDATIONS = 3  # needed to judge overfitting and noise
 _NOTABLE = 0.05  # smaller changes, as a share of the metric's range, are noise
-_WINDOW = 10  # training log lines over which a loss is averaged
+_WINDOW = 10  # the number of training log lines over which the loss is averaged
 _MAX_WIDTH = 48
 _MISSING = "–"
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
@@ -40,9 +40,8 @@ _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 def choose_headline(runs: Sequence[Run], metric: str = "") -> tuple[Series, Rule] | None:
     """Returns the metric for comparing runs, and its rule.
 
-    It is the metric with the given name or, without a name, the first metric of `save_best` that all runs have. If
-    there is none, it is the first metric that all runs have and that is not a loss. Without validation, it is the
-    training loss.
+    Uses `metric` if all runs have it, and otherwise the first `save_best` metric that all runs have. If there is none,
+    uses their first common metric, preferably one that is not a loss. Without validation, uses the training loss.
     """
     ranked = [ranked_metrics(run) for run in runs]
     shared = set.intersection(*({series.name for series, _ in metrics} for metrics in ranked))
@@ -68,7 +67,7 @@ def best_first(runs: Sequence[Run], headline: tuple[Series, Rule] | None) -> lis
 
 
 def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, Any]:
-    """Returns the facts about a run that the first screen shows.
+    """Returns the facts about a run for the first screen of the report.
 
     Returns:
         A dict with the summary of the run (see `summarize`) and these keys:
@@ -96,7 +95,7 @@ def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, An
 
 
 def _headline_facts(run: Run, headline: Series, rule: Rule) -> dict[str, Any]:
-    """Returns `metric` and `sets` for `describe_run`, or {} if the run does not have the metric."""
+    """Returns the entries `metric` and `sets` of `describe_run`, or {} if the run does not have the metric."""
     series = run.find(headline.name, headline.mode)
     if series is None:
         return {}
@@ -121,7 +120,10 @@ def _headline_facts(run: Run, headline: Series, rule: Rule) -> dict[str, Any]:
 
 
 def run_state(run: Run) -> dict[str, Any]:
-    """Returns the numbers of completed and planned iterations. The former is read from scalars and checkpoint names."""
+    """Returns the numbers of completed and planned iterations, and whether the run is finished.
+
+    The number of completed iterations is the highest one among the scalars and checkpoint names.
+    """
     units = {"iter": 1, "epoch": run.epoch_length or 0}
     saved = filter(None, (_SAVED.search(file.name) for file in run.checkpoints))
     done = max([count_iterations(run), *(int(match["at"]) * units[match["unit"]] for match in saved)])
@@ -136,10 +138,10 @@ def run_state(run: Run) -> dict[str, Any]:
 
 
 def _checkpoint_to_use(run: Run, headline: str) -> dict[str, Any] | None:
-    """Returns the best checkpoint, or the last one if there is no best, with a command that uses it.
+    """Returns the best checkpoint, or else the last one, with a command that uses it.
 
-    A run from Python has no data pipeline to predict with. Its model is exported, if a command can build it. Otherwise,
-    the command consists of the lines that load the weights in Python.
+    By default, the command predicts. A run that was started from Python has no data pipeline for this, so the command
+    exports the model. If the config does not describe the model either, returns Python code that loads the weights.
     """
     prefix = best_prefix(headline)
     best = [
@@ -165,14 +167,14 @@ def _checkpoint_to_use(run: Run, headline: str) -> dict[str, Any] | None:
 def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
     """Checks whether a run overfits: validation gets worse after its best value while the training loss falls.
 
-    Uses the validation loss if there is one, otherwise the headline metric, which may keep improving after the loss has
-    started to get worse. If the training loss rises too, the run diverged. If the headline metric is worse at the end
-    than at the start, or it, a validation loss or the training loss is non-finite at the end, the run failed,
-    regardless of its best value.
+    Uses the validation loss if there is one, and otherwise the headline metric. (The metric may keep improving after
+    the loss has started to get worse.) If the training loss rises too, the run has diverged. Regardless of its best
+    value, a run has failed if the headline metric ends worse than it started, or if the last value of the headline
+    metric, a validation loss or the training loss is non-finite.
 
     Returns:
-        A dict with the `answer` (a few words), a `note` that qualifies the answer or "", a `text` with the numbers, and
-        the `kind` ("good", "warning", "bad" or "unknown").
+        A dict with the `answer` (a few words), a `note` that qualifies the answer (may be ""), a `text` with the
+        numbers, and the `kind` ("good", "warning", "bad" or "unknown").
     """
     losses = [series for series in run.series if series.mode == "val" and split_dataset(series.name)[1] == "loss"]
     main = run.find(headline[0].name, headline[0].mode) if headline is not None else None
@@ -230,7 +232,7 @@ def _fit(kind: str, answer: str, text: str, note: str = "") -> dict[str, str]:
 
 
 class SweepSummary(NamedTuple):
-    """The data of a sweep, for a report."""
+    """The data of a sweep that a report shows."""
 
     metric: str
     trials: "Sequence[TrialInfo]"  # the best first
@@ -238,14 +240,14 @@ class SweepSummary(NamedTuple):
 
 
 def sweep_data(sweep: SweepSummary) -> dict[str, Any]:
-    """Returns the data about a sweep that the script of the page reads."""
+    """Returns the data of a sweep in the form that the page's script reads."""
     shown = ("number", "values", "state", "score", "note")  # not the folder, which may be private
     trials = [{key: getattr(trial, key) for key in shown} for trial in sweep.trials]
     return {"metric": sweep.metric, "command": one_line(sweep.command), "trials": trials}
 
 
 def config_table(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Returns the keys whose values differ between runs, except `work_dir`, with the value of each run as text."""
+    """Returns the config keys whose values differ between runs, and the values as text. Omits `work_dir`."""
     reference = runs[0].config
     rows: dict[str, list[str]] = {}
     for place, run in enumerate(runs):

@@ -1,4 +1,4 @@
-"""Reads the files of an untrusted run folder: only regular files inside the folder."""
+"""Reads the files of an untrusted run folder. Ignores links to files outside the folder."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ _logger = logging.getLogger("footplate.tools")
 
 
 def safe_files(files: Iterable[Path], folder: Path) -> list[Path]:
-    """Returns the regular files that are inside a folder after links are resolved.
+    """Returns the regular files whose resolved paths are inside a folder.
 
     Reports are shared, so a link in a run folder must not add other files of this machine to a report.
     """
@@ -53,8 +53,7 @@ def read_logs(files: Iterable[Path]) -> list[str]:
 
 
 def read_record(file: Path, folder: Path) -> dict[str, Any]:
-    """Returns the JSON object in a run's file, or {} if it is missing or damaged, because the rest of the run is still
-    useful."""
+    """Returns the JSON object in a run's file. Returns {} if the file is missing or damaged."""
     for safe in safe_files([file], folder):
         with suppress(OSError, ValueError):
             record = json.loads(read_text(safe))
@@ -63,28 +62,31 @@ def read_record(file: Path, folder: Path) -> dict[str, Any]:
 
 
 class Start(NamedTuple):
-    """One start of a run, with its own folder. Only footplate records more than the folder."""
+    """One start of a run, which has its own folder. The other fields are known only for footplate runs."""
 
     folder: Path
     kind: str = ""  # "train", "resume", "val" or "test"; "" if the start is not recorded
     time: str = ""  # in UTC
-    iteration: int = 0  # the number of completed iterations, or those of the evaluated checkpoint
+    iteration: int = 0  # the completed iterations, or the iteration of the evaluated checkpoint
     epoch_length: int | None = None  # in iterations; None if the run does not count epochs
-    counts_epochs: bool = False  # whether the metrics of validations are recorded by epoch
+    counts_epochs: bool = False  # whether validation metrics are recorded by epoch
 
     @property
     def trains(self) -> bool:
-        """Whether the start trained, as far as it is recorded."""
+        """Whether the start trained. True if this is not recorded."""
         return self.kind not in ("val", "test")
 
     @property
     def order(self) -> tuple[Any, ...]:
-        """The sort key of starts: first those that did not train, then those that are not recorded, by folder name."""
+        """The sort key of starts.
+
+        Starts that did not train come first, then starts without a record, then the other starts.
+        """
         return self.trains, bool(self.kind), self.time or self.folder.name
 
 
 def read_start(folder: Path) -> Start:
-    """Reads the record of a start. Returns a record without a kind if no valid one exists."""
+    """Reads the record of a start. If there is no valid record, returns a `Start` with only the folder."""
     record = read_record(folder / "start.json", folder)
     with suppress(ValueError, KeyError, TypeError, OverflowError):  # missing or damaged
         length, time = record["epoch_length"], datetime.fromisoformat(record["time"]).astimezone(timezone.utc)
@@ -100,7 +102,7 @@ def read_start(folder: Path) -> Start:
 
 
 def starts_of(folder: Path) -> list[Start]:
-    """Returns the starts of a run in order."""
+    """Returns the starts of a run, sorted by `Start.order`."""
     starts = [read_start(path) for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
     return sorted(starts, key=lambda start: start.order)
 
@@ -111,7 +113,7 @@ def in_order(files: Iterable[Path]) -> list[Path]:
 
 
 def environment_of(folder: Path) -> dict[str, Any]:
-    """Returns the environment of the newest start in a run folder, or {} if it is not recorded or damaged."""
+    """Returns the recorded environment of a run's newest start, or {} if the record is missing or damaged."""
     files = [folder / "environment.json", *(start.folder / "environment.json" for start in starts_of(folder))]
     existing = [file for file in files if file.exists()]
     return read_record(existing[-1], folder) if existing else {}

@@ -30,7 +30,7 @@ from footplate.tools.run_files import (
 _logger = logging.getLogger("footplate.tools")
 _COUNTERS = frozenset({"step", "iter", "epoch"})
 _POSITION = _COUNTERS | {"mode", "at"}
-_TIMES = frozenset({"lr", "time", "data_time", "memory"})  # of validations; not of interest
+_TIMES = frozenset({"lr", "time", "data_time", "memory"})  # ignored in validations
 
 _MAX_NAMES = 5  # in a message
 _IMAGE = re.compile(r"(?P<name>.+)_(?P<step>\d{1,15})\.png")
@@ -47,7 +47,7 @@ class Series(NamedTuple):
 
     @property
     def ends_nonfinite(self) -> bool:
-        """Whether non-finite values follow the last point."""
+        """Whether the run recorded non-finite values after the last finite one."""
         return self.last_nonfinite is not None and self.last_nonfinite > self.points[-1][0]
 
 
@@ -73,16 +73,16 @@ class PerClassResults(NamedTuple):
 class Run(NamedTuple):
     """The output of a run."""
 
-    folder: Path  # the work_dir, or the single file that was given
+    folder: Path  # the work_dir, or the single file that was read
     series: list[Series]  # in the order of their first appearance
     epoch_length: int | None  # the iterations per epoch, or None for runs that do not count epochs
-    images: list[RunImage]  # sorted by name and step, those of tests last
+    images: list[RunImage]  # sorted by name and step; images of tests come last
     config: Config | None  # read as data; None if there is no readable config
     explained: str  # the config with the location of each key, or ""
     per_class: list[PerClassResults]  # the tables of each dataset, metric and mode, in ascending order of steps
     environment: dict[str, Any]  # the environment of the last start, or {}
     warnings: list[str]  # logged warnings and errors with their times, and warnings about the records themselves
-    derived: list[str]  # what the run does not record, so that it was derived from the log
+    derived: list[str]  # the facts that were derived from the log because the run does not record them
     checkpoints: dict[Path, int]  # the bytes of files and of sharded checkpoints, sorted from oldest to newest
 
     def find(self, name: str, mode: str | None = None) -> Series | None:
@@ -117,7 +117,7 @@ def read_run(path: str | Path) -> Run:
     if diverged:
         warnings.append(f"Non-finite until the end of the run: {list_names(diverged, _MAX_NAMES)}.")
     if derived:
-        warnings.append(f"The run does not record {' or '.join(derived)}. Derived from its log.")
+        warnings.append(f"The run does not record {' or '.join(derived)}; this was derived from its log.")
     explained = safe_files((start / "explained.txt" for start in starts), folder)
     return Run(
         folder=path,
@@ -135,10 +135,10 @@ def read_run(path: str | Path) -> Run:
 
 
 def read_runs(paths: Sequence[str]) -> list[Run]:
-    """Reads several runs. Logs a warning for each path that is not a run, such as a report in the folder of a sweep.
+    """Reads several runs. Logs a warning for each path that is not a run, such as a report in a sweep folder.
 
     Raises:
-        DataError: A path does not exist, or none of them is a run.
+        DataError: A path does not exist, or none of the paths is a run.
     """
     runs = []
     for path in paths:
@@ -154,9 +154,9 @@ def read_runs(paths: Sequence[str]) -> list[Run]:
 
 
 def _images(starts: Iterable[Path], folder: Path, validated: Sequence[int]) -> list[RunImage]:
-    """Returns the images `name_step.png` of a run, those of tests last.
+    """Returns the images of a run, which are named `name_step.png`. Images of tests come last.
 
-    The hooks of MMDetection and MMPose save `val_img` at the iteration of the validation plus the index of the batch.
+    The step of `val_img`, which MMDetection and MMPose save, is the training iteration plus the batch index.
     """
     images = []
     for file in safe_files((file for start in starts for file in start.glob("vis_data/vis_image/**/*.png")), folder):
@@ -184,7 +184,7 @@ def _no_run(path: Path) -> DataError:
 
 
 def _scalar_files(folder: Path) -> list[Path]:
-    """Returns the scalar files of all starts. If they have several formats, returns only the newest format."""
+    """Returns the scalar files of all starts. If there are files of several formats, returns only the newest format."""
     patterns = ("*/vis_data/scalars.json", "vis_data/scalars.json", "scalars.json", "*.log.json")
     return next(filter(None, (list(folder.glob(pattern)) for pattern in patterns)), [])
 
@@ -215,11 +215,11 @@ def _read_lines(file: Path) -> list[dict[str, Any]]:
 def _joined_lines(files: Sequence[Path]) -> tuple[list[dict[str, Any]], int | None, list[str]]:
     """Joins the scalars of all starts of a run.
 
-    Returns the lines with their training iterations as `at`, the iterations per epoch or None, and what the run does
-    not record, so that it was derived.
+    Returns the lines, with the training iteration of each line as `at`; the iterations per epoch, or None; and a list
+    of facts that were derived because the run does not record them.
     """
     trained: list[dict[str, Any]] = []
-    evaluated: list[dict[str, Any]] = []  # by starts that did not train
+    evaluated: list[dict[str, Any]] = []  # from starts that did not train
     length, derived = None, []
     for file in files:
         start, lines = read_start(file.parent.parent), _read_lines(file)
@@ -228,7 +228,7 @@ def _joined_lines(files: Sequence[Path]) -> tuple[list[dict[str, Any]], int | No
             continue
         if start.kind:
             length = start.epoch_length
-            unit = length if start.counts_epochs and length else 1  # of the steps of metrics
+            unit = length if start.counts_epochs and length else 1  # iterations per metric step
             for line in lines:
                 line["at"] = line.get("step", 0.0) * (1 if line["mode"] == "train" else unit)
             position: float = start.iteration
@@ -236,7 +236,7 @@ def _joined_lines(files: Sequence[Path]) -> tuple[list[dict[str, Any]], int | No
             length = _derive_epoch_length(lines) or length
             position = _place_derived(lines, length)
             derived = ["the epoch length"] * (length is not None) + ["the order of its starts"] * (len(files) > 1)
-        if lines:  # they replace the later lines of earlier starts, and a validation that the start repeated
+        if lines:  # replace later lines of earlier starts, and a repeated validation
             repeated = {line["mode"] for line in lines if line["at"] == position}
             trained = [
                 line
@@ -248,7 +248,10 @@ def _joined_lines(files: Sequence[Path]) -> tuple[list[dict[str, Any]], int | No
 
 
 def _place_derived(lines: Sequence[dict[str, Any]], epoch_length: int | None) -> float:
-    """Sets the training iteration of each line of another engine's run as `at`. Returns the position of the start."""
+    """Sets the training iteration (`at`) of each line, for a run of another engine.
+
+    Returns the iteration at which the start resumed.
+    """
     # Validation steps count iterations if the first one is not lower than the preceding training step.
     for previous, following in pairwise(line for line in lines if "step" in line):
         if previous["mode"] == "train" != following["mode"] and previous.get("iter"):
@@ -261,14 +264,14 @@ def _place_derived(lines: Sequence[dict[str, Any]], epoch_length: int | None) ->
             at = line.get("iter", line["step"]) if is_train else line["step"] * (epoch_length or 1)
         elif line["mode"] == "train" and "iter" in line:
             at = (line.get("epoch", 1) - 1) * (epoch_length or 0) + line["iter"]
-        line["at"] = at  # first-generation validations count their batches, so they keep the training iteration
+        line["at"] = at  # first-generation validation lines count batches: keep the training iteration
     begin = min((line["at"] for line in lines), default=math.inf)
     # If a start validates first, it resumed at that iteration; otherwise it resumed before it.
     return begin if all(line["mode"] != "train" for line in lines if line["at"] == begin) else begin - 0.5
 
 
 def _derive_epoch_length(lines: Iterable[Mapping[str, Any]]) -> int | None:
-    """Derives the iterations per epoch from training lines. Returns None if the lines do not count epochs."""
+    """Derives the iterations per epoch from training lines. Returns None if the lines contain no epochs."""
     counted = [line for line in lines if line["mode"] == "train" and "epoch" in line and "iter" in line]
     if not counted:
         return None
@@ -305,7 +308,7 @@ def _is_number(value: object) -> bool:
 
 
 def _checkpoints(folder: Path) -> dict[Path, int]:
-    """Returns the total sizes of the checkpoints in a folder. Skips those that a running training removes meanwhile."""
+    """Returns the sizes of the checkpoints in a folder. Skips checkpoints that are deleted during the call."""
     contents = {file: [file] for file in folder.glob("*") if file.suffix in SUFFIXES and file.is_file()}
     for state in folder.glob(f"*{SHARDED_SUFFIX}/{STATE}"):
         contents[state.parent] = [file for file in state.parent.glob("*") if file.is_file()]
@@ -329,9 +332,9 @@ def _warnings(folder: Path) -> list[str]:
 
 
 def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:
-    """Reads the per-class results of all validations and tests from files that are sorted from oldest to newest.
+    """Reads the per-class results of all validations and tests. `files` are sorted from oldest to newest.
 
-    A later table replaces an earlier one of the same step.
+    If there are several tables for the same step, the last one wins.
     """
     tables: dict[tuple[str, str, str], dict[int, PerClassResults]] = {}
     invalid = 0
@@ -352,5 +355,5 @@ def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:
             continue
         tables[name] = {**tables.pop(name, {}), table.step: table}  # the latest name comes last
     if invalid:
-        _logger.warning("Skipped unreadable lines in the per-class results: %d.", invalid)
+        _logger.warning("Skipped %s in the per-class results.", pluralize(invalid, "unreadable line"))
     return [steps[step] for steps in tables.values() for step in sorted(steps)]

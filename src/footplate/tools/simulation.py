@@ -31,19 +31,19 @@ def simulate(
 ) -> dict[str, Trajectory]:
     """Returns the optimizer settings of every parameter over a run, without training.
 
-    The optimizer and the schedules are built and stepped as in training. Parameters of one group share their lists.
+    Builds and steps the optimizer and the schedules as in training. Parameters in the same group share their lists.
 
     Args:
         cfg: A config of either generation, or only its sections `optim_wrapper`, `param_scheduler` and `train_cfg`, or
             `optimizer`, `lr_config`, `momentum_config` and `runner`.
         model: The model that contains the parameters. It is not changed.
-        epoch_length: The iterations per epoch. Runs and schedules that count epochs need it.
-        iters: The iterations for which to return values, counted from 0. Defaults to all.
+        epoch_length: The iterations per epoch. Required for epoch-based runs and schedules.
+        iters: The iterations for which to return values, counted from 0. By default, all iterations.
 
     Returns:
         `{parameter name: {"lr": [...], "momentum": [...], "weight_decay": [...]}}`. Each list contains the values in
-        effect during `iters`. `momentum` is the first beta if the optimizer has betas. All values of a field are None
-        if the optimizer does not have it. Schedules that depend on a metric stay constant.
+        effect during `iters`. `momentum` is the first beta if the optimizer has betas. If the optimizer does not have a
+        setting, its values are None. Schedules that depend on a metric do not change anything.
 
     Raises:
         FootplateError: The config cannot be built, or does not set the length of the run.
@@ -59,13 +59,13 @@ def simulate(
         wanted = range(total)
     for iteration in wanted:
         if not 0 <= iteration < total:
-            raise ArgumentError(f"iters must be from 0 to {total - 1}", key="iters", found=iteration)
+            raise ArgumentError(f"iters must be between 0 and {total - 1}", key="iters", found=iteration)
     wrapper = build_optim_wrapper(model, sections.get("optim_wrapper"))
     schedules = build_param_schedulers(
         sections.get("param_scheduler"), wrapper, epoch_length=epoch_length, max_epochs=epochs, max_iters=total
     )
     scheduled = {each.param_name for part in schedules_by_optimizer(schedules).values() for each in part}
-    moving: list[tuple[list[Any], Mapping[str, Any], str]] = []  # the values to fill, their group and key
+    moving: list[tuple[list[Any], Mapping[str, Any], str]] = []  # lists to fill, group and key to read
     groups: list[tuple[list[Any], Trajectory]] = []
     for inner in wrapper.parts.values():
         for group in inner.param_groups:
@@ -115,10 +115,10 @@ def _second_generation(cfg: Mapping[str, Any] | Config) -> Mapping[str, Any]:
 def run_length(
     train_cfg: Mapping[str, Any], epoch_length: int | None, hints: Sequence[str] = ("Pass epoch_length.",)
 ) -> tuple[int, int]:
-    """Returns the number of epochs of a run (1 if it counts iterations) and its number of iterations.
+    """Returns the number of epochs (1 for an iteration-based run) and the number of iterations of a run.
 
     Args:
-        train_cfg: The section `train_cfg`, in the second generation.
+        train_cfg: The section `train_cfg`, in second-generation form.
         epoch_length: The iterations per epoch, or None if unknown.
         hints: The notes to attach to the error if `epoch_length` is needed but unknown.
 
@@ -143,7 +143,7 @@ def run_length(
 
 
 def _run_schedules(steps: ScheduleSteps, iters: Collection[int], epoch_length: int | None) -> Iterator[int]:
-    """Steps the schedules up to the last of the given iterations. Yields at each of them."""
+    """Steps the schedules up to the last iteration in `iters`. Yields at each iteration in `iters`."""
     stops = set(iters)
     for iteration in range(max(stops, default=-1) + 1):
         if iteration in stops:

@@ -48,7 +48,7 @@ class TrialInfo(NamedTuple):
     number: int
     values: dict[str, Any]  # by key
     state: str  # "running", "complete", "pruned", "infeasible" or "failed"
-    score: float | None  # the best metric, or the last one if the trial was stopped; None if it was not validated
+    score: float | None  # the best value of the metric, or the last value of a stopped trial; None without validation
     folder: str  # the work_dir
     note: str  # the reason for a failed or infeasible trial
 
@@ -57,27 +57,27 @@ class TrialInfo(NamedTuple):
 class Sweep:
     """A sweep over settings of a config.
 
-    The folder contains the optuna study and the trials' work_dirs, which are named by the hash of their config. A
-    sweep with a different config, metric, keys or choices is a separate study in the same file.
+    The folder contains the optuna study and the work_dir of each trial, named after the hash of its config. If the
+    config, the metric, the keys or the choices change, the sweep becomes a separate study in the same file.
     """
 
     cfg: Config
     parameters: Sequence[Parameter]  # the keys to vary
-    command: Callable[[Mapping[str, Any]], list[str]]  # returns the arguments of footplate that train with values
+    command: Callable[[Mapping[str, Any]], list[str]]  # returns CLI arguments for training with values
     folder: str
-    metric: str  # the score of a trial is its best validation
+    metric: str  # the score of a trial is the best validation value of this metric
     trials: int = 20  # including those of earlier starts
     workers: int = 1  # the number of parallel trials
     prune: bool = True  # whether to stop trials that are worse than the median
     seed: int = 0
-    on_change: Callable[[TrialInfo], None] = lambda info: None  # called in the thread of a trial that starts or ends
+    on_change: Callable[[TrialInfo], None] = lambda info: None  # called in the thread of a starting or ended trial
     _study: Any = field(init=False)
     _processes: list["subprocess.Popen[bytes]"] = field(init=False, default_factory=list)
     _is_stopping: bool = field(init=False, default=False)
     _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
 
     def run(self) -> list[TrialInfo]:
-        """Runs trials until the requested number is done. Interrupted and failed trials of an earlier start run again.
+        """Runs trials until the requested number is done. Reruns interrupted and failed trials of earlier starts.
 
         Returns:
             The finished trials, the best first.
@@ -132,7 +132,7 @@ class Sweep:
         return study
 
     def _enqueue(self) -> int:
-        """Enqueues the trials whose values are known, and returns the number of trials to run."""
+        """Enqueues trials with known values (failed trials and grid points). Returns the number of trials to run."""
         for trial in self._trials(TrialState.RUNNING):  # the sweep was interrupted or killed
             self._study.tell(trial.number, state=TrialState.FAIL)
         ended = self._ended_trials()
@@ -153,13 +153,13 @@ class Sweep:
         return trials
 
     def _ended_trials(self) -> list[Any]:
-        """Returns the ended trials, without failed ones that a later trial with the same config has replaced."""
+        """Returns the ended trials. Omits failed trials if a later trial has the same config."""
         ended = [trial for trial in self._trials(*_STATES) if "config" in trial.user_attrs]
         last = {trial.user_attrs["config"]: trial for trial in ended}
         return [trial for trial in ended if trial.state != TrialState.FAIL or trial is last[trial.user_attrs["config"]]]
 
     def _run_trial(self) -> None:
-        """Runs the next trial. One with the config of an earlier trial continues the run of that trial."""
+        """Runs the next trial. If an earlier trial had the same config, resumes the run of that trial."""
         with self._lock:  # otherwise, two threads may get the same enqueued trial
             trial = self._study.ask()
         values = {parameter.key: parameter.suggest(trial) for parameter in self.parameters}
@@ -186,7 +186,7 @@ class Sweep:
         try:
             while code is None:
                 time.sleep(_POLL_INTERVAL)
-                code, before = process.poll(), size  # the code first, so that no score is missed
+                code, before = process.poll(), size  # poll before reading, so that no score is missed
                 size = sum(file.stat().st_size for file in Path(folder).glob("*/vis_data/scalars.json"))
                 if size != before:
                     for at, score in self._read_scores(folder):
@@ -209,10 +209,10 @@ class Sweep:
         self.on_change(next(info for info in self._describe_trials() if info.number == trial.number))
 
     def _read_scores(self, folder: str) -> list[tuple[int, float]]:
-        """Returns the iterations and the metric of the validations of a trial.
+        """Returns the iteration and the metric of each validation of a trial.
 
         Raises:
-            MissingMetricError: A validation does not compute the metric.
+            MissingMetricError: The validation does not compute the metric.
         """
         try:
             run = read_run(folder)
@@ -246,9 +246,9 @@ def _hash(content: Mapping[str, Any]) -> str:
 
 
 def _outcome(code: int, folder: str, *, is_pruned: bool, is_scored: bool) -> tuple[TrialState | None, str]:
-    """Returns the final state of a trial whose process has ended, and the reason if it did not succeed.
+    """Returns the final state of a trial whose process has ended, and the reason for a failure.
 
-    The state is None if the trial was interrupted, so that the next start of the sweep continues it.
+    The state is None if the trial was interrupted. The next start of the sweep then continues the trial.
     """
     kind, message = "", f"the process ended with exit code {code}"
     with suppress(OSError, ValueError, KeyError, TypeError):  # it succeeded or was killed
@@ -265,5 +265,5 @@ def _outcome(code: int, folder: str, *, is_pruned: bool, is_scored: bool) -> tup
     if code:
         return TrialState.FAIL, f"{kind}: {message}" if kind else message
     if not is_scored:
-        return TrialState.FAIL, "the run has no validation, or the metric is NaN or infinite in every one"
+        return TrialState.FAIL, "the run has no validation, or the metric is NaN or infinite in every validation"
     return TrialState.COMPLETE, ""

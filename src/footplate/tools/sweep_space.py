@@ -1,4 +1,4 @@
-"""The search space of a sweep: parses parameters such as `optim_wrapper.optimizer.lr=log:1e-4..1e-2`."""
+"""Defines the search space of a sweep, with parameters such as `optim_wrapper.optimizer.lr=log:1e-4..1e-2`."""
 
 import copy
 import sys
@@ -17,23 +17,23 @@ class Parameter(NamedTuple):
 
     key: str  # the path of the key
     values: tuple[Any, ...]  # the choices, or the minimum and the maximum of a range
-    is_range: bool = False  # if both ends of a range are integers, so are its values
+    is_range: bool = False  # values are integers if both ends of the range are integers
     log: bool = False  # whether to search the range on a logarithmic scale
 
     def suggest(self, trial: Any) -> Any:
-        """Returns the value that an optuna trial suggests."""
+        """Returns the value that an optuna trial suggests for the key."""
         if not self.is_range:  # optuna can store only simple choices, so it gets their indices
             return self.values[trial.suggest_categorical(self.key, list(range(len(self.values))))]
         is_integer = all(isinstance(end, int) for end in self.values)
         return (trial.suggest_int if is_integer else trial.suggest_float)(self.key, *self.values, log=self.log)
 
     def value_of(self, stored: Any) -> Any:
-        """Converts a value that optuna stored to a value of the key."""
+        """Converts a value stored by optuna (the index of a choice, or a number) to a config value."""
         return stored if self.is_range else self.values[stored]
 
 
 def parse_parameter(text: str) -> Parameter:
-    """Parses `key=low..high`, `key=log:low..high` or `key=first,second,...`, with values as in `--set`.
+    """Parses `key=low..high`, `key=log:low..high` or `key=first,second,...`. Values are written as for `--set`.
 
     Raises:
         ArgumentError: The text is invalid.
@@ -67,7 +67,7 @@ def parse_parameter(text: str) -> Parameter:
 
 
 def check_parameters(cfg: Config, parameters: Sequence[Parameter]) -> None:
-    """Raises an error for keys that a sweep cannot vary, and for choices that a key cannot have.
+    """Checks that a sweep can vary the keys, and that the keys accept the choices.
 
     Raises:
         ArgumentError: A key is varied twice or has no effect.

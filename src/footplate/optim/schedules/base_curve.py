@@ -15,24 +15,24 @@ ENDLESS = 1_000_000_000
 
 
 def check_positions(name: str, value: Any, *, least: int, is_list: bool = False) -> None:
-    """Checks that a position, or each position of a list, is an integer of at least `least`.
+    """Checks that a position, or each position in a list, is an integer >= `least`.
 
-    A schedule never reaches a position between two integers.
+    A schedule would never reach a fractional position.
 
     Raises:
-        ArgumentError: A position is not such an integer, or the value is not a list.
+        ArgumentError: A position is invalid, or the value is not a list.
     """
     numbers = value if is_list else [value]
     is_valid = isinstance(numbers, (list, tuple))
     if not is_valid or not all(is_number(position) and position >= least and position % 1 == 0 for position in numbers):
         wanted = "a list of integers" if is_list else "an integer"
-        raise ArgumentError(f'"{name}" must be {wanted} of at least {least}', key=name, found=value)
+        raise ArgumentError(f'"{name}" must be {wanted} >= {least}', key=name, found=value)
 
 
 def number(default: Any = dataclasses.MISSING, *, is_position: bool = False, **limits: float) -> Any:
-    """Declares a setting that is a number within `limits`, the arguments of `check_number`.
+    """Declares a numeric setting. `limits` are arguments for `check_number`.
 
-    With `is_position`, the number is a number of epochs or iterations.
+    If `is_position` is True, the setting is a number of epochs or iterations.
     """
 
     def check(name: str, value: Any) -> None:
@@ -42,14 +42,14 @@ def number(default: Any = dataclasses.MISSING, *, is_position: bool = False, **l
 
 
 def positions(*, least: int = 1, is_list: bool = False) -> Any:
-    """Declares a setting that is an integer number of epochs or iterations, or a list of these."""
+    """Declares a setting that is a whole number of epochs or iterations, or a list of such numbers."""
     check = partial(check_positions, least=least, is_list=is_list)
     return dataclasses.field(metadata={"check": check, "is_position": True})
 
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """The base class of curves. The fields of a subclass are its settings, and `__call__` computes its values."""
+    """The base class of curves. The fields of a subclass are its settings; `__call__` computes the values."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -58,7 +58,7 @@ class Curve:
 
     @classmethod
     def without_checks(cls: type[_Self], settings: Mapping[str, Any]) -> _Self:
-        """Returns a curve whose settings may be out of range. Keys that are not settings are ignored."""
+        """Creates a curve without checking its settings. Ignores unknown keys."""
         curve = cls.__new__(cls)
         names = settings.keys() & {field.name for field in dataclasses.fields(cls)}
         vars(curve).update({name: settings[name] for name in names})
@@ -71,12 +71,12 @@ class Curve:
             value: The current value of the field.
             base: The base value of the field.
             position: The position, counted from the schedule's `begin`.
-            span: The number of positions at which the schedule acts.
+            span: The number of positions that the schedule covers.
         """
         raise NotImplementedError
 
     def in_iterations(self: _Self, epoch_length: int) -> _Self:
-        """Returns the curve with all settings in epochs converted to iterations."""
+        """Returns a copy of the curve with its settings converted from epochs to iterations."""
         converted: dict[str, Any] = {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -86,11 +86,11 @@ class Curve:
         return dataclasses.replace(self, **converted)
 
     def length(self) -> int | None:
-        """Returns the number of positions of the curve, or None if it depends on the schedule's `end`."""
+        """Returns the number of positions that the curve covers, or None if this depends on the schedule's `end`."""
         return None
 
     def rebased(self, base: float) -> float:
-        """Returns the base value for this schedule and for later ones, given the current base value."""
+        """Returns the base value to use for this schedule and all later ones, given the current base value."""
         return base
 
     def ends_at_base(self) -> bool:

@@ -1,4 +1,4 @@
-"""Curves of parameter schedules: dataclasses whose fields are the keys of a config.
+"""Curves of parameter schedules. They are dataclasses whose fields are config keys.
 
 A curve is a pure function of the current value, the base value and the position. It can be used for any field of a
 parameter group. The curves of first-generation configs are in `policies.py`.
@@ -64,9 +64,9 @@ class Linear(Curve):
 
 @dataclass(frozen=True)
 class QuadraticWarmup(Curve):
-    """Increases quadratically from almost 0 to the base value.
+    """Increases the value quadratically from almost 0 to the base value.
 
-    Source: the warm-up of YOLOX: Exceeding YOLO Series in 2021 (Ge et al., 2021).
+    Source: the warm-up in YOLOX: Exceeding YOLO Series in 2021 (Ge et al., 2021).
     """
 
     @override
@@ -98,7 +98,7 @@ class Step(Curve):
     """Multiplies the value by `gamma` every `step_size` positions.
 
     Args:
-        step_size: The number of positions from one change to the next.
+        step_size: The number of positions between two changes.
         gamma: The factor, at least 0.
     """
 
@@ -115,7 +115,7 @@ class MultiStep(Curve):
     """Multiplies the value by `gamma` at each milestone.
 
     Args:
-        milestones: The positions of the changes. At a repeated milestone, the value changes several times.
+        milestones: The positions of the changes. A repeated milestone changes the value several times.
         gamma: The factor, at least 0.
     """
 
@@ -167,7 +167,7 @@ class WithMinimum(Curve):
         return float(self.eta_min or 0) if self.eta_min_ratio is None else base * self.eta_min_ratio
 
     def cosine_decay(self, value: float, base: float, step: int, half: float) -> float:
-        """Returns the value after step `step` of a cosine decay with `half` steps, given the value before it."""
+        """Returns the value after step `step` of a cosine decay over `half` steps, given the previous `value`."""
         factor = (1 + math.cos(math.pi * step / half)) / (1 + math.cos(math.pi * (step - 1) / half))
         low = self.minimum(base)
         return low + (value - low) * factor
@@ -180,7 +180,7 @@ class CosineAnnealing(WithMinimum):
     Source: SGDR (Loshchilov and Hutter, 2017), without restarts.
 
     Args:
-        T_max: The half period. The default is the number of positions.
+        T_max: The half period. By default, the number of positions.
         eta_min: The minimum; 0 by default.
         eta_min_ratio: The minimum relative to the base value, instead of `eta_min`.
     """
@@ -242,12 +242,12 @@ class CosineRestart(WithMinimum):
 
 
 def cosine_between(start: float, end: float, done: float) -> float:
-    """Returns the value at the fraction `done` (0 to 1) of a half cosine from `start` to `end`."""
+    """Interpolates between `start` and `end` along a half cosine. `done` is the completed fraction (0 to 1)."""
     return end + 0.5 * (start - end) * (math.cos(math.pi * done) + 1)
 
 
 def line_between(start: float, end: float, done: float) -> float:
-    """Returns the value at the fraction `done` (0 to 1) of a line from `start` to `end`."""
+    """Interpolates linearly between `start` and `end`. `done` is the completed fraction (0 to 1)."""
     return start + (end - start) * done
 
 
@@ -256,7 +256,7 @@ ANNEALINGS: dict[str, Callable[[float, float, float], float]] = {"cos": cosine_b
 
 @dataclass(frozen=True, kw_only=True)
 class Cycle(Curve):
-    """The base class of one-cycle curves, which increase from a first value to a peak, then decay to a last value.
+    """The base class of one-cycle curves, which increase from a first value to a peak and then decay to a last value.
 
     See `OneCycle` for the settings.
     """
@@ -270,7 +270,7 @@ class Cycle(Curve):
         super().__post_init__()
 
     def value_at(self, position: int, total: int, values: tuple[float, float, float]) -> float:
-        """Returns the value at a position of a cycle with `total` positions. It is constant after the cycle.
+        """Returns the value at a position of a cycle with `total` positions. The value is constant after the cycle.
 
         Args:
             position: The position.
@@ -302,7 +302,7 @@ class OneCycle(Cycle):
         final_div_factor: The first value divided by the last value.
         pct_start: The fraction of positions before the peak, 0 to 1.
         anneal_strategy: "cos" or "linear".
-        three_phase: Whether to add a middle phase that returns to the first value. It takes as many positions as the
+        three_phase: Whether to add a middle phase that returns to the first value. This phase is as long as the
             increase.
     """
 

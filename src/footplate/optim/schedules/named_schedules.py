@@ -1,4 +1,4 @@
-"""The registered schedule classes, one per curve and field, and the builder of `param_scheduler`."""
+"""Registers a schedule class for each curve and field, and builds the schedules in `param_scheduler`."""
 
 import inspect
 import itertools
@@ -21,12 +21,12 @@ _logger = logging.getLogger("footplate.optim")
 
 
 def schedule_type(name: str, curve_type: type[Curve], field: str | None) -> type[ParamSchedule]:
-    """Creates and registers a class of schedules that takes the settings of its curve.
+    """Creates and registers a schedule class. Its arguments include the settings of the curve.
 
     Args:
         name: The name of the class in the registry.
         curve_type: The class of the curve.
-        field: The scheduled field. If it is None, the argument `param_name` specifies the field.
+        field: The field to schedule. If None, the class takes the field as its argument `param_name`.
     """
     settings = inspect.signature(curve_type).parameters
     shared = dict(inspect.signature(ParamSchedule.__init__).parameters)
@@ -86,13 +86,13 @@ def build_param_schedulers(
 
     Args:
         cfg: A dict with `type`, a schedule, a torch scheduler, a list of these, or None. If there are several
-            optimizers, it applies to all of them. To use different schedules, pass a dict with one such config per
-            optimizer name.
+            optimizers, the schedules apply to all of them. To use different schedules, pass a dict with one such config
+            per optimizer name.
         optim_wrapper: The optimizer wrapper, or the optimizer itself.
         epoch_length: The number of iterations per epoch, or None if unknown.
-        max_epochs: The default `end` of schedules that count epochs.
-        max_iters: The default `end` of schedules that count iterations.
-        counts_epochs: Whether the run counts epochs. Used only for torch schedulers.
+        max_epochs: The default `end` of epoch-based schedules.
+        max_iters: The default `end` of iteration-based schedules.
+        counts_epochs: Whether the run is epoch-based. Used only for torch schedulers.
 
     Returns:
         The schedules in stepping order, or a dict that maps optimizer names to such lists.
@@ -119,7 +119,7 @@ def build_param_schedulers(
 def _build_list(
     cfg: Any, optimizer: HasParamGroups, lengths: Mapping[str, int | None], *, counts_epochs: bool
 ) -> Schedules:
-    """Builds the schedules of one optimizer, and warns about those that do not fit the length of the run."""
+    """Builds the schedules of one optimizer, and warns about schedules that do not fit the length of the run."""
     is_list = isinstance(cfg, Sequence) and not isinstance(cfg, str)
     built: Schedules = []
     for index, entry in enumerate(cfg if is_list else [] if cfg is None else [cfg]):
@@ -130,7 +130,7 @@ def _build_list(
     count = getattr(optimizer, "_accumulative_counts", 1)
     counting = [schedule for schedule in built if not schedule.by_epoch and not schedule.takes_metrics]
     if count > 1 and counting:
-        # In torch and Lightning, a step of a scheduler is a step of the optimizer.
+        # In torch and Lightning, one scheduler step is one optimizer step.
         level = logging.WARNING if any(isinstance(each, TorchSchedule) for each in counting) else logging.INFO
         text = "accumulative_counts=%d: schedules are stepped after each iteration, %d times per optimizer step."
         _logger.log(level, text, count, count)
@@ -161,11 +161,11 @@ def _build(cfg: Any, optimizer: HasParamGroups, lengths: Mapping[str, int | None
 def _check_ends(schedules: Schedules, lengths: Mapping[str, int | None]) -> None:
     """Warns about schedules that do not fit the length of the run.
 
-    There is no warning if a schedule ends one position after training, which is a common way to avoid reaching the
-    final value, or if the last schedule ends at the base value, as a warm-up does.
+    A schedule may end one position after training; this is a common way to avoid the final value. The last schedule may
+    end early if it ends at the base value, as a warm-up does.
 
     Raises:
-        ArgumentError: A torch scheduler has fewer steps than the run, and would end it with an error.
+        ArgumentError: A torch scheduler has fewer steps than the run. It would raise an error during training.
     """
     epoch_length = lengths["epoch_length"]
     for schedule in schedules:

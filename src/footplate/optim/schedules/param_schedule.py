@@ -26,20 +26,22 @@ class HasParamGroups(Protocol):
 
 
 def field_key(optimizer: HasParamGroups, field: str) -> str:
-    """Returns the key of `field` in parameter groups: "betas" for the momentum of optimizers with betas."""
+    """Returns the key of `field` in parameter groups. This is "betas" for the momentum of optimizers with betas."""
     defaults = getattr(optimizer, "defaults", {})
     return "betas" if field == "momentum" and field not in defaults and "betas" in defaults else field
 
 
 def read_field(group: Mapping[str, Any], key: str) -> float:
-    """Returns a field of a parameter group as a number: of `betas` the first one."""
+    """Returns a field of a parameter group as a number. For `betas`, returns the first beta."""
     value = group[key]
     return float(value[0] if isinstance(value, (list, tuple)) else value)
 
 
 def write_field(group: dict[str, Any], key: str, value: float) -> None:
-    """Sets a field of a parameter group: of `betas` the first one. A tensor is filled in place, as compiled optimizers
-    need it."""
+    """Sets a field of a parameter group. For `betas`, sets the first beta.
+
+    Tensors are filled in place, as compiled optimizers require.
+    """
     current = group[key]
     if isinstance(current, Tensor):
         current.fill_(value)
@@ -57,15 +59,15 @@ class ParamSchedule:
 
     Args:
         optimizer: An optimizer or optimizer wrapper.
-        curve: The curve. It may be omitted only by subclasses that bypass the constructor of a named schedule. The
-            settings of the curve are then read from the attributes of the schedule, without checks.
+        curve: The curve. Only subclasses that bypass the constructor of a named schedule may omit it. The settings of
+            the curve are then read from the attributes of the schedule, without checks.
         param_name: The field to schedule, such as `lr`, `weight_decay` or `momentum` (the first beta of optimizers
             with betas).
         begin: The first position at which the schedule applies.
-        end: The position from which the schedule no longer applies. By default, it covers the length of the curve, or
-            the rest of training if the curve has no length.
-        last_step: The last completed position. The schedule continues after it, and its creation does not change the
-            groups. With -1, it starts from the beginning.
+        end: The position from which the schedule no longer applies. By default, the schedule covers the length of the
+            curve, or the rest of training if the curve has no length.
+        last_step: The last completed position, to continue a schedule without resetting the groups. With -1, the
+            schedule starts from the beginning.
         by_epoch: Whether positions are epochs instead of iterations.
         verbose: Whether to log each change.
         convert_to_iter_based: Whether to convert `begin`, `end` and the settings of the curve from epochs to
@@ -77,9 +79,9 @@ class ParamSchedule:
     """
 
     takes_metrics: ClassVar[bool] = False
-    """Whether `step` needs the metrics of a validation."""
+    """Whether `step` requires validation metrics."""
     curve_type: ClassVar[type[Curve]] = Curve
-    """The class of the curve of a named schedule."""
+    """The curve class of a named schedule."""
     converts_itself: ClassVar[bool] = False
     """Whether `build_iter_from_epoch`, rather than the constructor, implements `convert_to_iter_based`."""
 
@@ -114,7 +116,7 @@ class ParamSchedule:
             check_positions(name, value, least=least)
         if begin >= end:
             raise ArgumentError('"begin" must be less than "end"', key="end", found=f"begin {begin}, end {end}")
-        # Not the wrapper: its property `param_groups` would slow down each step.
+        # Store the optimizer, because the `param_groups` property of a wrapper would slow down each step.
         self.optimizer: HasParamGroups = getattr(optimizer, "optimizer", optimizer)
         self.curve, self.param_name, self.by_epoch, self.verbose = curve, param_name, by_epoch, verbose
         self.begin, self.end = int(begin), int(end)
@@ -144,7 +146,7 @@ class ParamSchedule:
     def build_iter_from_epoch(
         cls, optimizer: HasParamGroups, *args: Any, epoch_length: int, **settings: Any
     ) -> "ParamSchedule":
-        """Builds a schedule from settings in epochs. The schedule is stepped after each iteration."""
+        """Builds an iteration-based schedule from settings in epochs."""
         return cls(optimizer, *args, convert_to_iter_based=True, epoch_length=epoch_length, **settings)
 
     @property
@@ -159,8 +161,8 @@ class ParamSchedule:
     def rewind(self) -> None:
         """Resets the schedule to its state before the first step, and the field of each group to its base value.
 
-        The base value is `initial_<field>` of the group, which may have been loaded from a checkpoint. After all
-        schedules of an optimizer have been reset, call `start` on each of them in order.
+        The base value is stored in the group as `initial_<field>`, and may have been loaded from a checkpoint. After
+        resetting all schedules of an optimizer, call `start` on each of them, in order.
         """
         self.last_step = self._global_step = -1
         self._add_groups()
@@ -169,7 +171,7 @@ class ParamSchedule:
             write_field(group, self._key, self.base_values[index])
 
     def start(self) -> None:
-        """Moves to the first position, and sets the base values of the curve, which also apply to later schedules."""
+        """Moves to the first position. Sets the base values for this schedule and all later ones."""
         self.base_values = [self.curve.rebased(base) for base in self.base_values]
         for group, base in zip(self.optimizer.param_groups, self.base_values, strict=True):
             group[self._initial] = base
@@ -220,13 +222,13 @@ class ParamSchedule:
         return all(state_dict[key] == settings[key] for key in keys)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Loads the position and base values. The length and other settings are not loaded.
+        """Loads the position and the base values, but not the length or other settings.
 
-        Load the state of the optimizer first, since it contains the current values. The base values are also taken from
-        the optimizer if the number of groups differs.
+        Load the optimizer's state first, since it contains the current values. If the number of groups differs, the
+        base values are also taken from the optimizer.
 
         The step that reaches the `end` of a schedule does not change the value. If the saved schedule had reached its
-        `end` and this one ends later, that step is repeated here so that it takes effect.
+        `end` but this schedule ends later, repeats this step so that it takes effect.
         """
         self.last_step = read_count(state_dict, "last_step", least=-1)
         self._global_step = read_count(state_dict, "_global_step", least=-1)
@@ -240,7 +242,7 @@ class ParamSchedule:
 
 
 class ScheduleSteps(NamedTuple):
-    """The schedules of a run, grouped by the event at which they are stepped, in the order of their steps."""
+    """The schedules of a run in stepping order, grouped by the event on which they are stepped."""
 
     by_iter: list[Callable[[], None]]
     """The `step` methods to call after each training iteration."""
@@ -251,7 +253,7 @@ class ScheduleSteps(NamedTuple):
 
 
 def collect_steps(schedules: Iterable[ParamSchedule] | Mapping[str, Iterable[ParamSchedule]]) -> ScheduleSteps:
-    """Groups the `step` methods of schedules by the event at which they are called.
+    """Groups the `step` methods of schedules by the event on which they are called.
 
     Args:
         schedules: Schedules, or a dict that maps optimizer names to lists of schedules.

@@ -23,7 +23,7 @@ class MetricSchedule(ParamSchedule):
     """The notes of the error about a missing metric."""
 
     def check_metrics(self, metrics: Collection[str]) -> None:
-        """Checks that the monitored metric is among the names of the validation metrics.
+        """Checks that `metrics`, the names of the validation metrics, contain the monitored metric.
 
         Raises:
             ArgumentError: The metric is missing.
@@ -58,10 +58,10 @@ class ReduceOnPlateau(MetricSchedule):
         threshold_rule: "rel" if `threshold` is relative to the best value, "abs" if it is absolute.
         cooldown: The number of validations after each reduction that do not count towards `patience`.
         min_value: The lower bound of the field, either one value for all groups or one value per group. A group that is
-            added later has the bound of the last group.
+            added later uses the bound of the last group.
         eps: The minimum change; smaller reductions are skipped.
-        begin: The number of the first validation at which the schedule applies, counted from 1. 0 means the first one.
-        end: The number of the first validation at which the schedule no longer applies.
+        begin: The first validation at which the schedule applies, counted from 1. 0 also means the first validation.
+        end: The first validation at which the schedule no longer applies.
         by_epoch: Ignored; the schedule is stepped after validations.
         last_step: See `ParamSchedule`.
 

@@ -1,4 +1,4 @@
-"""Schedules that step a torch scheduler."""
+"""A schedule that wraps a torch scheduler."""
 
 import copy
 import inspect
@@ -17,7 +17,7 @@ from footplate.optim.schedules.base_curve import ENDLESS
 from footplate.optim.schedules.param_schedule import HasParamGroups
 from footplate.optim.schedules.plateau import MetricSchedule
 
-_BY_ITERATION = (CyclicLR, OneCycleLR)  # torch documents them as stepped after each batch
+_BY_ITERATION = (CyclicLR, OneCycleLR)  # torch requires a step after each batch
 _logger = logging.getLogger("footplate.optim")
 
 
@@ -27,9 +27,9 @@ class TorchSchedule(MetricSchedule):
     Args:
         optimizer: The optimizer or optimizer wrapper of the run.
         scheduler: The scheduler. A ReduceLROnPlateau is stepped after each validation.
-        by_epoch: Whether to step it after each epoch instead of after each iteration. By default, a OneCycleLR or
-            CyclicLR is stepped after each iteration, and other schedulers after each epoch.
-        counts_epochs: Whether the run counts epochs. Otherwise, the default is to step after each iteration.
+        by_epoch: Whether to step the scheduler after each epoch rather than after each iteration. By default,
+            OneCycleLR and CyclicLR are stepped after each iteration, and other schedulers after each epoch.
+        counts_epochs: Whether the run is epoch-based. If not, the default is to step after each iteration.
         monitor: The name of the validation metric for a ReduceLROnPlateau.
 
     Raises:
@@ -54,7 +54,7 @@ class TorchSchedule(MetricSchedule):
                 key="scheduler",
                 notes=[
                     "Create it with the optimizer that you pass as optim_wrapper. For several optimizers, pass a dict "
-                    "with the scheduler of each."
+                    "with one scheduler per optimizer name."
                 ],
             )
         usual = counts_epochs and not isinstance(scheduler, _BY_ITERATION)
@@ -70,7 +70,7 @@ class TorchSchedule(MetricSchedule):
         self._first = copy.deepcopy(scheduler.state_dict()), self.get_last_value()
 
     def step(self, metrics: Mapping[str, Any] | None = None) -> None:
-        """Steps the scheduler; a ReduceLROnPlateau only if there are metrics."""
+        """Steps the scheduler. Steps a ReduceLROnPlateau only if there are metrics."""
         if not self.takes_metrics:
             try:
                 self.scheduler.step()
@@ -88,10 +88,10 @@ class TorchSchedule(MetricSchedule):
             group["lr"] = rate
 
     def start(self) -> None:
-        """Does nothing: a torch scheduler sets the first value when it is created."""
+        """Does nothing, because a torch scheduler sets the first value when it is created."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state of the scheduler, and its type, which differs from footplate's schedule of this name."""
+        """Returns the scheduler's state and type. The prefix `torch.` distinguishes it from footplate's schedules."""
         name = f"torch.{type(self.scheduler).__name__}"
         return {"type": name, "by_epoch": self.by_epoch, "state": self.scheduler.state_dict()}
 
@@ -102,7 +102,7 @@ class TorchSchedule(MetricSchedule):
         changed = [f"{name}={new[name]}" for name in sorted(names) if saved[name] != new[name]]
         if changed:
             _logger.warning(
-                "Ignoring %s of the %s and resuming with the saved settings. To use the new ones, set "
+                "Ignoring the new %s of %s and resuming with the saved settings. To use the new ones, set "
                 "resume_settings='take' (--resume-settings take).",
                 ", ".join(changed),
                 type(self.scheduler).__name__,
@@ -112,7 +112,7 @@ class TorchSchedule(MetricSchedule):
 
 
 def _restore_counters(scheduler: Any) -> None:
-    """Converts the milestones of MultiStepLR, which a checkpoint contains as a plain dict, back to a `Counter`."""
+    """Converts the milestones of a MultiStepLR back to a `Counter`. A checkpoint stores them as a plain dict."""
     if isinstance(scheduler, MultiStepLR):
         scheduler.milestones = Counter(scheduler.milestones)
     for value in vars(scheduler).values():
@@ -122,15 +122,15 @@ def _restore_counters(scheduler: Any) -> None:
 
 
 def torch_schedule(cfg: Any, optimizer: HasParamGroups, *, counts_epochs: bool) -> TorchSchedule | None:
-    """Returns the schedule for a torch scheduler, or None if `cfg` is something else.
+    """Wraps a torch scheduler in a schedule. Returns None if `cfg` does not contain a torch scheduler.
 
     Args:
         cfg: The scheduler, or a dict with the key `scheduler` and the optional keys `by_epoch` and `monitor`.
         optimizer: The optimizer or optimizer wrapper of the run.
-        counts_epochs: Whether the run counts epochs.
+        counts_epochs: Whether the run is epoch-based.
 
     Raises:
-        ArgumentError: The dict has another key.
+        ArgumentError: The dict has an unknown key.
     """
     settings = dict(cfg) if isinstance(cfg, Mapping) else {"scheduler": cfg}
     if not isinstance(settings.get("scheduler"), LRScheduler):

@@ -13,9 +13,9 @@ _logger = logging.getLogger("footplate.optim")
 
 
 class Accumulation:
-    """The base class of OptimWrapper for gradient accumulation.
+    """Implements gradient accumulation, as a base class of OptimWrapper.
 
-    It is not a part of the wrapper, because code for MMEngine reads these counts and overrides these methods.
+    It is a base class rather than a component because code for MMEngine reads these counts and overrides these methods.
 
     Args:
         accumulative_counts: The number of losses per step.
@@ -43,7 +43,7 @@ class Accumulation:
         return loss / (remainder if is_in_last_round else self._accumulative_counts)
 
     def should_update(self) -> bool:
-        """Checks whether gradient accumulation is complete, or the last loss of the run has been reached."""
+        """Checks whether to step now. True if gradient accumulation is complete or at the last loss of the run."""
         count = self._accumulative_counts
         return count == 1 or self._inner_count % count == 0 or self._inner_count == self._max_counts
 
@@ -53,13 +53,13 @@ class Accumulation:
         return after % count == 0 or after == self._max_counts
 
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
-        """Sets the position in the run, so that the last accumulation may be shorter.
+        """Sets the position in the run, which determines whether the last accumulation is shorter.
 
         Args:
             model: The model. A warning is logged if it contains batch normalization layers and gradients are
                 accumulated.
             init_counts: The number of losses so far.
-            max_counts: The number of losses of the whole run, or -1 if unknown.
+            max_counts: The number of losses in the whole run, or -1 if unknown.
         """
         count = self._accumulative_counts
         self._inner_count, self._max_counts = init_counts, max_counts
@@ -78,7 +78,7 @@ class Accumulation:
             )
 
     def _saved_gradients(self, state: Mapping[str, Any]) -> Sequence[Tensor | None]:
-        """Returns the accumulated gradients of a saved state, or none if it has other `accumulative_counts`."""
+        """Returns the accumulated gradients in a saved state. Empty if `accumulative_counts` has changed."""
         gradients = state.get("accumulated_gradients")
         count = state.get("accumulative_counts", self._accumulative_counts)  # missing in older checkpoints
         if gradients is not None and count != self._accumulative_counts:

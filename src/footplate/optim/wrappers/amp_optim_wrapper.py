@@ -90,7 +90,7 @@ class AmpOptimWrapper(OptimWrapper):
         self.loss_scaler.step(self.optimizer, **kwargs)
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
-        """Returns the context for the forward pass: mixed precision, and the context of `OptimWrapper`."""
+        """Returns a context manager for the forward pass. It enables mixed precision; see also `OptimWrapper`."""
         context = super().optim_context(model)
         if context is NO_CONTEXT:
             return self._autocast

@@ -1,4 +1,4 @@
-"""The parts of an optimizer step: clips gradients, and checks them for non-finite values."""
+"""Clips gradients, and checks them for non-finite values before an optimizer step."""
 
 import logging
 import math
@@ -30,7 +30,7 @@ _check_finite = torch._amp_foreach_non_finite_check_and_unscale_
 
 
 class GradientClipper:
-    """Clips gradients in place like torch's `clip_grad_norm_` or `clip_grad_value_`, with the given settings.
+    """Clips gradients in place, as torch's `clip_grad_norm_` or `clip_grad_value_` does.
 
     Attributes:
         gives_norm: Whether a call returns the total norm before clipping. True only if `function` is `clip_grad_norm_`.
@@ -52,7 +52,7 @@ class GradientClipper:
         return norm
 
     def _clip_sharded(self, gradients: list[Tensor]) -> Tensor | None:
-        """Clips gradients that may be sharded over different meshes, which the functions of torch do not support."""
+        """Clips sharded gradients. They may be on different meshes, which torch's functions do not support."""
         shards = [local_tensor(gradient) for gradient in gradients]
         if not self.gives_norm:
             limit = self._settings["clip_value"]
@@ -73,7 +73,8 @@ def build_clipper(cfg: Mapping[str, Any]) -> GradientClipper:
     """Builds the gradient clipper for `clip_grad=dict(...)`.
 
     Args:
-        cfg: `type`, "norm" (the default) or "value", and the arguments for `clip_grad_norm_` or `clip_grad_value_`.
+        cfg: A dict with the `type` ("norm" by default, or "value") and arguments for `clip_grad_norm_` or
+            `clip_grad_value_`.
 
     Raises:
         ArgumentError: A key or the type is unknown, or a value is out of range.
@@ -96,10 +97,11 @@ def build_clipper(cfg: Mapping[str, Any]) -> GradientClipper:
 
 
 class GradientGuard:
-    """Checks whether the gradients are finite and the optimizer may take a step.
+    """Checks whether the gradients are finite, and decides whether the optimizer may step.
 
-    All gradients are checked by one fused kernel. On an accelerator, reading its result would wait for the device. With
-    the policy "skip", the result is therefore passed to the optimizer if its kernel can skip the step (`fused=True`).
+    A single fused kernel checks all gradients. On an accelerator, reading its result would synchronize with the device.
+    With the policy "skip" and a fused optimizer (`fused=True`), the result is therefore passed to the optimizer's
+    kernel, which can skip the update.
 
     Args:
         policy: The reaction to non-finite gradients: "stop" raises an error, "skip" skips the step with a warning,
@@ -124,14 +126,14 @@ class GradientGuard:
     ) -> bool:
         """Checks whether to call the optimizer's `step`.
 
-        On an accelerator, the optimizer then skips the update itself if the gradients are non-finite and the policy is
-        "skip". This needs no copy to the host.
+        With the policy "skip" and a fused optimizer on an accelerator, returns True: the optimizer skips the update if
+        the gradients are non-finite. This avoids a copy to the host.
 
         Args:
             optimizer: The optimizer.
-            iteration: The number of the iteration, for messages.
-            norm: The norm of the gradients as a scalar tensor, if it is known. If the norm is finite, so are the
-                gradients. The gradients may have been clipped after the norm was computed.
+            iteration: The iteration number, for messages.
+            norm: The norm of the gradients as a scalar tensor, if known. If the norm is finite, so are the gradients.
+                They may have been clipped after the norm was computed.
             scaler_skips: Whether a loss scaler skips the step if gradients are non-finite, for messages.
 
         Raises:
@@ -164,7 +166,7 @@ class GradientGuard:
 def _nonfinite_flag(gradients: list[Tensor], cpu_flag: Tensor) -> Tensor:
     """Returns a tensor ``(1,)`` that is above 0 if a gradient is non-finite on any rank.
 
-    It may be `cpu_flag`, which must be 0.
+    On a CPU, may return `cpu_flag` itself. Its value must be 0 before the call.
     """
     if {*map(type, gradients)} == {Tensor} and len({gradient.dtype for gradient in gradients}) == 1:
         device = gradients[0].device
@@ -172,7 +174,7 @@ def _nonfinite_flag(gradients: list[Tensor], cpu_flag: Tensor) -> Tensor:
         try:
             _check_finite(gradients, flag, _one(device))
             return flag
-        except RuntimeError:  # they are sparse, complex or on several devices
+        except RuntimeError:  # gradients are sparse, complex or on several devices
             flag.zero_()
     kinds: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
     for gradient in gradients:
@@ -194,18 +196,18 @@ def _nonfinite_flag(gradients: list[Tensor], cpu_flag: Tensor) -> Tensor:
 
 @lru_cache
 def _one(device: torch.device) -> Tensor:
-    """Returns a 1 on a device, the factor by which the kernel multiplies."""
+    """Returns a tensor ``(1,)`` with the value 1, which the kernel uses as the gradient scale."""
     return torch.ones(1, device=device)
 
 
 def can_skip_on_device(optimizer: Optimizer) -> bool:
-    """Checks whether the kernel of the optimizer can skip a step based on a flag on the device."""
+    """Checks whether the optimizer's kernel can skip the update depending on a flag on the device."""
     is_fused = all(group.get("fused") for group in optimizer.param_groups)  # not cached: loading a state may change it
     return is_fused and isinstance(optimizer, (Adagrad, Adam, AdamW, SGD))
 
 
 def foreign_gradients_error() -> ArgumentError:
-    """Returns the error for gradients that the user computed, where only the wrapper can compute them."""
+    """Returns the error for gradients that were not computed by the wrapper's `backward`, although this is required."""
     return ArgumentError(
         "the gradients were computed with loss.backward(), so they are neither scaled for mixed precision nor "
         "averaged over the processes",

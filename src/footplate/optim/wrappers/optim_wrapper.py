@@ -1,4 +1,4 @@
-"""The optimizer wrapper: backward pass, gradient accumulation, clipping, and their state."""
+"""The optimizer wrapper, which handles the backward pass, gradient accumulation, clipping and their state."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -30,24 +30,24 @@ class OptimWrapper(Accumulation):
 
     Args:
         optimizer: The optimizer.
-        accumulative_counts: The number of losses to accumulate gradients from before a step. Each loss is divided
-            by this number, or by the number of remaining losses at the end of the run. Batches of equal size are
+        accumulative_counts: The number of losses whose gradients are accumulated for one step. Each loss is divided by
+            this number or, at the end of the run, by the number of remaining losses. Batches of equal size are
             therefore equivalent to one large batch.
         clip_grad: `dict(max_norm=..., norm_type=2)` or `dict(type="value", clip_value=...)`. The norm before clipping
             is recorded as `train/grad_norm`.
         grad_clip: An alias of `clip_grad`.
         on_nonfinite: The reaction to non-finite gradients: "skip", "stop" or "warn". By default, the
             policy of the run applies. Outside a run, gradients are not checked.
-        compile: Whether to compile the step of the optimizer, or a dict with arguments for `torch.compile`. Learning
-            rates then become tensors, so that changing them does not cause a recompilation.
+        compile: Whether to compile the optimizer's step, or a dict with arguments for `torch.compile`. Learning rates
+            become tensors, so that changing them does not cause a recompilation.
 
     Attributes:
         isolated: Whether a loss changes only the gradients of this optimizer's parameters.
         keeps_gradients: Whether gradients are kept after a step, until the next loss.
-        prepare_backward: Called with each loss and `should_sync()` before the backward pass; returns the loss. Set by
-            a model that averages gradients over processes.
-        unreduced: The parameters whose gradients this model does not average, because they were frozen when it was
-            wrapped. If they are trainable now, the optimizer wrapper averages them.
+        prepare_backward: A function that is called before each backward pass with the loss and the result of
+            `should_sync()`, and returns the loss. Set by a model that averages gradients over processes.
+        unreduced: Parameters that were frozen when the model was wrapped, so that the model does not average their
+            gradients. If they are trainable now, the optimizer wrapper averages the gradients.
 
     Raises:
         ArgumentError: An argument is invalid.
@@ -70,9 +70,7 @@ class OptimWrapper(Accumulation):
         compile: bool | Mapping[str, Any] = False,
     ) -> None:
         if not isinstance(optimizer, Optimizer):
-            raise ArgumentError(
-                "the optimizer of an optimizer wrapper must be a torch optimizer", key="optimizer", found=optimizer
-            )
+            raise ArgumentError("an optimizer wrapper requires a torch optimizer", key="optimizer", found=optimizer)
         if clip_grad is not None and grad_clip is not None:
             raise ArgumentError('"clip_grad" and "grad_clip" cannot both be set: they are aliases', key="grad_clip")
         self.optimizer = optimizer
@@ -148,7 +146,10 @@ class OptimWrapper(Accumulation):
                 loss.backward(**kwargs)  # type: ignore[no-untyped-call]
             except RuntimeError as error:
                 if "backward through the graph a second time" in str(error):
-                    add_note(error, "footplate calls backward on the loss that training_step returns. Do not call it.")
+                    add_note(
+                        error,
+                        "footplate calls backward on the loss returned by training_step. Do not call it yourself.",
+                    )
                 raise
             unfrozen = [parameter for parameter in self.unreduced if parameter.requires_grad]
             if unfrozen and self.should_sync():
@@ -166,8 +167,8 @@ class OptimWrapper(Accumulation):
         """Clips the gradients and steps the optimizer. The guard may skip the step if gradients are non-finite.
 
         Raises:
-            ArgumentError: The gradients were computed without `backward`, although it must scale them or average them
-                over processes. Or the parameters are sharded and none of them has a gradient.
+            ArgumentError: The gradients were computed without `backward`, although it is required to scale them or to
+                average them over processes. Also raised if the parameters are sharded and no parameter has a gradient.
         """
         if not self._ran_backward and self.prepare_backward is not None:
             raise foreign_gradients_error()
@@ -178,8 +179,8 @@ class OptimWrapper(Accumulation):
                 key="model_wrapper_cfg",
                 notes=["In `train_step`, call it inside `self(...)`, or select it with `shard`."],
             )
-        # Clipping by norm comes before the guard, which needs no check of its own if the norm is finite. Clipping by
-        # value comes after it, because it would replace infinite values.
+        # Clip by norm before the guard, which does not check the gradients if the norm is finite. Clip by value after
+        # the guard, because clipping would replace infinite values.
         clipper = self._clipper
         norm = self._clip_gradients() if clipper is not None and clipper.gives_norm else None
         if not self._allows_step(norm):
@@ -189,7 +190,7 @@ class OptimWrapper(Accumulation):
         self._step_optimizer(**kwargs)
 
     def _allows_step(self, norm: Tensor | None) -> bool:
-        """Checks whether the guard allows a step. `norm` is that of the gradients, if it is known."""
+        """Checks whether the guard allows a step. `norm` is the norm of the gradients, if known."""
         return self._guard is None or self._guard.allows_step(self.optimizer, self._inner_count, norm)
 
     def _step_optimizer(self, **kwargs: Any) -> None:
@@ -200,7 +201,7 @@ class OptimWrapper(Accumulation):
         self.optimizer.zero_grad(**kwargs)
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
-        """Returns the context for the forward pass. It disables gradient synchronization during accumulation.
+        """Returns a context manager for the forward pass. It disables gradient synchronization during accumulation.
 
         Args:
             model: The model, including its wrapper for distributed training.
@@ -237,11 +238,11 @@ class OptimWrapper(Accumulation):
 
     @property
     def parts(self) -> Mapping[str, "OptimWrapper"]:
-        """Maps names to the wrappers of individual optimizers. It contains only this wrapper, under an empty name."""
+        """The wrappers of individual optimizers by name. Here, only this wrapper, with an empty name."""
         return {"": self}
 
     def name_parameters(self, model: nn.Module) -> None:
-        """Stores the names of the parameters, so that states with different parameter groups can be loaded."""
+        """Stores the names of the parameters, so that a state with different parameter groups can be loaded."""
         for name, parameter in model.named_parameters():
             self._names.setdefault(id(parameter), name)
             self._named.setdefault(name, parameter)
@@ -249,7 +250,7 @@ class OptimWrapper(Accumulation):
     def state_dict(self) -> dict[str, Any]:
         """Returns the state of the optimizer, and accumulated gradients if there are any.
 
-        There are gradients during accumulation, or if the loss of a different optimizer depends on the parameters.
+        There are gradients during gradient accumulation, or if another optimizer's loss depends on the parameters.
         """
         state = self.optimizer.state_dict()
         if self._names:
@@ -267,16 +268,16 @@ class OptimWrapper(Accumulation):
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Loads a state that footplate or a different engine saved, even if its parameter groups differ.
+        """Loads a state saved by footplate or another engine, even if its parameter groups are different.
 
-        Accumulated gradients are discarded with a warning if they were saved with other `accumulative_counts`. Groups
-        that `add_param_group` added during the saved run are added again.
+        Discards accumulated gradients with a warning if they were saved with different `accumulative_counts`. Adds the
+        groups again that `add_param_group` added during the saved run.
 
         Raises:
             CheckpointError: The state belongs to different parameters, or to an optimizer of a different class.
         """
         name = type(self.optimizer).__name__
-        saved_name = state_dict.get("optimizer_type", name)  # missing in checkpoints of other engines and older ones
+        saved_name = state_dict.get("optimizer_type", name)  # missing in older checkpoints and those of other engines
         if saved_name != name:
             raise CheckpointError(
                 f"The checkpoint contains the state of the optimizer {saved_name}, but the config has {name}.",
@@ -306,7 +307,7 @@ class OptimWrapper(Accumulation):
                 continue
             if unknown := [name for name in names if name not in self._named]:
                 raise CheckpointError(
-                    f"the model lacks the parameter '{unknown[0]}', which the saved run added in a parameter group",
+                    f"the model lacks the parameter '{unknown[0]}' of a parameter group added in the saved run",
                     notes=["Add the parameter to the model, and the group to the optimizer, before the run starts."],
                 )
             if names:
@@ -315,7 +316,7 @@ class OptimWrapper(Accumulation):
                 self.optimizer.add_param_group({"params": [self._named[name] for name in names]})
 
     def _clip_gradients(self) -> Tensor | None:
-        """Clips the gradients, and records and returns their norm if it is known."""
+        """Clips the gradients. If their norm is computed, records and returns it."""
         norm = self._clipper(self._parameters()) if self._clipper is not None else None
         if norm is not None:
             if self._norm_history is None:

@@ -13,25 +13,24 @@ from footplate.optim.wrappers.optim_wrapper import OptimWrapper
 class OptimWrapperDict(OptimWrapper):
     """A mapping of names to optimizer wrappers, for models with several optimizers such as GANs.
 
-    `train_step` of the model selects a wrapper by name and calls its `update_params`.
+    The model's `train_step` selects a wrapper by name and calls its `update_params`.
 
-    It has no optimizer itself. It is a subclass of OptimWrapper only so that code for MMEngine, which checks for
-    this class, accepts it. Methods that apply to all optimizers call every wrapper; methods that apply to one raise an
-    error.
+    This class has no optimizer itself. It is a subclass of OptimWrapper only because code for MMEngine checks for
+    OptimWrapper. Methods for all optimizers call every wrapper; methods for a single optimizer raise an error.
 
     Raises:
         ArgumentError: A value is not an optimizer wrapper.
     """
 
-    def __init__(self, **wrappers: OptimWrapper) -> None:  # without that of OptimWrapper, which needs an optimizer
+    def __init__(self, **wrappers: OptimWrapper) -> None:  # OptimWrapper's requires an optimizer
         for name, wrapper in wrappers.items():
             if not isinstance(wrapper, OptimWrapper):
-                raise ArgumentError("OptimWrapperDict needs optimizer wrappers", key=name, found=wrapper)
+                raise ArgumentError("OptimWrapperDict accepts only optimizer wrappers", key=name, found=wrapper)
         self.optim_wrappers = wrappers
 
     @property
     def parts(self) -> Mapping[str, OptimWrapper]:
-        """Maps names to wrappers."""
+        """The wrappers by name."""
         return self.optim_wrappers
 
     def __getitem__(self, name: str) -> OptimWrapper:
@@ -55,7 +54,7 @@ class OptimWrapperDict(OptimWrapper):
         return iter(self.optim_wrappers.values())
 
     def items(self) -> Iterator[tuple[str, OptimWrapper]]:
-        """Returns pairs of a name and its wrapper."""
+        """Returns (name, wrapper) pairs."""
         return iter(self.optim_wrappers.items())
 
     def update_params(self, *_: Any, **__: Any) -> NoReturn:
@@ -77,14 +76,14 @@ class OptimWrapperDict(OptimWrapper):
     backward = step = zero_grad = scale_loss = should_update = should_sync = update_params
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
-        """Returns the combined contexts of all wrappers."""
+        """Returns a context manager that enters the contexts of all wrappers."""
         stack = ExitStack()
         for wrapper in self.values():
             stack.enter_context(wrapper.optim_context(model))
         return stack
 
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
-        """Sets the position in the run for all wrappers."""
+        """Sets the position in the run in all wrappers."""
         for wrapper in self.values():
             wrapper.initialize_count_status(model, init_counts, max_counts)
 
@@ -94,7 +93,7 @@ class OptimWrapperDict(OptimWrapper):
             wrapper.name_parameters(model)
 
     def guard(self, policy: str | None) -> None:
-        """Sets the policy for non-finite gradients for all wrappers."""
+        """Sets the policy for non-finite gradients in all wrappers."""
         for wrapper in self.values():
             wrapper.guard(policy)
 
@@ -108,7 +107,7 @@ class OptimWrapperDict(OptimWrapper):
 
     @property
     def param_groups(self) -> Any:
-        """Maps the name of each wrapper to its parameter groups."""
+        """The parameter groups of each wrapper, by name."""
         return {name: wrapper.param_groups for name, wrapper in self.items()}
 
     def state_dict(self) -> dict[str, Any]:
@@ -119,7 +118,7 @@ class OptimWrapperDict(OptimWrapper):
         """Loads the states of the wrappers.
 
         Raises:
-            CheckpointError: The states belong to other optimizers.
+            CheckpointError: The states belong to different optimizers.
         """
         if set(state_dict) != set(self.optim_wrappers):
             raise CheckpointError(

@@ -1,4 +1,4 @@
-"""Matches a saved state of an optimizer to its parameters."""
+"""Matches a saved optimizer state with the optimizer's parameters."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -26,12 +26,12 @@ class Layout(NamedTuple):
     parameters: dict[str, Tensor]
     """All parameters by name, in the order of the model."""
     is_named: bool
-    """Whether the names are those of the model. Otherwise, parameters are matched by their position."""
+    """Whether the names come from the model. Otherwise, parameters are matched by position."""
 
 
 def layout_of(optimizer: Optimizer, names: Mapping[int, str]) -> Layout:
-    """Returns the layout of an optimizer, given the names of the model's parameters by id."""
-    # A hook may have added a group whose parameters the model did not have when they were named.
+    """Returns the layout of an optimizer. `names` maps the id of each model parameter to its name."""
+    # A hook may have added a group with parameters that the model did not have when names were stored.
     groups: list[dict[str, Tensor]] = [
         {
             names.get(id(parameter), f"param_groups.{number}.{index}"): parameter
@@ -45,10 +45,11 @@ def layout_of(optimizer: Optimizer, names: Mapping[int, str]) -> Layout:
 
 
 def regroup(saved: Mapping[str, Any], optimizer: Optimizer, layout: Layout) -> State:
-    """Converts a saved state to the groups of an optimizer, and to the sharding of its parameters.
+    """Converts a saved state to the parameter groups and the sharding of an optimizer.
 
-    Parameters are matched by `param_names`. A state without names must have the groups of the optimizer, one group per
-    parameter or a single group, in the order of the model. It may lack frozen parameters.
+    Matches parameters by `param_names`. A state without names must have the same groups as the optimizer, one group per
+    parameter, or a single group. In the last two cases, parameters must be in model order, and frozen parameters may be
+    missing.
 
     Raises:
         CheckpointError: The state belongs to different parameters.
@@ -75,7 +76,7 @@ def regroup(saved: Mapping[str, Any], optimizer: Optimizer, layout: Layout) -> S
 
 
 def _by_name(state: Mapping[str, Any], layout: Layout) -> dict[str, tuple[State, Mapping[str, Any]]]:
-    """Maps the name of each parameter in a saved state to the settings of its group and its values."""
+    """Returns the group settings and the state values of each parameter in a saved state, by parameter name."""
     result = {}
     for group, names in zip(state["param_groups"], saved_names(state["param_groups"], layout), strict=True):
         settings = {key: value for key, value in group.items() if key not in _OWN_KEYS}
@@ -88,7 +89,7 @@ def saved_names(groups: Sequence[Mapping[str, Any]], layout: Layout) -> list[lis
     """Returns the parameter names of each saved group.
 
     Raises:
-        CheckpointError: The groups have no names, and their number of parameters differs from the optimizer's.
+        CheckpointError: The groups have no names, and their number of parameters does not match the optimizer.
     """
     sizes = [len(group["params"]) for group in groups]
     names_of = [list(group.get("param_names", ())) for group in groups]
@@ -121,5 +122,5 @@ def _check_shapes(name: str, values: Mapping[str, Any], parameter: Tensor) -> No
 
 
 def _like_parameter(value: Any, parameter: Tensor) -> Any:
-    """Returns a tensor of a saved state in the sharding of its parameter."""
+    """Shards a tensor from a saved state in the same way as its parameter."""
     return distribute_like(value, parameter) if isinstance(value, Tensor) and value.dim() else value

@@ -1,7 +1,7 @@
 "use strict";
-// Elements, numbers and settings that all parts of the page use.
+// Elements, number formats and settings for all parts of the page.
 
-// Objects have no prototype, so that a scalar named "constructor" is not found on every object.
+// Removes the prototypes of objects. Otherwise, every object would seem to contain a scalar named "constructor".
 const bare = (_, value) =>
   value && typeof value === "object" && !Array.isArray(value) ? Object.assign(Object.create(null), value) : value;
 const data = JSON.parse(document.getElementById("data").textContent, bare);
@@ -12,7 +12,7 @@ const MINUS = "\u2212";
 
 const find = (id) => document.getElementById(id);
 
-/** Sets attributes; those that begin with "on" are event listeners. Null leaves an attribute out. */
+/** Sets attributes. Names that begin with "on" add event listeners; null values are ignored. */
 const fill = (element, attributes, children) => {
   for (const [key, value] of Object.entries(attributes)) {
     if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
@@ -29,25 +29,25 @@ const colorOf = (run) => `var(--run-${run % COLORS})`;
 const swatch = (run) => make("span", { class: "swatch", style: `background:${colorOf(run)}` });
 const several = data.runs.length > 1;
 
-/** A number with five significant digits. */
+/** Formats a number with five significant digits. */
 const short = (value) => {
   if (value == null) return "–";
   const rounded = Number(value.toPrecision(5));
   const text = Math.abs(rounded) >= 1e6 || (rounded && Math.abs(rounded) < 1e-3) ? rounded.toExponential(2).replace(/\.?0+e/, "e") : String(rounded);
   return text.replace("-", MINUS);
 };
-/** A metric with as many decimals as its size needs: 48.31, 0.4831. */
+/** The number of decimals for a metric, depending on its magnitude: 48.31, 0.4831. */
 const decimals = (value) => (Math.abs(value) >= 1000 ? 0 : Math.abs(value) >= 10 ? 2 : Math.abs(value) >= 1 ? 3 : 4);
 const figure = (value, like = value) => {
   if (value == null) return "–";
   const small = Math.abs(like) < 1e-3 && like;
   return (small || Math.abs(like) >= 1e7 ? value.toPrecision(4) : value.toFixed(decimals(like))).replace("-", MINUS);
 };
-/** A number as `figure` shows it, so that a difference agrees with the numbers next to it. */
+/** Rounds a number as `figure` does, so that a difference matches the numbers next to it. */
 const asShown = (value, like) => Number(figure(value, like).replace(MINUS, "-"));
 const signed = (value, like) => (value > 0 ? "+" : "") + figure(value, like);
 const whole = (value) => Math.round(value).toLocaleString("en-US");
-/** A number of iterations on an axis: 20k. */
+/** Formats a number of iterations for an axis: 20k. */
 const compact = (value) => {
   if (Math.abs(value) >= 1e6) return `${Number((value / 1e6).toPrecision(4))}M`;
   return Math.abs(value) >= 1e4 ? `${Number((value / 1e3).toPrecision(4))}k` : String(Number(value.toPrecision(6)));
@@ -67,7 +67,7 @@ const mebibytes = (value) => (value >= 10240 ? `${(value / 1024).toFixed(1)} GiB
 const fullName = (chart) => (chart.set ? `${chart.set}/${chart.name}` : chart.name);
 const note = (text) => make("p", { class: "note" }, text);
 
-/** A row of buttons of which one is pressed; `choose` gets its position. */
+/** A row of buttons, one of which is pressed. `choose` is called with its position. */
 const choice = (labels, chosen, choose, label) => {
   const buttons = labels.map((text, place) =>
     make("button", { type: "button", "aria-pressed": place === chosen, onclick: () => {
@@ -79,7 +79,7 @@ const choice = (labels, chosen, choose, label) => {
 
 const setTheme = (name) => {
   root.dataset.theme = name;
-  find("theme").textContent = name === "dark" ? "Light theme" : "Dark theme"; // the one that it switches to
+  find("theme").textContent = name === "dark" ? "Light theme" : "Dark theme"; // the theme to switch to
 };
 const storedTheme = () => {
   try { return localStorage.getItem("footplate-theme"); } catch { return null; }

@@ -1,11 +1,11 @@
-// Line charts as SVG. All charts share the range of iterations that is shown, and the smoothing.
+// Line charts as SVG. All charts share the visible range of iterations and the smoothing.
 
 const charts = [];
 const view = { range: null, smoothing: 0 };
-const MOST_LETTERS = 12; // of a name next to a last point
-const MANY = 150; // points of a curve, from which it is noisy enough to be smoothed
+const MOST_LETTERS = 12; // the longest name that is shown next to a last point
+const MANY = 150; // curves with more points are smoothed by default
 
-/** Round numbers within two bounds, in steps of 1, 2 or 5 times a power of ten. */
+/** Returns round numbers between two bounds, in steps of 1, 2 or 5 times a power of ten. */
 const ticks = (low, high, most) => {
   const rough = Math.max(high / most - low / most, Number.MIN_VALUE * 1e16);
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -14,14 +14,14 @@ const ticks = (low, high, most) => {
   return Array.from({ length: Math.max(last - first + 1, 0) }, (_, place) => Number(((first + place) * step).toPrecision(12))).filter(Number.isFinite);
 };
 
-/** The mean of exponential moving averages from both ends, which does not lag. Gaps stay gaps. */
+/** Averages the exponential moving averages from both ends, so that the result does not lag. Gaps are kept. */
 const smoothed = (values, factor) => {
   const forward = movingAverage(values, factor);
   const backward = movingAverage([...values].reverse(), factor).reverse();
   return forward.map((value, place) => (value == null ? value : value / 2 + backward[place] / 2));
 };
 
-/** Exponential moving average without the bias of a start at zero. */
+/** Returns the exponential moving average, without a bias towards zero at the start. */
 const movingAverage = (values, factor) => {
   let sum = 0, weight = 0;
   return values.map((value) => {
@@ -31,7 +31,7 @@ const movingAverage = (values, factor) => {
   });
 };
 
-/** The curves as drawn: noisy training curves are smoothed, with the raw values in the background. */
+/** Returns the curves to draw. Training curves are smoothed, with the raw values in the background. */
 const prepared = (curves) => curves.flatMap((curve) => {
   const noisy = view.smoothing > 0 && curve.mode === "train" && curve.x.length > 2;
   if (!noisy) return [curve];
@@ -47,7 +47,7 @@ const extent = (values) => {
   return low <= high ? [low, high] : [0, 1];
 };
 
-/** The iterations of all charts, from zero unless the first one is late. Computed when all charts exist. */
+/** The range of iterations in all charts. Begins at zero unless the first point is late. Computed when all charts exist. */
 let allEnds = null;
 const ends = () => {
   if (!allEnds) {
@@ -76,13 +76,13 @@ const zoomByKey = (event) => {
   zoomTo(...moves[event.key]);
 };
 
-/** Two bounds with a margin; never empty or infinite. */
+/** Adds a margin to two bounds. The result is never empty or infinite. */
 const withMargin = (low, high) => {
   const margin = Math.min(high - low, Number.MAX_VALUE / 4) * 0.08 || Math.abs(high) * 0.1 || 1;
   return [Math.max(low - margin, -Number.MAX_VALUE), Math.min(high + margin, Number.MAX_VALUE)];
 };
 
-/** The lowest and highest value in view, with a margin, which does not reach below zero if no value does. */
+/** The lowest and highest visible value with a margin. The margin does not extend below zero if no value is negative. */
 const verticalRange = (curves, [from, to], span) => {
   const inView = curves.flatMap(({ x, y }) => y.filter((_, place) => x[place] >= from && x[place] <= to));
   const [low, high] = extent(inView.length ? inView : curves.flatMap((curve) => curve.y));
@@ -92,13 +92,13 @@ const verticalRange = (curves, [from, to], span) => {
 };
 
 const PERCENTAGE = /IoU|acc|dice|f-?score|f1|precision|recall|mAP|(^|_)A[PR](_|\b|\d)/i;
-/** The smallest range of values that a chart shows: two points of a percentage, so that noise does not look like progress. */
+/** The smallest range of values in a chart. Two points for percentages, so that noise does not look like progress. */
 const leastSpan = ({ name, curves }) => {
   const [low, high] = extent(curves.flatMap((curve) => curve.y));
   return PERCENTAGE.test(name) && low >= 0 && high > 1 && high <= 100 ? 2 : 0;
 };
 
-/** The `d` of a path. Gaps are bridged, because a value that is not finite is not a value. */
+/** Returns the `d` of a path. Skips non-finite values and connects their neighbors. */
 const path = (curve, toX, toY) => {
   let text = "";
   for (let place = 0; place < curve.x.length; place++) {
@@ -112,7 +112,7 @@ const path = (curve, toX, toY) => {
  * A chart of curves over iterations.
  *
  * `curves` have `x`, `y`, `color`, `name`, `mode`, and optionally `dash`, `thin` and `lastLabel`; `marks` are highlighted points
- * with `x`, `y`, `color` and `text`. `span` is the smallest range of values that is shown.
+ * with `x`, `y`, `color` and `text`. `span` is the smallest visible range of values.
  */
 class LineChart {
   constructor({ title, subtitle = "", curves, marks = [], height = 200, legend = curves.length > 1, extra = [], span = 0 }) {
@@ -129,7 +129,7 @@ class LineChart {
     LineChart.watch(this);
   }
 
-  /** Draws charts when they come near the screen, and again when their width changes. */
+  /** Draws a chart when it is scrolled close to the screen, and redraws it when its width changes. */
   static watch(chart) {
     LineChart.visible ??= new IntersectionObserver((entries) => entries.forEach(({ target, isIntersecting }) => {
       target.chart.near = isIntersecting;
@@ -150,7 +150,7 @@ class LineChart {
     return entries.length ? make("ul", { class: "legend" }, ...entries) : null;
   }
 
-  /** Draws the chart if it is near the screen or `always`. */
+  /** Draws the chart if it is near the screen or if `always` is set. */
   render(always = false) {
     const width = this.holder.clientWidth;
     if (!width || !(this.near || always)) return;
@@ -181,7 +181,7 @@ class LineChart {
     return draw("g", { class: "grid" }, ...rows.flat(), ...columns);
   }
 
-  /** The curves, cut off at the frame of the chart. */
+  /** The curves, clipped to the frame of the chart. */
   lines(curves) {
     const { left, right, bottom } = this.scale;
     const box = { x: left - 4, y: 0, width: right - left + 8, height: bottom + 4 };
@@ -212,7 +212,7 @@ class LineChart {
       text ? draw("text", { x: anchor === "end" ? Math.min(px + 8, right + 8) : px, y: py - 11, "text-anchor": anchor }, text) : null);
   }
 
-  /** The last points in view of the curves that have a `lastLabel`, with their text. */
+  /** The last visible point of each curve with a `lastLabel`, and its text. */
   lastPoints(from, to) {
     return this.curves.filter((curve) => curve.lastLabel).flatMap((curve) => {
       const place = curve.x.findLastIndex((x, at) => x >= from && x <= to && curve.y[at] != null);
@@ -221,7 +221,7 @@ class LineChart {
     });
   }
 
-  /** Rings at these points, and their texts to the right, moved apart if they would overlap. */
+  /** Draws rings at the last points, and their texts to the right. Moves texts apart if they would overlap. */
   lastMarks() {
     const { from, to, right, bottom, toX, toY } = this.scale;
     const points = this.lastPoints(from, to).sort((a, b) => b.y - a.y);

@@ -1,6 +1,6 @@
-// Tables of per-class results, at the best and at the last validation.
+// Tables of per-class results in the best and the last validation.
 
-/** A table that is sorted by clicking a header. `rows` are arrays, `bars` the columns that have a bar, `differences` a column with bars to both sides, `name` makes the first cell. */
+/** A table that can be sorted by clicking a header. `rows` are arrays, `bars` are the columns with bars, `differences` is a column with bars to both sides, and `name` creates the first cell. */
 const sortable = (columns, rows, { format, bars = [], differences = -1, name = String }) => {
   const body = make("tbody");
   const sorted = [...rows];
@@ -31,7 +31,7 @@ const sortable = (columns, rows, { format, bars = [], differences = -1, name = S
   return make("table", {}, make("thead", {}, make("tr", {}, ...heads)), body);
 };
 
-/** The decimals of numbers of one kind: none for counts, two for percentages, three for fractions. */
+/** The number of decimals for a column: none for counts, two for percentages, three for fractions. */
 const decimalsOf = (numbers) => {
   const known = numbers.filter((each) => each != null);
   return known.every(Number.isInteger) ? 0 : known.some((each) => Math.abs(each) > 1) ? 2 : 3;
@@ -49,22 +49,22 @@ const columnFormat = (rows) => {
   };
 };
 
-/** The table of one run: all columns; equal ones, such as Dice and Fscore, are one. */
+/** The table of one run, with all columns. Equal columns, such as Dice and Fscore, are merged. */
 const tableOfRun = (results, place) => {
   const columns = [...Map.groupBy(results.columns.keys(), (column) => JSON.stringify(results.values[column][place])).values()];
   const rows = results.classes.map((name, number) => [name, ...columns.map(([column]) => results.values[column][place][number])]);
-  const bars = data.classes.length === 1 ? columns.map((_, column) => column + 1) : [1]; // several tables are narrow
+  const bars = data.classes.length === 1 ? columns.map((_, column) => column + 1) : [1]; // if there are several tables, they are narrow
   return sortable(["class", ...columns.map((equal) => equal.map((column) => results.columns[column]).join(" = "))], rows, { format: columnFormat(rows), bars });
 };
 
-/** The table of several runs: one column per run, the best run first, and the difference if there are two. */
+/** The table of several runs, with one column per run, the best run first. For two runs, adds their difference. */
 const tableOfRuns = (table, column, where) => {
   const runs = [...table.runs].sort((a, b) => a.run - b.run);
   const values = runs.map((results) => new Map(results.classes.map((name, number) => [name, results.values[column]?.[results[where] ?? results.last][number]])));
   const names = [...new Set(runs.flatMap((results) => results.classes))];
   const differ = runs.length === 2;
   const digits = decimalsOf(values.flatMap((each) => [...each.values()]));
-  const rounded = (value) => Number(value.toFixed(digits)); // so that a difference agrees with the numbers next to it
+  const rounded = (value) => Number(value.toFixed(digits)); // so that a difference matches the numbers next to it
   const rows = names.map((name) => {
     const own = values.map((each) => each.get(name));
     return [name, ...own, ...(differ ? [own[0] == null || own[1] == null ? null : rounded(rounded(own[0]) - rounded(own[1]))] : [])];

@@ -1,4 +1,4 @@
-// The first screen: the headline metric, state and cost of the runs, and the main charts.
+// The first screen, with the headline metric, the state and cost of the runs, and the main charts.
 
 const headline = data.headline;
 const metricName = headline ? headline.name : "";
@@ -18,14 +18,14 @@ const costText = (run) => [
   run.time ? "without validation" : null,
 ].filter(Boolean).join(" · ");
 
-/** The difference of two values of the headline metric, as the page shows them. */
+/** The difference between two values of the headline metric, after rounding them as the page does. */
 const differenceOf = (value, other) => asShown(asShown(value, leader.metric.value) - asShown(other, leader.metric.value), leader.metric.value);
-/** Whether a difference is smaller than the last change between two validations of the runs. */
+/** Whether a difference is smaller than the change between the last two validations of a run. */
 const isNoise = (difference, ...metrics) => Math.abs(difference) < Math.max(...metrics.map(({ step }) => step));
 const stepName = headline?.mode === "train" ? "log line" : "validation";
 const noiseText = `within the noise of the ${stepName}s`;
 
-/** How the headline metric compares: with the second-best run, or with the first validation. */
+/** Compares the headline metric with the second-best run or, for a single run, with the first validation. */
 const changeOf = () => {
   const { metric } = leader;
   if (!metric) return null;
@@ -41,7 +41,7 @@ const changeOf = () => {
     noise ? make("small", {}, noiseText) : null);
 };
 
-/** Whether the last of several validations is the best one, so that a longer run may be better. */
+/** Whether the last of several validations is the best one, which means that longer training may help. */
 const stillImproves = ({ metric, fit }) => headline.mode !== "test" && metric.count > 2 && metric.last.iteration === metric.iteration && !["bad", "warning"].includes(fit.kind);
 
 const lead = () => {
@@ -70,7 +70,7 @@ const facts = (run) => {
     fact("Training time", timeOf(run), costText(run)));
 };
 
-/** The facts of a sweep: the best settings, the trials, and what they cost. */
+/** The facts about a sweep: the best settings, the trials, and their cost. */
 const sweepFacts = () => {
   const { trials, keys } = data.sweep, [best] = trialsWithScore();
   const counts = [...Map.groupBy(trials, (trial) => trial.state)].map(([state, each]) => `${each.length} ${state}`).join(" · ");
@@ -83,7 +83,7 @@ const sweepFacts = () => {
     fact("Cost", seconds ? duration(seconds) : "–", [memory ? `${mebibytes(memory)} · ` : "", compared]));
 };
 
-/** A row per run, the best first. */
+/** A table with one row per run, the best run first. */
 const leaderboard = () => {
   const best = leader.metric?.value;
   const heads = ["Run", metricName, "vs. best", "Best at", "Overfitting", "State", "Training time", "Peak memory"];
@@ -112,11 +112,11 @@ const sets = () => (leader.sets.length
   ? make("p", { class: "sets" }, `At iteration ${whole(leader.metric.iteration)}: `, ...leader.sets.map(({ name, value }) => make("span", {}, `${name} `, make("b", {}, figure(value)))))
   : null);
 
-/** A command with a button that copies it; the arguments of some keys are bold. */
+/** A command with a button that copies it. Arguments that set one of `keys` are bold. */
 const copyable = (label, text, { detail = "", keys = [] } = {}) => {
   const button = make("button", { type: "button", onclick: async () => {
     try { await navigator.clipboard.writeText(text); button.textContent = "Copied"; } catch {
-      getSelection().selectAllChildren(code); // a page opened from a file may not copy
+      getSelection().selectAllChildren(code); // a page opened from a file may not be allowed to copy
     }
   } }, "Copy");
   const isKey = (word) => keys.some((key) => word.replace(/^'/, "").startsWith(`${key}=`));
@@ -134,7 +134,7 @@ const commands = () => {
   ];
 };
 
-/** Curves of a chart with colors and names: a color per run, or a color per curve if there is one run. */
+/** Adds colors and names to the curves of a chart. Uses one color per run or, for a single run, one per curve. */
 const styled = (chart) => chart.curves.map((curve, place) => {
   const validates = curve.mode !== "train" && curve.label;
   const label = chart.curves.some((other) => other.label !== curve.label) ? curve.label : "";
@@ -148,7 +148,7 @@ const bestMarks = (curves) => curves.filter((curve) => data.runs[curve.run].metr
   return { x: iteration, y: value, color: curve.color, text: named ? `best ${figure(value)} at ${compact(iteration)}` : "" };
 });
 
-/** The headline chart; one run with several validation sets shows all of them. */
+/** The headline chart. For a single run, it shows all validation sets. */
 const headlineChart = () => {
   const chart = data.charts.headline;
   if (!chart || (headline.mode === "train" && data.charts.loss)) return null;
@@ -164,13 +164,13 @@ const lossChart = () => {
   if (!chart) return null;
   // Several runs with several validation sets would be too many curves.
   const isOfHeadline = (curve) => curve.label.endsWith(`: ${data.charts.headline?.set}`);
-  // The prefix of a metric may also be that of its evaluator, which losses do not have.
+  // The prefix of a metric may also come from its evaluator; losses have no such prefix.
   const filters = several && chart.curves.some(isOfHeadline);
   const curves = styled({ ...chart, curves: chart.curves.filter((curve) => curve.mode === "train" || !filters || isOfHeadline(curve)) });
   const validations = curves.filter((curve) => curve.mode !== "train");
   const validated = validations.length > 0;
   if (validated && !several) {
-    // The same colors as in the chart of the metric.
+    // Use the same colors as in the chart of the metric.
     curves.forEach((curve) => { curve.color = "var(--run-6)"; });
     validations.forEach((curve, place) => {
       curve.color = colorOf(place);

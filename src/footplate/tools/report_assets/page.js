@@ -1,6 +1,6 @@
-// Puts the page together.
+// Assembles the page.
 
-/** Links to the sections, without those that have only a title. */
+/** Links to the sections. Omits sections that contain only a title. */
 const navigation = () => {
   for (const section of document.querySelectorAll("main > section")) {
     const title = section.querySelector("h2")?.firstChild.textContent;
@@ -16,7 +16,7 @@ const longest = Math.max(0, ...lengths);
 view.smoothing = longest > MANY ? Math.min(Number((1 - 20 / longest).toFixed(2)), 0.97) : 0;
 root.classList.toggle("several", several);
 sweep(); overview(); pictures(); metrics(); classes(); details(); configs(); warnings(); environments(); navigation();
-// Spreadsheets read numbers with a hyphen as negative, not those with a minus sign.
+// Spreadsheets recognize negative numbers only with a hyphen, not with a minus sign.
 addEventListener("copy", (event) => {
   const copied = getSelection().toString();
   if (!copied.includes(MINUS)) return;

@@ -1,17 +1,17 @@
-// Pictures, and one chart per metric.
+// Images, and one chart per metric.
 
 const byRunName = (run) => (several ? make("span", { class: "who" }, swatch(run), data.runs[run].name) : null);
 
-const MOST_PICTURED = 2; // runs whose pictures are shown at first
+const MOST_PICTURED = 2; // runs whose images are shown at first
 
-/** The frame of an image at a step, or the latest one before it. */
+/** Returns the frame of an image at a step, or the latest frame before it. */
 const frameAt = (frames, step) => frames.findLast((frame) => frame.step <= step) ?? frames[0];
 
 const panelOf = (name, step) => ({ caption, src }) =>
   make("figure", { class: "panel" }, caption ? make("figcaption", {}, caption) : null,
     make("img", { src: data.sources[src], alt: `${name} at ${step}${caption ? `: ${caption}` : ""}`, loading: "lazy", decoding: "async" }));
 
-/** The panels of one picture: those that are the same in all runs once, and the others for each run. */
+/** The panels of one image. Panels that are the same in all runs are shown once, and other panels for each run. */
 const panelsOf = (images, step) => {
   const frames = images.map((image) => frameAt(image.frames, step));
   const isShared = ({ src }) => frames.length > 1 && frames.every(({ panels }) => panels.some((each) => each.src === src));
@@ -25,7 +25,7 @@ const panelsOf = (images, step) => {
     legend.size ? make("ul", { class: "legend" }, ...[...legend].map(([label, color]) => make("li", {}, make("span", { class: "swatch square", style: `background:${color}` }), label))) : null];
 };
 
-/** The pictures of some runs, with a slider for all of them. */
+/** The images of some runs, with one slider for all of them. */
 const gallery = (all) => {
   const steps = [...new Set(all.flatMap(({ frames }) => frames.map((frame) => frame.step)))].sort((a, b) => a - b);
   const cards = [...Map.groupBy(all, (image) => image.name)].map(([name, images]) => {
@@ -42,7 +42,7 @@ const gallery = (all) => {
   return [steps.length > 1 ? make("div", { class: "controls" }, slider, output) : "", make("div", { id: "gallery" }, ...cards.map(({ element }) => element))];
 };
 
-/** Pictures, at first those of the best runs if there are many. */
+/** The images. If there are many runs, only the images of the best runs are shown at first. */
 const pictures = () => {
   const section = find("pictures");
   if (!data.images.length) return;
@@ -55,7 +55,7 @@ const pictures = () => {
   if (data.imagesLeftOut) section.append(note(`${whole(data.imagesLeftOut)} other pictures are only in the run's folder, to limit the size of the page.`));
 };
 
-/** The table and the column with the per-class results of a metric, for example `IoU` of `mIoU`. */
+/** Returns the table and the column with the per-class results of a metric, for example `IoU` for `mIoU`. */
 const classesOf = (chart) => {
   const name = chart.name.split("/").at(-1);
   for (const table of data.classes) {
@@ -65,7 +65,7 @@ const classesOf = (chart) => {
   return null;
 };
 
-/** The curves of all classes in one run, as thin lines. */
+/** Returns the curves of all classes in one run, as thin lines. */
 const classCurves = (chart, run) => {
   const { table, column } = classesOf(chart);
   const results = table.runs.find((each) => each.run === run);
@@ -83,7 +83,7 @@ const chartOf = (chart, options = {}) => {
   return new LineChart({ title: chart.name, subtitle, curves: styled(chart), legend: false, span: leastSpan(chart), ...options });
 };
 
-/** A chart with a button that adds the classes of one run, in a wider chart. */
+/** A chart with a button that opens a wider chart with the classes of one run. */
 const metricChart = (chart) => {
   const plain = chartOf(chart);
   if (!classesOf(chart)) return plain.element;
@@ -123,7 +123,7 @@ const chartControls = () => {
       make("p", {}, `Keyboard: + and ${MINUS} zoom, arrows move, 0 shows all.`)));
 };
 
-/** Charts by validation set; without several sets all charts are in one group, those of the validation first. */
+/** Groups charts by validation set. If there is only one set, all charts are in one group, with validation first. */
 const groupsOf = (shown) => {
   const validations = shown.filter((chart) => chart.mode !== "train");
   const ordered = [...validations, ...shown.filter((chart) => chart.mode === "train")];
@@ -145,7 +145,7 @@ const metrics = () => {
   }
 };
 
-/** The charts that only matter when something is wrong, drawn when the section is opened. */
+/** The charts that are needed only for troubleshooting. They are drawn when the section is opened. */
 const details = () => {
   const section = find("details"), group = data.charts.details;
   if (!group.length) return;

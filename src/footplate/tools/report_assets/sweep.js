@@ -1,6 +1,6 @@
-// Trials of a sweep: the metric against each parameter, parallel coordinates, and a table.
+// The trials of a sweep: the metric plotted against each parameter, parallel coordinates, and a table.
 
-/** Maps the values of a parameter to 0..1: by magnitude, by size, or by rank for values that are not numbers. */
+/** Maps the values of a parameter to [0, 1]: numbers on a logarithmic or linear scale, other values by rank. */
 const parameterScale = (key, trials) => {
   const values = trials.map((trial) => trial.values[key]);
   const numbers = values.filter((value) => typeof value === "number");
@@ -17,7 +17,7 @@ const parameterScale = (key, trials) => {
   const marks = few.length <= 5 ? few : log ? powers(low, high) : ticks(low, high, 4);
   return { place, log, marks: marks.map((mark) => [written(mark, key), place(mark)]) };
 };
-/** Powers of ten and three times these within two bounds; every power only if there are many. */
+/** Returns the values 1 and 3 times a power of ten between two bounds. If there are many, only the powers of ten. */
 const powers = (low, high) => {
   const inside = [];
   for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++)
@@ -26,8 +26,8 @@ const powers = (low, high) => {
 };
 
 const keyName = (key) => key.split(".").at(-1);
-const hasExponents = new Map(); // by key, so that all values of a parameter are written in one notation
-/** The value of a parameter with three significant digits. */
+const hasExponents = new Map(); // by key, so that all values of a parameter use the same notation
+/** Formats the value of a parameter with three significant digits. */
 const written = (value, key) => {
   if (typeof value !== "number") return String(value ?? "–");
   const sizes = () => data.sweep.trials.map((trial) => Math.abs(trial.values[key])).filter(Boolean);
@@ -41,12 +41,12 @@ const trialsWithScore = () => data.sweep.trials.filter((trial) => trial.score !=
 const tipOf = (trial) => [make("strong", {}, `trial ${trial.number}: ${figure(trial.score)}`), ...[...settingsOf(trial), trial.state].map((text) => make("span", {}, text))];
 const hoverOf = (trial) => ({ onpointermove: (event) => showTip(event, tipOf(trial)), onpointerleave: () => { find("tip").hidden = true; } });
 
-/** The mark of a trial: a dot, or a small cross if it was pruned. */
+/** The mark of a trial: a dot, or a small cross if the trial was pruned. */
 const mark = (kind, x, y, more = {}) => (kind === "pruned"
   ? draw("path", { class: "trial pruned", d: "M-3.5 -3.5L3.5 3.5M-3.5 3.5L3.5 -3.5", transform: `translate(${x} ${y})`, ...more })
   : draw("circle", { class: `trial ${kind}`, cx: x, cy: y, r: kind === "winner" ? 7 : 5.5, ...more }));
 
-/** The metric against one parameter, drawn into a card in the document, whose width it takes. */
+/** Plots the metric against one parameter, in the width of a card that is already in the document. */
 const scatter = (card, key, trials, best) => {
   const scale = parameterScale(key, trials);
   const [low, high] = withMargin(...extent(trials.map((trial) => trial.score)));
@@ -64,7 +64,7 @@ const scatter = (card, key, trials, best) => {
     draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${data.sweep.metric} against ${key}` }, draw("g", { class: "grid" }, ...rows.flat(), ...columns, unit), ...dots));
 };
 
-/** A line per trial through all parameters to the metric; the best one is highlighted with its values. */
+/** Draws one line per trial through all parameters to the metric. Highlights the best trial and its values. */
 const parallel = (card, trials, best) => {
   const { keys, metric } = data.sweep;
   const scales = keys.map((key) => parameterScale(key, trials));
@@ -74,7 +74,7 @@ const parallel = (card, trials, best) => {
   const width = Math.max(card.clientWidth - 34, 84 * axes), height = 300, top = 46, bottom = height - 14;
   const left = 24 + 8 * Math.max(...trials.map((trial) => valueOf(trial, keys[0]).length));
   const toX = (place) => left + (place / (axes - 1)) * (width - left - 60);
-  const isNarrow = width / axes < 140; // names of neighbors stand on different lines
+  const isNarrow = width / axes < 140; // adjacent names are on different lines
   const nameOf = (place) => {
     const [x, anchor] = place === 0 && isNarrow ? [0, "start"] : place === axes - 1 && isNarrow ? [width, "end"] : [toX(place), "middle"];
     return draw("text", { x, y: isNarrow && place % 2 ? 32 : 16, "text-anchor": anchor, class: "name" }, place < keys.length ? keyName(keys[place]) : metric);

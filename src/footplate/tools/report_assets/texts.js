@@ -1,6 +1,6 @@
-// Config, environment and warnings.
+// Configs, environments and warnings.
 
-/** A text whose lines are filtered by a search field. */
+/** A text with a search field that filters its lines. */
 const searchable = (text) => {
   const lines = text.split("\n");
   const code = make("pre", { tabindex: 0 }, text);
@@ -14,7 +14,7 @@ const searchable = (text) => {
   return make("div", { class: "searchable" }, make("div", { class: "controls" }, search, count), code);
 };
 
-/** A `details` whose content is made when it is opened, because configs are long. */
+/** A `details` element whose content is created when it is opened, because configs are long. */
 const folded = (title, content, open = false) => {
   const element = make("details", { ontoggle: () => {
     if (element.open && element.children.length === 1) element.append(content());
@@ -23,7 +23,7 @@ const folded = (title, content, open = false) => {
   return element;
 };
 
-/** Warnings that differ at most in their time and numbers, with how often and in which runs they were logged. */
+/** Groups warnings that differ only in their times and numbers. Each group has its count and its runs. */
 const warningGroups = () => {
   const plain = (text) => text.replace(/^\d{4}[-/]\d\d[-/]\d\d[ T]\d\d:\d\d:\d\d\S* - /, "");
   const all = data.runs.flatMap((run, place) => run.warnings.map((text) => ({ text: plain(text), place })));
@@ -44,7 +44,7 @@ const configs = () => {
   });
 };
 
-/** A table of texts: a row per key, a column per run. Keys may break after a dot or underscore. */
+/** A table of texts with one row per key and one column per run. Keys may wrap after a dot or underscore. */
 const facing = (rows, heads) => make("div", { class: "scroll" }, make("table", {},
   make("thead", {}, make("tr", {}, ...heads.map((text) => make("th", { scope: "col" }, text)))),
   make("tbody", {}, ...rows.map(([key, texts]) => make("tr", {}, make("th", { scope: "row" }, ...key.split(/(?<=[._])/).flatMap((part) => [part, make("wbr")])), ...texts.map((text) => make("td", {}, text)))))));
