@@ -19,6 +19,8 @@ from pkgutil import resolve_name
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import torch
+
 from footplate.data.workers import WorkerSetup
 from footplate.openmmlab.extension import CODE_BASES
 from footplate.openmmlab.mmengine import registry_members, runner_members
@@ -32,6 +34,8 @@ from footplate_operators import OperatorsFinder
 _logger = logging.getLogger("footplate.openmmlab")
 # The first major version of mmcv without the training code.
 _MMCV_WITHOUT_RUNNER = 2
+# Modules that need a GPU, and the modules of footplate that replace them on a machine without one.
+_WITHOUT_GPU = {"mmdet3d.evaluation.functional.kitti_utils.rotate_iou": "footplate.openmmlab.kitti_overlaps"}
 
 
 class _Installed(NamedTuple):
@@ -246,6 +250,10 @@ class InstalledFinder(MetaPathFinder):
             module: The module.
         """
         name = module.__name__
+        if name in _WITHOUT_GPU and not torch.cuda.is_available():
+            replacement = importlib.import_module(_WITHOUT_GPU[name])
+            vars(module).update({name: getattr(replacement, name) for name in replacement.__all__})
+            return
         top = name.partition(".")[0]
         is_guarded = top in self._code_bases and loader.is_package(name) and not is_user_module(top)
         source = _source_of(loader) if name in self._code_bases or top in self._patched or is_guarded else ""

@@ -1,0 +1,41 @@
+"""Overlaps of rotated boxes for the KITTI metric of MMDetection3D, which computes them in numba on a GPU.
+
+Machines without a GPU use this module in place of `mmdet3d.evaluation.functional.kitti_utils.rotate_iou`.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from footplate_operators.polygons import overlaps, rotated_box_corners
+
+__all__ = ["rotate_iou_gpu_eval"]
+
+
+def rotate_iou_gpu_eval(
+    boxes: NDArray[Any], query_boxes: NDArray[Any], criterion: int = -1, device_id: int = 0
+) -> NDArray[np.float32]:
+    """Returns the overlaps of boxes in the bird's-eye view, ``(N, M)``.
+
+    Args:
+        boxes: ``(N, 5)``: center x, center y, width, height, and clockwise angle in radians.
+        query_boxes: ``(M, 5)``, in the same form.
+        criterion: What the area of the intersection is divided by: -1 for the area of the union, 0 for the area of the
+            query box, 1 for the area of the box, and any other value for 1.
+        device_id: Ignored.
+    """
+    first, second = _read(boxes), _read(query_boxes)
+    area, other = first[:, 2:4].prod(1)[:, None], second[:, 2:4].prod(1)[None]
+    corners = rotated_box_corners(first), rotated_box_corners(second)
+    shared = overlaps(*corners, of_first=True, aligned=False) * area
+    divisor = {-1: area + other - shared, 0: other, 1: area}.get(criterion, torch.ones(()))
+    result: NDArray[np.float32] = torch.where(shared > 0, shared / divisor, 0.0).float().numpy()
+    return result
+
+
+def _read(boxes: NDArray[Any]) -> Tensor:
+    """Returns boxes with counterclockwise angles."""
+    return torch.from_numpy(np.asarray(boxes, np.float64)).reshape(-1, 5) * torch.tensor([1.0, 1.0, 1.0, 1.0, -1.0])
