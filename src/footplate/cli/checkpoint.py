@@ -182,7 +182,7 @@ def shard_file(arguments: argparse.Namespace) -> int:
 
 
 def _describe(found: "Contents", most: int | None) -> list[str]:
-    """Describes a checkpoint as lines of text, with at most `most` weights."""
+    """Returns the lines that describe a checkpoint. Lists at most `most` weights."""
     from datetime import datetime, timezone
 
     from footplate.messages import format_bytes
