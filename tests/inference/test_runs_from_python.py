@@ -218,7 +218,7 @@ def test_checkpoint_records_a_builder_as_data(folder: Path) -> None:
     assert meta["inputs"] == {"args": ("float32[4, 4]",), "kwargs": {}}
     exported = export_model(open_trained("run/epoch_1.pth"), "model.pt2", "torch-export")
     assert exported.tested == [(5, 4), (4, 4)]
-    with pytest.raises(ArgumentError, match="a size can be set only for a model of images"):
+    with pytest.raises(ArgumentError, match="a size can be set only for image models"):
         export_model(open_trained("run/epoch_1.pth"), "model.pt2", "torch-export", size=(8, 8))
 
 
@@ -260,7 +260,7 @@ def test_run_without_a_recorded_builder_names_what_to_write(folder: Path, caplog
         model = fp_models().build_model()
         train(lambda: model, log_level="INFO")
     assert "`footplate export` cannot build the model of this run" in caplog.text
-    with pytest.raises(FootplateError, match=r"does not say how to build(.|\n)*\+model.type=models.build_model"):
+    with pytest.raises(FootplateError, match=r"does not specify how to build(.|\n)*\+model.type=models.build_model"):
         export_model(open_trained("run/epoch_1.pth"), "model.pt2", "torch-export")
     trained = open_trained("run/epoch_1.pth", Config({"model": {"type": "fp_models.build_model"}}))
     assert export_model(trained, "model.pt2", "torch-export").difference == 0
