@@ -1,4 +1,4 @@
-"""Helpers for task metrics: checks of samples and class names, and tables of per-class results."""
+"""Checks samples and class names for task metrics, and formats tables of per-class results."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

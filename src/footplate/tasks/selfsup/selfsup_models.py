@@ -20,7 +20,7 @@ from footplate.tasks.task_base import Part, TaskModel, build_part
 
 
 class BaseSelfSup(TaskModel):
-    """The base class of models with backbone, neck and head that learn from views of images and predict features.
+    """The base class of self-supervised models with a backbone, a neck and a head.
 
     Inputs are a list of views, each a float tensor ``(N, C, H, W)``. Features are computed from the first view.
 
