@@ -42,7 +42,7 @@ def check_fraction(name: str, value: object) -> float:
     """Returns `value` if it is a number from 0 to 1.
 
     Raises:
-        ArgumentError: `value` is not such a number.
+        ArgumentError: `value` is not a number in this range.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise ArgumentError(f"{name} must be a number from 0 to 1", key=name, found=value)
@@ -76,7 +76,7 @@ def check_number(
         optional: Whether None is allowed.
 
     Raises:
-        ArgumentError: `value` is not such a number.
+        ArgumentError: `value` is not a finite number within the bounds.
     """
     if (value is None and optional) or (is_number(value) and above < value < below and least <= value <= most):
         return
@@ -149,7 +149,7 @@ def check_flag(name: str, value: object, *, key: str | None = None) -> bool:
 
 
 def check_score(name: str, value: object, *, key: str) -> float:
-    """Converts a metric value, a number or a one-element array, to a float. `name` is the metric.
+    """Converts the value of the metric `name` to a float. The value may be a number or a one-element array.
 
     Raises:
         ArgumentError: The value cannot be converted.
@@ -240,7 +240,7 @@ def read_flag(state: Mapping[str, Any], key: str) -> bool:
 def read_tensor(state: Mapping[str, Any], key: str, dim: int) -> "Tensor":
     """Returns the floating-point tensor with `dim` dimensions under `key`.
 
-    Raises the same errors as `read_entry`, and ValueError if the value is not such a tensor.
+    Raises the same errors as `read_entry`, and ValueError if the value is a different tensor or no tensor.
     """
     import torch  # not above: commands that need no tensors start without it
 

@@ -41,7 +41,7 @@ def located(source: object) -> Iterator[None]:
 
 @contextmanager
 def restoring(part: str) -> Iterator[None]:
-    """Converts errors raised in the block to a CheckpointError. The message includes `part`, the failed part."""
+    """Converts errors raised in the block to a CheckpointError that mentions `part`, the part being restored."""
     try:
         yield
     except FootplateError:

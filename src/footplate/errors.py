@@ -38,7 +38,7 @@ _RECIPES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tasks", "re
 
 
 class _Missing:
-    """Marks that `found` was not passed. A class is used because it keeps its identity when an error is pickled."""
+    """Marks that `found` was not passed. (Unlike an instance, a class keeps its identity when an error is pickled.)"""
 
 
 class Origin(NamedTuple):
@@ -55,7 +55,7 @@ class Origin(NamedTuple):
 def shown_path(file: str) -> str:
     """Shortens a path for display.
 
-    Files in the current folder get a relative path, and recipes are shown as `footplate::name`.
+    Paths in the current folder become relative, and paths of recipes become `footplate::name`.
     """
     if not os.path.isabs(file):
         return file
@@ -113,7 +113,7 @@ class FootplateError(Exception):
         return self.found is not _Missing
 
     def within(self, prefix: str) -> "FootplateError":
-        """Prepends `prefix` to the key path and returns the error itself."""
+        """Prepends `prefix` to the key path and returns the error."""
         if not self.key or not prefix:
             self.key = self.key or prefix
         elif self.key.startswith("["):
@@ -177,7 +177,7 @@ class UnknownNameError(RegistryError, KeyError):
 
 
 class DuplicateNameError(RegistryError, KeyError):
-    """Two classes have the same name."""
+    """Two classes claim the same name in a registry."""
 
     __str__ = FootplateError.__str__
 
@@ -197,7 +197,7 @@ class DataError(FootplateError):
 class StorageError(DataError):
     """The data storage cannot be reached or written to, denies access, or has too small a local cache.
 
-    `on_error='skip'` does not skip these errors: the samples themselves may be intact.
+    `on_error='skip'` does not skip samples on this error, since they may be intact.
     """
 
 

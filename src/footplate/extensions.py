@@ -45,7 +45,7 @@ class Extension:
         """Raises an error or logs a warning if footplate would misinterpret the samples of a dataset."""
 
     def repair_step(self, error: RuntimeError) -> AbstractContextManager[Any] | None:
-        """Returns a context manager in which the training steps succeed, or None.
+        """Returns a context manager that makes failing training steps succeed, or None if there is no remedy.
 
         Called with the error of the first training step.
         """
@@ -83,5 +83,5 @@ def extensions() -> tuple[Extension, ...]:
 
 
 def known_packages() -> dict[str, str]:
-    """Maps the scopes of all extensions to the names of their PyPI packages; "" if there is none."""
+    """Returns a dict of PyPI package names by scope, for all extensions; "" if a scope has no package."""
     return {scope: package for extension in extensions() for scope, package in extension.packages.items()}

@@ -78,7 +78,7 @@ def labeled(label: str, text: object) -> str:
 
 
 def format_interval(interval: int, noun: str) -> str:
-    """Formats an interval, such as how often to save.
+    """Formats an interval in epochs or iterations.
 
     >>> format_interval(1, "epoch"), format_interval(1200, "iteration")
     ('every epoch', 'every 1200 iterations')

@@ -1,4 +1,4 @@
-"""Derives the dataset, the class and the rule ("greater" or "less" is better) from a metric name."""
+"""Derives the dataset, the class and the rule (whether "greater" or "less" is better) from a metric name."""
 
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -27,7 +27,7 @@ def find_rule(key: str, greater: Sequence[str] = GREATER, less: Sequence[str] = 
     Matches the whole name first, then parts of the name, then well-known words.
 
     Args:
-        key: The metric.
+        key: The name of the metric.
         greater: Names of metrics, or parts of them, for which higher is better.
         less: Names of metrics, or parts of them, for which lower is better.
 
@@ -76,7 +76,7 @@ def is_better(value: float, than: float, rule: str, by: float = 0.0) -> bool:
 
 
 def order_metrics(names: Iterable[str], first: Sequence[str] = ()) -> list[str]:
-    """Returns the metrics in display order: first `first`, then the rest without per-class results and `support`.
+    """Returns the metrics in display order, starting with `first`. Omits other per-class results and `support`.
 
     Args:
         names: All metrics.
@@ -138,14 +138,17 @@ def only_term(values: Mapping[str, Any]) -> str | None:
 
 
 def is_undefined(name: str, value: object) -> bool:
-    """Checks whether a COCO metric is undefined. COCO reports -1 if there are no such objects, such as large ones."""
+    """Checks whether a COCO metric is undefined.
+
+    COCO reports -1 if there are no objects of a kind, such as large ones.
+    """
     return value == -1 and _OF_COCO.fullmatch(name) is not None
 
 
 def is_of_class(name: str, names: Container[str]) -> bool:
-    """Checks whether a metric is the result of a single class, given the names of all metrics.
+    """Checks whether a metric is a per-class result, given the names of all metrics.
 
-    `IoU.shoe` is a class's result if there is a mean `mIoU`. `shoe_precision` and `segm_shoe_precision` are a class's
+    `IoU.shoe` is a per-class result if there is a mean `mIoU`. `shoe_precision` and `segm_shoe_precision` are per-class
     results if there is a `bbox_mAP` or `segm_mAP`.
     """
     whole, dot, _ = name.partition(".")  # names of classes may contain slashes

@@ -17,7 +17,7 @@ _MISSING = re.compile(r"the following arguments are required: (.+)")
 
 
 class Parser(argparse.ArgumentParser):
-    """The parser of the command line, and of each command.
+    """Parses the command line, or the arguments of one command.
 
     Usage lines show only positional arguments and required options, in an order that works. Error messages have two
     lines and suggest the argument that was most likely meant.
@@ -31,7 +31,7 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """Prints the error and a hint to `--help`, then exits."""
+        """Prints the error, refers to `--help`, and exits."""
         choice, missing = _INVALID_CHOICE.search(message), _MISSING.search(message)
         if choice:
             known = re.findall(r"[\w-]+", choice[2])

@@ -1,4 +1,4 @@
-"""The command `footplate doctor`."""
+"""Implements the command `footplate doctor`."""
 
 import argparse
 from typing import Any

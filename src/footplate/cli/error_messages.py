@@ -27,7 +27,7 @@ _FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)\n(?:    (.*)\n)?', re.
 
 
 def describe_error(error: Exception, progress: str = "") -> tuple[str, int] | None:
-    """Formats an error for the terminal. For errors in user code, adds `progress`, the position of the run.
+    """Formats an error for the terminal. For errors in user code, adds `progress`, which states how far the run got.
 
     Returns:
         The message and the exit code, or None for a bug in footplate, whose traceback should be printed.
@@ -54,8 +54,8 @@ def describe_error(error: Exception, progress: str = "") -> tuple[str, int] | No
 def error_as_data(error: BaseException, message: str, code: int) -> dict[str, Any]:
     """Returns an error as a dict for `--json`.
 
-    Uses `message`, the text for the terminal, or the error's class and text if `message` is empty. `code` is the
-    command's exit code.
+    `message` is the text for the terminal. If it is empty, uses the error's class and text. `code` is the command's
+    exit code.
     """
     if isinstance(error, KeyboardInterrupt):
         name = signal.Signals(code - 128).name
@@ -73,8 +73,7 @@ def error_as_data(error: BaseException, message: str, code: int) -> dict[str, An
 
 
 def raise_module_error(stage: str, error: BaseException, runner: "Runner") -> None:
-    """Raises an error that shows in which module of the model a torch operation failed, and the module's config
-    section.
+    """Raises an error that shows in which module of the model, and in which config section, a torch operation failed.
 
     Does nothing if the error occurred in user code, since the message then shows the source lines, or if the connection
     to another rank is lost. `stage` is the stage of the run, such as "the test".

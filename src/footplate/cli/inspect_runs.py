@@ -1,4 +1,4 @@
-"""The commands that show runs and the environment: `footplate analyze`, `report`, `replay` and `env`."""
+"""Implements the commands that show runs and the environment: `footplate analyze`, `report`, `replay` and `env`."""
 
 import argparse
 import os

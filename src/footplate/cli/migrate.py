@@ -1,4 +1,4 @@
-"""The command `footplate migrate`."""
+"""Implements the command `footplate migrate`."""
 
 import argparse
 from pathlib import Path

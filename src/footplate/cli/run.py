@@ -1,4 +1,4 @@
-"""The command `footplate run`."""
+"""Implements the command `footplate run`."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""The command `footplate sweep`."""
+"""Implements the command `footplate sweep`."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""The command `footplate train`."""
+"""Implements the command `footplate train`."""
 
 import argparse
 import os
@@ -187,7 +187,8 @@ def print_resume_command(runner: "Runner", arguments: argparse.Namespace) -> Non
 
 
 def resume_command(argv: Sequence[str]) -> str:
-    """Returns the command that resumes a run. `argv` are the arguments with which it was last started or resumed.
+    """Returns the command that resumes a run. `argv` contains the arguments with which the run was last started or
+    resumed.
 
     >>> resume_command(["train", "a.py", "--resume", "x.pth", "--set", "a.b=[1, 2]"])
     "footplate train a.py --set 'a.b=[1, 2]' --resume"
@@ -206,7 +207,7 @@ def resume_command(argv: Sequence[str]) -> str:
 def _end_failed(
     runner: "Runner", arguments: argparse.Namespace, progress: "ProgressHook", error: BaseException
 ) -> None:
-    """Prints the last output of a run that a signal or an error has stopped.
+    """Finishes the output of a run that was stopped by a signal or an error.
 
     Prints the command that resumes the run, if there is a checkpoint. With `--json`, also prints the result if a signal
     stopped the run.
@@ -227,7 +228,7 @@ def _end_failed(
     if runner.failed_in == "val":
         done = f"in the validation {done}"
     elif runner.failed_in == "preflight":
-        done = "in the validation of the preflight"
+        done = "in the preflight validation"
     arguments.progress = done + saved
     # If workers exit together with the process, torch raises an error, which would hide the real one.
     if hasattr(signal, "SIGCHLD"):

@@ -1,4 +1,4 @@
-"""The commands that use a trained model: `footplate test`, `footplate predict` and `footplate export`."""
+"""Implements the commands that use a trained model: `footplate test`, `footplate predict` and `footplate export`."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""The commands that try a run before it starts: `footplate check`, `footplate profile` and `footplate lr-find`."""
+"""Implements the commands that try a run before it starts: `check`, `profile` and `lr-find`."""
 
 import argparse
 from typing import Any

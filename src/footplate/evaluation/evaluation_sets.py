@@ -21,9 +21,9 @@ class EvaluationSet(NamedTuple):
     """A dataset with its metrics.
 
     Attributes:
-        name: The prefix of its metrics, as in `name/mIoU`. Empty if it is the only dataset.
+        name: The name, which prefixes the metrics, as in `name/mIoU`; "" if it is the only dataset.
         dataloader: The dataloader of the dataset.
-        evaluator: Its metrics.
+        evaluator: The evaluator with its metrics.
         interval: The number of epochs or iterations between validations on this dataset. If None, every validation
             includes it.
     """

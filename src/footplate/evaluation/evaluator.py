@@ -367,8 +367,7 @@ def is_named(cfg: Any) -> bool:
 
 
 def device_of(data: Any) -> torch.device:
-    """Returns the first non-CPU device of the tensors in nested dicts, lists and tuples, or the CPU if there is
-    none."""
+    """Returns the first device other than the CPU in nested dicts, lists and tuples of tensors, or else the CPU."""
     if isinstance(data, Tensor):
         return data.device
     parts = data.values() if isinstance(data, Mapping) else data if isinstance(data, (list, tuple)) else ()

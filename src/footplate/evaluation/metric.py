@@ -63,7 +63,7 @@ class BaseMetric(ABC, Generic[_Result]):
     dataset size, and `compute_metrics` receives one entry per rank.
 
     Args:
-        collect_device: Ignored; accepted for compatibility. Results are gathered in host memory.
+        collect_device: Ignored; accepted for compatibility. Results are gathered in CPU memory.
         prefix: The name prefix of the values, as in `prefix/name`; by default, `default_prefix` of the class.
         collect_dir: Ignored; accepted for compatibility. Results are gathered through the process group.
 

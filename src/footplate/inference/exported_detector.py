@@ -91,7 +91,7 @@ class ExportedDetector(ExportedModel):
 
 
 class _Minimum:
-    """A lower limit that is traced as the general case: during tracing, some values exceed it and some do not."""
+    """A lower limit. During tracing, some values exceed it and some do not, whatever the example contains."""
 
     def __init__(self, value: float) -> None:
         self.value = value
@@ -111,7 +111,7 @@ class _Minimum:
 
 
 class _Limit:
-    """A maximum number of values that is traced as the general case: during tracing, there are always more values."""
+    """A maximum number of values. During tracing, there are always more values, whatever the example contains."""
 
     def __init__(self, value: int) -> None:
         self.value = value
@@ -130,7 +130,10 @@ _TRACEABLE = {"score_thr": _Minimum, "min_bbox_size": _Minimum, "nms_pre": _Limi
 
 
 def _all_levels(levels: Tensor, count: int) -> Tensor:
-    """Returns the feature level of each RoI. During tracing, distributes the RoIs over all levels."""
+    """Returns the feature level of each RoI.
+
+    During tracing, spreads the RoIs over all levels, so that each is traced.
+    """
     if _is_tracing():
         levels = torch.ops.footplate.only_traced(levels, torch.arange(levels.shape[0]) % count)
     return levels
@@ -224,7 +227,10 @@ def _forward_of(function: Any) -> Any:
 
 @contextmanager
 def traceable() -> Iterator[None]:
-    """Replaces operations of mmcv and MMDetection that cannot be traced or that exist in ONNX, within the block."""
+    """Makes MMDetection traceable within the block.
+
+    Replaces operations of mmcv and MMDetection that cannot be traced, or for which ONNX has an operator.
+    """
     register_operators()
     modules = [import_module(name) for name in _MODULES]
     nms, roi_align, deform, modulated, tood_head, mask_head, fusion_head, extractor = modules

@@ -74,7 +74,10 @@ class ExportedModel(nn.Module):
 
 
 def run_for_export(model: Any, inputs: Tensor) -> Any:
-    """Runs a model on preprocessed images. Includes the postprocessing of known kinds of models."""
+    """Runs a model on preprocessed images.
+
+    Includes the postprocessing for models of footplate's tasks and MMSegmentation.
+    """
     if hasattr(model, "predicted_tensors"):
         return model.predicted_tensors(inputs)
     if hasattr(model, "encode_decode"):  # an MMSegmentation segmentor, which resizes its scores

@@ -231,8 +231,7 @@ def _inputs(images: Tensor) -> Inputs:
 def _write(to: str, request: ExportRequest) -> tuple[list[tuple[int, ...]], float, int]:
     """Writes a file and tests it with other batch sizes, heights and widths.
 
-    Returns the tested input shapes, the largest difference, and the number that heights and widths must be multiples
-    of.
+    Returns the tested input shapes, the largest difference, and the required divisor of heights and widths.
     """
     run = write_and_open(to, request, replace(request, dims=()))
     module: Any = request.module

@@ -45,7 +45,7 @@ def as_data_element(result: Any, metainfo: Mapping[str, Any] | None = None) -> A
 
 
 def _is_array(value: Any, ndim: int, kinds: str) -> bool:
-    """Checks whether a value is an array with `ndim` dimensions whose dtype has one of the NumPy `kinds`."""
+    """Checks whether a value is an array with `ndim` dimensions and a dtype kind in `kinds`, such as "iu"."""
     return isinstance(value, np.ndarray) and value.ndim == ndim and value.dtype.kind in kinds
 
 

@@ -64,8 +64,8 @@ class Predictor:
         batch_size: The number of images in a batch.
 
     Raises:
-        CheckpointError: The checkpoint cannot be read or lacks weights of the model, or there is no config: neither
-            `config` nor the checkpoint contains one.
+        CheckpointError: The checkpoint cannot be read or lacks weights of the model, or there is no config, neither in
+            `config` nor in the checkpoint.
         ArgumentError: The device does not exist, or the config has no pipeline that preprocesses test or validation
             images.
     """

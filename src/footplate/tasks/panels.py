@@ -25,8 +25,8 @@ class PanelImage(np.ndarray[Any, np.dtype[np.uint8]]):
     """An image of several panels. LocalVisBackend writes the layout into the file, so that reports can split the image.
 
     Attributes:
-        layout: A dict with two entries: `panels`, the caption and the box x1 y1 x2 y2 of each panel, and `legend`, the
-            labels and colors.
+        layout: A dict with `panels` (the caption and the box x1 y1 x2 y2 of each panel) and `legend` (labels and
+            colors).
     """
 
     layout: dict[str, Any]

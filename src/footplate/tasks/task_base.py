@@ -142,7 +142,7 @@ class TaskModel(BaseModel):
 
     @abstractmethod
     def loss(self, inputs: Any, data_samples: Sequence[Any] | None) -> dict[str, Any]:
-        """Returns a dict of the losses and of other values to log."""
+        """Returns a dict of the losses and other values to log."""
 
     @abstractmethod
     def predict(self, inputs: Any, data_samples: Sequence[Any] | None) -> list[Any]:
@@ -150,7 +150,7 @@ class TaskModel(BaseModel):
 
 
 def check_truth(data_samples: Sequence[Any] | None, *fields: str) -> Sequence[Any]:
-    """Returns the samples. Raises a DataError if the list is empty or if a sample lacks all of the fields."""
+    """Returns the samples. Raises a DataError if there are none, or if a sample has none of the fields."""
     if not data_samples or not all(any(field in sample for field in fields) for sample in data_samples):
         names = " or ".join(f"'{field}'" for field in fields)
         raise DataError(f"the loss needs ground truth for every image: {names} in its data sample")
@@ -185,7 +185,7 @@ class PackSamples(BaseTransform):
         meta_keys: The keys to store as metainfo, if present.
 
     Raises:
-        DataError: In `transform`, there is no image.
+        DataError: The results passed to `transform` contain no image.
     """
 
     sample_type: ClassVar[type[BaseDataElement]]
@@ -270,7 +270,7 @@ def check_images(images: Collection[Any], where: str, suffixes: Iterable[str]) -
 
 
 def find_files(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
-    """Yields the files in a folder and its subfolders that have one of the suffixes, as paths relative to the folder.
+    """Yields the relative paths of all files in a folder and its subfolders that have one of the suffixes.
 
     Raises:
         DataError: The folder does not exist or cannot be read.

@@ -1,4 +1,4 @@
-"""The base classes of task visualizers, and of hooks that draw predictions in validation and test."""
+"""Defines the base classes of task visualizers, and of hooks that draw predictions in validation and test."""
 
 import colorsys
 import logging

@@ -1,4 +1,4 @@
-"""Draws the curves of a run with matplotlib."""
+"""Plots the curves of a run with matplotlib."""
 
 import json
 import math
@@ -159,7 +159,7 @@ def plot(panels: Sequence[Panel], x_label: str, *, log_x: bool = False) -> Image
 
 
 def _text(text: str) -> str:
-    """Returns text as one short line that matplotlib shows literally. (It would hide a label such as `_a`.)"""
+    """Shortens text to one line that matplotlib shows literally. (Matplotlib would hide a label such as `_a`.)"""
     text = text if len(text) <= _MAX_LABEL else f"{text[: _MAX_LABEL - 3]}..."
     line = printable(text).replace("\n", " ").replace("$", r"\$")
     return f" {line}" if line.startswith("_") else line

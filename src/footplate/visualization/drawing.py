@@ -88,7 +88,7 @@ class Drawing:
     def draw_lines(
         self, x_datas: Any, y_datas: Any, colors: Any = "g", line_styles: Any = "-", line_widths: Any = 1
     ) -> Self:
-        """Draws lines from ``(N, 2)`` x values and ``(N, 2)`` y values."""
+        """Draws N lines. `x_datas` and `y_datas` contain the coordinates of both ends, ``(N, 2)`` each."""
         ends = np.stack([_as_rows(x_datas, 2), _as_rows(y_datas, 2)], axis=2).reshape(-1, 4).tolist()
 
         def draw_one(draw: ImageDraw.ImageDraw, line: Any, fill: Any, outline: Any, width: int) -> None:
@@ -153,9 +153,9 @@ class Drawing:
             colors: The colors of the texts.
             vertical_alignments: "top", "center", "center_baseline", "baseline" or "bottom".
             horizontal_alignments: "left", "center" or "right".
-            font_families: Not used.
+            font_families: Ignored; accepted for compatibility.
             bboxes: The background boxes of the texts, as dicts with a `facecolor` and an opacity `alpha`.
-            font_properties: Not used.
+            font_properties: Ignored; accepted for compatibility.
             background: The background color of each text. Replaces the colors in `bboxes`.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)

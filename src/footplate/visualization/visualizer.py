@@ -47,7 +47,7 @@ def draw_featmap(
         topk: The number of channels in the grid, or -1 for all.
         arrangement: The numbers of rows and columns of the grid.
         resize_shape: The height and width of the result. By default, the size of `overlaid_image`, or of the map if
-            there is no such image.
+            there is no image.
         alpha: The weight of the map, between 0 and 1. At 1, `overlaid_image` is invisible.
 
     Returns:
@@ -316,8 +316,8 @@ class Visualizer(Drawing, Instances):
             drawn_img: The image. By default, the last drawn image.
             win_name: The title.
             wait_time: The minimum time in seconds for which to show the image.
-            continue_key: Not used.
-            backend: Not used.
+            continue_key: Ignored; accepted for compatibility.
+            backend: Ignored; accepted for compatibility.
         """
         has_display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
         if not has_display and sys.platform not in ("darwin", "win32"):

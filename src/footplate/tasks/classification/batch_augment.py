@@ -28,7 +28,7 @@ class _Mixing(ABC):
 
     @abstractmethod
     def mix(self, inputs: Tensor, scores: Tensor, others: Tensor, share: float) -> tuple[Tensor, Tensor]:
-        """Mixes image n with image `others[n]`; the share of image n is about `share`."""
+        """Mixes image n with image `others[n]`. Image n contributes about the fraction `share`."""
 
 
 @MODELS.register_module()

@@ -30,7 +30,7 @@ class ImageClassifier(TaskModel):
             preprocessor's `batch_augments`.
         data_preprocessor: See `BaseModel`; a ClsDataPreprocessor by default.
         init_cfg: See `BaseModel`.
-        flip_test: Whether to average the features of the image and of the flipped image for predictions.
+        flip_test: Whether to average the features of the image and the flipped image for predictions.
 
     Raises:
         ArgumentError: Both `train_cfg` and the preprocessor define batch augmentations.
@@ -139,7 +139,7 @@ class LinearClsHead(BaseModule):
         init_cfg: See `BaseModule`; by default weights are normally distributed with a standard deviation of 0.01.
 
     Raises:
-        ArgumentError: `num_classes` is not positive, or a k is not between 1 and `num_classes`.
+        ArgumentError: `num_classes` is not positive, or a value of k is not between 1 and `num_classes`.
     """
 
     def __init__(

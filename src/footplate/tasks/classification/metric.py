@@ -123,8 +123,8 @@ class Accuracy(BaseMetric[tuple[int, float]]):
         settings: Arguments for `BaseMetric`.
 
     Raises:
-        ArgumentError: A k is not positive, exceeds the number of classes, or exceeds 1 for samples without scores, or a
-            threshold is not a number.
+        ArgumentError: A value of k is not positive, exceeds the number of classes, or exceeds 1 for samples without
+            scores, or a threshold is not a number.
         DataError: A sample does not have exactly one true class, or its class is out of range.
     """
 

@@ -225,7 +225,8 @@ def box_areas(boxes: Tensor) -> Tensor:
 
 
 def pairwise_iou(boxes: Tensor, others: Tensor) -> Tensor:
-    """Returns the IoU of each pair of `boxes`, ``(..., N, 4)``, and `others`, ``(..., M, 4)``, as ``(..., N, M)``."""
+    """Returns the IoU ``(..., N, M)`` of each box in `boxes` ``(..., N, 4)`` with each box in `others`
+    ``(..., M, 4)``."""
     inner = _intersection(boxes[..., :, None, :], others[..., None, :, :])
     union = box_areas(boxes)[..., :, None] + box_areas(others)[..., None, :] - inner
     return inner / union.clamp(min=_TINY)
