@@ -68,7 +68,7 @@ def test_cat_concatenates_tensors_arrays_lists_and_strings() -> None:
 @pytest.mark.parametrize(
     ("several", "message"),
     [
-        ([], "with the same fields, and at least one"),
+        ([], "at least one element, all with the same fields"),
         ([InstanceData(a=[1]), InstanceData(b=[1])], "with the same fields"),
     ],
 )
