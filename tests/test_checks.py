@@ -20,7 +20,7 @@ def test_check_count_rejects_other_values(value: object) -> None:
     assert check_count("interval", 0, least=0) == 0
     with pytest.raises(ArgumentError) as caught:
         check_count("interval", value, key="hook.interval")
-    assert str(caught.value) == f"interval must be an integer of at least 1\n  key hook.interval\n  found: {value!r}"
+    assert str(caught.value) == f"interval must be an integer >= 1\n  key hook.interval\n  found: {value!r}"
 
 
 def test_check_choice_suggests_the_nearest_name() -> None:
@@ -36,13 +36,13 @@ def test_check_keys_names_the_unknown_key() -> None:
     check_keys("style", {"place": 1}, ("place", "max_gb"))
     with pytest.raises(ArgumentError) as caught:
         check_keys("style", {"plce": 1}, ("place", "max_gb"))
-    assert str(caught.value) == "style has no key 'plce'\n  key style.plce\n  found: 1\n  did you mean 'place'?"
+    assert str(caught.value) == "unknown key 'plce' in style\n  key style.plce\n  found: 1\n  did you mean 'place'?"
 
 
 def test_check_keys_lists_the_known_keys_if_none_is_similar() -> None:
     with pytest.raises(ArgumentError) as caught:
         check_keys("style", {"zzz": 1}, ("place", "max_gb"))
-    assert str(caught.value) == "style has no key 'zzz'\n  key style.zzz\n  found: 1\n  its keys: place, max_gb"
+    assert str(caught.value) == "unknown key 'zzz' in style\n  key style.zzz\n  found: 1\n  valid keys: place, max_gb"
     with pytest.raises(ArgumentError) as caught:
         check_keys("style", {"zzz": 1}, [f"key{number}" for number in range(20)])
     assert caught.value.notes[0].endswith("key11 and 8 more")

@@ -1,4 +1,4 @@
-"""Checkpoint names."""
+"""Defines how checkpoint files are named."""
 
 import os
 
@@ -15,7 +15,7 @@ def is_sharded_path(path: str) -> bool:
 
 
 def sharded_name(name: str) -> str:
-    """Returns the name of the sharded checkpoint for a file name.
+    """Replaces the suffix of a checkpoint name with `.sharded`.
 
     Example:
         >>> sharded_name("iter_4000.pth")

@@ -1,8 +1,7 @@
 """Checks the values of arguments, configs and checkpoints.
 
-Argument and config checks raise ArgumentError, and checkpoint checks raise ValueError. In checks that raise
-ArgumentError, `name` is the name of the value in the message, and `key` is its key path. The default of `key` is
-`name`.
+Argument and config checks raise ArgumentError; checkpoint checks raise ValueError. In argument and config checks,
+`name` is how the message refers to the value, and `key` is the value's key path, by default `name`.
 """
 
 import inspect
@@ -24,7 +23,7 @@ _MAX_LISTED = 12
 
 
 def check_count(name: str, value: object, *, least: int = 1, most: int | None = None, key: str | None = None) -> int:
-    """Returns `value` if it is an integer from `least` to `most`. A bool is not an integer here.
+    """Returns `value` if it is an integer from `least` to `most`. Bools are rejected.
 
     Raises:
         ArgumentError: `value` is not an integer or is out of bounds.
@@ -33,7 +32,7 @@ def check_count(name: str, value: object, *, least: int = 1, most: int | None = 
     3
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ArgumentError(f"{name} must be an integer of at least {least}", key=key or name, found=value)
+        raise ArgumentError(f"{name} must be an integer >= {least}", key=key or name, found=value)
     if most is not None and value > most:
         raise ArgumentError(f"{name} must be at most {most:,}", key=key or name, found=value)
     return value
@@ -43,7 +42,7 @@ def check_fraction(name: str, value: object) -> float:
     """Returns `value` if it is a number from 0 to 1.
 
     Raises:
-        ArgumentError: `value` is not such a number.
+        ArgumentError: `value` is not a number in this range.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise ArgumentError(f"{name} must be a number from 0 to 1", key=name, found=value)
@@ -51,7 +50,7 @@ def check_fraction(name: str, value: object) -> float:
 
 
 def is_number(value: object) -> bool:
-    """Checks whether `value` is a real number. NumPy numbers count as real numbers, but bools do not."""
+    """Checks whether `value` is a real number. NumPy scalars count as real numbers; bools do not."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
@@ -68,7 +67,7 @@ def check_number(
     """Checks that `value` is a finite number within the given bounds.
 
     Args:
-        name: The name of the value in the message, and its key path.
+        name: How the message refers to the value; also the key path.
         value: The value to check.
         above: The value must be greater than this.
         least: The value must not be less than this.
@@ -77,14 +76,13 @@ def check_number(
         optional: Whether None is allowed.
 
     Raises:
-        ArgumentError: `value` is not such a number.
+        ArgumentError: `value` is not a finite number within the bounds.
     """
     if (value is None and optional) or (is_number(value) and above < value < below and least <= value <= most):
         return
-    limits = {"above": above, "at least": least, "below": below, "at most": most}
-    bounds = " and ".join(f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit))
-    text = f" of {bounds}" if bounds.startswith("at") else f" {bounds}" if bounds else ""
-    raise ArgumentError(f'"{name}" must be a finite number{text}', key=name, found=value)
+    limits = {">": above, ">=": least, "<": below, "<=": most}
+    bounds = " and ".join(f"{sign} {limit:g}" for sign, limit in limits.items() if math.isfinite(limit))
+    raise ArgumentError(f'"{name}" must be a finite number {bounds}'.rstrip(), key=name, found=value)
 
 
 def check_choice(name: str, value: object, choices: Collection[str], *, key: str | None = None) -> str:
@@ -111,14 +109,14 @@ def check_keys(
     prefix: str | None = None,
     elsewhere: Mapping[str, str] | None = None,
 ) -> None:
-    """Checks that a section has only known keys.
+    """Checks that a section contains only known keys.
 
     Args:
         name: The name of the section in the message.
         section: The section to check.
         known: The known keys.
-        prefix: The key path of the section with a trailing dot; `name` and a dot by default.
-        elsewhere: Maps names that are not keys to what users set instead.
+        prefix: The section's key path with a trailing dot; by default, `name` and a dot.
+        elsewhere: Maps keys that do not belong here to the setting to use instead.
 
     Raises:
         ArgumentError: The section has an unknown key. The message suggests the most similar known key, or lists the
@@ -128,9 +126,9 @@ def check_keys(
         if key not in known:
             advice = (elsewhere or {}).get(key)
             near = None if advice else nearest(key, known)
-            notes = [f"its keys: {list_names(known, _MAX_LISTED)}"] if known and near is None else []
+            notes = [f"valid keys: {list_names(known, _MAX_LISTED)}"] if known and near is None else []
             raise ArgumentError(
-                f"{name} has no key '{key}'",
+                f"unknown key '{key}' in {name}",
                 key=f"{name}.{key}" if prefix is None else f"{prefix}{key}",
                 found=value,
                 origin=origin_of(section, key),
@@ -140,7 +138,7 @@ def check_keys(
 
 
 def check_flag(name: str, value: object, *, key: str | None = None) -> bool:
-    """Returns `value` if it is a bool. A string such as "no" would otherwise count as true.
+    """Returns `value` if it is a bool. Rejects other types, since a string such as "no" counts as true in Python.
 
     Raises:
         ArgumentError: `value` is not a bool.
@@ -151,7 +149,7 @@ def check_flag(name: str, value: object, *, key: str | None = None) -> bool:
 
 
 def check_score(name: str, value: object, *, key: str) -> float:
-    """Converts the value of the metric `name`, a number or an array with one element, to a float.
+    """Converts the value of the metric `name` to a float. The value may be a number or a one-element array.
 
     Raises:
         ArgumentError: The value cannot be converted.
@@ -204,7 +202,7 @@ def read_entry(state: Any, key: str) -> Any:
 def read_count(state: Mapping[str, Any], key: str, *, least: int = 0, most: int = MAX_RUN_LENGTH) -> int:
     """Returns the integer under `key`.
 
-    Raises the same errors as `read_entry`, and ValueError for other types and values that are out of bounds.
+    Raises the same errors as `read_entry`, and ValueError if the value has another type or is out of bounds.
     """
     value = read_entry(state, key)
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not least <= int(value) <= most:
@@ -231,7 +229,7 @@ def check_saved_number(value: Any, name: str, *, least: float = -math.inf, most:
 def read_flag(state: Mapping[str, Any], key: str) -> bool:
     """Returns the bool under `key`.
 
-    Raises the same errors as `read_entry`, and ValueError for other types.
+    Raises the same errors as `read_entry`, and ValueError if the value has another type.
     """
     value = read_entry(state, key)
     if not isinstance(value, bool):
@@ -242,7 +240,7 @@ def read_flag(state: Mapping[str, Any], key: str) -> bool:
 def read_tensor(state: Mapping[str, Any], key: str, dim: int) -> "Tensor":
     """Returns the floating-point tensor with `dim` dimensions under `key`.
 
-    Raises the same errors as `read_entry`, and ValueError if the value is not such a tensor.
+    Raises the same errors as `read_entry`, and ValueError if the value is a different tensor or no tensor.
     """
     import torch  # not above: commands that need no tensors start without it
 
@@ -273,10 +271,10 @@ def check_accepts(
         method: The name of the method.
         arguments: The names of the arguments that are passed by position.
         keywords: The names of the arguments that are passed by keyword.
-        expected: All arguments of a complete declaration, for the message, if the method may take fewer.
+        expected: The full list of argument names to show in the message, if the method may accept fewer.
 
     Raises:
-        ArgumentError: The method does not accept them.
+        ArgumentError: The method does not accept these arguments.
     """
     try:
         function = getattr(owner, method)
@@ -291,7 +289,7 @@ def check_accepts(
 
 
 def check_takes(problem: str, function: Callable[..., Any], *arguments: str) -> None:
-    """Raises ArgumentError with the text `problem` if a function does not accept positional arguments."""
+    """Raises an ArgumentError that begins with `problem` if `function` does not accept `arguments` by position."""
     try:
         inspect.signature(function).bind(*arguments)
     except ValueError:  # some functions of other languages have no signature

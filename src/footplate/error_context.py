@@ -31,7 +31,7 @@ def at_key(prefix: str) -> Iterator[None]:
 
 @contextmanager
 def located(source: object) -> Iterator[None]:
-    """Sets the origin of errors raised in the block, by looking up their key path in `source`, a config."""
+    """Sets the origin of errors raised in the block. Looks up their key path in the config `source`."""
     try:
         yield
     except FootplateError as error:
@@ -41,7 +41,7 @@ def located(source: object) -> Iterator[None]:
 
 @contextmanager
 def restoring(part: str) -> Iterator[None]:
-    """Converts errors in the block to a CheckpointError that contains `part`, the part of the checkpoint to restore."""
+    """Converts errors raised in the block to a CheckpointError that mentions `part`, the part being restored."""
     try:
         yield
     except FootplateError:
@@ -52,7 +52,7 @@ def restoring(part: str) -> Iterator[None]:
 
 
 def locate(error: FootplateError, source: object) -> None:
-    """Sets the origin of an error, by looking up its key path in `source`, a config."""
+    """Sets the origin of an error. Looks up its key path in the config `source`."""
     first = next((name for name, _ in _STEP.findall(error.key)), None)
     # For a key that the config does not have, origin_at would return the origin of the first base.
     if error.origin is None and hasattr(source, "__contains__") and first in source:
@@ -78,7 +78,10 @@ def origin_at(source: object, path: str | Sequence[Any]) -> Origin | None:
 
 
 def origin_of(mapping: object, key: object = None) -> Origin | None:
-    """Returns the origin of `mapping[key]`, or of the mapping if `key` is None. Returns None if it is unknown."""
+    """Returns the origin of `mapping[key]`, or of the mapping if `key` is None.
+
+    Returns None if the origin is unknown.
+    """
     origins = getattr(mapping, "_origins", None)
     if not isinstance(origins, Mapping):
         return None
@@ -87,16 +90,16 @@ def origin_of(mapping: object, key: object = None) -> Origin | None:
 
 
 def describe_changes(section: object, key: str = "") -> list[str]:
-    """Returns a list with one note on the differences between a section and its base config, if there are any.
+    """Lists the values of a section that another config file overrides.
 
-    `key` is the key path of the section.
+    Returns a list with one note, or an empty list if there are no overrides. `key` is the section's key path.
     """
     changes = [f"{path} ({origin})" for path, origin in _changes_in(section, key)]
     return [f"changed from the base: {list_names(changes, _MAX_CHANGES)}"] if changes else []
 
 
 def _changes_in(section: object, key: str) -> Iterator[tuple[str, Origin]]:
-    """Yields the key paths of values that were set in a different file than their section, and their origins."""
+    """Yields the key path and the origin of each value that comes from a different file than its section."""
     home = origin_of(section)
     if home is None or not isinstance(section, Mapping):
         return
@@ -109,7 +112,7 @@ def _changes_in(section: object, key: str) -> Iterator[tuple[str, Origin]]:
 
 
 def explain_missing_path(path: str) -> list[str]:
-    """Returns notes on a path that does not exist: the absolute path that was tried, and its first missing part.
+    """Returns notes about a path that does not exist: the absolute path and the first missing folder or file.
 
     Suggests a similar name in the parent folder.
     """
@@ -126,7 +129,7 @@ def explain_missing_path(path: str) -> list[str]:
 
 
 class _DictWithOrigins(dict[str, Any]):
-    """A dict that records where its entries were written."""
+    """A dict that records the file and line of each entry."""
 
     _origins: Mapping[Any, Origin]
 
@@ -139,7 +142,7 @@ def with_origins(settings: Mapping[str, Any], source: object) -> dict[str, Any]:
 
 
 def add_note(error: BaseException, note: str) -> None:
-    """Adds a note to an exception. The note comes first, because long messages are truncated at the end."""
+    """Adds a note to an exception. In a FootplateError, the note comes first, since long messages are truncated."""
     if isinstance(error, FootplateError):
         error.notes = (note, *error.notes)
     else:

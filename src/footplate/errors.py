@@ -12,7 +12,7 @@
     │   └── BuildError                a wrong or missing argument, or a class of the wrong type (also a TypeError)
     ├── ArgumentError                 an invalid value (also a ValueError)
     ├── DataError                     a sample or a dataset
-    │   └── StorageError              a data storage cannot be reached, read or written
+    │   └── StorageError              the data storage cannot be reached, read or written to
     ├── NonFiniteError                a loss, a gradient or a weight is NaN or infinite; exit code 3
     ├── ExitError                     user code tried to exit the process during a run; exit code 1
     ├── RankError                     ranks cannot connect or disagree, or one of them is lost
@@ -38,11 +38,11 @@ _RECIPES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tasks", "re
 
 
 class _Missing:
-    """Marks that `found` was not passed. Unlike instances, classes keep their identity when an error is pickled."""
+    """Marks that `found` was not passed. (Unlike an instance, a class keeps its identity when an error is pickled.)"""
 
 
 class Origin(NamedTuple):
-    """The place in a file where a value was written. Line 0 means that the line is unknown."""
+    """The file and line where a value was set. Line 0 means that the line is unknown."""
 
     file: str
     line: int
@@ -53,8 +53,10 @@ class Origin(NamedTuple):
 
 
 def shown_path(file: str) -> str:
-    """Returns the path to show for `file`: a relative path for a file in the current folder, or `footplate::name` for a
-    recipe."""
+    """Shortens a path for display.
+
+    Paths in the current folder become relative, and paths of recipes become `footplate::name`.
+    """
     if not os.path.isabs(file):
         return file
     if file.startswith(_RECIPES):
@@ -71,12 +73,12 @@ class FootplateError(Exception):
 
     Args:
         message: A sentence that states the problem.
-        origin: The place where the value was written.
+        origin: The file and line where the value was set.
         key: The key path in the config, such as `optim_wrapper.optimizer.lr`.
         found: The value that was found.
-        suggestion: The probably intended valid word.
+        suggestion: The valid word that was most likely intended.
         notes: Additional lines.
-        hides_cause: Whether the message ends with a hint that `--debug` shows where `__cause__` was raised.
+        hides_cause: Whether to end the message with a hint that `--debug` shows where `__cause__` was raised.
 
     Attributes:
         raised_at: The line of user code that raised `__cause__`, or "" if unknown. The hint contains it.
@@ -111,7 +113,7 @@ class FootplateError(Exception):
         return self.found is not _Missing
 
     def within(self, prefix: str) -> "FootplateError":
-        """Prepends `prefix` to the key path and returns the error itself."""
+        """Prepends `prefix` to the key path and returns the error."""
         if not self.key or not prefix:
             self.key = self.key or prefix
         elif self.key.startswith("["):
@@ -175,13 +177,13 @@ class UnknownNameError(RegistryError, KeyError):
 
 
 class DuplicateNameError(RegistryError, KeyError):
-    """Two classes have the same name."""
+    """Two classes claim the same name in a registry."""
 
     __str__ = FootplateError.__str__
 
 
 class BuildError(RegistryError, TypeError):
-    """A class got a wrong argument, lacks a required one, or has the wrong base class."""
+    """A class received a wrong argument, is missing a required one, or has the wrong base class."""
 
 
 class ArgumentError(FootplateError, ValueError):
@@ -193,9 +195,9 @@ class DataError(FootplateError):
 
 
 class StorageError(DataError):
-    """A data storage cannot be reached or written, denies access, or its local cache is too small.
+    """The data storage cannot be reached or written to, denies access, or has too small a local cache.
 
-    `on_error='skip'` does not apply, because the samples may be intact.
+    `on_error='skip'` does not skip samples on this error, since they may be intact.
     """
 
 
@@ -222,7 +224,7 @@ class ExitError(FootplateError):
 
 
 class RankError(FootplateError):
-    """Ranks cannot connect or have different parameters, or one of them is lost."""
+    """Ranks cannot connect, have different parameters, or have lost a rank."""
 
 
 class CheckpointError(FootplateError):
@@ -238,7 +240,7 @@ class MissingExtraError(FootplateError, ImportError):
 
     Args:
         package: The package to import.
-        extra: footplate's extra that installs it.
+        extra: The footplate extra that installs the package.
         why: The feature that requires it.
     """
 
@@ -254,7 +256,7 @@ def import_optional(module: str, *, extra: str, why: str, package: str = "") -> 
 
     Args:
         module: The module.
-        extra: footplate's extra that installs the package.
+        extra: The footplate extra that installs the package.
         why: The feature that requires the package.
         package: The name of the package; by default, the first part of `module`.
 

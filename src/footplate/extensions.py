@@ -1,6 +1,6 @@
-"""Extensions add configs, scopes and registry entries to the core.
+"""Defines extensions, which add config formats, scopes and registry entries to the core.
 
-`footplate/__init__.py` registers the extensions of footplate itself. They are imported on first use.
+`footplate/__init__.py` registers footplate's own extensions. They are imported on first use.
 """
 
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ _paths: list[str] = []
 
 
 class Extension:
-    """Adds configs, scopes and registry entries to the core. A subclass overrides the members that it needs.
+    """Adds config formats, scopes and registry entries to the core. Subclasses override only the members they need.
 
     Attributes:
-        packages: Maps scopes that configs may name without a registry to the names of their packages on PyPI, or "".
-        locations: Maps names of registries, such as "hook", to modules that register entries when they are imported.
-        ignored_keys: Maps top-level keys of a config that have no effect to advice for the warning.
+        packages: Maps additional scopes, such as "mmdet", to the names of their PyPI packages; "" if there is none.
+        locations: Maps registry names, such as "hook", to the modules to import for their additional entries.
+        ignored_keys: Maps top-level config keys that have no effect to the advice in the warning.
     """
 
     packages: Mapping[str, str] = {}
@@ -31,34 +31,37 @@ class Extension:
         return frozenset()
 
     def check_config(self, cfg: Any) -> None:
-        """Raises an error if a config has a top-level key without which the results would differ."""
+        """Raises an error if ignoring a top-level key of the config would change the results."""
 
     def translates(self, cfg: Any) -> bool:
         """Checks whether `translate` changes a config."""
         return False
 
     def translate(self, cfg: Any) -> Any:
-        """Returns a config with the keys of the Runner."""
+        """Translates a config to the Runner's keys."""
         return cfg
 
     def check_dataset(self, dataset: Any) -> None:
-        """Raises an error or logs a warning if the samples of a dataset would be misunderstood."""
+        """Raises an error or logs a warning if footplate would misinterpret the samples of a dataset."""
 
     def repair_step(self, error: RuntimeError) -> AbstractContextManager[Any] | None:
-        """Returns the context in which the failed first training step and the later ones succeed, or None."""
+        """Returns a context manager that makes failing training steps succeed, or None if there is no remedy.
+
+        Called with the error of the first training step.
+        """
         return None
 
     def explain_unknown(self, noun: str, name: str) -> list[str]:
-        """Returns advice for a name that no registry has, or an empty list.
+        """Returns advice about a name that is not registered, or an empty list.
 
         Args:
-            noun: The kind of the entry, such as "transform".
+            noun: The kind of entry, such as "transform".
             name: The name without its scope.
         """
         return []
 
     def explain_missing(self, scope: str) -> list[str]:
-        """Returns advice for a scope of `packages` whose package is not installed, or an empty list."""
+        """Returns advice about a scope whose package is not installed, or an empty list."""
         return []
 
 
@@ -66,7 +69,7 @@ def register(path: str) -> None:
     """Registers an extension.
 
     Args:
-        path: `"module:Class"`, a subclass of Extension.
+        path: `"module:Class"`, where the class is a subclass of Extension.
     """
     if path not in _paths:  # a notebook may reload the package
         _paths.append(path)
@@ -75,10 +78,10 @@ def register(path: str) -> None:
 
 @cache
 def extensions() -> tuple[Extension, ...]:
-    """Returns the registered extensions, in the order of their registration."""
+    """Returns the extensions in registration order."""
     return tuple(resolve_name(path)() for path in _paths)
 
 
 def known_packages() -> dict[str, str]:
-    """Maps the scopes of all extensions to the names of their packages on PyPI, or ""."""
+    """Returns a dict of PyPI package names by scope, for all extensions; "" if a scope has no package."""
     return {scope: package for extension in extensions() for scope, package in extension.packages.items()}

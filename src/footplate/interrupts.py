@@ -10,12 +10,12 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-SIGNALED = 128  # plus the number of the signal is the exit code of a process that a signal has ended
+SIGNALED = 128  # a process ended by a signal has this exit code plus the signal number
 RANK_VARIABLES = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
 
 
 class StopSignal(KeyboardInterrupt):
-    """The signal with this number asked the process to exit."""
+    """A signal asked the process to exit. `number` is the signal number."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -24,7 +24,7 @@ class StopSignal(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def raising_stop_signals(is_wanted: bool) -> Iterator[None]:
-    """Raises StopSignal on SIGTERM and SIGHUP within the block, so that the command can clean up and print a reason.
+    """Raises StopSignal on SIGTERM and SIGHUP within the block, so that the command can clean up and report the signal.
 
     Ignored signals, such as SIGHUP under `nohup`, remain ignored. SIGINT always raises KeyboardInterrupt.
 
@@ -55,8 +55,8 @@ def raising_stop_signals(is_wanted: bool) -> Iterator[None]:
 def temporary_folder(prefix: str) -> Iterator[str]:
     """Creates a temporary folder for the duration of the block.
 
-    SIGTERM and SIGHUP raise StopSignal, so that it is removed. In a process that a launcher has started, they do not:
-    the launcher ends ranks with SIGTERM, which they must not report as a failure.
+    SIGTERM and SIGHUP raise StopSignal, so that the folder is removed. Ranks started by a launcher are an exception:
+    the launcher ends them with SIGTERM, and they must not report that as a failure.
     """
     import tempfile  # only when needed, because every command imports this module
 
@@ -65,12 +65,12 @@ def temporary_folder(prefix: str) -> Iterator[str]:
 
 
 def is_launched() -> bool:
-    """Checks whether a launcher such as torchrun or srun has started this process as a rank."""
+    """Checks whether a launcher such as torchrun or srun started this process."""
     return any(name in os.environ for name in RANK_VARIABLES)
 
 
 def exit_code_of(error: KeyboardInterrupt | SystemExit) -> int:
-    """Returns the exit code of a command that is ended by an interrupt or `sys.exit`."""
+    """Returns the exit code of a command after an interrupt or `sys.exit`."""
     if isinstance(error, KeyboardInterrupt):
         return int(getattr(error, "exit_code", SIGNALED + signal.SIGINT))
     return error.code if isinstance(error.code, int) else int(error.code is not None)

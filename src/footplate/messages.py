@@ -1,4 +1,4 @@
-"""Helpers for the text of messages: escaping, plurals, suggestions for misspelled words, and line wrapping."""
+"""Formats messages: escapes control characters, forms plurals, suggests corrections for typos, and wraps lines."""
 
 import difflib
 import logging
@@ -22,7 +22,7 @@ _LABEL = re.compile(r" *\S+(?: \S+)*? {2,}(?=\S)")
 def printable(text: str) -> str:
     r"""Replaces control characters with visible escapes, except newlines and tabs.
 
-    All output of commands and loggers must pass through this function, because names, values and messages may come from
+    All output of commands and loggers must pass through this function: names, values and messages may come from
     untrusted configs, checkpoints and runs.
 
     >>> printable("\x1b[2Jcat\n")
@@ -41,7 +41,7 @@ def one_line(text: str) -> str:
 
 
 class PrintableFormatter(logging.Formatter):
-    """Formats log records and escapes their control characters."""
+    """Formats log records and escapes control characters."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Returns the formatted record."""
@@ -49,7 +49,7 @@ class PrintableFormatter(logging.Formatter):
 
 
 def pluralize(count: int, noun: str) -> str:
-    """Returns the count and the noun, with an "s" unless the count is 1.
+    """Returns the count and the noun, in the plural unless the count is 1.
 
     >>> pluralize(1, "group"), pluralize(1200, "group")
     ('1 group', '1200 groups')
@@ -58,7 +58,7 @@ def pluralize(count: int, noun: str) -> str:
 
 
 def list_names(names: Iterable[object], limit: int) -> str:
-    """Returns at most `limit` names, separated by commas, and the number of omitted names.
+    """Returns up to `limit` comma-separated names, followed by the number of omitted names.
 
     >>> list_names(range(5), 3)
     '0, 1, 2 and 2 more'
@@ -69,7 +69,7 @@ def list_names(names: Iterable[object], limit: int) -> str:
 
 
 def labeled(label: str, text: object) -> str:
-    """Returns a summary line with the label in a separate column.
+    """Formats a line of a summary, with the label in its own column.
 
     >>> labeled("metrics", "mIoU, mAcc")
     'metrics     mIoU, mAcc'
@@ -78,7 +78,7 @@ def labeled(label: str, text: object) -> str:
 
 
 def format_interval(interval: int, noun: str) -> str:
-    """Formats an interval, such as the save interval.
+    """Formats an interval in epochs or iterations.
 
     >>> format_interval(1, "epoch"), format_interval(1200, "iteration")
     ('every epoch', 'every 1200 iterations')
@@ -87,7 +87,7 @@ def format_interval(interval: int, noun: str) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """Formats a duration as hours, minutes and seconds, rounded.
+    """Formats a duration as hours, minutes and seconds, rounded to the second.
 
     >>> format_seconds(100_000.6)
     '27:46:41'
@@ -97,12 +97,12 @@ def format_seconds(seconds: float) -> str:
 
 
 def nearest(word: object, candidates: Iterable[str], *, similarity: float | None = None) -> str | None:
-    """Returns the most likely intended candidate for `word`, or None if none is similar enough.
+    """Returns the candidate most similar to `word`, or None if none is similar enough.
 
     Args:
         word: The word to correct.
         candidates: The valid words.
-        similarity: The fraction of letters that must match, from 0 to 1. The default depends on the length of the word.
+        similarity: The required fraction of matching letters, from 0 to 1. The default depends on the word length.
 
     Example:
         >>> nearest("train_dataloder", ["train_dataloader", "val_dataloader"])
@@ -114,7 +114,7 @@ def nearest(word: object, candidates: Iterable[str], *, similarity: float | None
     by_folded: dict[str, str] = {}
     for candidate in candidates:
         by_folded.setdefault(candidate.casefold(), candidate)
-    # Two swapped letters lower the similarity of a short word a lot: SDG, SGD.
+    # In a short word, two swapped letters reduce the similarity a lot: SDG, SGD.
     least = similarity or (0.6 if len(word) <= _SHORT_WORD else 0.72)
     found = difflib.get_close_matches(word.casefold(), by_folded, cutoff=least)
     found.sort(key=lambda match: sorted(match) != sorted(word.casefold()))  # swapped letters first
@@ -122,7 +122,7 @@ def nearest(word: object, candidates: Iterable[str], *, similarity: float | None
 
 
 def format_bytes(count: int) -> str:
-    """Formats a number of bytes in the largest unit that gives a value of at least 1.
+    """Formats a number of bytes in the largest unit for which the value is at least 1.
 
     >>> format_bytes(999), format_bytes(1_234_567)
     ('999 B', '1.2 MB')
@@ -147,7 +147,7 @@ def terminal_width(stream: Any) -> int | None:
 
 
 def styled(text: str, code: int, stream: Any) -> str:
-    """Adds an ANSI style, such as 31 for red, if the stream is a terminal and the environment does not set NO_COLOR."""
+    """Adds an ANSI style, such as 31 for red, if the stream is a terminal and NO_COLOR is not set."""
     is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or terminal_width(stream) is None
     return text if is_plain else f"\x1b[{code}m{text}\x1b[0m"
 
@@ -155,7 +155,7 @@ def styled(text: str, code: int, stream: Any) -> str:
 def wrap_log(text: str, width: int) -> str:
     """Wraps a log message of one or more lines to `width` columns and indents continuation lines.
 
-    Lines are broken between words. A word that is wider than the terminal, such as a path, is not broken.
+    Breaks lines only between words. A word that is wider than the terminal, such as a path, stays whole.
     """
     wrapped = [_wrap_line(line, width, "", min(_indentation(line) + _INDENT, width // 2)) for line in text.split("\n")]
     return "\n".join(wrapped)
@@ -165,7 +165,7 @@ def wrap_text(text: str, width: int | None = None) -> str:
     """Wraps a command's output at word boundaries. Continuation lines are indented to the second column.
 
     Args:
-        text: One or more lines. A label may be separated from the rest of its line by two or more spaces.
+        text: One or more lines. Two or more spaces separate an optional label from the rest of its line.
         width: The number of columns. The default is the width of the terminal, or 100 if there is no terminal.
 
     Example:
@@ -185,7 +185,7 @@ def wrap_text(text: str, width: int | None = None) -> str:
 
 
 def wrap_for_screen(text: str) -> str:
-    """Wraps text if standard output is a terminal. Returns text for a file or a pipe unchanged."""
+    """Wraps text if stdout is a terminal. Returns the text unchanged if stdout is a file or a pipe."""
     return wrap_text(text) if sys.stdout.isatty() else text
 
 
@@ -194,7 +194,7 @@ def _indentation(line: str) -> int:
 
 
 def _wrap_line(line: str, width: int, label: str, indent: int) -> str:
-    """Wraps a line between words, except in the label at its start. `indent` is that of continuation lines."""
+    """Wraps a line between words but not within its label. `indent` is the indentation of continuation lines."""
     return textwrap.fill(
         line.removeprefix(label),
         max(width, 1),

@@ -1,4 +1,4 @@
-"""Derives the dataset, the class and the rule (whether higher or lower is better) from a metric name."""
+"""Derives the dataset, the class and the rule (whether "greater" or "less" is better) from a metric name."""
 
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -22,12 +22,12 @@ _GREATER_WORDS, _LESS_WORDS = frozenset(_GREATER_NAMES.split()), frozenset(_LESS
 
 
 def find_rule(key: str, greater: Sequence[str] = GREATER, less: Sequence[str] = LESS) -> Rule | None:
-    """Returns the rule of a metric, or None if its name does not determine the rule.
+    """Returns "greater" if higher values of a metric are better, "less" if lower values are, or None if unknown.
 
     Matches the whole name first, then parts of the name, then well-known words.
 
     Args:
-        key: The metric.
+        key: The name of the metric.
         greater: Names of metrics, or parts of them, for which higher is better.
         less: Names of metrics, or parts of them, for which lower is better.
 
@@ -59,7 +59,7 @@ def check_rule(rule: str) -> Rule:
 
 
 def expand_rules(metrics: Sequence[str], rules: Sequence[str]) -> list[Rule]:
-    """Returns the rule of each metric, or an empty list if there are no rules. A single rule applies to all metrics.
+    """Returns one rule per metric, or an empty list if `rules` is empty. A single rule applies to all metrics.
 
     Raises:
         ArgumentError: A rule is unknown, or there are more or fewer rules than metrics.
@@ -71,16 +71,16 @@ def expand_rules(metrics: Sequence[str], rules: Sequence[str]) -> list[Rule]:
 
 
 def is_better(value: float, than: float, rule: str, by: float = 0.0) -> bool:
-    """Checks whether `value` beats `than` by a margin greater than `by`. NaN is never better."""
+    """Checks whether `value` is better than `than` by more than `by`. NaN is never better."""
     return value - than > by if rule == "greater" else than - value > by
 
 
 def order_metrics(names: Iterable[str], first: Sequence[str] = ()) -> list[str]:
-    """Returns the metrics in display order, starting with those in `first`. Omits per-class results and `support`.
+    """Returns the metrics in display order, starting with `first`. Omits other per-class results and `support`.
 
     Args:
         names: All metrics.
-        first: The metrics of `save_best`. They are always included.
+        first: The metrics of `save_best`, which are always included.
     """
     present = dict.fromkeys(names)
     selected = [name for name in first if name in present]
@@ -90,7 +90,7 @@ def order_metrics(names: Iterable[str], first: Sequence[str] = ()) -> list[str]:
 
 
 def dataset_metric(dataset: str, metric: str) -> str:
-    """Returns the metric name for a dataset: `<dataset>/<metric>`, or `metric` if the dataset has no name."""
+    """Returns `<dataset>/<metric>`, or only `metric` if the dataset has no name."""
     return f"{dataset}/{metric}" if dataset else metric
 
 
@@ -100,7 +100,7 @@ def is_of_dataset(metric: str, datasets: Container[str]) -> bool:
 
 
 def validation_label(name: str, recorded: Container[str]) -> str:
-    """Returns the name of a validation scalar in log lines and files: `val/<name>` if training has the same scalar.
+    """Returns the label of a validation scalar in logs: `val/<name>` if training has a scalar of the same name.
 
     Args:
         name: The name of the metric or loss.
@@ -110,12 +110,12 @@ def validation_label(name: str, recorded: Container[str]) -> str:
 
 
 def metric_of_label(label: str) -> str:
-    """Returns the name of the metric with a given `validation_label`."""
+    """Returns the metric name for a `validation_label`."""
     return label.removeprefix(_VALIDATION)
 
 
 def split_dataset(name: str) -> tuple[str, str]:
-    """Splits the name of a metric at its first slash into a dataset or metric prefix, which may be "", and the rest.
+    """Splits a metric name at its first slash into the dataset or metric prefix, which may be "", and the rest.
 
     >>> split_dataset("night/mIoU"), split_dataset("IoU.T-shirt/top")
     (('night', 'mIoU'), ('', 'IoU.T-shirt/top'))
@@ -125,7 +125,8 @@ def split_dataset(name: str) -> tuple[str, str]:
 
 
 def only_term(values: Mapping[str, Any]) -> str | None:
-    """Returns the name of the loss's only term, if there is just one. It equals the loss and need not be shown.
+    """Returns the name of the only loss term, or None if there are several. A single term equals the total loss, so it
+    need not be shown.
 
     >>> only_term({"loss": 0.5, "loss_ce": 0.5, "acc": 90.0})
     'loss_ce'
@@ -137,15 +138,18 @@ def only_term(values: Mapping[str, Any]) -> str | None:
 
 
 def is_undefined(name: str, value: object) -> bool:
-    """Checks whether a COCO metric is -1, because there are no such objects, for example no large ones."""
+    """Checks whether a COCO metric is undefined.
+
+    COCO reports -1 if there are no objects of a kind, such as large ones.
+    """
     return value == -1 and _OF_COCO.fullmatch(name) is not None
 
 
 def is_of_class(name: str, names: Container[str]) -> bool:
-    """Checks whether a metric is the result of a single class, given the names of all metrics.
+    """Checks whether a metric is a per-class result, given the names of all metrics.
 
-    `IoU.shoe` is the result of a class if there is a mean `mIoU`. `shoe_precision` and `segm_shoe_precision` are
-    results of a class if there is `bbox_mAP` or `segm_mAP`.
+    `IoU.shoe` is a per-class result if there is a mean `mIoU`. `shoe_precision` and `segm_shoe_precision` are per-class
+    results if there is a `bbox_mAP` or `segm_mAP`.
     """
     whole, dot, _ = name.partition(".")  # names of classes may contain slashes
     before, slash, stem = whole.rpartition("/")

@@ -14,12 +14,12 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 Selection = str | Sequence[str] | Mapping[str, Any]
-"""A mapping with `classes`, class names with or without their Python module path, and `names`, regular expressions that
-must match full module names. A string or a list is short for `names`."""
+"""A mapping with two optional keys. `classes` contains class names, with or without the Python module path. `names`
+contains regular expressions that must match full module names. A string or a list is short for `names`."""
 
 
 def check_selection(selection: Selection) -> dict[str, list[str]]:
-    """Returns the class names and the name patterns of a selection, as `classes` and `names`.
+    """Returns a selection as a dict with the class names as `classes` and the module name patterns as `names`.
 
     Raises:
         ArgumentError: The selection is malformed, or a pattern is not a valid regular expression.
@@ -31,7 +31,7 @@ def check_selection(selection: Selection) -> dict[str, list[str]]:
 
 
 def select_modules(modules: Mapping[str, nn.Module], selection: Selection) -> dict[str, nn.Module]:
-    """Maps the names of the selected modules to the modules. A module comes after the modules that it contains.
+    """Returns the selected modules by name. Submodules come before the modules that contain them.
 
     Args:
         modules: The modules to choose from, in the order of `named_modules`.
@@ -65,11 +65,11 @@ def select_modules(modules: Mapping[str, nn.Module], selection: Selection) -> di
 
 
 def nearest_prefix(pattern: str, names: Iterable[str]) -> str | None:
-    """Returns the module or parameter that a pattern was most likely intended to match.
+    """Returns the module or parameter name that a pattern was most likely meant to match.
 
     Args:
-        pattern: A regular expression that matches the start of no name.
-        names: Dotted names. Their prefixes, such as "backbone" of "backbone.conv.weight", are candidates too.
+        pattern: A regular expression that does not match the start of any name.
+        names: Dotted names. Prefixes, such as "backbone" in "backbone.conv.weight", are candidates too.
     """
     prefixes = set()
     for name in names:
@@ -80,7 +80,7 @@ def nearest_prefix(pattern: str, names: Iterable[str]) -> str | None:
 
 
 def matching_names(pattern: str, names: Collection[str], key: str) -> list[str]:
-    """Returns the parameter names whose start matches a regular expression.
+    """Returns the parameter names that match a regular expression at the start.
 
     Args:
         pattern: The regular expression.
@@ -98,11 +98,11 @@ def matching_names(pattern: str, names: Collection[str], key: str) -> list[str]:
 
 
 def _as_names(value: Any) -> Any:
-    """Replaces classes with their names. Only Python configs may contain classes."""
+    """Replaces classes with their names. (Only Python configs can contain classes.)"""
     return [_as_name(item) for item in value] if isinstance(value, (list, tuple)) else _as_name(value)
 
 
 def _as_name(value: Any) -> Any:
-    if hasattr(type(value), "dotted_path"):  # a LazyObject of a config
+    if hasattr(type(value), "dotted_path"):  # a LazyObject in a config
         return value.dotted_path
     return value.__name__ if isinstance(value, type) else value

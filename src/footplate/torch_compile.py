@@ -14,7 +14,7 @@ _BACKENDS = ("inductor", "eager", "aot_eager", "cudagraphs")
 _MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 _FLAGS = ("fullgraph", "dynamic", "disable")
 ARGUMENTS = ("backend", "mode", "options", *_FLAGS)
-# Flags and numbers that select or tune kernels. None of them names a file, a program or a function.
+# Flags and numbers that select or tune kernels. None of them can refer to a file, a program or a function.
 _OPTIONS = (
     "coordinate_descent_tuning",
     "cpp.simdlen",
@@ -41,7 +41,7 @@ def compile_arguments(given: bool | Mapping[str, Any] | None) -> dict[str, Any] 
         given: The value of a `compile` key in a config.
 
     Raises:
-        ArgumentError: The value is neither a bool nor a dict, or the dict has an argument that a config must not set.
+        ArgumentError: The value is neither a bool nor a dict, or the dict has an argument that configs must not set.
     """
     if given is None or given is False:
         return None
@@ -74,7 +74,7 @@ def _checked_options(options: object) -> dict[str, Any]:
 
 
 def uses_graphs(arguments: Mapping[str, Any]) -> bool:
-    """Checks whether arguments for `torch.compile` make it capture CUDA graphs on a GPU."""
+    """Checks whether `torch.compile` captures CUDA graphs on a GPU with these arguments."""
     return (
         arguments.get("mode") in ("reduce-overhead", "max-autotune")
         or arguments.get("backend") == "cudagraphs"

@@ -46,12 +46,12 @@ MISTAKES = [
     Mistake(
         "logger=dict(interval=2)",
         "logger=dict(interval=-2)",
-        "interval must be an integer of at least 1",
+        "interval must be an integer >= 1",
         "default_hooks.logger.interval",
     ),
     Mistake("max_iters=8", "max_iters='8'", '"max_iters" must be an integer', "train_cfg.max_iters"),
     Mistake(_LR, '        lr="0.1"', "lr", "optim_wrapper.optimizer.lr"),
-    Mistake(_LR, "        lr=-0.1", '"lr" must be a finite number of at least 0', "optim_wrapper.optimizer.lr"),
+    Mistake(_LR, "        lr=-0.1", '"lr" must be a finite number >= 0', "optim_wrapper.optimizer.lr"),
     Mistake(
         _LINEAR,
         'dict(type="MultiStepLR", milestones="4", by_epoch=False)',
@@ -66,7 +66,7 @@ MISTAKES = [
         "custom_hooks[0].priority",
         "VERY_LOW",
     ),
-    Mistake(_SEED, "randomness = dict(sed=3)", "randomness has no key 'sed'", "randomness.sed", "seed"),
+    Mistake(_SEED, "randomness = dict(sed=3)", "unknown key 'sed' in randomness", "randomness.sed", "seed"),
     Mistake("val_cfg = dict()", "val_cgf = dict()", "unknown key 'val_cgf'", "val_cgf", "val_cfg"),
     Mistake("val_cfg = dict()", "val_cfg = None", "validation needs 'val_cfg'", "val_cfg"),
     Mistake(_SEED, "lr_config = dict(policy='poly')", "both generations", "lr_config"),

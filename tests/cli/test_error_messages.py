@@ -93,7 +93,7 @@ def test_error_of_a_hook_shows_its_lines_and_the_progress(tiny: Path, own: Comma
 @pytest.mark.parametrize(
     ("options", "progress"),
     [
-        ([], "in the validation of the preflight"),
+        ([], "in the preflight validation"),
         (["--no-preflight"], "in the validation after 4 of 8 iterations; the last checkpoint is .*iter_4.pth"),
     ],
 )

@@ -55,7 +55,7 @@ def test_pictures_lines_and_label_maps_are_written(footplate: Command) -> None:
     ("arguments", "message"),
     [
         (["bad.png"], "the image 'bad.png' cannot be read: its format is unknown"),
-        (["none"], "the folder 'none' contains no pictures"),
+        (["none"], "the folder 'none' contains no images or videos"),
         (["images", "--score", "2"], "argument --score: must be a number from 0 to 1, not 2"),
         (["images", "--config", "no-recipe"], "there is no config file or recipe 'no-recipe'"),
     ],

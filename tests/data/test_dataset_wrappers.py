@@ -79,7 +79,7 @@ def test_a_dataset_is_repeated(lazy_init: bool) -> None:
     assert dataset.metainfo == {"a": 1}
     with pytest.raises(IndexError):
         dataset[6]
-    with pytest.raises(ArgumentError, match="times must be an integer of at least 1"):
+    with pytest.raises(ArgumentError, match="times must be an integer >= 1"):
         RepeatDataset(build([1]), times=0)
 
 

@@ -55,7 +55,7 @@ def test_initialize_twice(on_ranks: Callable[..., list[Any]]) -> None:
 @pytest.mark.parametrize(
     ("settings", "message", "key", "near"),
     [
-        ({"bakend": "gloo"}, "dist_cfg has no key 'bakend'", "bakend", "backend"),
+        ({"bakend": "gloo"}, "unknown key 'bakend' in dist_cfg", "bakend", "backend"),
         ({"timeout": "1h"}, "timeout must be a positive number of seconds", "timeout", None),
         ({"port": 70000}, "port must be at most 65,535", "port", None),
         ({"init_backend": "deepspeed"}, "init_backend must be 'torch'", "init_backend", None),

@@ -50,7 +50,7 @@ def test_folders_and_patterns_name_pictures_in_order(pictures: Path) -> None:
     [
         ("no", "the file 'no' does not exist"),
         ("a/*.gif", r"no file matches 'a/\*.gif'"),
-        ("empty", "the folder 'empty' contains no pictures"),
+        ("empty", "the folder 'empty' contains no images or videos"),
     ],
 )
 def test_paths_without_pictures_are_errors(pictures: Path, path: str, message: str) -> None:

@@ -176,7 +176,7 @@ def test_frames_of_a_video_have_a_line_each(tmp_path: Path) -> None:
     assert all((tmp_path / "out" / line["picture"]).is_file() for line in lines)
     assert {line["input"] for line in lines} == {str(tmp_path / "films/a.avi")}
     (failure,) = summary.failures
-    assert failure.error == f"the video '{failure.input}' cannot be read, because OpenCV cannot decode any frame"
+    assert failure.error == f"OpenCV cannot decode any frame of the video '{failure.input}'"
     with pytest.raises(DataError, match=r"the video '.*b.avi' cannot be read"):
         predict_files(predictor, [str(tmp_path / "films/b.avi")], str(tmp_path / "out"))
 

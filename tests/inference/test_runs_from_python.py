@@ -218,7 +218,7 @@ def test_checkpoint_records_a_builder_as_data(folder: Path) -> None:
     assert meta["inputs"] == {"args": ("float32[4, 4]",), "kwargs": {}}
     exported = export_model(open_trained("run/epoch_1.pth"), "model.pt2", "torch-export")
     assert exported.tested == [(5, 4), (4, 4)]
-    with pytest.raises(ArgumentError, match="a size can be set only for a model of images"):
+    with pytest.raises(ArgumentError, match="a size can be set only for image models"):
         export_model(open_trained("run/epoch_1.pth"), "model.pt2", "torch-export", size=(8, 8))
 
 
@@ -260,7 +260,7 @@ def test_run_without_a_recorded_builder_names_what_to_write(folder: Path, caplog
         model = fp_models().build_model()
         train(lambda: model, log_level="INFO")
     assert "`footplate export` cannot build the model of this run" in caplog.text
-    with pytest.raises(FootplateError, match=r"does not say how to build(.|\n)*\+model.type=models.build_model"):
+    with pytest.raises(FootplateError, match=r"does not specify how to build(.|\n)*\+model.type=models.build_model"):
         export_model(open_trained("run/epoch_1.pth"), "model.pt2", "torch-export")
     trained = open_trained("run/epoch_1.pth", Config({"model": {"type": "fp_models.build_model"}}))
     assert export_model(trained, "model.pt2", "torch-export").difference == 0
@@ -290,13 +290,15 @@ def test_malformed_inputs_of_a_checkpoint_are_errors(folder: Path, inputs: Any) 
     checkpoint = load_checkpoint("run/epoch_1.pth")
     checkpoint["meta"]["inputs"] = inputs
     save_checkpoint(checkpoint, "bad.pth")
-    with pytest.raises(FootplateError, match="describe|does not contain the shapes"):
+    with pytest.raises(FootplateError, match="describe|does not contain the input shapes"):
         export_model(open_trained("bad.pth"), "model.pt2", "torch-export")
 
 
 def test_missing_module_is_named(folder: Path) -> None:
     save_checkpoint({"meta": {"cfg": "model = dict(type='fp_gone.build')\n"}, "state_dict": {}}, "a.pth")
-    with pytest.raises(ArgumentError, match=r"no module 'fp_gone'(.|\n)*folder that contains fp_gone.py"):
+    with pytest.raises(
+        ArgumentError, match=r"'fp_gone', which builds the model, does not exist(.|\n)*folder that contains fp_gone.py"
+    ):
         export_model(open_trained("a.pth"), "model.pt2", "torch-export")
 
 

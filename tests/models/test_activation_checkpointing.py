@@ -262,7 +262,7 @@ def test_compiled_modules_recompute() -> None:
         ("layer", "activation_checkpointing.names", "no module name matches 'layer'"),
         ("layers", "activation_checkpointing.names", "'layers' is a list or dict of modules"),
         ({"classes": ["Drawings"]}, "activation_checkpointing.classes", "no module of class 'Drawings'"),
-        ({"modules": ["stem"]}, "activation_checkpointing.modules", "has no key 'modules'"),
+        ({"modules": ["stem"]}, "activation_checkpointing.modules", "unknown key 'modules'"),
     ],
 )
 def test_invalid_selection_raises(selection: Any, key: str, message: str) -> None:

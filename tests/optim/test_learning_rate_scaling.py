@@ -54,7 +54,7 @@ def test_several_optimizers_and_tensor_rates() -> None:
 @pytest.mark.parametrize(
     ("cfg", "message", "key"),
     [
-        ({"enable": True, "base_batchsize": 2}, "auto_scale_lr has no key 'base_batchsize'", "base_batchsize"),
+        ({"enable": True, "base_batchsize": 2}, "unknown key 'base_batchsize' in auto_scale_lr", "base_batchsize"),
         ({"enable": True, "base_batch_size": 0}, "base_batch_size", "base_batch_size"),
         ({"enable": True, "base_batch_size": 2}, "the training loader has no batch_size", "enable"),
     ],

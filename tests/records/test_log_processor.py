@@ -138,7 +138,7 @@ def test_rules_add_or_replace_values(runner: Any, rule: dict[str, Any], found: d
         (
             [{"data_src": "loss", "method_name": "mean", "window_sise": 3}],
             "custom_cfg[0].window_sise",
-            "a rule of custom_cfg has no key 'window_sise'\n.*\n.*\n.*did you mean 'window_size'",
+            "unknown key 'window_sise' in a rule of custom_cfg\n.*\n.*\n.*did you mean 'window_size'",
         ),
         (
             [{"data_src": "loss", "method_name": "men"}],
@@ -148,7 +148,7 @@ def test_rules_add_or_replace_values(runner: Any, rule: dict[str, Any], found: d
         (
             [{"data_src": "loss", "method_name": "mean", "window_size": "all"}],
             "custom_cfg[0].window_size",
-            "window_size must be an integer of at least 1",
+            "window_size must be an integer >= 1",
         ),
         ([{"log_name": "loss", "method_name": "mean"}], "custom_cfg[0]", "a rule of custom_cfg needs 'data_src'"),
         ([{"data_src": "loss", "method_name": "mean"}] * 2, "custom_cfg[1]", "two rules of custom_cfg set 'loss'"),

@@ -50,7 +50,7 @@ def test_fields_must_have_the_same_length() -> None:
     found = instances()
     with pytest.raises(ArgumentError, match="but 'scores' has 2 and 'bboxes' has 3"):
         found.scores = torch.zeros(2)
-    with pytest.raises(ArgumentError, match="'scores' of InstanceData must have a length"):
+    with pytest.raises(ArgumentError, match="InstanceData field 'scores' must have a length"):
         found.scores = 3
     only = InstanceData(scores=torch.zeros(2))
     only.scores = torch.zeros(5)
@@ -68,7 +68,7 @@ def test_cat_concatenates_tensors_arrays_lists_and_strings() -> None:
 @pytest.mark.parametrize(
     ("several", "message"),
     [
-        ([], "with the same fields, and at least one"),
+        ([], "at least one element, all with the same fields"),
         ([InstanceData(a=[1]), InstanceData(b=[1])], "with the same fields"),
     ],
 )

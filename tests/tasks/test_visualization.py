@@ -75,7 +75,7 @@ def test_images_of_the_same_name_in_several_folders_have_different_names() -> No
 
 
 def test_an_invalid_interval_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="must be an integer of at least 1"):
+    with pytest.raises(ArgumentError, match="must be an integer >= 1"):
         BaseVisualizationHook(interval=0)
 
 

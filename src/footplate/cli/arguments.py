@@ -1,4 +1,4 @@
-"""Parses the command line: the parser class, the options that commands share, and hints for unknown arguments."""
+"""Defines the argument parser, the options that several commands share, and hints for unknown arguments."""
 
 import argparse
 import json
@@ -17,10 +17,10 @@ _MISSING = re.compile(r"the following arguments are required: (.+)")
 
 
 class Parser(argparse.ArgumentParser):
-    """Parses the command line, or the part of it that belongs to one command.
+    """Parses the command line, or the arguments of one command.
 
-    Usage lines show only positional arguments and required options, in an order that the parser accepts. Errors have
-    two lines and suggest the most likely intended argument.
+    Usage lines show only positional arguments and required options, in an order that works. Error messages have two
+    lines and suggest the argument that was most likely meant.
     """
 
     _given: Sequence[str] = ()
@@ -31,7 +31,7 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """Exits after printing the error and a reference to `--help`."""
+        """Prints the error, refers to `--help`, and exits."""
         choice, missing = _INVALID_CHOICE.search(message), _MISSING.search(message)
         if choice:
             known = re.findall(r"[\w-]+", choice[2])
@@ -62,7 +62,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def number(convert: Callable[[str], float], least: float, most: float = math.inf) -> Callable[[str], Any]:
-    """Returns the `type` of an option whose value is a number from `least` to `most`."""
+    """Returns an argparse `type` that accepts numbers from `least` to `most`."""
 
     def parse(text: str) -> float:
         value = convert(text)
@@ -70,7 +70,7 @@ def number(convert: Callable[[str], float], least: float, most: float = math.inf
             raise argparse.ArgumentTypeError(f"must be a number from {least} to {most}, not {text}")
         return value
 
-    parse.__name__ = convert.__name__  # in the message about a text that is no number
+    parse.__name__ = convert.__name__  # argparse shows it if the text is not a number
     return parse
 
 
@@ -83,14 +83,14 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Adds the options that override config keys."""
     for flag, text in (
-        ("--set", "override config keys; unknown keys are errors, +KEY=VALUE adds any key"),
+        ("--set", "override config keys; an unknown key is rejected, +KEY=VALUE adds it"),
         ("--cfg-options", "merge config keys as the OpenMMLab tools do; unknown keys are added"),
     ):
         parser.add_argument(flag, metavar="KEY=VALUE", nargs="+", action="extend", default=[], help=text)
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
-    """Adds the option that allows a checkpoint to execute code."""
+    """Adds `--trust`, which allows a checkpoint to execute code."""
     parser.add_argument(
         "--trust",
         metavar="FILE",
@@ -112,14 +112,14 @@ def add_trained(parser: argparse.ArgumentParser) -> None:
 
 
 def add_cpu(parser: argparse.ArgumentParser) -> None:
-    """Adds the option that runs code for a GPU on the CPU."""
+    """Adds `--cpu`, which runs GPU code on the CPU."""
     parser.add_argument(
-        "--cpu", action="store_true", help="run on the CPU, also code that calls .cuda() or passes device='cuda'"
+        "--cpu", action="store_true", help="run on the CPU, even code that calls .cuda() or passes device='cuda'"
     )
 
 
 def add_no_patches(parser: argparse.ArgumentParser) -> None:
-    """Adds the option that disables patches of first-generation code."""
+    """Adds `--no-patches`, which disables the patches for first-generation code."""
     parser.add_argument(
         "--no-patches",
         action="store_true",
@@ -128,7 +128,7 @@ def add_no_patches(parser: argparse.ArgumentParser) -> None:
 
 
 def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespace, unknown: Sequence[str]) -> NoReturn:
-    """Exits with an error about unknown arguments of a command. Suggests the intended option or override."""
+    """Exits with an error about unknown arguments of a command. Suggests a similar option or a config override."""
     flag, _, value = unknown[0].partition("=")
     if not value and len(unknown) > 1 and not unknown[1].startswith("--"):
         value = unknown[1]
@@ -155,7 +155,7 @@ def _key_ending_in(name: str, arguments: argparse.Namespace) -> str:
     try:
         cfg = Config.fromfile(arguments.config, import_custom_modules=False)
         paths = paths_ending(cfg._cfg_dict, name)
-    except (AttributeError, FootplateError, OSError):  # reported when the arguments are valid
+    except (AttributeError, FootplateError, OSError):  # reported once the arguments are valid
         return ""
     read = keys_read(cfg)
     used = [path for path in paths if next(iter(split_path(path))) in read]  # the others are variables

@@ -1,4 +1,4 @@
-"""The commands `footplate checkpoint show|verify|average|export|consolidate|shard`."""
+"""Implements the commands `footplate checkpoint show|verify|average|export|consolidate|shard`."""
 
 import argparse
 import re
@@ -41,7 +41,7 @@ def add_commands(subparsers: Any) -> None:
     average = add("average", average_files, "average the weights of several checkpoints", "the file to write")
     average.add_argument("files", **files)  # type: ignore[arg-type]
     average.add_argument(
-        "--shares", metavar="X", type=float, nargs="+", help="the weight of each file (default: equal)"
+        "--shares", metavar="X", type=float, nargs="+", help="the weight of each file in the average (default: equal)"
     )
     add_trust(average)
     export = add("export", export_file, "write only the weights", "the .pth or .safetensors file to write")
@@ -52,7 +52,7 @@ def add_commands(subparsers: Any) -> None:
         metavar="PATTERN=TEXT",
         action="append",
         default=[],
-        help="replace a regular expression in every key; can be repeated",
+        help="replace matches of a regular expression in every key; can be repeated",
     )
     export.add_argument("--prefix", metavar="TEXT", help="export only keys with this prefix, and remove it")
     export.add_argument("--add-prefix", metavar="TEXT", default="", help="add this prefix to every key")
@@ -182,7 +182,7 @@ def shard_file(arguments: argparse.Namespace) -> int:
 
 
 def _describe(found: "Contents", most: int | None) -> list[str]:
-    """Describes a checkpoint as lines of text, with at most `most` weights."""
+    """Returns the lines that describe a checkpoint. Lists at most `most` weights."""
     from datetime import datetime, timezone
 
     from footplate.messages import format_bytes

@@ -1,4 +1,4 @@
-"""Reads the config that the arguments of a command refer to, and applies `--set` and `--cfg-options`."""
+"""Reads the config given on the command line, and applies `--set` and `--cfg-options`."""
 
 import argparse
 from collections.abc import Collection, Sequence
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 
 def read_run_config(arguments: argparse.Namespace) -> "Config":
-    """Loads the config of a run, with the launcher in the arguments.
+    """Loads the config of a run and applies `--work-dir` and `--launcher`.
 
-    Its work_dir defaults to `work_dirs/<name of the config>`.
+    The work_dir defaults to `work_dirs/<config name>`.
     """
     cfg = read_config(arguments)
     if getattr(arguments, "work_dir", None) is not None:
@@ -33,11 +33,11 @@ def has_automatic_batch_size(cfg: "Config") -> bool:
 
 
 def read_config(arguments: argparse.Namespace, *, import_custom_modules: bool = True) -> "Config":
-    """Loads the config given by the arguments, and applies their overrides."""
+    """Loads the config given in the arguments and applies the overrides."""
     from footplate.config import Config
 
     cfg = Config.fromfile(arguments.config, import_custom_modules=False)
-    arguments.cfg = cfg  # so that errors can name its keys
+    arguments.cfg = cfg  # errors refer to its keys
     return apply_override_arguments(cfg, arguments, import_custom_modules=import_custom_modules)
 
 

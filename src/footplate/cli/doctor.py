@@ -1,4 +1,4 @@
-"""The command `footplate doctor`."""
+"""Implements the command `footplate doctor`."""
 
 import argparse
 from typing import Any
@@ -11,9 +11,9 @@ def add_commands(subparsers: Any) -> None:
     doctor = subparsers.add_parser(
         "doctor",
         help="list missing packages of code bases, and how to install them",
-        description="Import a code base, or those to which a config refers, and list everything that is missing or has "
-        "an unsuitable version, with one command that installs it. Without an argument, check the optional packages "
-        "and all installed code bases. Exits with 2 if a code base lacks something.",
+        description="Import a code base, or all code bases that a config uses. List each package that is missing or "
+        "has an unsuitable version, and one command that installs them all. Without an argument, check the "
+        "optional packages and all installed code bases. Exits with 2 if a code base lacks something.",
         epilog="Example: footplate doctor mmdet",
     )
     doctor.add_argument("target", metavar="CODE_BASE | CONFIG", nargs="?", help="such as mmseg, or mmseg0 for 0.x")
@@ -21,7 +21,7 @@ def add_commands(subparsers: Any) -> None:
 
 
 def check_installation(arguments: argparse.Namespace) -> int:
-    """Prints what is missing. Returns 2 if a code base lacks something."""
+    """Prints the problems of each code base. Returns 2 if there are any."""
     from footplate.config import Config
     from footplate.errors import ConfigError
     from footplate.openmmlab.code_bases import named_code_bases
@@ -38,8 +38,8 @@ def check_installation(arguments: argparse.Namespace) -> int:
         rows = [check_code_base(scope) for scope in named_code_bases(cfg)]
         if not rows:
             raise ConfigError(
-                "the config names no code base, and no installed one defines its model",
-                notes=["Name the code base, such as `footplate doctor mmdet2` for MMDetection 2.x."],
+                "the config does not refer to a code base, and no installed code base defines its model",
+                notes=["Pass the code base, such as `footplate doctor mmdet2` for MMDetection 2.x."],
             )
     lines = []
     for row in rows:

@@ -1,4 +1,4 @@
-"""Formats errors. For an error in user code or an installed package, shows only its lines of the traceback."""
+"""Formats errors. For an error in user code or an installed package, shows only the traceback lines of that code."""
 
 import errno
 import itertools
@@ -19,15 +19,15 @@ _LIBRARIES = (_PACKAGE, *(os.path.join(sysconfig.get_path(name), "") for name in
 _INSTALLED = re.compile(r"(?:site|dist)-packages[/\\](?!torch|numpy)")
 _NOT_WRITTEN = ("site-packages", "dist-packages", "torchinductor_")  # installed or generated code
 _MAX_LINES = 5
-# Errors from writing to an open file. They do not contain the name of the file.
+# Errors from writing to an open file, which do not include the file name.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-# Torch raises the error of a worker again in the main process. Its text contains the original traceback.
+# Torch re-raises worker errors in the main process, with the original traceback in the text.
 _WORKER_ERROR = re.compile(r"\ACaught (\w+) in (.+?)\.\nOriginal Traceback")
 _FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)\n(?:    (.*)\n)?', re.MULTILINE)
 
 
 def describe_error(error: Exception, progress: str = "") -> tuple[str, int] | None:
-    """Describes an error for the terminal. `progress`, the position of the run, is shown with an error in user code.
+    """Formats an error for the terminal. For errors in user code, adds `progress`, which states how far the run got.
 
     Returns:
         The message and the exit code, or None for a bug in footplate, whose traceback should be printed.
@@ -52,9 +52,10 @@ def describe_error(error: Exception, progress: str = "") -> tuple[str, int] | No
 
 
 def error_as_data(error: BaseException, message: str, code: int) -> dict[str, Any]:
-    """Returns an error as a dict for `--json`, with the exit code of the command.
+    """Returns an error as a dict for `--json`.
 
-    If the message for the terminal is empty, uses the class and text of the error.
+    `message` is the text for the terminal. If it is empty, uses the error's class and text. `code` is the command's
+    exit code.
     """
     if isinstance(error, KeyboardInterrupt):
         name = signal.Signals(code - 128).name
@@ -72,10 +73,10 @@ def error_as_data(error: BaseException, message: str, code: int) -> dict[str, An
 
 
 def raise_module_error(stage: str, error: BaseException, runner: "Runner") -> None:
-    """Raises an error that shows which module of the model a torch operation failed in, and its config section.
+    """Raises an error that shows in which module of the model, and in which config section, a torch operation failed.
 
-    Does nothing for errors in user code, because they are shown with their source lines, and if the connection to
-    another rank is lost. `stage` is the stage of the run, such as "the test".
+    Does nothing if the error occurred in user code, since the message then shows the source lines, or if the connection
+    to another rank is lost. `stage` is the stage of the run, such as "the test".
 
     Raises:
         ComponentError: The operation failed in a module of the model.
@@ -108,7 +109,7 @@ def user_frames(error: BaseException) -> list[traceback.FrameSummary]:
 def _package_frames(error: BaseException) -> list[traceback.FrameSummary]:
     """Returns the frames of installed packages in which an error was raised, innermost first.
 
-    Those of torch and NumPy are skipped, because footplate may have called them with wrong arguments.
+    Skips frames of torch and NumPy: footplate may have called them with wrong arguments.
     """
     frames = [
         frame
@@ -119,7 +120,7 @@ def _package_frames(error: BaseException) -> list[traceback.FrameSummary]:
 
 
 def _frames(error: BaseException) -> list[traceback.FrameSummary]:
-    """Returns the frames of an error and of its causes, innermost first."""
+    """Returns the frames of an error and its causes, innermost first."""
     frames = list(traceback.extract_tb(error.__traceback__))
     if _WORKER_ERROR.match(str(error)):
         found = _FRAME.findall(str(error))
@@ -135,7 +136,7 @@ def _location(frame: traceback.FrameSummary) -> str:
 
 
 def _summarize(error: BaseException) -> str:
-    """Returns the class and the first line of an error, or of the original error if it occurred in a worker."""
+    """Returns the class and the first line of an error. For an error in a worker, describes the original error."""
     text = str(error).strip()
     worker = _WORKER_ERROR.match(text)
     if worker:

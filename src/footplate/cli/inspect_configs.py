@@ -1,4 +1,4 @@
-"""The commands that show configs, their keys and models: `footplate recipes`, `explain`, `diff`, `schema`, `models`."""
+"""Implements the commands that show configs, keys and models: `recipes`, `explain`, `diff`, `schema` and `models`."""
 
 import argparse
 import importlib
@@ -27,7 +27,7 @@ _TOPICS_OF_OPTIONS = {
 
 
 class _ModelLine(NamedTuple):
-    """A model: its name in a config, its package, and a line of help."""
+    """A line in the list of models: the name to use in a config, the package, and a short description."""
 
     name: str
     source: str
@@ -48,7 +48,7 @@ def add_commands(subparsers: Any) -> None:
         help="show where each key of a config is set, or what the config does",
         description="Show the resolved config with the file and line of every key, the history of a key, or a "
         "topic: the hooks of each event, the schedule, the parameter groups, or the loops and their intervals. For a "
-        "topic, builds the components that it needs. Otherwise, imports no module of the config.",
+        "topic, builds the components that it needs. Otherwise, does not import any modules of the config.",
         epilog="Example: footplate explain config.py optim_wrapper.optimizer.lr",
     )
     add_config(explain)
@@ -68,15 +68,15 @@ def add_commands(subparsers: Any) -> None:
         "--epoch-length",
         metavar="N",
         type=number(int, 1),
-        help="the iterations per epoch if the training data is not available",
+        help="the number of iterations per epoch, if the training data is not available",
     )
     add_no_patches(explain)
     explain.set_defaults(run=explain_config)
     diff = subparsers.add_parser(
         "diff",
         help="compare two resolved configs",
-        description="Compare the meaning of two resolved configs: files, recipes, or the configs in two work_dirs. "
-        "Exits with 1 if they differ. Imports no modules of the configs, and executes nothing in a work_dir.",
+        description="Compare the settings of two resolved configs: files, recipes, or the configs in two work_dirs. "
+        "Exits with 1 if they differ. Does not import the configs' modules, or execute code in a work_dir.",
         epilog="Example: footplate diff config.py work_dirs/config",
     )
     diff.add_argument("first", metavar="A", help="a config file, the name of a recipe, or a work_dir")
@@ -86,16 +86,16 @@ def add_commands(subparsers: Any) -> None:
         "schema",
         help="print the JSON schema of config keys",
         description="Print the JSON schema (draft 2020-12) of second-generation configs: every section and every "
-        "registered class with its keys, types, defaults and descriptions. Editors complete and check keys with it.",
+        "registered class with its keys, types, defaults and descriptions. Editors use it to complete and check keys.",
         epilog="Example: footplate schema --output footplate.schema.json",
     )
     schema.add_argument("-o", "--output", metavar="FILE", help="write the schema to a file instead")
     schema.set_defaults(run=print_schema)
     models = subparsers.add_parser(
         "models",
-        help="list the models that a config can name",
-        description="List the possible values of `type` for a model, with their package and a line of help. With WORD, "
-        "also lists the models of timm, torchvision, transformers and segmentation_models_pytorch, if installed.",
+        help="list the models that a config can use",
+        description="List the possible values of `type` for a model, with their package and a description. With WORD, "
+        "also list the models of timm, torchvision, transformers and segmentation_models_pytorch, if installed.",
         epilog="Example: footplate models resnet18",
     )
     models.add_argument("word", metavar="WORD", nargs="?", default="", help="list only lines that contain this text")
@@ -158,7 +158,7 @@ def _check_options(arguments: argparse.Namespace, topic: str | None) -> None:
 
 
 def _print_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> None:
-    """Prints a topic and the warnings about it. With --json, warnings go to standard error."""
+    """Prints a topic and its warnings. With `--json`, warnings go to standard error."""
     from footplate.config import Config
     from footplate.records.logger import collect_warnings
     from footplate.storage import commit_image
@@ -197,7 +197,7 @@ def diff_configs(arguments: argparse.Namespace) -> int:
     if not any(each.path == "randomness.seed" for each in differences):
         differences += compare_seeds(arguments.first, arguments.second)
     if any(map(os.path.isdir, (arguments.first, arguments.second))):
-        # The location of a run and the way in which it was started do not change its result.
+        # The location of a run and how it was started do not change its result.
         differences = [each for each in differences if each.path not in START_KEYS]
     print_result(arguments, differences, describe(differences) if differences else "The configs are equivalent.\n")
     return 1 if differences else 0
@@ -218,7 +218,7 @@ def print_schema(arguments: argparse.Namespace) -> int:
 
 
 def list_models(arguments: argparse.Namespace) -> int:
-    """Prints the models. Returns 1 if there are none."""
+    """Prints the models whose line contains the given word. Returns 1 if there are none."""
     from footplate import openmmlab
     from footplate.openmmlab.extension import CODE_BASES
     from footplate.registry.dotted_paths import is_footplate_alias, top_level_spec
@@ -239,7 +239,10 @@ def list_models(arguments: argparse.Namespace) -> int:
 
 
 def _try_to_import(module: str) -> bool:
-    """Imports a module of an installed package, which may need other packages. Prints a warning if that fails."""
+    """Imports a module of an installed package.
+
+    Prints a warning if that fails, for example if a dependency is missing.
+    """
     try:
         importlib.import_module(module)
     except Exception as error:
@@ -251,7 +254,7 @@ def _try_to_import(module: str) -> bool:
 def _registered_models(*, with_packages: bool) -> Iterator[_ModelLine]:
     """Yields the registered models, followed by the models of installed packages.
 
-    If `with_packages` is False, yields a single line for each package.
+    If `with_packages` is False, yields only one line per package.
     """
     from footplate.models.package_models import first_doc_line
     from footplate.registry import MODELS

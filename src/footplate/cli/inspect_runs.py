@@ -1,4 +1,4 @@
-"""The commands that show runs and the environment: `footplate analyze`, `report`, `replay` and `env`."""
+"""Implements the commands that show runs and the environment: `footplate analyze`, `report`, `replay` and `env`."""
 
 import argparse
 import os
@@ -45,7 +45,7 @@ def add_commands(subparsers: Any) -> None:
     replay = subparsers.add_parser(
         "replay",
         help="inspect a failed iteration, layer by layer",
-        description="Repeat the iteration in which values became NaN or infinite, from the capture that the run saved, "
+        description="Repeat the iteration in which values became NaN or infinite, using the capture of the run, "
         "and show it layer by layer. Exits with 1 if all values are finite. Writes no files.",
         epilog="Example: footplate replay work_dirs/config/20260101_000000",
     )
@@ -62,7 +62,7 @@ def add_commands(subparsers: Any) -> None:
     env = subparsers.add_parser(
         "env",
         help="show the environment, for a bug report",
-        description="Show package versions, processors, accelerators and the state of the git repository. Each run "
+        description="Show package versions, CPUs, accelerators and the state of the git repository. Each run "
         "writes this information to environment.json in its folder. With --json, lists all installed packages.",
     )
     env.set_defaults(run=show_environment)
@@ -86,7 +86,7 @@ def analyze_runs(arguments: argparse.Namespace) -> int:
         table = analysis.curves_as_csv(runs, arguments.keys)
         if arguments.csv == "-":
             if wants_json(arguments):
-                raise ArgumentError("--csv - and --json both print to standard output", notes=["Give --csv a file."])
+                raise ArgumentError("--csv - and --json both print to standard output", notes=["Pass a file to --csv."])
             print_text(table)
             return 0
         commit_bytes(arguments.csv, table.encode(errors="backslashreplace"))
@@ -121,7 +121,7 @@ def replay_run(arguments: argparse.Namespace) -> int:
     path, facts = read_capture(arguments.capture)
     if not wants_json(arguments):
         print_text(f"the run stopped: {one_line(facts['message'])}\n")
-    if arguments.config is None:  # a recorded config is read as data; a config that the user names may execute code
+    if arguments.config is None:  # a recorded config is read as data; a config from the user may execute code
         cfg = apply_override_arguments(read_recorded(f"{path.removesuffix(SUFFIX)}.py"), arguments)
     else:
         cfg = read_config(arguments)

@@ -27,7 +27,7 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--launcher",
         choices=_LAUNCHERS,
-        help="the launcher of the processes: pytorch (torchrun, detected automatically), slurm (srun) or mpi (mpirun)",
+        help="the process launcher: pytorch (torchrun, detected automatically), slurm (srun) or mpi (mpirun)",
     )
     add_processes(parser)
     # The predecessor of torchrun passes this option; torchrun sets an environment variable instead.
@@ -54,7 +54,7 @@ def is_first_rank() -> bool:
 
 
 def start_processes(arguments: argparse.Namespace) -> int | None:
-    """With `--nproc`, checks the config that the arguments contain, and runs this command in several processes.
+    """If `--nproc` is given, checks the config and runs this command in several processes.
 
     Returns:
         None if this process must run the command itself. Otherwise, the exit code of the process that failed first, or
@@ -115,7 +115,7 @@ def run_in_processes(arguments: argparse.Namespace, processes: int, home: str | 
     Args:
         arguments: The arguments of the command.
         processes: The number of processes.
-        home: The folder with the checkpoints of the run, if it can be resumed.
+        home: The run's checkpoint folder, if the run can be resumed.
 
     Returns:
         The exit code of the process that failed first, or 130 or 143 if a signal ended the processes.
@@ -139,8 +139,8 @@ def _torchrun(
 ) -> tuple[int, dict[str, Any] | None]:
     """Runs Python with these arguments in several processes, like `torchrun --standalone`.
 
-    Prints the error of the rank that failed first. If a rank ended without one, prints how, and the last checkpoint in
-    the folder `home`.
+    Prints the error of the rank that failed first. If the rank reported no error, prints its exit code or signal, and
+    the last checkpoint in `home`.
 
     Returns:
         The exit code, and the error as data. The error is None if no rank failed or a signal stopped the run.
@@ -189,9 +189,9 @@ def _torchrun(
 
 
 def end_rank(arguments: argparse.Namespace, error: Exception) -> int:
-    """Reports the error of a rank and returns the exit code. If other ranks are connected, ends the process at once.
+    """Reports a rank's error and returns the exit code. If other ranks are connected, exits the process immediately.
 
-    If `--nproc` has started the processes, the process that started them prints the error, unless it restarts them.
+    With `--nproc`, the parent process prints the error, unless it restarts the ranks.
     """
     from footplate.cli.error_messages import describe_error, error_as_data
     from footplate.distributed import await_cause, get_rank, get_world_size, record_error

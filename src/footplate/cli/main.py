@@ -38,7 +38,7 @@ _MODULES = (
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Returns the parser of the whole command line."""
+    """Builds the parser for all commands."""
     parser = Parser(
         prog="footplate",
         description="Train, test and inspect PyTorch models, driven by config files of both OpenMMLab generations.",
@@ -54,9 +54,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_common(command: argparse.ArgumentParser, *, prints_result: bool) -> None:
-    """Adds the options of all commands to a command and its subcommands.
+    """Adds the options that all commands share to a command and its subcommands.
 
-    The options have no defaults, so that one parser does not overwrite the values of another.
+    The options have no defaults, so that a subcommand's parser does not overwrite the values from its parent.
     """
     for action in command._actions:
         if isinstance(action, argparse._SubParsersAction):
@@ -121,7 +121,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _device_context(arguments: argparse.Namespace) -> AbstractContextManager[None]:
-    """Returns the context that runs code for a GPU on the CPU if `--cpu` is given."""
+    """Returns a context manager that runs GPU code on the CPU if `--cpu` is given."""
     if not getattr(arguments, "cpu", False):
         return nullcontext()
     from footplate.openmmlab.cuda_on_cpu import cuda_on_cpu
@@ -130,7 +130,7 @@ def _device_context(arguments: argparse.Namespace) -> AbstractContextManager[Non
 
 
 def _report(arguments: argparse.Namespace, error: Exception) -> int:
-    """Prints an error and returns the exit code. Raises the error again if its traceback should be shown."""
+    """Prints an error and returns the exit code. Re-raises the error if its traceback should be shown."""
     from footplate.cli.error_messages import describe_error
     from footplate.messages import wrap_text
     from footplate.tools.key_equivalents import restore_key
@@ -149,10 +149,10 @@ def _report(arguments: argparse.Namespace, error: Exception) -> int:
 
 
 def _end_interrupted(arguments: argparse.Namespace, error: KeyboardInterrupt) -> int:
-    """Reports that a signal has interrupted a command, and returns the exit code."""
+    """Reports that a signal interrupted the command, and returns the exit code."""
     code = exit_code_of(error)
     _print_document(arguments, error, code)
-    # A launcher sends SIGTERM to the other ranks if one fails; the error of that rank is the message.
+    # If a rank fails, the launcher sends SIGTERM to the others. Only the failed rank reports an error.
     if is_first_rank() and not (is_launched() and code == SIGNALED + signal.SIGTERM):
         sys.stderr.write("interrupted\n")
     return code

@@ -1,4 +1,4 @@
-"""The command `footplate migrate`."""
+"""Implements the command `footplate migrate`."""
 
 import argparse
 from pathlib import Path
@@ -12,8 +12,8 @@ def add_commands(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "migrate",
         help="convert a first-generation config to the second generation",
-        description="Write a first-generation config, with its base files, as one second-generation config. "
-        "A report lists the new form of each key and the points that you need to check.",
+        description="Convert a first-generation config, with its base files, to a single second-generation config. "
+        "Prints the new form of each key, and what you need to check.",
         epilog="Example: footplate migrate old.py --output new.py",
     )
     parser.add_argument("config", metavar="OLD.py", help="a config file or the name of a recipe")
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     translation = translate_sections(cfg)
     text = write_config(translation.sections, ".py")
     if load_text(text, output, ".py", Options()).mapping.to_dict() != translation.sections.to_dict():
-        raise ConfigError("the new file would not load as the translated config", found=path)
+        raise ConfigError("loading the new file would give a different config", found=path)
     commit_bytes(output, text.encode())
     titles = ("what each key became:", "what cannot be kept:", "what you need to check:")
     lines = []

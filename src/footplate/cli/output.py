@@ -1,4 +1,4 @@
-"""Opens, writes and flushes the standard streams of a command, and prints its result as text or JSON."""
+"""Sets up the standard streams of a command, and prints its result as text or JSON."""
 
 import argparse
 import contextlib
@@ -17,7 +17,7 @@ from typing import Any, TextIO
 from footplate.messages import RED, PrintableFormatter, printable, styled
 
 DOCUMENT_FILE = "FOOTPLATE_DOCUMENT"
-"""An environment variable: the path to which rank 0 writes its document for the process that started the ranks."""
+"""The environment variable with the path to which rank 0 writes its JSON document for the parent process."""
 
 _STDOUT, _STDERR = 1, 2  # file descriptors
 
@@ -28,12 +28,12 @@ def print_text(text: str) -> None:
 
 
 def _write(stream: TextIO, text: str) -> None:
-    """Writes text to a stream. A pipe whose reader, such as `head`, has exited is not an error."""
+    """Writes text to a stream. Raises no error if the reader of a pipe, such as `head`, has exited."""
     try:
         stream.write(text)
         stream.flush()
     except OSError as error:
-        # Python would write the rest again at exit, and fail.
+        # At exit, Python would try to write the rest again and fail.
         with contextlib.suppress(OSError, ValueError):  # the stream has no file descriptor
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         if not isinstance(error, BrokenPipeError):
@@ -46,8 +46,11 @@ def print_error(text: str) -> None:
 
 
 def open_streams() -> None:
-    """Escapes control characters in tracebacks, in warnings of commands without a log, and where the encoding of
-    standard output lacks a character."""
+    """Sets up the standard streams.
+
+    Escapes control characters in tracebacks and in warnings of commands without a log. Escapes characters that the
+    encoding of standard output cannot represent.
+    """
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(PrintableFormatter("%(message)s"))
     sys.excepthook = lambda *error: print_error("".join(traceback.format_exception(*error)))
@@ -57,17 +60,17 @@ def open_streams() -> None:
 
 @contextlib.contextmanager
 def reserving_stdout(arguments: argparse.Namespace) -> Iterator[None]:
-    """With `--json`, reserves standard output for the document: all other output goes to standard error.
+    """With `--json`, reserves standard output for the JSON document. All other output goes to standard error.
 
-    This includes the output of other processes and of C code, which write to descriptor 1. The descriptor remains
-    redirected after the block, because they may write when the process exits.
+    This includes the output of child processes and C code, which write to file descriptor 1. They may still write while
+    the process exits, so the descriptor remains redirected after the block.
 
     Args:
-        arguments: The arguments of the command. `arguments.results` is set to the stream of the document, and
+        arguments: The arguments of the command. Sets `arguments.results` to the document's stream, and
             `arguments.document_file` to the value of `DOCUMENT_FILE`.
     """
     arguments.results = sys.stdout
-    # Removed, because commands that user code starts are not ranks.
+    # Removed so that commands started by user code do not count as ranks.
     arguments.document_file = os.environ.pop(DOCUMENT_FILE, None)
     if not wants_json(arguments):
         yield
@@ -97,9 +100,9 @@ def print_result(arguments: argparse.Namespace, data: object, text: str) -> None
 
 
 def print_json(arguments: argparse.Namespace, data: object) -> None:
-    """Prints the JSON document of a command to the stream that `reserving_stdout` has reserved.
+    """Prints a command's JSON document to the stream reserved by `reserving_stdout`.
 
-    Prints only the first document, so an error after the result, for example at exit, is not printed.
+    Prints only the first document. An error that follows the result, for example at exit, is not printed.
     """
     if getattr(arguments, "has_document", False):
         return
@@ -112,7 +115,7 @@ def as_json(value: object) -> Any:
     """Converts a value to a JSON-serializable value.
 
     Dataclasses and named tuples become objects, tensors and arrays become lists, NaN and infinite numbers become null,
-    and values of other types become text.
+    and values of other types become strings.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {each.name: as_json(getattr(value, each.name)) for each in dataclasses.fields(value)}

@@ -1,4 +1,4 @@
-"""The command `footplate run`."""
+"""Implements the command `footplate run`."""
 
 import argparse
 import os
@@ -19,8 +19,8 @@ def add_commands(subparsers: Any) -> None:
         "run",
         help="run a script, in several processes or with an OpenMMLab code base",
         description="Run a Python script, as with `python SCRIPT ARGS...` or, with --nproc, as with torchrun. Imports "
-        "from mmengine resolve to footplate, and those from mmcv.ops need no compiled operators, so that scripts such "
-        "as tools/train.py of a code base run unchanged.",
+        "of mmengine resolve to footplate, and imports of mmcv.ops do not need compiled operators. Scripts such as a "
+        "code base's tools/train.py therefore run unchanged.",
         epilog="Example: footplate run tools/train.py configs/my_config.py --work-dir work_dirs/my_run",
     )
     add_processes(parser)
@@ -33,14 +33,14 @@ def add_commands(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs a script as the main module.
+    """Runs a script as the main module. Prints the traceback if the script raises an error.
 
     Returns:
-        0 if the script ends without an error, otherwise 1. Prints the traceback of the error. With `--nproc`, the exit
-        code of the process that failed first.
+        0 if the script ends without an error, otherwise 1. With `--nproc`, the exit code of the process that failed
+        first.
 
     Raises:
-        ArgumentError: There is no such script.
+        ArgumentError: The script does not exist.
         SystemExit: The script called `sys.exit` with a code other than 0.
     """
     from footplate import openmmlab
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise
     except Exception as error:
         if is_distributed() or getattr(arguments, "debug", False):
-            raise  # the ranks print a joint report
+            raise  # the ranks agree on one report
         traceback = error.__traceback__
         while traceback is not None and traceback.tb_frame.f_code.co_filename != file:
             traceback = traceback.tb_next
@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _setting_up_workers() -> Iterator[None]:
-    """Makes worker processes spawned in the block set up footplate's imports before they import the script."""
+    """Sets up footplate's imports in worker processes spawned in the block, before they import the script."""
     import multiprocessing
     from multiprocessing import spawn
 

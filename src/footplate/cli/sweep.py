@@ -1,4 +1,4 @@
-"""The command `footplate sweep`."""
+"""Implements the command `footplate sweep`."""
 
 import argparse
 import os
@@ -28,9 +28,9 @@ def add_commands(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "sweep",
         help="try several settings of a config and compare them",
-        description="Train a config with different settings, each in its own run, and compare the results. The same "
-        "command continues a sweep and reruns failed trials; no setting is trained twice. A trial that runs out of "
-        "memory does not stop the sweep. Needs optuna: pip install 'footplate[sweep]'.",
+        description="Train a config with different settings, each in its own run, and compare the results. To "
+        "continue a sweep and rerun failed trials, repeat the command; no setting is trained twice. A trial that runs "
+        "out of memory does not stop the sweep. Requires optuna: pip install 'footplate[sweep]'.",
         epilog="Example: footplate sweep config.py --param optim_wrapper.optimizer.lr=log:1e-4..1e-2 --trials 10",
     )
     add_config(parser)
@@ -53,7 +53,7 @@ def add_commands(subparsers: Any) -> None:
             flag, metavar="N", type=number(int, least), default=default, help=f"{text} (default: {default})"
         )
     parser.add_argument("--out", metavar="DIR", help="the sweep folder (default: sweeps/<config name>)")
-    parser.add_argument("--no-prune", action="store_true", help="run every trial to its end")
+    parser.add_argument("--no-prune", action="store_true", help="run every trial to the end")
     add_no_patches(parser)
     parser.set_defaults(run=run)
 
@@ -114,9 +114,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _train_command(arguments: argparse.Namespace, cfg: "Config", values: "Mapping[str, Any]") -> list[str]:
-    """Returns the arguments that train with the values of a trial.
+    """Returns the `footplate` arguments that train with a trial's values.
 
-    Trials whose config has no seed share one, so that they differ only in their settings.
+    If the config has no seed, all trials get the same one, so that they differ only in their settings.
     """
     from footplate.tools.sweep_space import overrides_of
 
@@ -129,7 +129,10 @@ def _train_command(arguments: argparse.Namespace, cfg: "Config", values: "Mappin
 
 
 def _write_report(sweep: "Sweep", trials: "list[TrialInfo]") -> str | None:
-    """Writes a report of all trials, which compares the best ones. Returns its path, or None if nothing was logged."""
+    """Writes a report that lists all trials and compares the best ones.
+
+    Returns the path of the report, or None if no trial logged any scalars.
+    """
     from footplate.errors import DataError
     from footplate.tools.report import write_report
     from footplate.tools.report_overview import SweepSummary
@@ -157,7 +160,7 @@ def _describe(trial: "TrialInfo", metric: str) -> str:
 
 
 def _short_values(values: dict[str, Any]) -> str:
-    """Returns the settings of a trial as text, with only the last part of each key."""
+    """Formats a trial's settings. Shortens each key to its last part."""
     return ", ".join(
         f"{key.rpartition('.')[2]}={f'{value:.4g}' if isinstance(value, float) else value}"
         for key, value in values.items()

@@ -1,4 +1,4 @@
-"""The command `footplate train`."""
+"""Implements the command `footplate train`."""
 
 import argparse
 import os
@@ -123,7 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _resume_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Returns the arguments of the runner that resume a run. The config does not record them."""
+    """Returns the Runner arguments for resuming. They are not saved in the config."""
     from footplate.errors import ArgumentError
 
     if arguments.resume is None:
@@ -159,7 +159,7 @@ def _apply_options(arguments: argparse.Namespace, cfg: "Config") -> None:
 
 
 def _warn_of_changes(runner: "Runner") -> None:
-    """Warns about keys whose values differ from the config with which the run in the work_dir was started."""
+    """Warns about config keys that have changed since the run in the work_dir was started."""
     from pathlib import Path
 
     from footplate.tools.diff import START_KEYS, compare
@@ -187,7 +187,8 @@ def print_resume_command(runner: "Runner", arguments: argparse.Namespace) -> Non
 
 
 def resume_command(argv: Sequence[str]) -> str:
-    """Returns the command that resumes a run, given the arguments of the command that started or resumed it.
+    """Returns the command that resumes a run. `argv` contains the arguments with which the run was last started or
+    resumed.
 
     >>> resume_command(["train", "a.py", "--resume", "x.pth", "--set", "a.b=[1, 2]"])
     "footplate train a.py --set 'a.b=[1, 2]' --resume"
@@ -206,9 +207,10 @@ def resume_command(argv: Sequence[str]) -> str:
 def _end_failed(
     runner: "Runner", arguments: argparse.Namespace, progress: "ProgressHook", error: BaseException
 ) -> None:
-    """Ends the output of a run that was stopped by a signal or an error.
+    """Finishes the output of a run that was stopped by a signal or an error.
 
-    Prints the command that resumes the run and, if `--json` is given and a signal stopped the run, its result.
+    Prints the command that resumes the run, if there is a checkpoint. With `--json`, also prints the result if a signal
+    stopped the run.
 
     Raises:
         ComponentError: A torch operation failed in a module of the model.
@@ -226,9 +228,9 @@ def _end_failed(
     if runner.failed_in == "val":
         done = f"in the validation {done}"
     elif runner.failed_in == "preflight":
-        done = "in the validation of the preflight"
+        done = "in the preflight validation"
     arguments.progress = done + saved
-    # By default, torch raises errors about workers that exit with the process. They would hide the real error.
+    # If workers exit together with the process, torch raises an error, which would hide the real one.
     if hasattr(signal, "SIGCHLD"):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     with surviving_streams():
@@ -240,7 +242,7 @@ def _end_failed(
 
 
 def _print_paths(runner: "Runner", arguments: argparse.Namespace, *, state: str) -> None:
-    """Prints the paths of log, checkpoints, curves and images, and the command that writes a report."""
+    """Prints the paths of the log, checkpoints, curves and images, and the command that writes a report."""
     if runner.rank:
         return
     from footplate import storage

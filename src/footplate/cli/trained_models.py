@@ -1,4 +1,4 @@
-"""The commands that use a trained model: `footplate test`, `footplate predict` and `footplate export`."""
+"""Implements the commands that use a trained model: `footplate test`, `footplate predict` and `footplate export`."""
 
 import argparse
 import os
@@ -64,8 +64,8 @@ def add_commands(subparsers: Any) -> None:
     export = subparsers.add_parser(
         "export",
         help="export a trained model to ONNX, torch.export, TorchScript or safetensors",
-        description="Export a trained model. A model of images is exported with its normalization and postprocessing. "
-        "The exported file is run, and its outputs are compared with those of the model. For safetensors, any "
+        description="Export a trained model. An image model is exported with its normalization and postprocessing. "
+        "The exported file is run, and its outputs are compared with the model's outputs. For safetensors, any "
         "checkpoint will do. To rename weights, use `footplate checkpoint export`.",
         epilog="Example: footplate export work_dirs/config/iter_4000.pth --to onnx",
     )
@@ -79,7 +79,7 @@ def add_commands(subparsers: Any) -> None:
         metavar="FILE",
         help="the file to write (default: the checkpoint name with a new suffix)",
     )
-    export.add_argument("--opset", metavar="N", type=int, help="the version of the ONNX operators")
+    export.add_argument("--opset", metavar="N", type=int, help="the ONNX opset version")
     export.add_argument(
         "--size", metavar="N", type=int, nargs=2, help="height and width of the example input (default: the pipeline's)"
     )
@@ -131,7 +131,7 @@ def predict_inputs(arguments: argparse.Namespace) -> int:
     noun = "clip" if predictor.clips else "image"
     text = f"{pluralize(found.images, noun)}, {rate:.1f} per second: {found.path}\n"
     if found.instances == 0:
-        text += "No instances have the minimum score. A lower --score shows more.\n"
+        text += "No instance reaches the minimum score. Use a lower --score to show more.\n"
     print_result(arguments, result, text)
     for failure in found.failures:
         print_error(f"error: {failure.error}\n")
@@ -139,7 +139,7 @@ def predict_inputs(arguments: argparse.Namespace) -> int:
 
 
 def export_checkpoint(arguments: argparse.Namespace) -> int:
-    """Exports the model, and prints its inputs, its outputs and the largest difference."""
+    """Exports the model. Prints its inputs and outputs, and by how much the file's outputs differ."""
     from footplate.checkpoint import trusting
     from footplate.config import Config, as_plain
     from footplate.errors import ArgumentError
@@ -156,7 +156,7 @@ def export_checkpoint(arguments: argparse.Namespace) -> int:
         arguments.cfg = trained.cfg
         if not has_only_weights:
             apply_override_arguments(trained.cfg, arguments, import_custom_modules=False)
-            if set(trained.cfg) == {"model"}:  # of a run from Python
+            if set(trained.cfg) == {"model"}:  # recorded by a run from Python
                 model = as_plain(trained.cfg["model"])
                 print_error(f"Building the model with {one_line(str(model))}\n")
         exported = export_model(trained, target, arguments.to, opset=arguments.opset, size=arguments.size)

@@ -1,4 +1,4 @@
-"""The commands that try a run before it starts: `footplate check`, `footplate profile` and `footplate lr-find`."""
+"""Implements the commands that try a run before it starts: `check`, `profile` and `lr-find`."""
 
 import argparse
 from typing import Any
@@ -31,9 +31,9 @@ def add_commands(subparsers: Any) -> None:
     check.set_defaults(run=check_run)
     profile = subparsers.add_parser(
         "profile",
-        help="measure the parts of an iteration",
+        help="time the phases of a training iteration",
         description="Train a few iterations on real data. Show the time spent waiting for data, in the data "
-        "preprocessor, in forward and backward pass, in the optimizer and in hooks, and suggest improvements. Leaves "
+        "preprocessor, in forward and backward passes, in the optimizer and in hooks, and suggest improvements. Leaves "
         "no files.",
         epilog="Example: footplate profile config.py --iters 50",
     )
@@ -47,7 +47,7 @@ def add_commands(subparsers: Any) -> None:
     finder = subparsers.add_parser(
         "lr-find",
         help="search for a learning rate",
-        description="Train a few iterations on real data while the learning rate grows exponentially. Draw the loss "
+        description="Train a few iterations on real data while the learning rate grows exponentially. Plot the loss "
         "against the learning rate, and suggest a tenth of the rate with the lowest loss. Leaves only the image file.",
         epilog="Example: footplate lr-find config.py --out lr.png",
     )
@@ -96,7 +96,7 @@ def check_run(arguments: argparse.Namespace) -> int:
 
 
 def profile_run(arguments: argparse.Namespace) -> int:
-    """Prints the profile."""
+    """Profiles a few iterations and prints the profile."""
     from footplate.distributed import rank_from_environment
     from footplate.engine.run_config import runner_config
     from footplate.tools.iteration_profile import profile_iterations
@@ -113,7 +113,7 @@ def profile_run(arguments: argparse.Namespace) -> int:
 
 
 def lr_find_run(arguments: argparse.Namespace) -> int:
-    """Prints the suggested learning rate, and draws the losses."""
+    """Prints the suggested learning rate, and plots the losses."""
     from footplate.distributed import rank_from_environment
     from footplate.engine.run_config import runner_config
     from footplate.error_context import located

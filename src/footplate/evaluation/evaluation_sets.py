@@ -1,4 +1,4 @@
-"""Defines the datasets of a validation or test, with their evaluators, and when a run validates on them."""
+"""Combines the datasets of a validation or test with their evaluators and validation intervals."""
 
 import copy
 import logging
@@ -21,10 +21,11 @@ class EvaluationSet(NamedTuple):
     """A dataset with its metrics.
 
     Attributes:
-        name: The prefix of its metrics, as in `name/mIoU`. Empty if it is the only dataset.
-        dataloader: Its batches.
-        evaluator: Its metrics.
-        interval: The number of epochs or iterations between validations on it. If None, every validation includes it.
+        name: The name, which prefixes the metrics, as in `name/mIoU`; "" if it is the only dataset.
+        dataloader: The dataloader of the dataset.
+        evaluator: The evaluator with its metrics.
+        interval: The number of epochs or iterations between validations on this dataset. If None, every validation
+            includes it.
     """
 
     name: str
@@ -34,7 +35,7 @@ class EvaluationSet(NamedTuple):
 
     @property
     def dataset(self) -> Any:
-        """The dataset, or None for an iterable of batches without one."""
+        """The dataset, or None if the dataloader is a plain iterable of batches."""
         return getattr(self.dataloader, "dataset", None)
 
     def is_due(self, done: int, end: int) -> bool:
@@ -42,15 +43,15 @@ class EvaluationSet(NamedTuple):
         return self.interval is None or done % self.interval == 0 or done >= end
 
     def named(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the metrics with the prefix of the dataset added to their names."""
+        """Adds the dataset's prefix to the names of metrics."""
         return {dataset_metric(self.name, key): value for key, value in metrics.items()}
 
 
 def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -> None:
-    """Checks that a label means the same class in the training data and in other data.
+    """Checks that each label means the same class in the training data and the other datasets.
 
-    If the numbers of classes differ, logs a warning rather than an error, because an open-vocabulary model may be
-    validated on additional classes. The same applies to test data, which may come from another project.
+    Logs only a warning if the numbers of classes differ, since an open-vocabulary model may be validated on additional
+    classes. Also logs only a warning for test data, which may come from another project.
 
     Args:
         trained: The metainfo of the training data, or None.
@@ -79,7 +80,7 @@ def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -> Non
 def warn_about_num_classes(cfg: Any, trained: Any) -> None:
     """Warns if a `num_classes` of the model differs from the number of classes in the training data.
 
-    Region proposals have one class, and semantic segmentation heads have their own classes.
+    Ignores region proposals, which have one class, and semantic segmentation heads, which have their own classes.
 
     Args:
         cfg: The config of the run.
@@ -91,7 +92,7 @@ def warn_about_num_classes(cfg: Any, trained: Any) -> None:
         if path[-1] == "num_classes" and type(value) is int and value not in (1, count) and not is_own:
             name, origin = join_path(path), origin_at(cfg, path)
             place = f"{origin}: {name}" if origin else name
-            _logger.warning("%s is %d, but the number of classes in the training data is %d.", place, value, count)
+            _logger.warning("%s is %d, but the training data has %d classes.", place, value, count)
 
 
 def _classes(metainfo: Any) -> Sequence[Any]:
@@ -102,13 +103,12 @@ def _classes(metainfo: Any) -> Sequence[Any]:
 def build_loaders(cfg: Any, seed: int, *, build: Callable[[Any, int], Any] | None = None) -> Any:
     """Builds the loader of a section, or a dict of loaders if the section maps names to sections.
 
-    With several processes, no sample is repeated to fill the last batches: each sample is in exactly one batch of one
-    process.
+    With several processes, disables padding, so that each sample is in exactly one batch of one process.
 
-    If `build` is given, it replaces `build_dataloader`. It takes a section and the seed.
+    If `build` is given, calls `build(section, seed)` instead of `build_dataloader`.
 
     Raises:
-        ArgumentError: A name contains a slash or is not a string, or several sections have no names.
+        ArgumentError: A name contains a slash or is not a string, or the sections are in a list instead of a dict.
         FootplateError: A loader cannot be built.
     """
     if isinstance(cfg, (list, tuple)) and any(
@@ -136,9 +136,8 @@ def build_evaluators(cfg: Any, loaders: Any, *, build: Callable[[Any], Any] = bu
     """Builds the evaluator of a section. For several loaders, builds a dict that maps names to evaluators.
 
     Args:
-        cfg: The section of an evaluator, or a dict that maps names of datasets to such sections. A separate evaluator
-            is built for each dataset. A dict of functions and objects counts as the section of a single evaluator if
-            none of its keys is a dataset name.
+        cfg: An evaluator section, or a dict that maps dataset names to such sections. Each dataset gets its own
+            evaluator. A dict of functions and objects counts as a single section if none of its keys is a dataset name.
         loaders: The result of `build_loaders`.
         build: Builds an evaluator from its section.
 
@@ -162,7 +161,7 @@ def build_evaluators(cfg: Any, loaders: Any, *, build: Callable[[Any], Any] = bu
 
 
 def _is_by_set(cfg: Any, sets: Collection[str]) -> bool:
-    """Checks whether a section maps names of datasets to evaluators, rather than defining one for all datasets."""
+    """Checks whether a section maps dataset names to evaluators, instead of defining one evaluator for all datasets."""
     if not isinstance(cfg, Mapping) or "type" in cfg or "metrics" in cfg:
         return False
     return not (is_named(cfg) and cfg.keys().isdisjoint(sets))
@@ -190,12 +189,12 @@ def _check_sets(names: Iterable[str], sets: Collection[str]) -> None:
 
 
 def build_evaluation_sets(loaders: Any, evaluators: Any, intervals: Mapping[str, int] | None) -> list[EvaluationSet]:
-    """Combines loaders, evaluators and intervals into datasets, and attaches each dataset to its evaluator.
+    """Combines each loader with its evaluator and interval, and attaches its dataset to the evaluator.
 
     Args:
         loaders: A loader, or a dict that maps names to loaders.
         evaluators: An evaluator, or a dict that maps the same names to evaluators.
-        intervals: Maps names of datasets to their intervals.
+        intervals: Maps dataset names to their intervals.
 
     Raises:
         ArgumentError: An interval is not positive, or its dataset does not exist.
@@ -213,8 +212,10 @@ def build_evaluation_sets(loaders: Any, evaluators: Any, intervals: Mapping[str,
 
 
 def sets_of(loop: Any) -> list[EvaluationSet]:
-    """Returns the datasets of a loop. For a training loop, or a loop written from scratch, this is one dataset without
-    metrics."""
+    """Returns the evaluation sets of a loop.
+
+    For a training loop, or a loop written from scratch, returns one set without metrics.
+    """
     if loop is None:
         return []
     sets: list[EvaluationSet] | None = getattr(loop, "sets", None)

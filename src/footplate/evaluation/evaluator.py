@@ -1,4 +1,4 @@
-"""The evaluator, and metrics that are functions or objects with the torchmetrics API."""
+"""Defines the evaluator, and converts functions and torchmetrics-style objects to metrics."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,8 +24,8 @@ class Evaluator:
 
     Args:
         metrics: One metric or a list of metrics. A metric is a BaseMetric, a dict for METRICS, a function of
-            (predictions, batch), or an object with the torchmetrics API. A dict can map names to functions and such
-            objects.
+            (predictions, batch), or an object with the torchmetrics API. Functions and such objects can also be passed
+            as a dict by name.
     """
 
     key = ""  # the config section of the evaluator, for error messages
@@ -33,7 +33,7 @@ class Evaluator:
     def __init__(self, metrics: Any) -> None:
         self._is_list = isinstance(metrics, Sequence)
         self.names = list(metrics) if is_named(metrics) else []
-        """The names of the metrics, if they are functions and objects in a dict."""
+        """The metric names, if `metrics` is a dict of functions and objects."""
         parts = metrics.values() if self.names else metrics if self._is_list else [metrics]
         self.metrics: list[BaseMetric[Any]] = []
         for index, (part, name) in enumerate(zip_longest(parts, self.names)):
@@ -65,7 +65,7 @@ class Evaluator:
             metric.attach(dataset)
 
     def set_context(self, **changes: Any) -> None:
-        """Changes fields of the `EvaluationContext` of all metrics."""
+        """Updates fields of the `EvaluationContext` in all metrics."""
         for metric in self.metrics:
             metric.context = metric.context._replace(**changes)
 
@@ -73,7 +73,7 @@ class Evaluator:
         """Passes the predictions for a batch, one per sample, to all metrics. Data elements are converted to dicts."""
         if data_samples is None and self.metrics:
             raise ArgumentError(
-                "the metrics need predictions, but the model returns none",
+                "the metrics need predictions, but the model does not return any",
                 key=self.key,
                 notes=["Pass validation_step=..., a function of the model and the batch, next to training_step."],
             )
@@ -152,8 +152,8 @@ def build_evaluator(cfg: Any) -> Evaluator:
     """Builds the evaluator of a `val_evaluator` or `test_evaluator` section.
 
     Args:
-        cfg: An Evaluator, a value for its argument `metrics`, or `dict(metrics=[...])`. The dict needs a `type` only
-            for a different evaluator class.
+        cfg: An Evaluator, a value for its argument `metrics`, or `dict(metrics=[...])`. Set `type` in this dict only to
+            use another evaluator class.
 
     Raises:
         ArgumentError: `cfg` is none of these.
@@ -171,11 +171,11 @@ def build_evaluator(cfg: Any) -> Evaluator:
 
 
 class NamedMetric(BaseMetric[Any]):
-    """The base class of metrics that pass whole batches to a function or an object of the user.
+    """The base class of metrics that pass whole batches to a user's function or object.
 
     Args:
         usual_name: The name of the function or object.
-        name: The name that the user gave it, or None.
+        name: The name set by the user, or None.
     """
 
     takes_whole_batches = True
@@ -191,7 +191,7 @@ class NamedMetric(BaseMetric[Any]):
         return self.name or self.usual_name
 
     def named_numbers(self, values: Any) -> dict[str, float]:
-        """Returns the values of the metric, a number or a dict of numbers, as a dict of numbers.
+        """Converts the metric's result, a number or a dict of numbers, to a dict with full metric names.
 
         Raises:
             ArgumentError: A value is not a number.
@@ -204,7 +204,7 @@ class NamedMetric(BaseMetric[Any]):
 
 
 class FunctionMetric(NamedMetric):
-    """Averages the values of a function over all samples. The value of a batch is weighted by its number of samples.
+    """Averages a function's values over all samples. The value for a batch is weighted by its number of samples.
 
     Args:
         function: A function that takes the predictions and the batch, both on the device of the predictions, and
@@ -226,7 +226,7 @@ class FunctionMetric(NamedMetric):
         check_takes(f"the metric '{self._label}' must be a function of", function, "predictions", "batch")
 
     def process(self, data_batch: Any, data_samples: Any) -> None:
-        """Computes the values of a batch and appends them once per sample, so that a batch is weighted by its size."""
+        """Computes the values for a batch and appends them once per sample, to weight batches by their size."""
         batch = to_device(data_batch, device_of(data_samples))
         values = self.named_numbers(self.function(data_samples, batch))
         self.results += [values] * batch_size_of(data_batch)
@@ -241,13 +241,13 @@ class FunctionMetric(NamedMetric):
 
 
 class UpdatedMetric(NamedMetric):
-    """A metric with the methods `update(predictions, target)`, `compute` and `reset`, as in torchmetrics.
+    """Wraps an object with the methods `update(predictions, target)`, `compute` and `reset`, as in torchmetrics.
 
-    Predictions with an attribute `logits`, such as the output of transformers models, are replaced with their logits.
-    In a distributed run, an object with a method `sync`, such as a torchmetrics object, combines the results of all
-    processes itself. Any other object is only used on rank 0, which updates it with one sample at a time, in the order
-    of the dataset. Predictions and targets must then be tensors or lists with one row per sample, or tuples or dicts
-    of these.
+    If the predictions have an attribute `logits`, as outputs of transformers models do, the logits are used instead.
+
+    In a distributed run, an object with a `sync` method, such as a torchmetrics object, combines the results of all
+    ranks itself. Any other object is used only on rank 0, which updates it with one sample at a time, in dataset order.
+    In this case, predictions and targets must be tensors or lists with one row per sample, or tuples or dicts of these.
 
     Args:
         metric: The object.
@@ -263,7 +263,7 @@ class UpdatedMetric(NamedMetric):
         self._is_gathered = get_world_size() > 1 and not any(hasattr(part, "sync") for part in parts)
 
     def process(self, data_batch: Any, data_samples: Any) -> None:
-        """Updates the object with a batch, or keeps the batch for rank 0."""
+        """Updates the object with a batch, or stores the samples for rank 0."""
         predictions = getattr(data_samples, "logits", data_samples)
         target = split_target(data_batch)[1]
         self._device = device_of(predictions)
@@ -282,7 +282,7 @@ class UpdatedMetric(NamedMetric):
         return values
 
     def evaluate(self, size: int) -> dict[str, Any]:
-        """Computes the values for the samples of all ranks."""
+        """Computes the values over the samples of all ranks."""
         if self._is_gathered:
             return super().evaluate(size)
         if not any(gather_objects(len(self.results))):
@@ -297,7 +297,7 @@ class UpdatedMetric(NamedMetric):
 
 
 def rows_of(data: Any) -> list[Any]:
-    """Splits a tensor or a list, or a tuple or dict of these, into parts with one row each, in host memory."""
+    """Splits a tensor or a list, or a tuple or dict of these, into single rows, and moves them to the CPU."""
     if isinstance(data, Mapping):
         return [dict(zip(data, row, strict=True)) for row in zip(*map(rows_of, data.values()), strict=True)]
     if isinstance(data, tuple):
@@ -308,10 +308,10 @@ def rows_of(data: Any) -> list[Any]:
 
 
 def returned_numbers(output: Any, batch: Any) -> dict[str, Any]:
-    """Returns the numbers in the dict from `validation_step`. They are the metrics of a run that has no others.
+    """Returns the numbers in the dict that `validation_step` returned. They are the metrics if the run has no others.
 
     Raises:
-        ArgumentError: It returns something else.
+        ArgumentError: `output` is not a dict of numbers.
     """
     if isinstance(output, Mapping) and all(getattr(value, "shape", ()) in ((), (1,)) for value in output.values()):
         return dict(output)
@@ -339,7 +339,7 @@ def as_metric(metric: Any, name: str | None = None) -> BaseMetric[Any]:
         name: The name of the metric if it is a function or object.
 
     Raises:
-        ArgumentError: `metric` is something else, or `name` is given for a BaseMetric.
+        ArgumentError: `metric` is none of these, or `name` is given for a BaseMetric.
     """
     if isinstance(metric, BaseMetric) and name is None:
         return metric
@@ -367,7 +367,7 @@ def is_named(cfg: Any) -> bool:
 
 
 def device_of(data: Any) -> torch.device:
-    """Returns the first device in nested dicts, lists and tuples of tensors, or the CPU if all of them are on it."""
+    """Returns the first device other than the CPU in nested dicts, lists and tuples of tensors, or else the CPU."""
     if isinstance(data, Tensor):
         return data.device
     parts = data.values() if isinstance(data, Mapping) else data if isinstance(data, (list, tuple)) else ()

@@ -1,4 +1,4 @@
-"""The base class of metrics, and a metric that dumps predictions."""
+"""Defines the base class of metrics, and a metric that dumps predictions."""
 
 import copy
 import json
@@ -30,7 +30,7 @@ from footplate.registry import METRICS
 from footplate.storage import append_line, check_output_path, commit_bytes, output_path
 
 _logger = logging.getLogger("footplate")
-_PENDING = 64  # the number of results that are held back, so that they can still be dropped
+_PENDING = 64  # the number of latest results that are not summed yet, since they may be repeated samples
 _Result = TypeVar("_Result")
 
 
@@ -63,7 +63,7 @@ class BaseMetric(ABC, Generic[_Result]):
     dataset size, and `compute_metrics` receives one entry per rank.
 
     Args:
-        collect_device: Ignored; accepted for compatibility. Results are gathered in host memory.
+        collect_device: Ignored; accepted for compatibility. Results are gathered in CPU memory.
         prefix: The name prefix of the values, as in `prefix/name`; by default, `default_prefix` of the class.
         collect_dir: Ignored; accepted for compatibility. Results are gathered through the process group.
 
@@ -81,8 +81,8 @@ class BaseMetric(ABC, Generic[_Result]):
 
     default_prefix: str | None = None
     takes_whole_batches: ClassVar[bool] = False
-    """Whether `process` receives the output of the model for a batch unchanged, instead of as a list of samples."""
-    rename_advice: ClassVar[str] = "Give each of them a different prefix: prefix='...'."
+    """Whether `process` receives the model's output for a batch unchanged, instead of a list of samples."""
+    rename_advice: ClassVar[str] = "Set a different prefix for each of them: prefix='...'."
     """The advice in the error message if another metric returns a value with the same name."""
     context = EvaluationContext()
     """The run and the dataset for which the evaluator computes the metric."""
@@ -135,13 +135,13 @@ class BaseMetric(ABC, Generic[_Result]):
 
     @abstractmethod
     def compute_metrics(self, results: list[_Result]) -> dict[str, Any]:
-        """Returns a dict of values. It is called on rank 0 with the results of all ranks."""
+        """Returns a dict of values. Called on rank 0 with the results of all ranks."""
 
     def record_per_class(self, name: str, classes: Sequence[str], columns: Mapping[str, Any]) -> None:
         """Appends a table to the per-class results of the run. Call it in `compute_metrics`.
 
-        The table is written to `vis_data/per_class.jsonl` in the folder of the run. `footplate report` shows its
-        tables. If there is no run, this method does nothing. If the file cannot be written, logs a warning.
+        The table is written to `vis_data/per_class.jsonl` in the folder of the run, and `footplate report` shows it.
+        Does nothing outside a run. Logs a warning if the file cannot be written.
 
         Args:
             name: The name of the table, such as "IoU".
@@ -184,8 +184,8 @@ class BaseMetric(ABC, Generic[_Result]):
     def add_up(self, keep: int = _PENDING) -> None:
         """Replaces all results except the last `keep` with their sum, if the metric overrides `added`.
 
-        Samplers may repeat samples at the end, so that all ranks have the same number of samples. The results of
-        repeated samples must not be in the sum.
+        The last results may belong to samples that the sampler repeats, so that all ranks have the same number of
+        samples. The results of repeated samples must not be in the sum.
         """
         count = len(self.results) - keep
         if self._is_sum and count > 0:
@@ -199,7 +199,7 @@ class BaseMetric(ABC, Generic[_Result]):
         All ranks return the same values or raise the same error. `size` is the number of samples in the dataset.
 
         Raises:
-            DataError: No rank has a result.
+            DataError: No rank has any results.
             ArgumentError: `compute_metrics` does not return a dict that maps names to values.
         """
         local: list[Any] = self.results
@@ -219,7 +219,7 @@ class BaseMetric(ABC, Generic[_Result]):
         return compute_on_main(lambda: self._compute(results or []))
 
     def _compute(self, results: list[_Result]) -> dict[str, Any]:
-        """Returns the values of `compute_metrics` by their names with the prefix."""
+        """Calls `compute_metrics` and adds the prefix to the names of the values."""
         if not results:
             advice = "Check that the dataset is not empty and that process() appends to self.results."
             raise DataError(f"the metric '{self._label}' has no results", notes=[advice])

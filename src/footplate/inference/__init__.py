@@ -1,4 +1,4 @@
-"""Inference with trained models, and their export to other formats."""
+"""Runs trained models on images and videos, and exports them to other formats."""
 
 from footplate.inference.exporting import describe_export, export_model, output_path_of
 from footplate.inference.predicted_files import predict_files

@@ -1,7 +1,7 @@
-"""Exports detectors of MMDetection to ONNX with their postprocessing, including non-maximum suppression.
+"""Exports MMDetection detectors to ONNX with their postprocessing, including non-maximum suppression.
 
-The file is written from a trace of the detector's own `predict`. A trace contains only the operations that ran for the
-example, so the functions here keep those operations from depending on the example.
+The export traces the detector's own `predict`. A trace contains only the operations that ran for the example input. The
+functions in this module make sure that these operations do not depend on the example.
 """
 
 from collections.abc import Iterator, Sequence
@@ -40,7 +40,7 @@ class ExportedDetector(ExportedModel):
     """Computes the boxes, scores and labels of one image, and the masks if the model predicts them.
 
     Args:
-        model: A detector of MMDetection in evaluation mode. Its `test_cfg` are changed so that it can be traced.
+        model: An MMDetection detector in evaluation mode. Its `test_cfg` settings are changed so that it can be traced.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -51,10 +51,10 @@ class ExportedDetector(ExportedModel):
                 if key in (cfg or ()) and not isinstance(cfg[key], kind):
                     cfg[key] = kind(cfg[key])
             if cfg and cfg.get("nms"):
-                cfg["nms"]["split_thr"] = 2**31  # otherwise, many boxes are suppressed class by class in a loop
+                cfg["nms"]["split_thr"] = 2**31  # otherwise, a loop over classes suppresses boxes if there are many
 
     def named_outputs(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns a dict that maps the names of the outputs to their values."""
+        """Returns a dict of the outputs by name."""
         inputs = self.preprocess(images)
         size, padded = tuple(images.shape[-2:]), tuple(inputs.shape[-2:])
         meta = {"ori_shape": size, "img_shape": size, "pad_shape": padded, "batch_input_shape": padded}
@@ -64,10 +64,11 @@ class ExportedDetector(ExportedModel):
         return {name: found[field] for name, field in _FIELDS.items() if field in found}
 
     def difference(self, outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
-        """Returns the largest difference between instances in any order.
+        """Returns the largest difference between two sets of instances, regardless of their order.
 
-        Instances with scores above 0.3, or at least the best instance, are compared with the most similar instance of
-        the same class. Coordinates are divided by the largest one. For masks, the difference is the fraction of pixels.
+        Compares each instance with a score above 0.3, or at least the best one, with the most similar instance of the
+        same class. Coordinates are divided by the largest coordinate. For masks, the difference is the fraction of
+        pixels that differ.
         """
         scale = torch.cat([expected[0].abs().flatten(), torch.ones(1)]).max()
         minimum = min([_MINIMUM_SCORE, *(0.9 * expected[1]).sort()[0][-1:].tolist()])
@@ -90,7 +91,7 @@ class ExportedDetector(ExportedModel):
 
 
 class _Minimum:
-    """A lower limit for which a trace contains the general case: some values exceed it, and some do not."""
+    """A lower limit. During tracing, some values exceed it and some do not, whatever the example contains."""
 
     def __init__(self, value: float) -> None:
         self.value = value
@@ -110,7 +111,7 @@ class _Minimum:
 
 
 class _Limit:
-    """A largest number of values for which a trace contains the general case: there are more of them."""
+    """A maximum number of values. During tracing, there are always more values, whatever the example contains."""
 
     def __init__(self, value: int) -> None:
         self.value = value
@@ -129,7 +130,10 @@ _TRACEABLE = {"score_thr": _Minimum, "min_bbox_size": _Minimum, "nms_pre": _Limi
 
 
 def _all_levels(levels: Tensor, count: int) -> Tensor:
-    """Returns the levels of RoIs. In a trace, there are RoIs on all levels."""
+    """Returns the feature level of each RoI.
+
+    During tracing, spreads the RoIs over all levels, so that each is traced.
+    """
     if _is_tracing():
         levels = torch.ops.footplate.only_traced(levels, torch.arange(levels.shape[0]) % count)
     return levels
@@ -137,7 +141,7 @@ def _all_levels(levels: Tensor, count: int) -> Tensor:
 
 @torch.library.custom_op("footplate::only_traced", mutates_args=())
 def _only_traced(value: Tensor, example: Tensor) -> Tensor:
-    """Returns `example` while a model is traced. In the file, it is `value`."""
+    """Returns `example` during tracing. In the exported file, the result is `value`."""
     return example.clone()
 
 
@@ -148,7 +152,7 @@ def _nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
 
 def _traced_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
     if offset:
-        raise NotImplementedError("the ONNX operator NonMaxSuppression has no offset")
+        raise NotImplementedError("ONNX does not support non-maximum suppression with an offset")
     return torch.ops.footplate.nms(boxes, scores, iou_threshold)  # type: ignore[no-any-return]
 
 
@@ -186,7 +190,7 @@ def _roi_align_in_onnx(
 def _paste_masks(
     head: Any, mask_preds: Tensor, bboxes: Tensor, labels: Tensor, img_meta: Any, rcnn_test_cfg: Any, **_: Any
 ) -> Tensor:
-    """Pastes all masks of a mask head at once. The method of the head has a loop over the masks."""
+    """Pastes all masks of a mask head at once. The head's own method loops over the masks."""
     height, width = img_meta["img_shape"]
     masks = mask_preds.sigmoid()
     if not head.class_agnostic:
@@ -196,7 +200,7 @@ def _paste_masks(
 
 
 def _boxes_of_masks(masks: Tensor) -> Tensor:
-    """Returns the boxes around masks (N, H, W), without a loop over the masks. The box of an empty mask is zero."""
+    """Returns the boxes around masks (N, H, W) without looping over them. The box of an empty mask is all zeros."""
     ends = []
     for dim in (1, 2):
         occupied = masks.any(dim).int()
@@ -206,13 +210,13 @@ def _boxes_of_masks(masks: Tensor) -> Tensor:
 
 
 def register_operators() -> None:
-    """Registers how the operators of this module are written to ONNX."""
+    """Registers the ONNX equivalents of this module's operators."""
     _register("footplate::nms", _nms_in_onnx, OPSET)
     _register("footplate::only_traced", lambda g, value, example: value, OPSET)
 
 
 def _forward_of(function: Any) -> Any:
-    """Returns the forward function of an autograd function, for arguments that may be traced sizes."""
+    """Returns the forward function of an autograd function. It converts traced sizes in its arguments to integers."""
 
     def forward(*arguments: Any) -> Any:
         fixed = (int(each) if isinstance(each, Tensor) and not each.dim() else each for each in arguments)
@@ -223,7 +227,10 @@ def _forward_of(function: Any) -> Any:
 
 @contextmanager
 def traceable() -> Iterator[None]:
-    """Replaces operations of mmcv and MMDetection that cannot be traced, or that exist in ONNX."""
+    """Makes MMDetection traceable within the block.
+
+    Replaces operations of mmcv and MMDetection that cannot be traced, or for which ONNX has an operator.
+    """
     register_operators()
     modules = [import_module(name) for name in _MODULES]
     nms, roi_align, deform, modulated, tood_head, mask_head, fusion_head, extractor = modules
@@ -257,14 +264,17 @@ _torch_squeeze = torch.squeeze
 
 
 def _split(tensor: Tensor, sizes: Any, dim: int = 0) -> Any:
-    """Splits a tensor. The only part is the whole tensor, whose length may vary."""
+    """Splits a tensor. Returns the whole tensor for a single size, so that the trace does not fix its length."""
     if isinstance(sizes, (list, tuple)) and len(sizes) == 1:
         return (tensor,)
     return _torch_split(tensor, sizes, dim)
 
 
 def _squeeze(tensor: Tensor, *dims: Any) -> Tensor:
-    """Removes dimensions of size 1. Without `dims`, the trace of torch would contain the sizes of the others."""
+    """Removes dimensions of size 1.
+
+    For calls without `dims`, torch's own trace would fix the sizes of all dimensions.
+    """
     if dims:
         return _torch_squeeze(tensor, *dims)
     for dim in reversed(range(tensor.dim())):

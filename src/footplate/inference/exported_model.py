@@ -1,4 +1,4 @@
-"""The module that is exported for a model of images: its preprocessing, the model and its postprocessing."""
+"""Defines the module that is exported for an image model: preprocessing, model and postprocessing."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,9 +15,8 @@ class ExportedModel(nn.Module):
 
     The images are a float32 tensor ``(N, C, H, W)`` with values from 0 to 255, in the channel order of the pipeline.
 
-    Normalizes and pads the images as the data preprocessor of the model does. The outputs of models for footplate's
-    tasks are probabilities and labels, boxes and scores, or features. For other models, they are the output in mode
-    "tensor".
+    Normalizes and pads the images like the model's data preprocessor. The outputs of footplate's task models are
+    probabilities and labels, boxes and scores, or features. Other models are run in mode "tensor".
 
     Args:
         model: A model in evaluation mode.
@@ -32,7 +31,7 @@ class ExportedModel(nn.Module):
         super().__init__()
         self.model: Any = model
         own: Any = getattr(model, "data_preprocessor", None)
-        # The preprocessors of code bases have the same attributes.
+        # The preprocessors of code bases have one of these attributes.
         swaps = ("_channel_conversion", "channel_conversion", "to_rgb")
         self._swaps = any(bool(getattr(own, name, False)) for name in swaps)
         self._normalizes = bool(getattr(own, "_enable_normalize", False))
@@ -50,7 +49,7 @@ class ExportedModel(nn.Module):
         return tuple(self.named_outputs(images).values())
 
     def named_outputs(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns a dict that maps the names of the outputs to their values."""
+        """Returns a dict of the outputs by name."""
         named = named_tensors("output", run_for_export(self.model, self.preprocess(images)))
         if "probabilities" in named and named["probabilities"].dim() == 4:  # removes the padding
             height, width = images.shape[-2:]
@@ -58,11 +57,11 @@ class ExportedModel(nn.Module):
         return named
 
     def difference(self, outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
-        """Returns the largest difference between the outputs of a file and of the model."""
+        """Returns the largest difference between the outputs of the file and the model."""
         return largest_difference(outputs, expected)
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """Normalizes and pads images as the data preprocessor does in validation."""
+        """Normalizes and pads images like the data preprocessor in validation."""
         inputs = images.flip(1) if self._swaps else images
         if self._normalizes:
             inputs = (inputs - self.mean) / self.std
@@ -75,10 +74,13 @@ class ExportedModel(nn.Module):
 
 
 def run_for_export(model: Any, inputs: Tensor) -> Any:
-    """Returns the outputs of a model for preprocessed images, including its postprocessing if its kind is known."""
+    """Runs a model on preprocessed images.
+
+    Includes the postprocessing for models of footplate's tasks and MMSegmentation.
+    """
     if hasattr(model, "predicted_tensors"):
         return model.predicted_tensors(inputs)
-    if hasattr(model, "encode_decode"):  # a segmentor of MMSegmentation, which resizes its scores
+    if hasattr(model, "encode_decode"):  # an MMSegmentation segmentor, which resizes its scores
         size = tuple(inputs.shape[-2:])
         scores = model.encode_decode(inputs, [{"ori_shape": size, "img_shape": size, "pad_shape": size}])
         if scores.shape[1] == 1:

@@ -1,4 +1,4 @@
-"""Exports the trained model of a checkpoint to other formats."""
+"""Exports the trained model in a checkpoint to other formats."""
 
 import json
 import os
@@ -56,25 +56,25 @@ def export_model(
 ) -> Export:
     """Writes a trained model to a file, and runs the file to verify it.
 
-    A model of images is exported with its preprocessing and postprocessing. Its input is named `images`. It is a
-    float32 tensor ``(N, C, H, W)`` with values from 0 to 255, in the channel order and at the size that the pipeline
-    produces. A plain torch module that a run from Python has trained is exported as it is.
+    An image model is exported with its preprocessing and postprocessing. Its input, `images`, is a float32 tensor
+    ``(N, C, H, W)`` with values from 0 to 255, in the channel order and size that the pipeline produces. A plain torch
+    module trained by a run from Python is exported as is.
 
-    A safetensors file contains only the weights. It needs no config, so `trained` may have an empty one.
+    A safetensors file contains only the weights, so the config in `trained` may be empty.
 
     Args:
         trained: The model.
         target: The file to write.
         to: The format, one of `NAMES`.
         opset: The ONNX opset version; only for the format "onnx".
-        size: Height and width of the example input. By default, those of an example image after the pipeline. Only for
-            models of images.
+        size: The height and width of the example input; by default, the size that the pipeline produces. Only for image
+            models.
 
     Raises:
         ArgumentError: The format is unknown, `target` is not a local file with the suffix of the format, or the format
             does not support an option.
         CheckpointError: There is no config, or the checkpoint does not contain all weights of the model.
-        ExportError: The model cannot be exported, or the outputs of the file differ from those of the model.
+        ExportError: The model cannot be exported, or the outputs of the file differ from the outputs of the model.
         MissingExtraError: A package that the format needs is not installed.
     """
     check_target(target, [_suffix(to)], inputs=[trained.path], has_opset=opset is not None)
@@ -82,7 +82,7 @@ def export_model(
         return export_weights_only(weights_of(trained.content, trained.path), target)
     if not trained.cfg:
         raise CheckpointError(
-            f"the checkpoint '{trained.path}' does not say how to build its model",
+            f"the checkpoint '{trained.path}' does not specify how to build its model",
             notes=[
                 CONFIG_ADVICE,
                 "Or pass a function in a module that builds it: --set +model.type=models.build_model",
@@ -94,15 +94,15 @@ def export_model(
     model = trained.build(_CPU)
     if legacy_model_in(model) is not None:
         raise ExportError(
-            f"a model of the first generation cannot be exported to {to}", key="model", notes=["Use --to safetensors."]
+            f"first-generation models cannot be exported to {to}", key="model", notes=["Use --to safetensors."]
         )
     if isinstance(model, PlainModel) and not trained.has_data:
         if size is not None:
-            raise ArgumentError("a size can be set only for a model of images", key="--size", found=size)
+            raise ArgumentError("a size can be set only for image models", key="--size", found=size)
         return export_call(unwrap_model(model), target, *_example_call(trained), to=to, opset=opset)
     is_detector = any(kind.__module__ == "mmdet.models.detectors.base" for kind in type(model).__mro__)
     if is_detector and to != "onnx":
-        raise ExportError(f"detectors of MMDetection cannot be exported to {to}", key="--to", notes=["Use --to onnx."])
+        raise ExportError(f"MMDetection detectors cannot be exported to {to}", key="--to", notes=["Use --to onnx."])
     with located(trained.cfg), using_scope(trained.cfg.get("default_scope")), exportable_operators():
         module = ExportedDetector(model).eval() if is_detector else ExportedModel(model).eval()
         images, outputs = _run_example(trained, module, size)
@@ -119,25 +119,25 @@ def export_model(
 
 
 def _example_call(trained: TrainedModel) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Returns inputs like those with which the run called its module.
+    """Returns example inputs that match the inputs of the module during training.
 
     Raises:
-        ExportError: The checkpoint does not describe them.
+        ExportError: The checkpoint does not describe the inputs.
     """
     description = trained.meta.get("inputs")
     if not isinstance(description, Mapping) or not description:
         raise ExportError(
-            "the checkpoint does not contain the shapes of the inputs of its model",
+            "the checkpoint does not contain the input shapes of its model",
             notes=["Export from Python: runner.export(path, example), or footplate.inference.export_module."],
         )
     return inputs_from(description)
 
 
 def describe_export(export: Export) -> str:
-    """Describes an export as text.
+    """Returns a description of an export, for the terminal.
 
     Args:
-        export: What `export_module` or `runner.export` returned.
+        export: The result of `export_module` or `runner.export`.
     """
     lines = [f"{' and '.join([export.path, *export.data_files])}: {format_bytes(export.size)}"]
     if not export.tested:
@@ -166,7 +166,7 @@ def describe_export(export: Export) -> str:
 
 
 def output_path_of(checkpoint: str, to: str) -> str:
-    """Returns the path of a checkpoint with the suffix of an export format.
+    """Replaces the suffix of a checkpoint path with the suffix of an export format.
 
     Raises:
         ArgumentError: The format is unknown.
@@ -181,12 +181,12 @@ def _suffix(to: str) -> str:
 def _run_example(
     trained: TrainedModel, module: ExportedModel, size: Sequence[int] | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Returns an example input and the outputs of the model for it.
+    """Runs the model on an example input, and returns the input and the outputs.
 
-    The input consists of random pixels. It has the number of channels and the size that the pipeline produces.
+    The input consists of random pixels, in the size and with the number of channels that the pipeline produces.
 
     Raises:
-        ExportError: The data preprocessor of the model has a step that cannot be exported, or the model cannot be run.
+        ExportError: The model's data preprocessor has a step that cannot be exported, or the model cannot be run.
     """
     preprocessing = Preprocessing(trained.cfg)
     pixels = _random_images((*preprocessing.image_size, 3)).to(torch.uint8).numpy()
@@ -231,8 +231,7 @@ def _inputs(images: Tensor) -> Inputs:
 def _write(to: str, request: ExportRequest) -> tuple[list[tuple[int, ...]], float, int]:
     """Writes a file and tests it with other batch sizes, heights and widths.
 
-    Returns the shapes of the tested inputs, the largest difference, and the number of which heights and widths must be
-    multiples.
+    Returns the tested input shapes, the largest difference, and the required divisor of heights and widths.
     """
     run = write_and_open(to, request, replace(request, dims=()))
     module: Any = request.module
@@ -243,7 +242,7 @@ def _write(to: str, request: ExportRequest) -> tuple[list[tuple[int, ...]], floa
         inputs = _inputs(_random_images(shape))
         difference = difference_of(run, module, inputs, module.difference)
         if tested and (request.traced or to == "torchscript") and difference > LIMIT:
-            raise ExportError("the trace contains the size of its example")
+            raise ExportError("the trace depends on the size of the example input")
         tested.append(shape)
         differences.append(difference)
 
@@ -261,10 +260,10 @@ def _write(to: str, request: ExportRequest) -> tuple[list[tuple[int, ...]], floa
         raise export_error(f"the {to} file cannot be run on the example input", error, "model") from error
     if 0 in (request.dims or ()):
         supports((count + 1, channels, height, width))
-    # Sizes that are odd multiples of a number, and therefore multiples of no higher power of two.
+    # An odd multiple of a power of two is not a multiple of any higher power.
     for multiple in _MULTIPLES if request.dims else ():
         if supports((1, channels, *(multiple * (side // multiple + 1 | 1) for side in (height, width + multiple)))):
             return tested, max(differences), multiple
-    if request.traced and request.dims:  # the file would run with other sizes, with wrong results
+    if request.traced and request.dims:  # the file would accept other sizes but give wrong results
         return _write(to, replace(request, dims=()))
     return tested, max(differences), 1

@@ -12,7 +12,7 @@ from footplate.tasks.structures import InstanceData, PixelData
 
 
 def original_shape(sample: Any) -> dict[str, Any]:
-    """Returns the `ori_shape` of a first-generation sample as metainfo, if the pipeline has collected it."""
+    """Returns the `ori_shape` of a first-generation sample as a metainfo dict, or {} if the sample has none."""
     metas = sample.get("img_metas") if isinstance(sample, Mapping) else None
     while isinstance(metas, (list, tuple)) and metas:  # several views
         metas = metas[0]
@@ -21,12 +21,12 @@ def original_shape(sample: Any) -> dict[str, Any]:
 
 
 def as_data_element(result: Any, metainfo: Mapping[str, Any] | None = None) -> Any:
-    """Converts the result of a first-generation model for one image to a data element. Returns other results unchanged.
+    """Converts a first-generation model's result for one image to a data element. Returns other results unchanged.
 
     Args:
-        result: An integer label map ``(H, W)``, class scores ``(C,)``, a list with an array of boxes and scores
-            ``(N, 5)`` for each class, a tuple of such a list and a list with the masks for each class, or a dict whose
-            `preds` are keypoints and their scores ``(N, K, 3)``.
+        result: An integer label map ``(H, W)``; class scores ``(C,)``; a list with one array of boxes and scores,
+            ``(N, 5)``, per class; a tuple of such a list and a list with the masks of each class; or a dict whose
+            `preds` are keypoints with scores ``(N, K, 3)``.
         metainfo: The metainfo of the data element.
     """
     if _is_array(result, 2, "iu"):
@@ -45,7 +45,7 @@ def as_data_element(result: Any, metainfo: Mapping[str, Any] | None = None) -> A
 
 
 def _is_array(value: Any, ndim: int, kinds: str) -> bool:
-    """Checks whether a value is an array with `ndim` dimensions whose dtype has one of the NumPy `kinds`."""
+    """Checks whether a value is an array with `ndim` dimensions and a dtype kind in `kinds`, such as "iu"."""
     return isinstance(value, np.ndarray) and value.ndim == ndim and value.dtype.kind in kinds
 
 
@@ -53,7 +53,7 @@ def _instances(boxes: list[Any], masks: Any) -> InstanceData:
     rows = torch.as_tensor(np.concatenate(boxes))
     labels = torch.repeat_interleave(torch.arange(len(boxes)), torch.tensor([len(array) for array in boxes]))
     instances = InstanceData(bboxes=rows[:, :4], scores=rows[:, 4], labels=labels)
-    masks = masks[0] if isinstance(masks, tuple) and masks else masks  # Mask Scoring R-CNN adds scores of the masks
+    masks = masks[0] if isinstance(masks, tuple) and masks else masks  # Mask Scoring R-CNN adds mask scores
     arrays = list(chain.from_iterable(masks)) if isinstance(masks, list) else []
     if arrays and len(arrays) == len(labels) and all(_is_array(array, 2, "bu") for array in arrays):
         instances.masks = torch.as_tensor(np.stack(arrays).astype(bool))

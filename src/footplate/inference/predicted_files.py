@@ -1,4 +1,7 @@
-"""Predicts on images, folders and videos. Writes a JSON line per image, and images with the predictions drawn."""
+"""Predicts on images, folders and videos.
+
+Writes a JSON line per image, and images with the predictions drawn on them.
+"""
 
 import glob
 import itertools
@@ -37,13 +40,13 @@ _import_cv2 = partial(import_optional, "cv2", extra="video", why="reading videos
 
 
 class ImageFile(NamedTuple):
-    """A picture file, or a frame of a video file.
+    """An image file, or a frame of a video file.
 
     Attributes:
         name: A unique name for output files, without a suffix. It may contain folders.
         path: The path of the file.
-        frame: The index of the frame, or None for a picture.
-        pixels: The frame as a uint8 RGB array ``(H, W, 3)``. None for a picture, because its file is read later.
+        frame: The index of the frame, or None for an image file.
+        pixels: The frame as a uint8 RGB array ``(H, W, 3)``. None for an image file, which is read later.
     """
 
     name: str
@@ -53,7 +56,7 @@ class ImageFile(NamedTuple):
 
     @property
     def image(self) -> str | Pixels:
-        """The path of the picture, or the pixels of the frame."""
+        """The path of the image file, or the pixels of the frame."""
         return self.path if self.pixels is None else self.pixels
 
 
@@ -71,36 +74,36 @@ class Summary(NamedTuple):
     seconds: float  # the time for all images
     path: str  # the file with the predictions
     failures: Sequence[Failure] = ()  # the inputs that could not be read
-    instances: int | None = None  # the number of instances with the minimum score; None if the model predicts none
+    instances: int | None = None  # the number that reach the minimum score; None if the model predicts no instances
 
 
 def predict_files(
     predictor: Predictor, paths: Sequence[str], out: str, *, score: float | None = None, draw: bool = True
 ) -> Summary:
-    """Predicts on pictures, folders, patterns and videos, and writes the results to a folder.
+    """Predicts on images, folders, patterns and videos, and writes the results to a folder.
 
-    The folder contains `predictions.jsonl`, the drawn images in `pictures`, and for segmentation the predicted label
-    maps in `labels`. The lines are first written to `predictions.jsonl.partial`. At the end, this file replaces
-    `predictions.jsonl`. Inputs that cannot be read are skipped and listed in the result. If a prediction cannot be
-    drawn, its line has no `picture`.
+    The folder contains `predictions.jsonl`, the drawn images in `pictures` and, for segmentation, the predicted label
+    maps in `labels`. The lines are first written to `predictions.jsonl.partial`, which replaces `predictions.jsonl` at
+    the end. Inputs that cannot be read are skipped and listed in the result. If a prediction cannot be drawn, its line
+    has no `picture`.
 
     Args:
         predictor: The predictor.
-        paths: The paths of pictures, folders and videos, and patterns such as `images/*.png`.
+        paths: The paths of images, folders and videos, and patterns such as `images/*.png`.
         out: The folder to write to.
         score: The minimum score for instances and classes. By default, 0.3 for instances, and no minimum for classes.
-        draw: Whether to write pictures with the predictions drawn on them.
+        draw: Whether to write images with the predictions drawn on them.
 
     Raises:
-        ArgumentError: A path matches no picture, or the output folder contains `pictures` or `labels` but no
+        ArgumentError: A path matches no images or videos, or the output folder contains `pictures` or `labels` but no
             predictions.
-        DataError: No picture or video can be read.
-        MissingExtraError: There is a video, and OpenCV is not installed, or there are masks, and neither
-            faster-coco-eval nor pycocotools is installed.
+        DataError: None of the images and videos can be read.
+        MissingExtraError: There is a video but OpenCV is not installed, or there are masks but neither faster-coco-eval
+            nor pycocotools is installed.
     """
     written = [os.path.join(out, folder) for folder in (_PICTURES, _LABELS)]
     path, unfinished = os.path.join(out, LINES), os.path.join(out, _PARTIAL)
-    if not os.path.exists(path) and not os.path.exists(unfinished):  # these folders are not from an earlier prediction
+    if not os.path.exists(path) and not os.path.exists(unfinished):  # an earlier prediction did not write these folders
         for folder in filter(os.path.exists, written):
             raise ArgumentError(
                 f"predictions might overwrite other files in '{folder}'", notes=["Choose another output folder."]
@@ -146,7 +149,7 @@ def predict_files(
 
 
 def _save_image(out: str, name: str, pixels: npt.NDArray[Any]) -> str:
-    """Writes a PNG file quickly, with little compression and no sync, because a lost file can be predicted again."""
+    """Writes a PNG file quickly, with little compression and no sync. (A lost file can be predicted again.)"""
     path = os.path.join(out, name)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     Image.fromarray(pixels).save(path, compress_level=1)
@@ -154,15 +157,15 @@ def _save_image(out: str, name: str, pixels: npt.NDArray[Any]) -> str:
 
 
 def describe_prediction(prediction: Any, metainfo: Mapping[str, Any], *, score: float | None = None) -> dict[str, Any]:
-    """Converts a prediction to JSON-serializable values, except for a label map, which is an array under `labels`.
+    """Converts a prediction to a dict of JSON-serializable values. Only a label map remains an array, under `labels`.
 
     Args:
         prediction: A data element of any task, a tensor, or a dict or a list of these.
-        metainfo: A dict that contains the names of the `classes`.
+        metainfo: A dict with the class names as `classes`.
         score: The minimum score for instances and classes; see `predict_files`.
 
     Raises:
-        MissingExtraError: There are masks, and neither faster-coco-eval nor pycocotools is installed.
+        MissingExtraError: There are masks but neither faster-coco-eval nor pycocotools is installed.
     """
     if not hasattr(prediction, "metainfo"):
         return {"prediction": _plain(prediction)}
@@ -174,7 +177,7 @@ def describe_prediction(prediction: Any, metainfo: Mapping[str, Any], *, score: 
         labels = as_array(prediction.get("pred_sem_seg").data)
         labels = labels[0] if labels.ndim == 3 else labels
         values, counts = np.unique(labels, return_counts=True)
-        order = np.argsort(-counts, kind="stable")  # the shares of pixels, largest first
+        order = np.argsort(-counts, kind="stable")  # the fractions of pixels, largest first
         shares = {_name(int(values[at]), classes): round(int(counts[at]) / labels.size, _DIGITS) for at in order}
         line |= {"classes": shares, "labels": labels.astype(np.uint8 if values.max(initial=0) < 256 else np.uint16)}
     if "pred_instances" in prediction:
@@ -222,7 +225,10 @@ def _name(label: int, classes: Sequence[Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Makes a value JSON-serializable. Arrays and tensors become lists of rounded numbers, other objects text."""
+    """Makes a value JSON-serializable.
+
+    Arrays and tensors become lists of rounded numbers; other objects become strings.
+    """
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -237,21 +243,21 @@ def _plain(value: Any) -> Any:
 
 
 def find_files(paths: Iterable[str], *, skipped: Iterable[str] = ()) -> list[tuple[str, str]]:
-    """Returns the name and the path of each picture and video that matches the paths.
+    """Returns a unique name and the path of each image and video that matches the paths.
 
     Args:
         paths: Files, folders (searched at any depth) and patterns such as `images/*.png`.
-        skipped: Folders whose files are ignored, because the predictions are written to them.
+        skipped: The output folders, whose files are ignored.
 
     Raises:
-        ArgumentError: A path does not exist, or contains or matches no pictures.
+        ArgumentError: A path does not exist, a folder contains no images or videos, or a pattern matches no files.
     """
     found: list[tuple[str, str]] = []
     outputs = {os.path.realpath(folder) for folder in skipped}
     for path in paths:
         if os.path.isdir(path):
             matches = [(os.path.relpath(file, path), file) for file in _walk(path, outputs)]
-            problem = f"the folder '{path}' contains no pictures"
+            problem = f"the folder '{path}' contains no images or videos"
         elif os.path.isfile(path) or not glob.has_magic(path):
             matches = [(os.path.basename(path), path)] if os.path.isfile(path) else []
             problem = f"the file '{path}' does not exist"
@@ -271,10 +277,10 @@ def find_files(paths: Iterable[str], *, skipped: Iterable[str] = ()) -> list[tup
 
 
 def read_files(files: Sequence[tuple[str, str]], failures: list[Failure]) -> Iterator[ImageFile]:
-    """Yields pictures and the frames of videos. Appends videos that cannot be read to `failures`.
+    """Yields images and the frames of videos. Appends videos that cannot be read to `failures`.
 
     Raises:
-        MissingExtraError: There is a video, and OpenCV is not installed.
+        MissingExtraError: There is a video but OpenCV is not installed.
     """
     if any(is_video(path) for _, path in files):
         _import_cv2()  # before the first image is read
@@ -293,7 +299,7 @@ def _frames(path: str) -> Iterator[Pixels]:
     """Yields the frames of a video.
 
     Raises:
-        DataError: The video has no frames that OpenCV can decode, or far fewer than it declares.
+        DataError: OpenCV cannot decode any frames, or far fewer than the video declares.
     """
     cv2 = _import_cv2()
     video, count = cv2.VideoCapture(path), 0
@@ -305,7 +311,7 @@ def _frames(path: str) -> Iterator[Pixels]:
     finally:
         video.release()
     if not count:
-        raise DataError(f"the video '{path}' cannot be read, because OpenCV cannot decode any frame")
+        raise DataError(f"OpenCV cannot decode any frame of the video '{path}'")
     if count < _COMPLETE * declared:
         raise DataError(f"the video '{path}' ends early: OpenCV can decode only {count} of {declared:.0f} frames")
 
@@ -316,7 +322,7 @@ def is_video(path: str) -> bool:
 
 
 def _is_inside(path: str, folders: Collection[str]) -> bool:
-    """Checks whether a path is one of the given canonical folders or inside one of them."""
+    """Checks whether a path is in one of the `folders` (canonical paths), or is one of them."""
     resolved = os.path.realpath(path) + os.sep
     return any(resolved.startswith(folder + os.sep) for folder in folders)
 

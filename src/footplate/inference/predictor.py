@@ -36,7 +36,7 @@ from footplate.visualization import Visualizer
 
 _Item = TypeVar("_Item")
 _Image = str | os.PathLike[str] | Pixels | Image.Image
-# Maps the field of a prediction to its visualizer. Used if the config has only the general visualizer.
+# Maps a prediction's field to a visualizer. Used if the config has only the general visualizer.
 _VISUALIZERS = {
     "pred_sem_seg": "SegLocalVisualizer",
     "pred_instances": "DetLocalVisualizer",
@@ -48,26 +48,27 @@ DEFAULT_SCORE = 0.3
 class Predictor:
     """Predicts on images with a trained model.
 
-    Images pass through the pipeline of the test data in the config, or of the validation data if there is no test data.
-    Transforms that load annotations are skipped. By default, the batch size of the same data is used, so that the
-    predictions equal those of `footplate test`.
+    Preprocesses images with the config's test pipeline, or with its validation pipeline if there is no test data. Skips
+    transforms that load annotations. By default, uses the batch size of the same data, so that the predictions are the
+    same as in `footplate test`.
 
     Args:
         checkpoint: The path or address of a checkpoint, or an opened checkpoint.
         config: The config, its path or the name of a recipe. By default, the config in the checkpoint is used. It is
             read as data, without executing code.
         device: The device, such as "cuda:1". By default, the accelerator of this machine, or the CPU.
-        batch_size: The number of images in a batch. By default, that of the test data.
+        batch_size: The number of images in a batch. By default, the batch size of the test data.
 
     Attributes:
         model: The model, in evaluation mode.
-        metainfo: The `classes` and the `palette` in the checkpoint.
+        metainfo: The `classes` and the `palette` from the checkpoint.
         batch_size: The number of images in a batch.
 
     Raises:
-        CheckpointError: The checkpoint cannot be read or lacks weights of the model, or both `config` and the config in
-            the checkpoint are missing.
-        ArgumentError: There is no such device, or the config has no data whose pipeline preprocesses images.
+        CheckpointError: The checkpoint cannot be read or lacks weights of the model, or there is no config, neither in
+            `config` nor in the checkpoint.
+        ArgumentError: The device does not exist, or the config has no pipeline that preprocesses test or validation
+            images.
     """
 
     def __init__(
@@ -153,7 +154,7 @@ class Predictor:
         Args:
             image: The path of an image, a Pillow image, or an array, as for `__call__`.
             prediction: The prediction.
-            score: The minimum score of detected instances to draw.
+            score: The minimum score of the instances to draw.
         """
         picture = as_image(image)
         pixels = load_rgb(picture) if isinstance(picture, str) else picture
@@ -168,7 +169,7 @@ class Predictor:
                 self._visualizer = VISUALIZERS.build(settings)
         visualizer: Any = self._visualizer
         visualizer.dataset_meta = dict(self.metainfo)
-        if "pred_sem_seg" in fields:  # needs classes and colors to draw a label map
+        if "pred_sem_seg" in fields:  # drawing a label map requires classes and colors
             largest = int(prediction.pred_sem_seg.data.max())
             classes = self.metainfo.get("classes") or [f"class {label}" for label in range(largest + 1)]
             palette = self.metainfo.get("palette") or colors_of_classes([str(name) for name in classes])
@@ -176,7 +177,7 @@ class Predictor:
         prediction = above_score(prediction, score)
         if type(visualizer).render is not Visualizer.render:
             return visualizer.render(pixels, prediction, draw_gt=False)  # type: ignore[no-any-return]
-        # A visualizer of a code base draws in this method and stores the drawn image. Some have a minimum score.
+        # A code base's visualizer draws in add_datasample and stores the drawn image. Some take a minimum score.
         takes_score = "pred_score_thr" in inspect.signature(visualizer.add_datasample).parameters
         minimum = {"pred_score_thr": score} if takes_score else {}
         visualizer.add_datasample("prediction", pixels, prediction, draw_gt=False, draw_pred=True, **minimum)
@@ -206,7 +207,7 @@ def as_image(image: Any) -> str | Pixels:
 
 
 def load_rgb(path: str) -> Pixels:
-    """Returns the pixels of a picture for drawing, as a uint8 RGB array ``(H, W, 3)``."""
+    """Loads an image file for drawing, as a uint8 RGB array ``(H, W, 3)``."""
     pixels: Pixels = LoadImageFromFile(channel_order="rgb")({"img_path": path})["img"]
     return pixels
 

@@ -1,4 +1,4 @@
-"""Opens a checkpoint with its config, and builds the trained model and the preprocessing of its images."""
+"""Opens a checkpoint with its config, and builds the trained model and its image preprocessing."""
 
 import inspect
 import os
@@ -62,7 +62,7 @@ class TrainedModel:
 
     @property
     def has_data(self) -> bool:
-        """Whether the config has test or validation data. That of a run from Python has none."""
+        """Whether the config has test or validation data. The config of a run from Python has neither."""
         return any(self.cfg.get(f"{mode}_dataloader") is not None for mode in ("test", "val"))
 
     @property
@@ -78,7 +78,7 @@ class TrainedModel:
         }
 
     def prepared(self) -> "TrainedModel":
-        """Returns a copy with a second-generation config, after importing the modules that the config needs.
+        """Imports the modules that the config needs, and returns a copy with a second-generation config.
 
         Raises:
             CheckpointError: There is no config.
@@ -91,7 +91,7 @@ class TrainedModel:
             return replace(self, cfg=translate_config(self.cfg))
 
     def build(self, device: torch.device) -> nn.Module:
-        """Builds the model from a prepared config, loads the weights from the checkpoint, and sets evaluation mode.
+        """Builds the model from a prepared config, loads the checkpoint's weights, and switches to evaluation mode.
 
         Raises:
             CheckpointError: The checkpoint does not contain all weights of the model.
@@ -111,13 +111,14 @@ class TrainedModel:
 def open_trained(
     checkpoint: "str | os.PathLike[str]", config: "Config | str | os.PathLike[str] | None" = None
 ) -> TrainedModel:
-    """Opens a checkpoint with its config. The recorded config is read as data; nothing in the file is executed.
+    """Opens a checkpoint with its config. The recorded config is read as data; no code in the file is executed.
 
-    The config is empty if the checkpoint contains none, as that of a torch module which a run from Python has trained.
+    If the checkpoint does not contain a config, the config is empty. This applies to plain torch modules trained by a
+    run from Python.
 
     Args:
         checkpoint: The path or address of the checkpoint.
-        config: The config, its path or the name of a recipe. By default, the config in the checkpoint.
+        config: The config, its path or the name of a recipe. By default, the config in the checkpoint is used.
 
     Raises:
         ConfigError: The config cannot be read.
@@ -142,12 +143,12 @@ def _check_module(kind: object) -> None:
     """Checks that the module of a dotted path exists.
 
     Raises:
-        ArgumentError: It does not.
+        ArgumentError: The module does not exist.
     """
     top, dot, _ = kind.partition(".") if isinstance(kind, str) else ("", "", "")
     if dot and top not in known_scopes and top_level_spec(top) is None:
         raise ArgumentError(
-            f"there is no module '{top}', which builds the model",
+            f"the module '{top}', which builds the model, does not exist",
             key="model.type",
             found=kind,
             notes=[f"Run the command in the folder that contains {top}.py, or add that folder to PYTHONPATH."],
@@ -155,10 +156,10 @@ def _check_module(kind: object) -> None:
 
 
 def select_device(name: str | None) -> torch.device:
-    """Returns the named device. If `name` is None, returns the accelerator of this machine or the CPU.
+    """Returns the device called `name`. If it is None, returns the accelerator, or the CPU if there is none.
 
     Raises:
-        ArgumentError: There is no such device.
+        ArgumentError: The device does not exist.
     """
     if name is None:
         return process_setup.pick_device()
@@ -236,12 +237,12 @@ class Preprocessing(EvaluationData):
                 self._after = Compose(transforms[place + 1 :])
 
     def __call__(self, image: str | Pixels, index: int, name: str = "") -> Any:
-        """Returns the preprocessed sample of an image.
+        """Preprocesses an image and returns its sample.
 
         Args:
             image: The path of a file, or a uint8 array: RGB ``(H, W, 3)`` or grayscale ``(H, W)``.
             index: The index of the image, which becomes its `sample_idx` and `img_id`.
-            name: The `img_path` of an image that is not a file.
+            name: The `img_path` to record for an image that is not a file.
 
         Raises:
             DataError: The image cannot be read, or a transform dropped it.
@@ -266,7 +267,7 @@ class Preprocessing(EvaluationData):
         return sample
 
     def _load(self, results: dict[str, Any]) -> Any:
-        """Loads a file. Converts all errors to DataError, because custom loaders may raise any type."""
+        """Loads an image file. Converts all errors to DataError, since custom loaders may raise errors of any type."""
         try:
             return self._loader(results)
         except FootplateError:
@@ -277,7 +278,7 @@ class Preprocessing(EvaluationData):
 
 
 def _file(path: str) -> dict[str, Any]:
-    """Returns a sample with the path of an image, under the keys that the loaders of both generations read."""
+    """Returns a sample with an image path, under the keys that loaders of both generations read."""
     return {"img_path": path, "img_prefix": None, "img_info": {"filename": path}}
 
 
@@ -293,6 +294,6 @@ def _evaluation_section(cfg: Config) -> tuple[str, Mapping[str, Any]]:
 
 
 def name_of(transform: Any) -> str:
-    """Returns the name of a transform's class, without its scope or module."""
+    """Returns a transform's class name, without its scope or module."""
     kind = transform.get("type") if isinstance(transform, Mapping) else type(transform)
     return str(kind if isinstance(kind, str) else getattr(kind, "__name__", kind)).rpartition(".")[2]

@@ -1,4 +1,4 @@
-"""Helpers for task metrics: checks of samples and class names, and tables of per-class results."""
+"""Checks samples and class names for task metrics, and formats tables of per-class results."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from footplate.evaluation import BaseMetric
 
 
 def check_samples(metric: BaseMetric[Any], samples: Sequence[Any], *needed: str) -> None:
-    """Checks that predictions contain the keys that a metric reads.
+    """Checks that predictions contain the keys a metric needs.
 
     Raises:
         ArgumentError: A sample is not a dict, or lacks one of the `needed` keys.

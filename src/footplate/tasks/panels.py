@@ -25,8 +25,8 @@ class PanelImage(np.ndarray[Any, np.dtype[np.uint8]]):
     """An image of several panels. LocalVisBackend writes the layout into the file, so that reports can split the image.
 
     Attributes:
-        layout: A dict with the caption and the box x1 y1 x2 y2 of each of the `panels`, and the labels and colors of
-            the `legend`.
+        layout: A dict with `panels` (the caption and the box x1 y1 x2 y2 of each panel) and `legend` (labels and
+            colors).
     """
 
     layout: dict[str, Any]
@@ -76,7 +76,7 @@ def arrange_panels(panels: Mapping[str, ImageArray], legend: Sequence[LegendEntr
 
 
 def _place_legend(legend: Sequence[LegendEntry], size: int, page_width: int) -> tuple[list[tuple[int, int]], int]:
-    """Returns the x and y of each entry, line by line, and the height of all lines."""
+    """Arranges the legend in lines. Returns the x and y of each entry, and the total height."""
     places: list[tuple[int, int]] = []
     line_height = round(1.6 * size)
     left, bottom = page_width, 0

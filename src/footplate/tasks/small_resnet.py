@@ -1,4 +1,4 @@
-"""A residual network for small images that trains in minutes on a CPU, and its convolutional blocks."""
+"""Defines a residual network for small images, which trains in minutes on a CPU."""
 
 from collections.abc import Sequence
 
@@ -38,9 +38,6 @@ class Residual(nn.Module):
         channels: The number of output channels; by default `in_channels`.
         stride: The stride of the first convolution.
 
-    Raises:
-        ArgumentError: `widths` and `depths` differ in length, or are empty.
-
     Source: He et al., "Deep Residual Learning for Image Recognition", arXiv:1512.03385.
     """
 
@@ -71,6 +68,9 @@ class SmallResNet(BaseModule):
         depths: The number of residual blocks in each stage.
         stem_stride: The stride of the first convolution.
         init_cfg: See `BaseModule`.
+
+    Raises:
+        ArgumentError: `widths` and `depths` differ in length, or are empty.
 
     Source: He et al., "Deep Residual Learning for Image Recognition", arXiv:1512.03385.
 

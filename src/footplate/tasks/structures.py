@@ -1,4 +1,4 @@
-"""Data elements for the instances and the pixels of an image."""
+"""Defines data elements for the instances and the pixels of an image."""
 
 import functools
 import operator
@@ -33,11 +33,11 @@ class InstanceData(BaseDataElement):
         """Sets one field; see `BaseDataElement.set_field`.
 
         Raises:
-            ArgumentError: The value has no length, or its length differs from the existing fields.
+            ArgumentError: The value has no length, or its length differs from the length of the existing fields.
         """
         if field_type == "data":
             if not isinstance(value, Sized):
-                raise ArgumentError(f"the field '{name}' of InstanceData must have a length", found=value)
+                raise ArgumentError(f"the InstanceData field '{name}' must have a length", found=value)
             _check_same(self, name, value, "length", len)
         super().set_field(value, name, dtype, field_type)
 
@@ -50,7 +50,7 @@ class InstanceData(BaseDataElement):
         """
         fields = dict.fromkeys(tuple(sorted(element.keys())) for element in instances)
         if len(fields) != 1:
-            raise ArgumentError("cat() requires elements with the same fields, and at least one", found=list(fields))
+            raise ArgumentError("cat() requires at least one element, all with the same fields", found=list(fields))
         first = instances[0]
         data: dict[str, Any] = {}
         for name, value in first.items():
@@ -83,7 +83,7 @@ class InstanceData(BaseDataElement):
             index = torch.as_tensor(index)
             index = index.reshape(1) if index.dim() == 0 else index
             if index.dim() != 1:
-                raise ArgumentError("an index of instances must be one-dimensional", found=index.shape)
+                raise ArgumentError("an index into InstanceData must be one-dimensional", found=index.shape)
             if index.dtype == torch.bool and len(index) != len(self):
                 raise ArgumentError(f"a boolean index of length {len(index)} does not fit {len(self)} instances")
             index = index.nonzero().flatten() if index.dtype == torch.bool else index.long()
@@ -93,8 +93,8 @@ class InstanceData(BaseDataElement):
 class PixelData(BaseDataElement):
     """A data element whose fields are tensors or arrays ``(C, H, W)`` with a common height and width.
 
-    Such fields are masks, heat maps or feature maps. A field of shape ``(H, W)`` is stored as ``(1, H, W)``. Indexing
-    by rows and columns crops all fields.
+    Fields can be masks, heat maps or feature maps, for example. A field of shape ``(H, W)`` is stored as ``(1, H, W)``.
+    Indexing by rows and columns crops all fields.
 
     Example:
         >>> PixelData(data=torch.zeros(64, 48))[10:20, :8].shape
@@ -110,7 +110,7 @@ class PixelData(BaseDataElement):
         if field_type == "data":
             if not isinstance(value, (Tensor, np.ndarray)) or value.ndim not in (2, 3):
                 raise ArgumentError(
-                    f"the field '{name}' of PixelData must be a tensor or array of shape (C, H, W) or (H, W)",
+                    f"the PixelData field '{name}' must be a tensor or array of shape (C, H, W) or (H, W)",
                     found=tuple(value.shape) if hasattr(value, "shape") else value,
                 )
             _check_same(self, name, value, "height and width", lambda field: tuple(field.shape[-2:]))
@@ -130,7 +130,7 @@ class PixelData(BaseDataElement):
 
 
 def _check_same(element: BaseDataElement, name: str, value: Any, what: str, measure: Callable[[Any], Any]) -> None:
-    """Raises an ArgumentError if the measure of a new field differs from that of another field."""
+    """Raises an ArgumentError if a new field differs from an existing one in `measure`, such as its length."""
     for other, field in element.__dict__.items():
         if other not in (name, "_" + name) and measure(field) != measure(value):
             raise ArgumentError(
@@ -148,7 +148,7 @@ def _as_slice(index: int | slice, length: int) -> slice:
 
 
 def _select(value: Any, index: slice | Tensor) -> Any:
-    """Returns the elements of a field at a slice, or at int64 indices ``(K,)``."""
+    """Returns the elements of a field in a slice, or at int64 indices ``(K,)``."""
     if isinstance(value, Tensor):
         return value[index if isinstance(index, slice) else index.to(value.device)]
     if isinstance(value, np.ndarray):

@@ -1,4 +1,4 @@
-"""Code that tasks share: the base class of models, a feature pyramid, and helpers for samples and configs."""
+"""Provides what all tasks share: the base class of models, a feature pyramid, and helpers for samples and configs."""
 
 import logging
 from abc import abstractmethod
@@ -134,23 +134,23 @@ class TaskModel(BaseModel):
         """Returns the raw output of the network."""
 
     def predicted_tensors(self, inputs: Tensor) -> dict[str, Any]:
-        """Returns a dict of the outputs of an exported model for preprocessed images ``(N, C, H, W)``.
+        """Returns a dict of an exported model's outputs for preprocessed images ``(N, C, H, W)``.
 
-        By default, this is the raw output of the network. Tasks override it to include their postprocessing.
+        By default, these are the raw outputs of the network. Tasks override this method to add their postprocessing.
         """
         return {"output": self.outputs(inputs)}
 
     @abstractmethod
     def loss(self, inputs: Any, data_samples: Sequence[Any] | None) -> dict[str, Any]:
-        """Returns a dict of the losses and of other values to log."""
+        """Returns a dict of the losses and other values to log."""
 
     @abstractmethod
     def predict(self, inputs: Any, data_samples: Sequence[Any] | None) -> list[Any]:
-        """Returns one sample with the prediction for each image."""
+        """Returns one data sample per image, which contains its prediction."""
 
 
 def check_truth(data_samples: Sequence[Any] | None, *fields: str) -> Sequence[Any]:
-    """Returns the samples. Raises a DataError if the list is empty or if a sample lacks all of the fields."""
+    """Returns the samples. Raises a DataError if there are none, or if a sample has none of the fields."""
     if not data_samples or not all(any(field in sample for field in fields) for sample in data_samples):
         names = " or ".join(f"'{field}'" for field in fields)
         raise DataError(f"the loss needs ground truth for every image: {names} in its data sample")
@@ -167,7 +167,7 @@ def build_part(name: str, part: Part) -> nn.Module:
 
 
 def data_field(name: str, kind: type) -> property:
-    """Returns a property of a data sample that checks the type of its value, and stores it in the field `_name`."""
+    """Returns a property for data samples. It checks the type of a value and stores the value in the field `_name`."""
     return property(
         lambda sample: getattr(sample, f"_{name}"),
         lambda sample, value: sample.set_field(value, f"_{name}", dtype=kind),
@@ -176,7 +176,7 @@ def data_field(name: str, kind: type) -> property:
 
 
 class PackSamples(BaseTransform):
-    """The base class of transforms that pack an image and its annotations into the input and the sample of a model.
+    """The base class of transforms that pack an image and its annotations into a model input and a data sample.
 
     Subclasses set `sample_type` and override `annotate`.
 
@@ -185,7 +185,7 @@ class PackSamples(BaseTransform):
         meta_keys: The keys to store as metainfo, if present.
 
     Raises:
-        DataError: In `transform`, there is no image.
+        DataError: The results passed to `transform` contain no image.
     """
 
     sample_type: ClassVar[type[BaseDataElement]]
@@ -217,7 +217,7 @@ def image_to_tensor(image: Any) -> Tensor:
 
 
 def select_keys(results: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
-    """Returns a dict of the entries for `keys` that are present."""
+    """Returns a dict with the entries for those `keys` that are present."""
     return {key: results[key] for key in keys if key in results}
 
 
@@ -251,7 +251,7 @@ def to_labels(value: Any) -> Tensor:
 
 
 def warn_about_missing_classes(classes: Sequence[str] | None, labels: Collection[Any], where: str) -> None:
-    """Warns if there are no samples of some classes.
+    """Warns about classes without samples.
 
     Args:
         classes: The names of the classes.
@@ -263,14 +263,14 @@ def warn_about_missing_classes(classes: Sequence[str] | None, labels: Collection
 
 
 def check_images(images: Collection[Any], where: str, suffixes: Iterable[str]) -> None:
-    """Raises a DataError if a dataset has found no images in the folder or file `where`."""
+    """Raises a DataError if a dataset found no images in `where`, a folder or file."""
     if not images:
         notes = [f"Images are files that end in {', '.join(suffixes)}"]
         raise DataError(f"there are no images in '{where}'", key="data_prefix", notes=notes)
 
 
 def find_files(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
-    """Yields the files in a folder and its subfolders that have one of the suffixes, as paths relative to the folder.
+    """Yields the relative paths of all files in a folder and its subfolders that have one of the suffixes.
 
     Raises:
         DataError: The folder does not exist or cannot be read.
@@ -288,7 +288,10 @@ def has_suffix(name: str, suffixes: tuple[str, ...]) -> bool:
 
 
 def list_folder(folder: str) -> list[str]:
-    """Returns the sorted names in a folder that do not start with a dot. Raises a DataError if it cannot be read."""
+    """Returns the names in a folder, sorted and without hidden files.
+
+    Raises a DataError if the folder cannot be read.
+    """
     try:
         return [name for name in list_dir(folder) if not name.startswith(".")]
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The base classes of task visualizers, and of hooks that draw predictions in validation and test."""
+"""Defines the base classes of task visualizers, and of hooks that draw predictions in validation and test."""
 
 import colorsys
 import logging
@@ -31,9 +31,9 @@ _BACKGROUND = (128, 128, 128)
 
 
 def distinct_colors(count: int) -> list[RGB]:
-    """Returns a fixed list of `count` colors, each of which clearly differs from its neighbors. None is red.
+    """Returns a fixed list of `count` colors, in which neighbors differ clearly.
 
-    Red marks errors.
+    The colors do not include red, which marks errors.
     """
     colors = []
     for position in range(count):
@@ -56,8 +56,8 @@ class TaskVisualizer(Visualizer):
     Subclasses set `fields` and override `overlay`.
 
     Attributes:
-        fields: Two names each for ground truth and prediction: the data field, and the metainfo field with the image
-            size (height, width) in pixels that its coordinates refer to.
+        fields: For the ground truth and the prediction, the name of the data field, and the name of the metainfo field
+            with the image size (height, width) that its coordinates refer to.
         least_size: The minimum length of the longer side in pixels; smaller images are enlarged.
     """
 
@@ -100,7 +100,7 @@ class TaskVisualizer(Visualizer):
         return None
 
     def render(self, image: Any, data_sample: Any, *, draw_gt: bool = True, draw_pred: bool = True) -> ImageArray:
-        """Draws the image, ground truth, prediction and their difference side by side. Missing parts are omitted.
+        """Draws the image, ground truth, prediction and their difference side by side. Omits parts that do not exist.
 
         Args:
             image: A uint8 image: RGB ``(H, W, 3)`` or grayscale ``(H, W)``.
@@ -133,7 +133,7 @@ class BaseVisualizationHook(Hook):
 
     Args:
         draw: Whether to draw anything.
-        interval: Every `interval`-th batch is drawn.
+        interval: Draws only every `interval`-th batch.
         show: Whether to also show the images on the screen.
         wait_time: The minimum time to show an image, in seconds.
         backend_args: Ignored; accepted for compatibility.
@@ -186,7 +186,7 @@ class BaseVisualizationHook(Hook):
         return SimpleNamespace(get=read_bytes)
 
     def choose(self, outputs: Sequence[Any]) -> Iterable[tuple[int, Any]]:
-        """Yields the predictions of a batch to draw, each with its position. Subclasses may filter them."""
+        """Yields the predictions to draw from a batch, with their positions. Subclasses may filter them."""
         return enumerate(outputs)
 
     def options(self, runner: "Runner", mode: str, name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Draws the curves of a run with matplotlib."""
+"""Plots the curves of a run with matplotlib."""
 
 import json
 import math
@@ -19,15 +19,15 @@ _UNPLOTTED = frozenset({"step", "iter", "epoch", "time", "data_time", "memory", 
 _MAX_CURVES = 8
 _MAX_LARGE = 4  # panels; more are drawn smaller
 _MAX_LABEL = 40  # characters
-_LIMIT = 1e100  # larger values would overflow in the arithmetic of axes
+_LIMIT = 1e100  # larger values would overflow when matplotlib computes the axes
 # Okabe and Ito's palette for color-blind readers.
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6e6e6e", "#967814")
 
 
 class PlottedCurve(NamedTuple):
-    """A label and points (x, y), in ascending order of x.
+    """A curve, as a label and points (x, y) in ascending order of x.
 
-    If `annotated`, the legend contains the last value, and up to 30 points are marked.
+    If `annotated`, the legend shows the last value, and curves of up to 30 points get markers.
     """
 
     label: str
@@ -36,20 +36,20 @@ class PlottedCurve(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """Curves with a common vertical axis."""
+    """Curves that share a vertical axis."""
 
     title: str
     curves: list[PlottedCurve]
 
 
 def find_duplicates(curves: Mapping[str, Sequence[tuple[float, ...]]]) -> dict[str, str]:
-    """Maps the name of each curve that equals an earlier curve to the name of the earlier curve.
+    """Returns a dict that maps each duplicate to the earlier curve that it repeats.
 
-    For example, if a loss has only one term, the term equals the loss. Constant curves do not count as duplicates,
-    because they may be equal by chance.
+    For example, if a loss has only one term, the term equals the loss. Constant curves may be equal by chance, so they
+    do not count as duplicates.
 
     Args:
-        curves: Maps names to the points of a curve. The last coordinate of a point is its value.
+        curves: The points of each curve, by name. The last coordinate of a point is its value.
 
     >>> find_duplicates({"loss": [(1, 0.5), (2, 0.4)], "loss_ce": [(1, 0.5), (2, 0.4)], "acc": [(1, 0.4), (2, 0.5)]})
     {'loss_ce': 'loss'}
@@ -61,7 +61,7 @@ def find_duplicates(curves: Mapping[str, Sequence[tuple[float, ...]]]) -> dict[s
 
 
 def draw_curves(scalars_path: str, out_path: str, *, epoch_length: int = 1) -> None:
-    """Plots losses, metrics and learning rate as an image file, without per-class results.
+    """Plots losses, metrics and the learning rate to an image file. Omits per-class results.
 
     Args:
         scalars_path: A file with one JSON object per line, such as `vis_data/scalars.json`.
@@ -86,7 +86,10 @@ def draw_curves(scalars_path: str, out_path: str, *, epoch_length: int = 1) -> N
 
 
 def _read_points(path: str, epoch_length: int) -> tuple[dict[tuple[bool, str], list[tuple[float, float]]], str]:
-    """Returns the points of each scalar of training (True) and validation (False), and the unit of the steps."""
+    """Returns the points of each scalar, and the label of the x-axis.
+
+    A key consists of a bool, which is True for training and False for validation, and the scalar's name.
+    """
     points: dict[tuple[bool, str], list[tuple[float, float]]] = {}
     x_label = "step"
     with open(path, encoding="utf-8") as file:
@@ -105,7 +108,7 @@ def _read_points(path: str, epoch_length: int) -> tuple[dict[tuple[bool, str], l
 
 
 def panel_title(label: str, points: Sequence[tuple[float, float]], *, trains: bool) -> str:
-    """Returns the panel title for a curve. Fractions, percentages and larger values are separate."""
+    """Returns the title of the panel for a curve. Fractions, percentages and larger values get separate panels."""
     group, slash, _ = label.partition("/")
     if trains and group == "grad_norm":
         return "gradient norm"
@@ -124,8 +127,8 @@ def _distinct(curves: Sequence[PlottedCurve]) -> list[PlottedCurve]:
 
 
 def plot(panels: Sequence[Panel], x_label: str, *, log_x: bool = False) -> Image.Image:
-    """Draws panels below each other, with a common horizontal axis. A panel shows its first eight curves."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # loaded late, because it takes half a second
+    """Plots panels below each other, with a shared x-axis. Each panel shows at most eight curves."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # imported late: takes half a second
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -156,7 +159,7 @@ def plot(panels: Sequence[Panel], x_label: str, *, log_x: bool = False) -> Image
 
 
 def _text(text: str) -> str:
-    """Returns text in one line, without the markup of matplotlib, which also hides labels such as `_a`."""
+    """Shortens text to one line that matplotlib shows literally. (Matplotlib would hide a label such as `_a`.)"""
     text = text if len(text) <= _MAX_LABEL else f"{text[: _MAX_LABEL - 3]}..."
     line = printable(text).replace("\n", " ").replace("$", r"\$")
     return f" {line}" if line.startswith("_") else line

@@ -1,4 +1,4 @@
-"""Draws on an image: boxes, masks, points, lines and text, in named colors."""
+"""Draws boxes, masks, points, lines and text on an image."""
 
 import math
 import os
@@ -34,11 +34,11 @@ class Drawing:
     """An image to draw on. Every `draw_*` method returns the drawing itself.
 
     Coordinates are in pixels, x before y. `colors` is one color, or a list with one color per shape. The same applies
-    to line widths, font sizes and alignments. The style of a shape is `edge_colors`, `line_styles`, `line_widths`,
-    `face_colors` and `alpha`, in this order or by keyword. Shapes and texts with a non-finite coordinate are not drawn,
-    because an untrained model may predict them. Lines are always solid. Texts are drawn in DejaVu Sans, or in another
-    installed font if it lacks a letter. `line_styles`, `marker`, `font_families` and `font_properties` are accepted for
-    compatibility and ignored.
+    to line widths, font sizes and alignments. The `style` of a shape consists of `edge_colors`, `line_styles`,
+    `line_widths`, `face_colors` and `alpha`, in this order or by keyword. Shapes and texts with non-finite coordinates,
+    which an untrained model may predict, are not drawn. Lines are always solid. Text is drawn in DejaVu Sans, or in
+    another installed font if DejaVu Sans lacks a character. `line_styles`, `marker`, `font_families` and
+    `font_properties` are accepted for compatibility and ignored.
 
     Args:
         image: A uint8 image: RGB ``(H, W, 3)`` or grayscale ``(H, W)``.
@@ -79,7 +79,7 @@ class Drawing:
         return self.draw_circles(positions, 2 if sizes is None else sizes, edge_colors=colors, face_colors=colors)
 
     def draw_circles(self, center: Any, radius: Any, *style: Any, **styles: Any) -> Self:
-        """Draws circles with centers ``(N, 2)`` and a common radius, or radii ``(N,)``, in the style of a shape."""
+        """Draws circles with centers ``(N, 2)`` and one radius, or one radius per circle, ``(N,)``."""
         centers = _as_rows(center, 2)
         radii = np.broadcast_to(as_array(radius).astype(float).reshape(-1, 1), (len(centers), 1))
         around = np.concatenate([centers - radii, centers + radii], axis=1).tolist()
@@ -88,7 +88,7 @@ class Drawing:
     def draw_lines(
         self, x_datas: Any, y_datas: Any, colors: Any = "g", line_styles: Any = "-", line_widths: Any = 1
     ) -> Self:
-        """Draws lines from ``(N, 2)`` x values and ``(N, 2)`` y values."""
+        """Draws N lines. `x_datas` and `y_datas` contain the coordinates of both ends, ``(N, 2)`` each."""
         ends = np.stack([_as_rows(x_datas, 2), _as_rows(y_datas, 2)], axis=2).reshape(-1, 4).tolist()
 
         def draw_one(draw: ImageDraw.ImageDraw, line: Any, fill: Any, outline: Any, width: int) -> None:
@@ -97,12 +97,12 @@ class Drawing:
         return self._draw_shapes(draw_one, ends, colors, line_widths=line_widths)
 
     def draw_bboxes(self, bboxes: Any, *style: Any, **styles: Any) -> Self:
-        """Draws boxes ``(N, 4)`` between two opposite corners, x1 y1 x2 y2, in the style of a shape."""
+        """Draws boxes ``(N, 4)``, given as two opposite corners, x1 y1 x2 y2."""
         boxes = np.sort(_as_rows(bboxes, 4).reshape(-1, 2, 2), axis=1).reshape(-1, 4).tolist()
         return self._draw_shapes(ImageDraw.ImageDraw.rectangle, boxes, *style, **styles)
 
     def draw_polygons(self, polygons: Any, *style: Any, **styles: Any) -> Self:
-        """Draws one polygon ``(M, 2)``, or a list of polygons with any number of corners, in the style of a shape."""
+        """Draws one polygon ``(M, 2)``, or a list of polygons with any number of corners."""
         several = list(polygons) if isinstance(polygons, (list, tuple)) else [polygons]
         if several and np.shape(as_array(several[0])) == (2,):
             several = [several]  # the corners of a single polygon
@@ -114,7 +114,7 @@ class Drawing:
         """Draws boolean masks ``(H, W)`` or ``(N, H, W)`` with the opacities `alphas`.
 
         Raises:
-            ArgumentError: A mask does not have the size of the image.
+            ArgumentError: A mask does not have the same size as the image.
         """
         masks = as_array(binary_masks).astype(bool)
         masks = masks[None] if masks.ndim == 2 else masks
@@ -144,7 +144,7 @@ class Drawing:
         *,
         background: Color | None = None,
     ) -> Self:
-        """Draws texts at positions ``(N, 2)``. The alignments determine which point of a text is at its position.
+        """Draws texts at positions ``(N, 2)``. The alignments determine which point of a text lies at its position.
 
         Args:
             texts: The texts.
@@ -153,9 +153,9 @@ class Drawing:
             colors: The colors of the texts.
             vertical_alignments: "top", "center", "center_baseline", "baseline" or "bottom".
             horizontal_alignments: "left", "center" or "right".
-            font_families: Not used.
+            font_families: Ignored; accepted for compatibility.
             bboxes: The background boxes of the texts, as dicts with a `facecolor` and an opacity `alpha`.
-            font_properties: Not used.
+            font_properties: Ignored; accepted for compatibility.
             background: The background color of each text. Replaces the colors in `bboxes`.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
@@ -234,7 +234,7 @@ class Drawing:
 
 
 def as_rgb(color: Color) -> RGB:
-    """Converts a color name ("red"), letter ("r"), code ("#ff0000") or sequence of numbers from 0 to 255 to RGB.
+    """Converts a color to RGB: a name ("red"), letter ("r"), hex code ("#ff0000") or three numbers from 0 to 255.
 
     Raises:
         ArgumentError: The color is invalid.
@@ -260,13 +260,13 @@ def as_array(values: Any) -> npt.NDArray[Any]:
 
 
 def text_font(size: int, text: str) -> ImageFont.FreeTypeFont:
-    """Returns a font with the letters of a text, `size` pixels high."""
+    """Returns a font that has a glyph for every character in `text`, at a height of `size` pixels."""
     return _load_font(_font_file(frozenset("a0").union(letter for letter in text if not letter.isascii())), size)
 
 
 @cache
 def _font_file(letters: frozenset[str]) -> str:
-    """Returns the file of the first font with all letters: matplotlib's DejaVu Sans, or else an installed font."""
+    """Returns a font file with all these characters: matplotlib's DejaVu Sans if possible, or an installed font."""
     import matplotlib
 
     usual = os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
@@ -274,7 +274,7 @@ def _font_file(letters: frozenset[str]) -> str:
         return usual
     from matplotlib.font_manager import fontManager  # lists the installed fonts, which takes time
 
-    # "Last Resort" has a box for every letter.
+    # "Last Resort" has only a placeholder box for every character.
     fonts = [font for font in fontManager.ttflist if font.style == "normal" and "Last Resort" not in font.name]
     files = [font.fname for font in sorted(fonts, key=lambda font: (font.weight != 400, font.fname))]
     return next((file for file in files if _has_letters(file, letters)), usual)
@@ -290,9 +290,9 @@ def sample_image(path: str | None, data_batch: Any, position: int) -> ImageArray
     """Returns the RGB image ``(H, W, 3)`` of a sample, or None if it has no image.
 
     Args:
-        path: The image file, or None for an image that was composed in memory.
-        data_batch: The batch: a dict with `inputs`, or a sequence whose first item is the inputs. Inputs are ``(C, H,
-            W)`` with values from 0 to 255.
+        path: The image file, or None if the image was created in memory.
+        data_batch: The batch: a dict with `inputs`, or a sequence whose first item is the inputs. The inputs have the
+            shape ``(C, H, W)`` and values from 0 to 255.
         position: The index of the sample in the batch.
     """
     if path is not None and exists(path):

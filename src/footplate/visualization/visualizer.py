@@ -1,4 +1,4 @@
-"""The visualizer, which passes images, scalars and the config of a run to its writers, and images of feature maps."""
+"""Defines the visualizer, which passes images, scalars and the run's config to its writers. Draws feature maps."""
 
 import logging
 import os
@@ -37,7 +37,7 @@ def draw_featmap(
     resize_shape: tuple[int, int] | None = None,
     alpha: float = 0.5,
 ) -> ImageArray:
-    """Returns an image of a feature map with colors from blue for low to red for high values.
+    """Draws a feature map as an image, with colors from blue for low values to red for high values.
 
     Args:
         featmap: ``(C, H, W)``, any range of values.
@@ -46,7 +46,8 @@ def draw_featmap(
             largest mean. None shows a grid of the `topk` channels with the largest means.
         topk: The number of channels in the grid, or -1 for all.
         arrangement: The numbers of rows and columns of the grid.
-        resize_shape: The height and width of the result. By default, the size of `overlaid_image`, or else of the map.
+        resize_shape: The height and width of the result. By default, the size of `overlaid_image`, or of the map if
+            there is no image.
         alpha: The weight of the map, between 0 and 1. At 1, `overlaid_image` is invisible.
 
     Returns:
@@ -105,14 +106,17 @@ def _render_plane(
 
 
 def unique_name(name: str, taken: Collection[str]) -> str:
-    """Returns the name. If it is taken, appends the first free number: `cat_2`."""
+    """Returns `name`. If it is taken, appends the first free number, as in `cat_2`."""
     return next(
         candidate for candidate in chain([name], (f"{name}_{number}" for number in count(2))) if candidate not in taken
     )
 
 
 class ImageNames:
-    """Maps image paths to names based on file names. If a name is taken, adds the folder, and a number if needed."""
+    """Maps image paths to unique names.
+
+    A name is the file name without its suffix. If it is taken, the folder name is added, and if needed, a number.
+    """
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}  # by path
@@ -129,7 +133,7 @@ class ImageNames:
 
 @contextmanager
 def skipping_failed_image(name: str) -> Iterator[None]:
-    """Logs a warning if the block fails, because an image that cannot be drawn must not end a run."""
+    """Logs a warning if the block fails. An image that cannot be drawn must not end a run."""
     try:
         yield
     except Exception as error:  # noqa: BLE001 - it may come from the visualizer of a code base
@@ -137,7 +141,10 @@ def skipping_failed_image(name: str) -> Iterator[None]:
 
 
 def _skippable(draw: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorates a method that draws and writes one image. It fails only if `skips_failed_images` is not set."""
+    """Decorates a method that draws and writes one image.
+
+    If `skips_failed_images` is set, errors are logged as warnings.
+    """
 
     @wraps(draw)
     def skipping(self: "Visualizer", *args: Any, **kwargs: Any) -> Any:
@@ -154,17 +161,17 @@ class Visualizer(Drawing, Instances):
     """Draws images, and passes images, scalars and configs to every writer.
 
     Attributes:
-        skips_failed_images: Whether an error in `add_datasample`, or in a subclass's method `visualize_...`, is logged
-            as a warning instead of raised. The visualizer of a run sets it.
+        skips_failed_images: Whether errors in `add_datasample`, and in a subclass's `visualize_...` methods, are logged
+            as warnings instead of raised. True for the visualizer of a run.
 
     Args:
         name: The name for `get_instance`.
         image: The initial RGB image ``(H, W, 3)``, uint8.
         vis_backends: The writers, as objects or configs for VISBACKENDS. `get_backend` finds a writer by the `name` in
             its config, or by its class name if the config has no name.
-        save_dir: The folder of the run. Writers use its subfolder `vis_data` unless their config has a folder.
-        fig_save_cfg: Stored under its name for code bases.
-        fig_show_cfg: Stored under its name for code bases.
+        save_dir: The folder of the run. Writers use its subfolder `vis_data` unless their config sets a folder.
+        fig_save_cfg: Stored as an attribute for code bases.
+        fig_show_cfg: Stored as an attribute for code bases.
 
     Raises:
         ArgumentError: Two writers have the same name.
@@ -219,15 +226,15 @@ class Visualizer(Drawing, Instances):
     draw_featmap = staticmethod(draw_featmap)
 
     def get_backend(self, name: str) -> BaseVisBackend:
-        """Returns the writer with a name. Raises a KeyError if the name is unknown."""
+        """Returns the writer called `name`. Raises a KeyError if there is no such writer."""
         return self._vis_backends[name]
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
-        """Passes the config of the run to every writer."""
+        """Passes the run's config to every writer."""
         self._writers.call_all("add_config", config, **kwargs)
 
     def add_graph(self, model: Any, data_batch: Any, **kwargs: Any) -> None:
-        """Passes the graph of the model to every writer that supports graphs."""
+        """Passes the model's graph to every writer that supports graphs."""
         self._writers.call_all("add_graph", model, data_batch, **kwargs)
 
     def add_image(self, name: str, image: Any, step: int = 0) -> None:
@@ -291,7 +298,7 @@ class Visualizer(Drawing, Instances):
             self.add_image(name, drawn, step)
 
     def render(self, image: Any, data_sample: Any, *, draw_gt: bool = True, draw_pred: bool = True) -> ImageArray:
-        """Returns the RGB image ``(H', W', 3)`` of a sample, uint8. Task visualizers override this method."""
+        """Draws a sample and returns the RGB image ``(H', W', 3)``, uint8. Task visualizers override this method."""
         self.set_image(image)
         return self.get_image()
 
@@ -309,8 +316,8 @@ class Visualizer(Drawing, Instances):
             drawn_img: The image. By default, the last drawn image.
             win_name: The title.
             wait_time: The minimum time in seconds for which to show the image.
-            continue_key: Not used.
-            backend: Not used.
+            continue_key: Ignored; accepted for compatibility.
+            backend: Ignored; accepted for compatibility.
         """
         has_display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
         if not has_display and sys.platform not in ("darwin", "win32"):
@@ -327,11 +334,11 @@ class Visualizer(Drawing, Instances):
         self._writers.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """Maps writer names to the states that the writers need in a resumed run."""
+        """Returns a dict of writer states, by writer name, to restore when a run resumes."""
         return self._writers.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores the result of `state_dict`. Call this before anything is written."""
+        """Restores the writer states from `state_dict`. Call this before anything is written."""
         self._writers.load_state_dict(state)
 
     def move(self, before: str, now: str) -> None:
@@ -368,7 +375,7 @@ def build_visualizer(visualizer: Any, *, name: str, work_dir: str, log_dir: str)
 
 
 def _in_folder(work_dir: str, cfg: Any) -> Any:
-    """Returns the config of a visualizer or backend with an absolute `save_dir`."""
+    """Makes the `save_dir` in the config of a visualizer or backend absolute."""
     if not isinstance(cfg, Mapping) or cfg.get("save_dir") is None:
         return cfg
     return with_origins({**cfg, "save_dir": output_path(work_dir, cfg["save_dir"], key="save_dir")}, cfg)

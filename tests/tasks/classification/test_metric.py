@@ -106,7 +106,7 @@ def test_samples_without_an_accuracy_are_refused(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"topk": 0}, "topk must be an integer of at least 1"),
+        ({"topk": 0}, "topk must be an integer >= 1"),
         ({"thrs": "high"}, "must be a number or None"),
     ],
 )

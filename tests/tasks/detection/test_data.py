@@ -94,7 +94,10 @@ def test_boxes_that_cannot_be_used_are_skipped_and_counted(tmp_path: Path, caplo
     with caplog.at_level(logging.WARNING, "footplate.tasks"):
         found = dataset(tmp_path, given)
     assert [each["bbox"] for each in found.get_data_info(0)["instances"]] == [[0, 0, 5, 5], [30, 20, 40, 31]]
-    assert caplog.messages[0].endswith(": 2. The first one is that of annotation 0 of '1.png'.")
+    assert caplog.messages[0] == (
+        f"Skipped 2 annotations of '{tmp_path}/annotations/train.json', whose boxes have no area or lie outside the "
+        "image. The first one is annotation 0 of '1.png'."
+    )
     assert caplog.messages[1:] == [f"These classes have no samples in '{tmp_path}/annotations/train.json': dog."]
 
 

@@ -76,5 +76,5 @@ def test_pipeline_is_applied() -> None:
 
 @pytest.mark.parametrize("part", [(0, 71), (5, 5)])
 def test_invalid_per_class_raises(part: tuple[int, int]) -> None:
-    with pytest.raises(ArgumentError, match="within the 70 items of a class"):
+    with pytest.raises(ArgumentError, match="0 <= first < end <= 70"):
         items(per_class=part)

@@ -106,8 +106,8 @@ def test_samples_without_class_or_part_are_reported(samples: list[SelfSupDataSam
 @pytest.mark.parametrize(
     ("cfg", "message"),
     [
-        ({"type": "KNNProbe", "temperature": 0}, '"temperature" must be a finite number above 0'),
-        ({"type": "LinearProbe", "l2": -1}, '"l2" must be a finite number of at least 0'),
+        ({"type": "KNNProbe", "temperature": 0}, '"temperature" must be a finite number > 0'),
+        ({"type": "LinearProbe", "l2": -1}, '"l2" must be a finite number >= 0'),
     ],
 )
 def test_invalid_arguments_are_refused(cfg: dict[str, Any], message: str) -> None:

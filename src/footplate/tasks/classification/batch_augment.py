@@ -28,15 +28,15 @@ class _Mixing(ABC):
 
     @abstractmethod
     def mix(self, inputs: Tensor, scores: Tensor, others: Tensor, share: float) -> tuple[Tensor, Tensor]:
-        """Mixes image n with image `others[n]`; the share of image n is about `share`."""
+        """Mixes image n with image `others[n]`. Image n contributes about the fraction `share`."""
 
 
 @MODELS.register_module()
 class Mixup(_Mixing):
-    """Computes the weighted sum of two images, and of their labels with the same weights.
+    """Blends each image with another image of the batch, and their labels with the same weights.
 
     Args:
-        alpha: Both parameters of the Beta distribution for the first image's weight.
+        alpha: The weight of the first image is drawn from Beta(alpha, alpha).
 
     Raises:
         ArgumentError: `alpha` is not positive.
@@ -45,8 +45,10 @@ class Mixup(_Mixing):
     """
 
     def mix(self, inputs: Tensor, scores: Tensor, others: Tensor, share: float) -> tuple[Tensor, Tensor]:
-        """Adds image n with weight `share` and image `others[n]` with weight ``1 - share``. Mixes labels in the same
-        way."""
+        """Blends image n, with weight `share`, and image `others[n]`, with weight ``1 - share``.
+
+        Blends labels the same way.
+        """
         mixed = share * inputs + (1 - share) * inputs[others]
         return mixed, share * scores + (1 - share) * scores[others]
 
@@ -56,8 +58,8 @@ class CutMix(_Mixing):
     """Replaces a rectangle of each image with the same rectangle of another image, and mixes the labels by area.
 
     Args:
-        alpha: Both parameters of the Beta distribution for the first image's share of the area, before the rectangle is
-            clipped to the image.
+        alpha: The first image's share of the area is drawn from Beta(alpha, alpha), before the rectangle is clipped to
+            the image.
 
     Raises:
         ArgumentError: `alpha` is not positive.
@@ -66,7 +68,7 @@ class CutMix(_Mixing):
     """
 
     def mix(self, inputs: Tensor, scores: Tensor, others: Tensor, share: float) -> tuple[Tensor, Tensor]:
-        """Takes a rectangle of about ``1 - share`` of the area from image `others[n]`."""
+        """Pastes a rectangle from image `others[n]` that covers about ``1 - share`` of the area."""
         height, width = inputs.shape[-2:]
         top, bottom = _draw_span(height, share)
         left, right = _draw_span(width, share)

@@ -1,4 +1,4 @@
-"""A classification model with a backbone, a neck and a head, and its loss."""
+"""Defines the image classifier, its linear head, and the loss with label smoothing."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,11 +26,11 @@ class ImageClassifier(TaskModel):
         backbone: Maps images to feature maps. Like the neck and the head, it is a module or a config for MODELS.
         neck: Maps feature maps to the inputs of the head.
         head: A module with `loss(features, data_samples)` and `predict(features, data_samples)`, such as LinearClsHead.
-        train_cfg: A dict whose entry `augments` contains one or several batch augmentations. Set either this or the
+        train_cfg: A dict with one or several batch augmentations as `augments`. Set these either here, or as the
             preprocessor's `batch_augments`.
         data_preprocessor: See `BaseModel`; a ClsDataPreprocessor by default.
         init_cfg: See `BaseModel`.
-        flip_test: Whether to average the features of the image and of the flipped image for predictions.
+        flip_test: Whether to average the features of the image and the flipped image for predictions.
 
     Raises:
         ArgumentError: Both `train_cfg` and the preprocessor define batch augmentations.
@@ -86,7 +86,7 @@ class ImageClassifier(TaskModel):
         return losses
 
     def predict(self, inputs: Tensor, data_samples: Sequence[ClsDataSample] | None) -> list[ClsDataSample]:
-        """Returns one sample with the prediction of the head for each image. Creates samples if none are given."""
+        """Adds the prediction to each image's sample and returns the samples. Creates samples if none are passed."""
         samples: list[ClsDataSample] = self.head.predict(self._features_for_test(inputs), data_samples)
         return samples
 
@@ -139,7 +139,7 @@ class LinearClsHead(BaseModule):
         init_cfg: See `BaseModule`; by default weights are normally distributed with a standard deviation of 0.01.
 
     Raises:
-        ArgumentError: `num_classes` is not positive, or a k is not between 1 and `num_classes`.
+        ArgumentError: `num_classes` is not positive, or a value of k is not between 1 and `num_classes`.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class LinearClsHead(BaseModule):
         """Returns `loss` and, with `cal_acc`, `accuracy_top-k` in percent.
 
         Raises:
-            DataError: A sample has no ground truth, several classes but no `gt_score`, or a class out of range.
+            DataError: A sample has no ground truth, has several classes but no `gt_score`, or has a class out of range.
         """
         scores = self(features)
         samples = check_truth(data_samples, "gt_score", "gt_label")
@@ -197,7 +197,7 @@ class LinearClsHead(BaseModule):
     def predict(
         self, features: Tensor | Sequence[Tensor], data_samples: Sequence[ClsDataSample] | None = None
     ) -> list[ClsDataSample]:
-        """Returns one ClsDataSample with `pred_score` and `pred_label` for each image."""
+        """Returns one ClsDataSample per image, with `pred_score` and `pred_label`."""
         scores = self(features).softmax(dim=1)
         samples = data_samples or [ClsDataSample() for _ in scores]
         for sample, sample_scores in zip(samples, scores, strict=True):

@@ -1,4 +1,4 @@
-"""The confusion matrix: the metric and its image."""
+"""Computes the confusion matrix, and draws it as an image."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from footplate.tasks.classification.metric import LabelMetric, class_names
 from footplate.tasks.task_base import check_classes
 from footplate.visualization import canvas_to_image
 
-_MAX_RECORDED = 100  # classes; a larger matrix would take much disk space and not fit on a screen
+_MAX_RECORDED = 100  # classes; a larger matrix would need a lot of disk space and not fit on a screen
 _RIGHT, _WRONG = (0, 114, 178), (213, 94, 0)  # from the color-blind safe palette of Okabe and Ito
 
 
@@ -21,8 +21,8 @@ _RIGHT, _WRONG = (0, 114, 178), (213, 94, 0)  # from the color-blind safe palett
 class ConfusionMatrix(LabelMetric):
     """The confusion matrix, an int64 tensor ``(C, C)`` that is reported as `confusion_matrix/result`.
 
-    Rows are true classes, columns are predicted classes. A matrix of at most 100 classes is also written to the
-    per-class results of the run.
+    Rows are true classes, columns are predicted classes. A matrix with up to 100 classes is also written to the run's
+    per-class results.
 
     Args:
         num_classes: The number of classes; by default, taken from the scores or the dataset.
@@ -64,8 +64,7 @@ class ConfusionMatrix(LabelMetric):
     ) -> npt.NDArray[np.uint8]:
         """Draws a confusion matrix and returns an RGB image, a uint8 array ``(H, W, 3)``.
 
-        Cells on the diagonal are blue, others are orange. The greater a cell's share of its row, the stronger its
-        color.
+        Cells on the diagonal are blue, others are orange. The color is stronger for a larger share of the row.
 
         Args:
             confusion_matrix: ``(C, C)``, with true classes as rows and predicted classes as columns.
@@ -75,7 +74,7 @@ class ConfusionMatrix(LabelMetric):
         matrix = np.asarray(confusion_matrix)
         count = len(matrix)
         names = [str(name) for name in (range(count) if classes is None else classes)]
-        from matplotlib.backends.backend_agg import FigureCanvasAgg  # loaded late, because it takes half a second
+        from matplotlib.backends.backend_agg import FigureCanvasAgg  # imported late: takes half a second
         from matplotlib.figure import Figure
 
         shares = (matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1))[..., None]

@@ -1,4 +1,4 @@
-"""A dataset of labeled images, the data sample, and the transform and the preprocessor that fill it."""
+"""Defines the dataset, the data sample, the packing transform and the data preprocessor for image classification."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -39,8 +39,9 @@ _EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff",
 class CustomDataset(BaseDataset):
     """A dataset of images in one folder per class, nested at any depth, or of images listed in a text file.
 
-    Without `ann_file`, the folders in `data_prefix` are the classes, sorted by name. With `ann_file`, each line
-    is a path under `data_prefix` and a class index: `shoes/01.png 4`. Samples have `img_path` and `gt_label`.
+    Without `ann_file`, the folders in `data_prefix` are the classes, sorted by name. With `ann_file`, each line of this
+    file contains a path under `data_prefix` and a class index: `shoes/01.png 4`. Samples have `img_path` and
+    `gt_label`.
 
     Args:
         data_root: The root folder of relative paths.
@@ -49,9 +50,9 @@ class CustomDataset(BaseDataset):
         with_label: Whether images have labels. If False, all images in the folder and its subfolders are used, and
             samples have only `img_path`.
         extensions: The file extensions of images, case-insensitive.
-        metainfo: A dict whose entry `classes` is a list of names or the path of a text file with names. If every folder
-            is named after a class, the label is the index of that class. If every class is named after a folder, other
-            folders are ignored with a warning. Otherwise, classes are assigned to folders in order.
+        metainfo: A dict with `classes`, a list of names or the path of a text file with names. If every folder has the
+            name of a class, its label is the index of this class. If every class has the name of a folder, other
+            folders are ignored with a warning. Otherwise, the classes are assigned to the folders in order.
         classes: An alternative to `metainfo["classes"]`.
         settings: Arguments for `BaseDataset`: `pipeline`, `indices`, `test_mode`, `lazy_init`, `on_error` ...
 
@@ -121,7 +122,7 @@ class CustomDataset(BaseDataset):
         return {"img_path": join(folder, path.strip()), "gt_label": int(label)}
 
     def _labels(self, folder: str) -> dict[str, int]:
-        """Maps folder names to labels, and sets the classes in the metainfo."""
+        """Returns a dict of labels by folder name, and sets the classes in the metainfo."""
         names = [name for name in list_folder(folder) if not has_suffix(name, self.extensions)]
         folders = [name for name in names if is_folder(join(folder, name))]
         if not folders:
@@ -153,7 +154,7 @@ class ClsDataSample(BaseDataElement):
 
     Attributes:
         gt_label: The true classes, ``(K,)``, int64; usually one.
-        gt_score: The soft labels, ``(C,)``, float, for example of mixed images.
+        gt_score: The soft labels, ``(C,)``, float, for example for mixed images.
         pred_label: The predicted classes, ``(K,)``, int64.
         pred_score: The probability of each class, ``(C,)``, float.
 
@@ -235,7 +236,7 @@ class PackInputs(PackSamples):
         self.algorithm_keys = tuple(algorithm_keys)
 
     def annotate(self, sample: ClsDataSample, results: Mapping[str, Any]) -> None:
-        """Adds the labels and the data of `algorithm_keys`."""
+        """Adds the labels and the entries for `algorithm_keys`."""
         if "gt_label" in results:
             sample.set_gt_label(results["gt_label"])
         if "gt_score" in results:

@@ -1,4 +1,4 @@
-"""Accuracy, precision, recall and F1-score of classification."""
+"""Metrics for classification: accuracy, precision, recall and F1-score."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -56,8 +56,9 @@ def predicted_label(sample: Mapping[str, Any], threshold: float | None = None) -
 
 
 def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: Mapping[str, Any] | None) -> int:
-    """Returns the number of classes: `given`, the number of scores, or, if both are unknown, the dataset's number of
-    classes.
+    """Returns the number of classes.
+
+    Uses `given` or the number of scores if known, otherwise the dataset's number of classes.
 
     Raises:
         DataError: The number is unknown, or the scores do not match it.
@@ -76,7 +77,7 @@ def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: M
 
 
 def class_names(meta: Mapping[str, Any] | None, count: int) -> list[str]:
-    """Returns the class names in `meta`, or the class indices as text if there are not `count` distinct names."""
+    """Returns the class names in `meta`, or the class indices as strings if there are not `count` distinct names."""
     names = list(dict.fromkeys(map(str, (meta or {}).get("classes") or ())))
     return names if len(names) == count else [str(index) for index in range(count)]
 
@@ -122,8 +123,8 @@ class Accuracy(BaseMetric[tuple[int, float]]):
         settings: Arguments for `BaseMetric`.
 
     Raises:
-        ArgumentError: A k is not positive, exceeds the number of classes, or exceeds 1 for samples without scores, or a
-            threshold is not a number.
+        ArgumentError: A value of k is not positive, exceeds the number of classes, or exceeds 1 for samples without
+            scores, or a threshold is not a number.
         DataError: A sample does not have exactly one true class, or its class is out of range.
     """
 
@@ -145,9 +146,10 @@ class Accuracy(BaseMetric[tuple[int, float]]):
         self.ignore_index = ignore_index
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        """Records the rank and the score of the true class of each sample.
+        """Records the rank and the score of each sample's true class.
 
-        The rank is the number of classes ranked above it, or -1 if the sample is ignored. Without scores, it is 0 or 1.
+        The rank is the number of classes ranked above the true class, or -1 if the sample is ignored. Without scores,
+        the rank is 0 for a correct prediction and 1 for a wrong one.
         """
         check_samples(self, data_samples)
         for sample in data_samples:
@@ -179,7 +181,7 @@ class Accuracy(BaseMetric[tuple[int, float]]):
 class LabelMetric(BaseMetric[tuple[int, ...]]):
     """The base class of metrics that compare the true class of each sample with the predicted class.
 
-    A result contains the number of classes, the true class, and the predicted class for each of `thrs`, or -1.
+    A result contains the number of classes, the true class, and for each threshold the predicted class, or -1.
 
     Args:
         num_classes: The number of classes; by default, taken from the scores or the dataset.
@@ -269,7 +271,7 @@ class SingleLabelMetric(LabelMetric):
 def precision_recall_f1(
     predicted: _Counts, truth: _Counts, num_classes: int, average: Literal["macro", "micro"] | None = "macro"
 ) -> dict[str, Any]:
-    """Returns "precision", "recall" and "f1-score" in percent, and "support", as numbers or as lists by class.
+    """Returns "precision", "recall" and "f1-score" in percent, and "support", as numbers or as per-class lists.
 
     Args:
         predicted: The predicted classes, ``(N,)``, or -1 for no prediction.

@@ -203,7 +203,7 @@ class RandomBlur(BaseTransform):
     """Blurs `img` with a Gaussian.
 
     Args:
-        prob: The probability, from 0 to 1.
+        prob: The probability of blurring, from 0 to 1.
         radius: The smallest and the largest standard deviation, in pixels.
 
     Raises:

@@ -57,7 +57,7 @@ class ClsVisualizer(TaskVisualizer):
     def render(
         self, image: Any, data_sample: ClsDataSample | None, *, draw_gt: bool = True, draw_pred: bool = True
     ) -> _Image:
-        """Returns the image with its true class, next to the bars of the prediction.
+        """Draws the image with its true class, next to a bar chart of the prediction.
 
         Args:
             image: A uint8 image: RGB ``(H, W, 3)`` or grayscale ``(H, W)``.
@@ -91,7 +91,7 @@ class ClsVisualizer(TaskVisualizer):
 
 @HOOKS.register_module()
 class ClsVisualizationHook(BaseVisualizationHook):
-    """Draws predictions of every `interval`-th batch of a validation or test run, and the confusion matrix.
+    """Draws the predictions for every `interval`-th batch of a validation or test run, and the confusion matrix.
 
     Args:
         draw: Whether to draw anything.

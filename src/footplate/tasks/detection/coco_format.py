@@ -1,4 +1,4 @@
-"""Reads COCO files and converts their samples."""
+"""Reads COCO files, and converts predictions and ground truth to their format."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -52,7 +52,7 @@ def _is_box(value: Any) -> bool:
 
 
 def check_mask(annotation: Mapping[str, Any], image: Mapping[str, Any], ann_file: str) -> None:
-    """Raises a DataError if the mask of an annotation is malformed, or takes far more memory than its image."""
+    """Raises a DataError if an annotation's mask is malformed, or needs far more memory than its image."""
     try:
         check_segmentation(annotation["segmentation"], (image["height"], image["width"]))
     except (DataError, TypeError, KeyError, ValueError) as error:
@@ -61,7 +61,7 @@ def check_mask(annotation: Mapping[str, Any], image: Mapping[str, Any], ann_file
 
 
 class ImageResult(NamedTuple):
-    """The instances of one image, as entries of a COCO file whose category ids are class indices.
+    """The instances of one image, in the format of COCO files. Category ids are class indices.
 
     Attributes:
         image_id: The id of the image.
@@ -77,7 +77,7 @@ class ImageResult(NamedTuple):
 
 
 def image_result(sample: Mapping[str, Any], *, with_truth: bool, with_masks: bool) -> ImageResult:
-    """Returns the predictions and, optionally, the ground truth of a DetDataSample that is passed as a dict.
+    """Extracts the predictions and, optionally, the ground truth from a DetDataSample in dict form.
 
     Raises:
         DataError: Predictions, ground truth or masks are missing.
@@ -112,7 +112,7 @@ def _truth(sample: Mapping[str, Any], name: str, with_masks: bool) -> list[dict[
 def _entries(
     instances: Any, name: str, with_masks: bool, scale: Sequence[float] = (1.0, 1.0), **common: int
 ) -> list[dict[str, Any]]:
-    """Converts instances to entries of a COCO file. Coordinates are divided by `scale`."""
+    """Converts instances to annotations of a COCO file. Divides coordinates by `scale`."""
     if with_masks and "masks" not in instances:
         raise DataError(f"metric='segm' needs masks, but the instances of the image '{name}' have none")
     boxes = as_array(instances["bboxes"]).astype(np.float64).reshape(-1, 4) / np.tile(scale, 2)
@@ -149,7 +149,7 @@ def as_truth(results: Sequence[ImageResult], ids: Sequence[Any], classes: Sequen
 
 
 def area(entry: Mapping[str, Any], *, of_mask: bool) -> float:
-    """Returns the area of the box or of the run-length encoded mask of an entry, in pixels."""
+    """Returns the area of an annotation's box or run-length encoded mask, in pixels."""
     if of_mask:
         return float(coco_package("measuring masks").mask.area(entry["segmentation"]))
     return float(entry["bbox"][2] * entry["bbox"][3])
@@ -164,11 +164,10 @@ def encode_mask(mask: NDArray[Any]) -> dict[str, Any]:
 def category_ids(
     classes: Sequence[str], categories: Sequence[Mapping[str, Any]], ann_file: str, *, key: str
 ) -> list[Any]:
-    """Returns the category id of each class.
+    """Returns the category id of each class. `key` is the config key of the classes, for messages.
 
     Raises:
-        DataError: The file lacks a category, or two categories have the same name or the same id. `key` is the key of
-            the classes in the config.
+        DataError: The file lacks a category, or two categories have the same name or the same id.
     """
     pairs = {(category["id"], str(category["name"])) for category in categories}
     by_name = {name: number for number, name in pairs}

@@ -1,4 +1,4 @@
-"""The COCO dataset, the data sample for detection, and the transform and the preprocessor that fill it."""
+"""Defines the COCO dataset, the data sample, the packing transform and the data preprocessor for detection."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ from footplate.data import BaseDataset
 from footplate.data.annotations import join_root
 from footplate.data.data_element import BaseDataElement
 from footplate.errors import DataError
+from footplate.messages import pluralize
 from footplate.models import ImgDataPreprocessor
 from footplate.registry import DATASETS, MODELS, TRANSFORMS
 from footplate.tasks.detection.coco_format import category_ids, check_mask, load_coco_file
@@ -30,7 +31,7 @@ _FILTERS = {"filter_empty_gt": False, "min_size": 0}
 
 @DATASETS.register_module()
 class CocoDataset(BaseDataset):
-    """A dataset of the images and instances of a COCO file.
+    """A dataset of the images and instances in a COCO file.
 
     A record has `img_path`, `img_id`, `width`, `height` and `instances`. Each instance is a dict with `bbox` (x1 y1 x2
     y2, clipped to the image), `bbox_label` (an index into the classes), `ignore_flag` (1 for crowds) and `mask` (the
@@ -42,8 +43,7 @@ class CocoDataset(BaseDataset):
 
     - `ann_file`: The COCO JSON file.
     - `data_prefix`: `dict(img=...)`, the folder that `file_name` is relative to.
-    - `metainfo`: `dict(classes=[...])` selects and orders the categories of the file; by default, all in the order of
-      the file.
+    - `metainfo`: `dict(classes=[...])` selects and orders the categories; by default, all categories in file order.
     - `filter_cfg`: `filter_empty_gt=True` removes images without instances, and `min_size=32` removes images whose
       shorter side has fewer pixels. Ignored in `test_mode`.
     - `test_mode`: Whether to keep all images, and to accept a file without annotations.
@@ -55,7 +55,7 @@ class CocoDataset(BaseDataset):
     """
 
     def load_data_list(self) -> list[Any]:
-        """Returns a record for each image of the file."""
+        """Returns a record for each image in the file."""
         if not self.ann_file:
             raise DataError(f"the dataset '{type(self).__name__}' has no ann_file", key="ann_file")
         content = load_coco_file(self.ann_file, optional=["annotations"] if self.test_mode else [])
@@ -95,10 +95,10 @@ class CocoDataset(BaseDataset):
             path = join_root(prefix, image["file_name"])
             records.append({"img_path": path, "img_id": image["id"], **size, "instances": instances})
         if skipped:
-            reason = "Skipped boxes without area or outside their image in '%s': %d. The first one is that of %s."
+            reason = "Skipped %s of '%s', whose boxes have no area or lie outside the image. The first one is %s."
             if self.test_mode:  # as in published results
-                reason += " CocoMetric still counts those in the file, as instances that are not detected."
-            _logger.warning(reason, self.ann_file, len(skipped), skipped[0])
+                reason += " CocoMetric still counts them as undetected instances."
+            _logger.warning(reason, pluralize(len(skipped), "annotation"), self.ann_file, skipped[0])
         labels_in_use = {instance["bbox_label"] for record in records for instance in record["instances"]}
         if labels_in_use:  # a test file may have no annotations
             warn_about_missing_classes(classes, labels_in_use, self.ann_file)
@@ -154,7 +154,7 @@ class DetDataSample(BaseDataElement):
 
 
 def above_score(sample: Any, score: float) -> Any:
-    """Returns a copy of a sample without predicted instances below `score`, or anything else unchanged."""
+    """Returns a copy of a sample without the predicted instances below `score`. Returns other values unchanged."""
     instances = sample.get("pred_instances") if isinstance(sample, BaseDataElement) else None
     if instances is None or "scores" not in instances:
         return sample
@@ -220,7 +220,7 @@ class DetDataPreprocessor(ImgDataPreprocessor):
         self.mask_pad_value = mask_pad_value
 
     def fit_samples(self, batch: dict[str, Any], training: bool) -> None:
-        """Sets the size of the batch in each sample, and pads masks to it."""
+        """Stores the padded image size in each sample, and pads masks to this size."""
         shape = tuple(batch["inputs"].shape[-2:])
         for sample in batch["data_samples"] or ():
             sample.set_metainfo({"batch_input_shape": shape, "pad_shape": shape})

@@ -1,4 +1,4 @@
-"""Detection models: the base class with its postprocessing, models from Hugging Face Transformers, box operations.
+"""Defines the base class of detectors, detectors from Hugging Face Transformers, and box operations.
 
 Boxes are ``x1 y1 x2 y2`` in pixels.
 """
@@ -30,7 +30,7 @@ class BaseDetector(TaskModel):
 
     Args:
         num_classes: The number of classes.
-        test_cfg: The postprocessing of predictions: arguments for `Selection`.
+        test_cfg: Arguments for `Selection`, which postprocesses the predictions.
         settings: `data_preprocessor` and `init_cfg`; see `BaseModel`.
 
     Raises:
@@ -69,7 +69,7 @@ class BaseDetector(TaskModel):
         return self.losses(inputs, true_instances(data_samples, self.num_classes))
 
     def predict(self, inputs: Tensor, data_samples: Sequence[DetDataSample] | None) -> list[DetDataSample]:
-        """Sets `pred_instances` in the sample of each image. Creates samples if none are given."""
+        """Sets `pred_instances` in each image's sample and returns the samples. Creates samples if none are passed."""
         scores, boxes = self.candidates(inputs)
         samples = data_samples or [DetDataSample() for _ in scores]
         for sample, score, box in zip(samples, scores, boxes, strict=True):
@@ -151,12 +151,12 @@ class TransformersDetector(BaseDetector):
 
     Args:
         num_classes: The number of classes.
-        config: `model_type`, such as "rt_detr", and any arguments for the config of that model.
+        config: The `model_type`, such as "rt_detr", and arguments for the config of this model.
         test_cfg: See `BaseDetector`. By default, it disables non-maximum suppression, which these models do not need.
         settings: `data_preprocessor` and `init_cfg`; see `BaseModel`.
 
     Raises:
-        ArgumentError: The detection model is unknown to transformers, or transformers rejects its config.
+        ArgumentError: Transformers does not know the detection model, or rejects its config.
         MissingExtraError: The package transformers or scipy is not installed.
 
     Source: Carion et al., "End-to-End Object Detection with Transformers", arXiv:2005.12872; Zhao et al., "DETRs Beat
@@ -199,7 +199,7 @@ class TransformersDetector(BaseDetector):
         return scores, from_centers(found.pred_boxes.float()) * _sides(inputs.shape[-2:], inputs)
 
     def losses(self, inputs: Tensor, instances: Sequence[InstanceData]) -> dict[str, Tensor]:
-        """Returns the `loss`, and its components detached from the graph."""
+        """Returns the `loss`, and its components, which are detached from the graph."""
         size = _sides(inputs.shape[-2:], inputs)
         truth = [{"class_labels": each.labels, "boxes": to_centers(each.bboxes) / size} for each in instances]
         found = self.detector(pixel_values=inputs, labels=truth)
@@ -208,7 +208,7 @@ class TransformersDetector(BaseDetector):
 
 
 def _sides(shape: Sequence[int], like: Tensor) -> Tensor:
-    """Returns a tensor of width, height, width and height, ``(4,)``, for a height and a width."""
+    """Returns the tensor ``(width, height, width, height)``."""
     height, width = shape
     return torch.tensor([width, height, width, height], dtype=torch.float32, device=like.device)
 
@@ -225,7 +225,8 @@ def box_areas(boxes: Tensor) -> Tensor:
 
 
 def pairwise_iou(boxes: Tensor, others: Tensor) -> Tensor:
-    """Returns the IoU of each pair of `boxes`, ``(..., N, 4)``, and `others`, ``(..., M, 4)``, as ``(..., N, M)``."""
+    """Returns the IoU ``(..., N, M)`` of each box in `boxes` ``(..., N, 4)`` with each box in `others`
+    ``(..., M, 4)``."""
     inner = _intersection(boxes[..., :, None, :], others[..., None, :, :])
     union = box_areas(boxes)[..., :, None] + box_areas(others)[..., None, :] - inner
     return inner / union.clamp(min=_TINY)

@@ -37,7 +37,7 @@ _USUAL_LIMIT = 100  # COCO computes mAP from the 100 best predictions, if this l
 
 @METRICS.register_module()
 class CocoMetric(BaseMetric[ImageResult]):
-    """The average precision and recall of COCO, from 0 to 1, or -1 if there is no ground truth.
+    """COCO's average precision and recall, from 0 to 1, or -1 if there is no ground truth.
 
     The ground truth is read from `ann_file`, or, by default, from the annotation file of the evaluated dataset. If the
     dataset has no such file, the ground truth is taken from the samples.
@@ -50,11 +50,11 @@ class CocoMetric(BaseMetric[ImageResult]):
             `<class>_precision` for boxes and as `segm_<class>_precision` for masks.
         proposal_nums: The maximum numbers of predictions per image.
         iou_thrs: One or several IoU thresholds; by default 0.5, 0.55 ... 0.95.
-        metric_items: The values to report. By default, these are `mAP`, `mAP_50`, `mAP_75`, `mAP_s`, `mAP_m` and
-            `mAP_l`, and for "proposal" the recalls such as `AR@100`.
+        metric_items: The values to report. The default is `mAP`, `mAP_50`, `mAP_75`, `mAP_s`, `mAP_m` and `mAP_l`, or
+            recalls such as `AR@100` for "proposal".
         format_only: Whether to only write predictions, without computing metrics.
         outfile_prefix: The path prefix of prediction files, relative to the run's folder, `work_dir/<timestamp>`:
-            `<prefix>.bbox.json`, `<prefix>.segm.json`, and without an annotation file also `<prefix>.gt.json`.
+            `<prefix>.bbox.json`, `<prefix>.segm.json` and, without an annotation file, `<prefix>.gt.json`.
         file_client_args: Ignored; accepted for compatibility.
         backend_args: Ignored; accepted for compatibility.
         settings: Arguments for `BaseMetric`; the default prefix is "coco".
@@ -221,7 +221,7 @@ def measure(
     compared = "segm" if kind == "segm" else "bbox"
     predictions = ({**entry, "iscrowd": 0, "area": area(entry, of_mask=kind == "segm")} for entry in results)
     # The package needs unique positive integers as ids. In files, ids may be strings, start at 0, occur twice or be
-    # missing. Therefore, each id is replaced with a position that starts at 1.
+    # missing, so each id is replaced with its position, counted from 1.
     images = _positions(image["id"] for image in truth["images"])
     categories = _positions([*category_ids, *(each["id"] for each in truth["categories"])])
     sections = {

@@ -37,7 +37,7 @@ class Grid(NamedTuple):
 class PyramidDetector(Pyramid):
     """A feature pyramid with a prediction head at each level.
 
-    A box is predicted as the four distances from the position to its sides, in units of the stride.
+    A head predicts a box as the four distances from the position to the sides of the box, in units of the stride.
 
     Args:
         num_classes: The number of classes.
@@ -47,7 +47,7 @@ class PyramidDetector(Pyramid):
         head_width: The number of channels in a head.
 
     Raises:
-        ArgumentError: `widths` and `depths` differ in length, or `levels` is not at least 1 and less than their length.
+        ArgumentError: `widths` and `depths` differ in length, or `levels` is less than 1 or not less than their length.
 
     Source: Tian et al., "FCOS", arXiv:1904.01355.
 
@@ -121,10 +121,9 @@ class Targets(NamedTuple):
 def assign(grid: Grid, instances: Sequence[InstanceData]) -> Targets:
     """Assigns the best positions to each instance.
 
-    The rating of a position inside a box is `score ** 0.5 * iou ** 6`. The 10 positions with the highest rating are
-    assigned to an instance. A position belongs to at most one instance: the one with the highest
-    IoU. Target scores are the ratings, scaled so that the highest target of an instance equals the highest IoU among
-    its positions.
+    The rating of a position inside a box is `score ** 0.5 * iou ** 6`. Each instance gets the 10 positions with the
+    highest ratings. A position belongs to at most one instance, the one with the highest IoU. Target scores are the
+    ratings, scaled so that the highest target of an instance equals the highest IoU among its positions.
 
     Args:
         grid: The output of the network.
@@ -166,7 +165,7 @@ def assign(grid: Grid, instances: Sequence[InstanceData]) -> Targets:
 
 @MODELS.register_module()
 class SmallDetector(BaseDetector):
-    """An anchor-free detector for small images: a `PyramidDetector` predicts class scores and a box at every position.
+    """An anchor-free detector for small images. A `PyramidDetector` predicts class scores and a box at every position.
 
     Args:
         num_classes: The number of classes.

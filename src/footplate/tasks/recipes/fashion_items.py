@@ -1,4 +1,4 @@
-"""The images of clothes, shoes and bags that footplate includes, and the dataset of individual images."""
+"""Loads footplate's images of clothes, shoes and bags, and defines a dataset of individual images."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -64,13 +64,13 @@ def load_items(split: Split) -> Items:
     grey, outline = (_load_sheet(name)[part] for name in ("fashion-items.png", "fashion-outlines.png"))
     classes = np.repeat(np.arange(len(CLASSES)), grey.shape[1])
     grey, outline = (pixels.reshape(-1, ITEM_SIZE, ITEM_SIZE) for pixels in (grey, outline))
-    # Pillow transforms the bands of "La" independently, but multiplies those of "LA".
+    # Pillow transforms the bands of "La" independently, but premultiplies "LA" images with their alpha band.
     images = [Image.merge("La", [*map(Image.fromarray, bands)]) for bands in zip(grey, outline, strict=True)]
     return Items(grey, outline, classes, images)
 
 
 def _load_sheet(name: str) -> NDArray[np.uint8]:
-    """Loads a grid of 30 x 30 items, of which each class fills three rows, as ``(10, 90, 28, 28)``."""
+    """Loads a sheet of 30 x 30 items, with three rows per class, as ``(10, 90, 28, 28)``."""
     with as_file(files("footplate.tasks.recipes") / "data" / name) as path, Image.open(path) as sheet:
         grid = np.asarray(sheet.convert("L")).reshape(30, ITEM_SIZE, 30, ITEM_SIZE)
     items: NDArray[np.uint8] = grid.transpose(0, 2, 1, 3).reshape(len(CLASSES), -1, ITEM_SIZE, ITEM_SIZE)
@@ -78,7 +78,7 @@ def _load_sheet(name: str) -> NDArray[np.uint8]:
 
 
 class ComposedDataset:
-    """The base class of datasets whose samples are made in memory. Subclasses override `sample`.
+    """The base class of datasets whose samples are created in memory. Subclasses override `sample`.
 
     Args:
         length: The number of samples.
@@ -112,8 +112,8 @@ class FashionItems(ComposedDataset):
 
     Args:
         split: "train" or "test".
-        per_class: The range of the items to use from each class: the first index, and the index after the last. `(50,
-            70)` of the training items can serve as validation data.
+        per_class: A pair (first, end), the range of items to use from each class. `end` is exclusive. For example, the
+            range `(50, 70)` of the training items can serve as validation data.
         pipeline: Transforms that convert the dict to the input of a model.
 
     Raises:
@@ -142,7 +142,7 @@ class FashionItems(ComposedDataset):
         first, end = per_class if per_class is not None else (0, count)
         if not 0 <= first < end <= count:
             raise ArgumentError(
-                f"per_class must be a non-empty range within the {count} items of a class",
+                f"per_class must be a pair (first, end) with 0 <= first < end <= {count}",
                 key="per_class",
                 found=per_class,
             )

@@ -1,4 +1,4 @@
-"""Scenes composed of images of clothes, shoes and bags, and their datasets."""
+"""Composes scenes from images of clothes, shoes and bags, and defines their datasets."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from footplate.tasks.recipes.fashion_items import CLASSES, ITEM_SIZE, ComposedDa
 
 _Pixels = NDArray[np.float32]
 _CANDIDATE_POSITIONS = 6
-# A normal distribution in 256 levels. A lookup of random bytes takes a tenth of the time of normal random numbers.
+# A normal distribution in 256 levels. Looking up random bytes takes a tenth of the time of drawing normal numbers.
 _NORMAL_LEVELS = np.array([NormalDist().inv_cdf((level + 0.5) / 256) for level in range(256)], dtype=np.float32)
 _TEST_SCENES = 500
 _TRAIN_SCENES = 100_000
@@ -63,7 +63,7 @@ class SceneStyle:
         num_items: The minimum and maximum number of items in a scene.
         scale: The minimum and maximum scale of an item, relative to 28 x 28 pixels.
         turn: The maximum rotation of an item in degrees, in either direction.
-        stretch: The maximum relative change of an item's width and of its height.
+        stretch: The maximum relative change of an item's width and height.
         noise: The standard deviation of the background noise in gray levels.
     """
 
@@ -78,7 +78,7 @@ class SceneStyle:
 def compose(items: Items, style: SceneStyle, rng: np.random.Generator) -> Scene:
     """Composes a scene of items on a noisy background. Later items cover earlier ones.
 
-    All random choices use ``rng``, so that generators in the same state produce the same scene.
+    All random choices use ``rng``, so generators in the same state produce the same scene.
     """
     canvas = draw_background(style, rng)
     owner = np.full((style.size, style.size), -1, dtype=np.int8)
@@ -127,7 +127,10 @@ def transform_item(items: Items, index: int, style: SceneStyle, rng: np.random.G
 
 
 def find_position(owner: NDArray[np.int8], shape: tuple[int, ...], rng: np.random.Generator) -> tuple[int, int]:
-    """Returns the top left corner for a new item: of a few random corners, the one that hides the fewest pixels."""
+    """Returns the top left corner for a new item.
+
+    Tries a few random corners and chooses the one that hides the fewest pixels of earlier items.
+    """
     limits = np.subtract(owner.shape, shape) + 1
     corners = (rng.random((_CANDIDATE_POSITIONS, 2)) * limits).astype(np.int64).tolist()
     occupied = owner >= 0
@@ -137,7 +140,7 @@ def find_position(owner: NDArray[np.int8], shape: tuple[int, ...], rng: np.rando
 
 
 def annotate_scene(canvas: _Pixels, owner: NDArray[np.int8], classes: NDArray[np.int64]) -> Scene:
-    """Derives masks and boxes from the item index of each pixel; fully hidden items are dropped."""
+    """Derives masks and boxes from the item index of each pixel. Drops fully hidden items."""
     instance_masks = owner == np.arange(len(classes), dtype=np.int8)[:, None, None]
     visible = instance_masks.any(axis=(1, 2))
     mask = np.append(classes + 1, 0).astype(np.uint8)[owner]

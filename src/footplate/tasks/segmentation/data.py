@@ -1,4 +1,4 @@
-"""A dataset of images and label maps in folders, the data sample, and the transform and preprocessor that fill it."""
+"""Defines the dataset, the data sample, the packing transform and the data preprocessor for segmentation."""
 
 import logging
 import os
@@ -50,8 +50,8 @@ class BaseSegDataset(BaseDataset):
         ann_file: A text file with one image name per line, with or without suffix. By default, all images are used.
         img_suffix: The suffix of image files; by default, any common image format.
         seg_map_suffix: The suffix of label maps, which replaces the image suffix.
-        metainfo: `classes`, and optionally `palette` with a color for each class. Classes of a subclass's `METAINFO`
-            that are omitted here are ignored.
+        metainfo: `classes`, and optionally `palette` with a color for each class. If a subclass defines `METAINFO`, its
+            classes that are not listed here are ignored.
         data_root: The root folder of relative paths.
         data_prefix: A dict with the folders `img_path` and, if there are label maps, `seg_map_path`.
         ignore_index: The label of ignored pixels.
@@ -80,7 +80,7 @@ class BaseSegDataset(BaseDataset):
         self.ignore_index, self.reduce_zero_label = ignore_index, reduce_zero_label
         prefixes = {"img_path": "", "seg_map_path": None} if data_prefix is None else dict(data_prefix)
         self._has_truth = prefixes.get("seg_map_path") is not None
-        self.label_map: dict[int, int] | None = None  # from the labels of `METAINFO` to those of the selected classes
+        self.label_map: dict[int, int] | None = None  # maps labels of `METAINFO` to labels of the selected classes
         known, selected = self.METAINFO.get("classes"), (metainfo or {}).get("classes")
         if known is not None and isinstance(selected, (list, tuple)) and list(selected) != list(known):
             for name in selected:
@@ -134,7 +134,7 @@ class BaseSegDataset(BaseDataset):
     def warn_about_labels(self) -> None:
         """Warns if the inspected label maps contain at most one class apart from ignored pixels, as 0/255 masks do.
 
-        If these are all label maps, also warns about missing classes.
+        Also warns about missing classes if all label maps were inspected.
         """
         classes = list(self._metainfo.get("classes") or ())
         if not self._has_truth or len(classes) < 2 or self.label_map is not None:

@@ -1,4 +1,4 @@
-"""IoU, Dice and F-score over a dataset."""
+"""Computes IoU, Dice and F-score over a dataset."""
 
 import logging
 import math
@@ -36,10 +36,10 @@ class Areas(NamedTuple):
 class IoUMetric(BaseMetric[Areas]):
     """Mean IoU, Dice and F-score over classes, in percent, computed from the pixels of the whole dataset.
 
-    Undefined values are excluded from the means, as in MMSegmentation: the IoU and Dice of a class with neither
-    ground-truth nor predicted pixels, the accuracy and recall of a class without ground truth, the precision of a class
-    that is never predicted, and an F-score whose precision or recall is undefined, or 0 for both. A class that is
-    predicted but does not occur in the ground truth has an IoU of 0.
+    Undefined values are excluded from the means, as in MMSegmentation. For a class with neither ground-truth nor
+    predicted pixels, IoU and Dice are undefined. Accuracy and recall are undefined without ground truth, and precision
+    is undefined if the class is never predicted. The F-score is undefined if precision or recall is undefined, or both
+    are 0. A class that is predicted but does not occur in the ground truth has an IoU of 0.
 
     Args:
         ignore_index: Pixels with this label are ignored.
@@ -127,7 +127,7 @@ class IoUMetric(BaseMetric[Areas]):
         return values
 
     def _columns(self, areas: Areas) -> dict[str, _Values]:
-        """Maps the names of metrics, without the leading "m", to their per-class values in percent."""
+        """Returns the per-class values of each metric in percent, by metric name without the leading "m"."""
         right, predicted, true = areas
         weight = self.beta**2
         columns: dict[str, _Values] = {}
@@ -137,7 +137,7 @@ class IoUMetric(BaseMetric[Areas]):
             columns |= {"Dice": _percent(2 * right, predicted + true), "Acc": _percent(right, true)}
         if "mFscore" in self.iou_metrics:
             precision, recall = _percent(right, predicted), _percent(right, true)
-            # Undefined if either is undefined or both are 0, as in MMSegmentation.
+            # Undefined if precision or recall is undefined, or both are 0, as in MMSegmentation.
             fscore = _percent((1 + weight) * precision * recall / 100, weight * precision + recall)
             columns |= {"Fscore": fscore, "Precision": precision, "Recall": recall}
         if self.nan_to_num is not None:

@@ -1,4 +1,4 @@
-"""Segmentation models: the base class, a small network, SegFormer and test-time augmentation."""
+"""Defines segmentation models: the base class, a small network, SegFormer and test-time augmentation."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -74,7 +74,10 @@ class BaseSegmentor(TaskModel):
         return {"loss_ce": loss, "acc_seg": 100 * right.sum() / counted.sum().clamp(min=1)}
 
     def predict(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None) -> list[SegDataSample]:
-        """Sets `seg_logits` and `pred_sem_seg` in the sample of each image. Creates samples if none are given."""
+        """Sets `seg_logits` and `pred_sem_seg` in each image's sample and returns the samples.
+
+        Creates samples if none are passed.
+        """
         scores = self._score_for_test(inputs)
         samples = data_samples or [SegDataSample() for _ in scores]
         for sample, sample_scores in zip(samples, scores, strict=True):
@@ -223,7 +226,7 @@ class SegTTAModel(BaseTTAModel):
     """Averages the class probabilities over the views of an image. The model itself undoes flipping and resizing."""
 
     def merge_preds(self, data_samples_list: list[list[Any]]) -> list[SegDataSample]:
-        """Returns, for each image, the sample of its first unflipped view, with the mean probabilities of all views."""
+        """Returns the sample of each image's first unflipped view, with the mean probabilities of all views."""
         merged = []
         for views in data_samples_list:
             probabilities = torch.stack([view.seg_logits.data.softmax(dim=0) for view in views]).mean(dim=0)

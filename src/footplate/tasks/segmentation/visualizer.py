@@ -17,7 +17,7 @@ _WRONG = (230, 30, 60)
 
 @VISUALIZERS.register_module()
 class SegLocalVisualizer(TaskVisualizer):
-    """Draws the classes of a SegDataSample on its image, except label 255.
+    """Draws the label maps of a SegDataSample on its image. Label 255 is not drawn.
 
     Args:
         classes: The class names; by default, the dataset's.
@@ -26,7 +26,7 @@ class SegLocalVisualizer(TaskVisualizer):
         settings: Arguments for `Visualizer`.
 
     Raises:
-        ArgumentError: `alpha` is not between 0 and 1, .
+        ArgumentError: `alpha` is not between 0 and 1.
 
     Example:
         >>> visualizer = SegLocalVisualizer(classes=["ground", "shoe"])

@@ -1,4 +1,4 @@
-"""The data sample for self-supervised learning, and the transforms and the preprocessor that fill it."""
+"""Defines the data sample, the transforms and the data preprocessor for self-supervised learning."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -19,12 +19,12 @@ Part = Literal["train", "test"]
 
 
 class SelfSupDataSample(BaseDataElement):
-    """The features of one image, and its class for the probes; `img_path`, `part` etc. are metainfo.
+    """The features of one image, and its class for probes; `img_path`, `part` etc. are metainfo.
 
     Attributes:
         features: The features of the image, ``(D,)``, float.
         gt_label: The true class, ``(1,)``, int64, used only by probes.
-        part: The use of the image by probes: "train" for fitting, "test" for evaluation.
+        part: The split for probes: "train" for fitting, "test" for evaluation.
 
     Example:
         >>> sample = SelfSupDataSample(metainfo=dict(part="test")).set_gt_label(3)
@@ -93,7 +93,7 @@ class PackSelfSupInputs(PackSamples):
         algorithm_keys: The keys to store as data, if present.
         pseudo_label_keys: Additional keys to store as data, if present.
         meta_keys: The keys to store as metainfo, if present.
-        part: The use of the image by probes: "train" for fitting, "test" for evaluation.
+        part: The split for probes: "train" for fitting, "test" for evaluation.
 
     Raises:
         DataError: There is no image.
@@ -124,7 +124,7 @@ class PackSelfSupInputs(PackSamples):
         return {**packed, "inputs": views if isinstance(views, list) else [views]}
 
     def annotate(self, sample: SelfSupDataSample, results: Mapping[str, Any]) -> None:
-        """Adds the part, the label and the data under the configured keys."""
+        """Adds the split (`part`), the label, and the entries for the configured keys."""
         if self.part is not None:
             sample.set_metainfo({"part": self.part})
         if "gt_label" in results:

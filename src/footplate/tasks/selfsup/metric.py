@@ -62,14 +62,14 @@ class Seen(NamedTuple):
 class _Probe(BaseMetric[Seen]):
     """The base class of probes, which report `top1`, the accuracy in percent.
 
-    A probe is fitted to the samples with `part` "train" and evaluated on those with `part` "test".
+    Fits a model to the samples with `part="train"`, and evaluates it on the samples with `part="test"`.
 
     Args:
         of: "features" to probe the features of the model, or "pixels" to probe the pixels of the images as a baseline.
         settings: Arguments for `BaseMetric`.
 
     Raises:
-        DataError: A sample has no class or part, or a part has no samples.
+        DataError: A sample has no class or no `part`, or there are no samples with `part` "train" or "test".
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class _Probe(BaseMetric[Seen]):
         self.of = of
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        """Records the features, the class and the part of each sample."""
+        """Records the features, the class and the split (`part`) of each sample."""
         check_samples(self, data_samples)
         for position, sample in enumerate(data_samples):
             where = sample.get("img_path", "an image")
@@ -121,16 +121,15 @@ class _Probe(BaseMetric[Seen]):
 class KNNProbe(_Probe):
     """The accuracy of a weighted k-NN classifier in percent, reported as `knn/top1`.
 
-    Neighbors are ranked by cosine similarity. If two classes have the same vote, the one with the lower index is
-    predicted.
+    Neighbors are ranked by cosine similarity. Ties between classes go to the class with the lower index.
 
     Args:
         k: The number of neighbors.
-        temperature: The vote of a neighbor has the weight ``exp(cosine / temperature)``.
+        temperature: Each neighbor's vote is weighted by ``exp(cosine / temperature)``.
         settings: `of`, "features" or "pixels", and the arguments for `BaseMetric`.
 
     Raises:
-        DataError: There are fewer than k training samples, or a sample has no class or part.
+        DataError: There are fewer than k training samples, or a sample has no class or no `part`.
         ArgumentError: An argument is invalid.
 
     Source: Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", arXiv:1805.01978.
@@ -144,7 +143,7 @@ class KNNProbe(_Probe):
         self.k, self.temperature = check_count("k", k), temperature
 
     def predict(self, features: Tensor, labels: Tensor, queries: Tensor, num_classes: int) -> Tensor:
-        """Predicts the classes by a vote of the nearest neighbors.
+        """Predicts the classes by a weighted vote of the nearest neighbors.
 
         Raises:
             DataError: There are fewer than k training features.
@@ -167,7 +166,7 @@ class LinearProbe(_Probe):
         settings: `of`, "features" or "pixels", and the arguments for `BaseMetric`.
 
     Raises:
-        DataError: A sample has no class or part.
+        DataError: A sample has no class or no `part`.
         ArgumentError: `l2` is negative.
     """
 

@@ -1,4 +1,4 @@
-"""Hooks that draw neighbors and reconstructions, and report the gain since the start of training."""
+"""Defines hooks that draw neighbors and reconstructions, and report gains since the start of training."""
 
 import logging
 from collections.abc import Sequence
@@ -101,7 +101,7 @@ class ReconstructionPictureHook(Hook):
 
     Args:
         num_samples: The number of images.
-        seed: The seed of the masks. With a fixed seed, the images of different validations have the same masks.
+        seed: The seed of the masks. All validations use the same masks.
 
     Raises:
         ArgumentError: `num_samples` is not positive.
@@ -141,8 +141,8 @@ def draw_rows(rows: Sequence[Sequence[tuple[ImageArray, tuple[int, int, int]]]])
     """Draws images in rows.
 
     Args:
-        rows: For each row, images ``(h, w, 3)`` of the same size, each with the color of its frame. Small images are
-            enlarged by an integer factor.
+        rows: The rows. Each is a list of images ``(h, w, 3)`` of the same size with their frame colors. Small images
+            are enlarged by an integer factor.
     """
     lines = []
     for row in rows:
@@ -165,7 +165,7 @@ class ValidateFirstHook(Hook):
         keys: The metrics to compare; by default, all metrics that are numbers.
 
     Raises:
-        ArgumentError: When a run starts, there is no validation, or a metric in `keys` is unknown.
+        ArgumentError: The run has no validation, or a metric in `keys` is unknown.
     """
 
     priority = "HIGHEST"  # before any hook that records metrics
@@ -175,7 +175,7 @@ class ValidateFirstHook(Hook):
         self._start: dict[str, float] = {}
 
     def before_train(self, runner: "Runner") -> None:
-        """Requests a validation before training; a resumed run already has the initial metrics."""
+        """Requests a validation before training. (A resumed run already has the initial metrics.)"""
         if runner.val_loop is None:
             raise ArgumentError("ValidateFirstHook needs a val_dataloader", key="val_dataloader")
         if runner.iter == 0:

@@ -20,7 +20,7 @@ from footplate.tasks.task_base import Part, TaskModel, build_part
 
 
 class BaseSelfSup(TaskModel):
-    """The base class of models with backbone, neck and head that learn from views of images and predict features.
+    """The base class of self-supervised models with a backbone, a neck and a head.
 
     Inputs are a list of views, each a float tensor ``(N, C, H, W)``. Features are computed from the first view.
 
@@ -56,7 +56,7 @@ class BaseSelfSup(TaskModel):
     def predict(
         self, inputs: Sequence[Tensor], data_samples: Sequence[SelfSupDataSample] | None
     ) -> list[SelfSupDataSample]:
-        """Sets the `features` of each sample from the first view. Creates samples if none are given."""
+        """Sets the `features` of each sample from the first view. Creates samples if none are passed."""
         features = self.extract_feat(inputs[0])
         filled = list(data_samples) if data_samples is not None else [SelfSupDataSample() for _ in features]
         for sample, row in zip(filled, features.float(), strict=True):

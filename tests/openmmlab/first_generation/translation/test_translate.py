@@ -76,7 +76,7 @@ def test_setting_that_cannot_be_kept_is_one_warning(cfg: dict[str, Any], device:
 REFUSED: list[tuple[dict[str, Any], str]] = [
     (
         {"runner": {"max_iters": "many"}, "lr_config": {"policy": "poly"}},
-        "the length of a run must be an integer of at least 1",
+        "the length of a run must be an integer >= 1",
     ),
     ({"workflow": [("train", 1), ("val", 1)]}, "there is no data.val"),
     ({"data": [1]}, "the first-generation key 'data' cannot be translated"),

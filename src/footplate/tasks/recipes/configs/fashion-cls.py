@@ -1,4 +1,4 @@
-"""Classification of images of clothes, shoes and bags, with label smoothing and mixup: a minute on two cores.
+"""Classifies images of clothes, shoes and bags, with label smoothing and mixup. Takes a minute on two cores.
 
 To write your own config, start from a copy of this file: `footplate train my-config.py`.
 """

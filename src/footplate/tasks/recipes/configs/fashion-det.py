@@ -1,4 +1,4 @@
-"""Detection of clothes, shoes and bags in small scenes, with COCO metrics: a few minutes on two cores.
+"""Detects clothes, shoes and bags in small scenes, with COCO metrics. Takes a few minutes on two cores.
 
 To write your own config, start from a copy of this file: `footplate train my-config.py`.
 """

@@ -1,4 +1,4 @@
-"""A masked autoencoder on images of clothes, shoes and bags, without labels, with two probes: minutes on two cores.
+"""Pretrains a masked autoencoder on images without labels, and probes its features. Takes minutes on two cores.
 
 To write your own config, start from a copy of this file: `footplate train my-config.py`.
 """

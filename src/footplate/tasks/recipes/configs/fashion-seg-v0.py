@@ -1,6 +1,6 @@
-"""fashion-seg as a first-generation config: training results in the same weights.
+"""The recipe fashion-seg as a first-generation config. Training gives the same weights.
 
-All keys are MMCV 1 keys.x configs; `footplate migrate` writes the second-generation config.
+Uses only keys of MMCV 1.x configs. `footplate migrate` converts it to the second generation.
 """
 
 # Data.

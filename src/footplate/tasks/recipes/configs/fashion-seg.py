@@ -1,4 +1,4 @@
-"""Segmentation of small scenes of clothes, shoes and bags: trains in 160 s of processor time.
+"""Segments small scenes of clothes, shoes and bags. Takes 160 s of CPU time.
 
 To write your own config, start from a copy of this file: `footplate train my-config.py`.
 """

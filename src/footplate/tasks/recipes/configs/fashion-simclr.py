@@ -1,4 +1,4 @@
-"""SimCLR on the images and with the probes of fashion-mae, with LARS: minutes on two cores.
+"""Pretrains SimCLR with LARS, on the images and with the probes of fashion-mae. Takes minutes on two cores.
 
 To write your own config, start from a copy of this file with `_base_ = "footplate::fashion-mae.py"`.
 """
@@ -42,7 +42,7 @@ optim_wrapper = dict(
     paramwise_cfg=dict(
         custom_keys={
             "bias": dict(decay_mult=0.0, lars_exclude=True),
-            # The batch normalization layers of the backbone and of the projection.
+            # The batch normalization layers of the backbone and the projection.
             "norm": dict(decay_mult=0.0, lars_exclude=True),
             "stem.1": dict(decay_mult=0.0, lars_exclude=True),
             "first.1": dict(decay_mult=0.0, lars_exclude=True),
