@@ -51,7 +51,7 @@ def test_config_is_trained(tiny: Path, footplate: Command) -> None:
     assert said.count("curves:") == 1
     assert sum("Iter(train) [" in line for line in said.splitlines()) == 4
     log = (log_dir / f"{log_dir.name}.log").read_text()
-    kept = ("environment: python", "hooks act in this order", "before_save_checkpoint")
+    kept = ("environment: python", "hooks run in this order", "before_save_checkpoint")
     assert [(words in log, words in said) for words in kept] == [(True, False)] * 3
     assert "\x1b" not in said
 
@@ -228,7 +228,7 @@ def test_stopped_run_prints_the_resume_command(tiny: Path, footplate: Command, m
 
 def test_resuming_without_a_run_is_a_warning(tiny: Path, footplate: Command) -> None:
     said = footplate("train", "tiny.py", "--work-dir", "mistyped", "--resume")[1]
-    assert f"WARNING - Found no checkpoint to resume in {tiny.parent / 'mistyped'}. The run restarts from the" in said
+    assert f"WARNING - Found no checkpoint to resume from in {tiny.parent / 'mistyped'}. The run starts from" in said
 
 
 @pytest.mark.parametrize(

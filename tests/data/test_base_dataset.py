@@ -178,7 +178,7 @@ def test_a_record_may_be_split(root: str) -> None:
         (
             {"metainfo": {"base_classes": ["a"], "clases": ["a"]}},
             ArgumentError,
-            "unknown key 'clases' of metainfo\n  key metainfo.clases\n  did you mean 'classes'\\?",
+            "unknown metainfo key 'clases'\n  key metainfo.clases\n  did you mean 'classes'\\?",
         ),
         ({"data_prefix": {"seg": "x"}}, DataError, "lacks the key 'seg', which is in data_prefix"),
         (

@@ -150,7 +150,7 @@ def test_the_window_holds_inside_wrappers(wrap: Any, tmp_path: Path) -> None:
 
 
 def test_a_window_without_shards_is_an_error_that_names_the_inner_dataset() -> None:
-    with pytest.raises(ArgumentError, match="requires a dataset of shards, and 'CategoriesForTest' has none"):
+    with pytest.raises(ArgumentError, match="requires a dataset with shards, but 'CategoriesForTest' has none"):
         DefaultSampler(ConcatDataset([RepeatDataset(build([1], [2]), 2)]), shard_window=2)
 
 

@@ -120,7 +120,7 @@ def test_arrays_with_objects_are_not_unpickled(tmp_path: Path) -> None:
     stream = io.BytesIO()
     np.save(stream, np.array([{}], dtype=object), allow_pickle=True)
     dataset = dataset_of(tmp_path, [("a", {"png": png(0), "npy": stream.getvalue()})], fields={"array": "npy"})
-    with pytest.raises(DataError, match=r"'a.npy' of the shard .*a.tar' cannot be parsed: Object arrays"):
+    with pytest.raises(DataError, match=r"'a.npy' in the shard .*a.tar' cannot be parsed: Object arrays"):
         dataset[0]
 
 
@@ -144,10 +144,10 @@ def test_a_file_that_cannot_be_parsed_is_an_error(
 @pytest.mark.parametrize(
     ("samples", "expected"),
     [
-        ([("a", {"png": b""}), ("b", {"cls": b"1"})], "the sample 'b' of .* has no 'img_path'"),
+        ([("a", {"png": b""}), ("b", {"cls": b"1"})], "the sample 'b' in .* has no 'img_path'"),
         (
             [("a", {"png": b"", "cls": b"1"}), ("b", {"png": b""})],
-            "the sample 'b' of .* has no 'gt_label'",
+            "the sample 'b' in .* has no 'gt_label'",
         ),
     ],
 )
@@ -234,7 +234,7 @@ def test_the_order_does_not_depend_on_the_number_of_ranks(monkeypatch: pytest.Mo
     ("settings", "expected"),
     [
         ({"shard_window": 2, "shuffle": False}, "shard_window has no effect without shuffle"),
-        ({"shard_window": 2}, "shard_window requires a dataset of shards, and 'range' has none"),
+        ({"shard_window": 2}, "shard_window requires a dataset with shards, but 'range' has none"),
     ],
 )
 def test_a_wrong_window_is_an_error(settings: dict[str, Any], expected: str) -> None:

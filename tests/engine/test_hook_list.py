@@ -91,7 +91,7 @@ def test_describe_lists_hooks_by_event() -> None:
     hooks.register(named("Early", "HIGH"))
     hooks.register(Shared())
     assert hooks.describe().split("\n") == [
-        "hooks act in this order:",
+        "hooks run in this order:",
         "  before_run              Early (HIGH), Late (95)",
         "  before_train_epoch      Shared (NORMAL)",
         "  after_train_iter        Shared (NORMAL)",

@@ -16,12 +16,12 @@ STOPPING: dict[str, Any] = {"custom_hooks": [{"type": "EarlyStoppingHook", "moni
 BEST = {"default_hooks": {"checkpoint": {"save_best": "loss"}}}
 PLATEAU: dict[str, Any] = {"param_scheduler": {"type": "ReduceOnPlateauLR", "monitor": "loss"}}
 IDLE = [
-    (NO_VALIDATION | PLATEAU, "param_scheduler has no effect: it waits for a metric, and the run never"),
+    (NO_VALIDATION | PLATEAU, "param_scheduler has no effect: it needs a metric, but the run has no"),
     (
         NO_VALIDATION | STOPPING,
-        "custom_hooks[0].monitor has no effect: it waits for a metric, and the run never validates",
+        "custom_hooks[0].monitor has no effect: it needs a metric, but the run has no validation",
     ),
-    (NO_VALIDATION | BEST, "default_hooks.checkpoint.save_best has no effect: it waits for a metric, and the run"),
+    (NO_VALIDATION | BEST, "default_hooks.checkpoint.save_best has no effect: it needs a metric, but the run"),
 ]
 
 

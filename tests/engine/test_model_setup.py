@@ -117,8 +117,8 @@ SAFE = [
     shortcut(4, stride=1),
 ]
 REFUSED = (
-    "a CPU cannot train the strided 1 x 1 convolution '1' in channels-last format, because it has fewer than 16 "
-    "channels"
+    "a CPU cannot train the strided 1 x 1 convolution '1' in channels-last format, because its groups have fewer "
+    "than 16 channels"
 )
 
 

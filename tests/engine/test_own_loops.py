@@ -193,8 +193,8 @@ def test_overridden_loop_resumes_bit_exactly_within_an_epoch(tmp_path: Path, kin
 @pytest.mark.parametrize(
     ("kind", "by_epoch", "says"),
     [
-        (WholeEpoch, True, "its epoch 2 restarts from"),
-        (UnseenDataRun, False, "its data restarts from"),
+        (WholeEpoch, True, "so epoch 2 restarts from"),
+        (UnseenDataRun, False, "so the data restarts from"),
     ],
 )
 def test_inexact_resume_logs_a_warning(

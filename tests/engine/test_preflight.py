@@ -126,7 +126,7 @@ def test_full_disk_is_found_before_the_first_step(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(
         "footplate.storage.free_space", lambda folder: None if str(folder).startswith("memory") else 100
     )
-    with pytest.raises(CheckpointError, match=r"a checkpoint takes \d.* but only 100 .* are free in") as caught:
+    with pytest.raises(CheckpointError, match=r"a checkpoint needs \d.* but only 100 .* is free in") as caught:
         run(tmp_path, "small", preflight=True)
     assert caught.value.key == "work_dir"
 
@@ -152,7 +152,7 @@ def test_command_runs_the_preflight(
     cfg = settings(tmp_path / "work", log_level="INFO")
     path.write_text("\n".join(f"{key} = {value!r}" for key, value in cfg.items()))
     assert main(["train", str(path), *option]) == 0
-    assert sum(each.startswith("Preflight: a checkpoint takes") for each in caplog.messages) == times
+    assert sum(each.startswith("Preflight: a checkpoint saved before") for each in caplog.messages) == times
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_files_of_a_run(tmp_path: Path) -> None:
     metrics = json.loads(Path(runner.log_dir, f"{stamp}.json").read_text())
     assert set(metrics) == {"accuracy", "data_time", "time"}
     log = Path(runner.log_dir, f"{stamp}.log").read_text()
-    for line in ("hooks act in this order:", "seed 7, device cpu", "Epoch(val) [3][2/2]    accuracy: ", "torch: 2."):
+    for line in ("hooks run in this order:", "seed 7, device cpu", "Epoch(val) [3][2/2]    accuracy: ", "torch: 2."):
         assert line in log
 
 

@@ -180,7 +180,7 @@ def test_resuming_without_a_checkpoint_starts_over(tmp_path: Path, caplog: pytes
     fresh = run(config(tmp_path / "fresh", by_epoch=True), resume=True, log_level="INFO")
     assert_same(fresh.model.state_dict(), whole.model.state_dict())
     assert (
-        f"Found no checkpoint to resume in {tmp_path / 'fresh'}. The run restarts from the beginning."
+        f"Found no checkpoint to resume from in {tmp_path / 'fresh'}. The run starts from the beginning."
         in caplog.messages
     )
 

@@ -245,9 +245,9 @@ def test_classes_are_builders_too(folder: Path) -> None:
         ),
         (lambda models: models.plain_function, r"def plain_function\(...\) -> torch.nn.Module:"),
         (lambda models: models.rmtree, "a config must not refer to 'shutil.rmtree'|another process cannot"),
-        (lambda models: partial(models.build_model, 3), "its arguments must be passed by name"),
+        (lambda models: partial(models.build_model, 3), "arguments of the function must be passed by name"),
         (lambda models: partial(models.build_model, width=torch.ones(2)), "cannot represent a value of type Tensor"),
-        (lambda models: partial(models.build_model, width=nn.ReLU), "its arguments must be plain data"),
+        (lambda models: partial(models.build_model, width=nn.ReLU), "arguments of the function must be plain data"),
     ],
 )
 def test_builder_that_cannot_be_recorded_is_explained(folder: Path, make: Callable[[Any], Any], message: str) -> None:
@@ -259,7 +259,7 @@ def test_run_without_a_recorded_builder_names_what_to_write(folder: Path, caplog
     with caplog.at_level("INFO", "footplate.engine"):
         model = fp_models().build_model()
         train(lambda: model, log_level="INFO")
-    assert "`footplate export` cannot build the model of this run" in caplog.text
+    assert "`footplate export` cannot rebuild the model of this run" in caplog.text
     with pytest.raises(FootplateError, match=r"does not specify how to build(.|\n)*\+model.type=models.build_model"):
         export_model(open_trained("run/epoch_1.pth"), "model.pt2", "torch-export")
     trained = open_trained("run/epoch_1.pth", Config({"model": {"type": "fp_models.build_model"}}))

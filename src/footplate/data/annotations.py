@@ -1,4 +1,4 @@
-"""Reads the files of datasets, with retries and clear errors, and decodes masks in COCO format."""
+"""Reads dataset files, with retries and clear errors, and decodes COCO masks."""
 
 import importlib
 import io
@@ -23,12 +23,12 @@ from footplate.errors import DataError, MissingExtraError, StorageError
 from footplate.storage import is_local, join, missing_path_notes, read_bytes
 
 _logger = logging.getLogger("footplate.data")
-_RETRY_SECONDS = (1.0, 5.0)  # waiting times before a failed request to a storage is repeated
+_RETRY_SECONDS = (1.0, 5.0)  # delays before retries of a failed storage request
 _Result = TypeVar("_Result")
 _SUFFIXES = (".json", ".yaml", ".yml", ".pkl", ".pickle")
 _MIN_NUMBERS = 6  # three corners of a polygon
-_MAX_DISTANCE = 10  # of a corner from the origin, in units of the longer image side
-# Maps modules to the names that rebuild data. Other names are rejected, since modules also expose what they import.
+_MAX_DISTANCE = 10  # of a polygon corner from the origin, as a multiple of the longer image side
+# Names that are needed to rebuild data, by module. All others are rejected, since modules also expose what they import.
 _DATA_NAMES = {
     "builtins": {"set", "frozenset", "complex", "slice", "range", "bytearray", "object", "int", "float", "str", "bool"},
     "collections": {"Counter", "OrderedDict", "defaultdict", "deque"},
@@ -44,7 +44,7 @@ _DATA_NAMES = {
 
 
 def with_retries(read: Callable[[str], _Result], path: str) -> _Result:
-    """Returns `read(path)`. If the connection to the storage fails, repeats the call after 1 and 5 seconds.
+    """Returns `read(path)`. If the connection to the storage fails, retries after 1 and 5 seconds.
 
     Raises:
         ConnectionError: The last retry failed.
@@ -54,7 +54,7 @@ def with_retries(read: Callable[[str], _Result], path: str) -> _Result:
         try:
             return read(path)
         except ConnectionError as error:
-            if not threading.main_thread().is_alive():  # the exit of the process has closed the connection
+            if not threading.main_thread().is_alive():  # the connection was closed because the process is exiting
                 raise
             _logger.warning("Reading '%s' failed and will be retried in %g s: %s.", path, seconds, error)
             time.sleep(seconds)
@@ -63,11 +63,11 @@ def with_retries(read: Callable[[str], _Result], path: str) -> _Result:
 
 @contextmanager
 def explain_read_errors(kind: str, path: str) -> Iterator[None]:
-    """Converts errors of the block to errors that contain the path of a file and its kind, such as "shard".
+    """Converts read errors in the block to errors that state the path and kind of the file, such as "shard".
 
     Raises:
         DataError: The file does not exist, or a local file cannot be read.
-        StorageError: The storage of a remote file cannot be reached, or refuses access.
+        StorageError: The remote storage cannot be reached, or refuses access.
     """
     try:
         yield
@@ -86,7 +86,7 @@ def load_annotations(path: str) -> tuple[dict[str, Any], list[Any]]:
             that fsspec supports.
 
     Raises:
-        DataError: The file does not exist, cannot be parsed, or has a different layout.
+        DataError: The file does not exist, cannot be parsed, or has an unknown layout.
     """
     content = load_data_file(path)
     if not isinstance(content, Mapping) or not {"metainfo", "data_list"} <= content.keys():
@@ -99,10 +99,10 @@ def load_annotations(path: str) -> tuple[dict[str, Any], list[Any]]:
 
 
 class DataUnpickler(pickle.Unpickler):
-    """Reads pickle files that contain only plain data: numbers, strings, containers and NumPy arrays.
+    """Unpickles plain data only: numbers, strings, containers and NumPy arrays.
 
     Raises:
-        DataError: The file refers to any other class or function. Nothing is executed.
+        DataError: The file refers to another class or function, which is not executed.
     """
 
     @override
@@ -121,7 +121,7 @@ def load_data_file(path: str) -> Any:
     """Returns the content of a JSON, YAML or pickle file.
 
     Raises:
-        DataError: The file cannot be read or parsed, or a pickle file contains more than plain data.
+        DataError: The file cannot be read or parsed, or is a pickle file with more than plain data.
     """
     if not path.lower().endswith(_SUFFIXES):
         raise DataError(
@@ -137,27 +137,27 @@ def load_data_file(path: str) -> Any:
         return DataUnpickler(io.BytesIO(content)).load()
     except DataError:
         raise
-    except Exception as error:  # a damaged pickle file may raise any type
+    except Exception as error:  # a damaged pickle file may raise any exception
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(f"the annotation file '{path}' cannot be parsed: {reason}") from error
 
 
 def read_file(path: str) -> bytes:
-    """Returns the bytes of a file. If the connection to its storage fails, retries as `with_retries` does.
+    """Returns the content of a file as bytes. Retries if the connection fails; see `with_retries`.
 
     Raises:
         DataError: The file does not exist, or a local file cannot be read.
-        StorageError: The storage of a remote file cannot be reached, or refuses access.
+        StorageError: The remote storage cannot be reached, or refuses access.
     """
     with explain_read_errors("file", path):
         return with_retries(read_bytes, path)
 
 
 def read_record_file(record: dict[str, Any], key: str) -> bytes:
-    """Returns the bytes of the file whose path is under `key`.
+    """Returns the content of the file whose path is `record[key]`.
 
-    A dataset of shards has already read the file and stored its bytes under `key` in `file_contents`. This function
-    removes them, so that they do not become part of the sample.
+    A shard dataset has already read the file into `file_contents[key]`. This function removes that entry, so that it
+    does not become part of the sample.
 
     Raises:
         DataError: The file cannot be read.
@@ -190,7 +190,7 @@ def join_root(root: str, path: str) -> str:
 def coco_package(why: str) -> ModuleType:
     """Imports the package that decodes COCO masks and computes COCO metrics.
 
-    `why` is the feature that needs the package, for the error message.
+    `why` names the feature that needs the package, for the error message.
 
     Raises:
         MissingExtraError: The package is not installed.
@@ -202,7 +202,7 @@ def coco_package(why: str) -> ModuleType:
 
 
 def mask_tools(why: str) -> Any:
-    """Imports the functions for run lengths. pycocotools, which code bases need, has the same functions."""
+    """Imports the functions for run-length encoding, from faster-coco-eval or else from pycocotools."""
     try:
         return coco_package(why).mask
     except MissingExtraError:
@@ -215,8 +215,8 @@ def decode_mask(segmentation: Any, shape: tuple[int, int]) -> npt.NDArray[np.boo
     """Decodes a segmentation in COCO format into a boolean mask ``(H, W)``.
 
     Args:
-        segmentation: Polygons, each `[x1, y1, x2, y2, ...]`, or compressed or uncompressed run lengths. Polygons with
-            fewer than three corners are ignored.
+        segmentation: A list of polygons `[x1, y1, x2, y2, ...]`, or a compressed or uncompressed run-length encoding.
+            Polygons with fewer than three corners are ignored.
         shape: Height and width of the image.
 
     Raises:
@@ -246,7 +246,7 @@ def decode_mask(segmentation: Any, shape: tuple[int, int]) -> npt.NDArray[np.boo
 
 
 def check_segmentation(segmentation: Any, shape: tuple[int, int]) -> None:
-    """Checks that decoding a mask takes no more time and memory than is reasonable for the size of its image.
+    """Checks that a segmentation fits its image, so that decoding it cannot exhaust time or memory.
 
     Raises:
         DataError: Run lengths do not match the image size, or a corner is non-finite or far outside the image.
@@ -264,5 +264,5 @@ def check_segmentation(segmentation: Any, shape: tuple[int, int]) -> None:
         return
     limit = _MAX_DISTANCE * max(shape)
     for polygon in segmentation:
-        if len(polygon) and not np.abs(polygon).max() <= limit:  # also if it is NaN
+        if len(polygon) and not np.abs(polygon).max() <= limit:  # also true for NaN
             raise DataError(f"a point of a segmentation polygon is far outside its image of size {tuple(shape)}")

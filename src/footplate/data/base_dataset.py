@@ -1,4 +1,4 @@
-"""The base class of datasets. A dataset has a list of records and a pipeline that turns them into samples."""
+"""Base class of datasets: a list of records, and a pipeline that turns them into samples."""
 
 import copy
 import logging
@@ -24,8 +24,8 @@ from footplate.registry import DATASETS
 from footplate.storage import missing_path_notes
 
 _logger = logging.getLogger("footplate.data")
-_MAX_UNREADABLE = 0.5  # the share of unreadable samples with which a run may continue
-_MIN_UNREADABLE = 10  # the number of samples below which the share does not matter
+_MAX_UNREADABLE = 0.5  # the maximum fraction of unreadable samples
+_MIN_UNREADABLE = 10  # this many unreadable samples are always allowed
 _MAX_FLAGS = 1 << 20
 Indices: TypeAlias = int | Sequence[int]
 
@@ -34,26 +34,26 @@ Indices: TypeAlias = int | Sequence[int]
 class BaseDataset(Dataset[Any]):
     """A dataset that reads records from an annotation file and turns them into samples with a pipeline.
 
-    A subclass overrides `load_data_list` to read other file formats, `parse_data_info` to convert records, and
-    `filter_data` to select records. `METAINFO` contains metadata about the whole dataset, such as `classes`.
+    Subclasses override `load_data_list` to read other file formats, `parse_data_info` to convert records, or
+    `filter_data` to select records. `METAINFO` contains metadata of the dataset, such as `classes`.
 
     Args:
         ann_file: The annotation file; a relative path is joined to `data_root`. See `load_annotations`.
-        metainfo: Values that override entries of `METAINFO`. A value that is the path of a text file is replaced with
-            the lines of the file.
+        metainfo: Values that override entries of `METAINFO`. The path of a text file is replaced with the lines of the
+            file.
         data_root: The base folder for relative paths.
-        data_prefix: Maps a key of the records to the folder that is prepended to relative paths under that key.
+        data_prefix: Maps record keys to folders, which are prepended to relative paths under these keys.
         filter_cfg: Settings for `filter_data`.
         indices: The indices of the records to keep. A number n keeps the first n records; a negative number -n keeps
             the last n.
-        serialize_data: Whether to store the records as bytes that all workers share; see `RecordStore`.
-        pipeline: Transforms that are applied to a record in order.
-        test_mode: Whether to raise an error if the pipeline returns None. If False, a different sample is used instead.
+        serialize_data: Whether to store the records as bytes, which all workers share; see `RecordStore`.
+        pipeline: Transforms to apply to each record, in order.
+        test_mode: Whether to raise an error if the pipeline returns None. Otherwise, a random other sample is used.
         lazy_init: Whether to defer reading the annotation file until `full_init` is called.
-        max_refetch: The maximum number of other samples to try after the pipeline returns None.
-        on_error: "stop" or "skip". With "skip", a record that cannot be read is handled as if the pipeline had returned
-            None. It is counted in `skipped` and logged as a warning. The run stops if most samples cannot be read, or
-            if a storage cannot be reached.
+        max_refetch: The maximum number of other samples to try if the pipeline returns None.
+        on_error: "stop" or "skip". With "skip", a sample that cannot be read is replaced as if the pipeline had
+            returned None, counted in `skipped`, and logged as a warning. The run still stops if most samples cannot be
+            read, or if a storage cannot be reached.
 
     Raises:
         DataError: The annotation file cannot be read.
@@ -61,7 +61,7 @@ class BaseDataset(Dataset[Any]):
     """
 
     METAINFO: ClassVar[Mapping[str, Any]] = {}
-    # Defaults for datasets of OpenMMLab packages, which set their attributes without calling this constructor.
+    # Defaults for datasets in OpenMMLab packages that set these attributes without calling the constructor.
     data_prefix: dict[str, Any]
     _fully_initialized = False
     _skipped: Tensor | None = None
@@ -102,11 +102,11 @@ class BaseDataset(Dataset[Any]):
 
     @classmethod
     def _load_metainfo(cls, metainfo: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Returns `METAINFO` with the entries that `metainfo` overrides."""
+        """Returns `METAINFO` updated with `metainfo`."""
         return _load_values(cls.METAINFO, metainfo)
 
     def _join_prefix(self) -> None:
-        """Joins the paths of the annotation file and of `data_prefix` to `data_root`."""
+        """Joins the paths in `ann_file` and `data_prefix` to `data_root`."""
         if self.ann_file:
             self.ann_file = join_root(self.data_root, self.ann_file)
         for key, prefix in self.data_prefix.items():
@@ -121,7 +121,7 @@ class BaseDataset(Dataset[Any]):
 
     @property
     def skipped(self) -> int:
-        """The number of distinct samples that were skipped because they could not be read, over all workers."""
+        """The number of distinct unreadable samples that were skipped, over all workers."""
         return 0 if self._skipped is None else int(self._skipped.sum())
 
     def full_init(self) -> None:
@@ -137,11 +137,11 @@ class BaseDataset(Dataset[Any]):
         self._fully_initialized = True
 
     def _get_unserialized_subset(self, indices: Indices) -> list[Any]:
-        """Returns the records that `indices` selects; see the argument `indices` of the class."""
+        """Returns the records selected by `indices`; see the class docstring."""
         return [self.data_list[index] for index in _select_indices(indices, len(self.data_list))]
 
     def _serialize_data(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Stores the records as bytes. Returns the bytes and the end offset of each record."""
+        """Serializes the records. Returns their bytes and the end offset of each record."""
         self.data_list = store = RecordStore(self.data_list)
         return store.arrays
 
@@ -161,7 +161,7 @@ class BaseDataset(Dataset[Any]):
     def parse_data_info(self, raw_data_info: dict[str, Any]) -> dict[str, Any] | list[dict[str, Any]]:
         """Converts a raw record to one or more records of the dataset.
 
-        By default, only joins its paths to `data_prefix`.
+        By default, only joins the paths in the record to `data_prefix`.
         """
         for key, prefix in self.data_prefix.items():
             if key not in raw_data_info:
@@ -174,7 +174,7 @@ class BaseDataset(Dataset[Any]):
         return raw_data_info
 
     def filter_data(self) -> list[Any]:
-        """Returns the records of `self.data_list` to keep. By default, returns all of them."""
+        """Returns the records in `self.data_list` to keep; by default, all of them."""
         return list(self.data_list)
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
@@ -187,15 +187,15 @@ class BaseDataset(Dataset[Any]):
         return record
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns the indices of the categories that occur in a sample. `ClassBalancedDataset` requires this method."""
+        """Returns the category indices that occur in a sample. `ClassBalancedDataset` needs this method."""
         raise NotImplementedError(f"{type(self).__name__} does not override get_cat_ids()")
 
     def prepare_data(self, idx: int) -> Any:
-        """Returns the sample that the pipeline creates from one record, or None if the pipeline drops it."""
+        """Runs the pipeline on one record, and returns the sample or None if it was dropped."""
         return self.pipeline(self.get_data_info(idx))
 
     def get_subset_(self, indices: Indices) -> None:
-        """Removes all records except those that `indices` selects; see the argument `indices` of the class."""
+        """Keeps only the records selected by `indices`; see the class docstring."""
         self.full_init()
         selected = _select_indices(indices, len(self))
         if isinstance(self.data_list, RecordStore):
@@ -206,7 +206,7 @@ class BaseDataset(Dataset[Any]):
             self._skipped = _shared_flags()  # indices now refer to other samples
 
     def get_subset(self, indices: Indices) -> Self:
-        """Returns a copy of this dataset with the records that `get_subset_` selects."""
+        """Returns a copy of the dataset with only the records selected by `indices`."""
         self.full_init()
         other = copy.copy(self)
         other._metainfo = self.metainfo
@@ -232,16 +232,16 @@ class BaseDataset(Dataset[Any]):
         raise DataError(f"the pipeline dropped {self.max_refetch + 1} samples in a row")
 
     def _read_or_skip(self, idx: int, errors: list[Exception]) -> Any:
-        """Returns a sample, or None if reading fails and `on_error` is "skip". Then adds the error to `errors`."""
+        """Returns a sample, or None if it is unreadable and `on_error` is "skip". Then adds the error to `errors`."""
         try:
             return self.prepare_data(idx)
-        except (StorageError, ConnectionError):  # the sample may be intact, and so may all others
+        except (StorageError, ConnectionError):  # the samples themselves may be fine
             raise
         except (DataError, OSError) as error:
             if self._skipped is None or self.test_mode:
                 raise
             errors.append(error)
-            is_known = bool(self._skipped[idx % _MAX_FLAGS])  # an earlier epoch has warned
+            is_known = bool(self._skipped[idx % _MAX_FLAGS])  # a warning was logged in an earlier epoch
             self._skipped[idx % _MAX_FLAGS] = True
             if not is_known:
                 skipped = self.skipped
@@ -256,19 +256,19 @@ class BaseDataset(Dataset[Any]):
 
 
 def _shared_flags() -> Tensor:
-    """Returns a flag for each sample in memory that workers share. Indices that differ by 2**20 share a flag."""
+    """Creates one flag per sample in shared memory. Indices that differ by 2**20 share a flag."""
     flags = torch.zeros(_MAX_FLAGS, dtype=torch.bool, device="cpu")
     flags.share_memory_()  # type: ignore[no-untyped-call]
     return flags
 
 
 def _load_values(defaults: Mapping[str, Any], metainfo: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Merges metainfo into the defaults, and replaces values that are paths of files with the lines of the files."""
+    """Merges metainfo into the defaults. Replaces file paths with the lines of the files."""
     known = ("classes", "palette", *defaults)
     for key in metainfo or {}:
         near = nearest(key, known, similarity=0.83)  # datasets may have keys such as 'base_classes'
         if near is not None and str(key).lower() != near.lower():
-            raise ArgumentError(f"unknown key '{key}' of metainfo", key=f"metainfo.{key}", suggestion=near)
+            raise ArgumentError(f"unknown metainfo key '{key}'", key=f"metainfo.{key}", suggestion=near)
     values: dict[str, Any] = {}
     for key, value in {**defaults, **(metainfo or {})}.items():
         if isinstance(value, str) and os.path.isfile(value):
@@ -283,7 +283,7 @@ def _load_values(defaults: Mapping[str, Any], metainfo: Mapping[str, Any] | None
 
 
 def _select_indices(indices: Indices, size: int) -> Sequence[int]:
-    """Returns the non-negative indices that `indices` selects from a list of length `size`."""
+    """Converts `indices` to a list of non-negative indices below `size`."""
     if isinstance(indices, (int, np.integer)):
         return range(size)[:indices] if indices >= 0 else range(size)[indices:]
     chosen = np.asarray(indices, dtype=None if len(indices) else int)

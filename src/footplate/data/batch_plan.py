@@ -1,6 +1,6 @@
 """Plans the batches of a pass over the data.
 
-A pass can start at any batch and has the same length on every rank.
+A pass can start at any batch. It has the same length on every rank.
 """
 
 import copy
@@ -21,26 +21,26 @@ _logger = logging.getLogger("footplate.data")
 
 
 class BatchKey(NamedTuple):
-    """The samples of a batch and their positions in the global order."""
+    """The sample indices of a batch, and their positions in the global order."""
 
     epoch: int
     positions: range
     indices: Sequence[Any]
-    is_single: bool = False  # a single sample that is not put in a list
+    is_single: bool = False  # a single sample, not wrapped in a list
 
 
 class Pass(NamedTuple):
-    """A pass over the data, or the remainder of a pass after a resume."""
+    """A pass over the data, or the rest of a pass after a resume."""
 
     epoch: int
     start: int  # the index of the first batch
-    end: int | None  # the index after the last batch, or None if only the samplers end the pass
+    end: int | None  # the index after the last batch, or None if the samplers decide
 
 
 class BatchPlan(Sampler[BatchKey]):
     """Yields the samples of each batch in the current pass, which `begin` sets.
 
-    Example: 8 samples on 3 ranks, in batches of 2, each read once (`counted` is 8):
+    For example, 8 samples on 3 ranks in batches of 2, if each sample is read once (`counted` is 8):
 
     | rank | batch 0: positions | share | batch 1: positions | share |
     |---|---|---|---|---|
@@ -49,17 +49,17 @@ class BatchPlan(Sampler[BatchKey]):
     | 2 | 2, 5 | 1 | 8: a repeated sample | 0 |
 
     Args:
-        loader: The loader whose samplers and batch size are used. The plan does not store the loader, because a
-            reference cycle would delay joining each persistent worker by seconds.
+        loader: The loader that provides the samplers and batch size. The plan keeps no reference to it: a reference
+            cycle would delay joining each persistent worker by seconds.
         seed: The seed for samplers that draw random numbers.
         limit: The maximum number of batches per pass.
 
     Attributes:
-        custom: The samplers whose order may depend on more than seed and epoch.
-        counted: The number of samples, or of the batches of a custom batch sampler, if each of them is read exactly
-            once, apart from batches with a share of 0. None if some may be read twice.
-        world_size: The number of ranks that divide the samples.
-        current: The pass that the plan yields.
+        custom: The samplers whose order could depend on anything but seed and epoch.
+        counted: The number of samples (with a custom batch sampler, of batches) if each one is read exactly once, not
+            counting batches with a share of 0. None if some may be read twice.
+        world_size: The number of ranks that the samples are split across.
+        current: The current pass.
         passes_continue: Whether `limit` splits an endless sampler, so that each pass continues the previous one.
     """
 
@@ -81,14 +81,14 @@ class BatchPlan(Sampler[BatchKey]):
         if getattr(self.sampler, "round_up", True) is False:
             self.count_once()
         self.current = Pass(0, 0, limit)
-        # Custom samplers: the number of passes that have begun, and the states at the start of the latest one.
+        # For custom samplers: the number of passes begun so far, and the sampler states at the start of the latest one.
         self._begun_passes = 0
         self._states: list[Any] | None = None
 
     def count_once(self) -> None:
-        """Removes the samples and batches that a sampler repeats, if its kind is known.
+        """Drops the samples and batches that known samplers repeat as padding.
 
-        A rank that has no other samples left still repeats one, so that all ranks have the same number of batches.
+        A rank that runs out of samples still repeats one, so that all ranks have the same number of batches.
         """
         sampler = self.batch_sampler if self._has_own_batches else self.sampler
         if isinstance(sampler, DefaultSampler) and can_start_anywhere(sampler):
@@ -99,7 +99,7 @@ class BatchPlan(Sampler[BatchKey]):
             self.counted = min(len(sampler.dataset), sampler.total_size)  # type: ignore[arg-type]
 
     def begin(self, epoch: int, start: int = 0, length: int | None = None) -> None:
-        """Prepares the samplers for a pass. Earlier passes of custom samplers are repeated without reading data.
+        """Prepares the samplers for a pass. Replays earlier passes of custom samplers, without reading data.
 
         Args:
             epoch: The index of the pass.
@@ -111,7 +111,7 @@ class BatchPlan(Sampler[BatchKey]):
             if epoch > self._begun_passes:
                 names = ", ".join(type(sampler).__name__ for sampler in self.custom)
                 passes = epoch - self._begun_passes
-                message = "Restoring %s: repeating earlier passes without reading data. Number of passes: %d."
+                message = "Restoring %s by replaying %d earlier passes without reading data."
                 _logger.info(message, names, passes)
             for earlier in range(self._begun_passes, epoch):
                 self._prepare(Pass(earlier, 0, end))
@@ -121,7 +121,7 @@ class BatchPlan(Sampler[BatchKey]):
         self._prepare(Pass(epoch, start, end))
 
     def state_dict(self, epoch: int) -> list[Any] | None:
-        """Returns the states of custom samplers at the start of pass `epoch`, or None if they have no states."""
+        """Returns the states of the custom samplers at the start of pass `epoch`, or None if they are stateless."""
         return self._states if self._begun_passes > epoch else self._sampler_states()
 
     def load_state_dict(self, states: Sequence[Mapping[str, Any]], epoch: int) -> None:
@@ -137,7 +137,7 @@ class BatchPlan(Sampler[BatchKey]):
         self._begun_passes = epoch
 
     def __iter__(self) -> Iterator[BatchKey]:
-        # The generator gets its pass here, so that overlapping passes do not affect each other.
+        # Bind the current pass now, so that overlapping passes do not affect each other.
         return self._keys(*self.current)
 
     def __len__(self) -> int:
@@ -156,7 +156,7 @@ class BatchPlan(Sampler[BatchKey]):
         return repeat(1.0) if self.counted is None else map(self._share, count(self.current.start))
 
     def _share(self, number: int) -> float:
-        """Returns the size of this rank's batch, divided by the mean batch size over all ranks."""
+        """Returns the size of this rank's batch relative to the mean batch size over all ranks."""
         size, begin, end = self.counted or 0, number * self.batch_size, (number + 1) * self.batch_size
         total = min(end * self.world_size, size) - min(begin * self.world_size, size)
         local = max(min(end, self._local_size) - begin, 0)
@@ -164,7 +164,7 @@ class BatchPlan(Sampler[BatchKey]):
 
     @property
     def _local_size(self) -> int:
-        """The number of samples of this rank if each is counted once: 3, 3 and 2 in the example above."""
+        """The number of samples on this rank without padding: 3, 3 and 2 in the example above."""
         return local_sample_count(self.counted or 0, self._rank, self.world_size)
 
     def _prepare(self, current: Pass) -> None:
@@ -174,7 +174,7 @@ class BatchPlan(Sampler[BatchKey]):
         self.current = current
 
     def _sampler_states(self) -> list[Any] | None:
-        """Returns the states of the custom samplers, or None if there are none or if they have no states."""
+        """Returns the states of the custom samplers, or None if there are no such samplers or they are stateless."""
         if not all(hasattr(sampler, "state_dict") and hasattr(sampler, "load_state_dict") for sampler in self.custom):
             return None
         return [copy.deepcopy(sampler.state_dict()) for sampler in self.custom] or None
@@ -199,7 +199,7 @@ class BatchPlan(Sampler[BatchKey]):
             yield BatchKey(epoch, positions, indices, self.batch_sampler is None)
 
     def _batches(self, epoch: int, start: int) -> Iterator[tuple[int, Sequence[Any]]]:
-        """Yields the indices of each batch from `start` on, and the number of this rank's samples before it."""
+        """Yields, for each batch from `start` on, the number of this rank's samples before it and its indices."""
         done = 0
         if self._has_own_batches:
             for number, indices in enumerate(self.batch_sampler):

@@ -1,4 +1,4 @@
-"""Functions on batches: collate samples, split off the target, and count the samples."""
+"""Collates samples into batches, splits off targets, and counts samples."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ TARGET_KEYS = ("labels", "label", "targets", "target", "y")
 
 
 def pseudo_collate(samples: Sequence[Any]) -> Any:
-    """Collates N samples with the same structure: each value becomes a list of N values.
+    """Collates N samples with the same structure into lists of N values.
 
     Example:
         >>> pseudo_collate([dict(inputs=1, name="a"), dict(inputs=2, name="b")])
@@ -27,10 +27,10 @@ def pseudo_collate(samples: Sequence[Any]) -> Any:
 
 
 def default_collate(samples: Sequence[Any]) -> Any:
-    """Stacks tensors, arrays and numbers from N samples into ``(N, ...)``, and puts strings and data elements in lists.
+    """Stacks tensors, arrays and numbers of N samples to ``(N, ...)``. Collects strings and data elements in lists.
 
     Raises:
-        DataError: Tensors differ in shape, or a value cannot be stacked.
+        DataError: Tensors have different shapes, or a value cannot be stacked.
 
     Example:
         >>> default_collate([(1.0, "a"), (2.0, "b")])
@@ -40,7 +40,7 @@ def default_collate(samples: Sequence[Any]) -> Any:
 
 
 def _collate(samples: Sequence[Any], collate_values: Callable[[Sequence[Any]], Any]) -> Any:
-    """Collates nested samples: puts strings and data elements in lists, and passes other values to `collate_values`."""
+    """Collates nested samples. Collects strings and data elements in lists; `collate_values` collates other values."""
     first = samples[0]
     if isinstance(first, (BaseDataElement, str, bytes)):
         return list(samples)
@@ -114,9 +114,8 @@ def split_target(batch: Any) -> tuple[Any, Any]:
 def batch_size_of(batch: Any) -> int:
     """Returns the number of samples in a batch.
 
-    In a list of dicts, each dict is one sample. For any other batch, returns the first available of these: the length
-    of the first tensor or array among the entries, the length of the first list, the number of samples in the first
-    dict, or 1.
+    In a list of dicts, each dict is one sample. For other batches, uses the first match: the length of the first tensor
+    or array among the entries, the length of the first list, the number of samples in the first dict, or 1.
 
     Example:
         >>> batch_size_of({"images": ["a", "b", "c"], "labels": [0, 1, 0]}), batch_size_of(None)
@@ -138,11 +137,11 @@ def batch_size_of(batch: Any) -> int:
 
 
 def map_tensors(data: Any, change: Callable[[Any], Any]) -> Any:
-    """Returns nested dicts, lists and tuples with `change` applied to tensors and objects that have a `to` method."""
+    """Applies `change` to all tensors, and objects with a `to` method, in nested dicts, lists and tuples."""
     if isinstance(data, Tensor):
         return change(data)
     if isinstance(data, dict):
-        changed = copy.copy(data)  # of the same type, which code bases may check
+        changed = copy.copy(data)  # keeps the type, which code bases may check
         for key, value in data.items():
             changed[key] = change(value) if isinstance(value, Tensor) else map_tensors(value, change)
         return changed
@@ -154,7 +153,7 @@ def map_tensors(data: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def length_of(loader: Any) -> int | None:
-    """Returns the length of a loader or dataset, or None if it is unknown, as it is for streams."""
+    """Returns the length of a loader or dataset, or None if it is unknown, as for streams."""
     try:
         return len(loader)
     except TypeError:  # a torch DataLoader always has `__len__`, which raises for streams
@@ -162,5 +161,5 @@ def length_of(loader: Any) -> int | None:
 
 
 def metainfo_of(loader: Any) -> Any:
-    """Returns the dataset metadata of a loader, such as the classes, or None if it has none."""
+    """Returns the metadata of a loader's dataset, such as its classes, or None."""
     return getattr(getattr(loader, "dataset", None), "metainfo", None)

@@ -1,4 +1,4 @@
-"""The base class of data elements."""
+"""Base class of data elements, the containers for samples and predictions."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
@@ -16,11 +16,11 @@ FieldType = type | tuple[type, ...] | None
 
 
 class BaseDataElement:
-    """A container for one sample or a part of it. It consists of data fields, and of metainfo that describes them.
+    """A container for a sample or part of a sample, with data fields and the metainfo that describes them.
 
-    Fields of both kinds are read as attributes. Setting an attribute sets a data field; `set_metainfo` sets metainfo.
-    Each name is either data or metainfo. Data is stored in the `__dict__` of the instance, so that reading a data field
-    is a plain attribute access.
+    Both kinds of fields are read as attributes. Assigning an attribute sets a data field; `set_metainfo` sets metainfo.
+    A name cannot be both. Data is stored in the `__dict__` of the instance, so reading a data field is a plain
+    attribute access.
 
     Args:
         metainfo: Information about the data, such as the image path or the shape before resizing.
@@ -60,16 +60,16 @@ class BaseDataElement:
     def set_field(self, value: Any, name: str, dtype: FieldType = None, field_type: FieldKind = "data") -> None:
         """Sets one field.
 
-        Property setters of subclasses call this with `dtype` to check the type.
+        Property setters of subclasses call this method with `dtype` to check the type.
 
         Args:
             value: The value.
-            name: The name of the field. A property `name` stores its value as `_name`.
+            name: The name of the field. A property stores its value under `_name`.
             dtype: The required type of the value. By default, any type is accepted.
-            field_type: The kind of the field.
+            field_type: "data" or "metainfo".
 
         Raises:
-            ArgumentError: The value has the wrong type, or a field of the other kind already has this name.
+            ArgumentError: The value has the wrong type, or the name is already used by the other kind of field.
         """
         if dtype is not None and not isinstance(value, dtype):
             types = " or ".join(kind.__name__ for kind in (dtype if isinstance(dtype, tuple) else (dtype,)))
@@ -84,7 +84,7 @@ class BaseDataElement:
                 notes=["Use set_metainfo() to change it."],
             )
         else:
-            object.__setattr__(self, name, value)  # calls the setter where the class has a property of this name
+            object.__setattr__(self, name, value)  # calls the setter if the class has a property with this name
 
     def update(self, other: "BaseDataElement") -> None:
         """Copies all fields of `other` into this element."""
@@ -103,15 +103,15 @@ class BaseDataElement:
         return element
 
     def clone(self) -> Self:
-        """Returns a shallow copy: the new element shares the values of this one."""
+        """Returns a shallow copy, which shares the values."""
         return self._map_data(lambda value: value)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Returns the field `key` of either kind, or `default`."""
+        """Returns the data or metainfo field `key`, or `default`."""
         return getattr(self, key, default) if key in self else default
 
     def pop(self, key: str, default: Any = _ABSENT) -> Any:
-        """Removes the field `key` of either kind and returns its value.
+        """Removes the data or metainfo field `key` and returns its value.
 
         Raises:
             KeyError: The field does not exist and no default was given.
@@ -125,9 +125,9 @@ class BaseDataElement:
         return value
 
     def keys(self) -> list[str]:
-        """Returns the names of the data fields, in the order they were set.
+        """Returns the names of the data fields, in the order in which they were set.
 
-        A field that a property stores as `_name` is listed as `name`.
+        A field stored by a property as `_name` is listed as `name`.
         """
         kind = type(self)
         return [
@@ -137,12 +137,12 @@ class BaseDataElement:
 
     @property
     def _data_fields(self) -> set[str]:
-        """The names of the data fields. Existing code reads this attribute."""
+        """The names of the data fields, for existing code that reads this attribute."""
         return set(self.keys())
 
     @property
     def _metainfo_fields(self) -> set[str]:
-        """The names of the metainfo fields. Existing code reads this attribute."""
+        """The names of the metainfo fields, for existing code that reads this attribute."""
         return set(self._meta)
 
     def values(self) -> list[Any]:
@@ -191,7 +191,7 @@ class BaseDataElement:
         return self.to("cuda")
 
     def pin_memory(self) -> Self:
-        """Returns a copy with all tensors in pinned memory. A dataloader with `pin_memory` calls this method."""
+        """Returns a copy with all tensors in pinned memory. Dataloaders with `pin_memory` call this method."""
         return self._call("pin_memory")
 
     def detach(self) -> Self:
@@ -209,7 +209,7 @@ class BaseDataElement:
         return self._map_data(convert)
 
     def to_tensor(self) -> Self:
-        """Returns a copy with all NumPy arrays converted to tensors that share their memory."""
+        """Returns a copy with all NumPy arrays converted to tensors, which share the memory of the arrays."""
 
         def convert(value: Any) -> Any:
             if isinstance(value, BaseDataElement):
@@ -228,7 +228,7 @@ class BaseDataElement:
         return key in self.__dict__ or key in self._meta or key in self.keys()
 
     def __getattr__(self, name: str) -> Any:
-        # Python calls this only for names that are not data. `_meta` itself is missing during unpickling.
+        # Called only for names that are not data fields. During unpickling, `_meta` does not exist yet.
         if name != "_meta" and name in self._meta:
             return self._meta[name]
         raise AttributeError(f"{type(self).__name__} has no field '{name}'")
@@ -261,7 +261,7 @@ class BaseDataElement:
         return f"{type(self).__name__}(\n{body}\n)" if lines else f"{type(self).__name__}()"
 
     def _call(self, method: str, *args: Any, **kwargs: Any) -> Self:
-        """Returns a copy with the results of a method of the values. Values without this method are kept."""
+        """Returns a copy with a method called on each value that has it. Other values are kept."""
         return self._map_data(
             lambda value: getattr(value, method)(*args, **kwargs) if hasattr(value, method) else value
         )

@@ -1,4 +1,4 @@
-"""Builds and checks dataloaders from the `*_dataloader` sections of a config."""
+"""Builds and checks the dataloaders of a config."""
 
 import hashlib
 import inspect
@@ -47,16 +47,16 @@ LOADER_KEYS = (
     "diff_rank_seed",
 )
 _WORKER_KEYS = ("persistent_workers", "prefetch_factor", "timeout", "worker_init_fn", "multiprocessing_context")
-_TIMEOUT = 600  # seconds without a batch, after which workers are considered to hang
+_TIMEOUT = 600  # seconds without a batch before workers are considered hung
 
 
 def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0) -> Any:
-    """Builds a dataloader from a section of a config.
+    """Builds a dataloader from a config section.
 
     Args:
-        cfg: `dataset` and `sampler` as objects or dicts, `batch_sampler`, `collate_fn`, and any other argument that
-            torch's DataLoader accepts. A plain DataLoader is converted to a `SampleLoader`; any other loader is
-            returned unchanged.
+        cfg: A dict with `dataset` and `sampler` (objects or dicts), `batch_sampler`, `collate_fn`, and any other
+            argument of torch's DataLoader. Alternatively, a loader: a plain DataLoader is converted to a
+            `SampleLoader`, and any other loader is returned unchanged.
         seed: The seed for sample order and augmentation.
 
     Raises:
@@ -95,10 +95,10 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0) -> Any:
 
 
 def check_dataloader(cfg: Any) -> None:
-    """Checks a section for the errors that `build_dataloader` raises before it reads data.
+    """Checks a dataloader section without reading data.
 
     Raises:
-        FootplateError: The same errors as in `build_dataloader`.
+        FootplateError: The same errors as `build_dataloader`, except those that depend on data.
     """
     if not isinstance(cfg, Mapping):
         _refuse_sections(cfg)
@@ -106,7 +106,7 @@ def check_dataloader(cfg: Any) -> None:
     _check_settings(cfg)
     for key in ("dataset", "sampler", "batch_sampler"):
         value = cfg.get(key)
-        # The characters of a string would be taken for samples or indices.
+        # Otherwise, the characters of a string would be treated as samples or indices.
         if isinstance(value, str) or not (key == "dataset" or value is None or hasattr(value, "__iter__")):
             raise BuildError(f"'{key}' must be an object, or a dict with the key 'type'", key=key, found=value)
     with at_key("dataset"):
@@ -118,7 +118,7 @@ def check_dataloader(cfg: Any) -> None:
 
 
 def _check_dataset(cfg: Any) -> None:
-    """Checks the names and arguments of a dataset, of the datasets that it wraps, and of their transforms."""
+    """Checks the type names and arguments of a dataset, its wrapped datasets, and their transforms."""
     if not isinstance(cfg, Mapping):
         _refuse_configs(cfg, "dataset")
         return
@@ -132,7 +132,7 @@ def _check_dataset(cfg: Any) -> None:
 
 
 def _refuse_sections(loader: Any) -> None:
-    """Raises an error if `loader` is a dataset or a list of configs, whose items would be taken for batches."""
+    """Rejects a dataset or a list of configs, whose items would be mistaken for batches."""
     if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
         raise ArgumentError(
             "a data loader must yield batches, but a dataset yields individual samples",
@@ -143,7 +143,7 @@ def _refuse_sections(loader: Any) -> None:
 
 
 def _refuse_configs(entries: Any, what: str) -> None:
-    """Raises an error if `entries` is a list of configs, which would be taken for batches or samples."""
+    """Rejects a list of configs, which would be mistaken for batches or samples."""
     for entry in entries if isinstance(entries, (list, tuple)) else ():
         if isinstance(entry, Mapping) and ("dataset" in entry or isinstance(entry.get("type"), str)):
             notes = ["Join the datasets with dataset=dict(type='ConcatDataset', datasets=[...])."]
@@ -151,12 +151,12 @@ def _refuse_configs(entries: Any, what: str) -> None:
 
 
 def check_same_dataset(loader: Any) -> None:
-    """Checks that ranks have the same dataset if they divide its samples. Every rank must call this.
+    """Checks that all ranks have the same dataset if a sampler splits it across them. All ranks must call this.
 
-    Compares the lengths of the dataset and its wrapped datasets, and the indices of torch's subsets.
+    Compares the lengths of the dataset and its wrapped datasets, and the indices of torch subsets.
 
     Raises:
-        RankError: The datasets differ, so samples would be lost, or be in both the training and the validation set.
+        RankError: The datasets differ. Samples would be lost, or leak from the training set into the validation set.
     """
     if get_data_world_size() == 1 or not isinstance(loader, SampleLoader):
         return
@@ -169,7 +169,7 @@ def check_same_dataset(loader: Any) -> None:
 
 
 def _describe_dataset(dataset: Any) -> list[str]:
-    """Returns the lengths of a dataset and of the datasets that it wraps, with digests of the indices of subsets."""
+    """Returns a line with the length of the dataset and each wrapped dataset, and digests of subset indices."""
     text = f"{type(dataset).__name__}: {length_of(dataset)} samples"
     if isinstance(dataset, Subset):
         text += f", digest {hashlib.sha256(repr(np.asarray(dataset.indices).tolist()).encode()).hexdigest()[:8]}"
@@ -177,11 +177,11 @@ def _describe_dataset(dataset: Any) -> list[str]:
 
 
 LOADER_COUNTS = {"batch_size": 1, "num_workers": 0, "num_batch_per_epoch": 1, "prefetch_factor": 1}
-"""The minimum values of keys that are integers."""
+"""The minimum values of the integer keys."""
 
 
 def _check_settings(cfg: Mapping[str, Any]) -> None:
-    """Checks the keys of a section and their values."""
+    """Checks the keys and values of a dataloader section."""
     check_keys("a data loader", cfg, LOADER_KEYS, prefix="")
     if cfg.get("dataset") is None:
         raise BuildError("a data loader must have a 'dataset'", origin=origin_of(cfg), key="dataset")
@@ -194,7 +194,7 @@ def _check_settings(cfg: Mapping[str, Any]) -> None:
 
 
 def _build_dataset(cfg: Any) -> Any:
-    """Builds and initializes a dataset, and checks that it is not empty."""
+    """Builds and initializes a dataset. Raises an error if it is empty."""
     dataset = _build_entry(DATASETS, {"dataset": cfg}, "dataset")
     if hasattr(dataset, "full_init"):
         with at_key("dataset"), located(cfg):
@@ -213,7 +213,7 @@ def _build_dataset(cfg: Any) -> Any:
 
 
 def _build_function(cfg: Any, key: str) -> Callable[..., Any]:
-    """Returns the function that `cfg` specifies: a function, its name, or a dict with its `type` and arguments."""
+    """Builds a function from `cfg`: a function, its name, or a dict with `type` and arguments."""
     with at_key(key):
         cfg = import_lazy(cfg)
         if isinstance(cfg, str):
@@ -239,16 +239,16 @@ def build_collate(cfg: Mapping[str, Any]) -> Callable[[Sequence[Any]], Any]:
 
 
 def _build_worker_init(settings: Mapping[str, Any], seed: int) -> Callable[..., Any] | None:
-    """Returns the function under `worker_init_fn`, or None if there is none.
+    """Returns the function configured as `worker_init_fn`, or None.
 
-    A function that is specified by a dict also receives `num_workers`, `rank` and `seed` if it accepts them.
+    If `worker_init_fn` is a dict, the function also receives `num_workers`, `rank` and `seed`, if it accepts them.
     """
     cfg = settings.get("worker_init_fn")
     if cfg is None:
         return None
     if not isinstance(cfg, Mapping):
         return _build_function(cfg, "worker_init_fn")
-    # An option of MMEngine that silences warnings of workers; footplate does not need it.
+    # An MMEngine option that silences warnings in workers, which footplate does not need.
     cfg = {key: value for key, value in cfg.items() if key != "disable_subprocess_warning"}
     function = _build_function(cfg, "worker_init_fn")
     known = {"num_workers": settings.get("num_workers", 0), "rank": get_data_rank(), "seed": seed}
@@ -257,7 +257,7 @@ def _build_worker_init(settings: Mapping[str, Any], seed: int) -> Callable[..., 
 
 
 def _build_entry(registry: Registry, settings: Mapping[str, Any], key: str, **arguments: Any) -> Any:
-    """Returns the object under `key`. If it is a config, builds it with `arguments`."""
+    """Returns the object under `key`, built with `arguments` if it is a config dict."""
     entry = settings.get(key)
     if not isinstance(entry, Mapping):
         return entry
@@ -266,14 +266,14 @@ def _build_entry(registry: Registry, settings: Mapping[str, Any], key: str, **ar
 
 
 def _drop(settings: dict[str, Any], keys: Iterable[str], reason: str, *, level: int = logging.INFO) -> None:
-    """Removes settings that have no effect and would make torch fail or warn. Logs those that were set."""
+    """Removes settings that have no effect here and would make torch fail or warn. Logs the removed settings."""
     dropped = [key for key in keys if settings.pop(key, None)]
     if dropped:
-        _logger.log(level, "%s: ignored, because %s.", ", ".join(dropped), reason)
+        _logger.log(level, "Ignoring %s, because %s.", ", ".join(dropped), reason)
 
 
 def _convert_loader(loader: Any, seed: int) -> Any:
-    """Converts a plain DataLoader to a `SampleLoader` that reads the samples of this rank. Returns others unchanged."""
+    """Converts a plain DataLoader to a `SampleLoader` for this rank. Returns other loaders unchanged."""
     _refuse_sections(loader)
     if type(loader) is not DataLoader or isinstance(loader.dataset, IterableDataset):
         return _check_ranks(loader)
@@ -282,14 +282,14 @@ def _convert_loader(loader: Any, seed: int) -> Any:
     batching = loader.batch_sampler
     if batching is not None and type(batching) is not BatchSampler:
         settings["batch_sampler"] = _convert_sampler(loader, batching, seed)
-    else:  # torch's own batch sampler may also have been passed by the user
+    else:  # a plain BatchSampler, possibly passed by the user
         source, settings["batch_size"] = (loader, None) if batching is None else (batching, batching.batch_size)
         settings.update(drop_last=source.drop_last, sampler=_convert_sampler(loader, source.sampler, seed))
     return SampleLoader(loader.dataset, seed=seed, seeds_samples=False, **settings)
 
 
 def _convert_sampler(loader: Any, sampler: Any, seed: int) -> Any:
-    """Returns the DefaultSampler that corresponds to a default sampler of torch, or gives each rank its share."""
+    """Converts torch's default samplers to DefaultSampler, and splits other samplers across the ranks."""
     kind = type(sampler)
     is_random = kind is RandomSampler and not sampler.replacement and sampler.num_samples == len(loader.dataset)
     if (is_random or kind is SequentialSampler) and sampler.data_source is loader.dataset:
@@ -299,18 +299,19 @@ def _convert_sampler(loader: Any, sampler: Any, seed: int) -> Any:
     size = get_data_world_size()
     if isinstance(sampler, DistributedSampler) and size not in (1, sampler.num_replicas):
         raise ArgumentError(
-            f"the {kind.__name__} divides the samples among {sampler.num_replicas} processes, but there are {size}",
+            f"the {kind.__name__} splits the samples across {sampler.num_replicas} processes, but there are {size}",
             key="sampler",
-            notes=["Remove it: each process reads its share of a DataLoader without it, too."],
+            notes=["Remove the sampler. Each process reads its share of the DataLoader without it."],
         )
     return sampler if size == 1 or knows_ranks(loader) else RankSampler(sampler)
 
 
 def _check_ranks(loader: Any) -> Any:
-    """Returns a loader that is not converted.
+    """Returns the loader unchanged, after checking that it is aware of its rank.
 
     Raises:
-        ArgumentError: There are several ranks, and nothing shows that the loader yields the batches of its own rank.
+        ArgumentError: There are several ranks, and nothing indicates that the loader yields only the batches of its own
+            rank.
     """
     size = get_data_world_size()
     if size == 1 or isinstance(loader, SampleLoader) or knows_ranks(loader):
@@ -320,7 +321,7 @@ def _check_ranks(loader: Any) -> Any:
         f"each of the {size} processes would read all batches of this data loader",
         found=kind,
         notes=[
-            "Pass a torch DataLoader of a dataset with indices: each process then reads its share.",
+            "Pass a torch DataLoader of a map-style dataset. Each process then reads its share.",
             f"If '{kind.__name__}' yields only the samples of its own process, set its attribute `rank`.",
         ],
     )

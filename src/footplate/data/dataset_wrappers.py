@@ -22,7 +22,7 @@ _logger = logging.getLogger("footplate.data")
 
 
 class _DatasetWrapper(Dataset[Any]):
-    """A dataset that maps its indices to those of the datasets in its attribute `dataset` or `datasets`."""
+    """Base class of datasets that wrap one `dataset` or several `datasets`, and map their own indices to these."""
 
     # Subclasses in code bases set these attributes without calling the constructor.
     _fully_initialized = False
@@ -34,7 +34,7 @@ class _DatasetWrapper(Dataset[Any]):
 
     @property
     def metainfo(self) -> Any:
-        """The metadata of the wrapped dataset, or of the first one if there are several."""
+        """The metadata of the (first) wrapped dataset."""
         return _metainfo(wrapped_datasets(self)[0]) if self._metainfo is None else self._metainfo
 
     def full_init(self) -> None:
@@ -51,7 +51,7 @@ class _DatasetWrapper(Dataset[Any]):
         return dataset.get_data_info(inner)  # type: ignore[no-any-return]
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns the indices of the categories that occur in a sample."""
+        """Returns the category indices that occur in a sample."""
         dataset, inner = self._locate(idx)
         return dataset.get_cat_ids(inner)  # type: ignore[no-any-return]
 
@@ -60,7 +60,7 @@ class _DatasetWrapper(Dataset[Any]):
         return dataset[inner]
 
     def _locate(self, idx: int) -> tuple[Any, int]:
-        """Returns the dataset of a sample, and the index of the sample in it."""
+        """Returns the dataset that contains a sample, and the sample's index in that dataset."""
         raise NotImplementedError
 
 
@@ -102,7 +102,7 @@ class ConcatDataset(_DatasetWrapper):
 
     @cached_property
     def cumulative_sizes(self) -> list[int]:
-        """The cumulative lengths of the datasets: for each dataset, the index that follows its last sample."""
+        """The cumulative lengths of the datasets."""
         self.full_init()
         return list(accumulate(len(dataset) for dataset in self.datasets))
 
@@ -110,14 +110,14 @@ class ConcatDataset(_DatasetWrapper):
         return self.cumulative_sizes[-1]
 
     def _get_ori_dataset_idx(self, idx: int) -> tuple[int, int]:
-        """Returns the position of a sample's dataset, and the sample's index in it."""
+        """Returns the index of the dataset that contains a sample, and the sample's index in that dataset."""
         ends = self.cumulative_sizes
         idx = range(ends[-1])[idx]
         which = bisect_right(ends, idx)
         return which, idx - (ends[which - 1] if which else 0)
 
     def shard_numbers(self) -> NDArray[np.int32]:
-        """Returns the index of each sample's shard, ``(N,)``. The shards of each dataset follow those before it."""
+        """Returns the shard index of each sample, ``(N,)``. Shards are numbered across all datasets."""
         self.full_init()
         return _join_shards([shard_numbers(dataset) for dataset in self.datasets])
 
@@ -149,10 +149,9 @@ class RepeatDataset(_DatasetWrapper):
         return self.times * len(self.dataset)
 
     def shard_numbers(self) -> NDArray[np.int32]:
-        """Returns the index of each sample's shard, ``(N,)``. Each repetition of a shard counts as another shard.
+        """Returns the shard index of each sample, ``(N,)``. Each repetition of a shard counts as a separate shard.
 
-        A sampler with `shard_window` then reads a shard again for each repetition, instead of mixing copies of a sample
-        with each other.
+        A sampler with `shard_window` therefore does not mix the copies of a sample.
         """
         self.full_init()
         return _join_shards([shard_numbers(self.dataset)] * self.times)
@@ -165,9 +164,9 @@ class RepeatDataset(_DatasetWrapper):
 class ClassBalancedDataset(_DatasetWrapper):
     """Repeats samples of rare categories.
 
-    A sample is repeated ``max(1, sqrt(oversample_thr / f))`` times, rounded up, where f is the fraction of samples
-    that contain its rarest category. The wrapped dataset must implement `get_cat_ids`, which is called for each sample
-    when the dataset is initialized.
+    Each sample is repeated ``max(1, sqrt(oversample_thr / f))`` times, rounded up, where f is the fraction of samples
+    that contain the sample's rarest category. The wrapped dataset must implement `get_cat_ids`, which is called for
+    each sample during initialization.
 
     Args:
         dataset: A dataset, or a config for DATASETS.
@@ -175,7 +174,7 @@ class ClassBalancedDataset(_DatasetWrapper):
         lazy_init: Whether to defer the initialization of the dataset until `full_init` is called.
 
     Raises:
-        ArgumentError: `oversample_thr` is not greater than 0 and at most 1.
+        ArgumentError: `oversample_thr` is not in (0, 1].
         DataError: The categories of a sample are unknown.
 
     Source: Gupta, Dollar, Girshick, "LVIS: A Dataset for Large Vocabulary Instance Segmentation", CVPR 2019, section
@@ -190,7 +189,7 @@ class ClassBalancedDataset(_DatasetWrapper):
         super().__init__(lazy_init=lazy_init)
 
     def full_init(self) -> None:
-        """Initializes the wrapped dataset and counts its categories. Later calls have no effect."""
+        """Initializes the wrapped dataset and computes the repetitions. Later calls have no effect."""
         if self._fully_initialized:
             return
         if hasattr(self.dataset, "full_init"):
@@ -223,7 +222,7 @@ class ClassBalancedDataset(_DatasetWrapper):
         return len(self._indices)
 
     def shard_numbers(self) -> NDArray[np.int32]:
-        """Returns the index of each sample's shard, ``(N,)``. All copies of a sample are in the same shard."""
+        """Returns the shard index of each sample, ``(N,)``. All copies of a sample are in the same shard."""
         self.full_init()
         return shard_numbers(self.dataset)[self._indices]
 
@@ -233,12 +232,12 @@ class ClassBalancedDataset(_DatasetWrapper):
 
 
 def wrapped_datasets(dataset: Any) -> list[Any]:
-    """Returns the datasets that a dataset wraps in its attribute `dataset` or `datasets`, or an empty list."""
+    """Returns the datasets that a dataset wraps (its attribute `dataset` or `datasets`), or an empty list."""
     return [*(getattr(dataset, "datasets", None) or ()), *([dataset.dataset] if hasattr(dataset, "dataset") else [])]
 
 
 def innermost_datasets(dataset: Any) -> list[Any]:
-    """Returns the datasets inside all wrappers, or the dataset itself if it wraps none."""
+    """Returns the datasets inside all wrappers, or the dataset itself if it is not a wrapper."""
     inner = wrapped_datasets(dataset)
     return [leaf for wrapped in inner for leaf in innermost_datasets(wrapped)] if inner else [dataset]
 
@@ -250,28 +249,28 @@ def count_skipped(dataset: Any) -> int:
 
 
 def combined_digest(dataset: Any) -> str | None:
-    """Joins the `digest` of a dataset and of the datasets that it wraps. Returns None if none of them has one.
+    """Joins the digests of a dataset and its wrapped datasets, or returns None if no dataset has one.
 
-    It does not depend on the wrappers.
+    The result does not depend on the wrappers.
     """
     digests = [getattr(dataset, "digest", None), *map(combined_digest, wrapped_datasets(dataset))]
     return " ".join(digest for digest in digests if isinstance(digest, str)) or None
 
 
 def shard_numbers(dataset: Any) -> NDArray[np.int32]:
-    """Returns the index of each sample's shard, ``(N,)``. The dataset may be inside wrappers.
+    """Returns the shard index of each sample, ``(N,)``, for a dataset that may be wrapped.
 
     Raises:
         ArgumentError: A dataset has no shards.
     """
     if not hasattr(dataset, "shard_numbers"):
-        message = f"shard_window requires a dataset of shards, and '{type(dataset).__name__}' has none"
+        message = f"shard_window requires a dataset with shards, but '{type(dataset).__name__}' has none"
         raise ArgumentError(message, key="shard_window")
     return dataset.shard_numbers()  # type: ignore[no-any-return]
 
 
 def _join_shards(parts: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
-    """Concatenates indices of shards, with an offset for each part, so that no two parts share a shard."""
+    """Concatenates shard indices, with offsets that keep the shards of different parts distinct."""
     firsts = accumulate((int(part.max(initial=-1)) + 1 for part in parts), initial=0)
     return np.concatenate([part + first for part, first in zip(parts, firsts, strict=False)])
 

@@ -1,4 +1,4 @@
-"""A dataloader whose batches are determined by seed, epoch and batch index, and its reader of batches."""
+"""A dataloader whose batches depend only on seed, epoch and batch index."""
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +15,7 @@ from footplate.data.workers import WorkerInit, WorkerProgress, WorkerSetup, data
 from footplate.errors import DataError, FootplateError, StorageError
 from footplate.messages import list_names
 
-# A sample is also unreadable if the dataset calls sys.exit(). KeyboardInterrupt in the main process is not caught.
+# A dataset that calls sys.exit() counts as unreadable. KeyboardInterrupt in the main process is not caught.
 _FAILURES: tuple[type[BaseException], ...] = (Exception, SystemExit)
 _SENDING = (
     "Samples must be picklable if num_workers is not 0.",
@@ -29,32 +29,32 @@ _PATH_KEYS = ("img_path", "path", "file_name", "filename", "file_path")
 class SampleLoader(DataLoader[Any]):
     """A DataLoader that can start a pass at any batch, and whose batches do not depend on earlier reads.
 
-    Samples are read with a random state that is determined by seed, epoch and their position in the global order;
-    see `BatchReader`. They therefore depend neither on the number of workers nor on whether the run was resumed.
-    Iteration does not change the global random generators. Each `for batch in loader` iterates over the next epoch.
-    To choose an epoch, call `batches` or the sampler's `set_epoch`.
+    The random state for each sample depends only on seed, epoch and position in the global order; see `BatchReader`.
+    Samples are therefore independent of the number of workers and of resumes. Iteration does not change the global
+    random generators. Each `for batch in loader` iterates over the next epoch. To choose an epoch, call `batches` or
+    the sampler's `set_epoch`.
 
     Args:
         dataset: A map-style dataset.
         seed: The seed for sample order and augmentation.
-        batch_size: The number of samples per batch. With None, individual samples are yielded instead of batches.
+        batch_size: The number of samples per batch, or None to yield individual samples.
         shuffle: Whether the default sampler shuffles the samples. None means False, as in torch.
-        sampler: Yields indices; a DefaultSampler by default. If its `round_up` is False, a rank without samples for
-            the last batch reads one sample again, so that all ranks have the same number of batches; see `share`.
-        batch_sampler: Yields lists of indices; replaces batch_size, shuffle, sampler and drop_last.
+        sampler: Yields indices. Defaults to a DefaultSampler. With `round_up=False`, a rank that has no samples left
+            for the last batch repeats one sample, so that all ranks have the same number of batches; see `share`.
+        batch_sampler: Yields lists of indices. Replaces batch_size, shuffle, sampler and drop_last.
         drop_last: Whether to drop an incomplete last batch.
         num_batch_per_epoch: The maximum number of batches per pass. With an endless sampler, each pass continues where
             the previous one ended.
-        seeds_samples: Whether the random numbers of each sample are determined by its position. With False, which is
-            faster, they are determined by the batch that a worker reads, or, in a run of one process without workers,
-            taken from the global random generators, as in torch.
+        seeds_samples: Whether to seed the random generators for each sample, based on its position. False is faster:
+            the generators are seeded once per batch, or, in a single process without workers, the global generators are
+            used, as in torch.
         options: Additional arguments for torch's DataLoader.
 
     Attributes:
         plan: The samples of each batch.
-        share: The weight of the mean loss of the latest batch, so that the mean over ranks equals the mean over
-            samples. It is 1 for all batches except an uneven last one. For that batch, it is the number of samples of
-            this rank divided by the mean over all ranks, and 0 if this rank has no samples left.
+        share: The loss weight of the latest batch, for which the mean over ranks equals the mean over samples. It is 1,
+            except in an uneven last batch: there, it is this rank's number of samples divided by the mean over all
+            ranks, or 0 if this rank has no samples left.
 
     Raises:
         DataError: During iteration, a sample cannot be read or samples cannot be collated.
@@ -90,14 +90,14 @@ class SampleLoader(DataLoader[Any]):
             options["worker_init_fn"] = WorkerInit(options.get("worker_init_fn"), self.worker_progress)
         generator = torch.Generator().manual_seed(mix_seed(self.seed))
         options |= {"collate_fn": _identity, "generator": generator}
-        # A second loader reads whole batches, so that this loader's `dataset` and `sampler` are those of the user.
+        # A second loader reads whole batches, so that `dataset` and `sampler` of this loader remain the user's.
         self._reader: DataLoader[Any] = DataLoader(reader, batch_size=None, sampler=self.plan, **options)
         self._next_epoch = 0
         self.share = 1.0
 
     @property
     def uneven(self) -> bool:
-        """Whether the last batches of a pass may differ in size between ranks."""
+        """Whether the size of the last batch may differ between ranks."""
         return self.plan.counted is not None and self.plan.counted % self.plan.world_size > 0
 
     @property
@@ -118,9 +118,9 @@ class SampleLoader(DataLoader[Any]):
         if self.num_workers or self.pin_memory:
             read = interruptible(iter(self._reader))
         else:
-            # Bypasses torch's iterator, whose profiler entry takes as long as some samples and slows down their reads.
+            # Bypasses torch's iterator, whose profiler entry can take as long as reading a sample.
             read = map(self._reader.dataset.__getitem__, self.plan)
-        # An iterator that keeps no batch: each is freed before the next one is requested (decision 025).
+        # This iterator keeps no reference to a batch, so each batch is freed before the next request (decision 025).
         return map(self._deliver, read, self.plan.shares())
 
     def _deliver(self, batch: Any, share: float) -> Any:
@@ -136,7 +136,7 @@ class SampleLoader(DataLoader[Any]):
             return None if key is None else self._deliver(self._reader.dataset[key], self.share)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        """Yields the batches of the next epoch. The first epoch is the one set on a sampler, or 0 if none is set."""
+        """Yields the batches of the next epoch. Starts with the epoch set on a sampler, or 0."""
         epochs = (getattr(sampler, "epoch", None) for sampler in self.plan.samplers)
         epoch = next((number for number in epochs if isinstance(number, int)), self._next_epoch)
         try:
@@ -151,11 +151,11 @@ class SampleLoader(DataLoader[Any]):
 
 
 class WorkerError(Exception):
-    """The traceback of an error in a worker, as the cause of the error in the main process."""
+    """Carries the traceback of a worker's error, as the cause of the error in the main process."""
 
 
 class ReadFailure(NamedTuple):
-    """An error that a reader returns in place of a batch, and its cause. The main process raises it."""
+    """An error and its cause, which a reader returns instead of a batch. The main process raises the error."""
 
     error: DataError
     cause: BaseException
@@ -171,18 +171,17 @@ class ReadFailure(NamedTuple):
 
 
 class BatchReader(Dataset[Any]):
-    """A dataset of whole batches. It reads and collates the samples of a `BatchKey`.
+    """A dataset of batches, which reads and collates the samples of a `BatchKey`.
 
-    The generators of Python, numpy and torch are seeded from (seed, epoch, global position). A sample therefore depends
-    neither on the worker nor on earlier batches. In the main process, the generators are restored afterwards.
+    The generators of Python, numpy and torch are seeded from (seed, epoch, global position), so a sample does not
+    depend on the worker or on earlier batches. In the main process, the generators are restored afterwards.
 
     Args:
         dataset: The dataset of samples.
         collate: Collates a list of samples into a batch.
         seed: The seed of the run.
-        seeding: Whether the generators are seeded before each sample or once for the batch. With None, they are neither
-            seeded nor restored.
-        progress: Records the current sample of each worker.
+        seeding: "sample" or "batch": when to seed the generators. With None, they are neither seeded nor restored.
+        progress: Receives the current sample of each worker.
     """
 
     def __init__(
@@ -194,7 +193,7 @@ class BatchReader(Dataset[Any]):
         seeding: Seeding = "sample",
         progress: WorkerProgress | None = None,
     ) -> None:
-        self._setup = WorkerSetup()  # before the dataset, whose classes may need it when they are unpickled
+        self._setup = WorkerSetup()  # unpickled before the dataset, whose classes may need the setup
         self.dataset = dataset
         self.collate = collate
         self.seed = seed
@@ -205,13 +204,13 @@ class BatchReader(Dataset[Any]):
     def __getitem__(self, key: BatchKey) -> Any:
         if get_worker_info() is not None:
             return self._send(self._read(key), key)
-        if self._seeding is None:  # not interruptible, because a run could not resume in the middle of the batch
+        if self._seeding is None:  # not interruptible: a run cannot resume mid-batch
             return self._read(key)
         with self._generators.activate():
             return data_wait.call(self._read, key)
 
     def _send(self, batch: Any, key: BatchKey) -> Any:
-        """Returns a batch in the form in which a worker sends it."""
+        """Wraps a batch for sending it from a worker."""
         if type(batch) is ReadFailure:
             return batch
         try:
@@ -247,26 +246,26 @@ class BatchReader(Dataset[Any]):
             return ReadFailure.of(message, error, _details(error))
 
     def _path_notes(self, index: Any, error: BaseException) -> list[str]:
-        """Returns a line with the path of a sample that cannot be read, or no line if the error contains it."""
-        if isinstance(error, StorageError):  # its message contains the path, and the storage would time out again
+        """Returns a line with the path of an unreadable sample, or no line if the error already contains it."""
+        if isinstance(error, StorageError):  # the message contains the path, and another request would time out again
             return []
         try:
             info = self.dataset.get_data_info(index)
             path = next(str(info[key]) for key in _PATH_KEYS if info.get(key))
-        except Exception:  # the path is only a detail, so a failure to find it must not hide the error
+        except Exception:  # failing to find the path must not hide the error
             return []
         return [] if path in str(error) else [f"file: {path}"]
 
 
 def _summarize(error: BaseException) -> str:
-    """Returns the first line of an error."""
+    """Returns the first line of an error message."""
     if isinstance(error, FootplateError):
         return error.message.strip().split("\n", 1)[0]
     return f"{type(error).__name__}: {str(error).strip()}".split("\n", 1)[0].rstrip(": ")
 
 
 def _details(error: BaseException) -> list[str]:
-    """Returns all lines of a footplate error except the first, or the line of code that raised any other error."""
+    """Returns the other lines of a footplate error. For any other error, returns the line of code that raised it."""
     if isinstance(error, FootplateError):
         return [line.strip() for line in str(error).split("\n")[1:]]
     frame = traceback.extract_tb(error.__traceback__)[-1]

@@ -1,4 +1,4 @@
-"""Reads any loader from a position in the data: a pass over the loader, and a batch in this pass."""
+"""Reads any loader from a given position: a pass over the loader, and a batch within this pass."""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,7 +24,7 @@ _NAMES = {"length": "epoch length", "num_workers": "number of workers"}
 def batches(loader: Iterable[Any], *, epoch: int = 0, start: int = 0, length: int | None = None) -> Iterator[Any]:
     """Returns an iterator over the batches of one pass over a loader.
 
-    A `SampleLoader` skips batches at no cost. Other loaders read the skipped batches.
+    A `SampleLoader` skips batches at no cost. Other loaders read and discard them.
 
     Args:
         loader: Any iterable of batches.
@@ -58,7 +58,7 @@ def endless_batches(loader: Iterable[Any], *, start: int = 0) -> Iterator[Any]:
 
 
 def _skip(iterator: Iterator[Any], number: int) -> Iterator[Any]:
-    """Reads the first batches of an iterator, without changing the global random generators, and returns it."""
+    """Advances an iterator by `number` batches, without changing the global random generators, and returns it."""
     if number:
         with preserve_random_state():
             for _ in islice(iterator, number):
@@ -67,27 +67,27 @@ def _skip(iterator: Iterator[Any], number: int) -> Iterator[Any]:
 
 
 def position_in(loader: Any) -> "DataPosition":
-    """Returns the position at the start of a training loader."""
+    """Returns the object that tracks the position in a training loader, set to the start."""
     stateful = None if isinstance(loader, SampleLoader) else _find_stateful(loader)
     return DataPosition(loader) if stateful is None else StatefulPosition(loader, stateful)
 
 
 class DataPosition:
-    """Finds the batches of a resumed run in a loader without its own state.
+    """Tracks the position in a loader that has no state of its own, to find the next batch of a resumed run.
 
     | loader | passes |
     |---|---|
-    | `SampleLoader` | follow from the number of batches |
+    | `SampleLoader` | computed from the number of batches |
     | `SampleLoader` with custom samplers, or any other loader with a length | counted |
-    | stream without length | not counted; a resumed run reads them again from the first one |
+    | stream without length | not counted; a resumed run reads them again from the start |
 
-    Passes are counted as they happen, because they may have fewer or more batches than the length.
+    Counting passes as they happen allows for passes with fewer or more batches than the length.
 
     Args:
         loader: The training loader.
 
     Attributes:
-        is_planned: Whether all passes have the same length, or the first one never ends.
+        is_planned: Whether all passes have the same length, or the first pass is endless.
     """
 
     def __init__(self, loader: Any) -> None:
@@ -97,12 +97,12 @@ class DataPosition:
         self.is_planned = self._plan is not None and not self._plan.custom
         self._is_stream = self._plan is None and self._length is None
         self._epoch = self._epoch_start = 0  # the latest counted pass, and the iteration of its first batch
-        generator = getattr(loader, "generator", None)  # of a torch DataLoader
+        generator = getattr(loader, "generator", None)  # only torch DataLoaders have one
         self._generator = generator if isinstance(generator, torch.Generator) else None
         self._generator_seed = 0 if self._generator is None else self._generator.initial_seed()
 
     def epoch_at(self, iteration: int) -> int:
-        """Returns the number of complete passes before an iteration, or 0 if the first pass never ends."""
+        """Returns the number of complete passes before an iteration, or 0 if the first pass is endless."""
         return self._locate(iteration)[0]
 
     def one_pass(self, epoch: int, start: int) -> Iterator[Any]:
@@ -115,7 +115,7 @@ class DataPosition:
         return _skip(self._passes(0, 0, 0), start) if self._is_stream else self._passes(epoch, start, iteration)
 
     def _passes(self, first: int, start: int, iteration: int) -> Iterator[Any]:
-        """Yields the batches of pass `first`, which may have no batches left, and of all later passes."""
+        """Yields the batches of pass `first`, if any are left, and of all later passes."""
         for epoch in count(first):
             before = iteration
             if not self._is_stream:
@@ -129,11 +129,11 @@ class DataPosition:
             start = 0
 
     def state_dict(self, iteration: int, epoch: int | None = None) -> dict[str, Any]:
-        """Returns the position of an iteration in the data.
+        """Returns the position in the data after an iteration.
 
         Args:
             iteration: The number of completed iterations.
-            epoch: The number of completed epochs, or None when training by iterations.
+            epoch: The number of completed epochs, or None in iteration-based training.
         """
         if epoch is None:
             epoch, batch = self._locate(iteration)
@@ -146,17 +146,18 @@ class DataPosition:
     def load_state_dict(self, state: Mapping[str, Any], iteration: int) -> int:
         """Restores a position in the data. Logs a warning if the run is no longer bit-identical.
 
-        If the batch size or the number of processes has changed, the position is the batch with the next sample.
+        If the batch size or the number of processes has changed, continues with the batch that contains the next
+        sample.
 
         Args:
             state: The result of `state_dict`.
             iteration: The number of completed iterations.
 
         Returns:
-            The position as a number of batches, counted with the current batch size.
+            The position as a number of batches, in terms of the current batch size.
 
         Raises:
-            DataError: The samples are in other shards than when the checkpoint was saved.
+            DataError: The shards of the dataset have changed since the checkpoint was saved.
         """
         self._check_dataset(state.get("dataset"))
         epoch, batch = read_count(state, "epoch"), read_count(state, "batch")
@@ -179,9 +180,9 @@ class DataPosition:
         return epoch * (self._length or 0) + batch
 
     def check_pass(self, epoch: int, count: int, expected: int) -> None:
-        """Raises a DataError if a pass had fewer batches than expected, or if the length of the loader has changed.
+        """Raises a DataError if a pass had fewer batches than expected, or the length of the loader has changed.
 
-        When training by epochs, the position in the data depends on the length.
+        In epoch-based training, the position in the data depends on the length.
         """
         now = length_of(self._loader)
         if count < expected or now != expected:
@@ -191,28 +192,28 @@ class DataPosition:
             )
 
     def _locate(self, iteration: int) -> tuple[int, int]:
-        """Returns the pass of an iteration, and the index of its batch in this pass."""
+        """Returns the pass to which an iteration belongs, and the index of its batch in that pass."""
         batch = iteration - self._epoch_start
         passes = batch // self._length if self.is_planned and self._length else 0
         return self._epoch + passes, batch - passes * (self._length or 0)
 
     def _read(self, epoch: int, start: int, length: int | None = None) -> Iterator[Any]:
         """Returns the batches of one pass, beginning with batch `start`."""
-        if self._generator is not None:  # it seeds the workers
+        if self._generator is not None:  # the workers' seeds come from this generator
             self._generator.manual_seed(mix_seed(self._generator_seed, epoch))
         return batches(self._loader, epoch=epoch, start=start, length=length)
 
     def _own_state(self, epoch: int) -> dict[str, Any]:
-        """Returns what the state contains for this kind of loader. None means that there is no such state."""
+        """Returns the entries of the state that only this kind of loader has. Entries without a value are None."""
         return {} if self._plan is None else {"samplers": self._plan.state_dict(epoch)}
 
     def _load_own_state(self, state: Mapping[str, Any], epoch: int) -> None:
-        """Restores what `_own_state` returned."""
+        """Restores the entries returned by `_own_state`."""
         if self._plan is not None and "samplers" in state:
             self._plan.load_state_dict(state["samplers"], epoch)
 
     def _settings(self) -> dict[str, int | None]:
-        """Returns the settings on which the samples of a batch depend."""
+        """Returns the settings that determine which samples a batch contains."""
         loader = self._loader
         is_stream = isinstance(getattr(loader, "dataset", None), torch.utils.data.IterableDataset)
         return {
@@ -223,13 +224,13 @@ class DataPosition:
         }
 
     def _check_dataset(self, saved: str | None) -> None:
-        """Raises a DataError if the digest of a shard dataset differs from the checkpoint's."""
+        """Raises a DataError if the digest of a shard dataset differs from the one in the checkpoint."""
         if saved is not None and self._digest() not in (None, saved):
             raise DataError(
                 "the training dataset's files have changed since the checkpoint was saved",
                 key="train_dataloader.dataset",
                 notes=[
-                    "Their names, order, sizes or numbers of samples have changed, so the run cannot continue exactly.",
+                    "File names, order, sizes or sample counts have changed, so the run cannot continue exactly.",
                     "Restore the files. To train on the new ones, start a new run from the weights, with `load_from`.",
                 ],
             )
@@ -239,7 +240,7 @@ class DataPosition:
 
 
 class StatefulPosition(DataPosition):
-    """The position in a loader that continues from its own state.
+    """Tracks the position in a loader that saves and restores its own state.
 
     Args:
         loader: The training loader.
@@ -253,23 +254,22 @@ class StatefulPosition(DataPosition):
         self._is_restored = False  # whether the next pass continues from a restored state
 
     def one_pass(self, epoch: int, start: int) -> Iterator[Any]:
-        """Yields the batches of one pass, beginning with batch `start`, and checks that their number matches the
-        length."""
+        """Yields the batches of one pass from batch `start` on. Raises a DataError if the loader has extra batches."""
         length, iterator = len(self._loader), self._read(epoch, start)
         yield from islice(iterator, length - start)
-        for _ in iterator:  # reads to the end, so that the state of the loader is that of a complete pass
+        for _ in iterator:  # read to the end, so that the loader's state marks the pass as complete
             raise DataError(f"epoch {epoch + 1} has more batches than the length of the loader, {length}")
 
     def _read(self, epoch: int, start: int, length: int | None = None) -> Iterator[Any]:
         if not self._is_restored:
             return super()._read(epoch, start)
-        if start and start == length_of(self._loader):  # the pass was complete
+        if start and start == length_of(self._loader):  # the pass was already complete
             return iter(())
         self._is_restored = False
         iterator = super()._read(epoch, 0)
         if start:
             return iterator
-        # Loaded with a state from the end of a pass, some loaders begin with the next one, and others yield nothing.
+        # From a state at the end of a pass, some loaders start the next pass, and others yield nothing.
         first = list(islice(iterator, 1))
         return chain(first, iterator) if first else super()._read(epoch, 0)
 
@@ -286,14 +286,14 @@ class StatefulPosition(DataPosition):
                 f"the state of the training data ('{type(self._stateful).__name__}') was saved with a different number "
                 "of processes",
                 found=f"{len(ranks)} instead of {get_world_size()}",
-                notes=["Use the same number, or start a new run from the weights, with `load_from`."],
+                notes=["Use the same number of processes, or start a new run from the weights, with `load_from`."],
             )
         self._stateful.load_state_dict(ranks[get_rank()])
         self._is_restored = True
 
 
 def _find_stateful(loader: Any) -> Any:
-    """Returns the object with `state_dict` and `load_state_dict` that knows the position in the data, or None.
+    """Returns the object whose `state_dict` contains the position in the data, or None.
 
     This is the loader itself, or an iterable dataset that is read in this process.
     """

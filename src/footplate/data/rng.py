@@ -1,5 +1,4 @@
-"""Seeds random generators, keeps their states for reading data separate from the run's states, and saves all of
-them."""
+"""Seeds, isolates, saves and restores the global random generators."""
 
 import logging
 import random
@@ -25,7 +24,7 @@ _Item = TypeVar("_Item")
 
 
 def mix_seed(*numbers: int) -> int:
-    """Returns a 64-bit seed that depends on all numbers and their order.
+    """Mixes numbers into a 64-bit seed, which depends on all numbers and their order.
 
     Example:
         >>> mix_seed(0, 1) == mix_seed(1, 0)
@@ -45,16 +44,16 @@ def next_seed(seed: int, number: int) -> int:
 
 
 def seed_generators(seed: int) -> None:
-    """Seeds the global generators of Python, numpy and torch on the CPU with a 64-bit seed."""
+    """Seeds the global CPU generators of Python, numpy and torch with a 64-bit seed."""
     random.seed(seed)
     np.random.seed(seed & 0xFFFFFFFF)
-    # torch.manual_seed also seeds every accelerator, which takes a hundred times longer.
+    # torch.manual_seed would also seed every accelerator, which takes a hundred times longer.
     torch.default_generator.manual_seed(seed)
 
 
 @contextmanager
 def preserve_random_state() -> Iterator[None]:
-    """Restores the global random generators after the block."""
+    """Restores the global random generators at the end of the block."""
     states = _get_states()
     try:
         yield
@@ -63,11 +62,11 @@ def preserve_random_state() -> Iterator[None]:
 
 
 class SampleGenerators:
-    """Provides separate states of the global random generators for code that reads samples.
+    """Isolates the code that reads samples from the run's global random generators.
 
-    The generators are seeded before each sample. The numpy generator is replaced rather than copied: copying its state
-    would make reading a small batch 50% slower. This discards the normally distributed value that the run's numpy
-    generator may have buffered, since `np.random.randn` generates values in pairs.
+    The numpy generator is replaced rather than copied, because copying its state would slow down reading a small batch
+    by 50%. A side effect: the run's numpy generator loses the value that `np.random.randn`, which generates values in
+    pairs, may have buffered.
     """
 
     def __init__(self) -> None:
@@ -75,7 +74,7 @@ class SampleGenerators:
 
     @contextmanager
     def activate(self) -> Iterator[None]:
-        """Activates these states during the block, then restores the run's states."""
+        """Uses separate generator states inside the block, then restores the run's states."""
         python, numpy, tensors = random.getstate(), np.random.get_bit_generator(), torch.get_rng_state()  # type: ignore[attr-defined]
         np.random.set_bit_generator(self._numpy)  # type: ignore[attr-defined]
         try:
@@ -87,7 +86,7 @@ class SampleGenerators:
 
 
 def with_separate_generators(iterator: Iterator[_Item], seed: int) -> Iterator[_Item]:
-    """Yields the items of an iterator that has its own states of the global random generators, seeded with `seed`."""
+    """Yields the items of an iterator that draws its random numbers from separate states, seeded with `seed`."""
     states = None
     while True:
         with preserve_random_state():
@@ -113,7 +112,7 @@ def _set_states(states: tuple[Any, ...]) -> None:
 
 
 class RngStates(NamedTuple):
-    """Validated states, in the form the generators accept."""
+    """Validated states, in the format that the generators accept."""
 
     python: tuple[Any, ...]
     numpy: tuple[Any, ...]
@@ -122,9 +121,9 @@ class RngStates(NamedTuple):
 
 
 def capture_rng() -> dict[str, Any]:
-    """Returns the states of the generators of Python, numpy, and torch on the CPU and all accelerators.
+    """Returns the states of the generators of Python, numpy and torch, on the CPU and all accelerators.
 
-    The result contains only tensors, numbers and strings, so that it can be loaded with `weights_only=True`.
+    The result contains only tensors, numbers and strings, and can be loaded with `weights_only=True`.
     """
     version, words, spare = random.getstate()
     kind = _accelerator()
@@ -144,11 +143,10 @@ def capture_rng() -> dict[str, Any]:
 
 
 def restore_rng(state: Mapping[str, Any], part: str = "random") -> None:
-    """Sets every generator to the state that `capture_rng` returned.
+    """Restores the state that `capture_rng` returned.
 
-    The whole state is checked before any generator is changed; see `check_rng` for the errors. Devices that do not
-    exist on this machine are skipped with a warning. `part` is the key path of the state in the checkpoint, for error
-    messages.
+    Checks the whole state before changing any generator; see `check_rng` for the errors. Skips devices that do not
+    exist on this machine, with a warning. `part` is the key path of the state in the checkpoint, for error messages.
     """
     checked = check_rng(state, part)
     _set_states(checked)
@@ -162,12 +160,12 @@ def restore_rng(state: Mapping[str, Any], part: str = "random") -> None:
 
 
 def check_rng(state: Any, part: str = "random") -> RngStates:
-    """Checks that `restore_rng` can restore a state, and returns it in the form the generators accept.
+    """Checks that `restore_rng` can restore a state, and returns it in the format that the generators accept.
 
-    The native generators of numpy and torch do not check their positions: one out of range would crash the process.
+    The native generators of numpy and torch do not validate their position: an invalid one would crash the process.
 
     Raises:
-        CheckpointError: A generator is missing from the state, or its state is invalid; the message names it.
+        CheckpointError: The state of a generator is missing or invalid. The message names the generator.
     """
     with restoring(part):
         python, numpy, cpu, accelerators = (read_entry(state, key) for key in ("python", "numpy", "torch", "devices"))
@@ -196,7 +194,7 @@ def check_rng(state: Any, part: str = "random") -> RngStates:
 
 
 def _check_generator(state: Any, device: str) -> torch.Tensor:
-    """Returns the state of a device's torch generator, or raises an error if it is invalid."""
+    """Validates and returns the state of a device's torch generator."""
     checked = _check_tensor(state, torch.uint8).cpu().contiguous()
     torch.Generator(device).set_state(checked)
     return checked
@@ -210,13 +208,13 @@ def _check_tensor(value: Any, dtype: torch.dtype) -> torch.Tensor:
 
 
 def _accelerator() -> str | None:
-    """Returns the accelerator type of this machine, or None if it has none."""
+    """Returns the accelerator type of this machine, or None."""
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return None if device is None else device.type
 
 
 def _indices_of(kind: str) -> range:
-    """Returns the indices of this machine's devices of a given type."""
+    """Returns the indices of the devices of a type on this machine."""
     return range(torch.accelerator.device_count() if kind == _accelerator() else 0)
 
 

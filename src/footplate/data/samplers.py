@@ -1,4 +1,4 @@
-"""Samplers whose order is determined by seed and epoch, and support for resuming other samplers."""
+"""Samplers whose order depends only on seed and epoch, and support for resuming other samplers."""
 
 import hashlib
 import os
@@ -18,20 +18,20 @@ from footplate.registry import DATA_SAMPLERS
 
 _MOST_SHARDS = 1_000_000
 _CHUNK = 4096  # indices; a list of Python integers takes five times the memory of the tensor
-_RANK_NAMES = ("rank", "num_replicas", "distributed_env")  # the last one is that of LitData
+_RANK_NAMES = ("rank", "num_replicas", "distributed_env")  # LitData uses the last one
 _SEEDABLE = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 
 
 class _SeededSampler(Sampler[int]):
-    """A sampler whose global order of samples is determined by a seed. The samples are divided among the ranks.
+    """A sampler whose global order depends on a seed, and which splits the samples across ranks.
 
     Args:
         dataset: The dataset; only its length is used.
         shuffle: Whether to shuffle the samples in each pass.
         seed: The seed for shuffling. By default, all ranks share a random seed.
-        shard_window: The number of shards whose samples are mixed. The order of the shards is random, and samples are
-            mixed only with those of nearby shards, so that only about this many shards are read at the same time. By
-            default, all samples are mixed.
+        shard_window: The number of shards whose samples are mixed. The order of shards is random, and samples are mixed
+            only between nearby shards, so that only about this many shards are read at a time. By default, all samples
+            are mixed.
 
     Raises:
         DataError: The dataset is empty.
@@ -47,11 +47,11 @@ class _SeededSampler(Sampler[int]):
             raise DataError(f"the dataset '{type(dataset).__name__}' is empty")
         self.dataset = dataset
         self.shuffle = shuffle
-        if seed is None:  # drawn from the system, so that the global generators of the run are not changed
+        if seed is None:  # drawn from the system, so that the run's global generators do not change
             seed = broadcast_object(int.from_bytes(os.urandom(4), "little"))
         self.seed = seed
         self.shard_window = shard_window
-        self._shard_numbers: torch.Tensor | None = None  # the index of the shard of each sample, (N,)
+        self._shard_numbers: torch.Tensor | None = None  # the shard index of each sample, (N,)
         if shard_window is not None:
             check_count("shard_window", shard_window, most=_MOST_SHARDS)
             if not shuffle:
@@ -60,7 +60,7 @@ class _SeededSampler(Sampler[int]):
             self._shard_numbers = torch.from_numpy(shard_numbers(dataset)).long()
 
     def iterate_from(self, start: int) -> Iterator[int]:
-        """Yields this rank's samples from index `start` on. Skipping samples takes no time."""
+        """Yields this rank's samples from index `start` on. Skipping samples is free."""
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[int]:
@@ -81,7 +81,7 @@ class _SeededSampler(Sampler[int]):
 
 @DATA_SAMPLERS.register_module()
 class DefaultSampler(_SeededSampler):
-    """Visits every sample once per epoch. Rank r of n takes the positions r, r + n, r + 2n ... of the global order.
+    """Visits each sample once per epoch. Rank r of n reads the positions r, r + n, r + 2n, ... of the global order.
 
     The global order depends only on seed and epoch, not on the number of ranks.
 
@@ -89,8 +89,8 @@ class DefaultSampler(_SeededSampler):
         dataset: The dataset; only its length is used.
         shuffle: Whether to shuffle the samples in each epoch.
         seed: The seed for shuffling. By default, all ranks share a random seed.
-        round_up: Whether to repeat the first samples at the end, so that every rank has the same number of samples. If
-            False, each sample is visited exactly once. A `SampleLoader` still gives every rank the same number of
+        round_up: Whether to repeat the first samples at the end, so that all ranks have the same number of samples. If
+            False, each sample is visited exactly once; a `SampleLoader` still gives all ranks the same number of
             batches.
         shard_window: The number of shards whose samples are mixed; see `WebDataset`. The order of the shards is random,
             and samples are mixed only between nearby shards. By default, all samples are mixed.
@@ -120,17 +120,17 @@ class DefaultSampler(_SeededSampler):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Sets the epoch, which determines the order of the next pass."""
+        """Sets the epoch that determines the order of the next pass."""
         self.epoch = epoch
 
     def iterate_from(self, start: int) -> Iterator[int]:
-        """Yields this rank's samples of the epoch from index `start` on. Skipping samples takes no time.
+        """Yields this rank's samples of the epoch from index `start` on. Skipping samples is free.
 
         All ranks yield the same number of samples, even if `round_up` is False.
         """
         positions = range(self.rank + start * self.world_size, self._padded_size, self.world_size)
         order = self._order(self.epoch)
-        # At most one position per rank is after the end.
+        # At most one position per rank is past the end.
         padding = [int(order[last % self.size]) for last in positions[-1:] if last >= self.size]
         return chain(_iterate(order[positions.start : self.size : self.world_size]), padding)
 
@@ -147,7 +147,7 @@ class DefaultSampler(_SeededSampler):
 
 @DATA_SAMPLERS.register_module()
 class InfiniteSampler(_SeededSampler):
-    """Repeats the samples endlessly. As in DefaultSampler, the ranks share one global order."""
+    """Repeats the samples endlessly. All ranks share one global order, as in DefaultSampler."""
 
     endless = True
 
@@ -155,7 +155,7 @@ class InfiniteSampler(_SeededSampler):
         """Does nothing, because the order does not depend on epochs."""
 
     def iterate_from(self, start: int) -> Iterator[int]:
-        """Yields this rank's samples endlessly from index `start` on. Skipping samples takes no time."""
+        """Yields this rank's samples endlessly from index `start` on. Skipping samples is free."""
         return chain.from_iterable(self._passes(self.rank + start * self.world_size))
 
     def _passes(self, position: int) -> Iterator[Iterator[int]]:
@@ -166,15 +166,15 @@ class InfiniteSampler(_SeededSampler):
             position += len(indices) * self.world_size
 
     def __len__(self) -> int:
-        """Returns the number of samples of this rank in one pass, rounded up."""
+        """Returns this rank's number of samples per pass, rounded up."""
         return -(-self.size // self.world_size)
 
 
 class RankSampler(Sampler[Any]):
-    """Yields every n-th entry of another sampler or batch sampler on each of n ranks.
+    """Splits another sampler or batch sampler across n ranks: each rank yields every n-th entry.
 
-    The other sampler must yield the same entries on all ranks, which is checked in the first pass. If their number is
-    not divisible by n, the first ones are repeated, so that all ranks have the same number of entries.
+    The other sampler must yield the same entries on all ranks, which is checked in the first pass. If the number of
+    entries is not divisible by n, the first entries are repeated, so that all ranks have the same number.
 
     Args:
         sampler: The sampler or batch sampler.
@@ -203,7 +203,7 @@ class RankSampler(Sampler[Any]):
         """Checks that the other sampler has the same length and the same first entries on all ranks.
 
         Raises:
-            RankError: It does not, so samples would be lost. All ranks raise it.
+            RankError: The samplers differ, so samples would be lost. All ranks raise this error.
         """
         self._is_checked = True
         length = len(self.sampler) if hasattr(self.sampler, "__len__") else "unknown"
@@ -230,14 +230,14 @@ def samplers_of(loader: object) -> list[Any]:
 
 
 def set_epoch(samplers: Iterable[Any], epoch: int) -> None:
-    """Calls `set_epoch` on the samplers that have this method."""
+    """Calls `set_epoch` on all samplers that have this method."""
     for sampler in samplers:
         if hasattr(sampler, "set_epoch"):
             sampler.set_epoch(epoch)
 
 
 def knows_ranks(loader: Any) -> bool:
-    """Checks whether a loader, its dataset or a sampler has an attribute with its number of ranks."""
+    """Checks whether an attribute of a loader, its dataset or its sampler shows that it is aware of ranks."""
     parts = (loader, getattr(loader, "dataset", None), *samplers_of(loader))
     return any(hasattr(part, name) for part in parts for name in _RANK_NAMES)
 
@@ -252,8 +252,7 @@ def _iterate(indices: torch.Tensor | range) -> Iterator[int]:
 def can_start_anywhere(sampler: Any) -> bool:
     """Checks whether a sampler can start at any index with `iterate_from`.
 
-    This is not possible if a subclass overrides only `__iter__`, because the two methods may then yield different
-    samples.
+    Returns False if a subclass overrides only `__iter__`, since the two methods may then yield different samples.
     """
     mro, names = type(sampler).__mro__, ("iterate_from", "__iter__")
     definers = [next((kind for kind in mro if name in vars(kind)), None) for name in names]
@@ -261,7 +260,7 @@ def can_start_anywhere(sampler: Any) -> bool:
 
 
 def is_custom(sampler: Any) -> bool:
-    """Checks whether a sampler's order may depend on more than seed and epoch, or its reported length may be wrong."""
+    """Checks whether a sampler's order could depend on anything but seed and epoch, or its length could be wrong."""
     if can_start_anywhere(sampler) or type(sampler) in _DETERMINISTIC:
         return False
     return type(sampler) not in _SEEDABLE or getattr(sampler, "generator", None) is not None

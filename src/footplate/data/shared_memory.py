@@ -1,4 +1,4 @@
-"""Memory shared by the main process and its workers: records, and the workers' batches."""
+"""Shared memory for dataset records, and for the batches that workers send to the main process."""
 
 import io
 import pickle
@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _ALIGNMENT = 64  # bytes; aligns tensors for vector instructions
-_SMALL = 4096  # bytes: a tensor up to this size, such as a label, is copied, so that it does not keep the block
-_LARGE = 1 << 19  # bytes: less is faster through a pipe than in shared memory
+_SMALL = 4096  # bytes; smaller tensors, such as labels, are copied, so that they do not keep the block alive
+_LARGE = 1 << 19  # bytes; below this size, a pipe is faster than shared memory
 
 
 class RecordStore(Sequence[Any]):
     """Stores pickled records in one array, and their end offsets in another.
 
-    A forked worker copies each memory page that it writes to, and even reading a Python object changes its reference
-    count. Regardless of the number of records, two arrays are only two objects. Each access unpickles the record.
+    A forked worker copies every memory page that it writes to, and even reading a Python object changes its reference
+    count. Two arrays avoid these copies, because they are only two objects. Each access unpickles a record.
 
     Args:
         records: Objects that can be pickled.
@@ -48,7 +48,7 @@ class RecordStore(Sequence[Any]):
         return self._content, self._ends[1:]
 
     def subset(self, indices: Sequence[int]) -> "RecordStore":
-        """Returns a store with the records at `indices`, in this order."""
+        """Returns a store with the records at `indices`, in the given order."""
         parts = [self._content[self._ends[index] : self._ends[index + 1]] for index in indices]
         subset = RecordStore()
         subset._content = np.concatenate([subset._content, *parts])
@@ -57,7 +57,7 @@ class RecordStore(Sequence[Any]):
 
     def __getitem__(self, index: Any) -> Any:
         index = range(len(self))[index]  # raises IndexError if out of range
-        # Safe, because this class pickled the bytes; data from files is never unpickled here.
+        # Safe: this class has pickled the bytes, and never unpickles data from files.
         return pickle.loads(self._content[self._ends[index] : self._ends[index + 1]].data)
 
     def __len__(self) -> int:
@@ -66,7 +66,7 @@ class RecordStore(Sequence[Any]):
     def __getstate__(self) -> dict[str, Any]:
         if context.get_spawning_popen() is None:
             return {**vars(self), "_shared": ()}
-        if not self._shared:  # spawned workers must share the memory, too
+        if not self._shared:  # share the memory with spawned workers, too
             self._shared = tuple(torch.from_numpy(array.copy()) for array in (self._content, self._ends))
             for tensor in self._shared:
                 tensor.share_memory_()  # type: ignore[no-untyped-call]
@@ -80,17 +80,16 @@ class RecordStore(Sequence[Any]):
 
 
 class SentBatch:
-    """A batch on its way from a worker to the main process, which receives the batch itself.
+    """Wraps a batch that a worker sends to the main process. Unpickling returns the batch itself.
 
-    The arrays and dense tensors of a batch are in one block of shared memory. Torch would send each of them
-    separately, with several messages between the processes, which takes the main process a few hundred microseconds per
-    tensor.
+    All arrays and dense tensors of the batch share one block of memory. Torch would send each tensor separately, with
+    several messages between the processes, which costs the main process a few hundred microseconds per tensor.
 
     Args:
         batch: Any object that can be pickled.
 
     Raises:
-        Exception: Any exception that a class raises if its objects cannot be pickled.
+        Exception: Any exception that pickling an object may raise.
     """
 
     def __init__(self, batch: Any) -> None:
@@ -107,7 +106,7 @@ class SentBatch:
         self._pickled, self._sizes = pickled.getvalue(), [buffer.nbytes for buffer in buffers]
         size = sum(map(_aligned, self._sizes))
         self._memory: Any = bytearray(size)
-        if size >= _LARGE:  # `share_memory_` would first allocate ordinary memory, and copy it
+        if size >= _LARGE:  # `share_memory_` would allocate ordinary memory first and copy it
             storage = torch.UntypedStorage._new_shared(size, device="cpu")  # type: ignore[no-untyped-call]
             self._memory = torch.empty(0, dtype=torch.uint8, device="cpu").set_(storage)
         for part, buffer in zip(_split(self._memory, self._sizes), buffers, strict=True):
@@ -118,18 +117,19 @@ class SentBatch:
 
 
 class _Pickler(ForkingPickler):
-    """Pickles like multiprocessing queues, but plain tensors like arrays, whose data can be out of band."""
+    """A multiprocessing pickler that pickles plain tensors as arrays, whose data can be sent out of band."""
 
     def reducer_override(self, value: Any) -> Any:
         if type(value) is not Tensor:
             return NotImplemented
         try:
             array = value.resolve_conj().resolve_neg().numpy()
-        except (TypeError, RuntimeError):  # such as sparse tensors, and those that require gradients
+        except (TypeError, RuntimeError):  # sparse tensors, tensors that require gradients and so on
             return NotImplemented
-        # Torch sends large tensors that are already shared, such as those that `default_collate` creates in a worker.
+        # Leave large tensors that are already in shared memory, as `default_collate` creates them in a worker, to
+        # torch.
         is_sent_by_torch = array.nbytes >= _LARGE and value.is_shared()  # type: ignore[no-untyped-call]
-        # An array with gaps, or with axes in another order, would be copied to a contiguous one.
+        # Pickle would first copy an array that is not contiguous.
         if is_sent_by_torch or not array.flags.forc:
             return NotImplemented
         return torch.from_numpy, (array,)

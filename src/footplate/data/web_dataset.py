@@ -1,7 +1,7 @@
 """A dataset of WebDataset shards: tar files that contain the files of many samples.
 
-The index of a shard contains the name, the offset and the size of each file in it, so that samples can be read in any
-order. It is a file in the cache folder, named after the address, the size and the modification time of the shard.
+The index of a shard lists the name, offset and size of each file, so that samples can be read in any order. It is
+stored in the cache folder, under a name derived from the address, size and modification time of the shard.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ _MAX_PADDING = 1024 + 10_240  # bytes after the last file: the end-of-archive ma
 _THREADS = 8  # for loading indexes
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _KEY = re.compile(r"((?:.*/|)[^./]+)\.([^/]*)")  # the key of a sample, and the extension
-_META = re.compile(r"__[^/]*__($|/)")  # files that are no samples
+_META = re.compile(r"__[^/]*__($|/)")  # files that do not belong to samples
 _USUAL_FIELDS = {
     "img_path": "jpg;jpeg;png;webp;bmp;ppm;pgm;tif;tiff",
     "seg_map_path": "seg.png;mask.png",
@@ -49,7 +49,7 @@ _PARSERS: dict[str, Callable[[bytes], Any]] = {
 }
 
 
-_Fields = Mapping[str, Sequence[str]]  # the extensions of each key of a record
+_Fields = Mapping[str, Sequence[str]]  # the file extensions for each record key
 
 
 class Member(NamedTuple):
@@ -61,7 +61,7 @@ class Member(NamedTuple):
 
 
 class Shard:
-    """A tar file on disk or in an object store. `cache_dir` is the argument of `WebDataset`."""
+    """A tar file on disk or in an object store. See `WebDataset` for `cache_dir`."""
 
     def __init__(self, path: str, cache_dir: str) -> None:
         self.path, self.cache_dir = path, cache_dir
@@ -69,7 +69,7 @@ class Shard:
         self._copy = path if storage.is_local(path) else ""  # the path of the local copy of a remote shard
 
     def load_index(self) -> list[Member]:
-        """Returns the files in the shard, in order. Creates the index if it is missing or the shard has changed."""
+        """Returns the files in the shard, in order. Creates the index if it is missing or outdated."""
         address = storage.split_query(storage.absolute(self.path))[0]
         with explain_read_errors("shard", self.path):
             current = with_retries(storage.status, self.path)
@@ -87,7 +87,7 @@ class Shard:
         return members
 
     def read(self, members: Sequence[Member]) -> list[bytes]:
-        """Returns the contents of files that are next to each other."""
+        """Reads adjacent files and returns their contents."""
         begin = min(member.offset for member in members)
         end = max(member.offset + member.size for member in members)
         with explain_read_errors("shard", self.path), self._open() as stream:
@@ -108,26 +108,26 @@ class Shard:
 class WebDataset(BaseDataset):
     """A dataset of WebDataset shards, on disk or in an object store. Samples can be read in any order.
 
-    The files of a sample are next to each other in a shard. Their names are the same up to the first dot; this part is
-    the key of the sample. On first use, each shard is indexed.
+    The files of a sample must be adjacent in the shard and share a name up to the first dot, which is the key of the
+    sample. Shards are indexed on first use.
 
     Args:
         shards: The paths or URLs of the shards: a list, a folder, or a pattern such as `train-{0000..0099}.tar`.
-        fields: Maps keys of a record to extensions; `;` separates alternatives. The transforms of the pipeline load the
-            files of keys that end in `_path`. Other files are parsed according to their extension: `cls`, `index` and
-            `id` as integers, `txt` as text, `json`, `npy` as an array, and all others as bytes. The items of a JSON
-            object under `record` are added to the record. Every sample must have all fields. By default, `img_path` is
-            the image, and `seg_map_path` (`seg.png` or `mask.png`), `gt_label` (`cls`) and `record` (`json`) are read
-            if the first sample has them.
+        fields: Maps record keys to file extensions; `;` separates alternatives. Files under keys that end in `_path`
+            are loaded by the transforms of the pipeline. Other files are parsed by extension: `cls`, `index` and `id`
+            as integers, `txt` as text, `json`, `npy` as an array, and all others as bytes. If the key is `record`, the
+            items of the JSON object are added to the record. Every sample must have all fields. By default, `img_path`
+            is the image, and `seg_map_path` (`seg.png` or `mask.png`), `gt_label` (`cls`) and `record` (`json`) are
+            read if the first sample has them.
         data_root: The base folder or URL for relative paths.
-        cache_dir: The folder for the indexes of shards, and for copies of remote shards.
+        cache_dir: The folder for shard indexes and for copies of remote shards.
         ignore_index: The label of ignored pixels in label maps.
-        reduce_zero_label: Whether to ignore label 0 of label maps and to decrease all other labels by one.
-        settings: Other arguments of `BaseDataset`, such as `pipeline` and `metainfo`.
+        reduce_zero_label: Whether to ignore label 0 in label maps and subtract 1 from all other labels.
+        settings: Arguments for `BaseDataset`, such as `pipeline` and `metainfo`.
 
     Raises:
         DataError: A shard is missing or damaged, or a sample lacks a field.
-        ArgumentError: Another argument is invalid.
+        ArgumentError: An argument is invalid.
     """
 
     def __init__(
@@ -150,8 +150,8 @@ class WebDataset(BaseDataset):
         super().__init__(data_root=data_root, **settings)
 
     def load_data_list(self) -> Any:
-        """Returns one record per sample, with its shard index, its key and its files by field."""
-        # On exit, the pool does not wait for its threads, so that Ctrl-C and errors end a slow download at once.
+        """Returns one record per sample, with its shard index, key and files by field."""
+        # This pool does not wait for its threads on exit, so that Ctrl-C and errors end a slow download at once.
         try:
             with ThreadPool(_THREADS) as pool:
                 return RecordStore(self._records(pool.imap(Shard.load_index, self._shards)))
@@ -165,24 +165,24 @@ class WebDataset(BaseDataset):
 
     @property
     def digest(self) -> str:
-        """A SHA-256 of the names, sizes and files of all shards. A resumed run compares it; see `DataPosition`."""
+        """A SHA-256 of the names, sizes and file lists of all shards. Resumed runs compare it; see `DataPosition`."""
         self.full_init()
         return self._digest
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
-        """Reads a sample and returns its record. `file_contents` maps each key of a path to the bytes of the file."""
+        """Reads a sample and returns its record. `file_contents` contains the bytes of each file by its path key."""
         self.full_init()
         return self._read_record(idx, self.data_list[idx][2])
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns the class of a sample, without reading its image. Raises a KeyError if it has no `gt_label`."""
+        """Returns the class of a sample without reading the image. Raises a KeyError if there is no `gt_label`."""
         self.full_init()
         files = self.data_list[idx][2]
         field = "record" if "record" in files and "gt_label" not in files else "gt_label"
         return [int(self._read_record(idx, {field: files[field]})["gt_label"])]
 
     def shard_numbers(self) -> NDArray[np.int32]:
-        """Returns the index of each sample's shard, ``(N,)``. A sampler with `shard_window` calls this method."""
+        """Returns the shard index of each sample, ``(N,)``. Samplers with `shard_window` call this method."""
         self.full_init()
         return np.fromiter((record[0] for record in self.data_list), dtype=np.int32, count=len(self.data_list))
 
@@ -210,7 +210,7 @@ class WebDataset(BaseDataset):
             record["num_classes"] = len(self._metainfo["classes"])
         if "seg_map_path" in paths:
             record |= {"ignore_index": self.ignore_index, "reduce_zero_label": self.reduce_zero_label}
-        record |= values.pop("record", {})  # other fields replace its items
+        record |= values.pop("record", {})  # other fields take precedence
         record |= {**paths, **values}
         label, count = record.get("gt_label"), record.get("num_classes")
         if isinstance(label, int) and count is not None and not 0 <= label < count:
@@ -221,10 +221,10 @@ class WebDataset(BaseDataset):
 
 
 def expand_shards(shards: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], root: str = "") -> list[str]:
-    """Returns the paths of shards.
+    """Expands `shards` to a list of paths.
 
     Args:
-        shards: A list of paths, a folder, or a path with ranges of numbers in braces.
+        shards: A list of paths, a folder, or a path with number ranges in braces.
         root: The base folder or URL for relative paths.
 
     Example:
@@ -262,9 +262,9 @@ def _split_fields(fields: Mapping[str, str]) -> _Fields:
 
 
 def _group(shard: str, members: Sequence[Member]) -> dict[str, dict[str, Member]]:
-    """Returns the files of each sample by lowercase extension, such as `jpg` or `seg.png`.
+    """Groups the files in a shard by sample and lowercase extension, such as `jpg` or `seg.png`.
 
-    As in the webdataset library, the key of a sample is the name up to the first dot after the folder.
+    As in the webdataset library, the key of a sample is its path up to the first dot in the file name.
     """
     samples: dict[str, dict[str, Member]] = {}
     last = None
@@ -274,7 +274,7 @@ def _group(shard: str, members: Sequence[Member]) -> dict[str, dict[str, Member]
             continue
         key, extension = match.group(1), match.group(2).lower()
         if extension in samples.get(key, {}) or (key in samples and key != last):
-            notes = ["The files of a sample must be next to each other, and every key must be unique."]
+            notes = ["The files of a sample must be adjacent, and every key must be unique."]
             raise DataError(f"the sample '{key}' occurs twice in the shard '{shard}'", found=member.name, notes=notes)
         samples.setdefault(key, {})[extension] = member
         last = key
@@ -284,13 +284,13 @@ def _group(shard: str, members: Sequence[Member]) -> dict[str, dict[str, Member]
 
 
 def _choose(fields: _Fields, files: Mapping[str, Member], key: str, shard: str) -> dict[str, Member]:
-    """Returns the file of each field of a sample."""
+    """Returns the file for each field of a sample."""
     chosen = {}
     for field, extensions in fields.items():
         names = [name for name in extensions if name in files]
         if not names:
             raise DataError(
-                f"the sample '{key}' of the shard '{shard}' has no '{field}'",
+                f"the sample '{key}' in the shard '{shard}' has no '{field}'",
                 key="fields",
                 found=[member.name for member in files.values()],
                 notes=[f"Add a file '{key}.{extensions[0]}', or set fields=dict({field}='...')."],
@@ -314,7 +314,7 @@ def _scan(shard: str, stream: IO[Any]) -> list[Member]:
     except tarfile.TarError as error:
         notes = ["A shard must be an uncompressed tar file."]
         raise DataError(f"the shard '{shard}' cannot be read: {error}", notes=notes) from error
-    # tarfile ends without an error at a damaged header, and where an incomplete copy ends.
+    # At a damaged header or the end of an incomplete copy, tarfile stops without an error.
     stream.seek(end)
     rest = stream.read(_MAX_PADDING + 1)
     if not _BLOCK <= len(rest) <= _MAX_PADDING or rest.strip(b"\0"):
@@ -324,12 +324,12 @@ def _scan(shard: str, stream: IO[Any]) -> list[Member]:
 
 
 def _parse(field: str, content: bytes, member: Member, shard: str) -> Any:
-    """Returns the value of a file, according to its extension."""
+    """Parses a file according to its extension."""
     try:
         value = _PARSERS.get(member.name.rpartition(".")[2].lower(), bytes)(content)
         if field == "record" and not isinstance(value, dict):
             raise ValueError(f"it must be a JSON object, not {type(value).__name__}")
     except (ValueError, EOFError) as error:
-        message = f"'{member.name}' of the shard '{shard}' cannot be parsed: {error}"
+        message = f"'{member.name}' in the shard '{shard}' cannot be parsed: {error}"
         raise DataError(message, key=f"fields.{field}") from error
     return value

@@ -1,4 +1,4 @@
-"""Manages worker processes: signals, detection of dead workers, and the sample that a dead worker was reading."""
+"""Manages worker processes: handles signals, detects dead workers, and finds the sample that they were reading."""
 
 import contextlib
 import multiprocessing
@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from footplate.error_context import add_note
 from footplate.errors import DataError
 
-# Parts of torch's messages.
+# Parts of error messages from torch.
 _PIDS = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)")
 _TIMEOUT = re.compile(r"DataLoader timed out after ([\d.]+) seconds")
 _SIGNAL = re.compile(r"killed by signal: ([^.\n]+)")
@@ -26,19 +26,18 @@ _HINTS = {
     "Bus error": "Shared memory (/dev/shm) may be full. Use fewer workers or a lower prefetch_factor.",
 }
 _CRASHED = "To find the line in compiled code, read the sample with num_workers=0 and `python -X faulthandler`."
-_REPEAT_INTERVAL = 0.5  # seconds within which a repeated signal counts once; some senders send every signal twice
+_REPEAT_INTERVAL = 0.5  # seconds; a signal repeated sooner counts once, since some programs send each signal twice
 
 
 class DataWait:
-    """Records whether this process is waiting for data, so that a signal handler may raise an error.
+    """Records whether this process is waiting for data, so that a signal handler may interrupt it with an error.
 
-    This is the case while the process reads a sample or waits for a worker, but not while it swaps or stores the random
-    generators of the run.
+    Reading a sample and waiting for a worker can be interrupted. Swapping the random generators of the run cannot.
 
     Attributes:
         is_interruptible: Whether a signal handler may raise an error now.
-        missed_request: A function to call at the start of the next wait, set by a signal handler if the signal arrived
-            between two waits; None otherwise.
+        missed_request: A function to call at the start of the next wait, or None. A signal handler sets it if the
+            signal arrives between waits.
         on_workers: A function to call after the workers of a pass have started, or None.
     """
 
@@ -47,7 +46,7 @@ class DataWait:
     on_workers: Callable[[], None] | None = None
 
     def call(self, function: Callable[[Any], Any], argument: Any) -> Any:
-        """Calls a function that waits for data. It is interrupted at once if a stop has already been requested."""
+        """Calls a function that waits for data, unless a stop has already been requested."""
         try:
             self.is_interruptible = True
             if self.missed_request is not None:
@@ -61,7 +60,7 @@ data_wait = DataWait()
 
 
 def interruptible(iterator: Iterator[Any]) -> Iterator[Any]:
-    """Returns an iterator over the batches of workers. A signal handler may interrupt the wait for each batch."""
+    """Wraps an iterator over batches from workers, so that signal handlers can interrupt the wait for a batch."""
     if data_wait.on_workers is not None:
         data_wait.on_workers()
     return map(data_wait.call, repeat(next), repeat(iterator))
@@ -72,7 +71,7 @@ class WorkerProgress:
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
-        self._slots: Any = RawArray("q", 2 * workers + 1)  # processes, indices, whether the main process is exiting
+        self._slots: Any = RawArray("q", 2 * workers + 1)  # process ids, sample indices, exit flag of the main process
         # Runs before multiprocessing terminates the remaining workers at exit.
         Finalize(self, _announce_exit, args=(self._slots,), exitpriority=100)
 
@@ -87,13 +86,13 @@ class WorkerProgress:
         self.record(worker, None)
 
     def record(self, worker: int, index: Any) -> None:
-        """Records that a worker starts to read a sample."""
+        """Records that a worker starts reading a sample."""
         self._slots[self._workers + worker] = index if isinstance(index, int) else -1
 
     def samples(self) -> dict[int, int]:
-        """Maps the process ids of workers to the indices of the samples that they started to read last.
+        """Returns the index of the sample that each worker is reading or read last, by process id.
 
-        The index is -1 if it is not an integer.
+        A sample index that is not an integer is returned as -1.
         """
         slots = zip(self._slots[: self._workers], self._slots[self._workers : -1], strict=True)
         return {process: index for process, index in slots if process}
@@ -101,7 +100,7 @@ class WorkerProgress:
 
 def _announce_exit(slots: Any) -> None:
     slots[-1] = 1
-    # Torch's handler would raise an error for the workers that end now, in the middle of other exit handlers.
+    # Workers end now, and torch's handler would raise an error in the middle of other exit handlers.
     if is_exiting() and hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
@@ -110,13 +109,13 @@ def _exit_if_orphaned() -> None:
     """Ends this worker if its main process has died."""
     main = multiprocessing.parent_process()
     method = getattr(multiprocessing.current_process(), "_start_method", None)
-    # with forkserver, the parent is the server, so its id proves nothing
+    # with forkserver, the parent is the server, so the parent's id says nothing about the main process
     if main is not None and method != "forkserver" and os.getppid() != main.pid:
         os._exit(1)
 
 
 class WorkerSetup:
-    """Runs `functions` in a worker started with "spawn" or "forkserver", when it unpickles this object.
+    """Runs `functions` when it is unpickled in a worker that was started with "spawn" or "forkserver".
 
     Attributes:
         functions: The functions to call in workers. They must be picklable.
@@ -133,15 +132,14 @@ class WorkerSetup:
 
 
 class WorkerInit:
-    """Initializes a worker so that it ignores the signals that the main process handles for the whole run.
+    """Makes a worker ignore the signals that the main process handles, and calls the loader's `worker_init_fn`.
 
-    The first SIGTERM is ignored, unless the main process is exiting. The second SIGTERM ends the worker. A worker that
-    starts after the main process has died exits; torch ends only workers that ran before. `user_init` is the
-    `worker_init_fn` of the loader.
+    The first SIGTERM is ignored unless the main process is exiting; the second one ends the worker. If the main process
+    died before the worker started, the worker exits, because torch ends only workers that are already running.
     """
 
     def __init__(self, user_init: Callable[[int], None] | None, progress: WorkerProgress) -> None:
-        get_temp_dir()  # workers need it to send batches; without it, batches would be lost silently
+        get_temp_dir()  # fails early: without a temporary folder, workers would silently lose batches
         self._user_init = user_init
         self._progress = progress
         self._first_term: float | None = None  # the time of the first SIGTERM
@@ -153,7 +151,7 @@ class WorkerInit:
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._ignore_once)
-        # A worker whose main process was killed would wait forever to write to a full pipe.
+        # If the main process was killed, the worker would block forever on a full pipe.
         Finalize(None, _exit_if_orphaned, exitpriority=0)
         if self._user_init is not None:
             self._user_init(worker)
@@ -169,9 +167,9 @@ class WorkerInit:
 
 
 def explain_worker_death(error: Exception, loaders: Iterable[Any]) -> DataError | None:
-    """Returns an error about the sample that a dead worker was reading, or None if no worker has died.
+    """Returns an error that names the sample a dead worker was reading, or None if no worker has died.
 
-    Also kills the other workers. Torch may raise its error about a dead worker at any point in the main process.
+    Also kills the other workers.
 
     Args:
         error: The error.
@@ -191,13 +189,14 @@ def explain_worker_death(error: Exception, loaders: Iterable[Any]) -> DataError 
 
 
 def kill_workers(loaders: Iterable[Any]) -> None:
-    """Kills the workers of loaders that are no longer used, since a worker that hangs would keep this process alive.
+    """Kills the workers of loaders that are no longer used, so that a hung worker cannot keep this process alive.
 
-    A worker that hangs may not react to other signals. A dead worker may still hold the lock of the shared queue.
+    Uses SIGKILL, because a hung worker may ignore other signals, and a dead worker may hold the lock of the shared
+    queue.
     """
     if not hasattr(signal, "SIGCHLD"):
         return
-    # Torch's handler raises an error in the main thread when a worker dies.
+    # Disable torch's handler, which raises an error in the main thread when a worker dies.
     is_main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if is_main_thread else None
     for progress in _progress_of(loaders):
@@ -210,7 +209,7 @@ def kill_workers(loaders: Iterable[Any]) -> None:
 
 
 def is_worker_death(error: RuntimeError) -> bool:
-    """Checks whether an error is torch's report of a dead worker."""
+    """Checks whether torch raised an error because of a dead worker."""
     return _PIDS.search(str(error)) is not None
 
 
@@ -231,7 +230,7 @@ def _explain_timeout(message: str, samples: Mapping[int, int]) -> DataError | No
 
 
 def _explain_death(message: str, samples: Mapping[int, int]) -> DataError | None:
-    """Converts torch's message about dead workers to an error that names a sample. Returns None for other messages."""
+    """Converts torch's message about a dead worker to an error that names the sample, or returns None."""
     processes, killed = _PIDS.search(message), _SIGNAL.search(message)
     numbers = map(int, processes[1].split(",")) if processes else ()
     process = next((number for number in numbers if number in samples), None)

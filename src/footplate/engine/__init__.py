@@ -1,4 +1,4 @@
-"""The engine: the runner with its state, the loops, the hooks, and the build order of a run's components."""
+"""The engine, which executes a run: the runner, the loops and the hooks."""
 
 from footplate.engine.base_loops import BaseLoop, BaseTrainLoop
 from footplate.engine.evaluation_loops import TestLoop, ValLoop

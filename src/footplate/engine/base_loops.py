@@ -1,4 +1,4 @@
-"""The base classes of the loops."""
+"""Base classes for the training and evaluation loops."""
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 
 class BaseLoop:
-    """The base class of all loops. A loop has a runner and a data loader.
+    """Base class of all loops. A loop draws batches from a data loader on behalf of a runner.
 
-    `overridable_methods` maps each method that a subclass may override to the names of its positional arguments.
+    `overridable_methods` lists the methods that a subclass may override, with the names of their positional arguments.
 
     Args:
         runner: The runner that drives the loop.
@@ -39,7 +39,7 @@ class BaseLoop:
 
     def __init__(self, runner: "Runner", dataloader: Any) -> None:
         self.runner = runner
-        self._runner = runner  # its name in the subclasses of code bases
+        self._runner = runner  # MMEngine's name, which subclasses in code bases use
         for method, arguments in self.overridable_methods.items():
             if self.overrides(method):
                 check_accepts(self, method, arguments)
@@ -61,16 +61,16 @@ class BaseLoop:
 
 
 class BaseTrainLoop(BaseLoop):
-    """The base class of the training loops. A subclass implements `_train`.
+    """Base class of the training loops. Subclasses implement `_train`.
 
-    A hook that sets `validation_requested` makes the loop validate after the current iteration or epoch.
+    If a hook sets `validation_requested`, the loop validates after the current iteration or epoch.
 
     Args:
         runner: The runner that drives the loop.
         dataloader: A loader, any iterable of batches, or the config dict of a loader.
         val_begin: The first epoch or iteration after which to validate.
-        val_interval: The number of epochs or iterations between two validations.
-        dynamic_intervals: `[(milestone, interval), ...]`: each interval applies from its milestone on.
+        val_interval: The number of epochs or iterations between validations.
+        dynamic_intervals: `[(milestone, interval), ...]`. Each interval applies from its milestone on.
         max_hours: The time limit in hours. Training stops early enough for the last validation and the last save to
             finish within the limit. The run can be resumed.
 
@@ -106,7 +106,7 @@ class BaseTrainLoop(BaseLoop):
         self.dynamic_milestones = [0, *(milestone for milestone, _ in changes)]
         self.dynamic_intervals = [val_interval, *(interval for _, interval in changes)]
         self.validation_requested = False
-        self.ended = False  # whether everything that follows the last iteration is complete
+        self.ended = False  # whether the final validation and save are complete
         self._iter = self._epoch = 0
         self._step_context: AbstractContextManager[Any] = nullcontext()
         self._began_at: int | None = None  # the iteration at which this process started or resumed the run
@@ -128,7 +128,7 @@ class BaseTrainLoop(BaseLoop):
         runner.call_hook("before_train")
         with runner.phase("train"):
             self._begin()
-            self._validate_if_due()  # a resumed run, if it was saved before a validation
+            self._validate_if_due()  # if the run was saved just before a validation
             self._train()
         runner.call_hook("after_train")
         runner.saver.wait()
@@ -139,16 +139,17 @@ class BaseTrainLoop(BaseLoop):
         raise NotImplementedError
 
     def _begin(self) -> None:
-        """Begins training at the current position, after the `before_train` hooks."""
+        """Prepares training from the current position. Called after the `before_train` hooks."""
         keep_freed_memory(self.runner.device)
         self.runner.restore_random_state()
         self._began_at, self.ended = self._iter, False
         self.runner.requests.exchange()
 
     def _begin_epoch(self) -> None:
-        """Calls the hooks of the start of an epoch.
+        """Calls the `before_train_epoch` hooks.
 
-        A run that resumes within an epoch calls them again. The random numbers that they draw then have no effect.
+        A run that resumes in the middle of an epoch calls these hooks again, and then restores the random state, so
+        that the random numbers that the hooks draw have no effect.
         """
         runner = self.runner
         runner.call_hook("before_train_epoch")
@@ -157,7 +158,7 @@ class BaseTrainLoop(BaseLoop):
             runner.restore_random_state()
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
-        """Trains on one batch. A subclass may override it to change the iteration."""
+        """Trains on one batch. Subclasses may override this method to customize the iteration."""
         runner = self.runner
         runner.call_hook("before_train_iter", batch_idx=idx, data_batch=data_batch)
         if self._iter == self._began_at:
@@ -169,7 +170,7 @@ class BaseTrainLoop(BaseLoop):
         self._iter += 1
 
     def _first_step(self, data_batch: Any) -> Any:
-        """Runs the first training step of this process. If an extension can repair its error, the step is repeated."""
+        """Runs the first training step of this process. Retries it if an extension can fix the cause of an error."""
         runner = self.runner
         restore = record_modules(runner.model)
         try:
@@ -177,7 +178,7 @@ class BaseTrainLoop(BaseLoop):
         except RuntimeError as error:
             repairs = (extension.repair_step(error) for extension in extensions())
             repair = next(filter(None, repairs), None)
-            if repair is None or is_distributed():  # whose ranks cannot start the synchronization again
+            if repair is None or is_distributed():  # ranks cannot restart their gradient synchronization
                 raise
         restore()
         self._step_context = repair
@@ -187,7 +188,7 @@ class BaseTrainLoop(BaseLoop):
     def _read(self, stream: Iterator[Any]) -> Generator[Any]:
         """Yields the batches of `stream`.
 
-        A stop request ends the wait for a batch. If reading fails, the run is saved.
+        A stop request interrupts the wait for a batch. If reading fails, saves the run.
         """
         runner, requests = self.runner, self.runner.requests
         try:
@@ -210,16 +211,16 @@ class BaseTrainLoop(BaseLoop):
             requests.waits_for_batch = False
 
     def _return_to_last_iteration(self) -> None:
-        """Restores the random state from the start of the epoch if its first batch has not been read yet."""
+        """Restores the random state from the start of the epoch if no batch of the epoch has been read yet."""
         if self._random_at_epoch_start is not None and self.at_epoch_start:
             restore_rng(self._random_at_epoch_start)
 
     def _validate_if_due(self) -> None:
-        """Validates if it is due, and then answers requests, which wait for the end of a validation."""
+        """Runs a validation if one is due, then handles the requests that arrived in the meantime."""
         runner = self.runner
         if runner.val_loop is None or not self._validation_is_due():
             return
-        # Set before the validation runs, so that a best checkpoint that it saves resumes after the validation.
+        # Set before the validation, so that a run that resumes from the best checkpoint does not repeat the validation.
         self._validated_at, self.validation_requested = self._position, False
         with runner.phase("val"):
             runner.val_loop.run()
@@ -234,11 +235,11 @@ class BaseTrainLoop(BaseLoop):
         return self.out_of_time or validation_is_due(done, self._end, self.val_begin, self.val_interval)
 
     def _decide_current_val_interval(self) -> None:
-        """Sets `val_interval` to the interval that applies now. A subclass may override this method."""
+        """Sets `val_interval` to the interval for the current position. Subclasses may override this method."""
         self.val_interval = interval_at(self._position, self.dynamic_milestones, self.dynamic_intervals)
 
     def _exchange_requests(self) -> None:
-        """Exchanges requests with the other ranks, and saves or stops the run if that was requested."""
+        """Exchanges requests with the other ranks, and saves or stops the run if any rank requested it."""
         self.runner.requests.exchange()
         self._answer_requests()
 
@@ -262,12 +263,12 @@ class BaseTrainLoop(BaseLoop):
 
     @property
     def out_of_time(self) -> bool:
-        """Whether training ends because of `max_hours`."""
+        """Whether training ends early because of `max_hours`."""
         return self.runner.requests.agreed.stop is Stop.AFTER_ITERATION
 
     @property
     def finished(self) -> bool:
-        """Whether the run is complete, including everything that follows the last iteration."""
+        """Whether the run is complete, including the final validation and the final save."""
         return self._position >= self._end and self.ended
 
     iter = property(attrgetter("_iter"), doc="The number of completed iterations.")
@@ -301,14 +302,15 @@ class BaseTrainLoop(BaseLoop):
         return self.max_epochs if self.by_epoch else self.max_iters
 
     def remember_random_state(self) -> None:
-        """Records the random state for resuming a run that stops before the first batch of this epoch."""
+        """Records the random state, which is restored if the run stops before the first batch of this epoch."""
         self._random_at_epoch_start = capture_rng()
 
     @property
     def completed(self) -> tuple[int, int]:
-        """The iterations and epochs that a checkpoint contains, with the one whose last hooks are being called.
+        """The numbers of completed iterations and epochs to save in a checkpoint.
 
-        The loop counts it only after its hooks.
+        While the hooks at the end of an iteration or epoch run, it already counts as completed, although the loop
+        increments its counter only after the hooks.
         """
         events = self.runner.events
         ends_epoch = self.by_epoch and "after_train_epoch" in events
@@ -316,7 +318,7 @@ class BaseTrainLoop(BaseLoop):
         return self._iter + ends_iteration, self._epoch + ends_epoch
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the position of the run and in the data, and the validation state."""
+        """Returns the current iteration and epoch, the position in the data, and the validation state."""
         iteration, epoch = self.completed
         return {
             "iter": iteration,
@@ -328,9 +330,10 @@ class BaseTrainLoop(BaseLoop):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores the state that `state_dict` returned. Training resumes from there."""
+        """Restores the state that `state_dict` returned. Training continues from that position."""
         self._iter, self._epoch = read_count(state, "iter"), read_count(state, "epoch")
-        # Checkpoints of other engines lack these: assume that everything up to their position is done.
+        # Checkpoints of other engines lack these keys. Assume that validations and saves up to their position are
+        # complete.
         state = {"validated_at": self._position, "validation_requested": False, "ended": True, **state}
         self._validated_at = read_count(state, "validated_at")
         self.validation_requested = read_flag(state, "validation_requested")
@@ -343,6 +346,6 @@ class BaseTrainLoop(BaseLoop):
 
 
 def check_loop_class(kind: Any, base: type[BaseLoop], key: str) -> None:
-    """Raises a BuildError if the class of a loop is not derived from `base`."""
+    """Raises a BuildError if a loop class is not derived from `base`."""
     if not issubclass(kind, base):
         raise BuildError(f"the loop must be derived from {base.__name__}", found=kind, key=key)

@@ -1,4 +1,4 @@
-"""Saves a run, and loads checkpoints into it. A `ResumePlan` decides which checkpoint a run starts from."""
+"""Saves runs and loads checkpoints. A `ResumePlan` selects the checkpoint that a run starts from."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -37,19 +37,19 @@ _logger = logging.getLogger("footplate.engine")
 
 
 class ResumePlan:
-    """The checkpoint that a run starts from, and what the run takes from it.
+    """Selects the checkpoint that a run starts from, and tracks how much of its state the run restores.
 
     Args:
         home: The folder of the run's checkpoints.
-        load_from: The checkpoint that the user has set.
+        load_from: The checkpoint set by the user.
         resume: True resumes from `load_from`, or from the newest complete checkpoint in `home`. "auto" resumes from
             `home` if it has a checkpoint, and otherwise starts with the weights of `load_from`.
-        takes_settings: Whether a resumed run uses the optimizer settings of the config rather than the checkpoint's.
+        takes_settings: Whether a resumed run takes its optimizer settings from the config rather than from the
+            checkpoint.
 
     Attributes:
-        is_done: Whether the checkpoint has been loaded. Later calls must keep the trained weights.
-        is_resuming: Whether the checkpoint that is being loaded provides more than the weights. It is set only while
-            `CheckpointIO.resume` loads the checkpoint.
+        is_done: Whether the checkpoint has been loaded. Later calls must not overwrite the trained weights.
+        is_resuming: Whether `CheckpointIO.resume` is loading a checkpoint, so that more than the weights is restored.
         random: The random state of the resumed checkpoint, or None.
     """
 
@@ -63,7 +63,8 @@ class ResumePlan:
     def pick(self) -> tuple[str | None, bool]:
         """Returns the path of the checkpoint, or None, and whether the run resumes from it.
 
-        The search for the newest complete checkpoint reads and verifies it. `pop_loaded` returns what it has read.
+        The search for the newest complete checkpoint reads the file to verify it. `pop_loaded` returns the content, so
+        that the file is read only once.
         """
         if self.resume != "auto" and (not self.resume or self.load_from is not None):
             return self.load_from, bool(self.resume)
@@ -76,18 +77,19 @@ class ResumePlan:
         if path is None:
             # With "auto" a job uses the same command for its start and its restarts. True expects an earlier run.
             level = logging.INFO if self.resume == "auto" else logging.WARNING
-            _logger.log(level, "Found no checkpoint to resume in %s. The run restarts from the beginning.", self.home)
+            message = "Found no checkpoint to resume from in %s. The run starts from the beginning."
+            _logger.log(level, message, self.home)
         return path or self.load_from, path is not None
 
     def pop_loaded(self, path: str) -> dict[str, Any] | None:
-        """Returns the content of a checkpoint once if `pick` has read it, and otherwise None."""
+        """Returns and forgets the checkpoint that `pick` has read, or returns None if `pick` has not read `path`."""
         read, self._read = self._read, None
         return read[1] if read is not None and read[0] == path else None
 
     def seed(self) -> int | None:
         """Returns the seed of the run to resume, or None if the run restarts or its checkpoint has no seed.
 
-        A run whose config has no seed draws a random one, which determines the order of its data.
+        If the config has no seed, the original run drew a random one. The order of the data depends on this seed.
         """
         if not self.resume:
             return None
@@ -105,7 +107,7 @@ class ResumePlan:
 class CheckpointIO:
     """Saves a run, and loads checkpoints into it.
 
-    The methods that load call each other through the runner, because a subclass of the runner may override its methods:
+    Loading goes through the methods of the runner, because a subclass may override them:
 
         Runner.load_or_resume       before training and evaluation
           start                     once: picks the checkpoint
@@ -114,8 +116,8 @@ class CheckpointIO:
                 Runner.load_checkpoint
                   load              reads the file, calls `after_load_checkpoint`, and loads the weights
 
-    `load` and the hooks must know whether the run resumes. They read `ResumePlan.is_resuming`, because an argument
-    could not reach them: overridden methods and hooks have the parameters of MMEngine.
+    `load` and the hooks read from `ResumePlan.is_resuming` whether the run resumes. This cannot be passed as an
+    argument, because overridden methods and hooks have MMEngine's signatures.
 
     Args:
         on_save_error: See `Runner`.
@@ -123,10 +125,10 @@ class CheckpointIO:
 
     Attributes:
         saver: Writes the files.
-        participants: Additional objects to save in a checkpoint, by the path of their state.
-        report: The report on the weights that were loaded last, or None.
-        iter: The completed iterations of the checkpoint that was loaded last.
-        epoch: Its completed epochs.
+        participants: Additional objects to save. The keys are the paths of their state in the checkpoint.
+        report: The report on the most recently loaded weights, or None.
+        iter: The number of completed iterations in the most recently loaded checkpoint.
+        epoch: The number of completed epochs in this checkpoint.
     """
 
     def __init__(self, on_save_error: str, alarm: Callable[[], None]) -> None:
@@ -154,12 +156,12 @@ class CheckpointIO:
             save_optimizer: Whether to include the optimizer state.
             save_param_scheduler: Whether to include the state of the schedules.
             meta: Additional entries for the checkpoint's `meta`.
-            background: Whether to return once the state is copied and to write it in the background. All ranks must
-                take part.
-            after: What happens when the save has ended. Its functions are called by the loop after an iteration, by a
-                later save or by `saver.wait()`.
+            background: Whether to return as soon as the state is copied, and write the file in the background. All
+                ranks must take part.
+            after: Callbacks for when the save has ended. They run in the main thread: after an iteration, before the
+                next save, or in `saver.wait()`.
         """
-        self.saver.wait()  # the outcome of the previous save belongs to the state
+        self.saver.wait()  # the state includes the outcome of the previous save
         reshard(runner.model)
         try:
             check_weights(runner)
@@ -206,11 +208,12 @@ class CheckpointIO:
     def find_best(self, runner: "Runner") -> str:
         """Returns the path of the best checkpoint.
 
-        If another process has trained, the newest checkpoint says which one it is. An epoch's own checkpoint is
-        written before the validation of the epoch, and the best one after it.
+        If the training ran in another process, reads the path from the newest checkpoint. Also reads the best
+        checkpoints: they are written after a validation, and can be newer than the regular checkpoint of the same
+        epoch.
 
         Raises:
-            ArgumentError: There is none.
+            ArgumentError: There is no best checkpoint.
             CheckpointError: A checkpoint cannot be read.
         """
         path, home, newest = runner.message_hub.get_info("best_ckpt"), runner.folder.home, (-1, False)
@@ -270,13 +273,13 @@ class CheckpointIO:
 
 
 def _meta_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns the metadata of a checkpoint. That of another engine may be something else than a dict."""
+    """Returns the metadata of a checkpoint, or an empty dict if another engine saved something other than a dict."""
     meta = checkpoint.get("meta")
     return meta if isinstance(meta, Mapping) else {}
 
 
 def _replicated_storages(runner: "Runner", path: str) -> Set[int]:
-    """Returns the storage addresses of the replicated tensors. Each rank writes a part of each tensor to `path`."""
+    """Returns the storage addresses of the tensors that all ranks hold in full. Each rank writes one part of each."""
     if not is_sharded_path(path):
         return frozenset()
     wrappers = runner.optim_wrapper.parts.values()

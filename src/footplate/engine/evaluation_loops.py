@@ -1,4 +1,4 @@
-"""The validation loop and the test loop. They evaluate one dataset or several named ones."""
+"""The validation and test loops, which evaluate one dataset or several named datasets."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 class MeanLosses:
-    """Computes the mean losses over the samples of a validation. Sums stay on the device of the losses."""
+    """Averages losses over the samples of a validation. The sums stay on the losses' device."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Any] = {}
         self._count = 0
 
     def add(self, losses: Mapping[str, Any], count: int) -> None:
-        """Adds the mean losses (scalars) of a batch of `count` samples. A repeated batch has a `count` of 0."""
+        """Adds a batch's mean losses (scalars), weighted by the sample count. A repeated batch has `count` 0."""
         if not count:
             return
         self._count += count
@@ -52,28 +52,27 @@ class MeanLosses:
 class _EvaluationLoop(BaseLoop):
     """Runs the model on one or several datasets without gradients, and evaluates its predictions.
 
-    After a run, `metrics` contains its results, and `left_out` contains the names of the datasets that it skipped.
-    During the pass over a dataset, `dataloader`, `evaluator` and `current` belong to that dataset. At any other time,
-    they belong to the first one. A hook may set `predictor`. The loop then calls its `val_step` or `test_step` instead
-    of that of the model.
+    After a run, `metrics` contains the results, and `left_out` the names of the skipped datasets. While a dataset is
+    evaluated, `dataloader`, `evaluator` and `current` refer to it; otherwise, they refer to the first dataset. If a
+    hook sets `predictor`, the loop calls its `val_step` or `test_step` instead of the model's.
 
     Args:
         runner: The runner that drives the loop.
-        dataloader: A loader, any iterable of batches, or the config dict of a loader. For several datasets, a dict that
-            maps their names to these; the metrics are then named `name/mIoU`.
+        dataloader: A loader, any iterable of batches, or the config dict of a loader. For several datasets, a dict with
+            one of these per dataset name; the metrics are then named `name/mIoU`.
         evaluator: An evaluator, a metric, the config dict of a metric, or a list of such dicts. For several datasets,
-            it may also be a dict that maps their names to these.
+            alternatively a dict with one of these per dataset name.
         fp16: Whether to predict in half precision where the device supports it.
-        inference_mode: Whether to predict in `torch.inference_mode` rather than `torch.no_grad`. It is faster for
-            models with many small operations. Tensors that the model, a metric or a hook keeps from such a pass cannot
-            be used in training or changed in place.
+        inference_mode: Whether to predict in `torch.inference_mode` rather than `torch.no_grad`. This is faster for
+            models with many small operations. However, if the model, a metric or a hook keeps tensors from such a pass,
+            they cannot be used in training or modified in place.
         loss: Whether to also report the model's losses, averaged over the samples.
-        intervals: Maps names of datasets to the number of training epochs or iterations between two of their
-            validations, usually a multiple of the training loop's `val_interval`: only validations that are due at both
-            intervals include them. Every validation includes the other datasets, and the final one includes all.
+        intervals: Maps dataset names to the number of training epochs or iterations between their validations. Use
+            multiples of the training loop's `val_interval`, because a dataset is evaluated only when both intervals are
+            due. All other datasets are evaluated in every validation. The final validation includes all datasets.
 
     Raises:
-        ArgumentError: The names of datasets do not match, or an interval is invalid.
+        ArgumentError: The dataset names do not match, or an interval is invalid.
     """
 
     mode = ""
@@ -109,7 +108,7 @@ class _EvaluationLoop(BaseLoop):
         """Evaluates all datasets that are due.
 
         Returns:
-            A dict that maps the names of the metrics to their values.
+            A dict of metric values by metric name.
         """
         runner, mode = self.runner, self.mode
         due = self.sets
@@ -121,7 +120,7 @@ class _EvaluationLoop(BaseLoop):
         runner.call_hook(f"before_{mode}")
         runner.call_hook(f"before_{mode}_epoch")
         runner.model.eval()
-        broadcast_buffers(runner.model)  # every rank evaluates the same model, the one that is saved
+        broadcast_buffers(runner.model)  # so that all ranks evaluate the model that is saved
         metrics: dict[str, float] = {}
         for dataset in due:
             self.choose(dataset)
@@ -133,9 +132,9 @@ class _EvaluationLoop(BaseLoop):
         return metrics
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
-        """Predicts on one batch and passes the predictions to the evaluator. A subclass may override it."""
+        """Predicts on one batch and passes the predictions to the evaluator. Subclasses may override this method."""
         runner, mode = self.runner, self.mode
-        is_repeated = getattr(self.dataloader, "share", 1.0) == 0  # a rank without samples left repeats a batch
+        is_repeated = getattr(self.dataloader, "share", 1.0) == 0  # a rank that has run out of samples repeats a batch
         with predicting(self, runner.device):
             runner.call_hook(f"before_{mode}_iter", batch_idx=idx, data_batch=data_batch)
             model = runner.model if self.predictor is None else self.predictor
@@ -157,9 +156,9 @@ class _EvaluationLoop(BaseLoop):
         size = length_of(getattr(self.dataloader, "dataset", None))
         counts_once = isinstance(self.dataloader, SampleLoader) and self.dataloader.plan.counted is not None
         is_exact = (counts_once and not self.overrides("run_iter")) or runner.world_size == 1
-        # Otherwise, a sampler may repeat samples on several ranks, and the metrics drop their results.
+        # Otherwise, a sampler may repeat samples to fill the ranks, and the metrics drop the surplus results.
         metrics = self.evaluator.evaluate(sys.maxsize if size is None or is_exact else size)
-        metrics = broadcast_object(metrics)  # a metric may combine the ranks itself, and all ranks must act alike
+        metrics = broadcast_object(metrics)  # results may differ between ranks if a metric does its own reduction
         losses = self._losses.result() if self._losses else {}
         if same := sorted(losses.keys() & metrics.keys()):
             raise ArgumentError(
@@ -178,14 +177,14 @@ class _EvaluationLoop(BaseLoop):
 
 @LOOPS.register_module()
 class ValLoop(_EvaluationLoop):
-    """The validation loop: one pass over the validation data."""
+    """Validates: makes one pass over the validation data."""
 
     mode = "val"
 
 
 @LOOPS.register_module()
 class TestLoop(_EvaluationLoop):
-    """The test loop: one pass over the test data."""
+    """Tests: makes one pass over the test data."""
 
     __test__ = False  # pytest would collect a class named Test...
     mode = "test"
@@ -193,10 +192,10 @@ class TestLoop(_EvaluationLoop):
 
 @contextmanager
 def predicting(loop: Any, device: torch.device) -> Iterator[None]:
-    """Runs the block with gradients disabled, in the precision and inference mode of a loop.
+    """Disables gradients inside the block, and applies the loop's precision and inference mode.
 
     Args:
-        loop: The loop. Its attributes `inference_mode` and `fp16` are used; a user's loop may lack them.
+        loop: The loop, with optional attributes `inference_mode` and `fp16`.
         device: The device of the model.
     """
     without_gradients = torch.inference_mode() if getattr(loop, "inference_mode", False) else torch.no_grad()
@@ -205,7 +204,7 @@ def predicting(loop: Any, device: torch.device) -> Iterator[None]:
 
 
 def loss_of(model: Any, data_batch: Any) -> Mapping[str, Any]:
-    """Returns a model's losses on a batch as scalars.
+    """Returns the scalar losses of a model on a batch.
 
     Raises:
         ArgumentError: The model has no `val_loss`.

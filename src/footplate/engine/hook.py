@@ -1,4 +1,4 @@
-"""Defines hooks, their events and their order."""
+"""Defines the hook base class, the events of a run, and priorities."""
 
 import enum
 import inspect
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("footplate.engine")
 _Batch = Any
 
-# Each event with its arguments after the runner.
+# Maps each event to its arguments, not including the runner.
 EVENTS: dict[str, tuple[str, ...]] = {
     "before_run": (),
     "after_load_checkpoint": ("checkpoint",),
@@ -42,7 +42,7 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "after_test": (),
     "after_run": (),
 }
-# The methods that training, validation and test share, with their arguments after the runner.
+# The methods shared by training, validation and test, with their arguments, not including the runner.
 _SHARED: dict[str, tuple[str, ...]] = {
     "_before_epoch": ("mode",),
     "_after_epoch": ("mode",),
@@ -52,7 +52,7 @@ _SHARED: dict[str, tuple[str, ...]] = {
 
 
 class Priority(enum.IntEnum):
-    """The execution order of hooks at an event. Hooks with lower values run first."""
+    """Execution order of the hooks on an event. Hooks with lower values run first."""
 
     HIGHEST = 0
     VERY_HIGH = 10
@@ -79,9 +79,9 @@ def get_priority(priority: int | str | Priority) -> int:
 
 
 class Hook:
-    """The base class of all hooks. It has one method per event of a run. By default, these methods do nothing.
+    """Base class of all hooks, with one method per event of a run. By default, these methods do nothing.
 
-    A run calls these methods, for each event in the order of the hooks' priorities::
+    A run calls the methods in this sequence. On each event, hooks run in priority order::
 
         before_run
           (after_load_checkpoint)
@@ -94,9 +94,9 @@ class Hook:
           after_train
         after_run
 
-    During training iteration i, counted from 0, `runner.iter` is i in both events of the iteration. A hook that treats
-    training, validation and test alike overrides `_before_epoch`, `_after_epoch`, `_before_iter` or `_after_iter`.
-    These methods receive the `mode`. Only overridden methods are called.
+    During training iteration i, counted from 0, `runner.iter` is i both before and after the iteration. To handle
+    training, validation and test in the same way, override `_before_epoch`, `_after_epoch`, `_before_iter` or
+    `_after_iter`, which receive the `mode`. Only overridden methods are called.
 
     Example:
         >>> from footplate import HOOKS, Hook
@@ -110,10 +110,11 @@ class Hook:
     stages: ClassVar[tuple[str, ...]] = tuple(EVENTS)
     """The names of all events."""
     priority: int | str = "NORMAL"
-    # Whether the hook acts after all hooks without this flag, whatever its priority. Hooks that save the run need it.
+    # Whether the hook runs after all hooks without this flag, regardless of priority. Required for hooks that save the
+    # run.
     acts_last = False
-    # Whether the hook swaps the model's weights for validation, test and checkpoints, and takes the training weights of
-    # a resumed run from `ema_state_dict`. A run accepts one such hook.
+    # Whether the hook swaps the model's weights for validation, test and checkpoints, and restores the training weights
+    # from `ema_state_dict` when a run resumes. A run can have only one such hook.
     swaps_weights = False
 
     def before_run(self, runner: "Runner") -> None:
@@ -129,16 +130,16 @@ class Hook:
         """Called after the last training iteration."""
 
     def before_val(self, runner: "Runner") -> None:
-        """Called before a validation."""
+        """Called before a validation run."""
 
     def after_val(self, runner: "Runner") -> None:
-        """Called after a validation."""
+        """Called after a validation run."""
 
     def before_test(self, runner: "Runner") -> None:
-        """Called before a test."""
+        """Called before a test run."""
 
     def after_test(self, runner: "Runner") -> None:
-        """Called after a test."""
+        """Called after a test run."""
 
     def before_save_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
         """Called with the checkpoint that is about to be saved. The hook may change it."""
@@ -151,11 +152,11 @@ class Hook:
         self._before_epoch(runner, mode="train")
 
     def before_val_epoch(self, runner: "Runner") -> None:
-        """Called before the first batch of a validation."""
+        """Called before the first batch of a validation run."""
         self._before_epoch(runner, mode="val")
 
     def before_test_epoch(self, runner: "Runner") -> None:
-        """Called before the first batch of a test."""
+        """Called before the first batch of a test run."""
         self._before_epoch(runner, mode="test")
 
     def after_train_epoch(self, runner: "Runner") -> None:
@@ -163,11 +164,11 @@ class Hook:
         self._after_epoch(runner, mode="train")
 
     def after_val_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
-        """Called after the last batch of a validation, with its metrics."""
+        """Called after the last batch of a validation run, with its metrics."""
         self._after_epoch(runner, mode="val")
 
     def after_test_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
-        """Called after the last batch of a test, with its metrics."""
+        """Called after the last batch of a test run, with its metrics."""
         self._after_epoch(runner, mode="test")
 
     def before_train_iter(self, runner: "Runner", batch_idx: int, data_batch: _Batch = None) -> None:
@@ -175,56 +176,56 @@ class Hook:
         self._before_iter(runner, batch_idx=batch_idx, data_batch=data_batch, mode="train")
 
     def before_val_iter(self, runner: "Runner", batch_idx: int, data_batch: _Batch = None) -> None:
-        """Called before each batch of a validation."""
+        """Called before each validation batch."""
         self._before_iter(runner, batch_idx=batch_idx, data_batch=data_batch, mode="val")
 
     def before_test_iter(self, runner: "Runner", batch_idx: int, data_batch: _Batch = None) -> None:
-        """Called before each batch of a test."""
+        """Called before each test batch."""
         self._before_iter(runner, batch_idx=batch_idx, data_batch=data_batch, mode="test")
 
     def after_train_iter(
         self, runner: "Runner", batch_idx: int, data_batch: _Batch = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Called after each training iteration. `outputs` contains its losses, on the device."""
+        """Called after each training iteration. `outputs` contains the losses, which are still on the device."""
         self._after_iter(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs, mode="train")
 
     def after_val_iter(
         self, runner: "Runner", batch_idx: int, data_batch: _Batch = None, outputs: Sequence[Any] | None = None
     ) -> None:
-        """Called after each batch of a validation. `outputs` contains the predictions."""
+        """Called after each validation batch. `outputs` contains the predictions."""
         self._after_iter(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs, mode="val")
 
     def after_test_iter(
         self, runner: "Runner", batch_idx: int, data_batch: _Batch = None, outputs: Sequence[Any] | None = None
     ) -> None:
-        """Called after each batch of a test. `outputs` contains the predictions."""
+        """Called after each test batch. `outputs` contains the predictions."""
         self._after_iter(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs, mode="test")
 
     def _before_epoch(self, runner: "Runner", mode: str = "train") -> None:
-        """Called before each epoch of training, validation and test."""
+        """Called before each training epoch, validation and test."""
 
     def _after_epoch(self, runner: "Runner", mode: str = "train") -> None:
-        """Called after each epoch of training, validation and test."""
+        """Called after each training epoch, validation and test."""
 
     def _before_iter(self, runner: "Runner", batch_idx: int, data_batch: _Batch = None, mode: str = "train") -> None:
-        """Called before each batch of training, validation and test."""
+        """Called before each training, validation and test batch."""
 
     def _after_iter(
         self, runner: "Runner", batch_idx: int, data_batch: _Batch = None, outputs: Any = None, mode: str = "train"
     ) -> None:
-        """Called after each batch of training, validation and test."""
+        """Called after each training, validation and test batch."""
 
     def every_n_epochs(self, runner: "Runner", n: int, start: int = 0) -> bool:
-        """Checks whether this is epoch `start`, counted from 1, or every n-th one after it."""
+        """Checks whether the current epoch, counted from 1, is `start`, `start + n`, `start + 2n` and so on."""
         done = runner.epoch + 1
         return n > 0 and done >= start and (done - start) % n == 0
 
     def every_n_inner_iters(self, batch_idx: int, n: int) -> bool:
-        """Checks whether this is every n-th batch of its epoch."""
+        """Checks whether `batch_idx + 1` is a multiple of `n`."""
         return n > 0 and (batch_idx + 1) % n == 0
 
     def every_n_train_iters(self, runner: "Runner", n: int, start: int = 0) -> bool:
-        """Checks whether this is training iteration `start`, counted from 1, or every n-th one after it."""
+        """Checks whether the current iteration, counted from 1, is `start`, `start + n`, `start + 2n` and so on."""
         done = runner.iter + 1
         return n > 0 and done >= start and (done - start) % n == 0
 
@@ -241,12 +242,12 @@ class Hook:
         return runner.iter + 1 == runner.max_iters
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Maps the events of the hook to the methods to call.
+        """Returns the methods to call, by event.
 
-        A method may take only some of the arguments of its event.
+        A method may omit arguments of its event.
 
         Raises:
-            ArgumentError: A method does not take the arguments of its event.
+            ArgumentError: The signature of a method does not match its event.
         """
         methods = {event: _checked_method(self, event) for event in EVENTS if acts_at(self, event)}
         for shared, arguments in _SHARED.items():
@@ -256,7 +257,7 @@ class Hook:
                 _logger.warning("%s.%s is never called: did you mean %s?", type(self).__name__, name, near)
         return methods
 
-    # Questions that the engine asks before training begins, and requests.
+    # Called by the engine, mostly before training begins.
 
     def folder_in(self, runner: "Runner") -> str | None:
         """Returns the folder where the hook saves the run's checkpoints, or None if it saves none."""
@@ -267,12 +268,12 @@ class Hook:
         return []
 
     def check_metrics(self, metrics: Sequence[str]) -> None:
-        """Raises an ArgumentError if the hook needs a metric that is not in `metrics`, the metrics of a validation."""
+        """Raises an ArgumentError if the hook needs a metric that validation does not compute."""
 
     def restore_weights(self, runner: "Runner") -> None:
-        """Called at the end of each validation and test, even after an error, if the hook has `swaps_weights`.
+        """Puts the training weights back into the model if the hook has swapped them.
 
-        The model must have its training weights afterwards.
+        Called at the end of each validation and test, even after an error, if `swaps_weights` is set.
         """
 
     def state_dict(self) -> dict[str, Any]:
@@ -284,16 +285,16 @@ class Hook:
 
     @classmethod
     def get_triggered_stages(cls) -> list[str]:
-        """Returns the hook's events, in the order of a run."""
+        """Returns the events that the hook handles, in the order in which they occur."""
         return [event for event in EVENTS if acts_at(cls, event)]
 
 
 class FunctionHook(Hook):
-    """Calls a function at one event; see `Runner.on`.
+    """Calls a function on one event; see `Runner.on`.
 
     Args:
         event: The event, such as "after_train_epoch".
-        function: A function of the runner. The event's arguments are also passed, by name.
+        function: A function that takes the runner, and optionally arguments of the event by name.
 
     Raises:
         ArgumentError: The event is unknown, or `function` does not accept its arguments.
@@ -312,7 +313,7 @@ class FunctionHook(Hook):
 
 
 def similar_event(name: str) -> str | None:
-    """Returns the event that a name of another engine means, such as "on_train_epoch_end", or the most similar one."""
+    """Translates an event name of another engine, such as "on_train_epoch_end", or returns the most similar event."""
     for end, when in (("_start", "before_"), ("_begin", "before_"), ("_end", "after_")):
         if name.startswith("on_") and name.endswith(end):
             middle = name.removeprefix("on_").removesuffix(end)
@@ -321,7 +322,7 @@ def similar_event(name: str) -> str | None:
 
 
 def acts_at(hook: Hook | type[Hook], event: str) -> bool:
-    """Checks whether a hook overrides the method for an event or the method shared by all modes."""
+    """Checks whether a hook handles an event: it overrides the event's method or the one shared by all modes."""
     kind = hook if isinstance(hook, type) else type(hook)
     own = {} if isinstance(hook, type) else vars(hook)
     shared = _shared_method(event)
@@ -330,17 +331,17 @@ def acts_at(hook: Hook | type[Hook], event: str) -> bool:
 
 
 def _shared_method(event: str) -> str:
-    """Returns the name of the method that training, validation and test share: "_after_iter" for "after_val_iter"."""
+    """Returns the name of the method shared by all modes, such as "_after_iter" for "after_val_iter"."""
     when, *_, what = event.split("_")
     return f"_{when}_{what}"
 
 
 def _checked_method(hook: Hook, event: str) -> Callable[..., Any]:
-    """Returns the method for an event. The returned callable drops event arguments that the method does not take."""
+    """Returns the hook's method for an event, wrapped to drop event arguments that the method does not take."""
     method: Callable[..., Any] = getattr(hook, event)
     mode, shared = event.split("_")[1], _shared_method(event)
     if getattr(method, "__func__", None) is getattr(Hook, event) and EVENTS[event] == _SHARED.get(shared, ("",))[:-1]:
-        return partial(getattr(hook, shared), mode=mode)  # what the method would call
+        return partial(getattr(hook, shared), mode=mode)  # skips one call: the default method only calls the shared one
     arguments, parameters = EVENTS[event], inspect.signature(method).parameters
     takes_all = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
     taken = arguments if takes_all else tuple(name for name in arguments if name in parameters)

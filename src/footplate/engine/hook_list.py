@@ -1,4 +1,4 @@
-"""Orders the hooks of a run, and builds them from a config."""
+"""Builds the hooks of a run from a config and sorts them in execution order."""
 
 import bisect
 import inspect
@@ -27,7 +27,7 @@ DEFAULT_HOOKS: dict[str, dict[str, Any]] = {
 }
 
 Listener = tuple[Hook, Callable[..., Any]]
-"""A hook, and the method to call at an event."""
+"""A hook and its method for an event."""
 
 
 @dataclass
@@ -38,7 +38,7 @@ class _Entry:
         hook: The hook.
         key: The key path of its section in the config.
         arguments: The names of the arguments it was built with.
-        methods: The method to call at each event at which the hook acts.
+        methods: The methods to call, by event.
     """
 
     hook: Hook
@@ -47,14 +47,14 @@ class _Entry:
     methods: Mapping[str, Callable[..., Any]]
 
     def place(self) -> tuple[bool, int]:
-        """Returns the sort key of the execution order."""
+        """Returns the sort key for the execution order."""
         return bool(self.hook.acts_last), get_priority(self.hook.priority)
 
 
 class HookList(Sequence[Hook]):
-    """The hooks of a run in execution order, and the methods to call at each event.
+    """The hooks of a run in execution order, and the methods to call on each event.
 
-    The list of an event's methods is built when hooks are registered, so that an iteration only has to call them.
+    The methods are looked up when a hook is registered, not in each iteration.
     """
 
     def __init__(self) -> None:
@@ -70,20 +70,20 @@ class HookList(Sequence[Hook]):
     def register(
         self, hook: Hook, priority: int | str | None = None, *, key: str = "", arguments: Collection[str] = ()
     ) -> None:
-        """Adds a hook after the hooks of equal priority. Hooks with `acts_last` come after all others.
+        """Adds a hook after those with the same priority. Hooks with `acts_last` come after all others.
 
         Args:
             hook: The hook.
             priority: The priority. Defaults to the hook's own.
             key: The key path of its section in the config.
-            arguments: The names of the arguments it was built with, for the locations of errors.
+            arguments: The names of the arguments it was built with, to locate errors in the config.
 
         Raises:
-            ArgumentError: The priority is invalid, a method does not take the arguments of its event, or a second hook
+            ArgumentError: The priority is invalid, the signature of a method does not match its event, or a second hook
                 swaps weights.
         """
         other = next((entry for entry in self._entries if entry.hook.swaps_weights), None)
-        if hook.swaps_weights and other is not None:  # restored in the same order, the wrong weights would remain
+        if hook.swaps_weights and other is not None:  # both would restore in the same order and leave the wrong weights
             raise ArgumentError(
                 f"{type(hook).__name__} and {type(other.hook).__name__} both swap the weights of the model for "
                 "validation. A run may have only one such hook",
@@ -94,18 +94,18 @@ class HookList(Sequence[Hook]):
         bisect.insort(
             self._entries, _Entry(hook, key or type(hook).__name__, arguments, hook.listeners()), key=_Entry.place
         )
-        # New lists, because a hook may register another one during an event.
+        # Create new lists: a hook may register another hook while an event is handled.
         self._methods = {
             event: [(entry.hook, entry.methods[event]) for entry in self._entries if event in entry.methods]
             for event in EVENTS
         }
 
     def build(self, cfg: Any, priority: int | str | None = None, *, key: str = "") -> Hook:
-        """Builds a hook from its config dict and registers it. A Hook object is only registered.
+        """Registers a hook, after building it if it is a config dict.
 
         Args:
             cfg: The hook, or its config dict with an optional `priority`.
-            priority: The priority, instead of the one in the dict.
+            priority: Overrides the priority in the dict.
             key: The key path of its section in the config.
 
         Raises:
@@ -124,21 +124,21 @@ class HookList(Sequence[Hook]):
         return hook
 
     def key_of(self, hook: Hook) -> str:
-        """Returns the key path of the config section of a hook, or the name of its class if it has no section."""
+        """Returns the config key path of a hook, or its class name if it is not in the config."""
         return next(entry.key for entry in self._entries if entry.hook is hook)
 
     def locate(self, error: FootplateError, hook: object) -> None:
-        """Prepends the key path of a hook to an error's key, if the key is one of the hook's arguments."""
+        """Prepends the hook's key path to the key of an error, if that key is one of the hook's arguments."""
         argument = error.key.partition(".")[0].partition("[")[0]
         for entry in self._entries:
             if entry.hook is hook and argument in entry.arguments:
                 error.within(entry.key)
 
     def at(self, event: str) -> list[Listener]:
-        """Returns the hooks for `event`, with the methods to call. A custom loop may have its own events.
+        """Returns the hooks that handle `event`, with their methods. Custom loops may define their own events.
 
         Raises:
-            ArgumentError: No hook has a method for `event`, and its name resembles an engine event.
+            ArgumentError: No hook handles `event`, and its name resembles an engine event.
         """
         if event in self._methods:
             return self._methods[event]
@@ -148,7 +148,7 @@ class HookList(Sequence[Hook]):
         return methods
 
     def order(self) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-        """Yields each event that has hooks, with the names and priorities of the hooks in order."""
+        """Yields each handled event with the names and priorities of its hooks, in execution order."""
         names = {priority.value: priority.name for priority in Priority}
         for event in EVENTS:
             acting = []
@@ -160,8 +160,8 @@ class HookList(Sequence[Hook]):
                 yield event, acting
 
     def describe(self) -> str:
-        """Returns a table of the hooks for each event, one event per line."""
-        lines = ["hooks act in this order:"]
+        """Returns a text table with one line per event, which lists its hooks."""
+        lines = ["hooks run in this order:"]
         for event, acting in self.order():
             lines.append(f"  {event:<22}  {', '.join(f'{name} ({priority})' for name, priority in acting)}")
         return "\n".join(lines)
@@ -171,12 +171,12 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
     """Builds all hooks of a config in execution order.
 
     Args:
-        default_hooks: Maps names of default hooks to changes. None removes a hook. A dict without `type` changes the
-            arguments of the default hook. Other names add hooks.
+        default_hooks: Changes to the default hooks, by name. None removes a hook, and a dict without `type` changes its
+            arguments. Any other name adds a hook.
         custom_hooks: Hooks, or their config dicts with an optional `priority`.
 
     Raises:
-        BuildError: A hook cannot be built, or the name of a hook to remove is likely a typo.
+        BuildError: A hook cannot be built, or the name of a hook to remove looks misspelled.
     """
     settings: dict[str, Any] = {name: dict(cfg) for name, cfg in DEFAULT_HOOKS.items()}
     for name, changes in (default_hooks or {}).items():
@@ -200,7 +200,7 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
 
 
 def implicit_hooks(runner: "Runner") -> list[Any]:
-    """Returns the hooks, or their config dicts, that a training run needs because of its other components."""
+    """Returns the hooks, or their config dicts, that other components of a training run require."""
     loop, hooks = runner.train_loop, list[Any]()
     if loop.max_hours is not None:
         hooks.append({"type": "TimeLimitHook", "max_hours": loop.max_hours})

@@ -1,4 +1,4 @@
-"""Warns about settings that have no effect because the run never validates."""
+"""Warns about settings that have no effect in a run without validation."""
 
 import logging
 from typing import Any
@@ -12,10 +12,10 @@ _logger = logging.getLogger("footplate.engine")
 
 
 def warn_about_idle_settings(cfg: Any, hooks: HookList, schedules: Any = ()) -> None:
-    """Warns about settings that need a metric when the run has no validation.
+    """Warns about settings that depend on a metric in a run without validation.
 
     Args:
-        cfg: The config, for the locations of the settings.
+        cfg: The config, to locate the settings.
         hooks: The hooks of the run.
         schedules: The schedules of the run.
     """
@@ -29,5 +29,5 @@ def warn_about_idle_settings(cfg: Any, hooks: HookList, schedules: Any = ()) -> 
         idle.append("param_scheduler")
     for key in idle:
         origin = origin_at(cfg, key)
-        message = "%s%s has no effect: it waits for a metric, and the run never validates"
+        message = "%s%s has no effect: it needs a metric, but the run has no validation"
         _logger.warning(message, f"{origin}: " if origin else "", key)

@@ -1,6 +1,6 @@
-"""Builds the model, and applies the options that make training faster or save memory.
+"""Builds the model and applies the options for speed and memory.
 
-The options `compile`, `channels_last` and `activation_checkpointing` do not change the results, except for rounding.
+These options (`compile`, `channels_last` and `activation_checkpointing`) do not change results beyond rounding.
 """
 
 import functools
@@ -37,7 +37,7 @@ def build_model(model: Any, sections: Mapping[str, Any], device: torch.device) -
 
     Args:
         model: The model, a function that returns it, or its config dict.
-        sections: Maps the names of the runner's arguments to their values.
+        sections: The runner's arguments, by name.
         device: The device of this process.
 
     Raises:
@@ -76,19 +76,19 @@ def build_model(model: Any, sections: Mapping[str, Any], device: torch.device) -
 
 
 def describe_builder(builder: Callable[..., Any]) -> dict[str, Any]:
-    """Returns the config of the model that a function or a class builds, so that a later process can build it too.
+    """Returns a model config that refers to a function or class, so that a later process can rebuild the model.
 
     Args:
-        builder: A function or a class, or a `functools.partial` of one.
+        builder: A function or class that returns the model, or a `functools.partial` of one.
 
     Raises:
-        FootplateError: A config may not refer to the function, or the arguments are not plain data.
+        FootplateError: A config cannot refer to the function, or the arguments are not plain data.
     """
     function, arguments = builder, {}
     if isinstance(builder, functools.partial):
         function, arguments = builder.func, builder.keywords
         if builder.args or "type" in arguments:
-            raise ArgumentError("its arguments must be passed by name, and none of them may be named 'type'")
+            raise ArgumentError("arguments of the function must be passed by name, and none may be named 'type'")
     path = dotted_name(function)
     if path is None or "<" in path or path.startswith("__main__."):
         name = (path or "<").rpartition(".")[2]
@@ -101,24 +101,23 @@ def describe_builder(builder: Callable[..., Any]) -> dict[str, Any]:
         raise ArgumentError(f"'{path}' is not the function that builds the model")
     cfg = Config({"model": {"type": path, **arguments}})
     if parse_recorded(as_python(cfg), "recorded.py")["model"] != cfg["model"]:
-        raise ArgumentError("its arguments must be plain data, such as numbers, strings, lists and dicts")
+        raise ArgumentError("arguments of the function must be plain data, such as numbers, strings, lists and dicts")
     return cfg["model"].to_dict()  # type: ignore[no-any-return]
 
 
 def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, channels_last: bool) -> nn.Module:
-    """Compiles the model and sets its memory format as configured. Names and values of its weights do not change.
+    """Compiles the model and sets its memory format as configured, without changing weight names or values.
 
     Args:
         model: The model, on its device and not yet wrapped.
-        compile: Whether to compile, or the arguments of `torch.compile`. `target` selects the part to compile:
-            "forward" for the model, or the path of a submodule, such as "backbone". Alternatively, `regions` selects
-            modules to compile individually (see `select_modules`). Modules with the same structure share the compiled
-            code.
+        compile: Whether to compile, or the arguments of `torch.compile`. `target` is either "forward" for the whole
+            model, or the path of a submodule, such as "backbone". Alternatively, `regions` selects modules to compile
+            individually; see `select_modules`. Modules with the same structure share the compiled code.
         channels_last: Whether to store four-dimensional weights in channels-last format. This speeds up convolutions.
 
     Raises:
-        ArgumentError: The model has no such submodule, a value is invalid, or the model has convolutions that corrupt
-            memory on a CPU in channels-last format; see `fragile_convolution`.
+        ArgumentError: The model has no such submodule, a value is invalid, or a convolution could corrupt memory in
+            channels-last format on a CPU; see `fragile_convolution`.
     """
     if channels_last:
         _refuse_fragile(model, "channels_last", "Remove `channels_last=True`.")
@@ -163,27 +162,29 @@ def _compile(parts: Sequence[Any], arguments: Mapping[str, Any]) -> None:
                 notes=["Use 'inductor' or 'aot_eager'."],
             )
     lays_out = (arguments.get("options") or {}).get("layout_optimization", True) is not False
-    if arguments.get("backend", "inductor") == "inductor" and lays_out:  # runs convolutions of a CPU channels last
+    if arguments.get("backend", "inductor") == "inductor" and lays_out:  # inductor uses channels-last on CPUs
         for part in parts:
             _refuse_fragile(part, "compile", "Set `compile=dict(options=dict(layout_optimization=False))`.")
 
     def call(part: Any, *args: Any, **kwargs: Any) -> Any:
         return part._call_impl(*args, **kwargs)
 
-    # Beyond its limit, torch runs a function uncompiled. Its default is meant for one module, and counts all models.
+    # When torch exceeds this limit, it stops compiling the function. The default limit is meant for a single module and
+    # is shared by all models.
     limits: dict[str, Any] = {"recompile_limit": _RECOMPILE_LIMIT * len(parts), "isolate_recompiles": True}
-    if not limits.keys() <= inspect.signature(torch.compile).parameters.keys():  # earlier versions of torch
+    if not limits.keys() <= inspect.signature(torch.compile).parameters.keys():  # older versions of torch
         limits = {}
     compiled = torch.compile(call, **limits, **arguments)
     if uses_graphs(arguments):
         compiled = functools.partial(_copying_losses, compiled)
     for part in parts:
-        # As `part.compile()` does, which skips modules of torch's own classes. Copies of the model lose this attribute.
+        # Equivalent to `part.compile()`, which skips torch's own module classes. Copies of the model lose this
+        # attribute.
         part._compiled_call_impl = functools.partial(compiled, part)
 
 
 def _copying_losses(compiled: Callable[..., Any], part: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    """Copies the losses of a CUDA graph. The next replay overwrites its outputs, and losses are read much later."""
+    """Clones the losses of a CUDA graph, because the next replay overwrites them before they are read."""
     outputs = compiled(part, *args, **kwargs)
     if not isinstance(outputs, dict):
         return outputs
@@ -193,11 +194,10 @@ def _copying_losses(compiled: Callable[..., Any], part: nn.Module, *args: Any, *
 def fragile_convolution(model: nn.Module) -> str | None:
     """Returns the name of a convolution whose backward pass corrupts memory on a CPU, or None if there is none.
 
-    Memory is corrupted if the input of the convolution is in channels-last format.
-
-    oneDNN's kernel for the gradient of strided 1 x 1 weights writes past its workspace if a group has fewer input
-    channels than a block. Whether oneDNN selects that kernel depends on the instruction set and the number of threads.
-    The check ignores both, so that a config works either on all processors or on none.
+    The corruption occurs with channels-last input: oneDNN's weight-gradient kernel for strided 1 x 1 convolutions
+    writes past its workspace if a group has fewer input channels than a block. oneDNN selects this kernel depending on
+    the instruction set and the number of threads. The check ignores both, so that a config behaves the same on all
+    CPUs.
 
     Source: https://github.com/uxlfoundation/oneDNN/issues/6035
     """
@@ -214,8 +214,8 @@ def _refuse_fragile(model: nn.Module, key: str, remedy: str) -> None:
     name = fragile_convolution(model)
     if name is not None:
         raise ArgumentError(
-            f"a CPU cannot train the strided 1 x 1 convolution '{name}' in channels-last format, because it has fewer "
-            f"than {_BLOCK} channels",
+            f"a CPU cannot train the strided 1 x 1 convolution '{name}' in channels-last format, because its groups "
+            f"have fewer than {_BLOCK} channels",
             key=key,
             notes=[_CAUSE, remedy],
         )

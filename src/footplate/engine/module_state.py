@@ -1,4 +1,4 @@
-"""Records what a forward pass may change in a model, so that it can be undone."""
+"""Undoes the changes that a forward or training step makes to a model."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,9 +13,9 @@ _PLAIN_TYPES = (bool, int, float, complex, str)
 
 
 def record_modules(model: nn.Module) -> Callable[[], None]:
-    """Returns a function that restores the random states, and the gradients, buffers and plain attributes of a model.
+    """Returns a function that restores a model's current gradients, buffers and plain attributes, and the random state.
 
-    Plain attributes are numbers, flags and strings.
+    Plain attributes are numbers, bools and strings.
     """
     rng, modules = capture_rng(), list(unwrap_model(model).modules())
     buffers = [(each, name, buffer) for each in modules for name, buffer in each.named_buffers(recurse=False)]

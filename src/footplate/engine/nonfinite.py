@@ -1,4 +1,4 @@
-"""Handles non-finite losses, gradients and weights, and saves a capture for replaying a failure."""
+"""Handles non-finite losses, gradients and weights, and saves captures to replay failures."""
 
 import contextlib
 import logging
@@ -33,14 +33,14 @@ _NEEDED = {"optimizer", "param_schedulers", "run"}
 
 
 class NonFiniteHook(Hook):
-    """Checks every `interval` iterations whether all losses since the last check were finite.
+    """Checks every `interval` iterations that all losses since the previous check are finite.
 
-    The losses of an interval are read together from the message hub, so that no iteration waits for its own loss.
+    Reads the losses of an interval from the message hub in one go, so that iterations do not wait for the device.
 
     Args:
-        policy: A dict with `loss`, `grad` and `interval`. `loss` selects what to do if a loss is non-finite: "stop",
-            "skip" (the step) or "warn". `grad` does the same for gradients that are non-finite although the loss is
-            finite. `interval` is the number of iterations between two checks.
+        policy: A dict with `loss`, `grad` and `interval`. `loss` sets the action for a non-finite loss: "stop", "skip"
+            (the step) or "warn". `grad` sets the action for non-finite gradients of a finite loss. `interval` is the
+            number of iterations between checks.
 
     Raises:
         ArgumentError: A key or value is unknown.
@@ -59,10 +59,10 @@ class NonFiniteHook(Hook):
         self._has_warned_of_scale = False
 
     def before_train(self, runner: "Runner") -> None:
-        """Enables the check of gradients before each step.
+        """Enables gradient checks before each step.
 
-        On an accelerator, unless `on_nonfinite` requires the check, it is enabled only if the optimizer's kernel can
-        skip the step by itself. Any other check would copy to the host in each iteration.
+        On an accelerator, gradients are checked only if `on_nonfinite` requires it or the optimizer's kernel can skip
+        the step. Any other check would need a copy to the host in each iteration.
         """
         is_unchecked = False
         for wrapper in runner.optim_wrapper.parts.values():
@@ -72,7 +72,7 @@ class NonFiniteHook(Hook):
                 is_unchecked = True
         if is_unchecked:
             _logger.info(
-                "Gradients are not checked on this device, so a non-finite gradient is noticed only in the next loss. "
+                "Gradients are not checked on this device, so a non-finite gradient shows up only in the next loss. "
                 "To skip such steps, set fused=True in the optimizer, or on_nonfinite=dict(grad='skip'), which "
                 "makes each iteration wait for the device."
             )
@@ -89,7 +89,8 @@ class NonFiniteHook(Hook):
     def check(self, runner: "Runner", done: int, *, stop: bool = False) -> None:
         """Checks the losses of the last `interval` iterations.
 
-        Also warns once if a loss scaler has skipped so many steps that its scale cannot be the cause.
+        Also warns once if a loss scaler has reduced its scale below 1: overflow can then no longer explain skipped
+        steps.
 
         Args:
             runner: The runner.
@@ -124,7 +125,7 @@ class NonFiniteHook(Hook):
 
 
 def check_weights(runner: "Runner") -> None:
-    """Checks the losses and the weights before a save, so that no checkpoint contains non-finite weights.
+    """Checks the losses and weights before a save, so that checkpoints never contain non-finite weights.
 
     Raises:
         NonFiniteError: A weight is non-finite, or a loss was non-finite and `on_nonfinite` requires the run to stop.
@@ -143,13 +144,13 @@ def check_weights(runner: "Runner") -> None:
 
 
 def nonfinite_weights(model: nn.Module) -> list[str]:
-    """Returns the names of non-finite parameters and of buffers that contain NaN.
+    """Returns the names of parameters with NaN or infinity, and of buffers with NaN.
 
-    Infinity is allowed in buffers, because some contain it on purpose. For a sharded model, all processes must call
-    this function, and each checks its own shards.
+    Buffers may contain infinity on purpose. For a sharded model, all ranks must call this function; each one checks its
+    own shards.
     """
     floats = [each for each in map(_real_values, (*model.parameters(), *model.buffers())) if each.is_floating_point()]
-    # Sums are read together. Only if one of them is non-finite, each tensor is checked.
+    # Read all sums at once, and check individual tensors only if one of the sums is non-finite.
     sums = [each.sum(dtype=torch.float32 if each.element_size() < 4 else None).double().cpu() for each in floats]
     names: list[str] = []
     if sums and not torch.stack(sums).isfinite().all():
@@ -167,7 +168,7 @@ def _loss_error(runner: "Runner", done: int, key: str, window: int, others: Sequ
     """Returns the error for the first non-finite value among the last `window` values of the loss `key`."""
     histories = {name: runner.message_hub.log_scalars[name].data[0] for name in (key, *others)}
     losses = histories.pop(key)
-    back = window - int(np.flatnonzero(~np.isfinite(losses[-window:]))[0])  # counted back from the latest value
+    back = window - int(np.flatnonzero(~np.isfinite(losses[-window:]))[0])  # offset from the end
     terms = [name for name, values in histories.items() if len(values) >= back and not math.isfinite(values[-back])]
     first, loss = done - back + 1, "loss" if key == "train/loss" else f"loss '{key.removeprefix('train/')}'"
     which = f" ({', '.join(name.removeprefix('train/') for name in terms)})" if terms else ""
@@ -188,11 +189,11 @@ def _last_good(runner: "Runner") -> str:
 
 
 def capture_failure(runner: "Runner", error: NonFiniteError) -> None:
-    """Saves a capture of a non-finite iteration. A note on the error explains how to replay the capture.
+    """Saves a capture of a non-finite iteration, and adds a note to the error that explains how to replay it.
 
-    A capture consists of the last good checkpoint, the config, and the other settings that a replay needs. State, seed
-    and config determine a run, so a replay reaches the same iteration bit for bit. If there is no checkpoint yet, the
-    replay starts from the beginning. A capture adds no cost to an iteration.
+    A capture contains the last good checkpoint, the config, and the other settings needed for a replay. These determine
+    the run, so a replay is bit-identical up to the failed iteration. Without a checkpoint, the replay starts from the
+    beginning. Captures do not slow down training.
     """
     if not is_main_process():
         return
@@ -206,7 +207,7 @@ def capture_failure(runner: "Runner", error: NonFiniteError) -> None:
 
 
 def facts_of(runner: "Runner") -> dict[str, Any]:
-    """Returns the settings that a replay must share with its run to be bit-identical, besides config and state."""
+    """Returns the settings that must match for a replay to be bit-identical, apart from config and state."""
     return {
         "seed": runner.seed,
         "world_size": runner.world_size,

@@ -12,21 +12,20 @@ _logger = logging.getLogger("footplate.engine")
 
 
 def adapt_overridden(loop: "BaseTrainLoop") -> None:
-    """Adds the engine's work around training and each iteration to a loop that overrides `run` or `run_epoch`.
+    """Adds request handling and resume checks to a loop that overrides `run` or `run_epoch`.
 
-    The loop calls `run_iter` for a complete iteration. Its `run` and `run_iter` are replaced with functions that call
-    them.
+    Replaces `run` and `run_iter` of the loop with wrappers. The loop must call `run_iter` for each iteration.
     """
     run, run_iter = loop.run, loop.run_iter
 
     def train() -> Any:
-        """Runs the loop. It begins with its first iteration, because its class calls the `before_train` hooks."""
+        """Runs the loop. `step` prepares training, because the loop itself calls the `before_train` hooks."""
         loop._began_at = None
         with loop.runner.phase("train"):
             return run()
 
     def step(*args: Any, **kwargs: Any) -> None:
-        """Trains on one batch, and then answers stop and save requests."""
+        """Trains on one batch, then handles stop and save requests."""
         if loop._began_at is None:
             loop._begin()
         if loop.iter == loop._began_at:
@@ -41,10 +40,13 @@ def adapt_overridden(loop: "BaseTrainLoop") -> None:
 
 
 def _check_resumed_data(loop: "BaseTrainLoop") -> None:
-    """Checks whether a resumed run that reads its own batches reads the next one.
+    """Checks that a loop which reads its own batches continues with the right one after a resume.
+
+    Warns if the loop restarts the data from the beginning.
 
     Raises:
-        ArgumentError: It skips the batches of completed iterations, although `dataloader_iterator` does so too.
+        ArgumentError: The loop skips the batches of completed iterations, which `dataloader_iterator` has already
+            skipped.
     """
     if loop.at_epoch_start:
         return
@@ -53,16 +55,16 @@ def _check_resumed_data(loop: "BaseTrainLoop") -> None:
         raise ArgumentError(
             f"{name} skips the batches of the {loop.iter} completed iterations",
             key="train_cfg.type",
-            notes=["dataloader_iterator already starts after them. Remove the lines that skip batches."],
+            notes=["dataloader_iterator has already skipped them. Remove the lines that skip batches."],
         )
     if loop._batches_read:
         return
     _logger.warning(
-        "The run was saved after iteration %d, but %s reads its own data, so its %s restarts from the beginning. To "
-        "resume within it, call super().run_epoch(), or read the batches from self.dataloader_iterator.",
+        "The run was saved after iteration %d, but %s reads batches itself, so %s restarts from the beginning. To "
+        "avoid this, call super().run_epoch(), or read the batches from self.dataloader_iterator.",
         loop.iter,
         name,
-        f"epoch {loop.epoch + 1}" if loop.by_epoch else "data",
+        f"epoch {loop.epoch + 1}" if loop.by_epoch else "the data",
     )
     if loop.by_epoch:
         loop._iter = loop._began_at = loop.epoch * len(loop.dataloader)

@@ -1,4 +1,4 @@
-"""Checks that a run can save, load and validate before it begins, so that it does not fail hours later."""
+"""Checks before the first step that a run can save, load and validate."""
 
 import contextlib
 import copy
@@ -33,14 +33,14 @@ _IN_MEMORY = "memory://footplate-preflight/{}.pth"
 
 
 def preflight(runner: "Runner") -> None:
-    """Saves and loads the run once in memory, validates one batch, and checks disk space and permissions.
+    """Saves and loads a checkpoint in memory, validates one batch, and checks disk space and permissions.
 
-    Warns about label maps that are likely wrong, about labels whose classes differ between the datasets, and about
-    models with a different number of classes. It leaves no files and records no metrics. Random states, buffers and
-    plain attributes of modules are restored afterwards.
+    Warns about label maps that are likely wrong, classes that differ between datasets, and models with a different
+    number of classes. Leaves no files and records no metrics. Afterwards, restores the random state, and the buffers
+    and plain attributes of modules.
 
     Raises:
-        FootplateError: The run cannot save, load or validate. Errors of the model and of metrics are not wrapped.
+        FootplateError: The run cannot save, load or validate. Errors raised by the model or a metric are not wrapped.
     """
     with _restoring_state(runner):
         size = checkpoint_size(runner)
@@ -49,9 +49,9 @@ def preflight(runner: "Runner") -> None:
             _check_labels(runner)
         with runner.phase("preflight"):
             metrics = [_metrics_of_one_batch(runner, chosen) for chosen in _validation_sets(runner)]
-        if metrics and all(metrics):  # otherwise the metrics of some dataset are unknown
+        if metrics and all(metrics):  # otherwise, some metrics are unknown
             _check_monitored(runner, [name for names in metrics for name in names])
-    _logger.info("Preflight: a checkpoint takes %s before the first step.", format_bytes(size))
+    _logger.info("Preflight: a checkpoint saved before the first step would take up %s.", format_bytes(size))
 
 
 def _validation_sets(runner: "Runner") -> Sequence[EvaluationSet]:
@@ -59,7 +59,7 @@ def _validation_sets(runner: "Runner") -> Sequence[EvaluationSet]:
 
 
 def _check_folders(runner: "Runner", size: int) -> None:
-    """Checks that checkpoints can be written to the folders of the run.
+    """Checks that the run's checkpoint folders are writable and have enough space.
 
     Raises:
         CheckpointError: A folder is not writable, or has too little space.
@@ -89,7 +89,7 @@ def _check_labels(runner: "Runner") -> None:
 
 
 def _check_monitored(runner: "Runner", metrics: list[str]) -> None:
-    """Checks that a validation computes the metrics that hooks and schedules wait for."""
+    """Checks that validation computes the metrics that hooks and schedules need."""
     for part in [*runner.hooks, *collect_steps(runner.param_schedulers).by_metrics]:
         try:
             part.check_metrics(metrics)
@@ -100,10 +100,10 @@ def _check_monitored(runner: "Runner", metrics: list[str]) -> None:
 
 @contextmanager
 def _restoring_state(runner: "Runner") -> Iterator[None]:
-    """Restores what a validation and a save change, after the block.
+    """Undoes the side effects of a validation and a save at the end of the block.
 
-    These are the random states, the message hub, the buffers of the model, and the numbers, flags and strings that are
-    attributes of its modules.
+    Restores the random state, the message hub, the model's buffers, and numbers, bools and strings stored as attributes
+    of its modules.
     """
     hub, restore = runner.message_hub, record_modules(runner.model)
     records: list[tuple[dict[str, Any], dict[str, Any]]] = [
@@ -112,9 +112,9 @@ def _restoring_state(runner: "Runner") -> Iterator[None]:
     try:
         yield
     except ArgumentError:
-        raise  # The setting must be corrected: without the preflight the run would only fail later.
+        raise  # Do not suggest --no-preflight for a wrong setting: the run would fail later anyway.
     except Exception:
-        _logger.error("Preflight: the run would have failed later. To skip it, use --no-preflight (preflight=False).")
+        _logger.error("Preflight: the run would have failed. To skip the check, use --no-preflight (preflight=False).")
         raise
     finally:
         for mapping, content in records:
@@ -124,12 +124,10 @@ def _restoring_state(runner: "Runner") -> Iterator[None]:
 
 
 def checkpoint_size(runner: "Runner", *, save_optimizer: bool = True, save_param_scheduler: bool = True) -> int:
-    """Returns the size of a checkpoint in bytes, after saving and loading it in memory.
+    """Saves and loads a checkpoint in memory, and returns its size in bytes.
 
-    Shards are not saved; their size is computed.
-
-    If the model is sharded, all ranks must call this function. Otherwise only the first rank saves, and the others
-    return 0.
+    If the model is sharded, all ranks must call this function; the size of the shards is computed without saving them.
+    Otherwise, only rank 0 saves, and the other ranks return 0.
 
     Args:
         runner: The runner.
@@ -155,25 +153,25 @@ def checkpoint_size(runner: "Runner", *, save_optimizer: bool = True, save_param
 
 
 def check_free_space(folder: str, size: int, key: str) -> None:
-    """Checks that there is enough space for a checkpoint in a folder.
+    """Checks that a folder has enough free space for a checkpoint.
 
     Raises:
-        CheckpointError: The checkpoint does not fit. The error has the config key `key`.
+        CheckpointError: The checkpoint does not fit. `key` is the config key of the error.
     """
     free = storage.free_space(folder)
     if free is not None and free < size:
         raise CheckpointError(
-            f"a checkpoint takes {format_bytes(size)}, but only {format_bytes(free)} are free in '{folder}'", key=key
+            f"a checkpoint needs {format_bytes(size)}, but only {format_bytes(free)} is free in '{folder}'", key=key
         )
 
 
 @contextmanager
 def trial_evaluator(evaluator: Evaluator, dataset: Any = None) -> Iterator[Evaluator]:
-    """Yields a copy of an evaluator. The metrics of the copy write their files to a temporary folder.
+    """Yields a copy of an evaluator whose metrics write to a temporary folder.
 
     Args:
         evaluator: The evaluator.
-        dataset: The dataset of the evaluator. Metrics may refer to it, but it is not copied.
+        dataset: The evaluator's dataset, which is not copied even if metrics refer to it.
     """
     with temporary_folder("footplate-trial-") as folder:
         trial = copy.deepcopy(evaluator, {id(dataset): dataset})
@@ -182,9 +180,10 @@ def trial_evaluator(evaluator: Evaluator, dataset: Any = None) -> Iterator[Evalu
 
 
 def evaluate_quietly(evaluator: Evaluator, size: int) -> dict[str, Any]:
-    """Returns metrics without their output, because their values are meaningless before training.
+    """Computes metrics without printing or logging.
 
-    The metrics of code bases print tables, and log errors if there are no predictions.
+    Metrics in code bases print tables of their values, which mean nothing before training, and log errors if there are
+    no predictions.
     """
     outer = logging.root.manager.disable
     logging.disable(max(outer, logging.ERROR))
@@ -196,7 +195,7 @@ def evaluate_quietly(evaluator: Evaluator, size: int) -> dict[str, Any]:
 
 
 def predict_batch(runner: "Runner", batch: Any) -> tuple[Any, Mapping[str, Any]]:
-    """Returns the predictions for a batch and, if the validation loop reports them, the losses."""
+    """Returns the predictions for a batch, and the losses if the validation loop reports them."""
     loop: Any = runner.val_loop  # a user's loop may lack the attributes
     with predicting(loop, runner.device):
         samples = (getattr(loop, "predictor", None) or runner.model).val_step(batch)
@@ -204,9 +203,9 @@ def predict_batch(runner: "Runner", batch: Any) -> tuple[Any, Mapping[str, Any]]
 
 
 def _metrics_of_one_batch(runner: "Runner", chosen: EvaluationSet) -> list[str]:
-    """Validates the first batch of a dataset and returns the names of the metrics.
+    """Evaluates the first batch of a dataset and returns the names of the metrics.
 
-    The list is empty if one batch is not enough to determine them, or if it cannot be read without side effects.
+    Returns an empty list if some metric cannot be computed from one batch, or if reading a batch has side effects.
     """
     loader = chosen.dataloader
     if hasattr(loader, "peek"):

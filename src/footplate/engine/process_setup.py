@@ -1,4 +1,4 @@
-"""Sets up the process of a run: ranks, random generators, determinism, device, memory, and how workers are started."""
+"""Sets up the process of a run: ranks, random seeds, determinism, device, malloc and worker start method."""
 
 import contextlib
 import ctypes
@@ -35,12 +35,12 @@ RANDOMNESS_KEYS = ("seed", "deterministic", "diff_rank_seed")
 _logger = logging.getLogger("footplate.engine")
 # From malloc.h of glibc.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_MAX_BLOCK = (1 << 30, 1 << 25)  # bytes of a block; older versions accept at most the second
-_MAX_FREE = (1 << 31) - 1  # free bytes at the end of the heap
+_MAX_BLOCK = (1 << 30, 1 << 25)  # in bytes; older versions accept only the smaller value
+_MAX_FREE = (1 << 31) - 1  # in bytes, at the end of the heap
 
 
 def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
-    """Initializes distributed training, and applies the settings that must precede any use of an accelerator.
+    """Initializes distributed training and applies `env_cfg`. Call it before any use of an accelerator.
 
     Args:
         env_cfg: `cudnn_benchmark`, `mp_cfg` (`mp_start_method`, `opencv_num_threads`), `dist_cfg` (`backend`,
@@ -117,14 +117,14 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
 
     Args:
         randomness: `seed`, `deterministic`, `diff_rank_seed`.
-        resumed: Called if `randomness` has no seed. Returns the seed of the run to resume, or None to draw a random
-            seed.
+        resumed: A function that is called if `randomness` has no seed. Returns the seed of the run to resume, or None
+            for a random seed.
 
     Returns:
-        The seed. It is the same on all processes.
+        The seed, which is the same on all processes.
     """
     check_randomness(randomness)
-    import rich.style  # noqa: F401 - draws random numbers when it is imported, so not after the seed is set
+    import rich.style  # noqa: F401 - import before seeding: the import draws random numbers
 
     seed = randomness.get("seed")
     if seed is None:
@@ -143,7 +143,7 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
 
 
 def warn_of_nondeterminism(runner: "Runner") -> None:
-    """Warns if the batches depend on more than the seed, although `randomness.deterministic` is set."""
+    """Warns if `randomness.deterministic` is set, but the batches do not depend on the seed alone."""
     if not (runner.sections["randomness"] or {}).get("deterministic"):
         return
     loader = runner.train_loop.dataloader
@@ -157,9 +157,9 @@ def warn_of_nondeterminism(runner: "Runner") -> None:
 def keep_freed_memory(device: torch.device) -> None:
     """Tunes malloc to keep freed memory in this process and its workers when training on a CPU under Linux.
 
-    When an iteration frees memory at the end of the heap, glibc returns it to the system, and the next iteration has to
-    map and clear each page again. Does nothing if an environment variable `MALLOC_...` or `GLIBC_TUNABLES` is set, or
-    if the C library is not glibc.
+    By default, glibc returns freed memory at the end of the heap to the system, and the next iteration has to map and
+    zero the pages again. Does nothing if a `MALLOC_...` or `GLIBC_TUNABLES` environment variable is set, or if the C
+    library is not glibc.
 
     Args:
         device: The device on which the model is trained.
@@ -173,7 +173,7 @@ def keep_freed_memory(device: torch.device) -> None:
     ):
         return
     with contextlib.suppress(AttributeError):
-        mallopt = ctypes.pythonapi.mallopt  # from the C library that Python is linked with; no library is opened
+        mallopt = ctypes.pythonapi.mallopt  # from the C library that Python is linked against
         if any(mallopt(_M_MMAP_THRESHOLD, size) for size in _MAX_BLOCK):
             mallopt(_M_TRIM_THRESHOLD, _MAX_FREE)
 

@@ -1,12 +1,12 @@
-"""Ends a run early, or saves it, on request, and saves it when its data cannot be read.
+"""Handles requests to save or stop a run, and saves the run if reading data fails.
 
-All requests take the same path. A signal handler or a hook writes a request to `Requests.own`. `Requests.exchange`
-turns what is `own` into what all ranks have `agreed` on; on one process, both are the same object. The training loop
-reads what is `agreed` between two iterations:
+A signal handler or hook writes its request to `Requests.own`. `Requests.exchange` combines the requests of all ranks in
+`Requests.agreed`; in a single process, both are the same object. Between iterations, the training loop handles the
+fields of `agreed`:
 
 - `signal` saves the run and ends the process with `Interrupted`.
 - `save` saves the run.
-- `stop` ends training early, in good order: see `Stop`.
+- `stop` ends training early; see `Stop`.
 """
 
 import enum
@@ -34,15 +34,15 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("footplate.engine")
 ON_REQUEST = "on_signal.pth"
 END_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-SECONDS_BETWEEN_EXCHANGES = 1.0  # of the requests of ranks; see `RequestExchangeHook`
+SECONDS_BETWEEN_EXCHANGES = 1.0  # see `RequestExchangeHook`
 
 
 class EarlyExitError(Exception):
-    """Ends a run on purpose, on all ranks at once."""
+    """Raised to end a run on purpose. All ranks raise it together."""
 
 
 class Interrupted(SystemExit):
-    """Ends the process after the run is saved. The exit code is 128 plus the signal's number: 143 for SIGTERM.
+    """Ends the process after the run is saved. The exit code is 128 plus the signal number, such as 143 for SIGTERM.
 
     Args:
         number: The number of the signal.
@@ -54,23 +54,23 @@ class Interrupted(SystemExit):
 
 
 class Stop(enum.IntEnum):
-    """When training ends early. If ranks request different ends, the greatest value applies.
+    """When to end training early. If ranks request different values, the highest one applies.
 
-    Training by iterations ends after the current iteration in either case.
+    Iteration-based training always ends after the current iteration.
     """
 
     NO = 0
-    AFTER_EPOCH = 1  # requested through `stop_training` of the training loop
-    AFTER_ITERATION = 2  # because the time limit is near; the loop validates first
+    AFTER_EPOCH = 1  # requested through the training loop's `stop_training`
+    AFTER_ITERATION = 2  # the time limit is near; the loop still validates
 
 
 @dataclass
 class Request:
-    """The pending requests for after the current iteration.
+    """Requests to handle after the current iteration.
 
     Attributes:
-        signal: The number of the signal for which to save the run and end the process, or 0.
-        save: Whether to save.
+        signal: The number of the received signal, or 0. If it is set, the run is saved and the process ends.
+        save: Whether to save the run.
         stop: When to end training.
     """
 
@@ -80,25 +80,24 @@ class Request:
 
 
 class Requests:
-    """The requests that a training loop handles after the current iteration.
+    """Collects the requests that a training loop handles after the current iteration.
 
-    Signal handlers and hooks set `own`. The loop handles the requests in `agreed`. On one process, both are the same
-    object. With several ranks, `exchange` collects the requests of all of them, so that all of them respond in the same
-    iteration.
+    Signal handlers and hooks set `own`, and the loop handles `agreed`. In a single process, both are the same object.
+    With several ranks, `exchange` combines the requests, so that all ranks respond in the same iteration.
 
     Args:
         device: The device on which ranks exchange their requests.
-        phases: The phases that the run is in; see `Runner`.
+        phases: The current phases of the run; see `Runner`.
 
     Attributes:
         own: The requests that this process received.
         agreed: The requests to handle.
-        pending: Whether `answer_requests` has anything to do. The loop checks only this after each iteration.
-        waits_for_batch: Whether the training loop waits for a batch, so that there is no iteration to finish.
-        scheduled_saves: The saves that hooks have scheduled for after the current iteration.
+        pending: Whether there is work for `answer_requests`. After each iteration, the loop checks only this attribute.
+        waits_for_batch: Whether the training loop is waiting for a batch, with no iteration in progress.
+        scheduled_saves: Saves that hooks have scheduled for after the current iteration.
         lost_worker: The error of a worker that died during the current iteration, or None.
-        saved_after_error: Whether reading data failed and the progress of the run is saved.
-        can_save_after_error: Whether the run is saved when reading data fails. A trial is not.
+        saved_after_error: Whether reading data failed and the run has been saved.
+        can_save_after_error: Whether to save the run if reading data fails. False in trial runs.
     """
 
     def __init__(self, device: torch.device, phases: Sequence[str]) -> None:
@@ -119,17 +118,17 @@ class Requests:
         self.pending = True
 
     def schedule_save(self, save: Callable[[], None]) -> None:
-        """Schedules `save` for after the current iteration, epoch or validation and all of its hooks."""
+        """Schedules `save` to run after the current iteration, epoch or validation, including its hooks."""
         self.scheduled_saves.append(save)
         self.pending = True
 
     @property
     def is_alone(self) -> bool:
-        """Whether there is only this process, so that its own requests take effect at once."""
+        """Whether this is the only process, so that its requests take effect at once."""
         return self.agreed is self.own
 
     def announce_stop(self) -> None:
-        """Makes the loop end the run after the current iteration or validation, and tells the user."""
+        """Makes the loop end the run after the current iteration or validation, and prints a message."""
         self.pending = True
         if get_rank() == 0:
             name = signal.Signals(self.agreed.signal).name
@@ -138,21 +137,21 @@ class Requests:
             print_urgent(f"{name}: finishing the {work}, then saving. Send {again} to exit at once.")
 
     def exchange(self, pause: int = 1) -> int:
-        """Exchanges the requests of all ranks. All ranks must call this method in the same iteration.
+        """Combines the requests of all ranks. All ranks must call this method in the same iteration.
 
-        A signal that arrives during the exchange counts for the next one. On one process, there is nothing to do.
+        A signal that arrives during an exchange is handled in the next one. Does nothing in a single process.
 
         Args:
             pause: The number of iterations until the next exchange, as proposed by this rank.
 
         Returns:
-            The number of iterations until the next exchange, the same on all ranks: the smallest proposal.
+            The number of iterations until the next exchange: the smallest proposal of all ranks.
         """
         if self.is_alone:
             return pause
         own, agreed = self.own, self.agreed
         save = own.save
-        if save:  # only then, because a signal may arrive before the next line
+        if save:  # reset only if it was read as True: a signal may have set it since
             own.save = False
         values = [own.signal, save, own.stop, -pause]
         requests = torch.tensor(values, dtype=torch.int64, device=self._device)
@@ -168,10 +167,10 @@ class Requests:
 
 
 class RequestExchangeHook(Hook):
-    """Makes all ranks handle a request in the same iteration, no matter which rank received it.
+    """Makes all ranks handle a request in the same iteration, regardless of which rank received it.
 
-    Ranks exchange requests about once per second, but at least every 10 iterations. If an iteration takes longer than a
-    second, they exchange requests after every iteration.
+    Ranks exchange requests about once per second, and at least every 10 iterations. If iterations take longer than a
+    second, ranks exchange requests after each one.
     """
 
     priority = "LOWEST"
@@ -191,7 +190,7 @@ class RequestExchangeHook(Hook):
 
 
 def answer_requests(runner: "Runner") -> None:
-    """Saves and stops the run as requested during an iteration or a validation.
+    """Handles the requests that arrived during an iteration or validation: saves and stops the run.
 
     Raises:
         Interrupted: A stop was requested. The run has been saved.
@@ -200,7 +199,7 @@ def answer_requests(runner: "Runner") -> None:
     """
     requests, agreed = runner.requests, runner.requests.agreed
     requests.pending = False
-    # Reading data has failed, although the iteration was finished first. A stop saves the run and needs no more data.
+    # A worker died, but the current iteration could be finished. If the run is about to stop, it needs no more data.
     if requests.lost_worker is not None and not agreed.signal:
         death, requests.lost_worker = requests.lost_worker, None
         save_after_data_error(runner, death)
@@ -217,7 +216,7 @@ def answer_requests(runner: "Runner") -> None:
         runner.saver.wait()
         barrier()  # the launcher may end all ranks as soon as one has exited
         runner.visualizer.close()
-        kill_workers(runner.built_loaders())  # they may hang, and the exit of the process would wait for them
+        kill_workers(runner.built_loaders())  # hanging workers would block the exit of the process
         error = Interrupted(number)
         lost = f"The run was NOT saved. The last checkpoint is {runner.saver.last}."
         advice = "Resume to continue from there." if runner.saver.lost is None else lost
@@ -226,9 +225,9 @@ def answer_requests(runner: "Runner") -> None:
 
 
 def save_on_request(runner: "Runner") -> str:
-    """Starts saving a run between two iterations, and returns the path of the checkpoint.
+    """Starts a background save between two iterations, and returns the path of the checkpoint.
 
-    When the run is resumed, it starts from this checkpoint.
+    A later resume starts from this checkpoint.
     """
     folder, name = runner.checkpoint_dir, runner.saver.name_of(ON_REQUEST)
     path = os.path.join(folder, name)
@@ -238,10 +237,10 @@ def save_on_request(runner: "Runner") -> str:
 
 
 def save_after_data_error(runner: "Runner", error: Exception) -> None:
-    """Saves a run whose data cannot be read, between two iterations, and adds a note with the path to the error.
+    """Saves the run after reading data failed, and adds the path of the checkpoint to the error as a note.
 
-    Does nothing in a trial, or if the run has already been saved. Also does nothing if there are several processes,
-    because the others may already be in the next iteration.
+    Does nothing in a trial run, or if the run has already been saved. Also does nothing with several processes, because
+    other ranks may already be in the next iteration.
     """
     requests, saver = runner.requests, runner.saver
     if not requests.can_save_after_error or requests.saved_after_error or runner.world_size > 1:

@@ -1,4 +1,4 @@
-"""Converts a config to the arguments of a Runner: translates, checks and completes it."""
+"""Translates, checks and completes configs, and turns them into the arguments of a Runner."""
 
 import copy
 import logging
@@ -27,7 +27,7 @@ from footplate.registry import RUNNERS, set_default_scope
 
 _logger = logging.getLogger("footplate.engine")
 LENGTHS = ("max_epochs", "max_iters")
-_SAVE_INTERVAL, _KEPT_CHECKPOINTS = 1000, 2  # of runs by iteration of a plain module
+_SAVE_INTERVAL, _KEPT_CHECKPOINTS = 1000, 2  # in iteration-based runs of plain modules
 PYTHON_ARGUMENTS = (*LENGTHS, *FUNCTIONS)
 """The arguments of the Runner that are not keys of a config."""
 ELSEWHERE = {
@@ -60,23 +60,23 @@ ELSEWHERE = {
     "val_interval": "train_cfg=dict(val_interval=...)",
     "vis_backends": "visualizer=dict(vis_backends=[...])",
 }
-"""Maps names that users of other engines try as arguments of the Runner to what they set instead."""
+"""Maps argument names from other engines to the equivalent in footplate, for error messages."""
 RESUME_ARGUMENTS = ("resume", "load_from", "resume_settings")
-"""The arguments that the config of a resumed run does not record, because it is the one that starts the training."""
+"""Arguments that are not recorded in the config of a resumed run, so that the config still starts the original run."""
 
 
 class ResolvedConfig:
-    """The settings of a run, completed with those that can be derived from others.
+    """The settings of a run, completed with derived values.
 
     Args:
-        arguments: Maps names of the Runner's arguments to their values, objects or config dicts.
+        arguments: The Runner's arguments by name: objects or config dicts.
 
     Attributes:
-        cfg: The complete config that the arguments come from. For a run that is built from objects, it contains at most
-            the model, if a later process can build it too.
+        cfg: The complete config from which the arguments were taken. For a run built from objects, it contains at most
+            the model, and only if a later process can rebuild it.
         has_cfg: Whether the arguments come from a config.
-        sections: Maps the names of all other arguments to their values. The default is None.
-        unrecorded: Why the config does not contain a model that a function builds, or "".
+        sections: All other arguments by name, with None for those that are not set.
+        unrecorded: The reason why the config does not describe a model built by a function, or "".
 
     Raises:
         ArgumentError: A section has a value of the wrong type, or only some sections of a phase are set.
@@ -89,13 +89,13 @@ class ResolvedConfig:
         self.sections = complete_sections(sections, has_cfg=self.has_cfg)
         self.unrecorded = ""
         cfg = cfg or self._cfg_of_builder(sections["model"])
-        # A copy, because constructors of code bases write into the dicts that they are built from.
+        # Copied, because constructors in code bases modify the dicts that they are built from.
         self.cfg: Any = _copy(cfg) if isinstance(cfg, Config) else cfg
         set_default_scope(self.sections["default_scope"])
         check_kinds(self.sections)
 
     def _cfg_of_builder(self, model: Any) -> Config:
-        """Returns the config of a model that a function builds. It is empty for other models, and if there is none."""
+        """Returns a config for a model built by a function, or an empty config if that is impossible."""
         if callable(model) and not isinstance(model, nn.Module):
             try:
                 return Config({"model": describe_builder(model)})
@@ -105,7 +105,7 @@ class ResolvedConfig:
 
 
 def check_config(cfg: Config) -> Config:
-    """Resolves and checks a config, and builds the hooks and the log processor, which check themselves.
+    """Resolves and checks a config. Also builds the hooks and the log processor to validate their arguments.
 
     Args:
         cfg: A config of either generation.
@@ -114,7 +114,7 @@ def check_config(cfg: Config) -> Config:
         The config, translated to the second generation.
 
     Raises:
-        FootplateError: The first error, with its key path and its location.
+        FootplateError: The first error, with its key path and location.
     """
     cfg = runner_config(cfg)
     with located_in(cfg):
@@ -128,12 +128,12 @@ def check_config(cfg: Config) -> Config:
 
 
 def arguments_in(cfg: Config) -> dict[str, Any]:
-    """Returns the arguments of a Runner in a config with the keys of the Runner."""
+    """Returns the Runner arguments that a second-generation config contains."""
     return {key: cfg[key] for key in RUNNER_KEYS if key in cfg}
 
 
 def runner_config(cfg: Config, overrides: Mapping[str, Any] | None = None) -> Config:
-    """Returns a config with the keys of the Runner. A first-generation config is translated.
+    """Returns a config whose keys are Runner arguments. Translates first-generation configs.
 
     Args:
         cfg: A config of either generation.
@@ -142,8 +142,7 @@ def runner_config(cfg: Config, overrides: Mapping[str, Any] | None = None) -> Co
     Raises:
         ConfigKeyError: An unknown key resembles a known one.
         ArgumentError: An override is not a key of the config, or a required key is missing.
-        ConfigError: A key is not supported or cannot be translated, or keys of both generations conflict with each
-            other.
+        ConfigError: A key is not supported or cannot be translated, or keys of both generations conflict.
     """
     check_top_level_keys(cfg, known_keys())
     for extension in extensions():
@@ -154,7 +153,7 @@ def runner_config(cfg: Config, overrides: Mapping[str, Any] | None = None) -> Co
         for name, value in overrides.items():
             if name not in READ_KEYS:
                 near = nearest(name, {*READ_KEYS, *PYTHON_ARGUMENTS})
-                raise ArgumentError(f"a run has no setting '{name}'", key=name, found=value, suggestion=near)
+                raise ArgumentError(f"unknown setting '{name}'", key=name, found=value, suggestion=near)
             merge_options(cfg._cfg_dict, {name: value}, origin=Origin("Runner.from_cfg", 0))
     with located_in(cfg):
         for name in ("model", "work_dir"):
@@ -169,7 +168,7 @@ def _copy(cfg: Config) -> Config:
 
 @contextmanager
 def located_in(cfg: Config) -> Iterator[None]:
-    """Adds the location of the offending value to errors, or the name of the config file if it is unknown."""
+    """Adds the location of the offending value to errors, or only the config file if the line is unknown."""
     try:
         with located(cfg):
             yield
@@ -180,11 +179,11 @@ def located_in(cfg: Config) -> Iterator[None]:
 
 
 def translate_config(cfg: Config) -> Config:
-    """Translates a config to the keys of the Runner. A config that already has them is returned unchanged.
+    """Translates a first-generation config. Returns other configs unchanged.
 
     Raises:
-        ConfigError: The config sets up optimization with keys of both generations, a key cannot be translated, or an
-            unknown key resembles a known one.
+        ConfigError: The config mixes optimization keys of both generations, a key cannot be translated, or an unknown
+            key resembles a known one.
     """
     for extension in extensions():
         if extension.config_keys.intersection(cfg):
@@ -194,17 +193,17 @@ def translate_config(cfg: Config) -> Config:
 
 @cache
 def known_keys() -> frozenset[str]:
-    """Returns the top-level keys that a config of any generation may have."""
+    """Returns the known top-level keys of both config generations."""
     return READ_KEYS.union({"vis_backends"}, *(extension.config_keys for extension in extensions()))
 
 
 def keys_read(cfg: Config) -> frozenset[str]:
-    """Returns the top-level keys that have an effect in a config. Other names in it are variables."""
+    """Returns the top-level keys that have an effect in this config. All other names are variables."""
     return known_keys() if any(extension.translates(cfg) for extension in extensions()) else READ_KEYS
 
 
 def warn_about_variables(cfg: Config) -> None:
-    """Warns about keys without effect: variables changed after their last use, and keys of other engines or models."""
+    """Warns about top-level keys without effect, and about variables that change after their last use."""
     for change in find_unused_changes(cfg, READ_KEYS):
         _logger.warning("%s", change)
     ignored = {key: advice for extension in extensions() for key, advice in extension.ignored_keys.items()}
@@ -221,19 +220,18 @@ def warn_about_variables(cfg: Config) -> None:
 
 
 def complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[str, Any]:
-    """Completes the arguments of a Runner with values derived from the others.
+    """Completes the arguments of a Runner with derived values.
 
     `max_epochs` or `max_iters` replaces the value in `train_cfg`. For a plain module, validation and test need only a
-    dataloader: without metrics, they report the loss, or the numbers that `validation_step` returns. Without a config
-    and settings of checkpoints, such a run saves after each epoch or validation interval. A plain module is checked
-    before the first step.
+    dataloader: without metrics, they report the loss, or the numbers that `validation_step` returns. The preflight is
+    enabled by default. Without a config or checkpoint settings, the run saves after each epoch or validation interval.
 
     Args:
-        arguments: Maps the names of the runner's arguments to their values.
-        has_cfg: Whether they come from a config.
+        arguments: The Runner's arguments, by name.
+        has_cfg: Whether the arguments come from a config.
 
     Raises:
-        ArgumentError: Arguments conflict with each other.
+        ArgumentError: Some arguments conflict.
     """
     sections = {**arguments, "train_cfg": _with_length(arguments)}
     if isinstance(sections["work_dir"], os.PathLike):
@@ -258,14 +256,14 @@ def complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[st
 
 
 def _reports_loss(sections: Mapping[str, Any], mode: str) -> bool:
-    """Determines whether the validation or test of a plain module reports the loss. The first row that applies counts.
+    """Checks whether the validation or test of a plain module reports the loss. The first matching row applies.
 
     | arguments that are set | reports the loss |
     |---|---|
     | `loss` | yes |
     | metrics | no |
-    | `training_step` and `validation_step` | no, because the loss of predictions is unknown |
-    | others | yes, because nothing else is reported |
+    | `training_step` and `validation_step` | no: the loss of the predictions is unknown |
+    | others | yes: there is nothing else to report |
     """
     if sections["loss"] is not None:
         return True
@@ -274,14 +272,14 @@ def _reports_loss(sections: Mapping[str, Any], mode: str) -> bool:
 
 
 def _with_length(sections: Mapping[str, Any]) -> Any:
-    """Returns `train_cfg` with `max_epochs` or `max_iters`, if one of them is set."""
+    """Returns `train_cfg` updated with `max_epochs` or `max_iters`."""
     train_cfg = sections["train_cfg"]
     lengths = {name: sections[name] for name in LENGTHS if sections[name] is not None}
     if not lengths:
         return train_cfg
     name, length = list(lengths.items())[-1]
     if not isinstance(train_cfg, (Mapping, type(None))):
-        raise ArgumentError(f"'{name}' has no effect if 'train_cfg' is a loop", key=name, found=length)
+        raise ArgumentError(f"'{name}' has no effect if 'train_cfg' is a loop object", key=name, found=length)
     merged = {**(train_cfg or {}), **lengths}
     if merged.keys() >= set(LENGTHS):
         raise ArgumentError("'max_epochs' and 'max_iters' cannot both be set", key=name, found=length)
@@ -289,7 +287,7 @@ def _with_length(sections: Mapping[str, Any]) -> Any:
 
 
 def _with_checkpoints(sections: Mapping[str, Any], *, has_defaults: bool) -> Any:
-    """Returns `default_hooks` with the settings of checkpoints that suit a plain module."""
+    """Returns `default_hooks` with default checkpoint settings for a plain module."""
     hooks, train_cfg = sections["default_hooks"] or {}, sections["train_cfg"]
     by_epoch, checkpoint = counts_epochs(train_cfg), hooks.get("checkpoint", {})
     if not isinstance(checkpoint, Mapping) or "type" in checkpoint:

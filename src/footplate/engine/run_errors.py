@@ -1,4 +1,4 @@
-"""The beginning and the end of a run: the only place through which errors leave it."""
+"""Opens the run folder for a run, and handles the errors that end the run."""
 
 import logging
 import traceback
@@ -24,7 +24,7 @@ _MAX_LINES = 5  # the maximum number of lines of an error message in the log
 
 @contextmanager
 def refusing_exits() -> Iterator[None]:
-    """Replaces a SystemExit raised by user code with an error, because the run is not complete.
+    """Turns a SystemExit raised by user code into an error, because the run is not complete.
 
     Raises:
         ExitError: The block raised SystemExit for a reason other than a signal.
@@ -47,10 +47,10 @@ def _exit_error(error: SystemExit) -> ExitError:
 
 @contextmanager
 def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
-    """Opens the folder of a run for the block, and handles all errors that leave the run.
+    """Opens the run folder for the duration of the block, and handles the errors that are raised in it.
 
-    Adds details to an error: its config location, the sample of a dead worker, or a capture. It is logged only to the
-    file, because the code that catches it prints it. Waits for a save in progress, even if there is no error.
+    Adds details to each error, such as its config location, the sample that a dead worker was reading, or a capture.
+    Writes the error only to the log file; the caller prints it. In any case, waits for a save in progress.
 
     Args:
         runner: The runner.
@@ -58,8 +58,8 @@ def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
 
     Raises:
         ArgumentError: Another process uses a folder of the run, or the folder contains checkpoints of another run.
-        DataError: A worker has died.
-        ExitError: User code has raised SystemExit.
+        DataError: A loader worker died.
+        ExitError: User code raised SystemExit.
     """
     resources = ExitStack()
     try:
@@ -73,7 +73,7 @@ def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
     except (Exception, SystemExit) as error:
         runner.visualizer.close()
         completed = _completed(runner, error)
-        # Only the first rank's error is printed. The traceback of another one is in its own file.
+        # Only rank 0 prints its error. Other ranks write the traceback to their own log file.
         trace = None if is_main_process() else completed
         _logger.error("The run failed: %s", _summary(completed), extra=NOT_SHOWN, exc_info=trace)
         if completed is not error:
@@ -95,7 +95,7 @@ def _completed(runner: "Runner", error: Exception | SystemExit) -> Exception:
 
 
 def _summary(error: Exception) -> str:
-    """Returns the first lines of an error on one line."""
+    """Joins the first lines of an error message into one line."""
     if is_lost_connection(error):
         return f"{LOST_RANK}; see the terminal and rank_*.log"
     text = "; ".join(line.strip() for line in str(error).strip().splitlines()[:_MAX_LINES])

@@ -1,6 +1,6 @@
-"""Manages the folder of a run: its log, the lock that allows one run per folder, and restarts by torchrun.
+"""Manages the folder of a run: logs, locks, overwrite protection, and restarts by torchrun.
 
-`work_dir` contains the logs and the lock. Checkpoints are also saved there, or in a remote `home`.
+`work_dir` contains the logs and the lock. Checkpoints are saved in `home`, which is `work_dir` or a remote folder.
 """
 
 import contextlib
@@ -47,7 +47,7 @@ _PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__
 
 
 def folders_of(work_dir: str) -> tuple[str, str]:
-    """Returns the folder of a run's checkpoints and pointer file, and the local folder of its logs and lock.
+    """Returns the checkpoint folder, which may be remote, and the local folder for logs and the lock.
 
     Raises:
         ArgumentError: The storage protocol of `work_dir` is unknown or not installed.
@@ -60,14 +60,14 @@ def folders_of(work_dir: str) -> tuple[str, str]:
 
 
 def unused_name(work_dir: str) -> str:
-    """Returns an unused folder name in `work_dir`: the current time, with a number if needed."""
+    """Returns an unused folder name in `work_dir`: the current time, plus a number if needed."""
     now = time.strftime("%Y%m%d_%H%M%S")
     names = itertools.chain([now], (f"{now}_{number}" for number in itertools.count(2)))
     return next(name for name in names if not os.path.lexists(os.path.join(work_dir, name)))
 
 
 def create_log_folder(work_dir: str, name: str) -> str:
-    """Creates the log folder of a run and returns its name. Chooses a new name if the folder already exists."""
+    """Creates the log folder of a run and returns its name, which differs from `name` if that is taken."""
     os.makedirs(work_dir, exist_ok=True)
     while True:
         with contextlib.suppress(FileExistsError):
@@ -77,16 +77,16 @@ def create_log_folder(work_dir: str, name: str) -> str:
 
 
 class RunFolder:
-    """The folder of a run, with the folder of its log.
+    """The folders of a run: for its checkpoints and its logs.
 
     Args:
         work_dir: The folder of the run; see `Runner`.
 
     Attributes:
-        home: The folder of the checkpoints, which may be remote.
-        work_dir: The local folder of the logs and the lock.
-        timestamp: The name of the log folder: the start time.
-        records: The log records from before the log file is open.
+        home: The checkpoint folder, which may be remote.
+        work_dir: The local folder for logs and the lock.
+        timestamp: The start time, which is the name of the log folder.
+        records: The log records to write when the log file is opened.
     """
 
     def __init__(self, work_dir: str) -> None:
@@ -103,13 +103,13 @@ class RunFolder:
 
     @contextlib.contextmanager
     def buffered_log(self) -> Iterator[None]:
-        """Buffers the log records of the block until the log file is open."""
+        """Buffers log records that are created in the block, until the log file is open."""
         with buffer_log() as records:
             yield
         self.records += records
 
     def create(self, runner: "Runner") -> None:
-        """Creates the log folder. If another run has created it in the meantime, chooses a new name."""
+        """Creates the log folder, with a new name if another run has created it in the meantime."""
         if self._is_created:
             return
         self._is_created, before = True, self.log_dir
@@ -121,15 +121,15 @@ class RunFolder:
                     dataset.evaluator.set_context(folder=self.log_dir)
 
     def open(self, runner: "Runner", resources: contextlib.ExitStack, *, for_training: bool) -> None:
-        """Writes the log to the log folder until `resources` is closed, starting with the command and the environment.
+        """Opens the log file, and logs the command and the environment. Closing `resources` closes the file.
 
-        For training, also locks the folders of the run, and refuses to overwrite checkpoints of another run. Until
-        then, printing raises no error after the terminal or pipe has been closed. Ranks other than the first
-        write only their errors, each to its own file.
+        For training, also locks the folders of the run, and refuses to overwrite checkpoints of another run. While the
+        log is open, printing to a closed terminal or pipe raises no error. Ranks other than 0 log only errors, each to
+        its own file.
 
         Args:
             runner: The runner.
-            resources: Receives the log files and the locks.
+            resources: The exit stack to which the log files and locks are added.
             for_training: Whether checkpoints will be saved.
 
         Raises:
@@ -174,14 +174,14 @@ def _log_start(runner: "Runner") -> None:
 
 @contextlib.contextmanager
 def locked(folder: str, key: str = "work_dir") -> Iterator[None]:
-    """Locks a folder during the block. The operating system releases the lock if this process dies.
+    """Locks a folder for the duration of the block. If this process dies, the operating system releases the lock.
 
     Args:
         folder: A local folder. It is created if needed.
         key: The config key of the folder, for the error message.
 
     Raises:
-        ArgumentError: The folder is not writable, or another process has locked it. The message identifies the process.
+        ArgumentError: The folder is not writable, or is locked by another process, which the message identifies.
     """
     path = os.path.join(folder, _LOCK)
     lock = FileLock(path, timeout=0, fallback_to_soft=False)
@@ -207,17 +207,17 @@ def locked(folder: str, key: str = "work_dir") -> Iterator[None]:
     try:
         yield
     finally:
-        if os.getpid() == process:  # not in a child process that was forked within the block
+        if os.getpid() == process:  # not in a child process forked inside the block
             with contextlib.suppress(OSError):
                 os.unlink(path)  # while the lock is still held
             lock.release()
 
 
 def _lock_folders(runner: "Runner", locks: contextlib.ExitStack) -> None:
-    """Locks the folders that only one run may use: its work_dir and those of its checkpoints.
+    """Locks the work_dir and the local checkpoint folders of a run.
 
     Raises:
-        ArgumentError: Another process has locked one of the folders. The message identifies the process.
+        ArgumentError: A folder is locked by another process, which the message identifies.
     """
     locks.enter_context(locked(runner.work_dir))
     folders = [folder for hook in runner.hooks if (folder := hook.folder_in(runner)) and storage.is_local(folder)]
@@ -226,10 +226,10 @@ def _lock_folders(runner: "Runner", locks: contextlib.ExitStack) -> None:
 
 
 def checkpoint_to_start_from(home: str, load_from: str | None, resume: bool | str) -> tuple[str | None, bool | str]:
-    """Returns the effective values of `load_from` and `resume`. All ranks must call it.
+    """Returns the effective values of `load_from` and `resume`. All ranks must call this function.
 
-    A run that torchrun has restarted resumes from its last checkpoint. A checkpoint in `home` belongs to this run; see
-    `_refuse_overwriting`.
+    If torchrun has restarted the run, it resumes from its last checkpoint. Any checkpoint in `home` belongs to this
+    run; see `_refuse_overwriting`.
     """
     count = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     if count == "0":
@@ -245,9 +245,9 @@ def checkpoint_to_start_from(home: str, load_from: str | None, resume: bool | st
 
 
 def _refuse_overwriting(runner: "Runner") -> None:
-    """Checks that a run does not overwrite the checkpoints of another run. All ranks must call this.
+    """Checks that a run does not overwrite checkpoints of another run. All ranks must call this function.
 
-    A run that resumes from a checkpoint in its own folder may replace later ones. A warning lists them.
+    A run that resumes from a checkpoint in its own folder may replace later checkpoints. A warning lists them.
 
     Raises:
         ArgumentError: The folder of the run contains checkpoints of another run.

@@ -17,9 +17,9 @@ _MAX_SHOWN = 40
 class History(Sequence[Row]):
     """The scalars of a run, with one row per epoch, or per validation interval in iteration-based training.
 
-    A row contains the numbers of completed epochs and iterations, the learning rate, the mean losses since the previous
-    row, and the validation metrics as `val/<metric>`. A checkpoint contains the rows, so the history of a resumed run
-    is complete.
+    Each row contains the number of completed epochs and iterations, the learning rate, the mean losses since the
+    previous row, and the validation metrics as `val/<metric>`. The rows are saved in checkpoints, so a resumed run has
+    the full history.
 
     Args:
         model: The trained model.
@@ -46,7 +46,7 @@ class History(Sequence[Row]):
         return len(self.rows)
 
     def __repr__(self) -> str:
-        """Returns the rows as a table. If there are many, it shows the first and the last ones."""
+        """Formats the rows as a table. For a long history, shows only the first and last rows."""
         if not self.rows:
             return "History: no rows yet"
         lines = self._table()
@@ -54,14 +54,14 @@ class History(Sequence[Row]):
         return "\n".join("  ".join(map(str.rjust, line, widths)) for line in lines)
 
     def _repr_html_(self) -> str:
-        """Returns the table for a notebook."""
+        """Returns the table as HTML for notebooks."""
         header, *lines = [[html.escape(text) for text in line] for line in self._table()]
         rows = [f"<tr><th>{'</th><th>'.join(header)}</th></tr>"]
         rows += [f"<tr><td>{'</td><td>'.join(line)}</td></tr>" for line in lines]
         return f"<table>{''.join(rows)}</table>"
 
     def _table(self) -> list[list[str]]:
-        """Returns the header and the rows as text."""
+        """Returns the header and the rows as lists of strings."""
         names = list(dict.fromkeys(["epoch", "iter", *(name for row in self.rows for name in row)]))
         lines = [names] + [[_shown(row.get(name)) for name in names] for row in self.rows]
         if len(self.rows) > _MAX_SHOWN:
@@ -70,7 +70,7 @@ class History(Sequence[Row]):
         return lines
 
     def plot(self) -> Image.Image:
-        """Draws losses, metrics and learning rates against iterations. A notebook shows the returned image.
+        """Plots losses, metrics and learning rates against iterations. Notebooks display the returned image.
 
         Raises:
             DataError: There are no rows yet.
@@ -92,7 +92,7 @@ class History(Sequence[Row]):
         return int(self.rows[-1]["iter"]) if self.rows else 0
 
     def add(self, epoch: int, iteration: int, scalars: Mapping[str, float]) -> None:
-        """Adds scalars to the row of an iteration. Appends the row if it does not exist."""
+        """Adds scalars to the row of an iteration, which is appended if it does not exist."""
         if not self.rows or self.last_iter != iteration:
             self.rows.append({"epoch": epoch, "iter": iteration})
         self.rows[-1].update(scalars)

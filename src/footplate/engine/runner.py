@@ -1,4 +1,4 @@
-"""The runner. It holds the state of a run and executes the run."""
+"""The runner, which holds the state of a run and executes it."""
 
 import logging
 import os
@@ -88,16 +88,17 @@ class Runner:
     first use, so a test run needs no training data. No file is written before all components are built.
 
     Args:
-        model: A BaseModel, or any torch module; see `PlainModel`. Or a function or class that returns one. It is called
-            without arguments; pass them with `functools.partial`. The checkpoints then record how to build the model.
+        model: A BaseModel or any torch module (see `PlainModel`), or a function or class that returns one. A function
+            or class is called without arguments (bind them with `functools.partial`), and checkpoints record how to
+            rebuild the model.
         work_dir: The folder for checkpoints and logs. If it is a remote path that fsspec supports, such as
             `s3://bucket/run`, checkpoints go there and logs go to `work_dirs/run`.
         train_dataloader: The training batches.
         val_dataloader: The validation batches.
         test_dataloader: The test batches.
         train_cfg: The training loop: `dict(by_epoch=True, max_epochs=12, val_interval=1)`.
-        val_cfg: The validation loop. For a model object, it has a default.
-        test_cfg: The test loop. For a model object, it has a default.
+        val_cfg: The validation loop. Optional if the model is an object.
+        test_cfg: The test loop. Optional if the model is an object.
         auto_scale_lr: `dict(enable=True, base_batch_size=16)` scales learning rates with the global batch size.
         optim_wrapper: The optimizer wrapper with its optimizer.
         param_scheduler: The schedules of the learning rate and other optimizer settings.
@@ -105,31 +106,31 @@ class Runner:
         test_evaluator: The test metrics.
         default_hooks: Maps names of default hooks to changes; see `build_hooks`.
         custom_hooks: Additional hooks.
-        data_preprocessor: The data preprocessor of the model, if the config of the model does not set one.
+        data_preprocessor: The data preprocessor, unless the model config sets one.
         load_from: The checkpoint that provides the initial weights: a path, or an address such as
             "torchvision://resnet50".
         resume: Whether to resume from the newest complete checkpoint in `work_dir`, or from `load_from`. "auto" resumes
             from `work_dir` if it has a checkpoint, and otherwise starts with the weights of `load_from`.
-        launcher: The launcher of the processes: "pytorch" (torchrun; detected automatically), "slurm" (srun), "mpi"
-            (mpirun) or "none".
+        launcher: The process launcher: "pytorch" (torchrun; detected automatically), "slurm" (srun), "mpi" (mpirun) or
+            "none".
         env_cfg: `cudnn_benchmark`, `mp_cfg`, `dist_cfg`.
-        log_processor: Formats log lines.
+        log_processor: The log processor, which formats log lines.
         log_level: The lowest level to log: "INFO", "WARNING" and so on.
-        visualizer: Writes images, scalars and the config to the visualization backends.
+        visualizer: The visualizer, which writes images, scalars and the config to its backends.
         default_scope: The registry scope that is searched first.
         randomness: `seed`, `deterministic`, `diff_rank_seed`.
         experiment_name: The name of the run.
-        cfg: The complete config, saved with the run.
+        cfg: The complete config, which is saved with the run.
         on_save_error: What to do when a save fails: "warn" and continue, or "stop".
-        on_nonfinite: What to do when a loss or gradient is NaN or infinite: `dict(loss="stop", grad="skip")`, each
-            "stop", "skip" (the step) or "warn". Non-finite weights are never saved.
-        preflight: Whether to check before the first step that the run can save, load and validate. By default, only
-            runs of a plain torch module are checked.
-        model_wrapper_cfg: The wrapper of the model for training on several processes.
-        find_unused_parameters: Whether the wrapper must expect parameters that do not contribute to every loss.
+        on_nonfinite: What to do when a loss or gradient is NaN or infinite: `dict(loss="stop", grad="skip")`. Each
+            value is "stop", "skip" (the step) or "warn". Non-finite weights are never saved.
+        preflight: Whether to check before the first step that the run can save, load and validate. By default, enabled
+            only for plain torch modules.
+        model_wrapper_cfg: The wrapper around the model for training on several processes.
+        find_unused_parameters: Whether parameters may be unused in the loss of an iteration.
         sync_bn: "torch" makes batch normalization use batch statistics over all processes.
         compile: Whether to compile the model, or the arguments of `torch.compile`. `target` names the submodule to
-            compile, such as `"backbone"`. `regions` selects repeated modules, and their code is compiled once.
+            compile, such as `"backbone"`. `regions` selects repeated modules, which share their compiled code.
         channels_last: Whether to store the weights of convolutions in the channels-last memory format.
         model_adapter: The adapter for a model whose interface differs from BaseModel's.
         log_file: The maximum size of the log file in MB, and the number of full log files to keep:
@@ -149,16 +150,16 @@ class Runner:
         iter: The number of completed training iterations. Without training, taken from the loaded checkpoint.
         epoch: The number of completed epochs. Without training, taken from the loaded checkpoint.
         history: The scalars of the run, one row per epoch; see `History`.
-        phases: The phases that the run is in, outermost first, such as `["train", "val"]`.
+        phases: The current phases of the run, outermost first, such as `["train", "val"]`.
         events: The events whose hooks are being called, outermost first.
         failed_in: The innermost phase of the latest failure, such as "val", or "".
-        built: Maps names to the components that have been built or assigned.
-        resolved: The config and all sections, translated and completed; see `ResolvedConfig`.
+        built: The components that have been built or assigned, by name.
+        resolved: The config and its sections, translated and completed; see `ResolvedConfig`.
         checkpoints: Saves the run and loads checkpoints; see `CheckpointIO`.
         resume_plan: The checkpoint that the run starts from; see `ResumePlan`.
 
     Raises:
-        FootplateError: A component cannot be built. The message says where it is configured and what to change.
+        FootplateError: A component cannot be built. The message states where it is configured and how to fix it.
     """
 
     model: Any
@@ -206,7 +207,7 @@ class Runner:
         randomness: Mapping[str, Any] | None = None,
         experiment_name: str | None = None,
         cfg: Any = None,
-        # The arguments above have the names and the order of MMEngine's Runner; those below are footplate's.
+        # The arguments above match MMEngine's Runner in name and order. Those below are specific to footplate.
         *,
         on_save_error: str = "warn",
         on_nonfinite: Mapping[str, Any] | None = None,
@@ -229,22 +230,22 @@ class Runner:
     ) -> None:
         arguments = {name: value for name, value in locals().items() if name not in ("self", "unknown")}
         check_keys("Runner", unknown, arguments, prefix="", elsewhere=run_config.ELSEWHERE)
-        # Six stages. Each one needs what the previous ones have set.
-        # Sections: all arguments by name, checked and completed.
+        # Six stages, each of which depends on the previous ones. Sections: all arguments by name, checked and
+        # completed.
         self.resolved = ResolvedConfig(arguments)
         self.built: dict[str, Any] = {}
         self.phases: list[str] = []
         self.events: list[str] = []
         self.failed_in = ""
 
-        # Process: the launcher determines its rank and its device, and the rank what it logs.
+        # Process: the launcher determines the rank and device, and the rank determines what is logged.
         process_setup.prepare(env_cfg or {}, launcher=launcher)
         self.rank, self.world_size = get_rank(), get_world_size()
         self.device = process_setup.pick_device()
         self.logger = logging.getLogger("footplate")
         set_level(log_level, screen=is_main_process())
 
-        # Folder: no file is written yet, but all ranks agree on a timestamp, which is part of the name of the run.
+        # Folder: no file is written yet, but all ranks agree on a timestamp, which is part of the run's name.
         with at_key("log_file"):
             check_log_file(log_file or {})
         self.folder = RunFolder(self.sections["work_dir"])
@@ -254,7 +255,7 @@ class Runner:
         self.message_hub = MessageHub(self.experiment_name)
         MessageHub.keep_instance(self.message_hub)
 
-        # Start: the checkpoint is looked for in the folder. Without a seed in the config, it provides the seed.
+        # Start: find the checkpoint to start from. If the config sets no seed, the checkpoint provides it.
         self.requests = Requests(self.device, self.phases)
         self.checkpoints = CheckpointIO(on_save_error, alarm=self.requests.alarm)
         self.progress: CheckpointIO | BaseTrainLoop = self.checkpoints  # a training loop replaces it
@@ -262,7 +263,7 @@ class Runner:
         self.resume_plan = ResumePlan(self.folder.home, *start, takes_settings=resume_settings == "take")
         self.seed = process_setup.seed_everything(randomness or {}, resumed=self.resume_plan.seed)
 
-        # Hooks: their constructors may look up the message hub and the visualizer, and draw seeded random numbers.
+        # Hooks: constructors may use the message hub and the visualizer, and draw seeded random numbers.
         self.visualizer = self.build_visualizer(visualizer)
         self.hooks = build_hooks(self.sections["default_hooks"], custom_hooks)
         with at_key("on_nonfinite"):
@@ -270,26 +271,26 @@ class Runner:
         self.hooks.register(self.nonfinite)
         self.log_processor = self.build_log_processor(log_processor)
 
-        # Model: it needs the seed and the device. It comes last, so that a wrong setting of a hook is reported sooner.
+        # Model: needs the seed and the device. Built last, so that errors in hook settings are reported sooner.
         self.model = self.wrap_model(model_wrapper_cfg, self.build_model(model))
         self._can_train = False  # whether `build_training` has been called
         self.history = History(trained_model(self.model))
 
     @classmethod
     def from_cfg(cls, cfg: Config | Mapping[str, Any], *, check: bool = False, **overrides: Any) -> "Runner":
-        """Builds a runner from a complete config. A first-generation config is translated first.
+        """Builds a runner from a complete config. Translates first-generation configs.
 
         Args:
             cfg: The config.
-            check: Whether to check all sections before the model is built, as `footplate train` does. Otherwise, the
-                loops, the optimizer and the schedules are checked when they are built on first use.
-            overrides: Values to merge into the config, as with `--cfg-options`, and Runner arguments that are not
-                config keys, such as `max_epochs`. `resume=True` and its `load_from` are not recorded in the config.
+            check: Whether to check all sections before building the model, as `footplate train` does. Otherwise, the
+                loops, the optimizer and the schedules are checked only when they are built on first use.
+            overrides: Values to merge into the config, as with `--cfg-options`, or Runner arguments that are not config
+                keys, such as `max_epochs`. With `resume=True`, neither it nor `load_from` is recorded in the config.
 
         Raises:
             ArgumentError: An override is neither a config key nor an argument.
             ConfigKeyError: An unknown key resembles a known one.
-            ConfigError: The config sets up optimization with keys of both generations.
+            ConfigError: The config mixes optimization keys of both generations.
         """
         cfg = cfg if isinstance(cfg, Config) else Config(dict(cfg))
         separate = [*run_config.PYTHON_ARGUMENTS, *(RESUME_ARGUMENTS if overrides.get("resume") is True else ())]
@@ -308,24 +309,24 @@ class Runner:
         return runner
 
     def _refuse_to_stop(self, value: bool) -> None:
-        raise ArgumentError("a run has no 'should_stop'", notes=["Set runner.train_loop.stop_training = True."])
+        raise ArgumentError("'should_stop' is not supported", notes=["Set runner.train_loop.stop_training = True."])
 
-    should_stop = property(fset=_refuse_to_stop)  # of Lightning; otherwise ignored in silence
+    should_stop = property(fset=_refuse_to_stop)  # from Lightning; setting it would otherwise have no effect
 
     def buffered_log(self) -> AbstractContextManager[None]:
-        """Buffers the log records of a block until the log file is open."""
+        """Buffers log records that are created in a block, until the log file is open."""
         return self.folder.buffered_log()
 
     def train(self) -> Any:
         """Trains to the end, from the start or from a checkpoint.
 
         Returns:
-            The model, or the `history` if the model is a plain torch module, which is trained in place.
+            The model. For a plain torch module, which is trained in place, the `history`.
         """
         with located(self.cfg), self.buffered_log(), refusing_exits():
             run_config.warn_about_variables(self.cfg)
             if self.resolved.unrecorded:
-                _logger.info("`footplate export` cannot build the model of this run: %s", self.resolved.unrecorded)
+                _logger.info("`footplate export` cannot rebuild the model of this run: %s", self.resolved.unrecorded)
             self.build_training()
             if self.val_loop is None:
                 warn_about_idle_settings(self.cfg, self.hooks, self.param_schedulers)
@@ -348,13 +349,13 @@ class Runner:
         return result
 
     def build_training(self) -> None:
-        """Builds the components that only training needs, and initializes the weights. Later calls do nothing."""
+        """Builds the components for training and initializes the weights. Later calls do nothing."""
         if self._can_train:
             return
-        _ = self.train_loop, self.optim_wrapper, self.param_schedulers  # not from the state of a checkpoint
+        _ = self.train_loop, self.optim_wrapper, self.param_schedulers  # build them before a checkpoint is loaded
         for hook in implicit_hooks(self):
             self.hooks.build(hook)
-        if not self.is_plain:  # whose weights are those that the caller has set
+        if not self.is_plain:  # the caller has already initialized plain modules
             with at_key("model"):
                 changes_trainable = initialize_weights(self.model)
             if changes_trainable and isinstance(self.model, DataParallel | DistributedDataParallel):
@@ -362,7 +363,7 @@ class Runner:
         self._can_train = True
 
     def _run(self, loop: BaseTrainLoop) -> None:
-        broadcast_tensors(self.model.parameters())  # equal even if code has loaded other weights on some ranks
+        broadcast_tensors(self.model.parameters())  # in case user code has loaded different weights on some ranks
         _logger.info("%s", self.hooks.describe(), extra=NOT_SHOWN)
         self.optim_wrapper.initialize_count_status(self.model, loop.iter, loop.max_iters)
         process_setup.warn_of_nondeterminism(self)
@@ -389,7 +390,7 @@ class Runner:
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
         """Calls the hooks for the event `fn_name`, in order.
 
-        `fn_name` may also be an event of a custom loop. The hooks that have a method of this name are then called.
+        For an event of a custom loop, calls the hooks that have a method named `fn_name`.
         """
         listeners = self.hooks.at(fn_name)
         self.events.append(fn_name)
@@ -405,9 +406,9 @@ class Runner:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Adds a phase to `phases` during the block: "train", "val", "test" or "preflight".
+        """Adds a phase to `phases` for the duration of the block: "train", "val", "test" or "preflight".
 
-        At the end of a validation or test, the model has its training weights again, even after an error.
+        Afterwards, makes sure that the model has its training weights again, even after an error.
         """
         self.phases.append(name)
         self.failed_in = ""
@@ -448,11 +449,11 @@ class Runner:
         backend_args: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> str:
-        """Saves the run in its current state. If that fails, `on_save_error` decides whether the run continues.
+        """Saves the current state of the run. If saving fails, `on_save_error` decides whether the run continues.
 
         Args:
             out_dir: The folder.
-            filename: The name in the folder. A name that ends in `.sharded` makes all ranks save a sharded checkpoint.
+            filename: The file name. If it ends in `.sharded`, all ranks save a sharded checkpoint.
             file_client_args: Ignored; the path determines the storage.
             save_optimizer: Whether to include the optimizer state.
             save_param_scheduler: Whether to include the state of the schedules.
@@ -474,20 +475,20 @@ class Runner:
         return path
 
     def export(self, path: str | os.PathLike[str], example: Any = None, *, opset: int | None = None) -> "Export":
-        """Writes the model to a file with the weights that a checkpoint would contain, such as averaged weights.
+        """Exports the model to a file, with the weights that a checkpoint would contain, such as averaged weights.
 
-        The file computes what the model computes in evaluation mode. It is run to verify this.
+        The exported model is in evaluation mode. Its outputs are compared with those of the original model.
 
         Args:
             path: The file to write. Its suffix selects the format: `.onnx`, `.pt2` (torch.export), `.pt` (TorchScript)
                 or `.safetensors` (only the weights).
-            example: An example input of the model: a tensor, a tuple of positional arguments or a dict of keyword
+            example: An example input for the model: a tensor, a tuple of positional arguments or a dict of keyword
                 arguments. Not needed for `.safetensors`.
             opset: The ONNX opset version; only for `.onnx`.
 
         Raises:
-            ArgumentError: The file has another suffix, the model does not accept the example, or it is sharded.
-            ExportError: The model cannot be exported, or the outputs of the file differ from those of the model.
+            ArgumentError: The suffix is unknown, the model does not accept the example, or it is sharded.
+            ExportError: The model cannot be exported, or the exported model computes different outputs.
         """
         from footplate.models.module_export import export_module  # imports torch.export
 
@@ -510,9 +511,9 @@ class Runner:
         """Loads the weights of a checkpoint.
 
         Args:
-            filename: The path or address of the checkpoint, or "best" for the best one in the work_dir: by the first
-                metric in `save_best`.
-            map_location: The device onto which the checkpoint is loaded.
+            filename: The path or address of the checkpoint, or "best" for the best checkpoint in the work_dir,
+                according to the first metric in `save_best`.
+            map_location: The device to load the checkpoint to.
             strict: Whether to raise an error if a tensor is missing or unexpected.
             revise_keys: Pairs of a regular expression and its replacement, applied to tensor names.
 
@@ -532,15 +533,15 @@ class Runner:
         resume_param_scheduler: bool = True,
         map_location: str = "default",
     ) -> None:
-        """Resumes from a checkpoint: weights, optimizer, schedules, position, history and random state.
+        """Restores the run from a checkpoint: weights, optimizer, schedules, position, history and random state.
 
         Args:
             filename: The path or address of the checkpoint.
             resume_optimizer: Whether to restore the state of the optimizer.
-            resume_param_scheduler: Whether to restore the state of the schedules. This also requires
-                `resume_optimizer`. Otherwise, the schedules are moved to the position of the run.
-            map_location: The device onto which the checkpoint is loaded. "default" is the CPU. Tensors are then copied
-                to their devices.
+            resume_param_scheduler: Whether to restore the state of the schedules; has no effect without
+                `resume_optimizer`. Schedules that are not restored are moved to the position of the run.
+            map_location: The device to load the checkpoint to. "default" loads to the CPU, from which tensors are
+                copied to their devices.
         """
         self.build_training()
         self.checkpoints.resume(
@@ -548,7 +549,7 @@ class Runner:
         )
 
     def load_or_resume(self, *, whole_model: bool = False) -> None:
-        """Loads the checkpoint that `load_from` and `resume` select. Later calls do nothing, to keep trained weights.
+        """Loads the checkpoint selected by `load_from` and `resume`. Later calls do nothing, to keep trained weights.
 
         Args:
             whole_model: Whether to raise an error if the checkpoint lacks a tensor of the model.
@@ -556,7 +557,7 @@ class Runner:
         self.checkpoints.start(self, whole_model=whole_model)
 
     def restore_random_state(self) -> None:
-        """Restores the random state of the resumed checkpoint. Loops call it before they continue."""
+        """Restores the random state from the resumed checkpoint. Loops call this method before they continue."""
         if self.resume_plan.random is not None:
             restore_rng(self.resume_plan.random)
 
@@ -577,7 +578,7 @@ class Runner:
 
     @Component
     def optim_wrapper(self) -> Any:
-        """The optimizer wrapper with its optimizer. `auto_scale_lr` scales its learning rates."""
+        """The optimizer wrapper with its optimizer, whose learning rates `auto_scale_lr` has scaled."""
         built = self.build_optim_wrapper(self._required("optim_wrapper"))
         self.scale_lr(built, self.sections["auto_scale_lr"])
         return built
@@ -590,7 +591,7 @@ class Runner:
     def build_train_loop(self, loop: Any) -> BaseTrainLoop:
         """Builds the training loop from `train_cfg`, with the loader from `train_dataloader`.
 
-        A subclass may override this method and the other `build_*` methods to build a component differently.
+        Subclasses may override this and the other `build_*` methods to customize components.
         """
         dataloader = self._required("train_dataloader")
         if not isinstance(loop, Mapping):
@@ -622,7 +623,7 @@ class Runner:
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> Any:
-        """Builds a loader from its config dict. Anything else is returned unchanged.
+        """Builds a loader from its config dict. Returns anything else unchanged.
 
         Args:
             dataloader: The config dict, or a loader.
@@ -634,22 +635,22 @@ class Runner:
         return build_dataloader(dataloader, seed=seed or 0)
 
     def build_model(self, model: Any) -> nn.Module:
-        """Builds the model, and moves it to the device; see `model_setup.build_model`."""
+        """Builds the model and moves it to the device; see `model_setup.build_model`."""
         return build_model(model, self.sections, self.device)
 
     def wrap_model(self, model_wrapper_cfg: Mapping[str, Any] | None, model: nn.Module) -> nn.Module:
-        """Wraps the model for training on several processes. A wrapped model is returned unchanged.
+        """Wraps the model for training on several processes, unless it is already wrapped.
 
         Raises:
-            ArgumentError: The processes that share layers have different seeds, or a loader was built earlier.
+            ArgumentError: With tensor parallelism, `diff_rank_seed` is set, or a loader is not a config dict.
         """
-        if isinstance(model, DataParallel | DistributedDataParallel):  # not an adapter, which counts as a wrapper too
+        if isinstance(model, DataParallel | DistributedDataParallel):  # excludes adapters, which also count as wrappers
             return model
         wrapped = wrap_model(
             model,
             model_wrapper_cfg,
             find_unused_parameters=self.sections["find_unused_parameters"] is True
-            or has_several_optimizers(self.sections["optim_wrapper"]),  # each loss has gradients for some of them
+            or has_several_optimizers(self.sections["optim_wrapper"]),  # each loss reaches only some parameters
             sync_bn=self.sections["sync_bn"],
         )
         if tensor_parallel_size() > 1:
@@ -657,7 +658,7 @@ class Runner:
         return wrapped
 
     def _check_tensor_parallel(self) -> None:
-        """Checks that processes that share layers read the same batches and draw the same random numbers."""
+        """Checks that all ranks of a tensor-parallel group read the same batches and draw the same random numbers."""
         if (self.sections["randomness"] or {}).get("diff_rank_seed"):
             raise ArgumentError(
                 "diff_rank_seed cannot be combined with tensor_parallel", key="randomness.diff_rank_seed"
@@ -670,15 +671,15 @@ class Runner:
                 )
 
     def build_evaluator(self, evaluator: Any) -> Evaluator:
-        """Builds an evaluator from a config dict, a metric, or a list of these."""
+        """Builds an evaluator from a metric, a config dict, or a list of these."""
         return build_evaluator(evaluator)
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
-        """Builds the optimizer wrapper with its optimizer. A wrapper is returned unchanged."""
+        """Builds the optimizer wrapper with its optimizer. Returns a wrapper object unchanged."""
         return build_optim_wrapper(self.model, optim_wrapper)
 
     def scale_lr(self, optim_wrapper: Any, auto_scale_lr: Mapping[str, Any] | None = None) -> None:
-        """Scales the learning rates with the global batch size; see `scale_learning_rates`."""
+        """Scales the learning rates for the global batch size; see `scale_learning_rates`."""
         with at_key("auto_scale_lr"):
             scale_learning_rates(optim_wrapper, self.train_loop.dataloader, auto_scale_lr)
 
@@ -719,11 +720,11 @@ class Runner:
         return counts_epochs(self.sections["train_cfg"])
 
     def built_loops(self) -> list[Any]:
-        """Returns the loops that have been built, with None for each loop that the config does not define."""
+        """Returns the loops that have been built so far. Loops that the config does not define are None."""
         return [self.built[name] for name in _LOOPS if name in self.built]
 
     def built_loaders(self) -> list[Any]:
-        """Returns the loaders of the loops that have been built, with None for each loop without a loader."""
+        """Returns the loaders of the loops that have been built so far, or None for loops without a loader."""
         return [getattr(loop, "dataloader", None) for loop in self.built_loops()]
 
     def _evaluation_loop(self, cfg: Any, mode: str) -> Any:
@@ -750,9 +751,9 @@ class Runner:
 
     @cached_property
     def recorded_cfg(self) -> Any:
-        """The config to record. Without a config, the arguments of the runner are recorded, with objects as text.
+        """The config to record. Without a config, the runner's arguments are recorded, with objects as text.
 
-        The function that builds a plain module is recorded as a config of the model, if a command can use it.
+        If a function builds a plain module, it is recorded as a model config, provided that commands can use it.
         """
         if self.resolved.has_cfg:
             return self.cfg
@@ -762,8 +763,8 @@ class Runner:
     def dump_config(self) -> None:
         """Writes the config to the work_dir.
 
-        If the work_dir contains a file of the same name that a user has written or edited, the config is written to the
-        log folder instead.
+        If the work_dir already contains a file with this name that a user has written or edited, writes the config to
+        the log folder instead.
         """
         filename = getattr(self.cfg, "filename", None)
         if not filename:
@@ -782,31 +783,31 @@ class Runner:
     @property
     def is_plain(self) -> bool:
         """Whether the model is a plain torch module; see `PlainModel`."""
-        return any(isinstance(module, PlainModel) for module in self.model.modules())  # a wrapper may be around it
+        return any(isinstance(module, PlainModel) for module in self.model.modules())  # it may be wrapped
 
     @property
     def unwrapped_model(self) -> Any:
-        """The model without the wrapper that `model` has with several processes, and without torch.compile."""
+        """The model without its distributed wrapper and without torch.compile."""
         return unwrap_model(self.model)
 
     def register_hook(self, hook: Hook | Mapping[str, Any], priority: int | str | None = None) -> None:
-        """Adds a hook or builds it from a config dict. `priority` defaults to the hook's own priority."""
+        """Adds a hook, given as an object or config dict. `priority` defaults to the hook's own priority."""
         self.hooks.build(hook, priority)
 
     def on(self, event: str, function: Callable[..., Any] | None = None, priority: int | str | None = None) -> Any:
-        """Calls a function at an event of the run. It can also decorate the function: `@runner.on("after_run")`.
+        """Calls a function on an event of the run. Can also be used as a decorator: `@runner.on("after_run")`.
 
         Args:
             event: The event; see `Hook` for all events.
-            function: A function of the runner. It may also take arguments of the event by name, such as
-                `outputs` in "after_train_iter" or `metrics` in "after_val_epoch".
-            priority: The position among the hooks of the event. By default, "NORMAL".
+            function: A function that takes the runner, and optionally arguments of the event by name, such as `outputs`
+                in "after_train_iter" or `metrics` in "after_val_epoch".
+            priority: The priority among the hooks for the event. Defaults to "NORMAL".
 
         Returns:
             The function.
 
         Raises:
-            ArgumentError: The event is unknown, or the function does not take the runner or takes unknown arguments.
+            ArgumentError: The event is unknown, or the signature of the function does not match the event.
 
         Example:
             >>> runner.on("after_val_epoch", lambda runner, metrics: print(metrics))  # doctest: +SKIP
@@ -817,10 +818,10 @@ class Runner:
         return function
 
     def log(self, name: str, value: Any) -> None:
-        """Logs a number of an epoch or a validation: it is added to the `history` and to all scalars.
+        """Logs a number for the current epoch or validation. It appears in the `history` and in the scalars.
 
-        Call it from a hook at "after_train_epoch" or "after_val_epoch", on all processes. In a `training_step`, use
-        `step.log`.
+        Call this method from a hook on "after_train_epoch" or "after_val_epoch", on all processes. In a
+        `training_step`, use `step.log`.
 
         Args:
             name: The name, such as "val/calibration_error".

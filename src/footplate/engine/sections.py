@@ -1,4 +1,4 @@
-"""The top-level keys of a config: a table of their accepted values and checks.
+"""Defines the top-level keys of a config, with their accepted values and checks.
 
 The checks load neither data nor weights.
 """
@@ -43,7 +43,7 @@ from footplate.registry import (
 from footplate.visualization import Visualizer
 
 Sections = Mapping[str, Any]
-"""Maps the names of the Runner's arguments to their values."""
+"""The Runner's arguments, by name."""
 _EPOCH_LENGTH = 1000  # an arbitrary value that affects no check
 _PHASES = {
     "training": ("train_dataloader", "train_cfg", "optim_wrapper"),
@@ -53,13 +53,14 @@ _PHASES = {
 
 
 class Section(NamedTuple):
-    """A top-level key of a config. For its default and meaning, see the `Runner` argument of the same name.
+    """A top-level key of a config. The `Runner` argument of the same name documents its meaning and default.
 
     Attributes:
         name: The key.
-        description: The accepted values, for messages and the key reference: "'resume' must be ...".
+        description: A description of the accepted values, for the key reference and for messages: "'resume' must be
+            ...".
         accepts: The accepted types, or a function that checks a value.
-        check: Raises an error for an invalid value. It uses neither data nor weights.
+        check: A function that raises an error for an invalid value. Loads neither data nor weights.
     """
 
     name: str
@@ -69,7 +70,7 @@ class Section(NamedTuple):
 
 
 def check_kinds(sections: Sections) -> None:
-    """Checks that each section has a valid value, and that each phase has either all of its sections or none.
+    """Checks the type of each section, and that each phase has either all of its sections or none.
 
     Raises:
         ArgumentError: A value is not accepted, or only some sections of a phase are set.
@@ -77,7 +78,7 @@ def check_kinds(sections: Sections) -> None:
     for name, description, accepts, _ in SECTIONS:
         value = sections[name]
         is_accepted = isinstance(value, accepts) if isinstance(accepts, tuple) else accepts(value)
-        if (value is not None or name == "work_dir") and not is_accepted:  # None is the default of the others
+        if (value is not None or name == "work_dir") and not is_accepted:  # None is the default for all other sections
             raise ArgumentError(f"'{name}' must be {description}", key=name, found=value)
     for phase, names in _PHASES.items():
         missing = [name for name in names if sections[name] is None]
@@ -94,7 +95,7 @@ def check_kinds(sections: Sections) -> None:
 
 
 def check_sections(sections: Sections) -> None:
-    """Checks names, arguments and values in all sections, without data and weights.
+    """Checks type names, arguments and values in all sections, without loading data or weights.
 
     Raises:
         FootplateError: The first error, with its key path.
@@ -105,7 +106,7 @@ def check_sections(sections: Sections) -> None:
             try:
                 check(sections[name])
             except FootplateError as error:
-                if not error.key.startswith(name):  # some checks include it, because they are also called alone
+                if not error.key.startswith(name):  # some checks already include the name
                     error.within(name)
                 raise
     for mode in ("val", "test"):
@@ -114,7 +115,7 @@ def check_sections(sections: Sections) -> None:
 
 
 def check_model(sections: Sections) -> None:
-    """Checks the names and arguments of the model and of its data preprocessor."""
+    """Checks the type names and arguments of the model and its data preprocessor."""
     model, preprocessor = sections["model"], sections["data_preprocessor"]
     with at_key("model"):
         MODELS.check(model, **({} if preprocessor is None else {"data_preprocessor": None}))
@@ -124,7 +125,7 @@ def check_model(sections: Sections) -> None:
 
 
 def check_preprocessor(cfg: Any, model: Any) -> None:
-    """Checks the dict of a data preprocessor. Without `type`, the model determines its class."""
+    """Checks the config dict of a data preprocessor. Without `type`, the model determines the class."""
     if isinstance(cfg, Mapping) and "type" not in cfg and isinstance(model, Mapping) and "type" in model:
         usual = getattr(MODELS.resolve(model["type"], model), "usual_preprocessor", None)
         if usual is None:
@@ -135,12 +136,12 @@ def check_preprocessor(cfg: Any, model: Any) -> None:
 
 
 def check_loaders(section: Any) -> None:
-    """Checks a dataloader, or a dict of dataloaders."""
+    """Checks a dataloader config, or a dict of dataloader configs."""
     build_loaders(section, 0, build=lambda loader, _: check_dataloader(loader))
 
 
 def check_evaluation(mode: str, sections: Sections) -> None:
-    """Checks the metrics and the loop of "val" or "test"."""
+    """Checks the metrics and the loop for a mode, "val" or "test"."""
     evaluator, loaders, cfg = (sections[f"{mode}_{part}"] for part in ("evaluator", "dataloader", "cfg"))
     has_several = has_several_loaders(loaders)
     with at_key(f"{mode}_evaluator"):
@@ -153,7 +154,7 @@ def check_evaluation(mode: str, sections: Sections) -> None:
 
 
 def check_evaluator(cfg: Any) -> None:
-    """Checks the names and arguments of metrics."""
+    """Checks the type names and arguments of metrics."""
     if isinstance(cfg, Mapping) and not is_named(cfg):
         METRICS.check(cfg)
     elif isinstance(cfg, (list, tuple)):
@@ -178,7 +179,7 @@ def check_train_loop(cfg: Any) -> None:
 
 
 def check_visualizer(cfg: Any) -> None:
-    """Checks the visualizer and its backends without building them, because some start a run on a server."""
+    """Checks the visualizer and its backends without building them. (Some backends create a run on a server.)"""
     if not isinstance(cfg, Mapping):
         return
     VISUALIZERS.check({"type": "Visualizer", **cfg}, name="", save_dir=None)
@@ -194,9 +195,9 @@ def check_visualizer(cfg: Any) -> None:
 
 
 def check_optimization(sections: Sections) -> None:
-    """Builds the optimizer and the schedules for one small layer.
+    """Checks the optimizer and the schedules by building them for a small layer.
 
-    If `optim_wrapper.constructor` is set, only its name is checked, because a constructor needs the real model.
+    If `optim_wrapper.constructor` is set, checks only its name, because a constructor needs the real model.
     """
     wrapper, train = sections["optim_wrapper"], sections["train_cfg"]
     if not isinstance(wrapper, Mapping) or not isinstance(wrapper.get("optimizer"), Mapping):
@@ -223,7 +224,7 @@ def check_optimization(sections: Sections) -> None:
             max_iters=lengths["max_iters"] or epochs * _EPOCH_LENGTH,
         )
     except FootplateError as error:
-        if not error.key.endswith("param_name"):  # the groups of the real model may have this field
+        if not error.key.endswith("param_name"):  # may exist in the parameter groups of the real model
             raise
     finally:
         logger.setLevel(level)

@@ -1,4 +1,4 @@
-"""Handles signals and dead workers during a run: they become requests, which the training loop handles."""
+"""Turns signals and worker deaths into requests for the training loop."""
 
 import os
 import signal
@@ -18,21 +18,24 @@ from footplate.records.logger import print_urgent
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
 
-_SAME_REQUEST = 0.5  # seconds in which a repeated signal is the same request: `timeout` and others send each twice
+_SAME_REQUEST = 0.5  # seconds; a signal repeated sooner is the same request: `timeout` sends each one twice
 
 
 class InterruptedWaitError(BaseException):
-    """Raised when a stop is requested while the run waits for a batch, so there is no iteration to finish."""
+    """Raised if a stop is requested while the run waits for a batch, with no iteration in progress."""
 
 
 @contextmanager
 def handling_signals(runner: "Runner") -> Iterator[None]:
-    """Handles signals during the block: SIGINT, SIGTERM and SIGHUP request a stop, SIGUSR1 requests a save.
+    """Handles signals inside the block: SIGINT, SIGTERM and SIGHUP request a stop, SIGUSR1 requests a save.
 
-    The second SIGINT or SIGTERM exits at once. A second SIGHUP does not, because a closing terminal can send several.
-    SIGHUP is ignored under `nohup`. If a worker of a loader dies, torch raises an error at an arbitrary point of this
-    process. This error is deferred until the end of the iteration. Signals can be handled only in the main thread; in
-    other threads, this function has no effect.
+    A second SIGINT or SIGTERM exits at once. A second SIGHUP does not, because a closing terminal may send several.
+    Under `nohup`, SIGHUP is ignored.
+
+    If a loader worker dies, torch raises an error at an arbitrary point in this process. The error is deferred to the
+    end of the iteration.
+
+    Has no effect outside the main thread, because Python delivers signals only there.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -60,7 +63,8 @@ class _Handlers:
     """The signal handlers of a run.
 
     Attributes:
-        is_watching: Whether `watch_workers` has replaced the handler of SIGCHLD, which is then `before_watching`.
+        is_watching: Whether `watch_workers` has replaced the SIGCHLD handler. `before_watching` is the previous
+            handler.
     """
 
     def __init__(self, runner: "Runner") -> None:
@@ -77,9 +81,9 @@ class _Handlers:
         requests.pending = requests.pending or requests.is_alone
 
     def on_stop(self, number: int, frame: FrameType | None) -> None:
-        """Requests a stop. If the process waits for a batch, the wait ends."""
+        """Requests a stop, and interrupts the wait for a batch."""
         if os.getpid() != self._process:
-            return  # a forked worker, which ends with its loader
+            return  # a forked worker; its loader ends it
         if number in END_SIGNALS:
             now = time.monotonic()
             if self._first_end_at is not None and now - self._first_end_at > _SAME_REQUEST:
@@ -96,7 +100,7 @@ class _Handlers:
             self._interrupt_wait()
 
     def watch_workers(self) -> None:
-        """Handles SIGCHLD from now on. Torch installs its own handler when the first worker of a process starts."""
+        """Installs the SIGCHLD handler. Torch installs its own when a process starts its first worker."""
         handler = signal.getsignal(signal.SIGCHLD)
         if threading.current_thread() is threading.main_thread() and handler != self._on_end_of_child:
             self.is_watching, self.before_watching = True, handler
@@ -106,7 +110,7 @@ class _Handlers:
         try:
             if callable(self.before_watching):
                 self.before_watching(number, frame)
-            else:  # torch installs its handler once per process, and it was removed since
+            else:  # torch installs its handler only once per process, and it has been removed since
                 torch._C._error_if_any_worker_fails()
         except RuntimeError as error:
             is_of_worker = is_worker_death(error)  # otherwise a user's handler has raised it
@@ -121,9 +125,9 @@ class _Handlers:
             raise InterruptedWaitError
 
     def _may_raise(self, is_expected: bool) -> bool:
-        """Returns whether a handler may raise an error now, which the run expects: the process waits for a batch.
+        """Checks whether a signal handler may raise now: only while the run expects an error and waits for a batch.
 
-        The next call returns False until the process waits for another batch.
+        After returning True, returns False until the process waits for the next batch.
         """
         may_raise = is_expected and data_wait.is_interruptible
         data_wait.is_interruptible = data_wait.is_interruptible and not may_raise

@@ -1,4 +1,4 @@
-"""Captures the state of a run for a checkpoint, and restores it."""
+"""Captures and restores the state of a run."""
 
 import datetime
 import logging
@@ -35,13 +35,13 @@ def capture(
 
     Args:
         runner: The runner.
-        together: Whether all ranks call this function, so that the random states of all ranks are included.
-        save_optimizer: Whether to include the optimizer state. A run that resumes without it is not bit-identical.
+        together: Whether all ranks call this function, so that it can collect the random state of each rank.
+        save_optimizer: Whether to include the optimizer state, which a bit-identical resume requires.
         save_param_scheduler: Whether to include the state of the schedules.
 
     Returns:
         The checkpoint, with the keys `meta`, `state_dict`, `optimizer`, `param_schedulers`, `message_hub`, and `run`
-        for everything else that a resumed run needs.
+        for all other state.
     """
     if together:
         average_over_ranks(runner.message_hub.log_scalars)
@@ -68,7 +68,7 @@ def capture(
     if together and runner.world_size > 1:
         run["random_of_ranks"] = gather_objects(run["random"])
         data = run["loop"].get("data", {})
-        if "loader" in data:  # the state of a loader that is saved with the run
+        if "loader" in data:  # the state of a stateful loader
             data["loader_of_ranks"] = gather_objects(data.pop("loader"))
     return checkpoint
 
@@ -77,7 +77,7 @@ def _optimizer_state(runner: "Runner", *, together: bool) -> dict[str, Any]:
     """Returns the state of the optimizer wrapper.
 
     Raises:
-        CheckpointError: A resumed run would differ, because a checkpoint does not keep a type.
+        CheckpointError: The state contains a type that a checkpoint cannot preserve.
     """
     state: dict[str, Any] = runner.optim_wrapper.state_dict()
     if any(isinstance(value, deque) for value in walk(state)):
@@ -91,11 +91,11 @@ def _optimizer_state(runner: "Runner", *, together: bool) -> dict[str, Any]:
 
 
 def _average_accumulated_gradients(runner: "Runner", state: dict[str, Any], *, together: bool) -> None:
-    """Replaces the gradients of an unfinished accumulation round, which differ between ranks, with their means."""
+    """Averages the gradients of an unfinished accumulation round over all ranks."""
     wrappers = runner.optim_wrapper.parts
     for name, part in by_optimizer(state, wrappers).items():
         is_unfinished = part.pop("accumulated_gradients", None) is not None
-        # Every rank takes part if any has gradients: a loss may reach a parameter on some ranks only.
+        # If any rank has gradients, all ranks take part: a loss may reach a parameter on some ranks only.
         if together and any(gather_objects(is_unfinished)):
             _logger.info("Saving the mean of the accumulated gradients. A resumed run will differ only by rounding.")
             parameters = [parameter for group in wrappers[name].param_groups for parameter in group["params"]]
@@ -103,7 +103,7 @@ def _average_accumulated_gradients(runner: "Runner", state: dict[str, Any], *, t
 
 
 def _meta(runner: "Runner", at: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the metadata of a checkpoint, such as the position, the time, the seed and the config."""
+    """Returns the metadata for a checkpoint, such as the position, the time, the seed and the config."""
     meta = {
         "epoch": at["epoch"],
         "iter": at["iter"],
@@ -125,24 +125,25 @@ def _meta(runner: "Runner", at: Mapping[str, Any]) -> dict[str, Any]:
 def restore(
     runner: "Runner", checkpoint: Mapping[str, Any], *, optimizer: bool = True, param_schedulers: bool = True
 ) -> None:
-    """Restores the state that `capture` returned, except weights and random generators.
+    """Restores the state that `capture` returned, except for the weights and the random state.
 
-    From a checkpoint of a different engine, it restores the position, the optimizer and the schedules, if present.
+    From the checkpoint of another engine, restores the position and, if present, the optimizer and the schedules.
 
     Args:
         runner: The runner.
         checkpoint: The checkpoint.
         optimizer: Whether to restore the state of the optimizer.
-        param_schedulers: Whether to restore the states of the schedules. Otherwise, they are moved to the position.
+        param_schedulers: Whether to restore the state of the schedules. Otherwise, they are moved to the position of
+            the run.
 
     Raises:
-        CheckpointError: A state is invalid, or the weights are averages, which no hook of the run expects.
+        CheckpointError: A state is invalid, or the weights are averages, but no hook of the run handles averages.
     """
     has_averages = isinstance(checkpoint.get("ema_state_dict"), Mapping)
     if has_averages and not any(hook.swaps_weights for hook in runner.hooks):
         raise CheckpointError(
             "the weights of the checkpoint are averages, but the config has no EMAHook or schedule-free optimizer",
-            notes=["Add the one with which the run was started.", WEIGHTS_ALONE],
+            notes=["Add the hook or optimizer that the original run used.", WEIGHTS_ALONE],
         )
     run = part_of(checkpoint, "run")
     with restoring("run.loop" if "loop" in run else "meta"):
@@ -158,16 +159,16 @@ def restore(
     for path, participant in _participants(runner).items():
         *parents, key = path.split(".")
         section = part_of(checkpoint, *parents)
-        is_foreign = path == "message_hub" and isinstance(section.get(key), OpaqueObject)  # that of another engine
+        is_foreign = path == "message_hub" and isinstance(section.get(key), OpaqueObject)  # from another engine
         if key in section and not is_foreign:
             with restoring(path):
                 participant.load_state_dict(dict(section[key]))
 
 
 def _participants(runner: "Runner") -> dict[str, Any]:
-    """Returns the objects whose state is saved as it is, by its path in a checkpoint.
+    """Returns the objects with their own `state_dict`, by the path of their state in a checkpoint.
 
-    The keys of hooks do not change between runs of the same config.
+    The paths of hooks are stable across runs of the same config.
     """
     hooks: dict[str, Hook] = {}
     for hook in runner.hooks:
@@ -191,14 +192,14 @@ def _restore_optimizer(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
 
 
 def _restore_schedules(runner: "Runner", state: Any) -> None:
-    """Restores the schedules. If those of the config differ from the saved ones, moves them to the position instead."""
+    """Restores the schedules, or moves them to the position of the run if they differ from the saved ones."""
     groups = schedules_by_optimizer(runner.param_schedulers)
     saved_states = by_optimizer(state, groups)
     for name, schedules in groups.items():
         states = saved_states[name]
         pairs = list(zip(schedules, states, strict=False))
         if len(schedules) == len(states) and all(schedule.matches(saved) for schedule, saved in pairs):
-            # In the order in which a run steps them, because a schedule that was saved at its end may take a step.
+            # In the order in which a run steps them: a schedule saved at its end may take a step when it is loaded.
             for schedule, saved in sorted(pairs, key=lambda pair: bool(pair[0].by_epoch)):
                 schedule.load_state_dict(saved)
             continue
@@ -213,7 +214,7 @@ def _restore_schedules(runner: "Runner", state: Any) -> None:
 
 
 def part_of(checkpoint: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
-    """Returns the dict at a key path in a checkpoint, or an empty dict if there is none.
+    """Returns the dict at a key path in a checkpoint, or an empty dict if a key is missing.
 
     Raises:
         CheckpointError: The value at the key path is not a dict.
@@ -226,10 +227,10 @@ def part_of(checkpoint: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
 
 
 def random_of(checkpoint: Mapping[str, Any], rank: int) -> dict[str, Any] | None:
-    """Returns the state of a rank's random generators, or None if the checkpoint has none.
+    """Returns the random state of a rank, or None if the checkpoint has none.
 
     Raises:
-        CheckpointError: The state of a generator is invalid. The message contains its name.
+        CheckpointError: The state of a random generator is invalid. The message names the generator.
     """
     run = part_of(checkpoint, "run")
     name, state = "run.random", run.get("random")
@@ -258,7 +259,7 @@ def checked_state(owner: Any) -> Mapping[str, Any]:
 
 
 def _move_schedules(runner: "Runner", schedules: Iterable[Any]) -> None:
-    """Moves schedules to the position of the run. Called if the checkpoint has no state for them."""
+    """Moves schedules to the position of the run, if the checkpoint has no usable state for them."""
     moving = [schedule for schedule in schedules if not schedule.takes_metrics]
     for schedule in moving:
         schedule.rewind()

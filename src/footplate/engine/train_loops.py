@@ -1,4 +1,4 @@
-"""The epoch-based and the iteration-based training loop."""
+"""The epoch-based and iteration-based training loops."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -24,8 +24,8 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         dataloader: A loader, any iterable of batches with a length, or the config dict of a loader.
         max_epochs: The number of epochs.
         val_begin: The first epoch after which to validate.
-        val_interval: The number of epochs between two validations.
-        dynamic_intervals: `[(epoch, interval), ...]`: each interval applies from its epoch on.
+        val_interval: The number of epochs between validations.
+        dynamic_intervals: `[(epoch, interval), ...]`. Each interval applies from its epoch on.
         max_hours: The time limit in hours. Training stops early enough for the last validation and the last save to
             finish within the limit.
     """
@@ -78,7 +78,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
             self._validate_if_due()
 
     def run_epoch(self) -> None:
-        """Trains one epoch, or the remaining part of it after a resume. A subclass may override it."""
+        """Trains for one epoch, or for the rest of the epoch after a resume. Subclasses may override this method."""
         runner, requests, length = self.runner, self.runner.requests, len(self.dataloader)
         if length == 0:
             raise DataError(
@@ -102,7 +102,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                     self.validation_requested = True
                     return
         finally:
-            batches.close()  # ends its workers too
+            batches.close()  # also ends its workers
         self._data.check_pass(self._epoch, index, length)
         runner.call_hook("after_train_epoch")
         self._epoch += 1
@@ -111,15 +111,15 @@ class EpochBasedTrainLoop(BaseTrainLoop):
 
 @LOOPS.register_module()
 class IterBasedTrainLoop(BaseTrainLoop):
-    """The iteration-based training loop. It restarts the loader whenever the loader is exhausted.
+    """The iteration-based training loop, which restarts the loader whenever it is exhausted.
 
     Args:
         runner: The runner that drives the loop.
         dataloader: A loader, any iterable of batches, or the config dict of a loader.
         max_iters: The number of iterations.
         val_begin: The first iteration after which to validate.
-        val_interval: The number of iterations between two validations.
-        dynamic_intervals: `[(iteration, interval), ...]`: each interval applies from its iteration on.
+        val_interval: The number of iterations between validations.
+        dynamic_intervals: `[(iteration, interval), ...]`. Each interval applies from its iteration on.
         max_hours: The time limit in hours. Training stops early enough for the last validation and the last save to
             finish within the limit.
     """
@@ -147,12 +147,12 @@ class IterBasedTrainLoop(BaseTrainLoop):
 
     @property
     def epoch(self) -> int:
-        """The number of completed passes over the loader, or 0 if the loader never ends."""
+        """The number of completed passes over the loader, or 0 if the loader is endless."""
         return self._data.epoch_at(self._iter)
 
     @property
     def dataloader_iterator(self) -> Iterator[Any]:
-        """The endless iterator over the remaining batches. The loop draws its batches from it."""
+        """The endless iterator over the remaining batches, from which the loop draws."""
         if self._batches is None:
             self._batches = self._read(self._data.endless(self._iter))
         return self._batches
@@ -162,7 +162,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
         self._batches = batches
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores the state that `state_dict` returned. Training resumes from there."""
+        """Restores the state that `state_dict` returned. Training continues from that position."""
         super().load_state_dict(state)
         self._batches = None
 
@@ -181,10 +181,10 @@ class IterBasedTrainLoop(BaseTrainLoop):
                     self._validate_if_due()
         finally:
             del batches
-            self._batches = None  # the last reference: this ends its workers too
+            self._batches = None  # drops the last reference, which also ends the workers
         runner.call_hook("after_train_epoch")
         self._exchange_requests()
 
     def run_iter(self, data_batch: Any) -> None:  # type: ignore[override]  # existing subclasses have this signature
-        """Trains on one batch. A subclass may override it to change the iteration."""
+        """Trains on one batch. Subclasses may override this method to customize the iteration."""
         super().run_iter(self._iter, data_batch)

@@ -1,4 +1,4 @@
-"""Transforms of images and their annotations."""
+"""Transforms for images and their annotations."""
 
 from footplate.data.transforms.cropping import Pad, RandomCrop
 from footplate.data.transforms.geometric import RandomFlip, RandomResize, Resize

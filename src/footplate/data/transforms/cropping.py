@@ -1,4 +1,4 @@
-"""Transforms that crop and pad images. They also change the boxes, masks and label maps.
+"""Transforms that crop and pad images together with their boxes, masks and label maps.
 
 A sample has the image `img` ``(H, W)`` or ``(H, W, 3)`` and, optionally, `gt_seg_map` ``(H, W)``, `gt_masks`
 ``(N, H, W)`` and `gt_bboxes` ``(N, 4)``, with the columns x1, y1, x2 and y2 in pixels.
@@ -17,7 +17,7 @@ from footplate.data.transforms.pipeline import BaseTransform, check_size, set_im
 from footplate.errors import ArgumentError
 from footplate.registry import TRANSFORMS
 
-_ATTEMPTS = 10  # the number of attempts to draw a crop that fits
+_ATTEMPTS = 10  # the maximum number of crops to draw
 
 
 @TRANSFORMS.register_module()
@@ -26,12 +26,12 @@ class RandomCrop(BaseTransform):
 
     Args:
         crop_size: Height and width, or one number for both.
-        cat_max_ratio: The maximum fraction of the label map that a single class may cover. If a class covers more, a
-            new crop is drawn, up to 10 times.
+        cat_max_ratio: The maximum fraction of the crop that a single class may cover. If a class covers more, draws a
+            new crop, up to 10 times.
         ignore_index: The label of ignored pixels.
 
     Raises:
-        ArgumentError: A length is not positive, or `cat_max_ratio` is not greater than 0 and at most 1.
+        ArgumentError: A length is not positive, or `cat_max_ratio` is not in (0, 1].
     """
 
     def __init__(self, crop_size: int | tuple[int, int], cat_max_ratio: float = 1.0, ignore_index: int = 255) -> None:
@@ -69,7 +69,7 @@ class Pad(BaseTransform):
         pad_val: The padding value of images, or `dict(img=..., seg=...)`. Label maps are padded with 255 by default.
 
     Raises:
-        ArgumentError: Both or neither of `size` and `size_divisor` are given, or the value is not positive.
+        ArgumentError: `size` and `size_divisor` are both set or both missing, or the value is not positive.
     """
 
     def __init__(

@@ -27,17 +27,17 @@ Direction = Literal["horizontal", "vertical"]
 
 @TRANSFORMS.register_module()
 class Resize(BaseTransform):
-    """Resizes an image and its annotations, and adds `scale_factor`, the ratios of the new to the old width and height.
+    """Resizes an image and its annotations. Adds `scale_factor`: new size / old size, for width and height.
 
     Args:
         scale: Width and height of the result. With `keep_ratio`, the larger number limits the longer image side, and
             the smaller number limits the shorter side.
-        scale_factor: An alternative to `scale`: one factor for both sides, or a factor for width and one for height.
+        scale_factor: An alternative to `scale`: one factor for both sides, or a pair of factors for width and height.
         keep_ratio: Whether to keep the aspect ratio.
         clip_object_border: Whether to clip boxes at the image border.
 
     Raises:
-        ArgumentError: Both or neither of `scale` and `scale_factor` are given, or the value is not positive.
+        ArgumentError: `scale` and `scale_factor` are both set or both missing, or the value is not positive.
 
     Example:
         >>> Resize((1333, 800), keep_ratio=True)({"img": np.zeros((480, 640, 3), np.uint8)})["img"].shape
@@ -92,7 +92,7 @@ class RandomResize(BaseTransform):
     """Resizes the image to a random multiple of a size, or to a random size between two sizes.
 
     Args:
-        scale: Width and height, or a pair of the smallest and the largest size.
+        scale: (Width, height), or a pair of the smallest and the largest size.
         ratio_range: The smallest and the largest factor; required if `scale` is a single size.
         keep_ratio: See `Resize`.
 
@@ -128,7 +128,7 @@ class RandomResize(BaseTransform):
 
 @TRANSFORMS.register_module()
 class RandomFlip(BaseTransform):
-    """Flips an image and its annotations at random, and adds `flip` and `flip_direction`.
+    """Randomly flips an image and its annotations, and adds `flip` and `flip_direction`.
 
     Args:
         prob: The probability, from 0 to 1.

@@ -20,7 +20,7 @@ _ORIENTATION = (
     "The EXIF orientation of the image is applied. To ignore it, "
     "set color_type='color_ignore_orientation' in LoadImageFromFile."
 )
-_TURNED = (5, 6, 7, 8)  # the EXIF orientations that swap width and height
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 _PIXEL_ANNOTATIONS = ("instances", "ann_info", "seg_map_path", "gt_bboxes", "gt_masks", "gt_keypoints", "gt_seg_map")
 _DECODING_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # raised by Pillow
 
@@ -37,9 +37,9 @@ class LoadImageFromFile(BaseTransform):
             file. With the suffix "_ignore_orientation", the EXIF orientation is ignored.
         ignore_empty: Whether to drop a sample whose image cannot be read, instead of raising an error.
         channel_order: The order of channels for "color": "bgr", which OpenMMLab configs expect, or "rgb".
-        draft: The minimum length of the shorter side in pixels. A JPEG file is decoded at 1/2, 1/4 or 1/8 of its size
-            if the shorter side keeps at least this length. This is faster if a later transform shrinks the image.
-            `ori_shape` remains the original size. Images with boxes, masks or label maps are not supported.
+        draft: The minimum length of the shorter side in pixels. JPEG files are decoded at 1/2, 1/4 or 1/8 of their
+            size, as long as the shorter side keeps at least this length. This is faster if a later transform shrinks
+            the image. `ori_shape` remains the original size. Images with boxes, masks or label maps are not supported.
         imdecode_backend: Accepted for compatibility and ignored; Pillow decodes the files.
         backend_args: Accepted for compatibility and ignored; the URL of a file determines the storage backend.
         file_client_args: Accepted for compatibility and ignored, like `backend_args`.
@@ -85,7 +85,7 @@ class LoadImageFromFile(BaseTransform):
             raise
 
     def add_image(self, results: dict[str, Any], image: Image.Image) -> dict[str, Any]:
-        """Adds an opened image to the sample. `transform` does the same for an image file."""
+        """Adds an image that is already open to the sample."""
         width, height = image.size
         if self.draft is not None:
             annotation = next((key for key in _PIXEL_ANNOTATIONS if key in results), None)
@@ -97,7 +97,7 @@ class LoadImageFromFile(BaseTransform):
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1) if is_oriented else 1
         if orientation in _TURNED:
             width, height = height, width
-        if orientation != 1:  # otherwise, it would be copied
+        if orientation != 1:  # avoids a copy of other images
             image = ImageOps.exif_transpose(image)
         if self.color_type != "unchanged":
             if image.mode.startswith("I;16"):  # Pillow would set all values above 255 to 255
@@ -116,17 +116,16 @@ class LoadImageFromFile(BaseTransform):
 class LoadAnnotations(BaseTransform):
     """Loads the annotations of a record: its `instances`, and the label map at `seg_map_path`.
 
-    If a setting is None, the annotation is loaded if the record has it. If it is True, a missing annotation is an
-    error. If it is False, the annotation is not loaded.
+    For each kind of annotation, None loads it if the record has it, True requires it, and False ignores it.
 
     Args:
         with_bbox: Whether to load boxes as `gt_bboxes` (float32, ``(N, 4)``) and `gt_ignore_flags` (bool, ``(N,)``).
         with_label: Whether to load the classes of the boxes as `gt_bboxes_labels` (int64, ``(N,)``).
         with_mask: Whether to load instance masks as `gt_masks` (bool, ``(N, H, W)``).
-        with_seg: Whether to load the label map as `gt_seg_map` (uint8, ``(H, W)``). The `label_map` of a record maps
-            labels to other labels.
-        reduce_zero_label: Whether to replace label 0 with 255, which is ignored, and subtract 1 from the other labels.
-            By default, the record determines this.
+        with_seg: Whether to load the label map as `gt_seg_map` (uint8, ``(H, W)``). If the record has a `label_map`,
+            labels are replaced accordingly.
+        reduce_zero_label: Whether to replace label 0 with 255 (ignored) and subtract 1 from all other labels. By
+            default, the record decides.
         poly2mask: Accepted for compatibility and ignored; masks are always arrays.
         box_type: Accepted for compatibility and ignored; boxes have the format x1, y1, x2, y2.
         imdecode_backend: Accepted for compatibility and ignored; Pillow decodes the files.
@@ -134,7 +133,7 @@ class LoadAnnotations(BaseTransform):
 
     Raises:
         DataError: A requested annotation is missing or cannot be read, a label map differs in size from its image, or
-            the boxes are for an image of swapped height and width.
+            the boxes belong to an image with swapped height and width.
     """
 
     def __init__(
@@ -193,7 +192,7 @@ class LoadAnnotations(BaseTransform):
 
 
 def _is_loaded(setting: bool | None, results: dict[str, Any], key: str) -> bool:
-    """Checks whether to load an annotation, given its setting and the key from which it is loaded."""
+    """Checks whether to load an annotation, depending on the setting and on whether the record has the key."""
     is_present = results.get(key) is not None
     if setting and not is_present:
         image = results.get("img_path", "")
@@ -202,7 +201,7 @@ def _is_loaded(setting: bool | None, results: dict[str, Any], key: str) -> bool:
 
 
 def _load_label_map(results: dict[str, Any]) -> NDArray[np.uint8]:
-    """Returns the label map ``(H, W)`` of a record, after checking its shape and its values."""
+    """Loads the label map ``(H, W)`` of a record, and checks its shape and values."""
     path = results["seg_map_path"]
     content = read_record_file(results, "seg_map_path")
     try:
@@ -212,7 +211,7 @@ def _load_label_map(results: dict[str, Any]) -> NDArray[np.uint8]:
         raise DataError(f"the label map '{path}' cannot be read: {_describe_error(error)}") from error
     if labels.ndim != 2:
         raise DataError(f"the label map '{path}' must have one channel, not {labels.shape[-1]}")
-    shape = results.get("ori_shape")  # the original size of the image, which may be resized already
+    shape = results.get("ori_shape")  # the original size; the image may have been resized already
     if shape is not None and labels.shape != tuple(shape)[:2]:
         raise DataError(
             f"the label map '{path}' differs in size from its image '{results.get('img_path', '')}'",
@@ -226,5 +225,5 @@ def _load_label_map(results: dict[str, Any]) -> NDArray[np.uint8]:
 
 
 def _describe_error(error: Exception) -> str:
-    """Describes why an image cannot be read, without the memory address in Pillow's message for unknown formats."""
+    """Describes why an image cannot be read. Omits the memory address that Pillow includes for unknown formats."""
     return "its format is unknown" if isinstance(error, UnidentifiedImageError) else str(error)

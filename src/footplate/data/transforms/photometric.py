@@ -1,4 +1,4 @@
-"""Transforms that randomly change the brightness and the colors of images."""
+"""Transforms that randomly change the brightness and colors of images."""
 
 from typing import Any
 
@@ -18,12 +18,12 @@ _LEVELS = 256  # the full hue circle in Pillow
 class PhotoMetricDistortion(BaseTransform):
     """Changes brightness, contrast, saturation and hue of `img`, each with probability 0.5.
 
-    The contrast is changed either right after the brightness or last; the order is random. Saturation and hue are
-    changed in HSV, and only for images with three channels. The channel order may be RGB or BGR.
+    At random, the contrast is changed either right after the brightness or last. Saturation and hue are changed in HSV
+    space, and only for images with three channels, in RGB or BGR order.
 
     Args:
         brightness_delta: The maximum change of pixel values, which range from 0 to 255.
-        contrast_range: The smallest and the largest factor for the values.
+        contrast_range: The smallest and the largest factor for the pixel values.
         saturation_range: The smallest and the largest factor for the saturation.
         hue_delta: The maximum rotation of the hue; 180 is a full circle.
 
@@ -73,7 +73,7 @@ def _flip_coin() -> bool:
 
 
 def _adjust_levels(values: _Pixels, factor: float, offset: float = 0.0) -> _Pixels:
-    """Multiplies values by a factor, adds an offset and clips the results to 0 to 255."""
+    """Multiplies values by a factor, adds an offset, and clips the result to the range from 0 to 255."""
     # A lookup table of 256 values is faster than scaling every pixel.
     levels = np.clip(np.rint(np.arange(256) * factor + offset), 0, 255).astype(np.uint8)
     adjusted: _Pixels = levels[values]

@@ -1,4 +1,4 @@
-"""The base class of transforms, pipelines of transforms, and argument checks."""
+"""Base class of transforms, pipelines of transforms, and argument checks."""
 
 import copy
 import math
@@ -19,7 +19,7 @@ Transform = Callable[[Any], Any]
 
 
 class BaseTransform(ABC):
-    """Transforms a sample, which is a dict, or returns None to drop the sample.
+    """Base class of transforms. A transform receives and returns a sample (a dict), or returns None to drop it.
 
     Random transforms use the global generators of Python, numpy or torch, which the loader seeds for each sample.
     """
@@ -39,10 +39,10 @@ class BaseTransform(ABC):
 
 @TRANSFORMS.register_module()
 class Compose:
-    """Applies transforms in order, and stops if one returns None.
+    """Applies transforms in order, and stops if one of them returns None.
 
     Args:
-        transforms: A callable or a config for TRANSFORMS, or a list of these.
+        transforms: A callable, a config for TRANSFORMS, or a list of these.
 
     Raises:
         ArgumentError: A transform is neither a callable nor a config.
@@ -92,7 +92,7 @@ class TestTimeAug(BaseTransform):
         {'x': [1, -1]}
     """
 
-    __test__ = False  # otherwise pytest collects it, because of its name
+    __test__ = False  # keeps pytest from collecting a class named Test...
 
     def __init__(self, transforms: Sequence[Sequence[Any]]) -> None:
         if not transforms or not all(
@@ -108,7 +108,7 @@ class TestTimeAug(BaseTransform):
         self.subroutines = [Compose(list(steps)) for steps in product(*built)]
 
     def transform(self, results: dict[str, Any]) -> dict[str, list[Any]]:
-        """Returns, for each key, the list of its values in all views.
+        """Returns a dict that contains, for each key, the values from all views.
 
         Raises:
             DataError: A transform dropped a view, or a view is not a dict.
@@ -120,10 +120,10 @@ class TestTimeAug(BaseTransform):
 
 
 def check_range(name: str, value: Sequence[float]) -> tuple[float, float]:
-    """Returns `value` if it is a pair of numbers in ascending order that are not negative.
+    """Returns `value` after checking that it is a pair of non-negative numbers in ascending order.
 
     Raises:
-        ArgumentError: `value` is not such a pair.
+        ArgumentError: `value` is anything else.
     """
     if len(value) != 2 or not 0 <= value[0] <= value[1]:
         raise ArgumentError(f"{name} must be a range (low, high) with 0 <= low <= high", key=name, found=value)
@@ -131,7 +131,7 @@ def check_range(name: str, value: Sequence[float]) -> tuple[float, float]:
 
 
 def check_pair(name: str, value: Any) -> tuple[Any, Any]:
-    """Returns two positive numbers. A single number is used for both."""
+    """Converts `value` to two positive numbers. A single number is used for both."""
     pair = tuple(value) if isinstance(value, Sequence) else (value, value)
     if len(pair) != 2:
         raise ArgumentError(f"{name} must be one number or two numbers", key=name, found=value)
@@ -141,7 +141,7 @@ def check_pair(name: str, value: Any) -> tuple[Any, Any]:
 
 
 def check_size(name: str, size: int | Sequence[int]) -> tuple[int, int]:
-    """Returns a size as two positive integers. A single number is used for both."""
+    """Converts a size to two positive integers. A single number is used for both."""
     first, second = check_pair(name, size)
     return check_count(name, first), check_count(name, second)
 
@@ -153,5 +153,5 @@ def set_image(results: dict[str, Any], image: NDArray[Any]) -> dict[str, Any]:
 
 
 def log_uniform(low: float, high: float) -> float:
-    """Draws a number between two positive numbers. Its logarithm is uniformly distributed."""
+    """Draws a number between two positive numbers, uniformly on a log scale."""
     return math.exp(np.random.uniform(math.log(low), math.log(high)))
