@@ -150,6 +150,17 @@ def test_invalid_sections_are_refused(changes: Any, kind: type[FootplateError], 
     assert len(str(raised.value).splitlines()) <= 5
 
 
+def test_empty_dataset_lists_the_files_in_its_folders(tmp_path: Path) -> None:
+    class Pictures(list[Any]):
+        img_suffix, data_prefix = ".jpg", {"img_path": str(tmp_path), "seg_map_path": "missing"}
+
+    for name in ("a.png", "b.png", "c.txt"):
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match="the dataset 'Pictures' is empty") as raised:
+        build_dataloader(section(dataset=Pictures()))
+    assert list(raised.value.notes) == [f"{tmp_path} contains: 2 .png, 1 .txt", "img_suffix is '.jpg'"]
+
+
 class NumberedByFile(list[Any]):
     """As MMDetection's CocoDataset: it numbers the categories in the order of the file and skips unknown classes."""
 

@@ -130,6 +130,7 @@ def test_unknown_env_cfg_key_raises(tmp_path: Path, key: str, value: Any) -> Non
     [
         ({"type": "BaseDataPreprocessor"}, True),
         ({"type": "ImgDataPreprocessor", "pad_value": 3}, False),
+        ({"type": "ImgDataPreprocessor", "pad_value": 3, "_scope_": "footplate"}, False),  # a base from a code base
     ],
 )
 def test_preprocessor_that_the_model_does_not_use_is_reported(tmp_path: Path, own: Any, warned: bool) -> None:

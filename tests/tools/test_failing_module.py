@@ -34,6 +34,23 @@ def test_failing_module_is_named_with_its_input() -> None:
     ]
 
 
+class Scored(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.loss = nn.CrossEntropyLoss()
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.loss(super().forward(inputs), torch.tensor([0, 1, 3]))
+        return out
+
+
+def test_label_that_is_not_a_class_is_named() -> None:
+    with pytest.raises(IndexError) as caught:
+        Scored()(torch.zeros(3, 4))
+    found = module_error("training", caught.value, Config({"model": {"type": "Scored"}}))
+    assert "The data contains the label 3. Labels must be smaller than num_classes; check both" in str(found)
+
+
 class Doubling(torch.optim.SGD):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         with torch.enable_grad():

@@ -3,6 +3,8 @@
 import hashlib
 import inspect
 import logging
+import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -206,10 +208,23 @@ def _build_dataset(cfg: Any) -> Any:
     if isinstance(dataset, IterableDataset):
         return dataset
     if len(dataset) == 0:
-        notes = describe_changes(cfg, "dataset")
+        notes = [*_describe_folders(dataset), *describe_changes(cfg, "dataset")]
         message = f"the dataset '{type(dataset).__name__}' is empty"
         raise DataError(message, key="dataset", origin=origin_of(cfg), notes=notes)
     return dataset
+
+
+def _describe_folders(dataset: Any) -> list[str]:
+    """Describes the files in the folders of an empty dataset, next to the suffixes that it looks for."""
+    prefix = getattr(dataset, "data_prefix", None)
+    lines = []
+    for folder in prefix.values() if isinstance(prefix, Mapping) else ():
+        if isinstance(folder, str) and os.path.isdir(folder):
+            endings = Counter(os.path.splitext(name)[1] for name in os.listdir(folder))
+            files = ", ".join(f"{count} {ending or 'without a suffix'}" for ending, count in endings.most_common(3))
+            lines.append(f"{folder} contains: {files or 'nothing'}")
+    suffixes = {name: getattr(dataset, name) for name in ("img_suffix", "seg_map_suffix") if hasattr(dataset, name)}
+    return [*lines, *(f"{name} is {suffix!r}" for name, suffix in suffixes.items())]
 
 
 def _build_function(cfg: Any, key: str) -> Callable[..., Any]:

@@ -212,11 +212,17 @@ def warn_about_variables(cfg: Config) -> None:
     }
     top, model = cfg.get("data_preprocessor"), cfg.get("model")
     own = model.get("data_preprocessor") if isinstance(model, Mapping) else None
-    if top is not None and own is not None and repr(top) != repr(own):
+    if top is not None and own is not None and _without_scope(top) != _without_scope(own):
         reasons["data_preprocessor"] = ", because the model has its own. Set model.data_preprocessor."
     for key, reason in reasons.items():
         origin = origin_of(cfg, key)
         _logger.warning("%s%s has no effect%s", f"{origin}: " if origin else "", key, reason)
+
+
+def _without_scope(section: Any) -> Any:
+    return (
+        {key: value for key, value in section.items() if key != "_scope_"} if isinstance(section, Mapping) else section
+    )
 
 
 def complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import importlib
 import inspect
 import logging
 import operator
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from footplate.error_context import describe_changes, explain_missing_path, orig
 from footplate.errors import BuildError, DuplicateNameError, FootplateError, UnknownNameError
 from footplate.extensions import extensions, known_packages
 from footplate.messages import nearest
-from footplate.registry.arguments import check_arguments, describe_types, wrong_types
+from footplate.registry.arguments import arguments_of, check_arguments, describe_types, wrong_types
 from footplate.registry.definitions import find_definition
 from footplate.registry.dotted_paths import (
     has_submodule,
@@ -36,6 +37,7 @@ from footplate.registry.scopes import (
 _Entry = TypeVar("_Entry", bound=Callable[..., Any])
 _logger = logging.getLogger("footplate.registry")
 _REGISTER_HINT = "Register your own classes with custom_imports = dict(imports=['my_module'])."
+_UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 _CONSTRUCTOR_ERRORS = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, OSError)
 
 
@@ -251,7 +253,7 @@ class Registry:
     ) -> BuildError:
         """Returns the error to raise after a constructor failed, with the wrong argument if it can be determined."""
         what, wrong = self._describe(entry), next(wrong_types(entry, settings), None)
-        key, notes = "", describe_changes(source)
+        key, notes, near = "", describe_changes(source), None
         message = f"{what} cannot be built: {type(error).__name__}: " + str(error).strip().partition("\n")[0]
         if isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
             message = f"{what} cannot be built: the file '{error.filename}' does not exist"
@@ -261,9 +263,12 @@ class Registry:
         elif wrong is not None:
             key, notes = wrong[0], []
             message = f"{key} of {what} must be {describe_types(wrong[1])}"
+        elif (unknown := _UNEXPECTED.search(str(error))) and unknown[1] in settings:  # by a base class
+            key, near = unknown[1], nearest(unknown[1], arguments_of(entry).types)
+            message = f"{what} takes no argument '{key}'"
         found = {"found": settings[key]} if key else {}
         origin = origin_at(source, key or "type")
-        return BuildError(message, origin=origin, key=key, notes=notes, hides_cause=True, **found)
+        return BuildError(message, origin=origin, key=key, suggestion=near, notes=notes, hides_cause=True, **found)
 
     def resolve(self, kind: Any, source: Any = None, *, key: str = "type") -> Callable[..., Any]:
         """Returns the class for a value of `type`: a name, a class or a lazily imported class.

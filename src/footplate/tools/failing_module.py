@@ -18,6 +18,7 @@ from footplate.errors import DEBUG_HINT, FootplateError
 _TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
 _CALL = nn.Module.__call__.__code__  # identifies the stack frames of module calls
 _DEVICE_ERRORS = ("cuda error", "cudnn", "cublas", "nccl")  # not caused by the running module
+_INVALID_LABEL = re.compile(r"Target (-?\d+) is out of bounds")
 _OUT_OF_MEMORY = re.compile(  # messages of torch, cuBLAS, cuDNN, oneDNN and Python
     r"out of memory|cannot allocate memory|can't allocate memory|not enough memory: you tried to allocate|bad_alloc|"
     r"STATUS_ALLOC_FAILED|could not (create|execute) a primitive|can't start new thread",
@@ -87,10 +88,10 @@ def module_error(stage: str, error: Exception, cfg: Any) -> ComponentError | Non
         if not isinstance(section, Mapping) or not isinstance(section.get(part), Mapping):
             break
         key, section = f"{key}.{part}", section[part]
-    notes = [
-        *describe_changes(cfg["model"], "model"),
-        f"Check that the shapes match, such as the numbers of channels and classes; {DEBUG_HINT}",
-    ]
+    advice = "Check that the shapes match, such as the numbers of channels and classes"
+    if label := _INVALID_LABEL.search(str(error)):
+        advice = f"The data contains the label {label[1]}. Labels must be smaller than num_classes; check both"
+    notes = [*describe_changes(cfg["model"], "model"), f"{advice}; {DEBUG_HINT}"]
     calls = [frame.f_locals for frame in frames if frame.f_code is _CALL and frame.f_locals["self"] is module]
     inputs = [*calls[-1]["args"], *calls[-1]["kwargs"].values()] if calls else []
     shapes = ", ".join(str(tuple(value.shape)) for value in inputs if isinstance(value, Tensor))

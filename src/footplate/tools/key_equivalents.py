@@ -63,19 +63,16 @@ def accepted_in_either_generation(mapping: "ConfigDict", parts: Sequence[str]) -
 
 
 def restore_key(error: Exception, cfg: "Config | None") -> None:
-    """Replaces the key in an error about a translated config with the key that the user wrote.
+    """Replaces the key in an error with the key that the user wrote, unless the config has the key.
 
-    Finds the user's key by its last part and its location in `cfg`, the config before translation.
+    The key may come from a translated config, or lack the part that a constructor of a code base has built. Finds the
+    user's key by its last part and its location in `cfg`, the config before translation.
     """
     from footplate.config.key_paths import find_value, paths_ending
-    from footplate.openmmlab.first_generation.translation import is_first_generation
 
     if not isinstance(error, FootplateError) or cfg is None or error.origin is None or not error.key:
         return
-    try:
-        if not is_first_generation(cfg):
-            return
-    except ConfigError:  # a config that mixes both generations; `error` reports this
+    if _has_key(cfg, error.key):
         return
     paths = paths_ending(cfg._cfg_dict, error.key.rpartition(".")[2])
     matches = [path for path in paths if origin_of(*find_value(cfg._cfg_dict, path)[:2]) == error.origin]
