@@ -138,7 +138,7 @@ def test_rules_add_or_replace_values(runner: Any, rule: dict[str, Any], found: d
         (
             [{"data_src": "loss", "method_name": "mean", "window_sise": 3}],
             "custom_cfg[0].window_sise",
-            "a rule in custom_cfg has no key 'window_sise'\n.*\n.*\n.*did you mean 'window_size'",
+            "a rule of custom_cfg has no key 'window_sise'\n.*\n.*\n.*did you mean 'window_size'",
         ),
         (
             [{"data_src": "loss", "method_name": "men"}],
