@@ -31,7 +31,7 @@ def checked_template(value: Any) -> str:
             "filename_tmpl must be a file name that contains '{}' for the number and ends in .pth, .pt or .ckpt",
             key="filename_tmpl",
             found=value,
-            notes=[f"It must not begin with '.' or '{BEST}', because resuming ignores such files."],
+            notes=[f"It must not begin with '.' or '{BEST}', because such files are ignored when a run resumes."],
         )
     return value
 

@@ -95,7 +95,7 @@ def dotted_name(value: object) -> str | None:
 
 
 def write_python(mapping: Mapping[str, Any]) -> str:
-    """Returns the source of a .py config that loads as an equal config.
+    """Returns the Python source of a config. Loading it gives an equal config.
 
     Functions, classes and lazily imported names become dotted strings.
 

@@ -18,10 +18,10 @@ _NOTE = "Recorded configs are read as data, and no code in them is executed."
 
 
 def as_python(config: Config) -> str:
-    """Returns a config as Python source that loads as an equal config.
+    """Returns the Python source of a config. Loading it gives an equal config.
 
     Raises:
-        ConfigError: A value is an object that has no source form.
+        ConfigError: A value is an object that cannot be written as source code.
     """
     return write_config(config._cfg_dict, ".py")
 

@@ -16,7 +16,7 @@ known_scopes = set(known_packages())
 
 
 def default_scope() -> str | None:
-    """Returns the scope of the running config (`default_scope = 'mmseg'`), or None."""
+    """Returns the default scope that the running config sets (`default_scope = 'mmseg'`), or None."""
     return _current_scope.get()
 
 
