@@ -15,7 +15,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/config/test_trusted_paths.py::test_python_config_may_name_any_suitable_class",
         "tests/config/test_trusted_paths.py::test_unsuitable_class_is_refused_in_python_config",
     ),
-    "Commands that build something": (
+    "Commands that build components": (
         "tests/config/test_imports.py::test_modules_are_imported_from_the_current_folder",
         "tests/openmmlab/test_installation.py::test_the_plugin_of_a_first_generation_config_is_imported",
     ),
@@ -43,7 +43,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/config/test_config_loader.py::test_data_config_may_inherit_from_a_recipe",
     ),
     "`explain` without a topic": ("tests/config/test_config_loader.py::test_inspecting_a_config_imports_nothing",),
-    "Every `type` names": (
+    "Every `type` must be": (
         "tests/registry/test_dotted_paths.py::test_yaml_config_unpickles_nothing",
         "tests/registry/test_dotted_paths.py::test_library_classes_are_rejected",
         "tests/registry/test_dotted_paths.py::test_docs_list_allowed_torch_classes",

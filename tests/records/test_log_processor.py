@@ -150,8 +150,8 @@ def test_rules_add_or_replace_values(runner: Any, rule: dict[str, Any], found: d
             "custom_cfg[0].window_size",
             "window_size must be an integer >= 1",
         ),
-        ([{"log_name": "loss", "method_name": "mean"}], "custom_cfg[0]", "a rule of custom_cfg needs 'data_src'"),
-        ([{"data_src": "loss", "method_name": "mean"}] * 2, "custom_cfg[1]", "two rules of custom_cfg set 'loss'"),
+        ([{"log_name": "loss", "method_name": "mean"}], "custom_cfg[0]", "a rule in custom_cfg needs 'data_src'"),
+        ([{"data_src": "loss", "method_name": "mean"}] * 2, "custom_cfg[1]", "two rules in custom_cfg set 'loss'"),
     ],
 )
 def test_malformed_rule_is_refused(rules: Any, key: str, says: str) -> None:
@@ -165,7 +165,7 @@ def test_malformed_rule_is_refused(rules: Any, key: str, says: str) -> None:
     [
         (
             {"data_src": "los", "method_name": "mean"},
-            "A rule of custom_cfg reads 'los', which training does not record. Did you mean 'loss'?",
+            "A rule in custom_cfg reads 'los', which training does not record. Did you mean 'loss'?",
         ),
     ],
 )

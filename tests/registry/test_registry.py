@@ -271,7 +271,7 @@ def test_two_code_bases_add_the_same_class_to_a_third(
     for each in classes:
         registry.register_module(module=each)
     assert registry.get("Square") is classes[0]
-    assert caplog.messages == ["Using the shape 'Square' of mmpretrain.models, not that of mmselfsup.models."]
+    assert caplog.messages == ["Using the shape 'Square' from mmpretrain.models, not the one from mmselfsup.models."]
     for package in ("mmpretrain", "mmpose", "own"):  # another class of the same package, and classes of users
         with pytest.raises(DuplicateNameError, match="already registered by mmpretrain.models"):
             registry.register_module(module=type("Square", (), {"__module__": f"{package}.models"}))

@@ -1,4 +1,4 @@
-"""Saves checkpoints atomically. Loads them after verifying their content, without executing code from them."""
+"""Saves checkpoints atomically. Loads checkpoints after verifying them, without executing code from the file."""
 
 from footplate.checkpoint.contents import Contents, read_contents, rename_keys, verify, weights_of
 from footplate.checkpoint.digest import Digest

@@ -1,11 +1,11 @@
-"""Downloads weights from an address.
+"""Downloads weights from addresses.
 
     torchvision://resnet50                       a torchvision model; also resnet50.imagenet1k_v2
     open-mmlab://detectron2/resnet50_caffe       backbones published by OpenMMLab; also openmmlab:// and mmcls://
     https://host/weights-0123abcd.pth            any server; also http://
     hf://owner/repo/folder/model.safetensors     the Hugging Face Hub; hf://owner/repo@revision/... selects a revision
 
-`addresses.json` lists the published weights. `torch.hub` downloads them, and huggingface_hub downloads from the Hub.
+`addresses.json` lists the published weights. Downloads use `torch.hub`, or huggingface_hub for the Hugging Face Hub.
 Files on other storage backends are read in place.
 """
 
@@ -36,7 +36,7 @@ _TABLES = {
     "openmmlab": "openmmlab",
     "mmcls": "mmcls",
 }
-# Other programs may execute code in files from the shared cache, so only files from these publishers are saved there.
+# The shared cache contains only files from these publishers, since other programs may execute code in cached files.
 _PUBLISHERS = ("https://download.pytorch.org/", "https://download.openmmlab.com/")
 _HUGGING_FACE = re.compile(r"hf://([^/@]+/[^/@]+)(?:@([^/]+))?/(.+)")
 _DATE = r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
@@ -47,7 +47,7 @@ _CLOSEST_NAMES = 3
 
 
 def local_file(path: str) -> str:
-    """Returns the local path of the weights at an address. Downloads weights that are not in the cache.
+    """Returns the local path of the weights at an address, after downloading them if they are not cached.
 
     If several processes on a machine need the same file, the first one downloads it and the others wait.
 
@@ -55,7 +55,7 @@ def local_file(path: str) -> str:
         path: An address, or the path of a file, which is returned unchanged.
 
     Raises:
-        CheckpointDamagedError: The SHA-256 of the file does not start with the digest in its name.
+        CheckpointDamagedError: The SHA-256 of the file does not match the digest in its name.
         CheckpointError: The name is unknown, or the file cannot be downloaded.
     """
     if path.startswith("hf://"):
@@ -71,7 +71,7 @@ def local_file(path: str) -> str:
     if not os.path.isfile(file):
         try:
             with storage.lock(file):
-                if not os.path.isfile(file):  # it may have been downloaded while this process waited
+                if not os.path.isfile(file):  # another process may have downloaded it in the meantime
                     _logger.info("Downloading '%s' to '%s'.", url, file)
                     torch.hub.download_url_to_file(url, file, digest, progress=sys.stderr.isatty())
         except Exception as error:
@@ -107,7 +107,7 @@ def _download_from_hub(path: str) -> str:
     repository, revision, file = parts.groups()
     try:
         downloaded: str = hub.hf_hub_download(repository, file, revision=revision)
-    except Exception as error:  # of this package and of its HTTP client
+    except Exception as error:  # from huggingface_hub or its HTTP client
         raise CheckpointError(f"cannot download '{path}': {str(error) or type(error).__name__}") from error
     return downloaded
 
@@ -136,7 +136,7 @@ def find_url(path: str) -> str | None:
 
 
 def cached_path(url: str) -> str:
-    """Returns the cache path for a URL. Uses files from other programs only if their names contain a digest."""
+    """Returns the cache path for a URL. Shares files with other programs only if their names contain a digest."""
     parts = urlsplit(url)
     name = _safe_name(posixpath.basename(parts.path))
     shared = os.path.join(_shared_folder(), name)

@@ -1,4 +1,4 @@
-"""Opens and verifies checkpoints, lists their content without the values of tensors, and finds their weights."""
+"""Opens and verifies checkpoints, lists their content without reading tensor values, and finds their weights."""
 
 import io
 import os
@@ -31,9 +31,9 @@ _META_KEYS = ("epoch", "iter", "time", "experiment_name", "seed", "footplate_ver
 def verify(path: "str | os.PathLike[str]") -> Digest:
     """Verifies the whole content of a checkpoint and returns its digest.
 
-    A file from another program has no digest. In this case, the checksums that `torch.save` stores for each tensor are
-    verified. Files saved by PyTorch before 1.6 have no checksums, so they are read completely instead. All files of a
-    sharded checkpoint are verified.
+    For a file without a digest, which another program wrote, verifies the checksums that `torch.save` stores for each
+    tensor. Files from PyTorch before 1.6 have no checksums either, so they are read completely instead. For a sharded
+    checkpoint, verifies all files.
 
     Args:
         path: The checkpoint, a file or a sharded checkpoint.
@@ -54,7 +54,7 @@ def verify(path: "str | os.PathLike[str]") -> Digest:
 
 
 def recorded_digest(path: str) -> Digest:
-    """Returns the digest of a checkpoint without verifying the content.
+    """Returns the recorded digest of a checkpoint, without verifying the content.
 
     Raises:
         CheckpointError: The file does not exist or cannot be read.
@@ -68,7 +68,7 @@ def read_layout(folder: str, device: "str | torch.device") -> ShardLayout:
 
     Args:
         folder: The folder.
-        device: The device for the tensors of the state. With 'meta', nothing is verified.
+        device: The device for the tensors in the state. With 'meta', nothing is verified.
 
     Raises:
         CheckpointError: The folder does not exist or is not a checkpoint.
@@ -79,10 +79,10 @@ def read_layout(folder: str, device: "str | torch.device") -> ShardLayout:
 
 @contextmanager
 def open_shards(folder: str, layout: ShardLayout, name: str) -> Iterator[IO[bytes]]:
-    """Opens a file with shards and adds its path to errors that are raised in the block.
+    """Opens a file with shards, and adds its path to errors raised in the block.
 
     Raises:
-        CheckpointDamagedError: The file is missing, or is not the one that the layout lists.
+        CheckpointDamagedError: The file is missing, or does not match the digest in the layout.
         CheckpointError: The file cannot be read, or the block raised an error.
     """
     path = storage.join(folder, name)
@@ -95,14 +95,14 @@ def open_shards(folder: str, layout: ShardLayout, name: str) -> Iterator[IO[byte
 
 
 class Outline(NamedTuple):
-    """The content of a checkpoint with its tensors on the meta device."""
+    """The content of a checkpoint, with tensors on the meta device."""
 
-    content: dict[Any, Any]  # the content; an object that is not a dict is under the key ""
+    content: dict[Any, Any]  # an object that is not a dict is stored under the key ""
     digest: Digest  # the recorded digest
 
 
 def read_outline(path: "str | os.PathLike[str]") -> Outline:
-    """Returns the content of a checkpoint with its tensors on the meta device. Nothing is verified.
+    """Returns the content of a checkpoint, with tensors on the meta device. Verifies nothing.
 
     Raises:
         CheckpointError: The file does not exist or is not a checkpoint.
@@ -120,7 +120,7 @@ def read_outline(path: "str | os.PathLike[str]") -> Outline:
 
 @contextmanager
 def open_checkpoint(path: str) -> Iterator[IO[bytes]]:
-    """Opens a checkpoint file, or the state of a sharded checkpoint, and adds its path to errors of the block.
+    """Opens a checkpoint file, or the state of a sharded checkpoint. Adds its path to errors raised in the block.
 
     Raises:
         CheckpointError: The file does not exist or cannot be read, or the block raised an error.
@@ -147,7 +147,7 @@ def open_checkpoint(path: str) -> Iterator[IO[bytes]]:
 def naming_checkpoint(path: str) -> Iterator[None]:
     """Converts any exception in the block to a CheckpointError that contains `path`.
 
-    An exception caused by a damaged or malicious file must not stop a search for other checkpoints.
+    A damaged or malicious file may raise any exception, which must not stop the search for other checkpoints.
 
     Raises:
         CheckpointError: The block raised an exception that is not a `FootplateError`.
@@ -177,7 +177,7 @@ class ContentSection(NamedTuple):
     name: str  # the key
     tensors: int  # the number of tensors in the entry
     size: int  # the size of these tensors in bytes
-    text: str  # the value or the keys of an entry without tensors; empty for an entry with tensors
+    text: str  # for an entry without tensors, its value or keys; otherwise empty
 
 
 class Contents(NamedTuple):
@@ -185,15 +185,15 @@ class Contents(NamedTuple):
 
     path: str  # the file or folder
     size: int  # the size in bytes
-    digest: Digest  # the recorded digest and time, not verified; without a SHA-256 if another program wrote the file
+    digest: Digest  # the recorded digest and time, not verified; the SHA-256 is None if another program wrote the file
     meta: dict[str, str]  # epoch, iteration, seed and other metadata
     sections: list[ContentSection]  # the top-level entries, in order
     weights: list[tuple[str, tuple[int, ...], str]]  # name, shape and dtype of each weight
-    opaque_names: list[str]  # the class names of the objects in the checkpoint that were not instantiated
+    opaque_names: list[str]  # the class names of objects that were not instantiated
 
 
 def read_contents(path: "str | os.PathLike[str]") -> Contents:
-    """Returns the content of a checkpoint. Reads only the shapes of tensors, and verifies nothing.
+    """Lists the content of a checkpoint. Reads only the shapes of tensors, and verifies nothing.
 
     Raises:
         CheckpointError: The file does not exist or is not a checkpoint.
@@ -228,7 +228,7 @@ def read_contents(path: "str | os.PathLike[str]") -> Contents:
 
 
 def opaque_names(content: Any) -> list[str]:
-    """Returns the sorted class names of the placeholders in a checkpoint."""
+    """Returns the sorted names of the classes that were replaced by placeholders."""
     return sorted({entry.name for entry in walk(content) if isinstance(entry, OpaqueObject)})
 
 
@@ -249,9 +249,9 @@ def _describe(value: Any) -> str:
 
 
 def weights_of(content: Any, source: str = "a checkpoint") -> "OrderedDict[str, Any]":
-    """Returns the tensors and extra states in a checkpoint from footplate or another engine, or in a plain state dict.
+    """Returns the weights in a checkpoint from footplate or another engine, or in a plain state dict.
 
-    NumPy arrays are converted to tensors.
+    The result contains tensors and extra states. NumPy arrays are converted to tensors.
 
     Args:
         content: The result of `load_checkpoint`.
@@ -261,7 +261,7 @@ def weights_of(content: Any, source: str = "a checkpoint") -> "OrderedDict[str, 
         CheckpointError: The content has no weights.
     """
     mapping = _as_mapping(content)
-    for key in (*_WEIGHT_KEYS, None):  # one at a time, because expanding a pickled module takes memory
+    for key in (*_WEIGHT_KEYS, None):  # one key at a time, because expanding a pickled module takes memory
         weights: OrderedDict[str, Any] = OrderedDict()
         inner = _as_mapping(mapping.get(key)) if mapping and key else mapping
         for name, value in (inner or {}).items():
@@ -285,7 +285,7 @@ def rename_keys(
     prefix: str | None = None,
     source: str = "a state dict",
 ) -> "OrderedDict[str, Any]":
-    """Returns the weights with revised keys; see `load_weights`.
+    """Renames the keys of weights; see `load_weights`.
 
     Raises:
         CheckpointError: No key starts with `prefix`, or two keys are renamed to the same key.
@@ -310,14 +310,14 @@ def rename_keys(
     if start and not renamed:
         raise CheckpointError(f"no key in '{source}' starts with '{start}'", found=list(weights)[:_MAX_KEYS])
     versions = getattr(weights, "_metadata", {})
-    # The version of a layer is stored under its name without the dot.
+    # The keys of layer versions have no trailing dot.
     layers = {rename(f"{layer}." if layer else ""): value for layer, value in versions.items()}
     renamed._metadata = {layer.rstrip("."): value for layer, value in layers.items() if layer is not None}  # type: ignore[attr-defined]
     return renamed
 
 
 def _as_mapping(value: Any) -> Mapping[Any, Any] | None:
-    """Returns the entries of a mapping or of a pickled dict. Returns None for other values."""
+    """Returns the entries of a mapping or a pickled dict, or None for any other value."""
     if isinstance(value, OpaqueObject):
         return value.items or (value.state if isinstance(value.state, dict) else {})
     return value if isinstance(value, Mapping) else None

@@ -1,7 +1,7 @@
 """Writes and verifies the SHA-256 digest at the end of a checkpoint file.
 
-A checkpoint is the zip archive that `torch.save` writes. A zip archive may end with a comment, which readers ignore.
-The digest is stored in this comment, so that it is committed together with the content:
+A checkpoint is the zip archive that `torch.save` writes. The digest is stored in the comment at the end of the archive,
+which readers ignore. Content and digest are thus committed together:
 
     ... archive ... | end record (22 bytes) | footplate-checkpoint 1 saved=<ns> sha256=<64 hex digits>
 
@@ -29,19 +29,19 @@ _CHUNK_BYTES = 1 << 18  # small enough to stay in the CPU cache between reading 
 class Digest(NamedTuple):
     """The digest and the save time recorded in a checkpoint."""
 
-    sha256: str | None  # the recorded SHA-256 as 64 hexadecimal digits, or None in files of other programs
+    sha256: str | None  # the recorded SHA-256 as 64 hexadecimal digits, or None in files from other programs
     saved: int  # the time of the save in nanoseconds since the epoch, or 0 if unknown
 
     @property
     def length(self) -> int:
-        """The length, in bytes, of the comment at the end of the file, or 0 if there is no digest."""
+        """The length in bytes of the comment at the end of the file, or 0 without a digest."""
         return 0 if self.sha256 is None else _COMMENT_BYTES
 
 
 class DigestSink:
-    """Forwards the bytes of an archive to another sink and appends the digest.
+    """Forwards the bytes of an archive to another sink, and appends the digest.
 
-    An error in the other sink is stored, because torch's writer crashes on exceptions.
+    Errors of the other sink are stored and raised in `finish`, because torch's writer would crash on an exception.
 
     Args:
         sink: The sink that receives the bytes.
@@ -51,10 +51,10 @@ class DigestSink:
         self._sink = sink
         self._sha256 = hashlib.sha256()
         self._error: BaseException | None = None
-        self._tail = b""  # the last 22 bytes, which may be the end record that `finish` modifies
+        self._tail = b""  # the last 22 bytes: possibly the end record, which `finish` modifies
 
     def write(self, data: "bytes | bytearray | memoryview", /) -> int:
-        """Forwards all bytes except the last 22."""
+        """Forwards the bytes, but keeps back the last 22."""
         view, before = memoryview(data).cast("B"), self._tail
         size = len(view)
         if size < _END_RECORD_BYTES:
@@ -73,10 +73,10 @@ class DigestSink:
                 self._error = error
 
     def flush(self) -> None:
-        """Does nothing, because the sink is flushed at the end."""
+        """Does nothing; the other sink is flushed at the end."""
 
     def finish(self) -> Digest:
-        """Writes the end record, with the digest as its comment, and returns the digest.
+        """Writes the end record with the digest as comment, and returns the digest.
 
         Raises:
             OSError: The sink failed in this call or in an earlier one.
@@ -125,7 +125,7 @@ def verify_digest(stream: IO[bytes]) -> Digest:
 
 
 def sha256_of(stream: IO[bytes], *, before_end: int = 0) -> str:
-    """Returns the SHA-256 of an open file. The last `before_end` bytes are excluded.
+    """Returns the SHA-256 of an open file, excluding the last `before_end` bytes.
 
     Raises:
         OSError: The file cannot be read.

@@ -1,4 +1,4 @@
-"""Handles the names of a run's checkpoints, and finds the newest checkpoint to resume from."""
+"""Names the checkpoints of a run, and finds the newest one to resume from."""
 
 import contextlib
 import logging
@@ -20,30 +20,31 @@ _RUN_KEYS = {"run", "optimizer", "param_schedulers", "message_hub"}
 
 
 def checked_template(value: Any) -> str:
-    """Returns `filename_tmpl` after checking that a run can resume from checkpoints with such names.
+    """Returns `filename_tmpl` after checking that a run can resume from files with such names.
 
     Raises:
-        ArgumentError: The template has no placeholder for the number, or resuming would ignore files with such names.
+        ArgumentError: The template has no placeholder for the number, or files with such names are ignored when a run
+            resumes.
     """
     if not isinstance(value, str) or not _TEMPLATE.fullmatch(value) or not is_considered(value):
         raise ArgumentError(
             "filename_tmpl must be a file name that contains '{}' for the number and ends in .pth, .pt or .ckpt",
             key="filename_tmpl",
             found=value,
-            notes=[f"It must not begin with '.' or '{BEST}', because resuming ignores such files."],
+            notes=[f"It must not begin with '.' or '{BEST}', because such files are ignored when a run resumes."],
         )
     return value
 
 
 def folder_below(out_dir: str, work_dir: str) -> str:
-    """Returns the subfolder of CheckpointHook's `out_dir` that holds the checkpoints of the run in `work_dir`."""
+    """Returns the subfolder of CheckpointHook's `out_dir` for the checkpoints of the run in `work_dir`."""
     return storage.join(out_dir, os.path.basename(work_dir.rstrip(os.sep)))
 
 
 def is_considered(name: str) -> bool:
-    """Checks whether resuming considers a file with this name.
+    """Checks whether a file with this name is a candidate for resuming.
 
-    This does not apply to the target of `last_checkpoint`, which may have any name.
+    The file that `last_checkpoint` points to may have any name.
 
     Example:
         >>> is_considered("iter_4.pth"), is_considered("best_mIoU_iter_4.pth"), is_considered("scalars.json")
@@ -53,7 +54,7 @@ def is_considered(name: str) -> bool:
 
 
 def number_in(template: str, name: str) -> int | None:
-    """Returns the number in the name of a file or sharded checkpoint, or None if `template` does not match the name.
+    """Returns the number in the name of a checkpoint, or None if the name does not match `template`.
 
     Example:
         >>> number_in("iter_{}.pth", "iter_12.pth"), number_in("iter_{}.pth", "iter_12.sharded")
@@ -70,7 +71,7 @@ def number_in(template: str, name: str) -> int | None:
 
 
 def is_written_by_footplate(path: str) -> bool:
-    """Checks whether the checkpoint at `path` has a digest, which only footplate writes. Nothing is verified."""
+    """Checks whether the checkpoint at `path` has a digest, which only footplate writes. Does not verify the digest."""
     with contextlib.suppress(CheckpointError):
         return recorded_digest(path).sha256 is not None
     return False
@@ -80,7 +81,7 @@ def write_pointer(folder: "str | os.PathLike[str]", path: "str | os.PathLike[str
     """Writes the absolute path of a checkpoint to `last_checkpoint` in `folder`.
 
     Raises:
-        CheckpointError: The pointer cannot be written. The previous pointer is unchanged.
+        CheckpointError: The pointer cannot be written. The previous pointer is kept.
     """
     pointer = storage.join(folder, POINTER)
     try:
@@ -90,9 +91,9 @@ def write_pointer(folder: "str | os.PathLike[str]", path: "str | os.PathLike[str
 
 
 def read_pointer(folder: "str | os.PathLike[str]") -> str | None:
-    """Returns the path that `last_checkpoint` in `folder` contains, or None if there is no such file.
+    """Returns the path in the file `last_checkpoint` in `folder`, or None if there is no such file.
 
-    The path may not exist.
+    The path need not exist.
     """
     try:
         pointer = os.fsdecode(storage.read_bytes(storage.join(folder, POINTER), _MAX_POINTER_BYTES)).strip()
@@ -102,23 +103,23 @@ def read_pointer(folder: "str | os.PathLike[str]") -> str | None:
 
 
 def find_latest(folder: "str | os.PathLike[str]") -> str | None:
-    """Returns the newest intact checkpoint of a run, or None if there is no such checkpoint.
+    """Returns the path of the newest intact checkpoint of a run, or None.
 
-    Searches in the order of `list_candidates`. Skips files with weights but no training state. Logs a warning for each
-    damaged checkpoint.
+    Tries the candidates in the order of `list_candidates`. Skips files that contain weights but no training state. Logs
+    a warning for each damaged checkpoint.
 
     Args:
         folder: The work_dir or the `out_dir` of the run.
 
     Raises:
-        CheckpointError: The folder cannot be read, or no intact checkpoint is found and at least one cannot be read.
+        CheckpointError: The folder cannot be read, or there is no intact checkpoint and at least one could not be read.
     """
     newest = find_first_resumable(folder, read_verified_outline)
     return None if newest is None else newest[0]
 
 
 def read_verified_outline(path: str) -> Mapping[Any, Any]:
-    """Verifies a checkpoint and returns its content with its tensors on the meta device.
+    """Verifies a checkpoint and returns its content, with tensors on the meta device.
 
     Raises:
         CheckpointError: The checkpoint is damaged or cannot be read.
@@ -132,7 +133,7 @@ def find_first_resumable(
 ) -> tuple[str, Mapping[Any, Any]] | None:
     """Returns the path and content of the first intact candidate with a training state; see `find_latest`.
 
-    `read` verifies a checkpoint and returns its content.
+    `read` is a function that verifies a checkpoint and returns its content.
     """
     unreadable: CheckpointError | None = None
     for path in list_candidates(folder):
@@ -146,7 +147,7 @@ def find_first_resumable(
         if _RUN_KEYS & content.keys():
             return path, content
         _logger.info("Skipping checkpoint '%s', because it contains weights but no training state.", path)
-        del content  # free the memory before the next one is read
+        del content  # free the memory before reading the next one
     if unreadable is not None:
         raise unreadable
     return None
@@ -155,10 +156,10 @@ def find_first_resumable(
 def list_candidates(folder: "str | os.PathLike[str]") -> list[str]:
     """Returns the absolute paths of the checkpoints of a run, including damaged ones.
 
-    The target of `last_checkpoint` comes first. The other checkpoints in its folder and in `folder` follow, newest
-    first. A target in the folder of another run, which has a `last_checkpoint` itself, means that `folder` is a copy
-    of that folder. Then, as in a folder that was moved, the file of the same name in `folder` comes first. A target on
-    a different storage backend is ignored with a warning, and that backend is not contacted.
+    The target of `last_checkpoint` comes first, followed by the other checkpoints in its folder and in `folder`, newest
+    first. If the folder was moved, the target no longer exists. If the folder was copied, the target is in the original
+    folder, which has its own `last_checkpoint`. In both cases, the file with the same name in `folder` comes first. A
+    target on a different storage backend is ignored with a warning, without contacting that backend.
 
     Raises:
         CheckpointError: The folder exists but cannot be read.
@@ -189,7 +190,7 @@ def list_candidates(folder: "str | os.PathLike[str]") -> list[str]:
 
 
 def _saved(path: str) -> int:
-    """Returns the time, in nanoseconds, at which a checkpoint was saved, or 0 if it cannot be read."""
+    """Returns the time at which a checkpoint was saved, in nanoseconds, or 0 if it cannot be read."""
     with contextlib.suppress(CheckpointError), naming_checkpoint(path):
         return recorded_digest(path).saved or int(storage.status(path).modified * 1e9)
     return 0

@@ -1,4 +1,4 @@
-"""Loads and verifies checkpoints, and loads weights into models. Executes code from a file only if it is trusted."""
+"""Verifies and loads checkpoints, and loads weights into models. Executes code only from trusted files."""
 
 import logging
 import os
@@ -32,9 +32,9 @@ from footplate.messages import list_names, nearest
 
 _logger = logging.getLogger("footplate.checkpoint")
 _MAX_NAMES = 10
-STRIP_WRAPPER = ((r"^module\.", ""),)  # removes the prefix that wrappers for distributed training add
-_COUNTER = "num_batches_tracked"  # files of early torch versions lack it, which does no harm
-_trusted: set[str] = set()  # the absolute paths of the active `trusting` blocks
+STRIP_WRAPPER = ((r"^module\.", ""),)  # removes the prefix that distributed wrappers add
+_COUNTER = "num_batches_tracked"  # missing in files from early torch versions, which is harmless
+_trusted: set[str] = set()  # absolute paths from active `trusting` blocks
 
 
 def load_checkpoint(
@@ -46,21 +46,21 @@ def load_checkpoint(
 ) -> dict[str, Any]:
     """Verifies a checkpoint and returns its content.
 
-    Nothing in the file is imported or called. Objects that other engines saved become `OpaqueObject` placeholders.
-    NumPy arrays are returned as arrays, and NumPy scalars as numbers.
+    Imports and calls nothing that the file refers to. Objects saved by other engines become `OpaqueObject`
+    placeholders. NumPy arrays remain arrays, and NumPy scalars become numbers.
 
     Args:
-        path: A path on a storage backend that fsspec supports, or an address of weights, such as
+        path: A path on any storage backend that fsspec supports, or the address of weights, such as
             `torchvision://resnet50`; see `footplate.checkpoint.addresses`. The file may be a `.safetensors` file.
         map_location: The device for the tensors. With 'meta', only their shapes are read and nothing is verified.
-        like: A model. If its parameters are sharded, all ranks must call this function, and each rank reads only its
-            own shards of a sharded checkpoint.
-        in_place: Whether to read `path` through fsspec instead of downloading it to the cache. A checkpoint to resume
-            from is read in place, because a cached copy may be outdated.
+        like: The model to load into. If its parameters are sharded, all ranks must call this function, and each rank
+            reads only its own shards of a sharded checkpoint.
+        in_place: Whether to read `path` through fsspec instead of downloading it to the cache. Use this to resume,
+            because a cached copy may be outdated.
 
     Raises:
         CheckpointDamagedError: The content does not match its checksum.
-        CheckpointError: The file does not exist or is not a checkpoint, or it cannot be downloaded.
+        CheckpointError: The file does not exist, is not a checkpoint, or cannot be downloaded.
     """
     name = os.fspath(path)
     device = torch.device(map_location)
@@ -76,11 +76,11 @@ def load_checkpoint(
 
 
 def load_latest(folder: "str | os.PathLike[str]") -> tuple[str, dict[str, Any] | None] | None:
-    """Finds the newest intact checkpoint of a run as `find_latest` does, and loads it, reading it only once.
+    """Loads the newest intact checkpoint of a run; see `find_latest`. Reads the file only once.
 
     Returns:
-        The path and the content on the CPU, or None if there is no checkpoint. The content is None for a trusted file
-        or a sharded checkpoint, because every rank must load such a checkpoint itself.
+        The path and the content on the CPU, or None if there is no checkpoint. For a trusted file or a sharded
+        checkpoint, the content is None, because each rank must load such a checkpoint itself.
 
     Raises:
         CheckpointError: See `find_latest`.
@@ -143,13 +143,13 @@ def _load_safetensors(path: str, device: torch.device) -> dict[str, torch.Tensor
     content = storage.read_bytes(path)
     try:
         tensors: dict[str, torch.Tensor] = package.load(content)
-    except Exception as error:  # the package raises its own exception type and others
+    except Exception as error:  # safetensors raises its own exception type, among others
         raise CheckpointDamagedError(f"checkpoint '{path}' is damaged: {error}") from error
     return {key: value.to(device) for key, value in tensors.items()}
 
 
 class Mismatch(NamedTuple):
-    """A tensor with different shapes in the file and in the model."""
+    """A tensor whose shape differs between the file and the model."""
 
     key: str
     saved: tuple[int, ...]
@@ -164,11 +164,11 @@ class LoadReport:
     """The result of loading weights. `str()` returns a readable summary.
 
     Attributes:
-        source: The file or other source of the weights.
-        loaded: Keys of the model that were loaded.
-        missing: Keys of the model that are not in the file.
-        unexpected: Keys of the file that are not in the model.
-        mismatched: Keys whose shapes differ between the file and the model. The values in the model are unchanged.
+        source: The source of the weights, such as a file.
+        loaded: Keys in the model that were loaded.
+        missing: Keys in the model that are not in the file.
+        unexpected: Keys in the file that are not in the model.
+        mismatched: Keys with different shapes in the file and the model, whose values in the model are unchanged.
     """
 
     source: str
@@ -221,19 +221,19 @@ def load_weights(
     r"""Loads the matching weights from a checkpoint into a model and logs the differences.
 
     Args:
-        module: The model. If it is wrapped for distributed training, the weights are loaded into the wrapped model.
+        module: The model. For a distributed wrapper, the weights are loaded into the model inside.
         source: The path or address of a checkpoint, its content, or a plain state dict.
         strict: Whether to raise an error for missing, unexpected or mismatched keys.
-        revise_keys: Pairs (regular expression, replacement), applied to each key in the given order. The default
-            removes the prefix `module.` that distributed wrappers add, except for weights that fit a member of the
-            model with this name.
-        prefix: Loads only the keys that start with this prefix, such as "backbone.", and removes the prefix from them.
-        name: The name of the source in messages. By default, the path of the file.
+        revise_keys: Pairs (regular expression, replacement), which are applied to each key in order. The default
+            removes the prefix `module.` that distributed wrappers add, unless the model itself has a submodule with
+            this name that the weights fit.
+        prefix: A prefix such as "backbone.". Only keys with this prefix are loaded, after removing it.
+        name: The name of the source in messages. Defaults to the path of the file.
 
     Raises:
         CheckpointDamagedError: The file does not match its checksum.
-        CheckpointError: The source has no weights, no weight fits the model, or `strict` is set and the keys or shapes
-            differ.
+        CheckpointError: The source has no weights, no weight fits the model, or keys or shapes differ although `strict`
+            is set.
 
     Example:
         >>> model = torch.nn.Linear(2, 1)
@@ -259,7 +259,7 @@ def load_weights(
 
 
 def _shard_like(weights: dict[str, Any], expected: Mapping[str, torch.Tensor]) -> None:
-    """Distributes the weights as the tensors of the model, if any of them is sharded."""
+    """Shards the weights like the tensors of the model, if any of these is sharded."""
     if any(is_dtensor(each) for each in (*expected.values(), *weights.values()) if torch.is_tensor(each)):
         for key in [key for key in weights if key in expected and torch.is_tensor(weights[key])]:
             weights[key] = distribute_like(weights[key], expected[key])
@@ -268,16 +268,16 @@ def _shard_like(weights: dict[str, Any], expected: Mapping[str, torch.Tensor]) -
 def _copy_into(
     module: torch.nn.Module, weights: Mapping[str, Any], expected: Mapping[str, torch.Tensor], name: str
 ) -> LoadReport:
-    """Loads the weights whose shapes fit the model.
+    """Loads the weights with matching shapes into the model.
 
     Raises:
-        CheckpointError: Loading fails for another reason than the shapes.
+        CheckpointError: Loading fails for a reason other than shapes.
     """
     mismatched = []
     try:
         missing, unexpected = module.load_state_dict(weights, strict=False)
     except RuntimeError as error:
-        # A module may adapt shapes while loading, so mismatches are unknown until torch fails.
+        # Modules may adapt shapes while loading, so mismatches are known only after torch fails.
         fitting = OrderedDict(weights)
         for key, value in expected.items():
             saved = weights.get(key)
@@ -299,7 +299,7 @@ def _copy_into(
 
 
 def _check_fit(report: LoadReport, *, strict: bool) -> None:
-    """Checks that at least one weight fits the model, or with `strict` that all do.
+    """Checks that at least one weight fits the model. With `strict`, all weights must fit.
 
     Raises:
         CheckpointError: The weights do not fit.
@@ -327,10 +327,10 @@ def _list_keys(title: str, entries: Sequence[object]) -> list[str]:
 
 @contextmanager
 def trusting(path: "str | os.PathLike[str] | None") -> Iterator[None]:
-    """Allows one checkpoint to execute code when it is loaded anywhere within the block. The load is logged.
+    """Allows one checkpoint to execute code when it is loaded inside the block. Logs the load.
 
     Args:
-        path: The checkpoint. If it is None, no file is trusted.
+        path: The checkpoint, or None to trust no file.
     """
     names = set() if path is None else {storage.absolute(path)}
     _trusted.update(names)
@@ -341,7 +341,7 @@ def trusting(path: "str | os.PathLike[str] | None") -> Iterator[None]:
 
 
 def code_to_load(path: str) -> list[str]:
-    """Returns the lines that load the weights of a checkpoint into a torch module and use it."""
+    """Returns example code that loads the weights of a checkpoint into a torch module and uses it."""
     return [
         "from footplate.checkpoint import load_weights",
         f"load_weights(model, {path!r}, strict=True)",

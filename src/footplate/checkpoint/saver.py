@@ -37,12 +37,12 @@ _ALIGNMENT = 64
 
 @dataclass(frozen=True)
 class AfterSave:
-    """What happens when a save has ended.
+    """What to do when a save has ended.
 
     Attributes:
-        home: The folder whose `last_checkpoint` then contains the path of the checkpoint, or None.
-        on_committed: Called if the checkpoint is saved, for example to remove older checkpoints.
-        on_failed: Called if the checkpoint is not saved.
+        home: The folder in which to update `last_checkpoint`, or None.
+        on_committed: Called if the checkpoint was saved, for example to remove older checkpoints.
+        on_failed: Called if the checkpoint was not saved.
     """
 
     home: str | None = None
@@ -54,7 +54,7 @@ NOTHING = AfterSave()
 
 
 class _Save:
-    """A save, with its outcome: the error is None if the save is in progress or has succeeded."""
+    """A save and its outcome. The error is None while the save is in progress, and if it succeeds."""
 
     def __init__(self, path: str, after: AfterSave) -> None:
         self.path, self.after = path, after
@@ -63,15 +63,15 @@ class _Save:
         self.is_saved = self.has_ended = False
         self.error: BaseException | None = None
         self.thread: threading.Thread | None = None
-        # All ranks write a sharded checkpoint, and the first one commits it.
+        # All ranks write a sharded checkpoint, and rank 0 commits it.
         self.is_committed_here = is_main_process() or not is_sharded_path(path)
 
 
 def save_checkpoint(state: Mapping[str, Any], path: "str | os.PathLike[str]") -> None:
     """Writes `state` and its digest to a file atomically.
 
-    The state is written to a temporary file, which is synced and renamed to `path`. The result can be loaded with
-    `torch.load(path, weights_only=True)`. Temporary files of dead processes in the folder are removed.
+    Writes the state to a temporary file, which is synced and renamed to `path`. The result can be loaded with
+    `torch.load(path, weights_only=True)`. Also removes temporary files of dead processes from the folder.
 
     Args:
         state: Tensors, numbers, strings, None, lists, tuples and dicts. NumPy arrays become tensors (string arrays
@@ -79,8 +79,8 @@ def save_checkpoint(state: Mapping[str, Any], path: "str | os.PathLike[str]") ->
         path: A local path, or a URL that fsspec supports.
 
     Raises:
-        CheckpointError: The state contains a value of an unsupported type, there is too little space, or the file
-            cannot be written. An existing file is unchanged.
+        CheckpointError: The state contains an unsupported type, there is too little space, or the file cannot be
+            written. An existing file is unchanged.
     """
     commit_checkpoint(to_serializable(state), os.fspath(path))
 
@@ -115,7 +115,7 @@ def commit_checkpoint(state: Mapping[str, Any], path: str) -> None:
 
 
 def check_space(folder: str, needed: int) -> None:
-    """Removes stale temporary files from a folder, and checks that `needed` bytes can be written.
+    """Removes stale temporary files from a folder, and checks that it has `needed` bytes of free space.
 
     Raises:
         OSError: There is too little space, or the folder cannot be read.
@@ -123,11 +123,11 @@ def check_space(folder: str, needed: int) -> None:
     storage.clean_stale(folder)
     free = storage.free_space(folder)
     if free is not None and free < needed:
-        raise OSError(f"it needs {format_bytes(needed)}, but only {format_bytes(free)} are free")
+        raise OSError(f"it needs {format_bytes(needed)}, but only {format_bytes(free)} is available")
 
 
 def write_file(state: Mapping[str, Any], path: str) -> Digest:
-    """Writes a serializable state and its digest to a file atomically, and returns the digest.
+    """Atomically writes a serializable state and its digest to a file, and returns the digest.
 
     Raises:
         OSError: The file cannot be written. An existing file is unchanged.
@@ -141,9 +141,8 @@ def write_file(state: Mapping[str, Any], path: str) -> Digest:
 def remove_checkpoint(path: "str | os.PathLike[str]") -> None:
     """Removes a checkpoint if it exists.
 
-    The layout of a sharded checkpoint is removed first, so that a partly removed checkpoint is never mistaken for an
-    intact one. Files in its folder that footplate did not write are kept. If `path` is a symbolic link, only the link
-    is removed.
+    For a sharded checkpoint, removes the layout first, so that a partly removed checkpoint is never mistaken for an
+    intact one. Keeps files that footplate did not write. If `path` is a symbolic link, removes only the link.
 
     Raises:
         CheckpointError: The checkpoint cannot be removed.
@@ -161,15 +160,15 @@ def remove_checkpoint(path: "str | os.PathLike[str]") -> None:
 class BackgroundSaver:
     """Saves checkpoints in a background thread, one at a time. All saves reuse the same host memory for copies.
 
-    The thread writes the checkpoint and `last_checkpoint`. Everything else that follows a save happens in the thread
+    The background thread writes the checkpoint and `last_checkpoint`. The callbacks of `AfterSave` run in the thread
     that calls `complete`, `wait` or the next `save`.
 
-    A failed save does not change earlier checkpoints. The error is logged immediately. With "stop", the next `save` or
-    `wait` also raises it.
+    A failed save does not change earlier checkpoints. The error is logged immediately, and with "stop" also raised by
+    the next `save` or `wait`.
 
     Args:
         on_error: "warn" or "stop".
-        alarm: Called in the saving thread when a save ends, so that the owner of the saver calls `complete`.
+        alarm: Called in the background thread when a save ends, to make the owner of the saver call `complete`.
 
     Raises:
         ArgumentError: `on_error` is neither "warn" nor "stop".
@@ -186,17 +185,17 @@ class BackgroundSaver:
 
     def __init__(self, on_error: str = "stop", *, alarm: Callable[[], None] = lambda: None) -> None:
         self.on_error = check_choice("on_save_error", on_error, ("warn", "stop"))
-        self.last: str | None = None  # the newest complete checkpoint of the run, or the one it resumed from
+        self.last: str | None = None  # the newest complete checkpoint of the run, or the checkpoint it resumed from
         self.lost: str | None = None  # the reason why the newest save failed, or None if it succeeded
         self.seconds = 0.0  # the duration of the longest save
-        self.is_sharded = False  # whether each rank writes its own shard, to a folder
+        self.is_sharded = False  # whether ranks write their own shards, to a folder
         self._alarm = alarm
         self._pending: _Save | None = None
         self._copier = _HostCopier()
-        self._group: Any = None  # a separate group, so that its messages do not mix with those of training
+        self._group: Any = None  # a separate group, so that messages of saves and training do not mix
 
     def name_of(self, name: str) -> str:
-        """Returns the name under which this run saves a checkpoint called `name`."""
+        """Returns `name` with the suffix for this run's kind of checkpoint."""
         return sharded_name(name) if self.is_sharded else name
 
     def save(
@@ -209,19 +208,20 @@ class BackgroundSaver:
     ) -> None:
         """Copies `state` to host memory and writes it to `path` in the background.
 
-        Waits for the previous save first. All ranks save a sharded checkpoint together; each writes its own shards.
+        Waits for the previous save first. For a sharded checkpoint, all ranks must call this method; each writes its
+        own shards.
 
         Args:
             state: See `save_checkpoint`.
             path: See `save_checkpoint`. If the path ends in `.sharded`, a sharded checkpoint is written.
-            after: What happens when the save has ended. Its functions are called by the next `save` or `wait`, or by
-                this call if the save cannot start.
-            replicated: Memory addresses of tensors that are replicated on all ranks. In a sharded checkpoint, each
-                rank writes a part of each such tensor.
+            after: What to do when the save has ended. The callbacks run in the next `save` or `wait`, or in this call
+                if the save cannot start.
+            replicated: Memory addresses of tensors that are replicated on all ranks. In a sharded checkpoint, each rank
+                writes one part of each such tensor.
 
         Raises:
-            CheckpointError: `on_error` is "stop", and the state cannot be saved or the previous save failed. If the
-                previous save failed, this save does not start.
+            CheckpointError: With "stop": the state cannot be saved, or the previous save failed, in which case this
+                save does not start.
         """
         self.wait()
         pending = _Save(os.fspath(path), after)
@@ -231,7 +231,7 @@ class BackgroundSaver:
             else:
                 commit = partial(commit_checkpoint, self._copier.copy(to_serializable(state)), pending.path)
             pending.thread = threading.Thread(target=self._write, args=(pending, commit), name="footplate-checkpoint")
-            pending.thread.start()  # raises if the system cannot start another thread
+            pending.thread.start()  # raises an error if the system cannot start another thread
             self._pending = pending
         except Exception as error:  # noqa: BLE001 - raised again if the policy is "stop"
             pending.error = error
@@ -239,7 +239,7 @@ class BackgroundSaver:
             self._end(pending)
 
     def _write(self, save: _Save, commit: Callable[[], None]) -> None:
-        """Calls `commit` in the background thread, and records the outcome."""
+        """Runs `commit` in the background thread, and records the outcome."""
         try:
             commit()
             save.is_saved = True
@@ -258,10 +258,10 @@ class BackgroundSaver:
             self.wait()
 
     def wait(self) -> None:
-        """Waits until no save is in progress.
+        """Waits for the save in progress, if any.
 
         Raises:
-            CheckpointError: `on_error` is "stop", and the last save failed. Each error is raised only once.
+            CheckpointError: With "stop": the last save failed. Each error is raised only once.
         """
         pending = self._pending
         if pending is not None and pending.thread is not None:
@@ -270,7 +270,7 @@ class BackgroundSaver:
             self._end(pending)
 
     def refuse(self, error: Exception, after: AfterSave) -> None:
-        """Records a save that was not attempted because the state is invalid."""
+        """Records that a save was not attempted because the state is invalid."""
         _logger.error("%s", error)
         self.lost = str(error).split("\n", 1)[0]
         after.on_failed()
@@ -288,7 +288,7 @@ class BackgroundSaver:
             save.after.on_failed()
         elif save.is_committed_here:
             self.seconds = max(self.seconds, save.seconds)
-            if not storage.base_name(save.path).startswith(BEST):  # a resume ignores best checkpoints
+            if not storage.base_name(save.path).startswith(BEST):  # best checkpoints are ignored when a run resumes
                 self.last = save.path
             if save.error is None:  # otherwise, `last_checkpoint` still refers to an older checkpoint
                 try:
@@ -300,7 +300,7 @@ class BackgroundSaver:
             raise save.error
 
     def _prepare_shards(self, state: Mapping[str, Any], path: str, replicated: Set[int]) -> Callable[[], None]:
-        """Copies the shards of this rank and returns a function that writes them.
+        """Copies this rank's shards and returns a function that writes them.
 
         If copying fails, the returned function reports the error to all ranks.
         """
@@ -327,7 +327,7 @@ class _HostCopier:
         self._buffer = np.empty(0, dtype=np.uint8)
 
     def copy(self, state: Any) -> Any:
-        """Copies every storage of a state. Tensors that share memory also share it in the copy.
+        """Copies all storages of a state. Tensors that share memory still share it in the copy.
 
         Raises:
             MemoryError: There is not enough memory for a copy.
@@ -338,14 +338,14 @@ class _HostCopier:
             if torch.accelerator.is_available():
                 self._buffer = torch.empty(sum(sizes), dtype=torch.uint8, pin_memory=True).numpy()
             else:
-                self._buffer = np.empty(sum(sizes), np.uint8)  # numpy requests huge pages, torch does not
+                self._buffer = np.empty(sum(sizes), np.uint8)  # numpy requests huge pages, but torch does not
         copies, start = {}, 0
         for (address, memory), size in zip(storages.items(), sizes, strict=True):
             piece = self._buffer[start : start + memory.nbytes()]
             source = torch.empty(0, dtype=torch.uint8, device=memory.device).set_(memory)
             target = torch.from_numpy(piece)
             if memory.device.type == "cpu":
-                np.copyto(piece, source.numpy())  # single-threaded, because torch's threads are busy with training
+                np.copyto(piece, source.numpy())  # single-threaded, since torch's threads are busy with training
             else:
                 target.copy_(source, non_blocking=True)
             copies[address] = target.untyped_storage()
@@ -356,7 +356,7 @@ class _HostCopier:
         def on_copy(_: str, tensor: Any) -> Any:
             if not isinstance(tensor, torch.Tensor):
                 return tensor
-            if not tensor.numel():  # without a shared address: torch refuses to save two dtypes at one address
+            if not tensor.numel():  # at its own address: torch refuses to save two dtypes at one address
                 return torch.empty(tensor.shape, dtype=tensor.dtype)
             empty = torch.empty(0, dtype=tensor.dtype)
             return empty.set_(copies[_address(tensor)], tensor.storage_offset(), tensor.size(), tensor.stride())

@@ -1,6 +1,6 @@
-"""Converts a run's state to the types that `torch.load(..., weights_only=True)` accepts, and splits it into shards.
+"""Converts states to the types that `torch.load(..., weights_only=True)` accepts, and splits them into shards.
 
-A state is split into its tensor shards and a remaining state, where references replace the tensors.
+Splitting a state returns its tensor shards, and the remaining state with references in place of the tensors.
 """
 
 import math
@@ -28,12 +28,12 @@ _SPLIT_SECTIONS = re.compile(r"(state_dict|optimizer|ema_state_dict)\.")
 def to_serializable(value: Any) -> Any:
     """Converts `value` to types that can be read back without executing code.
 
-    Tensors are detached. A view of a larger storage is copied, so that the rest of the storage is not written. NumPy
+    Tensors are detached. Views of larger storages are copied, so that the rest of the storage is not written. NumPy
     arrays become tensors (string arrays become lists), NumPy scalars become Python scalars, mappings become dicts,
     named tuples become tuples, and deques become lists.
 
     Raises:
-        CheckpointError: The state contains a value of an unsupported type. The message contains its key path.
+        CheckpointError: The state contains an unsupported type. The message contains the key path.
     """
     try:
         return rebuild(value, _convert)
@@ -42,7 +42,7 @@ def to_serializable(value: Any) -> Any:
 
 
 def walk(value: Any) -> Iterator[Any]:
-    """Yields `value` and everything inside it in order. A container that occurs several times is yielded once."""
+    """Yields `value` and everything inside it, in order. Yields containers that occur several times only once."""
     pending, seen = [value], set()
     while pending:
         entry = pending.pop()
@@ -62,12 +62,12 @@ def walk(value: Any) -> Iterator[Any]:
 
 
 def rebuild(value: Any, convert: Callable[[str, Any], Any], path: str = "") -> Any:
-    """Returns a copy of nested containers with converted values. Subclasses of the containers become the containers.
+    """Copies nested containers and converts their values. Container subclasses become the base container.
 
     Args:
         value: The state.
-        convert: Called with the key path and the value of each entry that is not a number or text, and of each key of a
-            mapping. If it returns a container itself, the container is copied.
+        convert: A function that is called with a key path and a value, for all entries except numbers and strings, and
+            for mapping keys. If it returns a container unchanged, the container is copied recursively.
         path: The key path of the state.
     """
     if type(value) in _UNCHANGED:
@@ -85,19 +85,19 @@ def rebuild(value: Any, convert: Callable[[str, Any], Any], path: str = "") -> A
     for key, each in value.items():
         inner = f"{path}.{key}" if path else str(key)
         copied[rebuild(key, convert, inner)] = rebuild(each, convert, inner)
-    metadata = getattr(value, "_metadata", None)  # the layer versions in the state dict of a module
+    metadata = getattr(value, "_metadata", None)  # the layer versions in a module's state dict
     if isinstance(copied, OrderedDict) and isinstance(metadata, Mapping):
         copied._metadata = rebuild(metadata, convert, f"{path}._metadata")  # type: ignore[attr-defined]
     return copied
 
 
 def tensors_in(value: Any) -> list[torch.Tensor]:
-    """Returns all tensors of a state, in order."""
+    """Returns all tensors in a state, in order."""
     return [entry for entry in walk(value) if isinstance(entry, torch.Tensor)]
 
 
 def bytes_in(state: Any) -> int:
-    """Returns the total size in bytes of all tensors of a state. Shared storages count once."""
+    """Returns the total size of all tensors in a state, in bytes. Counts shared storages once."""
     storages = (tensor.untyped_storage() for tensor in tensors_in(state))
     return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
@@ -105,7 +105,7 @@ def bytes_in(state: Any) -> int:
 def _convert(path: str, value: Any) -> Any:
     """Converts a value that is not a container to a type that `torch.load` accepts.
 
-    Instances of subclasses of str, int, float and bytes, such as enum members, become instances of the built-in type.
+    Subclasses of str, int, float and bytes, such as enum members, are converted to the built-in type.
     """
     if isinstance(value, (list, tuple, deque, Mapping)):
         return value
@@ -151,18 +151,18 @@ Cut = Callable[[str, torch.Tensor], TensorShard | None]
 
 
 def split_state(state: Any, cut: Cut = lambda name, tensor: None) -> tuple[Any, dict[str, TensorShard]]:
-    """Replaces the sharded tensors of a state with references to their names.
+    """Replaces the sharded tensors in a state with references to their names.
 
     Args:
         state: Containers and tensors.
-        cut: Called with the name and value of each tensor that is not a DTensor. Returns the shard that this rank
-            writes, or None to keep the tensor in the state.
+        cut: A function that is called with the name and value of each tensor that is not a DTensor. Returns the shard
+            that this rank writes, or None to keep the tensor in the state.
 
     Returns:
-        The state with references, and a dict that maps names to shards.
+        The state with references, and a dict of shards by name.
     """
     shards: dict[str, TensorShard] = {}
-    names: dict[Any, str] = {}  # by memory location, for tensors that share memory
+    names: dict[Any, str] = {}  # by memory address, since tensors may share memory
 
     def replace(name: str, tensor: Any) -> Any:
         if not isinstance(tensor, torch.Tensor):
@@ -188,7 +188,7 @@ def split_state(state: Any, cut: Cut = lambda name, tensor: None) -> tuple[Any, 
 
 
 def join_state(state: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
-    """Replaces the references in a state from `split_state` with tensors.
+    """Replaces the references that `split_state` created with tensors.
 
     Raises:
         CheckpointError: A tensor is missing.
@@ -206,11 +206,11 @@ def join_state(state: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
 
 
 def gather_full_state(state: _T) -> _T:
-    """Gathers the sharded tensors of a state on the CPU of rank 0, one at a time. Every rank must call this.
+    """Gathers sharded tensors on the CPU of rank 0, one at a time. All ranks must call this function.
 
-    Other ranks get empty tensors in their place.
+    On other ranks, empty tensors take their place.
     """
-    gathered: dict[int, torch.Tensor] = {}  # by memory location, for tensors that share memory
+    gathered: dict[int, torch.Tensor] = {}  # by memory address, since tensors may share memory
 
     def replace(_: str, value: Any) -> Any:
         if not isinstance(value, torch.Tensor) or not is_dtensor(value):
@@ -225,9 +225,9 @@ def gather_full_state(state: _T) -> _T:
 
 
 def cut_evenly(number: int, count: int) -> Cut:
-    """Returns a `cut` function for `split_state`. It splits tensors along dim 0, and returns shard `number` of `count`.
+    """Returns a `cut` function for `split_state` that returns shard `number` of `count`, split along dim 0.
 
-    Only floating-point tensors of the weights, averaged weights and optimizer state are split.
+    It splits only floating-point tensors in the weights, averaged weights and optimizer state.
     """
 
     def cut(name: str, tensor: torch.Tensor) -> TensorShard | None:
@@ -241,6 +241,6 @@ def cut_evenly(number: int, count: int) -> Cut:
 
 
 def cut_replicated(addresses: Set[int], number: int, count: int) -> Cut:
-    """Returns a `cut` function for `split_state` that splits only the tensors whose memory addresses are given."""
+    """Returns a `cut` function for `split_state` that splits only tensors at the given memory addresses."""
     evenly = cut_evenly(number, count)
     return lambda name, tensor: evenly(name, tensor) if tensor.untyped_storage().data_ptr() in addresses else None

@@ -1,11 +1,11 @@
-"""Defines the files in the folder of a sharded checkpoint, and removes such folders.
+"""Defines the files of a sharded checkpoint, and removes sharded checkpoints.
 
     iter_8.sharded/
-      state.pth                      everything that is not sharded, and the layout: which file contains which shard
+      state.pth                      all state that is not sharded, and the layout: which file contains which shard
       rank_0-<save>.pth ...          the shards of each rank, as a dict of tensors
 
-All of them are checkpoint files with a digest. The layout lists these digests. The checkpoint is committed when
-`state.pth` is renamed into the folder. Files that it does not list are left over from an unfinished save.
+All of them are checkpoint files with a digest, which the layout records. Renaming `state.pth` into the folder commits
+the checkpoint. Any files that are not in the layout are left over from an unfinished save.
 """
 
 import contextlib
@@ -45,32 +45,32 @@ class StoredTensor(NamedTuple):
 class ShardLayout(NamedTuple):
     """The content of `state.pth`."""
 
-    state: Any  # everything that is not sharded, with references in place of sharded tensors
+    state: Any  # all state that is not sharded, with references in place of sharded tensors
     tensors: dict[str, StoredTensor]  # the sharded tensors by name
     files: dict[str, str]  # the SHA-256 of each file with shards
     digest: Digest  # the digest of `state.pth`
 
     def empty_tensors(self, device: "str | torch.device") -> dict[str, torch.Tensor]:
-        """Returns uninitialized tensors for the content of all shards."""
+        """Returns uninitialized tensors to load the shards into."""
         return {
             name: torch.empty(tensor.size, dtype=tensor.dtype, device=device) for name, tensor in self.tensors.items()
         }
 
 
 def main_file(path: str) -> str:
-    """Returns the file whose commit completes a checkpoint: `path` itself, or the state of a sharded checkpoint."""
+    """Returns the file that commits a checkpoint: `path` itself, or the state of a sharded checkpoint."""
     return storage.join(path, STATE) if is_sharded_path(path) else path
 
 
 def is_own_file(name: str) -> bool:
-    """Checks whether footplate uses a name for states, shards or temporary files."""
+    """Checks whether a file name is one that footplate uses for states, shards or temporary files."""
     return _OWN_FILE.fullmatch(name) is not None
 
 
 def remove_sharded(folder: str) -> None:
-    """Removes a sharded checkpoint: its own files, and the folder if it is empty then.
+    """Removes the files of a sharded checkpoint, and then the folder if it is empty.
 
-    If the path is a symbolic link, only the link is removed.
+    If the path is a symbolic link, removes only the link.
 
     Raises:
         OSError: The folder cannot be read, or a file cannot be removed.
@@ -80,7 +80,7 @@ def remove_sharded(folder: str) -> None:
         return
     with contextlib.suppress(FileNotFoundError):
         remove_own_files(folder)
-    with contextlib.suppress(OSError):  # it contains files that footplate did not write
+    with contextlib.suppress(OSError):  # the folder may contain files that footplate did not write
         storage.remove_empty_folder(folder)
 
 
@@ -96,11 +96,11 @@ def remove_own_files(folder: str, keep: Collection[str] = ()) -> None:
 
 
 def remove_unfinished(folder: str) -> None:
-    """Removes unfinished sharded checkpoints in a folder, unless they contain other files.
+    """Removes unfinished sharded checkpoints from a folder, unless they contain other files.
 
-    No other run can be saving there, because a run locks its work_dir.
+    No other run can be saving there, because each run locks its work_dir.
     """
-    with contextlib.suppress(OSError):  # a folder that cannot be read or removed must not stop a save
+    with contextlib.suppress(OSError):  # an unreadable folder must not prevent a save
         for path in [storage.join(folder, name) for name in storage.list_dir(folder) if is_sharded_path(name)]:
             names = [] if storage.is_link(path) else storage.list_dir(path)
             if names and STATE not in names and all(map(is_own_file, names)):
@@ -108,7 +108,7 @@ def remove_unfinished(folder: str) -> None:
 
 
 def parse_layout(content: Any, digest: Digest) -> ShardLayout:
-    """Converts the content of `state.pth`, and checks that no shard is missing or outside of the folder.
+    """Parses the content of `state.pth`, and checks that no shard is missing or outside the folder.
 
     Raises:
         CheckpointError: The format is unknown, a shard is missing, or a file name is invalid.

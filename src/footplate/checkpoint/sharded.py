@@ -1,7 +1,7 @@
 """Saves and loads sharded checkpoints with torch.distributed.checkpoint (DCP).
 
-DCP divides the work between the ranks, reshards tensors, and raises an error of one rank in all of them. Import this
-module only when it is needed, because importing DCP is slow.
+DCP splits the work across ranks, reshards tensors, and raises an error of one rank on all ranks. Import this module
+only when it is needed, because importing DCP is slow.
 """
 
 import dataclasses
@@ -57,29 +57,29 @@ def save_shards(
     *,
     files: int = 1,
 ) -> None:
-    """Writes a sharded checkpoint. Every rank of the group must call this function.
+    """Writes a sharded checkpoint. All ranks in the group must call this function.
 
-    When all ranks have written their shards, rank 0 writes the state. This commits the checkpoint. A previous
-    checkpoint in the folder is kept until then and removed afterwards.
+    After all ranks have written their shards, rank 0 writes the state, which commits the checkpoint. A previous
+    checkpoint in the folder is kept until then, and removed afterwards.
 
     Args:
-        state: A serializable state with references in place of tensors. Only the state of rank 0 is used.
+        state: A serializable state with references in place of sharded tensors. Only rank 0's state is used.
         shards: The names and shards of this rank, on the CPU.
         folder: The output folder.
-        group: The process group, or None for a single process that has all shards.
-        error: An error that occurred while this rank prepared its shards. If it is given, no checkpoint is written, and
-            all ranks raise the error.
-        files: The number of files of this rank. The shards of a tensor are written to different files.
+        group: The process group, or None if a single process has all shards.
+        error: An error from preparing this rank's shards. If it is set, no checkpoint is written, and all ranks raise
+            the error.
+        files: The number of files for this rank. The shards of a tensor are written to different files.
 
     Raises:
-        CheckpointError: A process failed. The message contains its rank and the reason.
+        CheckpointError: A process failed. The message states its rank and the reason.
     """
     indexed: Any = {MetadataIndex(name, shard.offsets): shard for name, shard in shards}
     planner = _Planner(flatten_state_dict=False, flatten_sharded_tensors=False)
     writer = _FolderWriter(storage.absolute(folder), state, error, files)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the save in a single process
+            warnings.simplefilter("ignore")  # torch warns about saving in a single process
             save(indexed, storage_writer=writer, planner=planner, process_group=group, no_dist=group is None)
     except CheckpointException as failed:
         rank, (cause, _) = min(failed.failures.items())
@@ -92,7 +92,7 @@ def save_shards(
 
 
 class _Planner(DefaultSavePlanner):
-    """Plans the writing of shards. The state dict maps their indices to them."""
+    """Plans the writing of shards, for a state dict of shards by index."""
 
     def create_local_plan(self) -> SavePlan:
         items = []
@@ -111,7 +111,7 @@ class _Planner(DefaultSavePlanner):
 
 
 class _FolderWriter(FileSystemWriter):
-    """Writes the shards of each rank to a file. The coordinator also writes the state, which commits the checkpoint."""
+    """Writes each rank's shards to files. The coordinator also writes the state, which commits the checkpoint."""
 
     def __init__(self, folder: str, state: Mapping[str, Any], error: BaseException | None, files: int) -> None:
         super().__init__(folder)
@@ -123,9 +123,9 @@ class _FolderWriter(FileSystemWriter):
         return plan
 
     def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
-        """Creates the folder. The rank and a random id of the save become part of the file names.
+        """Creates the folder, and assigns file names.
 
-        The files of an existing checkpoint are therefore not overwritten.
+        File names contain the rank and a random id, so that the files of an existing checkpoint are not overwritten.
         """
         storage.make_dirs(self._folder)
         items = [cast(planning.TensorWriteData, item.tensor_data) for plan in plans for item in plan.items]
@@ -178,7 +178,7 @@ class _FolderReader(FileSystemReader):
         return Metadata(tensors, storage_data={})
 
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> "Future[None]":
-        """Verifies and reads the files with shards that this rank needs, one at a time."""
+        """Verifies and reads the files that contain shards for this rank, one at a time."""
         parts: dict[str, list[planning.ReadItem]] = defaultdict(list)
         for item in plan.items:
             chunks = self._layout.tensors[item.storage_index.fqn].chunks
@@ -204,11 +204,11 @@ def load_sharded(folder: str, device: torch.device, like: torch.nn.Module | None
     Args:
         folder: The folder.
         device: The device for the tensors.
-        like: A model. If its parameters are sharded, all ranks must call this function, and the tensors are sharded in
-            the same way. Each rank then verifies and reads only the files that contain its own shards.
+        like: The model to load into. If its parameters are sharded, all ranks must call this function, and the tensors
+            are sharded like the parameters. Each rank then verifies and reads only the files with its own shards.
 
     Raises:
-        CheckpointDamagedError: A file that any of the ranks reads does not match its checksum.
+        CheckpointDamagedError: A file that one of the ranks reads does not match its checksum.
         CheckpointError: The folder does not exist or is not a checkpoint.
     """
     layout = read_layout(folder, device)
@@ -217,7 +217,7 @@ def load_sharded(folder: str, device: torch.device, like: torch.nn.Module | None
     if like is not None and is_split:
         model: Any = next(weight for weight in reshard(like).parameters() if is_dtensor(weight))
         mesh, placements = model.device_mesh, model.placements
-        if tensor_parallel_size() > 1:  # layers differ in their meshes and placements
+        if tensor_parallel_size() > 1:  # meshes and placements differ between layers
             mesh, placements = world_mesh(mesh.device_type, dist.group.WORLD), [dtensor.Shard(0)]
         for name, tensor in layout.tensors.items():
             if tensor.size:
@@ -225,7 +225,7 @@ def load_sharded(folder: str, device: torch.device, like: torch.nn.Module | None
     if targets:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about the load in a single process
+                warnings.simplefilter("ignore")  # torch warns about loading in a single process
                 load(dict(targets), storage_reader=_FolderReader(folder, layout), no_dist=not is_split)
         except CheckpointException as failed:
             cause = next(iter(failed.failures.values()))[0]

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import IO, Any, NamedTuple
 
 import torch
-from torch.serialization import load  # code bases replace `torch.load`, often with `weights_only=False`
+from torch.serialization import load  # code bases patch `torch.load`, often with `weights_only=False`
 
 from footplate.checkpoint.digest import Digest, read_digest, verify_digest
 from footplate.checkpoint.unpickler import Unpickler
@@ -29,9 +29,9 @@ class Content(NamedTuple):
 
 
 def read_content(stream: IO[bytes], *, device: "str | torch.device" = "cpu") -> Content:
-    """Verifies an open file and returns its content. Nothing in it is imported or called.
+    """Verifies an open file and returns its content, without importing or calling anything in it.
 
-    If an archive has no digest, the checksums of its members are verified instead.
+    If an archive has no digest, verifies the checksums of its members instead.
 
     Args:
         stream: The file, at any position.
@@ -48,7 +48,7 @@ def read_content(stream: IO[bytes], *, device: "str | torch.device" = "cpu") -> 
     stream.seek(0)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about typed storages, and sources of pickled modules
+            warnings.simplefilter("ignore")  # torch warns about typed storages and the sources of pickled modules
             return Content(_load(stream, device, is_archive=is_archive), digest)
     except OSError:
         raise
@@ -59,9 +59,9 @@ def read_content(stream: IO[bytes], *, device: "str | torch.device" = "cpu") -> 
 
 
 def verify_content(stream: IO[bytes]) -> Digest:
-    """Verifies the digest of a file, or else the checksums in its archive, and returns the digest.
+    """Verifies a file by its digest, or else by the checksums in the archive, and returns the digest.
 
-    Files saved by PyTorch before 1.6 have no checksums, so they are read completely instead.
+    Files from PyTorch before 1.6 have neither, so they are read completely instead.
 
     Raises:
         CheckpointDamagedError: The file is truncated or corrupted.
@@ -74,12 +74,12 @@ def verify_content(stream: IO[bytes]) -> Digest:
 
 
 def _check_archive(stream: IO[bytes], digest: Digest, *, is_verified: bool) -> bool:
-    """Checks the structure of an archive, and the checksums of its members if the file is not verified yet.
+    """Checks the structure of an archive, and its checksums if the file has not been verified yet.
 
-    Returns False if the file is a pickle.
+    Returns False if the file is a pickle rather than an archive.
 
     Raises:
-        CheckpointDamagedError: The file is neither, or it is truncated or corrupted.
+        CheckpointDamagedError: The file is neither an archive nor a pickle, or is truncated or corrupted.
         CheckpointError: The archive was not written by `torch.save`.
     """
     size = stream.seek(0, 2)
@@ -112,10 +112,10 @@ def _check_archive(stream: IO[bytes], digest: Digest, *, is_verified: bool) -> b
 
 def _load(stream: IO[bytes], device: torch.device, *, is_archive: bool) -> Any:
     if not is_archive:
-        stream = io.BytesIO(stream.read())  # torch would read a tar archive from a file with a descriptor
+        stream = io.BytesIO(stream.read())  # from a file with a descriptor, torch would also read tar archives
         first = Unpickler(stream, encoding="latin1").load()
         if type(first) is not int or first != torch.serialization.MAGIC_NUMBER:
-            return first  # a plain pickle; otherwise, the format of PyTorch before 1.6
+            return first  # a plain pickle; anything else is the format before PyTorch 1.6
         stream.seek(0)
     try:
         return load(stream, map_location=device, weights_only=True)

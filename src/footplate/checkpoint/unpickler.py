@@ -1,7 +1,7 @@
 """Unpickles data without importing or calling anything that it refers to.
 
-A name in a pickle becomes a placeholder class, unless `_NAMES` contains it. This table is complete: it builds
-tensors, NumPy arrays and containers, and contains nothing that can reach other code.
+Each name in a pickle is replaced with a placeholder class unless it is in `_NAMES`. This table lists everything needed
+to build tensors, NumPy arrays and containers, and nothing that could reach other code.
 """
 
 import pickle
@@ -22,10 +22,10 @@ class OpaqueObject:
 
     Attributes:
         name: The full name of the class or function.
-        args: The arguments of the call that was not made.
-        state: The state that would have been set on the object.
-        items: The keys and values that were set, if it is a dict subclass.
-        elements: The elements that were added, if it is a list or set subclass.
+        args: The arguments of the skipped constructor call.
+        state: The state that unpickling would have set.
+        items: For a dict subclass, its keys and values.
+        elements: For a list or set subclass, its elements.
     """
 
     __slots__ = ("args", "elements", "items", "state")
@@ -60,13 +60,13 @@ class OpaqueObject:
 
 
 def opaque_class(name: str) -> type[OpaqueObject]:
-    """Returns a class of placeholders for the objects of a class."""
-    # No module has this name, so that nothing looks for the source code of the class.
+    """Returns a placeholder class for the class with this name."""
+    # There is no module with this name, so nothing can look up the source code of the class.
     return type("OpaqueObject", (OpaqueObject,), {"__slots__": (), "__module__": "opaque", "name": name})
 
 
 class _Unfinished:
-    """A NumPy object that is built when its state is known.
+    """A NumPy object that can be built only once its state is known.
 
     Args:
         build: Builds the object from its state.
@@ -79,7 +79,7 @@ class _Unfinished:
 def _build_dtype(code: Any, *args: Any) -> Any:
     def build(state: Any) -> Any:
         if state[1] not in _BYTE_ORDERS:
-            raise pickle.UnpicklingError("a NumPy dtype has an unknown byte order")
+            raise pickle.UnpicklingError("it contains a NumPy dtype with an unknown byte order")
         return np.dtype(code).newbyteorder(state[1])
 
     is_plain = type(code) is str and code[:1] in _DTYPE_LETTERS and code[1:].isdigit()
@@ -99,15 +99,15 @@ def _build_scalar(dtype: Any, content: Any = None) -> Any:
 
 
 def _build_bytes(text: Any, encoding: Any = "latin1") -> bytes:
-    if encoding not in ("latin1", "latin-1"):  # any other codec may be a module to import
-        raise pickle.UnpicklingError("bytes have an unknown encoding")
+    if encoding not in ("latin1", "latin-1"):  # any other codec could import a module
+        raise pickle.UnpicklingError("it contains bytes with an unsupported encoding")
     return str.encode(text, "latin1")
 
 
 def _build_tensor(
     storage: Any, offset: Any, size: Any, stride: Any, grad: Any = None, hooks: Any = None, metadata: Any = None
 ) -> torch.Tensor:
-    """Builds a tensor without gradients and hooks."""
+    """Builds a tensor, without gradients or hooks."""
     return _build_typed_tensor(storage, offset, size, stride, grad, hooks, storage.dtype, metadata)
 
 
@@ -148,14 +148,14 @@ _NAMES: dict[str, Any] = {
 }
 
 
-_Base: Any = pickle._Unpickler  # the one in C cannot restrict which objects get a state
+_Base: Any = pickle._Unpickler  # the C implementation cannot restrict which objects receive a state
 
 
 class Unpickler(_Base):  # type: ignore[misc]
-    """Reads one pickle without executing code from it."""
+    """Reads a pickle without executing code from it."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Returns the constructor, the constant or the placeholder class for a name."""
+        """Returns the constructor, constant or placeholder class for a name."""
         for old, new in _MODULES.items():
             if module == old or module.startswith(f"{old}."):
                 module = new + module[len(old) :]
@@ -163,7 +163,7 @@ class Unpickler(_Base):  # type: ignore[misc]
         return _NAMES[full] if full in _NAMES else opaque_class(full)
 
     def _set_state(self) -> None:
-        """Sets the state of an object that may have one. Python's method sets attributes of any object."""
+        """Sets the state of supported objects. Python's own method would set attributes of any object."""
         state, target = self.stack.pop(), self.stack[-1]
         if isinstance(target, _Unfinished):
             self.stack[-1] = built = target.build(state)
@@ -173,6 +173,7 @@ class Unpickler(_Base):  # type: ignore[misc]
         elif type(target) is OrderedDict:
             target.__dict__.update(state)
         else:
-            raise pickle.UnpicklingError(f"it sets the state of an object of type {type(target).__name__}")
+            name = type(target).__name__
+            raise pickle.UnpicklingError(f"it would set attributes of an object of type {name}, which is not allowed")
 
     dispatch = {**_Base.dispatch, pickle.BUILD[0]: _set_state}  # noqa: RUF012

@@ -1,4 +1,4 @@
-"""`Config`: a config file merged with its bases."""
+"""Defines `Config`, a config file merged with its bases."""
 
 import copy
 import os
@@ -19,22 +19,22 @@ _RESERVED = ("filename", "text", "pretty_text", "env_variables")
 
 
 class Config:
-    """A config whose keys are accessible as attributes and items. It records the origin of each key.
+    """A config, which records the origin of each key. Keys are accessible as attributes and items.
 
     Args:
         cfg_dict: The keys and values.
         cfg_text: The source text.
         filename: The source file.
-        env_variables: The environment variables that the files used.
+        env_variables: The environment variables used in the files.
         format_python_code: Ignored, for compatibility; dumps are always formatted.
 
     Attributes:
         filename: The path that was passed to `fromfile`, or None.
-        text: The texts of the file and its bases, each preceded by the path of its file.
-        env_variables: The environment variables that the files used, with their values.
+        text: The source text of the file and its bases, each preceded by its path.
+        env_variables: The environment variables used in the files, with their values.
 
     Raises:
-        ConfigError: `cfg_dict` is not a mapping, or a key is also an attribute name of this class.
+        ConfigError: `cfg_dict` is not a mapping, or a key is the name of an attribute of this class.
 
     Example:
         >>> config = Config.fromstring("optimizer = dict(type='SGD', lr=0.1)", ".py")
@@ -42,7 +42,7 @@ class Config:
         0.1
     """
 
-    # Stored in `__dict__`, because assigning an attribute sets a key.
+    # Stored in `__dict__`, because attribute assignment sets a key.
     _cfg_dict: ConfigDict
     filename: str | None
     text: str
@@ -62,7 +62,7 @@ class Config:
         for key in _RESERVED:
             if key in mapping:
                 raise ConfigKeyError(
-                    f"'{key}' is a reserved name and cannot be a key of a config",
+                    f"'{key}' is a reserved name and cannot be a config key",
                     origin=origin_of(mapping, key),
                     key=key,
                 )
@@ -85,7 +85,7 @@ class Config:
         """Loads a .py, .json, .yaml or .toml config with its bases.
 
         Args:
-            filename: The path, `package::file` for a config from another package, or the name of a recipe.
+            filename: A path, `package::file` for a config in another package, or the name of a recipe.
             use_predefined_variables: Whether to replace `{{ fileDirname }}` and similar placeholders.
             import_custom_modules: Whether to import the modules in `custom_imports`.
             use_environment_variables: Whether to replace `{{$NAME:default}}` with environment variables.
@@ -93,7 +93,7 @@ class Config:
             format_python_code: Ignored, for compatibility; dumps are always formatted.
 
         Raises:
-            ConfigError: A file is missing or invalid. The message contains the file and the line.
+            ConfigError: A file is missing or invalid. The message states the file and line.
         """
         path = find_config(filename)
         options = Options(use_predefined_variables, use_environment_variables, lazy_import)
@@ -104,7 +104,7 @@ class Config:
 
     @staticmethod
     def fromstring(cfg_str: str, file_format: str) -> "Config":
-        """Loads a config from a string. Relative paths of bases are resolved against the current folder.
+        """Loads a config from a string. Relative base paths are resolved against the current folder.
 
         Args:
             cfg_str: The text.
@@ -148,7 +148,7 @@ class Config:
         """Writes the resolved config to one file. The suffix selects the format.
 
         Args:
-            file: The path. If it is None, the text is returned in the format of the original file.
+            file: The path, or None to return the text in the format of the original file.
 
         Raises:
             ConfigError: The format cannot represent a value.
@@ -164,8 +164,8 @@ class Config:
         """Merges values at key paths, such as `{"model.backbone.depth": 50, "pipeline.0.type": "Load"}`.
 
         Args:
-            options: Maps key paths to values. Dict values are merged and support `_delete_`.
-            allow_list_keys: Whether a number in a path is an index into a list.
+            options: Values by key path. Dicts are merged and support `_delete_`.
+            allow_list_keys: Whether numbers in a path may be list indices.
 
         Raises:
             ConfigError: A path goes through a value that is not a dict, or past the end of a list.

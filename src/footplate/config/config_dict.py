@@ -1,4 +1,4 @@
-"""Dicts that record the origins of their keys: `TracedDict`, and `ConfigDict` with attribute access."""
+"""Dicts that record the origins of their keys."""
 
 import copy
 import operator
@@ -20,50 +20,50 @@ _RECIPES = os.path.join(_PACKAGE, "tasks", "recipes", "configs", "")
 
 
 class Replaced(NamedTuple):
-    """A value that was replaced, with its origin if known."""
+    """A replaced value, with its origin if known."""
 
     value: Any
     origin: Origin | None
 
 
 class KeyOrigin(Origin):
-    """The place where a key was last set, and the value that it replaced.
+    """The place where a key was last set, and the value that was replaced there.
 
     Args:
         file: The file, or a source such as `--set`.
-        line: The line, counted from 1, or 0 if the source has no lines.
+        line: The line, starting at 1, or 0 if the source has no lines.
         replaced: The previous value of the key.
     """
 
     replaced: Replaced | None
-    is_read = False  # whether other lines of the config read the key as a variable
-    is_read_here = False  # whether they read the value that was set at this place
+    is_read = False  # whether other lines of the config use the key as a variable
+    is_read_here = False  # whether they use the value set at this place
 
     def __new__(cls, file: str, line: int, replaced: Replaced | None = None) -> "KeyOrigin":
-        """Creates an origin. Origins are compared and hashed by their file and line."""
+        """Creates an origin. Origins are compared and hashed by file and line."""
         self = super().__new__(cls, file, line)
         self.replaced = replaced
         earlier = replaced.origin if replaced else None
         if isinstance(earlier, KeyOrigin):
             self.is_read = earlier.is_read
-            if earlier == (file, line):  # a loop sets the key again
+            if earlier == (file, line):  # the key is set in a loop
                 self.replaced = earlier.replaced
         return self
 
     @property
     def is_override(self) -> bool:
-        """Whether an option such as `--set` set the value, rather than a config file."""
+        """Whether the value comes from an override such as `--set` rather than from a config file."""
         return not self.line and not os.path.isabs(self.file)
 
 
 def is_variable(config: object, key: object) -> bool:
-    """Checks whether other lines of the config read a top-level key as a variable."""
+    """Checks whether other lines of the config use a top-level key as a variable."""
     origin = origin_of(config, key)
     return isinstance(origin, KeyOrigin) and origin.is_read
 
 
 def value_history(value: object, origin: Origin | None) -> list[Replaced]:
-    """Returns all values of a key in order, from the value in the first base to `value`."""
+    """Returns all values that a key has had, from the value in the first base to `value`."""
     links = [Replaced(value, origin)]
     while isinstance(origin, KeyOrigin) and origin.replaced is not None:
         links.append(origin.replaced)
@@ -72,9 +72,9 @@ def value_history(value: object, origin: Origin | None) -> list[Replaced]:
 
 
 def calling_line() -> Origin:
-    """Returns the line outside of this package that is being executed.
+    """Returns the current line of code outside of this package.
 
-    For a line in footplate's own code, which users cannot change, returns a description instead of a file, and line 0.
+    For footplate's own code, which users cannot change, returns a description instead of a file, and line 0.
     """
     frame = sys._getframe()
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
@@ -90,8 +90,8 @@ def calling_line() -> Origin:
 class TracedDict(dict[Any, Any]):
     """A dict that records the file and line of each statement that sets a key.
 
-    `dict(...)` and `{...}` create it while a config runs. `_origins` maps each key to its place, and None to the place
-    of the dict itself.
+    While a config is executed, `dict(...)` and `{...}` create this class. `_origins` maps each key to its origin, and
+    None to the origin of the dict itself.
     """
 
     _origins: dict[object, Origin]
@@ -126,15 +126,15 @@ class TracedDict(dict[Any, Any]):
         return result
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
-        """Returns the value of a key. Sets a missing key to `default` first."""
+        """Returns the value of a key, after setting it to `default` if it is missing."""
         if key not in self:
             self[key] = default
         return self[key]
 
     def update(self, /, *args: Any, **kwargs: Any) -> None:
-        """Sets several keys, with their origins in the given mapping.
+        """Sets several keys, with the origins recorded in the given mapping.
 
-        In a `ConfigDict`, a dict is merged into an existing dict.
+        In a `ConfigDict`, dicts are merged into existing dicts.
         """
         origins, place = getattr(args[0], "_origins", {}) if args else {}, calling_line()
         for key, value in dict(*args, **kwargs).items():
@@ -148,27 +148,27 @@ class TracedDict(dict[Any, Any]):
         return result
 
     def _put(self, key: Any, value: object, origin: Origin | None) -> None:
-        """Sets a key and its origin, without a history."""
+        """Sets a key and its origin, without recording the previous value."""
         dict.__setitem__(self, key, value)
         if origin is not None:
             self._origins[key] = origin
 
     def _write(self, key: Any, value: object, place: Origin | None) -> None:
-        """Sets a key. The previous value becomes part of its history."""
+        """Sets a key, and records the previous value in its history."""
         if place is not None and key in self:
             place = KeyOrigin(*place, Replaced(dict.__getitem__(self, key), self._origins.get(key)))
         self._put(key, value, place)
 
     def _update_key(self, key: Any, value: object, place: Origin) -> None:
-        """Sets a key that was passed to `update`."""
+        """Sets one of the keys passed to `update`."""
         self._write(key, value, place)
 
 
 class ConfigDict(TracedDict):
     """A dict with attribute access that records the origins of its keys.
 
-    Nested dicts, including those in lists and tuples, become `ConfigDict`. `origin_of(config, key)` returns the file
-    and line where a key was last set.
+    Nested dicts, including those in lists and tuples, are converted to `ConfigDict`. `origin_of(config, key)` returns
+    the file and line where a key was last set.
 
     Example:
         >>> optimizer = ConfigDict(type="SGD", schedule=dict(lr=0.1))
@@ -187,7 +187,7 @@ class ConfigDict(TracedDict):
         try:
             return dict.__getitem__(self, name)
         except KeyError:
-            if name.startswith("__"):  # Python often probes such names and ignores the message
+            if name.startswith("__"):  # Python often probes such names, and the message would be ignored
                 raise AttributeError(name) from None
             raise self._missing(name, ConfigAttributeError) from None
 
@@ -211,7 +211,7 @@ class ConfigDict(TracedDict):
         return result
 
     def copy(self) -> "ConfigDict":
-        """Returns a copy with new lists and tuples. Nested dicts are shared with the original."""
+        """Returns a copy with new lists and tuples. Nested dicts are shared."""
         return type(self)(self)
 
     def deepcopy(self) -> "ConfigDict":
@@ -223,7 +223,7 @@ class ConfigDict(TracedDict):
         return super().pop(key, default)
 
     def merge(self, options: Mapping[Any, Any]) -> None:
-        """Merges a mapping as a config is merged into its base: dicts are merged, and other values are replaced.
+        """Merges a mapping in the same way as a config into its base: merges dicts and replaces other values.
 
         A dict with `_delete_=True` replaces the existing dict.
 
@@ -258,13 +258,13 @@ class ConfigDict(TracedDict):
 def merge_into(
     base: ConfigDict, child: ConfigDict, *, option: Origin | None = None, allow_list_keys: bool = False
 ) -> ConfigDict:
-    """Merges `child` into `base` and returns `base`. `child` must not be used afterwards.
+    """Merges `child` into `base` and returns `base`. Do not use `child` afterwards.
 
     Args:
         base: The config, changed in place.
-        child: The keys to merge. As in MMEngine, a dict for which the base has no value keeps `_delete_`.
-        option: The origin of all values, if they come from an option rather than from a file.
-        allow_list_keys: Whether a dict with indices as keys changes the items of a list.
+        child: The keys to merge. As in MMEngine, `_delete_` is kept if the base has no value for the dict.
+        option: The origin of all values, if they come from an override rather than a file.
+        allow_list_keys: Whether a dict whose keys are indices changes the items of a list.
 
     Raises:
         ConfigError: A dict without `_delete_` would be merged into a value that is not a dict.
@@ -285,7 +285,7 @@ def _merged(present: Any, value: Any, origin: Origin | None, option: Origin | No
     if not isinstance(value, ConfigDict) or value.pop("_delete_", False):
         return value
     if isinstance(present, ConfigDict):
-        # The base file may contain the same dict elsewhere, where it must not change.
+        # The base may contain the same dict elsewhere, where it must not change.
         target = present if option else present.copy()
         return merge_into(target, value, option=option, allow_list_keys=allow_list_keys)
     is_list = allow_list_keys and isinstance(present, (list, tuple))
@@ -307,7 +307,7 @@ def _merged(present: Any, value: Any, origin: Origin | None, option: Origin | No
 
 
 def is_index(part: object) -> bool:
-    """Checks whether a part of a key path can be an index into a list."""
+    """Checks whether a part of a key path can be a list index."""
     return isinstance(part, int) or (isinstance(part, str) and part.isdigit())
 
 
@@ -317,7 +317,7 @@ def copy_as_config_dict(value: Any) -> Any:
     if kind in _LEAVES:
         return value
     if isinstance(value, dict):
-        # Skips the constructor, since this runs for every dict of every config.
+        # Skips the constructor for speed: this runs for every dict of every config.
         result = ConfigDict.__new__(ConfigDict)
         for key, item in value.items():
             dict.__setitem__(result, key, copy_as_config_dict(item))
@@ -329,7 +329,7 @@ def copy_as_config_dict(value: Any) -> Any:
 
 
 def to_plain(value: Any) -> Any:
-    """Returns a copy with plain dicts, and dotted strings for lazily imported names."""
+    """Returns a copy with plain dicts, and with dotted strings instead of lazily imported names."""
     if isinstance(value, dict):
         return {key: to_plain(item) for key, item in value.items()}
     if type(value) in (list, tuple):
@@ -338,7 +338,7 @@ def to_plain(value: Any) -> Any:
 
 
 def _convert_dicts(value: Any) -> Any:
-    """Converts nested dicts in a value to `ConfigDict`. Existing `ConfigDict` objects are kept."""
+    """Converts nested dicts in a value to `ConfigDict`. Keeps existing `ConfigDict` objects."""
     if isinstance(value, ConfigDict):
         return value
     if isinstance(value, dict):

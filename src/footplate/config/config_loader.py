@@ -40,13 +40,13 @@ class Options(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """A config with its bases merged.
+    """A config, merged with its bases.
 
     Attributes:
         mapping: The keys and values.
-        texts: The text of each file, bases first.
+        texts: The source text of each file, bases first.
         environment: The environment variables that were used.
-        imported: The names that a pure-Python config imported. Configs that inherit from it may use them.
+        imported: The names that a pure-Python config imports, which configs that inherit from it may use.
     """
 
     mapping: ConfigDict
@@ -58,7 +58,7 @@ class Loaded(NamedTuple):
 def load(path: str, options: Options, asked_at: Origin | None = None, chain: tuple[str, ...] = ()) -> Loaded:
     """Loads the config at an absolute path and its bases.
 
-    `asked_at` is the place that refers to the file. `chain` contains the files that are being loaded.
+    `asked_at` is the origin of the reference to the file. `chain` contains the files that are currently being loaded.
 
     Raises:
         ConfigError: A file is missing or invalid, or inherits from itself.
@@ -71,12 +71,12 @@ def load(path: str, options: Options, asked_at: Origin | None = None, chain: tup
 
 
 def load_text(text: str, path: str, suffix: str, options: Options, chain: tuple[str, ...] = ()) -> Loaded:
-    """Loads a config from its text. `path` is used in messages and for relative paths of bases."""
+    """Loads a config from text. `path` is used in messages and to resolve relative base paths."""
     return _FileLoader(text, path, suffix, options, (*chain, path)).load()
 
 
 class _FileLoader:
-    """Loads one config file. The bases are loaded first, and the keys of the file are then merged into them."""
+    """Loads one config file: first its bases, then its own keys, which are merged into the bases."""
 
     def __init__(self, text: str, path: str, suffix: str, options: Options, chain: tuple[str, ...]) -> None:
         self._text, self._path, self._suffix = text, path, suffix
@@ -113,7 +113,7 @@ class _FileLoader:
         return self._merge(base, fill_references(keys, base, origin))
 
     def _load_script(self) -> tuple[ConfigDict, dict[str, Any]]:
-        """Executes a .py config. It may change its merged bases through `_base_`."""
+        """Executes a .py config, which may change its merged bases through `_base_`."""
         script = parse(self._path, self._expanded, pure=self._options.pure)
         for name, origin in script.bases:
             self._load_base(name, origin)
@@ -129,7 +129,7 @@ class _FileLoader:
         self._execute(script.code, namespace)
         mapping = self._merge(base, variables_of(namespace, script.is_pure))
         if BASE in script.reads:
-            # The code may have put one dict of the base in several places; give each place its own copy.
+            # The code may use a dict from the base in several places, each of which needs its own copy.
             mapping = copy_as_config_dict(mapping)
         for name in script.reads:
             key_origin = mapping._origins.get(name)
@@ -160,7 +160,7 @@ class _FileLoader:
     def _inherit(
         self, namespace: "Namespace", level: int, module: str, names: list[tuple[str, str]], line: int
     ) -> None:
-        """Loads the base of `from module import names` in `with read_base():`."""
+        """Loads the base for `from module import names` in `with read_base():`."""
         origin = Origin(self._path, line)
         if level:
             folder = os.path.join(os.path.dirname(self._path), *[os.pardir] * (level - 1))
@@ -187,7 +187,7 @@ class _FileLoader:
                 origin=origin,
                 key=BASE,
                 notes=[
-                    "Reading a Python config executes code, which reading a data file must never do.",
+                    "Reading a Python config executes code, but reading a data config must never do so.",
                     f"Convert the base with `footplate explain {name} --dump base.yaml`, or make this a Python config.",
                 ],
             )
@@ -197,7 +197,7 @@ class _FileLoader:
         self._bases.append(loaded)
 
     def _joined_bases(self) -> ConfigDict:
-        """Joins the keys of all bases.
+        """Combines the keys of all bases.
 
         Raises:
             ConfigKeyError: Two bases define the same key.
@@ -219,7 +219,7 @@ class _FileLoader:
         return result
 
     def _merge(self, base: ConfigDict, mapping: Any) -> ConfigDict:
-        """Merges the keys of this file into its base. Logs the notice in `_deprecation_`."""
+        """Merges the keys of this file into its base, and logs the notice in `_deprecation_`, if any."""
         keys: ConfigDict = copy_as_config_dict(mapping)
         notice = keys.pop("_deprecation_")
         if isinstance(notice, ConfigDict):
@@ -229,7 +229,7 @@ class _FileLoader:
 
 
 def _set_scope(value: Any, scope: str) -> None:
-    """Sets `_scope_` in every outermost dict that has a `type`. Nested dicts inherit the scope."""
+    """Sets `_scope_` in each outermost dict with a `type`. Nested dicts inherit the scope."""
     if isinstance(value, dict):
         if "type" in value:
             dict.setdefault(value, "_scope_", scope)
@@ -242,11 +242,11 @@ def _set_scope(value: Any, scope: str) -> None:
 
 
 class Namespace(dict[str, Any]):
-    """The variables of a running config.
+    """The variables of a config that is being executed.
 
     Attributes:
-        origins: Maps each variable to the place where it was last set, with its earlier values.
-        imported: The variables that are imports and not keys of the config.
+        origins: The place where each variable was last set, with its earlier values.
+        imported: The variables that are imports rather than config keys.
     """
 
     def __init__(self, path: str) -> None:
@@ -266,7 +266,7 @@ class Namespace(dict[str, Any]):
         super().__setitem__(name, value)
 
     def make_dict(self, line: int, key_lines: Iterable[tuple[Any, int]], /, *args: Any, **kwargs: Any) -> TracedDict:
-        """Creates a dict that records the lines of its keys; see `python_parser`."""
+        """Creates a dict that records the lines of its keys. Called by code from `python_parser`."""
         result = TracedDict()
         dict.update(result, *args, **kwargs)
         result._origins.update(getattr(args[0], "_origins", {}) if args else {})
@@ -280,7 +280,7 @@ class Namespace(dict[str, Any]):
         self.imported.add(name)
 
     def inherit(self, base: Loaded, module: str, names: list[tuple[str, str]], origin: Origin) -> None:
-        """Binds names of a base to names in this config. The name `*` means all names of the base.
+        """Imports names from a base into this config. `*` imports all names.
 
         Raises:
             ConfigKeyError: The base has no such name.
@@ -297,7 +297,7 @@ class Namespace(dict[str, Any]):
 
 
 def variables_of(namespace: Namespace, is_pure: bool) -> ConfigDict:
-    """Returns the keys that a config set, without its imports. Includes functions only for a pure-Python config."""
+    """Returns the keys that a config has set, except imports. Includes functions only for pure-Python configs."""
     dropped: tuple[type, ...] = (ModuleType,) if is_pure else (ModuleType, FunctionType)
     result = ConfigDict()
     for name, value in namespace.items():

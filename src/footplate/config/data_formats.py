@@ -1,6 +1,6 @@
 """Reads JSON, YAML and TOML without executing code, and writes YAML.
 
-YAML keys have their lines as origins. JSON and TOML keys have their file, without a line.
+The origin of a YAML key is its file and line. For JSON and TOML, the line is unknown.
 """
 
 import datetime
@@ -26,7 +26,7 @@ _TIMESTAMP = "tag:yaml.org,2002:timestamp"
 _FLOAT = "tag:yaml.org,2002:float"
 _PLAIN_FLOAT = re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+\Z")
 _LINE = re.compile(r"line (\d+)")
-# A reference to the base outside of strings and comments. It needs quotes.
+# Matches references to the base outside of strings and comments, which need quotes.
 _REFERENCE = re.compile(
     r'"""(?:[^\\]|\\.)*?"""|\'\'\'.*?\'\'\'|"(?:[^"\\]|\\.)*"|\'[^\'\n]*\'|#[^\n]*'
     r"|(?P<bare>__base__[\w·]+)(?!\s*[:=])",
@@ -39,12 +39,12 @@ def read_data(text: str, path: str, suffix: str) -> TracedDict:
 
     Args:
         text: The text.
-        path: The path of its file, for error messages.
+        path: The path of the file, for error messages.
         suffix: The suffix of the format, such as `.json`.
 
     Raises:
-        ConfigSyntaxError: The text is invalid, has a YAML tag that would execute code, has a duplicate key, or is not a
-            mapping with string keys.
+        ConfigSyntaxError: The text is invalid, contains a YAML tag that would execute code, contains a duplicate key,
+            or is not a mapping with string keys.
     """
     place = Origin(path, 0)
     try:
@@ -90,7 +90,7 @@ def _quoted(text: str) -> str:
 
 
 def _traced(value: Any, place: Origin) -> Any:
-    """Returns a parsed value with `place` as the origin of all keys, and with dates as strings."""
+    """Converts a parsed value: sets `place` as the origin of all keys, and converts dates to strings."""
     if isinstance(value, dict):
         result = TracedDict()
         result._origins[None] = place
@@ -103,16 +103,16 @@ def _traced(value: Any, place: Origin) -> Any:
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """A YAML loader that parses `1e-3` as a number, as users expect, and dates as strings.
+    """A YAML loader that records the line of each key.
 
-    Mappings record the lines of their keys.
+    Parses `1e-3` as a number, as users expect, and dates as strings.
     """
 
     path = ""
 
     def construct_traced(self, node: yaml.MappingNode) -> TracedDict:
         written = {id(key) for key, _ in node.value}
-        self.flatten_mapping(node)  # adds the keys of merges (`<<`), which may be written again
+        self.flatten_mapping(node)  # adds the keys from merges (`<<`), which the mapping may override
         result = TracedDict()
         result._origins[None] = self._origin(node)
         lines: dict[Any, int] = {}
@@ -143,7 +143,7 @@ class _Dumper(yaml.SafeDumper):
         return True
 
     def represent_str(self, data: str) -> yaml.ScalarNode:
-        # Only double-quoted strings have escapes, which unprintable characters and literal placeholders need.
+        # Unprintable characters and literal placeholders must be escaped, which requires double quotes.
         style = '"' if PLACEHOLDER_BRACE.search(data) or not data.isprintable() else None
         return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
 

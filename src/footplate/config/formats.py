@@ -18,7 +18,7 @@ _RESERVED = ("_base_", "_deprecation_")
 _LINE_WIDTH = 88
 
 
-# The types of values that a format supports besides strings, numbers, booleans, lists, and dicts with string keys.
+# The types that each format supports in addition to strings, numbers, booleans, lists, and dicts with string keys.
 _TYPES: dict[str, tuple[type, ...]] = {
     ".py": (type(None), tuple, set, bytes, range),
     ".yaml": (type(None), tuple, set, bytes),
@@ -29,10 +29,10 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 def write_config(mapping: dict[Any, Any], suffix: str) -> str:
-    """Returns a config as text in the format with the given suffix.
+    """Returns a config as text, in the format for the given suffix.
 
-    Lazily imported names, classes and functions become dotted strings. In a format without tuples, tuples become lists,
-    and a warning is logged.
+    Lazily imported names, classes and functions become dotted strings. If the format does not support tuples, they
+    become lists, and a warning is logged.
 
     Raises:
         ConfigError: The format cannot represent a value.
@@ -60,7 +60,7 @@ def write_config(mapping: dict[Any, Any], suffix: str) -> str:
 
 
 def _converted(value: Any, suffix: str) -> Any:
-    """Converts a value to types that a format supports."""
+    """Converts a value to the types that a format supports."""
     types = _TYPES[suffix]
     if isinstance(value, dict):
         result = {}
@@ -87,7 +87,7 @@ def _converted(value: Any, suffix: str) -> Any:
 
 
 def dotted_name(value: object) -> str | None:
-    """Returns the dotted name of a lazily imported name, a class or a function, or None for other values."""
+    """Returns the dotted name of a class, a function or a lazily imported name, or None for other values."""
     if isinstance(value, LazyObject):
         return value.dotted_path
     name = getattr(value, "__qualname__", None)
@@ -95,7 +95,7 @@ def dotted_name(value: object) -> str | None:
 
 
 def write_python(mapping: Mapping[str, Any]) -> str:
-    """Returns the source of a .py config that loads as an equal config.
+    """Returns the Python source of a config. Loading it gives an equal config.
 
     Functions, classes and lazily imported names become dotted strings.
 
@@ -124,7 +124,7 @@ def write_value(value: Any) -> str:
 
 
 def _written(value: Any, indent: str, used: int) -> str:
-    """Formats a value on one line if it fits after `used` characters, and otherwise with one item per line."""
+    """Formats a value on one line if it fits (`used` columns are already taken), or else with one item per line."""
     flat = write_value(value)
     if used + len(flat) <= _LINE_WIDTH or not isinstance(value, (dict, list, tuple)) or not value:
         return flat
@@ -135,7 +135,7 @@ def _written(value: Any, indent: str, used: int) -> str:
 
 
 def _parts(value: "dict[Any, Any] | list[Any] | tuple[Any, ...]") -> tuple[str, list[tuple[str, Any]], str]:
-    """Returns the opening bracket, the items (each with the text that precedes it), and the closing bracket."""
+    """Returns the opening bracket, the items with their prefixes (such as `key=`), and the closing bracket."""
     if isinstance(value, dict):
         if all(isinstance(key, str) and is_identifier(key) for key in value):
             return "dict(", [(f"{key}=", item) for key, item in value.items()], ")"
@@ -145,6 +145,6 @@ def _parts(value: "dict[Any, Any] | list[Any] | tuple[Any, ...]") -> tuple[str, 
 
 
 def is_identifier(key: str) -> bool:
-    """Checks whether a key can be used unchanged as a Python argument or variable name."""
-    # Python normalizes some non-ASCII letters in identifiers, such as `ª` to `a`.
+    """Checks whether a key can be used as a Python argument or variable name."""
+    # ASCII only: Python normalizes some other letters in identifiers, such as `ª` to `a`.
     return key.isascii() and key.isidentifier() and not keyword.iskeyword(key) and key != "__debug__"

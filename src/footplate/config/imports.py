@@ -1,4 +1,4 @@
-"""Imports the modules in `custom_imports`, and lazily imports the names in pure-Python configs."""
+"""Imports the modules in `custom_imports`, and lazily imports names in pure-Python configs."""
 
 import importlib
 import logging
@@ -50,7 +50,7 @@ def import_custom(config: "Config | ConfigDict") -> None:
         except ConfigError as error:
             if not allows_failed:
                 raise
-            _logger.warning("Ignored, because allow_failed_imports=True: %s.", error.message)
+            _logger.warning("Ignoring a failed import, because allow_failed_imports=True: %s.", error.message)
 
 
 def import_module(name: str, origin: Origin | None = None, key: str = "custom_imports.imports") -> None:
@@ -58,11 +58,11 @@ def import_module(name: str, origin: Origin | None = None, key: str = "custom_im
 
     Args:
         name: The dotted name of the module.
-        origin: The origin of the config key that contains the name.
+        origin: The origin of the config key with the name.
         key: The key path of that config key.
 
     Raises:
-        ConfigError: The module cannot be imported. If the name is a class name, the message suggests its module.
+        ConfigError: The module cannot be imported. If `name` is a class, the message suggests its module.
     """
     try:
         importlib.import_module(name)
@@ -81,11 +81,11 @@ def import_module(name: str, origin: Origin | None = None, key: str = "custom_im
 
 
 class LazyObject:
-    """A dotted name that is imported when it is used to build an object.
+    """A dotted name in a config, which is imported only when an object is built from it.
 
     Args:
         path: The dotted name, such as `torch.optim.SGD`.
-        origin: The place where the config imports it.
+        origin: The place of the import in the config.
     """
 
     __slots__ = ("_origin", "_path")
@@ -116,7 +116,7 @@ class LazyObject:
         return LazyObject(f"{self._path}.{name}", self._origin)
 
     def __call__(self, *args: object, **kwargs: object) -> Any:
-        """Raises an error, because a call would import the module while the config is read."""
+        """Raises an error, because a call would import the module while the config is being read."""
         raise ConfigError(
             f"'{self._path}' is imported lazily and cannot be called in a config",
             notes=[
@@ -142,7 +142,7 @@ class LazyObject:
 
 
 def _resolve(path: str) -> Any:
-    """Returns the object at a dotted name. Unlike `pkgutil.resolve_name`, keeps the errors of modules."""
+    """Returns the object with a dotted name. Unlike `pkgutil.resolve_name`, does not hide errors raised by modules."""
     parent, _, name = path.rpartition(".")
     if parent:
         owner = _resolve(parent)
@@ -157,12 +157,12 @@ def is_standard(module: str) -> bool:
 
 
 def import_lazily(path: str, origin: Origin) -> Any:
-    """Returns the value of an import in a pure-Python config.
+    """Handles an import in a pure-Python config.
 
-    For an import from the standard library, this is the imported object. For any other import, it is a `LazyObject`.
+    Returns the object for imports from the standard library, and a `LazyObject` for all other imports.
 
     Raises:
-        ConfigSyntaxError: The standard library has no such name.
+        ConfigSyntaxError: The name does not exist in the standard library.
     """
     if not is_standard(path):
         return LazyObject(path, origin)
@@ -174,9 +174,9 @@ def import_lazily(path: str, origin: Origin) -> Any:
 
 @contextmanager
 def read_base() -> Iterator[None]:
-    """Marks the imports in its block as bases of a pure-Python config.
+    """Marks the imports in the block as bases of a pure-Python config.
 
-    The config is parsed rather than imported, so this function never runs there. It exists for editors and linters.
+    Configs are parsed rather than imported, so this function never runs. It exists for editors and linters.
 
     Example:
         ```python

@@ -58,7 +58,7 @@ def join_path(parts: Sequence[Any]) -> str:
 
 
 def next_key(holder: ConfigDict, parts: list[Any]) -> tuple[Any, list[Any]]:
-    """Returns the next key of a path, which may contain dots or be an integer, and the remaining parts."""
+    """Returns the next key in a path, which may contain dots or be an integer, and the remaining parts."""
     for count in range(len(parts), 1, -1):
         key = ".".join(map(str, parts[:count]))
         if key in holder:
@@ -70,11 +70,11 @@ def next_key(holder: ConfigDict, parts: list[Any]) -> tuple[Any, list[Any]]:
 
 
 def find_value(config: ConfigDict, path: str) -> tuple[Any, Any, Any]:
-    """Returns the container of the last key of a key path, that key, and its value.
+    """Returns the last key in a key path, with its container and value, as (container, key, value).
 
     Raises:
-        ConfigKeyError: The key does not exist. The message suggests paths with the same ending, or the most similar key
-            of the innermost existing dict on the path.
+        ConfigKeyError: The key does not exist. The message suggests paths with the same ending, or a similar key in the
+            innermost dict that exists.
         ConfigError: The path goes past the end of a list, or through a scalar.
     """
     holder: Any = config
@@ -91,7 +91,7 @@ def find_value(config: ConfigDict, path: str) -> tuple[Any, Any, Any]:
 
 
 def _next_step(holder: Any, parts: list[Any], done: list[Any]) -> tuple[Any, list[Any]]:
-    """Returns the next key or index of a path, and the remaining parts. `done` is the path of `holder`.
+    """Returns the next key or index in a path, and the remaining parts. `done` is the path to `holder`.
 
     Raises:
         ConfigError: `holder` is neither a dict nor a list, or the path goes past the end of a list.
@@ -108,7 +108,7 @@ def _next_step(holder: Any, parts: list[Any], done: list[Any]) -> tuple[Any, lis
 
 
 def paths_ending(config: Any, path: str) -> list[str]:
-    """Returns the key paths in `config` that end with `path`, the shortest first.
+    """Returns the key paths in `config` that end with `path`, shortest first.
 
     Raises:
         ConfigError: A part of the path is empty.
@@ -125,13 +125,13 @@ def paths_ending(config: Any, path: str) -> list[str]:
 def merge_options(
     config: ConfigDict, options: Mapping[Any, Any], *, origin: Origin, allow_list_keys: bool = True
 ) -> None:
-    """Merges values at key paths into `config` in place. Changed lists and tuples are replaced with new ones.
+    """Merges values at key paths into `config` in place. Replaces changed lists and tuples with new ones.
 
     Args:
         config: The config.
-        options: Maps key paths to values. A dict is merged into an existing dict and supports `_delete_`.
+        options: Values by key path. A dict is merged into an existing dict and supports `_delete_`.
         origin: The origin of the values.
-        allow_list_keys: Whether numbers in a path are indices into lists and tuples.
+        allow_list_keys: Whether numbers in a path may be indices into lists and tuples.
 
     Raises:
         ConfigError: A path goes through a value that is not a dict, or past the end of a list.
@@ -155,7 +155,7 @@ def merge_options(
 
 
 def walk_paths(value: Any, path: Sequence[Any] = ()) -> Iterator[tuple[Sequence[Any], Any]]:
-    """Yields the path and the value of everything nested in `value`. Dicts and lists precede their items.
+    """Yields the path and value of everything nested in `value`. Dicts and lists precede their items.
 
     `path` is the path of `value` itself.
     """
@@ -172,7 +172,7 @@ def walk_paths(value: Any, path: Sequence[Any] = ()) -> Iterator[tuple[Sequence[
 def _missing_key(config: ConfigDict, path: str, holder: ConfigDict, missing: list[Any]) -> ConfigKeyError:
     """Returns the error for a key path that does not exist.
 
-    `missing` is the start of `path` up to the first key that does not exist. `holder` lacks this key.
+    `missing` is the part of `path` up to the first missing key, which `holder` should contain.
     """
     *done, key = missing
     near = nearest(str(key), [str(name) for name in holder])

@@ -1,4 +1,4 @@
-"""Parses values written as text, such as those of `--set`, without executing them."""
+"""Parses values from text, such as the values of `--set`, without executing code."""
 
 import ast
 import math
@@ -14,7 +14,7 @@ _OPENINGS = ("[", "(", "{", "'", '"', "dict(")
 
 
 def parse_value(text: str) -> Any:
-    """Parses numbers, booleans, None, strings, lists, tuples and dicts. Any other text is a string.
+    """Parses numbers, booleans, None, strings, lists, tuples and dicts. Treats any other text as a string.
 
     Raises:
         OverrideError: Brackets or quotes are not closed, or a value in brackets cannot be parsed.
@@ -31,14 +31,14 @@ def parse_value(text: str) -> Any:
     source = f"[{text}]"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about escapes such as "\d"
+            warnings.simplefilter("ignore")  # Python warns about escapes such as "\d"
             parsed = ast.parse(source, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         parsed = None
     if isinstance(parsed, ast.List):
         try:
             items = [read_literal(node, lambda other: _read_text(other, source)) for node in parsed.elts]
-        except TypeError as error:  # a list is in a key
+        except TypeError as error:  # a key contains a list
             raise _unreadable(text) from error
         if len(items) > 1 or text.endswith(","):
             return items
@@ -51,11 +51,11 @@ def parse_value(text: str) -> Any:
 
 
 def read_literal(node: ast.expr, read_other: Callable[[ast.expr], Any]) -> Any:
-    """Returns the value of a syntax tree of plain values, without executing it.
+    """Evaluates a syntax tree of plain values, without executing code.
 
     Args:
         node: Numbers, booleans, None and strings, in lists, tuples, `{...}` and `dict(...)`.
-        read_other: Returns the value of any other node in the tree.
+        read_other: A function that returns the value of any other node.
     """
     match node:
         case ast.Constant(value=bool() | int() | float() | str() | None):
@@ -75,7 +75,7 @@ def read_literal(node: ast.expr, read_other: Callable[[ast.expr], Any]) -> Any:
 
 
 def _read_text(node: ast.expr, source: str) -> Any:
-    """Returns the text of a word or an expression."""
+    """Returns the source text of a word or an expression."""
     text = ast.get_source_segment(source, node) or ""
     if text.startswith(_OPENINGS):
         raise _unreadable(text)

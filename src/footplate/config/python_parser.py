@@ -1,4 +1,4 @@
-"""Parses a .py config and rewrites its code, so that each dict it creates records the lines of its keys."""
+"""Parses .py configs, and rewrites their code so that dicts record the lines of their keys."""
 
 import ast
 import warnings
@@ -42,7 +42,7 @@ def parse(path: str, text: str, *, pure: bool | None = None) -> Script:
 
     Args:
         path: The path, for errors and origins.
-        text: The text, with placeholders replaced.
+        text: The text, after replacing placeholders.
         pure: Whether the config is a pure-Python config. By default, this is detected.
 
     Raises:
@@ -50,7 +50,7 @@ def parse(path: str, text: str, *, pure: bool | None = None) -> Script:
     """
     try:
         with warnings.catch_warnings():
-            # Published configs contain invalid escapes such as "\d", which newer Python versions warn about.
+            # Published configs contain invalid escapes such as "\d", for which newer Python versions issue warnings.
             warnings.simplefilter("ignore")
             tree = ast.parse(text, path)
             bases = _take_bases(tree, path)
@@ -69,7 +69,7 @@ def parse(path: str, text: str, *, pure: bool | None = None) -> Script:
 
 
 def _take_bases(tree: ast.Module, path: str) -> list[tuple[str, Origin]] | None:
-    """Removes the statement that sets `_base_`. Returns the base files, or None if there is no such statement."""
+    """Removes the statement that sets `_base_`, and returns the base files, or None without such a statement."""
     for statement in tree.body:
         match statement:
             case (
@@ -84,7 +84,7 @@ def _take_bases(tree: ast.Module, path: str) -> list[tuple[str, Origin]] | None:
     for item in value.elts if isinstance(value, (ast.List, ast.Tuple)) else [value]:
         origin = Origin(path, item.lineno)
         if not isinstance(item, ast.Constant) or not isinstance(item.value, str):
-            message = "`_base_` must be a path or a list of paths, each a string without an expression"
+            message = "`_base_` must be a path or a list of paths, written as plain strings"
             raise ConfigError(message, origin=origin, key=BASE, found=ast.unparse(item))
         files.append((item.value, origin))
     return files
@@ -93,8 +93,8 @@ def _take_bases(tree: ast.Module, path: str) -> list[tuple[str, Origin]] | None:
 def _is_pure(tree: ast.Module, *, has_base: bool) -> bool:
     """Checks whether a config is a pure-Python config.
 
-    Such a config uses `read_base`, or it has no `_base_` and imports modules that are not in the standard library. As
-    in MMEngine, only statements at the top level count.
+    Such a config uses `read_base`, or has no `_base_` and imports modules that are not in the standard library. As in
+    MMEngine, only top-level statements count.
     """
     if any(isinstance(node, ast.With) and _is_read_base(node) for node in tree.body):
         return True
@@ -114,9 +114,9 @@ def _is_read_base(node: ast.With) -> bool:
 
 
 class _Rewriter(ast.NodeTransformer):
-    """Rewrites the code of a config, in place.
+    """Rewrites the code of a config in place.
 
-    - `dict(...)` and `{...}` become calls to `MAKE_DICT`, with the line of the dict and those of its keys.
+    - `dict(...)` and `{...}` become calls to `MAKE_DICT`, with the lines of the dict and its keys.
     - Names and strings that refer to the base become calls to `FILL`.
     - In a pure-Python config, imports become calls to `IMPORT`, or to `INHERIT` in `with read_base():`, except inside
       functions and classes.
@@ -210,7 +210,7 @@ class _Rewriter(ast.NodeTransformer):
 
 
 def _call(node: ast.expr | ast.stmt, function: str, *constants: Any) -> ast.Call:
-    """Returns a call of a function with constants, at the place of `node`."""
+    """Returns the syntax tree of a call with constant arguments, at the position of `node`."""
     call = ast.Call(ast.Name(function, ast.Load()), [ast.Constant(value) for value in constants], [])
     for part in (call, call.func, *call.args):
         ast.copy_location(part, node)
@@ -218,5 +218,5 @@ def _call(node: ast.expr | ast.stmt, function: str, *constants: Any) -> ast.Call
 
 
 def _statement(node: ast.stmt, function: str, *constants: Any) -> ast.stmt:
-    """Returns a statement that calls a function with constants and the line of `node`."""
+    """Returns the syntax tree of a statement that calls a function with constants and the line of `node`."""
     return ast.copy_location(ast.Expr(_call(node, function, *constants, node.lineno)), node)

@@ -1,4 +1,4 @@
-"""Reads the configs that runs record. They are parsed without executing any code in them."""
+"""Reads configs that runs have recorded, without executing code in them."""
 
 import ast
 import os
@@ -18,10 +18,10 @@ _NOTE = "Recorded configs are read as data, and no code in them is executed."
 
 
 def as_python(config: Config) -> str:
-    """Returns a config as Python source that loads as an equal config.
+    """Returns the Python source of a config. Loading it gives an equal config.
 
     Raises:
-        ConfigError: A value is an object that has no source form.
+        ConfigError: A value is an object that cannot be written as source code.
     """
     return write_config(config._cfg_dict, ".py")
 
@@ -29,7 +29,7 @@ def as_python(config: Config) -> str:
 def read_recorded(path: str | os.PathLike[str]) -> Config:
     """Loads a config that a run recorded as JSON or Python, without executing it.
 
-    A Python file may contain only assignments of plain values, as in a dumped config. `_base_` and `{{ ... }}`
+    A Python file may contain only assignments of plain values, like a dumped config. `_base_` and `{{ ... }}`
     placeholders have no effect.
 
     Raises:
@@ -40,7 +40,7 @@ def read_recorded(path: str | os.PathLike[str]) -> Config:
 
 
 def parse_recorded(text: str, file: str) -> Config:
-    """Parses the text of a config that a run recorded, as `read_recorded` does.
+    """Parses the text of a recorded config; see `read_recorded`.
 
     Args:
         text: JSON or Python source.
@@ -58,8 +58,9 @@ def parse_recorded(text: str, file: str) -> Config:
 
 
 def as_plain(value: Any) -> Any:
-    """Replaces the objects in a value with text, so that it can be recorded. Classes and functions are replaced with
-    their names, and torch optimizers with their settings.
+    """Replaces objects in a value with text, so that it can be recorded.
+
+    Replaces classes and functions with their names, and torch optimizers with their settings.
 
     Example:
         >>> as_plain({"model": object(), "train_cfg": {"max_epochs": 3}})
@@ -75,7 +76,7 @@ def as_plain(value: Any) -> Any:
 
 
 def _settings_of(optimizer: Any) -> dict[str, Any]:
-    """Returns the type and the settings of an optimizer. Those that differ between its groups are listed by group."""
+    """Returns the type and the settings of an optimizer. Settings that differ between parameter groups become lists."""
     groups = []
     for group in optimizer.param_groups:
         settings = {key: value for key, value in group.items() if key != "params" and value is not None}
@@ -92,7 +93,7 @@ def _as_text(value: Any) -> str:
     if name is not None:
         return name
     text = repr(value)[:_MAX_OBJECT]
-    # Addresses differ between runs for equal objects.
+    # Memory addresses differ between runs.
     return f"<{type(value).__module__}.{type(value).__qualname__}>" if " at 0x" in text else text
 
 
@@ -103,7 +104,7 @@ def _not_data(file: str, line: int, reason: str) -> ConfigSyntaxError:
 
 
 def _read_special(node: ast.expr) -> Any:
-    """Returns the value of `float('inf')`, `inf`, `nan`, bytes or a set."""
+    """Evaluates `float('inf')`, `inf`, `nan`, bytes or a set."""
     match node:
         case (
             ast.Name(id="inf" | "nan" as text)
@@ -114,14 +115,14 @@ def _read_special(node: ast.expr) -> Any:
 
 
 def _read_plain_python(text: str, file: str) -> dict[str, Any]:
-    """Reads Python source that consists of assignments of plain values.
+    """Parses Python source that contains only assignments of plain values.
 
     Raises:
         ConfigSyntaxError: The text contains other code.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about escapes such as "\d"
+            warnings.simplefilter("ignore")  # Python warns about escapes such as "\d"
             tree = ast.parse(text, file)
     except (SyntaxError, ValueError) as error:
         raise _not_data(file, getattr(error, "lineno", None) or 1, "it is not valid Python") from error

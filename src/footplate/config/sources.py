@@ -1,7 +1,7 @@
 """Finds config files, reads their text, and replaces placeholders in double braces.
 
-`{{ fileDirname }}` and similar names are parts of the file's own path, and `{{$NAME:default}}` is an environment
-variable. `{{ _base_.a.b }}` is a value of the base, inserted after the bases are loaded.
+`{{ fileDirname }}` and similar names stand for parts of the file's own path, and `{{$NAME:default}}` for an environment
+variable. `{{ _base_.a.b }}` stands for a value in the base, and is replaced after the bases are loaded.
 """
 
 import importlib.util
@@ -27,9 +27,9 @@ _ENVIRONMENT = re.compile(
     r"\{\{\s*(?P<quote>['\"]?)\s*\$(?P<name>[A-Za-z_]\w*)\s*(?::(?P<default>[^{}\n]*?))?\s*(?P=quote)\s*\}\}"
 )
 _BASE = re.compile(r"\{\{\s*_base_\.([\w.]+?)\s*\}\}")
-# A reference to the base in the expanded text: one word, which is a name in Python and a plain scalar in YAML.
+# A reference to the base in the expanded text. It is a valid name in Python and a plain scalar in YAML.
 _REFERENCE = re.compile(r"__base__·([\w·]+)")
-# The first brace of a placeholder. Writers escape it, so that the text is read back unchanged.
+# The opening brace of a placeholder, which is escaped on writing, so that the text is read back unchanged.
 PLACEHOLDER_BRACE = re.compile(rf"\{{(?=\{{\s*(?:(?:{_FILE_NAMES}|_base_\.[\w.]+)\s*\}}\}}|['\"]?\s*\$))")
 
 
@@ -39,7 +39,7 @@ def absolute(path: str | os.PathLike[str]) -> str:
 
 
 def suffix_of(path: str, asked_at: Origin | None = None) -> str:
-    """Returns the suffix of a config file in lower case.
+    """Returns the lowercase suffix of a config file.
 
     Raises:
         ConfigError: The suffix does not belong to any config format.
@@ -52,7 +52,7 @@ def suffix_of(path: str, asked_at: Origin | None = None) -> str:
 
 
 def read_text(path: str, asked_at: Origin | None = None) -> str:
-    """Returns the text of a config file. `asked_at` is the place that refers to it.
+    """Returns the text of a config file. `asked_at` is the origin of the reference to it.
 
     Raises:
         ConfigError: The file is missing, not a regular file, unreadable or not UTF-8.
@@ -90,7 +90,7 @@ def read_text(path: str, asked_at: Origin | None = None) -> str:
 
 
 def find_config(name: str | os.PathLike[str]) -> str:
-    """Returns the absolute path of a config: a path, `package::file`, or the name of a recipe.
+    """Resolves a path, `package::file` or the name of a recipe to the absolute path of a config.
 
     Raises:
         ConfigError: The package is not installed or has no such config.
@@ -105,7 +105,7 @@ def find_config(name: str | os.PathLike[str]) -> str:
 def locate(package: str, file: str, asked_at: Origin | None = None) -> str:
     """Returns the path of a config in another package, without importing the package.
 
-    `file` may lack the suffix `.py`. It is relative to the config folder or to the package itself.
+    `file` is relative to the config folder of the package, or to the package itself. The suffix `.py` is optional.
 
     Raises:
         ConfigError: The package is not installed or has no such config.
@@ -129,17 +129,14 @@ def is_recipe(path: str) -> bool:
 
 
 def _packaged_config(name: str) -> str | None:
-    """Returns `package::file` of the config in footplate or an installed code base whose file is called `name`."""
+    """Returns `package::file` for the config called `name` in footplate or an installed code base, or None."""
     stem = Path(name).stem
     candidates = (_near_config(package, name) for package in ("footplate", *known_packages()))
     return next((config for config in candidates if config and Path(config.partition("::")[2]).stem == stem), None)
 
 
 def _near_config(package: str, file: str) -> str | None:
-    """Returns `package::file` of the config whose name is most similar to `file`, or None.
-
-    `file` may lack a suffix.
-    """
+    """Returns `package::file` for the config with the most similar name, or None. The suffix of `file` is optional."""
     for start in [Path(root, *folder) for root in _package_folders(package) for folder in _CONFIG_FOLDERS]:
         stems = {path.stem: path for path in sorted(start.rglob("*")) if path.suffix in SUFFIXES}
         near = nearest(Path(file).stem, stems)
@@ -160,17 +157,18 @@ def _package_folders(package: str) -> list[str]:
 def expand_placeholders(
     text: str, path: str, *, predefined: bool = True, environment: bool = True, literal: Callable[[str], str] = str
 ) -> tuple[str, dict[str, str]]:
-    """Replaces the placeholders in double braces. The reference `{{ _base_.a.b }}` becomes the word `__base__·a·b`.
+    """Replaces placeholders in double braces. A reference `{{ _base_.a.b }}` becomes the word `__base__·a·b`.
 
     Args:
         text: The text of the file.
         path: The absolute path of the file.
         predefined: Whether to replace `{{ fileDirname }}` and similar names.
         environment: Whether to replace environment variables.
-        literal: Formats the value of an environment variable whose placeholder contains quotation marks.
+        literal: A function that formats the value of an environment variable if its placeholder contains quotation
+            marks.
 
     Returns:
-        The text, and the environment variables that were used.
+        The text, and the environment variables it uses.
 
     Raises:
         ConfigKeyError: An environment variable is not set and has no default.
@@ -206,20 +204,21 @@ def expand_placeholders(
 
 
 def _escaped(value: str) -> str:
-    """Escapes a value for use inside a quoted string, with escapes that all config formats support."""
+    """Escapes a value for use in a quoted string, with escapes that all config formats support."""
     if '"' not in value and "\\" not in value and "'" not in value and value.isprintable():
         return value
     return json.dumps(value, ensure_ascii=False)[1:-1].replace("'", "\\u0027")
 
 
 def references_in(text: str) -> list[str]:
-    """Returns the key paths of the base that an expanded text refers to."""
+    """Returns the key paths in the base to which an expanded text refers."""
     return [path.replace("·", ".") for path in _REFERENCE.findall(text)]
 
 
 def fill_string(text: str, base: Any, origin: Origin) -> Any:
-    """Replaces the references in a string with values of the base. A string that consists of one reference becomes the
-    value itself.
+    """Replaces references in a string with values from the base.
+
+    If the string is a single reference, returns the value itself.
 
     Raises:
         ConfigKeyError: The base has no such key.
@@ -231,7 +230,7 @@ def fill_string(text: str, base: Any, origin: Origin) -> Any:
 
 
 def fill_references(value: Any, base: Any, origin: Origin) -> Any:
-    """Replaces the references to the base in all strings of a value. `origin` is the origin of the value."""
+    """Replaces references to the base in all strings in a value. `origin` is the origin of the value."""
     if isinstance(value, TracedDict):
         result = value.copy()
         for key, item in value.items():

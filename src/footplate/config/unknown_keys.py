@@ -15,15 +15,14 @@ _MIN_SIMILARITY = 0.85
 
 
 def check_top_level_keys(cfg: "Config | Mapping[Any, Any]", known: Collection[str]) -> None:
-    """Raises an error if a top-level key is a likely typo of a known key.
+    """Raises an error if a top-level key looks like a misspelled known key.
 
-    Unknown keys are normal, because configs have custom keys (`gallery_dataloader`, `models`) and variables. A key is a
-    likely typo only if its words differ from a known key's by a few letters. Keys that other lines of the config read
-    are variables and are skipped. Keys with the value None or False are skipped, too, because they only switch
-    something off.
+    Other unknown keys are allowed, since configs contain custom keys (`gallery_dataloader`, `models`) and variables. A
+    key counts as misspelled only if its words differ from the words of a known key by a few letters. Skips variables
+    (keys that other lines of the config use), and keys with the value None or False, which only switch something off.
 
     Raises:
-        ConfigKeyError: A key is a likely typo.
+        ConfigKeyError: A key looks misspelled.
     """
     for key in cfg:
         origin = origin_of(cfg, key)
@@ -39,7 +38,8 @@ def check_top_level_keys(cfg: "Config | Mapping[Any, Any]", known: Collection[st
 def misspelled_key(key: str, known: Collection[str]) -> str | None:
     """Returns the known key that `key` misspells, or None.
 
-    Stricter than `nearest`, which only suggests: the words of both keys must be similar and have equal first letters.
+    Stricter than `nearest`, which is only used for suggestions: the words of both keys must be similar and start with
+    the same letters.
 
     Example:
         >>> misspelled_key("train_dataloder", ["train_dataloader"])
@@ -52,7 +52,7 @@ def misspelled_key(key: str, known: Collection[str]) -> str | None:
         right_words = right.split("_")
         if "".join(words).replace("-", "") == "".join(right_words):
             return right
-        is_plural = len(words) == 1 and key == f"{right}s"  # published configs have a custom key `models`
+        is_plural = len(words) == 1 and key == f"{right}s"  # some published configs have a custom key `models`
         if len(words) == len(right_words) and not is_plural and all(map(_is_similar, words, right_words)):
             return right
     return None

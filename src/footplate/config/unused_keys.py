@@ -1,4 +1,4 @@
-"""Detects variables that are changed too late, after other keys have used the previous value."""
+"""Detects changes to variables that come too late, because other keys already use the previous value."""
 
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,12 +15,12 @@ _MAX_NAMED = 3
 
 
 class UnusedChange(NamedTuple):
-    """A change of a variable that has no effect.
+    """A change to a variable that has no effect.
 
     Attributes:
         key: The key path of the changed value.
-        origin: The place of the change.
-        was_read: Whether the config read the previous value. Otherwise, the user's own code may read the new one.
+        origin: Where the change was made.
+        was_read: Whether the config uses the previous value. If not, the user's own code may use the new one.
         unchanged: The key paths that still have the previous value.
     """
 
@@ -31,11 +31,9 @@ class UnusedChange(NamedTuple):
 
     @property
     def problem(self) -> str:
-        """A sentence that states the problem and the keys to set instead."""
+        """A sentence that describes the problem and the keys to set instead."""
         if not self.was_read:
-            return (
-                f"'{self.key}' has no effect unless your own code reads it, because neither the config nor a run does"
-            )
+            return f"'{self.key}' has no effect unless your own code reads it: neither the config nor a run uses it"
         advice = f"; set {list_names(self.unchanged, _MAX_NAMED)} instead" if self.unchanged else ""
         return f"'{self.key}' has no effect, because other keys already use the previous value{advice}"
 
@@ -44,11 +42,11 @@ class UnusedChange(NamedTuple):
 
 
 def find_unused_changes(cfg: "Config", known: Collection[str]) -> list[UnusedChange]:
-    """Returns the variable changes that come too late to have an effect.
+    """Returns the changes to variables that come too late to have an effect.
 
     Suppose a base contains `optimizer = dict(lr=0.1)` and `optim_wrapper = dict(optimizer=optimizer)`. A config that
-    inherits from it has two separate dicts. Changing the first one, in the config or by an override, does not change
-    the second. A variable is a top-level key that is not in `known`, the keys that a run reads.
+    inherits from it has two separate dicts: changing the first one, in the config or by an override, does not change
+    the second. Variables are all top-level keys that are not in `known`, the keys that a run reads.
     """
     top = cfg._cfg_dict
     found = []
@@ -65,7 +63,7 @@ def find_unused_changes(cfg: "Config", known: Collection[str]) -> list[UnusedCha
 
 
 def _changes(holder: Any, key: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any, KeyOrigin]]:
-    """Yields the key path, the previous value and the origin of each value at `path` that was changed."""
+    """Yields the key path, previous value and origin of each changed value at or below `path`."""
     value = holder[key]
     if isinstance(value, (dict, list, tuple)):
         for inner in value if isinstance(value, dict) else range(len(value)):
@@ -78,10 +76,10 @@ def _changes(holder: Any, key: Any, path: tuple[Any, ...]) -> Iterator[tuple[tup
 
 
 def _keys_with(top: ConfigDict, known: Collection[str], path: Sequence[Any], value: Any) -> list[str]:
-    """Returns the key paths of a run that have a value, preferably under the same name as at `path`."""
+    """Returns the key paths with a given value among the `known` keys, preferring keys named like the one at `path`."""
     name = [part for part in path if isinstance(part, str)][-1]
     items = [(other, item) for other, item in walk_paths(top) if other[0] in known]
     equal = [other for other, item in items if type(item) is type(value) and item == value]
     named = [other for other in equal if other[-1] == name]
-    is_common = value in (None, 0, 1, "")  # such values are equal by chance
+    is_common = value in (None, 0, 1, "")  # such values may be equal by chance
     return [join_path(other) for other in named or ([] if is_common else equal)]

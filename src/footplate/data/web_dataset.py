@@ -300,7 +300,7 @@ def _choose(fields: _Fields, files: Mapping[str, Member], key: str, shard: str) 
 
 
 def _scan(shard: str, stream: IO[Any]) -> list[Member]:
-    """Reads the headers of an opened shard, and returns its regular files in order."""
+    """Reads the headers of an open shard, and returns its regular files in order."""
     members = []
     try:
         with tarfile.open(fileobj=stream, mode="r:") as archive:

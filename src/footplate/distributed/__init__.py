@@ -1,4 +1,4 @@
-"""Distributed training over torch.distributed. All functions can also be called in a single process."""
+"""Distributed training with torch.distributed. All functions also work in a single process."""
 
 from footplate.distributed.collectives import (
     barrier,

@@ -1,4 +1,4 @@
-"""Collective operations between ranks, and checks that all ranks have the same parameters."""
+"""Collective operations across ranks, and a check that all ranks have the same parameters."""
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, zip_longest
@@ -24,36 +24,36 @@ def is_distributed() -> bool:
 
 
 def get_rank(group: Group = None) -> int:
-    """Returns the rank of this process in a group (by default, all processes), or 0 if there is no process group."""
+    """Returns this process's rank in a group (by default, of all processes), or 0 without a process group."""
     return dist.get_rank(group) if is_distributed() else 0
 
 
 def get_world_size(group: Group = None) -> int:
-    """Returns the number of ranks in a group, or 1 if there is no process group."""
+    """Returns the number of ranks in a group, or 1 without a process group."""
     return dist.get_world_size(group) if is_distributed() else 1
 
 
 def set_tensor_parallel_size(size: int) -> None:
-    """Sets the number of consecutive ranks that share the layers of a model and train on the same batches.
+    """Sets the size of tensor-parallel groups: consecutive ranks that split layers and train on the same batches.
 
-    Set it before samplers and loaders are built.
+    Call this function before samplers and loaders are built.
     """
     global _tensor_parallel_size
     _tensor_parallel_size = size
 
 
 def tensor_parallel_size() -> int:
-    """Returns the number of consecutive ranks that train on the same batches; 1 without tensor parallelism."""
+    """Returns the size of tensor-parallel groups, or 1 without tensor parallelism."""
     return _tensor_parallel_size
 
 
 def get_data_rank() -> int:
-    """Returns the index of this rank's group. The ranks in a group train on the same batches."""
+    """Returns the index of this rank's tensor-parallel group. All ranks in a group train on the same batches."""
     return get_rank() // _tensor_parallel_size
 
 
 def get_data_world_size() -> int:
-    """Returns the number of ranks that train on different batches."""
+    """Returns the number of tensor-parallel groups, which train on different batches."""
     return get_world_size() // _tensor_parallel_size
 
 
@@ -63,13 +63,13 @@ def is_main_process(group: Group = None) -> bool:
 
 
 def barrier(group: Group = None) -> None:
-    """Waits until all ranks of a group have reached this call."""
+    """Waits until all ranks in a group have reached this call."""
     if is_distributed():
         dist.barrier(group)
 
 
 def broadcast_object(value: _T, source: int = 0) -> _T:
-    """Returns the `value` of rank `source` on every rank."""
+    """Returns the `value` of rank `source` on all ranks."""
     if not is_distributed():
         return value
     box = [value]
@@ -78,9 +78,10 @@ def broadcast_object(value: _T, source: int = 0) -> _T:
 
 
 def compute_on_main(compute: Callable[[], _T]) -> _T:
-    """Calls a function on rank 0. Returns its result or raises its exception on every rank.
+    """Calls a function on rank 0, and returns its result or raises its exception on all ranks.
 
-    Use it where ranks could get different results, for example when listing a folder that is being written to.
+    Use this function where ranks might get different results, for example when listing a folder that is being written
+    to.
     """
     result: _T | None = None
     raised: Exception | None = None
@@ -96,22 +97,22 @@ def compute_on_main(compute: Callable[[], _T]) -> _T:
 
 
 def broadcast_buffers(model: nn.Module) -> None:
-    """Copies the buffers of rank 0, such as batch norm statistics, to every rank."""
+    """Copies buffers, such as batch norm statistics, from rank 0 to all ranks."""
     broadcast_tensors(model.buffers())
 
 
 @torch.no_grad()
 def broadcast_tensors(tensors: Iterable[Tensor]) -> None:
-    """Copies tensors of rank 0, except sharded ones, to every rank."""
+    """Copies tensors from rank 0 to all ranks, except sharded tensors."""
     for tensor in tensors if is_distributed() else ():
-        if tensor.numel() and not hasattr(tensor, "to_local"):  # not a DTensor; importing the class is slow
+        if tensor.numel() and not hasattr(tensor, "to_local"):  # not a DTensor, whose import is slow
             value = tensor.detach().contiguous()
             dist.broadcast(value, src=0)
             tensor.copy_(value)
 
 
 def average_gradients(parameters: Sequence[Tensor]) -> None:
-    """Replaces the gradients of the parameters by their means over all ranks. A missing gradient counts as zero."""
+    """Averages the gradients of the parameters over all ranks. A missing gradient counts as zero."""
     for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
@@ -124,7 +125,7 @@ def average_gradients(parameters: Sequence[Tensor]) -> None:
 
 
 def gather_objects(value: _T, group: Group = None) -> list[_T]:
-    """Returns the values of all ranks of a group on every rank, ordered by rank."""
+    """Returns the values of all ranks in a group, ordered by rank, on all of these ranks."""
     if not is_distributed():
         return [value]
     values: list[Any] = [None] * get_world_size(group)
@@ -133,12 +134,11 @@ def gather_objects(value: _T, group: Group = None) -> list[_T]:
 
 
 def collect_results(results: Sequence[_T], size: int) -> list[_T] | None:
-    """Returns the results of all ranks in dataset order on rank 0, and None on other ranks.
+    """Collects results on rank 0, in dataset order. Returns None on other ranks.
 
     Args:
-        results: One entry per sample. Data rank r of n has the entries of samples r, r + n, r + 2n, ...
-        size: The number of samples in the dataset. Additional entries are padding that a sampler added, and are
-            dropped.
+        results: One entry per sample. Data rank r of n holds the entries for samples r, r + n, r + 2n, ...
+        size: The number of samples in the dataset. Extra entries, which a sampler added as padding, are dropped.
     """
     if not is_distributed():
         return list(results[:size])
@@ -151,7 +151,7 @@ def collect_results(results: Sequence[_T], size: int) -> list[_T] | None:
 
 
 def local_sample_count(size: int, rank: int, world: int) -> int:
-    """Returns a rank's number of samples if `size` samples are assigned to ranks round-robin.
+    """Returns the number of samples on a rank if `size` samples are assigned to ranks round-robin.
 
     Example:
         >>> [local_sample_count(7, rank, 3) for rank in range(3)]
@@ -161,10 +161,11 @@ def local_sample_count(size: int, rank: int, world: int) -> int:
 
 
 def check_same_parameters(model: nn.Module) -> None:
-    """Checks that parameter names, shapes and dtypes are the same on all ranks. Every rank must call this.
+    """Checks that parameter names, shapes and dtypes are the same on all ranks. All ranks must call this function.
 
     Raises:
-        RankError: The parameters differ. All ranks raise it, and the message contains the first parameter that differs.
+        RankError: The parameters differ. All ranks raise this error. The message contains the first parameter that
+            differs.
     """
     if get_world_size() == 1:
         return
@@ -181,12 +182,12 @@ def check_same_parameters(model: nn.Module) -> None:
 
 
 def compare_with_main(mine: Sequence[str], message: str, hint: str) -> None:
-    """Raises RankError on all ranks if a rank's descriptions differ from rank 0.
+    """Raises a RankError on all ranks if the descriptions on some rank differ from rank 0.
 
     Args:
         mine: The descriptions on this rank.
         message: The message, with `%s` for the ranks that differ.
-        hint: The cause or the remedy.
+        hint: The cause, or how to fix it.
     """
     pairs = zip_longest(mine, broadcast_object(mine), fillvalue="nothing")
     difference = next((f"{here} on rank {get_rank()}, {there} on rank 0" for here, there in pairs if here != there), "")
@@ -197,7 +198,7 @@ def compare_with_main(mine: Sequence[str], message: str, hint: str) -> None:
 
 
 def format_ranks(ranks: Sequence[int]) -> str:
-    """Returns the ranks as text.
+    """Formats rank numbers for messages.
 
     >>> format_ranks([2]), format_ranks([0, 1, 2])
     ('rank 2', 'ranks 0, 1, 2')

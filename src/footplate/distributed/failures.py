@@ -1,4 +1,4 @@
-"""Ends a rank after an error, so that the run prints the cause once and torchrun records it."""
+"""Reports errors of ranks, so that the cause is printed once and recorded by torchrun."""
 
 import json
 import os
@@ -20,17 +20,17 @@ from footplate.errors import RankError, StorageError
 
 _Error = TypeVar("_Error", bound=BaseException)
 LOST_RANK = "another rank has ended, or did not respond within the time limit"
-# In seconds. Meanwhile, a launcher ends this rank, because the rank that reports the cause has exited.
+# In seconds. During this time, the launcher ends this rank, because the rank that reported the cause has exited.
 _AFTER_RANK_0 = 1.0
 _AFTER_CAUSE = 5.0
 _LOST_CONNECTION = re.compile(r"connection (reset|closed|refused)|broken pipe|gloo|nccl", re.IGNORECASE)
 
 
 def is_lost_connection(error: BaseException | None) -> bool:
-    """Checks whether an error may mean that another rank has ended or timed out."""
+    """Checks whether an error may be a consequence of another rank that has ended or timed out."""
     if get_world_size() == 1:
         return False
-    while error is not None and not isinstance(error, (RankError, StorageError)):  # those name their cause
+    while error is not None and not isinstance(error, (RankError, StorageError)):  # these state their cause
         if isinstance(error, (dist.DistError, ConnectionError)) or (
             isinstance(error, RuntimeError) and _LOST_CONNECTION.search(str(error))
         ):
@@ -40,10 +40,10 @@ def is_lost_connection(error: BaseException | None) -> bool:
 
 
 def await_cause(error: _Error) -> _Error | RankError:
-    """Waits before this rank reports an error, and returns the error to report.
+    """Waits for the failed rank to report the cause, then returns the error that this rank reports.
 
-    Rank 0 does not wait for others to report an error that all ranks raise. A rank that has lost a connection waits
-    for the rank that failed first. A launcher such as torchrun ends this process during the wait.
+    If all ranks raise the same error, rank 0 reports it at once, and the others wait briefly. A rank that lost its
+    connection waits longer, for the rank that failed. During the wait, a launcher such as torchrun ends this process.
     """
     is_consequence = is_lost_connection(error)
     if threading.current_thread() is threading.main_thread():
@@ -66,7 +66,7 @@ def await_cause(error: _Error) -> _Error | RankError:
 
 
 def record_error(message: str, document: Mapping[str, Any]) -> None:
-    """Writes an error of this rank to the file that torchrun reads, if torchrun has started this process."""
+    """Writes this rank's error to the file that torchrun reads, if torchrun started this process."""
     path = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if path:
         extra = {"py_callstack": message, "timestamp": str(int(time.time()))}
@@ -75,7 +75,7 @@ def record_error(message: str, document: Mapping[str, Any]) -> None:
 
 
 def report_uncaught_errors() -> None:
-    """Handles uncaught errors of a script in the same way as errors of `footplate train`."""
+    """Handles uncaught errors in a script in the same way as errors in `footplate train`."""
     show = sys.excepthook
 
     def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

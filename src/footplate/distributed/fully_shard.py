@@ -1,4 +1,4 @@
-"""FullyShard, which configures FSDP2 and tensor parallelism.
+"""Defines `FullyShard`, which configures FSDP2 and tensor parallelism.
 
 Tensor parallelism splits layers across the processes of a group with PyTorch's `parallelize_module`.
 """
@@ -41,34 +41,33 @@ def FullyShard(  # noqa: N802 - the name that configs use
 ) -> nn.Module:
     """Shards parameters, gradients and optimizer states across ranks with PyTorch's `fully_shard`.
 
-    Each module that `shard` selects forms a communication group. The remaining parameters form another group. Weights
+    Each module selected by `shard` forms a communication group, and the remaining parameters form another one. Weights
     are initialized before sharding, so that they do not depend on the number of ranks.
 
     Source: PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel (Zhao et al., 2023).
 
     Args:
-        module: The unsharded model, on its device. With one process, it is returned unchanged.
-        shard: A dict with `classes`, class names of modules, and `names`, regular expressions that must match full
-            module names.
-        mesh: `(replicas, shards)`. The product must be the number of processes. The weights are sharded within groups
-            of `shards` processes with consecutive ranks, and each group holds a replica. By default, all processes form
-            one group.
-        tensor_parallel: The number of processes with consecutive ranks that share each layer, or a dict with this
-            number as `size` and a `plan` that maps patterns of module names to "colwise" or "rowwise". By default, the
-            model's own plan is used. These processes train on the same batches. With a `mesh`, the product of all three
-            numbers must be the number of processes.
+        module: The unsharded model, on its device. With a single process, the model is returned unchanged.
+        shard: A dict with `classes` (class names of modules) and `names` (regular expressions that must match full
+            module names).
+        mesh: `(replicas, shards)`, whose product must be the number of processes. Weights are sharded within groups of
+            `shards` consecutive ranks, and each group holds a replica. By default, all processes form one group.
+        tensor_parallel: The number of consecutive ranks that each layer is split across, or a dict with this number as
+            `size` and a `plan` that maps patterns of module names to "colwise" or "rowwise". By default, the model's
+            own plan is used. These ranks train on the same batches. With a `mesh`, the product of all three numbers
+            must be the number of processes.
         mixed_precision: A dict with `param_dtype`, `reduce_dtype` and `output_dtype` as dtype names, and
             `cast_forward_inputs`.
-        reshard_after_forward: Whether to free the full parameters after the forward pass. A number reshards to that
-            many ranks. None means True for all modules except the root.
+        reshard_after_forward: Whether to free the full parameters after the forward pass. A number reshards them across
+            that many ranks. None means True for all modules except the root.
         offload: "cpu" keeps the shards in host memory.
-        forward_methods: Methods other than `forward` that use the parameters of a sharded module, such as `loss` of a
-            head.
+        forward_methods: Methods other than `forward` that use the parameters of a sharded module, such as a head's
+            `loss`.
 
     Raises:
-        ArgumentError: A key, class, dtype, policy or method is unknown, a class or pattern matches nothing, a weight
-            belongs to several groups, the mesh does not match the number of processes, or the model cannot be split as
-            `tensor_parallel` requires.
+        ArgumentError: A key, class, dtype, policy or method is unknown, a class or pattern matches nothing, two groups
+            share a weight, the mesh does not match the number of processes, or the model cannot be split according to
+            `tensor_parallel`.
     """
     if mesh is not None and len(mesh) != 2:
         raise ArgumentError("mesh must be two numbers: (replicas, shards)", key="mesh", found=mesh)
@@ -101,7 +100,7 @@ def FullyShard(  # noqa: N802 - the name that configs use
     settings["mesh"], layer_mesh = _device_meshes(next(module.parameters()).device.type, mesh, layer_size)
     initialize_from_main(module)
     for parameter in module.parameters():
-        parameter.data = parameter.data.contiguous()  # channels_last weights cannot be sharded
+        parameter.data = parameter.data.contiguous()  # channels-last weights cannot be sharded
     with at_key("tensor_parallel"):
         split_layers(module, styles, layer_mesh)
     for child in (*chosen.values(), module):
@@ -120,7 +119,7 @@ def FullyShard(  # noqa: N802 - the name that configs use
 
 
 def _check_shared_weights(model: nn.Module, chosen: Mapping[str, nn.Module]) -> None:
-    """Checks that no weight belongs to two of the groups into which `chosen` divides the model."""
+    """Checks that no two communication groups share a weight."""
     groups: dict[int, str] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         owners = [owner for owner in chosen if name.startswith(f"{owner}.")]
@@ -133,9 +132,9 @@ def _check_shared_weights(model: nn.Module, chosen: Mapping[str, nn.Module]) -> 
 
 
 def _device_meshes(device: str, mesh: Sequence[int] | None, tensor_parallel: int) -> tuple[Any, Any]:
-    """Returns the mesh of the ranks that share the weights, and that of the ranks that share layers, if any.
+    """Returns the mesh for sharding and replication, and the tensor-parallel mesh (None without tensor parallelism).
 
-    Every rank must call this.
+    All ranks must call this function.
     """
     from torch.distributed.device_mesh import init_device_mesh
 
@@ -156,7 +155,7 @@ def _device_meshes(device: str, mesh: Sequence[int] | None, tensor_parallel: int
 
 
 def _precision(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """Converts the value of `mixed_precision` to arguments for PyTorch's MixedPrecisionPolicy."""
+    """Converts `mixed_precision` to arguments for PyTorch's MixedPrecisionPolicy."""
     check_keys("mixed_precision", cfg, _PRECISION_KEYS, prefix="")
     policy: dict[str, Any] = {}
     for key, value in cfg.items():
@@ -168,7 +167,7 @@ def _precision(cfg: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_tensor_parallel(value: Any) -> tuple[int, Mapping[str, str] | None]:
-    """Returns the size and the plan in `tensor_parallel`, which is a number or a dict. None means a size of 1.
+    """Returns the size and the plan from `tensor_parallel`, a number or a dict. None means a size of 1.
 
     Raises:
         ArgumentError: A key, a number or a style is invalid.
@@ -182,17 +181,17 @@ def parse_tensor_parallel(value: Any) -> tuple[int, Mapping[str, str] | None]:
 
 
 def select_layers(model: nn.Module, size: int, plan: Mapping[str, str] | None) -> dict[str, str]:
-    """Maps the name of each module to split to its style.
+    """Returns the modules to split: the style of each module, by module name.
 
     Args:
         model: The model.
-        size: The number of processes that share the layers.
-        plan: Maps patterns of module names to styles. If it is None, the plan is the `_tp_plan` of the outermost
-            modules that have this attribute. transformers sets it from the `base_model_tp_plan` in its configs.
+        size: The number of processes that layers are split across.
+        plan: Maps patterns of module names to styles. None uses the `_tp_plan` of the outermost modules with this
+            attribute, which transformers sets from the `base_model_tp_plan` in its configs.
 
     Raises:
-        ArgumentError: The model has no plan, a style is unknown, a pattern matches no module, or a number of features
-            is not divisible by the number of processes.
+        ArgumentError: There is no plan, a style is unknown, a pattern matches no module, or a number of features is not
+            divisible by the number of processes.
     """
     if size == 1 and plan is None:
         return {}
@@ -246,10 +245,10 @@ def split_layers(model: nn.Module, styles: Mapping[str, str], mesh: Any) -> None
     Args:
         model: The model.
         styles: The result of `select_layers`.
-        mesh: The device mesh, with one dimension. With None, nothing is split.
+        mesh: The one-dimensional device mesh, or None to split nothing.
 
     Raises:
-        ArgumentError: Two layers share a weight, and the plan does not split it in the same way for both.
+        ArgumentError: The plan splits a weight differently for two layers that share it.
     """
     if mesh is None:
         return
@@ -262,28 +261,28 @@ def split_layers(model: nn.Module, styles: Mapping[str, str], mesh: Any) -> None
         "colwise_gather_output": lambda layer: tp.ColwiseParallel(output_layouts=whole),
         "rowwise": lambda layer: tp.RowwiseParallel(input_layouts=whole if isinstance(layer, nn.Embedding) else None),
         "embedding_rowwise": lambda layer: tp.RowwiseParallel(input_layouts=whole),
-        # The input is split by heads, in dim 2 of (N, L, heads, C), or by features, in dim 2 of (N, L, C).
+        # The input is split in dim 2: the heads of (N, L, heads, C), or the features of (N, L, C).
         "replicated_with_grad_allreduce": lambda layer: tp.SequenceParallel(sequence_dim=2, use_local_output=True),
     }
-    uses: dict[int, list[tuple[nn.Module, str, str]]] = {}  # the owner, attribute and full name by parameter
+    uses: dict[int, list[tuple[nn.Module, str, str]]] = {}  # by parameter: its modules, with attribute and full name
     for prefix, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
             uses.setdefault(id(parameter), []).append((module, name, f"{prefix}.{name}"))
     plan: dict[str, Any] = {name: build[style](model.get_submodule(name)) for name, style in styles.items()}
     try:
         tp.parallelize_module(model, mesh, plan, src_data_rank=None)
-    except NotImplementedError as error:  # a style does not support the type of its layer
+    except NotImplementedError as error:  # a style does not support this type of layer
         raise ArgumentError(str(error), key="plan", found=dict(styles)) from error
     for owners in uses.values():
         tensors = [getattr(owner, name) for owner, name, _ in owners]
         if len({getattr(each, "placements", None) for each in tensors}) > 1:
             raise ArgumentError(
-                "the plan must split layers that share a weight in the same way",
+                "the plan must apply the same split to all layers that share a weight",
                 key="plan",
                 found=[label for *_, label in owners],
             )
         for owner, name, _ in owners[1:]:
             setattr(owner, name, tensors[0])
     set_tensor_parallel_size(mesh.size())
-    # Loading and saving gather such weights in two steps. torch warns about this once per rank.
+    # Loading and saving gather these weights in two steps. torch warns about this once per rank.
     logging.getLogger("torch.distributed.tensor").setLevel(logging.ERROR)

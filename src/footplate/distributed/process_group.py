@@ -1,4 +1,4 @@
-"""Initializes the process group for processes that a launcher has started."""
+"""Initializes the process group in processes started by a launcher."""
 
 import atexit
 import datetime
@@ -21,7 +21,7 @@ from footplate.errors import ArgumentError, RankError
 
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 DIST_KEYS = ("backend", "timeout", "port", "init_backend")
-# Gloo on the CPU is needed for Python objects and for checkpoints that are saved in the background.
+# Gloo on the CPU is needed for Python objects and for background saves of checkpoints.
 _GPU_BACKENDS = "cpu:gloo,cuda:nccl"
 _DEFAULT_PORT = 29500
 _LAST_RELEASES = 0.1  # in seconds
@@ -29,9 +29,9 @@ _FIRST_SLURM_PORT, _SLURM_PORTS = 15000, 15000  # below the ephemeral ports of L
 
 
 class _Variables(NamedTuple):
-    """The environment variables that a launcher sets. If a field lists several, the first one that is set is used."""
+    """The environment variables set by a launcher. If a field lists several, the first one that is set applies."""
 
-    starters: str  # the programs that set them
+    starters: str  # the programs that set the variables
     ranks: tuple[str, ...]
     sizes: tuple[str, ...]
     local_ranks: tuple[str, ...]
@@ -74,15 +74,15 @@ class RankInfo(NamedTuple):
 
 
 def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None) -> bool:
-    """Initializes the process group if it does not exist yet. Call it before anything uses an accelerator.
+    """Initializes the process group, unless it exists. Call this function before anything uses an accelerator.
 
     Args:
-        launcher: "pytorch" (torchrun), "slurm" (srun), "mpi" (mpirun) or "none". torchrun is detected with "none", too.
+        launcher: "pytorch" (torchrun), "slurm" (srun), "mpi" (mpirun) or "none", which also detects torchrun.
         dist_cfg: `backend` (by default nccl with GPUs, otherwise gloo), `timeout` of collectives in seconds, and
             `port` of rank 0 for srun and mpirun.
 
     Returns:
-        Whether this call initialized it.
+        Whether this call initialized the process group.
 
     Raises:
         ArgumentError: The launcher is unknown or did not start this process, or a setting is invalid.
@@ -100,7 +100,7 @@ def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None
         torch.cuda.set_device(device)
     try:
         store, rank, size = next(rendezvous("env://", **({} if timeout is None else {"timeout": timeout})))
-        # The store survives a restart by torchrun, including addresses of processes that are gone.
+        # The store survives a restart by torchrun, along with the addresses of processes that no longer exist.
         store = PrefixStore(f"footplate/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
         atexit.register(_leave)
@@ -115,7 +115,7 @@ def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None
 
 
 def check_dist_cfg(dist_cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """Checks the settings and returns them with `timeout` as a timedelta.
+    """Checks `dist_cfg` and returns it with `timeout` as a timedelta.
 
     Raises:
         ArgumentError: A key or value is unknown.
@@ -138,7 +138,7 @@ def check_dist_cfg(dist_cfg: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def find_rank_info(launcher: str, port: int | None = None) -> RankInfo | None:
-    """Returns the rank information that a launcher provides, or None if no launcher is active.
+    """Returns the rank information provided by a launcher, or None if no launcher is active.
 
     Args:
         launcher: See `initialize`.
@@ -158,7 +158,7 @@ def find_rank_info(launcher: str, port: int | None = None) -> RankInfo | None:
         address = address or first_host(_variable(names.nodes) or "")
         job = _number(launcher, ("SLURM_JOB_ID",), 0) + 97 * _number(launcher, ("SLURM_STEP_ID",), 0)
         port = port or _FIRST_SLURM_PORT + job % _SLURM_PORTS
-    elif launcher == "pytorch" or _number(launcher, names.local_sizes, 0) == size:  # all ranks are on one machine
+    elif launcher == "pytorch" or _number(launcher, names.local_sizes, 0) == size:  # all ranks are on the same machine
         address = address or "127.0.0.1"
     if not address:
         raise ArgumentError(
@@ -170,10 +170,10 @@ def find_rank_info(launcher: str, port: int | None = None) -> RankInfo | None:
 
 
 def _leave() -> None:
-    """Leaves the process group, and lets its threads release the tensors of the last collectives.
+    """Destroys the process group, and gives its threads time to release the tensors of the last collectives.
 
-    They need the GIL for it, and the process would abort if one of them needed it during the exit. The threads end only
-    if nothing holds the group any more, but wrapped and sharded models do.
+    Releasing needs the GIL, and a thread that requests the GIL during interpreter exit aborts the process. The threads
+    cannot be ended explicitly, because wrapped and sharded models keep the group alive.
     """
     if dist.is_initialized():
         dist.destroy_process_group()
@@ -181,7 +181,7 @@ def _leave() -> None:
 
 
 def active_launcher(launcher: str) -> str:
-    """Returns "pytorch" instead of "none" in a process that torchrun has started, and otherwise `launcher`.
+    """Returns `launcher`, or "pytorch" instead of "none" if torchrun started this process.
 
     Raises:
         ArgumentError: The launcher is unknown.
@@ -193,7 +193,7 @@ def active_launcher(launcher: str) -> str:
 
 
 def ignored_launcher() -> str:
-    """Returns a launcher that has started this process as one of several, if no process group uses it, or ""."""
+    """Returns the launcher that started several processes if there is no process group, or else ""."""
     for launcher, names in _VARIABLES.items():
         if _variable(names.ranks) and (_variable(names.sizes) or "1") != "1" and not is_distributed():
             return launcher
@@ -201,12 +201,12 @@ def ignored_launcher() -> str:
 
 
 def check_launcher(launcher: str) -> None:
-    """Raises ArgumentError if the launcher is unknown."""
+    """Raises an ArgumentError if the launcher is unknown."""
     check_choice("launcher", launcher, LAUNCHERS)
 
 
 def rank_from_environment() -> int:
-    """Returns the rank that a launcher assigned, or 0. Works without a process group."""
+    """Returns the rank assigned by a launcher, or 0. Works without a process group."""
     names = (name for launcher in ("pytorch", "mpi", "slurm") for name in _VARIABLES[launcher].ranks)
     return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()), 0)
 
@@ -217,7 +217,7 @@ def first_host(nodes: str) -> str:
     >>> first_host("gpu[007-009,12],login")
     'gpu007'
     """
-    first = re.split(r",(?![^\[]*\])", nodes.strip())[0]  # at commas outside brackets
+    first = re.split(r",(?![^\[]*\])", nodes.strip())[0]  # splits at commas outside brackets
     return re.sub(r"\[(\d+)[^\]]*\]", r"\1", first)
 
 
@@ -236,10 +236,10 @@ def _number(launcher: str, names: tuple[str, ...], default: int | None = None) -
 
 
 def _choose_device(info: RankInfo, wanted: str | None, launcher: str) -> tuple[str, int | None]:
-    """Returns the backend and the GPU index of a rank. The index is None if the machine has no GPU.
+    """Returns the backend and the GPU index for a rank. The index is None without GPUs.
 
-    Gloo replaces NCCL on machines without GPUs, so that configs work with and without GPUs. With srun and mpirun, each
-    process may see only its own GPU.
+    On machines without GPUs, Gloo replaces NCCL, so that the same config works. With srun and mpirun, each process may
+    see only its own GPU.
     """
     if not torch.cuda.is_available():
         return "gloo" if wanted is None or "nccl" in wanted else wanted, None

@@ -1,6 +1,6 @@
-"""Operations on tensors that may be sharded (DTensor), and on gradients that have not been reduced across ranks yet.
+"""Operations on tensors that may be DTensors, and on gradients that have not been reduced across ranks yet.
 
-A DTensor is recognized by its attributes, because importing the class is slow.
+DTensors are recognized by their attributes, because importing the class is slow.
 """
 
 import functools
@@ -25,13 +25,13 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 def local_tensor(tensor: Tensor) -> Tensor:
-    """Returns the local shard of a DTensor, sharing its memory. Other tensors are returned unchanged."""
+    """Returns the local shard of a DTensor, which shares its memory. Returns other tensors unchanged."""
     to_local = getattr(tensor, "to_local", None)
     return tensor if to_local is None else torch.as_tensor(to_local())
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """Gathers a DTensor. Every rank of its mesh must call this. Other tensors are returned unchanged."""
+    """Gathers a DTensor. All ranks in its mesh must call this function. Returns other tensors unchanged."""
     gather = getattr(tensor, "full_tensor", None)
     return tensor if gather is None else torch.as_tensor(gather())
 
@@ -47,8 +47,8 @@ def reshard(model: nn.Module) -> nn.Module:
 def distribute_like(value: Tensor, like: Tensor) -> Tensor:
     """Returns `value` sharded like `like`, or as a full tensor if `like` is not sharded.
 
-    Every rank must call this. If `value` is not sharded, it must be the same on all ranks. A value of a different shape
-    is returned unchanged.
+    All ranks must call this function. If `value` is not sharded, it must be the same on all ranks. If the shapes
+    differ, returns `value` unchanged.
     """
     if not is_dtensor(like):
         return full_tensor(value)
@@ -66,15 +66,15 @@ def distribute_like(value: Tensor, like: Tensor) -> Tensor:
 
 
 def tensor_norms(tensors: Iterable[Tensor], order: float = 2.0) -> Tensor:
-    """Returns the norm of each full tensor, shape `(N,)`, with one all-reduce per sharded mesh dimension."""
+    """Returns the norm of each full tensor as `(N,)`, with one all-reduce per sharded mesh dimension."""
     tensors = list(tensors)
     local = [local_tensor(each) for each in tensors]
-    # A rank may have an empty shard, which has no infinity norm.
+    # Replace empty shards, which have no infinity norm.
     norms = torch.stack(torch._foreach_norm([each if each.numel() else each.new_zeros(1) for each in local], order))
     is_maximum = order == float("inf")
     powers = norms if is_maximum else norms**order
     operation = dist.ReduceOp.MAX if is_maximum else dist.ReduceOp.SUM
-    owners: dict[Any, list[int]] = {}  # the indices of the tensors that are sharded in a mesh dimension
+    owners: dict[Any, list[int]] = {}  # by mesh dimension: the indices of the tensors sharded in it
     for index, tensor in enumerate(tensors):
         if is_dtensor(tensor):
             mesh, placements = tensor.device_mesh, tensor.placements  # type: ignore[attr-defined]
@@ -90,14 +90,14 @@ def tensor_norms(tensors: Iterable[Tensor], order: float = 2.0) -> Tensor:
 
 @functools.lru_cache(maxsize=1)
 def world_mesh(device: str, group: object) -> Any:
-    """Returns a mesh of all ranks. It is cached, because creating it may open connections between all ranks."""
+    """Returns a mesh of all ranks. The mesh is cached, because creating it may open connections between all ranks."""
     from torch.distributed.device_mesh import init_device_mesh
 
     return init_device_mesh(device, (get_world_size(),))
 
 
 def new_cpu_group() -> Any:
-    """Creates a gloo group of all ranks. Every rank must call this. Returns None if there is no process group."""
+    """Creates a gloo group of all ranks, or returns None without a process group. All ranks must call this function."""
     return dist.new_group(backend="gloo") if is_distributed() else None
 
 
@@ -109,9 +109,9 @@ def initialize_from_main(model: nn.Module) -> None:
 
 
 def mean_gradients(parameters: Sequence[Tensor]) -> list[Tensor | None]:
-    """Returns the mean of each gradient over all ranks, or None if no rank has one. Every rank must call this.
+    """Returns the mean of each gradient over all ranks, or None if no rank has it. All ranks must call this function.
 
-    Call it during accumulation with DistributedDataParallel, when every rank has its own gradients.
+    For use during accumulation with DistributedDataParallel, when gradients differ between ranks.
     """
     exists = torch.tensor([each.grad is not None for each in parameters], dtype=torch.uint8)
     exists = exists.to(parameters[0].device)

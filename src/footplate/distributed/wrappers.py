@@ -35,8 +35,7 @@ _SYNC_BN_KINDS = ("torch", "mmcv")
 
 
 class ModelWrapper(nn.Module):
-    """A base class of model wrappers. If a member of the model is accessed on the wrapper, the error explains how to
-    read it."""
+    """Base class of model wrappers. Accessing an attribute of the model on the wrapper raises an error with advice."""
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -45,12 +44,12 @@ class ModelWrapper(nn.Module):
             if name == "module" or not hasattr(unwrap_model(self), name):
                 raise
         advice = f"runner.model is a wrapper, which has no '{name}': write runner.unwrapped_model.{name}"
-        raise AttributeError(advice, name=name, obj=None)  # without the object, Python suggests no similar name
+        raise AttributeError(advice, name=name, obj=None)  # without the object, Python does not suggest similar names
 
 
 @MODEL_WRAPPERS.register_module(name=["MMDistributedDataParallel", "DistributedDataParallel"])
 class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
-    """A DistributedDataParallel that provides the `train_step`, `val_step` and `test_step` of its model.
+    """A DistributedDataParallel with the `train_step`, `val_step` and `test_step` of its model.
 
     Args:
         module: A BaseModel.
@@ -64,10 +63,10 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
     def __init__(self, module: nn.Module, **settings: Any) -> None:
         check_number("bucket_cap_mb", settings.get("bucket_cap_mb"), least=0, optional=True)
         with warnings.catch_warnings():
-            # Configs use this argument, which newer versions of torch deprecate.
+            # Configs use this argument, which is deprecated in newer versions of torch.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
             super().__init__(module, **{"gradient_as_bucket_view": True, **settings})
-        self._reduced = [  # the parameters to which the indices in errors refer
+        self._reduced = [  # error messages contain indices into this list
             name
             for name, each in module.named_parameters()
             if each.requires_grad and name not in self.parameters_to_ignore
@@ -77,16 +76,16 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
         self.rebuild_buckets()
 
     def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, torch.Tensor]:
-        """Runs the model's own `train_step`. Each loss that the optimizer wrapper minimizes averages its gradients.
+        """Runs the model's `train_step`. The gradients of each loss are averaged over the ranks.
 
         Raises:
-            ArgumentError: Some parameters did not contribute to the previous loss, so their gradients are missing.
+            ArgumentError: Some parameters did not contribute to the loss of the previous iteration.
         """
         for part in optim_wrapper.parts.values():
             part.prepare_backward = self._prepare_backward
             part.unreduced = self._unreduced
         with torch.no_grad():
-            self._pass_through(torch.empty(0))  # broadcasts the buffers
+            self._pass_through(torch.empty(0))  # this broadcasts the buffers
         try:
             return self.module.train_step(data, optim_wrapper)  # type: ignore[no-any-return]
         except RuntimeError as error:
@@ -109,9 +108,9 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
         return loss
 
     def _pass_through(self, value: Tensor) -> Tensor:
-        """Calls the forward pass of DistributedDataParallel for a loss that `train_step` has computed.
+        """Passes a computed loss through the forward method of DistributedDataParallel.
 
-        It prepares the reduction of gradients in the next backward pass.
+        This prepares the gradient reduction in the next backward pass.
         """
         model = self.module
         self.module = _Bypass(model)
@@ -138,19 +137,19 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
     def rebuild_buckets(self) -> None:
         """Runs a backward pass with zero gradients, so that the reducer rebuilds its buckets now.
 
-        The reducer rebuilds them after its first backward pass. With more than two ranks, this changes the order of
-        summation and therefore the last bits of the gradients. Without this call, the first iteration of a resumed run
-        would differ from the same iteration of an uninterrupted run.
+        The reducer rebuilds its buckets after the first backward pass. With more than two ranks, this changes the order
+        of summation, and therefore the last bits of the gradients. Without this call, the first iteration after a
+        resume would differ from the same iteration of an uninterrupted run.
         """
         if self.find_unused_parameters or self.static_graph:
-            return  # buckets are not rebuilt, or the first pass must be a real one
+            return  # no rebuild takes place, or the first pass must be a real one
         total: Any = sum(0 * weight.sum() for weight in self.module.parameters() if weight.requires_grad)
         self._pass_through(total).backward()  # type: ignore[no-untyped-call]
         self.zero_grad()
 
 
 class _Bypass(nn.Module):
-    """A module with the parameters and buffers of a model that returns its input."""
+    """Returns its input unchanged, but has the parameters and buffers of a model."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -161,7 +160,7 @@ class _Bypass(nn.Module):
 
 
 def is_model_wrapper(model: nn.Module) -> bool:
-    """Checks whether `model` is a wrapper. The attribute `module` of a wrapper is the wrapped model."""
+    """Checks whether `model` is a wrapper. A wrapper's attribute `module` is the wrapped model."""
     registered = tuple(each for each in MODEL_WRAPPERS.module_dict.values() if isinstance(each, type))
     return isinstance(model, (DistributedDataParallel, DataParallel, *registered))
 
@@ -185,20 +184,20 @@ def wrap_model(
     find_unused_parameters: bool = False,
     sync_bn: str | None = None,
 ) -> nn.Module:
-    """Wraps a model for distributed training. With one process, it is not wrapped.
+    """Wraps a model for distributed training. With a single process, returns the model unchanged.
 
     Args:
         model: The model, on its device.
         cfg: `model_wrapper_cfg`: `dict(type='MMDistributedDataParallel', ...)` or `dict(type='FullyShard', ...)`.
-        find_unused_parameters: Whether to expect parameters that do not contribute to every loss.
-        sync_bn: "torch" synchronizes the batch normalization layers.
+        find_unused_parameters: Whether parameters may be unused in the loss of an iteration.
+        sync_bn: "torch" to synchronize batch normalization layers.
     """
     model = synchronize_batch_norm(model, sync_bn)
     set_tensor_parallel_size(1)
     with at_key("model_wrapper_cfg"):
         kind = (cfg or {}).get("type", _USUAL_WRAPPER)
         if MODEL_WRAPPERS.resolve(kind, cfg or {}) is FullyShard:
-            model = MODEL_WRAPPERS.build(cfg, module=model)  # on one process, this only checks the arguments
+            model = MODEL_WRAPPERS.build(cfg, module=model)  # with a single process, this only checks the arguments
         if cfg and not is_distributed():
             _logger.info("Ignoring %s, because there is only one process.", kind)
         if sync_bn and tensor_parallel_size() > 1:
@@ -222,11 +221,11 @@ def initialize_weights(model: nn.Module) -> bool:
     """Initializes the weights of a model, unless it is sharded, and copies them from rank 0 to all ranks.
 
     Returns:
-        Whether the initialization froze or unfroze parameters. A wrapper for data parallelism must then be built again,
-        because it averages the gradients of the parameters that were trainable when it was built.
+        Whether the initialization froze or unfroze parameters. If so, a data-parallel wrapper must be rebuilt, because
+        it averages only the gradients of parameters that were trainable when it was built.
     """
     if is_sharded(model):
-        return False  # it was initialized before sharding
+        return False  # sharded models are initialized before sharding
     trainable = [each.requires_grad for each in model.parameters()]
     initialize_from_main(unwrap_model(model))
     return trainable != [each.requires_grad for each in model.parameters()]
@@ -235,10 +234,10 @@ def initialize_weights(model: nn.Module) -> bool:
 def synchronize_batch_norm(model: nn.Module, kind: str | None = None) -> nn.Module:
     """Converts the batch normalization layers of a model to suit the number of ranks.
 
-    The model must be on its device. With one process, synchronized layers become plain ones, and a message is logged.
-    With several processes, all layers become synchronized if `kind` is "torch" or "mmcv". The two values have the same
-    meaning. With None, plain layers are not converted. PyTorch's SyncBatchNorm does not support CPUs, so a layer with
-    the same state is used there.
+    The model must be on its device. With a single process, converts synchronized layers to plain ones and logs a
+    message. With several processes, converts all layers to synchronized ones if `kind` is "torch" or "mmcv", which have
+    the same meaning; with None, leaves plain layers unchanged. PyTorch's SyncBatchNorm does not support CPUs, so a
+    different layer with the same state is used there.
     """
     if kind is not None:
         check_choice("sync_bn", kind, _SYNC_BN_KINDS)
@@ -257,7 +256,7 @@ def synchronize_batch_norm(model: nn.Module, kind: str | None = None) -> nn.Modu
 
 
 class PlainBatchNorm(nn.BatchNorm2d):
-    """Batch normalization of inputs with any number of dimensions, `(N, C, ...)`."""
+    """Batch normalization for inputs with any number of dimensions, `(N, C, ...)`."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalizes the input."""
@@ -272,9 +271,9 @@ class RankwiseBatchNorm(PlainBatchNorm):
     """Synchronized batch normalization on any device, using all-reduce on plain tensors.
 
     Inputs have shape `(N, C, ...)`; N may differ between ranks. The variance is computed from the differences to the
-    global mean, so that many small batches give the same result as one large batch, except for rounding. It computes
-    at least in float32, and returns the dtype of the input. It is not a subclass of PyTorch's SyncBatchNorm, because
-    DistributedDataParallel rejects that class on CPUs.
+    global mean, so that many small batches give the same result as one large batch, except for rounding. Computes in
+    float32 or higher, and returns the dtype of the input. This class is not derived from PyTorch's SyncBatchNorm, which
+    DistributedDataParallel rejects on CPUs.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -318,7 +317,7 @@ def _all_reduce_sum(values: Tensor) -> Tensor:
 
 
 def _convert_sync_layers(model: nn.Module, kind: type[nn.BatchNorm2d | nn.SyncBatchNorm]) -> int:
-    """Changes the class of all SyncBatchNorm layers to `kind`, and returns the number of layers."""
+    """Changes the class of all SyncBatchNorm layers to `kind`. Returns the number of these layers."""
     found = [each for each in model.modules() if isinstance(each, nn.SyncBatchNorm)]
     for each in found:
         each.__class__ = kind  # type: ignore[assignment]

@@ -47,7 +47,6 @@ def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
             `timeout` in seconds, `port`), `resource_limit` (number of open files).
         launcher: "none", "pytorch", "slurm" or "mpi".
 
-
     Raises:
         ArgumentError: A key or value is unknown.
     """

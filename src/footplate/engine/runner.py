@@ -477,7 +477,7 @@ class Runner:
     def export(self, path: str | os.PathLike[str], example: Any = None, *, opset: int | None = None) -> "Export":
         """Exports the model to a file, with the weights that a checkpoint would contain, such as averaged weights.
 
-        The exported model is in evaluation mode. Its outputs are compared with those of the original model.
+        The exported model is in evaluation mode. Its outputs are compared with the outputs of the original model.
 
         Args:
             path: The file to write. Its suffix selects the format: `.onnx`, `.pt2` (torch.export), `.pt` (TorchScript)

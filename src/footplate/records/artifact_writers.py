@@ -1,4 +1,4 @@
-"""Writers for libraries that also store the files of a run as artifacts: ClearML, DVCLive and MLflow."""
+"""Writers for libraries that also store artifacts of a run: ClearML, DVCLive and MLflow."""
 
 import importlib
 import json
@@ -18,13 +18,13 @@ from footplate.records.base_writer import InitTracker, Tracker
 from footplate.registry import VISBACKENDS
 
 _logger = logging.getLogger("footplate.records")
-# ClearML must not patch other frameworks, because this writer reports all data.
+# This writer reports all data, so ClearML must not patch other frameworks.
 _CLEARML_DEFAULTS = {
     "auto_connect_frameworks": False,
     "auto_connect_arg_parser": False,
     "auto_resource_monitoring": False,
 }
-# By default, DVCLive commits to the user's git repository, and writes dvc.yaml to the current folder.
+# Overrides DVCLive's defaults, which commit to the user's git repository and write dvc.yaml to the current folder.
 _DVCLIVE_DEFAULTS = {"save_dvc_exp": False, "dvcyaml": None}
 _MLFLOW_MAX_LENGTH = 6000  # the maximum length of a parameter value
 _MLFLOW_FORBIDDEN = re.compile(r"[^\w\-. :/]")  # characters that must not occur in names of metrics and parameters
@@ -34,16 +34,16 @@ _MLFLOW_FORBIDDEN = re.compile(r"[^\w\-. :/]")  # characters that must not occur
 class ClearMLVisBackend(InitTracker):
     """Writes scalars, images and the config to a ClearML task.
 
-    If no server is configured, the task is created offline, so that the writer neither fails nor waits for a server.
+    If no server is configured, creates the task offline instead of failing or waiting for a server.
 
     Args:
-        save_dir: The folder whose files are uploaded as artifacts.
+        save_dir: The folder with the files to upload as artifacts.
         init_kwargs: Arguments for `Task.init`, such as `project_name` and `task_name`.
-        artifact_suffix: The suffixes of the files that are uploaded as artifacts at the end of the run.
+        artifact_suffix: The suffixes of the files to upload as artifacts at the end of the run.
 
     Raises:
         MissingExtraError: The package clearml is not installed.
-        ArgumentError: `Task.init` has no such argument.
+        ArgumentError: `Task.init` does not accept an argument.
     """
 
     package = "clearml"
@@ -69,16 +69,16 @@ class ClearMLVisBackend(InitTracker):
     def _start(self) -> Any:
         task_type = self._import_library().Task
         if hasattr(task_type, "_report_subprocess_enabled"):
-            # ClearML forks a reporting process while its threads start git, which sometimes causes a deadlock.
+            # ClearML forks a reporting process while its threads start git. This sometimes deadlocks.
             task_type._report_subprocess_enabled = False
         has_server = bool(os.environ.get("CLEARML_API_ACCESS_KEY"))
-        if not has_server:  # checked last, because a process with the key may have no home folder
+        if not has_server:  # checked last, because a machine with the key may have no home folder
             has_server = Path(os.environ.get("CLEARML_CONFIG_FILE") or Path.home() / "clearml.conf").exists()
         if not (task_type.is_offline() or has_server):
             task_type.set_offline(True)
             _logger.warning("No ClearML server is configured. Storing the task offline.")
         if task_type.is_offline():
-            # Disables the library's online check for updates.
+            # Disables the library's online update check.
             with suppress(ImportError, AttributeError):
                 checks = importlib.import_module("clearml.utilities.check_updates").CheckPackageUpdates
                 checks.check_new_package_available = staticmethod(lambda **_: None)
@@ -106,17 +106,17 @@ class ClearMLVisBackend(InitTracker):
 class DVCLiveVisBackend(InitTracker):
     """Writes scalars, images and the config as DVCLive files.
 
-    A resumed run continues in the folder of the earlier start if it is in the same work_dir.
+    If a run resumes in the same work_dir, it continues in the folder of the earlier start.
 
     Args:
         save_dir: The folder for DVCLive's files.
-        artifact_suffix: The suffixes of the files that are logged as artifacts at the end of the run if
-            `save_dvc_exp` is True, which needs a DVC repository.
+        artifact_suffix: The suffixes of the files to log as artifacts at the end of the run. Requires
+            `save_dvc_exp=True` and a DVC repository.
         init_kwargs: Arguments for `dvclive.Live`, such as `report` and `save_dvc_exp=True`.
 
     Raises:
         MissingExtraError: The package dvclive is not installed.
-        ArgumentError: `Live` has no such argument.
+        ArgumentError: `Live` does not accept an argument.
     """
 
     package = "dvclive"
@@ -133,7 +133,7 @@ class DVCLiveVisBackend(InitTracker):
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
         """Writes the config as parameters."""
-        values = json.loads(json.dumps(config.to_dict(), default=str))  # YAML has no tuples and objects
+        values = json.loads(json.dumps(config.to_dict(), default=str))  # YAML does not support tuples and objects
         self.experiment.log_params(values)
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
@@ -170,15 +170,16 @@ class MLflowVisBackend(Tracker):
     """Writes scalars, images and the config to an MLflow run.
 
     Args:
-        save_dir: The folder of the default store, and of the files that are logged as artifacts.
-        exp_name: The name of the experiment. By default, "footplate" in the default store and "Default" in others.
+        save_dir: The folder for the default store and for the files to log as artifacts.
+        exp_name: The name of the experiment. Defaults to "footplate" in the default store, and to "Default" in other
+            stores.
         run_name: The name of the run.
         tags: The tags of the run.
-        params: Parameters of the run in addition to those from the config.
-        tracking_uri: The URI of the store. By default, the value of MLFLOW_TRACKING_URI, or a SQLite file in
-            `save_dir`.
-        artifact_suffix: The suffixes of the files in `save_dir` that are logged as artifacts at the end of the run.
-        tracked_config_keys: The top-level keys of the config that are logged as parameters. By default, all keys.
+        params: Parameters to log in addition to the config.
+        tracking_uri: The URI of the store. Defaults to the environment variable MLFLOW_TRACKING_URI, or a SQLite file
+            in `save_dir`.
+        artifact_suffix: The suffixes of the files in `save_dir` to log as artifacts at the end of the run.
+        tracked_config_keys: The top-level config keys to log as parameters. By default, all keys.
         artifact_location: The artifact location of a new experiment.
 
     Raises:
@@ -226,7 +227,7 @@ class MLflowVisBackend(Tracker):
         continued = self._continued(store) if self._tracking_uri is None else None
         start = self.identity["start"] if continued is not None and self.start else self.start
         library.set_tracking_uri(self._tracking_uri or f"sqlite:///{continued or store}")
-        # Without a location, an experiment stores artifacts in the current folder, as does "Default" in a new store.
+        # Without a location, an experiment stores artifacts in the current folder; so does "Default" in a new store.
         name, location = self._exp_name or "Default", self._artifact_location
         if self._tracking_uri is None:
             name = self._exp_name or "footplate"
@@ -241,7 +242,7 @@ class MLflowVisBackend(Tracker):
         return library
 
     def _add_params(self, values: Mapping[str, Any]) -> None:
-        # A store refuses to change the value of a parameter, and a continued run may have changed values.
+        # A store rejects new values for existing parameters, but values may have changed in a continued run.
         new = {key: value for key, value in values.items() if key not in self._known_params}
         if new:
             self._import_library().log_params(new)

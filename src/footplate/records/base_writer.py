@@ -1,4 +1,4 @@
-"""Defines the base classes of writers, and a wrapper that calls several writers."""
+"""Base classes for writers, and a wrapper that forwards calls to several writers."""
 
 import inspect
 import logging
@@ -24,32 +24,32 @@ _START = re.compile(r"\d{8}_\d{6}(?:_\d+)?")  # the name of `work_dir/<timestamp
 
 
 class BaseVisBackend:
-    """The base class of writers for scalars, images and the config.
+    """Base class of writers for scalars, images and the config.
 
-    All methods do nothing by default. A subclass overrides the methods for the data that it can store.
+    By default, all methods do nothing. Subclasses override the methods for the data that they can store.
 
     Args:
-        save_dir: The output folder. A Visualizer sets it.
+        save_dir: The output folder, which is set by the Visualizer.
     """
 
     def __init__(self, save_dir: str | None = None) -> None:
         self._save_dir = save_dir
 
     def move(self, before: str, now: str) -> None:
-        """Replaces the folder `before` with `now` in `save_dir`. Called before anything is written."""
+        """Changes the folder `before` in `save_dir` to `now`. Called before anything is written."""
         if self._save_dir is not None and Path(self._save_dir).is_relative_to(before):
             self._save_dir = os.path.join(now, os.path.relpath(self._save_dir, before))
 
     @property
     def experiment(self) -> Any:
-        """The underlying object of the writer, such as a TensorBoard SummaryWriter."""
+        """The underlying object, such as a TensorBoard SummaryWriter."""
         return self
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
         """Stores the config of the run."""
 
     def add_graph(self, model: Any, data_batch: Any, **kwargs: Any) -> None:
-        """Stores the graph of the model."""
+        """Stores the model graph."""
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
         """Stores an RGB image, a uint8 array `(H, W, 3)`."""
@@ -63,24 +63,24 @@ class BaseVisBackend:
         """Stores several scalars of the same step.
 
         Args:
-            scalar_dict: Maps names to numbers. An entry "step" replaces the argument `step`.
+            scalar_dict: Numbers by name. An entry "step" overrides the argument `step`.
             step: The iteration or epoch.
-            file_path: An additional file for these scalars if the writer stores files.
+            file_path: An additional file for these scalars, if the writer stores files.
         """
 
     def close(self) -> None:
         """Finishes writing."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns a dict, without custom objects, that a resumed run needs to continue the output of this run."""
+        """Returns the state that a resumed run needs to continue this output: a dict without custom objects."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores the result of `state_dict`. Called before anything is written."""
+        """Restores the state that `state_dict` returned. Called before anything is written."""
 
 
 def numbers_in(values: Mapping[str, Any]) -> dict[str, float]:
-    """Converts numbers, and tensors and arrays with one element, to floats. Omits other values."""
+    """Converts numbers, and tensors and arrays with one element, to floats. Drops other values."""
     floats = {}
     for name, value in values.items():
         try:
@@ -93,10 +93,10 @@ def numbers_in(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 class Tracker(BaseVisBackend):
-    """A writer for a library that manages runs.
+    """Base class of writers for libraries that manage runs.
 
-    A subclass implements `_start`, `_write` and `_finish`. It stores the values that identify the run in `identity`.
-    Checkpoints include them, so that a resumed run continues the same run of the library.
+    Subclasses implement `_start`, `_write` and `_finish`, and store the values that identify the run in `identity`.
+    Checkpoints include the identity, so that a resumed run continues the library's run.
 
     Args:
         save_dir: The folder for the library's files, `work_dir/<timestamp>/vis_data` in a run.
@@ -136,8 +136,8 @@ class Tracker(BaseVisBackend):
     def experiment(self) -> Any:
         """The library's object for the run. The first access starts the run.
 
-        If the run that `identity` describes cannot be continued, a new run is started. After a failed start, the same
-        error is raised until the writer is closed, because another start might wait for a server again.
+        If the run in `identity` cannot be continued, starts a new run. After a failed start, raises the same error
+        until the writer is closed, because another attempt might wait for a server again.
         """
         if self._start_error is not None:
             raise self._start_error
@@ -166,7 +166,7 @@ class Tracker(BaseVisBackend):
     def add_scalars(
         self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
     ) -> None:
-        """Writes several scalars of the same step. An entry "step" replaces the argument `step`."""
+        """Writes several scalars of the same step. An entry "step" overrides the argument `step`."""
         values = numbers_in(scalar_dict)
         step = int(values.pop("step", step))
         if values:
@@ -180,7 +180,7 @@ class Tracker(BaseVisBackend):
             self._run = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the values that identify the run, or an empty dict if it was not started."""
+        """Returns the values that identify the run, or an empty dict if no run was started."""
         return dict(self.identity)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -188,10 +188,10 @@ class Tracker(BaseVisBackend):
         self.identity = dict(state)
 
     def _continued(self, path: str) -> str | None:
-        """Returns the path that corresponds to `path` in the run to continue, or None if it does not exist.
+        """Returns the counterpart of `path` in the run to continue, or None if it does not exist.
 
-        The identity comes from a checkpoint that may not be trustworthy. Therefore, only the time of an earlier start
-        is used, and the result is always in the same work_dir.
+        The identity comes from a checkpoint, which may not be trustworthy. Only the start time in it is used, so the
+        result is always in the same work_dir.
         """
         if self.identity and self.start:
             start, log_dir = str(self.identity.get("start")), os.path.dirname(self.folder)
@@ -201,13 +201,13 @@ class Tracker(BaseVisBackend):
         return path if self.identity and os.path.exists(path) else None
 
     def _files_to_upload(self, suffixes: Sequence[str] | str) -> list[str]:
-        """Returns the files in `save_dir` whose names end with one of `suffixes`, sorted."""
+        """Returns the sorted paths of the files in `save_dir` with one of the `suffixes`."""
         ends = (suffixes,) if isinstance(suffixes, str) else tuple(suffixes)
         files = Path(self._path).glob("*")
         return sorted(str(path) for path in files if path.name.endswith(ends) and path.is_file())
 
     def _import_library(self) -> Any:
-        """Returns the library. It is not an attribute, because a module cannot be deep-copied or pickled."""
+        """Imports the library. A module cannot be an attribute, because it cannot be deep-copied or pickled."""
         return import_optional(self.package, extra=self.package, why=type(self).__name__)
 
     def _start(self) -> Any:
@@ -224,15 +224,15 @@ class Tracker(BaseVisBackend):
 
 
 class InitTracker(Tracker):
-    """A writer for a library that starts a run with a single call, to which `init_kwargs` are passed.
+    """Base class of writers for libraries that start a run with a single call, which receives `init_kwargs`.
 
     Args:
         save_dir: The folder for the library's files.
-        init_kwargs: Arguments of the call. Folders (`dir`, `log_dir`) are relative to `save_dir`.
+        init_kwargs: Arguments for the call. Folders (`dir`, `log_dir`) are relative to `save_dir`.
 
     Raises:
         MissingExtraError: The library is not installed.
-        ArgumentError: The call has no such argument, or a folder is outside `save_dir`.
+        ArgumentError: The call does not accept an argument, or a folder is outside `save_dir`.
     """
 
     starter: ClassVar[str] = "init"
@@ -247,7 +247,7 @@ class InitTracker(Tracker):
         self._resolved_kwargs()
 
     def _resolved_kwargs(self) -> dict[str, Any]:
-        """Returns `init_kwargs` with absolute paths of folders, after checking that these are inside `save_dir`."""
+        """Returns `init_kwargs` with absolute folder paths, after checking that they are inside `save_dir`."""
         return {
             key: output_path(self._path, value, key=f"init_kwargs.{key}") if key in _FOLDER_KEYS else value
             for key, value in self._init_kwargs.items()
@@ -257,12 +257,11 @@ class InitTracker(Tracker):
 class GuardedWriters:
     """Forwards each call to all writers.
 
-    If a writer fails, for example because its disk is full or its server is down, a warning is logged once. The writer
-    is called again for the next data, but skipped after three consecutive failures. A FootplateError is not suppressed,
-    because it reports a user error.
+    If a writer fails, for example because its disk is full or its server is down, logs a warning once. After three
+    consecutive failures, the writer is skipped. A FootplateError is not suppressed, because it reports a user error.
 
     Args:
-        writers: Maps names to writers. Writers that are added to the mapping later are called, too.
+        writers: Writers by name. Writers may be added to the mapping later.
     """
 
     def __init__(self, writers: Mapping[str, BaseVisBackend]) -> None:
@@ -299,11 +298,11 @@ class GuardedWriters:
         self._failures.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        """Maps the names of writers to their non-empty states."""
+        """Returns a dict of the non-empty writer states, by writer name."""
         return {name: state for name, writer in self._writers.items() if (state := writer.state_dict())}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores the result of `state_dict`. Ignores writers that were added or removed in the meantime."""
+        """Restores the states that `state_dict` returned, except for writers that were added or removed since."""
         for name, writer in self._writers.items():
             if name in state:
                 writer.load_state_dict(state[name])

@@ -19,13 +19,13 @@ except ImportError:  # not available on Windows
 
 _GIT_TIMEOUT = 5  # seconds, enough to check many files
 _NO_COMMIT = "(initial)"
-_FIELDS_BEFORE_PATH = {"1": 8, "2": 9, "u": 10}  # in the lines that git prints for changed, renamed, conflicting files
+_FIELDS_BEFORE_PATH = {"1": 8, "2": 9, "u": 10}  # in git's output for changed, renamed and conflicting files
 _PACKAGES = ("footplate", "torch", "numpy", "Pillow", "rich", "fsspec")
 _OF_CODE_BASES = ("mmcv", "mmcv-lite", "opencv-python", "opencv-python-headless")
 
 
 def memory_in_use(device: torch.device) -> int:
-    """Returns the peak memory use of a CUDA device in MiB, or of this process for other devices."""
+    """Returns the peak memory use in MiB: of the device for CUDA, and of this process for other devices."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device) >> 20)
     if resource is None:
@@ -35,12 +35,12 @@ def memory_in_use(device: torch.device) -> int:
 
 
 def describe_environment() -> dict[str, Any]:
-    """Returns the information about the environment that a bug report needs.
+    """Collects the information about the environment that a bug report needs.
 
     Returns:
-        A dict with strings for the log (interpreter, processors, accelerator, main packages and git commit), followed
-        by `command`, all `packages` with their versions, and `git tree`: a dict with the `commit`, the `branch` and
-        `changed`, the tracked files that differ from the commit, or None if there is no repository or no commit.
+        A dict. Its first entries are strings for the log: interpreter, processors, accelerator, main packages and git
+        commit. `command` and `packages` (all packages with their versions) follow. `git tree` is a dict with the
+        `commit`, the `branch` and the `changed` tracked files, or None if there is no repository or commit.
     """
     accelerator = "Apple MPS" if torch.backends.mps.is_available() else "none"
     if torch.cuda.is_available():
@@ -64,7 +64,7 @@ def describe_environment() -> dict[str, Any]:
 
 
 def installed_packages() -> dict[str, str]:
-    """Maps the lower-case name of every installed package to its version."""
+    """Returns the versions of all installed packages, by lowercase name."""
     packages = {}
     for package in importlib.metadata.distributions():
         # Read only the headers: parsing the full metadata of many packages takes half a second.
@@ -76,8 +76,8 @@ def installed_packages() -> dict[str, str]:
 
 
 def _read_git() -> dict[str, Any] | None:
-    """Returns the commit, the branch and the changed files of the repository that contains the current folder."""
-    # core.fsmonitor is disabled because a repository's config can set it to any program, which git would run.
+    """Returns the commit, the branch and the changed files of the git repository in the current folder."""
+    # Disable core.fsmonitor: a repository's config could set it to any program, which git would run.
     git = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false"]
     command = [*git, "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
     try:

@@ -17,7 +17,7 @@ Statistic = Callable[..., float]
 Values = npt.NDArray[np.float64]
 
 BUILTIN_STATISTICS = ("mean", "min", "max", "current")
-CAPACITY = 1 << 13  # the number of latest values that are stored per scalar
+CAPACITY = 1 << 13  # the number of most recent values to store per scalar
 _CHUNK = 1024
 
 
@@ -30,9 +30,9 @@ class _Totals(NamedTuple):
     max: float = -math.inf
 
     def add(self, values: Sequence[float], counts: Sequence[float]) -> "_Totals":
-        """Returns the totals with more values.
+        """Returns the totals after adding values.
 
-        The values are added one by one, so that the result does not depend on how many are added at a time.
+        Adds the values one by one, so that the result does not depend on the number of values per call.
         """
         weight, total, low, high = self
         for number, count in zip(values, counts, strict=True):
@@ -44,23 +44,23 @@ class _Totals(NamedTuple):
 
 
 class HistoryBuffer:
-    """The history of a scalar in bounded memory. Values are not copied from the accelerator until they are read.
+    """The history of a scalar, in bounded memory and without a device sync per value.
 
-    `append` only stores a reference to a tensor on an accelerator. Tensors are replaced by numbers when the history is
-    read, or every 1,024 values. Totals since the start of the run and the epoch are stored separately, so that
+    For a tensor on an accelerator, `append` stores only a reference. Tensors are converted to numbers when the history
+    is read, or every 1,024 values. Totals since the start of the run and of the epoch are stored separately, so that
     statistics over `"epoch"` and `"global"` windows are exact.
 
     Args:
         log_history: The initial values.
         count_history: The counts of the initial values.
-        max_length: The number of latest values to store.
+        max_length: The number of most recent values to store.
 
     Attributes:
         averages_ranks: Whether `average_over_ranks` replaces the values of this rank with means over all ranks.
-        total: The number of values that were added, including values that are no longer stored.
+        total: The number of values added so far, including those that are no longer stored.
 
     Raises:
-        ValueError: The numbers of values and counts differ.
+        ValueError: `log_history` and `count_history` differ in length.
 
     Example:
         >>> from footplate.records import HistoryBuffer
@@ -78,8 +78,8 @@ class HistoryBuffer:
     ) -> None:
         self._capacity = max_length
         self._values, self._counts = array("d"), array("d")
-        self._unread: list[Any] = []  # the latest values from the first tensor on, which are not in `_values` yet
-        self._pending = 0  # the number of latest values that are not in the totals
+        self._unread: list[Any] = []  # values that are not in `_values` yet; the first one is a tensor
+        self._pending = 0  # the number of values that are not in the totals yet
         self._totals = self._epoch = _Totals()
         self._marked = 0
         self.total = 0
@@ -92,11 +92,11 @@ class HistoryBuffer:
 
     @property
     def since_mark(self) -> int:
-        """The number of values that were added since the latest `mark` or `load_state_dict`."""
+        """The number of values added since the last `mark` or `load_state_dict`."""
         return self.total - self._marked
 
     def mark(self) -> None:
-        """Marks the start of the values from a validation or test."""
+        """Marks the start of the values of a validation or test."""
         self._marked = self.total
 
     def append(self, value: float | Tensor, count: float = 1) -> None:
@@ -106,7 +106,7 @@ class HistoryBuffer:
             value: The value, or the sum over `count` items.
             count: The number of items. `mean` divides by the sum of the counts.
         """
-        if isinstance(value, Tensor) and value.is_cpu:  # many small tensors would fragment the heap
+        if isinstance(value, Tensor) and value.is_cpu:  # keeping many small tensors would fragment the heap
             value = value.item()
         if self._unread or isinstance(value, Tensor):
             self._unread.append(value)
@@ -155,7 +155,7 @@ class HistoryBuffer:
 
     @classmethod
     def register_statistics(cls, method: Statistic) -> Statistic:
-        """Registers `method(history, ...)` under its name for `statistics`. Can be used as a decorator."""
+        """Registers `method(history, ...)` as a statistic, under its name. Can be used as a decorator."""
         cls._registered[method.__name__] = method
         return method
 
@@ -171,7 +171,7 @@ class HistoryBuffer:
         return self._registered[method_name](self, *args, **kwargs)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state. A run that resumes from it computes exactly the same statistics."""
+        """Returns the state, from which a resumed run computes exactly the same statistics."""
         values, counts = self.data
         return {
             "values": torch.from_numpy(values),
@@ -181,7 +181,7 @@ class HistoryBuffer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores the result of `state_dict`."""
+        """Restores the state that `state_dict` returned."""
         values, counts, totals, epoch = (
             read_tensor(state, key, 1).tolist() for key in ("values", "counts", "totals", "epoch")
         )
@@ -202,7 +202,7 @@ class HistoryBuffer:
         return before.add(self._values[first:], self._counts[first:])
 
     def _read(self) -> None:
-        """Reads the latest tensors, with one copy from the device."""
+        """Converts unread tensors to numbers, with a single copy from the device."""
         tensors = [value for value in self._unread if isinstance(value, Tensor)]
         if tensors:
             numbers = iter(torch.stack([value.reshape(()).to(tensors[0].device) for value in tensors]).tolist())
@@ -219,9 +219,10 @@ class HistoryBuffer:
 
 
 def average_over_ranks(histories: Mapping[str, HistoryBuffer]) -> None:
-    """Replaces the values that were added since the last call with means over the ranks. Every rank must call it.
+    """Replaces the values added since the last call with means over the ranks. All ranks must call this function.
 
-    Histories without `averages_ranks` are not changed. A value that only some ranks have added is not averaged.
+    Averages only histories with `averages_ranks`. Ranks that added a different number of values are left out of the
+    mean.
     """
     if get_world_size() == 1:
         return

@@ -1,4 +1,4 @@
-"""Defines writers for local files: JSON lines, images and configs, and TensorBoard events."""
+"""Writers for local files: JSON lines, images and configs, and TensorBoard events."""
 
 import hashlib
 import json
@@ -25,13 +25,13 @@ _MARK = "# Written by a run, which replaces this file only while it is unchanged
 
 @VISBACKENDS.register_module()
 class LocalVisBackend(BaseVisBackend):
-    """Writes scalars as JSON lines, images as PNG, and the config as Python and JSON to files in `save_dir`.
+    """Writes files to `save_dir`: scalars as JSON lines, images as PNG, and the config as Python and JSON.
 
     Args:
         save_dir: The output folder, `work_dir/<timestamp>/vis_data` in a run.
         img_save_dir: The folder for images inside `save_dir`.
-        config_save_file: The file name of the config. The JSON file has the same name with the suffix .json.
-        scalar_save_file: The file name of the scalars.
+        config_save_file: The name of the Python file. The JSON file has the same name with the suffix .json.
+        scalar_save_file: The name of the file for scalars.
     """
 
     def __init__(
@@ -60,13 +60,13 @@ class LocalVisBackend(BaseVisBackend):
         return self._folder
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
-        """Writes the config as Python. Commands read it without executing it."""
+        """Writes the config as Python code, which commands read without executing it."""
         write_config(config, str(self.folder / self._config))
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
         """Writes an image, a uint8 array `(H, W, 3)` or `(H, W)`, as `vis_image/<name>_<step>.png`.
 
-        The `layout` of an image of panels is stored in the file as JSON.
+        For an image with several panels, stores their `layout` in the file as JSON.
         """
         path = output_path(str(self.folder), f"{self._images}/{name}_{step}.png")
         texts = PngInfo()
@@ -81,7 +81,7 @@ class LocalVisBackend(BaseVisBackend):
     def add_scalars(
         self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
     ) -> None:
-        """Appends a JSON line with several scalars, and also appends it to `file_path`, a path inside the folder."""
+        """Appends several scalars as one JSON line, and also to `file_path` (relative to the folder) if it is set."""
         line = {name: value.item() if hasattr(value, "item") else value for name, value in scalar_dict.items()}
         line["step"] = line.pop("step", step)
         text, folder = json.dumps(line), str(self.folder)
@@ -94,8 +94,8 @@ class LocalVisBackend(BaseVisBackend):
 class TensorboardVisBackend(Tracker):
     """Writes scalars, images and the config as TensorBoard events to `save_dir`.
 
-    If a custom `save_dir` is set, a resumed run writes to the same folder and replaces the events that the earlier run
-    wrote after saving the checkpoint.
+    With a custom `save_dir`, a resumed run writes to the same folder, and replaces events that the earlier run wrote
+    after the checkpoint was saved.
 
     Args:
         save_dir: The output folder, `work_dir/<timestamp>/vis_data` in a run.
@@ -109,7 +109,7 @@ class TensorboardVisBackend(Tracker):
         library = import_optional(
             "torch.utils.tensorboard", package="tensorboard", extra="tensorboard", why=type(self).__name__
         )
-        self._writer_type = library.SummaryWriter  # a module could not be deep-copied or pickled
+        self._writer_type = library.SummaryWriter  # keep the class, because a module cannot be deep-copied or pickled
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
         """Writes the config as text."""
@@ -135,12 +135,12 @@ class TensorboardVisBackend(Tracker):
 
 
 def write_config(config: Config, path: str, *, signed: bool = False) -> None:
-    """Writes a config as Python, atomically. If it contains objects, writes it as text that cannot be loaded again.
+    """Atomically writes a config as Python. A config that contains objects cannot be loaded from the file.
 
     Args:
         config: The config.
         path: The output file.
-        signed: Whether to add a first line, so that `is_written_config` recognizes the file.
+        signed: Whether to add a first line by which `is_written_config` recognizes the file.
     """
     try:
         text = as_python(config)
@@ -151,7 +151,7 @@ def write_config(config: Config, path: str, *, signed: bool = False) -> None:
 
 
 def is_written_config(path: str) -> bool:
-    """Checks whether the file at `path` was written by `write_config` and has not changed."""
+    """Checks whether `write_config` wrote the file at `path`, and it has not changed since."""
     try:
         first, _, text = Path(path).read_text(encoding="utf-8").partition("\n")
     except (OSError, UnicodeDecodeError):

@@ -1,4 +1,4 @@
-"""Creates log lines from histories."""
+"""Formats log lines from the histories of scalars."""
 
 import datetime
 import logging
@@ -23,15 +23,15 @@ from footplate.registry import LOG_PROCESSORS
 _RULE_KEYS = ("data_src", "log_name", "method_name", "window_size")
 _TIMES = ("time", "data_time")
 _ETA_WINDOW = 50  # iterations
-_MAX_ETA = 10**13  # seconds; a timedelta cannot hold much more
+_MAX_ETA = 10**13  # seconds; close to the maximum of a timedelta
 _MAX_VALUES = 16  # the maximum number of values of one metric in a log line
 _logger = logging.getLogger("footplate.records")
 
 
 class _LoggedRun(Protocol):
-    """The state of a run that a log line shows.
+    """The parts of a run that log lines show.
 
-    A run also has a `<mode>_dataloader`, and may have a `<mode>_loop`, for each mode.
+    For each mode, a run also has a `<mode>_dataloader`, and possibly a `<mode>_loop`.
     """
 
     @property
@@ -50,20 +50,22 @@ class _LoggedRun(Protocol):
 
 @LOG_PROCESSORS.register_module()
 class LogProcessor:
-    """Creates log lines, and the scalars for writers, from the message hub.
+    """Formats log lines, and selects scalars for the writers, from the message hub.
 
     Args:
-        window_size: The number of latest iterations over which losses and times are averaged.
+        window_size: The number of iterations over which losses and times are averaged.
         by_epoch: Whether log lines count epochs instead of iterations.
         custom_cfg: Rules that add or replace values, such as `dict(data_src='loss', log_name='loss_large',
-            method_name='mean', window_size=100)`. `window_size` is a number, "epoch" or "global" (the default).
-            Without a `log_name`, the value replaces the usual one. Other keys are passed to registered statistics.
+            method_name='mean', window_size=100)`. `window_size` is a number, "epoch" or "global" (the default). Without
+            a `log_name`, the value replaces the one that is logged by default. Other keys are passed to registered
+            statistics.
         num_digits: The number of digits after the decimal point.
         log_with_hierarchy: Whether names include the phase, as in `train/loss`.
-        mean_pattern: A regular expression. Matching scalars are averaged over the window; others show the latest value.
+        mean_pattern: A regular expression. Matching scalars are averaged over the window; for others, the latest value
+            is logged.
 
     Raises:
-        ArgumentError: A rule of `custom_cfg` is malformed.
+        ArgumentError: A rule in `custom_cfg` is malformed.
     """
 
     def __init__(
@@ -78,7 +80,7 @@ class LogProcessor:
         self.window_size = check_count("window_size", window_size, most=CAPACITY)
         self.by_epoch = check_flag("by_epoch", by_epoch)
         self._unit = "Epoch" if by_epoch else "Iter"
-        # Published configs contain a rule that reads '' and whose other keys belong to an older engine.
+        # Skip a rule for '' that some published configs contain; its other keys belong to an older engine.
         self.custom_cfg = [rule for rule in map(dict, custom_cfg or ()) if rule.get("data_src") != ""]
         self.num_digits = num_digits
         self.log_with_hierarchy = log_with_hierarchy
@@ -88,7 +90,7 @@ class LogProcessor:
         for index, rule in enumerate(self.custom_cfg):
             with at_key(f"custom_cfg[{index}]"):
                 if "data_src" not in rule or "method_name" not in rule:
-                    raise ArgumentError("a rule of custom_cfg needs 'data_src' and 'method_name'", found=rule)
+                    raise ArgumentError("a rule in custom_cfg needs 'data_src' and 'method_name'", found=rule)
                 method = check_choice("method_name", rule["method_name"], known_statistics())
                 if method in BUILTIN_STATISTICS:
                     check_keys("a rule of custom_cfg", rule, _RULE_KEYS, prefix="")
@@ -99,14 +101,14 @@ class LogProcessor:
                     raise ArgumentError("window_size 'epoch' needs by_epoch=True", key="window_size", found=window)
                 names.append(rule.get("log_name", rule["data_src"]))
                 if names[-1] in names[:-1]:
-                    raise ArgumentError(f"two rules of custom_cfg set '{names[-1]}'")
+                    raise ArgumentError(f"two rules in custom_cfg set '{names[-1]}'")
 
     def get_log_after_iter(self, runner: _LoggedRun, batch_idx: int, mode: str) -> tuple[dict[str, Any], str]:
         """Returns the scalars and the log line after an iteration.
 
         Args:
             runner: The runner.
-            batch_idx: The index of the batch in the epoch, or in the run if training counts iterations.
+            batch_idx: The index of the batch in the epoch, or in the run for iteration-based training.
             mode: "train", "val" or "test".
         """
         tag = self._collect(runner, mode)
@@ -114,7 +116,7 @@ class LogProcessor:
             if self.by_epoch:
                 tag["epoch"] = runner.epoch + 1
             tag["iter"] = runner.iter + 1
-        # The order of the values is: learning rates, ETA, times and, in training, memory and all others.
+        # Order: learning rates, ETA, times and, in training, memory and all other values.
         rates = {name: value for name, value in tag.items() if name.rpartition("/")[2].endswith("lr")}
         parts = [self._head(runner, mode) + self._place(runner, batch_idx, mode)]
         parts += [f"{name}: {value:.{self.num_digits}e}" for name, value in rates.items()]
@@ -151,7 +153,7 @@ class LogProcessor:
             if key in histories
         }
         size = _size(runner, mode)
-        # The table of the per-class results is logged before this line.
+        # The table of per-class results has already been logged.
         repeated = only_term(metrics)
         summaries = {
             name: value for name, value in metrics.items() if name != repeated and not is_of_class(name, metrics)
@@ -163,14 +165,14 @@ class LogProcessor:
         return {**metrics, **(others if with_non_scalar else {}), **times}, line
 
     def _collect(self, runner: _LoggedRun, mode: str, *, times: bool = True) -> dict[str, Any]:
-        """Returns the values of all histories of the phase `mode`."""
+        """Returns the current value, or the mean over the window, of each scalar in a phase."""
         tag: dict[str, Any] = {}
         histories = _histories(runner.message_hub, mode)
         metrics = {} if mode == "train" else getattr(getattr(runner, f"{mode}_loop", None), "metrics", {})
         for name, history in histories.items():
             if not times and name in _TIMES:
                 continue
-            # Validation histories also contain values of earlier validations and of first-generation workflows.
+            # Validation histories also contain values from earlier validations and first-generation workflows.
             window = self.window_size if mode == "train" else min(self.window_size, history.since_mark)
             is_metric = not times and name.removesuffix(RENAMED_SUFFIX) in metrics  # a mean over the dataset
             is_averaged = self.mean_pattern.match(name) and not is_metric
@@ -178,24 +180,24 @@ class LogProcessor:
         return tag | self._apply_rules(histories) if mode == "train" else tag
 
     def _apply_rules(self, histories: Mapping[str, HistoryBuffer]) -> dict[str, Any]:
-        """Returns the training values of `custom_cfg`. The first call warns about rules whose source is unknown."""
+        """Returns the training values set by `custom_cfg`. The first call warns about rules with an unknown source."""
         tag = {}
         is_first, self._rules_are_matched = not self._rules_are_matched, True
         for rule in self.custom_cfg:
             source, name, method = rule["data_src"], rule.get("log_name", rule["data_src"]), rule["method_name"]
             if source in histories:
                 options = {key: rule[key] for key in rule.keys() - {"data_src", "log_name", "method_name"}}
-                if method == "current":  # it has no window
+                if method == "current":  # has no window
                     options = {}
                 tag[self._name("train", name)] = histories[source].statistics(method, **options)
             elif is_first:
                 near = nearest(str(source), histories)
                 hint = f" Did you mean '{near}'?" if near else ""
-                _logger.warning("A rule of custom_cfg reads '%s', which training does not record.%s", source, hint)
+                _logger.warning("A rule in custom_cfg reads '%s', which training does not record.%s", source, hint)
         return tag
 
     def _infos(self, runner: _LoggedRun, mode: str) -> dict[str, Any]:
-        """Returns the metrics that are not scalars, without those of datasets that were left out."""
+        """Returns the metrics that are not scalars, except for datasets that were left out."""
         prefix = f"{mode}/"
         skipped = getattr(getattr(runner, f"{mode}_loop", None), "left_out", ())
         infos = runner.message_hub.runtime_info.items()
@@ -210,7 +212,7 @@ class LogProcessor:
         batch = f"[{_padded(batch_idx + 1, size)}/{size}]" if size else f"[{batch_idx + 1}]"
         if mode != "train":
             return batch
-        # The padding is before the bracket, where scripts that parse logs expect it.
+        # Scripts that parse logs expect the padding before the bracket.
         return f"[{runner.epoch + 1}]".rjust(len(f"[{runner.max_epochs}]")) + batch
 
     def _name(self, mode: str, name: str) -> str:
@@ -227,19 +229,19 @@ class LogProcessor:
 
 
 def _histories(hub: MessageHub, mode: str) -> dict[str, HistoryBuffer]:
-    """Maps names to the histories of a phase. For validation and test, skips histories without current values."""
+    """Returns the histories of a phase by name. For validation and test, skips histories without new values."""
     prefix = f"{mode}/"
     found = {key[len(prefix) :]: history for key, history in hub.log_scalars.items() if key.startswith(prefix)}
     return {name: each for name, each in found.items() if (len(each) if mode == "train" else each.since_mark)}
 
 
 def _size(runner: _LoggedRun, mode: str) -> int:
-    """Returns the number of batches of a dataloader, 0 for streams."""
+    """Returns the number of batches in a dataloader, or 0 for streams."""
     return length_hint(getattr(runner, f"{mode}_dataloader"))
 
 
 def _eta(runner: _LoggedRun, batch_idx: int, mode: str) -> list[str]:
-    """Returns the text with the remaining time, or an empty list if it is unknown."""
+    """Returns a list with the formatted remaining time, or an empty list if it is unknown."""
     history, size = runner.message_hub.log_scalars.get(f"{mode}/time"), _size(runner, mode)
     if history is None or not len(history) or not (size or mode == "train"):
         return []

@@ -1,4 +1,4 @@
-"""Configures the logger "footplate" of the standard library, and keeps runs alive if standard output fails."""
+"""Configures the standard library's logger "footplate", and keeps runs alive if stdout fails."""
 
 import contextlib
 import json
@@ -29,8 +29,8 @@ _NAME = "footplate"
 _logger = logging.getLogger("footplate.records")
 # `logger.info(..., extra=NOT_SHOWN)` writes a record only to the log file, so that it does not clutter the screen.
 NOT_SHOWN = {"shown": False}
-LOG_FILE_KEYS = ("max_mb", "backups")  # of log_file
-_WIDE_TERMINAL = 120  # the minimum number of columns to show the date and the name of the logger
+LOG_FILE_KEYS = ("max_mb", "backups")  # the keys of log_file
+_WIDE_TERMINAL = 120  # the minimum number of columns for showing the date and the name of the logger
 # The number of lines of the live display at the bottom of the terminal, or 0.
 live_rows = 0
 
@@ -50,10 +50,10 @@ _SHORT_FORMAT = PrintableFormatter("%(asctime)s - %(levelname)s - %(message)s", 
 
 
 class _ScreenHandler(logging.Handler):
-    """Writes to the current standard output, so that a live display remains intact.
+    """Writes to the current `sys.stdout`, so that a live display remains intact.
 
-    On a terminal, lines are wrapped between words, with a shorter prefix if the terminal is narrow. Warnings are
-    yellow, errors red, and the metric in the attribute `headline` of a record bold. A pipe receives the same lines as
+    On a terminal, wraps lines between words, and shortens the prefix if the terminal is narrow. Warnings are yellow,
+    errors are red, and the metric named in a record's attribute `headline` is bold. A pipe receives the same lines as
     the log file.
     """
 
@@ -65,7 +65,7 @@ class _ScreenHandler(logging.Handler):
             is_wide = columns is None or columns >= _WIDE_TERMINAL
             line = self.format(record) if is_wide else _SHORT_FORMAT.format(record)
             if columns is not None:
-                line = wrap_log(line, columns - 1)  # a line that fills the last column would wrap after a resize
+                line = wrap_log(line, columns - 1)  # a line that fills the last column might wrap after a resize
             if record.levelno >= logging.WARNING:
                 line = styled(line, RED if record.levelno >= logging.ERROR else YELLOW, sys.stdout)
             elif headline := getattr(record, "headline", ""):
@@ -78,7 +78,7 @@ class _ScreenHandler(logging.Handler):
 
 
 class _WarningCollector(_ScreenHandler):
-    """Collects warnings, and does not show any log records."""
+    """Collects warnings instead of showing log records."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -100,10 +100,11 @@ class _BufferHandler(logging.Handler):
 
 
 class _FileHandler(RotatingFileHandler):
-    """Writes the log to a file, and starts a new file when it is full. With `maxBytes=0`, there is no limit.
+    """Writes the log to a file, and starts a new file when it is full. `maxBytes=0` means no limit.
 
-    Full files have the suffix of the log file. With `delay=True`, the first record creates the file and its folder.
-    Only the first failed write is reported, in one line. The standard library would print a traceback for each failure.
+    Full files keep the suffix of the log file. With `delay=True`, the first record creates the file and its folder.
+    Reports only the first failed write, in one line, whereas the standard library would print a traceback for each
+    failure.
     """
 
     has_reported = False
@@ -137,7 +138,7 @@ def get_logger(name: str = _NAME) -> logging.Logger:
 
 
 def check_level(level: object) -> None:
-    """Raises ArgumentError if logging does not accept a level."""
+    """Raises an ArgumentError if `level` is not a valid log level."""
     try:
         logging.Handler(level)  # type: ignore[arg-type]  # raises for other types
     except (ValueError, TypeError):
@@ -146,7 +147,7 @@ def check_level(level: object) -> None:
 
 
 def check_log_file(settings: Mapping[str, Any]) -> None:
-    """Raises ArgumentError if a setting for `logging_to` is unknown or out of range."""
+    """Raises an ArgumentError if a setting for `logging_to` is unknown or out of range."""
     check_keys("log_file", settings, LOG_FILE_KEYS, prefix="")
     check_count("backups", settings.get("backups", 1))
     check_number("max_mb", settings.get("max_mb", 0), least=0)
@@ -170,7 +171,7 @@ def set_level(level: int | str, *, screen: bool = True) -> None:
     if not screen:
         for handler in shown:
             logger.removeHandler(handler)
-        if all(isinstance(handler, _BufferHandler) for handler in logger.handlers):  # Python would print warnings
+        if all(isinstance(handler, _BufferHandler) for handler in logger.handlers):  # otherwise, Python prints warnings
             logger.addHandler(logging.NullHandler())
 
 
@@ -185,13 +186,13 @@ def _handled_by(*handlers: logging.Handler) -> Iterator[None]:
     finally:
         for handler in handlers:
             logger.removeHandler(handler)
-            with contextlib.suppress(OSError):  # an error of a full disk must not hide an exception of the block
+            with contextlib.suppress(OSError):  # a full disk must not hide an exception raised in the block
                 handler.close()
 
 
 @contextmanager
 def buffer_log() -> Iterator[list[logging.LogRecord]]:
-    """Yields a list that collects the log records of the block, for the argument `before` of `logging_to`."""
+    """Collects the log records of the block in a list, to be passed to `logging_to` as `before`."""
     handler = _BufferHandler()
     with _handled_by(handler):
         yield handler.records
@@ -208,11 +209,11 @@ def logging_to(
 ) -> Iterator[None]:
     """Writes the log to the file `path` for the duration of a block, in addition to the screen.
 
-    Warnings and errors are also written as JSON lines to a file in the same folder, `<name>.warnings.jsonl`.
+    Also writes warnings and errors as JSON lines to `<name>.warnings.jsonl` in the same folder.
 
     Args:
-        path: The log file. When it is full, it is renamed to `name.1.log`, and `name.1.log` to `name.2.log`, so that
-            `path` is always the newest file.
+        path: The log file. A full file is renamed to `name.1.log`, and `name.1.log` to `name.2.log`, so that `path` is
+            always the newest file.
         before: Records that were logged before the file was opened.
         max_mb: The maximum size of a file in megabytes, or 0 for no limit.
         backups: The number of full files to keep.
@@ -223,7 +224,7 @@ def logging_to(
     log.setFormatter(_FORMAT)
     warnings = _FileHandler(f"{os.path.splitext(path)[0]}.warnings.jsonl", delay=True, **limits)
     warnings.setFormatter(_JSONFormatter())
-    warnings.has_reported = True  # the other handler reports failed writes
+    warnings.has_reported = True  # failed writes are reported by the other handler
     for handler, level in ((log, logging.NOTSET), (warnings, logging.WARNING)):
         handler.setLevel(logging.ERROR if errors_only else level)
         for record in before:
@@ -235,7 +236,7 @@ def logging_to(
 
 @contextmanager
 def collect_warnings() -> Iterator[list[str]]:
-    """Hides the log for the duration of a block, and yields a list that collects its warnings."""
+    """Hides the log for the duration of a block, and collects its warnings in a list."""
     logger, collector = logging.getLogger(_NAME), _WarningCollector()
     before, propagate = logger.handlers[:], logger.propagate
     logger.handlers[:], logger.propagate = [collector], False
@@ -246,7 +247,7 @@ def collect_warnings() -> Iterator[list[str]]:
 
 
 def add_log_file(logger: logging.Logger, path: str, mode: str = "a") -> logging.Handler:
-    """Adds a handler to `logger` that writes to the file `path`. Returns the handler."""
+    """Adds and returns a handler that writes the records of `logger` to the file `path`."""
     handler = _FileHandler(path, mode, encoding="utf-8")
     handler.setFormatter(_FORMAT)
     logger.addHandler(handler)
@@ -254,7 +255,7 @@ def add_log_file(logger: logging.Logger, path: str, mode: str = "a") -> logging.
 
 
 class _SurvivingStream:
-    """Wraps a stream. After a failed write, redirects it to /dev/null."""
+    """Wraps a stream. Redirects it to /dev/null after a failed write."""
 
     def __init__(self, name: str, stream: Any) -> None:
         self._name, self._stream = name, stream
@@ -278,7 +279,7 @@ class _SurvivingStream:
                 null = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(null, self._stream.fileno())
                 os.close(null)
-                self._stream.flush()  # otherwise Python would fail to flush it at exit
+                self._stream.flush()  # otherwise, Python would fail to flush it at exit
             if not self._has_failed:
                 self._has_failed = True
                 _logger.warning(
@@ -291,9 +292,9 @@ class _SurvivingStream:
 
 @contextlib.contextmanager
 def surviving_streams() -> Iterator[None]:
-    """Suppresses print errors within the block, for example from a broken pipe, a closed terminal or a full disk.
+    """Keeps the block running if printing fails, for example due to a broken pipe, a closed terminal or a full disk.
 
-    After the first failure, all later text is discarded, and a warning is logged.
+    After the first failure, logs a warning and discards all further output.
     """
     replaced = {}
     for name, title in (("stdout", "standard output"), ("stderr", "standard error")):
@@ -312,10 +313,10 @@ def surviving_streams() -> Iterator[None]:
 
 
 def print_urgent(line: str) -> None:
-    """Writes a line to standard error from a signal handler, bypassing buffers that the process may be using.
+    """Writes a line to stderr from a signal handler, bypassing buffers that may be in use.
 
-    On a terminal, the line takes the place of the live display, whose next update is drawn below it. The line is lost
-    if the stream is closed.
+    On a terminal, the line replaces the live display, which is redrawn below it. If the stream is closed, the line is
+    lost.
     """
     if sys.__stderr__ is None:
         return  # file descriptor 2 may belong to another file, such as a checkpoint

@@ -1,4 +1,4 @@
-"""Collects the scalars and infos that all components of a run record."""
+"""Collects the scalars and infos that the components of a run record."""
 
 import logging
 from collections.abc import Collection, Mapping
@@ -19,7 +19,7 @@ RESERVED_NAMES = frozenset(
 
 
 class Instances:
-    """A base class whose instances can be accessed globally by name. The latest instance is the current one.
+    """Base class for instances that are globally accessible by name. The latest instance is the current one.
 
     Args:
         name: The name of this instance.
@@ -29,7 +29,7 @@ class Instances:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        # A class and its subclasses, such as visualizers, share a table.
+        # Each direct subclass has its own table, which its subclasses share.
         if Instances in cls.__bases__:
             cls._instance_dict = {}
 
@@ -43,7 +43,7 @@ class Instances:
 
     @classmethod
     def get_instance(cls: type[_Self], name: str, **kwargs: Any) -> _Self:
-        """Returns the instance named `name`. Creates it with `kwargs` if it does not exist."""
+        """Returns the instance named `name`, which is created with `kwargs` if it does not exist."""
         if name not in cls._instance_dict:
             cls._instance_dict[name] = cls(name=name, **kwargs)
         instance: _Self = cls._instance_dict[name]
@@ -51,7 +51,7 @@ class Instances:
 
     @classmethod
     def get_current_instance(cls: type[_Self]) -> _Self:
-        """Returns the latest instance. Creates one with the name of the class if there are no instances."""
+        """Returns the latest instance. If there is none, creates one named after the class."""
         if not cls._instance_dict:
             return cls.get_instance(cls.__name__)
         instance: _Self = next(reversed(cls._instance_dict.values()))
@@ -64,7 +64,7 @@ class Instances:
 
     @classmethod
     def keep_instance(cls, instance: Any) -> None:
-        """Makes `instance` the current instance. Replaces an instance of the same name."""
+        """Makes `instance` the current instance, and replaces any instance with the same name."""
         cls._instance_dict.pop(instance.instance_name, None)
         cls._instance_dict[instance.instance_name] = instance
 
@@ -72,15 +72,15 @@ class Instances:
 class MessageHub(Instances):
     """Stores the histories of scalars and the latest values of infos, by key.
 
-    Keys of scalars start with the phase, as in `"train/loss"` and `"val/mIoU"`. Code that records a value in every
-    iteration should call `history(key)` once and append to the result. Checkpoints include the state of the hub,
-    except for keys that were recorded with `resumed=False`.
+    Scalar keys start with the phase, as in `"train/loss"` and `"val/mIoU"`. Code that records a value in every
+    iteration should call `history(key)` once and append to the result. Checkpoints include all keys except those
+    recorded with `resumed=False`.
 
     Args:
-        name: The name of the hub. The hub of a run has the name of the experiment.
+        name: The name of the hub. A run's hub is named after the experiment.
         log_scalars: The initial histories.
         runtime_info: The initial infos.
-        resumed_keys: Maps keys to whether checkpoints include them. By default, checkpoints include all keys.
+        resumed_keys: Whether checkpoints include each key. Defaults to True for all keys.
     """
 
     def __init__(
@@ -92,13 +92,13 @@ class MessageHub(Instances):
     ) -> None:
         super().__init__(name)
         self.log_scalars: dict[str, HistoryBuffer] = dict(log_scalars or {})
-        """Maps keys to histories."""
+        """The histories, by key."""
         self.runtime_info: dict[str, Any] = dict(runtime_info or {})
-        """Maps keys to infos."""
+        """The infos, by key."""
         self._not_resumed = {key for key, is_resumed in (resumed_keys or {}).items() if not is_resumed}
 
     def history(self, key: str) -> HistoryBuffer:
-        """Returns the history of `key`. Creates it if it does not exist."""
+        """Returns the history of `key`, which is created if it does not exist."""
         if key not in self.log_scalars:
             self.log_scalars[key] = HistoryBuffer()
         return self.log_scalars[key]
@@ -134,7 +134,7 @@ class MessageHub(Instances):
                 self.update_scalar(key, value, resumed=resumed)
 
     def update_info(self, key: str, value: Any, resumed: bool = True) -> None:
-        """Sets an info of the run, such as a path, and replaces its previous value."""
+        """Sets an info of the run, such as a path, replacing its previous value."""
         if not resumed:
             self._not_resumed.add(key)
         self.runtime_info[key] = value
@@ -165,9 +165,9 @@ class MessageHub(Instances):
         }
 
     def load_state_dict(self, state_dict: "Mapping[str, Any] | MessageHub") -> None:
-        """Restores the result of `state_dict`, or the content of another hub.
+        """Restores the state that `state_dict` returned, or the content of another hub.
 
-        Updates the existing history objects, so that references to them remain valid.
+        Updates existing history objects in place, so that references to them remain valid.
         """
         state = state_dict.state_dict() if isinstance(state_dict, MessageHub) else state_dict
         for key, saved in state.get("log_scalars", {}).items():
@@ -177,12 +177,12 @@ class MessageHub(Instances):
                 _logger.warning(
                     "Not restoring the history of '%s', because a different engine wrote the checkpoint.", key
                 )
-        # Infos of a different engine may contain `OpaqueObject` placeholders.
+        # Infos saved by another engine may contain `OpaqueObject` placeholders.
         self.runtime_info.update({k: v for k, v in state.get("runtime_info", {}).items() if _is_plain(v)})
 
 
 def _is_plain(value: Any) -> bool:
-    """Checks whether a value can be saved and loaded again without executing code."""
+    """Checks whether a value can be saved and restored without executing code."""
     if isinstance(value, Mapping):
         return all(isinstance(k, (str, int)) and _is_plain(v) for k, v in value.items())
     if isinstance(value, (list, tuple)):
@@ -191,18 +191,18 @@ def _is_plain(value: Any) -> bool:
 
 
 class ScalarNames:
-    """Maps reserved names of losses and metrics to other names, and warns once for each."""
+    """Renames losses and metrics that use a reserved name, and warns once for each."""
 
     def __init__(self) -> None:
         self._names: dict[tuple[str, str], str] = {}
 
     def name_of(self, mode: str, name: str, further: Collection[str] = ()) -> str:
-        """Returns the name for recording a value: `<name>_of_model` if the name is reserved, otherwise `name`.
+        """Returns the name under which to record a value: `name`, or `<name>_of_model` if it is reserved.
 
         Args:
             mode: "train", "val" or "test".
             name: The name of the loss or metric.
-            further: Additional names that are reserved in this run.
+            further: Additional reserved names in this run.
         """
         if (mode, name) not in self._names:
             is_reserved = name in RESERVED_NAMES or name in further

@@ -1,4 +1,4 @@
-"""Writers for Weights & Biases and for libraries with its API: SwanLab and Trackio."""
+"""Writers for Weights & Biases, and for SwanLab and Trackio, which have the same API."""
 
 import logging
 import os
@@ -17,10 +17,10 @@ _logger = logging.getLogger("footplate.records")
 
 
 class LoggingTracker(InitTracker):
-    """A writer for a library with the API of Weights & Biases: `run.config`, `run.log`, `run.finish` and `Image`."""
+    """Base class of writers for the Weights & Biases API: `run.config`, `run.log`, `run.finish` and `Image`."""
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
-        """Writes the config as the config of the run."""
+        """Writes the config to the library's run."""
         self.experiment.config.update(config.to_dict())
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
@@ -28,7 +28,7 @@ class LoggingTracker(InitTracker):
         self._write({name: self._import_library().Image(np.ascontiguousarray(image))}, step)
 
     def _start_with(self, settings: Mapping[str, Any]) -> Any:
-        """Starts a run, or continues the run whose id is in the identity."""
+        """Starts a run, or continues the run with the id in `identity`."""
         if "id" in self.identity:
             settings = {"id": self.identity["id"], "resume": "allow", **settings}
         run = self._import_library().init(**settings)
@@ -36,7 +36,7 @@ class LoggingTracker(InitTracker):
         return run
 
     def _offline(self, service: str) -> dict[str, str]:
-        """Returns the setting for an offline run, so that the library does not prompt for a login."""
+        """Returns the setting for an offline run, which avoids a login prompt."""
         message = "Not logged in to %s: the run is stored offline in %s. `%s sync` uploads it."
         _logger.warning(message, service, self.folder, self.package)
         return {"mode": "offline"}
@@ -52,22 +52,22 @@ class LoggingTracker(InitTracker):
 class WandbVisBackend(LoggingTracker):
     """Writes scalars, images and the config to a Weights & Biases run.
 
-    The step is logged as a value, so that a run can have metrics by epoch and losses by iteration. If neither a mode
-    nor a login is set, the run is stored offline, so that the library does not prompt for input.
+    Logs the step as a value, so that a run can have metrics per epoch and losses per iteration. If neither a mode nor a
+    login is set, stores the run offline instead of prompting for input.
 
     Args:
         save_dir: The folder for the library's files.
         init_kwargs: Arguments for `wandb.init`, such as `project`, `name` and `mode="offline"`.
-        define_metric_cfg: The summaries of metrics, such as `{"mIoU": "max"}`, or a list of arguments for
+        define_metric_cfg: The summary of each metric, such as `{"mIoU": "max"}`, or a list of arguments for
             `define_metric`.
         commit: Whether each call to `run.log` completes a history step.
-        log_code_name: The name under which the code in the current folder is stored with the config. By default, the
-            code is not stored.
-        watch_kwargs: Arguments for `watch`, which `add_graph` calls.
+        log_code_name: The name under which to upload the code in the current folder. By default, the code is not
+            uploaded.
+        watch_kwargs: Arguments for `watch`, called by `add_graph`.
 
     Raises:
         MissingExtraError: The package wandb is not installed.
-        ArgumentError: `wandb.init` has no such argument.
+        ArgumentError: `wandb.init` does not accept an argument.
     """
 
     package = "wandb"
@@ -88,13 +88,13 @@ class WandbVisBackend(LoggingTracker):
         self._watch_kwargs = dict(watch_kwargs or {})
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
-        """Writes the config as the config of the run."""
+        """Writes the config to the library's run."""
         self.experiment.config.update(config.to_dict(), allow_val_change=True)
         if self._log_code_name is not None:
             self.experiment.log_code(name=self._log_code_name)
 
     def add_graph(self, model: Any, data_batch: Any, **kwargs: Any) -> None:
-        """Calls `watch` for the model with `watch_kwargs`, to log its gradients and weights."""
+        """Logs gradients and weights of the model by calling `watch` with `watch_kwargs`."""
         self.experiment.watch(model, **self._watch_kwargs)
 
     def _start(self) -> Any:
@@ -118,7 +118,7 @@ class WandbVisBackend(LoggingTracker):
         if os.environ.get("WANDB_API_KEY") or self._import_library().login(prompt=False, verify=False):
             return {}
         if mode == "online":
-            # Without a login, the library would wait for input at the terminal.
+            # Without a login, the library would prompt for input at the terminal.
             raise ArgumentError(
                 "mode 'online' of Weights & Biases needs a login",
                 notes=["Run `wandb login`, set WANDB_API_KEY, or set mode='offline'."],
@@ -130,15 +130,15 @@ class WandbVisBackend(LoggingTracker):
 class SwanlabVisBackend(LoggingTracker):
     """Writes scalars, images and the config to a SwanLab run.
 
-    If no mode is set and the user is not logged in, the run is stored offline, so that the library does not prompt for
-    input.
+    If no mode is set and the user is not logged in, stores the run offline instead of prompting for input.
 
     Args:
         save_dir: The folder for SwanLab's files.
         init_kwargs: Arguments for `swanlab.init`, such as `project`, `name` and `mode="local"`.
 
     Raises:
-        MissingExtraError: The package swanlab is not installed, or its dashboard is missing in the mode "local".
+        MissingExtraError: The package swanlab is not installed, or mode "local" is set and its dashboard is not
+            installed.
     """
 
     package = "swanlab"
@@ -166,15 +166,15 @@ class SwanlabVisBackend(LoggingTracker):
 class TrackioVisBackend(LoggingTracker):
     """Writes scalars, images and the config to a Trackio run.
 
-    The library stores all projects in the folder `TRACKIO_DIR`. To view them, run `trackio show`.
+    Trackio stores all projects in the folder `TRACKIO_DIR`. Run `trackio show` to view them.
 
     Args:
-        save_dir: Not used.
+        save_dir: Ignored.
         init_kwargs: Arguments for `trackio.init`, such as `project` ("footplate" by default), `name` and `space_id`.
 
     Raises:
         MissingExtraError: The package trackio is not installed.
-        ArgumentError: `trackio.init` has no such argument.
+        ArgumentError: `trackio.init` does not accept an argument.
     """
 
     package = "trackio"

@@ -16,7 +16,7 @@ from footplate.messages import nearest
 _BY_KEYWORD = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _CHECKED_PACKAGES = ("footplate.", "torch.")
 _SCALARS = (bool, int, float, str)
-_CONFIG_TYPES = (*_SCALARS, list, tuple, dict, type(None))  # types that a config file can contain
+_CONFIG_TYPES = (*_SCALARS, list, tuple, dict, type(None))  # the types that a config file can contain
 _TYPE_NAMES: dict[type, str] = {
     bool: "True or False",
     int: "an integer",
@@ -32,11 +32,11 @@ class Arguments(NamedTuple):
     """The arguments of a class or function.
 
     Attributes:
-        types: Maps each keyword to the types that its annotation allows; an empty tuple allows any value. Annotations
-            in packages other than footplate and torch are ignored.
-        defaults: Maps each keyword to its default.
-        required: The keywords that must be given.
-        accepts_any: Whether it may also accept other keywords.
+        types: The types that the annotation of each keyword allows. An empty tuple allows any value. Only annotations
+            in footplate and torch are used.
+        defaults: The default of each keyword.
+        required: The required keywords.
+        accepts_any: Whether other keywords may be accepted, too.
     """
 
     types: Mapping[str, tuple[type, ...]]
@@ -47,10 +47,10 @@ class Arguments(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def arguments_of(entry: Callable[..., Any]) -> Arguments:
-    """Returns the arguments of a class or function. One that is implemented in C may accept any.
+    """Returns the arguments of a class or function.
 
-    If a constructor takes `**settings`, the keywords of the base class's constructor are included.
-    `**kwargs` of other code may accept any keyword.
+    If a constructor in footplate takes `**settings`, includes the keywords of the base class's constructor. Any other
+    `**kwargs`, and code implemented in C, may accept any keyword.
     """
     types: dict[str, tuple[type, ...]] = {}
     defaults: dict[str, Any] = {}
@@ -81,7 +81,7 @@ def arguments_of(entry: Callable[..., Any]) -> Arguments:
 
 def _allowed_types(parameter: inspect.Parameter) -> tuple[type, ...]:
     annotation = parameter.annotation
-    if isinstance(annotation, str):  # postponed
+    if isinstance(annotation, str):  # a postponed annotation
         annotation = {"bool": bool, "int": int, "float": float}.get(annotation, Any)
     if annotation is parameter.empty:
         return (bool,) if isinstance(parameter.default, bool) else ()
@@ -94,14 +94,14 @@ def _allowed_types(parameter: inspect.Parameter) -> tuple[type, ...]:
 def check_arguments(
     entry: Callable[..., Any], what: str, settings: Mapping[str, Any], *, args: Sequence[Any], source: object
 ) -> None:
-    """Checks, without calling `entry`, that it accepts all given arguments and that no required one is missing.
+    """Checks, without calling `entry`, that it accepts all arguments and that no required argument is missing.
 
     Args:
         entry: A class or function.
-        what: Its name in messages, such as "hook 'EMAHook'".
+        what: The name of `entry` in messages, such as "hook 'EMAHook'".
         settings: The keyword arguments.
         args: The positional arguments; their values are ignored.
-        source: The mapping that the settings come from, for the location in errors.
+        source: The mapping that contains the settings, to locate errors.
 
     Raises:
         BuildError: An argument is unknown or missing.
@@ -129,10 +129,10 @@ def check_arguments(
 def check_annotations(
     entry: Callable[..., Any], settings: Mapping[str, Any], *, source: object = None, only_flags: bool = False
 ) -> None:
-    """Checks the arguments that footplate or torch annotates as `bool` or, without `only_flags`, as a number.
+    """Checks arguments that footplate or torch annotates as bools or, unless `only_flags` is set, as numbers.
 
     Without this check, a string such as "no" would count as true. Numbers must not be bools, strings or NaN. An integer
-    may be written as 2.0. An argument with the annotation `bool | Mapping` also accepts a mapping.
+    may be written as 2.0. The annotation `bool | Mapping` also accepts a mapping.
 
     Raises:
         ArgumentError: A value does not match its annotation.
@@ -147,7 +147,7 @@ def check_annotations(
 def wrong_types(entry: Callable[..., Any], settings: Mapping[str, Any]) -> Iterator[tuple[str, tuple[type, ...]]]:
     """Yields the arguments whose values do not match their annotations, with the allowed types.
 
-    Explains a failure. It is not a check, because a class may accept values that its annotations do not mention.
+    Use this function only to explain a failure, because a class may accept values that its annotations do not allow.
     """
     for key, allowed in arguments_of(entry).types.items():
         if key in settings and not _fits(settings[key], allowed):
@@ -158,7 +158,7 @@ def _fits(value: Any, allowed: tuple[type, ...]) -> bool:
     if not allowed or not isinstance(value, _CONFIG_TYPES):
         return True
     if isinstance(value, (bool, str)):
-        return (bool if isinstance(value, bool) else str) in allowed  # a bool is also an int, a string a Sequence
+        return (bool if isinstance(value, bool) else str) in allowed  # a bool is an int, a string is a Sequence
     if isinstance(value, float) and not value.is_integer() and float not in allowed:
         return False
     if isinstance(value, (int, float)):

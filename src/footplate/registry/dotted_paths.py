@@ -1,9 +1,9 @@
 """Restricts the classes that a dotted path in a config may refer to.
 
-A data config (YAML, JSON, TOML) is untrusted, and constructors of libraries may unpickle files or run programs.
-Therefore, its dotted paths may only refer to registered classes, classes defined in the user's own modules, and the
-classes in `TORCH_CLASSES`. Anything else is neither imported nor called. A Python config has already been executed, so
-its dotted paths may refer to any class that the registry accepts. Python code can pass any class directly.
+Data configs (YAML, JSON, TOML) are untrusted, and constructors in libraries may unpickle files or run programs. Dotted
+paths in data configs may therefore refer only to registered classes, classes defined in the user's own modules, and the
+classes in `TORCH_CLASSES`. Nothing else is imported or called. A Python config has already been executed, so its dotted
+paths may refer to any class that the registry accepts. Python code can pass any class directly.
 """
 
 import importlib
@@ -16,7 +16,7 @@ from typing import Any
 
 from footplate.errors import BuildError, Origin
 
-# Maps each registry to the torch module that exports its classes, and their names. None allows all layers and losses.
+# Maps each registry to a torch module and the names of the allowed classes. None allows all layers and losses.
 TORCH_CLASSES: dict[str, tuple[str, tuple[str, ...] | None]] = {
     "model": ("torch.nn", None),
     "data sampler": (
@@ -31,21 +31,21 @@ TORCH_CLASSES: dict[str, tuple[str, tuple[str, ...] | None]] = {
         ),
     ),
 }
-# Some of its modules, such as its tests, are not in `sys.stdlib_module_names`.
+# `sys.stdlib_module_names` lacks some modules of the standard library, such as its tests.
 _STANDARD_LIBRARY = os.path.dirname(os.path.realpath(os.__file__))
 # The config files that this process has executed.
 _executed: set[str] = set()
 
 
 def mark_executed(file: str) -> None:
-    """Marks a config file as executed, so that its dotted paths are trusted like its code."""
+    """Marks a config file as executed, so that dotted paths in it are trusted like its code."""
     _executed.add(file)
 
 
 def is_from_executed_config(mapping: object, key: str = "type") -> bool:
-    """Checks whether a key of a mapping was written in a config file that this process has executed."""
+    """Checks whether a key in a mapping comes from a config file that this process has executed."""
     origins = getattr(mapping, "_origins", None)
-    origin = origins.get(key) if isinstance(origins, Mapping) else None  # the origin of the mapping is not enough
+    origin = origins.get(key) if isinstance(origins, Mapping) else None  # the mapping's own origin is not sufficient
     return isinstance(origin, Origin) and origin.file in _executed
 
 
@@ -55,13 +55,13 @@ def import_class(path: str, registry: str, registered: Collection[Any], noun: st
     Args:
         path: The dotted path.
         registry: The name of the registry.
-        registered: The classes and functions in the registry, its parents and its children.
+        registered: The classes and functions in the registry, its parents and children.
         noun: The noun for an entry in messages.
-        trusted: Whether the path may refer to any object.
+        trusted: Whether the path may refer to anything.
 
     Raises:
-        BuildError: The path is not trusted. It refers neither to a registered class nor to one of
-            `TORCH_CLASSES` nor to a class that is defined in a user module.
+        BuildError: The path is not trusted, and does not refer to a registered class, to one of `TORCH_CLASSES` or to a
+            class in a user module.
     """
     module, _, name = path.rpartition(".")
     home, names = TORCH_CLASSES.get(registry, ("", ()))
@@ -101,14 +101,14 @@ def has_submodule(package: str, name: str) -> bool:
 
 
 def is_user_module(module: str) -> bool:
-    """Checks whether a module is user code, not part of the standard library, footplate or an installed package."""
+    """Checks whether a module is user code, that is, not from the standard library, footplate or a package."""
     top = module.partition(".")[0]
     if not top or top == "footplate" or top in sys.stdlib_module_names:
         return False
     loaded = sys.modules.get(top)
     spec = getattr(loaded, "__spec__", None) if loaded is not None else top_level_spec(top)
     if spec is None:
-        return loaded is not None  # a module created at run time
+        return loaded is not None  # a module created at runtime
     places = [*(spec.submodule_search_locations or ()), *([spec.origin] if spec.has_location else ())]
     return bool(places) and not is_footplate_alias(spec) and not any(map(_is_installed, places))
 
@@ -117,12 +117,12 @@ def _is_installed(place: str) -> bool:
     folder = os.path.dirname(os.path.realpath(place))
     if folder == _STANDARD_LIBRARY or not {"site-packages", "dist-packages"}.isdisjoint(folder.split(os.sep)):
         return True
-    # A folder filled by `pip install --target` has .dist-info folders.
+    # Folders created by `pip install --target` contain .dist-info folders.
     return os.path.isdir(folder) and any(name.endswith(".dist-info") for name in os.listdir(folder))
 
 
 def is_footplate_alias(spec: importlib.machinery.ModuleSpec | None) -> bool:
-    """Checks whether the module of a spec is provided by footplate itself."""
+    """Checks whether footplate itself provides the module of a spec."""
     return spec is not None and type(spec.loader).__module__.startswith("footplate.")
 
 

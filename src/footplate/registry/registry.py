@@ -1,4 +1,4 @@
-"""Registries, which map names to classes in a tree of scopes."""
+"""Defines registries, which map names to classes in a tree of scopes."""
 
 import copy
 import importlib
@@ -44,19 +44,19 @@ _CONSTRUCTOR_ERRORS = (TypeError, ValueError, LookupError, AttributeError, Arith
 class Registry:
     """Maps names to classes or functions, and builds objects from `dict(type=NAME, ...)`.
 
-    A registry may have a parent, which is searched for missing names. `"scope.Name"` is looked up in the registry of
+    Names that are missing in a registry are looked up in its parent. `"scope.Name"` is looked up in the registry of
     that scope, anywhere in the tree. A name without a scope is looked up in the default scope first.
 
     Args:
-        name: The kind of its entries, such as "hook".
+        name: The kind of entries, such as "hook".
         build_func: Called by `build` as `build_func(cfg, *args, registry=self, **kwargs)`.
         parent: The registry to search for missing names.
         scope: The scope of the registry. By default, the top-level package that creates it.
-        locations: Dotted names of modules that register entries when imported. They are imported on first lookup.
+        locations: Dotted names of modules that register entries. They are imported on first lookup.
         base: `"package.module:Class"`, the required base class of all entries.
-        strict: If False, any class or function can be registered, and `base` only applies to dotted paths, which may
-            also refer to a function whose return annotation is a subclass of `base`.
-        noun: The noun for an entry in messages. By default, `name`.
+        strict: If False, any class or function can be registered, and `base` applies only to dotted paths. These may
+            also refer to functions whose return annotation is a subclass of `base`.
+        noun: The noun for an entry in messages. Defaults to `name`.
 
     Attributes:
         locations: The locations that were passed to the constructor.
@@ -116,7 +116,7 @@ class Registry:
 
     @property
     def module_dict(self) -> Mapping[str, Callable[..., Any]]:
-        """Maps names to the entries of this registry, excluding its parent and children."""
+        """The entries of this registry by name, excluding its parent and children."""
         self._import_locations()
         return self._entries
 
@@ -127,7 +127,7 @@ class Registry:
 
     @contextmanager
     def switch_scope_and_registry(self, scope: str | None) -> Iterator["Registry"]:
-        """Sets the default scope for the duration of the block, and yields the registry of the default scope.
+        """Sets the default scope for the duration of the block, and yields the registry of that scope.
 
         None keeps the current scope.
         """
@@ -149,17 +149,17 @@ class Registry:
     ) -> _Entry: ...
 
     def register_module(self, name: Any = None, force: bool = False, module: Any = None) -> Any:
-        """Registers a class or function. Without `module`, returns a decorator, which needs no parentheses.
+        """Registers a class or function. Can also be used as a decorator, with or without parentheses.
 
-        A user class replaces a built-in class of the same name, and a warning is logged.
+        A user class replaces a built-in class with the same name, and a warning is logged.
 
         Args:
-            name: One or several names. By default, the name of the class.
+            name: One or several names. Defaults to the name of the class.
             force: Whether to replace an existing entry.
             module: The class or function to register.
 
         Raises:
-            DuplicateNameError: Another user class has the name, and `force` is False.
+            DuplicateNameError: The name is already used by another user class, and `force` is False.
             BuildError: The class is not a subclass of the registry's base type.
         """
         if inspect.isclass(name):
@@ -175,9 +175,9 @@ class Registry:
             key: `"Name"`, `"scope.Name"`, or a dotted path that `footplate.registry.dotted_paths` allows.
 
         Raises:
-            UnknownNameError: There is no such name. The message suggests the most similar one.
-            BuildError: Configs may not refer to the object at the dotted path. The object is not called, and no module
-                except user modules is imported.
+            UnknownNameError: The name is not registered. The message suggests the most similar name.
+            BuildError: Configs must not refer to the object at the dotted path, which is not called. Only user modules
+                have been imported.
         """
         return self._get(key, trusted=False)
 
@@ -185,10 +185,10 @@ class Registry:
         """Builds an object from `dict(type=..., ...)`.
 
         Args:
-            cfg: The config. `type` is a name, a class or a lazily imported class. The other keys are arguments of the
-                constructor.
+            cfg: The config. `type` is a name, a class or a lazily imported class. The other keys are constructor
+                arguments.
             args: Additional positional arguments.
-            kwargs: Additional keyword arguments. `cfg` overrides them, and both override the values in the dict
+            kwargs: Additional keyword arguments, which `cfg` overrides. Both override the values in the dict
                 `default_args`.
 
         Raises:
@@ -200,7 +200,7 @@ class Registry:
         return self.build_entry(cfg, *args, **kwargs)
 
     def build_entry(self, cfg: Any, *args: Any, default_args: Mapping[str, Any] | None = None, **kwargs: Any) -> Any:
-        """Builds an object as `build` does, but ignores the `build_func` of the registry."""
+        """Builds an object like `build`, but ignores the `build_func` of the registry."""
         with self._resolving(cfg, {**(default_args or {}), **kwargs}, args) as (entry, settings):
             try:
                 return entry(*args, **import_lazy(settings))
@@ -216,7 +216,7 @@ class Registry:
                 raise self._constructor_error(entry, settings, error, cfg) from error
 
     def check(self, cfg: Any, *args: Any, **kwargs: Any) -> None:
-        """Checks the `type` and the arguments of a config without building it. Accepts an object that is already built.
+        """Checks the `type` and the arguments of a config, without building it. Accepts objects that are already built.
 
         Args:
             cfg: The config.
@@ -235,7 +235,7 @@ class Registry:
     def _resolving(
         self, cfg: Any, defaults: Mapping[str, Any], args: Sequence[Any]
     ) -> Iterator[tuple[Callable[..., Any], dict[str, Any]]]:
-        """Yields the class of a config and its checked arguments. The `_scope_` of the config applies in the block."""
+        """Yields the class and the checked arguments of a config. Inside the block, the config's `_scope_` applies."""
         settings = {**defaults, **cfg} if isinstance(cfg, Mapping) else {}
         if "type" not in settings:
             message = f"the config of a {self.noun} must be a dict with the key 'type'"
@@ -251,7 +251,7 @@ class Registry:
     def _constructor_error(
         self, entry: Any, settings: Mapping[str, Any], error: Exception, source: object
     ) -> BuildError:
-        """Returns the error to raise after a constructor failed, with the wrong argument if it can be determined."""
+        """Returns the error to raise after a constructor failed. Names the wrong argument if it can be determined."""
         what, wrong = self._describe(entry), next(wrong_types(entry, settings), None)
         key, notes, near = "", describe_changes(source), None
         message = f"{what} cannot be built: {type(error).__name__}: " + str(error).strip().partition("\n")[0]
@@ -271,12 +271,12 @@ class Registry:
         return BuildError(message, origin=origin, key=key, suggestion=near, notes=notes, hides_cause=True, **found)
 
     def resolve(self, kind: Any, source: Any = None, *, key: str = "type") -> Callable[..., Any]:
-        """Returns the class for a value of `type`: a name, a class or a lazily imported class.
+        """Resolves a value of `type` (a name, a class or a lazily imported class) to the class.
 
         Args:
             kind: The value of `type`.
-            source: The mapping that contains the value. If it was written in a Python config, a dotted path may refer
-                to any class that the registry accepts.
+            source: The mapping that contains the value. If the value comes from a Python config, a dotted path may
+                refer to any class that the registry accepts.
             key: The key of the value in `source`.
         """
         if isinstance(kind, str):
@@ -306,7 +306,7 @@ class Registry:
         return entry
 
     def _import_registry_of(self, package: str) -> None:
-        """Imports the module `registry` of a package, which registers its classes, if no registry has its scope yet."""
+        """Imports `package.registry`, which registers classes, unless a registry with this scope exists."""
         module = f"{package}.registry"
         if not package.isidentifier() or package in sys.stdlib_module_names or module in sys.modules:
             return
@@ -314,9 +314,10 @@ class Registry:
             importlib.import_module(module)
 
     def _find_in_any_scope(self, name: str) -> Callable[..., Any] | None:
-        """Finds a name that only the user or the package of the default scope has registered, in whichever scope.
+        """Finds a class of the user or the default scope's package by name, even if it was registered in another scope.
 
-        For example, MMDetection3D and its plugins register detectors in the registry of MMDetection.
+        For example, MMDetection3D and its plugins register detectors in MMDetection's registry. If several classes
+        match, returns None.
         """
         if default_scope() is None:
             return None
@@ -335,23 +336,23 @@ class Registry:
         return entry
 
     def _may_register(self, name: str, entry: Any) -> bool:
-        """Checks whether a class may take a name that another one may have.
+        """Checks whether a class may be registered under a name, which may already be in use.
 
         Raises:
-            DuplicateNameError: A user class has the name.
+            DuplicateNameError: The name is already used by a class of the same kind.
         """
         present = self._entries.get(name)
         if present is None or present is entry:
             return True
         if _is_built_in(entry) != _is_built_in(present):
             user = present if _is_built_in(entry) else entry
-            if not code_base_of(user):  # configs of an installed code base refer to the classes of that code base
+            if not code_base_of(user):  # configs in an installed code base refer to the code base's own classes
                 text = "Replacing the built-in %s '%s' with %s.%s."
                 _logger.warning(text, self.noun, name, user.__module__, user.__qualname__)
             return user is entry
         if code_base_of(present) and code_base_of(entry) not in ("", code_base_of(present)):
             # For example, MMPretrain and MMSelfSup add the same class to MMDetection.
-            text = "Using the %s '%s' of %s, not that of %s."
+            text = "Using the %s '%s' from %s, not the one from %s."
             _logger.warning(text, self.noun, name, present.__module__, entry.__module__)
             return False
         raise DuplicateNameError(
@@ -360,7 +361,7 @@ class Registry:
         )
 
     def _import_locations(self, wanted: str | None = None) -> None:
-        """Imports the locations in order until the built-in entry `wanted` is registered."""
+        """Imports the locations, in order, until the built-in entry `wanted` is registered."""
         while self._pending_locations and not _is_built_in(self._entries.get(wanted or "")):
             location = self._pending_locations[0]
             try:
@@ -368,7 +369,7 @@ class Registry:
             except ModuleNotFoundError as error:
                 if error.name != location or self.scope not in known_packages():
                     raise  # a code base may list missing modules, as MMSelfSup does
-            # Removed after the import: a failed import is tried again, and the import itself may look up names here.
+            # Removed only after the import: a failed import is retried, and the import itself may look up names here.
             if location in self._pending_locations:
                 self._pending_locations.remove(location)
 
@@ -384,7 +385,7 @@ class Registry:
         return (first._find_upwards(name) if first is not None else None) or self._find_upwards(name)
 
     def _find_upwards(self, name: str) -> Callable[..., Any] | None:
-        # A user entry does not stop the imports, so that the warning about a replaced built-in is logged.
+        # User entries do not stop the imports, so that a warning is logged if one replaces a built-in class.
         self._import_locations(name)
         return self._entries.get(name) or (self.parent._find_upwards(name) if self.parent is not None else None)
 
@@ -415,7 +416,7 @@ class Registry:
         if not dotted and (self._base is None or not self._strict):
             return
         if self._base == f"{getattr(entry, '__module__', '')}:{getattr(entry, '__qualname__', '')}":
-            return  # the base class itself is being decorated, so its module does not have it yet
+            return  # the base class itself is being decorated, so its module does not define it yet
         base = resolve_name(self._base) if self._base else None
         kind = entry if inspect.isclass(entry) or self._strict else _returned_class(entry)
         if base is None or not (inspect.isclass(kind) and issubclass(kind, base)):
@@ -456,9 +457,9 @@ class Registry:
 
 
 def import_lazy(value: Any) -> Any:
-    """Returns a config value with lazily imported names replaced by the imported objects.
+    """Replaces lazily imported names in a config value with the imported objects.
 
-    A value without such names is not copied.
+    Returns values without such names unchanged, without a copy.
     """
     if hasattr(type(value), "dotted_path"):  # a LazyObject
         return value.build()
@@ -474,12 +475,12 @@ def import_lazy(value: Any) -> Any:
 
 
 def _package_of_caller() -> str:
-    """Returns the top-level package of the code that creates a registry, two frames up the stack."""
+    """Returns the top-level package of the code that is creating a registry, two frames up the stack."""
     return str(sys._getframe(2).f_globals.get("__name__", "")).partition(".")[0]
 
 
 def _returned_class(function: Any) -> Any:
-    """Returns the class that a function returns according to its annotation, or None if this is unknown."""
+    """Returns the class in the return annotation of a function, or None if it is unknown."""
     try:
         return get_type_hints(function).get("return")
     except (NameError, TypeError, AttributeError):

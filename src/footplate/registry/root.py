@@ -1,8 +1,8 @@
-"""The root registries, under their MMEngine names, and the registries for models of installed packages.
+"""The root registries, under their MMEngine names, and the registries for models in installed packages.
 
-Each registry lists the packages that contain its built-in entries. They are imported on first lookup. If a base class
-is given, only its subclasses are accepted. With `strict=False`, this applies only to dotted paths, because existing
-code also registers plain functions there.
+Each registry lists the modules with its built-in entries, which are imported on first lookup. If a base class is set,
+only its subclasses are accepted. With `strict=False`, this applies only to dotted paths, because existing code also
+registers plain functions.
 """
 
 from collections.abc import Callable
@@ -43,22 +43,22 @@ __all__ = [
     "WEIGHT_INITIALIZERS",
 ]
 
-# Each package in the folder is a task, so a new task needs no changes here.
+# Each package in this folder is a task, so new tasks need no changes here.
 _TASKS = tuple(
     f"footplate.tasks.{each.name}" for each in iter_modules([str(Path(__file__).parents[1] / "tasks")]) if each.ispkg
 )
 
 
 class PackageModels(Registry):
-    """Looks up the models of a package by names such as `timm.resnet18`, without registering them.
+    """Provides the models of a package under names such as `timm.resnet18`, without registering them.
 
     The package is imported on first lookup.
 
     Args:
-        package: The name of the package, which is the scope of the registry.
+        package: The name of the package, which is also the scope of the registry.
         parent: The registry of models.
-        source: `"module:Class"` of its models; see `footplate.models.package_models`.
-        extra: The extra of footplate that installs the package.
+        source: `"module:Class"` for the package's models; see `footplate.models.package_models`.
+        extra: The footplate extra that installs the package.
     """
 
     def __init__(self, package: str, parent: Registry, source: str, extra: str) -> None:
@@ -86,7 +86,7 @@ class PackageModels(Registry):
 
             build.__name__ = f"{self.scope}.{name}"
             return build
-        if "." in name:  # a dotted path, which only a Python config may use
+        if "." in name:  # a dotted path, which only Python configs may use
             return None
         near = nearest(name, self.source.names())
         raise UnknownNameError(

@@ -1,4 +1,4 @@
-"""Reads and atomically writes files: local files directly, everything else through fsspec."""
+"""Reads files and writes them atomically, either directly (local files) or through fsspec."""
 
 from footplate.storage.file_operations import (
     append_line,

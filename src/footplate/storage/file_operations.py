@@ -1,4 +1,4 @@
-"""File operations for local paths and for every storage that fsspec supports."""
+"""File operations for local paths and for all storage systems that fsspec supports."""
 
 import contextlib
 import errno
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _CONNECT_SECONDS = 30.0
-_READ_SECONDS = 60.0  # without any data
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # errors of a local disk, not of a connection
+_READ_SECONDS = 60.0  # without receiving any data
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # errors that concern a local disk rather than a connection
 
 
 class FileStatus(NamedTuple):
-    """The size and the modification time of a file.
+    """The size and modification time of a file.
 
     Attributes:
         size: The size in bytes.
-        modified: The time of the last modification in seconds since the epoch, or 0 if unknown.
+        modified: The modification time in seconds since the epoch, or 0 if it is unknown.
     """
 
     size: int
@@ -37,10 +37,10 @@ class FileStatus(NamedTuple):
 
 
 def file_system(path: Path) -> tuple[Any, str]:
-    """Returns the fsspec file system of a URL and the path inside it.
+    """Returns the fsspec file system for a URL, and the path in that file system.
 
     Raises:
-        ArgumentError: The protocol is unknown or needs a package that is not installed.
+        ArgumentError: The protocol is unknown, or requires a package that is not installed.
     """
     import fsspec  # type: ignore[import-untyped]
 
@@ -54,7 +54,7 @@ def file_system(path: Path) -> tuple[Any, str]:
 
 
 def _options(path: str) -> dict[str, Any]:
-    """Returns the fsspec options for a URL. For HTTP, they remove the time limit on a whole download."""
+    """Returns the fsspec options for a URL. For HTTP, these remove the time limit for complete downloads."""
     protocol = path.partition("://")[0]
     if protocol not in ("http", "https") or importlib.util.find_spec("aiohttp") is None:
         return {}
@@ -67,7 +67,7 @@ def _options(path: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _remote(path: Path) -> Iterator[tuple[Any, str]]:
-    """Yields the fsspec file system of a URL and the path inside it. Converts errors that the block raises.
+    """Yields the fsspec file system for a URL and the path in it. Converts errors raised in the block.
 
     Raises:
         OSError: See `_network_errors`.
@@ -79,7 +79,7 @@ def _remote(path: Path) -> Iterator[tuple[Any, str]]:
 
 @contextlib.contextmanager
 def _network_errors() -> Iterator[None]:
-    """Converts errors from storage packages, including those that fsspec reports as a missing file.
+    """Converts errors from storage packages, including errors that fsspec disguises as a missing file.
 
     Raises:
         FileNotFoundError: The file does not exist.
@@ -90,11 +90,11 @@ def _network_errors() -> Iterator[None]:
         yield
     except (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError, FootplateError):
         raise
-    except Exception as error:  # the types of the packages, which need not be installed
+    except Exception as error:  # the exception types belong to packages that may not be installed
         if getattr(error, "errno", None) in NO_SPACE:
             raise
         cause: BaseException = error
-        if isinstance(error, FileNotFoundError):  # fsspec also reports other failed HTTP requests like this
+        if isinstance(error, FileNotFoundError):  # fsspec also reports other failed HTTP requests as a missing file
             cause = error.__cause__ or error
             if isinstance(cause, LookupError | FileNotFoundError) or getattr(cause, "status", 0) == 404:
                 raise
@@ -102,11 +102,11 @@ def _network_errors() -> Iterator[None]:
 
 
 def atomic_file(path: Path) -> contextlib.AbstractContextManager[IO[bytes]]:
-    """Opens a file for new content. `path` either receives the complete content or is unchanged.
+    """Opens a file for atomic writing: `path` either receives the complete content or is unchanged.
 
-    The content is written to a temporary file in the same folder, which is renamed to `path` when the block ends
-    without an exception. Locally, the file is synced before the rename and the folder after it. Missing folders are
-    created.
+    The content is written to a temporary file in the same folder, which is renamed to `path` at the end of the block if
+    there was no exception. For local paths, the file is synced before the rename, and the folder after it. Missing
+    folders are created.
 
     Raises:
         OSError: Writing failed. The previous file is unchanged.
@@ -155,20 +155,20 @@ def commit_bytes(path: Path, data: bytes) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Checks that files can be created in a folder, by writing and removing one. Creates a missing folder.
+    """Checks that a folder is writable by writing and removing a file. Creates the folder if it is missing.
 
     Raises:
         OSError: Writing failed.
     """
-    probe = join(folder, f".writable.{secrets.token_hex(8)}")  # random, so that no file is overwritten
+    probe = join(folder, f".writable.{secrets.token_hex(8)}")  # random, so that no existing file is overwritten
     commit_bytes(probe, b"footplate")
     remove(probe)
 
 
 def append_line(path: str, line: str) -> None:
-    """Appends a line to a local file in one write, so that a killed process leaves no incomplete line.
+    """Appends a line to a local file in a single write, so that a killed process leaves no incomplete line.
 
-    Missing folders and the file are created. The text must not contain a line break.
+    Creates the file and missing folders. The text must not contain a line break.
 
     Raises:
         OSError: Writing failed, for example because the disk is full. The file is unchanged.
@@ -189,13 +189,13 @@ def append_line(path: str, line: str) -> None:
 
 
 def commit_image(path: Path, image: "Image", **options: Any) -> None:
-    """Writes an image atomically, in the format that matches the suffix of `path`; see `atomic_file`.
+    """Writes an image atomically, in the format for the suffix of `path`; see `atomic_file`.
 
-    The format options are passed to Pillow.
+    Passes the format options to Pillow.
 
     Raises:
         OSError: Writing failed. The previous file is unchanged.
-        ValueError: No format has this suffix.
+        ValueError: There is no format for the suffix.
     """
     from PIL.Image import registered_extensions
 
@@ -206,7 +206,7 @@ def commit_image(path: Path, image: "Image", **options: Any) -> None:
 
 
 def open_file(path: Path, mode: str = "rb") -> IO[Any]:
-    """Opens a file in place. To write atomically, use `atomic_file`.
+    """Opens a file in place. For atomic writing, use `atomic_file`.
 
     Raises:
         OSError: The file cannot be opened.
@@ -220,13 +220,13 @@ def open_file(path: Path, mode: str = "rb") -> IO[Any]:
 
 
 def local_copy(path: Path, folder: str, size: int) -> str:
-    """Returns the path of a local copy of a remote file. fsspec's `filecache` downloads it if it is missing.
+    """Returns the path of a local copy of a remote file, after downloading it if necessary with fsspec's `filecache`.
 
-    Processes and threads that need the same file wait for one download.
+    If several processes or threads need the same file, one of them downloads it and the others wait.
 
     Args:
         path: The URL of the file.
-        folder: The folder of all copies.
+        folder: The folder for copies.
         size: The size of the file in bytes.
 
     Raises:
@@ -241,7 +241,7 @@ def local_copy(path: Path, folder: str, size: int) -> str:
         cache = fsspec.filesystem(
             "filecache", fs=system, cache_storage=folder, check_files=True, expiry_time=None, skip_instance_cache=True
         )
-        # Unlike `cache.open`, `OpenFiles` does not ask first whether the file exists, which hides other errors.
+        # Unlike `cache.open`, `OpenFiles` does not first check whether the file exists, which would hide other errors.
         with fsspec.core.OpenFiles([fsspec.core.OpenFile(cache, inner)], fs=cache) as (stream,):
             copied = os.fstat(stream.fileno()).st_size
             copy: str = stream.name
@@ -263,7 +263,7 @@ def read_bytes(path: Path, most: int = -1) -> bytes:
 
 
 def exists(path: Path) -> bool:
-    """Checks whether there is a file or folder at `path`."""
+    """Checks whether a file or folder exists at `path`."""
     if is_local(path):
         return os.path.exists(local_path(path))
     with _remote(path) as (system, inner):
@@ -271,7 +271,7 @@ def exists(path: Path) -> bool:
 
 
 def list_dir(folder: Path) -> list[str]:
-    """Returns the sorted names in `folder`, including temporary files, whose names start with a dot.
+    """Returns the sorted names of all entries in `folder`, including temporary files, which start with a dot.
 
     Raises:
         FileNotFoundError: The folder does not exist.
@@ -330,7 +330,7 @@ def remove(path: Path) -> None:
 
 
 def remove_empty_folder(folder: Path) -> None:
-    """Removes an empty folder if it exists. Does nothing on object stores, which have no folders.
+    """Removes an empty folder, if it exists. Does nothing for object stores, which have no folders.
 
     Raises:
         OSError: The folder is not empty or cannot be removed.
@@ -345,7 +345,7 @@ def remove_empty_folder(folder: Path) -> None:
 
 
 def clean_stale(folder: Path) -> list[str]:
-    """Removes temporary files that dead processes left in a local folder, and returns their paths.
+    """Removes temporary files that dead processes left behind in a local folder, and returns their paths.
 
     Raises:
         OSError: The folder cannot be read.
@@ -354,9 +354,9 @@ def clean_stale(folder: Path) -> list[str]:
 
 
 def free_space(folder: Path) -> int | None:
-    """Returns the free space of a folder in bytes, or None if it is remote.
+    """Returns the free space in a folder in bytes, or None for a remote folder.
 
-    If the folder does not exist, its nearest existing parent is used.
+    If the folder does not exist, uses its nearest existing parent.
 
     Raises:
         OSError: The file system does not report its free space.

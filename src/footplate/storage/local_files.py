@@ -12,7 +12,7 @@ from typing import IO
 from filelock import FileLock
 
 _BUFFER_BYTES = 1 << 20
-# Specific, because other programs use .partial too.
+# A specific suffix, because other programs also use .partial.
 _TEMPORARY_NAME = re.compile(r"\..*\.[0-9a-f]{8}\.partial", re.DOTALL)
 _MAX_NAME_BYTES = 200
 _STALE_SECONDS = 600.0
@@ -21,7 +21,7 @@ _FOLDER_SYNC_UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACC
 
 @contextlib.contextmanager
 def atomic_local_file(path: str) -> Iterator[IO[bytes]]:
-    """Opens a temporary file in the same folder, then syncs it, renames it and syncs the folder.
+    """Opens a temporary file in the same folder. At the end of the block, syncs and renames it, and syncs the folder.
 
     Raises:
         OSError: A step failed. The previous file is unchanged.
@@ -41,7 +41,7 @@ def atomic_local_file(path: str) -> Iterator[IO[bytes]]:
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
-        if isinstance(error, OSError) and error.errno is not None:  # writing reports no name
+        if isinstance(error, OSError) and error.errno is not None:  # errors from writing do not contain the file name
             error.filename = error.filename or path
         raise
     sync_folder(folder)
@@ -89,10 +89,10 @@ def sync_folder(folder: str) -> None:
 
 
 def lock(path: str) -> FileLock:
-    """Returns an exclusive lock for `path`, across processes and threads, to use in a `with` statement.
+    """Returns an exclusive lock for `path` across processes and threads, as a context manager.
 
-    The lock is a hidden file in the same folder, which is created. The file remains, because removing it could let two
-    processes in.
+    The lock is a hidden file in the same folder, which is created if necessary. It is never removed, because removing
+    it could allow two processes to acquire the lock.
 
     Raises:
         OSError: The folder of `path` cannot be created.
@@ -103,7 +103,7 @@ def lock(path: str) -> FileLock:
 
 
 def clean_stale(folder: str) -> list[str]:
-    """Removes temporary files that were not written to in the last ten minutes, and returns their paths.
+    """Removes temporary files that have not been written to for ten minutes, and returns their paths.
 
     Raises:
         OSError: The folder cannot be read.

@@ -1,4 +1,4 @@
-"""Operations on local paths and fsspec URLs (`memory://run/a.pth`, `s3://bucket/run`), and checks of output paths."""
+"""Operations on local paths and fsspec URLs (such as `s3://bucket/run`), and checks of output paths."""
 
 import os
 import posixpath
@@ -15,7 +15,7 @@ _LOCAL_PROTOCOLS = ("file://", "local://")
 
 
 def is_local(path: Path) -> bool:
-    """Checks whether `path` is on the local file system. A `file://` URL is local.
+    """Checks whether `path` is on the local file system. `file://` URLs are local.
 
     Example:
         >>> is_local("work_dirs/run"), is_local("file:///tmp/a"), is_local("memory://a")
@@ -34,7 +34,7 @@ def local_path(path: Path) -> str:
 
 
 def is_same_storage(path: Path, other: Path) -> bool:
-    """Checks whether two paths are both local, or have the same protocol and the same bucket or host.
+    """Checks whether two paths are both local, or have the same protocol and bucket or host.
 
     Example:
         >>> is_same_storage("s3://bucket/a", "s3://bucket/b"), is_same_storage("s3://bucket/a", "s3://other/b")
@@ -45,22 +45,22 @@ def is_same_storage(path: Path, other: Path) -> bool:
 
 
 def absolute(path: Path) -> str:
-    """Returns the absolute path. A URL is returned unchanged."""
+    """Returns the absolute path. Returns URLs unchanged."""
     return os.path.abspath(local_path(path)) if is_local(path) else os.fspath(path)
 
 
 def canonical(path: Path) -> str:
-    """Returns the absolute path with symbolic links resolved. A URL is returned unchanged."""
+    """Returns the absolute path with symbolic links resolved. Returns URLs unchanged."""
     return os.path.realpath(local_path(path)) if is_local(path) else os.fspath(path)
 
 
 def is_link(path: Path) -> bool:
-    """Checks whether `path` itself is a symbolic link, including a broken one."""
+    """Checks whether `path` itself is a symbolic link, possibly a broken one."""
     return is_local(path) and os.path.islink(local_path(path).rstrip(os.sep))
 
 
 def join(folder: Path, *names: str) -> str:
-    """Joins names to the path of a folder.
+    """Joins names to a folder path.
 
     Example:
         >>> join("memory://run", "a.pth")
@@ -80,14 +80,14 @@ def parent(path: Path) -> str:
 
 
 def base_name(path: Path) -> str:
-    """Returns the last part of `path`, without the query of an HTTP address."""
+    """Returns the last part of `path`, without the query of an HTTP URL."""
     if is_local(path):
         return os.path.basename(local_path(path))
     return posixpath.basename(split_query(os.fspath(path))[0])
 
 
 def split_query(url: str) -> tuple[str, str]:
-    """Splits an HTTP address before its query, such as the signature of a signed URL. Other paths have no query.
+    """Splits an HTTP URL before its query, such as the signature of a signed URL. Other paths have no query.
 
     Example:
         >>> split_query("https://host/a.tar?signature=12")
@@ -98,9 +98,9 @@ def split_query(url: str) -> tuple[str, str]:
 
 
 def missing_path_notes(path: Path) -> list[str]:
-    """Explains why a local path does not exist: the absolute path that was tried, and its first missing part.
+    """Explains why a local path does not exist, with the absolute path and its first missing part.
 
-    Suggests a similar name in the parent folder. Returns an empty list for a path that exists or is remote.
+    Suggests a similar name in the parent folder. Returns an empty list if the path exists or is remote.
 
     Example:
         >>> missing_path_notes(os.path.join(os.sep, "nowhere", "a.json"))
@@ -110,14 +110,14 @@ def missing_path_notes(path: Path) -> list[str]:
 
 
 def check_output(output: Path, *, suffixes: Sequence[str] = (), inputs: Iterable[Path] = ()) -> None:
-    """Checks that an output has a supported suffix and does not overwrite an input.
+    """Checks that an output path has a supported suffix and does not overwrite an input.
 
-    A device, such as `/dev/stdout`, may have any name.
+    Devices such as `/dev/stdout` may have any name.
 
     Args:
         output: The file or folder to write.
         suffixes: The supported suffixes, or an empty sequence to allow any name.
-        inputs: The files and folders that are read. Symbolic links and relative paths are resolved.
+        inputs: The files and folders to read. Symbolic links and relative paths are resolved.
 
     Raises:
         ArgumentError: The suffix is not supported, or the output is an input.
@@ -138,7 +138,7 @@ def check_output(output: Path, *, suffixes: Sequence[str] = (), inputs: Iterable
 
 
 def output_path(folder: str, path: str, *, key: str = "") -> str:
-    """Returns the path of a file or folder inside the folder of a run.
+    """Returns the path of a file or folder inside a run's folder.
 
     Args:
         folder: `work_dir/<timestamp>`, or the work_dir itself for folders shared between runs.
@@ -159,7 +159,7 @@ def check_output_path(path: object, *, key: str = "") -> str:
     """Returns `path` after checking that it is relative and stays inside its base folder.
 
     Raises:
-        ArgumentError: It is not a string, is absolute, or points outside the folder.
+        ArgumentError: The path is not a string, is absolute, or points outside the folder.
     """
     if not isinstance(path, str) or not path or "\0" in path:
         raise ArgumentError("an output path must be a non-empty string", key=key, found=path)
