@@ -314,3 +314,14 @@ def test_training_loop_must_have_a_position(tmp_path: Path, check: bool) -> None
     made = OnlyRuns(Runner(**settings(tmp_path)), [1])
     with pytest.raises(BuildError, match="the loop must be derived from BaseTrainLoop"):
         Runner(**{**cfg, "train_cfg": made}).train()
+
+
+@LOOPS.register_module()
+class StepLoop(IterBasedTrainLoop):
+    def __init__(self, runner: Runner, dataloader: Any, steps: int) -> None:
+        super().__init__(runner, dataloader, max_iters=steps)
+
+
+def test_run_counts_as_the_class_of_its_loop_does(tmp_path: Path) -> None:
+    runner = Runner(**settings(tmp_path, train_cfg={"type": "StepLoop", "steps": 4}))
+    assert [runner.by_epoch, runner.log_processor.by_epoch, runner.train_loop.by_epoch] == [False] * 3

@@ -346,3 +346,15 @@ def test_optimizer_state_that_cannot_be_saved_ends_the_run_at_the_first_save(tmp
     runner = Runner(**settings(tmp_path, model=model, optim_wrapper=wrapper, preflight=True))
     with pytest.raises(CheckpointError, match="cannot be resumed, because its state .* 'deque'"):
         runner.train()
+
+
+def test_second_attempt_loads_weights_that_were_missing(tmp_path: Path) -> None:
+    """In a notebook, users call `train` again after they have corrected the path."""
+    path = tmp_path / "late.pth"
+    runner = Runner(**settings(tmp_path / "run", load_from=str(path)))
+    with pytest.raises(CheckpointError):
+        runner.train()
+    wanted = {name: torch.full_like(value, 3) for name, value in runner.model.state_dict().items()}
+    save_checkpoint({"state_dict": wanted}, path)
+    runner.load_or_resume()
+    assert all(torch.equal(value, wanted[name]) for name, value in runner.model.state_dict().items())

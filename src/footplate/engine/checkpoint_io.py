@@ -255,9 +255,9 @@ class CheckpointIO:
         plan = runner.resume_plan
         if plan.is_done:
             return
-        plan.is_done = True
         path, resumes = plan.pick()
         if path is None:
+            plan.is_done = True
             return
         key = at_key("load_from") if path == plan.load_from else nullcontext()
         with located(runner.cfg), key, runner.buffered_log():
@@ -270,6 +270,7 @@ class CheckpointIO:
                 self.report.require_whole_model()
                 trained = _meta_of(checkpoint or {}).get("dataset_meta")
                 check_classes(trained, getattr(runner.test_loop, "sets", ()), "test")
+        plan.is_done = True  # only now, so that a second attempt in a notebook does not start without the weights
 
 
 def _meta_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:

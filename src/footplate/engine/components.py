@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 from footplate.checks import check_flag
 from footplate.error_context import at_key, with_origins
 from footplate.records import LogProcessor
-from footplate.registry import LOG_PROCESSORS
+from footplate.registry import LOG_PROCESSORS, LOOPS
 
 _T = TypeVar("_T")
 
@@ -64,11 +64,16 @@ def loop_settings(cfg: Mapping[str, Any], mode: str) -> dict[str, Any]:
 def counts_epochs(train_cfg: Any) -> bool:
     """Checks whether a training loop, or its config dict, counts epochs rather than iterations.
 
+    A config with a `type` counts as the loop class does.
+
     Raises:
         ArgumentError: `by_epoch` is not a bool.
     """
     if not isinstance(train_cfg, Mapping):
         return bool(getattr(train_cfg, "by_epoch", True))
+    if "type" in train_cfg:
+        with at_key("train_cfg"):
+            return bool(getattr(LOOPS.resolve(train_cfg["type"], train_cfg), "by_epoch", True))
     if "by_epoch" in train_cfg:
         return check_flag("by_epoch", train_cfg["by_epoch"], key="train_cfg.by_epoch")
     return "max_iters" not in train_cfg

@@ -86,12 +86,12 @@ class ResolvedConfig:
         sections = {**dict.fromkeys((*RUNNER_KEYS, *PYTHON_ARGUMENTS)), **arguments}
         cfg = sections.pop("cfg", None)
         self.has_cfg = cfg is not None
+        set_default_scope(sections["default_scope"])
         self.sections = complete_sections(sections, has_cfg=self.has_cfg)
         self.unrecorded = ""
         cfg = cfg or self._cfg_of_builder(sections["model"])
         # Copied, because constructors in code bases modify the dicts that they are built from.
         self.cfg: Any = _copy(cfg) if isinstance(cfg, Config) else cfg
-        set_default_scope(self.sections["default_scope"])
         check_kinds(self.sections)
 
     def _cfg_of_builder(self, model: Any) -> Config:
