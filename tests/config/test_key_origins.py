@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from footplate.config import Config, KeyOrigin
-from footplate.config.config_dict import Replaced, value_history
+from footplate.config.config_dict import Replaced
 from footplate.error_context import origin_at
 from footplate.errors import Origin
+from footplate.tools.explain_keys import value_history
 
 
 def test_key_origin_equals_a_plain_origin_and_can_be_copied() -> None:

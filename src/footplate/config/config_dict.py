@@ -62,15 +62,6 @@ def is_variable(config: object, key: object) -> bool:
     return isinstance(origin, KeyOrigin) and origin.is_read
 
 
-def value_history(value: object, origin: Origin | None) -> list[Replaced]:
-    """Returns all values that a key has had, from the value in the first base to `value`."""
-    links = [Replaced(value, origin)]
-    while isinstance(origin, KeyOrigin) and origin.replaced is not None:
-        links.append(origin.replaced)
-        origin = origin.replaced.origin
-    return links[::-1]
-
-
 def calling_line() -> Origin:
     """Returns the current line of code outside of this package.
 

@@ -215,16 +215,16 @@ def _build_dataset(cfg: Any) -> Any:
 
 
 def _describe_folders(dataset: Any) -> list[str]:
-    """Describes the files in the folders of an empty dataset, next to the suffixes that it looks for."""
-    prefix = getattr(dataset, "data_prefix", None)
-    lines = []
+    """Describes which files an empty dataset's folders contain, and which suffixes the dataset expects."""
+    lines, prefix = [], getattr(dataset, "data_prefix", None)
     for folder in prefix.values() if isinstance(prefix, Mapping) else ():
         if isinstance(folder, str) and os.path.isdir(folder):
-            endings = Counter(os.path.splitext(name)[1] for name in os.listdir(folder))
-            files = ", ".join(f"{count} {ending or 'without a suffix'}" for ending, count in endings.most_common(3))
-            lines.append(f"{folder} contains: {files or 'nothing'}")
-    suffixes = {name: getattr(dataset, name) for name in ("img_suffix", "seg_map_suffix") if hasattr(dataset, name)}
-    return [*lines, *(f"{name} is {suffix!r}" for name, suffix in suffixes.items())]
+            endings = Counter(os.path.splitext(name)[1] for name in os.listdir(folder)).most_common(3)
+            lines.append(
+                f"{folder} contains: {', '.join(f'{count} {ending}' for ending, count in endings) or 'nothing'}"
+            )
+    suffixes = [name for name in ("img_suffix", "seg_map_suffix") if hasattr(dataset, name)]
+    return [*lines, *(f"{name} is {getattr(dataset, name)!r}" for name in suffixes)]
 
 
 def _build_function(cfg: Any, key: str) -> Callable[..., Any]:

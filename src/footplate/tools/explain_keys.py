@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from footplate.config import Config, ConfigDict
-from footplate.config.config_dict import Replaced, value_history
+from footplate.config.config_dict import KeyOrigin, Replaced
 from footplate.config.formats import write_python, write_value
 from footplate.config.key_paths import find_value, join_path, next_key, split_path
 from footplate.error_context import origin_of
@@ -160,3 +160,12 @@ def brief(value: Any, width: int = 72) -> str:
     """Formats a value as config code, truncated to `width` characters."""
     text = write_value(value)
     return text if len(text) <= width else f"{text[: width - 4]} ..."
+
+
+def value_history(value: object, origin: Origin | None) -> list[Replaced]:
+    """Returns all values that a key has had, from the value in the first base to `value`."""
+    links = [Replaced(value, origin)]
+    while isinstance(origin, KeyOrigin) and origin.replaced is not None:
+        links.append(origin.replaced)
+        origin = origin.replaced.origin
+    return links[::-1]
