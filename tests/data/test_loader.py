@@ -251,6 +251,11 @@ class Failing:
         ),
         (PrivateError("to", "day\nmore"), None, r"cannot be read: PrivateError: today\n  raised in"),
         (
+            FileNotFoundError(2, "No such file or directory", "/missing/labels/3.png"),
+            None,
+            r"cannot be read: FileNotFoundError: .*'/missing/labels/3.png'\n  '/' has no 'missing'",
+        ),
+        (
             DataError("no image", found="a.png", notes=["look there"]),
             "a.png",
             r"sample 3 .* cannot be read: no image\n  found: 'a.png'\n  look there$",

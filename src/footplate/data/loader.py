@@ -12,6 +12,7 @@ from footplate.data.rng import SampleGenerators, mix_seed, next_seed, preserve_r
 from footplate.data.samplers import DefaultSampler, set_epoch
 from footplate.data.shared_memory import SentBatch
 from footplate.data.workers import WorkerInit, WorkerProgress, WorkerSetup, data_wait, interruptible
+from footplate.error_context import explain_missing_path
 from footplate.errors import DataError, FootplateError, StorageError
 from footplate.messages import list_names
 
@@ -265,9 +266,11 @@ def _summarize(error: BaseException) -> str:
 
 
 def _details(error: BaseException) -> list[str]:
-    """Returns the other lines of a footplate error. For any other error, returns the line of code that raised it."""
+    """Returns the other lines of a footplate error. Else explains a missing file, or returns the line."""
     if isinstance(error, FootplateError):
         return [line.strip() for line in str(error).split("\n")[1:]]
+    if isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
+        return explain_missing_path(error.filename)
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return [f"raised in {frame.name}() at {frame.filename}:{frame.lineno}"]
 

@@ -1,13 +1,11 @@
 """Base class of transforms, pipelines of transforms, and argument checks."""
 
 import copy
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from footplate.checks import check_count, check_number
@@ -150,8 +148,3 @@ def set_image(results: dict[str, Any], image: NDArray[Any]) -> dict[str, Any]:
     """Sets `img` and `img_shape` of a sample, and returns the sample."""
     results["img"], results["img_shape"] = image, image.shape[:2]
     return results
-
-
-def log_uniform(low: float, high: float) -> float:
-    """Draws a number between two positive numbers, uniformly on a log scale."""
-    return math.exp(np.random.uniform(math.log(low), math.log(high)))

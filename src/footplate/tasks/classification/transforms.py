@@ -8,7 +8,7 @@ from PIL import Image, ImageFilter
 
 from footplate.checks import check_choice, check_count, check_fraction
 from footplate.data.transforms.geometric import resize_image
-from footplate.data.transforms.pipeline import BaseTransform, check_range, check_size, log_uniform, set_image
+from footplate.data.transforms.pipeline import BaseTransform, check_range, check_size, set_image
 from footplate.registry import TRANSFORMS
 
 Edge = Literal["short", "long", "width", "height"]
@@ -75,7 +75,7 @@ class RandomResizedCrop(BaseTransform):
         """Returns left, top, width and height of a random crop, or of a center crop if none of 10 random crops fits."""
         for _ in range(_ATTEMPTS):
             area = height * width * np.random.uniform(*self.crop_ratio_range)
-            aspect = log_uniform(*self.aspect_ratio_range)
+            aspect = _log_uniform(*self.aspect_ratio_range)
             crop_width, crop_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
             if 0 < crop_width <= width and 0 < crop_height <= height:
                 left, top = np.random.randint(width - crop_width + 1), np.random.randint(height - crop_height + 1)
@@ -157,7 +157,7 @@ class RandomWarp(BaseTransform):
         image = np.asarray(results["img"])
         size = (image.shape[1], image.shape[0])
         turn, stretch, shear, right, down = np.random.uniform(-1, 1, 5).tolist()
-        magnification = log_uniform(*self.scale)
+        magnification = _log_uniform(*self.scale)
         mirror = -1 if np.random.random() < self.flip else 1
         angle, aspect = math.radians(self.turn * turn), math.exp(self.stretch * stretch)
         scaling = np.diag([mirror / (magnification * aspect), aspect / magnification])
@@ -220,3 +220,8 @@ class RandomBlur(BaseTransform):
             blur = ImageFilter.GaussianBlur(np.random.uniform(*self.radius))
             results["img"] = np.asarray(Image.fromarray(results["img"]).filter(blur))
         return results
+
+
+def _log_uniform(low: float, high: float) -> float:
+    """Draws a number between two positive numbers, uniformly on a log scale."""
+    return math.exp(np.random.uniform(math.log(low), math.log(high)))
