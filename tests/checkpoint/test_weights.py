@@ -88,7 +88,7 @@ def test_error_without_matching_weights_shows_both_spellings() -> None:
         load_weights(_Model(), state)
     lines = str(caught.value).splitlines()
     assert lines[0] == "no weight in 'a state dict' fits the model"
-    assert lines[1:3] == ["  a key of the file: backbone.conv.weight", "  a key of the model: conv.weight"]
+    assert lines[1:3] == ["  a key in the file: backbone.conv.weight", "  a key in the model: conv.weight"]
 
 
 @pytest.mark.parametrize("prefix", ["backbone", "backbone."])
@@ -105,7 +105,7 @@ def test_keys_are_revised_in_order() -> None:
     found = rename_keys(weights, [(r"^model\.", "net."), (r"^net\.a", "net.first")])
     assert list(found) == ["net.first.w", "net.b.w"]
     assert found._metadata == {"net.first": {"version": 2}}  # type: ignore[attr-defined]
-    with pytest.raises(CheckpointError, match=r"two keys of 'a state dict' are both renamed to 'model\.x\.w'"):
+    with pytest.raises(CheckpointError, match=r"two keys in 'a state dict' are both renamed to 'model\.x\.w'"):
         rename_keys(weights, [(r"\.[ab]\.", ".x.")])
 
 

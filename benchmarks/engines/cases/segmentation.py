@@ -20,7 +20,7 @@ CASE = Case(
     kind="segment",
     figures=(
         Figure("seconds", "time to mIoU 55", "s", 1),
-        Figure("processor", "processor time", "s", 1),
+        Figure("processor", "CPU time", "s", 1),
         Figure("iterations", "iterations", ""),
         Figure("mIoU", "mIoU", "", 2),
     ),

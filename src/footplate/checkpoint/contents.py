@@ -158,7 +158,7 @@ def naming_checkpoint(path: str) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         if is_sharded_path(path) and storage.exists(path):
-            raise CheckpointError(f"the save to '{path}' did not finish: it has no {STATE}") from None
+            raise CheckpointError(f"the save to '{path}' did not finish: {STATE} is missing") from None
         raise CheckpointError(f"checkpoint '{path}' does not exist", notes=storage.missing_path_notes(path)) from error
     except IsADirectoryError as error:
         files = [storage.join(path, name) for name in storage.list_dir(path) if name.endswith(SUFFIXES)]
@@ -304,7 +304,7 @@ def rename_keys(
     for old, value in weights.items():
         new = rename(old)
         if new in renamed:
-            raise CheckpointError(f"two keys of '{source}' are both renamed to '{new}'", key="revise_keys")
+            raise CheckpointError(f"two keys in '{source}' are both renamed to '{new}'", key="revise_keys")
         if new is not None:
             renamed[new] = value
     if start and not renamed:

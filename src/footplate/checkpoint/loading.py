@@ -309,8 +309,8 @@ def _check_fit(report: LoadReport, *, strict: bool) -> None:
         if report.unexpected and not report.mismatched:
             first = report.unexpected[0]
             notes = [
-                f"a key of the file: {first}",
-                f"a key of the model: {nearest(first, report.missing) or report.missing[0]}",
+                f"a key in the file: {first}",
+                f"a key in the model: {nearest(first, report.missing) or report.missing[0]}",
                 "Use `revise_keys` and `prefix` to convert one to the other.",
             ]
         raise CheckpointError(f"no weight in '{report.source}' fits the model", notes=notes)

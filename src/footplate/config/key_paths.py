@@ -100,7 +100,7 @@ def _next_step(holder: Any, parts: list[Any], done: list[Any]) -> tuple[Any, lis
         return next_key(holder, parts)
     if not isinstance(holder, (list, tuple)):
         kind = type(holder).__name__
-        raise ConfigError(f"'{join_path(done)}' has no keys: its type is {kind}", key=join_path(done), found=holder)
+        raise ConfigError(f"'{join_path(done)}' is of type {kind} and has no keys", key=join_path(done), found=holder)
     if not is_index(parts[0]) or int(parts[0]) >= len(holder):
         message = f"'{join_path(done)}' is a list of {len(holder)} elements, so it needs an index from 0"
         raise ConfigError(message, key=join_path([*done, parts[0]]))

@@ -166,7 +166,7 @@ def check_same_dataset(loader: Any) -> None:
         compare_with_main(
             _describe_dataset(loader.dataset),
             "the dataset on %s differs from that on rank 0, although each rank reads only its share of it",
-            "Build the same one on all ranks. Call torch.manual_seed before random_split and other random choices.",
+            "Build the same dataset on all ranks. Call torch.manual_seed before random_split and other random choices.",
         )
 
 

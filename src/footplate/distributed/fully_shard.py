@@ -205,7 +205,7 @@ def select_layers(model: nn.Module, size: int, plan: Mapping[str, str] | None) -
         names = [name for name in same_depth if all(map(fnmatchcase, name.split("."), parts))]
         if not names and plan is not None:
             raise ArgumentError(
-                f"no module of the model matches '{pattern}'",
+                f"no module in the model matches '{pattern}'",
                 key=key,
                 found=pattern,
                 suggestion=nearest(pattern, modules),

@@ -209,7 +209,7 @@ class ScalarNames:
             self._names[mode, name] = name + RENAMED_SUFFIX if is_reserved else name
             if is_reserved:
                 _logger.warning(
-                    "The name '%s' is reserved in the log, so the %s is recorded as '%s'. Give it another name.",
+                    "The name '%s' is reserved in the log, so the %s is recorded as '%s'. Use a different name.",
                     name,
                     "loss" if mode == "train" else "metric",
                     self._names[mode, name],
