@@ -215,7 +215,7 @@ def _build_dataset(cfg: Any) -> Any:
 
 
 def _describe_folders(dataset: Any) -> list[str]:
-    """Describes the files in the folders of an empty dataset, next to the suffixes that it looks for."""
+    """Describes which files an empty dataset's folders contain, and which suffixes the dataset expects."""
     prefix = getattr(dataset, "data_prefix", None)
     lines = []
     for folder in prefix.values() if isinstance(prefix, Mapping) else ():

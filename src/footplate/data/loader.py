@@ -52,7 +52,7 @@ class SampleLoader(DataLoader[Any]):
 
     Attributes:
         plan: The samples of each batch.
-        share: The loss weight of the latest batch, for which the mean over ranks equals the mean over samples. It is 1,
+        share: The loss weight of the latest batch: with it, the mean over ranks equals the mean over samples. It is 1,
             except in an uneven last batch: there, it is this rank's number of samples divided by the mean over all
             ranks, or 0 if this rank has no samples left.
 

@@ -62,7 +62,7 @@ def preserve_random_state() -> Iterator[None]:
 
 
 class SampleGenerators:
-    """Isolates the code that reads samples from the run's global random generators.
+    """Keeps sample-reading code from using or changing the run's global random generators.
 
     The numpy generator is replaced rather than copied, because copying its state would slow down reading a small batch
     by 50%. A side effect: the run's numpy generator loses the value that `np.random.randn`, which generates values in

@@ -100,7 +100,7 @@ def _check_monitored(runner: "Runner", metrics: list[str]) -> None:
 
 @contextmanager
 def _restoring_state(runner: "Runner") -> Iterator[None]:
-    """Undoes the side effects of a validation and a save at the end of the block.
+    """Undoes the side effects of validating and saving at the end of the block.
 
     Restores the random state, the message hub, the model's buffers, and numbers, bools and strings stored as attributes
     of its modules.

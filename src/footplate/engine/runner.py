@@ -540,8 +540,8 @@ class Runner:
             resume_optimizer: Whether to restore the state of the optimizer.
             resume_param_scheduler: Whether to restore the state of the schedules; has no effect without
                 `resume_optimizer`. Schedules that are not restored are moved to the position of the run.
-            map_location: The device to load the checkpoint to. "default" loads to the CPU, from which tensors are
-                copied to their devices.
+            map_location: The device to load the checkpoint to. "default" loads to the CPU; tensors are then copied to
+                their devices.
         """
         self.build_training()
         self.checkpoints.resume(
@@ -753,7 +753,7 @@ class Runner:
     def recorded_cfg(self) -> Any:
         """The config to record. Without a config, the runner's arguments are recorded, with objects as text.
 
-        If a function builds a plain module, it is recorded as a model config, provided that commands can use it.
+        A function that builds a plain module is recorded as a model config if commands can use it.
         """
         if self.resolved.has_cfg:
             return self.cfg
@@ -818,7 +818,7 @@ class Runner:
         return function
 
     def log(self, name: str, value: Any) -> None:
-        """Logs a number for the current epoch or validation. It appears in the `history` and in the scalars.
+        """Logs a number for the current epoch or validation run. It appears in the `history` and in the scalars.
 
         Call this method from a hook on "after_train_epoch" or "after_val_epoch", on all processes. In a
         `training_step`, use `step.log`.

@@ -24,7 +24,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         dataloader: A loader, any iterable of batches with a length, or the config dict of a loader.
         max_epochs: The number of epochs.
         val_begin: The first epoch after which to validate.
-        val_interval: The number of epochs between validations.
+        val_interval: The number of epochs between validation runs.
         dynamic_intervals: `[(epoch, interval), ...]`. Each interval applies from its epoch on.
         max_hours: The time limit in hours. Training stops early enough for the last validation and the last save to
             finish within the limit.
@@ -118,7 +118,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
         dataloader: A loader, any iterable of batches, or the config dict of a loader.
         max_iters: The number of iterations.
         val_begin: The first iteration after which to validate.
-        val_interval: The number of iterations between validations.
+        val_interval: The number of iterations between validation runs.
         dynamic_intervals: `[(iteration, interval), ...]`. Each interval applies from its iteration on.
         max_hours: The time limit in hours. Training stops early enough for the last validation and the last save to
             finish within the limit.

@@ -16,7 +16,7 @@ def validation_points(
     Args:
         end: The number of epochs or iterations of the run.
         val_begin: The first epoch or iteration after which to validate.
-        val_interval: The number of epochs or iterations between two validations.
+        val_interval: The number of epochs or iterations between two validation runs.
         dynamic_intervals: `[(milestone, interval), ...]`: each interval applies from its milestone on.
 
     >>> validation_points(5, val_interval=2)

@@ -10,7 +10,7 @@ from footplate.registry import HOOKS
 
 @HOOKS.register_module()
 class ParamSchedulerHook(Hook):
-    """Steps schedules after each iteration or epoch. Steps schedules that monitor a metric after each validation."""
+    """Steps schedules after each iteration or epoch. If they monitor a metric, steps them after each validation run."""
 
     priority = "LOW"
 

@@ -73,8 +73,8 @@ def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, An
         A dict with the summary of the run (see `summarize`) and these keys:
 
         - `metric`: the first, best and last value of the headline metric with their iterations, and `step`, the
-          difference between the last two validations, or 0 if there are fewer than three validations. None if the run
-          does not have the metric.
+          difference between the last two validation runs, or 0 if there are fewer than three. None if the run does not
+          have the metric.
         - `sets`: the headline metric on each validation set at the best iteration. Empty if there is only one set.
         - `state`: the number of completed iterations, the planned number or None, and whether the run is finished.
         - `fit`: whether the run overfits; see `judge_fit`.

@@ -30,7 +30,7 @@ _check_finite = torch._amp_foreach_non_finite_check_and_unscale_
 
 
 class GradientClipper:
-    """Clips gradients in place, as torch's `clip_grad_norm_` or `clip_grad_value_` does.
+    """Clips gradients in place, like torch's `clip_grad_norm_` or `clip_grad_value_`.
 
     Attributes:
         gives_norm: Whether a call returns the total norm before clipping. True only if `function` is `clip_grad_norm_`.
