@@ -174,7 +174,7 @@ def test_damage_in_any_file_is_detected(folder: Path, pattern: str, where: str) 
 
 def test_unfinished_save_is_not_a_checkpoint(folder: Path) -> None:
     (folder / "state.pth").unlink()
-    with pytest.raises(CheckpointError, match=r"did not finish: it has no state\.pth"):
+    with pytest.raises(CheckpointError, match=r"did not finish: state\.pth is missing"):
         verify(folder)
     with pytest.raises(CheckpointError, match="checkpoint '.*' does not exist\n.* has no 'other.sharded'"):
         verify(folder.with_name("other.sharded"))

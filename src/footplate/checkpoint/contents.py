@@ -158,7 +158,7 @@ def naming_checkpoint(path: str) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         if is_sharded_path(path) and storage.exists(path):
-            raise CheckpointError(f"the save to '{path}' did not finish: it has no {STATE}") from None
+            raise CheckpointError(f"the save to '{path}' did not finish: {STATE} is missing") from None
         raise CheckpointError(f"checkpoint '{path}' does not exist", notes=storage.missing_path_notes(path)) from error
     except IsADirectoryError as error:
         files = [storage.join(path, name) for name in storage.list_dir(path) if name.endswith(SUFFIXES)]

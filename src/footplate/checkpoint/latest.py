@@ -154,7 +154,7 @@ def find_first_resumable(
 
 
 def list_candidates(folder: "str | os.PathLike[str]") -> list[str]:
-    """Returns the absolute paths of the checkpoints of a run, including damaged ones.
+    """Returns the absolute paths of a run's checkpoints, including damaged ones.
 
     The target of `last_checkpoint` comes first, followed by the other checkpoints in its folder and in `folder`, newest
     first. If the folder was moved, the target no longer exists. If the folder was copied, the target is in the original

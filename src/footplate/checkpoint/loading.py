@@ -313,9 +313,9 @@ def _check_fit(report: LoadReport, *, strict: bool) -> None:
                 f"a key of the model: {nearest(first, report.missing) or report.missing[0]}",
                 "Use `revise_keys` and `prefix` to convert one to the other.",
             ]
-        raise CheckpointError(f"no weight in '{report.source}' fits the model", notes=notes)
+        raise CheckpointError(f"no weights in '{report.source}' match the model", notes=notes)
     if strict and not report.is_complete:
-        problem = f"the weights in '{report.source}' do not fit the model"
+        problem = f"the weights in '{report.source}' do not match the model"
         raise CheckpointError(problem, notes=str(report).split("\n")[1:])
 
 

@@ -276,7 +276,7 @@ class BackgroundSaver:
         after.on_failed()
 
     def _log_failure(self, save: _Save) -> None:
-        failure = "saved, but the update of its folder failed" if save.is_saved else "not saved"
+        failure = "saved, but updating its folder failed" if save.is_saved else "not saved"
         path = save.path if save.is_saved else self.last
         last = f"The last checkpoint is '{path}'." if path else "There is no checkpoint of this run yet."
         _logger.error("The checkpoint was %s: %s. %s", failure, save.error, last)

@@ -166,7 +166,7 @@ class BaseDataset(Dataset[Any]):
         for key, prefix in self.data_prefix.items():
             if key not in raw_data_info:
                 raise DataError(
-                    f"a record of '{self.ann_file}' lacks the key '{key}', which is in data_prefix",
+                    f"a record in '{self.ann_file}' has no '{key}', but data_prefix sets a prefix for it",
                     key="data_prefix",
                     found=list(raw_data_info),
                 )

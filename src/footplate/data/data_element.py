@@ -125,7 +125,7 @@ class BaseDataElement:
         return value
 
     def keys(self) -> list[str]:
-        """Returns the names of the data fields, in the order in which they were set.
+        """Returns the names of the data fields, in the order they were set.
 
         A field stored by a property as `_name` is listed as `name`.
         """

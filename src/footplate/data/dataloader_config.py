@@ -165,8 +165,8 @@ def check_same_dataset(loader: Any) -> None:
     if any(isinstance(sampler, (DefaultSampler, InfiniteSampler, RankSampler)) for sampler in samplers_of(loader)):
         compare_with_main(
             _describe_dataset(loader.dataset),
-            "the dataset on %s differs from that on rank 0, although each rank reads only its share of it",
-            "Build the same one on all ranks. Call torch.manual_seed before random_split and other random choices.",
+            "the dataset on %s differs from the dataset on rank 0, although each rank reads only its share",
+            "Build the same dataset on all ranks. Call torch.manual_seed before random_split and other random choices.",
         )
 
 
@@ -316,7 +316,7 @@ def _convert_sampler(loader: Any, sampler: Any, seed: int) -> Any:
         raise ArgumentError(
             f"the {kind.__name__} splits the samples across {sampler.num_replicas} processes, but there are {size}",
             key="sampler",
-            notes=["Remove the sampler. Each process reads its share of the DataLoader without it."],
+            notes=["Remove the sampler. Without it, each process reads its share of the DataLoader."],
         )
     return sampler if size == 1 or knows_ranks(loader) else RankSampler(sampler)
 

@@ -30,7 +30,7 @@ class SampleLoader(DataLoader[Any]):
     """A DataLoader that can start a pass at any batch, and whose batches do not depend on earlier reads.
 
     The random state for each sample depends only on seed, epoch and position in the global order; see `BatchReader`.
-    Samples are therefore independent of the number of workers and of resumes. Iteration does not change the global
+    Samples therefore do not depend on the number of workers or on resumes. Iteration does not change the global
     random generators. Each `for batch in loader` iterates over the next epoch. To choose an epoch, call `batches` or
     the sampler's `set_epoch`.
 

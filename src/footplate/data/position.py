@@ -258,7 +258,7 @@ class StatefulPosition(DataPosition):
         length, iterator = len(self._loader), self._read(epoch, start)
         yield from islice(iterator, length - start)
         for _ in iterator:  # read to the end, so that the loader's state marks the pass as complete
-            raise DataError(f"epoch {epoch + 1} has more batches than the length of the loader, {length}")
+            raise DataError(f"epoch {epoch + 1} has more batches than len(dataloader), which is {length}")
 
     def _read(self, epoch: int, start: int, length: int | None = None) -> Iterator[Any]:
         if not self._is_restored:

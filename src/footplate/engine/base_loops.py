@@ -68,7 +68,7 @@ class BaseTrainLoop(BaseLoop):
     Args:
         runner: The runner that drives the loop.
         dataloader: A loader, any iterable of batches, or the config dict of a loader.
-        val_begin: The first epoch or iteration after which to validate.
+        val_begin: Validation starts after this epoch or iteration.
         val_interval: The number of epochs or iterations between validation runs.
         dynamic_intervals: `[(milestone, interval), ...]`. Each interval applies from its milestone on.
         max_hours: The time limit in hours. Training stops early enough for the last validation and the last save to

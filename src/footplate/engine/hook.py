@@ -285,7 +285,7 @@ class Hook:
 
     @classmethod
     def get_triggered_stages(cls) -> list[str]:
-        """Returns the events that the hook handles, in the order in which they occur."""
+        """Returns the events that the hook handles, in order of occurrence."""
         return [event for event in EVENTS if acts_at(cls, event)]
 
 

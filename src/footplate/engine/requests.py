@@ -86,7 +86,7 @@ class Requests:
     With several ranks, `exchange` combines the requests, so that all ranks respond in the same iteration.
 
     Args:
-        device: The device on which ranks exchange their requests.
+        device: The device for exchanging requests between ranks.
         phases: The current phases of the run; see `Runner`.
 
     Attributes:

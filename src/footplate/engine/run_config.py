@@ -262,7 +262,7 @@ def complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[st
 
 
 def _reports_loss(sections: Mapping[str, Any], mode: str) -> bool:
-    """Checks whether validation or test of a plain module reports the loss. The first matching row applies.
+    """Checks whether a plain module's validation or test run reports the loss. The first matching row applies.
 
     | arguments that are set | reports the loss |
     |---|---|

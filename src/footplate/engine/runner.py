@@ -143,8 +143,9 @@ class Runner:
         max_epochs: The number of epochs. Overrides the one in `train_cfg`.
         max_iters: The number of iterations. Overrides the one in `train_cfg`.
         loss: For a plain torch module: a function of the output and the target, such as `nn.CrossEntropyLoss()`.
-        training_step: For a plain torch module: a function of the model and the batch that returns the training loss.
-        validation_step: For a plain torch module: a function of the model and the batch that returns predictions.
+        training_step: For a plain torch module: a function that takes the model and the batch and returns the loss.
+        validation_step: For a plain torch module: a function that takes the model and the batch and returns
+            predictions.
 
     Attributes:
         iter: The number of completed training iterations. Without training, taken from the loaded checkpoint.

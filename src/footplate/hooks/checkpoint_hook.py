@@ -58,7 +58,7 @@ class CheckpointHook(Hook):
         backend_args: Ignored; the path determines the storage.
         published_keys: Checkpoint keys. At the end of training, additional copies of the last and the best checkpoints
             are written with only these keys.
-        save_begin: The first epoch or iteration after which to save.
+        save_begin: Saving starts after this epoch or iteration.
         max_keep_best: The number of best checkpoints to keep for each metric.
         sharded: Whether to save sharded checkpoints. Such a checkpoint is a folder, for example `iter_4000.sharded`;
             each process writes its shard there. By default, checkpoints are sharded if the model is sharded. With

@@ -13,6 +13,7 @@ from footplate.engine import Hook, Runner
 from footplate.engine.requests import SECONDS_BETWEEN_EXCHANGES, Stop
 from footplate.errors import ArgumentError
 from footplate.hooks.monitored_metrics import MonitoredMetric
+from footplate.messages import pluralize
 from footplate.metric_names import check_rule
 from footplate.registry import HOOKS
 
@@ -129,14 +130,14 @@ class EarlyStoppingHook(Hook):
         if self.wait_count >= self.patience:
             return (
                 f"{self.monitor} was not better than {self.best_score:g} by more than min_delta={self.min_delta:g} "
-                f"in {self.wait_count} validations"
+                f"in {pluralize(self.wait_count, 'validation run')}"
             )
         return ""
 
 
 @HOOKS.register_module()
 class TimeLimitHook(Hook):
-    """Stops training early enough for final validation and the final checkpoint to finish before the limit.
+    """Stops training early enough for the final validation run and checkpoint to finish before the limit.
 
     The training loop adds this hook if `train_cfg` sets `max_hours`. The clock starts when training starts in this
     process, so a resumed run gets the full time again. The time needed at the end is estimated from the longest
@@ -161,7 +162,7 @@ class TimeLimitHook(Hook):
         self._since = time.monotonic()  # the end of the previous iteration or validation
 
     def before_train(self, runner: Runner) -> None:
-        """Sets the time at which the run must end."""
+        """Sets the run's deadline."""
         self._end = time.monotonic() + self.max_hours * _SECONDS
 
     def before_train_epoch(self, runner: Runner) -> None:

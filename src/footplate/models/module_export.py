@@ -271,7 +271,7 @@ def format_shapes(shapes: Sequence[tuple[int, ...]]) -> str:
 
 
 def export_error(problem: str, error: Exception, key: str = "") -> ExportError:
-    """Returns an error with the original cause, the unsupported operator, and the line of the model that calls it."""
+    """Returns an error with the original cause, the unsupported operator, and the line of model code that calls it."""
     cause: BaseException = error
     lines: list[str] = []
     while True:

@@ -60,8 +60,8 @@ def install(patches: bool = True) -> str:
             Python.
 
     Returns:
-        A description of which packages resolve to footplate, which ones receive missing names, and which ones are
-        unchanged. The description is also logged.
+        A description of the packages that resolve to footplate, receive missing names, or are unchanged. It is also
+        logged.
 
     Example:
         >>> report = install()

@@ -22,7 +22,7 @@ def suggest_equivalent(error: FootplateError, cfg: "Config", path: str) -> None:
 
 
 def equivalent_key(cfg: "Config", path: str) -> str | None:
-    """Returns the key of the config's own generation that is equivalent to `path`, or None if there is none.
+    """Returns the equivalent of `path` in the config's own generation, or None if there is none.
 
     Prefers keys that exist in the config over keys that its sections would accept.
     """

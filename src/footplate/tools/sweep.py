@@ -265,5 +265,5 @@ def _outcome(code: int, folder: str, *, is_pruned: bool, is_scored: bool) -> tup
     if code:
         return TrialState.FAIL, f"{kind}: {message}" if kind else message
     if not is_scored:
-        return TrialState.FAIL, "the run has no validation, or the metric is NaN or infinite in every validation"
+        return TrialState.FAIL, "the run has no validation, or the metric is NaN or infinite in every validation run"
     return TrialState.COMPLETE, ""

@@ -72,7 +72,7 @@ def draw_featmap(
     count = len(planes) if topk == -1 else min(check_count("topk", topk), len(planes))
     if rows * columns < count:
         raise ArgumentError(
-            f"{count} channels do not fit into {rows} x {columns}", key="arrangement", found=arrangement
+            f"{count} channels do not fit into a grid of {rows} x {columns}", key="arrangement", found=arrangement
         )
     best = np.argsort(-planes.mean((1, 2)), kind="stable")[:count]
     tiles = [_render_plane(planes[channel], overlaid_image, resize_shape, alpha) for channel in best]

@@ -242,7 +242,7 @@ class ParamSchedule:
 
 
 class ScheduleSteps(NamedTuple):
-    """The schedules of a run in stepping order, grouped by the event on which they are stepped."""
+    """The schedules of a run in stepping order, grouped by the event that steps them."""
 
     by_iter: list[Callable[[], None]]
     """The `step` methods to call after each training iteration."""
@@ -253,7 +253,7 @@ class ScheduleSteps(NamedTuple):
 
 
 def collect_steps(schedules: Iterable[ParamSchedule] | Mapping[str, Iterable[ParamSchedule]]) -> ScheduleSteps:
-    """Groups the `step` methods of schedules by the event on which they are called.
+    """Groups the `step` methods of schedules by the event that calls them.
 
     Args:
         schedules: Schedules, or a dict that maps optimizer names to lists of schedules.

@@ -196,7 +196,7 @@ class EvalHook(Hook):
 
     Args:
         dataloader: The validation dataloader. By default, the config's validation loop is used.
-        start: The first epoch or iteration after which to validate. If 0, also validates before training.
+        start: Validation starts after this epoch or iteration. If 0, also validates before training.
         interval: The number of epochs or iterations between two validation runs.
         by_epoch: Whether `interval` and `start` are in epochs.
         save_best: The metric that determines the best checkpoint, or "auto" for the first metric.
