@@ -198,7 +198,7 @@ def pixel_group(
         mask: Whether each pixel may be added to a region, (H, W), bool.
         embedding: (H, W, D).
         kernel_label: The region index of each pixel, (H, W); 0 means no region.
-        kernel_contour: Positive for the pixels from which regions grow, (H, W).
+        kernel_contour: Positive for the pixels that regions grow from, (H, W).
         kernel_region_num: The number of regions, including region 0.
         distance_threshold: The maximum distance between a pixel's embedding and the region's mean embedding.
 
@@ -259,7 +259,7 @@ def upfirdn2d(
         pady0: Padding at the top.
         pady1: Padding at the bottom.
         flip: Whether to compute a correlation instead of a convolution.
-        gain: The factor by which the result is multiplied.
+        gain: A factor that the result is multiplied by.
     """
     count, channels, height, width = input.shape
     spread = F.pad(input.view(count, channels, height, 1, width, 1), (0, upx - 1, 0, 0, 0, upy - 1))

@@ -185,7 +185,7 @@ def roi_align_backward(
 
 
 def _first_pixels(rois: Tensor, features: Tensor) -> Tensor:
-    """Returns where the channels of each RoI's image start in the flattened features (N, C, H, W), (K, C, 1, 1)."""
+    """Returns the start of each channel of each RoI's image in the flattened features (N, C, H, W), (K, C, 1, 1)."""
     channels, height, width = features.shape[1:]
     planes = rois[:, 0].long()[:, None] * channels + torch.arange(channels, device=rois.device)
     return (planes * height * width)[:, :, None, None]

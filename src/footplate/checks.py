@@ -289,7 +289,7 @@ def check_accepts(
 
 
 def check_takes(problem: str, function: Callable[..., Any], *arguments: str) -> None:
-    """Raises an ArgumentError that begins with `problem` if `function` does not accept `arguments` by position."""
+    """Raises an ArgumentError, starting with `problem`, if `function` does not accept `arguments` by position."""
     try:
         inspect.signature(function).bind(*arguments)
     except ValueError:  # some functions of other languages have no signature

@@ -90,7 +90,7 @@ def origin_of(mapping: object, key: object = None) -> Origin | None:
 
 
 def describe_changes(section: object, key: str = "") -> list[str]:
-    """Lists the values of a section that another config file overrides.
+    """Lists a section's values that another config file overrides.
 
     Returns a list with one note, or an empty list if there are no overrides. `key` is the section's key path.
     """

@@ -15,7 +15,7 @@
     │   └── StorageError              the data storage cannot be reached, read or written to
     ├── NonFiniteError                a loss, a gradient or a weight is NaN or infinite; exit code 3
     ├── ExitError                     user code tried to exit the process during a run; exit code 1
-    ├── RankError                     ranks cannot connect or disagree, or one of them is lost
+    ├── RankError                     ranks disagree or cannot connect, or a rank is lost
     ├── CheckpointError
     │   └── CheckpointDamagedError    the content differs from what was written
     └── MissingExtraError             an optional package is not installed (also an ImportError)

@@ -47,7 +47,7 @@ class Extension:
     def repair_step(self, error: RuntimeError) -> AbstractContextManager[Any] | None:
         """Returns a context manager that makes failing training steps succeed, or None if there is no remedy.
 
-        Called with the error of the first training step.
+        Called with the error from the first training step.
         """
         return None
 

@@ -219,7 +219,7 @@ def test_failed_save_is_raised_by_the_next_save(
         saver.save(make_state(2), tmp_path / "b.pth")
     assert os.listdir(tmp_path) == ["a.pth"]
     assert caplog.messages[0] == (
-        "The checkpoint was saved, but the update of its folder failed: cannot write the pointer. "
+        "The checkpoint was saved, but updating its folder failed: cannot write the pointer. "
         f"The last checkpoint is '{tmp_path / 'a.pth'}'."
     )
 

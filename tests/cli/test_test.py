@@ -36,5 +36,5 @@ def test_checkpoint_with_missing_weights_is_an_error(tiny: Path, trained: Path, 
     assert not (tiny.parent / "tested").exists()
     torch.save({"other": bias}, tiny.parent / "none.pth")
     code, _, errors = footplate("test", "tiny.py", "none.pth", "--work-dir", "nowhere")
-    assert (code, errors.splitlines()[0]) == (2, "error: no weight in 'none.pth' fits the model")
+    assert (code, errors.splitlines()[0]) == (2, "error: no weights in 'none.pth' match the model")
     assert not (tiny.parent / "nowhere").exists()

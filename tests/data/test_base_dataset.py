@@ -180,7 +180,7 @@ def test_a_record_may_be_split(root: str) -> None:
             ArgumentError,
             "unknown metainfo key 'clases'\n  key metainfo.clases\n  did you mean 'classes'\\?",
         ),
-        ({"data_prefix": {"seg": "x"}}, DataError, "lacks the key 'seg', which is in data_prefix"),
+        ({"data_prefix": {"seg": "x"}}, DataError, "has no 'seg', but data_prefix sets a prefix for it"),
         (
             {"pipeline": [{"type": "LoadImageFromFle"}]},
             UnknownNameError,

@@ -123,7 +123,9 @@ def test_different_parameters_raise_on_every_rank(on_ranks: Callable[..., list[A
         "frozen": "0.weight: 4x3 float32, frozen on rank 2, 0.weight: 4x3 float32 on rank 0",
         "missing": "0.weight: 4x3 float32 on rank 2, scale: scalar float32 on rank 0",
     }
-    expected = [["the parameters on rank 2 differ from those on rank 0", f"  {note}"] for note in notes.values()]
+    expected = [
+        ["the parameters on rank 2 differ from the parameters on rank 0", f"  {note}"] for note in notes.values()
+    ]
     for messages in on_ranks(3, for_each, error_of_other_parameters, [*((kind,) for kind in notes), ("same",)]):
         assert [message.split("\n")[:2] for message in messages] == [*expected, [""]]
 

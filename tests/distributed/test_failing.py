@@ -152,7 +152,7 @@ def test_rank_has_different_parameters(tmp_path: Path) -> None:
     assert _await(_start(tmp_path, 3, "model.type=DiffersForTest"))[1] == [2, 2, 2]
     first, _, *rest = _output(tmp_path, 0)  # the second line is the config file
     assert [first, *rest] == [
-        "error: rank 0: the parameters on rank 1 differ from those on rank 0",
+        "error: rank 0: the parameters on rank 1 differ from the parameters on rank 0",
         "  layers.3.weight: 3x8 float32 on rank 1, layers.3.weight: 2x8 float32 on rank 0",
         "  a config, a dataset or a branch in the code differs between ranks",
     ]

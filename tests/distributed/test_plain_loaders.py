@@ -168,7 +168,7 @@ def differing(folder: Path) -> list[str]:
 
 def test_data_that_differ_between_ranks_are_refused(tmp_path: Path, on_ranks: OnRanks) -> None:
     split, shorter, validation, stream = on_ranks(2, differing, tmp_path)[1]
-    problem = "the dataset on rank 1 differs from that on rank 0"
+    problem = "the dataset on rank 1 differs from the dataset on rank 0"
     assert split.startswith(problem)
     assert "Subset: 14 samples, digest" in split
     assert "Call torch.manual_seed before random_split" in split

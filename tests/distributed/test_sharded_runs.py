@@ -291,7 +291,11 @@ def _resumed_on(case: Case, folder: Path, changes: dict[str, Any]) -> dict[str, 
 
 
 def test_mesh_that_does_not_fit_raises(on_ranks: OnRanks) -> None:
-    messages = ("mesh=(3, 2) with tensor_parallel=1 does not fit 2 processes", "must be two numbers", "integer >= 1")
+    messages = (
+        "mesh=(3, 2) with tensor_parallel=1 does not match the number of processes, 2",
+        "must be two numbers",
+        "at least 1",
+    )
     for errors in on_ranks(2, for_each, _mesh_error, [((3, 2),), ((2,),), ((2, 0),)]):
         for (key, text), message in zip(errors, messages, strict=True):
             assert key == "model_wrapper_cfg.mesh"

@@ -10,6 +10,7 @@ from footplate.checkpoint import find_latest, load_checkpoint
 from footplate.cli.main import main
 from footplate.engine.nonfinite import facts_of, nonfinite_weights
 from footplate.errors import NonFiniteError
+from footplate.messages import pluralize
 from tests.support import ToyModel, settings
 
 
@@ -124,7 +125,7 @@ def test_steps_with_non_finite_gradients_are_skipped(
     runner = steep(tmp_path, **policy)
     assert nonfinite_weights(runner.model) == []
     assert [each for each in caplog.messages if "skipped" in each] == [
-        f"The gradients of iteration {at} are non-finite: the step is skipped ({times} so far)."
+        f"The gradients of iteration {at} are non-finite ({pluralize(times, 'time')} so far): the step is skipped."
         for times, at in ((1, 3), (2, 5))
     ]
 

@@ -70,8 +70,8 @@ def test_headline_without_save_best_is_a_metric_rather_than_a_loss() -> None:
             "warning",
             "The mIoU went from 40 at 50 to 20, while the training loss fell from 0.04413 to 0.02096.",
         ),
-        ((10, 40, 40, 20), "unknown", "Only in the last validation, the mIoU went from 40 at 50 to 20."),
-        ((10, 40), "unknown", "At least three validations are needed."),
+        ((10, 40, 40, 20), "unknown", "Only in the last validation run, the mIoU went from 40 at 50 to 20."),
+        ((10, 40), "unknown", "At least three validation runs are needed."),
         ((10, 40, 5), "bad", "The mIoU went from 10 to 5."),
     ],
 )

@@ -31,7 +31,7 @@ _META_KEYS = ("epoch", "iter", "time", "experiment_name", "seed", "footplate_ver
 def verify(path: "str | os.PathLike[str]") -> Digest:
     """Verifies the whole content of a checkpoint and returns its digest.
 
-    For a file without a digest, which another program wrote, verifies the checksums that `torch.save` stores for each
+    Files from other programs have no digest; for these, verifies the checksums that `torch.save` stores for each
     tensor. Files from PyTorch before 1.6 have no checksums either, so they are read completely instead. For a sharded
     checkpoint, verifies all files.
 
@@ -147,7 +147,7 @@ def open_checkpoint(path: str) -> Iterator[IO[bytes]]:
 def naming_checkpoint(path: str) -> Iterator[None]:
     """Converts any exception in the block to a CheckpointError that contains `path`.
 
-    A damaged or malicious file may raise any exception, which must not stop the search for other checkpoints.
+    Reading a damaged or malicious file may raise any exception, and must not stop the search for other checkpoints.
 
     Raises:
         CheckpointError: The block raised an exception that is not a `FootplateError`.

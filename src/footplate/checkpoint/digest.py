@@ -41,7 +41,7 @@ class Digest(NamedTuple):
 class DigestSink:
     """Forwards the bytes of an archive to another sink, and appends the digest.
 
-    Errors of the other sink are stored and raised in `finish`, because torch's writer would crash on an exception.
+    Stores errors from the other sink and raises them in `finish`, because torch's writer would crash on an exception.
 
     Args:
         sink: The sink that receives the bytes.
@@ -54,7 +54,7 @@ class DigestSink:
         self._tail = b""  # the last 22 bytes: possibly the end record, which `finish` modifies
 
     def write(self, data: "bytes | bytearray | memoryview", /) -> int:
-        """Forwards the bytes, but keeps back the last 22."""
+        """Forwards the bytes, but holds back the last 22."""
         view, before = memoryview(data).cast("B"), self._tail
         size = len(view)
         if size < _END_RECORD_BYTES:

@@ -91,7 +91,7 @@ def write_pointer(folder: "str | os.PathLike[str]", path: "str | os.PathLike[str
 
 
 def read_pointer(folder: "str | os.PathLike[str]") -> str | None:
-    """Returns the path in the file `last_checkpoint` in `folder`, or None if there is no such file.
+    """Returns the path stored in `folder/last_checkpoint`, or None if that file does not exist.
 
     The path need not exist.
     """
@@ -154,7 +154,7 @@ def find_first_resumable(
 
 
 def list_candidates(folder: "str | os.PathLike[str]") -> list[str]:
-    """Returns the absolute paths of the checkpoints of a run, including damaged ones.
+    """Returns the absolute paths of a run's checkpoints, including damaged ones.
 
     The target of `last_checkpoint` comes first, followed by the other checkpoints in its folder and in `folder`, newest
     first. If the folder was moved, the target no longer exists. If the folder was copied, the target is in the original
@@ -190,7 +190,7 @@ def list_candidates(folder: "str | os.PathLike[str]") -> list[str]:
 
 
 def _saved(path: str) -> int:
-    """Returns the time at which a checkpoint was saved, in nanoseconds, or 0 if it cannot be read."""
+    """Returns a checkpoint's save time in nanoseconds, or 0 if it cannot be read."""
     with contextlib.suppress(CheckpointError), naming_checkpoint(path):
         return recorded_digest(path).saved or int(storage.status(path).modified * 1e9)
     return 0

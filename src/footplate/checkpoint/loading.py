@@ -221,19 +221,19 @@ def load_weights(
     r"""Loads the matching weights from a checkpoint into a model and logs the differences.
 
     Args:
-        module: The model. For a distributed wrapper, the weights are loaded into the model inside.
+        module: The model. For a distributed wrapper, the weights are loaded into the wrapped model.
         source: The path or address of a checkpoint, its content, or a plain state dict.
         strict: Whether to raise an error for missing, unexpected or mismatched keys.
         revise_keys: Pairs (regular expression, replacement), which are applied to each key in order. The default
-            removes the prefix `module.` that distributed wrappers add, unless the model itself has a submodule with
-            this name that the weights fit.
+            removes the prefix `module.` that distributed wrappers add, unless the model itself has a submodule of this
+            name and the weights match it.
         prefix: A prefix such as "backbone.". Only keys with this prefix are loaded, after removing it.
         name: The name of the source in messages. Defaults to the path of the file.
 
     Raises:
         CheckpointDamagedError: The file does not match its checksum.
-        CheckpointError: The source has no weights, no weight fits the model, or keys or shapes differ although `strict`
-            is set.
+        CheckpointError: The source has no weights, no weights match the model, or `strict` is set and keys or shapes
+            differ.
 
     Example:
         >>> model = torch.nn.Linear(2, 1)
@@ -299,10 +299,10 @@ def _copy_into(
 
 
 def _check_fit(report: LoadReport, *, strict: bool) -> None:
-    """Checks that at least one weight fits the model. With `strict`, all weights must fit.
+    """Checks that at least one weight matches the model. With `strict`, all weights must match.
 
     Raises:
-        CheckpointError: The weights do not fit.
+        CheckpointError: The weights do not match.
     """
     if not report.loaded and (report.missing or report.mismatched):
         notes = _list_keys("with a different shape", report.mismatched)
@@ -313,9 +313,9 @@ def _check_fit(report: LoadReport, *, strict: bool) -> None:
                 f"a key in the model: {nearest(first, report.missing) or report.missing[0]}",
                 "Use `revise_keys` and `prefix` to convert one to the other.",
             ]
-        raise CheckpointError(f"no weight in '{report.source}' fits the model", notes=notes)
+        raise CheckpointError(f"no weights in '{report.source}' match the model", notes=notes)
     if strict and not report.is_complete:
-        problem = f"the weights in '{report.source}' do not fit the model"
+        problem = f"the weights in '{report.source}' do not match the model"
         raise CheckpointError(problem, notes=str(report).split("\n")[1:])
 
 

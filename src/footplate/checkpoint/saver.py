@@ -37,10 +37,10 @@ _ALIGNMENT = 64
 
 @dataclass(frozen=True)
 class AfterSave:
-    """What to do when a save has ended.
+    """Callbacks and follow-up work for a finished save.
 
     Attributes:
-        home: The folder in which to update `last_checkpoint`, or None.
+        home: The folder whose `last_checkpoint` is updated, or None.
         on_committed: Called if the checkpoint was saved, for example to remove older checkpoints.
         on_failed: Called if the checkpoint was not saved.
     """
@@ -214,8 +214,8 @@ class BackgroundSaver:
         Args:
             state: See `save_checkpoint`.
             path: See `save_checkpoint`. If the path ends in `.sharded`, a sharded checkpoint is written.
-            after: What to do when the save has ended. The callbacks run in the next `save` or `wait`, or in this call
-                if the save cannot start.
+            after: Callbacks and follow-up work for the finished save. The callbacks run in the next `save` or `wait`,
+                or in this call if the save cannot start.
             replicated: Memory addresses of tensors that are replicated on all ranks. In a sharded checkpoint, each rank
                 writes one part of each such tensor.
 
@@ -276,7 +276,7 @@ class BackgroundSaver:
         after.on_failed()
 
     def _log_failure(self, save: _Save) -> None:
-        failure = "saved, but the update of its folder failed" if save.is_saved else "not saved"
+        failure = "saved, but updating its folder failed" if save.is_saved else "not saved"
         path = save.path if save.is_saved else self.last
         last = f"The last checkpoint is '{path}'." if path else "There is no checkpoint of this run yet."
         _logger.error("The checkpoint was %s: %s. %s", failure, save.error, last)

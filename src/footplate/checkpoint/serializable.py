@@ -225,7 +225,7 @@ def gather_full_state(state: _T) -> _T:
 
 
 def cut_evenly(number: int, count: int) -> Cut:
-    """Returns a `cut` function for `split_state` that returns shard `number` of `count`, split along dim 0.
+    """Builds a `cut` function for `split_state`. It returns shard `number` of `count` shards along dim 0.
 
     It splits only floating-point tensors in the weights, averaged weights and optimizer state.
     """
@@ -241,6 +241,6 @@ def cut_evenly(number: int, count: int) -> Cut:
 
 
 def cut_replicated(addresses: Set[int], number: int, count: int) -> Cut:
-    """Returns a `cut` function for `split_state` that splits only tensors at the given memory addresses."""
+    """Builds a `cut` function for `split_state`. It splits only tensors at the given memory addresses."""
     evenly = cut_evenly(number, count)
     return lambda name, tensor: evenly(name, tensor) if tensor.untyped_storage().data_ptr() in addresses else None

@@ -1,6 +1,6 @@
 """Saves and loads sharded checkpoints with torch.distributed.checkpoint (DCP).
 
-DCP splits the work across ranks, reshards tensors, and raises an error of one rank on all ranks. Import this module
+DCP splits the work across ranks, reshards tensors, and re-raises errors from any rank on all ranks. Import this module
 only when it is needed, because importing DCP is slow.
 """
 

@@ -97,7 +97,7 @@ def _check_archive(stream: IO[bytes], digest: Digest, *, is_verified: bool) -> b
         archive = zipfile.ZipFile(stream)
         members = archive.infolist()
         if sum(member.file_size for member in members) > size:
-            raise CheckpointError("its members are larger than the file, so they are compressed or overlap")
+            raise CheckpointError("its members add up to more than the file size, so they are compressed or overlap")
         damaged = None if is_verified else archive.testzip()  # torch ignores the checksums
     except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
         raise CheckpointDamagedError(f"its archive is damaged: {error}") from error

@@ -36,7 +36,7 @@ def add_commands(subparsers: Any) -> None:
     show = add("show", show_contents, "show the contents of checkpoints")
     show.add_argument("files", **files)  # type: ignore[arg-type]
     show.add_argument("--all", action="store_true", help=f"list every weight, not only the first {_MAX_ROWS}")
-    verify = add("verify", verify_files, "check that files are intact; exits with 1 if a file is damaged")
+    verify = add("verify", verify_files, "check that files are intact; exit with 1 if a file is damaged")
     verify.add_argument("files", **files)  # type: ignore[arg-type]
     average = add("average", average_files, "average the weights of several checkpoints", "the file to write")
     average.add_argument("files", **files)  # type: ignore[arg-type]
@@ -54,7 +54,7 @@ def add_commands(subparsers: Any) -> None:
         default=[],
         help="replace matches of a regular expression in every key; can be repeated",
     )
-    export.add_argument("--prefix", metavar="TEXT", help="export only keys with this prefix, and remove it")
+    export.add_argument("--prefix", metavar="TEXT", help="export only keys with this prefix, and strip the prefix")
     export.add_argument("--add-prefix", metavar="TEXT", default="", help="add this prefix to every key")
     export.add_argument(
         "--layout",

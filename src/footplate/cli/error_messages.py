@@ -73,7 +73,7 @@ def error_as_data(error: BaseException, message: str, code: int) -> dict[str, An
 
 
 def raise_module_error(stage: str, error: BaseException, runner: "Runner") -> None:
-    """Raises an error that shows in which module of the model, and in which config section, a torch operation failed.
+    """Raises an error that shows the module of the model, and the config section, where a torch operation failed.
 
     Does nothing if the error occurred in user code, since the message then shows the source lines, or if the connection
     to another rank is lost. `stage` is the stage of the run, such as "the test".
@@ -107,7 +107,7 @@ def user_frames(error: BaseException) -> list[traceback.FrameSummary]:
 
 
 def _package_frames(error: BaseException) -> list[traceback.FrameSummary]:
-    """Returns the frames of installed packages in which an error was raised, innermost first.
+    """Returns the frames of installed packages in an error's traceback, innermost first.
 
     Skips frames of torch and NumPy: footplate may have called them with wrong arguments.
     """

@@ -48,7 +48,7 @@ def add_commands(subparsers: Any) -> None:
         help="show where each key of a config is set, or what the config does",
         description="Show the resolved config with the file and line of every key, the history of a key, or a "
         "topic: the hooks of each event, the schedule, the parameter groups, or the loops and their intervals. For a "
-        "topic, builds the components that it needs. Otherwise, does not import any modules of the config.",
+        "topic, build the components that it needs. Otherwise, import none of the config's modules.",
         epilog="Example: footplate explain config.py optim_wrapper.optimizer.lr",
     )
     add_config(explain)
@@ -76,7 +76,7 @@ def add_commands(subparsers: Any) -> None:
         "diff",
         help="compare two resolved configs",
         description="Compare the settings of two resolved configs: files, recipes, or the configs in two work_dirs. "
-        "Exits with 1 if they differ. Does not import the configs' modules, or execute code in a work_dir.",
+        "Exit with 1 if they differ. Neither import the configs' modules nor execute code in a work_dir.",
         epilog="Example: footplate diff config.py work_dirs/config",
     )
     diff.add_argument("first", metavar="A", help="a config file, the name of a recipe, or a work_dir")

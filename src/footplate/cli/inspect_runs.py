@@ -18,8 +18,8 @@ def add_commands(subparsers: Any) -> None:
     analyze = subparsers.add_parser(
         "analyze",
         help="show times, best values and curves of runs",
-        description="Show the times, the last and best values and the checkpoints of one or more runs. Reads work_dirs "
-        "and scalar files of footplate, MMEngine and MMCV.",
+        description="Show the times, the last and best values and the checkpoints of one or more runs, given as "
+        "work_dirs or scalar files of footplate, MMEngine or MMCV.",
         epilog="Example: footplate analyze work_dirs/a work_dirs/b --plot loss.png --keys loss",
     )
     analyze.add_argument("runs", metavar="WORK_DIR", nargs="+", help=_RUN_HELP)
@@ -45,8 +45,8 @@ def add_commands(subparsers: Any) -> None:
     replay = subparsers.add_parser(
         "replay",
         help="inspect a failed iteration, layer by layer",
-        description="Repeat the iteration in which values became NaN or infinite, using the capture of the run, "
-        "and show it layer by layer. Exits with 1 if all values are finite. Writes no files.",
+        description="Repeat the iteration where values became NaN or infinite, using the capture of the run, "
+        "and show it layer by layer. Exit with 1 if all values are finite. Write no files.",
         epilog="Example: footplate replay work_dirs/config/20260101_000000",
     )
     replay.add_argument("capture", metavar="FILE", help="a capture, such as nonfinite_iter_7.capture, or its folder")
@@ -63,7 +63,7 @@ def add_commands(subparsers: Any) -> None:
         "env",
         help="show the environment, for a bug report",
         description="Show package versions, CPUs, accelerators and the state of the git repository. Each run "
-        "writes this information to environment.json in its folder. With --json, lists all installed packages.",
+        "writes this information to environment.json in its folder. With --json, list all installed packages.",
     )
     env.set_defaults(run=show_environment)
 

@@ -13,7 +13,7 @@ def add_commands(subparsers: Any) -> None:
         "migrate",
         help="convert a first-generation config to the second generation",
         description="Convert a first-generation config, with its base files, to a single second-generation config. "
-        "Prints the new form of each key, and what you need to check.",
+        "Print the new form of each key, and what you need to check.",
         epilog="Example: footplate migrate old.py --output new.py",
     )
     parser.add_argument("config", metavar="OLD.py", help="a config file or the name of a recipe")

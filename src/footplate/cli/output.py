@@ -17,7 +17,7 @@ from typing import Any, TextIO
 from footplate.messages import RED, PrintableFormatter, printable, styled
 
 DOCUMENT_FILE = "FOOTPLATE_DOCUMENT"
-"""The environment variable with the path to which rank 0 writes its JSON document for the parent process."""
+"""The environment variable for a file path. Rank 0 writes its JSON document there for the parent process."""
 
 _STDOUT, _STDERR = 1, 2  # file descriptors
 

@@ -57,7 +57,7 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument(
         "--no-preflight",
         action="store_true",
-        help="skip the check before training, which saves, loads and validates once",
+        help="skip the check that saves, loads and validates once before training",
     )
     add_trust(parser)
     add_no_patches(parser)
@@ -187,8 +187,7 @@ def print_resume_command(runner: "Runner", arguments: argparse.Namespace) -> Non
 
 
 def resume_command(argv: Sequence[str]) -> str:
-    """Returns the command that resumes a run. `argv` contains the arguments with which the run was last started or
-    resumed.
+    """Returns the command that resumes a run. `argv` contains the arguments of its last start or resume.
 
     >>> resume_command(["train", "a.py", "--resume", "x.pth", "--set", "a.b=[1, 2]"])
     "footplate train a.py --set 'a.b=[1, 2]' --resume"

@@ -17,7 +17,7 @@ def add_commands(subparsers: Any) -> None:
         help="try a run before it starts",
         description="Do a trial run on the real data: build everything, train two iterations, validate one batch, save "
         "and load. Then describe the run: parameter groups, speed, time, memory, schedule, metrics, hooks and "
-        "warnings. Leaves no files.",
+        "warnings. Leave no files behind.",
     )
     add_config(check)
     check.add_argument(
@@ -33,7 +33,7 @@ def add_commands(subparsers: Any) -> None:
         "profile",
         help="time the phases of a training iteration",
         description="Train a few iterations on real data. Show the time spent waiting for data, in the data "
-        "preprocessor, in forward and backward passes, in the optimizer and in hooks, and suggest improvements. Leaves "
+        "preprocessor, in forward and backward passes, in the optimizer and in hooks, and suggest improvements. Leave "
         "no files.",
         epilog="Example: footplate profile config.py --iters 50",
     )
@@ -48,7 +48,7 @@ def add_commands(subparsers: Any) -> None:
         "lr-find",
         help="search for a learning rate",
         description="Train a few iterations on real data while the learning rate grows exponentially. Plot the loss "
-        "against the learning rate, and suggest a tenth of the rate with the lowest loss. Leaves only the image file.",
+        "against the learning rate, and suggest a tenth of the rate with the lowest loss. Write only the image file.",
         epilog="Example: footplate lr-find config.py --out lr.png",
     )
     add_config(finder)

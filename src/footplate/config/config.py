@@ -34,7 +34,7 @@ class Config:
         env_variables: The environment variables used in the files, with their values.
 
     Raises:
-        ConfigError: `cfg_dict` is not a mapping, or a key is the name of an attribute of this class.
+        ConfigError: `cfg_dict` is not a mapping, or a key has the same name as an attribute of this class.
 
     Example:
         >>> config = Config.fromstring("optimizer = dict(type='SGD', lr=0.1)", ".py")

@@ -35,7 +35,7 @@ _REFERENCE = re.compile(
 
 
 def read_data(text: str, path: str, suffix: str) -> TracedDict:
-    """Parses JSON, YAML or TOML text without executing any code. An empty YAML text yields an empty dict.
+    """Parses JSON, YAML or TOML text without executing any code. Empty YAML text yields an empty dict.
 
     Args:
         text: The text.

@@ -7,7 +7,7 @@ from typing import Any
 from footplate.config.config_dict import ConfigDict, copy_as_config_dict, is_index, merge_into
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, ConfigKeyError, Origin
-from footplate.messages import list_names, nearest
+from footplate.messages import list_names, nearest, pluralize
 
 _PART = re.compile(r"""'([^']*)'|"([^"]*)"|\[([^\[\]]+)\]|([^.\[\]'"]+)""")
 _MAX_LISTED = 12
@@ -102,7 +102,8 @@ def _next_step(holder: Any, parts: list[Any], done: list[Any]) -> tuple[Any, lis
         kind = type(holder).__name__
         raise ConfigError(f"'{join_path(done)}' is of type {kind} and has no keys", key=join_path(done), found=holder)
     if not is_index(parts[0]) or int(parts[0]) >= len(holder):
-        message = f"'{join_path(done)}' is a list of {len(holder)} elements, so it needs an index from 0"
+        size = pluralize(len(holder), "element")
+        message = f"'{parts[0]}' is not an index of the list '{join_path(done)}' ({size}, counted from 0)"
         raise ConfigError(message, key=join_path([*done, parts[0]]))
     return int(parts[0]), parts[1:]
 

@@ -211,7 +211,7 @@ def _escaped(value: str) -> str:
 
 
 def references_in(text: str) -> list[str]:
-    """Returns the key paths in the base to which an expanded text refers."""
+    """Returns the base's key paths that expanded text refers to."""
     return [path.replace("·", ".") for path in _REFERENCE.findall(text)]
 
 

@@ -15,7 +15,7 @@ _MAX_NAMED = 3
 
 
 class UnusedChange(NamedTuple):
-    """A change to a variable that has no effect.
+    """An ineffective change to a config variable.
 
     Attributes:
         key: The key path of the changed value.
@@ -42,7 +42,7 @@ class UnusedChange(NamedTuple):
 
 
 def find_unused_changes(cfg: "Config", known: Collection[str]) -> list[UnusedChange]:
-    """Returns the changes to variables that come too late to have an effect.
+    """Returns the variable changes that come too late to have an effect.
 
     Suppose a base contains `optimizer = dict(lr=0.1)` and `optim_wrapper = dict(optimizer=optimizer)`. A config that
     inherits from it has two separate dicts: changing the first one, in the config or by an override, does not change

@@ -255,7 +255,7 @@ def check_segmentation(segmentation: Any, shape: tuple[int, int]) -> None:
     if not isinstance(segmentation, list):
         size = tuple(segmentation["size"])
         if size != tuple(shape) or any(type(side) is not int for side in size):
-            raise DataError(f"a segmentation of size {size} does not fit an image of size {tuple(shape)}")
+            raise DataError(f"a segmentation of size {size} does not match an image of size {tuple(shape)}")
         counts = segmentation["counts"]
         if isinstance(counts, list) and not (
             all(type(count) is int and count >= 0 for count in counts) and sum(counts) == math.prod(shape)

@@ -48,12 +48,12 @@ class BaseDataset(Dataset[Any]):
             the last n.
         serialize_data: Whether to store the records as bytes, which all workers share; see `RecordStore`.
         pipeline: Transforms to apply to each record, in order.
-        test_mode: Whether to raise an error if the pipeline returns None. Otherwise, a random other sample is used.
+        test_mode: Whether to raise an error if the pipeline returns None. Otherwise, another random sample is used.
         lazy_init: Whether to defer reading the annotation file until `full_init` is called.
         max_refetch: The maximum number of other samples to try if the pipeline returns None.
         on_error: "stop" or "skip". With "skip", a sample that cannot be read is replaced as if the pipeline had
             returned None, counted in `skipped`, and logged as a warning. The run still stops if most samples cannot be
-            read, or if a storage cannot be reached.
+            read, or if storage cannot be reached.
 
     Raises:
         DataError: The annotation file cannot be read.
@@ -166,7 +166,7 @@ class BaseDataset(Dataset[Any]):
         for key, prefix in self.data_prefix.items():
             if key not in raw_data_info:
                 raise DataError(
-                    f"a record of '{self.ann_file}' lacks the key '{key}', which is in data_prefix",
+                    f"a record in '{self.ann_file}' has no '{key}', but data_prefix sets a prefix for it",
                     key="data_prefix",
                     found=list(raw_data_info),
                 )

@@ -48,12 +48,12 @@ class BaseDataElement:
         return dict(self._meta)
 
     def set_metainfo(self, metainfo: Mapping[str, Any]) -> None:
-        """Adds or replaces metainfo fields. Raises an ArgumentError for the name of a data field."""
+        """Adds or replaces metainfo fields. Raises ArgumentError if a name is already used by a data field."""
         for name, value in metainfo.items():
             self.set_field(value, name, field_type="metainfo")
 
     def set_data(self, data: Mapping[str, Any]) -> None:
-        """Adds or replaces data fields. Raises an ArgumentError for the name of a metainfo field."""
+        """Adds or replaces data fields. Raises ArgumentError if a name is already used by a metainfo field."""
         for name, value in data.items():
             setattr(self, name, value)
 
@@ -125,7 +125,7 @@ class BaseDataElement:
         return value
 
     def keys(self) -> list[str]:
-        """Returns the names of the data fields, in the order in which they were set.
+        """Returns the names of the data fields, in the order they were set.
 
         A field stored by a property as `_name` is listed as `name`.
         """

@@ -165,7 +165,11 @@ def check_same_dataset(loader: Any) -> None:
     if any(isinstance(sampler, (DefaultSampler, InfiniteSampler, RankSampler)) for sampler in samplers_of(loader)):
         compare_with_main(
             _describe_dataset(loader.dataset),
+<<<<<<< HEAD
             "the dataset on %s differs from that on rank 0, although each rank reads only its share of it",
+=======
+            "the dataset on %s differs from the dataset on rank 0, although each rank reads only its share",
+>>>>>>> en5
             "Build the same dataset on all ranks. Call torch.manual_seed before random_split and other random choices.",
         )
 
@@ -216,7 +220,12 @@ def _build_dataset(cfg: Any) -> Any:
 
 def _describe_folders(dataset: Any) -> list[str]:
     """Describes which files an empty dataset's folders contain, and which suffixes the dataset expects."""
+<<<<<<< HEAD
     lines, prefix = [], getattr(dataset, "data_prefix", None)
+=======
+    prefix = getattr(dataset, "data_prefix", None)
+    lines = []
+>>>>>>> en5
     for folder in prefix.values() if isinstance(prefix, Mapping) else ():
         if isinstance(folder, str) and os.path.isdir(folder):
             endings = Counter(os.path.splitext(name)[1] for name in os.listdir(folder)).most_common(3)
@@ -316,7 +325,7 @@ def _convert_sampler(loader: Any, sampler: Any, seed: int) -> Any:
         raise ArgumentError(
             f"the {kind.__name__} splits the samples across {sampler.num_replicas} processes, but there are {size}",
             key="sampler",
-            notes=["Remove the sampler. Each process reads its share of the DataLoader without it."],
+            notes=["Remove the sampler. Without it, each process reads its share of the DataLoader."],
         )
     return sampler if size == 1 or knows_ranks(loader) else RankSampler(sampler)
 

@@ -170,7 +170,7 @@ class ClassBalancedDataset(_DatasetWrapper):
 
     Args:
         dataset: A dataset, or a config for DATASETS.
-        oversample_thr: The fraction of samples below which a category is rare.
+        oversample_thr: A category is rare if less than this fraction of samples contains it.
         lazy_init: Whether to defer the initialization of the dataset until `full_init` is called.
 
     Raises:

@@ -31,7 +31,7 @@ class SampleLoader(DataLoader[Any]):
     """A DataLoader that can start a pass at any batch, and whose batches do not depend on earlier reads.
 
     The random state for each sample depends only on seed, epoch and position in the global order; see `BatchReader`.
-    Samples are therefore independent of the number of workers and of resumes. Iteration does not change the global
+    Samples therefore do not depend on the number of workers or on resumes. Iteration does not change the global
     random generators. Each `for batch in loader` iterates over the next epoch. To choose an epoch, call `batches` or
     the sampler's `set_epoch`.
 
@@ -53,7 +53,7 @@ class SampleLoader(DataLoader[Any]):
 
     Attributes:
         plan: The samples of each batch.
-        share: The loss weight of the latest batch, for which the mean over ranks equals the mean over samples. It is 1,
+        share: The loss weight of the latest batch: with it, the mean over ranks equals the mean over samples. It is 1,
             except in an uneven last batch: there, it is this rank's number of samples divided by the mean over all
             ranks, or 0 if this rank has no samples left.
 

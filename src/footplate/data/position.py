@@ -192,7 +192,7 @@ class DataPosition:
             )
 
     def _locate(self, iteration: int) -> tuple[int, int]:
-        """Returns the pass to which an iteration belongs, and the index of its batch in that pass."""
+        """Returns the pass that contains an iteration, and the iteration's batch index in that pass."""
         batch = iteration - self._epoch_start
         passes = batch // self._length if self.is_planned and self._length else 0
         return self._epoch + passes, batch - passes * (self._length or 0)
@@ -204,7 +204,7 @@ class DataPosition:
         return batches(self._loader, epoch=epoch, start=start, length=length)
 
     def _own_state(self, epoch: int) -> dict[str, Any]:
-        """Returns the entries of the state that only this kind of loader has. Entries without a value are None."""
+        """Returns the state entries specific to this kind of loader. Missing values are None."""
         return {} if self._plan is None else {"samplers": self._plan.state_dict(epoch)}
 
     def _load_own_state(self, state: Mapping[str, Any], epoch: int) -> None:
@@ -258,7 +258,7 @@ class StatefulPosition(DataPosition):
         length, iterator = len(self._loader), self._read(epoch, start)
         yield from islice(iterator, length - start)
         for _ in iterator:  # read to the end, so that the loader's state marks the pass as complete
-            raise DataError(f"epoch {epoch + 1} has more batches than the length of the loader, {length}")
+            raise DataError(f"epoch {epoch + 1} has more batches than len(dataloader), which is {length}")
 
     def _read(self, epoch: int, start: int, length: int | None = None) -> Iterator[Any]:
         if not self._is_restored:

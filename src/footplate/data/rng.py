@@ -62,7 +62,7 @@ def preserve_random_state() -> Iterator[None]:
 
 
 class SampleGenerators:
-    """Isolates the code that reads samples from the run's global random generators.
+    """Keeps sample-reading code from using or changing the run's global random generators.
 
     The numpy generator is replaced rather than copied, because copying its state would slow down reading a small batch
     by 50%. A side effect: the run's numpy generator loses the value that `np.random.randn`, which generates values in
@@ -86,7 +86,7 @@ class SampleGenerators:
 
 
 def with_separate_generators(iterator: Iterator[_Item], seed: int) -> Iterator[_Item]:
-    """Yields the items of an iterator that draws its random numbers from separate states, seeded with `seed`."""
+    """Yields the items of an iterator. It draws random numbers from separate generators, seeded with `seed`."""
     states = None
     while True:
         with preserve_random_state():
@@ -121,7 +121,7 @@ class RngStates(NamedTuple):
 
 
 def capture_rng() -> dict[str, Any]:
-    """Returns the states of the generators of Python, numpy and torch, on the CPU and all accelerators.
+    """Returns the generator states of Python, numpy and torch, on the CPU and all accelerators.
 
     The result contains only tensors, numbers and strings, and can be loaded with `weights_only=True`.
     """
@@ -184,7 +184,7 @@ def check_rng(state: Any, part: str = "random") -> RngStates:
         # torch stores both numbers and reads out of bounds if they do not match.
         is_begun = 1 <= left <= _WORDS and left + position == _WORDS + 1
         if not is_begun and (left, position) != (1, 0):
-            raise ValueError(f"its position must be from 0 to {_WORDS}, not {position}")
+            raise ValueError(f"its position must be between 0 and {_WORDS}, not {position}")
     with restoring(f"{part}.devices"):
         devices = {kind: list(states) for kind, states in accelerators.items()}
         for kind, states in devices.items():
@@ -214,7 +214,7 @@ def _accelerator() -> str | None:
 
 
 def _indices_of(kind: str) -> range:
-    """Returns the indices of the devices of a type on this machine."""
+    """Returns the indices of this machine's devices of a type."""
     return range(torch.accelerator.device_count() if kind == _accelerator() else 0)
 
 

@@ -214,7 +214,7 @@ class WebDataset(BaseDataset):
         record |= {**paths, **values}
         label, count = record.get("gt_label"), record.get("num_classes")
         if isinstance(label, int) and count is not None and not 0 <= label < count:
-            message = f"the class of the sample '{key}' in the shard '{shard.path}' must be from 0 to {count - 1}"
+            message = f"the class of the sample '{key}' in the shard '{shard.path}' must be between 0 and {count - 1}"
             raise DataError(message, found=label)
         record |= {"sample_idx": idx if idx >= 0 else len(self) + idx, "sample_key": key}
         return {**record, "file_contents": {field: contents[field] for field in paths}}

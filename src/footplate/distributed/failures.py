@@ -27,7 +27,7 @@ _LOST_CONNECTION = re.compile(r"connection (reset|closed|refused)|broken pipe|gl
 
 
 def is_lost_connection(error: BaseException | None) -> bool:
-    """Checks whether an error may be a consequence of another rank that has ended or timed out."""
+    """Checks whether an error may be caused by another rank ending or timing out."""
     if get_world_size() == 1:
         return False
     while error is not None and not isinstance(error, (RankError, StorageError)):  # these state their cause

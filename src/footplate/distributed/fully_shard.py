@@ -142,7 +142,7 @@ def _device_meshes(device: str, mesh: Sequence[int] | None, tensor_parallel: int
     sizes = {"shard": world // tensor_parallel} if mesh is None else {"replicate": mesh[0], "shard": mesh[1]}
     if math.prod(sizes.values()) * tensor_parallel != world:
         raise ArgumentError(
-            f"mesh={mesh} with tensor_parallel={tensor_parallel} does not fit {world} processes",
+            f"mesh={mesh} with tensor_parallel={tensor_parallel} does not match the number of processes, {world}",
             key="tensor_parallel" if mesh is None else "mesh",
             found=tensor_parallel if mesh is None else mesh,
             notes=["Replicas times shards times tensor_parallel must be the number of processes."],

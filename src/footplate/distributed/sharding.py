@@ -109,7 +109,7 @@ def initialize_from_main(model: nn.Module) -> None:
 
 
 def mean_gradients(parameters: Sequence[Tensor]) -> list[Tensor | None]:
-    """Returns the mean of each gradient over all ranks, or None if no rank has it. All ranks must call this function.
+    """Returns the mean of each gradient over all ranks, or None if no rank has one. All ranks must call this function.
 
     For use during accumulation with DistributedDataParallel, when gradients differ between ranks.
     """

@@ -68,8 +68,8 @@ class BaseTrainLoop(BaseLoop):
     Args:
         runner: The runner that drives the loop.
         dataloader: A loader, any iterable of batches, or the config dict of a loader.
-        val_begin: The first epoch or iteration after which to validate.
-        val_interval: The number of epochs or iterations between validations.
+        val_begin: Validation starts after this epoch or iteration.
+        val_interval: The number of epochs or iterations between validation runs.
         dynamic_intervals: `[(milestone, interval), ...]`. Each interval applies from its milestone on.
         max_hours: The time limit in hours. Training stops early enough for the last validation and the last save to
             finish within the limit. The run can be resumed.
@@ -302,7 +302,10 @@ class BaseTrainLoop(BaseLoop):
         return self.max_epochs if self.by_epoch else self.max_iters
 
     def remember_random_state(self) -> None:
-        """Records the random state, which is restored if the run stops before the first batch of this epoch."""
+        """Records the random state at the start of an epoch.
+
+        If the run stops before the epoch's first batch, this state is restored, so that the run resumes from here.
+        """
         self._random_at_epoch_start = capture_rng()
 
     @property

@@ -49,7 +49,7 @@ class ResumePlan:
 
     Attributes:
         is_done: Whether the checkpoint has been loaded. Later calls must not overwrite the trained weights.
-        is_resuming: Whether `CheckpointIO.resume` is loading a checkpoint, so that more than the weights is restored.
+        is_resuming: Whether `CheckpointIO.resume` is loading a checkpoint, which restores more than the weights.
         random: The random state of the resumed checkpoint, or None.
     """
 
@@ -158,7 +158,7 @@ class CheckpointIO:
             meta: Additional entries for the checkpoint's `meta`.
             background: Whether to return as soon as the state is copied, and write the file in the background. All
                 ranks must take part.
-            after: Callbacks for when the save has ended. They run in the main thread: after an iteration, before the
+            after: Callbacks for the finished save. They run in the main thread: after an iteration, before the
                 next save, or in `saver.wait()`.
         """
         self.saver.wait()  # the state includes the outcome of the previous save
@@ -209,8 +209,7 @@ class CheckpointIO:
         """Returns the path of the best checkpoint.
 
         If the training ran in another process, reads the path from the newest checkpoint. Also reads the best
-        checkpoints: they are written after a validation, and can be newer than the regular checkpoint of the same
-        epoch.
+        checkpoints: they are written after validation, and can be newer than the regular checkpoint of the same epoch.
 
         Raises:
             ArgumentError: There is no best checkpoint.

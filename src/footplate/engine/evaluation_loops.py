@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class MeanLosses:
-    """Averages losses over the samples of a validation. The sums stay on the losses' device."""
+    """Averages losses over all samples of a validation run. The sums stay on the losses' device."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Any] = {}
@@ -67,9 +67,10 @@ class _EvaluationLoop(BaseLoop):
             models with many small operations. However, if the model, a metric or a hook keeps tensors from such a pass,
             they cannot be used in training or modified in place.
         loss: Whether to also report the model's losses, averaged over the samples.
-        intervals: Maps dataset names to the number of training epochs or iterations between their validations. Use
+        intervals: Maps dataset names to the number of training epochs or iterations between their validation runs. Use
             multiples of the training loop's `val_interval`, because a dataset is evaluated only when both intervals are
-            due. All other datasets are evaluated in every validation. The final validation includes all datasets.
+            due. All other datasets are evaluated in every validation run. The final validation run includes all
+            datasets.
 
     Raises:
         ArgumentError: The dataset names do not match, or an interval is invalid.

@@ -202,10 +202,10 @@ class Hook:
         self._after_iter(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs, mode="test")
 
     def _before_epoch(self, runner: "Runner", mode: str = "train") -> None:
-        """Called before each training epoch, validation and test."""
+        """Called before each training epoch, validation run and test run."""
 
     def _after_epoch(self, runner: "Runner", mode: str = "train") -> None:
-        """Called after each training epoch, validation and test."""
+        """Called after each training epoch, validation run and test run."""
 
     def _before_iter(self, runner: "Runner", batch_idx: int, data_batch: _Batch = None, mode: str = "train") -> None:
         """Called before each training, validation and test batch."""
@@ -273,7 +273,7 @@ class Hook:
     def restore_weights(self, runner: "Runner") -> None:
         """Puts the training weights back into the model if the hook has swapped them.
 
-        Called at the end of each validation and test, even after an error, if `swaps_weights` is set.
+        Called at the end of each validation or test run, even after an error, if `swaps_weights` is set.
         """
 
     def state_dict(self) -> dict[str, Any]:
@@ -285,7 +285,7 @@ class Hook:
 
     @classmethod
     def get_triggered_stages(cls) -> list[str]:
-        """Returns the events that the hook handles, in the order in which they occur."""
+        """Returns the events that the hook handles, in order of occurrence."""
         return [event for event in EVENTS if acts_at(cls, event)]
 
 

@@ -189,7 +189,7 @@ def _last_good(runner: "Runner") -> str:
 
 
 def capture_failure(runner: "Runner", error: NonFiniteError) -> None:
-    """Saves a capture of a non-finite iteration, and adds a note to the error that explains how to replay it.
+    """Saves a capture of a non-finite iteration, and adds a note to the error about how to replay it.
 
     A capture contains the last good checkpoint, the config, and the other settings needed for a replay. These determine
     the run, so a replay is bit-identical up to the failed iteration. Without a checkpoint, the replay starts from the

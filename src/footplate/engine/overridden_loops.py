@@ -40,7 +40,7 @@ def adapt_overridden(loop: "BaseTrainLoop") -> None:
 
 
 def _check_resumed_data(loop: "BaseTrainLoop") -> None:
-    """Checks that a loop which reads its own batches continues with the right one after a resume.
+    """Checks that a loop that reads its own batches resumes at the right batch.
 
     Warns if the loop restarts the data from the beginning.
 

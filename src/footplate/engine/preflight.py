@@ -100,7 +100,7 @@ def _check_monitored(runner: "Runner", metrics: list[str]) -> None:
 
 @contextmanager
 def _restoring_state(runner: "Runner") -> Iterator[None]:
-    """Undoes the side effects of a validation and a save at the end of the block.
+    """At the end of the block, undoes the side effects of validation and saving.
 
     Restores the random state, the message hub, the model's buffers, and numbers, bools and strings stored as attributes
     of its modules.
@@ -156,7 +156,7 @@ def check_free_space(folder: str, size: int, key: str) -> None:
     """Checks that a folder has enough free space for a checkpoint.
 
     Raises:
-        CheckpointError: The checkpoint does not fit. `key` is the config key of the error.
+        CheckpointError: There is too little free space. `key` is the config key of the error.
     """
     free = storage.free_space(folder)
     if free is not None and free < size:

@@ -161,7 +161,7 @@ def keep_freed_memory(device: torch.device) -> None:
     library is not glibc.
 
     Args:
-        device: The device on which the model is trained.
+        device: The training device.
 
     Source: mallopt(3) of the GNU C library.
     """

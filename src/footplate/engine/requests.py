@@ -54,7 +54,7 @@ class Interrupted(SystemExit):
 
 
 class Stop(enum.IntEnum):
-    """When to end training early. If ranks request different values, the highest one applies.
+    """Selects when training ends early. If ranks request different values, the highest one applies.
 
     Iteration-based training always ends after the current iteration.
     """
@@ -86,7 +86,7 @@ class Requests:
     With several ranks, `exchange` combines the requests, so that all ranks respond in the same iteration.
 
     Args:
-        device: The device on which ranks exchange their requests.
+        device: The device for exchanging requests between ranks.
         phases: The current phases of the run; see `Runner`.
 
     Attributes:
@@ -118,7 +118,7 @@ class Requests:
         self.pending = True
 
     def schedule_save(self, save: Callable[[], None]) -> None:
-        """Schedules `save` to run after the current iteration, epoch or validation, including its hooks."""
+        """Schedules `save` to run after the current iteration, epoch or validation run, including its hooks."""
         self.scheduled_saves.append(save)
         self.pending = True
 
@@ -128,7 +128,7 @@ class Requests:
         return self.agreed is self.own
 
     def announce_stop(self) -> None:
-        """Makes the loop end the run after the current iteration or validation, and prints a message."""
+        """Makes the loop end the run after the current iteration or validation run, and prints a message."""
         self.pending = True
         if get_rank() == 0:
             name = signal.Signals(self.agreed.signal).name
@@ -190,7 +190,7 @@ class RequestExchangeHook(Hook):
 
 
 def answer_requests(runner: "Runner") -> None:
-    """Handles the requests that arrived during an iteration or validation: saves and stops the run.
+    """Handles the requests that arrived during an iteration or validation run: saves and stops the run.
 
     Raises:
         Interrupted: A stop was requested. The run has been saved.

@@ -72,7 +72,7 @@ class ResolvedConfig:
         arguments: The Runner's arguments by name: objects or config dicts.
 
     Attributes:
-        cfg: The complete config from which the arguments were taken. For a run built from objects, it contains at most
+        cfg: The complete config that the arguments come from. For a run built from objects, it contains at most
             the model, and only if a later process can rebuild it.
         has_cfg: Whether the arguments come from a config.
         sections: All other arguments by name, with None for those that are not set.
@@ -262,7 +262,7 @@ def complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[st
 
 
 def _reports_loss(sections: Mapping[str, Any], mode: str) -> bool:
-    """Checks whether the validation or test of a plain module reports the loss. The first matching row applies.
+    """Checks whether a plain module's validation or test run reports the loss. The first matching row applies.
 
     | arguments that are set | reports the loss |
     |---|---|

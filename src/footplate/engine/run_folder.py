@@ -129,7 +129,7 @@ class RunFolder:
 
         Args:
             runner: The runner.
-            resources: The exit stack to which the log files and locks are added.
+            resources: The exit stack that the log files and locks are added to.
             for_training: Whether checkpoints will be saved.
 
         Raises:

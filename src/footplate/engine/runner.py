@@ -143,8 +143,9 @@ class Runner:
         max_epochs: The number of epochs. Overrides the one in `train_cfg`.
         max_iters: The number of iterations. Overrides the one in `train_cfg`.
         loss: For a plain torch module: a function of the output and the target, such as `nn.CrossEntropyLoss()`.
-        training_step: For a plain torch module: a function of the model and the batch that returns the training loss.
-        validation_step: For a plain torch module: a function of the model and the batch that returns predictions.
+        training_step: For a plain torch module: a function that takes the model and the batch and returns the loss.
+        validation_step: For a plain torch module: a function that takes the model and the batch and returns
+            predictions.
 
     Attributes:
         iter: The number of completed training iterations. Without training, taken from the loaded checkpoint.
@@ -540,8 +541,8 @@ class Runner:
             resume_optimizer: Whether to restore the state of the optimizer.
             resume_param_scheduler: Whether to restore the state of the schedules; has no effect without
                 `resume_optimizer`. Schedules that are not restored are moved to the position of the run.
-            map_location: The device to load the checkpoint to. "default" loads to the CPU, from which tensors are
-                copied to their devices.
+            map_location: The device to load the checkpoint to. "default" loads to the CPU; tensors are then copied to
+                their devices.
         """
         self.build_training()
         self.checkpoints.resume(
@@ -753,7 +754,7 @@ class Runner:
     def recorded_cfg(self) -> Any:
         """The config to record. Without a config, the runner's arguments are recorded, with objects as text.
 
-        If a function builds a plain module, it is recorded as a model config, provided that commands can use it.
+        A function that builds a plain module is recorded as a model config if commands can use it.
         """
         if self.resolved.has_cfg:
             return self.cfg
@@ -818,7 +819,7 @@ class Runner:
         return function
 
     def log(self, name: str, value: Any) -> None:
-        """Logs a number for the current epoch or validation. It appears in the `history` and in the scalars.
+        """Logs a number for the current epoch or validation run. It appears in the `history` and in the scalars.
 
         Call this method from a hook on "after_train_epoch" or "after_val_epoch", on all processes. In a
         `training_step`, use `step.log`.

@@ -23,8 +23,8 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         runner: The runner that drives the loop.
         dataloader: A loader, any iterable of batches with a length, or the config dict of a loader.
         max_epochs: The number of epochs.
-        val_begin: The first epoch after which to validate.
-        val_interval: The number of epochs between validations.
+        val_begin: Validation starts after this epoch.
+        val_interval: The number of epochs between validation runs.
         dynamic_intervals: `[(epoch, interval), ...]`. Each interval applies from its epoch on.
         max_hours: The time limit in hours. Training stops early enough for the last validation and the last save to
             finish within the limit.
@@ -117,8 +117,8 @@ class IterBasedTrainLoop(BaseTrainLoop):
         runner: The runner that drives the loop.
         dataloader: A loader, any iterable of batches, or the config dict of a loader.
         max_iters: The number of iterations.
-        val_begin: The first iteration after which to validate.
-        val_interval: The number of iterations between validations.
+        val_begin: Validation starts after this iteration.
+        val_interval: The number of iterations between validation runs.
         dynamic_intervals: `[(iteration, interval), ...]`. Each interval applies from its iteration on.
         max_hours: The time limit in hours. Training stops early enough for the last validation and the last save to
             finish within the limit.
@@ -152,7 +152,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
 
     @property
     def dataloader_iterator(self) -> Iterator[Any]:
-        """The endless iterator over the remaining batches, from which the loop draws."""
+        """The loop's endless iterator over the remaining batches."""
         if self._batches is None:
             self._batches = self._read(self._data.endless(self._iter))
         return self._batches

@@ -1,4 +1,4 @@
-"""Combines the datasets of a validation or test with their evaluators and validation intervals."""
+"""Combines the datasets of a validation or test run with their evaluators and validation intervals."""
 
 import copy
 import logging
@@ -24,8 +24,8 @@ class EvaluationSet(NamedTuple):
         name: The name, which prefixes the metrics, as in `name/mIoU`; "" if it is the only dataset.
         dataloader: The dataloader of the dataset.
         evaluator: The evaluator with its metrics.
-        interval: The number of epochs or iterations between validations on this dataset. If None, every validation
-            includes it.
+        interval: The number of epochs or iterations between validation runs on this dataset. If None, every validation
+            run includes it.
     """
 
     name: str
@@ -39,7 +39,7 @@ class EvaluationSet(NamedTuple):
         return getattr(self.dataloader, "dataset", None)
 
     def is_due(self, done: int, end: int) -> bool:
-        """Checks whether a validation after `done` of `end` epochs or iterations includes the dataset."""
+        """Checks whether the validation run after `done` of `end` epochs or iterations includes the dataset."""
         return self.interval is None or done % self.interval == 0 or done >= end
 
     def named(self, metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -75,7 +75,9 @@ class Evaluator:
             raise ArgumentError(
                 "the metrics need predictions, but the model does not return any",
                 key=self.key,
-                notes=["Pass validation_step=..., a function of the model and the batch, next to training_step."],
+                notes=[
+                    "Pass validation_step=..., a function of the model and the batch, in addition to training_step."
+                ],
             )
         samples: list[Any] = []
         if not all(metric.takes_whole_batches for metric in self.metrics):

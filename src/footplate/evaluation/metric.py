@@ -85,7 +85,7 @@ class BaseMetric(ABC, Generic[_Result]):
     rename_advice: ClassVar[str] = "Set a different prefix for each of them: prefix='...'."
     """The advice in the error message if another metric returns a value with the same name."""
     context = EvaluationContext()
-    """The run and the dataset for which the evaluator computes the metric."""
+    """The run and the dataset that the evaluator computes the metric for."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Determines after which epochs or iterations a training run validates."""
+"""Determines the epochs or iterations after which a training run validates."""
 
 import bisect
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ def validation_points(
 
     Args:
         end: The number of epochs or iterations of the run.
-        val_begin: The first epoch or iteration after which to validate.
-        val_interval: The number of epochs or iterations between two validations.
+        val_begin: Validation starts after this epoch or iteration.
+        val_interval: The number of epochs or iterations between two validation runs.
         dynamic_intervals: `[(milestone, interval), ...]`: each interval applies from its milestone on.
 
     >>> validation_points(5, val_interval=2)

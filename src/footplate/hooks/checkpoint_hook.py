@@ -48,7 +48,7 @@ class CheckpointHook(Hook):
         max_keep_ckpts: The number of checkpoints to keep. -1 keeps all.
         save_last: Whether to always save a checkpoint at the end of training.
         save_best: One or several metrics. The best checkpoint for each metric is kept. "auto" selects the first metric
-            in the first validation.
+            of the first validation run.
         rule: "greater" or "less", as one rule for all metrics or a list with one rule per metric. By default, the rule
             is derived from the name of the metric.
         greater_keys: Substrings of metric names for which higher is better.
@@ -57,11 +57,11 @@ class CheckpointHook(Hook):
         filename_tmpl: The file name, with `{}` in place of the epoch or iteration. Must not begin with `.` or `best_`.
         backend_args: Ignored; the path determines the storage.
         published_keys: Checkpoint keys. At the end of training, additional copies of the last and the best checkpoints
-            are written that contain only these keys.
-        save_begin: The first epoch or iteration after which to save.
+            are written with only these keys.
+        save_begin: Saving starts after this epoch or iteration.
         max_keep_best: The number of best checkpoints to keep for each metric.
-        sharded: Whether to save sharded checkpoints. Such a checkpoint is a folder, for example `iter_4000.sharded`, to
-            which each process writes its shard. By default, checkpoints are sharded if the model is sharded. With
+        sharded: Whether to save sharded checkpoints. Such a checkpoint is a folder, for example `iter_4000.sharded`;
+            each process writes its shard there. By default, checkpoints are sharded if the model is sharded. With
             False, the shards are gathered on the first process.
 
     Raises:
@@ -187,8 +187,8 @@ class CheckpointHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Saves the best checkpoints.
 
-        The save takes place after all hooks of the validation have run. If the validation is part of an iteration or
-        epoch, the save takes place after the hooks of this iteration or epoch.
+        Saves after all hooks of the validation run. If it is part of an iteration or epoch, saves after the hooks of
+        this iteration or epoch.
         """
         if not self.save_best or not hasattr(self, "_folder"):
             return

@@ -24,8 +24,8 @@ class FreezeHook(Hook):
     Args:
         patterns: Regular expressions that match the start of parameter names, such as "backbone" or
             r"backbone\\.layer[12]".
-        until_iter: The number of iterations for which the parameters stay frozen, counted from the start of the run.
-        until_epoch: The number of epochs for which the parameters stay frozen. If neither `until_iter` nor
+        until_iter: The parameters stay frozen for this number of iterations, counted from the start of the run.
+        until_epoch: The parameters stay frozen for this number of epochs. If neither `until_iter` nor
             `until_epoch` is set, the parameters stay frozen for the whole run.
         freeze_norm: Whether to also freeze the running statistics of norm layers whose parameters are all frozen. Such
             layers stay in evaluation mode while they are frozen.

@@ -1,4 +1,4 @@
-"""Hooks that record a run: log lines, scalars, plotted curves, images of a test, and text files."""
+"""Hooks that record a run: log lines, scalars, plotted curves, drawn test images, and text files."""
 
 import json
 import os
@@ -25,20 +25,20 @@ from footplate.visualization import ImageNames, draw_curves, sample_image, skipp
 
 @HOOKS.register_module()
 class LoggerHook(Hook):
-    """Logs losses every `interval` iterations and metrics after each validation and test.
+    """Logs losses every `interval` iterations and metrics after each validation or test run.
 
     Args:
         interval: The number of iterations between two log lines.
         ignore_last: Whether to skip the last log line of an epoch if it covers fewer than `interval` iterations. An
             epoch that is shorter than `interval` is always logged at its end.
         interval_exp_name: The number of iterations between two log lines with the experiment name.
-        out_dir: A folder to which the logs are copied at the end of the run.
+        out_dir: A folder to copy the logs to at the end of the run.
         out_suffix: The suffixes of the files to copy.
         keep_local: Whether to keep the original files after they are copied.
         file_client_args: Ignored; the path determines the storage.
         log_metric_by_epoch: Whether the step of a recorded metric is the epoch rather than the iteration. In
-            iteration-based training, the step is always the iteration. A validation or test without training uses the
-            step of the loaded checkpoint.
+            iteration-based training, the step is always the iteration. A validation or test run without training uses
+            the step of the loaded checkpoint.
         backend_args: Ignored; the path determines the storage.
 
     Raises:
@@ -94,11 +94,11 @@ class LoggerHook(Hook):
         commit_bytes(os.path.join(runner.log_dir, "start.json"), json.dumps(facts).encode())
 
     def before_val(self, runner: Runner) -> None:
-        """Records the start of a validation without training."""
+        """Records the start of a validation run without training."""
         self._record_start(runner, "val")
 
     def before_test(self, runner: Runner) -> None:
-        """Records the start of a test without training."""
+        """Records the start of a test run without training."""
         self._record_start(runner, "test")
 
     def before_train(self, runner: Runner) -> None:
@@ -133,7 +133,7 @@ class LoggerHook(Hook):
     def _after_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = "train"
     ) -> None:
-        """Logs the progress of a validation or test."""
+        """Logs the progress of a validation or test run."""
         if self.every_n_inner_iters(batch_idx, self.interval):
             _, line = runner.log_processor.get_log_after_iter(runner, batch_idx, mode)
             runner.logger.info(line)
@@ -228,7 +228,7 @@ class CurveHook(Hook):
 
 @HOOKS.register_module()
 class NaiveVisualizationHook(Hook):
-    """Draws every `interval`-th batch of a test with the visualizer's `add_datasample`.
+    """Draws every `interval`-th batch of a test run with the visualizer's `add_datasample`.
 
     Reads the image from the sample's `img_path`. If there is none, draws the input from the dataloader.
 

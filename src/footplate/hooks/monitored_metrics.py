@@ -52,12 +52,12 @@ class MissingMetricError(ArgumentError):
 
 
 def is_skipped(runner: Runner, name: str) -> bool:
-    """Checks whether a metric belongs to a dataset that this validation skipped; see `ValLoop`."""
+    """Checks whether a metric belongs to a dataset that this validation run skipped; see `ValLoop`."""
     return is_of_dataset(name, getattr(runner.val_loop, "left_out", ()))
 
 
 class MonitoredMetric:
-    """A metric that a hook reads after each validation.
+    """A metric that a hook reads after each validation run.
 
     Args:
         name: The metric.
@@ -79,7 +79,7 @@ class MonitoredMetric:
         self.rule = rule or find_rule(name, greater, less)
 
     def check(self, runner: Runner) -> None:
-        """Checks the name before the first validation.
+        """Checks the name before the first validation run.
 
         If the evaluator is a dict, its keys are already known as metric names. The keys of a dict that a metric returns
         are not known yet.
@@ -106,7 +106,7 @@ class MonitoredMetric:
             raise MissingMetricError(self.key, self.name, metrics, self.key)
 
     def read(self, runner: Runner, metrics: Mapping[str, Any]) -> float | None:
-        """Returns the value of the metric, or None if the validation skipped the dataset of the metric."""
+        """Returns the value of the metric, or None if the validation run skipped the metric's dataset."""
         if is_skipped(runner, self.name):
             return None
         self.check_in(tuple(metrics))

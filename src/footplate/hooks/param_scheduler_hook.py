@@ -10,14 +10,14 @@ from footplate.registry import HOOKS
 
 @HOOKS.register_module()
 class ParamSchedulerHook(Hook):
-    """Steps schedules after each iteration or epoch. Steps schedules that monitor a metric after each validation."""
+    """Steps schedules after each iteration or epoch. If they monitor a metric, steps them after each validation run."""
 
     priority = "LOW"
 
     _steps = collect_steps([])  # until training starts, and in a run that only validates
 
     def before_train(self, runner: Runner) -> None:
-        """Groups the schedules by the event on which they are stepped."""
+        """Groups the schedules by the event that steps them."""
         self._steps = collect_steps(runner.param_schedulers)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:

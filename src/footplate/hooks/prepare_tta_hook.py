@@ -17,7 +17,7 @@ from footplate.registry import HOOKS, MODELS
 
 @HOOKS.register_module()
 class PrepareTTAHook(Hook):
-    """Predicts on several views of each sample during tests or validations, and merges the predictions.
+    """Predicts on several views of each sample in test or validation runs, and merges the predictions.
 
     A pipeline that ends with `TestTimeAug` creates the views, and a `BaseTTAModel` merges the predictions. Training and
     checkpoints do not change.

@@ -40,7 +40,7 @@ class ProfilerHook(Hook):
         profile_memory: Whether to record memory use.
         with_stack: Whether to record the source lines of operators.
         with_flops: Whether to count floating point operations.
-        json_trace_path: A file for chrome://tracing, to which the complete profile is written at the end.
+        json_trace_path: A file for chrome://tracing. The complete profile is written there at the end.
 
     Raises:
         ArgumentError: An argument is invalid.

@@ -118,7 +118,7 @@ class RuntimeInfoHook(Hook):
         runner.history.add(epoch, done, scalars)
 
     def before_val(self, runner: Runner) -> None:
-        """Records "val" as the loop stage, and marks where the scalars of this validation begin."""
+        """Records "val" as the loop stage, and marks where the scalars of this validation run begin."""
         _begin_evaluation(runner, "val")
 
     def after_val(self, runner: Runner) -> None:
@@ -132,7 +132,7 @@ class RuntimeInfoHook(Hook):
         runner.history.add(runner.epoch, runner.iter, numbers)
 
     def before_test(self, runner: Runner) -> None:
-        """Records "test" as the loop stage, and marks where the scalars of this test begin."""
+        """Records "test" as the loop stage, and marks where the scalars of this test run begin."""
         _begin_evaluation(runner, "test")
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:

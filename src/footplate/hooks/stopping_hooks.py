@@ -13,6 +13,7 @@ from footplate.engine import Hook, Runner
 from footplate.engine.requests import SECONDS_BETWEEN_EXCHANGES, Stop
 from footplate.errors import ArgumentError
 from footplate.hooks.monitored_metrics import MonitoredMetric
+from footplate.messages import pluralize
 from footplate.metric_names import check_rule
 from footplate.registry import HOOKS
 
@@ -25,7 +26,7 @@ _FADING = 0.9  # decay of the longest iteration time, because the first iteratio
 
 @HOOKS.register_module()
 class EarlyStoppingHook(Hook):
-    """Ends training after `patience` consecutive validations without improvement in a metric.
+    """Ends training after `patience` consecutive validation runs without improvement in a metric.
 
     If a run that was stopped early is resumed, it ends immediately, unless the hook's settings have changed.
 
@@ -35,7 +36,7 @@ class EarlyStoppingHook(Hook):
         min_delta: A value counts as an improvement only if it is better than the best one by more than `min_delta`.
         strict: Ignored; accepted for compatibility. A missing metric always raises an error.
         check_finite: Whether to end training immediately if the metric is NaN or infinite.
-        patience: The number of consecutive validations without improvement after which training ends.
+        patience: Training ends after this number of consecutive validation runs without improvement.
         stopping_threshold: Training also ends as soon as the metric is at least as good as this value.
 
     Raises:
@@ -105,11 +106,11 @@ class EarlyStoppingHook(Hook):
             runner.logger.info("Early stopping after iteration %d: %s.", runner.iter, reason)
 
     def check_metrics(self, metrics: Sequence[str]) -> None:
-        """Raises ArgumentError if a validation does not compute the metric."""
+        """Raises ArgumentError if validation does not compute the metric."""
         self._metric.check_in(metrics)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the best and the latest value, and the number of validations since the best value."""
+        """Returns the best and the latest value, and the number of validation runs since the best value."""
         return {"wait_count": self.wait_count, "best_score": self.best_score, "last_score": self.last_score}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -129,19 +130,19 @@ class EarlyStoppingHook(Hook):
         if self.wait_count >= self.patience:
             return (
                 f"{self.monitor} was not better than {self.best_score:g} by more than min_delta={self.min_delta:g} "
-                f"in {self.wait_count} validations"
+                f"in {pluralize(self.wait_count, 'validation run')}"
             )
         return ""
 
 
 @HOOKS.register_module()
 class TimeLimitHook(Hook):
-    """Stops training early enough for the final validation and the final checkpoint to finish before the limit.
+    """Stops training early enough for the final validation run and checkpoint to finish before the limit.
 
     The training loop adds this hook if `train_cfg` sets `max_hours`. The clock starts when training starts in this
     process, so a resumed run gets the full time again. The time needed at the end is estimated from the longest
-    validation and save so far. Before the first validation, a validation batch is assumed to take as long as a training
-    iteration.
+    validation run and save so far. Before the first validation run, a validation batch is assumed to take as long as a
+    training iteration.
 
     Args:
         max_hours: The limit in hours.
@@ -161,7 +162,7 @@ class TimeLimitHook(Hook):
         self._since = time.monotonic()  # the end of the previous iteration or validation
 
     def before_train(self, runner: Runner) -> None:
-        """Sets the time at which the run must end."""
+        """Sets the run's deadline."""
         self._end = time.monotonic() + self.max_hours * _SECONDS
 
     def before_train_epoch(self, runner: Runner) -> None:
@@ -178,7 +179,7 @@ class TimeLimitHook(Hook):
         self._since = time.monotonic()
 
     def after_val(self, runner: Runner) -> None:
-        """Records the duration of a validation, and ends training if there is no time for another one."""
+        """Records the duration of a validation run, and ends training if there is no time for another one."""
         self._validation = max(self._elapsed(), self._validation or 0.0)
         if "train" in runner.phases:
             self._end_in_time(runner)
@@ -190,7 +191,7 @@ class TimeLimitHook(Hook):
         return now - since
 
     def _end_in_time(self, runner: Runner) -> None:
-        """Requests the end of training if the next iteration, a validation and two saves may exceed the limit."""
+        """Requests the end of training if the next iteration, a validation run and two saves may exceed the limit."""
         self._saving = max(self._saving, runner.saver.seconds)
         validation = 0.0
         if runner.val_loop is not None:
@@ -210,7 +211,7 @@ class TimeLimitHook(Hook):
             runner.logger.warning("The run exceeded max_hours=%g by %.0f s.", self.max_hours, late)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the durations of the longest validation and the longest save, in seconds."""
+        """Returns the durations of the longest validation run and the longest save, in seconds."""
         return {"validation": self._validation, "saving": self._saving}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

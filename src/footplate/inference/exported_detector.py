@@ -229,7 +229,7 @@ def _forward_of(function: Any) -> Any:
 def traceable() -> Iterator[None]:
     """Makes MMDetection traceable within the block.
 
-    Replaces operations of mmcv and MMDetection that cannot be traced, or for which ONNX has an operator.
+    Replaces mmcv and MMDetection operations that cannot be traced, and those that ONNX has an operator for.
     """
     register_operators()
     modules = [import_module(name) for name in _MODULES]

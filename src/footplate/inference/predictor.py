@@ -102,7 +102,7 @@ class Predictor:
 
     @property
     def clips(self) -> str:
-        """What an input is if the model classifies clips: "videos" or "frames" (folders of frames). Otherwise ""."""
+        """The kind of input if the model classifies clips: "videos" or "frames" (folders of frames). Otherwise ""."""
         if not isinstance(self._preprocessing, ClipPreprocessing):
             return ""
         return "frames" if self._preprocessing.reads_frames else "videos"

@@ -48,7 +48,7 @@ class TrainedModel:
     Args:
         path: The path or address of the checkpoint.
         content: The result of `load_checkpoint`.
-        cfg: The config with which the model was trained.
+        cfg: The config that the model was trained with.
     """
 
     path: str
@@ -211,7 +211,7 @@ class EvaluationData:
 
 
 class Preprocessing(EvaluationData):
-    """Converts images to batches as the test dataloader does.
+    """Converts images to batches like the test dataloader.
 
     Args:
         cfg: The config, in second-generation form.

@@ -113,7 +113,7 @@ class BaseModel(BaseModule, ABC):
 
 
 class BaseTTAModel(BaseModel):
-    """Runs a model on each view of a sample that `TestTimeAug` has created, and merges the predictions.
+    """Runs a model on the views of a sample, which `TestTimeAug` has created, and merges the predictions.
 
     Subclasses override `merge_preds`.
 

@@ -42,7 +42,7 @@ class Export(NamedTuple):
     Attributes:
         path: The file.
         outputs: The shape of each output for the first tested input, by name. Empty if the file contains only weights.
-        tested: The input shapes with which the file was tested. If the model has several inputs, the shapes of the
+        tested: The input shapes that the file was tested with. If the model has several inputs, the shapes of the
             first one. Empty if the file contains only weights.
         difference: The largest difference between the outputs of the file and the model.
         multiple: If the height and width of an input may vary, they must be multiples of this number.
@@ -75,8 +75,8 @@ def export_module(
 ) -> Export:
     """Writes a module to a file, and runs the file to verify it.
 
-    The file computes the same outputs as the module in evaluation mode. Input sizes may vary in all dimensions in which
-    the module supports this. The module itself does not change.
+    The file computes the same outputs as the module in evaluation mode. Input sizes may vary in all dimensions where
+    the module supports it. The module itself does not change.
 
     Args:
         module: Any torch module.
@@ -271,7 +271,7 @@ def format_shapes(shapes: Sequence[tuple[int, ...]]) -> str:
 
 
 def export_error(problem: str, error: Exception, key: str = "") -> ExportError:
-    """Returns an error with the original cause, the unsupported operator, and the line of the model that calls it."""
+    """Returns an error with the original cause, the unsupported operator, and the line of model code that calls it."""
     cause: BaseException = error
     lines: list[str] = []
     while True:

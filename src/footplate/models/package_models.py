@@ -1,7 +1,7 @@
 """Builds timm, torchvision, transformers and segmentation_models_pytorch models by name.
 
 Nothing is downloaded without `pretrained=True`. Arguments that would make a package read other files, or download from
-an address in the config, raise an error.
+an address in the config, are rejected.
 """
 
 import inspect

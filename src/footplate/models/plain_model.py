@@ -218,7 +218,7 @@ class PlainModel(ModelWrapper, BaseModel):
             raise ArgumentError(
                 "validation cannot compute a loss, because training_step is only called in training",
                 key="val_cfg.loss",
-                notes=["Pass loss=..., a function of (output, target), next to training_step, or a metric."],
+                notes=["Pass loss=..., a function of (output, target), in addition to training_step, or a metric."],
             )
         data_of_output, batch, output = self._validated or (None, None, None)
         self._validated = None
@@ -325,7 +325,7 @@ def _line_for_method(step: Any) -> str:
 
 
 def _further_arguments(training_step: Any) -> tuple[str, ...]:
-    """Returns the names of the arguments of a `training_step` that follow the module and the batch.
+    """Returns the names of a `training_step`'s arguments after the module and the batch.
 
     Raises:
         ArgumentError: An argument is unknown and has no default.

@@ -191,8 +191,8 @@ def _is_for_mmcv_1(scope: str) -> bool:
 def _find_first_generation(cfg: "Config | MutableMapping[str, Any]") -> str | None:
     """Returns the installed first-generation code base that a config was written for, or None.
 
-    This is the code base that defines the model and the most types of the config. If no code base defines the model,
-    which may come from `custom_imports`, only the other types count.
+    Among the code bases that define the model, chooses the one that defines the most types in the config. If none
+    defines the model, which may come from `custom_imports`, only the other types count.
     """
     model = cfg.get("model")
     kind = model.get("type") if isinstance(model, Mapping) else None

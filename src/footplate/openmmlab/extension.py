@@ -89,7 +89,7 @@ class OpenMMLab(Extension):
         return repair_relu(error)
 
     def explain_unknown(self, noun: str, name: str) -> list[str]:
-        """Returns what to use instead of a first-generation transform, or why a name could not be imported."""
+        """Returns a replacement for a first-generation transform, or the reason why a name could not be imported."""
         from footplate.openmmlab.skipped_imports import skipped
 
         replaced = noun == "transform" and _REPLACED_TRANSFORMS.get(name)

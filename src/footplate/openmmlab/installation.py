@@ -60,8 +60,8 @@ def install(patches: bool = True) -> str:
             Python.
 
     Returns:
-        A description of which packages resolve to footplate, which ones receive missing names, and which ones are
-        unchanged. The description is also logged.
+        A description of the packages that resolve to footplate, receive missing names, or are unchanged. It is also
+        logged.
 
     Example:
         >>> report = install()
@@ -194,9 +194,9 @@ class NamesFinder(MetaPathFinder, Loader):
 class InstalledFinder(MetaPathFinder):
     """Modifies modules of installed packages during import.
 
-    Names that mmcv 1.x had are added to mmcv. Each code base sees a version number of mmcv that it accepts. In
-    first-generation code and mmcv, names that were removed from PyTorch, NumPy or Python are replaced. Once a
-    first-generation code base is imported, modules in the current folder also count as first-generation code.
+    Adds the names from mmcv 1.x that mmcv 2 no longer has, and reports an mmcv version that each code base accepts. In
+    mmcv and first-generation code, also replaces names that PyTorch, NumPy or Python removed. Once a first-generation
+    code base is imported, modules in the current folder also count as first-generation code.
 
     A package that restricts the version of mmcv or MMEngine in its `__init__.py` also counts as a code base. In
     installed code bases, modules that cannot be imported are skipped; see `skip_failed_imports`.

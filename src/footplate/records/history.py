@@ -96,7 +96,7 @@ class HistoryBuffer:
         return self.total - self._marked
 
     def mark(self) -> None:
-        """Marks the start of the values of a validation or test."""
+        """Marks where the values of a validation or test run start."""
         self._marked = self.total
 
     def append(self, value: float | Tensor, count: float = 1) -> None:
@@ -171,7 +171,7 @@ class HistoryBuffer:
         return self._registered[method_name](self, *args, **kwargs)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state, from which a resumed run computes exactly the same statistics."""
+        """Returns the state. A resumed run computes exactly the same statistics from it."""
         values, counts = self.data
         return {
             "values": torch.from_numpy(values),

@@ -140,7 +140,7 @@ def write_config(config: Config, path: str, *, signed: bool = False) -> None:
     Args:
         config: The config.
         path: The output file.
-        signed: Whether to add a first line by which `is_written_config` recognizes the file.
+        signed: Whether to add a first line that `is_written_config` recognizes.
     """
     try:
         text = as_python(config)

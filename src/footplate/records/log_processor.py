@@ -53,7 +53,7 @@ class LogProcessor:
     """Formats log lines, and selects scalars for the writers, from the message hub.
 
     Args:
-        window_size: The number of iterations over which losses and times are averaged.
+        window_size: The number of iterations to average losses and times over.
         by_epoch: Whether log lines count epochs instead of iterations.
         custom_cfg: Rules that add or replace values, such as `dict(data_src='loss', log_name='loss_large',
             method_name='mean', window_size=100)`. `window_size` is a number, "epoch" or "global" (the default). Without
@@ -133,7 +133,7 @@ class LogProcessor:
     def get_log_after_epoch(
         self, runner: _LoggedRun, batch_idx: int, mode: str, with_non_scalar: bool = False
     ) -> tuple[dict[str, Any], str]:
-        """Returns the metrics and the log line after a validation or test.
+        """Returns the metrics and the log line after a validation or test run.
 
         Args:
             runner: The runner.

@@ -197,7 +197,7 @@ class ScalarNames:
         self._names: dict[tuple[str, str], str] = {}
 
     def name_of(self, mode: str, name: str, further: Collection[str] = ()) -> str:
-        """Returns the name under which to record a value: `name`, or `<name>_of_model` if it is reserved.
+        """Returns the name to record a value under: `name`, or `<name>_of_model` if it is reserved.
 
         Args:
             mode: "train", "val" or "test".

@@ -20,7 +20,7 @@ class LoggingTracker(InitTracker):
     """Base class of writers for the Weights & Biases API: `run.config`, `run.log`, `run.finish` and `Image`."""
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
-        """Writes the config to the library's run."""
+        """Adds the config to the tracker's run (`run.config`)."""
         self.experiment.config.update(config.to_dict())
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
@@ -61,7 +61,7 @@ class WandbVisBackend(LoggingTracker):
         define_metric_cfg: The summary of each metric, such as `{"mIoU": "max"}`, or a list of arguments for
             `define_metric`.
         commit: Whether each call to `run.log` completes a history step.
-        log_code_name: The name under which to upload the code in the current folder. By default, the code is not
+        log_code_name: The artifact name for uploading the code in the current folder. By default, the code is not
             uploaded.
         watch_kwargs: Arguments for `watch`, called by `add_graph`.
 
@@ -88,7 +88,7 @@ class WandbVisBackend(LoggingTracker):
         self._watch_kwargs = dict(watch_kwargs or {})
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
-        """Writes the config to the library's run."""
+        """Adds the config to the tracker's run (`run.config`)."""
         self.experiment.config.update(config.to_dict(), allow_val_change=True)
         if self._log_code_name is not None:
             self.experiment.log_code(name=self._log_code_name)

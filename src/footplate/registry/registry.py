@@ -176,8 +176,8 @@ class Registry:
 
         Raises:
             UnknownNameError: The name is not registered. The message suggests the most similar name.
-            BuildError: Configs must not refer to the object at the dotted path, which is not called. Only user modules
-                have been imported.
+            BuildError: The dotted path refers to an object that configs must not use. The object is not called, and
+                only user modules have been imported.
         """
         return self._get(key, trusted=False)
 
@@ -314,7 +314,7 @@ class Registry:
             importlib.import_module(module)
 
     def _find_in_any_scope(self, name: str) -> Callable[..., Any] | None:
-        """Finds a class of the user or the default scope's package by name, even if it was registered in another scope.
+        """Finds a user class, or a class of the default scope's package, by name, even if registered in another scope.
 
         For example, MMDetection3D and its plugins register detectors in MMDetection's registry. If several classes
         match, returns None.

@@ -79,7 +79,9 @@ def _remote(path: Path) -> Iterator[tuple[Any, str]]:
 
 @contextlib.contextmanager
 def _network_errors() -> Iterator[None]:
-    """Converts errors from storage packages, including errors that fsspec disguises as a missing file.
+    """Converts errors from storage packages to built-in exceptions.
+
+    fsspec reports some network errors as FileNotFoundError; these become ConnectionError.
 
     Raises:
         FileNotFoundError: The file does not exist.
@@ -189,7 +191,7 @@ def append_line(path: str, line: str) -> None:
 
 
 def commit_image(path: Path, image: "Image", **options: Any) -> None:
-    """Writes an image atomically, in the format for the suffix of `path`; see `atomic_file`.
+    """Writes an image atomically, in the format that matches the suffix of `path`; see `atomic_file`.
 
     Passes the format options to Pillow.
 

@@ -85,7 +85,7 @@ class InstanceData(BaseDataElement):
             if index.dim() != 1:
                 raise ArgumentError("an index into InstanceData must be one-dimensional", found=index.shape)
             if index.dtype == torch.bool and len(index) != len(self):
-                raise ArgumentError(f"a boolean index of length {len(index)} does not fit {len(self)} instances")
+                raise ArgumentError(f"a boolean index of length {len(index)} does not match {len(self)} instances")
             index = index.nonzero().flatten() if index.dtype == torch.bool else index.long()
         return self._map_data(lambda value: _select(value, index))
 

@@ -153,7 +153,7 @@ def check_truth(data_samples: Sequence[Any] | None, *fields: str) -> Sequence[An
     """Returns the samples. Raises a DataError if there are none, or if a sample has none of the fields."""
     if not data_samples or not all(any(field in sample for field in fields) for sample in data_samples):
         names = " or ".join(f"'{field}'" for field in fields)
-        raise DataError(f"the loss needs ground truth for every image: {names} in its data sample")
+        raise DataError(f"an image has no ground truth: its data sample has no {names}")
     return data_samples
 
 
@@ -217,7 +217,7 @@ def image_to_tensor(image: Any) -> Tensor:
 
 
 def select_keys(results: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
-    """Returns a dict with the entries for those `keys` that are present."""
+    """Returns a dict with the `keys` that are present."""
     return {key: results[key] for key in keys if key in results}
 
 
@@ -270,7 +270,7 @@ def check_images(images: Collection[Any], where: str, suffixes: Iterable[str]) -
 
 
 def find_files(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
-    """Yields the relative paths of all files in a folder and its subfolders that have one of the suffixes.
+    """Yields the relative paths of all files with one of the suffixes in a folder and its subfolders.
 
     Raises:
         DataError: The folder does not exist or cannot be read.

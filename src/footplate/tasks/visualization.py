@@ -31,7 +31,7 @@ _BACKGROUND = (128, 128, 128)
 
 
 def distinct_colors(count: int) -> list[RGB]:
-    """Returns a fixed list of `count` colors, in which neighbors differ clearly.
+    """Returns a fixed list of `count` colors. Neighboring colors differ clearly.
 
     The colors do not include red, which marks errors.
     """

@@ -89,7 +89,7 @@ def _recorded_size(cfg: Mapping[str, Any]) -> int | None:
         return size
     if cfg.get("load_from") is None:  # there may be nothing to resume
         return None
-    notes = ["Set the batch size with which the run started."]
+    notes = ["Set the batch size that the run started with."]
     message = "the batch size of the run to resume is not recorded in its work_dir"
     raise ArgumentError(message, key=_SIZE, found=_AUTO, notes=notes)
 

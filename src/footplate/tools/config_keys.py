@@ -113,14 +113,14 @@ DEFAULT_TYPES = {
 
 
 def accepted_keys(cfg: Mapping[Any, Any], parts: Sequence[str], *, at: Sequence[str] = ()) -> Collection[str]:
-    """Returns the keys that a section of a second-generation config accepts. Empty if they are unknown.
+    """Returns the keys accepted in a second-generation config section, or an empty collection if they are unknown.
 
     Does not import user modules. For a section without `type`, the default class determines the keys.
 
     Args:
         cfg: The config.
         parts: The key path of the section; empty for the top-level keys.
-        at: The key path under which `cfg` contains the section, if it differs from `parts`. This is the case for a
+        at: The key path of the section in `cfg`, if it differs from `parts`. This is the case for a
             first-generation config.
     """
     if not parts:

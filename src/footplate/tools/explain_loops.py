@@ -1,4 +1,4 @@
-"""Explains when hooks run, and when validations, log lines, checkpoints and schedule steps are due."""
+"""Explains when hooks run, and when validation, log lines, checkpoints and schedule steps are due."""
 
 import inspect
 from collections.abc import Mapping, Sequence

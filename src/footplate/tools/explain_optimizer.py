@@ -158,7 +158,7 @@ class Schedule:
     tracks: list[Track]  # sorted by field; within a field, tracks with the most parameters come first
 
     def shown(self, field: str) -> tuple[list[Track], list[Track]]:
-        """Returns the tracks of a field that change and the tracks that are constant."""
+        """Returns a field's changing tracks and its constant tracks."""
         tracks = [track for track in self.tracks if track.field == field]
         return [track for track in tracks if track.moves], [track for track in tracks if not track.moves]
 
@@ -248,7 +248,7 @@ def _tracks(cfg: Config, model: nn.Module, per_epoch: int | None, iters: list[in
 def _table(schedule: Schedule, names: Sequence[str], tracks: Sequence[Track]) -> list[str]:
     """Returns the lines of a table with the values of the tracks at selected iterations.
 
-    These are iteration 0, the multiples of a round number, the last iteration, and the iterations at which each track
+    These are iteration 0, the multiples of a round number, the last iteration, and the iterations where each track
     first reaches its maximum and minimum.
     """
     places_of = {name: _extremes(track) for name, track in zip(names, tracks, strict=True)}
@@ -267,7 +267,7 @@ def _table(schedule: Schedule, names: Sequence[str], tracks: Sequence[Track]) ->
 
 
 def _extremes(track: Track) -> tuple[int, int]:
-    """Returns the indices at which a track first reaches its maximum and its minimum."""
+    """Returns the indices where a track first reaches its maximum and its minimum."""
     return track.values.index(max(track.values)), track.values.index(min(track.values))
 
 

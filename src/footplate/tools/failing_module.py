@@ -1,4 +1,4 @@
-"""Finds the module in which an error was raised, and the config section that describes this module."""
+"""Finds the module that raised an error, and the module's config section."""
 
 import errno
 import os
@@ -33,7 +33,7 @@ class ComponentError(FootplateError):
         stage: The stage of the run, such as "training iteration 1".
         error: The original error.
         key: The most likely config section.
-        module: The name of the module in which the error was raised, or "" if unknown.
+        module: The name of the module that raised the error, or "" if unknown.
         notes: Additional lines of the message. By default, the message suggests `--debug`.
     """
 
@@ -54,7 +54,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def module_error(stage: str, error: Exception, cfg: Any) -> ComponentError | None:
-    """Returns an error that shows the module or optimizer in which a torch operation failed, and its config section.
+    """Returns an error that shows the module or optimizer where a torch operation failed, and its config section.
 
     Args:
         stage: The stage of the run, such as "training iteration 1".

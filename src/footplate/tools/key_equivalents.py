@@ -22,7 +22,7 @@ def suggest_equivalent(error: FootplateError, cfg: "Config", path: str) -> None:
 
 
 def equivalent_key(cfg: "Config", path: str) -> str | None:
-    """Returns the key of the config's own generation that is equivalent to `path`, or None if there is none.
+    """Returns the equivalent of `path` in the config's own generation, or None if there is none.
 
     Prefers keys that exist in the config over keys that its sections would accept.
     """
@@ -36,7 +36,7 @@ def equivalent_key(cfg: "Config", path: str) -> str | None:
 
 
 def accepted_in_either_generation(mapping: "ConfigDict", parts: Sequence[str]) -> Collection[str]:
-    """Returns the keys that a section of a config of either generation accepts. Empty if they are unknown.
+    """Returns the keys accepted in a config section of either generation, or an empty collection if they are unknown.
 
     `parts` is the key path of the section. If it is empty, returns the top-level keys.
     """

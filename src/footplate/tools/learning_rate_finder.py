@@ -31,7 +31,7 @@ class LearningRateTest(NamedTuple):
     Attributes:
         rates: The learning rate in each iteration. With several parameter groups, the highest of their rates.
         losses: The smoothed loss in each iteration.
-        suggestion: A tenth of the rate at which the loss is lowest, or None if the loss does not decrease.
+        suggestion: A tenth of the rate with the lowest loss, or None if the loss does not decrease.
     """
 
     rates: list[float]
@@ -123,7 +123,7 @@ def _total(logged: Mapping[str, Any]) -> float:
 
 
 def _suggest(rates: list[float], losses: list[float]) -> float | None:
-    """Returns a tenth of the rate at which the loss is lowest.
+    """Returns a tenth of the rate with the lowest loss.
 
     Returns None if the loss does not decrease noticeably after the first fifth of the test.
     """

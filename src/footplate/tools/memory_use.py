@@ -32,7 +32,7 @@ class Largest(NamedTuple):
 
 
 def largest_batch(loader: Any) -> Largest:
-    """Builds the batch of a dataloader that is likely to need the most memory.
+    """Builds the dataloader batch that is likely to need the most memory.
 
     Reads samples spread over the dataset, and compares their sizes after the transforms. The batch contains the
     largest, the widest and the tallest sample, because padding may extend all samples to the greatest height and width.

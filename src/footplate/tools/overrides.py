@@ -28,7 +28,7 @@ def apply_overrides(
         cfg: The config, changed in place.
         overrides: Strings such as `key=value`.
         strict: Whether to reject unknown keys and values of a different type. Keys that start with `+` are always
-            accepted. If False, logs a warning and merges the value, as the OpenMMLab tools do.
+            accepted. If False, logs a warning and merges the value, like the OpenMMLab tools.
         accepted: A function that returns the keys accepted by the section at a key path. These keys can be added
             without `+`.
 

@@ -90,7 +90,7 @@ def read_capture(path: str) -> tuple[str, dict[str, Any]]:
 def replay(cfg: Config, path: str, facts: Mapping[str, Any]) -> Replay:
     """Restores the state from a capture, and records the iteration that stopped the run.
 
-    Hooks and validations run as in training. Files are written only to a temporary folder, which is removed at the end.
+    Hooks and validation run as in training. Files are written only to a temporary folder, which is removed at the end.
 
     Args:
         cfg: The config of the run, of either generation. It is not changed.

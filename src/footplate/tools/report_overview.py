@@ -73,8 +73,8 @@ def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, An
         A dict with the summary of the run (see `summarize`) and these keys:
 
         - `metric`: the first, best and last value of the headline metric with their iterations, and `step`, the
-          difference between the last two validations, or 0 if there are fewer than three validations. None if the run
-          does not have the metric.
+          difference between the last two validation runs, or 0 if there are fewer than three. None if the run does not
+          have the metric.
         - `sets`: the headline metric on each validation set at the best iteration. Empty if there is only one set.
         - `state`: the number of completed iterations, the planned number or None, and whether the run is finished.
         - `fit`: whether the run overfits; see `judge_fit`.
@@ -190,7 +190,7 @@ def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
             return _fit("bad", "worse than at first", text)
     judged = losses[0] if losses else main
     if judged is None or judged.mode == "train" or len(judged.points) < _MIN_VALIDATIONS:
-        return _fit("unknown", "unknown", "At least three validations are needed.")
+        return _fit("unknown", "unknown", "At least three validation runs are needed.")
     name = name_in_log(run, judged)
     label = "validation loss" if losses else name
     best = find_best(judged, "less" if losses or headline is None else headline[1])
@@ -204,7 +204,7 @@ def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
         return _fit("unknown", f"no sign in {name}", text, note="loss not validated")
     change = f"the {label} went from {best['value']:.4g} at {best['iteration']:.0f} to {values[-1]:.4g}"
     if abs(values[-2] - best["value"]) <= noise:
-        return _fit("unknown", "unclear", f"Only in the last validation, {change}.")
+        return _fit("unknown", "unclear", f"Only in the last validation run, {change}.")
     change = change[0].upper() + change[1:]
     points = trained.points if trained else [(0.0, 0.0)]
     before = fmean([value for at, value in points if at <= best["iteration"]][-_WINDOW:] or [points[0][1]])

@@ -29,7 +29,7 @@ def safe_files(files: Iterable[Path], folder: Path) -> list[Path]:
 
 
 def modification_time(file: Path) -> float:
-    """Returns the time at which a file was modified, or 0 if it no longer exists."""
+    """Returns a file's modification time, or 0 if the file no longer exists."""
     try:
         return file.stat().st_mtime
     except OSError:

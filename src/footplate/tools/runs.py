@@ -154,7 +154,7 @@ def read_runs(paths: Sequence[str]) -> list[Run]:
 
 
 def _images(starts: Iterable[Path], folder: Path, validated: Sequence[int]) -> list[RunImage]:
-    """Returns the images of a run, which are named `name_step.png`. Images of tests come last.
+    """Returns the images of a run, which are named `name_step.png`. Test images come last.
 
     The step of `val_img`, which MMDetection and MMPose save, is the training iteration plus the batch index.
     """
@@ -332,7 +332,7 @@ def _warnings(folder: Path) -> list[str]:
 
 
 def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:
-    """Reads the per-class results of all validations and tests. `files` are sorted from oldest to newest.
+    """Reads the per-class results of all validation and test runs. `files` are sorted from oldest to newest.
 
     If there are several tables for the same step, the last one wins.
     """

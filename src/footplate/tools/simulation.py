@@ -38,7 +38,7 @@ def simulate(
             `optimizer`, `lr_config`, `momentum_config` and `runner`.
         model: The model that contains the parameters. It is not changed.
         epoch_length: The iterations per epoch. Required for epoch-based runs and schedules.
-        iters: The iterations for which to return values, counted from 0. By default, all iterations.
+        iters: The iterations to return values for, counted from 0. By default, all iterations.
 
     Returns:
         `{parameter name: {"lr": [...], "momentum": [...], "weight_decay": [...]}}`. Each list contains the values in

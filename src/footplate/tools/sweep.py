@@ -85,7 +85,7 @@ class Sweep:
         Raises:
             ArgumentError: A key is not in the config or is varied twice, or it is unknown whether a higher metric is
                 better.
-            MissingMetricError: The first validation of a trial does not contain the metric.
+            MissingMetricError: A trial's first validation run does not compute the metric.
             DataError: The study in the folder is damaged.
         """
         check_parameters(self.cfg, self.parameters)  # before creating any files
@@ -209,10 +209,10 @@ class Sweep:
         self.on_change(next(info for info in self._describe_trials() if info.number == trial.number))
 
     def _read_scores(self, folder: str) -> list[tuple[int, float]]:
-        """Returns the iteration and the metric of each validation of a trial.
+        """Returns the iteration and the metric of each of a trial's validation runs.
 
         Raises:
-            MissingMetricError: The validation does not compute the metric.
+            MissingMetricError: Validation does not compute the metric.
         """
         try:
             run = read_run(folder)
@@ -265,5 +265,5 @@ def _outcome(code: int, folder: str, *, is_pruned: bool, is_scored: bool) -> tup
     if code:
         return TrialState.FAIL, f"{kind}: {message}" if kind else message
     if not is_scored:
-        return TrialState.FAIL, "the run has no validation, or the metric is NaN or infinite in every validation"
+        return TrialState.FAIL, "the run has no validation, or the metric is NaN or infinite in every validation run"
     return TrialState.COMPLETE, ""

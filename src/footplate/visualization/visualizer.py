@@ -72,7 +72,7 @@ def draw_featmap(
     count = len(planes) if topk == -1 else min(check_count("topk", topk), len(planes))
     if rows * columns < count:
         raise ArgumentError(
-            f"{count} channels do not fit into {rows} x {columns}", key="arrangement", found=arrangement
+            f"{count} channels do not fit into a grid of {rows} x {columns}", key="arrangement", found=arrangement
         )
     best = np.argsort(-planes.mean((1, 2)), kind="stable")[:count]
     tiles = [_render_plane(planes[channel], overlaid_image, resize_shape, alpha) for channel in best]
@@ -285,7 +285,7 @@ class Visualizer(Drawing, Instances):
             draw_gt: Whether to draw the ground truth.
             draw_pred: Whether to draw the prediction.
             show: Whether to show the image on the screen.
-            wait_time: The minimum time in seconds for which to show the image.
+            wait_time: The minimum time to show the image, in seconds.
             out_file: A path to save the image to, instead of passing it to the writers.
             step: The iteration or epoch.
         """
@@ -315,7 +315,7 @@ class Visualizer(Drawing, Instances):
         Args:
             drawn_img: The image. By default, the last drawn image.
             win_name: The title.
-            wait_time: The minimum time in seconds for which to show the image.
+            wait_time: The minimum time to show the image, in seconds.
             continue_key: Ignored; accepted for compatibility.
             backend: Ignored; accepted for compatibility.
         """

@@ -145,5 +145,5 @@ def test_conversion_between_indices_and_onehot(label: list[int], onehot: list[in
 
 @pytest.mark.parametrize("label", [torch.tensor([4]), torch.tensor([-1, 0])])
 def test_label_out_of_range_is_refused(label: Tensor) -> None:
-    with pytest.raises(ArgumentError, match="labels must be from 0 to 3"):
+    with pytest.raises(ArgumentError, match="labels must be between 0 and 3"):
         LabelData.label_to_onehot(label, 4)

@@ -104,7 +104,7 @@ def test_warnings_are_logged_at_powers_of_two(caplog: pytest.LogCaptureFixture) 
     for iteration in range(10):
         guard.allows_step(SGD(params, lr=0.1), iteration)
     lines = [record.getMessage() for record in caplog.records]
-    assert lines[0] == "The gradients of iteration 0 are non-finite: the step is skipped (1 so far)."
+    assert lines[0] == "The gradients of iteration 0 are non-finite (1 time so far): the step is skipped."
     assert [line.split()[4] for line in lines] == ["0", "1", "3", "7"]
 
 

@@ -110,7 +110,7 @@ def test_predictions_are_probabilities_and_the_best_class() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (None, "needs ground truth for every image: 'gt_score' or 'gt_label'"),
+        (None, "an image has no ground truth: its data sample has no 'gt_score' or 'gt_label'"),
         (samples(0, 3), "the ground truth of '3.png' contains class 3, but there are only 3 classes"),
         (samples(0, [1, 2]), "has 2 classes, but this loss needs exactly one"),
         ([ClsDataSample(), ClsDataSample()], "'gt_label'"),

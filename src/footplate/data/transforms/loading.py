@@ -192,7 +192,7 @@ class LoadAnnotations(BaseTransform):
 
 
 def _is_loaded(setting: bool | None, results: dict[str, Any], key: str) -> bool:
-    """Checks whether to load an annotation, depending on the setting and on whether the record has the key."""
+    """Returns whether to load an annotation, given the setting and the record's keys."""
     is_present = results.get(key) is not None
     if setting and not is_present:
         image = results.get("img_path", "")

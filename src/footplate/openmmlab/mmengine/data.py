@@ -124,7 +124,7 @@ class LabelData(BaseDataElement):
     def label_to_onehot(label: Tensor, num_classes: int) -> Tensor:
         """Converts class indices ``(K,)`` to a one-hot or multi-hot tensor ``(num_classes,)`` with the same dtype."""
         if label.numel() and not 0 <= int(label.min()) <= int(label.max()) < num_classes:
-            raise ArgumentError(f"labels must be from 0 to {num_classes - 1}", found=label.tolist())
+            raise ArgumentError(f"labels must be between 0 and {num_classes - 1}", found=label.tolist())
         onehot = torch.zeros(num_classes, dtype=label.dtype, device=label.device)
         onehot[label.long()] = 1
         return onehot

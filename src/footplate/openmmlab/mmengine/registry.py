@@ -73,7 +73,7 @@ def build_from_cfg(cfg: Mapping[str, Any], registry: _Registry, default_args: Ma
 
     Args:
         cfg: A dict with the `type`, which is a name or a class, and the arguments of the constructor.
-        registry: The registry in which to look up names.
+        registry: The registry to look up names in.
         default_args: Default values for arguments.
 
     Raises:

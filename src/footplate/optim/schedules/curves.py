@@ -19,7 +19,7 @@ from footplate.optim.schedules.base_curve import Curve, number, positions
 
 @dataclass(frozen=True)
 class Constant(Curve):
-    """Multiplies the value by `factor` until the last position, at which the value is restored.
+    """Multiplies the value by `factor`, and restores it at the last position.
 
     Args:
         factor: The factor, above 0 and at most 1.

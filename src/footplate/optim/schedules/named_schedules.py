@@ -119,7 +119,7 @@ def build_param_schedulers(
 def _build_list(
     cfg: Any, optimizer: HasParamGroups, lengths: Mapping[str, int | None], *, counts_epochs: bool
 ) -> Schedules:
-    """Builds the schedules of one optimizer, and warns about schedules that do not fit the length of the run."""
+    """Builds the schedules of one optimizer, and warns about schedules that do not match the length of the run."""
     is_list = isinstance(cfg, Sequence) and not isinstance(cfg, str)
     built: Schedules = []
     for index, entry in enumerate(cfg if is_list else [] if cfg is None else [cfg]):
@@ -159,7 +159,7 @@ def _build(cfg: Any, optimizer: HasParamGroups, lengths: Mapping[str, int | None
 
 
 def _check_ends(schedules: Schedules, lengths: Mapping[str, int | None]) -> None:
-    """Warns about schedules that do not fit the length of the run.
+    """Warns about schedules that do not match the length of the run.
 
     A schedule may end one position after training; this is a common way to avoid the final value. The last schedule may
     end early if it ends at the base value, as a warm-up does.

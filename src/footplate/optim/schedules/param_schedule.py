@@ -63,8 +63,8 @@ class ParamSchedule:
             the curve are then read from the attributes of the schedule, without checks.
         param_name: The field to schedule, such as `lr`, `weight_decay` or `momentum` (the first beta of optimizers
             with betas).
-        begin: The first position at which the schedule applies.
-        end: The position from which the schedule no longer applies. By default, the schedule covers the length of the
+        begin: The first position of the schedule.
+        end: The end position (exclusive). By default, the schedule covers the length of the
             curve, or the rest of training if the curve has no length.
         last_step: The last completed position, to continue a schedule without resetting the groups. With -1, the
             schedule starts from the beginning.
@@ -242,18 +242,18 @@ class ParamSchedule:
 
 
 class ScheduleSteps(NamedTuple):
-    """The schedules of a run in stepping order, grouped by the event on which they are stepped."""
+    """The schedules of a run in stepping order, grouped by the event that steps them."""
 
     by_iter: list[Callable[[], None]]
     """The `step` methods to call after each training iteration."""
     by_epoch: list[Callable[[], None]]
     """The `step` methods to call after each training epoch."""
     by_metrics: list[Any]
-    """The schedules to step after each validation, with its metrics."""
+    """The schedules to step after each validation run, with its metrics."""
 
 
 def collect_steps(schedules: Iterable[ParamSchedule] | Mapping[str, Iterable[ParamSchedule]]) -> ScheduleSteps:
-    """Groups the `step` methods of schedules by the event on which they are called.
+    """Groups the `step` methods of schedules by the event that calls them.
 
     Args:
         schedules: Schedules, or a dict that maps optimizer names to lists of schedules.

@@ -53,16 +53,16 @@ class ReduceOnPlateau(MetricSchedule):
         monitor: The name of the validation metric to monitor.
         rule: "less" if lower values of the metric are better, "greater" if higher values are.
         factor: The factor, above 0 and below 1.
-        patience: The number of validations without improvement before the field is reduced.
+        patience: The number of validation runs without improvement before the field is reduced.
         threshold: The minimum improvement.
         threshold_rule: "rel" if `threshold` is relative to the best value, "abs" if it is absolute.
-        cooldown: The number of validations after each reduction that do not count towards `patience`.
+        cooldown: After each reduction, this number of validation runs does not count towards `patience`.
         min_value: The lower bound of the field, either one value for all groups or one value per group. A group that is
             added later uses the bound of the last group.
         eps: The minimum change; smaller reductions are skipped.
-        begin: The first validation at which the schedule applies, counted from 1. 0 also means the first validation.
-        end: The first validation at which the schedule no longer applies.
-        by_epoch: Ignored; the schedule is stepped after validations.
+        begin: The first validation run of the schedule, counted from 1. 0 also means the first one.
+        end: The first validation run after the schedule.
+        by_epoch: Ignored; the schedule is stepped after each validation run.
         last_step: See `ParamSchedule`.
 
     Raises:
@@ -122,15 +122,15 @@ class ReduceOnPlateau(MetricSchedule):
             raise ArgumentError(message, key="min_value", found=min_value)
 
     def start(self) -> None:
-        """Moves to position 0, before the first validation."""
+        """Moves to position 0, before the first validation run."""
         super().start()
         self._global_step = 0
 
     def step(self, metrics: Mapping[str, Any] | None = None) -> None:
-        """Advances by one validation, and reduces the field if the metric has not improved for long enough.
+        """Advances by one validation run, and reduces the field if the metric has not improved for long enough.
 
         Args:
-            metrics: The metrics of a validation. If it is None, only the position advances.
+            metrics: The metrics of a validation run. If they are None, only the position advances.
 
         Raises:
             ArgumentError: `metrics` does not contain the monitored metric.

@@ -26,7 +26,7 @@ class TorchSchedule(MetricSchedule):
 
     Args:
         optimizer: The optimizer or optimizer wrapper of the run.
-        scheduler: The scheduler. A ReduceLROnPlateau is stepped after each validation.
+        scheduler: The scheduler. A ReduceLROnPlateau is stepped after each validation run.
         by_epoch: Whether to step the scheduler after each epoch rather than after each iteration. By default,
             OneCycleLR and CyclicLR are stepped after each iteration, and other schedulers after each epoch.
         counts_epochs: Whether the run is epoch-based. If not, the default is to step after each iteration.

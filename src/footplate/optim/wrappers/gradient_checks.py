@@ -16,6 +16,7 @@ from footplate.checks import check_choice, check_keys, is_number
 from footplate.distributed.sharding import is_dtensor, local_tensor, tensor_norms
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, NonFiniteError
+from footplate.messages import pluralize
 
 _logger = logging.getLogger("footplate.optim")
 _EPS = 1e-6  # as in torch.nn.utils.clip_grad_norm_
@@ -30,7 +31,7 @@ _check_finite = torch._amp_foreach_non_finite_check_and_unscale_
 
 
 class GradientClipper:
-    """Clips gradients in place, as torch's `clip_grad_norm_` or `clip_grad_value_` does.
+    """Clips gradients in place, like torch's `clip_grad_norm_` or `clip_grad_value_`.
 
     Attributes:
         gives_norm: Whether a call returns the total norm before clipping. True only if `function` is `clip_grad_norm_`.
@@ -157,9 +158,8 @@ class GradientGuard:
             raise NonFiniteError(f"the gradients of iteration {iteration} are non-finite", iteration=iteration)
         if self.count & (self.count - 1) == 0:  # the 1st, 2nd, 4th, 8th ... time
             done = "the step is skipped" if scaler_skips or self.policy == "skip" else "the step is taken anyway"
-            _logger.warning(
-                "The gradients of iteration %d are non-finite: %s (%d so far).", iteration, done, self.count
-            )
+            times = pluralize(self.count, "time")
+            _logger.warning("The gradients of iteration %d are non-finite (%s so far): %s.", iteration, times, done)
         return self.policy == "warn"
 
 

@@ -270,8 +270,8 @@ class OptimWrapper(Accumulation):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Loads a state saved by footplate or another engine, even if its parameter groups are different.
 
-        Discards accumulated gradients with a warning if they were saved with different `accumulative_counts`. Adds the
-        groups again that `add_param_group` added during the saved run.
+        Discards accumulated gradients with a warning if they were saved with different `accumulative_counts`. Re-adds
+        the groups that `add_param_group` added during the saved run.
 
         Raises:
             CheckpointError: The state belongs to different parameters, or to an optimizer of a different class.

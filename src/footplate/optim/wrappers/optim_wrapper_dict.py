@@ -65,7 +65,7 @@ class OptimWrapperDict(OptimWrapper):
         """
         name = next(iter(self.optim_wrappers))
         raise ArgumentError(
-            "there are several optimizers, but the training step does not select the one that minimizes the loss",
+            "there are several optimizers, so the model's training step must update each of them itself",
             key="optim_wrapper",
             notes=[
                 f'In training_step(model, batch, optimizers), call optimizers["{name}"].update_params(loss), '

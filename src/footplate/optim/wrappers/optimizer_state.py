@@ -116,7 +116,7 @@ def _check_shapes(name: str, values: Mapping[str, Any], parameter: Tensor) -> No
     for value in values.values():
         if isinstance(value, Tensor) and value.dim() and value.shape != parameter.shape:
             raise CheckpointError(
-                f"the saved optimizer state of '{name}' does not fit a parameter of shape {list(parameter.shape)}",
+                f"the saved optimizer state of '{name}' does not match the parameter's shape {list(parameter.shape)}",
                 found=list(value.shape),
             )
 

@@ -201,7 +201,7 @@ def labels_of(sample: ClsDataSample, num_classes: int) -> Tensor:
     """
     labels: Tensor | None = sample.get("gt_label")
     if labels is None:
-        raise DataError("every image needs its ground truth: 'gt_label' in its data sample")
+        raise DataError("an image has no ground truth: 'gt_label' is missing from its data sample")
     # Each image has few labels, for which Python numbers are much faster than tensor operations.
     if labels.device.type == "cpu" and not all(0 <= label < num_classes for label in labels.tolist()):
         check_classes(f"ground truth of '{sample.get('img_path', 'an image')}'", labels, num_classes)

@@ -101,7 +101,7 @@ class ReconstructionPictureHook(Hook):
 
     Args:
         num_samples: The number of images.
-        seed: The seed of the masks. All validations use the same masks.
+        seed: The seed of the masks. All validation runs use the same masks.
 
     Raises:
         ArgumentError: `num_samples` is not positive.
@@ -157,7 +157,7 @@ def draw_rows(rows: Sequence[Sequence[tuple[ImageArray, tuple[int, int, int]]]])
 
 @HOOKS.register_module()
 class ValidateFirstHook(Hook):
-    """Validates before the first iteration, and adds the gains since then to the metrics of later validations.
+    """Validates before the first iteration, and adds the gains since then to all later metrics.
 
     The gain of the metric `knn/top1` is reported as `gain/knn/top1`, in the same unit.
 
@@ -175,14 +175,14 @@ class ValidateFirstHook(Hook):
         self._start: dict[str, float] = {}
 
     def before_train(self, runner: "Runner") -> None:
-        """Requests a validation before training. (A resumed run already has the initial metrics.)"""
+        """Requests a validation run before training. (A resumed run already has the initial metrics.)"""
         if runner.val_loop is None:
             raise ArgumentError("ValidateFirstHook needs a val_dataloader", key="val_dataloader")
         if runner.iter == 0:
             runner.train_loop.validation_requested = True
 
     def after_val_epoch(self, runner: "Runner", metrics: dict[str, Any] | None = None) -> None:
-        """Stores the metrics of the first validation, and adds the gains since then to the metrics of later ones."""
+        """Stores the metrics of the first validation run, and adds the gains since then to all later metrics."""
         if not metrics or runner.iter and not self._start:
             return
         numbers = {name: float(value) for name, value in metrics.items() if isinstance(value, (int, float))}
@@ -197,9 +197,9 @@ class ValidateFirstHook(Hook):
         metrics.update({f"gain/{name}": gain for name, gain in gains.items()})
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the metrics of the first validation."""
+        """Returns the metrics of the first validation run."""
         return {"start": dict(self._start)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores the metrics of the first validation."""
+        """Restores the metrics of the first validation run."""
         self._start = {key: check_saved_number(value, key) for key, value in state["start"].items()}

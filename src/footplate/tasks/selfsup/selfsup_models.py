@@ -205,7 +205,7 @@ class MAEPretrainDecoder(BaseModule):
         decoder_embed_dim: The embedding dimension of the decoder.
         decoder_depth: The number of transformer layers.
         decoder_num_heads: The number of attention heads of each layer.
-        mlp_ratio: The ratio of the hidden dimension of the MLP to the embedding dimension.
+        mlp_ratio: The MLP's hidden dimension, as a multiple of the embedding dimension.
         init_cfg: See `BaseModule`; by default linear layers use Xavier uniform initialization.
     """
 

@@ -37,7 +37,7 @@ class MAEViT(BaseModule):
         embed_dims: The embedding dimension.
         num_layers: The number of transformer layers.
         num_heads: The number of attention heads of each layer.
-        mlp_ratio: The ratio of the hidden dimension of the MLP to the embedding dimension.
+        mlp_ratio: The MLP's hidden dimension, as a multiple of the embedding dimension.
         mask_ratio: The fraction of patches that `forward_masked` masks.
         init_cfg: See `BaseModule`; by default linear layers use Xavier uniform initialization.
 

@@ -196,8 +196,8 @@ class EvalHook(Hook):
 
     Args:
         dataloader: The validation dataloader. By default, the config's validation loop is used.
-        start: The first epoch or iteration after which to validate. If 0, also validates before training.
-        interval: The number of epochs or iterations between two validations.
+        start: Validation starts after this epoch or iteration. If 0, also validates before training.
+        interval: The number of epochs or iterations between two validation runs.
         by_epoch: Whether `interval` and `start` are in epochs.
         save_best: The metric that determines the best checkpoint, or "auto" for the first metric.
         rule: "greater" if higher is better, or "less".
@@ -250,12 +250,12 @@ class EvalHook(Hook):
         self._milestones = list(dynamic_intervals or ())
 
     def after_train_epoch(self, runner: Any) -> None:
-        """Requests a validation if one is due and `by_epoch` is set."""
+        """Requests a validation run if one is due and `by_epoch` is set."""
         if self.by_epoch and self._is_due(runner.epoch + 1):
             runner.train_loop.validation_requested = True
 
     def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
-        """Requests a validation if one is due and `by_epoch` is not set."""
+        """Requests a validation run if one is due and `by_epoch` is not set."""
         if not self.by_epoch and self._is_due(runner.iter + 1):
             runner.train_loop.validation_requested = True
 
@@ -309,7 +309,7 @@ class EvalHook(Hook):
         return done >= start and (done - start) % interval == 0
 
     def _should_evaluate(self, runner: Any) -> bool:
-        """Returns True, because the training loop only calls `_do_evaluate` when a validation is due."""
+        """Returns True, because the training loop only calls `_do_evaluate` when validation is due."""
         return True
 
     def _do_evaluate(self, runner: Any) -> None:
@@ -320,7 +320,7 @@ class EvalHook(Hook):
             self.evaluate(runner, results)
 
     def _save_ckpt(self, runner: Any, key_score: Any) -> None:
-        """Does nothing, because CheckpointHook saves the best checkpoint after the validation."""
+        """Does nothing, because CheckpointHook saves the best checkpoint after validation."""
 
 
 _OWN_EVALUATION = ("_do_evaluate", "evaluate")

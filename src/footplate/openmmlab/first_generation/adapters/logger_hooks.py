@@ -23,7 +23,7 @@ _logger = logging.getLogger("footplate.openmmlab.first_generation")
 
 
 class LoggerHook(Hook):
-    """Base class for loggers. Calls `log` every `interval` iterations and after each validation.
+    """Base class for loggers. Calls `log` every `interval` iterations and after each validation run.
 
     Args:
         interval: The number of iterations between two calls to `log`.
@@ -294,7 +294,7 @@ class ClearMLLoggerHook(WriterLoggerHook):
 
 @HOOKS.register_module()
 class DvcliveLoggerHook(WriterLoggerHook):
-    """Writes DVCLive files. Its settings are those of DVCLive's `Live`; `path` is an alias of `dir`."""
+    """Writes DVCLive files. Takes the settings of DVCLive's `Live`; `path` is an alias of `dir`."""
 
     logger = "DvcliveLoggerHook"
     arguments = ("model_file", "interval")

@@ -75,7 +75,7 @@ class WorkflowHook(Hook):
         self._validate_if_due(runner, loop.epoch if loop.by_epoch else loop.iter, last=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the epoch or iteration of the latest validation, so that a resumed run does not repeat it."""
+        """Returns the epoch or iteration of the latest validation phase, so that a resumed run does not repeat it."""
         return {"validated_at": self._validated_at}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

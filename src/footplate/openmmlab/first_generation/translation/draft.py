@@ -1,4 +1,4 @@
-"""The draft of a translation, the notes for the user, and the class of translation rules."""
+"""Defines `Draft` (a config being translated), `Note` (a line of the migration report) and `Rule`."""
 
 import enum
 import inspect
@@ -14,7 +14,7 @@ from footplate.openmmlab.first_generation.translation.key_map import Path
 
 
 class Kind(enum.Enum):
-    """How much attention a note needs from the user."""
+    """The level of attention that a note needs from the user."""
 
     BECAME = "became"
     """The key was translated without loss."""

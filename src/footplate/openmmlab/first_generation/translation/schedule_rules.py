@@ -98,7 +98,7 @@ def translate_policy(draft: Draft, cfg: Mapping[str, Any], field: str) -> list[E
     """Returns the `param_scheduler` entries for an `lr_config` or `momentum_config`.
 
     Args:
-        draft: The draft, from which the length of the run is read.
+        draft: The draft, which provides the length of the run.
         cfg: The config section, with a built-in policy.
         field: "lr" or "momentum".
     """
