@@ -87,13 +87,8 @@ def test_error_without_matching_weights_shows_both_spellings() -> None:
     with pytest.raises(CheckpointError) as caught:
         load_weights(_Model(), state)
     lines = str(caught.value).splitlines()
-<<<<<<< HEAD
-    assert lines[0] == "no weight in 'a state dict' fits the model"
-    assert lines[1:3] == ["  a key in the file: backbone.conv.weight", "  a key in the model: conv.weight"]
-=======
     assert lines[0] == "no weights in 'a state dict' match the model"
-    assert lines[1:3] == ["  a key of the file: backbone.conv.weight", "  a key of the model: conv.weight"]
->>>>>>> en5
+    assert lines[1:3] == ["  a key in the file: backbone.conv.weight", "  a key in the model: conv.weight"]
 
 
 @pytest.mark.parametrize("prefix", ["backbone", "backbone."])

@@ -165,11 +165,7 @@ def check_same_dataset(loader: Any) -> None:
     if any(isinstance(sampler, (DefaultSampler, InfiniteSampler, RankSampler)) for sampler in samplers_of(loader)):
         compare_with_main(
             _describe_dataset(loader.dataset),
-<<<<<<< HEAD
-            "the dataset on %s differs from that on rank 0, although each rank reads only its share of it",
-=======
             "the dataset on %s differs from the dataset on rank 0, although each rank reads only its share",
->>>>>>> en5
             "Build the same dataset on all ranks. Call torch.manual_seed before random_split and other random choices.",
         )
 
@@ -220,12 +216,7 @@ def _build_dataset(cfg: Any) -> Any:
 
 def _describe_folders(dataset: Any) -> list[str]:
     """Describes which files an empty dataset's folders contain, and which suffixes the dataset expects."""
-<<<<<<< HEAD
     lines, prefix = [], getattr(dataset, "data_prefix", None)
-=======
-    prefix = getattr(dataset, "data_prefix", None)
-    lines = []
->>>>>>> en5
     for folder in prefix.values() if isinstance(prefix, Mapping) else ():
         if isinstance(folder, str) and os.path.isdir(folder):
             endings = Counter(os.path.splitext(name)[1] for name in os.listdir(folder)).most_common(3)
