@@ -98,14 +98,16 @@ def test_a_killed_worker_is_reported_with_its_signal_and_sample(tmp_path: Path, 
     lines = [line for line in report_in_a_process(tmp_path, work) if "The run was saved" not in line]
     first, second, *hints = lines
     assert first == "a worker of the data loader died while it read sample 5"
-    assert f": killed by a signal: {signal.strsignal(signal.Signals[name])}" in second
+    killed = f": killed by a signal: {signal.strsignal(signal.Signals[name])}"
+    # On a busy machine, torch may notice the death before the kernel reports its signal.
+    assert killed in second or "exited without an exception, for example through os._exit() or a crash" in second
     assert hints[0].strip().startswith(hint)
 
 
 def test_a_worker_that_exits_silently_is_reported() -> None:
     with pytest.raises(DataError, match="a worker of the data loader died while it read sample 5") as caught:
         read(make("go", timeout=1))
-    assert caught.value.notes[0].endswith(": exited without an error, for example through os._exit()")
+    assert caught.value.notes[0].endswith(": exited without an exception, for example through os._exit() or a crash")
 
 
 def test_workers_that_exit_after_their_epoch_are_not_reported() -> None:

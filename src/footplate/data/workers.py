@@ -239,6 +239,6 @@ def _explain_death(message: str, samples: Mapping[int, int]) -> DataError | None
     if killed:
         reason, hint = f"killed by a signal: {killed[1].strip()}", _HINTS.get(killed[1].strip(), _CRASHED)
     else:
-        reason, hint = "exited without an error, for example through os._exit()", _CRASHED
+        reason, hint = "exited without an exception, for example through os._exit() or a crash", _CRASHED
     message = f"a worker of the data loader died while it read sample {samples[process]}"
     return DataError(message, notes=[f"process {process}: {reason}", hint])
