@@ -1,7 +1,7 @@
 """Checks the values of arguments, configs and checkpoints.
 
 Argument and config checks raise ArgumentError; checkpoint checks raise ValueError. In argument and config checks,
-`name` is how the message refers to the value, and `key` is the value's key path, by default `name`.
+`name` is the value's name in the message, and `key` is its key path, by default `name`.
 """
 
 import inspect
@@ -67,7 +67,7 @@ def check_number(
     """Checks that `value` is a finite number within the given bounds.
 
     Args:
-        name: How the message refers to the value; also the key path.
+        name: The value's name in the message; also its key path.
         value: The value to check.
         above: The value must be greater than this.
         least: The value must not be less than this.
@@ -240,7 +240,7 @@ def read_flag(state: Mapping[str, Any], key: str) -> bool:
 def read_tensor(state: Mapping[str, Any], key: str, dim: int) -> "Tensor":
     """Returns the floating-point tensor with `dim` dimensions under `key`.
 
-    Raises the same errors as `read_entry`, and ValueError if the value is a different tensor or no tensor.
+    Raises the same errors as `read_entry`, and ValueError if the value is not such a tensor.
     """
     import torch  # not above: commands that need no tensors start without it
 

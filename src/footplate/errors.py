@@ -224,7 +224,7 @@ class ExitError(FootplateError):
 
 
 class RankError(FootplateError):
-    """Ranks cannot connect, have different parameters, or have lost a rank."""
+    """Ranks cannot connect or have different parameters, or one of them is lost."""
 
 
 class CheckpointError(FootplateError):

@@ -37,7 +37,7 @@ def test_names_resolve_only_while_installed(caplog: pytest.LogCaptureFixture) ->
     with pytest.raises(AttributeError, match="Did you mean 'OptimizerHook'"):
         imported("mmcv.runner", "OptimiserHook")
     assert openmmlab.install() is report
-    assert report == "import names: mmcv, mmengine, mmseg, mmdet, mmselfsup resolve to footplate"
+    assert report == "imports from mmcv, mmengine, mmseg, mmdet, mmselfsup resolve to footplate"
     assert caplog.messages == [report]
     openmmlab.uninstall()
     assert len(sys.meta_path) == before

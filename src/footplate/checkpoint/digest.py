@@ -1,7 +1,7 @@
 """Writes and verifies the SHA-256 digest at the end of a checkpoint file.
 
-A checkpoint is the zip archive that `torch.save` writes. The digest is stored in the comment at the end of the archive,
-which readers ignore. Content and digest are thus committed together:
+A checkpoint is the zip archive that `torch.save` writes. The digest is stored in the archive's comment, which readers
+ignore. Content and digest are thus committed together:
 
     ... archive ... | end record (22 bytes) | footplate-checkpoint 1 saved=<ns> sha256=<64 hex digits>
 

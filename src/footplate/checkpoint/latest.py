@@ -37,7 +37,7 @@ def checked_template(value: Any) -> str:
 
 
 def folder_below(out_dir: str, work_dir: str) -> str:
-    """Returns the subfolder of CheckpointHook's `out_dir` for the checkpoints of the run in `work_dir`."""
+    """Returns the subfolder of CheckpointHook's `out_dir` where the run in `work_dir` saves checkpoints."""
     return storage.join(out_dir, os.path.basename(work_dir.rstrip(os.sep)))
 
 

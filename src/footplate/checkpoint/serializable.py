@@ -42,7 +42,7 @@ def to_serializable(value: Any) -> Any:
 
 
 def walk(value: Any) -> Iterator[Any]:
-    """Yields `value` and everything inside it, in order. Yields containers that occur several times only once."""
+    """Yields `value` and everything inside it, in order. Yields repeated containers only once."""
     pending, seen = [value], set()
     while pending:
         entry = pending.pop()
@@ -188,7 +188,7 @@ def split_state(state: Any, cut: Cut = lambda name, tensor: None) -> tuple[Any, 
 
 
 def join_state(state: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
-    """Replaces the references that `split_state` created with tensors.
+    """Replaces the references from `split_state` with the tensors.
 
     Raises:
         CheckpointError: A tensor is missing.

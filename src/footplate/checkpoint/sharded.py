@@ -92,7 +92,7 @@ def save_shards(
 
 
 class _Planner(DefaultSavePlanner):
-    """Plans the writing of shards, for a state dict of shards by index."""
+    """Plans how to write a state dict that maps indices to shards."""
 
     def create_local_plan(self) -> SavePlan:
         items = []

@@ -19,8 +19,8 @@ _MISSING = re.compile(r"the following arguments are required: (.+)")
 class Parser(argparse.ArgumentParser):
     """Parses the command line, or the arguments of one command.
 
-    Usage lines show only positional arguments and required options, in an order that works. Error messages have two
-    lines and suggest the argument that was most likely meant.
+    Usage lines show only positional arguments and required options, in an order that the parser accepts. Error messages
+    have two lines and suggest the argument that was most likely meant.
     """
 
     _given: Sequence[str] = ()

@@ -19,7 +19,7 @@ _RESERVED = ("filename", "text", "pretty_text", "env_variables")
 
 
 class Config:
-    """A config, which records the origin of each key. Keys are accessible as attributes and items.
+    """A config that records the origin of each key. Keys are accessible as attributes and items.
 
     Args:
         cfg_dict: The keys and values.

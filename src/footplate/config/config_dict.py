@@ -81,8 +81,8 @@ def calling_line() -> Origin:
 class TracedDict(dict[Any, Any]):
     """A dict that records the file and line of each statement that sets a key.
 
-    While a config is executed, `dict(...)` and `{...}` create this class. `_origins` maps each key to its origin, and
-    None to the origin of the dict itself.
+    While a config is executed, `dict(...)` and `{...}` create instances of this class. `_origins` maps each key to its
+    origin, and None to the dict's own origin.
     """
 
     _origins: dict[object, Origin]

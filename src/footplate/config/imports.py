@@ -58,8 +58,8 @@ def import_module(name: str, origin: Origin | None = None, key: str = "custom_im
 
     Args:
         name: The dotted name of the module.
-        origin: The origin of the config key with the name.
-        key: The key path of that config key.
+        origin: The origin of the config entry that contains the name.
+        key: The key path of that entry.
 
     Raises:
         ConfigError: The module cannot be imported. If `name` is a class, the message suggests its module.

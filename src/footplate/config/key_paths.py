@@ -58,7 +58,7 @@ def join_path(parts: Sequence[Any]) -> str:
 
 
 def next_key(holder: ConfigDict, parts: list[Any]) -> tuple[Any, list[Any]]:
-    """Returns the next key in a path, which may contain dots or be an integer, and the remaining parts."""
+    """Returns the next key in a path (an integer, or a string that may contain dots), and the remaining parts."""
     for count in range(len(parts), 1, -1):
         key = ".".join(map(str, parts[:count]))
         if key in holder:

@@ -1,4 +1,4 @@
-"""Detects changes to variables that come too late, because other keys already use the previous value."""
+"""Detects variable changes that come too late: other keys already use the previous value."""
 
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple

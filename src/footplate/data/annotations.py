@@ -246,7 +246,7 @@ def decode_mask(segmentation: Any, shape: tuple[int, int]) -> npt.NDArray[np.boo
 
 
 def check_segmentation(segmentation: Any, shape: tuple[int, int]) -> None:
-    """Checks that a segmentation fits its image, so that decoding it cannot exhaust time or memory.
+    """Checks that a segmentation matches its image, so that decoding it cannot exhaust time or memory.
 
     Raises:
         DataError: Run lengths do not match the image size, or a corner is non-finite or far outside the image.

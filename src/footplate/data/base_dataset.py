@@ -232,7 +232,7 @@ class BaseDataset(Dataset[Any]):
         raise DataError(f"the pipeline dropped {self.max_refetch + 1} samples in a row")
 
     def _read_or_skip(self, idx: int, errors: list[Exception]) -> Any:
-        """Returns a sample, or None if it is unreadable and `on_error` is "skip". Then adds the error to `errors`."""
+        """Returns a sample. If reading fails and `on_error` is "skip", adds the error to `errors` and returns None."""
         try:
             return self.prepare_data(idx)
         except (StorageError, ConnectionError):  # the samples themselves may be fine

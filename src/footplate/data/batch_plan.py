@@ -56,8 +56,8 @@ class BatchPlan(Sampler[BatchKey]):
 
     Attributes:
         custom: The samplers whose order could depend on anything but seed and epoch.
-        counted: The number of samples (with a custom batch sampler, of batches) if each one is read exactly once, not
-            counting batches with a share of 0. None if some may be read twice.
+        counted: The number of samples if each one is read exactly once, or None if some may be read twice. With a
+            custom batch sampler, the number of batches. Batches with a share of 0 do not count.
         world_size: The number of ranks that the samples are split across.
         current: The current pass.
         passes_continue: Whether `limit` splits an endless sampler, so that each pass continues the previous one.
@@ -199,7 +199,7 @@ class BatchPlan(Sampler[BatchKey]):
             yield BatchKey(epoch, positions, indices, self.batch_sampler is None)
 
     def _batches(self, epoch: int, start: int) -> Iterator[tuple[int, Sequence[Any]]]:
-        """Yields, for each batch from `start` on, the number of this rank's samples before it and its indices."""
+        """For each batch from `start` on, yields the number of this rank's earlier samples, and the batch's indices."""
         done = 0
         if self._has_own_batches:
             for number, indices in enumerate(self.batch_sampler):

@@ -108,8 +108,8 @@ class Shard:
 class WebDataset(BaseDataset):
     """A dataset of WebDataset shards, on disk or in an object store. Samples can be read in any order.
 
-    The files of a sample must be adjacent in the shard and share a name up to the first dot, which is the key of the
-    sample. Shards are indexed on first use.
+    The files of a sample must be adjacent in the shard and share a name up to the first dot. This name is the key of
+    the sample. Shards are indexed on first use.
 
     Args:
         shards: The paths or URLs of the shards: a list, a folder, or a pattern such as `train-{0000..0099}.tar`.

@@ -1,4 +1,4 @@
-"""Manages worker processes: handles signals, detects dead workers, and finds the sample that they were reading."""
+"""Manages worker processes: handles signals, detects dead workers, and finds the samples they were reading."""
 
 import contextlib
 import multiprocessing
@@ -67,7 +67,7 @@ def interruptible(iterator: Iterator[Any]) -> Iterator[Any]:
 
 
 class WorkerProgress:
-    """Records the sample that each of `workers` workers is reading, in shared memory."""
+    """Records, in shared memory, the sample that each of `workers` workers is reading."""
 
     def __init__(self, workers: int) -> None:
         self._workers = workers

@@ -149,7 +149,7 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
 
 
 class _Bypass(nn.Module):
-    """Returns its input unchanged, but has the parameters and buffers of a model."""
+    """A module with a model's parameters and buffers that returns its input unchanged."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

@@ -71,7 +71,7 @@ class BaseTrainLoop(BaseLoop):
         val_begin: Validation starts after this epoch or iteration.
         val_interval: The number of epochs or iterations between validation runs.
         dynamic_intervals: `[(milestone, interval), ...]`. Each interval applies from its milestone on.
-        max_hours: The time limit in hours. Training stops early enough for the last validation and the last save to
+        max_hours: The time limit in hours. Training stops early enough for the last validation run and save to
             finish within the limit. The run can be resumed.
 
     Raises:
@@ -216,7 +216,7 @@ class BaseTrainLoop(BaseLoop):
             restore_rng(self._random_at_epoch_start)
 
     def _validate_if_due(self) -> None:
-        """Runs a validation if one is due, then handles the requests that arrived in the meantime."""
+        """Validates if due, then handles the requests that arrived in the meantime."""
         runner = self.runner
         if runner.val_loop is None or not self._validation_is_due():
             return
@@ -312,8 +312,8 @@ class BaseTrainLoop(BaseLoop):
     def completed(self) -> tuple[int, int]:
         """The numbers of completed iterations and epochs to save in a checkpoint.
 
-        While the hooks at the end of an iteration or epoch run, it already counts as completed, although the loop
-        increments its counter only after the hooks.
+        An iteration or epoch already counts as completed while its last hooks run, although the loop increments its
+        counter only afterwards.
         """
         events = self.runner.events
         ends_epoch = self.by_epoch and "after_train_epoch" in events

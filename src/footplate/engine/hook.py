@@ -313,7 +313,7 @@ class FunctionHook(Hook):
 
 
 def similar_event(name: str) -> str | None:
-    """Translates an event name of another engine, such as "on_train_epoch_end", or returns the most similar event."""
+    """Translates an event name from another engine, such as "on_train_epoch_end", or returns the most similar event."""
     for end, when in (("_start", "before_"), ("_begin", "before_"), ("_end", "after_")):
         if name.startswith("on_") and name.endswith(end):
             middle = name.removeprefix("on_").removesuffix(end)

@@ -35,9 +35,9 @@ _IN_MEMORY = "memory://footplate-preflight/{}.pth"
 def preflight(runner: "Runner") -> None:
     """Saves and loads a checkpoint in memory, validates one batch, and checks disk space and permissions.
 
-    Warns about label maps that are likely wrong, classes that differ between datasets, and models with a different
-    number of classes. Leaves no files and records no metrics. Afterwards, restores the random state, and the buffers
-    and plain attributes of modules.
+    Warns about label maps that are likely wrong, classes that differ between datasets, and models whose number of
+    classes differs from the dataset's. Leaves no files and records no metrics. Afterwards, restores the random state,
+    and the buffers and plain attributes of modules.
 
     Raises:
         FootplateError: The run cannot save, load or validate. Errors raised by the model or a metric are not wrapped.

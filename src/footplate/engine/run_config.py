@@ -75,7 +75,7 @@ class ResolvedConfig:
         cfg: The complete config that the arguments come from. For a run built from objects, it contains at most
             the model, and only if a later process can rebuild it.
         has_cfg: Whether the arguments come from a config.
-        sections: All other arguments by name, with None for those that are not set.
+        sections: All other arguments by name. Unset arguments are None.
         unrecorded: The reason why the config does not describe a model built by a function, or "".
 
     Raises:

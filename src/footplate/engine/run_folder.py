@@ -67,7 +67,7 @@ def unused_name(work_dir: str) -> str:
 
 
 def create_log_folder(work_dir: str, name: str) -> str:
-    """Creates the log folder of a run and returns its name, which differs from `name` if that is taken."""
+    """Creates the log folder of a run and returns its name. If `name` is taken, chooses a different one."""
     os.makedirs(work_dir, exist_ok=True)
     while True:
         with contextlib.suppress(FileExistsError):

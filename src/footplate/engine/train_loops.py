@@ -26,7 +26,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         val_begin: Validation starts after this epoch.
         val_interval: The number of epochs between validation runs.
         dynamic_intervals: `[(epoch, interval), ...]`. Each interval applies from its epoch on.
-        max_hours: The time limit in hours. Training stops early enough for the last validation and the last save to
+        max_hours: The time limit in hours. Training stops early enough for the last validation run and save to
             finish within the limit.
     """
 
@@ -120,7 +120,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
         val_begin: Validation starts after this iteration.
         val_interval: The number of iterations between validation runs.
         dynamic_intervals: `[(iteration, interval), ...]`. Each interval applies from its iteration on.
-        max_hours: The time limit in hours. Training stops early enough for the last validation and the last save to
+        max_hours: The time limit in hours. Training stops early enough for the last validation run and save to
             finish within the limit.
     """
 

@@ -254,7 +254,7 @@ class CheckpointHook(Hook):
     def _remove(self, path: str, prefix: str = "") -> None:
         """Removes a checkpoint of this run.
 
-        Keeps the file if it is outside the run's folder, has a different kind of name, or was not written by footplate.
+        Keeps the file if it is outside the run's folder, has a different name pattern, or was not written by footplate.
         """
         number = number_in(self.filename_tmpl, storage.base_name(path).removeprefix(prefix))
         if number is not None and self._is_in_folder(path) and is_written_by_footplate(path):
@@ -273,7 +273,7 @@ class CheckpointHook(Hook):
         self._write(runner, path, AfterSave(runner.folder.home, on_committed))
 
     def _remove_old(self, newest: int) -> None:
-        """Removes old checkpoints. Keeps the last `max_keep_ckpts` up to number `newest`, and all later ones."""
+        """Removes old checkpoints. Keeps all after number `newest`, and the last `max_keep_ckpts` up to this number."""
         numbers = {name: number_in(self.filename_tmpl, name) for name in storage.list_dir(self._folder)}
         earlier = {name: number for name, number in numbers.items() if number is not None and number <= newest}
         for name in sorted(earlier, key=lambda name: earlier[name])[: -self.max_keep_ckpts]:

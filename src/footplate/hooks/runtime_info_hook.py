@@ -157,7 +157,7 @@ def _begin_evaluation(runner: Runner, mode: str) -> None:
 
 
 def _find_rates(optim_wrapper: Any) -> dict[str, dict[str, Any]]:
-    """Returns a dict that maps the log name of each learning rate to the settings with this rate under `lr`."""
+    """Returns a dict that maps the log name of each learning rate to the settings that contain the rate as `lr`."""
     rates = {}
     for part, wrapper in optim_wrapper.parts.items():
         groups = wrapper.param_groups

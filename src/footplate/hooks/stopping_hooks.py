@@ -185,7 +185,7 @@ class TimeLimitHook(Hook):
             self._end_in_time(runner)
 
     def _elapsed(self) -> float:
-        """Returns the seconds since the previous call, or since the start of the current validation."""
+        """Returns the seconds since the previous call, or since the start of the current validation run."""
         now, since = time.monotonic(), self._since
         self._since = now
         return now - since

@@ -66,9 +66,9 @@ class ExportedDetector(ExportedModel):
     def difference(self, outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
         """Returns the largest difference between two sets of instances, regardless of their order.
 
-        Compares each instance with a score above 0.3, or at least the best one, with the most similar instance of the
-        same class. Coordinates are divided by the largest coordinate. For masks, the difference is the fraction of
-        pixels that differ.
+        Selects the instances whose score is above 0.3 (at least the best one). Compares each of them to the most
+        similar instance of the same class. Coordinates are divided by the largest coordinate. For masks, the difference
+        is the fraction of pixels that differ.
         """
         scale = torch.cat([expected[0].abs().flatten(), torch.ones(1)]).max()
         minimum = min([_MINIMUM_SCORE, *(0.9 * expected[1]).sort()[0][-1:].tolist()])

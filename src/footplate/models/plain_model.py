@@ -94,7 +94,7 @@ class PlainModel(ModelWrapper, BaseModel):
     The result is a scalar tensor, an object with the attribute `loss`, or a dict of losses. In a dict, the entry "loss"
     is minimized and other scalars are only logged. If there is no such entry, all entries with "loss" in their name are
     summed. Validation never calls `training_step`. It computes the loss with `loss`, or takes it from the output of the
-    module. If there is a `training_step`, it passes the output of `validation_step` to `loss`.
+    module. If there is a `training_step`, validation passes the output of `validation_step` to `loss`.
 
     Attributes:
         inputs: A description of the module's inputs in its first training call; see `describe_inputs`. Empty if

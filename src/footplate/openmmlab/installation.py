@@ -88,7 +88,7 @@ def install(patches: bool = True) -> str:
         complete(module)
     runner_members.add_members()
     registry_members.add_members()
-    report = f"import names: {', '.join(ours)} resolve to footplate"
+    report = f"imports from {', '.join(ours)} resolve to footplate"
     report += f"; missing names are added to {', '.join(completed)}" if completed else ""
     report += f"; installed and not changed: {', '.join(left)}" if left else ""
     setup = partial(install, patches)

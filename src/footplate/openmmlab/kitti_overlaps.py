@@ -1,4 +1,4 @@
-"""Overlaps of rotated boxes for the KITTI metric of MMDetection3D, which computes them in numba on a GPU.
+"""Computes overlaps of rotated boxes for MMDetection3D's KITTI metric, whose own implementation needs a GPU.
 
 Machines without a GPU use this module in place of `mmdet3d.evaluation.functional.kitti_utils.rotate_iou`.
 """

@@ -1,4 +1,4 @@
-"""Replacements for names used in first-generation code that were removed from PyTorch, NumPy or Python."""
+"""Replacements for names that first-generation code uses, but PyTorch, NumPy or Python have removed."""
 
 import inspect
 import os

@@ -1,7 +1,7 @@
 """Converts values that belong to optimizers, such as schedules or states, between their two layouts.
 
 With several optimizers, the values are a dict by optimizer name. With a single optimizer, there is only the value
-itself. The functions here name a single optimizer "", like `OptimWrapper.parts`, so that other code only handles dicts.
+itself. Here, a single optimizer has the name "", as in `OptimWrapper.parts`, so that other code handles only dicts.
 """
 
 from collections.abc import Iterable, Mapping

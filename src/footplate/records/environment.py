@@ -25,7 +25,7 @@ _OF_CODE_BASES = ("mmcv", "mmcv-lite", "opencv-python", "opencv-python-headless"
 
 
 def memory_in_use(device: torch.device) -> int:
-    """Returns the peak memory use in MiB: of the device for CUDA, and of this process for other devices."""
+    """Returns the peak memory use in MiB, either of the device (CUDA) or of this process (other devices)."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device) >> 20)
     if resource is None:
@@ -35,7 +35,7 @@ def memory_in_use(device: torch.device) -> int:
 
 
 def describe_environment() -> dict[str, Any]:
-    """Collects the information about the environment that a bug report needs.
+    """Collects the environment information that a bug report needs.
 
     Returns:
         A dict. Its first entries are strings for the log: interpreter, processors, accelerator, main packages and git

@@ -151,7 +151,7 @@ def write_config(config: Config, path: str, *, signed: bool = False) -> None:
 
 
 def is_written_config(path: str) -> bool:
-    """Checks whether `write_config` wrote the file at `path`, and it has not changed since."""
+    """Checks whether `write_config` wrote the file at `path`, and the file has not changed since."""
     try:
         first, _, text = Path(path).read_text(encoding="utf-8").partition("\n")
     except (OSError, UnicodeDecodeError):

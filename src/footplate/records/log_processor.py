@@ -50,7 +50,7 @@ class _LoggedRun(Protocol):
 
 @LOG_PROCESSORS.register_module()
 class LogProcessor:
-    """Formats log lines, and selects scalars for the writers, from the message hub.
+    """Formats log lines from the message hub, and selects scalars for the writers.
 
     Args:
         window_size: The number of iterations to average losses and times over.

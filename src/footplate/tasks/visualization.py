@@ -56,8 +56,8 @@ class TaskVisualizer(Visualizer):
     Subclasses set `fields` and override `overlay`.
 
     Attributes:
-        fields: For the ground truth and the prediction, the name of the data field, and the name of the metainfo field
-            with the image size (height, width) that its coordinates refer to.
+        fields: A pair for the ground truth and a pair for the prediction: the name of the data field, and the name of
+            the metainfo field with the image size (height, width) of its coordinates.
         least_size: The minimum length of the longer side in pixels; smaller images are enlarged.
     """
 

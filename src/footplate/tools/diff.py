@@ -39,7 +39,7 @@ class Side(NamedTuple):
 
 
 def read_either(name: str) -> Config:
-    """Returns the config with the given name, which is a file, a recipe, or a work_dir with a recorded config.
+    """Returns the config in a file, the recipe of this name, or the config recorded in a work_dir.
 
     A work_dir may contain several configs; the newest one is read. Recorded configs are read without executing code.
 
@@ -147,7 +147,7 @@ def _below(side: Side, key: Any) -> Side | None:
 
 
 def _is_recorded(file: str) -> bool:
-    """Checks whether a config file was recorded by a run. Its line numbers do not match the user's file."""
+    """Checks whether a config file was recorded by a run. If so, its line numbers do not match the user's file."""
     return os.path.basename(os.path.dirname(os.path.abspath(file))) == "vis_data"
 
 

@@ -30,7 +30,7 @@ def order_of_hooks(cfg: Config) -> tuple[HookList, list[str]]:
         The hooks, and the names of hooks whose classes are not installed.
 
     Raises:
-        FootplateError: A hook cannot be built, or its name is probably misspelled.
+        FootplateError: A hook cannot be built, or its name looks misspelled.
     """
     cfg = prepare(cfg)
     missing: list[str] = []

@@ -155,7 +155,7 @@ class _RecorderHook(Hook):
 
 
 def record_layers(model: nn.Module, record: Replay) -> None:
-    """Registers hooks on a model that add its module outputs and parameter gradients to `record`."""
+    """Registers model hooks that add module outputs and parameter gradients to `record`."""
 
     def read(tensor: Tensor, name: str, kind: str) -> None:
         values = tensor.detach().to_dense()

@@ -135,12 +135,12 @@ def class_history(runs: Sequence[Run], best_steps: Sequence[float | None]) -> li
     """Returns the per-class results of all runs, grouped by dataset, metric and mode.
 
     If there are many steps, omits some of them, but never the first, the best or the last step. `best_steps` contains
-    the iteration of the best validation for each run.
+    the iteration of each run's best validation result.
 
     Returns:
         One dict per group, with its `set`, `metric`, `mode` and `runs`. Each item of `runs` contains the number of the
         run, its `steps`, `columns` and `classes`, and the `values`, indexed by column, step and class. `best` and
-        `last` are indices into `steps`. `best` is None if the best validation has no table.
+        `last` are indices into `steps`. `best` is None if there is no table for that iteration.
     """
     groups: dict[tuple[str, str, str], dict[int, list[PerClassResults]]] = {}
     for number, run in enumerate(runs):

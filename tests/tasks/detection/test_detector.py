@@ -66,7 +66,8 @@ def test_a_config_selects_predictions() -> None:
 
 
 @pytest.mark.parametrize(
-    ("samples", "words"), [(None, "needs ground truth"), ([truth(2)], "class 2, but there are only 2 classes")]
+    ("samples", "words"),
+    [(None, "an image has no ground truth"), ([truth(2)], "class 2, but there are only 2 classes")],
 )
 def test_the_loss_needs_ground_truth_within_the_classes(samples: Any, words: str) -> None:
     with pytest.raises(DataError, match=words):

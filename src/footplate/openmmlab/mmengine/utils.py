@@ -118,7 +118,7 @@ def concat_list(in_list: list[list[Any]]) -> list[Any]:
 
 
 def apply_to(data: Any, expr: Callable[[Any], bool], apply_func: Callable[[Any], Any]) -> Any:
-    """Applies `apply_func` to each item of nested data for which `expr` returns True."""
+    """Applies `apply_func` to the items of nested data that `expr` returns True for."""
     if expr(data):
         return apply_func(data)
     if isinstance(data, MutableMapping):

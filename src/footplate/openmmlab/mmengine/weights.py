@@ -64,7 +64,7 @@ class _BatchNormXd(nn.BatchNorm2d):
 
 
 def revert_sync_batchnorm(module: nn.Module) -> nn.Module:
-    """Replaces SyncBN layers with batch norm layers with the same state, and returns the model."""
+    """Replaces SyncBN layers with batch norm layers that have the same state, and returns the model."""
     of_mmcv = getattr(sys.modules.get("mmcv.ops"), "SyncBatchNorm", nn.SyncBatchNorm)
     if isinstance(module, (nn.SyncBatchNorm, of_mmcv)):
         plain = _BatchNormXd(

@@ -64,8 +64,8 @@ class ParamSchedule:
         param_name: The field to schedule, such as `lr`, `weight_decay` or `momentum` (the first beta of optimizers
             with betas).
         begin: The first position of the schedule.
-        end: The end position (exclusive). By default, the schedule covers the length of the
-            curve, or the rest of training if the curve has no length.
+        end: The end position (exclusive). By default, the schedule covers the length of the curve, or the rest of
+            training if the curve has no length.
         last_step: The last completed position, to continue a schedule without resetting the groups. With -1, the
             schedule starts from the beginning.
         by_epoch: Whether positions are epochs instead of iterations.
@@ -154,7 +154,7 @@ class ParamSchedule:
         return f"initial_{self.param_name}"
 
     def _add_groups(self) -> None:
-        """Adds the base values of groups that were added to the optimizer since the last call."""
+        """Stores the base values of parameter groups that were added to the optimizer since the last call."""
         for group in self.optimizer.param_groups[len(self.base_values) :]:
             self.base_values.append(group.setdefault(self._initial, read_field(group, self._key)))
 

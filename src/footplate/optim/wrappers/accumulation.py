@@ -43,7 +43,7 @@ class Accumulation:
         return loss / (remainder if is_in_last_round else self._accumulative_counts)
 
     def should_update(self) -> bool:
-        """Checks whether to step now. True if gradient accumulation is complete or at the last loss of the run."""
+        """Returns whether to step now: if gradient accumulation is complete, or at the last loss of the run."""
         count = self._accumulative_counts
         return count == 1 or self._inner_count % count == 0 or self._inner_count == self._max_counts
 

@@ -125,7 +125,7 @@ class GradientGuard:
     def allows_step(
         self, optimizer: Optimizer, iteration: int, norm: Tensor | None = None, *, scaler_skips: bool = False
     ) -> bool:
-        """Checks whether to call the optimizer's `step`.
+        """Returns whether to call the optimizer's `step`.
 
         With the policy "skip" and a fused optimizer on an accelerator, returns True: the optimizer skips the update if
         the gradients are non-finite. This avoids a copy to the host.

@@ -137,7 +137,7 @@ def _as_list(cfg: Any) -> list[Any]:
 
 
 def _keep(draft: Draft, loader: str, settings: Mapping[str, Any]) -> None:
-    """Keeps settings of `data` or one of its dataloaders that have no counterpart, and adds notes about them."""
+    """Keeps unsupported settings of `data` or one of its dataloaders, and adds notes about them."""
     for name, value in settings.items():
         key = f"{loader}.{name}" if loader else name
         draft.write(f"data_settings.{key}", value)

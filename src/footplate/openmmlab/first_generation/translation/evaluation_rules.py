@@ -98,7 +98,7 @@ def evaluation(draft: Draft) -> None:
 
 
 def _translate_hook(draft: Draft, hook: Mapping[str, Any]) -> None:
-    """Translates the settings for when to validate and for selecting the best checkpoint."""
+    """Translates the settings that schedule validation and select the best checkpoint."""
     interval, start = hook.get("interval", 1), hook.get("start")
     by_epoch, dynamic = hook.get("by_epoch", draft.by_epoch), hook.get("dynamic_intervals")
     if by_epoch == draft.by_epoch and (start is None or (start > 0 and start % interval == 0)):
