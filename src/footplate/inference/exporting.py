@@ -20,7 +20,7 @@ from footplate.inference.exported_model import ExportedModel
 from footplate.inference.trained_model import CONFIG_ADVICE, Preprocessing, TrainedModel
 from footplate.messages import format_bytes, labeled
 from footplate.models import PlainModel
-from footplate.models.example_inputs import Inputs, inputs_from
+from footplate.models.example_inputs import Inputs, replace_values
 from footplate.models.export_formats import ExportRequest, difference_of, exportable_operators, largest_difference
 from footplate.models.module_export import (
     LIMIT,
@@ -130,7 +130,30 @@ def _example_call(trained: TrainedModel) -> tuple[tuple[Any, ...], dict[str, Any
             "the checkpoint does not contain the input shapes of its model",
             notes=["Export from Python: runner.export(path, example), or footplate.inference.export_module."],
         )
-    return inputs_from(description)
+    return _inputs_from(description)
+
+
+def _inputs_from(description: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Creates positional and keyword arguments from a description. Floats are random, and other dtypes are zero.
+
+    Raises:
+        ArgumentError: The description is invalid.
+    """
+    generator = torch.Generator().manual_seed(0)
+
+    def tensor(text: str) -> Tensor:
+        name, _, sizes = text.rstrip("]").partition("[")
+        dtype = getattr(torch, name)
+        shape = [int(size) for size in sizes.split(",") if size]
+        if dtype.is_floating_point:
+            return torch.randn(shape, generator=generator).to(dtype)
+        return torch.zeros(shape, dtype=dtype)
+
+    try:
+        return replace_values(description["args"], str, tensor), replace_values(description["kwargs"], str, tensor)
+    except (LookupError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+        message = "the checkpoint does not describe the inputs of its model"
+        raise ArgumentError(message, found=description) from error
 
 
 def describe_export(export: Export) -> str:

@@ -45,7 +45,7 @@ class Inputs(NamedTuple):
         return self._map(lambda tensor: tensor.detach().cpu())
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "Inputs":
-        args, kwargs = _replaced(self.args, Tensor, function), _replaced(self.kwargs, Tensor, function)
+        args, kwargs = replace_values(self.args, Tensor, function), replace_values(self.kwargs, Tensor, function)
         return Inputs(args, kwargs, self.names)
 
 
@@ -121,35 +121,12 @@ def _described(value: Any) -> Any:
     raise TypeError
 
 
-def inputs_from(description: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Creates positional and keyword arguments from a description. Floats are random, and other dtypes are zero.
-
-    Raises:
-        ArgumentError: The description is invalid.
-    """
-    generator = torch.Generator().manual_seed(0)
-
-    def tensor(text: str) -> Tensor:
-        name, _, sizes = text.rstrip("]").partition("[")
-        dtype = getattr(torch, name)
-        shape = [int(size) for size in sizes.split(",") if size]
-        if dtype.is_floating_point:
-            return torch.randn(shape, generator=generator).to(dtype)
-        return torch.zeros(shape, dtype=dtype)
-
-    try:
-        return _replaced(description["args"], str, tensor), _replaced(description["kwargs"], str, tensor)
-    except (LookupError, AttributeError, TypeError, ValueError, RuntimeError) as error:
-        message = "the checkpoint does not describe the inputs of its model"
-        raise ArgumentError(message, found=description) from error
-
-
-def _replaced(value: Any, kind: type, function: Callable[[Any], Any]) -> Any:
+def replace_values(value: Any, kind: type, function: Callable[[Any], Any]) -> Any:
     """Applies a function to all values of a type in nested lists, tuples and dicts."""
     if isinstance(value, kind):
         return function(value)
     if isinstance(value, Mapping):
-        return {key: _replaced(item, kind, function) for key, item in value.items()}
+        return {key: replace_values(item, kind, function) for key, item in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(_replaced(item, kind, function) for item in value)
+        return type(value)(replace_values(item, kind, function) for item in value)
     return value
