@@ -1,5 +1,6 @@
 """Exports to TorchScript, torch.export and safetensors; ONNX if its packages are installed."""
 
+import importlib
 import importlib.util
 import re
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from footplate.checkpoint import save_checkpoint
@@ -16,6 +18,7 @@ from footplate.inference import (
     Predictor,
     describe_export,
     export_model,
+    export_module,
     open_trained,
     output_path_of,
 )
@@ -23,6 +26,7 @@ from footplate.inference.exported_model import ExportedModel
 from footplate.messages import format_bytes
 from footplate.models import BaseModel, ImgDataPreprocessor
 from footplate.models.export_formats import largest_difference
+from footplate.models.module_export import export_error
 from footplate.registry import MODELS
 from footplate.tasks.segmentation.data import SegDataSample
 from tests.inference.models import recipe, save_pictures, save_untrained
@@ -41,6 +45,14 @@ class ListModel(BaseModel):
 
     def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor") -> Any:
         return self.head(inputs)
+
+
+@MODELS.register_module()
+class NoneFromEval(ListModel):
+    """A model whose `eval` returns nothing, as that of MMDetection's detectors with a teacher."""
+
+    def eval(self) -> None:  # type: ignore[override]
+        super().eval()
 
 
 class _Listing(torch.nn.Module):
@@ -99,6 +111,31 @@ def test_file_computes_what_the_model_does_at_other_sizes(tmp_path: Path, to: st
     assert exported.outputs == {"probabilities": (2, 10), "labels": (2,)}
     assert exported.tested == [(2, 1, 28, 28), (3, 1, 28, 28), (1, 1, 29, 31)]
     assert "input       images (N, 1, H, W), float32, 0 to 255\n" in text
+
+
+class _Pooled(torch.nn.Module):
+    def __init__(self, *, is_fixed: bool) -> None:
+        super().__init__()
+        self.is_fixed = is_fixed
+
+    def forward(self, images: Tensor) -> Tensor:
+        height, width = (int(each) if self.is_fixed else each for each in images.shape[2:])
+        return F.interpolate(F.adaptive_avg_pool2d(images, (3, 5)), (height, width))
+
+
+@needs_onnx
+@pytest.mark.parametrize("is_fixed", [False, True])
+def test_onnx_file_is_right_at_other_sizes_or_rejects_them(tmp_path: Path, is_fixed: bool) -> None:
+    onnxruntime: Any = importlib.import_module("onnxruntime")
+    module, images = _Pooled(is_fixed=is_fixed), torch.rand(2, 1, 17, 11)
+    export_module(module, tmp_path / "a.onnx", torch.rand(2, 1, 9, 15))
+    session = onnxruntime.InferenceSession(tmp_path / "a.onnx")
+    if is_fixed:
+        with pytest.raises(Exception, match="Got invalid dimensions"):
+            session.run(None, {"images": images.numpy()})
+    else:
+        (pooled,) = session.run(None, {"images": images.numpy()})
+        assert torch.from_numpy(pooled).sub(module(images)).abs().max() < 1e-5
 
 
 @pytest.mark.slow
@@ -190,6 +227,40 @@ def test_model_that_needs_more_than_images_names_the_line(tmp_path: Path, monkey
         export_model(open_trained(tmp_path / "model.pth"), str(tmp_path / "a.pt"), "torchscript")
     assert raised.value.key == "model"
     assert "--size" not in str(raised.value)
+
+
+def test_size_is_named_only_if_the_model_supports_the_size_of_the_pipeline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
+    for limit, key in ((28, "--size"), (0, "model")):
+
+        def check(self: Any, images: Tensor, limit: int = limit) -> dict[str, Tensor]:
+            if images.shape[-1] > limit:
+                raise ValueError("too large")
+            return {}
+
+        monkeypatch.setattr(ExportedModel, "named_outputs", check)
+        with pytest.raises(ExportError, match="ValueError: too large") as raised:
+            export_model(open_trained(tmp_path / "model.pth"), str(tmp_path / "a.pt"), "torchscript", size=(40, 40))
+        assert raised.value.key == key
+
+
+def test_model_is_built_if_its_eval_returns_nothing(tmp_path: Path) -> None:
+    cfg = recipe("fashion-cls", tmp_path / "work")
+    cfg["model"] = {"type": "NoneFromEval"}
+    save_checkpoint({"meta": {}, "state_dict": {"head.scale": torch.ones(1)}}, tmp_path / "model.pth")
+    model = open_trained(tmp_path / "model.pth", cfg).prepared().build(torch.device("cpu"))
+    assert not model.training
+
+
+def test_errors_of_torch_are_shown_without_nodes_of_its_graph() -> None:
+    text = (
+        "Failed to export a node '%899 : Long() = onnx::Cast[to=7](%898), scope: a.B::/c\n' (in list node %3) "
+        "because it is not constant. Please try to make things static if possible.  [Caused by the value '899 defined]"
+    )
+    error = export_error("the model cannot be exported to onnx", RuntimeError(text))
+    assert str(error).splitlines()[0].endswith("RuntimeError: Failed to export a node because it is not constant")
 
 
 def test_model_that_cannot_be_exported_names_the_line(tmp_path: Path) -> None:

@@ -11,9 +11,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from footplate.inference.exported_model import ExportedModel
+from footplate.models.export_formats import adaptive_avg_pool2d
+from footplate.models.module_export import ExportError
 from footplate.tasks.detection.data import DetDataSample
 from footplate_operators import nms as boxes_operators
 
@@ -24,6 +27,7 @@ _MODULES = (
     "mmcv.ops.roi_align",
     "mmcv.ops.deform_conv",
     "mmcv.ops.modulated_deform_conv",
+    "mmcv.ops.carafe",
     "mmdet.models.dense_heads.tood_head",
     _MASK_HEAD,
     "mmdet.models.seg_heads.panoptic_fusion_heads.maskformer_fusion_head",
@@ -60,6 +64,9 @@ class ExportedDetector(ExportedModel):
         meta = {"ori_shape": size, "img_shape": size, "pad_shape": padded, "batch_input_shape": padded}
         sample = DetDataSample(metainfo={**meta, "scale_factor": (1.0, 1.0)})
         (prediction,) = self.model.predict(inputs, [sample], rescale=False)
+        if "pred_instances" not in prediction:
+            name, fields = type(self.model).__name__, ", ".join(prediction.keys())
+            raise ExportError(f"'{name}' predicts no instances, only {fields}, and cannot be exported", key="model")
         found = prediction.pred_instances
         return {name: found[field] for name, field in _FIELDS.items() if field in found}
 
@@ -233,34 +240,39 @@ def traceable() -> Iterator[None]:
     """
     register_operators()
     modules = [import_module(name) for name in _MODULES]
-    nms, roi_align, deform, modulated, tood_head, mask_head, fusion_head, extractor = modules
+    nms, roi_align, deform, modulated, carafe, tood_head, mask_head, fusion_head, extractor = modules
     deform_conv2d = _forward_of(deform.DeformConv2dFunction)
     levels = extractor.SingleRoIExtractor.map_roi_levels
     replaced = (
         (torch.onnx, "is_in_onnx_export", lambda: False),  # MMDetection 3.3 imports a missing module otherwise
         (Tensor, "split", _split),
+        (Tensor, "topk", _topk),
         (torch, "squeeze", _squeeze),
+        (F, "adaptive_avg_pool2d", adaptive_avg_pool2d),
         (nms.ext_module, "nms", _traced_nms),
         (roi_align.RoIAlignFunction, "symbolic", staticmethod(_roi_align_in_onnx)),
         (deform, "deform_conv2d", deform_conv2d),
         (tood_head, "deform_conv2d", deform_conv2d),
         (modulated, "modulated_deform_conv2d", _forward_of(modulated.ModulatedDeformConv2dFunction)),
+        (carafe, "carafe", _forward_of(carafe.CARAFEFunction)),
         (mask_head.FCNMaskHead, "_predict_by_feat_single", _paste_masks),
         (fusion_head, "mask2bbox", _boxes_of_masks),
         (extractor.SingleRoIExtractor, "map_roi_levels", lambda *given: _all_levels(levels(*given), given[-1])),
     )
-    originals = [vars(target)[name] for target, name, _ in replaced]
+    originals = [vars(target).get(name) for target, name, _ in replaced]  # None if it is inherited
     try:
         for target, name, new in replaced:
             setattr(target, name, new)
         yield
     finally:
         for (target, name, _), original in zip(replaced, originals, strict=True):
-            setattr(target, name, original)
+            delattr(target, name)
+            if original is not None:
+                setattr(target, name, original)
 
 
 _torch_split: Any = Tensor.split
-_torch_squeeze = torch.squeeze
+_torch_squeeze, _torch_topk = torch.squeeze, Tensor.topk
 
 
 def _split(tensor: Tensor, sizes: Any, dim: int = 0) -> Any:
@@ -268,6 +280,13 @@ def _split(tensor: Tensor, sizes: Any, dim: int = 0) -> Any:
     if isinstance(sizes, (list, tuple)) and len(sizes) == 1:
         return (tensor,)
     return _torch_split(tensor, sizes, dim)
+
+
+def _topk(tensor: Tensor, k: Any, dim: int = -1, **settings: Any) -> Any:
+    """Returns the largest values. A limit may exceed their number."""
+    if isinstance(k, _Limit):
+        k = torch.minimum(torch.as_tensor(tensor.shape[dim]), torch.tensor(k.value))
+    return _torch_topk(tensor, k, dim, **settings)
 
 
 def _squeeze(tensor: Tensor, *dims: Any) -> Tensor:

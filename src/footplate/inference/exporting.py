@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from footplate.checkpoint import weights_of
 from footplate.checks import check_choice, check_count
 from footplate.distributed import unwrap_model
 from footplate.error_context import located
-from footplate.errors import ArgumentError, CheckpointError
+from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.inference.exported_detector import OPSET, ExportedDetector, traceable
 from footplate.inference.exported_model import ExportedModel
 from footplate.inference.trained_model import CONFIG_ADVICE, Preprocessing, TrainedModel
@@ -225,15 +225,23 @@ def _run_example(
                 key="model.data_preprocessor",
                 notes=["Only channel swapping, normalization and padding can be exported."],
             )
-    height, width = images.shape[-2:] if size is None else [check_count("--size", side) for side in size]
-    images = _random_images((1 if isinstance(module, ExportedDetector) else 2, images.shape[1], height, width))
+    count = 1 if isinstance(module, ExportedDetector) else 2
+    example = _random_images((count, *images.shape[1:]))
+    if size is not None:
+        images, example = example, _random_images((*example.shape[:2], *(check_count("--size", each) for each in size)))
     try:
-        outputs = module.named_outputs(images)
+        outputs = module.named_outputs(example)
+    except FootplateError:
+        raise
     except Exception as error:
-        key = "model" if size is None else "--size"
+        key = "model"
+        if size is not None:
+            with suppress(Exception):
+                module.named_outputs(images)
+                key = "--size"  # the model supports the size of the pipeline
         problem = "predict" if isinstance(module, ExportedDetector) else "be run in mode='tensor'"
         raise export_error(f"the model cannot {problem} on an example input", error, key) from error
-    return images, outputs
+    return example, outputs
 
 
 def _first_view(sample: Any) -> Tensor:
@@ -260,12 +268,15 @@ def _write(to: str, request: ExportRequest) -> tuple[list[tuple[int, ...]], floa
     module: Any = request.module
     tested: list[tuple[int, ...]] = []
     differences = []
+    is_wrong = False
 
     def test(shape: tuple[int, ...]) -> None:
         inputs = _inputs(_random_images(shape))
         difference = difference_of(run, module, inputs, module.difference)
-        if tested and (request.traced or to == "torchscript") and difference > LIMIT:
-            raise ExportError("the trace depends on the size of the example input")
+        if tested and not difference <= LIMIT:
+            nonlocal is_wrong
+            is_wrong = to != "torchscript"  # whose sizes cannot be fixed
+            raise ExportError("the file depends on the size of the example input")
         tested.append(shape)
         differences.append(difference)
 
@@ -281,12 +292,14 @@ def _write(to: str, request: ExportRequest) -> tuple[list[tuple[int, ...]], floa
         test((count, channels, height, width))
     except Exception as error:
         raise export_error(f"the {to} file cannot be run on the example input", error, "model") from error
-    if 0 in (request.dims or ()):
-        supports((count + 1, channels, height, width))
+    dims = tuple(request.dims or ())
+    if 0 in dims and not supports((count + 1, channels, height, width)) and is_wrong:
+        return _write(to, replace(request, dims=dims[1:]))
     # An odd multiple of a power of two is not a multiple of any higher power.
-    for multiple in _MULTIPLES if request.dims else ():
-        if supports((1, channels, *(multiple * (side // multiple + 1 | 1) for side in (height, width + multiple)))):
+    for multiple in _MULTIPLES if 2 in dims else ():
+        larger = (multiple * (side // multiple + 1 | 1) for side in (height, width + multiple))
+        if supports((1 if 0 in dims else count, channels, *larger)):
             return tested, max(differences), multiple
-    if request.traced and request.dims:  # the file would accept other sizes but give wrong results
-        return _write(to, replace(request, dims=()))
+    if 2 in dims and (request.traced or is_wrong):  # the file might accept other sizes but give wrong results
+        return _write(to, replace(request, dims=dims[:-2]))
     return tested, max(differences), 1

@@ -105,7 +105,8 @@ class TrainedModel:
         with located(self.cfg), using_scope(self.cfg.get("default_scope")):
             model = build_model(self.cfg["model"], sections, device)
         load_weights(model, self.content, name=self.path).require_whole_model()
-        return model.eval()
+        model.eval()  # returns None if a detector of MMDetection has a teacher
+        return model
 
 
 def open_trained(

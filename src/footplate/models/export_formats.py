@@ -71,8 +71,11 @@ def _write_onnx(request: ExportRequest) -> None:
     import_optional("onnxscript", extra="export", why=_ONNX)
     # Otherwise, onnxscript prints a traceback for an unsupported opset before the error below is raised.
     logging.getLogger("onnxscript.version_converter").setLevel(logging.ERROR)
+    exported, pooling = _trace(request), torch.ops.aten.adaptive_avg_pool2d.default
+    if any(node.target is pooling and set(node.args[1]) != {1} for node in exported.graph.nodes):
+        exported = exported.run_decompositions({pooling: adaptive_avg_pool2d})
     program = torch.onnx.export(
-        _trace(request),
+        exported,
         (),
         dynamo=True,
         input_names=list(request.inputs.tensors()),
@@ -88,8 +91,26 @@ def _write_onnx(request: ExportRequest) -> None:
             key="--opset",
             notes=[f"Use opset {written}."],
         )
+    for value in program.model.graph.inputs:  # torch writes a fixed dimension as a name, which accepts other sizes
+        shape: Any = value.shape
+        for dim, length in enumerate(map(str, shape)):
+            if length.isdecimal():
+                shape[dim] = int(length)
     program.model.metadata_props.update(request.metainfo)
     program.save(request.path)
+
+
+def adaptive_avg_pool2d(images: Tensor, output_size: Any) -> Tensor:
+    """Pools by multiplication with matrices, because the decomposition of torch fixes the size of the input."""
+    output_size = (output_size, output_size) if isinstance(output_size, int) else output_size
+    if all(count == 1 for count in output_size):
+        return images.mean((-2, -1), keepdim=True)
+    matrices: list[Tensor] = []
+    for size, count in zip(images.shape[-2:], output_size, strict=True):
+        index, position = torch.arange(count)[:, None], torch.arange(size)
+        is_inside = (position >= index * size // count) & (position < ((index + 1) * size + count - 1) // count)
+        matrices.append(is_inside.to(images.dtype) / is_inside.sum(1, keepdim=True))
+    return matrices[0] @ images @ matrices[1].T
 
 
 def _write_traced_onnx(request: ExportRequest) -> None:

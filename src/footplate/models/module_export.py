@@ -32,6 +32,8 @@ SUFFIXES = {**{name: format_.suffix for name, format_ in FORMATS.items()}, SAFET
 """The file suffix of each export format."""
 LIMIT = 1e-3
 _OPERATOR = re.compile(r"\b(?:(?:aten|torchvision|prims|torch_nms|\w+_ops?)(?:::|\.)|mmcv::)[A-Za-z_]\w*(?:\.\w+)?")
+_NODE = re.compile(r" '%.*?'(?: \(in .*?\))?(?= because)|\.* +(?:Please|\[Caused by) .*", re.DOTALL)
+"""Parts of an error of torch that print nodes of its graph or ask for support."""
 _PACKAGES = tuple(os.path.dirname(str(package.__file__)) + os.sep for package in (torch, footplate))
 """The folders of torch and footplate. Stack frames in other files belong to the model."""
 
@@ -283,5 +285,5 @@ def export_error(problem: str, error: Exception, key: str = "") -> ExportError:
         cause = inner
     operator = _OPERATOR.search(str(error)) or _OPERATOR.search(str(cause))
     notes = [*([f"operator {operator[0]}"] if operator else []), *lines[:1]]
-    reason = one_line(f"{type(cause).__name__}: {cause}")[:160]
+    reason = one_line(_NODE.sub("", f"{type(cause).__name__}: {cause}"))[:160]
     return ExportError(f"{problem}: {reason}", key=key, notes=notes, hides_cause=not notes)
