@@ -110,8 +110,8 @@ def _text(node: ast.expr, variables: Mapping[str, str | None]) -> str | None:
             parts = [left, right]
         case _:
             return None
-    texts = [text for part in parts if (text := _text(part, variables)) is not None]
-    return "".join(texts) if len(texts) == len(parts) else None
+    texts = [_text(part, variables) for part in parts]
+    return None if None in texts else "".join(map(str, texts))
 
 
 def _is_pure(tree: ast.Module, *, has_base: bool) -> bool:
