@@ -67,6 +67,12 @@ def test_local_dicts_have_no_attributes_while_the_config_runs(write: Write) -> N
         Config.fromfile(write({"main.py": "a = dict(b=1)\nc = a.b\n"}))
 
 
+def test_paths_of_bases_are_joined_from_variables(write: Write) -> None:
+    text = "root = 'bases/'\nname = f'{root}model'\n_base_ = [f'{name}.py', root + 'data.py']\n"
+    main = write({"main.py": text, "bases/model.py": "depth = 18\n", "bases/data.py": "size = 2\n"})
+    assert Config.fromfile(main).to_dict() == {"depth": 18, "size": 2, "root": "bases/", "name": "bases/model"}
+
+
 def test_base_without_suffix_is_found(write: Write) -> None:
     assert Config.fromfile(write({"main.py": "_base_ = './base'\n", "base.py": "x = 1\n"})).x == 1
 

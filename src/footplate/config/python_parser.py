@@ -2,6 +2,7 @@
 
 import ast
 import warnings
+from collections.abc import Mapping
 from functools import lru_cache
 from types import CodeType
 from typing import Any, NamedTuple
@@ -69,7 +70,8 @@ def parse(path: str, text: str, *, pure: bool | None = None) -> Script:
 
 
 def _take_bases(tree: ast.Module, path: str) -> list[tuple[str, Origin]] | None:
-    """Removes the statement that sets `_base_`, and returns the base files, or None without such a statement."""
+    """Removes the statement that sets `_base_`. Returns the base files, or None without such a statement."""
+    texts: dict[str, str | None] = {}  # the variables that are set before it
     for statement in tree.body:
         match statement:
             case (
@@ -77,17 +79,39 @@ def _take_bases(tree: ast.Module, path: str) -> list[tuple[str, Origin]] | None:
                 | ast.AnnAssign(target=ast.Name(id="_base_"), value=ast.expr() as value)
             ):
                 break
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                texts[name] = _text(value, texts)
     else:
         return None
     tree.body.remove(statement)
     files: list[tuple[str, Origin]] = []
     for item in value.elts if isinstance(value, (ast.List, ast.Tuple)) else [value]:
         origin = Origin(path, item.lineno)
-        if not isinstance(item, ast.Constant) or not isinstance(item.value, str):
-            message = "`_base_` must be a path or a list of paths, written as plain strings"
+        text = _text(item, texts)
+        if text is None:
+            message = "`_base_` must be a path or a list of paths, written as strings"
             raise ConfigError(message, origin=origin, key=BASE, found=ast.unparse(item))
-        files.append((item.value, origin))
+        files.append((text, origin))
     return files
+
+
+def _text(node: ast.expr, variables: Mapping[str, str | None]) -> str | None:
+    """Returns the value of a string, an f-string or a sum of strings with variables, or None for anything else."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.Name(id=name):
+            return variables.get(name)
+        case ast.FormattedValue(value=value, conversion=-1, format_spec=None):
+            return _text(value, variables)
+        case ast.JoinedStr(values=parts):
+            pass
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            parts = [left, right]
+        case _:
+            return None
+    texts = [_text(part, variables) for part in parts]
+    return None if None in texts else "".join(map(str, texts))
 
 
 def _is_pure(tree: ast.Module, *, has_base: bool) -> bool:

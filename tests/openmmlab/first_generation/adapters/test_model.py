@@ -125,3 +125,17 @@ def test_model_without_train_step_or_return_loss_raises(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="'Linear' has neither train_step"):
         Runner.from_cfg(old_config(tmp_path, model={"type": "torch.nn.Linear", "in_features": 1, "out_features": 1}))
     assert issubclass(LegacyModel, BaseModel)
+
+
+def test_weights_that_a_constructor_has_loaded_are_kept() -> None:
+    class ModelFromBeforeBaseModule(OldModel):
+        def __init__(self, pretrained: float | None = None) -> None:
+            super().__init__()
+            self.init_weights(pretrained)
+
+        def init_weights(self, pretrained: float | None = None) -> None:
+            nn.init.constant_(self.head.weight, 0.0 if pretrained is None else pretrained)
+
+    model = ModelFromBeforeBaseModule(pretrained=3.0)
+    LegacyModel(model).init_weights()
+    assert model.head.weight.tolist() == [[3.0] * 8] * 2

@@ -13,7 +13,7 @@ from torch.utils.data import default_collate
 from footplate.data import pseudo_collate
 from footplate.data.data_element import BaseDataElement
 from footplate.errors import BuildError
-from footplate.models import BaseDataPreprocessor, BaseModel
+from footplate.models import BaseDataPreprocessor, BaseModel, BaseModule
 from footplate.openmmlab.mmengine.utils import apply_to
 from footplate.registry import FUNCTIONS, MODEL_WRAPPERS, MODELS
 
@@ -252,9 +252,14 @@ class LegacyModel(BaseModel):
         return self.module.load_state_dict(*args, **kwargs)
 
     def init_weights(self) -> None:
-        """Calls the model's own `init_weights` if it exists."""
-        if hasattr(self.module, "init_weights"):
-            self.module.init_weights()
+        """Calls the model's own `init_weights`, unless its constructor has done so.
+
+        Models from before `BaseModule`, such as those of MMSegmentation 0.12 and MMPose 0.x, call
+        `init_weights(pretrained)` in their constructors. Without the argument, it would replace pretrained weights.
+        """
+        init = getattr(self.module, "init_weights", None)
+        if init is not None and (isinstance(self.module, BaseModule) or not inspect.signature(init).parameters):
+            init()
 
     def _losses(self, data: Any) -> Any:
         if self._has_step:
