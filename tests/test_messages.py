@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from footplate.cli.output import wrap_for_screen
 from footplate.messages import (
     nearest,
     printable,
     terminal_width,
-    wrap_for_screen,
     wrap_log,
     wrap_text,
 )

@@ -67,10 +67,3 @@ def temporary_folder(prefix: str) -> Iterator[str]:
 def is_launched() -> bool:
     """Checks whether a launcher such as torchrun or srun started this process."""
     return any(name in os.environ for name in RANK_VARIABLES)
-
-
-def exit_code_of(error: KeyboardInterrupt | SystemExit) -> int:
-    """Returns the exit code of a command after an interrupt or `sys.exit`."""
-    if isinstance(error, KeyboardInterrupt):
-        return int(getattr(error, "exit_code", SIGNALED + signal.SIGINT))
-    return error.code if isinstance(error.code, int) else int(error.code is not None)

@@ -5,7 +5,6 @@ import logging
 import os
 import re
 import shutil
-import sys
 import textwrap
 from collections.abc import Iterable
 from typing import Any
@@ -182,11 +181,6 @@ def wrap_text(text: str, width: int | None = None) -> str:
         else:
             wrapped.append(_wrap_line(line, columns, "", _indentation(line) + 2))
     return "\n".join(wrapped)
-
-
-def wrap_for_screen(text: str) -> str:
-    """Wraps text if stdout is a terminal. Returns the text unchanged if stdout is a file or a pipe."""
-    return wrap_text(text) if sys.stdout.isatty() else text
 
 
 def _indentation(line: str) -> int:

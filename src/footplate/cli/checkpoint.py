@@ -5,8 +5,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from footplate.cli.arguments import add_trust
-from footplate.cli.output import print_json, print_result, print_text, wants_json
-from footplate.messages import pluralize, wrap_for_screen
+from footplate.cli.output import print_json, print_result, print_text, wants_json, wrap_for_screen
+from footplate.messages import pluralize
 
 if TYPE_CHECKING:
     from footplate.checkpoint import Contents

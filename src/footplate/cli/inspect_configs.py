@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from footplate.cli.arguments import IMAGE_SUFFIXES, add_config, add_no_patches, number
 from footplate.cli.config_arguments import read_config
-from footplate.cli.output import print_error, print_json, print_result, print_text, wants_json
+from footplate.cli.output import print_error, print_json, print_result, print_text, wants_json, wrap_for_screen
 from footplate.errors import ArgumentError, ConfigKeyError
-from footplate.messages import labeled, nearest, wrap_for_screen
+from footplate.messages import labeled, nearest
 
 if TYPE_CHECKING:
     from footplate.config import Config
@@ -160,9 +160,9 @@ def _check_options(arguments: argparse.Namespace, topic: str | None) -> None:
 def _print_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> None:
     """Prints a topic and its warnings. With `--json`, warnings go to standard error."""
     from footplate.config import Config
-    from footplate.records.logger import collect_warnings
     from footplate.storage import commit_image
     from footplate.tools import explain_loops, explain_optimizer
+    from footplate.tools.collected_warnings import collect_warnings
 
     data: Any
     with collect_warnings() as warnings:

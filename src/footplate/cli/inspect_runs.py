@@ -6,9 +6,9 @@ from typing import Any
 
 from footplate.cli.arguments import IMAGE_SUFFIXES, add_no_patches, add_overrides
 from footplate.cli.config_arguments import apply_override_arguments, read_config
-from footplate.cli.output import print_json, print_result, print_text, wants_json
+from footplate.cli.output import print_json, print_result, print_text, wants_json, wrap_for_screen
 from footplate.errors import ArgumentError
-from footplate.messages import one_line, wrap_for_screen
+from footplate.messages import one_line
 
 _RUN_HELP = "a work_dir, or a scalars.json or .log.json file"
 

@@ -66,7 +66,7 @@ def start_processes(arguments: argparse.Namespace) -> int | None:
     """
     from footplate.engine.run_config import check_config
     from footplate.engine.run_folder import folders_of
-    from footplate.records.logger import collect_warnings
+    from footplate.tools.collected_warnings import collect_warnings
 
     if arguments.local_rank is not None:
         os.environ.setdefault("LOCAL_RANK", str(arguments.local_rank))

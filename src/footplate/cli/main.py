@@ -19,7 +19,7 @@ from footplate.cli.output import (
     reserving_stdout,
     wants_json,
 )
-from footplate.interrupts import SIGNALED, exit_code_of, is_launched, raising_stop_signals
+from footplate.interrupts import SIGNALED, is_launched, raising_stop_signals
 
 # In the order of the help text. Each module defines add_commands(subparsers). A command sets the default `run` to a
 # function that takes the parsed arguments and returns the exit code. Heavy imports are in these functions.
@@ -113,7 +113,7 @@ def _run(arguments: argparse.Namespace) -> int:
         if debug:
             print_error(traceback.format_exc())
     except SystemExit as error:
-        _print_document(arguments, error, exit_code_of(error))
+        _print_document(arguments, error, _exit_code_of(error))
         raise
     except Exception as error:
         code = end_rank(arguments, error) if is_launched() else _report(arguments, error)
@@ -150,7 +150,7 @@ def _report(arguments: argparse.Namespace, error: Exception) -> int:
 
 def _end_interrupted(arguments: argparse.Namespace, error: KeyboardInterrupt) -> int:
     """Reports that a signal interrupted the command, and returns the exit code."""
-    code = exit_code_of(error)
+    code = _exit_code_of(error)
     _print_document(arguments, error, code)
     # If a rank fails, the launcher sends SIGTERM to the others. Only the failed rank reports an error.
     if is_first_rank() and not (is_launched() and code == SIGNALED + signal.SIGTERM):
@@ -164,3 +164,10 @@ def _print_document(arguments: argparse.Namespace, error: BaseException, code: i
         from footplate.cli.error_messages import error_as_data
 
         print_json(arguments, {"error": error_as_data(error, message, code)})
+
+
+def _exit_code_of(error: KeyboardInterrupt | SystemExit) -> int:
+    """Returns the exit code of a command after an interrupt or `sys.exit`."""
+    if isinstance(error, KeyboardInterrupt):
+        return int(getattr(error, "exit_code", SIGNALED + signal.SIGINT))
+    return error.code if isinstance(error.code, int) else int(error.code is not None)

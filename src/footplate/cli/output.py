@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
-from footplate.messages import RED, PrintableFormatter, printable, styled
+from footplate.messages import RED, PrintableFormatter, printable, styled, wrap_text
 
 DOCUMENT_FILE = "FOOTPLATE_DOCUMENT"
 """The environment variable for a file path. Rank 0 writes its JSON document there for the parent process."""
@@ -130,3 +130,8 @@ def as_json(value: object) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, (str, int)) else str(value)
+
+
+def wrap_for_screen(text: str) -> str:
+    """Wraps text if stdout is a terminal. Returns the text unchanged if stdout is a file or a pipe."""
+    return wrap_text(text) if sys.stdout.isatty() else text

@@ -66,8 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
     parameters = [parse_parameter(text) for text in arguments.param]
     cfg = read_run_config(arguments)
     from footplate.engine.run_config import check_config
-    from footplate.records.logger import collect_warnings
     from footplate.tools.analysis import best_metrics
+    from footplate.tools.collected_warnings import collect_warnings
     from footplate.tools.sweep import OUTPUT, Sweep, TrialInfo
 
     metrics = (

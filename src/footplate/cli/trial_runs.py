@@ -65,9 +65,9 @@ def check_run(arguments: argparse.Namespace) -> int:
     """Checks a config with a short trial and prints the summary."""
     from footplate.cli.error_messages import user_frames
     from footplate.distributed import rank_from_environment
-    from footplate.records.logger import collect_warnings
     from footplate.tools.automatic_batch_size import choose_batch_size, with_smallest_size
     from footplate.tools.check import check
+    from footplate.tools.collected_warnings import collect_warnings
     from footplate.tools.failing_module import ComponentError
 
     cfg = read_run_config(arguments)

@@ -49,7 +49,7 @@ _FORMAT = PrintableFormatter("%(asctime)s - %(name)s - %(levelname)s - %(message
 _SHORT_FORMAT = PrintableFormatter("%(asctime)s - %(levelname)s - %(message)s", "%H:%M:%S")
 
 
-class _ScreenHandler(logging.Handler):
+class ScreenHandler(logging.Handler):
     """Writes to the current `sys.stdout`, so that a live display remains intact.
 
     On a terminal, wraps lines between words, and shortens the prefix if the terminal is narrow. Warnings are yellow,
@@ -75,17 +75,6 @@ class _ScreenHandler(logging.Handler):
             sys.stdout.flush()
         except (OSError, ValueError):
             self.handleError(record)
-
-
-class _WarningCollector(_ScreenHandler):
-    """Collects warnings instead of showing log records."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.messages: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
 
 
 class _BufferHandler(logging.Handler):
@@ -163,9 +152,9 @@ def set_level(level: int | str, *, screen: bool = True) -> None:
     check_level(level)
     logger = logging.getLogger(_NAME)
     logger.setLevel(level)
-    shown = [handler for handler in logger.handlers if isinstance(handler, _ScreenHandler)]
+    shown = [handler for handler in logger.handlers if isinstance(handler, ScreenHandler)]
     if screen and not shown:
-        handler = _ScreenHandler()
+        handler = ScreenHandler()
         handler.setFormatter(_FORMAT)
         logger.addHandler(handler)
     if not screen:
@@ -232,18 +221,6 @@ def logging_to(
                 handler.handle(record)
     with _handled_by(log, warnings):
         yield
-
-
-@contextmanager
-def collect_warnings() -> Iterator[list[str]]:
-    """Hides the log for the duration of a block, and collects its warnings in a list."""
-    logger, collector = logging.getLogger(_NAME), _WarningCollector()
-    before, propagate = logger.handlers[:], logger.propagate
-    logger.handlers[:], logger.propagate = [collector], False
-    try:
-        yield collector.messages
-    finally:
-        logger.handlers[:], logger.propagate = before, propagate
 
 
 def add_log_file(logger: logging.Logger, path: str, mode: str = "a") -> logging.Handler:

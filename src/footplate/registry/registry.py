@@ -125,16 +125,6 @@ class Registry:
         """The root of the registry tree."""
         return self.parent.root if self.parent is not None else self
 
-    @contextmanager
-    def switch_scope_and_registry(self, scope: str | None) -> Iterator["Registry"]:
-        """Sets the default scope for the duration of the block, and yields the registry of that scope.
-
-        None keeps the current scope.
-        """
-        with using_scope(scope):
-            member = self.root._member(default_scope())
-            yield self if member is None else member  # an empty registry is false
-
     @overload
     def register_module(self, name: _Entry) -> _Entry: ...
 

@@ -42,7 +42,8 @@ from footplate.hooks import CheckpointHook, RuntimeInfoHook
 from footplate.interrupts import temporary_folder
 from footplate.messages import format_bytes, format_seconds, labeled, list_names, pluralize
 from footplate.records import memory_in_use
-from footplate.records.logger import buffer_log, collect_warnings
+from footplate.records.logger import buffer_log
+from footplate.tools.collected_warnings import collect_warnings
 from footplate.tools.explain_loops import explain_loops, loops_as_data, order_of_hooks
 from footplate.tools.explain_optimizer import groups_in
 from footplate.tools.failing_module import ComponentError, module_error

@@ -1,10 +1,11 @@
 """Adds members of MMEngine's Registry to footplate's Registry, for code written for MMEngine."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from footplate.registry import Registry
+from footplate.registry import Registry, default_scope, using_scope
 
 
 class RegistryMembers(Registry):
@@ -31,6 +32,16 @@ class RegistryMembers(Registry):
         """Splits "scope.Name" into the scope and the name. If there is no dot, the scope is None."""
         scope, dot, name = key.partition(".")
         return (scope, name) if dot else (None, key)
+
+    @contextmanager
+    def switch_scope_and_registry(self, scope: str | None) -> Iterator["Registry"]:
+        """Sets the default scope for the duration of the block, and yields the registry of that scope.
+
+        None keeps the current scope.
+        """
+        with using_scope(scope):
+            member = self.root._member(default_scope())
+            yield self if member is None else member  # an empty registry is false
 
     def import_from_location(self) -> None:
         """Imports the modules that register this registry's entries."""

@@ -21,6 +21,7 @@ from footplate.messages import nearest
 from footplate.openmmlab.first_generation.adapters.hook import Hook
 from footplate.openmmlab.first_generation.adapters.model import BatchResult
 from footplate.openmmlab.first_generation.adapters.runner_view import LogBuffer, view_of
+from footplate.openmmlab.mmengine.registry_members import RegistryMembers
 from footplate.records import MessageHub
 from footplate.registry import DATASETS, HOOKS, METRICS
 from footplate.registry.arguments import arguments_of
@@ -41,7 +42,7 @@ def adapt_dataset(dataset: Any, test_mode: bool = False) -> Any:
     """
     if isinstance(dataset, Mapping):
         # A code base may have its own function for building datasets, in particular dataset wrappers.
-        with at_key("dataset"), DATASETS.switch_scope_and_registry(None) as registry:
+        with at_key("dataset"), RegistryMembers.switch_scope_and_registry(DATASETS, None) as registry:  # type: ignore[arg-type]
             dataset = registry.build(_in_test_mode(dataset) if test_mode else dataset)
     known = {new: getattr(dataset, old) for old, new in _META.items() if getattr(dataset, old, None) is not None}
     if known and not hasattr(dataset, "metainfo"):
