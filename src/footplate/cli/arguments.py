@@ -149,8 +149,9 @@ def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespa
 def _key_ending_in(name: str, arguments: argparse.Namespace) -> str:
     """Returns the path of the config key that ends with `name`, or "" if the config has no such key."""
     from footplate.config import Config
-    from footplate.config.key_paths import paths_ending, split_path
+    from footplate.config.key_paths import split_path
     from footplate.engine.run_config import keys_read
+    from footplate.tools.key_lookup import paths_ending
 
     try:
         cfg = Config.fromfile(arguments.config, import_custom_modules=False)

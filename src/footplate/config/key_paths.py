@@ -5,12 +5,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from footplate.config.config_dict import ConfigDict, copy_as_config_dict, is_index, merge_into
-from footplate.error_context import origin_of
-from footplate.errors import ConfigError, ConfigKeyError, Origin
-from footplate.messages import list_names, nearest, pluralize
+from footplate.errors import ConfigError, Origin
+from footplate.messages import pluralize
 
 _PART = re.compile(r"""'([^']*)'|"([^"]*)"|\[([^\[\]]+)\]|([^.\[\]'"]+)""")
-_MAX_LISTED = 12
 
 
 def split_path(path: str) -> list[str]:
@@ -69,28 +67,7 @@ def next_key(holder: ConfigDict, parts: list[Any]) -> tuple[Any, list[Any]]:
     return first, parts[1:]
 
 
-def find_value(config: ConfigDict, path: str) -> tuple[Any, Any, Any]:
-    """Returns the last key in a key path, with its container and value, as (container, key, value).
-
-    Raises:
-        ConfigKeyError: The key does not exist. The message suggests paths with the same ending, or a similar key in the
-            innermost dict that exists.
-        ConfigError: The path goes past the end of a list, or through a scalar.
-    """
-    holder: Any = config
-    parts: list[Any] = list(split_path(path))
-    done: list[Any] = []
-    while True:
-        key, parts = _next_step(holder, parts, done)
-        done.append(key)
-        if isinstance(holder, ConfigDict) and key not in holder:
-            raise _missing_key(config, path, holder, done)
-        if not parts:
-            return holder, key, holder[key]
-        holder = holder[key]
-
-
-def _next_step(holder: Any, parts: list[Any], done: list[Any]) -> tuple[Any, list[Any]]:
+def next_step(holder: Any, parts: list[Any], done: list[Any]) -> tuple[Any, list[Any]]:
     """Returns the next key or index in a path, and the remaining parts. `done` is the path to `holder`.
 
     Raises:
@@ -106,21 +83,6 @@ def _next_step(holder: Any, parts: list[Any], done: list[Any]) -> tuple[Any, lis
         message = f"'{parts[0]}' is not an index of the list '{join_path(done)}' ({size}, counted from 0)"
         raise ConfigError(message, key=join_path([*done, parts[0]]))
     return int(parts[0]), parts[1:]
-
-
-def paths_ending(config: Any, path: str) -> list[str]:
-    """Returns the key paths in `config` that end with `path`, shortest first.
-
-    Raises:
-        ConfigError: A part of the path is empty.
-
-    Example:
-        >>> paths_ending(ConfigDict(optim_wrapper=dict(optimizer=dict(lr=0.1))), "optimizer.lr")
-        ['optim_wrapper.optimizer.lr']
-    """
-    ending = split_path(path)
-    found = [each for each, _ in walk_paths(config) if [str(part) for part in each[-len(ending) :]] == ending]
-    return [join_path(each) for each in sorted(found, key=len)]
 
 
 def merge_options(
@@ -143,7 +105,7 @@ def merge_options(
             parts: list[Any] = list(split_path(path)) if isinstance(path, str) else [path]
             keys: list[Any] = []
             while parts:
-                key, parts = _next_step(holder, parts, keys)
+                key, parts = next_step(holder, parts, keys)
                 keys.append(key)
                 holder = ConfigDict() if isinstance(holder, ConfigDict) and key not in holder else holder[key]
             tree = copy_as_config_dict(value)
@@ -168,23 +130,3 @@ def walk_paths(value: Any, path: Sequence[Any] = ()) -> Iterator[tuple[Sequence[
     for key, item in items:
         yield (*path, key), item
         yield from walk_paths(item, (*path, key))
-
-
-def _missing_key(config: ConfigDict, path: str, holder: ConfigDict, missing: list[Any]) -> ConfigKeyError:
-    """Returns the error for a key path that does not exist.
-
-    `missing` is the part of `path` up to the first missing key, which `holder` should contain.
-    """
-    *done, key = missing
-    near = nearest(str(key), [str(name) for name in holder])
-    suggestions = paths_ending(config, path)
-    if not suggestions and near:
-        suggestions = [join_path([*done, near])]
-    notes = [f"or: {list_names(suggestions[1:], _MAX_LISTED)}"] if len(suggestions) > 1 else []
-    return ConfigKeyError(
-        f"'{join_path(done)}' has no key '{key}'" if done else f"the config has no key '{key}'",
-        origin=origin_of(holder) if done else None,
-        key=join_path(missing),
-        suggestion=suggestions[0] if suggestions else None,
-        notes=notes if suggestions else [f"its keys: {list_names(holder, _MAX_LISTED)}"],
-    )

@@ -68,7 +68,7 @@ def restore_key(error: Exception, cfg: "Config | None") -> None:
     The key may come from a translated config, or lack the part that a constructor of a code base has built. Finds the
     user's key by its last part and its location in `cfg`, the config before translation.
     """
-    from footplate.config.key_paths import find_value, paths_ending
+    from footplate.tools.key_lookup import find_value, paths_ending
 
     if not isinstance(error, FootplateError) or cfg is None or error.origin is None or not error.key:
         return
@@ -89,7 +89,7 @@ def _is_accepted(cfg: "Config", path: str) -> bool:
 
 
 def _has_key(cfg: "Config", path: str) -> bool:
-    from footplate.config.key_paths import find_value
+    from footplate.tools.key_lookup import find_value
 
     try:
         find_value(cfg._cfg_dict, path)
