@@ -18,6 +18,7 @@ import numpy as np
 import PIL.Image
 from collections import OrderedDict, Mapping as Map
 from torch._six import string_classes
+from numpy.lib.twodim_base import tri
 from os.path import join
 
 WHOLE = np.zeros(2, dtype=np.int)
@@ -57,9 +58,10 @@ def test_removed_names_are_replaced() -> None:
     assert found["KIND"] == 1
     assert found["Map"] is collections.abc.Mapping
     assert found["string_classes"] == (str, bytes)
+    assert found["tri"] is np.tri
     assert found["read"]("") == float("inf")
     assert found["read"]("", types.SimpleNamespace(int=7)) == 7  # an argument, not the module
-    names = ["PIL.Image.ANTIALIAS", "collections.Mapping", "numpy.Inf", "numpy.int"]
+    names = ["PIL.Image.ANTIALIAS", "collections.Mapping", "numpy.Inf", "numpy.int", "numpy.lib.twodim_base.tri"]
     assert list(applied_patches()) == [*names, "torch._six.inf", "torch._six.string_classes"]
 
 
