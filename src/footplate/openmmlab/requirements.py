@@ -3,10 +3,12 @@
 import importlib.metadata
 import shlex
 from contextlib import suppress
+from pathlib import Path
 
 from packaging.requirements import Requirement
 
 from footplate.openmmlab.extension import CODE_BASES
+from footplate.registry.dotted_paths import top_level_spec
 
 # Code bases that an extra cannot install, because one of their own requirements cannot be installed.
 _WITHOUT_DEPENDENCIES = {"mmpose": "mmpose>=1.0,<2"}
@@ -77,7 +79,12 @@ def explain_unmet(extra: str) -> list[str]:
 
 def explain_failed_import(scope: str) -> list[str]:
     """Returns `explain_unmet` for an installed code base. A clone has requirements of its own, so nothing is known."""
-    return explain_unmet(extra_of(scope)) if installed_version(CODE_BASES[scope]) else []
+    spec = top_level_spec(scope)
+    with suppress(importlib.metadata.PackageNotFoundError):
+        installed = importlib.metadata.distribution(CODE_BASES[scope]).locate_file(scope)
+        if spec is not None and Path(str(installed)).resolve() == Path(str(spec.origin)).resolve().parent:
+            return explain_unmet(extra_of(scope))
+    return []
 
 
 def explain_installation(scope: str) -> list[str]:
