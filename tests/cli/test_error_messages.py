@@ -157,6 +157,14 @@ def test_error_of_a_worker_shows_the_lines_in_its_text() -> None:
     )
 
 
+def test_code_that_needs_a_process_group_gets_the_option() -> None:
+    with pytest.raises(ValueError, match="init_process_group") as caught:
+        exec(compile("import torch.distributed as dist\ndist.get_rank()", "own/loss.py", "exec"), {})
+    described = describe_error(caught.value)
+    assert described is not None
+    assert "Pass --nproc 1." in described[0]
+
+
 def test_bug_of_footplate_keeps_its_traceback() -> None:
     namespace: dict[str, Callable[[], None]] = {}
     exec(compile("def fail():\n    raise KeyError('ours')", package.__file__, "exec"), namespace)

@@ -146,7 +146,7 @@ def test_a_file_with_the_name_of_a_code_base_is_a_user_module(tmp_path: Path, mo
         ),
         (
             {"__init__": "raise RuntimeError('needs mmcv')"},
-            "installed but cannot be imported: RuntimeError: needs mmcv",
+            "'mmrotate' cannot be imported: RuntimeError: needs mmcv",
         ),
     ],
 )

@@ -18,6 +18,7 @@ import numpy as np
 import PIL.Image
 from collections import OrderedDict, Mapping as Map
 from torch._six import string_classes
+from numpy.lib.twodim_base import tri
 from os.path import join
 
 WHOLE = np.zeros(2, dtype=np.int)
@@ -57,9 +58,10 @@ def test_removed_names_are_replaced() -> None:
     assert found["KIND"] == 1
     assert found["Map"] is collections.abc.Mapping
     assert found["string_classes"] == (str, bytes)
+    assert found["tri"] is np.tri
     assert found["read"]("") == float("inf")
     assert found["read"]("", types.SimpleNamespace(int=7)) == 7  # an argument, not the module
-    names = ["PIL.Image.ANTIALIAS", "collections.Mapping", "numpy.Inf", "numpy.int"]
+    names = ["PIL.Image.ANTIALIAS", "collections.Mapping", "numpy.Inf", "numpy.int", "numpy.lib.twodim_base.tri"]
     assert list(applied_patches()) == [*names, "torch._six.inf", "torch._six.string_classes"]
 
 
@@ -120,6 +122,7 @@ def mmcls(package: WritePackage) -> None:
     """A first-generation code base, and mmcv."""
     package("mmcls", {"__init__": "mmcv_maximum_version = '1.9.0'\n", "data": KIND})
     package("mmcv", {"__init__": "__version__ = '2.1.0'\n", "image": "import numpy as np\nhue = np.uint8(-1)\n"})
+    package("timm", {"__init__": "from torch._six import container_abcs\n"})
     package("other", {"__init__": "import mmcls\nfrom other.plugin import kind\n", "plugin": KIND})
 
 
@@ -131,7 +134,8 @@ def test_modules_of_code_bases_are_patched(mmcls: None) -> None:
     with pytest.raises(AttributeError):
         importlib.import_module("other")
     assert importlib.import_module("mmcv.image").hue == 255
-    assert applied_patches() == {"numpy.float": 1, "numpy.uint8()": 1}
+    assert importlib.import_module("timm").container_abcs is collections.abc
+    assert applied_patches() == {"numpy.float": 1, "numpy.uint8()": 1, "torch._six.container_abcs": 1}
 
 
 def test_modules_below_the_current_folder_are_patched_after_a_first_generation_code_base(

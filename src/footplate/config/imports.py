@@ -77,7 +77,7 @@ def import_module(name: str, origin: Origin | None = None, key: str = "custom_im
         missing = str(error.name).partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
         if missing in known_packages():
             notes = [f"`footplate doctor {missing}` shows how to install it."]
-        raise ConfigError(message, origin=origin, key=key, notes=notes) from error
+        raise ConfigError(message, origin=origin, key=key, notes=notes, hides_cause=not notes) from error
 
 
 class LazyObject:

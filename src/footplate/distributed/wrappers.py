@@ -227,7 +227,10 @@ def initialize_weights(model: nn.Module) -> bool:
     if is_sharded(model):
         return False  # sharded models are initialized before sharding
     trainable = [each.requires_grad for each in model.parameters()]
-    initialize_from_main(unwrap_model(model))
+    inner: Any = model
+    while is_model_wrapper(inner) and not hasattr(inner, "init_weights"):
+        inner = inner.module
+    initialize_from_main(inner)  # the adapter of a first-generation model has its own `init_weights`
     return trainable != [each.requires_grad for each in model.parameters()]
 
 

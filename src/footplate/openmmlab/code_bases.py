@@ -124,10 +124,12 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
         except MissingPackageError:
             raise
         except Exception as error:
+            notes = [*explain_cause(error), *explain_failed_import(scope)]
             raise ConfigError(
-                f"the code base '{scope}' is installed but cannot be imported: {type(error).__name__}: {error}",
+                f"the code base '{scope}' cannot be imported: {type(error).__name__}: {error}",
                 key="default_scope" if scope == default else "",
-                notes=[*explain_cause(error), *explain_failed_import(scope)],
+                notes=notes,
+                hides_cause=not notes,
             ) from error
         models = getattr(sys.modules.get(f"{scope}.registry"), "MODELS", None)
         if models is not None and not isinstance(models, FootplateRegistry):

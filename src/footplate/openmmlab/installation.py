@@ -210,7 +210,7 @@ class InstalledFinder(MetaPathFinder):
         self.completed = frozenset(completed)
         self.patches = patches
         self._code_bases = set(CODE_BASES)
-        self._patched = {*completed, "imgaug"} if patches else set()  # MMOCR imports imgaug
+        self._patched = {*completed, "imgaug", "timm"} if patches else set()  # imported by MMOCR and by research code
         self._patches_current_folder = False
 
     def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:

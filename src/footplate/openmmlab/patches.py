@@ -56,6 +56,8 @@ NumPy 2.0 removed it:
     numpy.sctypes -> removed.sctypes
     numpy.trapz -> numpy.trapezoid
     numpy.asfarray -> removed.asfarray
+    numpy.bool8 -> numpy.bool_
+    numpy.lib.twodim_base.tri -> numpy.tri
 NumPy 2.0 does not wrap out-of-range numbers:
     numpy.uint8() -> removed.uint8
 NumPy 1.24 does not convert lists of different lengths to an array:

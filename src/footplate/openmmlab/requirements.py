@@ -3,10 +3,12 @@
 import importlib.metadata
 import shlex
 from contextlib import suppress
+from pathlib import Path
 
 from packaging.requirements import Requirement
 
 from footplate.openmmlab.extension import CODE_BASES
+from footplate.registry.dotted_paths import top_level_spec
 
 # Code bases that an extra cannot install, because one of their own requirements cannot be installed.
 _WITHOUT_DEPENDENCIES = {"mmpose": "mmpose>=1.0,<2"}
@@ -79,11 +81,16 @@ def explain_unmet(extra: str) -> list[str]:
 
 
 def explain_failed_import(scope: str) -> list[str]:
-    """Returns the unmet requirements of a code base that cannot be imported; see `explain_unmet`.
+    """Returns the unmet requirements of an installed code base that cannot be imported; see `explain_unmet`.
 
     Returns an empty list for a cloned repository, whose requirements are unknown.
     """
-    return explain_unmet(extra_of(scope)) if installed_version(CODE_BASES[scope]) else []
+    spec = top_level_spec(scope)
+    with suppress(importlib.metadata.PackageNotFoundError):
+        installed = importlib.metadata.distribution(CODE_BASES[scope]).locate_file(scope)
+        if spec is not None and Path(str(installed)).resolve() == Path(str(spec.origin)).resolve().parent:
+            return explain_unmet(extra_of(scope))
+    return []
 
 
 def explain_installation(scope: str) -> list[str]:

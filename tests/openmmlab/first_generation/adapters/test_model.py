@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from footplate import Runner
 from footplate.checkpoint import load_checkpoint
-from footplate.distributed import unwrap_model
+from footplate.distributed import initialize_weights, unwrap_model
 from footplate.errors import BuildError
 from footplate.models import BaseModel
 from footplate.openmmlab.first_generation.adapters.model import (
@@ -137,5 +137,5 @@ def test_weights_that_a_constructor_has_loaded_are_kept() -> None:
             nn.init.constant_(self.head.weight, 0.0 if pretrained is None else pretrained)
 
     model = ModelFromBeforeBaseModule(pretrained=3.0)
-    LegacyModel(model).init_weights()
+    initialize_weights(LegacyModel(model))
     assert model.head.weight.tolist() == [[3.0] * 8] * 2
