@@ -246,7 +246,7 @@ def _write(to: str, request: ExportRequest) -> tuple[list[tuple[int, ...]], floa
         except Exception as error:
             raise export_error(f"the {to} file cannot be run on the example input", error, "model") from error
     dims = tuple(request.dims or ())
-    if 0 in dims and not supports((count + 1, channels, height, width)) and is_wrong:
+    if 0 in dims and not supports((count + 1, channels, height, width)) and count > 1 and to != "torchscript":
         return _write(to, replace(one_image, dims=dims[1:]))
     # Sizes that are odd multiples of a number, and therefore multiples of no higher power of two.
     for multiple in _MULTIPLES if 2 in dims else ():
