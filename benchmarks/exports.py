@@ -10,6 +10,7 @@ fraction of equal pixels in label maps and masks, and `instances` the number of 
 """
 
 import argparse
+import copy
 import json
 import os
 import warnings
@@ -33,8 +34,8 @@ DATA = {
 }
 SIZES = {"mmdet": 128, "mmpretrain": 224, "mmseg": 128}
 MINIMUM_SCORE = 0.3
-# The config of a family that `benchmarks.code_bases` trains, but that predicts only from the boxes of another model.
-OTHERS = {"libra_rcnn": "libra-faster"}
+# The configs of families whose config in `benchmarks.code_bases` needs the boxes of another model, or is unusual.
+OTHERS = {"dcn": "r50-dconv", "dcnv2": "r50-mdconv", "libra_rcnn": "libra-faster"}
 
 
 def export(host: str, path: Path, data: str, work_dir: Path, size: int) -> dict[str, Any]:
@@ -49,7 +50,13 @@ def export(host: str, path: Path, data: str, work_dir: Path, size: int) -> dict[
     shrink(cfg, str(work_dir))
     if not any(node.get("multi_grid") for node in walk(cfg.model)):
         shallow_networks()
+    test_cfg = cfg.model.get("test_cfg") or {}
     PREPARE[host](cfg, data, size)
+    if host == "mmseg":
+        cfg.model.test_cfg = {**test_cfg, "mode": "whole"}
+    for node in walk(cfg.model):
+        if "max_per_img" in node:  # not more than there are queries
+            node["max_per_img"] = min(node["max_per_img"], 100)
     nodes = list(walk(cfg.train_dataloader))
     dataset, pack = DATA[host]
     load = next(node for node in nodes if node.get("type") == "LoadImageFromFile")
@@ -84,7 +91,7 @@ def random_weights(cfg: Any, host: str, data: str, size: int) -> dict[str, Tenso
 
     init_default_scope(cfg.get("default_scope", host))
     seed_all(7)
-    model = MODELS.build(cfg.model)
+    model = MODELS.build(copy.deepcopy(cfg.model))  # some models change their config
     scalars = {name: each.detach().clone() for name, each in model.named_parameters() if not each.dim()}
     fill_parameters(model)
     model.load_state_dict(scalars, strict=False)

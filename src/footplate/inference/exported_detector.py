@@ -246,7 +246,6 @@ def traceable() -> Iterator[None]:
     replaced = (
         (torch.onnx, "is_in_onnx_export", lambda: False),  # MMDetection 3.3 imports a missing module otherwise
         (Tensor, "split", _split),
-        (Tensor, "topk", _topk),
         (torch, "squeeze", _squeeze),
         (F, "adaptive_avg_pool2d", adaptive_avg_pool2d),
         (nms.ext_module, "nms", _traced_nms),
@@ -259,20 +258,18 @@ def traceable() -> Iterator[None]:
         (fusion_head, "mask2bbox", _boxes_of_masks),
         (extractor.SingleRoIExtractor, "map_roi_levels", lambda *given: _all_levels(levels(*given), given[-1])),
     )
-    originals = [vars(target).get(name) for target, name, _ in replaced]  # None if it is inherited
+    originals = [vars(target)[name] for target, name, _ in replaced]
     try:
         for target, name, new in replaced:
             setattr(target, name, new)
         yield
     finally:
         for (target, name, _), original in zip(replaced, originals, strict=True):
-            delattr(target, name)
-            if original is not None:
-                setattr(target, name, original)
+            setattr(target, name, original)
 
 
 _torch_split: Any = Tensor.split
-_torch_squeeze, _torch_topk = torch.squeeze, Tensor.topk
+_torch_squeeze = torch.squeeze
 
 
 def _split(tensor: Tensor, sizes: Any, dim: int = 0) -> Any:
@@ -280,13 +277,6 @@ def _split(tensor: Tensor, sizes: Any, dim: int = 0) -> Any:
     if isinstance(sizes, (list, tuple)) and len(sizes) == 1:
         return (tensor,)
     return _torch_split(tensor, sizes, dim)
-
-
-def _topk(tensor: Tensor, k: Any, dim: int = -1, **settings: Any) -> Any:
-    """Returns the largest values. A limit may exceed their number."""
-    if isinstance(k, _Limit):
-        k = torch.minimum(torch.as_tensor(tensor.shape[dim]), torch.tensor(k.value))
-    return _torch_topk(tensor, k, dim, **settings)
 
 
 def _squeeze(tensor: Tensor, *dims: Any) -> Tensor:

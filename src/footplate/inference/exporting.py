@@ -115,6 +115,11 @@ def export_model(
             described = {_INPUT: (tuple(images.shape), "float32, 0 to 255")}
             with traceable() if is_detector else nullcontext():
                 export = Export(target, shapes, *_write(to, request), inputs=described)
+            if export.tested[0][0] != len(images):  # the batch size is fixed
+                export = export._replace(
+                    outputs={name: (1, *shape[1:]) for name, shape in shapes.items()},
+                    inputs={_INPUT: (export.tested[0], described[_INPUT][1])},
+                )
             return keep_file(export, path, to)
 
 
@@ -264,7 +269,9 @@ def _write(to: str, request: ExportRequest) -> tuple[list[tuple[int, ...]], floa
 
     Returns the tested input shapes, the largest difference, and the required divisor of heights and widths.
     """
-    run = write_and_open(to, request, replace(request, dims=()))
+    (images,) = request.inputs.args
+    one_image = replace(request, inputs=_inputs(images[:1]), dims=())
+    run = write_and_open(to, request, one_image)
     module: Any = request.module
     tested: list[tuple[int, ...]] = []
     differences = []
@@ -287,14 +294,16 @@ def _write(to: str, request: ExportRequest) -> tuple[list[tuple[int, ...]], floa
             return False
         return True
 
-    count, channels, height, width = request.inputs.args[0].shape
-    try:
-        test((count, channels, height, width))
-    except Exception as error:
-        raise export_error(f"the {to} file cannot be run on the example input", error, "model") from error
+    count, channels, height, width = images.shape
+    if count == 1 or not supports(tuple(images.shape)):  # then the batch size is fixed
+        count = 1
+        try:
+            test((count, channels, height, width))
+        except Exception as error:
+            raise export_error(f"the {to} file cannot be run on the example input", error, "model") from error
     dims = tuple(request.dims or ())
-    if 0 in dims and not supports((count + 1, channels, height, width)) and is_wrong:
-        return _write(to, replace(request, dims=dims[1:]))
+    if 0 in dims and not supports((count + 1, channels, height, width)) and count > 1 and to != "torchscript":
+        return _write(to, replace(one_image, dims=dims[1:]))
     # An odd multiple of a power of two is not a multiple of any higher power.
     for multiple in _MULTIPLES if 2 in dims else ():
         larger = (multiple * (side // multiple + 1 | 1) for side in (height, width + multiple))

@@ -1,5 +1,6 @@
 """Opens a checkpoint with its config, and builds the trained model and its image preprocessing."""
 
+import copy
 import inspect
 import os
 import re
@@ -103,7 +104,8 @@ class TrainedModel:
         parameters = inspect.signature(Runner.__init__).parameters
         sections = {name: self.cfg.get(name, parameter.default) for name, parameter in parameters.items()}
         with located(self.cfg), using_scope(self.cfg.get("default_scope")):
-            model = build_model(self.cfg["model"], sections, device)
+            # Some models change their config, and it may be built again.
+            model = build_model(copy.deepcopy(self.cfg["model"]), sections, device)
         load_weights(model, self.content, name=self.path).require_whole_model()
         model.eval()  # returns None if a detector of MMDetection has a teacher
         return model
