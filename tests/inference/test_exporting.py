@@ -109,7 +109,7 @@ def test_file_computes_what_the_model_does_at_other_sizes(tmp_path: Path, to: st
         assert text == f"{target}: {format_bytes(exported.size)}\n"
         return
     assert exported.outputs == {"probabilities": (2, 10), "labels": (2,)}
-    assert exported.tested == [(2, 1, 28, 28), (3, 1, 28, 28), (1, 1, 29, 31)]
+    assert exported.tested == [(2, 1, 28, 28), (3, 1, 28, 28), (1, 1, 29, 31), (1, 1, 31, 37)]
     assert "input       images (N, 1, H, W), float32, 0 to 255\n" in text
 
 

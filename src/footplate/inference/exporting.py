@@ -306,9 +306,12 @@ def _write(to: str, request: ExportRequest) -> tuple[list[tuple[int, ...]], floa
         return _write(to, replace(one_image, dims=dims[1:]))
     # An odd multiple of a power of two is not a multiple of any higher power.
     for multiple in _MULTIPLES if 2 in dims else ():
-        larger = (multiple * (side // multiple + 1 | 1) for side in (height, width + multiple))
-        if supports((1 if 0 in dims else count, channels, *larger)):
+        passed = len(tested)
+        larger = [multiple * (side // multiple + 1 | 1) for side in (height, width + multiple)]
+        largest = [larger[0] + 2 * multiple, larger[1] + 6 * multiple]
+        if all(supports((1 if 0 in dims else count, channels, *size)) for size in (larger, largest)):
             return tested, max(differences), multiple
+        del tested[passed:]
     if 2 in dims and (request.traced or is_wrong):  # the file might accept other sizes but give wrong results
         return _write(to, replace(request, dims=dims[:-2]))
     return tested, max(differences), 1
