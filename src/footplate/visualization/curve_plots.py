@@ -66,8 +66,8 @@ def draw_curves(scalars_path: str, out_path: str, *, epoch_length: int = 1) -> N
     Args:
         scalars_path: A file with one JSON object per line, such as `vis_data/scalars.json`.
         out_path: The path of the image.
-        epoch_length: The number of iterations per validation step: the length of an epoch if validation is logged by
-            epoch, otherwise 1.
+        epoch_length: The number of iterations per unit of `step` in validation records. Pass the epoch length if
+            validation is logged by epoch, otherwise 1.
 
     Raises:
         DataError: The file has no scalars to draw.
