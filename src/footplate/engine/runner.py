@@ -154,7 +154,7 @@ class Runner:
         phases: The current phases of the run, outermost first, such as `["train", "val"]`.
         events: The events whose hooks are being called, outermost first.
         failed_in: The innermost phase of the latest failure, such as "val", or "".
-        built: The components that have been built or assigned, by name.
+        built: The components that have been built or assigned, keyed by name.
         resolved: The config and its sections, translated and completed; see `ResolvedConfig`.
         checkpoints: Saves the run and loads checkpoints; see `CheckpointIO`.
         resume_plan: The checkpoint that the run starts from; see `ResumePlan`.

@@ -49,7 +49,7 @@ def find_duplicates(curves: Mapping[str, Sequence[tuple[float, ...]]]) -> dict[s
     do not count as duplicates.
 
     Args:
-        curves: The points of each curve, by name. The last coordinate of a point is its value.
+        curves: The points of each curve, keyed by name. The last coordinate of a point is its value.
 
     >>> find_duplicates({"loss": [(1, 0.5), (2, 0.4)], "loss_ce": [(1, 0.5), (2, 0.4)], "acc": [(1, 0.4), (2, 0.5)]})
     {'loss_ce': 'loss'}
