@@ -59,5 +59,5 @@ def test_check_keys_lists_the_known_keys_if_none_is_similar() -> None:
     ids=["count", "number", "flag", "tensor"],
 )
 def test_state_must_be_a_dict(read: Any) -> None:
-    with pytest.raises(ValueError, match="^the state that contains 'steps' must be a dict, not "):
+    with pytest.raises(ValueError, match="^expected a dict with the key 'steps', not "):
         read(torch.zeros(2))

@@ -195,7 +195,7 @@ def read_entry(state: Any, key: str) -> Any:
         ValueError: The state is not a dict.
     """
     if not isinstance(state, Mapping):
-        raise ValueError(f"the state that contains '{key}' must be a dict, not {_shown(state)}")
+        raise ValueError(f"expected a dict with the key '{key}', not {_shown(state)}")
     return state[key]
 
 

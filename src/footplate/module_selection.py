@@ -31,7 +31,7 @@ def check_selection(selection: Selection) -> dict[str, list[str]]:
 
 
 def select_modules(modules: Mapping[str, nn.Module], selection: Selection) -> dict[str, nn.Module]:
-    """Returns the selected modules by name. Submodules come before the modules that contain them.
+    """Returns the selected modules, keyed by name. Submodules come before the modules that contain them.
 
     Args:
         modules: The modules to choose from, in the order of `named_modules`.

@@ -185,7 +185,7 @@ def test_file_of_another_save_is_damage(folder: Path, tmp_path: Path) -> None:
     other = save(tmp_path / "other.sharded", {**example(), "state_dict": {"weight": torch.zeros(7, 3)}})
     path.write_bytes(next(other.glob("rank_1-*.pth")).read_bytes())
     for read in (verify, load_checkpoint):
-        with pytest.raises(CheckpointDamagedError, match="its digest does not match state.pth"):
+        with pytest.raises(CheckpointDamagedError, match="its digest differs from the one recorded in state.pth"):
             read(folder)
 
 

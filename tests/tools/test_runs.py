@@ -192,7 +192,7 @@ def test_invalid_line_is_named(tmp_path: Path, text: str, says: str) -> None:
 def test_incomplete_last_line_is_left_out(tmp_path: Path) -> None:
     whole = '{"loss": 1, "iter": 5, "step": 5}\n'
     assert points(_text(tmp_path / "scalars.json", whole + '{"loss": 2, "it'), "loss", "train") == [(5, 1)]
-    with pytest.raises(DataError, match="line 1 of .* is not JSON"):
+    with pytest.raises(DataError, match="line 1 of .* is not valid JSON"):
         read_run(_text(tmp_path / "scalars.json", '{"loss": 2, "it\n' + whole))
 
 
@@ -217,8 +217,9 @@ def test_files_next_to_runs_are_skipped_with_a_warning(tmp_path: Path, caplog: p
     write(tmp_path / "a/20260101_000000/vis_data/scalars.json", [{"loss": 1.0, "step": 1}])
     (tmp_path / "report.html").write_text("<!doctype html>")
     assert [run.folder.name for run in read_runs(sorted(map(str, tmp_path.iterdir())))] == ["a"]
-    assert caplog.messages == [f"Skipping a path that is not a run: line 1 of '{tmp_path}/report.html' is not JSON"]
-    with pytest.raises(DataError, match="is not JSON"):
+    found = f"line 1 of '{tmp_path}/report.html' is not valid JSON"
+    assert caplog.messages == [f"Skipping a path that is not a run: {found}"]
+    with pytest.raises(DataError, match="is not valid JSON"):
         read_runs([str(tmp_path / "report.html")])
 
 

@@ -134,7 +134,7 @@ def test_colors_may_be_an_array() -> None:
     palette = np.array([[255, 0, 0], [0, 255, 0]])
     image = black().draw_bboxes([[1, 1, 3, 3], [6, 6, 8, 8]], edge_colors=palette).get_image()
     assert (image[1, 1].tolist(), image[6, 6].tolist()) == (RED, [0, 255, 0])
-    with pytest.raises(ArgumentError, match="an empty list cannot be used"):
+    with pytest.raises(ArgumentError, match="expected one value or a non-empty list"):
         black().draw_bboxes([[1, 1, 3, 3]], edge_colors=palette[:0])
 
 
@@ -200,7 +200,7 @@ def test_empty_lists_draw_nothing() -> None:
     assert not drawing.get_image().any()
     found = black(64).draw_texts(["a"], [[10, 10]], bboxes=[])
     assert np.array_equal(found.get_image(), black(64).draw_texts(["a"], [[10, 10]]).get_image())
-    with pytest.raises(ArgumentError, match="an empty list cannot be used to draw shapes or texts"):
+    with pytest.raises(ArgumentError, match="expected one value or a non-empty list of values for the shapes or texts"):
         black().draw_bboxes([[1, 1, 2, 2]], line_widths=[])
 
 

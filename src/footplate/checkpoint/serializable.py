@@ -159,7 +159,7 @@ def split_state(state: Any, cut: Cut = lambda name, tensor: None) -> tuple[Any, 
             that this rank writes, or None to keep the tensor in the state.
 
     Returns:
-        The state with references, and a dict of shards by name.
+        The state with references, and a dict of shards, keyed by name.
     """
     shards: dict[str, TensorShard] = {}
     names: dict[Any, str] = {}  # by memory address, since tensors may share memory

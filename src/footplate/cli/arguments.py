@@ -94,7 +94,7 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust",
         metavar="FILE",
-        help="allow this checkpoint to execute code while it is loaded; use it only for your own files",
+        help="allow this checkpoint to execute code while it is loaded; trust only files that you created",
     )
 
 

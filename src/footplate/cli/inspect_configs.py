@@ -76,7 +76,7 @@ def add_commands(subparsers: Any) -> None:
         "diff",
         help="compare two resolved configs",
         description="Compare the settings of two resolved configs: files, recipes, or the configs in two work_dirs. "
-        "Exit with 1 if they differ. Neither import the configs' modules nor execute code in a work_dir.",
+        "Exit with 1 if they differ. The configs' modules are not imported, and no code from a work_dir is executed.",
         epilog="Example: footplate diff config.py work_dirs/config",
     )
     diff.add_argument("first", metavar="A", help="a config file, the name of a recipe, or a work_dir")

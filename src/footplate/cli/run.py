@@ -18,9 +18,9 @@ def add_commands(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "run",
         help="run a script, in several processes or with an OpenMMLab code base",
-        description="Run a Python script, as with `python SCRIPT ARGS...` or, with --nproc, as with torchrun. Imports "
-        "of mmengine resolve to footplate, and imports of mmcv.ops do not need compiled operators. Scripts such as a "
-        "code base's tools/train.py therefore run unchanged.",
+        description="Run a Python script as `python SCRIPT ARGS...` does, or as torchrun does if --nproc is given. "
+        "Imports of mmengine resolve to footplate, and imports of mmcv.ops do not need compiled operators. Scripts "
+        "such as a code base's tools/train.py therefore run unchanged.",
         epilog="Example: footplate run tools/train.py configs/my_config.py --work-dir work_dirs/my_run",
     )
     add_processes(parser)

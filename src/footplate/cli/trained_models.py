@@ -51,7 +51,7 @@ def add_commands(subparsers: Any) -> None:
         "--batch-size",
         metavar="N",
         type=number(int, 1),
-        help="the number of images per batch (default: as in the test data)",
+        help="the number of images per batch (default: the batch size of the test dataloader)",
     )
     predict.add_argument(
         "--score",

@@ -214,7 +214,7 @@ class ConfigDict(TracedDict):
         return super().pop(key, default)
 
     def merge(self, options: Mapping[Any, Any]) -> None:
-        """Merges a mapping like a config into its base: dicts are merged, other values are replaced.
+        """Merges a mapping the way a config is merged into its base: dicts are merged, other values are replaced.
 
         A dict with `_delete_=True` replaces the existing dict.
 

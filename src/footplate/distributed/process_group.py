@@ -236,10 +236,10 @@ def _number(launcher: str, names: tuple[str, ...], default: int | None = None) -
 
 
 def _choose_device(info: RankInfo, wanted: str | None, launcher: str) -> tuple[str, int | None]:
-    """Returns the backend and the GPU index for a rank. The index is None without GPUs.
+    """Returns the backend and GPU index for a rank. The index is None if there are no GPUs.
 
     On machines without GPUs, Gloo replaces NCCL, so that the same config works. With srun and mpirun, each process may
-    see only its own GPU.
+    see only its own GPU, so the index is the local rank modulo the number of visible GPUs.
     """
     if not torch.cuda.is_available():
         return "gloo" if wanted is None or "nccl" in wanted else wanted, None

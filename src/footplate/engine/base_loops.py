@@ -216,7 +216,7 @@ class BaseTrainLoop(BaseLoop):
             restore_rng(self._random_at_epoch_start)
 
     def _validate_if_due(self) -> None:
-        """Validates if due, then handles the requests that arrived in the meantime."""
+        """Runs validation if it is due, then handles the requests that arrived in the meantime."""
         runner = self.runner
         if runner.val_loop is None or not self._validation_is_due():
             return

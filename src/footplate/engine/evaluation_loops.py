@@ -52,9 +52,9 @@ class MeanLosses:
 class _EvaluationLoop(BaseLoop):
     """Runs the model on one or several datasets without gradients, and evaluates its predictions.
 
-    After a run, `metrics` contains the results, and `left_out` the names of the skipped datasets. While a dataset is
-    evaluated, `dataloader`, `evaluator` and `current` refer to it; otherwise, they refer to the first dataset. If a
-    hook sets `predictor`, the loop calls its `val_step` or `test_step` instead of the model's.
+    After a run, `metrics` contains the results, and `left_out` contains the names of the skipped datasets. While a
+    dataset is evaluated, `dataloader`, `evaluator` and `current` refer to it; otherwise, they refer to the first
+    dataset. If a hook sets `predictor`, the loop calls its `val_step` or `test_step` instead of the model's.
 
     Args:
         runner: The runner that drives the loop.

@@ -242,7 +242,7 @@ class Hook:
         return runner.iter + 1 == runner.max_iters
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Returns the methods to call, by event.
+        """Returns the methods to call, keyed by event.
 
         A method may omit arguments of its event.
 

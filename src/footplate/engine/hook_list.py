@@ -38,7 +38,7 @@ class _Entry:
         hook: The hook.
         key: The key path of its section in the config.
         arguments: The names of the arguments it was built with.
-        methods: The methods to call, by event.
+        methods: The methods to call, keyed by event.
     """
 
     hook: Hook

@@ -37,7 +37,7 @@ def build_model(model: Any, sections: Mapping[str, Any], device: torch.device) -
 
     Args:
         model: The model, a function that returns it, or its config dict.
-        sections: The runner's arguments, by name.
+        sections: The runner's arguments, keyed by name.
         device: The device of this process.
 
     Raises:

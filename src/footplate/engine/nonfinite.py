@@ -62,7 +62,7 @@ class NonFiniteHook(Hook):
         """Enables gradient checks before each step.
 
         On an accelerator, gradients are checked only if `on_nonfinite` requires it or the optimizer's kernel can skip
-        the step. Any other check would need a copy to the host in each iteration.
+        the step. Otherwise, checking would require a device-to-host copy in each iteration.
         """
         is_unchecked = False
         for wrapper in runner.optim_wrapper.parts.values():

@@ -12,9 +12,9 @@ _logger = logging.getLogger("footplate.engine")
 
 
 def adapt_overridden(loop: "BaseTrainLoop") -> None:
-    """Adds request handling and resume checks to a loop that overrides `run` or `run_epoch`.
+    """Adds resume checks and handling of stop and save requests to a loop that overrides `run` or `run_epoch`.
 
-    Replaces `run` and `run_iter` of the loop with wrappers. The loop must call `run_iter` for each iteration.
+    Replaces the loop's `run` and `run_iter` with wrappers. The loop must call `run_iter` for each iteration.
     """
     run, run_iter = loop.run, loop.run_iter
 
@@ -53,7 +53,7 @@ def _check_resumed_data(loop: "BaseTrainLoop") -> None:
     name = type(loop).__name__
     if loop._batches_read > loop.iter:
         raise ArgumentError(
-            f"{name} skips the batches of the {loop.iter} completed iterations",
+            f"{name} skips the batches of the {loop.iter} completed iterations a second time",
             key="train_cfg.type",
             notes=["dataloader_iterator has already skipped them. Remove the lines that skip batches."],
         )

@@ -75,7 +75,7 @@ class ResolvedConfig:
         cfg: The complete config that the arguments come from. For a run built from objects, it contains at most
             the model, and only if a later process can rebuild it.
         has_cfg: Whether the arguments come from a config.
-        sections: All other arguments by name. Unset arguments are None.
+        sections: All other arguments, keyed by name. Unset arguments are None.
         unrecorded: The reason why the config does not describe a model built by a function, or "".
 
     Raises:
@@ -233,7 +233,7 @@ def complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[st
     enabled by default. Without a config or checkpoint settings, the run saves after each epoch or validation interval.
 
     Args:
-        arguments: The Runner's arguments, by name.
+        arguments: The Runner's arguments, keyed by name.
         has_cfg: Whether the arguments come from a config.
 
     Raises:

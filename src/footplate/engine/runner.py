@@ -154,7 +154,7 @@ class Runner:
         phases: The current phases of the run, outermost first, such as `["train", "val"]`.
         events: The events whose hooks are being called, outermost first.
         failed_in: The innermost phase of the latest failure, such as "val", or "".
-        built: The components that have been built or assigned, by name.
+        built: The components that have been built or assigned, keyed by name.
         resolved: The config and its sections, translated and completed; see `ResolvedConfig`.
         checkpoints: Saves the run and loads checkpoints; see `CheckpointIO`.
         resume_plan: The checkpoint that the run starts from; see `ResumePlan`.
@@ -285,7 +285,7 @@ class Runner:
             cfg: The config.
             check: Whether to check all sections before building the model, as `footplate train` does. Otherwise, the
                 loops, the optimizer and the schedules are checked only when they are built on first use.
-            overrides: Values to merge into the config, as with `--cfg-options`, or Runner arguments that are not config
+            overrides: Values to merge into the config, as `--cfg-options` does, or Runner arguments that are not config
                 keys, such as `max_epochs`. With `resume=True`, neither it nor `load_from` is recorded in the config.
 
         Raises:
@@ -336,7 +336,7 @@ class Runner:
         if loop.finished:
             self.restore_random_state()
             _logger.info(
-                "The run is complete: it has trained %d iterations, and the config asks for %d. To train further, "
+                "The run is complete: it trained for %d iterations, and the config asks for %d. To train further, "
                 "raise %s; to start over, use a new work_dir.",
                 loop.iter,
                 loop.max_iters,

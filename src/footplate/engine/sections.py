@@ -43,7 +43,7 @@ from footplate.registry import (
 from footplate.visualization import Visualizer
 
 Sections = Mapping[str, Any]
-"""The Runner's arguments, by name."""
+"""The Runner's arguments, keyed by name."""
 _EPOCH_LENGTH = 1000  # an arbitrary value that affects no check
 _PHASES = {
     "training": ("train_dataloader", "train_cfg", "optim_wrapper"),

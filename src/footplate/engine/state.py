@@ -137,12 +137,12 @@ def restore(
             the run.
 
     Raises:
-        CheckpointError: A state is invalid, or the weights are averages, but no hook of the run handles averages.
+        CheckpointError: A state is invalid, or the weights are averaged, but no hook handles averaged weights.
     """
     has_averages = isinstance(checkpoint.get("ema_state_dict"), Mapping)
     if has_averages and not any(hook.swaps_weights for hook in runner.hooks):
         raise CheckpointError(
-            "the weights of the checkpoint are averages, but the config has no EMAHook or schedule-free optimizer",
+            "the checkpoint contains averaged weights, but the config has no EMAHook or schedule-free optimizer",
             notes=["Add the hook or optimizer that the original run used.", WEIGHTS_ALONE],
         )
     run = part_of(checkpoint, "run")
@@ -182,7 +182,8 @@ def _participants(runner: "Runner") -> dict[str, Any]:
 def _restore_optimizer(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
     if "optimizer" not in checkpoint:
         _logger.warning(
-            "The checkpoint has no 'optimizer'. The optimizer restarts, and the run is no longer bit-identical."
+            "The checkpoint has no 'optimizer', so the optimizer starts with its initial state. The results will "
+            "differ from an uninterrupted run."
         )
         return
     configured = settings_of(runner.optim_wrapper)

@@ -25,7 +25,7 @@ class Evaluator:
     Args:
         metrics: One metric or a list of metrics. A metric is a BaseMetric, a dict for METRICS, a function of
             (predictions, batch), or an object with the torchmetrics API. Functions and such objects can also be passed
-            as a dict by name.
+            as a dict, keyed by name.
     """
 
     key = ""  # the config section of the evaluator, for error messages

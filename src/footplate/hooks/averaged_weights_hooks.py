@@ -26,7 +26,7 @@ _logger = logging.getLogger("footplate.hooks")
 class AveragedWeightsHook(Hook):
     """The base class of hooks that validate, test and save with averaged weights.
 
-    In a checkpoint, `state_dict` holds the average and `ema_state_dict` the weights to resume training from.
+    In a checkpoint, `state_dict` holds the averaged weights, and `ema_state_dict` holds the training weights.
     """
 
     priority = "NORMAL"
@@ -67,7 +67,7 @@ class AveragedWeightsHook(Hook):
 class EMAHook(AveragedWeightsHook):
     """Averages the model's weights during training, and validates, tests and saves with the average.
 
-    In a checkpoint, `state_dict` holds the average and `ema_state_dict` the weights to resume training from.
+    In a checkpoint, `state_dict` holds the averaged weights, and `ema_state_dict` holds the training weights.
 
     Args:
         ema_type: The type of average: ExponentialMovingAverage, StochasticWeightAverage, MomentumAnnealingEMA,
@@ -206,7 +206,7 @@ class ScheduleFreeHook(AveragedWeightsHook):
     """Switches schedule-free optimizers between their training weights and their averaged weights.
 
     This hook is added automatically if a run uses such an optimizer. In a checkpoint, `state_dict` holds the averaged
-    weights and `ema_state_dict` the weights to resume training from.
+    weights, and `ema_state_dict` holds the training weights.
 
     Source: The Road Less Scheduled (Defazio et al., 2024).
     """

@@ -28,7 +28,7 @@ class LiveTerminal:
         self._live.console.show_cursor(True)  # a killed process cannot restore a hidden cursor
 
     def show(self, lines: Sequence[RenderableType]) -> None:
-        """Replaces the lines."""
+        """Replaces the displayed lines."""
         table = _stack(lines)
         table.width = self._live.console.width - 2  # the terminal shows ^C after the last line, which must not wrap
         self._live.update(table, refresh=True)
@@ -49,7 +49,7 @@ class LiveNotebook:
         self._show = self._handle.display
 
     def show(self, lines: Sequence[RenderableType]) -> None:
-        """Replaces the lines."""
+        """Replaces the displayed lines."""
         with suppress(Exception):  # training continues even if the front end cannot show anything
             self._show(_stack(lines))
             self._show = self._handle.update

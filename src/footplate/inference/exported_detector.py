@@ -58,7 +58,7 @@ class ExportedDetector(ExportedModel):
                 cfg["nms"]["split_thr"] = 2**31  # otherwise, a loop over classes suppresses boxes if there are many
 
     def named_outputs(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns a dict of the outputs by name."""
+        """Returns the outputs as a dict, keyed by name."""
         inputs = self.preprocess(images)
         size, padded = tuple(images.shape[-2:]), tuple(inputs.shape[-2:])
         meta = {"ori_shape": size, "img_shape": size, "pad_shape": padded, "batch_input_shape": padded}
@@ -118,7 +118,10 @@ class _Minimum:
 
 
 class _Limit:
-    """A maximum number of values. During tracing, there are always more values, whatever the example contains."""
+    """A limit on the number of values.
+
+    During tracing, every count compares as greater than the limit, so that the truncation is always traced.
+    """
 
     def __init__(self, value: int) -> None:
         self.value = value

@@ -116,8 +116,8 @@ def open_trained(
 ) -> TrainedModel:
     """Opens a checkpoint with its config. The recorded config is read as data; no code in the file is executed.
 
-    If the checkpoint does not contain a config, the config is empty. This applies to plain torch modules trained by a
-    run from Python.
+    If the checkpoint does not contain a config, the config is empty. This is the case for plain torch modules trained
+    with the Python API.
 
     Args:
         checkpoint: The path or address of the checkpoint.

@@ -73,7 +73,7 @@ class BaseAveragedModel(nn.Module):
 
     @property
     def avg_parameters(self) -> dict[str, Tensor]:
-        """The averages by name, for subclasses that override `update_parameters`, as in MMYOLO."""
+        """The averages, keyed by name, for subclasses that override `update_parameters`, as in MMYOLO."""
         return self.module.state_dict() if self.update_buffers else dict(self.module.named_parameters())
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -197,7 +197,13 @@ class ExponentialMovingAverage(BaseAveragedModel):
         super().__init__(model, **settings)
         check_number("momentum", momentum, above=0, below=1)
         if momentum > 0.5:
-            _logger.warning("momentum=%g is large for an averaged model. It is the weight of the new values.", momentum)
+            _logger.warning(
+                "momentum=%g is large: it is the weight of the new values, not of the average. For a decay of %g, set "
+                "momentum=%g.",
+                momentum,
+                momentum,
+                1 - momentum,
+            )
         self.momentum = momentum
 
     def weight(self, steps: int) -> float:

@@ -196,8 +196,9 @@ def parse_losses(
     """Sums the losses and prepares all values for logging.
 
     Args:
-        losses: A dict of values by name. A tensor of any shape is reduced to its mean, and a list of tensors to the sum
-            of their means. Entries with "loss" in their name are summed and minimized; all others are only logged.
+        losses: A dict of values, keyed by name. A tensor of any shape is reduced to its mean, and a list of tensors to
+            the sum of their means. Entries with "loss" in their name are summed and minimized; all others are only
+            logged.
 
     Returns:
         The total loss ``()``, and a dict with the values to log, as detached scalar tensors ``()`` on their original

@@ -43,14 +43,15 @@ class Export(NamedTuple):
 
     Attributes:
         path: The file.
-        outputs: The shape of each output for the first tested input, by name. Empty if the file contains only weights.
+        outputs: The shape of each output for the first tested input, keyed by name. Empty if the file contains only
+            weights.
         tested: The input shapes that the file was tested with. If the model has several inputs, the shapes of the
             first one. Empty if the file contains only weights.
         difference: The largest difference between the outputs of the file and the model.
         multiple: If the height and width of an input may vary, they must be multiples of this number.
         size: The size in bytes, including `data_files`.
         data_files: Files in the same folder that contain the weights of an ONNX model larger than 1.5 GiB.
-        inputs: The first tested shape and the dtype of each input, by name.
+        inputs: The first tested shape and the dtype of each input, keyed by name.
     """
 
     path: str

@@ -355,9 +355,9 @@ def _further_arguments(training_step: Any) -> tuple[str, ...]:
 
 
 def is_plain(model: Any) -> bool:
-    """Checks whether a model lacks the methods of BaseModel, so that PlainModel can add them.
+    """Checks whether PlainModel must wrap a model, that is, whether the model lacks BaseModel's methods.
 
-    Returns True for a function that builds a model, because its model is not known yet.
+    Also returns True for a function that builds a model, because the model does not exist yet.
     """
     model = model.func if isinstance(model, partial) else model
     return callable(model) and not hasattr(model, "train_step")

@@ -214,7 +214,7 @@ def _find_first_generation(cfg: "Config | MutableMapping[str, Any]") -> str | No
 
 
 def _types(value: Any) -> list[str]:
-    """Returns the values of all `type` keys in nested values."""
+    """Returns the value of every `type` key in a nested structure."""
     return [item for path, item in walk_paths(value) if path[-1] == "type" and isinstance(item, str)]
 
 

@@ -45,7 +45,7 @@ def extra_of(scope: str) -> str:
 
 
 def unmet_requirements(extra: str) -> list[Requirement]:
-    """Returns the unmet requirements of an extra and the code bases it installs."""
+    """Returns the unmet requirements of an extra and of the code bases that it installs."""
     unmet: dict[str, Requirement] = {}
     root = f"footplate[{extra}]" if extra in extras() else CODE_BASES[extra]
     pending = [Requirement(text) for text in (root, _WITHOUT_DEPENDENCIES.get(extra)) if text]

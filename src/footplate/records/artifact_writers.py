@@ -133,7 +133,7 @@ class DVCLiveVisBackend(InitTracker):
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
         """Writes the config as parameters."""
-        values = json.loads(json.dumps(config.to_dict(), default=str))  # YAML does not support tuples and objects
+        values = json.loads(json.dumps(config.to_dict(), default=str))  # YAML does not support tuples or objects
         self.experiment.log_params(values)
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:

@@ -63,7 +63,7 @@ class BaseVisBackend:
         """Stores several scalars of the same step.
 
         Args:
-            scalar_dict: Numbers by name. An entry "step" overrides the argument `step`.
+            scalar_dict: Numbers, keyed by name. An entry "step" overrides the argument `step`.
             step: The iteration or epoch.
             file_path: An additional file for these scalars, if the writer stores files.
         """
@@ -261,7 +261,7 @@ class GuardedWriters:
     consecutive failures, the writer is skipped. A FootplateError is not suppressed, because it reports a user error.
 
     Args:
-        writers: Writers by name. Writers may be added to the mapping later.
+        writers: Writers, keyed by name. Writers may be added to the mapping later.
     """
 
     def __init__(self, writers: Mapping[str, BaseVisBackend]) -> None:

@@ -70,7 +70,7 @@ class Instances:
 
 
 class MessageHub(Instances):
-    """Stores the histories of scalars and the latest values of infos, by key.
+    """Stores the histories of scalars and the latest values of infos.
 
     Scalar keys start with the phase, as in `"train/loss"` and `"val/mIoU"`. Code that records a value in every
     iteration should call `history(key)` once and append to the result. Checkpoints include all keys except those
@@ -92,9 +92,9 @@ class MessageHub(Instances):
     ) -> None:
         super().__init__(name)
         self.log_scalars: dict[str, HistoryBuffer] = dict(log_scalars or {})
-        """The histories, by key."""
+        """The histories, keyed by name."""
         self.runtime_info: dict[str, Any] = dict(runtime_info or {})
-        """The infos, by key."""
+        """The infos, keyed by name."""
         self._not_resumed = {key for key, is_resumed in (resumed_keys or {}).items() if not is_resumed}
 
     def history(self, key: str) -> HistoryBuffer:

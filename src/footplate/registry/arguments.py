@@ -36,7 +36,8 @@ class Arguments(NamedTuple):
             in footplate and torch are used.
         defaults: The default of each keyword.
         required: The required keywords.
-        accepts_any: Whether other keywords may be accepted, too.
+        accepts_any: Whether the class or function might accept other keywords, through `**kwargs` or because it is
+            implemented in C.
     """
 
     types: Mapping[str, tuple[type, ...]]

@@ -116,7 +116,7 @@ class Registry:
 
     @property
     def module_dict(self) -> Mapping[str, Callable[..., Any]]:
-        """The entries of this registry by name, excluding its parent and children."""
+        """The entries of this registry, keyed by name, excluding its parent and children."""
         self._import_locations()
         return self._entries
 

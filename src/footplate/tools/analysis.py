@@ -28,9 +28,9 @@ def summarize(run: Run) -> dict[str, Any]:
           waiting for data, and the total in seconds. None if times are not recorded.
         - `memory`: the peak memory in MiB, or None if not recorded.
         - `logged`: the iteration of the last training log line. `time` and `last` cover the run up to this iteration.
-        - `last`: the last training values by name.
-        - `best`: the best values by name, each with its iteration. The metric that selects the best checkpoint comes
-          first. Per-class results are omitted. A metric that is also logged in training is named `val/<name>`.
+        - `last`: the last training values, keyed by name.
+        - `best`: the best values, keyed by name, each with its iteration. The metric that selects the best checkpoint
+          comes first. Per-class results are omitted. A metric that is also logged in training is named `val/<name>`.
         - `checkpoints`: the sizes in bytes by file name, or by folder name for sharded checkpoints.
         - `derived`: the values that the run does not record and that were therefore derived from its log.
     """
@@ -106,8 +106,8 @@ def name_in_log(run: Run, series: Series) -> str:
 def explain_runs(runs: Sequence[Run]) -> str:
     """Formats the summary of each run and the differences between the runs' best values.
 
-    Compares each run with the first one on the `save_best` metrics that all runs have, or on the first metric they have
-    in common.
+    Compares each run with the first run. Uses the `save_best` metrics that all runs have, or else the first metric that
+    all runs have.
     """
     summaries = [summarize(run) for run in runs]
     texts = [_text(run, summary) for run, summary in zip(runs, summaries, strict=True)]

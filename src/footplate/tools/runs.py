@@ -201,7 +201,7 @@ def _read_lines(file: Path) -> list[dict[str, Any]]:
         except ValueError as error:
             if 1 < number == len(texts):
                 break  # an incomplete last line: the run was killed or is still writing
-            raise DataError(f"{where} is not JSON", found=text) from error
+            raise DataError(f"{where} is not valid JSON", found=text) from error
         if isinstance(line, dict) and ("step" in line or "mode" in line):
             for key in _COUNTERS & line.keys():
                 if not _is_number(line[key]):

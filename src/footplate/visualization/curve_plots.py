@@ -49,7 +49,7 @@ def find_duplicates(curves: Mapping[str, Sequence[tuple[float, ...]]]) -> dict[s
     do not count as duplicates.
 
     Args:
-        curves: The points of each curve, by name. The last coordinate of a point is its value.
+        curves: The points of each curve, keyed by name. The last coordinate of a point is its value.
 
     >>> find_duplicates({"loss": [(1, 0.5), (2, 0.4)], "loss_ce": [(1, 0.5), (2, 0.4)], "acc": [(1, 0.4), (2, 0.5)]})
     {'loss_ce': 'loss'}
@@ -66,8 +66,8 @@ def draw_curves(scalars_path: str, out_path: str, *, epoch_length: int = 1) -> N
     Args:
         scalars_path: A file with one JSON object per line, such as `vis_data/scalars.json`.
         out_path: The path of the image.
-        epoch_length: The number of iterations per validation step: the length of an epoch if validation is logged by
-            epoch, otherwise 1.
+        epoch_length: The number of iterations per unit of `step` in validation records. Pass the epoch length if
+            validation is logged by epoch, otherwise 1.
 
     Raises:
         DataError: The file has no scalars to draw.

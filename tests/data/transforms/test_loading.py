@@ -240,5 +240,5 @@ def test_draft_decodes_at_a_reduced_size(
 )
 def test_draft_with_annotations_of_pixels_raises(tmp_path: Path, annotation: dict[str, Any]) -> None:
     Image.new("RGB", (64, 64)).save(tmp_path / "a.jpg")
-    with pytest.raises(DataError, match="'draft' does not support boxes"):
+    with pytest.raises(DataError, match="'draft' does not support boxes, masks or label maps"):
         LoadImageFromFile(draft=8).transform({"img_path": str(tmp_path / "a.jpg"), **annotation})

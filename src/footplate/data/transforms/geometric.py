@@ -59,7 +59,7 @@ class Resize(BaseTransform):
         self.clip_object_border = clip_object_border
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Changes `img` and, if present, `gt_bboxes`, `gt_masks` and `gt_seg_map`."""
+        """Applies the transform to `img` and, if present, `gt_bboxes`, `gt_masks` and `gt_seg_map`."""
         height, width = results["img"].shape[:2]
         if self.scale_factor is not None:
             across, down = self.scale_factor
@@ -144,7 +144,7 @@ class RandomFlip(BaseTransform):
         self.direction = direction
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Changes `img` and, if present, `gt_bboxes`, `gt_masks` and `gt_seg_map`."""
+        """Applies the transform to `img` and, if present, `gt_bboxes`, `gt_masks` and `gt_seg_map`."""
         results["flip"] = bool(np.random.random() < self.prob)
         results["flip_direction"] = self.direction if results["flip"] else None
         if not results["flip"]:

@@ -90,7 +90,7 @@ class LoadImageFromFile(BaseTransform):
         if self.draft is not None:
             annotation = next((key for key in _PIXEL_ANNOTATIONS if key in results), None)
             if annotation is not None:
-                problem = f"'draft' does not support boxes, masks and label maps, but the image has '{annotation}'"
+                problem = f"'draft' does not support boxes, masks or label maps, but the image has '{annotation}'"
                 raise DataError(problem, key="draft", notes=["Remove `draft` from LoadImageFromFile."])
             image.draft(None, (self.draft, self.draft))
         is_oriented = not self.color_type.endswith("ignore_orientation") and self.color_type != "unchanged"
@@ -178,7 +178,7 @@ class LoadAnnotations(BaseTransform):
             results["gt_masks"] = np.zeros((len(instances), *shape), dtype=bool)
             for index, instance in enumerate(instances):
                 if instance.get("mask") is None:
-                    raise DataError(f"an instance of the image '{results.get('img_path', '')}' has no mask")
+                    raise DataError(f"an instance in the image '{results.get('img_path', '')}' has no mask")
                 results["gt_masks"][index] = decode_mask(instance["mask"], shape)
         if _is_loaded(self.with_seg, results, "seg_map_path"):
             labels = _load_label_map(results)

@@ -76,7 +76,7 @@ class _Analyzer:
         return counts
 
     def by_module(self) -> dict[str, int]:
-        """Returns the count for each module by name, where "" is the whole model."""
+        """Returns the count for each module, keyed by name, where "" is the whole model."""
         return self._counts
 
     def total(self, module_name: str = "") -> int:

@@ -127,7 +127,9 @@ class ReduceOnPlateau(MetricSchedule):
         self._global_step = 0
 
     def step(self, metrics: Mapping[str, Any] | None = None) -> None:
-        """Advances by one validation run, and reduces the field if the metric has not improved for long enough.
+        """Advances by one validation run.
+
+        Reduces the field's value if the metric has not improved for more than `patience` validation runs.
 
         Args:
             metrics: The metrics of a validation run. If they are None, only the position advances.

@@ -238,7 +238,7 @@ class OptimWrapper(Accumulation):
 
     @property
     def parts(self) -> Mapping[str, "OptimWrapper"]:
-        """The wrappers of individual optimizers by name. Here, only this wrapper, with an empty name."""
+        """The wrappers of individual optimizers, keyed by name. Here, only this wrapper, with an empty name."""
         return {"": self}
 
     def name_parameters(self, model: nn.Module) -> None:

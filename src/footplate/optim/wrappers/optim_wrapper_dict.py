@@ -30,7 +30,7 @@ class OptimWrapperDict(OptimWrapper):
 
     @property
     def parts(self) -> Mapping[str, OptimWrapper]:
-        """The wrappers by name."""
+        """The wrappers, keyed by name."""
         return self.optim_wrappers
 
     def __getitem__(self, name: str) -> OptimWrapper:
@@ -107,7 +107,7 @@ class OptimWrapperDict(OptimWrapper):
 
     @property
     def param_groups(self) -> Any:
-        """The parameter groups of each wrapper, by name."""
+        """The parameter groups of each wrapper, keyed by the wrapper's name."""
         return {name: wrapper.param_groups for name, wrapper in self.items()}
 
     def state_dict(self) -> dict[str, Any]:

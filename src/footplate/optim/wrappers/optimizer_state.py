@@ -22,9 +22,9 @@ class Layout(NamedTuple):
     """An optimizer's parameter names."""
 
     groups: list[dict[str, Tensor]]
-    """The parameters of each group, by name."""
+    """The parameters of each group, keyed by name."""
     parameters: dict[str, Tensor]
-    """All parameters by name, in the order of the model."""
+    """All parameters, keyed by name, in the order of the model."""
     is_named: bool
     """Whether the names come from the model. Otherwise, parameters are matched by position."""
 

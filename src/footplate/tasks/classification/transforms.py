@@ -66,7 +66,7 @@ class RandomResizedCrop(BaseTransform):
         self.aspect_ratio_range = check_range("aspect_ratio_range", aspect_ratio_range)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Changes `img`, a uint8 image ``(H, W)`` or ``(H, W, 3)``."""
+        """Applies the transform to `img`, a uint8 image ``(H, W)`` or ``(H, W, 3)``."""
         left, top, width, height = self._draw_crop(*results["img"].shape[:2])
         crop = np.ascontiguousarray(results["img"][top : top + height, left : left + width])
         return set_image(results, resize_image(crop, self.scale))
@@ -104,7 +104,7 @@ class ResizeEdge(BaseTransform):
         self.edge = edge
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Changes `img`, a uint8 image ``(H, W)`` or ``(H, W, 3)``."""
+        """Applies the transform to `img`, a uint8 image ``(H, W)`` or ``(H, W, 3)``."""
         height, width = results["img"].shape[:2]
         lengths = {"width": width, "height": height, "short": min(width, height), "long": max(width, height)}
         factor = self.scale / lengths[self.edge]
@@ -153,7 +153,7 @@ class RandomWarp(BaseTransform):
         self.flip = check_fraction("flip", flip)
 
     def transform(self, results: dict[str, object]) -> dict[str, object]:
-        """Changes `img`, a uint8 image ``(H, W)`` or ``(H, W, 3)``."""
+        """Applies the transform to `img`, a uint8 image ``(H, W)`` or ``(H, W, 3)``."""
         image = np.asarray(results["img"])
         size = (image.shape[1], image.shape[0])
         turn, stretch, shear, right, down = np.random.uniform(-1, 1, 5).tolist()
@@ -190,7 +190,7 @@ class RandomTone(BaseTransform):
         self.dim = check_fraction("dim", dim)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Changes `img`, a uint8 image."""
+        """Applies the transform to `img`, a uint8 image."""
         power, dim = math.exp(self.gamma * np.random.uniform(-1, 1)), 1 - self.dim * np.random.random()
         # A lookup table of 256 values is faster than computing every pixel.
         levels = np.rint(255 * dim * (np.arange(256) / 255) ** power).astype(np.uint8)
@@ -215,7 +215,7 @@ class RandomBlur(BaseTransform):
         self.radius = check_range("radius", radius)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Changes `img`, a uint8 image."""
+        """Applies the transform to `img`, a uint8 image."""
         if np.random.random() < self.prob:
             blur = ImageFilter.GaussianBlur(np.random.uniform(*self.radius))
             results["img"] = np.asarray(Image.fromarray(results["img"]).filter(blur))

@@ -113,7 +113,7 @@ def test_keys_of_both_generations_raise() -> None:
     with pytest.raises(ConfigError) as caught:
         translate_config(Config.fromstring(text, ".py"))
     assert str(caught.value).splitlines()[:4] == [
-        "the config sets up optimization with keys of both generations",
+        "the config mixes optimization keys of both generations",
         "  at <string>.py:3, key lr_config",
         "  first generation: lr_config",
         "  second generation: optim_wrapper, default_hooks",

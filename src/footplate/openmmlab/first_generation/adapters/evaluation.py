@@ -277,7 +277,10 @@ class EvalHook(Hook):
         return next(iter(values.values()), None) if self.save_best == "auto" else values.get(self.save_best)
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Returns the callbacks by event. `before_run` also sets up validation and the hook for the best checkpoint."""
+        """Returns the callbacks, keyed by event.
+
+        `before_run` also sets up validation and the hook for the best checkpoint.
+        """
         found = super().listeners()
         own = found.get("before_run")
 

@@ -133,7 +133,7 @@ class Hook(EngineHook):
         return bool(runner.iter + 1 == runner.max_iters)
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Returns the callbacks by event. They call the hook's methods and pass them a view of the runner.
+        """Returns the callbacks, keyed by event. They call the hook's methods and pass them a view of the runner.
 
         Raises:
             ArgumentError: A method takes arguments other than the runner.

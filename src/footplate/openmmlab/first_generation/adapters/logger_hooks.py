@@ -65,7 +65,7 @@ class LoggerHook(Hook):
         self.log(runner)
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Returns the callbacks by event, including one that logs validation metrics."""
+        """Returns the callbacks, keyed by event, including one that logs validation metrics."""
 
         def log_metrics(runner: "Runner", metrics: Mapping[str, float] | None = None) -> None:
             if "train_loop" not in runner.built:

@@ -19,9 +19,9 @@ from footplate.registry import HOOKS
 class OptimizerHook(Hook):
     """Runs the backward pass, clips gradients and steps the optimizer after each iteration.
 
-    This hook is for user-defined subclasses, as in `optimizer_config = dict(type="MyOptimizerHook", ...)`. In this
-    case, the optimizer wrapper does not step the optimizer. Any other `optimizer_config` is translated to settings of
-    the optimizer wrapper.
+    This hook is the base class of user-defined hooks, as in `optimizer_config = dict(type="MyOptimizerHook", ...)`. If
+    such a hook is configured, the optimizer wrapper does not step the optimizer. An `optimizer_config` without such a
+    hook is translated to settings of the optimizer wrapper.
 
     Args:
         grad_clip: Arguments for torch's `clip_grad_norm_`.
@@ -47,7 +47,10 @@ class OptimizerHook(Hook):
             )
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Returns the callbacks by event. The step ignores values that schedules already set for the next iteration."""
+        """Returns the callbacks, keyed by event.
+
+        The step ignores values that schedules already set for the next iteration.
+        """
         found = super().listeners()
         step = found["after_train_iter"]
 

@@ -59,18 +59,18 @@ class WorkflowHook(Hook):
         self.dataloader = build_dataloader(self._cfg, seed=runner.seed)
 
     def before_train_epoch(self, runner: "Runner") -> None:
-        """Validates if the previous epoch ended a training phase."""
+        """Runs validation if the previous epoch ended a training phase."""
         if runner.train_loop.by_epoch and runner.train_loop.at_epoch_start:
             self._validate_if_due(runner, runner.epoch)
             runner.train_loop.remember_random_state()  # so that a run resumed here does not validate again
 
     def before_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None) -> None:
-        """Validates if the previous iteration ended a training phase."""
+        """Runs validation if the previous iteration ended a training phase."""
         if not runner.train_loop.by_epoch:
             self._validate_if_due(runner, runner.iter)
 
     def after_train(self, runner: "Runner") -> None:
-        """Validates if a validation phase is due at the end of training."""
+        """Runs validation if a validation phase is due at the end of training."""
         loop = runner.train_loop
         self._validate_if_due(runner, loop.epoch if loop.by_epoch else loop.iter, last=True)
 

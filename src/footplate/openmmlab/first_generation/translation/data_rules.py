@@ -74,7 +74,7 @@ def data(draft: Draft) -> None:
 
 
 def _translate_split(draft: Draft, data: ConfigDict, split: str, common: Mapping[str, Any]) -> bool:
-    """Writes the dataloader for a split. Returns whether the split was translated."""
+    """Writes the dataloader config for a split. Returns whether the split was translated."""
     name, has_evaluation = f"{split}_dataloader", draft.original.get("evaluation") is not None
     own = data.get(name) or {}
     if split == "val" and not has_evaluation:

@@ -78,7 +78,7 @@ def is_first_generation(cfg: AnyConfig) -> bool:
     """Checks whether a config is a first-generation config.
 
     Raises:
-        ConfigError: The config sets up optimization with keys of both generations.
+        ConfigError: The config mixes optimization keys of both generations.
     """
     # A value of None, or an override of a missing base section, does not set anything up.
     conflicting = [
@@ -89,7 +89,7 @@ def is_first_generation(cfg: AnyConfig) -> bool:
     second = [key for key in _OPTIMIZATION_KEYS if key in cfg]
     if conflicting and second:
         raise ConfigError(
-            "the config sets up optimization with keys of both generations",
+            "the config mixes optimization keys of both generations",
             key=conflicting[0],
             origin=origin_of(cfg, conflicting[0]),
             notes=[
@@ -159,7 +159,7 @@ def translate_for_run(cfg: Config) -> Config:
     Returns a second-generation config unchanged, and logs a warning if it contains first-generation keys.
 
     Raises:
-        ConfigError: The config sets up optimization with keys of both generations, a key cannot be translated, or an
+        ConfigError: The config mixes optimization keys of both generations, a key cannot be translated, or an
             unknown key resembles a known one.
     """
     if not is_first_generation(cfg):
