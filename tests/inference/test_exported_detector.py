@@ -61,6 +61,25 @@ def test_trace_contains_the_general_case(tmp_path: Path) -> None:
     assert len(found[0]) == 0
 
 
+class _Scores(torch.nn.Module):
+    def forward(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid()
+
+
+@pytest.mark.skipif(not HAS_ONNX, reason="needs onnx, onnxscript and onnxruntime")
+def test_small_scores_keep_their_order(tmp_path: Path) -> None:
+    onnxruntime: Any = importlib.import_module("onnxruntime")
+    register_operators()
+    logits = torch.linspace(-25, -15, 64)
+    path = str(tmp_path / "a.onnx")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter is deprecated
+        torch.onnx.export(_Scores(), (logits,), path, dynamo=False, opset_version=OPSET, input_names=["logits"])
+    (scores,) = onnxruntime.InferenceSession(path).run(None, {"logits": logits.numpy()})
+    assert len(set(scores.tolist())) == 64
+    assert torch.allclose(torch.tensor(scores), logits.sigmoid(), rtol=1e-5, atol=0)
+
+
 def test_instances_are_compared_in_any_order() -> None:
     boxes, scores = _boxes(30, 0)
     labels, masks = torch.arange(30) % 3, torch.arange(30)[:, None, None] == torch.zeros(30, 4, 4)

@@ -177,6 +177,16 @@ def _nms_in_onnx(g: Any, boxes: Any, scores: Any, iou_threshold: Any) -> Any:
     return g.op("Gather", kept, constant(2), axis_i=1)
 
 
+def _sigmoid_in_onnx(g: Any, value: Any) -> Any:
+    """Writes a sigmoid by its definition.
+
+    The `Sigmoid` of onnxruntime is 0 for small scores. They would be equal, and other proposals would be kept than in
+    the model.
+    """
+    one = g.op("Constant", value_t=torch.tensor(1.0))
+    return g.op("Div", one, g.op("Add", one, g.op("Exp", g.op("Neg", value))))
+
+
 def _roi_align_in_onnx(
     g: Any, features: Any, rois: Any, size: Any, scale: float, sampling_ratio: int, mode: str, aligned: bool
 ) -> Any:
@@ -221,6 +231,7 @@ def _boxes_of_masks(masks: Tensor) -> Tensor:
 
 def register_operators() -> None:
     """Registers the ONNX equivalents of this module's operators."""
+    _register("aten::sigmoid", _sigmoid_in_onnx, OPSET)
     _register("footplate::nms", _nms_in_onnx, OPSET)
     _register("footplate::only_traced", lambda g, value, example: value, OPSET)
 

@@ -188,8 +188,9 @@ def describe_export(export: Export) -> str:
     lines += [labeled("output", f"{name} ({sizes(shape)})") for name, shape in export.outputs.items()]
     if any(0 in shape for shape in export.outputs.values()):
         lines.append(labeled("note", "the model predicts nothing on the random example, so nothing was compared"))
-    tested = f"tested with inputs of {format_shapes(export.tested)}"
-    lines.append(labeled("difference", f"at most {export.difference:.2g}, {tested}"))
+    else:
+        tested = f"tested with inputs of {format_shapes(export.tested)}"
+        lines.append(labeled("difference", f"at most {export.difference:.2g}, {tested}"))
     return "\n".join(lines) + "\n"
 
 
