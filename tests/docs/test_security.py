@@ -70,7 +70,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/hooks/test_logger_hook.py::test_logs_are_copied_to_out_dir",
     ),
     "Loading, showing, verifying": ("tests/checkpoint/test_malicious_files.py::test_nothing_is_executed",),
-    "If a [run from Python](python.md#export)": (
+    "If you passed a function that builds the model": (
         "tests/inference/test_runs_from_python.py::test_a_checkpoint_calls_no_other_function",
         "tests/inference/test_runs_from_python.py::test_predictor_shows_the_lines_that_load_the_module",
     ),
@@ -101,7 +101,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/cli/test_foreign_runs.py::test_no_escape_sequence_reaches_the_terminal",
         "tests/test_messages.py::test_commands_print_only_through_streams",
     ),
-    "`replay` trains": ("tests/cli/test_inspect_runs.py::test_recorded_config_is_read_without_being_executed",),
+    "`replay` builds and trains": ("tests/cli/test_inspect_runs.py::test_recorded_config_is_read_without_being_executed",),
 }
 
 
