@@ -101,7 +101,9 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/cli/test_foreign_runs.py::test_no_escape_sequence_reaches_the_terminal",
         "tests/test_messages.py::test_commands_print_only_through_streams",
     ),
-    "`replay` builds and trains": ("tests/cli/test_inspect_runs.py::test_recorded_config_is_read_without_being_executed",),
+    "`replay` builds and trains": (
+        "tests/cli/test_inspect_runs.py::test_recorded_config_is_read_without_being_executed",
+    ),
 }
 
 
