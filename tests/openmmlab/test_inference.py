@@ -131,6 +131,7 @@ def test_an_inferencer_and_predict_agree(python: str, folder: Path) -> None:
 
 def test_videos_are_read_with_opencv(python: str) -> None:
     """The environment of the other tests has no OpenCV, so these tests run here."""
-    command = [python, "-m", "pytest", "-q", "-p", "no:xdist", "tests/inference/test_image_files.py", "-k", "video"]
+    command = [python, "-m", "pytest", "-q", "-p", "no:xdist", "tests/inference/test_image_files.py"]
+    command += ["-k", "test_video"]
     done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
     assert re.search(r"^2 passed", done.stdout, re.MULTILINE), done.stdout + done.stderr
