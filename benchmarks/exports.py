@@ -73,8 +73,8 @@ def export(host: str, path: Path, data: str, work_dir: Path, size: int) -> dict[
     except FootplateError as error:
         return {"error": str(error)}
     step, varies = exported.multiple, len({shape[2:] for shape in exported.tested}) > 1
-    found: dict[str, Any] = {"exports": True, "sizes": "fixed" if not varies else f"multiples of {step}"}
-    found["sizes"] = found["sizes"].replace("multiples of 1", "any")
+    supported = "fixed" if not varies else "any" if step == 1 else f"multiples of {step}"
+    found: dict[str, Any] = {"exports": True, "sizes": supported}
     sizes = [(size, size), *[(step * (size // step + 2), step * (size // step + 5))] * varies]
     return found | compare(Predictor(trained, device="cpu"), exported.path, scenes(data, sizes))
 
@@ -195,7 +195,7 @@ def main() -> None:
     parser.add_argument("work_dir")
     parser.add_argument("--only", nargs="*", default=[], metavar="FAMILY")
     parser.add_argument("--config", default="", help="a part of the file name of the config to export")
-    parser.add_argument("--seconds", type=int, default=400, help="the processor time for a family")
+    parser.add_argument("--seconds", type=int, default=400, help="the CPU time for a family")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)

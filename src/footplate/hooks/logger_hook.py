@@ -230,7 +230,7 @@ class CurveHook(Hook):
 class NaiveVisualizationHook(Hook):
     """Draws every `interval`-th batch of a test run with the visualizer's `add_datasample`.
 
-    Reads the image from the sample's `img_path`. If there is none, draws the input from the dataloader.
+    Reads the image from the sample's `img_path`. Without a path, draws the input from the dataloader.
 
     Args:
         interval: The interval in batches.

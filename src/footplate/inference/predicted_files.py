@@ -110,7 +110,7 @@ def predict_files(
             )
     files = find_files(paths, skipped=written)
     if predictor.clips == "frames":  # the pictures of a folder are one clip
-        files = [(folder, folder) for folder in dict.fromkeys(os.path.dirname(file) for _, file in files)]
+        files = [(folder, folder) for folder in dict.fromkeys(os.path.dirname(file) or "." for _, file in files)]
     begin, count = time.perf_counter(), 0
     failures: list[Failure] = []
     instances: int | None = None

@@ -136,7 +136,7 @@ def applied_patches() -> dict[str, int]:
 
 
 def describe_patches() -> str:
-    """Returns a description of the applied patches and their reasons, or "" if there are none."""
+    """Returns a description of the applied patches and their reasons, or "" if no patch was applied."""
     counts = applied_patches().items()
     return "; ".join(f"{name} in {count} module{'s' * (count > 1)} ({PATCHES[name].reason})" for name, count in counts)
 

@@ -51,7 +51,7 @@ class Instances:
 
     @classmethod
     def get_current_instance(cls: type[_Self]) -> _Self:
-        """Returns the latest instance. If there is none, creates one named after the class."""
+        """Returns the latest instance. If no instance exists, creates one named after the class."""
         if not cls._instance_dict:
             return cls.get_instance(cls.__name__)
         instance: _Self = next(reversed(cls._instance_dict.values()))

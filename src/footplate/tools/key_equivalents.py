@@ -68,13 +68,18 @@ def restore_key(error: Exception, cfg: "Config | None") -> None:
     The key may come from a translated config, or lack the part that a constructor of a code base has built. Finds the
     user's key by its last part and its location in `cfg`, the config before translation.
     """
+    from footplate.config.key_paths import join_path, split_path
     from footplate.tools.key_lookup import find_value, paths_ending
 
     if not isinstance(error, FootplateError) or cfg is None or error.origin is None or not error.key:
         return
     if _has_key(cfg, error.key):
         return
-    paths = paths_ending(cfg._cfg_dict, error.key.rpartition(".")[2])
+    try:
+        last = join_path(split_path(error.key)[-1:])
+    except ConfigError:  # not a key path
+        return
+    paths = paths_ending(cfg._cfg_dict, last)
     matches = [path for path in paths if origin_of(*find_value(cfg._cfg_dict, path)[:2]) == error.origin]
     if len(matches) == 1:
         error.key = matches[0]
