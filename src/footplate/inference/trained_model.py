@@ -159,7 +159,7 @@ def _check_module(kind: object) -> None:
 
 
 def select_device(name: str | None) -> torch.device:
-    """Returns the device called `name`. Without a name, returns the accelerator or, on machines without one, the CPU.
+    """Returns the device called `name`. Without a name, returns the accelerator or else the CPU.
 
     Raises:
         ArgumentError: The device does not exist.
