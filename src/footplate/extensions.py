@@ -16,7 +16,7 @@ class Extension:
     """Adds config formats, scopes and registry entries to the core. Subclasses override only the members they need.
 
     Attributes:
-        packages: Maps additional scopes, such as "mmdet", to the names of their PyPI packages, or to "" without a package.
+        packages: Maps additional scopes, such as "mmdet", to their PyPI packages, or to "" if they have no package.
         locations: Maps registry names, such as "hook", to the modules to import for their additional entries.
         ignored_keys: Maps top-level config keys that have no effect to the advice in the warning.
     """
