@@ -76,7 +76,7 @@ class DigestSink:
         """Does nothing; the other sink is flushed at the end."""
 
     def finish(self) -> Digest:
-        """Writes the end record with the digest as comment, and returns the digest.
+        """Writes the end record with the digest as its comment, and returns the digest.
 
         Raises:
             OSError: The sink failed in this call or in an earlier one.

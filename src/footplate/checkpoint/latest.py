@@ -1,4 +1,4 @@
-"""Names the checkpoints of a run, and finds the newest one to resume from."""
+"""Checks checkpoint names, and finds the newest checkpoint to resume from."""
 
 import contextlib
 import logging
@@ -109,7 +109,7 @@ def find_latest(folder: "str | os.PathLike[str]") -> str | None:
     a warning for each damaged checkpoint.
 
     Args:
-        folder: The work_dir or the `out_dir` of the run.
+        folder: The run's work_dir or `out_dir`.
 
     Raises:
         CheckpointError: The folder cannot be read, or there is no intact checkpoint and at least one could not be read.

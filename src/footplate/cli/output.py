@@ -28,7 +28,7 @@ def print_text(text: str) -> None:
 
 
 def _write(stream: TextIO, text: str) -> None:
-    """Writes text to a stream. Raises no error if the reader of a pipe, such as `head`, has exited."""
+    """Writes text to a stream. Does not raise an error if the reader of a pipe, such as `head`, has exited."""
     try:
         stream.write(text)
         stream.flush()

@@ -86,7 +86,7 @@ class SampleGenerators:
 
 
 def with_separate_generators(iterator: Iterator[_Item], seed: int) -> Iterator[_Item]:
-    """Yields the items of an iterator. It draws random numbers from separate generators, seeded with `seed`."""
+    """Yields the items of an iterator that uses separate random generators, seeded with `seed`."""
     states = None
     while True:
         with preserve_random_state():
@@ -165,7 +165,7 @@ def check_rng(state: Any, part: str = "random") -> RngStates:
     The native generators of numpy and torch do not validate their position: an invalid one would crash the process.
 
     Raises:
-        CheckpointError: The state of a generator is missing or invalid. The message names the generator.
+        CheckpointError: The state of a generator is missing or invalid. The message includes the generator.
     """
     with restoring(part):
         python, numpy, cpu, accelerators = (read_entry(state, key) for key in ("python", "numpy", "torch", "devices"))

@@ -164,7 +164,7 @@ def check_same_parameters(model: nn.Module) -> None:
     """Checks that parameter names, shapes and dtypes are the same on all ranks. All ranks must call this function.
 
     Raises:
-        RankError: The parameters differ. All ranks raise this error. The message contains the first parameter that
+        RankError: The parameters differ. All ranks raise this error. The message shows the first parameter that
             differs.
     """
     if get_world_size() == 1:
@@ -182,7 +182,7 @@ def check_same_parameters(model: nn.Module) -> None:
 
 
 def compare_with_main(mine: Sequence[str], message: str, hint: str) -> None:
-    """Raises a RankError on all ranks if the descriptions on some rank differ from rank 0.
+    """Raises a RankError on all ranks if any rank's descriptions differ from rank 0's.
 
     Args:
         mine: The descriptions on this rank.

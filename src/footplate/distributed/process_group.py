@@ -138,7 +138,7 @@ def check_dist_cfg(dist_cfg: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def find_rank_info(launcher: str, port: int | None = None) -> RankInfo | None:
-    """Returns the rank information provided by a launcher, or None if no launcher is active.
+    """Returns the rank information from the launcher, or None if no launcher is active.
 
     Args:
         launcher: See `initialize`.
@@ -193,7 +193,7 @@ def active_launcher(launcher: str) -> str:
 
 
 def ignored_launcher() -> str:
-    """Returns the launcher that started several processes if there is no process group, or else ""."""
+    """Returns the launcher if it started several processes but there is no process group, or "" otherwise."""
     for launcher, names in _VARIABLES.items():
         if _variable(names.ranks) and (_variable(names.sizes) or "1") != "1" and not is_distributed():
             return launcher

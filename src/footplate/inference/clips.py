@@ -1,4 +1,4 @@
-"""Converts videos and folders of frames to batches for a clip classification model."""
+"""Converts videos and folders of frames into batches for a clip classification model."""
 
 import os
 import re

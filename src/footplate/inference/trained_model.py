@@ -37,7 +37,7 @@ Pixels = npt.NDArray[np.uint8]
 _LOADS_IMAGE = re.compile(r"Load\w*Image")
 _LOADS_ANNOTATIONS = re.compile(r"Load\w*(Annotation|Proposals|SegMap)")
 NO_PIPELINE = "the config has no test or validation data with a pipeline that preprocesses images"
-CONFIG_ADVICE = "Pass the config of its run: --config FILE, or config=FILE in Python."
+CONFIG_ADVICE = "Pass the config of the training run: --config FILE, or config=FILE in Python."
 _DEFAULT_SIZE = (224, 224)
 _DEFAULT_LOADER = {"type": "LoadImageFromFile", "channel_order": "rgb"}
 

@@ -29,7 +29,7 @@ _logger = logging.getLogger("footplate.records")
 
 
 class _LoggedRun(Protocol):
-    """The parts of a run that log lines show.
+    """The attributes of a run that log lines depend on.
 
     For each mode, a run also has a `<mode>_dataloader`, and possibly a `<mode>_loop`.
     """
@@ -197,7 +197,7 @@ class LogProcessor:
         return tag
 
     def _infos(self, runner: _LoggedRun, mode: str) -> dict[str, Any]:
-        """Returns the metrics that are not scalars, except for datasets that were left out."""
+        """Returns the metrics that are not scalars. Skips datasets that were left out of this validation."""
         prefix = f"{mode}/"
         skipped = getattr(getattr(runner, f"{mode}_loop", None), "left_out", ())
         infos = runner.message_hub.runtime_info.items()
