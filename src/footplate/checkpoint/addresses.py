@@ -56,7 +56,7 @@ def local_file(path: str) -> str:
 
     Raises:
         CheckpointDamagedError: The SHA-256 of the file does not match the digest in its name.
-        CheckpointError: The name is unknown, or the file cannot be downloaded.
+        CheckpointError: The address is unknown, or the file cannot be downloaded.
     """
     if path.startswith("hf://"):
         return _download_from_hub(path)
@@ -116,7 +116,7 @@ def find_url(path: str) -> str | None:
     """Returns the URL of the weights at an address, or None for a path.
 
     Raises:
-        CheckpointError: The name of published weights is unknown.
+        CheckpointError: No published weights have this name.
 
     Example:
         >>> find_url("torchvision://resnet18")

@@ -24,12 +24,12 @@ def is_distributed() -> bool:
 
 
 def get_rank(group: Group = None) -> int:
-    """Returns this process's rank in a group (by default, of all processes), or 0 without a process group."""
+    """Returns this process's rank in a group (by default, of all processes), or 0 if there is no process group."""
     return dist.get_rank(group) if is_distributed() else 0
 
 
 def get_world_size(group: Group = None) -> int:
-    """Returns the number of ranks in a group, or 1 without a process group."""
+    """Returns the number of ranks in a group, or 1 if there is no process group."""
     return dist.get_world_size(group) if is_distributed() else 1
 
 
@@ -125,7 +125,7 @@ def average_gradients(parameters: Sequence[Tensor]) -> None:
 
 
 def gather_objects(value: _T, group: Group = None) -> list[_T]:
-    """Returns the values of all ranks in a group, ordered by rank, on all of these ranks."""
+    """Gathers one value per rank of a group. Returns the values in rank order, on every rank of the group."""
     if not is_distributed():
         return [value]
     values: list[Any] = [None] * get_world_size(group)

@@ -25,7 +25,7 @@ DIST_KEYS = ("backend", "timeout", "port", "init_backend")
 _GPU_BACKENDS = "cpu:gloo,cuda:nccl"
 _DEFAULT_PORT = 29500
 _LAST_RELEASES = 0.1  # in seconds
-_FIRST_SLURM_PORT, _SLURM_PORTS = 15000, 15000  # below the ephemeral ports of Linux
+_FIRST_SLURM_PORT, _SLURM_PORTS = 15000, 15000  # below the ephemeral port range of Linux
 
 
 class _Variables(NamedTuple):
