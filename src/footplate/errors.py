@@ -224,7 +224,7 @@ class ExitError(FootplateError):
 
 
 class RankError(FootplateError):
-    """Ranks cannot connect or have different parameters, or one of them is lost."""
+    """Ranks cannot connect or have different parameters, or a rank was lost."""
 
 
 class CheckpointError(FootplateError):

@@ -76,7 +76,7 @@ def is_better(value: float, than: float, rule: str, by: float = 0.0) -> bool:
 
 
 def order_metrics(names: Iterable[str], first: Sequence[str] = ()) -> list[str]:
-    """Returns the metrics in display order, starting with `first`. Omits `support`, and all other per-class results.
+    """Returns the metrics in display order, starting with `first`. Omits `support` and the remaining per-class results.
 
     Args:
         names: All metrics.

@@ -102,7 +102,7 @@ class Outline(NamedTuple):
 
 
 def read_outline(path: "str | os.PathLike[str]") -> Outline:
-    """Returns the content of a checkpoint, with tensors on the meta device. Verifies nothing.
+    """Returns the content of a checkpoint, with tensors on the meta device. Does not verify it.
 
     Raises:
         CheckpointError: The file does not exist or is not a checkpoint.
@@ -193,7 +193,7 @@ class Contents(NamedTuple):
 
 
 def read_contents(path: "str | os.PathLike[str]") -> Contents:
-    """Lists the content of a checkpoint. Reads only the shapes of tensors, and verifies nothing.
+    """Lists the content of a checkpoint. Reads only the shapes of tensors, without verification.
 
     Raises:
         CheckpointError: The file does not exist or is not a checkpoint.

@@ -93,7 +93,7 @@ def write_pointer(folder: "str | os.PathLike[str]", path: "str | os.PathLike[str
 def read_pointer(folder: "str | os.PathLike[str]") -> str | None:
     """Returns the path stored in `folder/last_checkpoint`, or None if that file does not exist.
 
-    The path may no longer exist.
+    The stored path may be outdated.
     """
     try:
         pointer = os.fsdecode(storage.read_bytes(storage.join(folder, POINTER), _MAX_POINTER_BYTES)).strip()

@@ -29,7 +29,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 def write_config(mapping: dict[Any, Any], suffix: str) -> str:
-    """Returns a config as text in the format of a file suffix.
+    """Returns a config as text. The suffix selects the format.
 
     Lazily imported names, classes and functions become dotted strings. If the format does not support tuples, they
     become lists, and a warning is logged.

@@ -44,7 +44,7 @@ _DATA_NAMES = {
 
 
 def with_retries(read: Callable[[str], _Result], path: str) -> _Result:
-    """Returns `read(path)`. If the connection to the storage fails, retries after 1 and 5 seconds.
+    """Calls `read(path)` and returns the result. If the storage connection fails, retries after 1 and 5 seconds.
 
     Raises:
         ConnectionError: The last retry failed.
@@ -202,7 +202,7 @@ def coco_package(why: str) -> ModuleType:
 
 
 def mask_tools(why: str) -> Any:
-    """Imports the functions for run-length encoding, from faster-coco-eval or else from pycocotools."""
+    """Imports the functions for run-length encoding. Prefers faster-coco-eval over pycocotools."""
     try:
         return coco_package(why).mask
     except MissingExtraError:

@@ -152,7 +152,7 @@ class BatchPlan(Sampler[BatchKey]):
         return length if self.limit is None else min(length, self.limit)
 
     def shares(self) -> Iterator[float]:
-        """Yields the `share` of each batch in the current pass (see `SampleLoader`), then 1 endlessly."""
+        """Yields the `share` of each batch in the current pass (see `SampleLoader`), then 1 forever."""
         return repeat(1.0) if self.counted is None else map(self._share, count(self.current.start))
 
     def _share(self, number: int) -> float:
@@ -164,7 +164,7 @@ class BatchPlan(Sampler[BatchKey]):
 
     @property
     def _local_size(self) -> int:
-        """The number of samples on this rank without padding: 3, 3 and 2 in the example of the class."""
+        """The number of samples on this rank without padding: 3, 3 and 2 in the example in the class docstring."""
         return local_sample_count(self.counted or 0, self._rank, self.world_size)
 
     def _prepare(self, current: Pass) -> None:

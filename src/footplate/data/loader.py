@@ -247,7 +247,7 @@ class BatchReader(Dataset[Any]):
             return ReadFailure.of(message, error, _details(error))
 
     def _path_notes(self, index: Any, error: BaseException) -> list[str]:
-        """Returns a line with the path of an unreadable sample, or no line if the error already contains it."""
+        """Returns a note with the path of an unreadable sample, unless the error already contains the path."""
         if isinstance(error, StorageError):  # the message contains the path, and another request would time out again
             return []
         try:

@@ -67,7 +67,7 @@ def _skip(iterator: Iterator[Any], number: int) -> Iterator[Any]:
 
 
 def position_in(loader: Any) -> "DataPosition":
-    """Returns the object that tracks the position in a training loader, set to the start."""
+    """Creates the object that tracks the position in a training loader, starting at the beginning."""
     stateful = None if isinstance(loader, SampleLoader) else _find_stateful(loader)
     return DataPosition(loader) if stateful is None else StatefulPosition(loader, stateful)
 
@@ -106,7 +106,7 @@ class DataPosition:
         return self._locate(iteration)[0]
 
     def one_pass(self, epoch: int, start: int) -> Iterator[Any]:
-        """Returns the batches of one pass from batch `start` on. Ends at the length of the loader."""
+        """Returns the batches of one pass from batch `start` on. Stops at the loader's length."""
         return self._read(epoch, start, len(self._loader))
 
     def endless(self, iteration: int) -> Iterator[Any]:

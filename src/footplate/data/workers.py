@@ -32,7 +32,7 @@ _REPEAT_INTERVAL = 0.5  # seconds; a signal repeated sooner counts once, since s
 class DataWait:
     """Records whether this process is waiting for data, so that a signal handler may interrupt it with an error.
 
-    Reading a sample and waiting for a worker can be interrupted. Swapping the random generators of the run cannot.
+    Reading a sample and waiting for a worker can be interrupted. Swapping the run's random generators cannot.
 
     Attributes:
         is_interruptible: Whether a signal handler may raise an error now.

@@ -172,8 +172,8 @@ def find_rank_info(launcher: str, port: int | None = None) -> RankInfo | None:
 def _leave() -> None:
     """Destroys the process group, and gives its threads time to release the tensors of the last collectives.
 
-    Releasing needs the GIL, and a thread that requests the GIL during interpreter exit aborts the process. The threads
-    cannot be ended explicitly, because wrapped and sharded models keep the group alive.
+    Releasing them needs the GIL, and a thread that requests the GIL during interpreter exit aborts the process. The
+    threads cannot be ended explicitly, because wrapped and sharded models keep the group alive.
     """
     if dist.is_initialized():
         dist.destroy_process_group()

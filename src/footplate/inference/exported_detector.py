@@ -178,7 +178,7 @@ def _nms_in_onnx(g: Any, boxes: Any, scores: Any, iou_threshold: Any) -> Any:
 
 
 def _sigmoid_in_onnx(g: Any, value: Any) -> Any:
-    """Writes a sigmoid as its formula.
+    """Exports a sigmoid as its formula.
 
     For small scores, onnxruntime's `Sigmoid` returns 0. Such scores would tie, and the file and the model would keep
     different proposals.
@@ -287,7 +287,8 @@ _torch_squeeze = torch.squeeze
 
 
 def _split(tensor: Tensor, sizes: Any, dim: int = 0) -> Any:
-    """Splits a tensor. Returns the whole tensor for a single size, so that the trace does not fix its length."""
+    """Splits a tensor. If there is only one size, returns the whole tensor, so that the trace does not fix its
+    length."""
     if isinstance(sizes, (list, tuple)) and len(sizes) == 1:
         return (tensor,)
     return _torch_split(tensor, sizes, dim)

@@ -159,7 +159,7 @@ def _check_module(kind: object) -> None:
 
 
 def select_device(name: str | None) -> torch.device:
-    """Returns the device called `name`. Without a name, returns the accelerator or else the CPU.
+    """Returns the device called `name`. By default, returns the accelerator, or the CPU if there is none.
 
     Raises:
         ArgumentError: The device does not exist.
@@ -214,7 +214,7 @@ class EvaluationData:
 
 
 class Preprocessing(EvaluationData):
-    """Converts images to batches like the test dataloader.
+    """Converts images to batches in the same way as the test dataloader.
 
     Args:
         cfg: The config, in second-generation form.

@@ -80,7 +80,7 @@ class BaseVisBackend:
 
 
 def numbers_in(values: Mapping[str, Any]) -> dict[str, float]:
-    """Converts numbers, and tensors and arrays with one element, to floats. Drops other values."""
+    """Converts numbers and one-element tensors and arrays to floats. Drops other values."""
     floats = {}
     for name, value in values.items():
         try:

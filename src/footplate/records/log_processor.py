@@ -205,7 +205,7 @@ class LogProcessor:
         return {self._name(mode, key): value for key, value in named.items() if not is_of_dataset(key, skipped)}
 
     def _place(self, runner: _LoggedRun, batch_idx: int, mode: str) -> str:
-        """Returns the position in the run, such as `[2][ 50/100]`."""
+        """Returns the progress shown in a log line, such as `[2][ 50/100]`."""
         if mode == "train" and not self.by_epoch:
             return f"[{_padded(runner.iter + 1, runner.max_iters)}/{runner.max_iters}]"
         size = _size(runner, mode)

@@ -222,7 +222,7 @@ def open_file(path: Path, mode: str = "rb") -> IO[Any]:
 
 
 def local_copy(path: Path, folder: str, size: int) -> str:
-    """Returns the path of a local copy of a remote file, after downloading it if necessary with fsspec's `filecache`.
+    """Returns the path of a local copy of a remote file. Downloads the file with fsspec's `filecache` if necessary.
 
     If several processes or threads need the same file, one of them downloads it and the others wait.
 

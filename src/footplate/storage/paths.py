@@ -60,7 +60,7 @@ def is_link(path: Path) -> bool:
 
 
 def join(folder: Path, *names: str) -> str:
-    """Joins names to a folder path.
+    """Appends names to a folder path.
 
     Example:
         >>> join("memory://run", "a.pth")

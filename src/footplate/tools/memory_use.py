@@ -101,7 +101,8 @@ def tensors_in(value: Any, key: str = "") -> Iterator[tuple[str, Tensor]]:
 
 
 def bytes_of(tensors: Iterable[Any]) -> int:
-    """Returns the total size in bytes of the tensors among the values. Counts the local shard of a sharded tensor."""
+    """Returns the total size in bytes of the tensors among the values. For a sharded tensor, counts only the local
+    shard."""
     local = [local_tensor(value) for value in tensors if isinstance(value, Tensor)]
     return sum(tensor.numel() * tensor.element_size() for tensor in local)
 
