@@ -14,8 +14,8 @@ _logger = logging.getLogger("footplate.data")
 def check_categories(dataset: Any) -> None:
     """Checks whether the labels of a COCO dataset (`cat2label`) match the classes in its metainfo.
 
-    MMDetection's CocoDataset numbers the categories in file order and skips missing ones, so its labels may not match.
-    If only the order differs, logs a warning.
+    MMDetection's CocoDataset assigns labels in file order and skips missing categories, so its labels may not match. If
+    only the order differs, logs a warning.
 
     Raises:
         DataError: A class is missing from the file.

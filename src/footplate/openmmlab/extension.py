@@ -1,4 +1,4 @@
-"""Adds the configs, code bases and first-generation components of OpenMMLab to the core."""
+"""Adds support for OpenMMLab's configs, code bases and first-generation components to the core."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -58,7 +58,7 @@ class OpenMMLab(Extension):
 
     @property
     def config_keys(self) -> frozenset[str]:
-        """The first-generation keys."""
+        """The keys of first-generation configs."""
         from footplate.openmmlab.first_generation.translation import FIRST_GENERATION_KEYS
 
         return frozenset(FIRST_GENERATION_KEYS)
@@ -89,7 +89,7 @@ class OpenMMLab(Extension):
         return repair_relu(error)
 
     def explain_unknown(self, noun: str, name: str) -> list[str]:
-        """Returns a replacement for a first-generation transform, or the reason why a name could not be imported."""
+        """Suggests a replacement for a first-generation transform, or explains why a name could not be imported."""
         from footplate.openmmlab.skipped_imports import skipped
 
         replaced = noun == "transform" and _REPLACED_TRANSFORMS.get(name)

@@ -115,7 +115,7 @@ def wrap_fp16_model(model: torch.nn.Module) -> None:
 
 
 def jit(func: Any = None, **options: Any) -> Any:
-    """Returns the function unchanged, or a decorator that does so. (In mmcv, it only has an effect for Parrots.)"""
+    """Returns the function unchanged, or a decorator that does so. (mmcv's `jit` only affects Parrots.)"""
     return func if func is not None else lambda function: function
 
 
@@ -163,7 +163,7 @@ def set_random_seed(seed: int, deterministic: bool = False, use_rank_shift: bool
 
     Args:
         seed: The seed.
-        deterministic: Whether cuDNN must choose deterministic algorithms.
+        deterministic: Whether to restrict cuDNN to deterministic algorithms.
         use_rank_shift: Whether to add the rank to the seed.
     """
     _seed(seed, diff_rank_seed=use_rank_shift)
@@ -247,11 +247,11 @@ class IterLoader:
 
 
 def single_gpu_test(model: nn.Module, data_loader: Any) -> list[Any]:
-    """Returns the predictions of a model for a dataloader.
+    """Runs a model on all batches of a dataloader and returns the predictions.
 
     Args:
         model: The model, which is switched to evaluation mode and called as `model(return_loss=False, **batch)`.
-        data_loader: The data.
+        data_loader: The dataloader.
     """
     model.eval()
     results: list[Any] = []
@@ -274,7 +274,7 @@ def multi_gpu_test(
 
     Args:
         model: See `single_gpu_test`.
-        data_loader: The data of this process.
+        data_loader: The dataloader of this process.
         tmpdir: Ignored; results are exchanged directly instead of through files.
         gpu_collect: Ignored; results are gathered in host memory.
     """

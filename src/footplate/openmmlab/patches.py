@@ -154,7 +154,7 @@ def patch(source: str, module: str) -> tuple[ast.Module, dict[str, Any]] | None:
         module: The name of the module.
 
     Returns:
-        The syntax tree of the new code, and the values that it needs in the module's namespace. None if there is
+        The syntax tree of the new code and the values that it needs in the module's namespace, or None if there is
         nothing to replace.
     """
     if not _WORDS.search(source) and not _FLAT_VALUE.search(source):

@@ -21,7 +21,7 @@ _logger = logging.getLogger("footplate.openmmlab")
 class InputSavingRelu(TorchFunctionMode):
     """Computes ReLU with `F.threshold`, which saves the input instead of the output for the backward pass.
 
-    Values and gradients are the same.
+    The values and gradients are the same as with the built-in ReLU.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

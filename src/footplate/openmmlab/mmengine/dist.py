@@ -1,4 +1,4 @@
-"""The collectives of `mmengine.dist`. Without a process group, they behave as in a group with one process."""
+"""The collectives of `mmengine.dist`. Without a process group, they behave as in a group of one process."""
 
 import os
 import random
@@ -52,7 +52,7 @@ def get_default_group() -> Group:
 
 
 def init_local_group(node_rank: int, num_gpus_per_node: int) -> None:
-    """Creates the process group of this machine, which `get_local_group` returns.
+    """Creates the process group of this machine; `get_local_group` then returns it.
 
     Args:
         node_rank: The index of this machine.
@@ -98,7 +98,7 @@ def infer_launcher() -> str:
 
 
 def get_comm_device(group: Group = None) -> torch.device:
-    """Returns the device where a group's backend expects tensors."""
+    """Returns the device on which a group's backend expects tensors."""
     backend = get_backend(group)
     kinds = {"nccl": "cuda", "hccl": "npu", "cncl": "mlu", "mccl": "musa"}
     kind = kinds.get(str(backend))

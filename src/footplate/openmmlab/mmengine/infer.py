@@ -1,4 +1,4 @@
-"""The base class of the code bases' inferencers, and functions that load published configs and models."""
+"""The base class for code bases' inferencers, and functions that load published configs and models."""
 
 import logging
 import os
@@ -213,7 +213,7 @@ class BaseInferencer(ABC):
 
     @classmethod
     def _get_models_from_metafile(cls, dir: str) -> Iterator[dict[str, Any]]:
-        """Yields the entry of each published model in a folder's metafiles."""
+        """Yields the entry of each published model listed in a folder's metafiles."""
         for name in yaml.safe_load(Path(dir, "model-index.yml").read_text("utf-8"))["Import"]:
             content = yaml.safe_load(Path(dir, name).read_text("utf-8"))
             models = content["Models"] if isinstance(content, dict) else content

@@ -104,7 +104,7 @@ class RunnerMembers(Runner):
         return self.logger
 
     def build_message_hub(self, message_hub: Mapping[str, Any] | MessageHub | None = None) -> MessageHub:
-        """Returns the message hub for the given `get_instance` arguments, by default the run's message hub."""
+        """Returns the message hub for the given `get_instance` arguments. By default, returns the run's message hub."""
         if isinstance(message_hub, MessageHub):
             return message_hub
         return MessageHub.get_instance(**{"name": self.experiment_name, **(message_hub or {})})

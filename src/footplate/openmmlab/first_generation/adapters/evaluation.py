@@ -37,8 +37,7 @@ def adapt_dataset(dataset: Any, test_mode: bool = False) -> Any:
 
     Args:
         dataset: A dataset, or the config to build it from.
-        test_mode: Whether to build the dataset and its nested datasets with `test_mode=True`, where their class has
-            this argument.
+        test_mode: Whether to pass `test_mode=True` to the dataset and its nested datasets, if their classes accept it.
     """
     if isinstance(dataset, Mapping):
         # A code base may have its own function for building datasets, in particular dataset wrappers.
@@ -209,10 +208,10 @@ class EvalHook(Hook):
         less_keys: Substrings of metric names for which lower is better.
         out_dir: The folder for the best checkpoint; by default, the work_dir.
         file_client_args: Ignored; `out_dir` determines the storage.
-        dynamic_intervals: Pairs `(milestone, interval)`. Each interval applies from its milestone on.
+        dynamic_intervals: A list of `(milestone, interval)` pairs. Each interval applies from its milestone on.
         gpu_collect: Whether to gather the results on the GPUs rather than on the CPU.
         tmpdir: Ignored; results are gathered through the process group.
-        broadcast_bn_buffer: Ignored; validation always uses the buffers of rank 0.
+        broadcast_bn_buffer: Ignored; validation always uses rank 0's buffers.
         eval_kwargs: Keyword arguments for the dataset's `evaluate`, used if `dataloader` is given.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The first-generation view of a runner, which hooks receive, and its log buffer."""
+"""The first-generation view of a runner that is passed to hooks, and its log buffer."""
 
 import weakref
 from collections import OrderedDict, deque
@@ -54,19 +54,19 @@ class LogBuffer:
         self._begin: dict[str, int] = {}
 
     def update(self, values: Mapping[str, Any], count: int = 1) -> None:
-        """Records values that are means over `count` samples."""
+        """Records values, each averaged over `count` samples."""
         for name, value in values.items():
             self._record(name, value)
             self._counts.setdefault(f"{self._mode()}/{name}", deque(maxlen=_KEPT_COUNTS)).append(count)
 
     def average(self, n: int = 0) -> None:
-        """Stores the mean of each scalar's latest `n` values in `output`. With 0, uses all values since `clear`."""
+        """Stores the mean of each scalar's latest `n` values in `output`. If `n` is 0, uses all since `clear`."""
         for name, values, counts in self._histories(n):
             OrderedDict.__setitem__(self.output, name, float((values * counts).sum() / counts.sum()))
         self.ready = True
 
     def clear(self) -> None:
-        """Clears `output` and starts new averages. Histories in the message hub are kept."""
+        """Clears `output` and starts new averages. Keeps the histories in the message hub."""
         self._begin = {key: history.total for key, history in self._hub.log_scalars.items()}
         self.clear_output()
 
@@ -206,7 +206,7 @@ class RunnerView:
         return self._current("lr")
 
     def current_momentum(self) -> Any:
-        """Returns the momentum or first beta of each parameter group, like `current_lr`."""
+        """Returns the momentum or first beta of each parameter group, in the same form as `current_lr`."""
         return self._current("momentum")
 
     def register_hook(self, hook: Any, priority: int | str = "NORMAL") -> None:

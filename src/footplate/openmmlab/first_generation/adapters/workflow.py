@@ -30,7 +30,7 @@ Phase = tuple[str, int]
 class WorkflowHook(Hook):
     """Computes and logs losses on validation data after each training phase of a workflow.
 
-    The phases are in epochs in an epoch-based run, and in iterations in an iteration-based run. The hook triggers the
+    Phases last `n` epochs in an epoch-based run, or `n` iterations in an iteration-based run. The hook triggers the
     validation events of first-generation hooks. It neither updates the model nor computes metrics. Losses are recorded
     as `val/<name>`, other values as `val/<name>_of_workflow`.
 

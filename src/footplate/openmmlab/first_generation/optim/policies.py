@@ -279,13 +279,13 @@ class Policy(Curve):
 
 
 def build_policy(name: str, settings: Mapping[str, Any], field: str, run: RunInfo) -> Policy:
-    """Builds the curve of a policy.
+    """Builds a policy from its name and settings.
 
     Args:
         name: The name of the policy.
         settings: The policy's settings, under their names in `lr_config` or `momentum_config`.
         field: "lr" or "momentum".
-        run: The length of the run, and the warm-up.
+        run: The length of the run and its warm-up settings.
 
     Raises:
         ArgumentError: The policy is unknown, or its settings contradict each other.

@@ -88,7 +88,7 @@ KEY_PAIRS = tuple(_pairs())
 
 
 def counterparts(path: Path, *, of_first: bool) -> Iterator[Path]:
-    """Yields the equivalent key paths in the other generation, with the most specific first.
+    """Yields the equivalent key paths in the other generation, most specific first.
 
     Args:
         path: A key path.
