@@ -61,7 +61,7 @@ def create_extension() -> ModuleType:
                 setattr(module, name, value)
     for name in MISSING.split():
         setattr(module, name, _missing(name))
-    module.get_compiler_version = lambda: "none: operators in PyTorch by footplate"  # type: ignore[attr-defined]
+    module.get_compiler_version = lambda: "none: footplate's operators in PyTorch"  # type: ignore[attr-defined]
     module.get_compiling_cuda_version = lambda: "not available"  # type: ignore[attr-defined]
     return module
 

@@ -95,7 +95,7 @@ def softnms(
         boxes: (N, 4).
         scores: (N,).
         dets: The output, by descending score. Only one row for each returned index is written.
-        iou_threshold: The minimum IoU for methods 0 and 1 to reduce a score.
+        iou_threshold: The minimum IoU at which methods 0 and 1 reduce a score.
         sigma: The width of the Gaussian for method 2.
         min_score: Boxes whose score falls below this value are removed.
         method: 0 removes overlapping boxes. 1 reduces their scores linearly with the IoU, 2 with a Gaussian of the IoU.

@@ -33,11 +33,11 @@ _REFUSED = {
     "module_hooks": "Register the hooks in the model.",
     "omnisource": "Join the datasets with `dict(type='ConcatDataset', datasets=[...])`.",
     "precise_bn": "Compute the statistics in a custom hook.",
-    "strategy": "Remove it, and start the run with torchrun. `model_wrapper_cfg` selects FullyShard.",
+    "strategy": "Remove it and start the run with torchrun. To use FullyShard, set `model_wrapper_cfg`.",
 }
 # Unsupported keys that would not change the results.
 _IGNORED = {
-    "efficient_conv_bn_eval": "The run needs more memory where batch normalization is frozen.",
+    "efficient_conv_bn_eval": "The run needs more memory if batch normalization layers are frozen.",
     "use_ddp_wrapper": "Set `model_wrapper_cfg` to choose the wrapper.",
 }
 _DEFAULT_STRATEGIES = ("SingleDeviceStrategy", "DDPStrategy")

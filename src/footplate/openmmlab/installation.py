@@ -194,8 +194,8 @@ class NamesFinder(MetaPathFinder, Loader):
 class InstalledFinder(MetaPathFinder):
     """Modifies modules of installed packages during import.
 
-    Adds the names from mmcv 1.x that mmcv 2 no longer has, and makes mmcv report a version that each code base accepts.
-    In mmcv and first-generation code, also replaces names that were removed from PyTorch, NumPy or Python. Once a
+    Adds the names from mmcv 1.x that mmcv 2 no longer has, and shows each code base an mmcv version that it accepts. In
+    mmcv and first-generation code, also replaces names that were removed from PyTorch, NumPy or Python. Once a
     first-generation code base is imported, modules in the current folder also count as first-generation code.
 
     A package that restricts the version of mmcv or MMEngine in its `__init__.py` also counts as a code base. In

@@ -41,6 +41,6 @@ def repair_relu(error: RuntimeError) -> InputSavingRelu | None:
         return None
     _logger.warning(
         "The model changes the output of a ReLU in place, which PyTorch 1.9 and later do not allow. Each ReLU now "
-        "saves its input, which takes more memory; the results are the same."
+        "saves its input instead, which uses more memory but does not change the results."
     )
     return InputSavingRelu()

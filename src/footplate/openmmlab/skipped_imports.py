@@ -17,7 +17,7 @@ _SKIPPED = {
 }
 _RAISED = {
     "numpy.dtype size changed": "A package was built for NumPy 1. Install 'numpy<2'.",
-    "torchvision::nms": "torchvision was built for another build of torch. Install both from the same index.",
+    "torchvision::nms": "torchvision was built for a different build of torch. Install both from the same index.",
     "libGL": "Install opencv-python-headless instead of opencv-python.",
 }
 skipped: dict[str, str] = {}

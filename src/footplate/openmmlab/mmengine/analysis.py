@@ -150,7 +150,7 @@ def get_model_complexity_info(
         ValueError: Both or neither of `input_shape` and `inputs` are given.
     """
     if (input_shape is None) == (inputs is None):
-        raise ValueError("Either 'input_shape' or 'inputs' must be given, but not both.")
+        raise ValueError("Pass either 'input_shape' or 'inputs', but not both.")
     if input_shape is not None:
         shapes = input_shape if isinstance(input_shape[0], tuple) else (input_shape,)
         device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))

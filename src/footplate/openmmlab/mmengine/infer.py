@@ -150,7 +150,7 @@ class BaseInferencer(ABC):
     def _load_weights_to_model(self, model: nn.Module, checkpoint: Any, cfg: Any) -> None:
         """Loads weights and dataset metadata from a checkpoint. Without a checkpoint, warns about random weights."""
         if checkpoint is None:
-            _logger.warning("No checkpoint was given, so the weights of the model are random.")
+            _logger.warning("No checkpoint was specified, so the model has random weights.")
             return
         load_weights(model, checkpoint)
         meta = checkpoint.get("meta", {})

@@ -80,7 +80,7 @@ def build_from_cfg(cfg: Mapping[str, Any], registry: _Registry, default_args: Ma
         BuildError: `registry` is not a Registry, or an argument is invalid.
     """
     if not isinstance(registry, _Registry):
-        raise BuildError("the argument 'registry' of build_from_cfg must be a Registry", found=registry)
+        raise BuildError("the 'registry' argument of build_from_cfg must be a Registry", found=registry)
     if registry is OPTIMIZERS:
         settings = {**(default_args or {}), **cfg}
         return build_optimizer(settings, settings.pop("params"))

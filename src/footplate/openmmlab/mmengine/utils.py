@@ -229,7 +229,7 @@ def deprecated_function(since: str, removed_in: str, instructions: str) -> Calla
 
     def decorate(function: _Function) -> _Function:
         name = f"{function.__module__}.{function.__name__}"
-        return deprecated(f"'{name}' is deprecated since {since} and will be removed in {removed_in}. {instructions}")(
+        return deprecated(f"'{name}' was deprecated in {since} and will be removed in {removed_in}. {instructions}")(
             function
         )
 

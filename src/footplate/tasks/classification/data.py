@@ -37,22 +37,22 @@ _EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff",
 
 @DATASETS.register_module()
 class CustomDataset(BaseDataset):
-    """A dataset of images in one folder per class, nested at any depth, or of images listed in a text file.
+    """A dataset of images that are sorted into one folder per class (nested at any depth) or listed in a text file.
 
     Without `ann_file`, the folders in `data_prefix` are the classes, sorted by name. With `ann_file`, each line of this
     file contains a path under `data_prefix` and a class index: `shoes/01.png 4`. Samples have `img_path` and
     `gt_label`.
 
     Args:
-        data_root: The root folder of relative paths.
-        data_prefix: The folder of the images under `data_root`, or a dict with this folder as `img_path`.
+        data_root: The root folder for relative paths.
+        data_prefix: The image folder under `data_root`, or a dict with this folder as `img_path`.
         ann_file: The text file under `data_root`; empty if the folders define the classes.
         with_label: Whether images have labels. If False, all images in the folder and its subfolders are used, and
             samples have only `img_path`.
         extensions: The file extensions of images, case-insensitive.
-        metainfo: A dict with `classes`, a list of names or the path of a text file with names. If every folder has the
-            name of a class, its label is the index of this class. If every class has the name of a folder, other
-            folders are ignored with a warning. Otherwise, the classes are assigned to the folders in order.
+        metainfo: A dict with `classes`, a list of names or the path of a text file with names. If all folders are named
+            after classes, the labels are the indices of these classes. If all classes have folders, other folders are
+            ignored with a warning. Otherwise, classes are assigned to folders in order.
         classes: An alternative to `metainfo["classes"]`.
         settings: Arguments for `BaseDataset`: `pipeline`, `indices`, `test_mode`, `lazy_init`, `on_error` ...
 
@@ -107,7 +107,7 @@ class CustomDataset(BaseDataset):
         return records
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns a list with the class of a sample."""
+        """Returns a list that contains the class of a sample."""
         return [int(self.get_data_info(idx)["gt_label"])]
 
     def _record(self, folder: str, line: str, number: int) -> dict[str, Any]:
@@ -196,8 +196,8 @@ def labels_of(sample: ClsDataSample, num_classes: int) -> Tensor:
     """Returns the true classes of a sample, ``(K,)``, int64.
 
     Raises:
-        DataError: The ground truth is missing, or a class is out of range. Only labels on the CPU are checked, since
-            reading them from an accelerator would cause a synchronization.
+        DataError: The ground truth is missing, or a class is out of range. Only labels on the CPU are checked, to avoid
+            synchronizing with an accelerator.
     """
     labels: Tensor | None = sample.get("gt_label")
     if labels is None:
@@ -250,7 +250,7 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
 
     Args:
         to_rgb: Whether to swap the first and the third channel.
-        bgr_to_rgb: The same as `to_rgb`.
+        bgr_to_rgb: An alias for `to_rgb`.
         to_onehot: Whether to set the `gt_score` of samples to one-hot labels.
         num_classes: The number of classes; required by `to_onehot` and `batch_augments`.
         batch_augments: Arguments for RandomBatchAugment, such as `dict(augments=[dict(type="Mixup", alpha=0.2)])`, or a

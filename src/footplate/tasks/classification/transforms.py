@@ -41,7 +41,7 @@ class CenterCrop(BaseTransform):
 
 @TRANSFORMS.register_module()
 class RandomResizedCrop(BaseTransform):
-    """Crops a random part of `img` and resizes it. Annotations are not changed.
+    """Crops a random region of `img` and resizes it. Annotations are not changed.
 
     Args:
         scale: Width and height of the result, or one number for both.
@@ -88,7 +88,7 @@ class RandomResizedCrop(BaseTransform):
 
 @TRANSFORMS.register_module()
 class ResizeEdge(BaseTransform):
-    """Resizes `img` so that one edge has a given length, and keeps the aspect ratio. Annotations are not changed.
+    """Resizes `img` so that one edge has a given length. Keeps the aspect ratio. Annotations are not changed.
 
     Args:
         scale: The length of the edge in pixels.
@@ -119,9 +119,9 @@ class RandomWarp(BaseTransform):
     Pixels outside the image become black. Only `img` is changed, so use this transform for classification.
 
     Args:
-        turn: The maximum rotation in degrees, in either direction.
+        turn: The maximum rotation in either direction, in degrees.
         scale: The smallest and the largest magnification; its logarithm is uniformly distributed.
-        stretch: Half the maximum change of the log aspect ratio.
+        stretch: Half the maximum change in the log aspect ratio.
         shear: The maximum horizontal shear, as a fraction of the height.
         shift: The maximum shift along each axis, as a fraction of the image size.
         flip: The probability of a horizontal flip, from 0 to 1.

@@ -1,4 +1,4 @@
-"""Reads COCO files, and converts predictions and ground truth to their format."""
+"""Reads COCO files, and converts predictions and ground truth to the COCO format."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -52,7 +52,7 @@ def _is_box(value: Any) -> bool:
 
 
 def check_mask(annotation: Mapping[str, Any], image: Mapping[str, Any], ann_file: str) -> None:
-    """Raises a DataError if an annotation's mask is malformed, or needs far more memory than its image."""
+    """Raises a DataError if an annotation's mask is malformed or would need far more memory than its image."""
     try:
         check_segmentation(annotation["segmentation"], (image["height"], image["width"]))
     except (DataError, TypeError, KeyError, ValueError) as error:
@@ -164,7 +164,7 @@ def encode_mask(mask: NDArray[Any]) -> dict[str, Any]:
 def category_ids(
     classes: Sequence[str], categories: Sequence[Mapping[str, Any]], ann_file: str, *, key: str
 ) -> list[Any]:
-    """Returns the category id of each class. `key` is the config key of the classes, for messages.
+    """Returns the category id of each class. `key` is the config key to report in errors.
 
     Raises:
         DataError: The file lacks a category, or two categories have the same name or the same id.

@@ -53,8 +53,8 @@ class CocoMetric(BaseMetric[ImageResult]):
         metric_items: The values to report. The default is `mAP`, `mAP_50`, `mAP_75`, `mAP_s`, `mAP_m` and `mAP_l`, or
             recalls such as `AR@100` for "proposal".
         format_only: Whether to only write predictions, without computing metrics.
-        outfile_prefix: The path prefix of prediction files, relative to the run's folder, `work_dir/<timestamp>`:
-            `<prefix>.bbox.json`, `<prefix>.segm.json` and, without an annotation file, `<prefix>.gt.json`.
+        outfile_prefix: The path prefix of prediction files, relative to the run's folder (`work_dir/<timestamp>`).
+            Writes `<prefix>.bbox.json`, `<prefix>.segm.json` and, without an annotation file, `<prefix>.gt.json`.
         file_client_args: Ignored; accepted for compatibility.
         backend_args: Ignored; accepted for compatibility.
         settings: Arguments for `BaseMetric`; the default prefix is "coco".
@@ -89,7 +89,7 @@ class CocoMetric(BaseMetric[ImageResult]):
         for name in self.metrics:
             check_choice("metric", name, _KINDS)
         if format_only and outfile_prefix is None:
-            raise ArgumentError("format_only needs an outfile_prefix", key="format_only")
+            raise ArgumentError("format_only requires outfile_prefix", key="format_only")
         self.ann_file = ann_file
         self.classwise = classwise
         self.proposal_nums = tuple(sorted(proposal_nums))
@@ -106,7 +106,7 @@ class CocoMetric(BaseMetric[ImageResult]):
             check_choice("metric_items", name, known)
 
     def attach(self, dataset: Any) -> None:
-        """Uses the annotation file of the dataset if no `ann_file` is given."""
+        """Uses the dataset's annotation file if `ann_file` is not set."""
         self.ann_file = self._own_ann_file or getattr(dataset, "ann_file", None) or None
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:

@@ -37,7 +37,7 @@ class Grid(NamedTuple):
 class PyramidDetector(Pyramid):
     """A feature pyramid with a prediction head at each level.
 
-    A head predicts a box as the four distances from the position to the sides of the box, in units of the stride.
+    At each position, a head predicts the distances to the four sides of a box, in units of the stride.
 
     Args:
         num_classes: The number of classes.
@@ -47,7 +47,7 @@ class PyramidDetector(Pyramid):
         head_width: The number of channels in a head.
 
     Raises:
-        ArgumentError: `widths` and `depths` differ in length, or `levels` is less than 1 or not less than their length.
+        ArgumentError: `widths` and `depths` differ in length, or `levels` is not between 1 and `len(widths) - 1`.
 
     Source: Tian et al., "FCOS", arXiv:1904.01355.
 

@@ -29,7 +29,7 @@ class DetLocalVisualizer(TaskVisualizer):
     original image of size `ori_shape`.
 
     Args:
-        bbox_color: One color for all boxes, or one for each class. By default, the palette of the dataset.
+        bbox_color: One color for all boxes, or one for each class; by default, the palette of the dataset.
         text_color: The color of the labels; by default, black or white, whichever has more contrast.
         line_width: The line width of boxes, in pixels.
         alpha: The opacity of masks, 0 to 1.
@@ -111,7 +111,7 @@ class DetVisualizationHook(BaseVisualizationHook):
     """Draws images, ground truth and predictions of every `interval`-th batch of a validation or test run.
 
     Args:
-        draw: Whether to draw anything.
+        draw: Whether to enable drawing.
         interval: Every `interval`-th batch is drawn.
         score_thr: The minimum score of predictions to draw.
         show: Whether to also show the images on the screen.

@@ -151,11 +151,11 @@ class FashionItems(ComposedDataset):
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """The names of the classes."""
+        """The class names."""
         return {"classes": CLASSES}
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns a list with the class of an item."""
+        """Returns a list that contains the class of an item."""
         return [int(self._items.classes[self._indices[idx]])]
 
     def sample(self, index: int) -> dict[str, Any]:

@@ -50,9 +50,9 @@ class BaseSegDataset(BaseDataset):
         ann_file: A text file with one image name per line, with or without suffix. By default, all images are used.
         img_suffix: The suffix of image files; by default, any common image format.
         seg_map_suffix: The suffix of label maps, which replaces the image suffix.
-        metainfo: `classes`, and optionally `palette` with a color for each class. If a subclass defines `METAINFO`, its
-            classes that are not listed here are ignored.
-        data_root: The root folder of relative paths.
+        metainfo: A dict with `classes` and optionally a `palette` with a color for each class. If a subclass defines
+            `METAINFO`, classes that are not listed here are ignored.
+        data_root: The root folder for relative paths.
         data_prefix: A dict with the folders `img_path` and, if there are label maps, `seg_map_path`.
         ignore_index: The label of ignored pixels.
         reduce_zero_label: Whether to ignore label 0 and reduce all other labels by one.
@@ -205,7 +205,7 @@ class PackSegInputs(PackSamples):
         meta_keys: The keys to store as metainfo, if present.
 
     Raises:
-        DataError: There is no image, or a label is out of the range of `num_classes`.
+        DataError: There is no image, or a label is out of range for `num_classes`.
     """
 
     sample_type = SegDataSample

@@ -192,7 +192,7 @@ class SmallSegmentor(BaseSegmentor):
 
 @MODELS.register_module()
 class SegFormer(BaseSegmentor):
-    """SegFormer: a hierarchical transformer with an MLP decoder. Weights are not downloaded.
+    """SegFormer: a hierarchical transformer with an MLP decoder. Pretrained weights are not downloaded.
 
     Args:
         num_classes: The number of classes, including the background.

@@ -44,7 +44,7 @@ class MultiView(BaseTransform):
 
     Args:
         transforms: One pipeline, or one for each entry of `num_views`.
-        num_views: The number of views to create with each pipeline.
+        num_views: The number of views that each pipeline creates.
 
     Raises:
         ArgumentError: A number of views is not positive, or `transforms` and `num_views` differ in length.

@@ -65,11 +65,11 @@ class _Probe(BaseMetric[Seen]):
     Fits a model to the samples with `part="train"`, and evaluates it on the samples with `part="test"`.
 
     Args:
-        of: "features" to probe the features of the model, or "pixels" to probe the pixels of the images as a baseline.
+        of: "features" to probe the model's features, or "pixels" to probe the image pixels as a baseline.
         settings: Arguments for `BaseMetric`.
 
     Raises:
-        DataError: A sample has no class or no `part`, or there are no samples with `part` "train" or "test".
+        DataError: A sample has no class or no `part`, or there are no "train" or no "test" samples.
     """
 
     def __init__(

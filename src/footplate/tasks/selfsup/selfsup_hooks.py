@@ -113,7 +113,7 @@ class ReconstructionPictureHook(Hook):
     def after_val_iter(
         self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
     ) -> None:
-        """Draws after the first batch of a validation run."""
+        """Draws the images after the first batch of a validation run."""
         if batch_idx or not is_main_process():
             return
         model: Any = unwrap_model(runner.model)
@@ -157,9 +157,9 @@ def draw_rows(rows: Sequence[Sequence[tuple[ImageArray, tuple[int, int, int]]]])
 
 @HOOKS.register_module()
 class ValidateFirstHook(Hook):
-    """Validates before the first iteration, and adds the gains since then to all later metrics.
+    """Validates before the first iteration, and adds the gains since then to all later validation metrics.
 
-    The gain of the metric `knn/top1` is reported as `gain/knn/top1`, in the same unit.
+    The gain in `knn/top1`, for example, is reported as `gain/knn/top1`, in the same unit.
 
     Args:
         keys: The metrics to compare; by default, all metrics that are numbers.

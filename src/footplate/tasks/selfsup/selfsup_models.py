@@ -25,7 +25,7 @@ class BaseSelfSup(TaskModel):
     Inputs are a list of views, each a float tensor ``(N, C, H, W)``. Features are computed from the first view.
 
     Args:
-        backbone: The network to pretrain. Like the neck and the head, it is a module or a config for MODELS.
+        backbone: The network to pretrain. Like `neck` and `head`, a module or a config for MODELS.
         neck: The module that follows the backbone in training.
         head: The module that computes the loss.
         settings: `data_preprocessor` and `init_cfg`; see `BaseModel`.
@@ -155,11 +155,11 @@ class ContrastiveHead(nn.Module):
 
 @MODELS.register_module()
 class SimCLR(BaseSelfSup):
-    """SimCLR: contrastive learning of two views.
+    """SimCLR: contrastive learning with two views.
 
     Args:
-        backbone: Maps images to feature maps ``(N, C, H, W)``; if it returns several, the last one is used. Like the
-            neck and the head, it is a module or a config for MODELS.
+        backbone: Maps images to feature maps ``(N, C, H, W)``; if it returns several, the last one is used. Like `neck`
+            and `head`, a module or a config for MODELS.
         neck: Maps feature maps to projections ``(N, D)``, such as NonLinearNeck.
         head: Computes the loss from the projections of two views, such as ContrastiveHead.
 
@@ -281,8 +281,8 @@ class MAE(BaseSelfSup):
     """A masked autoencoder.
 
     Args:
-        backbone: An encoder with a method `forward_masked`, such as MAEViT. Like the neck and the head, it is a module
-            or a config for MODELS.
+        backbone: An encoder with a `forward_masked` method, such as MAEViT. Like `neck` and `head`, a module or a
+            config for MODELS.
         neck: Maps the encoder's output to the pixels of all patches, such as MAEPretrainDecoder.
         head: Computes the loss from images, predicted pixels and mask, such as MAEPretrainHead.
 

@@ -43,7 +43,7 @@ class MAEViT(BaseModule):
 
     Raises:
         ArgumentError: `img_size` is not divisible by `patch_size`, `embed_dims` is not divisible by `num_heads`, or
-            `mask_ratio` masks no patch or all of them.
+            `mask_ratio` masks no patches or all of them.
 
     Source: Dosovitskiy et al., "An Image is Worth 16x16 Words", arXiv:2010.11929; He et al., "Masked Autoencoders Are
         Scalable Vision Learners", arXiv:2111.06377.

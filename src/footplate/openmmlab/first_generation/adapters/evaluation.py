@@ -78,7 +78,7 @@ _METRICS = {
     "segm": ("CocoMetric", "metric"),
     "accuracy": ("Accuracy", None),
 }
-"""For datasets without `evaluate`. Maps each metric to its class, and to the class's argument for selecting it."""
+"""For datasets without `evaluate`. Maps each metric to its class, and to the class's argument that selects it."""
 
 
 @METRICS.register_module()

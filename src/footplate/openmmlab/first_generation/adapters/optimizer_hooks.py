@@ -43,7 +43,7 @@ class OptimizerHook(Hook):
             raise ArgumentError(
                 f"both {type(self).__name__} and the optimizer wrapper step the optimizer",
                 key="optimizer_config",
-                notes=["Set the hook in optimizer_config = dict(type=...)."],
+                notes=["Configure the hook with optimizer_config = dict(type=...)."],
             )
 
     def listeners(self) -> dict[str, Callable[..., Any]]:

@@ -212,7 +212,7 @@ POLICIES: dict[str, dict[str, PolicyFunction]] = {
     "lr": _POLICIES,
     "momentum": {**_POLICIES, "step": functools.partial(step, gamma=0.5), "OneCycle": one_cycle_momentum},
 }
-"""Maps each scheduled field to a dict of its policy functions by their name in configs."""
+"""Maps each scheduled field to a dict of its policy functions, keyed by their names in configs."""
 
 BY_ITERATION = (cyclic, one_cycle_lr, one_cycle_momentum)
 """The policies that count iterations even if `by_epoch` is True."""

@@ -46,7 +46,7 @@ class Note(NamedTuple):
         return f"{place}{self.key}: {self.text}"
 
 
-# Sections with types of the engine. A `_scope_` from an inherited package config is dropped.
+# Sections whose types belong to the engine. A `_scope_` inherited from a package config is dropped.
 _ENGINE_SECTIONS = ("checkpoint_config", "evaluation", "log_config", "lr_config", "momentum_config", "runner")
 
 

@@ -98,5 +98,5 @@ def counterparts(path: Path, *, of_first: bool) -> Iterator[Path]:
         here, there = (new, old) if of_first else (old, new)
         if path[: len(here)] == here:
             yield (*there, *path[len(here) :])
-            if new == ("param_scheduler",):  # its keys have other names
+            if new == ("param_scheduler",):  # its keys have different names
                 yield there
