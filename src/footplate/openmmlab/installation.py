@@ -1,6 +1,6 @@
 """Import hooks that make imports from OpenMMLab packages resolve to footplate.
 
-They provide footplate's own modules under these names, and modify modules of installed packages.
+They provide footplate's own modules under the names of these packages, and modify modules of installed packages.
 """
 
 import ast

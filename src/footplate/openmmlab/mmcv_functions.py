@@ -39,7 +39,7 @@ def build_optimizer_constructor(cfg: Mapping[str, Any]) -> Any:
 
 
 def build_optimizer(model: nn.Module, cfg: Mapping[str, Any]) -> Any:
-    """Builds an optimizer for a model's parameters, with the config's `constructor`."""
+    """Builds an optimizer for a model's parameters, using the config's `constructor`."""
     settings = dict(cfg)
     kind = settings.pop("constructor", "DefaultOptimizerConstructor")
     paramwise_cfg = settings.pop("paramwise_cfg", None)
@@ -194,7 +194,7 @@ def scatter_kwargs(inputs: Any, kwargs: Any, target_gpus: Any = None, dim: int =
     """Unpacks the data containers in the arguments of a call.
 
     Returns:
-        The positional and the keyword arguments for this process, each in a tuple of length 1.
+        The positional arguments and the keyword arguments for this process, each in a one-element tuple.
     """
     return (tuple(unpack_containers(list(inputs))),), (unpack_containers(dict(kwargs)),)
 

@@ -85,7 +85,7 @@ class TaskModel(BaseModel):
     """The base class of models that implement each forward mode in its own method: `outputs`, `loss` and `predict`.
 
     Args:
-        data_preprocessor: See `BaseModel`. The default `type` depends on the task, such as SegDataPreProcessor.
+        data_preprocessor: See `BaseModel`. The default `type` depends on the task, for example SegDataPreProcessor.
         init_cfg: See `BaseModel`.
     """
 

@@ -1,4 +1,4 @@
-"""Defines the base classes of task visualizers, and of hooks that draw predictions in validation and test."""
+"""Base classes for task visualizers, and for hooks that draw predictions during validation and testing."""
 
 import colorsys
 import logging
@@ -129,7 +129,7 @@ class TaskVisualizer(Visualizer):
 
 
 class BaseVisualizationHook(Hook):
-    """Draws images, ground truth and predictions of every `interval`-th batch of a validation or test run.
+    """Draws images, ground truth and predictions for every `interval`-th batch of a validation or test run.
 
     Args:
         draw: Whether to enable drawing.
@@ -186,7 +186,7 @@ class BaseVisualizationHook(Hook):
         return SimpleNamespace(get=read_bytes)
 
     def choose(self, outputs: Sequence[Any]) -> Iterable[tuple[int, Any]]:
-        """Yields the predictions to draw from a batch, with their positions. Subclasses may filter them."""
+        """Yields pairs of index and prediction to draw from a batch. Subclasses may filter them."""
         return enumerate(outputs)
 
     def options(self, runner: "Runner", mode: str, name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Functions and types of `mmengine` that only code bases use, for data, metrics, writers and images."""
+"""Functions and types from `mmengine` for data, metrics, writers and images that only code bases use."""
 
 from collections.abc import Callable, Sequence
 from functools import partial, wraps

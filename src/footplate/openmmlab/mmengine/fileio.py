@@ -1,4 +1,4 @@
-"""The functions and classes of `mmengine.fileio`, which read and write files on any storage.
+"""Functions and classes from `mmengine.fileio`, which read and write files on any storage.
 
 Storage backends are selected by name, or by the prefix of the path.
 """
@@ -304,7 +304,7 @@ def get_file_backend(
 
     Args:
         uri: The path.
-        backend_args: A dict with the backend's name under `backend`, and the arguments for its constructor.
+        backend_args: A dict with the backend's name under `backend`, and the arguments for the backend's constructor.
         enable_singleton: Whether to reuse the object created earlier for the same arguments.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Functions and classes of `mmengine.runner`, and the strategies of `FlexibleRunner`.
+"""Functions and classes from `mmengine.runner`, and the strategies of `FlexibleRunner`.
 
 Loading a checkpoint does not execute code from it.
 """

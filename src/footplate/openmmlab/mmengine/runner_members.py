@@ -74,7 +74,7 @@ class RunnerMembers(Runner):
         self.register_hooks(hooks)
 
     def register_custom_hooks(self, hooks: Sequence[Any]) -> None:
-        """Adds hooks, given as objects or config dicts."""
+        """Adds hooks, passed as objects or config dicts."""
         for hook in hooks:
             self.register_hook(hook)
 

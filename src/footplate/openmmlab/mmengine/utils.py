@@ -1,4 +1,4 @@
-"""The helpers of `mmengine.utils` for versions, types, function calls and packages."""
+"""Helpers from `mmengine.utils` for versions, types, function calls and packages."""
 
 import copy
 import functools

@@ -1,4 +1,4 @@
-"""The functions of `mmengine.model` for weight initialization, batch norm and parameters without gradients."""
+"""Functions from `mmengine.model` for weight initialization, batch norm and parameters without gradients."""
 
 import sys
 import warnings

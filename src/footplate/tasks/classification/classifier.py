@@ -30,7 +30,7 @@ class ImageClassifier(TaskModel):
             preprocessor's `batch_augments`.
         data_preprocessor: See `BaseModel`; a ClsDataPreprocessor by default.
         init_cfg: See `BaseModel`.
-        flip_test: Whether to average the features of the image and the flipped image for predictions.
+        flip_test: Whether predictions average the features of the image and its flipped copy.
 
     Raises:
         ArgumentError: Both `train_cfg` and the preprocessor define batch augmentations.

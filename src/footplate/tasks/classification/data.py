@@ -54,7 +54,7 @@ class CustomDataset(BaseDataset):
             after classes, the labels are the indices of these classes. If all classes have folders, other folders are
             ignored with a warning. Otherwise, classes are assigned to folders in order.
         classes: An alternative to `metainfo["classes"]`.
-        settings: Arguments for `BaseDataset`: `pipeline`, `indices`, `test_mode`, `lazy_init`, `on_error` ...
+        settings: Arguments for `BaseDataset`, such as `pipeline`, `indices`, `test_mode`, `lazy_init` and `on_error`.
 
     Raises:
         DataError: A folder is missing, there are no images, a line is malformed, a label is out of range, or classes
@@ -150,7 +150,7 @@ _META_KEYS = ("sample_idx", "img_path", "ori_shape", "img_shape", "scale_factor"
 
 
 class ClsDataSample(BaseDataElement):
-    """The ground truth and the prediction for one image; `img_path`, `img_shape` etc. are metainfo.
+    """The ground truth and the prediction for one image; `img_path`, `img_shape` etc. are stored as metainfo.
 
     Attributes:
         gt_label: The true classes, ``(K,)``, int64; usually one.

@@ -97,7 +97,7 @@ def threshold_suffix(threshold: float | None, several: Sequence[float | None]) -
 def rank_of_truth(scores: Tensor, truth: Tensor) -> Tensor:
     """Returns the number of classes ranked above the true class, ``(N,)``, int64, for scores ``(N, C)``.
 
-    Of two classes with equal scores, the one with the lower index ranks first.
+    If two classes have equal scores, the one with the lower index ranks first.
 
     Example:
         >>> rank_of_truth(torch.tensor([[0.2, 0.5, 0.3], [0.4, 0.4, 0.2]]), torch.tensor([2, 1]))
@@ -113,7 +113,7 @@ def rank_of_truth(scores: Tensor, truth: Tensor) -> Tensor:
 class Accuracy(BaseMetric[tuple[int, float]]):
     """Top-k accuracy in percent, reported as `accuracy/top1` etc.
 
-    Of two classes with equal scores, the one with the lower index ranks first.
+    If two classes have equal scores, the one with the lower index ranks first.
 
     Args:
         topk: One or several values of k.

@@ -25,7 +25,7 @@ def load_coco_file(path: str, *, optional: Collection[str] = ()) -> dict[str, An
 
     Args:
         path: The JSON file.
-        optional: "annotations" if the file may lack this section, and "bbox" if annotations may lack boxes.
+        optional: The keys that the file may lack: "annotations" (the section) and "bbox" (the box of an annotation).
 
     Raises:
         DataError: A section, an entry or a value is missing or malformed.

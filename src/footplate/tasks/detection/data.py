@@ -130,7 +130,7 @@ class CocoDataset(BaseDataset):
 
 
 class DetDataSample(BaseDataElement):
-    """The ground truth and the prediction for one image; `img_id`, `img_path`, `img_shape` etc. are metainfo.
+    """The ground truth and the prediction for one image; `img_path`, `img_shape` etc. are stored as metainfo.
 
     Attributes:
         gt_instances: The ground-truth instances: `bboxes` ``(N, 4)``, float32, x1 y1 x2 y2 in pixels of the model
@@ -208,7 +208,7 @@ class DetDataPreprocessor(ImgDataPreprocessor):
     Sets `batch_input_shape` (the padded size of the batch) and `pad_shape` in each sample.
 
     Args:
-        args: Positional arguments for `ImgDataPreprocessor`: `mean`, `std` ...
+        args: Positional arguments for `ImgDataPreprocessor`, such as `mean` and `std`.
         pad_mask: Whether to pad the ground-truth masks to the size of the images.
         mask_pad_value: The padding value of masks.
         settings: Arguments for `ImgDataPreprocessor`.

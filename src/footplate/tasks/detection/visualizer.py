@@ -108,11 +108,11 @@ class DetLocalVisualizer(TaskVisualizer):
 
 @HOOKS.register_module()
 class DetVisualizationHook(BaseVisualizationHook):
-    """Draws images, ground truth and predictions of every `interval`-th batch of a validation or test run.
+    """Draws images, ground truth and predictions for every `interval`-th batch of a validation or test run.
 
     Args:
         draw: Whether to enable drawing.
-        interval: Every `interval`-th batch is drawn.
+        interval: Draws only every `interval`-th batch.
         score_thr: The minimum score of predictions to draw.
         show: Whether to also show the images on the screen.
         wait_time: The minimum time to show an image, in seconds.

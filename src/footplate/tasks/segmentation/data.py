@@ -56,7 +56,7 @@ class BaseSegDataset(BaseDataset):
         data_prefix: A dict with the folders `img_path` and, if there are label maps, `seg_map_path`.
         ignore_index: The label of ignored pixels.
         reduce_zero_label: Whether to ignore label 0 and reduce all other labels by one.
-        settings: Arguments for `BaseDataset`: `pipeline`, `indices`, `test_mode`, `on_error` ...
+        settings: Arguments for `BaseDataset`, such as `pipeline`, `indices`, `test_mode` and `on_error`.
 
     Raises:
         DataError: A folder does not exist, or an image has no label map.
@@ -173,7 +173,7 @@ _META_KEYS = (
 
 
 class SegDataSample(BaseDataElement):
-    """The ground truth and the prediction for one image; `img_path`, `img_shape` etc. are metainfo.
+    """The ground truth and the prediction for one image; `img_path`, `img_shape` etc. are stored as metainfo.
 
     Attributes:
         gt_sem_seg: The ground-truth classes; `data` contains integers ``(1, H, W)``.

@@ -69,7 +69,7 @@ class SegLocalVisualizer(TaskVisualizer):
 
 @HOOKS.register_module()
 class SegVisualizationHook(BaseVisualizationHook):
-    """Draws images, ground truth and predictions of every `interval`-th batch of a validation or test run.
+    """Draws images, ground truth and predictions for every `interval`-th batch of a validation or test run.
 
     Takes the same arguments as `BaseVisualizationHook`.
 

@@ -19,7 +19,7 @@ Part = Literal["train", "test"]
 
 
 class SelfSupDataSample(BaseDataElement):
-    """The features of one image, and its class for probes; `img_path`, `part` etc. are metainfo.
+    """The features of one image, and its class for probes; `img_path`, `part` etc. are stored as metainfo.
 
     Attributes:
         features: The features of the image, ``(D,)``, float.

@@ -124,7 +124,7 @@ def make_layers(count: int, width: int, num_heads: int, mlp_ratio: float) -> nn.
 
 
 def init_attention(layers: nn.ModuleList) -> None:
-    """Initializes the query, key and value weights. Initializers for linear layers do not reach them."""
+    """Initializes the query, key and value weights. Initializers for linear layers do not cover them."""
     for layer in layers:
         if isinstance(layer, nn.TransformerEncoderLayer):
             for weights in layer.self_attn.in_proj_weight.chunk(3):

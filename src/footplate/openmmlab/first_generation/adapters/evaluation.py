@@ -1,4 +1,4 @@
-"""First-generation evaluation with the dataset's `evaluate`, through a metric or an evaluation hook."""
+"""Runs first-generation evaluation: a metric or an evaluation hook calls the dataset's `evaluate`."""
 
 import bisect
 import importlib
@@ -33,7 +33,7 @@ _META = {"CLASSES": "classes", "PALETTE": "palette"}
 
 
 def adapt_dataset(dataset: Any, test_mode: bool = False) -> Any:
-    """Returns the dataset, and adds `metainfo` if it only has `CLASSES` and `PALETTE`.
+    """Returns the dataset. If it has only `CLASSES` and `PALETTE`, adds `metainfo`.
 
     Args:
         dataset: A dataset, or the config to build it from.

@@ -139,8 +139,8 @@ class LoggerHook(Hook):
 class TextLoggerHook(LoggerHook):
     """Logs the values as one line of text.
 
-    This class is for user-defined subclasses, which may override `log` or `_log_info`. A `TextLoggerHook` in
-    `log_config` is translated to the default LoggerHook.
+    Use this class as the base class for your own loggers, which may override `log` or `_log_info`. A `TextLoggerHook`
+    in `log_config` is translated to the default LoggerHook.
 
     Args:
         by_epoch: Whether the run is epoch-based.

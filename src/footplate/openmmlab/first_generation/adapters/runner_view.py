@@ -34,7 +34,7 @@ class _Output(OrderedDict[str, Any]):
 
 
 class LogBuffer:
-    """Collects the values to log by name, and records them in the message hub.
+    """Collects values to log, keyed by name, and records them in the message hub.
 
     Args:
         hub: The message hub of the run.
@@ -185,7 +185,7 @@ class RunnerView:
 
     @property
     def optimizer(self) -> Any:
-        """The optimizer, or a dict of optimizers by name if there are several."""
+        """The optimizer, or a dict of optimizers keyed by name if there are several."""
         return of_each_optimizer(self._runner.optim_wrapper, lambda part: part.optimizer)
 
     @property
@@ -201,7 +201,7 @@ class RunnerView:
     def current_lr(self) -> Any:
         """Returns the learning rate of each parameter group in the current iteration, as a list.
 
-        If there are several optimizers, returns a dict of such lists by optimizer name.
+        If there are several optimizers, returns a dict of such lists, keyed by optimizer name.
         """
         return self._current("lr")
 
@@ -235,7 +235,7 @@ class RunnerView:
         return str(self._runner.save_checkpoint(out_dir, name, save_optimizer=save_optimizer, meta=meta))
 
     def set_training_event(self, event: str, arguments: Mapping[str, Any]) -> None:
-        """Updates the view before hooks run on a training event."""
+        """Updates the view before the hooks for a training event are called."""
         self.mode, self._event = "train", event
         if "batch_idx" not in arguments:
             return

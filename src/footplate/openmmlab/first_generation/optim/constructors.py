@@ -33,7 +33,7 @@ class FirstGenerationRules(ParamwiseRules):
 
 @OPTIMIZER_BUILDERS.register_module()
 class DefaultOptimizerConstructor(DefaultOptimWrapperConstructor):
-    """The default constructor of the first generation, which returns the optimizer without a wrapper.
+    """The default first-generation constructor, which returns the optimizer without a wrapper.
 
     Args:
         optimizer_cfg: The config section `optimizer`.

@@ -50,7 +50,7 @@ val_dataloader = dict(
 """,
 )
 def data(draft: Draft) -> None:
-    """Replaces each split with a dataloader. Wraps the dataset in an adapter and does not change it otherwise."""
+    """Replaces each split with a dataloader. Wraps the dataset in an adapter, but otherwise leaves it unchanged."""
     data = draft.take("data")
     if data is None:
         return

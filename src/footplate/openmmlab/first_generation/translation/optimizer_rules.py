@@ -109,7 +109,7 @@ def optimizer_config(draft: Draft) -> None:
     after="optim_wrapper = dict(type='AmpOptimWrapper', loss_scale=512.0, dtype='float16')",
 )
 def fp16(draft: Draft) -> None:
-    """Replaces `fp16` with the optimizer wrapper `AmpOptimWrapper`."""
+    """Replaces `fp16` with an `AmpOptimWrapper`."""
     given = draft.take("fp16")
     if given is None:
         return
