@@ -30,7 +30,7 @@ sync_bn_forward_var tin_shift_backward tin_shift_forward
 
 
 class OperatorsFinder(MetaPathFinder, Loader):
-    """Provides `mmcv._ext` if mmcv is installed without compiled operators. Must come last in `sys.meta_path`."""
+    """Provides `mmcv._ext` if mmcv is installed without compiled operators. Must be last in `sys.meta_path`."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None

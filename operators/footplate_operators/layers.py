@@ -1,4 +1,4 @@
-"""Operators for losses and layers, such as focal loss, CARAFE, PSA masks, rotated filters and resampling.
+"""Operators for losses and layers: focal loss, CARAFE, PSA masks, rotated filters, resampling and others.
 
 Functions write their results to tensors allocated by the caller.
 
@@ -157,7 +157,7 @@ def masked_im2col_forward(
 def masked_col2im_forward(
     col: Tensor, mask_h_idx: Tensor, mask_w_idx: Tensor, im: Tensor, height: int, width: int, channels: int
 ) -> None:
-    """Writes the columns of `col` (C, pixels) to selected pixels of `im`, (1, C, H, W)."""
+    """Writes each column of `col` (C, pixels) to one of the selected pixels of `im`, (1, C, H, W)."""
     im[0, :, mask_h_idx.long(), mask_w_idx.long()] = col.view(channels, -1)
 
 

@@ -49,7 +49,7 @@ def ball_query_forward(
 ) -> None:
     """Finds points (B, N, 3) at a distance between `min_radius` and `max_radius` from each center (B, M, 3).
 
-    Writes the indices of the first `nsample` points found to `idx`, (B, M, nsample). Does not change `idx` for centers
+    Writes the indices of the first `nsample` such points to `idx`, (B, M, nsample). Leaves `idx` unchanged for centers
     without such points.
     """
     squared = _squared_distances(new_xyz, xyz)
@@ -69,7 +69,7 @@ def stack_ball_query_forward(
 ) -> None:
     """Finds points (sum of N, 3) within `max_radius` of each center (sum of M, 3), in the same sample.
 
-    Writes the indices of the first `nsample` points found to `idx`, (sum of M, nsample), counted within the sample. For
+    Writes the indices of the first `nsample` such points to `idx`, (sum of M, nsample), counted within the sample. For
     centers without such points, the first index is -1.
     """
     counts = new_xyz_batch_cnt.tolist(), xyz_batch_cnt.tolist()
@@ -323,7 +323,7 @@ def hard_voxelize_forward(
 
 
 def dynamic_point_to_voxel_forward(feats: Tensor, coors: Tensor, reduce_type: str) -> list[Tensor]:
-    """Reduces the features of the points in each voxel.
+    """Aggregates the features of the points in each voxel.
 
     Args:
         feats: (N, C).

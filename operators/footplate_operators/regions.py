@@ -1,4 +1,4 @@
-"""Operators that pool regions of interest (RoIs) of a feature map, such as RoIAlign and RoIPool.
+"""Operators that pool regions of interest (RoIs) from a feature map, such as RoIAlign and RoIPool.
 
 RoIs are (K, 5): image index, x1, y1, x2 and y2 in image pixels. Rotated RoIs are (K, 6): image index, center x, center
 y, width, height and angle in radians. Functions write their results to tensors allocated by the caller.

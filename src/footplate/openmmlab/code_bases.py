@@ -48,7 +48,7 @@ _used: dict[str, str] = {}  # maps the scope of each imported code base to its n
 
 
 def used_code_bases() -> tuple[str, ...]:
-    """Returns the code bases that `use_code_bases` has imported, with their versions."""
+    """Returns the names and versions of the code bases imported by `use_code_bases`."""
     return tuple(_used.values())
 
 
@@ -154,7 +154,7 @@ def named_code_bases(cfg: "Config | MutableMapping[str, Any]") -> list[str]:
 
 
 def _import_code_base(scope: str) -> ModuleType:
-    """Imports a code base and returns it. In the first generation, also imports the modules that register classes.
+    """Imports a code base and returns it. If it is first-generation, also imports the modules that register classes.
 
     Also makes footplate build first-generation datasets with the code base's own `build_dataset`.
     """

@@ -145,7 +145,7 @@ get_root_logger = functools.partial(get_logger, "")
 
 
 def get_host_info() -> str:
-    """Returns the user and the host as `user@host`."""
+    """Returns the user name and host name as `user@host`."""
     try:
         user = getpass.getuser()
     except (OSError, KeyError):  # a container may run as a user without a name

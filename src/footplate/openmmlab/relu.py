@@ -1,6 +1,6 @@
 """Supports code that changes the output of a ReLU in place.
 
-In PyTorch 1.9 and later, the backward pass needs the unchanged output and raises an error.
+In PyTorch 1.9 and later, the backward pass needs the unchanged output, so such code raises an error.
 """
 
 import logging

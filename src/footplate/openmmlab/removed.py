@@ -36,7 +36,10 @@ def load(f: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
 
 
 def to_store(target: Any, value: Any) -> Any:
-    """Returns the value to assign to an item of `target`. For arrays, converts one-element values to 0-d."""
+    """Returns the value to assign to an item of `target`.
+
+    If `target` is an array, one-element arrays are converted to 0-d arrays.
+    """
     return _scalar(value) if isinstance(target, np.ndarray) else value
 
 

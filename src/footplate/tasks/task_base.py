@@ -146,7 +146,7 @@ class TaskModel(BaseModel):
 
     @abstractmethod
     def predict(self, inputs: Any, data_samples: Sequence[Any] | None) -> list[Any]:
-        """Returns one data sample per image, which contains its prediction."""
+        """Returns one data sample per image, with its prediction."""
 
 
 def check_truth(data_samples: Sequence[Any] | None, *fields: str) -> Sequence[Any]:

@@ -134,7 +134,7 @@ class BaseVisualizationHook(Hook):
     Args:
         draw: Whether to enable drawing.
         interval: Draws only every `interval`-th batch.
-        show: Whether to also show the images on the screen.
+        show: Whether to also show the images on screen.
         wait_time: The minimum time to show an image, in seconds.
         backend_args: Ignored; accepted for compatibility.
         file_client_args: Ignored; accepted for compatibility.

@@ -38,7 +38,7 @@ def _format_size(x: int, sig_figs: int = 3, hide_zero: bool = False) -> str:
 
 
 def parameter_count(model: nn.Module) -> defaultdict[str, int]:
-    """Returns the number of parameters by module name, where "" is the whole model. Counts shared parameters once."""
+    """Returns parameter counts, keyed by module name, where "" is the whole model. Counts shared parameters once."""
     counts: defaultdict[str, int] = defaultdict(int)
     for name, parameter in model.named_parameters():
         _add(counts, name, parameter)

@@ -52,7 +52,7 @@ def get_metric_value(indicator: str, metrics: dict[str, Any]) -> Any:
     """Returns the value of a metric, given its name with or without the prefix of its metric class.
 
     Raises:
-        ValueError: The name matches no metric or several metrics.
+        ValueError: The name matches no metrics or more than one.
     """
     if indicator in metrics:
         return metrics[indicator]

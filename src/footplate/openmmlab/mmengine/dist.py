@@ -185,7 +185,7 @@ def all_gather(data: Tensor, group: Group = None) -> list[Tensor]:
 
 
 def gather(data: Tensor, dst: int = 0, group: Group = None) -> list[Tensor | None]:
-    """Returns the tensors of all processes on process `dst`, and an empty list on other processes."""
+    """Gathers the tensors of all processes on process `dst`. Returns an empty list on other processes."""
     gathered: list[Tensor | None] = list(all_gather(data, group))
     return gathered if get_rank(group) == dst else []
 
@@ -199,7 +199,7 @@ def broadcast(data: Tensor, src: int = 0, group: Group = None) -> None:
 
 
 def gather_object(data: Any, dst: int = 0, group: Group = None) -> list[Any] | None:
-    """Returns the objects of all processes on process `dst`, and None on other processes."""
+    """Gathers the objects of all processes on process `dst`. Returns None on other processes."""
     found = distributed.gather_objects(data, group)
     return found if get_rank(group) == dst else None
 

@@ -79,12 +79,12 @@ class _FileSystemBackend(BaseStorageBackend):
         return storage.exists(self._path(filepath))
 
     def isdir(self, filepath: PathLike) -> bool:
-        """Checks whether there is a folder at the path."""
+        """Checks whether the path is a folder."""
         system, path = file_system(self._path(filepath))
         return bool(system.isdir(path))
 
     def isfile(self, filepath: PathLike) -> bool:
-        """Checks whether there is a file at the path."""
+        """Checks whether the path is a file."""
         system, path = file_system(self._path(filepath))
         return bool(system.isfile(path))
 
@@ -331,7 +331,7 @@ class FileClient:
     """Reads and writes files through a backend. This is the predecessor of `get_file_backend`.
 
     Args:
-        backend: The name of a backend. By default, the backend is chosen by the prefix of the path.
+        backend: The name of a backend. By default, the path prefix selects the backend.
         prefix: The path prefix that selects the backend, such as "s3".
         options: Arguments for the backend.
     """

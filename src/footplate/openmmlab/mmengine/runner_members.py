@@ -83,7 +83,7 @@ class RunnerMembers(Runner):
         process_setup.prepare(env_cfg, launcher=self.launcher)
 
     def set_randomness(self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False) -> None:
-        """Seeds all random generators. If the seed is None, draws a random seed."""
+        """Seeds all random generators. If the seed is None, chooses a random seed."""
         settings = {"seed": seed, "diff_rank_seed": diff_rank_seed, "deterministic": deterministic}
         self.sections["randomness"] = settings
         self.seed = process_setup.seed_everything(settings)

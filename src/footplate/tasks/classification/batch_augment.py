@@ -118,6 +118,6 @@ class RandomBatchAugment:
 
 
 def _draw_span(length: int, share: float) -> tuple[int, int]:
-    """Draws the start and the end of one side of a rectangle with a random center, clipped to the image."""
+    """Samples the start and end of one side of a rectangle with a random center, clipped to the image."""
     middle, half = np.random.randint(length), length * (1 - share) ** 0.5 / 2
     return max(0, round(middle - half)), min(length, round(middle + half))

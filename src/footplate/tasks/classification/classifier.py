@@ -119,7 +119,7 @@ class GlobalAveragePooling(nn.Module):
     """Averages feature maps over their spatial dimensions."""
 
     def forward(self, features: Tensor | Sequence[Tensor]) -> Tensor | tuple[Tensor, ...]:
-        """Returns ``(N, C)`` for a feature map ``(N, C, H, W)``, or a tuple for a sequence of feature maps."""
+        """Averages a feature map ``(N, C, H, W)`` to ``(N, C)``. Returns a tuple for a sequence of feature maps."""
         if isinstance(features, Tensor):
             return features.mean(dim=(2, 3))
         return tuple(each.mean(dim=(2, 3)) for each in features)
@@ -135,7 +135,7 @@ class LinearClsHead(BaseModule):
         loss: A module or a config for MODELS. The module takes scores ``(N, C)`` and labels ``(N,)`` or soft labels
             ``(N, C)``.
         topk: The values of k for the training accuracy.
-        cal_acc: Whether to log the top-k accuracy in training.
+        cal_acc: Whether to log the top-k accuracy during training.
         init_cfg: See `BaseModule`; by default, weights are normally distributed with a standard deviation of 0.01.
 
     Raises:
@@ -171,7 +171,7 @@ class LinearClsHead(BaseModule):
     def loss(
         self, features: Tensor | Sequence[Tensor], data_samples: Sequence[ClsDataSample] | None
     ) -> dict[str, Tensor]:
-        """Returns `loss` and, with `cal_acc`, `accuracy_top-k` in percent.
+        """Returns `loss` and, if `cal_acc` is set, `accuracy_top-k` in percent.
 
         Raises:
             DataError: A sample has no ground truth, has several classes but no `gt_score`, or has a class out of range.

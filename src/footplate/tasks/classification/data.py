@@ -122,7 +122,7 @@ class CustomDataset(BaseDataset):
         return {"img_path": join(folder, path.strip()), "gt_label": int(label)}
 
     def _labels(self, folder: str) -> dict[str, int]:
-        """Returns a dict of labels by folder name, and sets the classes in the metainfo."""
+        """Returns a dict of labels, keyed by folder name, and sets the classes in the metainfo."""
         names = [name for name in list_folder(folder) if not has_suffix(name, self.extensions)]
         folders = [name for name in names if is_folder(join(folder, name))]
         if not folders:
@@ -246,10 +246,10 @@ class PackInputs(PackSamples):
 
 @MODELS.register_module()
 class ClsDataPreprocessor(ImgDataPreprocessor):
-    """Normalizes images, pads them to the same size, and applies batch augmentations in training.
+    """Normalizes images, pads them to the same size, and applies batch augmentations during training.
 
     Args:
-        to_rgb: Whether to swap the first and the third channel.
+        to_rgb: Whether to swap the first and third channels.
         bgr_to_rgb: An alias for `to_rgb`.
         to_onehot: Whether to set the `gt_score` of samples to one-hot labels.
         num_classes: The number of classes; required by `to_onehot` and `batch_augments`.
@@ -282,7 +282,7 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
             raise ArgumentError("to_onehot and batch_augments need num_classes", key="num_classes")
 
     def fit_samples(self, batch: dict[str, Any], training: bool) -> None:
-        """Mixes images and labels in training. Otherwise, with `to_onehot`, sets the `gt_score` of labeled samples."""
+        """Mixes images and labels during training. Otherwise, with `to_onehot`, sets `gt_score` of labeled samples."""
         samples = batch["data_samples"]
         if training and self.mixing is not None:
             if samples is None:

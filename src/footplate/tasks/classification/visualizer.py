@@ -91,7 +91,7 @@ class ClsVisualizer(TaskVisualizer):
 
 @HOOKS.register_module()
 class ClsVisualizationHook(BaseVisualizationHook):
-    """Draws the predictions for every `interval`-th batch of a validation or test run, and the confusion matrix.
+    """Draws the confusion matrix, and predictions for every `interval`-th batch of a validation or test run.
 
     Args:
         draw: Whether to enable drawing.

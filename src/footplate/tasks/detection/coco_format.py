@@ -61,7 +61,7 @@ def check_mask(annotation: Mapping[str, Any], image: Mapping[str, Any], ann_file
 
 
 class ImageResult(NamedTuple):
-    """The instances of one image, in the format of COCO files. Category ids are class indices.
+    """The instances of one image, in COCO format. Category ids are class indices.
 
     Attributes:
         image_id: The id of the image.
@@ -112,7 +112,7 @@ def _truth(sample: Mapping[str, Any], name: str, with_masks: bool) -> list[dict[
 def _entries(
     instances: Any, name: str, with_masks: bool, scale: Sequence[float] = (1.0, 1.0), **common: int
 ) -> list[dict[str, Any]]:
-    """Converts instances to annotations of a COCO file. Divides coordinates by `scale`."""
+    """Converts instances to COCO annotations. Divides coordinates by `scale`."""
     if with_masks and "masks" not in instances:
         raise DataError(f"metric='segm' needs masks, but the instances of the image '{name}' have none")
     boxes = as_array(instances["bboxes"]).astype(np.float64).reshape(-1, 4) / np.tile(scale, 2)
@@ -126,7 +126,7 @@ def _entries(
 
 
 def as_results(results: Sequence[ImageResult], ids: Sequence[Any], category_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """Returns the predictions for all images in the format of COCO result files."""
+    """Returns the predictions for all images in the COCO results format."""
     return [
         {**entry, "image_id": image_id, "category_id": category_ids[entry["category_id"]]}
         for result, image_id in zip(results, ids, strict=True)
@@ -135,7 +135,7 @@ def as_results(results: Sequence[ImageResult], ids: Sequence[Any], category_ids:
 
 
 def as_truth(results: Sequence[ImageResult], ids: Sequence[Any], classes: Sequence[str]) -> dict[str, Any]:
-    """Returns the ground truth in the format of COCO files; category ids are class indices."""
+    """Returns the ground truth in COCO format; category ids are class indices."""
     images, entries = [], []
     for (_, (height, width), _, true), image_id in zip(results, ids, strict=True):
         images.append({"id": image_id, "file_name": str(image_id), "height": height, "width": width})

@@ -135,7 +135,7 @@ class DetDataSample(BaseDataElement):
     Attributes:
         gt_instances: The ground-truth instances: `bboxes` ``(N, 4)``, float32, x1 y1 x2 y2 in pixels of the model
             input, `labels` ``(N,)``, int64, and optionally `masks` ``(N, H, W)``, bool.
-        ignored_instances: Instances that are ignored in the evaluation, such as crowds, with the same fields.
+        ignored_instances: Instances to ignore during evaluation, such as crowds, with the same fields.
         pred_instances: The predicted instances, best first: `bboxes` in pixels of the original image, `labels` and
             `scores` ``(N,)``, and for some models `masks`.
 

@@ -114,7 +114,7 @@ class DetVisualizationHook(BaseVisualizationHook):
         draw: Whether to enable drawing.
         interval: Draws only every `interval`-th batch.
         score_thr: The minimum score of predictions to draw.
-        show: Whether to also show the images on the screen.
+        show: Whether to also show the images on screen.
         wait_time: The minimum time to show an image, in seconds.
         test_out_dir: A subfolder of the run's folder for images of a test run. If set, these images are saved there
             instead of being sent to the visualization backends.

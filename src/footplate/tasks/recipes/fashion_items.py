@@ -99,7 +99,7 @@ class ComposedDataset:
         return self.pipeline(self.sample(index))
 
     def sample(self, index: int) -> dict[str, Any]:
-        """Returns a sample, before the pipeline."""
+        """Returns a sample before the pipeline is applied."""
         raise NotImplementedError
 
 
@@ -159,7 +159,7 @@ class FashionItems(ComposedDataset):
         return [int(self._items.classes[self._indices[idx]])]
 
     def sample(self, index: int) -> dict[str, Any]:
-        """Returns the sample of an item, before the pipeline."""
+        """Returns the sample of an item before the pipeline is applied."""
         item = self._indices[index]
         image = self._items.grey[item]
         return {

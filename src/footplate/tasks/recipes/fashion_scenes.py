@@ -64,7 +64,7 @@ class SceneStyle:
         num_items: The minimum and maximum number of items in a scene.
         scale: The minimum and maximum scale of an item, relative to 28 x 28 pixels.
         turn: The maximum rotation of an item in either direction, in degrees.
-        stretch: The maximum relative change of an item's width and height.
+        stretch: The maximum relative change in an item's width and height.
         noise: The standard deviation of the background noise in gray levels.
     """
 
@@ -158,7 +158,7 @@ def annotate_scene(canvas: _Pixels, owner: NDArray[np.int8], classes: NDArray[np
 class FashionScenes(ComposedDataset):
     """Small scenes composed of images of clothes, shoes and bags, for segmentation and detection.
 
-    A scene depends only on split, seed and index, and is composed on access. Training scenes contain only training
+    A scene depends only on the split, seed and index, and is composed on access. Training scenes contain only training
     items, test scenes only test items.
 
     Without a pipeline, a sample is a dict of arrays: `img` ``(H, W, 3)``, uint8, RGB; `gt_seg_map` ``(H, W)``, uint8,
@@ -211,7 +211,7 @@ class FashionScenes(ComposedDataset):
         return compose(self._items, self._style, np.random.default_rng((*self._key, index)))
 
     def sample(self, index: int) -> dict[str, Any]:
-        """Returns the sample of a scene, before the pipeline."""
+        """Returns the sample of a scene before the pipeline is applied."""
         scene = self.scene(index)
         shape = scene.mask.shape
         return {
@@ -244,5 +244,5 @@ class FashionInstances(FashionScenes):
         return {"classes": CLASSES, "palette": super().metainfo["palette"][1:]}
 
     def sample(self, index: int) -> dict[str, Any]:
-        """Returns the sample of a scene, before the pipeline."""
+        """Returns the sample of a scene before the pipeline is applied."""
         return {**super().sample(index), "img_id": index}

@@ -47,7 +47,7 @@ class IoUMetric(BaseMetric[Areas]):
             mRecall). aAcc, the pixel accuracy, is always reported.
         nan_to_num: The value that replaces undefined values, as a fraction.
         beta: The weight of recall relative to precision in the F-score.
-        output_dir: The folder for predictions as PNG files, named after `img_path`.
+        output_dir: The folder to write predictions to, as PNG files named after `img_path`.
         format_only: Whether to only write predictions, without computing metrics.
         classwise: Whether to also report the value of every class, such as `IoU.dress`.
         settings: Arguments for `BaseMetric`.
@@ -127,7 +127,7 @@ class IoUMetric(BaseMetric[Areas]):
         return values
 
     def _columns(self, areas: Areas) -> dict[str, _Values]:
-        """Returns the per-class values of each metric in percent, by metric name without the leading "m"."""
+        """Returns the per-class values of each metric in percent, keyed by metric name without the leading "m"."""
         right, predicted, true = areas
         weight = self.beta**2
         columns: dict[str, _Values] = {}

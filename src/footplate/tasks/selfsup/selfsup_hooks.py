@@ -97,10 +97,10 @@ class NeighborPictureHook(Hook):
 
 @HOOKS.register_module()
 class ReconstructionPictureHook(Hook):
-    """Draws images of the first validation batch, their visible patches, and the reconstructions of an autoencoder.
+    """Draws images from the first validation batch, their visible patches, and an autoencoder's reconstructions.
 
     Args:
-        num_samples: The number of images.
+        num_samples: The number of images to draw.
         seed: The seed of the masks. All validation runs use the same masks.
 
     Raises:
@@ -141,8 +141,8 @@ def draw_rows(rows: Sequence[Sequence[tuple[ImageArray, tuple[int, int, int]]]])
     """Draws images in rows.
 
     Args:
-        rows: The rows. Each is a list of images ``(h, w, 3)`` of the same size with their frame colors. Small images
-            are enlarged by an integer factor.
+        rows: The rows, as lists of images ``(h, w, 3)`` with their frame colors. All images have the same size; small
+            ones are enlarged by an integer factor.
     """
     lines = []
     for row in rows:

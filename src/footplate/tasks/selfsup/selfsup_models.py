@@ -132,7 +132,7 @@ class ContrastiveHead(nn.Module):
         self.temperature = temperature
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """Returns the mean loss over all views, ``()``.
+        """Returns the mean loss over all views, a scalar tensor.
 
         Args:
             first: Projections of the first views, ``(N, D)``, not necessarily normalized.
@@ -198,7 +198,7 @@ class MAEPretrainDecoder(BaseModule):
     """Predicts the pixels of all patches from the tokens of the visible patches.
 
     Args:
-        num_patches: The number of patches of an image, a square number.
+        num_patches: The number of patches per image, which must be a perfect square.
         patch_size: The height and width of a patch.
         in_chans: The number of image channels.
         embed_dim: The embedding dimension of the encoder.
@@ -206,7 +206,7 @@ class MAEPretrainDecoder(BaseModule):
         decoder_depth: The number of transformer layers.
         decoder_num_heads: The number of attention heads of each layer.
         mlp_ratio: The MLP's hidden dimension, as a multiple of the embedding dimension.
-        init_cfg: See `BaseModule`; by default linear layers use Xavier uniform initialization.
+        init_cfg: See `BaseModule`; by default, linear layers use Xavier uniform initialization.
     """
 
     def __init__(
@@ -261,7 +261,7 @@ class MAEPretrainHead(nn.Module):
         self.norm_pix, self.patch_size = norm_pix, patch_size
 
     def forward(self, images: Tensor, predicted: Tensor, mask: Tensor) -> Tensor:
-        """Returns the loss, ``()``.
+        """Returns the loss, a scalar tensor.
 
         Args:
             images: ``(N, C, H, W)``.

@@ -39,7 +39,7 @@ class MAEViT(BaseModule):
         num_heads: The number of attention heads of each layer.
         mlp_ratio: The MLP's hidden dimension, as a multiple of the embedding dimension.
         mask_ratio: The fraction of patches that `forward_masked` masks.
-        init_cfg: See `BaseModule`; by default linear layers use Xavier uniform initialization.
+        init_cfg: See `BaseModule`; by default, linear layers use Xavier uniform initialization.
 
     Raises:
         ArgumentError: `img_size` is not divisible by `patch_size`, `embed_dims` is not divisible by `num_heads`, or

@@ -278,7 +278,7 @@ class EvalHook(Hook):
     def listeners(self) -> dict[str, Callable[..., Any]]:
         """Returns the callbacks, keyed by event.
 
-        `before_run` also sets up validation and the hook for the best checkpoint.
+        `before_run` also sets up validation and the hook that saves the best checkpoint.
         """
         found = super().listeners()
         own = found.get("before_run")

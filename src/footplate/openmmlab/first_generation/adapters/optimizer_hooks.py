@@ -93,7 +93,7 @@ class OptimizerHook(Hook):
 class GradientCumulativeOptimizerHook(OptimizerHook):
     """Accumulates the gradients of several iterations before each optimizer step.
 
-    The loss is divided by the number of accumulated iterations, which may be smaller at the end of the run.
+    The loss is divided by the number of accumulated iterations, which may be smaller for the last step of the run.
 
     Args:
         cumulative_iters: The number of iterations per optimizer step.

@@ -61,7 +61,7 @@ def warm_value(field: str, regular: float, kind: str | None, ratio: float, done:
 def step(
     base: float, done: int, run: RunInfo, *, step: int | Sequence[int], gamma: float = 0.1, low: float | None = None
 ) -> float:
-    """Multiplies the base value by `gamma` every `step` epochs or iterations, or at each step if `step` is a list."""
+    """Scales the base value by `gamma` every `step` epochs or iterations, or at each milestone if `step` is a list."""
     # In an unsorted list, a step only takes effect once all previous steps have been reached.
     count = done // step if isinstance(step, int) else len(list(itertools.takewhile(lambda each: each <= done, step)))
     value = base * gamma**count
@@ -234,7 +234,7 @@ def find_policy(name: str, field: str) -> PolicyFunction:
 def policy_settings(policy: PolicyFunction, field: str) -> dict[str, Any]:
     """Returns a policy's settings and their defaults, under their names in `lr_config` or `momentum_config`.
 
-    The default of a required setting is `inspect.Parameter.empty`.
+    Required settings have the default `inspect.Parameter.empty`.
     """
     parameters = inspect.signature(policy).parameters
     settings = {name: each.default for name, each in parameters.items() if each.kind is each.KEYWORD_ONLY}
