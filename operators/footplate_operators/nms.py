@@ -122,7 +122,7 @@ def softnms(
 
 
 def _polygon_nms(corners: Tensor, order: Tensor, labels: Tensor | None, iou_threshold: float) -> Tensor:
-    """Returns the indices of the kept polygons (N, 4, 2). Only polygons with the same label suppress each other."""
+    """Runs NMS on polygons (N, 4, 2), per label if `labels` is set, and returns the indices of the kept polygons."""
     corners = corners.detach().double().cpu()
     low, high = corners.amin(1).numpy(), corners.amax(1).numpy()
     classes = None if labels is None else labels.cpu().numpy()

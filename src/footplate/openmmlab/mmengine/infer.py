@@ -261,7 +261,7 @@ def get_config(cfg_path: str, pretrained: bool = False) -> Config:
     """
     scope, separator, path = cfg_path.partition("::")
     if not separator:
-        raise ConfigError(f"'{cfg_path}' does not contain a code base. Use the form 'mmdet::faster_rcnn/...py'.")
+        raise ConfigError(f"'{cfg_path}' does not specify a code base. Use the form 'mmdet::faster_rcnn/...py'.")
     cfg = Config.fromfile(cfg_path)
     if not pretrained:
         return cfg

@@ -100,7 +100,7 @@ def _truth(sample: Mapping[str, Any], name: str, with_masks: bool) -> list[dict[
     scale = sample.get("scale_factor", (1.0, 1.0))
     if with_masks and not np.allclose(scale, 1):
         raise DataError(
-            f"the masks of the image '{name}' were resized and cannot serve as ground truth",
+            f"the masks of the image '{name}' were resized and cannot be used as ground truth",
             notes=["Set ann_file of CocoMetric."],
         )
     entries = _entries(sample["gt_instances"], name, with_masks, scale, iscrowd=0)
