@@ -16,7 +16,7 @@ class Convolution(nn.Sequential):
     Args:
         in_channels: The number of input channels.
         channels: The number of output channels.
-        size: The kernel size, an odd number.
+        size: The kernel size, which must be odd.
         stride: The stride of the convolution.
     """
 
