@@ -1,6 +1,7 @@
 """Each of several processes reads its share of a plain DataLoader, and metrics count each sample once."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,8 @@ EXPECTED = {"subset": range(1, SIZE, 2), "own": range(1, SIZE, 2)}
 def read(kind: str, is_evaluated: bool) -> list[list[int]]:
     """Returns the samples that this rank reads in each of two epochs."""
     loader = LOADERS[kind]()
-    built = build_loaders(loader, 7) if is_evaluated else build_dataloader(loader, seed=7)
+    build = partial(build_dataloader, seed=7)
+    built = build_loaders(loader, build) if is_evaluated else build(loader)
     epochs = []
     for epoch in range(2):
         batches = [(batch[1].int().tolist(), built.share) for batch in built.batches(epoch=epoch)]
@@ -432,9 +434,9 @@ class SeedOfRank(Sampler[int]):
 
 def read_different_orders() -> None:
     for sampler in (OwnShare(), SeedOfRank()):
-        for build in (build_dataloader, build_loaders):
+        for build in (build_dataloader, partial(build_loaders, build=build_dataloader)):
             with pytest.raises(RankError) as caught:
-                list(build(DataLoader(TARGETS, 4, sampler=sampler), seed=7))
+                list(build(DataLoader(TARGETS, 4, sampler=sampler)))
             problem, difference, advice = str(caught.value).splitlines()
             assert f"'{type(sampler).__name__}' yields different samples in each process" in problem
             assert "digest of the first samples" in difference

@@ -8,8 +8,10 @@ import torch
 from torch import nn
 
 from footplate import Hook, Runner
+from footplate.data import build_dataloader
 from footplate.engine import evaluation_loops
 from footplate.errors import ArgumentError
+from footplate.evaluation import build_evaluator
 from footplate.evaluation.evaluation_sets import (
     build_evaluation_sets,
     build_evaluators,
@@ -126,7 +128,7 @@ def test_buffers_are_broadcast_before_each_evaluation(tmp_path: Path, monkeypatc
 )
 def test_evaluator_names_must_match_datasets(evaluators: Any, key: str, suggestion: str | None) -> None:
     with pytest.raises(ArgumentError) as caught:
-        build_evaluators(evaluators, {"clean": [], "noisy": []})
+        build_evaluators(evaluators, {"clean": [], "noisy": []}, build_evaluator)
     assert (caught.value.key, caught.value.suggestion) == (key, suggestion)
 
 
@@ -134,11 +136,11 @@ def test_invalid_intervals_and_names_raise() -> None:
     loaders = {"clean": [1], "noisy": [2]}
     for intervals, key in (({"noisi": 2}, "intervals.noisi"), ({"noisy": 0}, "intervals.noisy")):
         with pytest.raises(ArgumentError) as caught:
-            build_evaluation_sets(loaders, build_evaluators(ACCURACY, loaders), intervals)
+            build_evaluation_sets(loaders, build_evaluators(ACCURACY, loaders, build_evaluator), intervals)
         assert caught.value.key == key
     with pytest.raises(ArgumentError, match="must be a string without '/'"):
-        build_loaders({1: [1]}, seed=0)
+        build_loaders({1: [1]}, build_dataloader)
     with pytest.raises(ArgumentError, match="several datasets must be passed as a dict that maps names to sections"):
-        build_loaders([{"dataset": [1]}, {"dataset": [2]}], seed=0)
+        build_loaders([{"dataset": [1]}, {"dataset": [2]}], build_dataloader)
     with pytest.raises(ArgumentError, match="without '/'"):
-        build_loaders({"a/b": loader()}, seed=0)
+        build_loaders({"a/b": loader()}, build_dataloader)

@@ -6,7 +6,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from footplate.checks import check_accepts, check_count, check_number, read_count, read_flag
-from footplate.data import build_dataloader, capture_rng, metainfo_of, restore_rng
+from footplate.data import capture_rng, check_same_dataset, length_of, metainfo_of, restore_rng
 from footplate.data.position import position_in
 from footplate.distributed import is_distributed
 from footplate.engine.module_state import record_modules
@@ -14,7 +14,8 @@ from footplate.engine.overridden_loops import adapt_overridden
 from footplate.engine.process_setup import keep_freed_memory
 from footplate.engine.requests import Stop, answer_requests, save_after_data_error
 from footplate.engine.signals import InterruptedWaitError
-from footplate.errors import BuildError
+from footplate.error_context import at_key
+from footplate.errors import BuildError, DataError
 from footplate.evaluation.validation_schedule import checked_intervals, interval_at, validation_is_due
 from footplate.extensions import extensions
 
@@ -43,7 +44,13 @@ class BaseLoop:
         for method, arguments in self.overridable_methods.items():
             if self.overrides(method):
                 check_accepts(self, method, arguments)
-        self.dataloader = build_dataloader(dataloader, seed=runner.seed)
+        with at_key("dataloader"):
+            self.dataloader = self._build_data(dataloader)
+
+    def _build_data(self, dataloader: Any) -> Any:
+        loader = self.runner.build_dataloader(dataloader, self.runner.seed)
+        check_same_dataset(loader)
+        return loader
 
     def run(self) -> Any:
         """Runs the loop once."""
@@ -76,6 +83,7 @@ class BaseTrainLoop(BaseLoop):
 
     Raises:
         ArgumentError: A number is not positive.
+        DataError: The loader has no batches.
     """
 
     by_epoch = True
@@ -97,6 +105,8 @@ class BaseTrainLoop(BaseLoop):
         max_hours: float | None = None,
     ) -> None:
         super().__init__(runner, dataloader)
+        if length_of(self.dataloader) == 0 and not getattr(self.dataloader, "endless", False):
+            raise _without_batches(self.dataloader)
         check_number("max_hours", max_hours, above=0, optional=True)
         self.max_hours = max_hours
         self._describe_data(self.dataloader)
@@ -346,6 +356,14 @@ class BaseTrainLoop(BaseLoop):
                 raise ValueError(f"the data is at epoch {state['data']['epoch']}, but the run is at {self._epoch}")
             done = self._data.load_state_dict(state["data"], self._iter)
             self._iter = done if self.by_epoch else self._iter
+
+
+def _without_batches(loader: Any) -> DataError:
+    if not getattr(loader, "drop_last", False):
+        return DataError("the training loader has no batches", key="dataloader")
+    sizes = f"({length_of(loader.dataset)} < {loader.batch_size})"
+    message = f"the dataset is smaller than one batch {sizes}, and drop_last drops incomplete batches"
+    return DataError(message, key="dataloader.drop_last")
 
 
 def check_loop_class(kind: Any, base: type[BaseLoop], key: str) -> None:

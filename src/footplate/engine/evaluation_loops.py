@@ -11,6 +11,7 @@ from footplate.checks import check_flag
 from footplate.data import SampleLoader, batch_size_of, batches, length_of
 from footplate.distributed import broadcast_buffers, broadcast_object, gather_objects, is_model_wrapper
 from footplate.engine.base_loops import BaseLoop
+from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import Evaluator
 from footplate.evaluation.evaluation_sets import EvaluationSet, build_evaluation_sets, build_evaluators, build_loaders
@@ -90,11 +91,13 @@ class _EvaluationLoop(BaseLoop):
         loss: bool = False,
         intervals: Mapping[str, int] | None = None,
     ) -> None:
-        loaders = build_loaders(dataloader, runner.seed)
-        self.sets = build_evaluation_sets(loaders, build_evaluators(evaluator, loaders), intervals)
+        super().__init__(runner, dataloader)
+        with at_key("evaluator"):
+            evaluators = build_evaluators(evaluator, self.dataloader, runner.build_evaluator)
+        self.sets = build_evaluation_sets(self.dataloader, evaluators, intervals)
         for dataset in self.sets:
+            dataset.evaluator.key = f"{self.mode}_evaluator.{dataset.name}".rstrip(".")
             dataset.evaluator.set_context(folder=runner.log_dir, mode=self.mode, step=lambda: runner.iter)
-        super().__init__(runner, self.sets[0].dataloader)
         self.fp16 = fp16
         self.inference_mode = check_flag("inference_mode", inference_mode)
         self.predictor: Any = None
@@ -104,6 +107,9 @@ class _EvaluationLoop(BaseLoop):
         self.loss = loss
         self._lists_samples = not runner.is_plain  # whether a list of predictions has one entry per sample
         self.choose(self.sets[0])
+
+    def _build_data(self, dataloader: Any) -> Any:
+        return build_loaders(dataloader, super()._build_data)
 
     def run(self) -> dict[str, float]:
         """Evaluates all datasets that are due.

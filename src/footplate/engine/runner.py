@@ -15,7 +15,7 @@ from footplate.checkpoint import BackgroundSaver
 from footplate.checkpoint.loading import STRIP_WRAPPER
 from footplate.checks import check_keys
 from footplate.config import Config, as_plain
-from footplate.data import build_dataloader, check_same_dataset, length_of, restore_rng
+from footplate.data import build_dataloader, length_of, restore_rng
 from footplate.distributed import (
     broadcast_tensors,
     get_rank,
@@ -53,9 +53,8 @@ from footplate.engine.run_history import History
 from footplate.engine.sections import check_sections
 from footplate.engine.signals import handling_signals
 from footplate.error_context import at_key, located, with_origins
-from footplate.errors import ArgumentError, DataError, FootplateError
+from footplate.errors import ArgumentError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator
-from footplate.evaluation.evaluation_sets import build_evaluators, build_loaders
 from footplate.models import PlainModel, trained_model
 from footplate.module_selection import Selection
 from footplate.optim import build_optim_wrapper, build_param_schedulers, scale_learning_rates
@@ -594,33 +593,16 @@ class Runner:
 
         Subclasses may override this and the other `build_*` methods to customize components.
         """
-        dataloader = self._required("train_dataloader")
-        if not isinstance(loop, Mapping):
-            check_loop_class(type(loop), BaseTrainLoop, "train_cfg")
-            return loop  # type: ignore[no-any-return]
-        settings = loop_settings(loop, "train")
-        with at_key("train_dataloader"):
-            loader = self.build_dataloader(dataloader, self.seed)
-            check_same_dataset(loader)
-            if getattr(loader, "drop_last", False) and not getattr(loader, "endless", False) and length_of(loader) == 0:
-                samples = length_of(loader.dataset)
-                if samples:
-                    raise DataError(
-                        f"the dataset is smaller than one batch ({samples} < {loader.batch_size}), "
-                        "and drop_last drops incomplete batches",
-                        key="drop_last",
-                    )
-        with at_key("train_cfg"):
-            check_loop_class(LOOPS.resolve(settings["type"], settings), BaseTrainLoop, "type")
-            return LOOPS.build(settings, runner=self, dataloader=loader)  # type: ignore[no-any-return]
+        self._required("train_dataloader")
+        return self._build_loop(loop, "train", BaseTrainLoop)  # type: ignore[no-any-return]
 
     def build_val_loop(self, loop: Any) -> Any:
         """Builds the validation loop from `val_cfg`. Returns None if `val_cfg` is None."""
-        return self._evaluation_loop(loop, "val")
+        return self._build_loop(loop, "val", BaseLoop)
 
     def build_test_loop(self, loop: Any) -> Any:
         """Builds the test loop from `test_cfg`. Returns None if `test_cfg` is None."""
-        return self._evaluation_loop(loop, "test")
+        return self._build_loop(loop, "test", BaseLoop)
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> Any:
@@ -728,22 +710,24 @@ class Runner:
         """Returns the loaders of the loops that have been built so far, or None for loops without a loader."""
         return [getattr(loop, "dataloader", None) for loop in self.built_loops()]
 
-    def _evaluation_loop(self, cfg: Any, mode: str) -> Any:
+    def _build_loop(self, cfg: Any, mode: str, base: type[BaseLoop]) -> Any:
+        """Builds a loop, which builds its data. Returns None and loop objects unchanged."""
         if cfg is None:
             return None
         if not isinstance(cfg, Mapping):
-            check_loop_class(type(cfg), BaseLoop, f"{mode}_cfg")
+            check_loop_class(type(cfg), base, f"{mode}_cfg")
             return cfg
-        with at_key(f"{mode}_dataloader"):
-            loader = build_loaders(self.sections[f"{mode}_dataloader"], self.seed, build=self.build_dataloader)
-            for part in loader.values() if isinstance(loader, Mapping) else [loader]:
-                check_same_dataset(part)
-        with at_key(f"{mode}_evaluator"):
-            evaluator = build_evaluators(self.sections[f"{mode}_evaluator"], loader, build=self.build_evaluator)
-        for name, part in evaluator.items() if isinstance(evaluator, Mapping) else [("", evaluator)]:
-            part.key = f"{mode}_evaluator.{name}".rstrip(".")
-        with at_key(f"{mode}_cfg"):
-            return LOOPS.build(loop_settings(cfg, mode), runner=self, dataloader=loader, evaluator=evaluator)
+        settings = loop_settings(cfg, mode)
+        parts = ("dataloader",) if mode == "train" else ("dataloader", "evaluator")
+        try:
+            check_loop_class(LOOPS.resolve(settings["type"], settings), base, "type")
+            return LOOPS.build(settings, runner=self, **{part: self.sections[f"{mode}_{part}"] for part in parts})
+        except FootplateError as error:
+            if error.key.startswith(parts):
+                error.key = f"{mode}_{error.key}"
+            else:
+                error.within(f"{mode}_cfg")
+            raise
 
     def _required(self, name: str) -> Any:
         if self.sections[name] is None:

@@ -137,7 +137,7 @@ def check_preprocessor(cfg: Any, model: Any) -> None:
 
 def check_loaders(section: Any) -> None:
     """Checks a dataloader config, or a dict of dataloader configs."""
-    build_loaders(section, 0, build=lambda loader, _: check_dataloader(loader))
+    build_loaders(section, check_dataloader)
 
 
 def check_evaluation(mode: str, sections: Sections) -> None:
@@ -145,7 +145,7 @@ def check_evaluation(mode: str, sections: Sections) -> None:
     evaluator, loaders, cfg = (sections[f"{mode}_{part}"] for part in ("evaluator", "dataloader", "cfg"))
     has_several = has_several_loaders(loaders)
     with at_key(f"{mode}_evaluator"):
-        build_evaluators(evaluator, loaders if has_several else None, build=check_evaluator)
+        build_evaluators(evaluator, loaders if has_several else None, check_evaluator)
     with at_key(f"{mode}_cfg"):
         if isinstance(cfg, Mapping):
             if has_several:

@@ -8,7 +8,7 @@ from footplate.data import length_of
 from footplate.distributed import gather_objects
 from footplate.engine.base_loops import BaseTrainLoop
 from footplate.engine.requests import Stop
-from footplate.errors import ArgumentError, DataError
+from footplate.errors import ArgumentError
 from footplate.registry import LOOPS
 
 if TYPE_CHECKING:
@@ -80,11 +80,6 @@ class EpochBasedTrainLoop(BaseTrainLoop):
     def run_epoch(self) -> None:
         """Trains for one epoch, or for the rest of the epoch after a resume. Subclasses may override this method."""
         runner, requests, length = self.runner, self.runner.requests, len(self.dataloader)
-        if length == 0:
-            raise DataError(
-                "the training loader has no batches",
-                notes=["With `drop_last=True`, the loader drops an incomplete last batch."],
-            )
         self.remember_random_state()
         self._begin_epoch()
         index = self._iter - self._epoch * length

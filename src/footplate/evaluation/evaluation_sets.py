@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from footplate.checks import check_count
 from footplate.config.key_paths import join_path, walk_paths
-from footplate.data import SampleLoader, build_dataloader, metainfo_of
+from footplate.data import SampleLoader, metainfo_of
 from footplate.error_context import at_key, origin_at
 from footplate.errors import ArgumentError
-from footplate.evaluation.evaluator import Evaluator, build_evaluator, is_named
+from footplate.evaluation.evaluator import Evaluator, is_named
 from footplate.messages import nearest
 from footplate.metric_names import dataset_metric
 
@@ -100,12 +100,14 @@ def _classes(metainfo: Any) -> Sequence[Any]:
     return classes if isinstance(classes, (list, tuple)) else ()
 
 
-def build_loaders(cfg: Any, seed: int, *, build: Callable[[Any, int], Any] | None = None) -> Any:
+def build_loaders(cfg: Any, build: Callable[[Any], Any]) -> Any:
     """Builds the loader of a section, or a dict of loaders if the section maps names to sections.
 
     With several processes, disables padding, so that each sample is in exactly one batch of one process.
 
-    If `build` is given, calls `build(section, seed)` instead of `build_dataloader`.
+    Args:
+        cfg: A dataloader section, or a dict that maps dataset names to such sections.
+        build: Builds a loader from its section.
 
     Raises:
         ArgumentError: A name contains a slash or is not a string, or the sections are in a list instead of a dict.
@@ -124,15 +126,15 @@ def build_loaders(cfg: Any, seed: int, *, build: Callable[[Any, int], Any] | Non
             if not isinstance(name, str) or "/" in name or not name:
                 raise ArgumentError("the name of a dataset must be a string without '/'", key=str(name), found=name)
             with at_key(name):
-                loaders[name] = build_loaders(section, seed, build=build)
+                loaders[name] = build_loaders(section, build)
         return loaders
-    loader = build_dataloader(cfg, seed=seed) if build is None else build(cfg, seed)
+    loader = build(cfg)
     if isinstance(loader, SampleLoader) and loader is not cfg:
         loader.plan.count_once()
     return loader
 
 
-def build_evaluators(cfg: Any, loaders: Any, *, build: Callable[[Any], Any] = build_evaluator) -> Any:
+def build_evaluators(cfg: Any, loaders: Any, build: Callable[[Any], Any]) -> Any:
     """Builds the evaluator of a section. For several loaders, builds a dict that maps names to evaluators.
 
     Args:
