@@ -27,9 +27,9 @@ from footplate.data.samplers import DefaultSampler, InfiniteSampler, samplers_of
 from footplate.data.shared_memory import RecordStore
 from footplate.data.transforms import BaseTransform, LoadImageFromFile
 from footplate.data.transforms.pipeline import Compose
+from footplate.data.waiting import data_wait
 from footplate.data.web_dataset import WebDataset
 from footplate.data.workers import (
-    data_wait,
     explain_worker_death,
     is_worker_death,
     kill_workers,

@@ -11,7 +11,8 @@ from footplate.data.batch_plan import BatchKey, BatchPlan
 from footplate.data.rng import SampleGenerators, mix_seed, next_seed, preserve_random_state, seed_generators
 from footplate.data.samplers import DefaultSampler, set_epoch
 from footplate.data.shared_memory import SentBatch
-from footplate.data.workers import WorkerInit, WorkerProgress, WorkerSetup, data_wait, interruptible
+from footplate.data.waiting import data_wait
+from footplate.data.workers import WorkerInit, WorkerProgress, WorkerSetup
 from footplate.error_context import explain_missing_path
 from footplate.errors import DataError, FootplateError, StorageError
 from footplate.messages import list_names
@@ -117,7 +118,7 @@ class SampleLoader(DataLoader[Any]):
         """
         self.plan.begin(epoch, start, length)
         if self.num_workers or self.pin_memory:
-            read = interruptible(iter(self._reader))
+            read = data_wait.over(iter(self._reader))
         else:
             # Bypass torch's iterator: its profiler entry can take as long as reading a sample.
             read = map(self._reader.dataset.__getitem__, self.plan)

@@ -13,7 +13,7 @@ from footplate.data.dataset_wrappers import combined_digest
 from footplate.data.loader import SampleLoader
 from footplate.data.rng import mix_seed, preserve_random_state
 from footplate.data.samplers import samplers_of, set_epoch
-from footplate.data.workers import interruptible
+from footplate.data.waiting import data_wait
 from footplate.distributed import get_data_world_size, get_rank, get_world_size
 from footplate.errors import DataError
 
@@ -39,7 +39,7 @@ def batches(loader: Iterable[Any], *, epoch: int = 0, start: int = 0, length: in
         return loader.batches(epoch=epoch, start=start, length=length)
     set_epoch(samplers_of(loader), epoch)
     iterator = iter(loader)
-    rest = _skip(interruptible(iterator) if getattr(loader, "num_workers", 0) else iterator, start)
+    rest = _skip(data_wait.over(iterator) if getattr(loader, "num_workers", 0) else iterator, start)
     return rest if length is None else islice(rest, length - start)
 
 

@@ -7,8 +7,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import repeat
+from collections.abc import Callable, Iterable, Mapping
 from multiprocessing.sharedctypes import RawArray
 from multiprocessing.util import Finalize, get_temp_dir, is_exiting
 from types import FrameType
@@ -27,43 +26,6 @@ _HINTS = {
 }
 _CRASHED = "To find the line in compiled code, read the sample with num_workers=0 and `python -X faulthandler`."
 _REPEAT_INTERVAL = 0.5  # seconds; a signal repeated sooner counts once, since some programs send each signal twice
-
-
-class DataWait:
-    """Records whether this process is waiting for data, so that a signal handler may interrupt it with an error.
-
-    Reading a sample and waiting for a worker can be interrupted. Swapping the run's random generators cannot.
-
-    Attributes:
-        is_interruptible: Whether a signal handler may raise an error now.
-        missed_request: A function to call at the start of the next wait, or None. A signal handler sets it if the
-            signal arrives between waits.
-        on_workers: A function to call after the workers of a pass have started, or None.
-    """
-
-    is_interruptible = False
-    missed_request: Callable[[], None] | None = None
-    on_workers: Callable[[], None] | None = None
-
-    def call(self, function: Callable[[Any], Any], argument: Any) -> Any:
-        """Calls a function that waits for data, unless a stop has already been requested."""
-        try:
-            self.is_interruptible = True
-            if self.missed_request is not None:
-                self.missed_request()
-            return function(argument)
-        finally:
-            self.is_interruptible = False
-
-
-data_wait = DataWait()
-
-
-def interruptible(iterator: Iterator[Any]) -> Iterator[Any]:
-    """Wraps an iterator over batches from workers, so that signal handlers can interrupt the wait for a batch."""
-    if data_wait.on_workers is not None:
-        data_wait.on_workers()
-    return map(data_wait.call, repeat(next), repeat(iterator))
 
 
 class WorkerProgress:

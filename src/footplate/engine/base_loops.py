@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from footplate.checks import check_accepts, check_count, check_number, read_count, read_flag
 from footplate.data import capture_rng, check_same_dataset, length_of, metainfo_of, restore_rng
 from footplate.data.position import position_in
+from footplate.data.waiting import InterruptedWaitError, data_wait
 from footplate.distributed import is_distributed
 from footplate.engine.module_state import record_modules
 from footplate.engine.overridden_loops import adapt_overridden
 from footplate.engine.process_setup import keep_freed_memory
 from footplate.engine.requests import Stop, answer_requests, save_after_data_error
-from footplate.engine.signals import InterruptedWaitError
 from footplate.error_context import at_key
 from footplate.errors import BuildError, DataError
 from footplate.evaluation.validation_schedule import checked_intervals, interval_at, validation_is_due
@@ -200,25 +200,24 @@ class BaseTrainLoop(BaseLoop):
 
         A stop request interrupts the wait for a batch. If reading fails, saves the run.
         """
-        runner, requests = self.runner, self.runner.requests
         try:
-            requests.waits_for_batch = True
+            data_wait.for_batch = True
             for batch in stream:
-                requests.waits_for_batch = False
+                data_wait.for_batch = False
                 self._batches_read += 1
                 yield batch
                 del batch  # before the next one is requested: decision 025
-                requests.waits_for_batch = True
+                data_wait.for_batch = True
         except InterruptedWaitError:
             self._return_to_last_iteration()
-            answer_requests(runner)
+            answer_requests(self.runner)
         except Exception as error:
             self._return_to_last_iteration()
             if self._began_at not in (None, self._iter):
-                save_after_data_error(runner, error)
+                save_after_data_error(self.runner, error)
             raise
         finally:
-            requests.waits_for_batch = False
+            data_wait.for_batch = False
 
     def _return_to_last_iteration(self) -> None:
         """Restores the random state from the start of the epoch if no batch of the epoch has been read yet."""

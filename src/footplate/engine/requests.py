@@ -93,7 +93,6 @@ class Requests:
         own: The requests that this process received.
         agreed: The requests to handle.
         pending: Whether there is work for `answer_requests`. After each iteration, the loop checks only this attribute.
-        waits_for_batch: Whether the training loop is waiting for a batch, with no iteration in progress.
         scheduled_saves: Saves that hooks have scheduled for after the current iteration.
         lost_worker: The error of a worker that died during the current iteration, or None.
         saved_after_error: Whether reading data failed and the run has been saved.
@@ -109,7 +108,7 @@ class Requests:
         """Drops all requests."""
         self.own = Request()
         self.agreed = Request() if is_distributed() else self.own
-        self.pending = self.waits_for_batch = self.saved_after_error = False
+        self.pending = self.saved_after_error = False
         self.scheduled_saves: list[Callable[[], None]] = []
         self.lost_worker: Exception | None = None
 

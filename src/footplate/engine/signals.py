@@ -6,10 +6,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils.data._utils.signal_handling import _set_SIGCHLD_handler as set_torch_handler
 
 from footplate.data import data_wait, is_worker_death
 from footplate.engine.requests import END_SIGNALS
@@ -19,10 +21,6 @@ if TYPE_CHECKING:
     from footplate.engine.runner import Runner
 
 _SAME_REQUEST = 0.5  # seconds; a signal repeated sooner is the same request: `timeout` sends each one twice
-
-
-class InterruptedWaitError(BaseException):
-    """Raised if a stop is requested while the run waits for a batch, with no iteration in progress."""
 
 
 @contextmanager
@@ -46,33 +44,25 @@ def handling_signals(runner: "Runner") -> Iterator[None]:
         handled[signal.SIGUSR1] = handlers.on_save
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         handled[signal.SIGHUP] = handlers.on_stop
-    before = {number: signal.signal(number, handler) for number, handler in handled.items()}
     if hasattr(signal, "SIGCHLD"):
-        data_wait.on_workers = handlers.watch_workers
+        set_torch_handler()  # otherwise, the first loader with workers would replace the handler
+        handled[signal.SIGCHLD] = partial(handlers.on_end_of_child, signal.getsignal(signal.SIGCHLD))
+    before = {number: signal.signal(number, handler) for number, handler in handled.items()}
     try:
         yield
     finally:
-        data_wait.missed_request = data_wait.on_workers = None
-        if handlers.is_watching:
-            before[signal.SIGCHLD] = handlers.before_watching
+        data_wait.is_stopping = False
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
 class _Handlers:
-    """The signal handlers of a run.
-
-    Attributes:
-        is_watching: Whether `watch_workers` has replaced the SIGCHLD handler. `before_watching` is the previous
-            handler.
-    """
+    """The signal handlers of a run."""
 
     def __init__(self, runner: "Runner") -> None:
         self._runner, self._requests = runner, runner.requests
         self._process = os.getpid()
         self._first_end_at: float | None = None  # the time of the first SIGINT or SIGTERM
-        self.is_watching = False
-        self.before_watching: Any = None
 
     def on_save(self, number: int, frame: FrameType | None) -> None:
         """Requests a save."""
@@ -96,39 +86,19 @@ class _Handlers:
         requests.own.signal = number
         if requests.is_alone:
             requests.announce_stop()
-            data_wait.missed_request = self._interrupt_wait
-            self._interrupt_wait()
+            data_wait.stop()
 
-    def watch_workers(self) -> None:
-        """Installs the SIGCHLD handler. Torch installs its own when a process starts its first worker."""
-        handler = signal.getsignal(signal.SIGCHLD)
-        if threading.current_thread() is threading.main_thread() and handler != self._on_end_of_child:
-            self.is_watching, self.before_watching = True, handler
-            signal.signal(signal.SIGCHLD, self._on_end_of_child)
-
-    def _on_end_of_child(self, number: int, frame: FrameType | None) -> None:
+    def on_end_of_child(self, previous: Any, number: int, frame: FrameType | None) -> None:
+        """Calls the previous handler. Defers its error about a dead worker, unless the process is waiting for data."""
         try:
-            if callable(self.before_watching):
-                self.before_watching(number, frame)
+            if callable(previous):
+                previous(number, frame)
             else:  # torch installs its handler only once per process, and it has been removed since
                 torch._C._error_if_any_worker_fails()
         except RuntimeError as error:
             is_of_worker = is_worker_death(error)  # otherwise a user's handler has raised it
             if not is_of_worker or os.getpid() != self._process:
                 raise
-            if self._may_raise(self._requests.waits_for_batch or "val" in self._runner.phases):
+            if data_wait.may_raise(data_wait.for_batch or "val" in self._runner.phases):
                 raise
             self._requests.lost_worker, self._requests.pending = error.with_traceback(None), True
-
-    def _interrupt_wait(self) -> None:
-        if self._may_raise(self._requests.waits_for_batch):
-            raise InterruptedWaitError
-
-    def _may_raise(self, is_expected: bool) -> bool:
-        """Checks whether a signal handler may raise now: only while the run expects an error and waits for a batch.
-
-        After returning True, returns False until the process waits for the next batch.
-        """
-        may_raise = is_expected and data_wait.is_interruptible
-        data_wait.is_interruptible = data_wait.is_interruptible and not may_raise
-        return may_raise
