@@ -122,7 +122,6 @@ class BaseTrainLoop(BaseLoop):
         self._began_at: int | None = None  # the iteration at which this process started or resumed the run
         self._validated_at = 0  # the epoch or iteration of the latest validation
         self._data = position_in(self.dataloader)
-        runner.progress = self
         self._batches_read = 0  # since the previous iteration of a loop that overrides `run` or `run_epoch`
         self._random_at_epoch_start: dict[str, Any] | None = None
         if self.overrides("run") or self.overrides("run_epoch"):

@@ -228,7 +228,8 @@ def save_on_request(runner: "Runner") -> str:
 
     A later resume starts from this checkpoint.
     """
-    folder, name = runner.checkpoint_dir, runner.saver.name_of(ON_REQUEST)
+    folders = (hook.folder_in(runner) for hook in runner.hooks)
+    folder, name = next(filter(None, folders), runner.folder.home), runner.saver.name_of(ON_REQUEST)
     path = os.path.join(folder, name)
     runner.save_checkpoint(folder, name, background=True, after=AfterSave(runner.folder.home))
     _logger.info("Saving a checkpoint after iteration %d: %s", runner.iter, path)

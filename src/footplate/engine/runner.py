@@ -249,7 +249,6 @@ class Runner:
         with at_key("log_file"):
             check_log_file(log_file or {})
         self.folder = RunFolder(self.sections["work_dir"])
-        self.checkpoint_dir = self.folder.home
         stem = os.path.splitext(os.path.basename(getattr(self.cfg, "filename", None) or "run"))[0]
         self.experiment_name = experiment_name or f"{stem}_{self.timestamp}"
         self.message_hub = MessageHub(self.experiment_name)
@@ -258,7 +257,7 @@ class Runner:
         # Start: find the checkpoint to start from. If the config sets no seed, the checkpoint provides it.
         self.requests = Requests(self.device, self.phases)
         self.checkpoints = CheckpointIO(on_save_error, alarm=self.requests.alarm)
-        self.progress: CheckpointIO | BaseTrainLoop = self.checkpoints  # a training loop replaces it
+        self.progress: CheckpointIO | BaseTrainLoop = self.checkpoints  # until `train_loop` is built
         start = checkpoint_to_start_from(self.folder.home, load_from, resume)
         self.resume_plan = ResumePlan(self.folder.home, *start, takes_settings=resume_settings == "take")
         self.seed = process_setup.seed_everything(randomness or {}, resumed=self.resume_plan.seed)
@@ -564,7 +563,8 @@ class Runner:
     @Component
     def train_loop(self) -> BaseTrainLoop:
         """The training loop."""
-        return self.build_train_loop(self._required("train_cfg"))
+        self.progress = self.build_train_loop(self._required("train_cfg"))
+        return self.progress
 
     @Component
     def val_loop(self) -> ValLoop | None:

@@ -128,7 +128,7 @@ class CheckpointHook(Hook):
         for metric in self.monitored:
             metric.check(runner)
         self._adapt_to_loop(runner)
-        self._folder = runner.checkpoint_dir = self.folder_in(runner)
+        self._folder = self.folder_in(runner)
         runner.saver.is_sharded = is_sharded(runner.model) if self.sharded is None else self.sharded
 
     def _adapt_to_loop(self, runner: Runner) -> None:
@@ -143,7 +143,7 @@ class CheckpointHook(Hook):
 
     def folder_in(self, runner: Runner) -> str:
         """Returns the folder for the checkpoints of a run."""
-        return str(runner.checkpoint_dir) if self.out_dir is None else folder_below(self.out_dir, runner.work_dir)
+        return runner.folder.home if self.out_dir is None else folder_below(self.out_dir, runner.work_dir)
 
     def paths_to_overwrite(self, runner: Runner) -> list[str]:
         """Returns the existing checkpoints that the run would overwrite: those after its start position."""
