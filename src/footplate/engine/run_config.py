@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from footplate.config import Config, check_top_level_keys, find_unused_changes
+from footplate.config import Config, as_plain, check_top_level_keys, find_unused_changes
 from footplate.config.config_dict import is_variable
 from footplate.config.key_paths import merge_options
 from footplate.engine.components import build_log_processor, counts_epochs
@@ -93,6 +93,16 @@ class ResolvedConfig:
         # Copied, because constructors in code bases modify the dicts that they are built from.
         self.cfg: Any = _copy(cfg) if isinstance(cfg, Config) else cfg
         check_kinds(self.sections)
+
+    def recorded(self, *, is_plain: bool) -> Config:
+        """Returns the config to record. Without a config, records the arguments, with objects as text.
+
+        A function that builds a plain module is recorded as a model config if commands can use it.
+        """
+        if self.has_cfg:
+            return self.cfg  # type: ignore[no-any-return]
+        arguments = {name: value for name, value in self.sections.items() if value is not None and value is not False}
+        return Config(as_plain({**arguments, **(self.cfg if is_plain else {})}))
 
     def _cfg_of_builder(self, model: Any) -> Config:
         """Returns a config for a model built by a function, or an empty config if that is impossible."""

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
@@ -33,7 +33,15 @@ from footplate.engine.requests import ON_REQUEST
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.messages import list_names
-from footplate.records import NOT_SHOWN, buffer_log, describe_environment, logging_to, surviving_streams
+from footplate.records import (
+    NOT_SHOWN,
+    buffer_log,
+    describe_environment,
+    is_written_config,
+    logging_to,
+    surviving_streams,
+    write_config,
+)
 from footplate.storage import commit_bytes
 
 if TYPE_CHECKING:
@@ -119,6 +127,23 @@ class RunFolder:
             for loop in runner.built_loops():  # a loop that is built later uses the new folder
                 for dataset in getattr(loop, "sets", ()):
                     dataset.evaluator.set_context(folder=self.log_dir)
+
+    def write_config(self, cfg: Any) -> None:
+        """Writes a config that comes from a file to the work_dir.
+
+        If the work_dir already contains a file with this name that a user has written or edited, writes the config to
+        the log folder instead.
+        """
+        filename = getattr(cfg, "filename", None)
+        if not filename:
+            return
+        name = f"{os.path.splitext(os.path.basename(filename))[0]}.py"
+        path, inside = os.path.join(self.work_dir, name), os.path.join(self.log_dir, name)
+        if os.path.lexists(path) and not is_written_config(path):
+            message = "Keeping '%s', which has been edited or was not written by a run. Writing the config to '%s'."
+            _logger.warning(message, path, inside)
+            path = inside
+        write_config(cfg, path, signed=True)
 
     def open(self, runner: "Runner", resources: contextlib.ExitStack, *, for_training: bool) -> None:
         """Opens the log file, and logs the command and the environment. Closing `resources` closes the file.

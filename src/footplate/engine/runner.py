@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from typing_extensions import Never
 from footplate.checkpoint import BackgroundSaver
 from footplate.checkpoint.loading import STRIP_WRAPPER
 from footplate.checks import check_keys
-from footplate.config import Config, as_plain
+from footplate.config import Config
 from footplate.data import build_dataloader, length_of, restore_rng
 from footplate.distributed import (
     broadcast_tensors,
@@ -50,7 +50,7 @@ from footplate.engine.run_config import RESUME_ARGUMENTS, ResolvedConfig
 from footplate.engine.run_errors import refusing_exits, running
 from footplate.engine.run_folder import RunFolder, checkpoint_to_start_from
 from footplate.engine.run_history import History
-from footplate.engine.sections import check_sections
+from footplate.engine.sections import check_sections, check_tensor_parallel
 from footplate.engine.signals import handling_signals
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, FootplateError
@@ -65,9 +65,7 @@ from footplate.records import (
     MessageHub,
     buffer_log,
     check_log_file,
-    is_written_config,
     set_level,
-    write_config,
 )
 from footplate.registry import LOOPS, RUNNERS
 from footplate.visualization import Visualizer, build_visualizer
@@ -175,6 +173,7 @@ class Runner:
     participants: dict[str, Any] = delegate("checkpoints.participants")
     max_epochs: int = delegate("train_loop.max_epochs")
     max_iters: int = delegate("train_loop.max_iters")
+    should_stop: bool = delegate("train_loop.stop_training")  # Lightning's name
     iter: int = delegate("progress.iter")
     epoch: int = delegate("progress.epoch")
 
@@ -306,11 +305,6 @@ class Runner:
                 runner: Runner = kind(**{**arguments, **added}, cfg=cfg)
         runner.folder.records += records
         return runner
-
-    def _refuse_to_stop(self, value: bool) -> None:
-        raise ArgumentError("'should_stop' is not supported", notes=["Set runner.train_loop.stop_training = True."])
-
-    should_stop = property(fset=_refuse_to_stop)  # from Lightning; setting it would otherwise have no effect
 
     def buffered_log(self) -> AbstractContextManager[None]:
         """Buffers log records that are created in a block, until the log file is open."""
@@ -637,21 +631,8 @@ class Runner:
             sync_bn=self.sections["sync_bn"],
         )
         if tensor_parallel_size() > 1:
-            self._check_tensor_parallel()
+            check_tensor_parallel(self.sections)
         return wrapped
-
-    def _check_tensor_parallel(self) -> None:
-        """Checks that all ranks of a tensor-parallel group read the same batches and draw the same random numbers."""
-        if (self.sections["randomness"] or {}).get("diff_rank_seed"):
-            raise ArgumentError(
-                "diff_rank_seed cannot be combined with tensor_parallel", key="randomness.diff_rank_seed"
-            )
-        for key in ("train_dataloader", "val_dataloader", "test_dataloader"):
-            loader = self.sections[key]
-            if loader is not None and not isinstance(loader, Mapping):
-                raise ArgumentError(
-                    "tensor_parallel requires loaders that are built from a config", key=key, found=type(loader)
-                )
 
     def build_evaluator(self, evaluator: Any) -> Evaluator:
         """Builds an evaluator from a metric, a config dict, or a list of these."""
@@ -733,37 +714,6 @@ class Runner:
         if self.sections[name] is None:
             raise ArgumentError(f"training needs '{name}'", key=name)
         return self.sections[name]
-
-    @cached_property
-    def recorded_cfg(self) -> Any:
-        """The config to record. Without a config, the runner's arguments are recorded, with objects as text.
-
-        A function that builds a plain module is recorded as a model config if commands can use it.
-        """
-        if self.resolved.has_cfg:
-            return self.cfg
-        arguments = {name: value for name, value in self.sections.items() if value is not None and value is not False}
-        return Config(as_plain({**arguments, **(self.cfg if self.is_plain else {})}))
-
-    def dump_config(self) -> None:
-        """Writes the config to the work_dir.
-
-        If the work_dir already contains a file with this name that a user has written or edited, writes the config to
-        the log folder instead.
-        """
-        filename = getattr(self.cfg, "filename", None)
-        if not filename:
-            return
-        name = f"{os.path.splitext(os.path.basename(filename))[0]}.py"
-        path, inside = os.path.join(self.work_dir, name), os.path.join(self.log_dir, name)
-        if os.path.lexists(path) and not is_written_config(path):
-            self.logger.warning(
-                "Keeping '%s', which has been edited or was not written by a run. Writing the config to '%s'.",
-                path,
-                inside,
-            )
-            path = inside
-        write_config(self.cfg, path, signed=True)
 
     @property
     def is_plain(self) -> bool:

@@ -73,7 +73,7 @@ class LoggerHook(Hook):
         """Writes the config to the visualization backends."""
         self._json_name = f"{runner.timestamp}.json"
         if is_main_process():
-            runner.visualizer.add_config(runner.recorded_cfg)
+            runner.visualizer.add_config(runner.resolved.recorded(is_plain=runner.is_plain))
 
     def _record_start(self, runner: Runner, kind: str) -> None:
         """Writes `start.json`, which `footplate analyze` and `report` need to interpret the values in the log folder.
@@ -108,7 +108,7 @@ class LoggerHook(Hook):
         average over. (The live display shows the latest values.)
         """
         if is_main_process():
-            runner.dump_config()
+            runner.folder.write_config(runner.cfg)
         self._record_start(runner, "resume" if runner.iter else "train")
         window = getattr(runner.log_processor, "window_size", 1)  # a custom log processor may have none
         if window > 1:

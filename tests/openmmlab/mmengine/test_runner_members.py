@@ -35,6 +35,12 @@ def test_properties_and_private_names(tmp_path: Path) -> None:
     assert runner.get_hooks_info() == runner.hooks.describe()
 
 
+def test_config_can_be_dumped(tmp_path: Path) -> None:
+    cfg = Config(settings(tmp_path), filename=str(tmp_path / "written.yaml"))
+    Runner.from_cfg(cfg).dump_config()
+    assert Config.fromfile(tmp_path / "written.py").work_dir == str(tmp_path)
+
+
 def test_logger_and_message_hub(tmp_path: Path) -> None:
     runner = build(tmp_path)
     assert runner.build_message_hub() is runner.message_hub

@@ -57,6 +57,10 @@ class RunnerMembers(Runner):
         """The default scope of the registries."""
         return self.sections["default_scope"]  # type: ignore[no-any-return]
 
+    def dump_config(self) -> None:
+        """Writes the config to the work_dir."""
+        self.folder.write_config(self.cfg)
+
     def get_hooks_info(self) -> str:
         """Returns a table of the hooks for each event."""
         return self.hooks.describe()

@@ -244,7 +244,7 @@ class WriterLoggerHook(LoggerHook):
             cfg = {**self._cfg, "save_dir": output_path(folder, self._cfg.get("save_dir", "vis_data"))}
             self._writers[cfg["type"]] = VISBACKENDS.build(cfg)
             self._guard.load_state_dict(self._state)
-            self._guard.call_all("add_config", runner.recorded_cfg)
+            self._guard.call_all("add_config", runner.resolved.recorded(is_plain=runner.is_plain))
 
     def log(self, runner: Any) -> None:
         """Writes the values from `get_loggable_tags`."""
