@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from functools import cache
 from pkgutil import resolve_name
 from typing import Any
@@ -44,12 +43,8 @@ class Extension:
     def check_dataset(self, dataset: Any) -> None:
         """Raises an error or logs a warning if footplate would misinterpret the samples of a dataset."""
 
-    def repair_step(self, error: RuntimeError) -> AbstractContextManager[Any] | None:
-        """Returns a context manager in which training steps do not raise `error`, or None if there is no workaround.
-
-        Called if the first training step fails.
-        """
-        return None
+    def prepare_training(self, model: Any) -> None:
+        """Adapts the model of a run before training."""
 
     def explain_unknown(self, noun: str, name: str) -> list[str]:
         """Returns advice about a name that is not registered, or an empty list.

@@ -1,7 +1,6 @@
 """Base classes for the training and evaluation loops."""
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -9,15 +8,12 @@ from footplate.checks import check_accepts, check_count, check_number, read_coun
 from footplate.data import capture_rng, check_same_dataset, length_of, metainfo_of, restore_rng
 from footplate.data.position import position_in
 from footplate.data.waiting import InterruptedWaitError, data_wait
-from footplate.distributed import is_distributed
-from footplate.engine.module_state import record_modules
 from footplate.engine.overridden_loops import adapt_overridden
 from footplate.engine.process_setup import keep_freed_memory
 from footplate.engine.requests import Stop, answer_requests, save_after_data_error
 from footplate.error_context import at_key
 from footplate.errors import BuildError, DataError
 from footplate.evaluation.validation_schedule import checked_intervals, interval_at, validation_is_due
-from footplate.extensions import extensions
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -118,7 +114,6 @@ class BaseTrainLoop(BaseLoop):
         self.validation_requested = False
         self.ended = False  # whether the final validation and save are complete
         self._iter = self._epoch = 0
-        self._step_context: AbstractContextManager[Any] = nullcontext()
         self._began_at: int | None = None  # the iteration at which this process started or resumed the run
         self._validated_at = 0  # the epoch or iteration of the latest validation
         self._data = position_in(self.dataloader)
@@ -170,29 +165,9 @@ class BaseTrainLoop(BaseLoop):
         """Trains on one batch. Subclasses may override this method to customize the iteration."""
         runner = self.runner
         runner.call_hook("before_train_iter", batch_idx=idx, data_batch=data_batch)
-        if self._iter == self._began_at:
-            outputs = self._first_step(data_batch)
-        else:
-            with self._step_context:
-                outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
+        outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
         runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
         self._iter += 1
-
-    def _first_step(self, data_batch: Any) -> Any:
-        """Runs the first training step of this process. Retries it if an extension can fix the cause of an error."""
-        runner = self.runner
-        restore = record_modules(runner.model)
-        try:
-            return runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
-        except RuntimeError as error:
-            repairs = (extension.repair_step(error) for extension in extensions())
-            repair = next(filter(None, repairs), None)
-            if repair is None or is_distributed():  # ranks cannot restart their gradient synchronization
-                raise
-        restore()
-        self._step_context = repair
-        with repair:
-            return runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
 
     def _read(self, stream: Iterator[Any]) -> Generator[Any]:
         """Yields the batches of `stream`.

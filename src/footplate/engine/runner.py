@@ -55,6 +55,7 @@ from footplate.engine.signals import handling_signals
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator
+from footplate.extensions import extensions
 from footplate.models import PlainModel, trained_model
 from footplate.module_selection import Selection
 from footplate.optim import build_optim_wrapper, build_param_schedulers, scale_learning_rates
@@ -353,6 +354,8 @@ class Runner:
                 changes_trainable = initialize_weights(self.model)
             if changes_trainable and isinstance(self.model, DataParallel | DistributedDataParallel):
                 self.model = self.wrap_model(self.sections["model_wrapper_cfg"], self.model.module)
+        for extension in extensions():
+            extension.prepare_training(self.model)
         self._can_train = True
 
     def _run(self, loop: BaseTrainLoop) -> None:

@@ -1,7 +1,6 @@
 """Adds support for OpenMMLab's configs, code bases and first-generation components to the core."""
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from typing import Any
 
 from footplate.error_context import origin_at
@@ -79,14 +78,11 @@ class OpenMMLab(Extension):
 
         return translate_for_run(cfg)
 
-    def repair_step(self, error: RuntimeError) -> AbstractContextManager[Any] | None:
-        """Returns a context manager that lets code written for PyTorch < 1.9 modify the output of a ReLU in place.
+    def prepare_training(self, model: Any) -> None:
+        """Lets code written for PyTorch < 1.9 modify the output of a ReLU in place."""
+        from footplate.openmmlab.relu import repair_first_step
 
-        Returns None if the error has a different cause.
-        """
-        from footplate.openmmlab.relu import repair_relu
-
-        return repair_relu(error)
+        repair_first_step(model)
 
     def explain_unknown(self, noun: str, name: str) -> list[str]:
         """Suggests a replacement for a first-generation transform, or explains why a name could not be imported."""

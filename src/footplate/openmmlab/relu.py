@@ -5,12 +5,16 @@ In PyTorch 1.9 and later, the backward pass needs the unchanged output, so such 
 
 import logging
 import re
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+
+from footplate.distributed import is_distributed
+from footplate.engine.module_state import record_modules
 
 _ERROR = re.compile(r"modified by an inplace operation: .*output \d+ of Relu(Backward0)?,")
 _RELUS = (F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
@@ -32,15 +36,34 @@ class InputSavingRelu(TorchFunctionMode):
         return F.threshold(values["input"], 0, 0, func in _IN_PLACE or values.get("inplace", False))
 
 
-def repair_relu(error: RuntimeError) -> InputSavingRelu | None:
-    """Returns a context manager that lets the model modify the output of a ReLU in place.
+def repair_first_step(model: nn.Module) -> None:
+    """Repeats the first training step with `InputSavingRelu` if the model modifies the output of a ReLU in place.
 
-    Returns None if the error has a different cause.
+    All later steps then use it too. Does nothing with several processes, because ranks cannot restart their gradient
+    synchronization.
     """
-    if not _ERROR.search(str(error)):
-        return None
-    _logger.warning(
-        "The model changes the output of a ReLU in place, which PyTorch 1.9 and later do not allow. Each ReLU now "
-        "saves its input instead, which uses more memory but does not change the results."
-    )
-    return InputSavingRelu()
+    if is_distributed():
+        return
+    step: Callable[..., Any] = model.train_step
+
+    def first_step(*args: Any, **kwargs: Any) -> Any:
+        model.train_step = step
+        restore = record_modules(model)
+        try:
+            return step(*args, **kwargs)
+        except RuntimeError as error:
+            if not _ERROR.search(str(error)):
+                raise
+        _logger.warning(
+            "The model changes the output of a ReLU in place, which PyTorch 1.9 and later do not allow. Each ReLU now "
+            "saves its input instead, which uses more memory but does not change the results."
+        )
+        restore()
+        model.train_step = repaired_step
+        return repaired_step(*args, **kwargs)
+
+    def repaired_step(*args: Any, **kwargs: Any) -> Any:
+        with InputSavingRelu():
+            return step(*args, **kwargs)
+
+    model.train_step = first_step
