@@ -14,15 +14,16 @@ from footplate.config import Config, as_plain, check_top_level_keys, find_unused
 from footplate.config.config_dict import is_variable
 from footplate.config.key_paths import merge_options
 from footplate.engine.components import build_log_processor, counts_epochs
-from footplate.engine.hook_list import build_hooks
+from footplate.engine.hook_list import HookList, build_hooks
 from footplate.engine.model_setup import describe_builder
 from footplate.engine.sections import READ_KEYS, RUNNER_KEYS, check_kinds, check_sections
-from footplate.error_context import located, origin_of, with_origins
+from footplate.error_context import located, origin_at, with_origins
 from footplate.errors import ArgumentError, FootplateError, Origin
 from footplate.evaluation.evaluator import returned_numbers
 from footplate.extensions import extensions
 from footplate.messages import nearest
 from footplate.models import FUNCTIONS, is_plain
+from footplate.optim.schedules import collect_steps
 from footplate.registry import RUNNERS, set_default_scope
 
 _logger = logging.getLogger("footplate.engine")
@@ -224,8 +225,31 @@ def warn_about_variables(cfg: Config) -> None:
     own = model.get("data_preprocessor") if isinstance(model, Mapping) else None
     if top is not None and own is not None and _without_scope(top) != _without_scope(own):
         reasons["data_preprocessor"] = ", because the model has its own. Set model.data_preprocessor."
+    _warn_about_keys(cfg, reasons)
+
+
+def warn_about_idle_settings(cfg: Any, hooks: HookList, schedules: Any = ()) -> None:
+    """Warns about settings that depend on a metric in a run without validation.
+
+    Args:
+        cfg: The config, to locate the settings.
+        hooks: The hooks of the run.
+        schedules: The schedules of the run.
+    """
+    idle = []
+    for hook in hooks:
+        try:
+            hook.check_metrics(())
+        except FootplateError as error:
+            idle.append(f"{hooks.key_of(hook)}.{error.key}")
+    if collect_steps(schedules).by_metrics:
+        idle.append("param_scheduler")
+    _warn_about_keys(cfg, dict.fromkeys(idle, ": it needs a metric, but the run has no validation"))
+
+
+def _warn_about_keys(cfg: Any, reasons: Mapping[str, str]) -> None:
     for key, reason in reasons.items():
-        origin = origin_of(cfg, key)
+        origin = origin_at(cfg, key)
         _logger.warning("%s%s has no effect%s", f"{origin}: " if origin else "", key, reason)
 
 

@@ -41,7 +41,6 @@ from footplate.engine.components import (
 from footplate.engine.evaluation_loops import TestLoop, ValLoop
 from footplate.engine.hook import FunctionHook, Hook
 from footplate.engine.hook_list import build_hooks, implicit_hooks
-from footplate.engine.idle_settings import warn_about_idle_settings
 from footplate.engine.model_setup import build_model
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.preflight import preflight
@@ -323,7 +322,7 @@ class Runner:
                 _logger.info("`footplate export` cannot rebuild the model of this run: %s", self.resolved.unrecorded)
             self.build_training()
             if self.val_loop is None:
-                warn_about_idle_settings(self.cfg, self.hooks, self.param_schedulers)
+                run_config.warn_about_idle_settings(self.cfg, self.hooks, self.param_schedulers)
         loop, result = self.train_loop, self.history if self.is_plain else self.model
         self.load_or_resume()
         if loop.finished:
