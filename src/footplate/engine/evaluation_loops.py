@@ -97,7 +97,7 @@ class _EvaluationLoop(BaseLoop):
         self.sets = build_evaluation_sets(self.dataloader, evaluators, intervals)
         for dataset in self.sets:
             dataset.evaluator.key = f"{self.mode}_evaluator.{dataset.name}".rstrip(".")
-            dataset.evaluator.set_context(folder=runner.log_dir, mode=self.mode, step=lambda: runner.iter)
+            dataset.evaluator.set_context(mode=self.mode, step=lambda: runner.iter)
         self.fp16 = fp16
         self.inference_mode = check_flag("inference_mode", inference_mode)
         self.predictor: Any = None
@@ -179,6 +179,7 @@ class _EvaluationLoop(BaseLoop):
         """Sets the dataset that the loop evaluates next."""
         self.current, self.dataloader = dataset.name, dataset.dataloader
         self.evaluator: Evaluator = dataset.evaluator
+        self.evaluator.set_context(folder=self.runner.log_dir)
         self._describe_data(dataset.dataloader)
 
 

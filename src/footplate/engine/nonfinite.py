@@ -197,8 +197,6 @@ def capture_failure(runner: "Runner", error: NonFiniteError) -> None:
     """
     if not is_main_process():
         return
-    with contextlib.suppress(FootplateError):  # already reported
-        runner.saver.wait()
     try:
         path = _save_capture(runner, error)
         error.notes = (*error.notes, f"To inspect each layer, run: footplate replay {path}")

@@ -124,9 +124,6 @@ class RunFolder:
         self.timestamp = compute_on_main(lambda: create_log_folder(self.work_dir, self.timestamp))
         if self.log_dir != before:
             runner.visualizer.move(before, self.log_dir)
-            for loop in runner.built_loops():  # a loop that is built later uses the new folder
-                for dataset in getattr(loop, "sets", ()):
-                    dataset.evaluator.set_context(folder=self.log_dir)
 
     def write_config(self, cfg: Any) -> None:
         """Writes a config that comes from a file to the work_dir.

@@ -74,7 +74,6 @@ if TYPE_CHECKING:
     from footplate.models.module_export import Export
 
 _logger = logging.getLogger("footplate.engine")
-_LOOPS = ("train_loop", "val_loop", "test_loop")
 
 
 @RUNNERS.register_module(name=["Runner", "FlexibleRunner"])
@@ -685,13 +684,10 @@ class Runner:
         """Whether training counts epochs rather than iterations."""
         return counts_epochs(self.sections["train_cfg"])
 
-    def built_loops(self) -> list[Any]:
-        """Returns the loops that have been built so far. Loops that the config does not define are None."""
-        return [self.built[name] for name in _LOOPS if name in self.built]
-
     def built_loaders(self) -> list[Any]:
         """Returns the loaders of the loops that have been built so far, or None for loops without a loader."""
-        return [getattr(loop, "dataloader", None) for loop in self.built_loops()]
+        loops = [self.built[name] for name in ("train_loop", "val_loop", "test_loop") if name in self.built]
+        return [getattr(loop, "dataloader", None) for loop in loops]
 
     def _build_loop(self, cfg: Any, mode: str, base: type[BaseLoop]) -> Any:
         """Builds a loop, which builds its data. Returns None and loop objects unchanged."""

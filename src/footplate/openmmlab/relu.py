@@ -5,11 +5,10 @@ In PyTorch 1.9 and later, the backward pass needs the unchanged output, so such 
 
 import logging
 import re
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -36,7 +35,7 @@ class InputSavingRelu(TorchFunctionMode):
         return F.threshold(values["input"], 0, 0, func in _IN_PLACE or values.get("inplace", False))
 
 
-def repair_first_step(model: nn.Module) -> None:
+def repair_first_step(model: Any) -> None:
     """Repeats the first training step with `InputSavingRelu` if the model modifies the output of a ReLU in place.
 
     All later steps then use it too. Does nothing with several processes, because ranks cannot restart their gradient
@@ -44,7 +43,7 @@ def repair_first_step(model: nn.Module) -> None:
     """
     if is_distributed():
         return
-    step: Callable[..., Any] = model.train_step
+    step = model.train_step
 
     def first_step(*args: Any, **kwargs: Any) -> Any:
         model.train_step = step

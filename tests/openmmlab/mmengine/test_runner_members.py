@@ -37,7 +37,8 @@ def test_properties_and_private_names(tmp_path: Path) -> None:
 
 def test_config_can_be_dumped(tmp_path: Path) -> None:
     cfg = Config(settings(tmp_path), filename=str(tmp_path / "written.yaml"))
-    Runner.from_cfg(cfg).dump_config()
+    runner: Any = Runner.from_cfg(cfg)
+    runner.dump_config()
     assert Config.fromfile(tmp_path / "written.py").work_dir == str(tmp_path)
 
 
