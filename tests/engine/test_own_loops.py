@@ -13,7 +13,7 @@ import torch
 from footplate import LOOPS, Hook, Runner
 from footplate.engine import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, TestLoop, ValLoop
 from footplate.engine.requests import Interrupted
-from footplate.errors import ArgumentError, BuildError
+from footplate.errors import ArgumentError, BuildError, FootplateError
 from tests.engine.test_runner import weights
 from tests.support import Witness, settings
 
@@ -325,3 +325,33 @@ class StepLoop(IterBasedTrainLoop):
 def test_run_counts_as_the_class_of_its_loop_does(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path, train_cfg={"type": "StepLoop", "steps": 4}))
     assert [runner.by_epoch, runner.log_processor.by_epoch, runner.train_loop.by_epoch] == [False] * 3
+
+
+def test_loop_receives_the_sections_of_its_data(tmp_path: Path) -> None:
+    received: list[Any] = []
+
+    class OwnValLoop(ValLoop):
+        def __init__(self, runner: Runner, dataloader: Any, evaluator: Any) -> None:
+            received.extend([dataloader, evaluator])
+            super().__init__(runner, dataloader, evaluator)
+
+    cfg = settings(tmp_path, val_cfg={"type": OwnValLoop})
+    runner = Runner(**cfg)
+    assert len(runner.val_dataloader.dataset) == 8
+    assert received == [cfg["val_dataloader"], cfg["val_evaluator"]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"val_dataloader": {"dataset": {"type": "Missing"}}}, "val_dataloader.dataset.type"),
+        ({"val_evaluator": [{"type": "Missing"}]}, "val_evaluator[0].type"),
+        ({"val_cfg": {"intervals": {"clean": 2}}}, "val_cfg.intervals.clean"),
+    ],
+)
+def test_error_in_the_data_of_a_loop_has_the_key_of_its_section(
+    tmp_path: Path, changes: dict[str, Any], key: str
+) -> None:
+    with pytest.raises(FootplateError) as caught:
+        Runner(**settings(tmp_path, **changes)).val()
+    assert caught.value.key == key

@@ -2,6 +2,7 @@ import hashlib
 import math
 import shutil
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint, saver
+from footplate.engine.requests import save_on_request
 from footplate.errors import ArgumentError
 from footplate.hooks import CheckpointHook
 from tests.support import Witness, settings
@@ -88,6 +90,15 @@ def test_checkpoints_in_out_dir(tmp_path: Path) -> None:
     assert (tmp_path / "work/last_checkpoint").read_text() == str(tmp_path / "out/work/epoch_2.pth")
     assert names(tmp_path) == ""
     assert len(list((tmp_path / "out/work").glob("best_accuracy_epoch_*.pth"))) == 1
+
+
+def test_save_on_request_goes_to_the_folder_of_the_first_hook(tmp_path: Path) -> None:
+    other = {"type": "CheckpointHook", "interval": 1, "out_dir": str(tmp_path / "out")}
+    runner = Runner(**settings(tmp_path / "work", custom_hooks=[other]))
+    runner.on("before_train_epoch", lambda runner: runner.requests.schedule_save(partial(save_on_request, runner)))
+    runner.train()
+    assert {each.name for each in (tmp_path / "out/work").iterdir()} == {"epoch_1.pth", "epoch_2.pth", "epoch_3.pth"}
+    assert (tmp_path / "work/on_signal.pth").exists()
 
 
 def test_iteration_based_run_is_saved_at_its_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
