@@ -27,7 +27,6 @@ from footplate.data.samplers import DefaultSampler, InfiniteSampler, samplers_of
 from footplate.data.shared_memory import RecordStore
 from footplate.data.transforms import BaseTransform, LoadImageFromFile
 from footplate.data.transforms.pipeline import Compose
-from footplate.data.waiting import data_wait
 from footplate.data.web_dataset import WebDataset
 from footplate.data.workers import (
     explain_worker_death,
@@ -61,7 +60,6 @@ __all__ = [
     "check_same_dataset",
     "capture_rng",
     "check_rng",
-    "data_wait",
     "default_collate",
     "endless_batches",
     "explain_worker_death",

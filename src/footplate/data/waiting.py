@@ -1,4 +1,4 @@
-"""Decides when a signal handler may end the wait for data with an error."""
+"""Lets signal handlers end the wait for data with an error."""
 
 from collections.abc import Callable, Iterator
 from itertools import repeat
@@ -14,23 +14,24 @@ class DataWait:
 
     - Code that reads a sample or waits for a worker uses `call` or `over`. It can be interrupted; swapping the run's
       random generators cannot.
-    - The training loop sets `for_batch`, and catches `InterruptedWaitError`.
-    - Signal handlers call `stop`, or `may_raise` before they raise another error.
+    - The training loop sets `for_batch` and handles the error.
+    - Signal handlers call `interrupt`.
 
     Attributes:
         for_batch: Whether the training loop is waiting for a batch, with no iteration in progress.
-        is_stopping: Whether a stop has been requested, which ends this or the next wait of the training loop.
+        pending: The error to raise when the training loop waits for a batch, or None.
     """
 
-    for_batch = is_stopping = False
+    for_batch = False
+    pending: BaseException | None = None
     _is_interruptible = False
 
     def call(self, function: Callable[[Any], Any], argument: Any) -> Any:
-        """Calls a function that waits for data, unless a stop has already been requested."""
+        """Calls a function that waits for data, unless there is an error to raise."""
         try:
             self._is_interruptible = True
-            if self.is_stopping:
-                self.stop()
+            if self.pending is not None:
+                self.interrupt(self.pending)
             return function(argument)
         finally:
             self._is_interruptible = False
@@ -39,24 +40,17 @@ class DataWait:
         """Wraps an iterator that waits for the workers of a loader."""
         return map(self.call, repeat(next), repeat(iterator))
 
-    def stop(self) -> None:
-        """Ends the training loop's wait for a batch: the current one, or else the next one.
+    def interrupt(self, error: BaseException, *, in_any_wait: bool = False) -> None:
+        """Raises an error if the training loop is waiting for a batch, or else at its next wait.
 
-        Raises:
-            InterruptedWaitError: The training loop is waiting for a batch.
+        Args:
+            error: The error.
+            in_any_wait: Whether to raise it now if this process is waiting for data for another reason.
         """
-        self.is_stopping = True
-        if self.may_raise(self.for_batch):
-            raise InterruptedWaitError
-
-    def may_raise(self, is_expected: bool) -> bool:
-        """Checks whether a signal handler may raise now: only while the run expects an error and waits for data.
-
-        After returning True, returns False until the process waits for data again.
-        """
-        may_raise = is_expected and self._is_interruptible
-        self._is_interruptible = self._is_interruptible and not may_raise
-        return may_raise
+        self.pending = error
+        if self._is_interruptible and (self.for_batch or in_any_wait):
+            self._is_interruptible = False  # raise at most once per wait
+            raise error
 
 
 data_wait = DataWait()

@@ -23,6 +23,7 @@ import torch.distributed as dist
 
 from footplate.checkpoint import AfterSave
 from footplate.data import kill_workers
+from footplate.data.waiting import data_wait
 from footplate.distributed import barrier, get_rank, is_distributed
 from footplate.engine.hook import Hook
 from footplate.error_context import add_note
@@ -94,7 +95,6 @@ class Requests:
         agreed: The requests to handle.
         pending: Whether there is work for `answer_requests`. After each iteration, the loop checks only this attribute.
         scheduled_saves: Saves that hooks have scheduled for after the current iteration.
-        lost_worker: The error of a worker that died during the current iteration, or None.
         saved_after_error: Whether reading data failed and the run has been saved.
         can_save_after_error: Whether to save the run if reading data fails. False in trial runs.
     """
@@ -110,7 +110,6 @@ class Requests:
         self.agreed = Request() if is_distributed() else self.own
         self.pending = self.saved_after_error = False
         self.scheduled_saves: list[Callable[[], None]] = []
-        self.lost_worker: Exception | None = None
 
     def alarm(self) -> None:
         """Makes the loop check for requests. May be called from any thread."""
@@ -199,8 +198,8 @@ def answer_requests(runner: "Runner") -> None:
     requests, agreed = runner.requests, runner.requests.agreed
     requests.pending = False
     # A worker died, but the current iteration could be finished. If the run is about to stop, it needs no more data.
-    if requests.lost_worker is not None and not agreed.signal:
-        death, requests.lost_worker = requests.lost_worker, None
+    if isinstance(death := data_wait.pending, Exception) and not agreed.signal:
+        data_wait.pending = None
         save_after_data_error(runner, death)
         raise death
     runner.saver.complete()

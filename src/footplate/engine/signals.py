@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data._utils.signal_handling import _set_SIGCHLD_handler as set_torch_handler
 
-from footplate.data import data_wait, is_worker_death
+from footplate.data import is_worker_death
+from footplate.data.waiting import InterruptedWaitError, data_wait
 from footplate.engine.requests import END_SIGNALS
 from footplate.records.logger import print_urgent
 
@@ -51,7 +52,7 @@ def handling_signals(runner: "Runner") -> Iterator[None]:
     try:
         yield
     finally:
-        data_wait.is_stopping = False
+        data_wait.pending = None
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
@@ -86,7 +87,7 @@ class _Handlers:
         requests.own.signal = number
         if requests.is_alone:
             requests.announce_stop()
-            data_wait.stop()
+            data_wait.interrupt(InterruptedWaitError())
 
     def on_end_of_child(self, previous: Any, number: int, frame: FrameType | None) -> None:
         """Calls the previous handler. Defers its error about a dead worker, unless the process is waiting for data."""
@@ -99,6 +100,5 @@ class _Handlers:
             is_of_worker = is_worker_death(error)  # otherwise a user's handler has raised it
             if not is_of_worker or os.getpid() != self._process:
                 raise
-            if data_wait.may_raise(data_wait.for_batch or "val" in self._runner.phases):
-                raise
-            self._requests.lost_worker, self._requests.pending = error.with_traceback(None), True
+            self._requests.pending = True
+            data_wait.interrupt(error.with_traceback(None), in_any_wait="val" in self._runner.phases)
