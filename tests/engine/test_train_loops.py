@@ -185,11 +185,28 @@ def test_loader_with_fewer_batches_than_its_length_raises(tmp_path: Path) -> Non
         Runner(**settings(tmp_path, train_dataloader=Short([batch] * 3))).train()
 
 
+def empty_loader() -> Any:
+    class Empty:
+        drop_last = True
+
+        def __iter__(self) -> Any:
+            return iter(())
+
+        def __len__(self) -> int:
+            return 0
+
+    return Empty()
+
+
 def test_loader_without_batches_raises(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"the dataset is smaller than one batch \(3 < 4\), and drop_last drops incomplete batches"
     ):
         trained(tmp_path, train_dataloader=loader(3, drop_last=True), param_scheduler=None)
+    for by_epoch in (True, False):
+        with pytest.raises(DataError, match="the training loader has no batches") as caught:
+            Runner(**settings(tmp_path, by_epoch=by_epoch, train_dataloader=empty_loader())).train()
+        assert caught.value.key == "train_dataloader"
 
 
 def test_fp16_applies_to_predictions(tmp_path: Path) -> None:

@@ -332,9 +332,10 @@ class BaseTrainLoop(BaseLoop):
 
 
 def _without_batches(loader: Any) -> DataError:
-    if not getattr(loader, "drop_last", False):
+    samples = length_of(getattr(loader, "dataset", None))
+    if not samples or not getattr(loader, "drop_last", False):
         return DataError("the training loader has no batches", key="dataloader")
-    sizes = f"({length_of(loader.dataset)} < {loader.batch_size})"
+    sizes = f"({samples} < {loader.batch_size})"
     message = f"the dataset is smaller than one batch {sizes}, and drop_last drops incomplete batches"
     return DataError(message, key="dataloader.drop_last")
 
