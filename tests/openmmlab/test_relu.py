@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from footplate.engine import EpochBasedTrainLoop, Runner
+from footplate.engine import EpochBasedTrainLoop, Hook, Runner
 from footplate.models import BaseModel
 from tests.support import settings
 
@@ -82,3 +82,22 @@ def test_loop_with_an_own_iteration_trains_old_code(tmp_path: Path) -> None:
 
     cfg = settings(tmp_path, train_cfg={"type": OwnIteration, "max_epochs": 1}, default_hooks={"logger": None})
     Runner(**{**cfg, "model": OldPyramid(adds=True, repaired=False)}).train()
+
+
+@pytest.mark.parametrize("repaired", [False, True])
+def test_hook_can_wrap_the_training_step(tmp_path: Path, repaired: bool) -> None:
+    calls: list[int] = []
+
+    class Wrapping(Hook):
+        def before_train(self, runner: Any) -> None:
+            step = runner.model.train_step
+
+            def wrapped(*args: Any, **kwargs: Any) -> Any:
+                calls.append(runner.iter)
+                return step(*args, **kwargs)
+
+            runner.model.train_step = wrapped
+
+    model = OldPyramid(adds=True, repaired=repaired)
+    Runner(**{**settings(tmp_path, custom_hooks=[Wrapping()]), "model": model}).train()
+    assert calls == list(range(12))

@@ -43,23 +43,29 @@ def repair_first_step(model: Any) -> None:
     """
     if is_distributed():
         return
-    step = model.train_step
+    step, chosen = model.train_step, None
 
     def first_step(*args: Any, **kwargs: Any) -> Any:
-        model.train_step = step
-        restore = record_modules(model)
+        nonlocal chosen
+        if chosen is not None:  # a hook has wrapped this function, so it is called for later steps too
+            return chosen(*args, **kwargs)
+        restore, chosen = record_modules(model), step
         try:
-            return step(*args, **kwargs)
-        except RuntimeError as error:
-            if not _ERROR.search(str(error)):
-                raise
-        _logger.warning(
-            "The model changes the output of a ReLU in place, which PyTorch 1.9 and later do not allow. Each ReLU now "
-            "saves its input instead, which uses more memory but does not change the results."
-        )
-        restore()
-        model.train_step = repaired_step
-        return repaired_step(*args, **kwargs)
+            try:
+                return step(*args, **kwargs)
+            except RuntimeError as error:
+                if not _ERROR.search(str(error)):
+                    raise
+            _logger.warning(
+                "The model changes the output of a ReLU in place, which PyTorch 1.9 and later do not allow. Each ReLU "
+                "now saves its input instead, which uses more memory but does not change the results."
+            )
+            restore()
+            chosen = repaired_step
+            return repaired_step(*args, **kwargs)
+        finally:
+            if model.train_step is first_step:
+                model.train_step = chosen
 
     def repaired_step(*args: Any, **kwargs: Any) -> Any:
         with InputSavingRelu():
