@@ -3,7 +3,7 @@
 import logging
 import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from footplate.data import explain_worker_death
@@ -11,7 +11,7 @@ from footplate.distributed import is_main_process
 from footplate.distributed.failures import LOST_RANK, is_lost_connection
 from footplate.engine.nonfinite import capture_failure
 from footplate.engine.requests import EarlyExitError, Interrupted
-from footplate.error_context import innermost_user_line, located
+from footplate.error_context import innermost_user_line, locate
 from footplate.errors import ExitError, FootplateError, NonFiniteError
 from footplate.records import NOT_SHOWN
 
@@ -34,11 +34,15 @@ def refusing_exits() -> Iterator[None]:
     except Interrupted:
         raise
     except SystemExit as error:
-        line = innermost_user_line(traceback.walk_tb(error.__traceback__))
-        raise ExitError(
-            f"user code raised SystemExit({error.code!r}) at {line}, and the run is not complete",
-            notes=["Raise an error there, or set `runner.train_loop.stop_training = True` in a hook."],
-        ) from error
+        raise _exit_error(error) from error
+
+
+def _exit_error(error: SystemExit) -> ExitError:
+    line = innermost_user_line(traceback.walk_tb(error.__traceback__))
+    return ExitError(
+        f"user code raised SystemExit({error.code!r}) at {line}, and the run is not complete",
+        notes=["Raise an error there, or set `runner.train_loop.stop_training = True` in a hook."],
+    )
 
 
 @contextmanager
@@ -57,27 +61,37 @@ def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
         DataError: A loader worker died.
         ExitError: User code raised SystemExit.
     """
-    with closing(ExitStack()) as resources:
+    resources = ExitStack()
+    try:
+        runner.folder.open(runner, resources, for_training=for_training)
         try:
-            with located(runner.cfg), refusing_exits():
-                runner.folder.open(runner, resources, for_training=for_training)
-                try:
-                    yield
-                finally:
-                    runner.saver.wait()
-        except EarlyExitError:
-            raise
-        except Exception as error:
-            runner.visualizer.close()
-            if isinstance(error, NonFiniteError):
-                capture_failure(runner, error)
-            explained = explain_worker_death(error, runner.built_loaders())
-            # Only rank 0 prints its error. Other ranks write the traceback to their own log file.
-            trace = None if is_main_process() else explained or error
-            _logger.error("The run failed: %s", _summary(explained or error), extra=NOT_SHOWN, exc_info=trace)
-            if explained is not None:
-                raise explained from error
-            raise
+            yield
+        finally:
+            runner.saver.wait()
+    except (Interrupted, EarlyExitError):
+        raise
+    except (Exception, SystemExit) as error:
+        runner.visualizer.close()
+        completed = _completed(runner, error)
+        # Only rank 0 prints its error. Other ranks write the traceback to their own log file.
+        trace = None if is_main_process() else completed
+        _logger.error("The run failed: %s", _summary(completed), extra=NOT_SHOWN, exc_info=trace)
+        if completed is not error:
+            raise completed from error
+        raise
+    finally:
+        resources.close()
+
+
+def _completed(runner: "Runner", error: Exception | SystemExit) -> Exception:
+    if isinstance(error, SystemExit):
+        return _exit_error(error)
+    if isinstance(error, FootplateError):
+        locate(error, runner.cfg)
+        if isinstance(error, NonFiniteError):
+            capture_failure(runner, error)
+        return error
+    return explain_worker_death(error, runner.built_loaders()) or error
 
 
 def _summary(error: Exception) -> str:
