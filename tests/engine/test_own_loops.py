@@ -327,18 +327,12 @@ def test_run_counts_as_the_class_of_its_loop_does(tmp_path: Path) -> None:
     assert [runner.by_epoch, runner.log_processor.by_epoch, runner.train_loop.by_epoch] == [False] * 3
 
 
-def test_loop_receives_the_sections_of_its_data(tmp_path: Path) -> None:
-    received: list[Any] = []
-
-    class OwnValLoop(ValLoop):
-        def __init__(self, runner: Runner, dataloader: Any, evaluator: Any) -> None:
-            received.extend([dataloader, evaluator])
-            super().__init__(runner, dataloader, evaluator)
-
-    cfg = settings(tmp_path, val_cfg={"type": OwnValLoop})
+def test_loop_can_be_created_with_the_sections_of_its_data(tmp_path: Path) -> None:
+    cfg = settings(tmp_path, default_hooks={"logger": None})
     runner = Runner(**cfg)
-    assert len(runner.val_dataloader.dataset) == 8
-    assert received == [cfg["val_dataloader"], cfg["val_evaluator"]]
+    runner.load_or_resume()
+    metrics = ValLoop(runner, {"left": cfg["val_dataloader"]}, cfg["val_evaluator"]).run()
+    assert metrics["left/accuracy"] == runner.val()["accuracy"]
 
 
 @pytest.mark.parametrize(

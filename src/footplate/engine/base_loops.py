@@ -5,13 +5,12 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from footplate.checks import check_accepts, check_count, check_number, read_count, read_flag
-from footplate.data import capture_rng, check_same_dataset, length_of, metainfo_of, restore_rng
+from footplate.data import build_dataloader, capture_rng, length_of, metainfo_of, restore_rng
 from footplate.data.position import position_in
 from footplate.data.waiting import InterruptedWaitError, data_wait
 from footplate.engine.overridden_loops import adapt_overridden
 from footplate.engine.process_setup import keep_freed_memory
 from footplate.engine.requests import Stop, answer_requests, save_after_data_error
-from footplate.error_context import at_key
 from footplate.errors import BuildError, DataError
 from footplate.evaluation.validation_schedule import checked_intervals, interval_at, validation_is_due
 
@@ -40,13 +39,11 @@ class BaseLoop:
         for method, arguments in self.overridable_methods.items():
             if self.overrides(method):
                 check_accepts(self, method, arguments)
-        with at_key("dataloader"):
-            self.dataloader = self._build_data(dataloader)
+        self.dataloader = self._as_loader(dataloader)
 
-    def _build_data(self, dataloader: Any) -> Any:
-        loader = self.runner.build_dataloader(dataloader, self.runner.seed)
-        check_same_dataset(loader)
-        return loader
+    def _as_loader(self, dataloader: Any) -> Any:
+        """Builds the loader if a loop is created with a config dict. The runner passes a loader."""
+        return build_dataloader(dataloader, seed=self.runner.seed)
 
     def run(self) -> Any:
         """Runs the loop once."""
@@ -79,7 +76,6 @@ class BaseTrainLoop(BaseLoop):
 
     Raises:
         ArgumentError: A number is not positive.
-        DataError: The loader has no batches.
     """
 
     by_epoch = True
@@ -101,8 +97,6 @@ class BaseTrainLoop(BaseLoop):
         max_hours: float | None = None,
     ) -> None:
         super().__init__(runner, dataloader)
-        if length_of(self.dataloader) == 0 and not getattr(self.dataloader, "endless", False):
-            raise _without_batches(self.dataloader)
         check_number("max_hours", max_hours, above=0, optional=True)
         self.max_hours = max_hours
         self._describe_data(self.dataloader)
@@ -331,13 +325,16 @@ class BaseTrainLoop(BaseLoop):
             self._iter = done if self.by_epoch else self._iter
 
 
-def _without_batches(loader: Any) -> DataError:
+def check_has_batches(loader: Any) -> None:
+    """Raises a DataError if a training loader has no batches."""
+    if length_of(loader) != 0 or getattr(loader, "endless", False):
+        return
     samples = length_of(getattr(loader, "dataset", None))
     if not samples or not getattr(loader, "drop_last", False):
-        return DataError("the training loader has no batches", key="dataloader")
+        raise DataError("the training loader has no batches")
     sizes = f"({samples} < {loader.batch_size})"
     message = f"the dataset is smaller than one batch {sizes}, and drop_last drops incomplete batches"
-    return DataError(message, key="dataloader.drop_last")
+    raise DataError(message, key="drop_last")
 
 
 def check_loop_class(kind: Any, base: type[BaseLoop], key: str) -> None:

@@ -11,9 +11,8 @@ from footplate.checks import check_flag
 from footplate.data import SampleLoader, batch_size_of, batches, length_of
 from footplate.distributed import broadcast_buffers, broadcast_object, gather_objects, is_model_wrapper
 from footplate.engine.base_loops import BaseLoop
-from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
-from footplate.evaluation import Evaluator
+from footplate.evaluation import Evaluator, build_evaluator
 from footplate.evaluation.evaluation_sets import EvaluationSet, build_evaluation_sets, build_evaluators, build_loaders
 from footplate.registry import LOOPS
 
@@ -92,8 +91,7 @@ class _EvaluationLoop(BaseLoop):
         intervals: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__(runner, dataloader)
-        with at_key("evaluator"):
-            evaluators = build_evaluators(evaluator, self.dataloader, runner.build_evaluator)
+        evaluators = build_evaluators(evaluator, self.dataloader, build_evaluator)
         self.sets = build_evaluation_sets(self.dataloader, evaluators, intervals)
         for dataset in self.sets:
             dataset.evaluator.key = f"{self.mode}_evaluator.{dataset.name}".rstrip(".")
@@ -108,8 +106,8 @@ class _EvaluationLoop(BaseLoop):
         self._lists_samples = not runner.is_plain  # whether a list of predictions has one entry per sample
         self.choose(self.sets[0])
 
-    def _build_data(self, dataloader: Any) -> Any:
-        return build_loaders(dataloader, super()._build_data)
+    def _as_loader(self, dataloader: Any) -> Any:
+        return build_loaders(dataloader, super()._as_loader)
 
     def run(self) -> dict[str, float]:
         """Evaluates all datasets that are due.

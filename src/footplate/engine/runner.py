@@ -15,7 +15,7 @@ from footplate.checkpoint import BackgroundSaver
 from footplate.checkpoint.loading import STRIP_WRAPPER
 from footplate.checks import check_keys
 from footplate.config import Config
-from footplate.data import build_dataloader, length_of, restore_rng
+from footplate.data import build_dataloader, check_same_dataset, length_of, restore_rng
 from footplate.distributed import (
     broadcast_tensors,
     get_rank,
@@ -29,7 +29,7 @@ from footplate.distributed import (
 )
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import process_setup, run_config
-from footplate.engine.base_loops import BaseLoop, BaseTrainLoop, check_loop_class
+from footplate.engine.base_loops import BaseLoop, BaseTrainLoop, check_has_batches, check_loop_class
 from footplate.engine.checkpoint_io import CheckpointIO, ResumePlan
 from footplate.engine.components import (
     Component,
@@ -54,6 +54,7 @@ from footplate.engine.signals import handling_signals
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator
+from footplate.evaluation.evaluation_sets import build_evaluators, build_loaders
 from footplate.extensions import extensions
 from footplate.models import PlainModel, trained_model
 from footplate.module_selection import Selection
@@ -690,23 +691,31 @@ class Runner:
         return [getattr(loop, "dataloader", None) for loop in loops]
 
     def _build_loop(self, cfg: Any, mode: str, base: type[BaseLoop]) -> Any:
-        """Builds a loop, which builds its data. Returns None and loop objects unchanged."""
+        """Builds a loop and its data. Returns None and loop objects unchanged."""
         if cfg is None:
             return None
         if not isinstance(cfg, Mapping):
             check_loop_class(type(cfg), base, f"{mode}_cfg")
             return cfg
-        settings = loop_settings(cfg, mode)
-        parts = ("dataloader",) if mode == "train" else ("dataloader", "evaluator")
-        try:
-            check_loop_class(LOOPS.resolve(settings["type"], settings), base, "type")
-            return LOOPS.build(settings, runner=self, **{part: self.sections[f"{mode}_{part}"] for part in parts})
-        except FootplateError as error:
-            if error.key.startswith(parts):
-                error.key = f"{mode}_{error.key}"
+        settings, data, section = loop_settings(cfg, mode), dict[str, Any](), self.sections[f"{mode}_dataloader"]
+        with at_key(f"{mode}_dataloader"):  # before the loop, so that errors have the key of the data
+            if mode == "train":
+                data["dataloader"] = self._build_loader(section)
+                check_has_batches(data["dataloader"])
             else:
-                error.within(f"{mode}_cfg")
-            raise
+                data["dataloader"] = build_loaders(section, self._build_loader)
+        if mode != "train":
+            with at_key(f"{mode}_evaluator"):
+                evaluator = self.sections[f"{mode}_evaluator"]
+                data["evaluator"] = build_evaluators(evaluator, data["dataloader"], self.build_evaluator)
+        with at_key(f"{mode}_cfg"):
+            check_loop_class(LOOPS.resolve(settings["type"], settings), base, "type")
+            return LOOPS.build(settings, runner=self, **data)
+
+    def _build_loader(self, section: Any) -> Any:
+        loader = self.build_dataloader(section, self.seed)
+        check_same_dataset(loader)
+        return loader
 
     def _required(self, name: str) -> Any:
         if self.sections[name] is None:
