@@ -16,13 +16,13 @@ class Convolution(nn.Sequential):
     Args:
         in_channels: The number of input channels.
         channels: The number of output channels.
-        size: The kernel size, an odd number.
+        size: The kernel size.
         stride: The stride of the convolution.
     """
 
     def __init__(self, in_channels: int, channels: int, *, size: int = 3, stride: int = 1) -> None:
         super().__init__(
-            nn.Conv2d(in_channels, channels, size, stride, size // 2, bias=False),
+            nn.Conv2d(in_channels, channels, size, stride, (size - 1) // 2, bias=False),
             nn.BatchNorm2d(channels),
             nn.ReLU(inplace=True),
         )

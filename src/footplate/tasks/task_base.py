@@ -29,7 +29,7 @@ _logger = logging.getLogger("footplate.tasks")
 class Pyramid(nn.Module):
     """A residual encoder, and a decoder with lateral connections for its deepest levels.
 
-    The stem folds blocks of 2 x 2 pixels into channels, so that no convolution runs at full resolution.
+    The first convolution has a stride of 2, so that no other layer runs at full resolution.
 
     Args:
         widths: The number of channels of each stage. The first stage has half the resolution of the image; each
@@ -48,7 +48,7 @@ class Pyramid(nn.Module):
         super().__init__()
         steps = list(zip(widths, widths[1:], strict=False))
         decoded = steps[::-1] if levels is None else steps[::-1][: levels - 1]
-        self.stem = Convolution(3 * 4, widths[0])
+        self.stem = Convolution(3, widths[0], size=6, stride=2)
         self.stages = nn.ModuleList(
             nn.Sequential(*(Residual(width) for _ in range(depth))) for width, depth in zip(widths, depths, strict=True)
         )
@@ -67,8 +67,7 @@ class Pyramid(nn.Module):
         """
         height, width = inputs.shape[-2:]
         inputs = F.pad(inputs, (0, -width % self.stride, 0, -height % self.stride))
-        features = self.stem(F.pixel_unshuffle(inputs, 2))
-        encoded: list[Tensor] = [self.stages[0](features)]
+        encoded: list[Tensor] = [self.stages[0](self.stem(inputs))]
         for down, stage in zip(self.down, list(self.stages)[1:], strict=True):
             encoded.append(stage(down(encoded[-1])))
         decoded: list[Tensor] = [encoded[-1]]

@@ -70,7 +70,9 @@ class BaseSegmentor(TaskModel):
         scores = self.outputs(inputs)
         loss = F.cross_entropy(scores, truth, self.class_weight, ignore_index=self.ignore_index)
         counted = truth != self.ignore_index
-        right = (scores.detach().argmax(dim=1) == truth) & counted
+        # Several times as fast as `argmax`.
+        true_scores = scores.detach().gather(1, truth.where(counted, 0)[:, None])
+        right = counted[:, None] & (true_scores == scores.detach().amax(dim=1, keepdim=True))
         return {"loss_ce": loss, "acc_seg": 100 * right.sum() / counted.sum().clamp(min=1)}
 
     def predict(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None) -> list[SegDataSample]:
@@ -132,7 +134,7 @@ class EncoderDecoder(Pyramid):
     """A feature pyramid with a coarse and a fine head whose scores are added.
 
     The coarse head classifies objects from deep features. The fine head refines their borders from features at half
-    resolution, and predicts the 2 x 2 pixels of each position as separate channels.
+    resolution, and predicts the 2 x 2 pixels of each position separately.
 
     Args:
         num_classes: The number of output channels.
@@ -152,9 +154,20 @@ class EncoderDecoder(Pyramid):
         height, width = inputs.shape[-2:]
         decoded = self.decode(inputs)
         coarse = self.coarse_head(decoded[1])
-        fine = F.pixel_shuffle(self.fine_head(decoded[-1]), 2)
-        full = fine + F.interpolate(coarse, list(fine.shape[-2:]), mode="bilinear")
-        return full[..., :height, :width]
+        fine = self.fine_head(decoded[-1])
+        enlarged = F.interpolate(coarse, list(fine.shape[-2:]), mode="bilinear")
+        blocks = fine.unflatten(1, (4, -1)) + enlarged[:, None]
+        return join_blocks(blocks)[..., :height, :width]
+
+
+def join_blocks(blocks: Tensor) -> Tensor:
+    """Converts the scores of blocks of 2 x 2 pixels, ``(N, 4, C, H, W)``, to scores ``(N, C, 2 * H, 2 * W)``.
+
+    Like `F.pixel_shuffle`, but faster in channels-last format, because the channels of a pixel stay together.
+    """
+    count, _, channels, height, width = blocks.shape
+    rows = blocks.permute(0, 3, 4, 1, 2).reshape(count, height, width, 2, 2, channels).transpose(2, 3)
+    return rows.reshape(count, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
 
 
 @MODELS.register_module()
