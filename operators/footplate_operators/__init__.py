@@ -30,7 +30,7 @@ sync_bn_forward_var tin_shift_backward tin_shift_forward
 
 
 class OperatorsFinder(MetaPathFinder, Loader):
-    """Provides `mmcv._ext` if mmcv is installed without compiled operators. Must come last in `sys.meta_path`."""
+    """Provides `mmcv._ext` if mmcv is installed without compiled operators. Must be last in `sys.meta_path`."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -61,7 +61,7 @@ def create_extension() -> ModuleType:
                 setattr(module, name, value)
     for name in MISSING.split():
         setattr(module, name, _missing(name))
-    module.get_compiler_version = lambda: "none: operators in PyTorch by footplate"  # type: ignore[attr-defined]
+    module.get_compiler_version = lambda: "none: footplate's operators in PyTorch"  # type: ignore[attr-defined]
     module.get_compiling_cuda_version = lambda: "not available"  # type: ignore[attr-defined]
     return module
 

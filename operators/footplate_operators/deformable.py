@@ -42,9 +42,9 @@ def _convolve(
     shifts = offset.reshape(count * deform_groups, kernel, 2, rows, columns)
     y = shifts[:, :, 0] + y.reshape(kernel, rows, columns)
     x = shifts[:, :, 1] + x.reshape(kernel, rows, columns)
-    # At pixel centers, where newly initialized layers sample, the gradient is taken from the following interval.
-    # Rounding must not move a position to the preceding interval. Therefore, the map is padded to powers of two, so
-    # that divisions by its size are exact.
+    # Newly initialized layers sample at pixel centers, where the gradient is taken from the following interval.
+    # Rounding must not move a position into the preceding interval, so the map is padded to powers of two, which makes
+    # divisions by its size exact.
     full_height, full_width = (1 << (size - 1).bit_length() for size in (height, width))
     planes = features.reshape(count * deform_groups, -1, height, width)
     planes = F.pad(planes, (0, full_width - width, 0, full_height - height))

@@ -1,4 +1,4 @@
-"""Operators for losses and layers, such as focal loss, CARAFE, PSA masks, rotated filters and resampling.
+"""Operators for losses and layers: focal loss, CARAFE, PSA masks, rotated filters, resampling and others.
 
 Functions write their results to tensors allocated by the caller.
 
@@ -118,9 +118,9 @@ def _psa_mask(
 ) -> Tensor:
     """Converts PSA masks (N, h_mask * w_mask, H, W) to an attention map (N, H * W, H, W).
 
-    The mask of a pixel contains a weight for each of its neighbors. With type 0 (collect), dimension 1 of the map is
-    the neighbor, and the last two dimensions are the pixel. With type 1 (distribute), dimension 1 is the pixel. The
-    other arguments are ignored.
+    The mask of a pixel contains a weight for each of its neighbors. With type 0 (collect), dimension 1 of the map
+    indexes the neighbor, and the last two dimensions index the pixel. Type 1 (distribute) swaps them. The other
+    arguments are ignored.
     """
     count, (height, width) = len(input), input.shape[2:]
     sizes = (h_mask, w_mask, height, width)
@@ -157,7 +157,7 @@ def masked_im2col_forward(
 def masked_col2im_forward(
     col: Tensor, mask_h_idx: Tensor, mask_w_idx: Tensor, im: Tensor, height: int, width: int, channels: int
 ) -> None:
-    """Writes the columns of `col` (C, pixels) to selected pixels of `im`, (1, C, H, W)."""
+    """Writes each column of `col` (C, pixels) to one of the selected pixels of `im`, (1, C, H, W)."""
     im[0, :, mask_h_idx.long(), mask_w_idx.long()] = col.view(channels, -1)
 
 
@@ -203,7 +203,7 @@ def pixel_group(
         distance_threshold: The maximum distance between a pixel's embedding and the region's mean embedding.
 
     Returns:
-        A list for each region, with its mean score, its number of pixels, and x and y of each pixel.
+        One list per region: its mean score, its number of pixels, and the x and y of each pixel.
     """
     labels, takeable = kernel_label.cpu().numpy().copy(), mask.cpu().numpy()
     vectors, scores = embedding.cpu().numpy(), score.cpu().numpy()
@@ -259,7 +259,7 @@ def upfirdn2d(
         pady0: Padding at the top.
         pady1: Padding at the bottom.
         flip: Whether to compute a correlation instead of a convolution.
-        gain: A factor that the result is multiplied by.
+        gain: A factor by which the result is multiplied.
     """
     count, channels, height, width = input.shape
     spread = F.pad(input.view(count, channels, height, 1, width, 1), (0, upx - 1, 0, 0, 0, upy - 1))
@@ -274,7 +274,8 @@ def fused_bias_leakyrelu(
 ) -> Tensor:
     """Adds `bias` to `input` and applies a leaky ReLU scaled by `scale`.
 
-    With `grad=1`, returns the gradient instead: `input` is the gradient of the output, and `refer` is the output.
+    With `grad=1`, returns the gradient instead. In this case, `input` is the gradient of the output, and `refer` is the
+    output.
     """
     if bias.numel():
         input = input + bias.view(1, -1, *[1] * (input.dim() - 2))

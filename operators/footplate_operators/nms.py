@@ -37,7 +37,7 @@ def _suppress(order: _Array, suppressed: Callable[[int, _Array], _Array]) -> lis
     """Runs NMS. Returns a group for each kept box: its index, followed by the indices of the boxes that it suppresses.
 
     Args:
-        order: The indices of the boxes, by descending score.
+        order: The indices of the boxes, sorted by descending score.
         suppressed: A function that takes the index of a box and the indices of other boxes, and returns a mask of the
             other boxes that the box suppresses.
     """
@@ -51,7 +51,7 @@ def _suppress(order: _Array, suppressed: Callable[[int, _Array], _Array]) -> lis
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
-    """Returns the int64 indices of the kept boxes, by descending score."""
+    """Runs NMS and returns the int64 indices of the kept boxes, sorted by descending score."""
     order = scores.detach().sort(descending=True, stable=True)[1].cpu().numpy()
     corners = np.ascontiguousarray(boxes.detach().cpu().numpy()[order].T)
     kept, rest = [np.empty(0, dtype=int)], np.arange(len(order))
@@ -94,8 +94,8 @@ def softnms(
     Args:
         boxes: (N, 4).
         scores: (N,).
-        dets: The output, by descending score. Only one row for each returned index is written.
-        iou_threshold: The minimum IoU for methods 0 and 1 to reduce a score.
+        dets: The output, sorted by descending score. Only one row per returned index is written.
+        iou_threshold: The minimum IoU at which methods 0 and 1 reduce a score.
         sigma: The width of the Gaussian for method 2.
         min_score: Boxes whose score falls below this value are removed.
         method: 0 removes overlapping boxes. 1 reduces their scores linearly with the IoU, 2 with a Gaussian of the IoU.
@@ -122,7 +122,7 @@ def softnms(
 
 
 def _polygon_nms(corners: Tensor, order: Tensor, labels: Tensor | None, iou_threshold: float) -> Tensor:
-    """Returns the indices of the kept polygons (N, 4, 2). Only polygons with the same label suppress each other."""
+    """Runs NMS on polygons (N, 4, 2), per label if `labels` is set, and returns the indices of the kept polygons."""
     corners = corners.detach().double().cpu()
     low, high = corners.amin(1).numpy(), corners.amax(1).numpy()
     classes = None if labels is None else labels.cpu().numpy()
@@ -148,7 +148,7 @@ def nms_rotated(
     iou_threshold: float,
     multi_label: int,
 ) -> Tensor:
-    """Returns the indices of the kept rotated boxes (N, 5), by descending score.
+    """Runs NMS on rotated boxes (N, 5) and returns the indices of the kept boxes, sorted by descending score.
 
     If `multi_label` is set, the boxes have an additional last column with the label.
     """
@@ -158,7 +158,7 @@ def nms_rotated(
 def nms_quadri(
     dets: Tensor, scores: Tensor, order: Tensor, dets_sorted: Tensor, iou_threshold: float, multi_label: int
 ) -> Tensor:
-    """Returns the indices of the kept quadrilaterals (N, 8), by descending score."""
+    """Runs NMS on quadrilaterals (N, 8) and returns the indices of the kept ones, sorted by descending score."""
     return _polygon_nms(dets[:, :8].reshape(-1, 4, 2), order, dets[:, -1] if multi_label else None, iou_threshold)
 
 

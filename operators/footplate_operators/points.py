@@ -21,7 +21,7 @@ def _squared_distances(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _first_hits(hits: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Returns the positions of the first `count` True values in each row. Pads short rows with their first position.
+    """Returns the positions of the first `count` True values in each row. Shorter rows repeat their first position.
 
     Args:
         hits: (..., N), bool.
@@ -49,7 +49,7 @@ def ball_query_forward(
 ) -> None:
     """Finds points (B, N, 3) at a distance between `min_radius` and `max_radius` from each center (B, M, 3).
 
-    Writes the indices of the first `nsample` points found to `idx`, (B, M, nsample). Does not change `idx` for centers
+    Writes the indices of the first `nsample` such points to `idx`, (B, M, nsample). Leaves `idx` unchanged for centers
     without such points.
     """
     squared = _squared_distances(new_xyz, xyz)
@@ -69,7 +69,7 @@ def stack_ball_query_forward(
 ) -> None:
     """Finds points (sum of N, 3) within `max_radius` of each center (sum of M, 3), in the same sample.
 
-    Writes the indices of the first `nsample` points found to `idx`, (sum of M, nsample), counted within the sample. For
+    Writes the indices of the first `nsample` such points to `idx`, (sum of M, nsample), counted within the sample. For
     centers without such points, the first index is -1.
     """
     counts = new_xyz_batch_cnt.tolist(), xyz_batch_cnt.tolist()
@@ -92,7 +92,7 @@ def knn_forward(xyz: Tensor, new_xyz: Tensor, idx: Tensor, dist2: Tensor, b: int
 def furthest_point_sampling_forward(
     points_tensor: Tensor, temp_tensor: Tensor, idx_tensor: Tensor, *sizes: int, **named: int
 ) -> None:
-    """Samples points (B, N, 3): first point 0, then always the point farthest from all sampled points.
+    """Samples points (B, N, 3). Starts with point 0, then repeatedly adds the point farthest from those sampled so far.
 
     Writes the indices to `idx_tensor`, (B, samples).
     """
@@ -105,7 +105,7 @@ def furthest_point_sampling_forward(
 def furthest_point_sampling_with_dist_forward(
     points_tensor: Tensor, temp_tensor: Tensor, idx_tensor: Tensor, *sizes: int, **named: int
 ) -> None:
-    """Samples points like `furthest_point_sampling_forward`, based on the distances between all points (B, N, N)."""
+    """Samples points like `furthest_point_sampling_forward`, but takes the distances between all points (B, N, N)."""
     batch = torch.arange(len(points_tensor))
     _sample_furthest(lambda last: points_tensor[batch, last], temp_tensor, idx_tensor)
 
@@ -294,12 +294,12 @@ def hard_voxelize_forward(
     Args:
         points: (N, C), where the first three columns are x, y, z.
         voxel_size: (3,).
-        coors_range: The lower bounds and the upper bounds, (6,).
+        coors_range: The lower bounds, followed by the upper bounds, (6,).
         voxels: Output (max_voxels, max_points, C).
         coors: Output (max_voxels, 3), in the order z, y, x.
         num_points_per_voxel: Output (max_voxels,).
         voxel_num: Output, a scalar with the number of voxels.
-        max_points: The maximum number of points per voxel. Additional points are dropped.
+        max_points: The maximum number of points per voxel. Excess points are dropped.
         max_voxels: The maximum number of voxels. Points in additional voxels are dropped.
         _: Ignored. The number of dimensions is always 3, and the result is always deterministic.
     """
@@ -323,7 +323,7 @@ def hard_voxelize_forward(
 
 
 def dynamic_point_to_voxel_forward(feats: Tensor, coors: Tensor, reduce_type: str) -> list[Tensor]:
-    """Reduces the features of the points in each voxel.
+    """Aggregates the features of the points in each voxel.
 
     Args:
         feats: (N, C).

@@ -40,7 +40,7 @@ def _cross(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _clipped_edges(first: Tensor, second: Tensor, keep_common: bool) -> Tensor:
-    """Returns how much the edges of `first` that lie inside `second` contribute to the intersection area.
+    """Returns the contribution to the intersection area of the edges of `first` that lie inside `second`.
 
     By Green's theorem, the area of a polygon is the sum of the signed areas of the triangles between the origin and
     each edge.
@@ -94,7 +94,7 @@ def overlaps(first: Tensor, second: Tensor, *, of_first: bool, aligned: bool) ->
         aligned: Whether to compare the polygons pair by pair, which requires N = M.
 
     Returns:
-        (N, M), or (N,) if aligned. The overlap with a polygon without area is 0.
+        (N, M), or (N,) if aligned. The overlap with a zero-area polygon is 0.
     """
     first, second = counterclockwise(first.double()), counterclockwise(second.double())
     areas, others = signed_areas(first), signed_areas(second)
@@ -166,7 +166,7 @@ def convex_iou(pointsets: Tensor, polygons: Tensor, ious: Tensor) -> None:
 def convex_giou(pointsets: Tensor, polygons: Tensor, output: Tensor) -> None:
     """Computes the generalized IoU of the convex hulls of point sets (N, 18) and quadrilaterals (N, 8), pair by pair.
 
-    Writes the gradient with respect to the points and the value to `output`, (N, 19).
+    Writes the gradient with respect to the points, followed by the value, to `output`, (N, 19).
 
     Source: Rezatofighi et al., Generalized Intersection over Union (2019).
     """

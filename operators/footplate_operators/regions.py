@@ -1,4 +1,4 @@
-"""Operators that pool regions of interest (RoIs) of a feature map, such as RoIAlign and RoIPool.
+"""Operators that pool regions of interest (RoIs) from a feature map, such as RoIAlign and RoIPool.
 
 RoIs are (K, 5): image index, x1, y1, x2 and y2 in image pixels. Rotated RoIs are (K, 6): image index, center x, center
 y, width, height and angle in radians. Functions write their results to tensors allocated by the caller.
@@ -42,7 +42,7 @@ def _samples(heights: Tensor, widths: Tensor, bins: tuple[int, int], sampling_ra
         heights: The heights of the RoIs in feature map pixels, (K,).
         widths: The widths of the RoIs in feature map pixels, (K,).
         bins: The numbers of rows and columns of bins in a RoI.
-        sampling_ratio: The number of points per bin in each direction. With 0, there is about one point per pixel.
+        sampling_ratio: The number of points per bin in each direction; 0 for about one point per pixel.
     """
     rows, columns = bins
     if sampling_ratio > 0:
@@ -110,7 +110,7 @@ def _largest_of_bins(values: Tensor, of_bin: Tensor, bins: int) -> tuple[Tensor,
         bins: The number of bins.
 
     Returns:
-        The values and the positions, both (bins, C). For bins without rows, they are 0 and -1.
+        The values and the positions, both (bins, C). Bins without rows have value 0 and position -1.
     """
     where = of_bin[:, None].expand_as(values)
     largest = values.new_full((bins, values.size(1)), float("-inf")).scatter_reduce(0, where, values, "amax")
@@ -185,7 +185,7 @@ def roi_align_backward(
 
 
 def _first_pixels(rois: Tensor, features: Tensor) -> Tensor:
-    """Returns the start of each channel of each RoI's image in the flattened features (N, C, H, W), (K, C, 1, 1)."""
+    """Returns where each channel of each RoI's image starts in the flattened features (N, C, H, W), as (K, C, 1, 1)."""
     channels, height, width = features.shape[1:]
     planes = rois[:, 0].long()[:, None] * channels + torch.arange(channels, device=rois.device)
     return (planes * height * width)[:, :, None, None]

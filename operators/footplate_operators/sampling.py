@@ -24,7 +24,7 @@ class Corners(NamedTuple):
 def bilinear_corners(y: Tensor, x: Tensor, height: int, width: int) -> Corners:
     """Returns the pixels and weights for bilinear sampling at `(y, x)`.
 
-    Points up to one pixel outside the map get the value at the border. Points farther away get zero.
+    Points up to one pixel outside the map get the border value. Points farther away get zero.
 
     Args:
         y: Vertical coordinates in pixels, of any shape. 0 is the center of the first row.

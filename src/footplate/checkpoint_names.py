@@ -5,8 +5,8 @@ import os
 SUFFIXES = (".pth", ".pt", ".ckpt")
 SAFETENSORS_SUFFIX = ".safetensors"
 SHARDED_SUFFIX = ".sharded"
-STATE = "state.pth"  # in the folder of a sharded checkpoint
-BEST = "best_"  # the names of best checkpoints start with this
+STATE = "state.pth"  # the main file in the folder of a sharded checkpoint
+BEST = "best_"  # prefix of the names of best checkpoints
 
 
 def is_sharded_path(path: str) -> bool:

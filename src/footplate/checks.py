@@ -242,7 +242,7 @@ def read_tensor(state: Mapping[str, Any], key: str, dim: int) -> "Tensor":
 
     Raises the same errors as `read_entry`, and ValueError if the value is not such a tensor.
     """
-    import torch  # not above: commands that need no tensors start without it
+    import torch  # imported here, so that commands without tensors start faster
 
     value = read_entry(state, key)
     if not isinstance(value, torch.Tensor) or value.dim() != dim or not value.is_floating_point():
@@ -269,9 +269,9 @@ def check_accepts(
     Args:
         owner: The object with the method.
         method: The name of the method.
-        arguments: The names of the arguments that are passed by position.
-        keywords: The names of the arguments that are passed by keyword.
-        expected: The full list of argument names to show in the message, if the method may accept fewer.
+        arguments: The names of the positional arguments.
+        keywords: The names of the keyword arguments.
+        expected: All argument names to show in the message, if the method may accept fewer.
 
     Raises:
         ArgumentError: The method does not accept these arguments.
@@ -281,7 +281,7 @@ def check_accepts(
         inspect.signature(function).bind(*arguments, **dict.fromkeys(keywords))
     except TypeError as error:
         declared = expected or (*arguments, *keywords)
-        declared = ("self", *declared) if inspect.ismethod(function) else declared  # a function of `runner.on` has none
+        declared = ("self", *declared) if inspect.ismethod(function) else declared  # not for functions of `runner.on`
         raise ArgumentError(
             f"{type(owner).__name__}.{method} does not accept the arguments that the engine passes",
             notes=[f"expected: {method}({', '.join(declared)})"],
@@ -289,10 +289,10 @@ def check_accepts(
 
 
 def check_takes(problem: str, function: Callable[..., Any], *arguments: str) -> None:
-    """Raises an ArgumentError, starting with `problem`, if `function` does not accept `arguments` by position."""
+    """Raises an ArgumentError that starts with `problem` if `function` cannot be called with the given arguments."""
     try:
         inspect.signature(function).bind(*arguments)
-    except ValueError:  # some functions of other languages have no signature
+    except ValueError:  # some C functions have no signature
         pass
     except TypeError as error:
         raise ArgumentError(f"{problem} ({', '.join(arguments)}): {error}") from error

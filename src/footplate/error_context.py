@@ -14,7 +14,7 @@ from footplate.messages import list_names, nearest
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 _MAX_CHANGES = 3
 WEIGHTS_ALONE = "Use load_from without resume to start over with the weights alone."
-_MAX_COMPARED = 10_000  # names in a folder; each comparison takes about 10 microseconds
+_MAX_COMPARED = 10_000  # limits the time to find a similar name: about 10 microseconds per name in the folder
 _OWN_CODE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 NOT_USER_CODE = (_OWN_CODE, *{os.path.join(path, "") for path in sysconfig.get_paths().values()}, "<")
 
@@ -41,7 +41,7 @@ def located(source: object) -> Iterator[None]:
 
 @contextmanager
 def restoring(part: str) -> Iterator[None]:
-    """Converts errors raised in the block to a CheckpointError that mentions `part`, the part being restored."""
+    """Converts errors raised in the block to a CheckpointError that states which `part` could not be restored."""
     try:
         yield
     except FootplateError:
@@ -90,16 +90,16 @@ def origin_of(mapping: object, key: object = None) -> Origin | None:
 
 
 def describe_changes(section: object, key: str = "") -> list[str]:
-    """Lists a section's values that another config file overrides.
+    """Returns a list with one note, which lists a section's values that another config file overrides.
 
-    Returns a list with one note, or an empty list if there are no overrides. `key` is the section's key path.
+    The list is empty if there are no overrides. `key` is the section's key path.
     """
     changes = [f"{path} ({origin})" for path, origin in _changes_in(section, key)]
     return [f"changed from the base: {list_names(changes, _MAX_CHANGES)}"] if changes else []
 
 
 def _changes_in(section: object, key: str) -> Iterator[tuple[str, Origin]]:
-    """Yields the key path and the origin of each value that comes from a different file than its section."""
+    """Yields the key path and origin of each value that was set in a different file than its section."""
     home = origin_of(section)
     if home is None or not isinstance(section, Mapping):
         return
@@ -117,7 +117,7 @@ def explain_missing_path(path: str) -> list[str]:
     Suggests a similar name in the parent folder.
     """
     tried = folder = os.path.abspath(path)
-    lines = [] if os.path.isabs(path) else [f"tried {tried}: relative paths start at the current directory"]
+    lines = [] if os.path.isabs(path) else [f"tried {tried}; relative paths are resolved against the current directory"]
     name = ""
     while not os.path.exists(folder):
         folder, name = os.path.split(folder)

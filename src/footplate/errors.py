@@ -1,7 +1,7 @@
 """Exceptions for problems that the user can fix.
 
     FootplateError                    base class; the command line exits with its `exit_code`
-    ├── ConfigError                   a config file or a value in it (also a ValueError)
+    ├── ConfigError                   an invalid config file or value (also a ValueError)
     │   ├── ConfigSyntaxError         the file cannot be parsed
     │   ├── ConfigKeyError            a key is missing or misspelled (also a KeyError)
     │   ├── ConfigAttributeError      the same for attribute access (also an AttributeError)
@@ -11,8 +11,8 @@
     │   ├── DuplicateNameError        two classes claim the same name (also a KeyError)
     │   └── BuildError                a wrong or missing argument, or a class of the wrong type (also a TypeError)
     ├── ArgumentError                 an invalid value (also a ValueError)
-    ├── DataError                     a sample or a dataset
-    │   └── StorageError              the data storage cannot be reached, read or written to
+    ├── DataError                     a sample or dataset cannot be used
+    │   └── StorageError              the data storage cannot be reached, read or written
     ├── NonFiniteError                a loss, a gradient or a weight is NaN or infinite; exit code 3
     ├── ExitError                     user code tried to exit the process during a run; exit code 1
     ├── RankError                     ranks disagree or cannot connect, or a rank is lost
@@ -75,8 +75,8 @@ class FootplateError(Exception):
         message: A sentence that states the problem.
         origin: The file and line where the value was set.
         key: The key path in the config, such as `optim_wrapper.optimizer.lr`.
-        found: The value that was found.
-        suggestion: The valid word that was most likely intended.
+        found: The invalid value.
+        suggestion: The word that the user most likely meant.
         notes: Additional lines.
         hides_cause: Whether to end the message with a hint that `--debug` shows where `__cause__` was raised.
 
@@ -171,7 +171,7 @@ class RegistryError(FootplateError):
 
 
 class UnknownNameError(RegistryError, KeyError):
-    """A registry has no entry of this name."""
+    """A registry has no entry with this name."""
 
     __str__ = FootplateError.__str__
 
@@ -195,7 +195,7 @@ class DataError(FootplateError):
 
 
 class StorageError(DataError):
-    """The data storage cannot be reached or written to, denies access, or has too small a local cache.
+    """The data storage cannot be reached or written to, denies access, or needs a larger local cache.
 
     `on_error='skip'` does not skip samples on this error, since they may be intact.
     """
@@ -224,7 +224,7 @@ class ExitError(FootplateError):
 
 
 class RankError(FootplateError):
-    """Ranks cannot connect or have different parameters, or one of them is lost."""
+    """Ranks cannot connect or have different parameters, or a rank was lost."""
 
 
 class CheckpointError(FootplateError):

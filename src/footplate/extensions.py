@@ -18,7 +18,7 @@ class Extension:
     Attributes:
         packages: Maps additional scopes, such as "mmdet", to their PyPI packages, or to "" if they have no package.
         locations: Maps registry names, such as "hook", to the modules to import for their additional entries.
-        ignored_keys: Maps top-level config keys that have no effect to the advice in the warning.
+        ignored_keys: Maps top-level config keys that have no effect to advice, which is shown in a warning.
     """
 
     packages: Mapping[str, str] = {}
@@ -45,9 +45,9 @@ class Extension:
         """Raises an error or logs a warning if footplate would misinterpret the samples of a dataset."""
 
     def repair_step(self, error: RuntimeError) -> AbstractContextManager[Any] | None:
-        """Returns a context manager that makes failing training steps succeed, or None if there is no remedy.
+        """Returns a context manager in which training steps do not raise `error`, or None if there is no workaround.
 
-        Called with the error from the first training step.
+        Called if the first training step fails.
         """
         return None
 

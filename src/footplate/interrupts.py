@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-SIGNALED = 128  # a process ended by a signal has this exit code plus the signal number
+SIGNALED = 128  # a process that was ended by a signal exits with this code plus the signal number
 RANK_VARIABLES = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
 
 
@@ -58,7 +58,7 @@ def temporary_folder(prefix: str) -> Iterator[str]:
     SIGTERM and SIGHUP raise StopSignal, so that the folder is removed. Ranks started by a launcher are an exception:
     the launcher ends them with SIGTERM, and they must not report that as a failure.
     """
-    import tempfile  # only when needed, because every command imports this module
+    import tempfile  # imported here, because every command imports this module
 
     with raising_stop_signals(not is_launched()), tempfile.TemporaryDirectory(prefix=prefix) as folder:
         yield folder

@@ -13,8 +13,8 @@ from typing import Any
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 RED, YELLOW, BOLD = 31, 33, 1  # for `styled`
 _SHORT_WORD = 4
-_INDENT = 4  # the indentation of continuation lines in the log
-_DEFAULT_WIDTH, _MIN_WIDTH = 100, 40  # the width of the text that commands print
+_INDENT = 4  # indentation of continuation lines in the log
+_DEFAULT_WIDTH, _MIN_WIDTH = 100, 40  # width of the text that commands print
 _LABEL = re.compile(r" *\S+(?: \S+)*? {2,}(?=\S)")
 
 
@@ -109,7 +109,7 @@ def nearest(word: object, candidates: Iterable[str], *, similarity: float | None
         >>> nearest("sge.py", ["use.py", "seg.py"])
         'seg.py'
     """
-    word = str(word)  # a config may hold any value in place of a name
+    word = str(word)  # a config may contain any value where a name is expected
     by_folded: dict[str, str] = {}
     for candidate in candidates:
         by_folded.setdefault(candidate.casefold(), candidate)

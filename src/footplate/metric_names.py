@@ -28,8 +28,8 @@ def find_rule(key: str, greater: Sequence[str] = GREATER, less: Sequence[str] = 
 
     Args:
         key: The name of the metric.
-        greater: Names of metrics, or parts of them, for which higher is better.
-        less: Names of metrics, or parts of them, for which lower is better.
+        greater: Metric names, or parts of names, for which higher is better.
+        less: Metric names, or parts of names, for which lower is better.
 
     Example:
         >>> find_rule("coco/bbox_mAP"), find_rule("val_loss"), find_rule("score")
@@ -76,7 +76,7 @@ def is_better(value: float, than: float, rule: str, by: float = 0.0) -> bool:
 
 
 def order_metrics(names: Iterable[str], first: Sequence[str] = ()) -> list[str]:
-    """Returns the metrics in display order, starting with `first`. Omits other per-class results and `support`.
+    """Returns the metrics in display order, starting with `first`. Omits `support` and the remaining per-class results.
 
     Args:
         names: All metrics.
@@ -100,7 +100,7 @@ def is_of_dataset(metric: str, datasets: Container[str]) -> bool:
 
 
 def validation_label(name: str, recorded: Container[str]) -> str:
-    """Returns the label of a validation scalar in logs: `val/<name>` if training has a scalar of the same name.
+    """Returns the label of a validation scalar in logs: `val/<name>` if training logs the same name, else `name`.
 
     Args:
         name: The name of the metric or loss.
@@ -110,7 +110,7 @@ def validation_label(name: str, recorded: Container[str]) -> str:
 
 
 def metric_of_label(label: str) -> str:
-    """Returns the metric name for a `validation_label`."""
+    """Returns the metric name for a label from `validation_label`."""
     return label.removeprefix(_VALIDATION)
 
 
@@ -140,7 +140,7 @@ def only_term(values: Mapping[str, Any]) -> str | None:
 def is_undefined(name: str, value: object) -> bool:
     """Checks whether a COCO metric is undefined.
 
-    COCO reports -1 if there are no objects of a kind, such as large ones.
+    COCO reports -1 if the dataset has no objects of a kind, such as large objects.
     """
     return value == -1 and _OF_COCO.fullmatch(name) is not None
 

@@ -19,7 +19,7 @@ contains regular expressions that must match full module names. A string or a li
 
 
 def check_selection(selection: Selection) -> dict[str, list[str]]:
-    """Returns a selection as a dict with the class names as `classes` and the module name patterns as `names`.
+    """Returns a selection as a dict with two lists: class names (`classes`) and module name patterns (`names`).
 
     Raises:
         ArgumentError: The selection is malformed, or a pattern is not a valid regular expression.
@@ -80,7 +80,7 @@ def nearest_prefix(pattern: str, names: Iterable[str]) -> str | None:
 
 
 def matching_names(pattern: str, names: Collection[str], key: str) -> list[str]:
-    """Returns the parameter names that match a regular expression at the start.
+    """Returns the parameter names whose beginning matches a regular expression.
 
     Args:
         pattern: The regular expression.

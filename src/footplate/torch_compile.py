@@ -38,7 +38,7 @@ def compile_arguments(given: bool | Mapping[str, Any] | None) -> dict[str, Any] 
     """Returns the arguments for `torch.compile`, or None if compilation is disabled.
 
     Args:
-        given: The value of a `compile` key in a config.
+        given: The value of `compile` in a config.
 
     Raises:
         ArgumentError: The value is neither a bool nor a dict, or the dict has an argument that configs must not set.

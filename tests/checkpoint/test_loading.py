@@ -105,7 +105,7 @@ def test_trust_is_a_decision_that_is_logged(tmp_path: Path, caplog: pytest.LogCa
     assert isinstance(loaded["trap"], OpaqueObject)
     assert not trap.exists()
     assert caplog.messages == [
-        f"Checkpoint '{path}' contains objects that were not instantiated, of these classes: "
+        f"Checkpoint '{path}' contains objects of these classes, which were not instantiated: "
         f"{os.mkdir.__module__}.mkdir."
     ]
     with trusting(path):

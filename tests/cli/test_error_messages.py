@@ -134,7 +134,7 @@ def test_missing_file_of_a_constructor_is_an_error_of_the_config(tiny: Path, own
             "error: dataset 'Listed' cannot be built: the file 'trian.json' does not exist",
             "  at --set, key train_dataloader.dataset.listed",
             "  found: 'trian.json'",
-            f"  tried {tiny.parent / 'trian.json'}: relative paths start at the current directory",
+            f"  tried {tiny.parent / 'trian.json'}; relative paths are resolved against the current directory",
             f"  '{tiny.parent}' has no 'trian.json'; did you mean 'train.json'?",
         ],
     )

@@ -83,5 +83,5 @@ def test_override_of_an_unread_variable_is_reported(tmp_path: Path, name: str) -
     assert find_unused_changes(cfg, READ_BY_RUN) == []
     apply_overrides(cfg, ["classes=7", "+more=1"])
     assert list(map(str, find_unused_changes(cfg, READ_BY_RUN))) == [
-        "--set: 'classes' has no effect unless your own code reads it: neither the config nor a run uses it"
+        "--set: 'classes' has no effect unless your own code reads it: neither the config nor footplate uses it"
     ]

@@ -130,7 +130,7 @@ def test_modules_of_code_bases_are_patched(mmcls: None) -> None:
     openmmlab.install()
     assert importlib.import_module("mmcls.data").kind is float
     assert applied_patches() == {"numpy.float": 1}
-    assert openmmlab.describe_patches() == "numpy.float in 1 module (NumPy 1.24 removed the aliases of Python's types)"
+    assert openmmlab.describe_patches() == "numpy.float in 1 module (NumPy 1.24 removed the aliases for Python's types)"
     with pytest.raises(AttributeError):
         importlib.import_module("other")
     assert importlib.import_module("mmcv.image").hue == 255

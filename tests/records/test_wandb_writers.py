@@ -98,7 +98,7 @@ def test_calls_of_swanlab(swanlab: Library, tmp_path: Path, caplog: pytest.LogCa
         ("finish", None),
     ]
     assert caplog.messages == [
-        f"Not logged in to SwanLab: the run is stored offline in {tmp_path}. `swanlab sync` uploads it."
+        f"Not logged in to SwanLab, so the run is stored offline in {tmp_path}. Run `swanlab sync` to upload it."
     ]
 
 

@@ -116,8 +116,8 @@ def test_a_resumed_run_continues_the_same_run(kind: str, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
-        ("WandbVisBackend", "Not logged in to Weights & Biases: the run is stored offline"),
-        ("SwanlabVisBackend", "Not logged in to SwanLab: the run is stored offline"),
+        ("WandbVisBackend", "Not logged in to Weights & Biases, so the run is stored offline"),
+        ("SwanlabVisBackend", "Not logged in to SwanLab, so the run is stored offline"),
         ("ClearMLVisBackend", "No ClearML server is configured. Storing the task offline."),
     ],
     indirect=["kind"],

@@ -28,8 +28,8 @@ def test_parent_and_base_name_split_a_path(path: str, folder: str, name: str) ->
 @pytest.mark.parametrize(
     ("path", "lines"),
     [
-        ("data/ann/a.json", ["tried {here}/data/ann/a.json: {why}", "'{here}/data' has no 'ann'"]),
-        ("data/b.json", ["tried {here}/data/b.json: {why}", "'{here}/data' has no 'b.json'"]),
+        ("data/ann/a.json", ["tried {here}/data/ann/a.json; {why}", "'{here}/data' has no 'ann'"]),
+        ("data/b.json", ["tried {here}/data/b.json; {why}", "'{here}/data' has no 'b.json'"]),
         ("{here}/data/itr_30.pth", ["'{here}/data' has no 'itr_30.pth'; did you mean 'iter_30.pth'?"]),
         ("{here}/data/iter_30.pth/a", ["'{here}/data/iter_30.pth' has no 'a'"]),
         ("file://{here}/none/c/d", ["'{here}' has no 'none'"]),
@@ -41,7 +41,7 @@ def test_missing_path_notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pat
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "iter_30.pth").touch()
     monkeypatch.chdir(tmp_path)
-    values = {"here": str(tmp_path), "why": "relative paths start at the current directory"}
+    values = {"here": str(tmp_path), "why": "relative paths are resolved against the current directory"}
     assert missing_path_notes(path.format(**values)) == [line.format(**values) for line in lines]
 
 

@@ -89,7 +89,7 @@ def test_resumed_or_restarted_run_keeps_its_size(tmp_path: Path, monkeypatch: py
     Runner.from_cfg(cfg).train()
     path = config(tmp_path, model="dict(type='Limited', most=5)")
     resumed, note = chosen(path, resume=True)
-    assert note == "batch_size='auto': 8 samples (as in the run that is resumed)"
+    assert note == "batch_size='auto': 8 samples (as in the resumed run)"
     assert resumed["train_dataloader"]["batch_size"] == 8
     assert chosen(path)[0]["train_dataloader"]["batch_size"] == 4
     assert chosen(path, work_dir=str(tmp_path / "none"), resume=True)[0]["train_dataloader"]["batch_size"] == 4

@@ -55,7 +55,7 @@ def test_strict_overrides_set_values(override: str, path: tuple[Any, ...], value
         ("optimzer.lr=1", "the config has no key 'optimzer'", "optimizer"),
         ("optimizer.lrr=1", "'optimizer' has no key 'lrr'", "optimizer.lr"),
         ("pipeline.1.prb=1", "'pipeline[1]' has no key 'prb'", "pipeline[1].prob"),
-        ("pipeline.7.prob=1", "'7' is not an index of the list 'pipeline' (2 elements, counted from 0)", None),
+        ("pipeline.7.prob=1", "'7' is not a valid index for the list 'pipeline' (2 elements, counted from 0)", None),
         ("optimizer.lr=high", "'optimizer.lr' must be a number, not 'high'", None),
         ("train_cfg.max_iters=True", "'train_cfg.max_iters' must be a number, not True", None),
         ("train_cfg.type=5", "'train_cfg.type' must be a string, not 5", None),

@@ -1,4 +1,4 @@
-"""Downloads weights from addresses.
+"""Downloads weights from these addresses:
 
     torchvision://resnet50                       a torchvision model; also resnet50.imagenet1k_v2
     open-mmlab://detectron2/resnet50_caffe       backbones published by OpenMMLab; also openmmlab:// and mmcls://
@@ -47,16 +47,16 @@ _CLOSEST_NAMES = 3
 
 
 def local_file(path: str) -> str:
-    """Returns the local path of the weights at an address, after downloading them if they are not cached.
+    """Returns the local path of the weights at an address. Downloads them if they are not cached.
 
     If several processes on a machine need the same file, the first one downloads it and the others wait.
 
     Args:
-        path: An address, or the path of a file, which is returned unchanged.
+        path: An address. A file path is returned unchanged.
 
     Raises:
         CheckpointDamagedError: The SHA-256 of the file does not match the digest in its name.
-        CheckpointError: The name is unknown, or the file cannot be downloaded.
+        CheckpointError: The address is unknown, or the file cannot be downloaded.
     """
     if path.startswith("hf://"):
         return _download_from_hub(path)
@@ -116,7 +116,7 @@ def find_url(path: str) -> str | None:
     """Returns the URL of the weights at an address, or None for a path.
 
     Raises:
-        CheckpointError: The name of published weights is unknown.
+        CheckpointError: No published weights have this name.
 
     Example:
         >>> find_url("torchvision://resnet18")
@@ -136,7 +136,7 @@ def find_url(path: str) -> str | None:
 
 
 def cached_path(url: str) -> str:
-    """Returns the cache path for a URL. Shares files with other programs only if their names contain a digest."""
+    """Returns the cache path for a URL. Uses the shared cache only for files whose names contain a digest."""
     parts = urlsplit(url)
     name = _safe_name(posixpath.basename(parts.path))
     shared = os.path.join(_shared_folder(), name)

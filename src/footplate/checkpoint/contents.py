@@ -29,14 +29,14 @@ _META_KEYS = ("epoch", "iter", "time", "experiment_name", "seed", "footplate_ver
 
 
 def verify(path: "str | os.PathLike[str]") -> Digest:
-    """Verifies the whole content of a checkpoint and returns its digest.
+    """Verifies the entire content of a checkpoint and returns its digest.
 
     Files from other programs have no digest; for these, verifies the checksums that `torch.save` stores for each
     tensor. Files from PyTorch before 1.6 have no checksums either, so they are read completely instead. For a sharded
     checkpoint, verifies all files.
 
     Args:
-        path: The checkpoint, a file or a sharded checkpoint.
+        path: A checkpoint file, or the folder of a sharded checkpoint.
 
     Raises:
         CheckpointDamagedError: The content does not match its checksum.
@@ -79,7 +79,7 @@ def read_layout(folder: str, device: "str | torch.device") -> ShardLayout:
 
 @contextmanager
 def open_shards(folder: str, layout: ShardLayout, name: str) -> Iterator[IO[bytes]]:
-    """Opens a file with shards, and adds its path to errors raised in the block.
+    """Opens a shard file, and adds its path to errors raised in the block.
 
     Raises:
         CheckpointDamagedError: The file is missing, or does not match the digest in the layout.
@@ -102,7 +102,7 @@ class Outline(NamedTuple):
 
 
 def read_outline(path: "str | os.PathLike[str]") -> Outline:
-    """Returns the content of a checkpoint, with tensors on the meta device. Verifies nothing.
+    """Returns the content of a checkpoint, with tensors on the meta device. Does not verify it.
 
     Raises:
         CheckpointError: The file does not exist or is not a checkpoint.
@@ -145,9 +145,9 @@ def open_checkpoint(path: str) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def naming_checkpoint(path: str) -> Iterator[None]:
-    """Converts any exception in the block to a CheckpointError that contains `path`.
+    """Converts any exception in the block to a CheckpointError that mentions `path`.
 
-    Reading a damaged or malicious file may raise any exception, and must not stop the search for other checkpoints.
+    Reading a damaged or malicious file may raise any exception, which must not stop the search for other checkpoints.
 
     Raises:
         CheckpointError: The block raised an exception that is not a `FootplateError`.
@@ -181,7 +181,7 @@ class ContentSection(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """The content of a checkpoint."""
+    """A summary of a checkpoint's content."""
 
     path: str  # the file or folder
     size: int  # the size in bytes
@@ -193,7 +193,7 @@ class Contents(NamedTuple):
 
 
 def read_contents(path: "str | os.PathLike[str]") -> Contents:
-    """Lists the content of a checkpoint. Reads only the shapes of tensors, and verifies nothing.
+    """Lists the content of a checkpoint. Reads only the shapes of tensors, without verification.
 
     Raises:
         CheckpointError: The file does not exist or is not a checkpoint.
@@ -285,7 +285,7 @@ def rename_keys(
     prefix: str | None = None,
     source: str = "a state dict",
 ) -> "OrderedDict[str, Any]":
-    """Renames the keys of weights; see `load_weights`.
+    """Renames the keys in a state dict; see `load_weights`.
 
     Raises:
         CheckpointError: No key starts with `prefix`, or two keys are renamed to the same key.
@@ -310,7 +310,7 @@ def rename_keys(
     if start and not renamed:
         raise CheckpointError(f"no key in '{source}' starts with '{start}'", found=list(weights)[:_MAX_KEYS])
     versions = getattr(weights, "_metadata", {})
-    # The keys of layer versions have no trailing dot.
+    # `_metadata` contains layer names, which have no trailing dot.
     layers = {rename(f"{layer}." if layer else ""): value for layer, value in versions.items()}
     renamed._metadata = {layer.rstrip("."): value for layer, value in layers.items() if layer is not None}  # type: ignore[attr-defined]
     return renamed

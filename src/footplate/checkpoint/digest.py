@@ -1,7 +1,7 @@
 """Writes and verifies the SHA-256 digest at the end of a checkpoint file.
 
 A checkpoint is the zip archive that `torch.save` writes. The digest is stored in the archive's comment, which readers
-ignore. Content and digest are thus committed together:
+ignore. The content and the digest are thus committed together:
 
     ... archive ... | end record (22 bytes) | footplate-checkpoint 1 saved=<ns> sha256=<64 hex digits>
 
@@ -34,7 +34,7 @@ class Digest(NamedTuple):
 
     @property
     def length(self) -> int:
-        """The length in bytes of the comment at the end of the file, or 0 without a digest."""
+        """The length in bytes of the comment at the end of the file, or 0 if there is no digest."""
         return 0 if self.sha256 is None else _COMMENT_BYTES
 
 
@@ -76,7 +76,7 @@ class DigestSink:
         """Does nothing; the other sink is flushed at the end."""
 
     def finish(self) -> Digest:
-        """Writes the end record with the digest as comment, and returns the digest.
+        """Writes the end record with the digest as its comment, and returns the digest.
 
         Raises:
             OSError: The sink failed in this call or in an earlier one.

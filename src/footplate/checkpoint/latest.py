@@ -1,4 +1,4 @@
-"""Names the checkpoints of a run, and finds the newest one to resume from."""
+"""Checks checkpoint names, and finds the newest checkpoint to resume from."""
 
 import contextlib
 import logging
@@ -93,7 +93,7 @@ def write_pointer(folder: "str | os.PathLike[str]", path: "str | os.PathLike[str
 def read_pointer(folder: "str | os.PathLike[str]") -> str | None:
     """Returns the path stored in `folder/last_checkpoint`, or None if that file does not exist.
 
-    The path need not exist.
+    The stored path may be outdated.
     """
     try:
         pointer = os.fsdecode(storage.read_bytes(storage.join(folder, POINTER), _MAX_POINTER_BYTES)).strip()
@@ -109,7 +109,7 @@ def find_latest(folder: "str | os.PathLike[str]") -> str | None:
     a warning for each damaged checkpoint.
 
     Args:
-        folder: The work_dir or the `out_dir` of the run.
+        folder: The run's work_dir or `out_dir`.
 
     Raises:
         CheckpointError: The folder cannot be read, or there is no intact checkpoint and at least one could not be read.

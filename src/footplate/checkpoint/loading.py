@@ -46,7 +46,7 @@ def load_checkpoint(
 ) -> dict[str, Any]:
     """Verifies a checkpoint and returns its content.
 
-    Imports and calls nothing that the file refers to. Objects saved by other engines become `OpaqueObject`
+    Does not import or call anything that the file refers to. Objects saved by other engines become `OpaqueObject`
     placeholders. NumPy arrays remain arrays, and NumPy scalars become numbers.
 
     Args:
@@ -115,13 +115,13 @@ def _load(
         with open_checkpoint(name) as stream:
             loaded = read_content(stream, device=device).value
         if names := opaque_names(loaded):
-            message = "Checkpoint '%s' contains objects that were not instantiated, of these classes: %s."
+            message = "Checkpoint '%s' contains objects of these classes, which were not instantiated: %s."
             _logger.info(message, name, list_names(names, _MAX_NAMES))
     if not isinstance(loaded, Mapping):
         raise CheckpointError(
             f"'{name}' does not contain a dict",
             found=loaded.name if isinstance(loaded, OpaqueObject) else type(loaded).__name__,
-            notes=["Save the weights of a whole model where it was trained: torch.save(model.state_dict(), path)."],
+            notes=["For a whole model, save the weights where it was trained: torch.save(model.state_dict(), path)."],
         )
     return dict(loaded)
 
@@ -164,11 +164,11 @@ class LoadReport:
     """The result of loading weights. `str()` returns a readable summary.
 
     Attributes:
-        source: The source of the weights, such as a file.
-        loaded: Keys in the model that were loaded.
-        missing: Keys in the model that are not in the file.
-        unexpected: Keys in the file that are not in the model.
-        mismatched: Keys with different shapes in the file and the model, whose values in the model are unchanged.
+        source: Where the weights come from, such as a file.
+        loaded: Model keys that were loaded.
+        missing: Model keys that are not in the file.
+        unexpected: File keys that are not in the model.
+        mismatched: Keys whose shapes differ between the file and the model. The model keeps its values for them.
     """
 
     source: str
@@ -227,7 +227,7 @@ def load_weights(
         revise_keys: Pairs (regular expression, replacement), which are applied to each key in order. The default
             removes the prefix `module.` that distributed wrappers add, unless the model itself has a submodule of this
             name and the weights match it.
-        prefix: A prefix such as "backbone.". Only keys with this prefix are loaded, after removing it.
+        prefix: A prefix such as "backbone.". Loads only keys with this prefix, and removes the prefix.
         name: The name of the source in messages. Defaults to the path of the file.
 
     Raises:
@@ -341,7 +341,7 @@ def trusting(path: "str | os.PathLike[str] | None") -> Iterator[None]:
 
 
 def code_to_load(path: str) -> list[str]:
-    """Returns example code that loads the weights of a checkpoint into a torch module and uses it."""
+    """Returns example code that loads a checkpoint's weights into a torch module and runs the module."""
     return [
         "from footplate.checkpoint import load_weights",
         f"load_weights(model, {path!r}, strict=True)",

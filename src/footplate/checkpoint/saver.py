@@ -37,7 +37,7 @@ _ALIGNMENT = 64
 
 @dataclass(frozen=True)
 class AfterSave:
-    """Callbacks and follow-up work for a finished save.
+    """What to do when a save ends.
 
     Attributes:
         home: The folder whose `last_checkpoint` is updated, or None.
@@ -54,7 +54,7 @@ NOTHING = AfterSave()
 
 
 class _Save:
-    """A save and its outcome. The error is None while the save is in progress, and if it succeeds."""
+    """A save and its outcome. The error is None while the save is in progress or if it succeeded."""
 
     def __init__(self, path: str, after: AfterSave) -> None:
         self.path, self.after = path, after
@@ -163,12 +163,11 @@ class BackgroundSaver:
     The background thread writes the checkpoint and `last_checkpoint`. The callbacks of `AfterSave` run in the thread
     that calls `complete`, `wait` or the next `save`.
 
-    A failed save does not change earlier checkpoints. The error is logged immediately, and with "stop" also raised by
-    the next `save` or `wait`.
+    A failed save does not change earlier checkpoints. The error is logged immediately.
 
     Args:
-        on_error: "warn" or "stop".
-        alarm: Called in the background thread when a save ends, to make the owner of the saver call `complete`.
+        on_error: "warn", or "stop" to also raise the error in the next `save` or `wait`.
+        alarm: Called in the background thread when a save ends, so that the saver's owner can call `complete`.
 
     Raises:
         ArgumentError: `on_error` is neither "warn" nor "stop".
@@ -214,14 +213,14 @@ class BackgroundSaver:
         Args:
             state: See `save_checkpoint`.
             path: See `save_checkpoint`. If the path ends in `.sharded`, a sharded checkpoint is written.
-            after: Callbacks and follow-up work for the finished save. The callbacks run in the next `save` or `wait`,
-                or in this call if the save cannot start.
+            after: What to do when the save ends. The callbacks run in the next `save` or `wait`, or in this call if the
+                save cannot start.
             replicated: Memory addresses of tensors that are replicated on all ranks. In a sharded checkpoint, each rank
                 writes one part of each such tensor.
 
         Raises:
-            CheckpointError: With "stop": the state cannot be saved, or the previous save failed, in which case this
-                save does not start.
+            CheckpointError: `on_error` is "stop", and the state cannot be saved or the previous save failed. After a
+                failed save, the new save does not start.
         """
         self.wait()
         pending = _Save(os.fspath(path), after)
@@ -261,7 +260,7 @@ class BackgroundSaver:
         """Waits for the save in progress, if any.
 
         Raises:
-            CheckpointError: With "stop": the last save failed. Each error is raised only once.
+            CheckpointError: `on_error` is "stop" and the last save failed. Each error is raised only once.
         """
         pending = self._pending
         if pending is not None and pending.thread is not None:
@@ -356,7 +355,7 @@ class _HostCopier:
         def on_copy(_: str, tensor: Any) -> Any:
             if not isinstance(tensor, torch.Tensor):
                 return tensor
-            if not tensor.numel():  # at its own address: torch refuses to save two dtypes at one address
+            if not tensor.numel():  # needs its own address: torch refuses to save two dtypes at one address
                 return torch.empty(tensor.shape, dtype=tensor.dtype)
             empty = torch.empty(0, dtype=tensor.dtype)
             return empty.set_(copies[_address(tensor)], tensor.storage_offset(), tensor.size(), tensor.stride())

@@ -62,7 +62,7 @@ def walk(value: Any) -> Iterator[Any]:
 
 
 def rebuild(value: Any, convert: Callable[[str, Any], Any], path: str = "") -> Any:
-    """Copies nested containers and converts their values. Container subclasses become the base container.
+    """Copies nested containers and converts their values. Container subclasses become plain containers.
 
     Args:
         value: The state.
@@ -208,7 +208,7 @@ def join_state(state: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
 def gather_full_state(state: _T) -> _T:
     """Gathers sharded tensors on the CPU of rank 0, one at a time. All ranks must call this function.
 
-    On other ranks, empty tensors take their place.
+    On other ranks, they are replaced by empty tensors.
     """
     gathered: dict[int, torch.Tensor] = {}  # by memory address, since tensors may share memory
 
@@ -225,7 +225,7 @@ def gather_full_state(state: _T) -> _T:
 
 
 def cut_evenly(number: int, count: int) -> Cut:
-    """Builds a `cut` function for `split_state`. It returns shard `number` of `count` shards along dim 0.
+    """Builds a `cut` function for `split_state` that returns shard `number` of `count` along dim 0.
 
     It splits only floating-point tensors in the weights, averaged weights and optimizer state.
     """
@@ -241,6 +241,6 @@ def cut_evenly(number: int, count: int) -> Cut:
 
 
 def cut_replicated(addresses: Set[int], number: int, count: int) -> Cut:
-    """Builds a `cut` function for `split_state`. It splits only tensors at the given memory addresses."""
+    """Builds a `cut` function for `split_state` that splits only the tensors at the given memory addresses."""
     evenly = cut_evenly(number, count)
     return lambda name, tensor: evenly(name, tensor) if tensor.untyped_storage().data_ptr() in addresses else None

@@ -1,11 +1,11 @@
-"""Defines the files of a sharded checkpoint, and removes sharded checkpoints.
+"""Defines the file layout of sharded checkpoints, and removes sharded checkpoints.
 
     iter_8.sharded/
-      state.pth                      all state that is not sharded, and the layout: which file contains which shard
+      state.pth                      all unsharded state, and the layout: which file contains which shard
       rank_0-<save>.pth ...          the shards of each rank, as a dict of tensors
 
 All of them are checkpoint files with a digest, which the layout records. Renaming `state.pth` into the folder commits
-the checkpoint. Any files that are not in the layout are left over from an unfinished save.
+the checkpoint. Files that are not in the layout are left over from an unfinished save.
 """
 
 import contextlib

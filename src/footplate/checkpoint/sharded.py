@@ -87,12 +87,12 @@ def save_shards(
         place = "" if group is None else f"rank {rank}: "
         notes = getattr(cause, "notes", ())
         raise CheckpointError(f"cannot save '{folder}': {place}{reason}", notes=notes) from cause
-    except (RuntimeError, dist.DistError) as failed:  # a rank died or does not respond
-        raise CheckpointError(f"cannot save '{folder}': another process has ended or does not respond") from failed
+    except (RuntimeError, dist.DistError) as failed:  # a rank died or is not responding
+        raise CheckpointError(f"cannot save '{folder}': another process has ended or is not responding") from failed
 
 
 class _Planner(DefaultSavePlanner):
-    """Plans how to write a state dict that maps indices to shards."""
+    """A DCP planner for a state dict that maps indices to shards."""
 
     def create_local_plan(self) -> SavePlan:
         items = []

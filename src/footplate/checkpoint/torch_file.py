@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import IO, Any, NamedTuple
 
 import torch
-from torch.serialization import load  # code bases patch `torch.load`, often with `weights_only=False`
+from torch.serialization import load  # some code bases patch `torch.load`, often with `weights_only=False`
 
 from footplate.checkpoint.digest import Digest, read_digest, verify_digest
 from footplate.checkpoint.unpickler import Unpickler
@@ -22,7 +22,7 @@ _PICKLE_MODULE = SimpleNamespace(
 
 
 class Content(NamedTuple):
-    """The content of a file."""
+    """The content of a checkpoint file."""
 
     value: Any  # the object that was saved
     digest: Digest  # the digest that the file records
@@ -112,7 +112,7 @@ def _check_archive(stream: IO[bytes], digest: Digest, *, is_verified: bool) -> b
 
 def _load(stream: IO[bytes], device: torch.device, *, is_archive: bool) -> Any:
     if not is_archive:
-        stream = io.BytesIO(stream.read())  # from a file with a descriptor, torch would also read tar archives
+        stream = io.BytesIO(stream.read())  # if the file had a descriptor, torch would also read tar archives
         first = Unpickler(stream, encoding="latin1").load()
         if type(first) is not int or first != torch.serialization.MAGIC_NUMBER:
             return first  # a plain pickle; anything else is the format before PyTorch 1.6

@@ -66,7 +66,7 @@ def opaque_class(name: str) -> type[OpaqueObject]:
 
 
 class _Unfinished:
-    """A NumPy object that can be built only once its state is known.
+    """A NumPy object that cannot be built before its state is known.
 
     Args:
         build: Builds the object from its state.
@@ -163,7 +163,7 @@ class Unpickler(_Base):  # type: ignore[misc]
         return _NAMES[full] if full in _NAMES else opaque_class(full)
 
     def _set_state(self) -> None:
-        """Sets the state only of supported objects. Python's own method would set attributes of any object."""
+        """Sets the state of supported objects only. The original method would set attributes of any object."""
         state, target = self.stack.pop(), self.stack[-1]
         if isinstance(target, _Unfinished):
             self.stack[-1] = built = target.build(state)

@@ -13,7 +13,7 @@ def add_commands(subparsers: Any) -> None:
         help="list missing packages of code bases, and how to install them",
         description="Import a code base, or all code bases that a config uses. List each package that is missing or "
         "has an unsuitable version, and one command that installs them all. Without an argument, check the "
-        "optional packages and all installed code bases. Exit with 2 if a problem is found.",
+        "optional packages and all installed code bases. Exit with 2 if there is a problem.",
         epilog="Example: footplate doctor mmdet",
     )
     doctor.add_argument("target", metavar="CODE_BASE | CONFIG", nargs="?", help="such as mmseg, or mmseg0 for 0.x")

@@ -47,8 +47,8 @@ def add_commands(subparsers: Any) -> None:
         "explain",
         help="show where each key of a config is set, or what the config does",
         description="Show the resolved config with the file and line of every key, the history of a key, or a "
-        "topic: the hooks of each event, the schedule, the parameter groups, or the loops and their intervals. For a "
-        "topic, build the components that it needs. Otherwise, import none of the config's modules.",
+        "topic: the hooks of each event, the schedule, the parameter groups, or the loops and their intervals. Showing "
+        "a topic builds the components that it needs. Otherwise, the config's modules are not imported.",
         epilog="Example: footplate explain config.py optim_wrapper.optimizer.lr",
     )
     add_config(explain)

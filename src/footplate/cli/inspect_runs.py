@@ -30,7 +30,7 @@ def add_commands(subparsers: Any) -> None:
     report = subparsers.add_parser(
         "report",
         help="write an HTML report of runs",
-        description="Write an HTML file with summary, curves, images, per-class results, config, environment and "
+        description="Write an HTML file with a summary, curves, images, per-class results, config, environment and "
         "warnings. It works offline. Several work_dirs are compared side by side.",
         epilog="Example: footplate report work_dirs/a work_dirs/b --out compared.html",
     )
@@ -46,7 +46,7 @@ def add_commands(subparsers: Any) -> None:
         "replay",
         help="inspect a failed iteration, layer by layer",
         description="Repeat the iteration where values became NaN or infinite, using the capture of the run, "
-        "and show it layer by layer. Exit with 1 if all values are finite. Write no files.",
+        "and show it layer by layer. Exit with 1 if all values are finite. No files are written.",
         epilog="Example: footplate replay work_dirs/config/20260101_000000",
     )
     replay.add_argument("capture", metavar="FILE", help="a capture, such as nonfinite_iter_7.capture, or its folder")

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     translation = translate_sections(cfg)
     text = write_config(translation.sections, ".py")
     if load_text(text, output, ".py", Options()).mapping.to_dict() != translation.sections.to_dict():
-        raise ConfigError("loading the new file would give a different config", found=path)
+        raise ConfigError("loading the new file would produce a different config", found=path)
     commit_bytes(output, text.encode())
     titles = ("what each key became:", "what cannot be kept:", "what you need to check:")
     lines = []

@@ -28,7 +28,7 @@ def print_text(text: str) -> None:
 
 
 def _write(stream: TextIO, text: str) -> None:
-    """Writes text to a stream. Raises no error if the reader of a pipe, such as `head`, has exited."""
+    """Writes text to a stream. Does not raise an error if the reader of a pipe, such as `head`, has exited."""
     try:
         stream.write(text)
         stream.flush()
@@ -125,7 +125,7 @@ def as_json(value: object) -> Any:
         return {str(key): as_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [as_json(item) for item in value]
-    if hasattr(type(value), "tolist"):  # not of the value: it may be a class, or a lazily imported object
+    if hasattr(type(value), "tolist"):  # looks up the type, since the value may be a class or a lazily imported object
         return as_json(value.tolist())  # type: ignore[attr-defined]
     if isinstance(value, float):
         return value if math.isfinite(value) else None

@@ -87,7 +87,7 @@ def add_commands(subparsers: Any) -> None:
 
 
 def test_checkpoint(arguments: argparse.Namespace) -> int:
-    """Tests a checkpoint and prints the path of the metrics."""
+    """Tests a checkpoint and prints the path of the metrics file."""
     cfg = read_run_config(arguments)
     cfg["resume"], cfg["load_from"] = False, arguments.checkpoint
     code = start_processes(arguments)
@@ -139,7 +139,7 @@ def predict_inputs(arguments: argparse.Namespace) -> int:
 
 
 def export_checkpoint(arguments: argparse.Namespace) -> int:
-    """Exports the model. Prints its inputs and outputs, and by how much the file's and the model's outputs differ."""
+    """Exports the model. Prints its inputs and outputs, and the difference between the outputs of file and model."""
     from footplate.checkpoint import trusting
     from footplate.config import Config, as_plain
     from footplate.errors import ArgumentError

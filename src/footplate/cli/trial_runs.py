@@ -17,7 +17,7 @@ def add_commands(subparsers: Any) -> None:
         help="try a run before it starts",
         description="Do a trial run on the real data: build everything, train two iterations, validate one batch, save "
         "and load. Then describe the run: parameter groups, speed, time, memory, schedule, metrics, hooks and "
-        "warnings. Leave no files behind.",
+        "warnings. No files are left behind.",
     )
     add_config(check)
     check.add_argument(
@@ -33,8 +33,8 @@ def add_commands(subparsers: Any) -> None:
         "profile",
         help="time the phases of a training iteration",
         description="Train a few iterations on real data. Show the time spent waiting for data, in the data "
-        "preprocessor, in forward and backward passes, in the optimizer and in hooks, and suggest improvements. Leave "
-        "no files.",
+        "preprocessor, in forward and backward passes, in the optimizer and in hooks, and suggest improvements. "
+        "No files are left behind.",
         epilog="Example: footplate profile config.py --iters 50",
     )
     add_config(profile)

@@ -27,7 +27,7 @@ class Replaced(NamedTuple):
 
 
 class KeyOrigin(Origin):
-    """The place where a key was last set, and the value that was replaced there.
+    """Where a key was last set, and which value was replaced there.
 
     Args:
         file: The file, or a source such as `--set`.
@@ -37,7 +37,7 @@ class KeyOrigin(Origin):
 
     replaced: Replaced | None
     is_read = False  # whether other lines of the config use the key as a variable
-    is_read_here = False  # whether they use the value set at this place
+    is_read_here = False  # whether they use the value set here
 
     def __new__(cls, file: str, line: int, replaced: Replaced | None = None) -> "KeyOrigin":
         """Creates an origin. Origins are compared and hashed by file and line."""
@@ -65,7 +65,7 @@ def is_variable(config: object, key: object) -> bool:
 def calling_line() -> Origin:
     """Returns the current line of code outside of this package.
 
-    For footplate's own code, which users cannot change, returns a description instead of a file, and line 0.
+    For footplate's own code, which users cannot change, returns a description as the file, and 0 as the line.
     """
     frame = sys._getframe()
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
@@ -117,7 +117,7 @@ class TracedDict(dict[Any, Any]):
         return result
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
-        """Returns the value of a key, after setting it to `default` if it is missing."""
+        """Returns the value of a key. Sets a missing key to `default` first."""
         if key not in self:
             self[key] = default
         return self[key]
@@ -139,13 +139,13 @@ class TracedDict(dict[Any, Any]):
         return result
 
     def _put(self, key: Any, value: object, origin: Origin | None) -> None:
-        """Sets a key and its origin, without recording the previous value."""
+        """Sets a key and its origin without recording the previous value."""
         dict.__setitem__(self, key, value)
         if origin is not None:
             self._origins[key] = origin
 
     def _write(self, key: Any, value: object, place: Origin | None) -> None:
-        """Sets a key, and records the previous value in its history."""
+        """Sets a key and records its previous value."""
         if place is not None and key in self:
             place = KeyOrigin(*place, Replaced(dict.__getitem__(self, key), self._origins.get(key)))
         self._put(key, value, place)
@@ -202,7 +202,7 @@ class ConfigDict(TracedDict):
         return result
 
     def copy(self) -> "ConfigDict":
-        """Returns a copy with new lists and tuples. Nested dicts are shared."""
+        """Returns a copy that shares nested dicts, but not lists and tuples."""
         return type(self)(self)
 
     def deepcopy(self) -> "ConfigDict":
@@ -253,7 +253,7 @@ def merge_into(
 
     Args:
         base: The config, changed in place.
-        child: The keys to merge. As in MMEngine, `_delete_` is kept if the base has no value for the dict.
+        child: The keys to merge. As in MMEngine, `_delete_` is kept if the base does not have the dict's key.
         option: The origin of all values, if they come from an override rather than a file.
         allow_list_keys: Whether a dict whose keys are indices changes the items of a list.
 

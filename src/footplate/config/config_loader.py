@@ -32,7 +32,7 @@ _logger = logging.getLogger("footplate.config")
 
 
 class Options(NamedTuple):
-    """The options for reading files."""
+    """Options for reading config files."""
 
     predefined: bool = True  # whether to replace `{{ fileDirname }}` and similar placeholders
     environment: bool = True  # whether to replace environment variables
@@ -245,7 +245,7 @@ class Namespace(dict[str, Any]):
     """The variables of a config that is being executed.
 
     Attributes:
-        origins: The place where each variable was last set, with its earlier values.
+        origins: Where each variable was last set, and its previous values.
         imported: The variables that are imports rather than config keys.
     """
 
@@ -262,11 +262,11 @@ class Namespace(dict[str, Any]):
         super().__setitem__(name, value)
 
     def add(self, name: str, value: Any) -> None:
-        """Adds a variable that the config did not set."""
+        """Adds a variable that is not set by the config itself."""
         super().__setitem__(name, value)
 
     def make_dict(self, line: int, key_lines: Iterable[tuple[Any, int]], /, *args: Any, **kwargs: Any) -> TracedDict:
-        """Creates a dict that records the lines of its keys. Called by code from `python_parser`."""
+        """Creates a dict that records the lines of its keys. Called by the code that `python_parser` generates."""
         result = TracedDict()
         dict.update(result, *args, **kwargs)
         result._origins.update(getattr(args[0], "_origins", {}) if args else {})

@@ -29,7 +29,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 def write_config(mapping: dict[Any, Any], suffix: str) -> str:
-    """Returns a config as text, in the format that matches a suffix.
+    """Returns a config as text. The suffix selects the format.
 
     Lazily imported names, classes and functions become dotted strings. If the format does not support tuples, they
     become lists, and a warning is logged.
@@ -95,7 +95,7 @@ def dotted_name(value: object) -> str | None:
 
 
 def write_python(mapping: Mapping[str, Any]) -> str:
-    """Returns the Python source of a config. Loading it gives an equal config.
+    """Returns the Python source of a config. Loading it yields an equal config.
 
     Functions, classes and lazily imported names become dotted strings.
 

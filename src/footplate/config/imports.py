@@ -70,7 +70,7 @@ def import_module(name: str, origin: Origin | None = None, key: str = "custom_im
         message = f"cannot import '{name}': {type(error).__name__}: {error}"
         module, _, attribute = name.rpartition(".")
         notes = []
-        if module in sys.modules and hasattr(sys.modules[module], attribute):  # as in published guides
+        if module in sys.modules and hasattr(sys.modules[module], attribute):  # a mistake in published guides
             notes = [f"'{attribute}' is not a module. List its module '{module}' in custom_imports."]
         elif isinstance(error, ModuleNotFoundError) and error.name == name.split(".")[0]:
             notes = ["Modules are searched for on PYTHONPATH and in the current folder."]
@@ -85,7 +85,7 @@ class LazyObject:
 
     Args:
         path: The dotted name, such as `torch.optim.SGD`.
-        origin: The place of the import in the config.
+        origin: Where the config imports the name.
     """
 
     __slots__ = ("_origin", "_path")
@@ -142,7 +142,7 @@ class LazyObject:
 
 
 def _resolve(path: str) -> Any:
-    """Returns the object with a dotted name. Unlike `pkgutil.resolve_name`, does not hide errors raised by modules."""
+    """Imports an object by its dotted name. Unlike `pkgutil.resolve_name`, does not hide errors raised by modules."""
     parent, _, name = path.rpartition(".")
     if parent:
         owner = _resolve(parent)

@@ -39,7 +39,7 @@ def split_path(path: str) -> list[str]:
 
 
 def join_path(parts: Sequence[Any]) -> str:
-    """Joins the parts of a key path to a string.
+    """Joins the parts of a key path into a string.
 
     Example:
         >>> join_path(["custom_keys", "layers.0", "lr"]), join_path(["pipeline", 0])
@@ -80,7 +80,7 @@ def next_step(holder: Any, parts: list[Any], done: list[Any]) -> tuple[Any, list
         raise ConfigError(f"'{join_path(done)}' is of type {kind} and has no keys", key=join_path(done), found=holder)
     if not is_index(parts[0]) or int(parts[0]) >= len(holder):
         size = pluralize(len(holder), "element")
-        message = f"'{parts[0]}' is not an index of the list '{join_path(done)}' ({size}, counted from 0)"
+        message = f"'{parts[0]}' is not a valid index for the list '{join_path(done)}' ({size}, counted from 0)"
         raise ConfigError(message, key=join_path([*done, parts[0]]))
     return int(parts[0]), parts[1:]
 
@@ -118,7 +118,7 @@ def merge_options(
 
 
 def walk_paths(value: Any, path: Sequence[Any] = ()) -> Iterator[tuple[Sequence[Any], Any]]:
-    """Yields the path and value of everything nested in `value`. Dicts and lists precede their items.
+    """Yields the path and value of everything nested in `value`. Dicts and lists come before their items.
 
     `path` is the path of `value` itself.
     """

@@ -96,7 +96,7 @@ def _take_bases(tree: ast.Module, path: str) -> list[tuple[str, Origin]] | None:
 
 
 def _text(node: ast.expr, variables: Mapping[str, str | None]) -> str | None:
-    """Returns the value of a string, an f-string or a sum of strings with variables, or None for anything else."""
+    """Evaluates a string, an f-string or a concatenation of strings and variables. Returns None for anything else."""
     match node:
         case ast.Constant(value=str(text)):
             return text

@@ -18,7 +18,7 @@ _NOTE = "Recorded configs are read as data, and no code in them is executed."
 
 
 def as_python(config: Config) -> str:
-    """Returns the Python source of a config. Loading it gives an equal config.
+    """Returns the Python source of a config. Loading it yields an equal config.
 
     Raises:
         ConfigError: A value is an object that cannot be written as source code.
@@ -58,7 +58,7 @@ def parse_recorded(text: str, file: str) -> Config:
 
 
 def as_plain(value: Any) -> Any:
-    """Replaces objects in a value with text, so that it can be recorded.
+    """Replaces objects inside a value with text, so that the value can be recorded.
 
     Replaces classes and functions with their names, and torch optimizers with their settings.
 

@@ -19,7 +19,7 @@ def check_top_level_keys(cfg: "Config | Mapping[Any, Any]", known: Collection[st
 
     Other unknown keys are allowed, since configs contain custom keys (`gallery_dataloader`, `models`) and variables. A
     key counts as misspelled only if its words differ from the words of a known key by a few letters. Skips variables
-    (keys that other lines of the config use), and keys with the value None or False, which only switch something off.
+    (keys that other lines of the config use), and keys with the value None or False, which only disable something.
 
     Raises:
         ConfigKeyError: A key looks misspelled.

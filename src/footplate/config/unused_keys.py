@@ -1,4 +1,4 @@
-"""Detects variable changes that come too late: other keys already use the previous value."""
+"""Detects changes to config variables that have no effect, because other keys already use the previous value."""
 
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,7 +33,7 @@ class UnusedChange(NamedTuple):
     def problem(self) -> str:
         """A sentence that describes the problem and the keys to set instead."""
         if not self.was_read:
-            return f"'{self.key}' has no effect unless your own code reads it: neither the config nor a run uses it"
+            return f"'{self.key}' has no effect unless your own code reads it: neither the config nor footplate uses it"
         advice = f"; set {list_names(self.unchanged, _MAX_NAMED)} instead" if self.unchanged else ""
         return f"'{self.key}' has no effect, because other keys already use the previous value{advice}"
 
@@ -46,7 +46,7 @@ def find_unused_changes(cfg: "Config", known: Collection[str]) -> list[UnusedCha
 
     Suppose a base contains `optimizer = dict(lr=0.1)` and `optim_wrapper = dict(optimizer=optimizer)`. A config that
     inherits from it has two separate dicts: changing the first one, in the config or by an override, does not change
-    the second. Variables are all top-level keys that are not in `known`, the keys that a run reads.
+    the second. `known` contains the keys that a run reads; all other top-level keys are variables.
     """
     top = cfg._cfg_dict
     found = []
@@ -76,7 +76,7 @@ def _changes(holder: Any, key: Any, path: tuple[Any, ...]) -> Iterator[tuple[tup
 
 
 def _keys_with(top: ConfigDict, known: Collection[str], path: Sequence[Any], value: Any) -> list[str]:
-    """Returns the key paths with a given value among the `known` keys, preferring keys named like the one at `path`."""
+    """Returns the key paths below `known` keys that have a given value. Prefers keys with the same name as `path`."""
     name = [part for part in path if isinstance(part, str)][-1]
     items = [(other, item) for other, item in walk_paths(top) if other[0] in known]
     equal = [other for other, item in items if type(item) is type(value) and item == value]

@@ -27,8 +27,8 @@ _RETRY_SECONDS = (1.0, 5.0)  # delays before retries of a failed storage request
 _Result = TypeVar("_Result")
 _SUFFIXES = (".json", ".yaml", ".yml", ".pkl", ".pickle")
 _MIN_NUMBERS = 6  # three corners of a polygon
-_MAX_DISTANCE = 10  # of a polygon corner from the origin, as a multiple of the longer image side
-# Names that are needed to rebuild data, by module. All others are rejected, since modules also expose what they import.
+_MAX_DISTANCE = 10  # from the origin to a polygon corner, as a multiple of the longer image side
+# Names needed to rebuild data, keyed by module. All others are rejected, since modules also expose what they import.
 _DATA_NAMES = {
     "builtins": {"set", "frozenset", "complex", "slice", "range", "bytearray", "object", "int", "float", "str", "bool"},
     "collections": {"Counter", "OrderedDict", "defaultdict", "deque"},
@@ -44,7 +44,7 @@ _DATA_NAMES = {
 
 
 def with_retries(read: Callable[[str], _Result], path: str) -> _Result:
-    """Returns `read(path)`. If the connection to the storage fails, retries after 1 and 5 seconds.
+    """Calls `read(path)` and returns the result. If the storage connection fails, retries after 1 and 5 seconds.
 
     Raises:
         ConnectionError: The last retry failed.
@@ -113,7 +113,7 @@ class DataUnpickler(pickle.Unpickler):
             return super().find_class(module, name)
         raise DataError(
             f"the file refers to '{module}.{name}', which may execute code",
-            notes=["Only plain data is read from pickle files. If you trust the file, use Python's pickle.load."],
+            notes=["Pickle files may contain only plain data. If you trust the file, use Python's pickle.load."],
         )
 
 
@@ -121,7 +121,7 @@ def load_data_file(path: str) -> Any:
     """Returns the content of a JSON, YAML or pickle file.
 
     Raises:
-        DataError: The file cannot be read or parsed, or is a pickle file with more than plain data.
+        DataError: The file cannot be read or parsed, or is a pickle file that contains more than plain data.
     """
     if not path.lower().endswith(_SUFFIXES):
         raise DataError(
@@ -190,7 +190,7 @@ def join_root(root: str, path: str) -> str:
 def coco_package(why: str) -> ModuleType:
     """Imports the package that decodes COCO masks and computes COCO metrics.
 
-    `why` names the feature that needs the package, for the error message.
+    `why` is the feature that needs the package, for the error message.
 
     Raises:
         MissingExtraError: The package is not installed.
@@ -202,7 +202,7 @@ def coco_package(why: str) -> ModuleType:
 
 
 def mask_tools(why: str) -> Any:
-    """Imports the functions for run-length encoding, from faster-coco-eval or else from pycocotools."""
+    """Imports the functions for run-length encoding. Prefers faster-coco-eval over pycocotools."""
     try:
         return coco_package(why).mask
     except MissingExtraError:

@@ -35,12 +35,11 @@ class BaseDataset(Dataset[Any]):
     """A dataset that reads records from an annotation file and turns them into samples with a pipeline.
 
     Subclasses override `load_data_list` to read other file formats, `parse_data_info` to convert records, or
-    `filter_data` to select records. `METAINFO` contains metadata of the dataset, such as `classes`.
+    `filter_data` to select records. `METAINFO` contains dataset metadata, such as `classes`.
 
     Args:
         ann_file: The annotation file; a relative path is joined to `data_root`. See `load_annotations`.
-        metainfo: Values that override entries of `METAINFO`. The path of a text file is replaced with the lines of the
-            file.
+        metainfo: Values that override entries of `METAINFO`. The path of a text file is replaced with the file's lines.
         data_root: The base folder for relative paths.
         data_prefix: Maps record keys to folders, which are prepended to relative paths under these keys.
         filter_cfg: Settings for `filter_data`.
@@ -121,7 +120,7 @@ class BaseDataset(Dataset[Any]):
 
     @property
     def skipped(self) -> int:
-        """The number of distinct unreadable samples that were skipped, over all workers."""
+        """The number of distinct unreadable samples that all workers have skipped."""
         return 0 if self._skipped is None else int(self._skipped.sum())
 
     def full_init(self) -> None:
@@ -174,7 +173,7 @@ class BaseDataset(Dataset[Any]):
         return raw_data_info
 
     def filter_data(self) -> list[Any]:
-        """Returns the records in `self.data_list` to keep; by default, all of them."""
+        """Selects the records in `self.data_list` to keep. By default, keeps all of them."""
         return list(self.data_list)
 
     def get_data_info(self, idx: int) -> dict[str, Any]:

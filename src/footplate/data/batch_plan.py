@@ -55,7 +55,7 @@ class BatchPlan(Sampler[BatchKey]):
         limit: The maximum number of batches per pass.
 
     Attributes:
-        custom: The samplers whose order could depend on anything but seed and epoch.
+        custom: The samplers whose order could depend on anything other than seed and epoch.
         counted: The number of samples if each one is read exactly once, or None if some may be read twice. With a
             custom batch sampler, the number of batches. Batches with a share of 0 do not count.
         world_size: The number of ranks that the samples are split across.
@@ -152,7 +152,7 @@ class BatchPlan(Sampler[BatchKey]):
         return length if self.limit is None else min(length, self.limit)
 
     def shares(self) -> Iterator[float]:
-        """Yields the `share` of each batch in the current pass (see `SampleLoader`), and 1 after the last batch."""
+        """Yields the `share` of each batch in the current pass (see `SampleLoader`), then 1 forever."""
         return repeat(1.0) if self.counted is None else map(self._share, count(self.current.start))
 
     def _share(self, number: int) -> float:
@@ -164,7 +164,7 @@ class BatchPlan(Sampler[BatchKey]):
 
     @property
     def _local_size(self) -> int:
-        """The number of samples on this rank without padding: 3, 3 and 2 in the example above."""
+        """The number of samples on this rank without padding: 3, 3 and 2 in the example in the class docstring."""
         return local_sample_count(self.counted or 0, self._rank, self.world_size)
 
     def _prepare(self, current: Pass) -> None:
@@ -199,7 +199,7 @@ class BatchPlan(Sampler[BatchKey]):
             yield BatchKey(epoch, positions, indices, self.batch_sampler is None)
 
     def _batches(self, epoch: int, start: int) -> Iterator[tuple[int, Sequence[Any]]]:
-        """For each batch from `start` on, yields the number of this rank's earlier samples, and the batch's indices."""
+        """Yields each batch from `start` on: how many samples precede it on this rank, and its indices."""
         done = 0
         if self._has_own_batches:
             for number, indices in enumerate(self.batch_sampler):

@@ -27,7 +27,7 @@ def pseudo_collate(samples: Sequence[Any]) -> Any:
 
 
 def default_collate(samples: Sequence[Any]) -> Any:
-    """Stacks tensors, arrays and numbers of N samples to ``(N, ...)``. Collects strings and data elements in lists.
+    """Stacks tensors, arrays and numbers of N samples into ``(N, ...)``. Collects strings and data elements in lists.
 
     Raises:
         DataError: Tensors have different shapes, or a value cannot be stacked.

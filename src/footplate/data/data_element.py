@@ -19,8 +19,8 @@ class BaseDataElement:
     """A container for a sample or part of a sample, with data fields and the metainfo that describes them.
 
     Both kinds of fields are read as attributes. Assigning an attribute sets a data field; `set_metainfo` sets metainfo.
-    A name cannot be both. Data is stored in the `__dict__` of the instance, so reading a data field is a plain
-    attribute access.
+    A name can be used for only one of them. Data is stored in the `__dict__` of the instance, so reading a data field
+    is a plain attribute access.
 
     Args:
         metainfo: Information about the data, such as the image path or the shape before resizing.
@@ -261,7 +261,7 @@ class BaseDataElement:
         return f"{type(self).__name__}(\n{body}\n)" if lines else f"{type(self).__name__}()"
 
     def _call(self, method: str, *args: Any, **kwargs: Any) -> Self:
-        """Returns a copy with a method called on each value that has it. Other values are kept."""
+        """Returns a copy after calling a method on each value that has this method. Keeps other values."""
         return self._map_data(
             lambda value: getattr(value, method)(*args, **kwargs) if hasattr(value, method) else value
         )

@@ -84,7 +84,7 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0) -> Any:
         if settings.pop("shuffle", False):
             raise ArgumentError("a data loader cannot shuffle an IterableDataset", key="shuffle", found=True)
         ignored = ("sampler", "batch_sampler", "num_batch_per_epoch")
-        _drop(settings, ignored, "an IterableDataset determines its samples", level=logging.WARNING)
+        _drop(settings, ignored, "an IterableDataset chooses its own samples", level=logging.WARNING)
         return _check_ranks(DataLoader(dataset, generator=torch.Generator().manual_seed(seed), **settings))
     settings["sampler"] = _build_entry(DATA_SAMPLERS, settings, "sampler", dataset=dataset, seed=sampler_seed)
     if isinstance(settings.get("batch_sampler"), Mapping):

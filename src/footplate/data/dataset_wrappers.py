@@ -22,7 +22,7 @@ _logger = logging.getLogger("footplate.data")
 
 
 class _DatasetWrapper(Dataset[Any]):
-    """Base class of datasets that wrap one `dataset` or several `datasets`, and map their own indices to these."""
+    """Base class of datasets that wrap one `dataset` or several `datasets`, and map indices to the wrapped ones."""
 
     # Subclasses in code bases set these attributes without calling the constructor.
     _fully_initialized = False

@@ -53,8 +53,8 @@ class SampleLoader(DataLoader[Any]):
 
     Attributes:
         plan: The samples of each batch.
-        share: The loss weight of the latest batch: with it, the mean over ranks equals the mean over samples. It is 1,
-            except in an uneven last batch: there, it is this rank's number of samples divided by the mean over all
+        share: The loss weight of the latest batch, which makes the mean over ranks equal the mean over samples. It is
+            1, except for an uneven last batch. There, it is this rank's number of samples divided by the mean over all
             ranks, or 0 if this rank has no samples left.
 
     Raises:
@@ -119,7 +119,7 @@ class SampleLoader(DataLoader[Any]):
         if self.num_workers or self.pin_memory:
             read = interruptible(iter(self._reader))
         else:
-            # Bypasses torch's iterator, whose profiler entry can take as long as reading a sample.
+            # Bypass torch's iterator: its profiler entry can take as long as reading a sample.
             read = map(self._reader.dataset.__getitem__, self.plan)
         # This iterator keeps no reference to a batch, so each batch is freed before the next request (decision 025).
         return map(self._deliver, read, self.plan.shares())
@@ -247,7 +247,7 @@ class BatchReader(Dataset[Any]):
             return ReadFailure.of(message, error, _details(error))
 
     def _path_notes(self, index: Any, error: BaseException) -> list[str]:
-        """Returns a line with the path of an unreadable sample, or no line if the error already contains it."""
+        """Returns a note with the path of an unreadable sample, unless the error already contains the path."""
         if isinstance(error, StorageError):  # the message contains the path, and another request would time out again
             return []
         try:
@@ -266,7 +266,7 @@ def _summarize(error: BaseException) -> str:
 
 
 def _details(error: BaseException) -> list[str]:
-    """Returns the other lines of a footplate error. Else explains a missing file, or returns the line."""
+    """Returns the remaining lines of a footplate error. Otherwise, explains a missing file or returns the location."""
     if isinstance(error, FootplateError):
         return [line.strip() for line in str(error).split("\n")[1:]]
     if isinstance(error, FileNotFoundError) and isinstance(error.filename, str):

@@ -67,7 +67,7 @@ def _skip(iterator: Iterator[Any], number: int) -> Iterator[Any]:
 
 
 def position_in(loader: Any) -> "DataPosition":
-    """Returns the object that tracks the position in a training loader, set to the start."""
+    """Creates the object that tracks the position in a training loader, starting at the beginning."""
     stateful = None if isinstance(loader, SampleLoader) else _find_stateful(loader)
     return DataPosition(loader) if stateful is None else StatefulPosition(loader, stateful)
 
@@ -81,7 +81,7 @@ class DataPosition:
     | `SampleLoader` with custom samplers, or any other loader with a length | counted |
     | stream without length | not counted; a resumed run reads them again from the start |
 
-    Counting passes as they happen allows for passes with fewer or more batches than the length.
+    Passes are counted as they happen, since a pass may have fewer or more batches than the length.
 
     Args:
         loader: The training loader.
@@ -106,11 +106,11 @@ class DataPosition:
         return self._locate(iteration)[0]
 
     def one_pass(self, epoch: int, start: int) -> Iterator[Any]:
-        """Returns the batches of one pass, beginning with batch `start`, up to the length of the loader."""
+        """Returns the batches of one pass from batch `start` on. Stops at the loader's length."""
         return self._read(epoch, start, len(self._loader))
 
     def endless(self, iteration: int) -> Iterator[Any]:
-        """Returns the batches of all passes, beginning at the given iteration."""
+        """Returns the batches of all passes from an iteration on."""
         epoch, start = self._locate(iteration)
         return _skip(self._passes(0, 0, 0), start) if self._is_stream else self._passes(epoch, start, iteration)
 
@@ -182,7 +182,7 @@ class DataPosition:
     def check_pass(self, epoch: int, count: int, expected: int) -> None:
         """Raises a DataError if a pass had fewer batches than expected, or the length of the loader has changed.
 
-        In epoch-based training, the position in the data depends on the length.
+        In epoch-based training, the position in the data depends on this length.
         """
         now = length_of(self._loader)
         if count < expected or now != expected:
@@ -198,7 +198,7 @@ class DataPosition:
         return self._epoch + passes, batch - passes * (self._length or 0)
 
     def _read(self, epoch: int, start: int, length: int | None = None) -> Iterator[Any]:
-        """Returns the batches of one pass, beginning with batch `start`."""
+        """Returns the batches of one pass from batch `start` on."""
         if self._generator is not None:  # the workers' seeds come from this generator
             self._generator.manual_seed(mix_seed(self._generator_seed, epoch))
         return batches(self._loader, epoch=epoch, start=start, length=length)
@@ -269,7 +269,7 @@ class StatefulPosition(DataPosition):
         iterator = super()._read(epoch, 0)
         if start:
             return iterator
-        # From a state at the end of a pass, some loaders start the next pass, and others yield nothing.
+        # If the state was saved at the end of a pass, some loaders start the next pass, and others yield nothing.
         first = list(islice(iterator, 1))
         return chain(first, iterator) if first else super()._read(epoch, 0)
 

@@ -86,7 +86,7 @@ class SampleGenerators:
 
 
 def with_separate_generators(iterator: Iterator[_Item], seed: int) -> Iterator[_Item]:
-    """Yields the items of an iterator. It draws random numbers from separate generators, seeded with `seed`."""
+    """Yields the items of an iterator that uses separate random generators, seeded with `seed`."""
     states = None
     while True:
         with preserve_random_state():
@@ -162,10 +162,11 @@ def restore_rng(state: Mapping[str, Any], part: str = "random") -> None:
 def check_rng(state: Any, part: str = "random") -> RngStates:
     """Checks that `restore_rng` can restore a state, and returns it in the format that the generators accept.
 
-    The native generators of numpy and torch do not validate their position: an invalid one would crash the process.
+    The native generators of numpy and torch do not validate the position in their state: an invalid position would
+    crash the process.
 
     Raises:
-        CheckpointError: The state of a generator is missing or invalid. The message names the generator.
+        CheckpointError: The state of a generator is missing or invalid. The message includes the generator.
     """
     with restoring(part):
         python, numpy, cpu, accelerators = (read_entry(state, key) for key in ("python", "numpy", "torch", "devices"))
@@ -214,7 +215,7 @@ def _accelerator() -> str | None:
 
 
 def _indices_of(kind: str) -> range:
-    """Returns the indices of this machine's devices of a type."""
+    """Returns the indices of all devices of a type on this machine."""
     return range(torch.accelerator.device_count() if kind == _accelerator() else 0)
 
 

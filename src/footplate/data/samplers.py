@@ -17,7 +17,7 @@ from footplate.errors import ArgumentError, DataError
 from footplate.registry import DATA_SAMPLERS
 
 _MOST_SHARDS = 1_000_000
-_CHUNK = 4096  # indices; a list of Python integers takes five times the memory of the tensor
+_CHUNK = 4096  # indices to convert at a time; Python integers take five times the memory of a tensor
 _RANK_NAMES = ("rank", "num_replicas", "distributed_env")  # LitData uses the last one
 _SEEDABLE = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 
@@ -47,7 +47,7 @@ class _SeededSampler(Sampler[int]):
             raise DataError(f"the dataset '{type(dataset).__name__}' is empty")
         self.dataset = dataset
         self.shuffle = shuffle
-        if seed is None:  # drawn from the system, so that the run's global generators do not change
+        if seed is None:  # from the operating system, so that the run's global generators do not change
             seed = broadcast_object(int.from_bytes(os.urandom(4), "little"))
         self.seed = seed
         self.shard_window = shard_window
@@ -260,7 +260,7 @@ def can_start_anywhere(sampler: Any) -> bool:
 
 
 def is_custom(sampler: Any) -> bool:
-    """Checks whether a sampler's order could depend on anything but seed and epoch, or its length could be wrong."""
+    """Checks whether a sampler's order could depend on more than seed and epoch, or its length could be wrong."""
     if can_start_anywhere(sampler) or type(sampler) in _DETERMINISTIC:
         return False
     return type(sampler) not in _SEEDABLE or getattr(sampler, "generator", None) is not None

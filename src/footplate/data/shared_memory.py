@@ -21,7 +21,7 @@ class RecordStore(Sequence[Any]):
     """Stores pickled records in one array, and their end offsets in another.
 
     A forked worker copies every memory page that it writes to, and even reading a Python object changes its reference
-    count. Two arrays avoid these copies, because they are only two objects. Each access unpickles a record.
+    count. Storing two arrays instead of many objects avoids these copies. Each access unpickles a record.
 
     Args:
         records: Objects that can be pickled.
@@ -83,7 +83,7 @@ class SentBatch:
     """Wraps a batch that a worker sends to the main process. Unpickling returns the batch itself.
 
     All arrays and dense tensors of the batch share one block of memory. Torch would send each tensor separately, with
-    several messages between the processes, which costs the main process a few hundred microseconds per tensor.
+    several messages between the processes, which would cost the main process a few hundred microseconds per tensor.
 
     Args:
         batch: Any object that can be pickled.
@@ -124,10 +124,9 @@ class _Pickler(ForkingPickler):
             return NotImplemented
         try:
             array = value.resolve_conj().resolve_neg().numpy()
-        except (TypeError, RuntimeError):  # sparse tensors, tensors that require gradients and so on
+        except (TypeError, RuntimeError):  # for example, sparse tensors and tensors that require gradients
             return NotImplemented
-        # Leave large tensors that are already in shared memory, as `default_collate` creates them in a worker, to
-        # torch.
+        # Torch sends large tensors that are already in shared memory, where `default_collate` creates them in workers.
         is_sent_by_torch = array.nbytes >= _LARGE and value.is_shared()  # type: ignore[no-untyped-call]
         # Pickle would first copy an array that is not contiguous.
         if is_sent_by_torch or not array.flags.forc:

@@ -31,7 +31,7 @@ _logger = logging.getLogger("footplate.data")
 DEFAULT_FOLDER = os.path.join("~", ".cache", "footplate", "shards")
 _BLOCK = 512  # bytes of a tar header
 _MAX_PADDING = 1024 + 10_240  # bytes after the last file: the end-of-archive marker, and zeros up to a full record
-_THREADS = 8  # for loading indexes
+_THREADS = 8  # that load indexes in parallel
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _KEY = re.compile(r"((?:.*/|)[^./]+)\.([^/]*)")  # the key of a sample, and the extension
 _META = re.compile(r"__[^/]*__($|/)")  # files that do not belong to samples
@@ -170,7 +170,7 @@ class WebDataset(BaseDataset):
         return self._digest
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
-        """Reads a sample and returns its record. `file_contents` contains the bytes of each file by its path key."""
+        """Reads a sample and returns its record. `file_contents` maps path keys to the bytes of the files."""
         self.full_init()
         return self._read_record(idx, self.data_list[idx][2])
 

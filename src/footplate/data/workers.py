@@ -32,7 +32,7 @@ _REPEAT_INTERVAL = 0.5  # seconds; a signal repeated sooner counts once, since s
 class DataWait:
     """Records whether this process is waiting for data, so that a signal handler may interrupt it with an error.
 
-    Reading a sample and waiting for a worker can be interrupted. Swapping the random generators of the run cannot.
+    Reading a sample and waiting for a worker can be interrupted. Swapping the run's random generators cannot.
 
     Attributes:
         is_interruptible: Whether a signal handler may raise an error now.
@@ -67,7 +67,7 @@ def interruptible(iterator: Iterator[Any]) -> Iterator[Any]:
 
 
 class WorkerProgress:
-    """Records, in shared memory, the sample that each of `workers` workers is reading."""
+    """Records in shared memory which sample each of `workers` workers is reading."""
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
@@ -90,7 +90,7 @@ class WorkerProgress:
         self._slots[self._workers + worker] = index if isinstance(index, int) else -1
 
     def samples(self) -> dict[int, int]:
-        """Returns the index of the sample that each worker is reading or read last, by process id.
+        """Returns the index of the sample that each worker is reading, or last read, keyed by process id.
 
         A sample index that is not an integer is returned as -1.
         """
@@ -172,14 +172,14 @@ def explain_worker_death(error: Exception, loaders: Iterable[Any]) -> DataError 
     Also kills the other workers.
 
     Args:
-        error: The error.
-        loaders: The loaders that have workers.
+        error: An error from torch's DataLoader.
+        loaders: The loaders with workers.
     """
     if not isinstance(error, RuntimeError):
         return None
     loaders = list(loaders)
     samples = {process: index for progress in _progress_of(loaders) for process, index in progress.samples().items()}
-    message = f"{error} {error.__cause__ or ''}"  # torch may name the signal only in the cause
+    message = f"{error} {error.__cause__ or ''}"  # torch may mention the signal only in the cause
     explained = _explain_timeout(message, samples) or _explain_death(message, samples)
     if explained is not None:
         kill_workers(loaders)

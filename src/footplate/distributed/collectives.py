@@ -24,12 +24,12 @@ def is_distributed() -> bool:
 
 
 def get_rank(group: Group = None) -> int:
-    """Returns this process's rank in a group (by default, of all processes), or 0 without a process group."""
+    """Returns this process's rank in a group (by default, of all processes), or 0 if there is no process group."""
     return dist.get_rank(group) if is_distributed() else 0
 
 
 def get_world_size(group: Group = None) -> int:
-    """Returns the number of ranks in a group, or 1 without a process group."""
+    """Returns the number of ranks in a group, or 1 if there is no process group."""
     return dist.get_world_size(group) if is_distributed() else 1
 
 
@@ -125,7 +125,7 @@ def average_gradients(parameters: Sequence[Tensor]) -> None:
 
 
 def gather_objects(value: _T, group: Group = None) -> list[_T]:
-    """Returns the values of all ranks in a group, ordered by rank, on all of these ranks."""
+    """Gathers one value per rank of a group. Returns the values in rank order, on every rank of the group."""
     if not is_distributed():
         return [value]
     values: list[Any] = [None] * get_world_size(group)
@@ -164,7 +164,7 @@ def check_same_parameters(model: nn.Module) -> None:
     """Checks that parameter names, shapes and dtypes are the same on all ranks. All ranks must call this function.
 
     Raises:
-        RankError: The parameters differ. All ranks raise this error. The message contains the first parameter that
+        RankError: The parameters differ. All ranks raise this error. The message shows the first parameter that
             differs.
     """
     if get_world_size() == 1:
@@ -182,7 +182,7 @@ def check_same_parameters(model: nn.Module) -> None:
 
 
 def compare_with_main(mine: Sequence[str], message: str, hint: str) -> None:
-    """Raises a RankError on all ranks if the descriptions on some rank differ from rank 0.
+    """Raises a RankError on all ranks if any rank's descriptions differ from rank 0's.
 
     Args:
         mine: The descriptions on this rank.

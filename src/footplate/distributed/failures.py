@@ -27,7 +27,7 @@ _LOST_CONNECTION = re.compile(r"connection (reset|closed|refused)|broken pipe|gl
 
 
 def is_lost_connection(error: BaseException | None) -> bool:
-    """Checks whether an error may be caused by another rank ending or timing out."""
+    """Checks whether an error may have been caused by another rank that ended or timed out."""
     if get_world_size() == 1:
         return False
     while error is not None and not isinstance(error, (RankError, StorageError)):  # these state their cause
@@ -43,7 +43,7 @@ def await_cause(error: _Error) -> _Error | RankError:
     """Waits for the failed rank to report the cause, then returns the error that this rank reports.
 
     If all ranks raise the same error, rank 0 reports it at once, and the others wait briefly. A rank that lost its
-    connection waits longer, for the rank that failed. During the wait, a launcher such as torchrun ends this process.
+    connection waits longer for the failed rank. During the wait, a launcher such as torchrun ends this process.
     """
     is_consequence = is_lost_connection(error)
     if threading.current_thread() is threading.main_thread():

@@ -65,14 +65,14 @@ def FullyShard(  # noqa: N802 - the name that configs use
             `loss`.
 
     Raises:
-        ArgumentError: A key, class, dtype, policy or method is unknown, a class or pattern matches nothing, two groups
+        ArgumentError: A key, class, dtype, policy or method is unknown, a class or pattern does not match, two groups
             share a weight, the mesh does not match the number of processes, or the model cannot be split according to
             `tensor_parallel`.
     """
     if mesh is not None and len(mesh) != 2:
         raise ArgumentError("mesh must be two numbers: (replicas, shards)", key="mesh", found=mesh)
     for number in mesh or ():
-        check_count("each number of mesh", number, key="mesh")
+        check_count("each number in mesh", number, key="mesh")
     with at_key("shard"), located(shard):
         modules = {
             name: child for name, child in module.named_modules() if name and any(True for _ in child.parameters())
@@ -181,7 +181,7 @@ def parse_tensor_parallel(value: Any) -> tuple[int, Mapping[str, str] | None]:
 
 
 def select_layers(model: nn.Module, size: int, plan: Mapping[str, str] | None) -> dict[str, str]:
-    """Returns the modules to split: the style of each module, by module name.
+    """Selects the modules to split. Returns a dict of split styles, keyed by module name.
 
     Args:
         model: The model.
@@ -245,7 +245,7 @@ def split_layers(model: nn.Module, styles: Mapping[str, str], mesh: Any) -> None
     Args:
         model: The model.
         styles: The result of `select_layers`.
-        mesh: The one-dimensional device mesh, or None to split nothing.
+        mesh: The one-dimensional device mesh, or None to leave the model unsplit.
 
     Raises:
         ArgumentError: The plan splits a weight differently for two layers that share it.

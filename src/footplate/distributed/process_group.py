@@ -25,7 +25,7 @@ DIST_KEYS = ("backend", "timeout", "port", "init_backend")
 _GPU_BACKENDS = "cpu:gloo,cuda:nccl"
 _DEFAULT_PORT = 29500
 _LAST_RELEASES = 0.1  # in seconds
-_FIRST_SLURM_PORT, _SLURM_PORTS = 15000, 15000  # below the ephemeral ports of Linux
+_FIRST_SLURM_PORT, _SLURM_PORTS = 15000, 15000  # below the ephemeral port range of Linux
 
 
 class _Variables(NamedTuple):
@@ -138,7 +138,7 @@ def check_dist_cfg(dist_cfg: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def find_rank_info(launcher: str, port: int | None = None) -> RankInfo | None:
-    """Returns the rank information provided by a launcher, or None if no launcher is active.
+    """Returns the rank information from the launcher, or None if no launcher is active.
 
     Args:
         launcher: See `initialize`.
@@ -172,8 +172,8 @@ def find_rank_info(launcher: str, port: int | None = None) -> RankInfo | None:
 def _leave() -> None:
     """Destroys the process group, and gives its threads time to release the tensors of the last collectives.
 
-    Releasing needs the GIL, and a thread that requests the GIL during interpreter exit aborts the process. The threads
-    cannot be ended explicitly, because wrapped and sharded models keep the group alive.
+    Releasing them needs the GIL, and a thread that requests the GIL during interpreter exit aborts the process. The
+    threads cannot be ended explicitly, because wrapped and sharded models keep the group alive.
     """
     if dist.is_initialized():
         dist.destroy_process_group()
@@ -193,7 +193,7 @@ def active_launcher(launcher: str) -> str:
 
 
 def ignored_launcher() -> str:
-    """Returns the launcher that started several processes if there is no process group, or else ""."""
+    """Returns the launcher if it started several processes but there is no process group, or "" otherwise."""
     for launcher, names in _VARIABLES.items():
         if _variable(names.ranks) and (_variable(names.sizes) or "1") != "1" and not is_distributed():
             return launcher

@@ -127,11 +127,11 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
         return super().no_sync()
 
     def val_step(self, data: Any) -> Any:
-        """Predicts on a validation batch."""
+        """Runs the model's `val_step`."""
         return self.module.val_step(data)
 
     def test_step(self, data: Any) -> Any:
-        """Predicts on a test batch."""
+        """Runs the model's `test_step`."""
         return self.module.test_step(data)
 
     def rebuild_buckets(self) -> None:
@@ -275,7 +275,7 @@ class RankwiseBatchNorm(PlainBatchNorm):
 
     Inputs have shape `(N, C, ...)`; N may differ between ranks. The variance is computed from the differences to the
     global mean, so that many small batches give the same result as one large batch, except for rounding. Computes in
-    float32 or higher, and returns the dtype of the input. This class is not derived from PyTorch's SyncBatchNorm, which
+    float32 or higher, and returns the input dtype. This class is not derived from PyTorch's SyncBatchNorm, which
     DistributedDataParallel rejects on CPUs.
     """
 

@@ -1,4 +1,4 @@
-"""Converts videos and folders of frames to batches for a clip classification model."""
+"""Converts videos and folders of frames into batches for a clip classification model."""
 
 import os
 import re
@@ -17,7 +17,7 @@ _SAMPLES_FRAMES = re.compile(r"\w*SampleFrames|UniformSample")  # transforms of 
 
 
 class ClipPreprocessing(EvaluationData):
-    """Converts clips to batches like MMAction2's test dataloader.
+    """Converts clips to batches in the same way as MMAction2's test dataloader.
 
     Args:
         cfg: The config, in second-generation form.
@@ -63,5 +63,5 @@ class ClipPreprocessing(EvaluationData):
 
 
 def reads_clips(cfg: Config) -> bool:
-    """Checks whether the test pipeline samples frames from clips, like MMAction2's."""
+    """Checks whether the test pipeline samples frames from clips, as in MMAction2."""
     return any(_SAMPLES_FRAMES.fullmatch(name_of(step)) for step in EvaluationData(cfg).transforms)

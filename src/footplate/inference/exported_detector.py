@@ -98,7 +98,7 @@ class ExportedDetector(ExportedModel):
 
 
 class _Minimum:
-    """A lower limit. During tracing, some values exceed it and some do not, whatever the example contains."""
+    """A lower limit. During tracing, some values exceed it and some do not, regardless of the example."""
 
     def __init__(self, value: float) -> None:
         self.value = value
@@ -178,10 +178,10 @@ def _nms_in_onnx(g: Any, boxes: Any, scores: Any, iou_threshold: Any) -> Any:
 
 
 def _sigmoid_in_onnx(g: Any, value: Any) -> Any:
-    """Writes a sigmoid by its definition.
+    """Exports a sigmoid as its formula.
 
-    The `Sigmoid` of onnxruntime is 0 for small scores. They would be equal, and other proposals would be kept than in
-    the model.
+    For small scores, onnxruntime's `Sigmoid` returns 0. Such scores would tie, and the file and the model would keep
+    different proposals.
     """
     one = g.op("Constant", value_t=torch.tensor(1.0))
     return g.op("Div", one, g.op("Add", one, g.op("Exp", g.op("Neg", value))))
@@ -287,7 +287,8 @@ _torch_squeeze = torch.squeeze
 
 
 def _split(tensor: Tensor, sizes: Any, dim: int = 0) -> Any:
-    """Splits a tensor. Returns the whole tensor for a single size, so that the trace does not fix its length."""
+    """Splits a tensor. If there is only one size, returns the whole tensor, so that the trace does not fix its
+    length."""
     if isinstance(sizes, (list, tuple)) and len(sizes) == 1:
         return (tensor,)
     return _torch_split(tensor, sizes, dim)

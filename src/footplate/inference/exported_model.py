@@ -15,7 +15,7 @@ class ExportedModel(nn.Module):
 
     The images are a float32 tensor ``(N, C, H, W)`` with values from 0 to 255, in the channel order of the pipeline.
 
-    Normalizes and pads the images like the model's data preprocessor. The outputs of footplate's task models are
+    Normalizes and pads the images as the model's data preprocessor does. The outputs of footplate's task models are
     probabilities and labels, boxes and scores, or features. Other models are run in mode "tensor".
 
     Args:
@@ -61,7 +61,7 @@ class ExportedModel(nn.Module):
         return largest_difference(outputs, expected)
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """Normalizes and pads images like the data preprocessor in validation."""
+        """Normalizes and pads images as the data preprocessor does in validation."""
         inputs = images.flip(1) if self._swaps else images
         if self._normalizes:
             inputs = (inputs - self.mean) / self.std

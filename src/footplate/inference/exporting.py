@@ -54,7 +54,7 @@ def export_model(
     opset: int | None = None,
     size: Sequence[int] | None = None,
 ) -> Export:
-    """Writes a trained model to a file, and runs the file to verify it.
+    """Exports a trained model to a file, and runs the file to verify it.
 
     An image model is exported with its preprocessing and postprocessing. Its input, `images`, is a float32 tensor
     ``(N, C, H, W)`` with values from 0 to 255, in the channel order and size that the pipeline produces. A plain torch
@@ -74,7 +74,7 @@ def export_model(
         ArgumentError: The format is unknown, `target` is not a local file with the suffix of the format, or the format
             does not support an option.
         CheckpointError: There is no config, or the checkpoint does not contain all weights of the model.
-        ExportError: The model cannot be exported, or the outputs of the file differ from the outputs of the model.
+        ExportError: The model cannot be exported, or the outputs of the file and the model differ.
         MissingExtraError: A package that the format needs is not installed.
     """
     check_target(target, [_suffix(to)], inputs=[trained.path], has_opset=opset is not None)
@@ -212,7 +212,7 @@ def _run_example(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Runs the model on an example input, and returns the input and the outputs.
 
-    The input consists of random pixels, in the size and with the number of channels that the pipeline produces.
+    The input consists of random pixels, with the size and number of channels that the pipeline produces.
 
     Raises:
         ExportError: The model's data preprocessor has a step that cannot be exported, or the model cannot be run.

@@ -31,7 +31,7 @@ from footplate.visualization import as_array, skipping_failed_image, unique_name
 LINES = "predictions.jsonl"
 _PARTIAL = f"{LINES}.partial"
 _PICTURES, _LABELS = "pictures", "labels"
-_TOP = 5  # the number of classes in the line of a classified image
+_TOP = 5  # the number of classes to list for a classified image
 _DIGITS = 6
 _KNOWN_FIELDS = {"pred_sem_seg", "pred_instances", "pred_score", "pred_label", "seg_logits"}
 _COLUMNS = {"bboxes": "box", "scores": "score", "labels": "label"}  # of instances
@@ -149,7 +149,7 @@ def predict_files(
 
 
 def _save_image(out: str, name: str, pixels: npt.NDArray[Any]) -> str:
-    """Writes a PNG file quickly, with little compression and no sync. (A lost file can be predicted again.)"""
+    """Writes a PNG file quickly, with little compression and no sync. (A lost file can be created again.)"""
     path = os.path.join(out, name)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     Image.fromarray(pixels).save(path, compress_level=1)

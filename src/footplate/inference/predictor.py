@@ -49,8 +49,8 @@ class Predictor:
     """Predicts on images with a trained model.
 
     Preprocesses images with the config's test pipeline, or with its validation pipeline if there is no test data. Skips
-    transforms that load annotations. By default, uses the batch size of the same data, so that the predictions are the
-    same as in `footplate test`.
+    transforms that load annotations. By default, uses the batch size of that data, so that the predictions are the same
+    as in `footplate test`.
 
     Args:
         checkpoint: The path or address of a checkpoint, or an opened checkpoint.
@@ -65,8 +65,8 @@ class Predictor:
         batch_size: The number of images in a batch.
 
     Raises:
-        CheckpointError: The checkpoint cannot be read or lacks weights of the model, or there is no config, neither in
-            `config` nor in the checkpoint.
+        CheckpointError: The checkpoint cannot be read or lacks weights of the model, or neither `config` nor the
+            checkpoint provides a config.
         ArgumentError: The device does not exist, or the config has no pipeline that preprocesses test or validation
             images.
     """

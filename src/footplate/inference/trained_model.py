@@ -37,7 +37,7 @@ Pixels = npt.NDArray[np.uint8]
 _LOADS_IMAGE = re.compile(r"Load\w*Image")
 _LOADS_ANNOTATIONS = re.compile(r"Load\w*(Annotation|Proposals|SegMap)")
 NO_PIPELINE = "the config has no test or validation data with a pipeline that preprocesses images"
-CONFIG_ADVICE = "Pass the config of its run: --config FILE, or config=FILE in Python."
+CONFIG_ADVICE = "Pass the config of the training run: --config FILE, or config=FILE in Python."
 _DEFAULT_SIZE = (224, 224)
 _DEFAULT_LOADER = {"type": "LoadImageFromFile", "channel_order": "rgb"}
 
@@ -159,7 +159,7 @@ def _check_module(kind: object) -> None:
 
 
 def select_device(name: str | None) -> torch.device:
-    """Returns the device called `name`. Without a name, returns the accelerator or else the CPU.
+    """Returns the device called `name`. By default, returns the accelerator, or the CPU if there is none.
 
     Raises:
         ArgumentError: The device does not exist.
@@ -214,7 +214,7 @@ class EvaluationData:
 
 
 class Preprocessing(EvaluationData):
-    """Converts images to batches like the test dataloader.
+    """Converts images to batches in the same way as the test dataloader.
 
     Args:
         cfg: The config, in second-generation form.

@@ -1,6 +1,6 @@
 """Makes imports from mmcv, mmengine and other OpenMMLab packages resolve to footplate.
 
-Names are imported lazily: the core imports `extension` early, before the modules that the other names depend on.
+Imports names lazily, because the core imports `extension` before the modules that the other names depend on.
 """
 
 import importlib

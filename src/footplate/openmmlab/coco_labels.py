@@ -14,8 +14,8 @@ _logger = logging.getLogger("footplate.data")
 def check_categories(dataset: Any) -> None:
     """Checks whether the labels of a COCO dataset (`cat2label`) match the classes in its metainfo.
 
-    MMDetection's CocoDataset numbers the categories in file order and skips missing ones, so its labels may not match.
-    If only the order differs, logs a warning.
+    MMDetection's CocoDataset assigns labels in file order and skips missing categories, so its labels may not match. If
+    only the order differs, logs a warning.
 
     Raises:
         DataError: A class is missing from the file.
@@ -37,7 +37,7 @@ def check_categories(dataset: Any) -> None:
     numbered = [names.get(number) for number in sorted(labels, key=labels.__getitem__)]
     if numbered != list(classes):
         _logger.warning(
-            "The classes are in the wrong order: %s numbers them in the order of the categories in '%s'. "
+            "The classes are in the wrong order: %s labels them in the order of the categories in '%s'. "
             "Set metainfo=dict(classes=%r).",
             type(dataset).__name__,
             path,

@@ -48,7 +48,7 @@ _used: dict[str, str] = {}  # maps the scope of each imported code base to its n
 
 
 def used_code_bases() -> tuple[str, ...]:
-    """Returns the code bases that `use_code_bases` has imported, with their versions."""
+    """Returns the names and versions of the code bases imported by `use_code_bases`."""
     return tuple(_used.values())
 
 
@@ -58,8 +58,7 @@ def import_modules(cfg: "Config", *, patches: bool = True) -> None:
     If a first-generation config sets `plugin = True`, as in MMDetection3D, the plugin is the package at `plugin_dir`,
     or the config's folder if `plugin_dir` is not set.
 
-    In these modules, imports from OpenMMLab packages resolve to footplate. Modules in the config's folder can be
-    imported.
+    In these modules, OpenMMLab imports resolve to footplate. Also makes modules in the config's folder importable.
 
     Args:
         cfg: The config.
@@ -101,15 +100,15 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
     Their registries become children of footplate's registries, so their classes can be looked up by name. Their imports
     from `mmengine` resolve to footplate. Repeated calls have no effect.
 
-    First-generation configs do not refer to a code base. In such a config, sets `default_scope` to the installed
-    first-generation code base that defines its model and most of its data types.
+    First-generation configs do not specify a code base. For such a config, sets `default_scope` to the installed
+    first-generation code base that defines its model and most of its other types.
 
     Args:
         cfg: The config.
         patches: Whether to patch first-generation code that uses names removed from PyTorch, NumPy or Python.
 
     Returns:
-        The code bases with their versions, such as "mmdet 3.3.0".
+        The names and versions of the code bases, such as "mmdet 3.3.0".
 
     Raises:
         ConfigError: A code base is installed but cannot be imported.
@@ -155,9 +154,9 @@ def named_code_bases(cfg: "Config | MutableMapping[str, Any]") -> list[str]:
 
 
 def _import_code_base(scope: str) -> ModuleType:
-    """Imports a code base and returns it. For the first generation, also imports the modules that register classes.
+    """Imports a code base and returns it. If it is first-generation, also imports the modules that register classes.
 
-    Datasets of a first-generation code base are built with its own `build_dataset`.
+    Also makes footplate build first-generation datasets with the code base's own `build_dataset`.
     """
     module = importlib.import_module(scope)
     if not _is_for_mmcv_1(scope):
@@ -193,8 +192,8 @@ def _is_for_mmcv_1(scope: str) -> bool:
 def _find_first_generation(cfg: "Config | MutableMapping[str, Any]") -> str | None:
     """Returns the installed first-generation code base that a config was written for, or None.
 
-    Among the code bases that define the model, chooses the one that defines the most types in the config. If none
-    defines the model, which may come from `custom_imports`, only the other types count.
+    Among the code bases that define the model, chooses the one that defines the most types in the config. If none of
+    them defines the model (it may come from `custom_imports`), compares only the other types.
     """
     model = cfg.get("model")
     kind = model.get("type") if isinstance(model, Mapping) else None
@@ -248,7 +247,7 @@ class Registry(MMEngineRegistry):
     Registries with the same scope and parent share their entries.
 
     Args:
-        name: The kind of entries, such as "pipeline".
+        name: The name of the registry, such as "pipeline".
         build_func: See the base class.
         parent: See the base class.
         scope: The scope; by default, the top-level package that creates the registry.
@@ -274,6 +273,6 @@ class Registry(MMEngineRegistry):
         """Makes the registry build its entries with the given function.
 
         Args:
-            function: Takes the config of an entry and returns the object.
+            function: A function that takes an entry's config and returns the object.
         """
         self._build_func = lambda cfg, *, registry: function(cfg)

@@ -29,7 +29,7 @@ def check_code_base(name: str) -> dict[str, Any]:
         name: The name of a code base, or of the footplate extra for one of its generations, such as "mmseg0".
 
     Returns:
-        A dict with the `name`, the `version`, the `problems` with their solutions, and `remarks` about parts that
+        A dict with the `name`, the `version`, the `problems` and how to fix them, and `remarks` about modules that
         cannot be imported.
     """
     scope = scope_of(name)
@@ -52,7 +52,7 @@ def check_code_base(name: str) -> dict[str, Any]:
 
 
 def check_environment() -> list[dict[str, Any]]:
-    """Checks the optional packages and the installed code bases. Missing optional packages only lead to remarks."""
+    """Checks the optional packages and the installed code bases. Missing optional packages are reported as remarks."""
     versions = {"footplate": __version__, "Python": platform.python_version(), "torch": str(torch.__version__)}
     rows = [{"name": name, "version": version, "problems": [], "remarks": []} for name, version in versions.items()]
     for extra in extras():

@@ -1,4 +1,4 @@
-"""Adds the configs, code bases and first-generation components of OpenMMLab to the core."""
+"""Adds support for OpenMMLab's configs, code bases and first-generation components to the core."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -33,11 +33,11 @@ _REFUSED = {
     "module_hooks": "Register the hooks in the model.",
     "omnisource": "Join the datasets with `dict(type='ConcatDataset', datasets=[...])`.",
     "precise_bn": "Compute the statistics in a custom hook.",
-    "strategy": "Remove it, and start the run with torchrun. `model_wrapper_cfg` selects FullyShard.",
+    "strategy": "Remove it and start the run with torchrun. To use FullyShard, set `model_wrapper_cfg`.",
 }
 # Unsupported keys that would not change the results.
 _IGNORED = {
-    "efficient_conv_bn_eval": "The run needs more memory where batch normalization is frozen.",
+    "efficient_conv_bn_eval": "The run needs more memory if batch normalization layers are frozen.",
     "use_ddp_wrapper": "Set `model_wrapper_cfg` to choose the wrapper.",
 }
 _DEFAULT_STRATEGIES = ("SingleDeviceStrategy", "DDPStrategy")
@@ -58,7 +58,7 @@ class OpenMMLab(Extension):
 
     @property
     def config_keys(self) -> frozenset[str]:
-        """The first-generation keys."""
+        """The keys of first-generation configs."""
         from footplate.openmmlab.first_generation.translation import FIRST_GENERATION_KEYS
 
         return frozenset(FIRST_GENERATION_KEYS)
@@ -89,7 +89,7 @@ class OpenMMLab(Extension):
         return repair_relu(error)
 
     def explain_unknown(self, noun: str, name: str) -> list[str]:
-        """Returns a replacement for a first-generation transform, or the reason why a name could not be imported."""
+        """Suggests a replacement for a first-generation transform, or explains why a name could not be imported."""
         from footplate.openmmlab.skipped_imports import skipped
 
         replaced = noun == "transform" and _REPLACED_TRANSFORMS.get(name)

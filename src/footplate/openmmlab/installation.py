@@ -1,6 +1,6 @@
 """Import hooks that make imports from OpenMMLab packages resolve to footplate.
 
-They provide footplate's own modules under these names, and modify modules of installed packages.
+They provide footplate's own modules under the names of these packages, and modify modules of installed packages.
 """
 
 import ast
@@ -52,7 +52,7 @@ def install(patches: bool = True) -> str:
     """Makes imports from `mmengine`, and from OpenMMLab packages that are not installed, resolve to footplate.
 
     `mmengine` always resolves to footplate, so that footplate can build the classes that other packages register. If
-    mmcv 2.x is installed, missing names such as `mmcv.runner` and the operators of `mmcv._ext` are added to it. Other
+    mmcv 2.x is installed, names that it lacks are added, such as `mmcv.runner` and the operators in `mmcv._ext`. Other
     installed packages are not changed. Repeated calls have no effect.
 
     Args:
@@ -60,7 +60,7 @@ def install(patches: bool = True) -> str:
             Python.
 
     Returns:
-        A description of the packages that resolve to footplate, receive missing names, or are unchanged. It is also
+        A description of which packages resolve to footplate, receive missing names or stay unchanged. It is also
         logged.
 
     Example:
@@ -121,7 +121,7 @@ def uninstall() -> None:
 
 
 def _is_complete(package: str) -> bool:
-    """Checks whether a package is installed and provides all names that training code needs."""
+    """Checks whether a package is installed and provides all the names that training code needs."""
     for distribution in DISTRIBUTIONS[package]:
         try:
             version = importlib.metadata.version(distribution)
@@ -132,7 +132,7 @@ def _is_complete(package: str) -> bool:
 
 
 class _ProvidedModule(ModuleType):
-    """A module that keeps a name such as `collate` when a submodule with the same name is imported."""
+    """A module whose names, such as `collate`, are not overwritten when a submodule with the same name is imported."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not isinstance(value, ModuleType) or name not in (names_of(self.__name__) or {}):
@@ -194,9 +194,9 @@ class NamesFinder(MetaPathFinder, Loader):
 class InstalledFinder(MetaPathFinder):
     """Modifies modules of installed packages during import.
 
-    Adds the names from mmcv 1.x that mmcv 2 no longer has, and reports an mmcv version that each code base accepts. In
-    mmcv and first-generation code, also replaces names that PyTorch, NumPy or Python removed. Once a first-generation
-    code base is imported, modules in the current folder also count as first-generation code.
+    Adds the names from mmcv 1.x that mmcv 2 no longer has, and shows each code base an mmcv version that it accepts. In
+    mmcv and first-generation code, also replaces names that were removed from PyTorch, NumPy or Python. Once a
+    first-generation code base is imported, modules in the current folder also count as first-generation code.
 
     A package that restricts the version of mmcv or MMEngine in its `__init__.py` also counts as a code base. In
     installed code bases, modules that cannot be imported are skipped; see `skip_failed_imports`.
@@ -312,7 +312,7 @@ def revert() -> None:
 
 
 def _lookup(module: ModuleType, names: Names, keep: Callable[[str, Any], None]) -> Callable[[str], Any]:
-    """Returns a `__getattr__` for a module, which imports a name or submodule and passes it to `keep`."""
+    """Returns a module-level `__getattr__` that imports a name or submodule and passes it to `keep`."""
     title = module.__name__
 
     def look_up(name: str) -> Any:

@@ -23,8 +23,8 @@ def rotate_iou_gpu_eval(
     Args:
         boxes: ``(N, 5)``: center x, center y, width, height, and clockwise angle in radians.
         query_boxes: ``(M, 5)``, in the same form.
-        criterion: Selects the divisor of the intersection area. -1: the area of the union. 0: the area of the query
-            box. 1: the area of the box. Any other value: no division.
+        criterion: What to divide the intersection area by: -1 for the area of the union, 0 for the area of the query
+            box, 1 for the area of the box, any other value for no division.
         device_id: Ignored.
     """
     first, second = _read(boxes), _read(query_boxes)

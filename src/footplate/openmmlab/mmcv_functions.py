@@ -39,7 +39,7 @@ def build_optimizer_constructor(cfg: Mapping[str, Any]) -> Any:
 
 
 def build_optimizer(model: nn.Module, cfg: Mapping[str, Any]) -> Any:
-    """Builds an optimizer for a model's parameters, with the config's `constructor`."""
+    """Builds an optimizer for a model's parameters, using the config's `constructor`."""
     settings = dict(cfg)
     kind = settings.pop("constructor", "DefaultOptimizerConstructor")
     paramwise_cfg = settings.pop("paramwise_cfg", None)
@@ -115,7 +115,7 @@ def wrap_fp16_model(model: torch.nn.Module) -> None:
 
 
 def jit(func: Any = None, **options: Any) -> Any:
-    """Returns the function unchanged, or a decorator that does so. (In mmcv, it only has an effect for Parrots.)"""
+    """Returns the function unchanged, or a decorator that does so. (mmcv's `jit` only affects Parrots.)"""
     return func if func is not None else lambda function: function
 
 
@@ -145,7 +145,7 @@ get_root_logger = functools.partial(get_logger, "")
 
 
 def get_host_info() -> str:
-    """Returns the user and the host as `user@host`."""
+    """Returns the user name and host name as `user@host`."""
     try:
         user = getpass.getuser()
     except (OSError, KeyError):  # a container may run as a user without a name
@@ -163,7 +163,7 @@ def set_random_seed(seed: int, deterministic: bool = False, use_rank_shift: bool
 
     Args:
         seed: The seed.
-        deterministic: Whether cuDNN must choose deterministic algorithms.
+        deterministic: Whether to restrict cuDNN to deterministic algorithms.
         use_rank_shift: Whether to add the rank to the seed.
     """
     _seed(seed, diff_rank_seed=use_rank_shift)
@@ -194,7 +194,7 @@ def scatter_kwargs(inputs: Any, kwargs: Any, target_gpus: Any = None, dim: int =
     """Unpacks the data containers in the arguments of a call.
 
     Returns:
-        The positional and the keyword arguments for this process, each in a tuple of length 1.
+        The positional arguments and the keyword arguments for this process, each in a one-element tuple.
     """
     return (tuple(unpack_containers(list(inputs))),), (unpack_containers(dict(kwargs)),)
 
@@ -247,11 +247,11 @@ class IterLoader:
 
 
 def single_gpu_test(model: nn.Module, data_loader: Any) -> list[Any]:
-    """Returns the predictions of a model for a dataloader.
+    """Runs a model on all batches of a dataloader and returns the predictions.
 
     Args:
         model: The model, which is switched to evaluation mode and called as `model(return_loss=False, **batch)`.
-        data_loader: The data.
+        data_loader: The dataloader.
     """
     model.eval()
     results: list[Any] = []
@@ -274,7 +274,7 @@ def multi_gpu_test(
 
     Args:
         model: See `single_gpu_test`.
-        data_loader: The data of this process.
+        data_loader: The dataloader of this process.
         tmpdir: Ignored; results are exchanged directly instead of through files.
         gpu_collect: Ignored; results are gathered in host memory.
     """

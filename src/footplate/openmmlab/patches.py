@@ -26,7 +26,7 @@ class Patch(NamedTuple):
 
 
 _TABLE = """
-NumPy 1.24 removed the aliases of Python's types:
+NumPy 1.24 removed the aliases for Python's types:
     numpy.bool -> builtins.bool
     numpy.int -> builtins.int
     numpy.float -> builtins.float
@@ -94,7 +94,7 @@ PyTorch 2.0 removed torch._six:
     torch._six.int_classes -> builtins.int
     torch._six.nan -> math.nan
     torch._six.string_classes -> removed.string_classes
-PyTorch 2.6 reads only weights by default:
+PyTorch 2.6 loads only weights by default:
     torch.load -> removed.load
 NumPy 2.4 does not convert arrays to numbers:
     numpy.ndarray.__setitem__ -> removed.to_store
@@ -154,7 +154,7 @@ def patch(source: str, module: str) -> tuple[ast.Module, dict[str, Any]] | None:
         module: The name of the module.
 
     Returns:
-        The syntax tree of the new code, and the values that it needs in the module's namespace. None if there is
+        The syntax tree of the new code and the values that it needs in the module's namespace, or None if there is
         nothing to replace.
     """
     if not _WORDS.search(source) and not _FLAT_VALUE.search(source):
@@ -232,7 +232,7 @@ class _Replacer(ast.NodeTransformer):
         path = self._path(node.func)
         argument = node.args[0] if len(node.args) == 1 and not node.keywords else None
         if path == "numpy.array" and not isinstance(argument, ast.Name):
-            path = ""  # only variables can hold lists that were built up in a loop
+            path = ""  # ragged lists are usually built in a loop and passed as a variable
         # In `float(values[i])` and `int(values[i])`, the item may be an array.
         is_item = isinstance(argument, ast.Subscript) and isinstance(argument.slice, ast.Name)
         kind = node.func.id if is_item and isinstance(node.func, ast.Name) else ""
@@ -258,7 +258,7 @@ class _Replacer(ast.NodeTransformer):
         if found is None or (path not in _CHANGED and _find(path) is not None):
             return None
         value = _find(found.new)
-        if value is None:  # its package is missing; the code itself will raise the error
+        if value is None:  # the replacement's package is missing; the code itself will raise the error
             return None
         name = f"_footplate_{path.replace('.', '_').rstrip('()')}"
         self.values[name] = value

@@ -1,6 +1,6 @@
 """Supports code that changes the output of a ReLU in place.
 
-In PyTorch 1.9 and later, the backward pass needs the unchanged output and raises an error.
+In PyTorch 1.9 and later, the backward pass needs the unchanged output, so such code raises an error.
 """
 
 import logging
@@ -21,7 +21,7 @@ _logger = logging.getLogger("footplate.openmmlab")
 class InputSavingRelu(TorchFunctionMode):
     """Computes ReLU with `F.threshold`, which saves the input instead of the output for the backward pass.
 
-    Values and gradients are the same.
+    The values and gradients are the same as with the built-in ReLU.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -41,6 +41,6 @@ def repair_relu(error: RuntimeError) -> InputSavingRelu | None:
         return None
     _logger.warning(
         "The model changes the output of a ReLU in place, which PyTorch 1.9 and later do not allow. Each ReLU now "
-        "saves its input, which takes more memory; the results are the same."
+        "saves its input instead, which uses more memory but does not change the results."
     )
     return InputSavingRelu()

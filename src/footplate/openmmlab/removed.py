@@ -1,4 +1,4 @@
-"""Replacements for names that first-generation code uses, but PyTorch, NumPy or Python have removed."""
+"""Replacements for names that first-generation code uses but that were removed from PyTorch, NumPy or Python."""
 
 import inspect
 import os
@@ -20,12 +20,12 @@ torch_load = torch.load
 
 
 def load(f: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
-    """Loads a file written by `torch.save`. If the file is given by its path, no code in it is executed.
+    """Loads a file written by `torch.save`. If `f` is a path, no code in the file is executed.
 
     Args:
         f: A path, or an open file, which is read with `torch.load`.
-        map_location: The device for the tensors. Functions and dicts have an effect only for open files. For a path,
-            they select the CPU.
+        map_location: The device for the tensors. Functions and dicts are supported only for open files; for a path,
+            tensors are loaded to the CPU instead.
         args: Additional arguments for `torch.load`, used only for open files.
         kwargs: Additional keyword arguments for `torch.load`, used only for open files.
     """
@@ -36,17 +36,20 @@ def load(f: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
 
 
 def to_store(target: Any, value: Any) -> Any:
-    """Returns the value to assign to an item of `target`. Makes one-element arrays 0-d if `target` is an array."""
+    """Returns the value to assign to an item of `target`.
+
+    If `target` is an array, one-element arrays are converted to 0-d arrays.
+    """
     return _scalar(value) if isinstance(target, np.ndarray) else value
 
 
 def to_float(value: Any) -> float:
-    """Returns `float(value)`, and accepts arrays with one element."""
+    """Returns `float(value)`. Also accepts arrays with one element."""
     return float(_scalar(value))
 
 
 def to_int(value: Any) -> int:
-    """Returns `int(value)`, and accepts arrays with one element."""
+    """Returns `int(value)`. Also accepts arrays with one element."""
     return int(_scalar(value))
 
 
@@ -83,7 +86,7 @@ def in1d(ar1: Any, ar2: Any, **kwargs: Any) -> np.ndarray[Any, Any]:
 
 
 def getargspec(func: Any) -> tuple[Any, ...]:
-    """Returns a function's argument names, the names of its *args and **kwargs, and the default values."""
+    """Returns a function's argument names, the names of its *args and **kwargs parameters, and its default values."""
     return tuple(inspect.getfullargspec(func)[:4])
 
 

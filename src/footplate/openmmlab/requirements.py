@@ -1,4 +1,4 @@
-"""Finds missing requirements of code bases. Footplate's extras define the requirements."""
+"""Finds unmet requirements of code bases. The requirements are defined in footplate's extras."""
 
 import importlib.metadata
 import shlex
@@ -65,7 +65,7 @@ def unmet_requirements(extra: str) -> list[Requirement]:
 
 
 def explain_unmet(extra: str) -> list[str]:
-    """Returns a line with the missing packages and wrong versions, and a line with the command to install them.
+    """Returns a line that lists missing packages and wrong versions, and a line with the command that installs them.
 
     Returns an empty list if all requirements are met.
     """
@@ -107,7 +107,7 @@ def explain_installation(scope: str) -> list[str]:
 
 
 def _pinned(requirement: Requirement) -> str:
-    """Formats a requirement for pip. Pins torchvision to the installed torch, which pip would replace otherwise."""
+    """Formats a requirement for pip. Pins torchvision so that pip does not replace the installed torch."""
     torch = installed_version("torch").split(".")
     if requirement.name == "torchvision" and torch[0] == "2":
         return f"torchvision==0.{int(torch[1]) + 15}.*"

@@ -17,7 +17,7 @@ _SKIPPED = {
 }
 _RAISED = {
     "numpy.dtype size changed": "A package was built for NumPy 1. Install 'numpy<2'.",
-    "torchvision::nms": "torchvision was built for another build of torch. Install both from the same index.",
+    "torchvision::nms": "torchvision was built for a different build of torch. Install both from the same index.",
     "libGL": "Install opencv-python-headless instead of opencv-python.",
 }
 skipped: dict[str, str] = {}
@@ -48,7 +48,7 @@ def skip_failed_imports(tree: ast.Module, package: str) -> dict[str, Any]:
 
 
 def explain_cause(error: Exception, causes: Mapping[str, str] = _RAISED) -> list[str]:
-    """Returns descriptions of the known causes of an error."""
+    """Returns descriptions of an error's known causes."""
     text = f"{type(error).__name__}: {error}"
     return [cause for words, cause in causes.items() if words in text]
 

@@ -1,4 +1,4 @@
-"""Finds the package versions that a code base accepts, and makes the packages report such versions."""
+"""Finds the package versions that a code base accepts, and makes the packages report an accepted version."""
 
 import importlib
 import logging

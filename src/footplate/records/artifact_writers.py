@@ -106,7 +106,7 @@ class ClearMLVisBackend(InitTracker):
 class DVCLiveVisBackend(InitTracker):
     """Writes scalars, images and the config as DVCLive files.
 
-    If a run resumes in the same work_dir, it continues in the folder of the earlier start.
+    A run that resumes in the same work_dir continues in its existing folder.
 
     Args:
         save_dir: The folder for DVCLive's files.

@@ -36,7 +36,7 @@ class BaseVisBackend:
         self._save_dir = save_dir
 
     def move(self, before: str, now: str) -> None:
-        """Changes the folder `before` in `save_dir` to `now`. Called before anything is written."""
+        """Replaces the folder `before` in `save_dir` with `now`. Called before anything is written."""
         if self._save_dir is not None and Path(self._save_dir).is_relative_to(before):
             self._save_dir = os.path.join(now, os.path.relpath(self._save_dir, before))
 
@@ -80,7 +80,7 @@ class BaseVisBackend:
 
 
 def numbers_in(values: Mapping[str, Any]) -> dict[str, float]:
-    """Converts numbers, and tensors and arrays with one element, to floats. Drops other values."""
+    """Converts numbers and one-element tensors and arrays to floats. Drops other values."""
     floats = {}
     for name, value in values.items():
         try:
@@ -207,7 +207,7 @@ class Tracker(BaseVisBackend):
         return sorted(str(path) for path in files if path.name.endswith(ends) and path.is_file())
 
     def _import_library(self) -> Any:
-        """Imports the library. A module cannot be an attribute, because it cannot be deep-copied or pickled."""
+        """Imports the library. It is not stored in an attribute, because modules cannot be deep-copied or pickled."""
         return import_optional(self.package, extra=self.package, why=type(self).__name__)
 
     def _start(self) -> Any:
@@ -266,7 +266,7 @@ class GuardedWriters:
 
     def __init__(self, writers: Mapping[str, BaseVisBackend]) -> None:
         self._writers = writers
-        self._failures: dict[str, int] = {}  # consecutive failures of the writers that have failed
+        self._failures: dict[str, int] = {}  # consecutive failures, by writer name
 
     def call_all(self, method: str, *args: Any, **kwargs: Any) -> None:
         """Calls `method` on every writer."""
@@ -298,7 +298,7 @@ class GuardedWriters:
         self._failures.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns a dict of the non-empty writer states, by writer name."""
+        """Returns the non-empty writer states, keyed by writer name."""
         return {name: state for name, writer in self._writers.items() if (state := writer.state_dict())}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

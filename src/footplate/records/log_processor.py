@@ -29,7 +29,7 @@ _logger = logging.getLogger("footplate.records")
 
 
 class _LoggedRun(Protocol):
-    """The parts of a run that log lines show.
+    """The attributes of a run that log lines depend on.
 
     For each mode, a run also has a `<mode>_dataloader`, and possibly a `<mode>_loop`.
     """
@@ -197,7 +197,7 @@ class LogProcessor:
         return tag
 
     def _infos(self, runner: _LoggedRun, mode: str) -> dict[str, Any]:
-        """Returns the metrics that are not scalars, except for datasets that were left out."""
+        """Returns the metrics that are not scalars. Skips datasets that the loop left out."""
         prefix = f"{mode}/"
         skipped = getattr(getattr(runner, f"{mode}_loop", None), "left_out", ())
         infos = runner.message_hub.runtime_info.items()
@@ -205,7 +205,7 @@ class LogProcessor:
         return {self._name(mode, key): value for key, value in named.items() if not is_of_dataset(key, skipped)}
 
     def _place(self, runner: _LoggedRun, batch_idx: int, mode: str) -> str:
-        """Returns the position in the run, such as `[2][ 50/100]`."""
+        """Returns the progress shown in a log line, such as `[2][ 50/100]`."""
         if mode == "train" and not self.by_epoch:
             return f"[{_padded(runner.iter + 1, runner.max_iters)}/{runner.max_iters}]"
         size = _size(runner, mode)

@@ -1,4 +1,4 @@
-"""Configures the standard library's logger "footplate", and keeps runs alive if stdout fails."""
+"""Configures the logger "footplate" of the standard library, and keeps runs alive if stdout fails."""
 
 import contextlib
 import json

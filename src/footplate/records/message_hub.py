@@ -80,7 +80,7 @@ class MessageHub(Instances):
         name: The name of the hub. A run's hub is named after the experiment.
         log_scalars: The initial histories.
         runtime_info: The initial infos.
-        resumed_keys: Whether checkpoints include each key. Defaults to True for all keys.
+        resumed_keys: Maps each key to whether checkpoints include it. The default for a key is True.
     """
 
     def __init__(

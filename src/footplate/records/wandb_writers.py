@@ -37,7 +37,7 @@ class LoggingTracker(InitTracker):
 
     def _offline(self, service: str) -> dict[str, str]:
         """Returns the setting for an offline run, which avoids a login prompt."""
-        message = "Not logged in to %s: the run is stored offline in %s. `%s sync` uploads it."
+        message = "Not logged in to %s, so the run is stored offline in %s. Run `%s sync` to upload it."
         _logger.warning(message, service, self.folder, self.package)
         return {"mode": "offline"}
 
@@ -52,8 +52,8 @@ class LoggingTracker(InitTracker):
 class WandbVisBackend(LoggingTracker):
     """Writes scalars, images and the config to a Weights & Biases run.
 
-    Logs the step as a value, so that a run can have metrics per epoch and losses per iteration. If neither a mode nor a
-    login is set, stores the run offline instead of prompting for input.
+    Logs the step as a value, so that a run can have metrics per epoch and losses per iteration. If no mode is set and
+    the user is not logged in, stores the run offline instead of prompting for input.
 
     Args:
         save_dir: The folder for the library's files.

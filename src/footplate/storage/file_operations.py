@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _CONNECT_SECONDS = 30.0
-_READ_SECONDS = 60.0  # without receiving any data
+_READ_SECONDS = 60.0  # the maximum time without receiving any data
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # errors that concern a local disk rather than a connection
 
 
@@ -54,7 +54,7 @@ def file_system(path: Path) -> tuple[Any, str]:
 
 
 def _options(path: str) -> dict[str, Any]:
-    """Returns the fsspec options for a URL. For HTTP, these remove the time limit for complete downloads."""
+    """Returns the fsspec options for a URL. For HTTP, these disable the time limit for entire downloads."""
     protocol = path.partition("://")[0]
     if protocol not in ("http", "https") or importlib.util.find_spec("aiohttp") is None:
         return {}
@@ -222,7 +222,7 @@ def open_file(path: Path, mode: str = "rb") -> IO[Any]:
 
 
 def local_copy(path: Path, folder: str, size: int) -> str:
-    """Returns the path of a local copy of a remote file, after downloading it if necessary with fsspec's `filecache`.
+    """Returns the path of a local copy of a remote file. Downloads the file with fsspec's `filecache` if necessary.
 
     If several processes or threads need the same file, one of them downloads it and the others wait.
 
@@ -301,7 +301,7 @@ def status(path: Path) -> FileStatus:
             modified = system.modified(inner).timestamp()
         size = system.size(inner)
     if size is None:
-        raise OSError("the storage does not report its size; an HTTP server must send Content-Length")
+        raise OSError("the storage does not report the file size; an HTTP server must send Content-Length")
     return FileStatus(int(size), modified)
 
 

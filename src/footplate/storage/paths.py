@@ -60,7 +60,7 @@ def is_link(path: Path) -> bool:
 
 
 def join(folder: Path, *names: str) -> str:
-    """Joins names to a folder path.
+    """Appends names to a folder path.
 
     Example:
         >>> join("memory://run", "a.pth")
@@ -98,7 +98,7 @@ def split_query(url: str) -> tuple[str, str]:
 
 
 def missing_path_notes(path: Path) -> list[str]:
-    """Explains why a local path does not exist, with the absolute path and its first missing part.
+    """Explains why a local path does not exist: returns the absolute path and its first missing part.
 
     Suggests a similar name in the parent folder. Returns an empty list if the path exists or is remote.
 
@@ -169,6 +169,6 @@ def check_output_path(path: object, *, key: str = "") -> str:
             f"the output path '{path}' is outside the run folder",
             key=key,
             found=path,
-            notes=["Give a relative path inside the work_dir."],
+            notes=["Use a relative path inside the work_dir."],
         )
     return path

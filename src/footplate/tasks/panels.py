@@ -22,7 +22,7 @@ class LegendEntry(NamedTuple):
 
 
 class PanelImage(np.ndarray[Any, np.dtype[np.uint8]]):
-    """An image of several panels. LocalVisBackend writes the layout into the file, so that reports can split the image.
+    """An image made up of several panels. LocalVisBackend stores the layout in the file so that reports can split it.
 
     Attributes:
         layout: A dict with `panels` (the caption and the box x1 y1 x2 y2 of each panel) and `legend` (labels and

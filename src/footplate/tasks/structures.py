@@ -1,4 +1,4 @@
-"""Defines data elements for the instances and the pixels of an image."""
+"""Data elements for the instances and pixels of an image."""
 
 import functools
 import operator

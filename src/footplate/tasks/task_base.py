@@ -1,4 +1,4 @@
-"""Provides what all tasks share: the base class of models, a feature pyramid, and helpers for samples and configs."""
+"""Code shared by all tasks: the base class of models, a feature pyramid, and helpers for samples and configs."""
 
 import logging
 from abc import abstractmethod
@@ -84,7 +84,7 @@ class TaskModel(BaseModel):
     """The base class of models that implement each forward mode in its own method: `outputs`, `loss` and `predict`.
 
     Args:
-        data_preprocessor: See `BaseModel`. The default `type` depends on the task, such as SegDataPreProcessor.
+        data_preprocessor: See `BaseModel`. The default `type` depends on the task, for example SegDataPreProcessor.
         init_cfg: See `BaseModel`.
     """
 
@@ -119,7 +119,7 @@ class TaskModel(BaseModel):
         if not is_stacked and type(self.data_preprocessor) is BaseDataPreprocessor:
             usual = f"data_preprocessor=dict(type='{self.usual_preprocessor}', mean=[...], std=[...])"
             raise ArgumentError(
-                "the images of the batch are not stacked into one tensor: the model has no data preprocessor",
+                "the images of the batch are not stacked into one tensor, because the model has no data preprocessor",
                 key="model",
                 notes=[f"Set {usual}."],
             )
@@ -145,11 +145,11 @@ class TaskModel(BaseModel):
 
     @abstractmethod
     def predict(self, inputs: Any, data_samples: Sequence[Any] | None) -> list[Any]:
-        """Returns one data sample per image, which contains its prediction."""
+        """Returns one data sample per image, with its prediction."""
 
 
 def check_truth(data_samples: Sequence[Any] | None, *fields: str) -> Sequence[Any]:
-    """Returns the samples. Raises a DataError if there are none, or if a sample has none of the fields."""
+    """Returns the samples. Raises a DataError if there are no samples, or if a sample has none of the fields."""
     if not data_samples or not all(any(field in sample for field in fields) for sample in data_samples):
         names = " or ".join(f"'{field}'" for field in fields)
         raise DataError(f"an image has no ground truth: its data sample has no {names}")
@@ -196,7 +196,7 @@ class PackSamples(BaseTransform):
     def transform(self, results: Mapping[str, Any]) -> dict[str, Any]:
         """Returns `inputs` (a tensor ``(C, H, W)`` of the image's dtype, or a list of them) and `data_samples`."""
         if self.key not in results:
-            raise DataError(f"the pipeline loaded no image: there is no key '{self.key}'", found=sorted(results))
+            raise DataError(f"the pipeline did not load an image: there is no key '{self.key}'", found=sorted(results))
         image = results[self.key]
         views = [image_to_tensor(view) for view in (image if isinstance(image, list) else [image])]
         shape = tuple(views[0].shape[1:])
@@ -264,7 +264,7 @@ def warn_about_missing_classes(classes: Sequence[str] | None, labels: Collection
 def check_images(images: Collection[Any], where: str, suffixes: Iterable[str]) -> None:
     """Raises a DataError if a dataset found no images in `where`, a folder or file."""
     if not images:
-        notes = [f"Images are files that end in {', '.join(suffixes)}"]
+        notes = [f"Image files must end in {', '.join(suffixes)}"]
         raise DataError(f"there are no images in '{where}'", key="data_prefix", notes=notes)
 
 
@@ -282,7 +282,7 @@ def find_files(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
 
 
 def has_suffix(name: str, suffixes: tuple[str, ...]) -> bool:
-    """Checks whether a name ends in one of the suffixes. Lower-case suffixes also match upper-case ones."""
+    """Checks whether a name ends in one of the suffixes. A lowercase suffix also matches in uppercase."""
     return name.endswith(suffixes) or name.lower().endswith(suffixes)
 
 
@@ -300,7 +300,7 @@ def list_folder(folder: str) -> list[str]:
 
 
 def is_folder(path: str) -> bool:
-    """Checks whether a path is a folder. Some stores list a file as a folder that contains only itself."""
+    """Checks whether a path is a folder. Some storage backends list a file as a folder that contains only itself."""
     try:
         return list_dir(path) != [path.rpartition("/")[2]]
     except OSError:

@@ -1,4 +1,4 @@
-"""Defines the base classes of task visualizers, and of hooks that draw predictions in validation and test."""
+"""Base classes for task visualizers, and for hooks that draw predictions during validation and testing."""
 
 import colorsys
 import logging
@@ -31,9 +31,9 @@ _BACKGROUND = (128, 128, 128)
 
 
 def distinct_colors(count: int) -> list[RGB]:
-    """Returns a fixed list of `count` colors. Neighboring colors differ clearly.
+    """Returns a fixed list of `count` colors. Adjacent colors are clearly distinguishable.
 
-    The colors do not include red, which marks errors.
+    Red is excluded because it marks errors.
     """
     colors = []
     for position in range(count):
@@ -56,8 +56,8 @@ class TaskVisualizer(Visualizer):
     Subclasses set `fields` and override `overlay`.
 
     Attributes:
-        fields: A pair for the ground truth and a pair for the prediction: the name of the data field, and the name of
-            the metainfo field with the image size (height, width) of its coordinates.
+        fields: A pair for the ground truth and a pair for the prediction. Each pair contains the name of the data
+            field, and the name of the metainfo field with the image size (height, width) that its coordinates refer to.
         least_size: The minimum length of the longer side in pixels; smaller images are enlarged.
     """
 
@@ -100,7 +100,7 @@ class TaskVisualizer(Visualizer):
         return None
 
     def render(self, image: Any, data_sample: Any, *, draw_gt: bool = True, draw_pred: bool = True) -> ImageArray:
-        """Draws the image, ground truth, prediction and their difference side by side. Omits parts that do not exist.
+        """Draws the image, ground truth, prediction and their difference side by side. Omits panels without data.
 
         Args:
             image: A uint8 image: RGB ``(H, W, 3)`` or grayscale ``(H, W)``.
@@ -129,12 +129,12 @@ class TaskVisualizer(Visualizer):
 
 
 class BaseVisualizationHook(Hook):
-    """Draws images, ground truth and predictions of every `interval`-th batch of a validation or test run.
+    """Draws images, ground truth and predictions for every `interval`-th batch of a validation or test run.
 
     Args:
-        draw: Whether to draw anything.
+        draw: Whether to enable drawing.
         interval: Draws only every `interval`-th batch.
-        show: Whether to also show the images on the screen.
+        show: Whether to also show the images on screen.
         wait_time: The minimum time to show an image, in seconds.
         backend_args: Ignored; accepted for compatibility.
         file_client_args: Ignored; accepted for compatibility.
@@ -186,7 +186,7 @@ class BaseVisualizationHook(Hook):
         return SimpleNamespace(get=read_bytes)
 
     def choose(self, outputs: Sequence[Any]) -> Iterable[tuple[int, Any]]:
-        """Yields the predictions to draw from a batch, with their positions. Subclasses may filter them."""
+        """Yields pairs of index and prediction to draw from a batch. Subclasses may filter them."""
         return enumerate(outputs)
 
     def options(self, runner: "Runner", mode: str, name: str) -> dict[str, Any]:

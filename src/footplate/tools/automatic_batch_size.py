@@ -59,7 +59,7 @@ def choose_batch_size(cfg: Config, **start: Any) -> tuple[Config, str]:
     with located(cfg):
         recorded = _recorded_size({**cfg, **start})
         # Fork before connecting the ranks: a forked process cannot use the threads and device contexts of a connection.
-        trial = (recorded, "as in the run that is resumed") if recorded else _try_in_process(cfg)
+        trial = (recorded, "as in the resumed run") if recorded else _try_in_process(cfg)
         process_setup.prepare(cfg.get("env_cfg") or {}, launcher=cfg.get("launcher") or "none")
         trials = gather_objects((recorded, trial))
         # Only the machine of rank 0 may have the record of the run to resume.

@@ -39,7 +39,7 @@ class Side(NamedTuple):
 
 
 def read_either(name: str) -> Config:
-    """Returns the config in a file, the recipe of this name, or the config recorded in a work_dir.
+    """Returns the config in the file, recipe or work_dir called `name`.
 
     A work_dir may contain several configs; the newest one is read. Recorded configs are read without executing code.
 

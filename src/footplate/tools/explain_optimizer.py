@@ -25,7 +25,7 @@ from footplate.visualization.curve_plots import Panel, PlottedCurve, plot
 _GROUP_FIELDS = ("lr", "momentum", "betas", "weight_decay")
 _MAX_NAMES = 3  # parameters to list
 _POINTS = 512
-_MAX_LENGTH = 100_000_000  # iterations; simulating so many takes one to two minutes
+_MAX_LENGTH = 100_000_000  # iterations; simulating this many takes one to two minutes
 _ROWS = 12
 _MAX_TRACKS = 3  # in a plot and a table
 _DIGITS = len("1.23456e-05")
@@ -163,7 +163,7 @@ class Schedule:
         return [track for track in tracks if track.moves], [track for track in tracks if not track.moves]
 
     def points(self, track: Track) -> list[tuple[float, float]]:
-        """Returns the points of a track as pairs of iteration and value."""
+        """Returns the points of a track as pairs (iteration, value)."""
         return list(zip(map(float, self.iters), track.values, strict=True))
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def suggest_equivalent(error: FootplateError, cfg: "Config", path: str) -> None:
-    """If an unknown key belongs to the other config generation, makes the error suggest the equivalent key."""
+    """Makes an error about an unknown key suggest the equivalent key if the key belongs to the other generation."""
     from footplate.openmmlab.first_generation.translation import is_first_generation
 
     key = equivalent_key(cfg, path)
@@ -63,10 +63,10 @@ def accepted_in_either_generation(mapping: "ConfigDict", parts: Sequence[str]) -
 
 
 def restore_key(error: Exception, cfg: "Config | None") -> None:
-    """Replaces the key in an error with the key that the user wrote, unless the config has the key.
+    """Replaces an error's key with the key that the user wrote, unless the key exists in the config.
 
-    The key may come from a translated config, or lack the part that a constructor of a code base has built. Finds the
-    user's key by its last part and its location in `cfg`, the config before translation.
+    The key may come from a translated config, or may be relative to a part that a code base's constructor has built.
+    Finds the user's key by its last part and its location in `cfg`, the config before translation.
     """
     from footplate.config.key_paths import join_path, split_path
     from footplate.tools.key_lookup import find_value, paths_ending
@@ -86,7 +86,7 @@ def restore_key(error: Exception, cfg: "Config | None") -> None:
 
 
 def _is_accepted(cfg: "Config", path: str) -> bool:
-    """Checks whether the section of a key exists in the config and accepts the key."""
+    """Checks whether a key's section exists in the config and accepts the key."""
     section, _, name = path.rpartition(".")
     if not section or not _has_key(cfg, section):
         return False

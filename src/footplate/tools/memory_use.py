@@ -36,7 +36,8 @@ def largest_batch(loader: Any) -> Largest:
 
     Reads samples spread over the dataset, and compares their sizes after the transforms. The batch contains the
     largest, the widest and the tallest sample, because padding may extend all samples to the greatest height and width.
-    If the whole dataset was read, the next largest samples fill the batch, otherwise copies of the largest sample.
+    The rest of the batch consists of the next largest samples if the whole dataset was read, and of copies of the
+    largest sample otherwise.
 
     If the dataset has no length, returns the first batch of the loader.
 
@@ -100,7 +101,8 @@ def tensors_in(value: Any, key: str = "") -> Iterator[tuple[str, Tensor]]:
 
 
 def bytes_of(tensors: Iterable[Any]) -> int:
-    """Returns the total size in bytes of the tensors among the values. Counts the local shard of a sharded tensor."""
+    """Returns the total size in bytes of the tensors among the values. For a sharded tensor, counts only the local
+    shard."""
     local = [local_tensor(value) for value in tensors if isinstance(value, Tensor)]
     return sum(tensor.numel() * tensor.element_size() for tensor in local)
 
@@ -109,8 +111,8 @@ def bytes_of(tensors: Iterable[Any]) -> int:
 def counting_activations(model: nn.Module) -> Iterator[Callable[[], int]]:
     """Measures the tensors that are saved for the backward pass inside the `with` block.
 
-    With activation checkpointing, a module saves its inputs. Weights and buffers do not count, except for the gathered
-    weights of a sharded model.
+    With activation checkpointing, a module saves only its inputs. Weights and buffers do not count, except for the
+    gathered weights of a sharded model.
 
     Yields:
         A function that returns the total size in bytes so far.

@@ -115,7 +115,7 @@ def find_epoch_length(cfg: Config, given: int | None) -> tuple[int | None, str]:
 
     Args:
         cfg: The config, in second-generation form.
-        given: The user's number, or None.
+        given: The number set by the user, or None.
     """
     if given is not None or cfg.get("train_dataloader") is None:
         return given, ""

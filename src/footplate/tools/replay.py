@@ -62,7 +62,7 @@ class Replay:
 
 
 def read_capture(path: str) -> tuple[str, dict[str, Any]]:
-    """Reads the facts that a capture contains about its run. Does not execute code from the capture.
+    """Reads the facts about a run from a capture, without executing code in it.
 
     Args:
         path: The capture, or a folder that contains one.
@@ -201,7 +201,7 @@ def describe_replay(record: Replay, *, whole: bool = False) -> str:
     lines += [f"stopped: {record.stopped}"] if record.stopped else []
     if record.differences:
         lines.append(f"differences from the run, which may change the result: {one_line(record.differences)}")
-    result = f"iteration {record.iteration} is finite: the failure could not be reproduced"
+    result = f"all values of iteration {record.iteration} are finite: the failure could not be reproduced"
     if first:
         result = f"first non-finite value: {first.name} ({first.kind}), {first.nonfinite}"
     elif record.failed:

@@ -159,7 +159,7 @@ def embed_images(runs: Sequence[Run], maximum: int) -> Embedded:
         for image in (images[place] for place in chosen):
             try:
                 frames.append({"step": image.step, **_read(image, sources)})
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # errors of Pillow
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # raised by Pillow
                 unread[number].append(f"the image {image.path} cannot be read: {error}")
         if frames:
             entries.append({"run": number, "name": name, "frames": frames})
@@ -200,5 +200,5 @@ def _layout(layout: Any, size: tuple[int, int]) -> tuple[list[Any], list[Any]]:
     ]
     inside = all(0 <= a < c <= size[0] and 0 <= b < d <= size[1] for _, a, b, c, d in boxes)
     if not inside or not 0 < len(boxes) <= _MAX_PANELS:
-        raise ValueError("not a layout of the image")
+        raise ValueError("the layout does not match the image")
     return boxes, legend

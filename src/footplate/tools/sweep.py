@@ -177,7 +177,7 @@ class Sweep:
                 stdout=result,
                 stderr=output,
                 env={**os.environ, **threads},
-                start_new_session=True,  # no signal from the terminal reaches it
+                start_new_session=True,  # signals from the terminal do not reach it
             )
         self._processes.append(process)
         self.on_change(TrialInfo(trial.number, values, "running", None, folder, ""))

@@ -42,7 +42,7 @@ def test_a_published_config_is_loaded_by_name(package: str) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("small/small.py", "does not contain a code base"),
+        ("small/small.py", "does not specify a code base"),
         ("published_boxes::small/smal.py", "has no config 'small/smal.py'"),
         ("no_such_boxes::small.py", "is not installed"),
     ],

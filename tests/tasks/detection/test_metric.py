@@ -308,7 +308,7 @@ def test_images_need_no_numbers_of_their_own() -> None:
     ("arguments", "message"),
     [
         ({"metric_items": ["map"]}, "did you mean 'mAP'"),
-        ({"format_only": True}, "needs an outfile_prefix"),
+        ({"format_only": True}, "requires outfile_prefix"),
     ],
 )
 def test_invalid_arguments_are_refused(arguments: Any, message: str) -> None:

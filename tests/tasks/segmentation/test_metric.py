@@ -134,7 +134,7 @@ def test_samples_that_do_not_fit_are_reported(predicted: Any, truth: Any, messag
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"iou_metrics": ["mIou"]}, "did you mean 'mIoU'"), ({"format_only": True}, "needs an output_dir")],
+    [({"iou_metrics": ["mIou"]}, "did you mean 'mIoU'"), ({"format_only": True}, "requires output_dir")],
 )
 def test_invalid_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):

@@ -85,7 +85,7 @@ class LoadImageFromFile(BaseTransform):
             raise
 
     def add_image(self, results: dict[str, Any], image: Image.Image) -> dict[str, Any]:
-        """Adds an image that is already open to the sample."""
+        """Adds an already opened image to the sample."""
         width, height = image.size
         if self.draft is not None:
             annotation = next((key for key in _PIXEL_ANNOTATIONS if key in results), None)

@@ -121,7 +121,7 @@ def check_range(name: str, value: Sequence[float]) -> tuple[float, float]:
     """Returns `value` after checking that it is a pair of non-negative numbers in ascending order.
 
     Raises:
-        ArgumentError: `value` is anything else.
+        ArgumentError: `value` is not such a pair.
     """
     if len(value) != 2 or not 0 <= value[0] <= value[1]:
         raise ArgumentError(f"{name} must be a range (low, high) with 0 <= low <= high", key=name, found=value)

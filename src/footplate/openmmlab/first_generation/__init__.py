@@ -1,1 +1,1 @@
-"""Runs first-generation configs and code. Contains the config translation and the adapters for code."""
+"""Runs first-generation configs and code: translates the configs, and adapts the code to footplate's engine."""

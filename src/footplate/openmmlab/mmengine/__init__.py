@@ -1,1 +1,1 @@
-"""The helpers of `mmengine` that code bases import, such as file access, progress bars and collectives."""
+"""Helpers from `mmengine` that code bases import, such as file access, progress bars and collectives."""

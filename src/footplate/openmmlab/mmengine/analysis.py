@@ -38,7 +38,7 @@ def _format_size(x: int, sig_figs: int = 3, hide_zero: bool = False) -> str:
 
 
 def parameter_count(model: nn.Module) -> defaultdict[str, int]:
-    """Returns the number of parameters by module name, where "" is the whole model. Counts shared parameters once."""
+    """Returns parameter counts, keyed by module name, where "" is the whole model. Counts shared parameters once."""
     counts: defaultdict[str, int] = defaultdict(int)
     for name, parameter in model.named_parameters():
         _add(counts, name, parameter)
@@ -125,7 +125,7 @@ def complexity_stats_table(
 
 
 def complexity_stats_str(flops: FlopAnalyzer, activations: ActivationAnalyzer | None = None) -> str:
-    """Returns the modules of a model as an indented tree. Does not include the counts; see `complexity_stats_table`."""
+    """Returns the modules of a model as an indented tree, without the counts; see `complexity_stats_table`."""
     return str(flops._model)
 
 
@@ -136,7 +136,7 @@ def get_model_complexity_info(
     show_table: bool = True,
     show_arch: bool = True,
 ) -> dict[str, Any]:
-    """Returns the numbers of operations, activations and parameters of a model, both as integers and as strings.
+    """Counts the operations, activations and parameters of a model, and returns the counts as integers and as strings.
 
     Args:
         model: The model.
@@ -147,10 +147,10 @@ def get_model_complexity_info(
         show_arch: Whether to include a tree of the modules as `out_arch`.
 
     Raises:
-        ValueError: Not exactly one of `input_shape` and `inputs` is given.
+        ValueError: Both or neither of `input_shape` and `inputs` are given.
     """
     if (input_shape is None) == (inputs is None):
-        raise ValueError("Either 'input_shape' or 'inputs' must be given, but not both.")
+        raise ValueError("Pass either 'input_shape' or 'inputs', but not both.")
     if input_shape is not None:
         shapes = input_shape if isinstance(input_shape[0], tuple) else (input_shape,)
         device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))

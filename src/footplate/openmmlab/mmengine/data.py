@@ -1,4 +1,4 @@
-"""Functions and types of `mmengine` that only code bases use, for data, metrics, writers and images."""
+"""Functions and types from `mmengine` for data, metrics, writers and images that only code bases use."""
 
 from collections.abc import Callable, Sequence
 from functools import partial, wraps
@@ -52,7 +52,7 @@ def get_metric_value(indicator: str, metrics: dict[str, Any]) -> Any:
     """Returns the value of a metric, given its name with or without the prefix of its metric class.
 
     Raises:
-        ValueError: The name matches no metric or several metrics.
+        ValueError: The name matches no metrics or more than one.
     """
     if indicator in metrics:
         return metrics[indicator]
@@ -83,12 +83,12 @@ def check_type_and_length(name: str, value: Any, valid_type: type | tuple[type, 
 
 
 def value2list(value: Any, valid_type: type | tuple[type, ...], expand_dim: int) -> list[Any]:
-    """Returns a list with `expand_dim` copies of a value if it has a valid type, otherwise the value itself."""
+    """Returns a list of `expand_dim` copies of a value if its type is valid, otherwise the value itself."""
     return [value] * expand_dim if isinstance(value, valid_type) else value
 
 
 def convert_overlay_heatmap(feat_map: Any, img: Any = None, alpha: float = 0.5) -> ImageArray:
-    """Draws a heatmap ``(H, W)`` or ``(1, H, W)``, blended with `img` if given. `alpha` is the heatmap's weight."""
+    """Draws a heatmap, ``(H, W)`` or ``(1, H, W)``, and blends it with `img` if given; `alpha` is its weight."""
     channel = as_array(feat_map)
     return draw_featmap(channel if channel.ndim == 3 else channel[None], img, alpha=alpha)
 

@@ -25,7 +25,7 @@ class DictAction(argparse.Action):
         values: str | Sequence[Any] | None,
         option_string: str | None = None,
     ) -> None:
-        """Merges the pairs into the dict from earlier uses of the flag."""
+        """Merges the pairs into the dict collected from earlier uses of the flag."""
         options = dict(getattr(namespace, self.dest, None) or {})
         for pair in [values] if isinstance(values, str) else values or []:
             key, mark, value = str(pair).partition("=")

@@ -1,4 +1,4 @@
-"""The collectives of `mmengine.dist`. Without a process group, they behave as in a group with one process."""
+"""The collectives of `mmengine.dist`. Without a process group, they behave as in a group of one process."""
 
 import os
 import random
@@ -52,7 +52,7 @@ def get_default_group() -> Group:
 
 
 def init_local_group(node_rank: int, num_gpus_per_node: int) -> None:
-    """Creates the process group of this machine, which `get_local_group` returns.
+    """Creates the process group of this machine; `get_local_group` then returns it.
 
     Args:
         node_rank: The index of this machine.
@@ -98,7 +98,7 @@ def infer_launcher() -> str:
 
 
 def get_comm_device(group: Group = None) -> torch.device:
-    """Returns the device where a group's backend expects tensors."""
+    """Returns the device on which a group's backend expects tensors."""
     backend = get_backend(group)
     kinds = {"nccl": "cuda", "hccl": "npu", "cncl": "mlu", "mccl": "musa"}
     kind = kinds.get(str(backend))
@@ -185,7 +185,7 @@ def all_gather(data: Tensor, group: Group = None) -> list[Tensor]:
 
 
 def gather(data: Tensor, dst: int = 0, group: Group = None) -> list[Tensor | None]:
-    """Returns the tensors of all processes on process `dst`, and an empty list on other processes."""
+    """Gathers the tensors of all processes on process `dst`. Returns an empty list on other processes."""
     gathered: list[Tensor | None] = list(all_gather(data, group))
     return gathered if get_rank(group) == dst else []
 
@@ -199,7 +199,7 @@ def broadcast(data: Tensor, src: int = 0, group: Group = None) -> None:
 
 
 def gather_object(data: Any, dst: int = 0, group: Group = None) -> list[Any] | None:
-    """Returns the objects of all processes on process `dst`, and None on other processes."""
+    """Gathers the objects of all processes on process `dst`. Returns None on other processes."""
     found = distributed.gather_objects(data, group)
     return found if get_rank(group) == dst else None
 

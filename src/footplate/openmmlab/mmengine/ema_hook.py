@@ -19,7 +19,7 @@ class _EMAHookType(type):
 class EMAHook(hooks.EMAHook, metaclass=_EMAHookType):
     """footplate's EMAHook with additional attributes and methods for subclasses in code bases.
 
-    As in MMEngine, the averaged model already exists when `after_load_checkpoint` of a subclass is called.
+    As in MMEngine, the averaged model already exists when a subclass's `after_load_checkpoint` is called.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""The functions and classes of `mmengine.fileio`, which read and write files on any storage.
+"""Functions and classes from `mmengine.fileio`, which read and write files on any storage.
 
 Storage backends are selected by name, or by the prefix of the path.
 """
@@ -54,7 +54,7 @@ class BaseStorageBackend(metaclass=ABCMeta):
 
 
 class _FileSystemBackend(BaseStorageBackend):
-    """Accesses any storage that fsspec supports. The protocol of the path determines the storage."""
+    """Accesses any storage that fsspec supports. The path's protocol determines the storage."""
 
     def _path(self, filepath: PathLike) -> str:
         return os.fspath(filepath)
@@ -79,12 +79,12 @@ class _FileSystemBackend(BaseStorageBackend):
         return storage.exists(self._path(filepath))
 
     def isdir(self, filepath: PathLike) -> bool:
-        """Checks whether there is a folder at the path."""
+        """Checks whether the path is a folder."""
         system, path = file_system(self._path(filepath))
         return bool(system.isdir(path))
 
     def isfile(self, filepath: PathLike) -> bool:
-        """Checks whether there is a file at the path."""
+        """Checks whether the path is a file."""
         system, path = file_system(self._path(filepath))
         return bool(system.isfile(path))
 
@@ -94,7 +94,7 @@ class _FileSystemBackend(BaseStorageBackend):
 
     @contextmanager
     def get_local_path(self, filepath: PathLike) -> Iterator[PathLike]:
-        """Yields a local path for a file. For the duration of the block, copies the file to a temporary folder."""
+        """Yields the path of a temporary local copy of a file, which is deleted at the end of the block."""
         with tempfile.TemporaryDirectory(prefix="footplate-") as folder:
             local = os.path.join(folder, storage.base_name(self._path(filepath)))
             Path(local).write_bytes(self.get(filepath))
@@ -133,7 +133,7 @@ class _FileSystemBackend(BaseStorageBackend):
         system.rm(path, recursive=True)
 
     def copy_if_symlink_fails(self, src: PathLike, dst: PathLike) -> bool:
-        """Creates a symbolic link `dst` to `src`, or a copy if links are not supported. Returns True for a link."""
+        """Creates a symbolic link `dst` to `src`, or a copy if links are unsupported. Returns True if it is a link."""
         if self._allow_symlink:
             with suppress(OSError):
                 os.symlink(src, dst)
@@ -225,7 +225,7 @@ class LmdbBackend(BaseStorageBackend):
     """Reads the values of an LMDB database by key.
 
     Args:
-        db_path: The database.
+        db_path: The path of the database.
         options: Options for `lmdb.open`. By default, the database is opened read-only, with locking and readahead
             disabled.
 
@@ -300,11 +300,11 @@ def prefix_of(uri: PathLike | None) -> str:
 def get_file_backend(
     uri: PathLike | None = None, *, backend_args: Options = None, enable_singleton: bool = False
 ) -> Any:
-    """Returns the backend selected by `backend_args`, or by the prefix of a path if `backend_args` selects none.
+    """Returns the backend selected by `backend_args`, or else by the prefix of the path.
 
     Args:
         uri: The path.
-        backend_args: A dict with the backend's name under `backend`, and the arguments for its constructor.
+        backend_args: A dict with the backend's name under `backend`, and the arguments for the backend's constructor.
         enable_singleton: Whether to reuse the object created earlier for the same arguments.
 
     Raises:
@@ -331,7 +331,7 @@ class FileClient:
     """Reads and writes files through a backend. This is the predecessor of `get_file_backend`.
 
     Args:
-        backend: The name of a backend. By default, the backend is chosen by the prefix of the path.
+        backend: The name of a backend. By default, the path prefix selects the backend.
         prefix: The path prefix that selects the backend, such as "s3".
         options: Arguments for the backend.
     """
@@ -365,7 +365,7 @@ def _through_backend(method: str, which: int = 0) -> Callable[..., Any]:
 
     Args:
         method: The name of the method.
-        which: The position of the path argument that determines the backend.
+        which: The index of the path argument that determines the backend.
     """
 
     def call(*args: Any, backend_args: Options = None, **kwargs: Any) -> Any:
@@ -447,7 +447,7 @@ class PickleHandler(BaseFileHandler):
     """Reads and writes pickle files. Only loads files that contain plain data types.
 
     Raises:
-        DataError: The file refers to a class other than the permitted data types.
+        DataError: The file refers to a class that is not one of the permitted data types.
     """
 
     str_like = False
@@ -505,7 +505,7 @@ def load(
         kwargs: Additional arguments for the reader.
 
     Raises:
-        DataError: A pickle file refers to a class other than the permitted data types.
+        DataError: A pickle file refers to a class that is not one of the permitted data types.
         TypeError: The format is unknown.
     """
     handler = _handler(file, file_format)
@@ -576,7 +576,7 @@ def dict_from_file(
     file_client_args: Options = None,
     backend_args: Options = None,
 ) -> dict[Any, Any]:
-    """Reads a dict from a text file. Each line contains a key and its value or values, separated by spaces."""
+    """Reads a dict from a text file. Each line consists of a key and one or several values, separated by spaces."""
     mapping = {}
     for line in list_from_file(filename, encoding=encoding, backend_args=backend_args or file_client_args):
         key, *values = line.split(" ")
@@ -624,7 +624,7 @@ def scandir(
         dir_path: The folder.
         suffix: One or several suffixes; only files with these suffixes are returned.
         recursive: Whether to include subfolders.
-        case_sensitive: Whether the suffix is case-sensitive.
+        case_sensitive: Whether suffixes are case-sensitive.
     """
     fold = str if case_sensitive else str.lower
     suffixes = tuple(map(fold, suffix if isinstance(suffix, tuple) else [suffix or ""]))

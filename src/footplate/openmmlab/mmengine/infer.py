@@ -1,4 +1,4 @@
-"""The base class of the code bases' inferencers, and functions that load published configs and models."""
+"""The base class for code bases' inferencers, and functions that load published configs and models."""
 
 import logging
 import os
@@ -150,7 +150,7 @@ class BaseInferencer(ABC):
     def _load_weights_to_model(self, model: nn.Module, checkpoint: Any, cfg: Any) -> None:
         """Loads weights and dataset metadata from a checkpoint. Without a checkpoint, warns about random weights."""
         if checkpoint is None:
-            _logger.warning("No checkpoint was given, so the weights of the model are random.")
+            _logger.warning("No checkpoint was specified, so the model has random weights.")
             return
         load_weights(model, checkpoint)
         meta = checkpoint.get("meta", {})
@@ -213,7 +213,7 @@ class BaseInferencer(ABC):
 
     @classmethod
     def _get_models_from_metafile(cls, dir: str) -> Iterator[dict[str, Any]]:
-        """Yields the entry of each published model in a folder's metafiles."""
+        """Yields the entry of each published model listed in a folder's metafiles."""
         for name in yaml.safe_load(Path(dir, "model-index.yml").read_text("utf-8"))["Import"]:
             content = yaml.safe_load(Path(dir, name).read_text("utf-8"))
             models = content["Models"] if isinstance(content, dict) else content
@@ -261,7 +261,7 @@ def get_config(cfg_path: str, pretrained: bool = False) -> Config:
     """
     scope, separator, path = cfg_path.partition("::")
     if not separator:
-        raise ConfigError(f"'{cfg_path}' does not contain a code base. Use the form 'mmdet::faster_rcnn/...py'.")
+        raise ConfigError(f"'{cfg_path}' does not specify a code base. Use the form 'mmdet::faster_rcnn/...py'.")
     cfg = Config.fromfile(cfg_path)
     if not pretrained:
         return cfg

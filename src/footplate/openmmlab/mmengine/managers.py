@@ -30,7 +30,7 @@ class ManagerMixin(Instances, metaclass=ManagerMeta):
 
     @classmethod
     def get_current_instance(cls) -> Self:
-        """Returns the instance that was created last.
+        """Returns the most recently created instance.
 
         Raises:
             RuntimeError: There are no instances.
@@ -83,7 +83,7 @@ class MMLogger(logging.Logger, ManagerMixin):
 
     @classmethod
     def get_current_instance(cls) -> Self:
-        """Returns the instance that was created last. Creates one named "mmengine" if there are no instances."""
+        """Returns the most recently created instance. Creates one named "mmengine" if there are no instances."""
         if not cls._instance_dict:
             cls.get_instance("mmengine")
         return super().get_current_instance()

@@ -18,7 +18,7 @@ _logger = logging.getLogger("footplate.openmmlab")
 
 class _RegistryType(type):
     def __instancecheck__(cls, instance: object) -> bool:
-        """Treats footplate's root registries as instances, because code bases import both from `mmengine`."""
+        """Also accepts footplate's root registries, which code bases import from `mmengine` as well."""
         return isinstance(instance, _Registry) if cls is Registry else super().__instancecheck__(instance)
 
 
@@ -72,7 +72,7 @@ def build_from_cfg(cfg: Mapping[str, Any], registry: _Registry, default_args: Ma
     """Builds an object from its config.
 
     Args:
-        cfg: A dict with the `type`, which is a name or a class, and the arguments of the constructor.
+        cfg: A dict with a `type`, which is a name or a class, and the constructor's arguments.
         registry: The registry to look up names in.
         default_args: Default values for arguments.
 
@@ -80,7 +80,7 @@ def build_from_cfg(cfg: Mapping[str, Any], registry: _Registry, default_args: Ma
         BuildError: `registry` is not a Registry, or an argument is invalid.
     """
     if not isinstance(registry, _Registry):
-        raise BuildError("the argument 'registry' of build_from_cfg must be a Registry", found=registry)
+        raise BuildError("the 'registry' argument of build_from_cfg must be a Registry", found=registry)
     if registry is OPTIMIZERS:
         settings = {**(default_args or {}), **cfg}
         return build_optimizer(settings, settings.pop("params"))

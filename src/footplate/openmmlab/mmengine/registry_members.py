@@ -41,7 +41,7 @@ class RegistryMembers(Registry):
         """
         with using_scope(scope):
             member = self.root._member(default_scope())
-            yield self if member is None else member  # an empty registry is false
+            yield self if member is None else member  # an empty registry is falsy
 
     def import_from_location(self) -> None:
         """Imports the modules that register this registry's entries."""

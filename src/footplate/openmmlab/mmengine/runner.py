@@ -1,4 +1,4 @@
-"""Functions and classes of `mmengine.runner`, and the strategies of `FlexibleRunner`.
+"""Functions and classes from `mmengine.runner`, and the strategies of `FlexibleRunner`.
 
 Loading a checkpoint does not execute code from it.
 """
@@ -170,7 +170,7 @@ def autocast(
 
     Args:
         device_type: The device type, such as "cuda" or "cpu"; by default, the first available accelerator.
-        dtype: The lower precision; by default, torch's autocast dtype for this device.
+        dtype: The autocast dtype; by default, torch's default for this device.
         enabled: Whether to enable autocast.
         cache_enabled: See `torch.autocast`.
     """
@@ -180,7 +180,7 @@ def autocast(
 def calc_dynamic_intervals(
     start_interval: int, dynamic_interval_list: list[tuple[int, int]] | None = None
 ) -> tuple[list[int], list[int]]:
-    """Returns two lists: the milestones, starting with 0, and the interval that applies from each milestone on."""
+    """Returns two lists: the milestones, starting with 0, and the intervals that apply from each milestone on."""
     pairs = [(0, start_interval), *(dynamic_interval_list or [])]
     return [start for start, _ in pairs], [interval for _, interval in pairs]
 

@@ -74,7 +74,7 @@ class RunnerMembers(Runner):
         self.register_hooks(hooks)
 
     def register_custom_hooks(self, hooks: Sequence[Any]) -> None:
-        """Adds hooks, given as objects or config dicts."""
+        """Adds hooks, passed as objects or config dicts."""
         for hook in hooks:
             self.register_hook(hook)
 
@@ -83,7 +83,7 @@ class RunnerMembers(Runner):
         process_setup.prepare(env_cfg, launcher=self.launcher)
 
     def set_randomness(self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False) -> None:
-        """Seeds all random generators. If the seed is None, draws a random seed."""
+        """Seeds all random generators. If the seed is None, chooses a random seed."""
         settings = {"seed": seed, "diff_rank_seed": diff_rank_seed, "deterministic": deterministic}
         self.sections["randomness"] = settings
         self.seed = process_setup.seed_everything(settings)
@@ -104,7 +104,7 @@ class RunnerMembers(Runner):
         return self.logger
 
     def build_message_hub(self, message_hub: Mapping[str, Any] | MessageHub | None = None) -> MessageHub:
-        """Returns the message hub for the given `get_instance` arguments, by default the run's message hub."""
+        """Returns the message hub for the given `get_instance` arguments. By default, returns the run's message hub."""
         if isinstance(message_hub, MessageHub):
             return message_hub
         return MessageHub.get_instance(**{"name": self.experiment_name, **(message_hub or {})})

@@ -17,7 +17,7 @@ class _UnknownCurve(Curve):
     """A placeholder curve for schedules that compute their own values."""
 
     def ends_at_base(self) -> bool:
-        """Returns True, so that there is no warning about the end of the schedule."""
+        """Returns True to suppress the warning about the end of the schedule."""
         return True
 
 
@@ -29,7 +29,7 @@ class _ParamScheduler(ParamSchedule):
         param_name: The field of the parameter groups, such as "lr".
         begin: The first step of the schedule.
         end: The step at which the schedule ends.
-        last_step: The last completed step of the run that is resumed; -1 for a new run.
+        last_step: The last completed step of a resumed run; -1 for a new run.
         by_epoch: Whether steps are epochs.
         verbose: Whether to log each change.
 

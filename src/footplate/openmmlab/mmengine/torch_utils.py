@@ -1,4 +1,4 @@
-"""The helpers of `mmengine.utils.dl_utils`, `mmengine.device` and `mmengine.testing`."""
+"""Helpers from `mmengine.utils.dl_utils`, `mmengine.device` and `mmengine.testing`."""
 
 import importlib.util
 import os

@@ -1,4 +1,4 @@
-"""The helpers of `mmengine.utils` for versions, types, function calls and packages."""
+"""Helpers from `mmengine.utils` for versions, types, function calls and packages."""
 
 import copy
 import functools
@@ -30,9 +30,9 @@ def digit_version(version_str: str, length: int = 4) -> tuple[int, ...]:
         length: The number of release components to return.
 
     Returns:
-        The release components, followed by two integers. The first one is -4 for a development release, -3 for alpha,
-        -2 for beta, -1 for a release candidate, 0 for a release and 1 for a post-release. The second one is the number
-        of such a pre-release or post-release.
+        The release components, followed by two integers. The first is -4 for a development release, -3 for alpha, -2
+        for beta, -1 for a release candidate, 0 for a release and 1 for a post-release. The second is the number after
+        this label, such as 1 in "rc1", or 0.
 
     Raises:
         ValueError: `version_str` is not a version.
@@ -100,7 +100,7 @@ def is_str(value: Any) -> bool:
 
 
 def slice_list(in_list: list[Any], lens: int | list[int]) -> list[list[Any]]:
-    """Splits a list into parts of the given length or lengths.
+    """Splits a list into sublists of the given length or lengths.
 
     Raises:
         ValueError: The lengths do not add up to the list's length.
@@ -118,7 +118,7 @@ def concat_list(in_list: list[list[Any]]) -> list[Any]:
 
 
 def apply_to(data: Any, expr: Callable[[Any], bool], apply_func: Callable[[Any], Any]) -> Any:
-    """Applies `apply_func` to the items of nested data that `expr` returns True for."""
+    """Applies `apply_func` to the items of nested data for which `expr` returns True."""
     if expr(data):
         return apply_func(data)
     if isinstance(data, MutableMapping):
@@ -229,7 +229,7 @@ def deprecated_function(since: str, removed_in: str, instructions: str) -> Calla
 
     def decorate(function: _Function) -> _Function:
         name = f"{function.__module__}.{function.__name__}"
-        return deprecated(f"'{name}' is deprecated since {since} and will be removed in {removed_in}. {instructions}")(
+        return deprecated(f"'{name}' was deprecated in {since} and will be removed in {removed_in}. {instructions}")(
             function
         )
 

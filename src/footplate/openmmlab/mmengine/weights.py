@@ -1,4 +1,4 @@
-"""The functions of `mmengine.model` for weight initialization, batch norm and parameters without gradients."""
+"""Functions from `mmengine.model` for weight initialization, batch norm and parameters without gradients."""
 
 import sys
 import warnings
@@ -22,7 +22,7 @@ from footplate.module_selection import BATCH_NORMS, INSTANCE_NORMS
 
 
 def _initializer(kind: type[BaseInit], order: str) -> Callable[..., None]:
-    """Returns a function that initializes one layer without its children. `order` lists the remaining arguments."""
+    """Returns a function that initializes one layer, but not its children. `order` lists its other arguments."""
 
     def initialize(module: nn.Module, *values: Any, **settings: Any) -> None:
         names = order.split()[: len(values)]
@@ -41,7 +41,7 @@ caffe2_xavier_init = _initializer(Caffe2XavierInit, "bias")
 
 
 def update_init_info(module: nn.Module, init_info: str) -> None:
-    """Does nothing: footplate does not track which initializer changed a parameter."""
+    """Does nothing, because footplate does not track which initializer changed a parameter."""
 
 
 def is_norm(layer: nn.Module, exclude: type | tuple[type, ...] | None = None) -> bool:

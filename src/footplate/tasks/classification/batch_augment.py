@@ -15,7 +15,7 @@ from footplate.tasks.task_base import build_part
 
 
 class _Mixing(ABC):
-    """Mixes every image of a batch with another image of the batch."""
+    """Mixes each image with another image from the batch."""
 
     def __init__(self, alpha: float) -> None:
         check_number("alpha", alpha, above=0)
@@ -28,15 +28,15 @@ class _Mixing(ABC):
 
     @abstractmethod
     def mix(self, inputs: Tensor, scores: Tensor, others: Tensor, share: float) -> tuple[Tensor, Tensor]:
-        """Mixes image n with image `others[n]`. Image n contributes about the fraction `share`."""
+        """Mixes image n with image `others[n]`. Image n contributes a fraction of about `share`."""
 
 
 @MODELS.register_module()
 class Mixup(_Mixing):
-    """Blends each image with another image of the batch, and their labels with the same weights.
+    """Blends each image with another image from the batch, and blends their labels with the same weights.
 
     Args:
-        alpha: The weight of the first image is drawn from Beta(alpha, alpha).
+        alpha: The parameter of the Beta(alpha, alpha) distribution from which the first image's weight is sampled.
 
     Raises:
         ArgumentError: `alpha` is not positive.
@@ -45,9 +45,9 @@ class Mixup(_Mixing):
     """
 
     def mix(self, inputs: Tensor, scores: Tensor, others: Tensor, share: float) -> tuple[Tensor, Tensor]:
-        """Blends image n, with weight `share`, and image `others[n]`, with weight ``1 - share``.
+        """Blends image n with weight `share` and image `others[n]` with weight ``1 - share``.
 
-        Blends labels the same way.
+        Blends the labels in the same way.
         """
         mixed = share * inputs + (1 - share) * inputs[others]
         return mixed, share * scores + (1 - share) * scores[others]
@@ -58,8 +58,8 @@ class CutMix(_Mixing):
     """Replaces a rectangle of each image with the same rectangle of another image, and mixes the labels by area.
 
     Args:
-        alpha: The first image's share of the area is drawn from Beta(alpha, alpha), before the rectangle is clipped to
-            the image.
+        alpha: The parameter of the Beta(alpha, alpha) distribution from which the first image's share of the area is
+            sampled, before the rectangle is clipped to the image.
 
     Raises:
         ArgumentError: `alpha` is not positive.
@@ -118,6 +118,6 @@ class RandomBatchAugment:
 
 
 def _draw_span(length: int, share: float) -> tuple[int, int]:
-    """Draws the start and the end of one side of a rectangle with a random center, clipped to the image."""
+    """Samples the start and end of one side of a rectangle with a random center, clipped to the image."""
     middle, half = np.random.randint(length), length * (1 - share) ** 0.5 / 2
     return max(0, round(middle - half)), min(length, round(middle + half))

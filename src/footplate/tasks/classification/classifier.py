@@ -23,14 +23,14 @@ class ImageClassifier(TaskModel):
     """Classifies images with a backbone, a neck and a head.
 
     Args:
-        backbone: Maps images to feature maps. Like the neck and the head, it is a module or a config for MODELS.
+        backbone: Maps images to feature maps. Like `neck` and `head`, a module or a config for MODELS.
         neck: Maps feature maps to the inputs of the head.
         head: A module with `loss(features, data_samples)` and `predict(features, data_samples)`, such as LinearClsHead.
-        train_cfg: A dict with one or several batch augmentations as `augments`. Set these either here, or as the
+        train_cfg: A dict with one or several batch augmentations as `augments`. Set them either here or in the
             preprocessor's `batch_augments`.
         data_preprocessor: See `BaseModel`; a ClsDataPreprocessor by default.
         init_cfg: See `BaseModel`.
-        flip_test: Whether to average the features of the image and the flipped image for predictions.
+        flip_test: Whether predictions average the features of the image and its flipped copy.
 
     Raises:
         ArgumentError: Both `train_cfg` and the preprocessor define batch augmentations.
@@ -119,7 +119,7 @@ class GlobalAveragePooling(nn.Module):
     """Averages feature maps over their spatial dimensions."""
 
     def forward(self, features: Tensor | Sequence[Tensor]) -> Tensor | tuple[Tensor, ...]:
-        """Returns ``(N, C)`` for a feature map ``(N, C, H, W)``, or a tuple for a sequence of feature maps."""
+        """Averages a feature map ``(N, C, H, W)`` to ``(N, C)``. Returns a tuple for a sequence of feature maps."""
         if isinstance(features, Tensor):
             return features.mean(dim=(2, 3))
         return tuple(each.mean(dim=(2, 3)) for each in features)
@@ -135,8 +135,8 @@ class LinearClsHead(BaseModule):
         loss: A module or a config for MODELS. The module takes scores ``(N, C)`` and labels ``(N,)`` or soft labels
             ``(N, C)``.
         topk: The values of k for the training accuracy.
-        cal_acc: Whether to log the top-k accuracy in training.
-        init_cfg: See `BaseModule`; by default weights are normally distributed with a standard deviation of 0.01.
+        cal_acc: Whether to log the top-k accuracy during training.
+        init_cfg: See `BaseModule`; by default, weights are normally distributed with a standard deviation of 0.01.
 
     Raises:
         ArgumentError: `num_classes` is not positive, or a value of k is not between 1 and `num_classes`.
@@ -171,7 +171,7 @@ class LinearClsHead(BaseModule):
     def loss(
         self, features: Tensor | Sequence[Tensor], data_samples: Sequence[ClsDataSample] | None
     ) -> dict[str, Tensor]:
-        """Returns `loss` and, with `cal_acc`, `accuracy_top-k` in percent.
+        """Returns `loss` and, if `cal_acc` is set, `accuracy_top-k` in percent.
 
         Raises:
             DataError: A sample has no ground truth, has several classes but no `gt_score`, or has a class out of range.
@@ -212,9 +212,9 @@ class LabelSmoothLoss(nn.Module):
     The true class keeps ``1 - label_smooth_val``; the rest is distributed uniformly over all classes.
 
     Args:
-        label_smooth_val: The amount of smoothing, 0 to 1 (exclusive); 0 is plain cross entropy.
+        label_smooth_val: The amount of smoothing, from 0 to 1 (exclusive); 0 is plain cross entropy.
         num_classes: Ignored; accepted for compatibility.
-        loss_weight: The factor of the loss.
+        loss_weight: The factor by which the loss is multiplied.
         class_weight: The weight of each class, ``(num_classes,)``; equal by default.
 
     Raises:
@@ -241,6 +241,6 @@ class LabelSmoothLoss(nn.Module):
         self.register_buffer("class_weight", weights, persistent=False)
 
     def forward(self, scores: Tensor, target: Tensor) -> Tensor:
-        """Returns the mean loss of scores before softmax, ``(N, C)``, for labels ``(N,)`` or soft labels ``(N, C)``."""
+        """Returns the mean loss for logits ``(N, C)`` and labels ``(N,)`` or soft labels ``(N, C)``."""
         loss = F.cross_entropy(scores, target, self.class_weight, label_smoothing=self.label_smooth_val)
         return self.loss_weight * loss

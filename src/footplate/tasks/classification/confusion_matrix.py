@@ -64,11 +64,11 @@ class ConfusionMatrix(LabelMetric):
     ) -> npt.NDArray[np.uint8]:
         """Draws a confusion matrix and returns an RGB image, a uint8 array ``(H, W, 3)``.
 
-        Cells on the diagonal are blue, others are orange. The color is stronger for a larger share of the row.
+        Cells on the diagonal are blue, others are orange. The larger a cell's share of its row, the stronger its color.
 
         Args:
             confusion_matrix: ``(C, C)``, with true classes as rows and predicted classes as columns.
-            include_values: Whether to write the counts into the cells.
+            include_values: Whether to show the counts in the cells.
             classes: The names of the classes; class indices by default.
         """
         matrix = np.asarray(confusion_matrix)

@@ -37,24 +37,24 @@ _EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff",
 
 @DATASETS.register_module()
 class CustomDataset(BaseDataset):
-    """A dataset of images in one folder per class, nested at any depth, or of images listed in a text file.
+    """A dataset of images that are sorted into one folder per class (nested at any depth) or listed in a text file.
 
     Without `ann_file`, the folders in `data_prefix` are the classes, sorted by name. With `ann_file`, each line of this
     file contains a path under `data_prefix` and a class index: `shoes/01.png 4`. Samples have `img_path` and
     `gt_label`.
 
     Args:
-        data_root: The root folder of relative paths.
-        data_prefix: The folder of the images under `data_root`, or a dict with this folder as `img_path`.
+        data_root: The root folder for relative paths.
+        data_prefix: The image folder under `data_root`, or a dict with this folder as `img_path`.
         ann_file: The text file under `data_root`; empty if the folders define the classes.
         with_label: Whether images have labels. If False, all images in the folder and its subfolders are used, and
             samples have only `img_path`.
         extensions: The file extensions of images, case-insensitive.
-        metainfo: A dict with `classes`, a list of names or the path of a text file with names. If every folder has the
-            name of a class, its label is the index of this class. If every class has the name of a folder, other
-            folders are ignored with a warning. Otherwise, the classes are assigned to the folders in order.
+        metainfo: A dict with `classes`, a list of names or the path of a text file with names. If all folders are named
+            after classes, the labels are the indices of these classes. If all classes have folders, other folders are
+            ignored with a warning. Otherwise, classes are assigned to folders in order.
         classes: An alternative to `metainfo["classes"]`.
-        settings: Arguments for `BaseDataset`: `pipeline`, `indices`, `test_mode`, `lazy_init`, `on_error` ...
+        settings: Arguments for `BaseDataset`, such as `pipeline`, `indices`, `test_mode`, `lazy_init` and `on_error`.
 
     Raises:
         DataError: A folder is missing, there are no images, a line is malformed, a label is out of range, or classes
@@ -107,7 +107,7 @@ class CustomDataset(BaseDataset):
         return records
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns a list with the class of a sample."""
+        """Returns a list that contains the class of a sample."""
         return [int(self.get_data_info(idx)["gt_label"])]
 
     def _record(self, folder: str, line: str, number: int) -> dict[str, Any]:
@@ -122,7 +122,7 @@ class CustomDataset(BaseDataset):
         return {"img_path": join(folder, path.strip()), "gt_label": int(label)}
 
     def _labels(self, folder: str) -> dict[str, int]:
-        """Returns a dict of labels by folder name, and sets the classes in the metainfo."""
+        """Returns a dict of labels, keyed by folder name, and sets the classes in the metainfo."""
         names = [name for name in list_folder(folder) if not has_suffix(name, self.extensions)]
         folders = [name for name in names if is_folder(join(folder, name))]
         if not folders:
@@ -150,7 +150,7 @@ _META_KEYS = ("sample_idx", "img_path", "ori_shape", "img_shape", "scale_factor"
 
 
 class ClsDataSample(BaseDataElement):
-    """The ground truth and the prediction for one image; `img_path`, `img_shape` etc. are metainfo.
+    """The ground truth and the prediction for one image; `img_path`, `img_shape` etc. are stored as metainfo.
 
     Attributes:
         gt_label: The true classes, ``(K,)``, int64; usually one.
@@ -196,8 +196,8 @@ def labels_of(sample: ClsDataSample, num_classes: int) -> Tensor:
     """Returns the true classes of a sample, ``(K,)``, int64.
 
     Raises:
-        DataError: The ground truth is missing, or a class is out of range. Only labels on the CPU are checked, since
-            reading them from an accelerator would cause a synchronization.
+        DataError: The ground truth is missing, or a class is out of range. Only labels on the CPU are checked, to avoid
+            synchronizing with an accelerator.
     """
     labels: Tensor | None = sample.get("gt_label")
     if labels is None:
@@ -246,11 +246,11 @@ class PackInputs(PackSamples):
 
 @MODELS.register_module()
 class ClsDataPreprocessor(ImgDataPreprocessor):
-    """Normalizes images, pads them to the same size, and applies batch augmentations in training.
+    """Normalizes images, pads them to the same size, and applies batch augmentations during training.
 
     Args:
-        to_rgb: Whether to swap the first and the third channel.
-        bgr_to_rgb: The same as `to_rgb`.
+        to_rgb: Whether to swap the first and third channels.
+        bgr_to_rgb: An alias for `to_rgb`.
         to_onehot: Whether to set the `gt_score` of samples to one-hot labels.
         num_classes: The number of classes; required by `to_onehot` and `batch_augments`.
         batch_augments: Arguments for RandomBatchAugment, such as `dict(augments=[dict(type="Mixup", alpha=0.2)])`, or a
@@ -282,7 +282,7 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
             raise ArgumentError("to_onehot and batch_augments need num_classes", key="num_classes")
 
     def fit_samples(self, batch: dict[str, Any], training: bool) -> None:
-        """Mixes images and labels in training. Otherwise, with `to_onehot`, sets the `gt_score` of labeled samples."""
+        """Mixes images and labels during training. Otherwise, with `to_onehot`, sets `gt_score` of labeled samples."""
         samples = batch["data_samples"]
         if training and self.mixing is not None:
             if samples is None:

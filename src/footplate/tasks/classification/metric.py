@@ -39,7 +39,7 @@ def true_label(sample: Mapping[str, Any]) -> int:
 def predicted_label(sample: Mapping[str, Any], threshold: float | None = None) -> int:
     """Returns the class with the highest score, or -1 if this score does not exceed the threshold.
 
-    If several classes have the highest score, returns the one with the lowest index. Without `pred_score`, returns
+    If several classes tie for the highest score, returns the one with the lowest index. Without `pred_score`, returns
     `pred_label`.
 
     Raises:
@@ -58,7 +58,7 @@ def predicted_label(sample: Mapping[str, Any], threshold: float | None = None) -
 def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: Mapping[str, Any] | None) -> int:
     """Returns the number of classes.
 
-    Uses `given` or the number of scores if known, otherwise the dataset's number of classes.
+    Uses `given` or the number of scores if available, otherwise the dataset's number of classes.
 
     Raises:
         DataError: The number is unknown, or the scores do not match it.
@@ -97,7 +97,7 @@ def threshold_suffix(threshold: float | None, several: Sequence[float | None]) -
 def rank_of_truth(scores: Tensor, truth: Tensor) -> Tensor:
     """Returns the number of classes ranked above the true class, ``(N,)``, int64, for scores ``(N, C)``.
 
-    Of two classes with equal scores, the one with the lower index ranks first.
+    If two classes have equal scores, the one with the lower index ranks first.
 
     Example:
         >>> rank_of_truth(torch.tensor([[0.2, 0.5, 0.3], [0.4, 0.4, 0.2]]), torch.tensor([2, 1]))
@@ -113,7 +113,7 @@ def rank_of_truth(scores: Tensor, truth: Tensor) -> Tensor:
 class Accuracy(BaseMetric[tuple[int, float]]):
     """Top-k accuracy in percent, reported as `accuracy/top1` etc.
 
-    Of two classes with equal scores, the one with the lower index ranks first.
+    If two classes have equal scores, the one with the lower index ranks first.
 
     Args:
         topk: One or several values of k.
@@ -123,8 +123,8 @@ class Accuracy(BaseMetric[tuple[int, float]]):
         settings: Arguments for `BaseMetric`.
 
     Raises:
-        ArgumentError: A value of k is not positive, exceeds the number of classes, or exceeds 1 for samples without
-            scores, or a threshold is not a number.
+        ArgumentError: A threshold is not a number, or a value of k is not positive, exceeds the number of classes, or
+            exceeds 1 although samples have no scores.
         DataError: A sample does not have exactly one true class, or its class is out of range.
     """
 
@@ -179,9 +179,10 @@ class Accuracy(BaseMetric[tuple[int, float]]):
 
 
 class LabelMetric(BaseMetric[tuple[int, ...]]):
-    """The base class of metrics that compare the true class of each sample with the predicted class.
+    """The base class of metrics that compare each sample's true class with its predicted class.
 
-    A result contains the number of classes, the true class, and for each threshold the predicted class, or -1.
+    Each result contains the number of classes, the true class and, for each threshold, the predicted class (-1 for
+    none).
 
     Args:
         num_classes: The number of classes; by default, taken from the scores or the dataset.

@@ -20,7 +20,7 @@ class CenterCrop(BaseTransform):
     """Crops the center of `img`. Smaller images are padded with black on all sides. Annotations are not changed.
 
     Args:
-        crop_size: Width and height of the result, or one number for both.
+        crop_size: The output width and height, or one number for both.
 
     Raises:
         ArgumentError: A length is not positive.
@@ -41,12 +41,12 @@ class CenterCrop(BaseTransform):
 
 @TRANSFORMS.register_module()
 class RandomResizedCrop(BaseTransform):
-    """Crops a random part of `img` and resizes it. Annotations are not changed.
+    """Crops a random region of `img` and resizes it. Annotations are not changed.
 
     Args:
-        scale: Width and height of the result, or one number for both.
-        crop_ratio_range: The smallest and the largest area of the crop, as a fraction of the image.
-        aspect_ratio_range: The smallest and the largest aspect ratio (width / height) of the crop; its logarithm is
+        scale: The output width and height, or one number for both.
+        crop_ratio_range: The minimum and maximum area of the crop, as fractions of the image area.
+        aspect_ratio_range: The minimum and maximum aspect ratio (width / height) of the crop; its logarithm is
             uniformly distributed.
 
     Raises:
@@ -88,7 +88,7 @@ class RandomResizedCrop(BaseTransform):
 
 @TRANSFORMS.register_module()
 class ResizeEdge(BaseTransform):
-    """Resizes `img` so that one edge has a given length, and keeps the aspect ratio. Annotations are not changed.
+    """Resizes `img` so that one edge has a given length. Keeps the aspect ratio. Annotations are not changed.
 
     Args:
         scale: The length of the edge in pixels.
@@ -119,9 +119,9 @@ class RandomWarp(BaseTransform):
     Pixels outside the image become black. Only `img` is changed, so use this transform for classification.
 
     Args:
-        turn: The maximum rotation in degrees, in either direction.
-        scale: The smallest and the largest magnification; its logarithm is uniformly distributed.
-        stretch: Half the maximum change of the log aspect ratio.
+        turn: The maximum rotation in either direction, in degrees.
+        scale: The minimum and maximum scale; its logarithm is uniformly distributed.
+        stretch: Half the maximum change in the log aspect ratio.
         shear: The maximum horizontal shear, as a fraction of the height.
         shift: The maximum shift along each axis, as a fraction of the image size.
         flip: The probability of a horizontal flip, from 0 to 1.
@@ -204,7 +204,7 @@ class RandomBlur(BaseTransform):
 
     Args:
         prob: The probability of blurring, from 0 to 1.
-        radius: The smallest and the largest standard deviation, in pixels.
+        radius: The minimum and maximum standard deviation, in pixels.
 
     Raises:
         ArgumentError: `prob` is not between 0 and 1, or `radius` is not a range.
@@ -223,5 +223,5 @@ class RandomBlur(BaseTransform):
 
 
 def _log_uniform(low: float, high: float) -> float:
-    """Draws a number between two positive numbers, uniformly on a log scale."""
+    """Samples a number between two positive numbers, uniformly on a log scale."""
     return math.exp(np.random.uniform(math.log(low), math.log(high)))

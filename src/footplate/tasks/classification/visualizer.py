@@ -30,7 +30,7 @@ class ClsVisualizer(TaskVisualizer):
     """Draws an image next to a bar chart of its most probable classes, with the true class in blue.
 
     Args:
-        classes: The class names; by default, the dataset's.
+        classes: The class names; by default, the class names of the dataset.
         topk: The number of classes to show.
         settings: Arguments for `Visualizer`.
 
@@ -91,10 +91,10 @@ class ClsVisualizer(TaskVisualizer):
 
 @HOOKS.register_module()
 class ClsVisualizationHook(BaseVisualizationHook):
-    """Draws the predictions for every `interval`-th batch of a validation or test run, and the confusion matrix.
+    """Draws the confusion matrix, and predictions for every `interval`-th batch of a validation or test run.
 
     Args:
-        draw: Whether to draw anything.
+        draw: Whether to enable drawing.
         only_wrong: Whether to draw only misclassified images.
         settings: Additional arguments for `BaseVisualizationHook`.
 

@@ -1,4 +1,4 @@
-"""Reads COCO files, and converts predictions and ground truth to their format."""
+"""Reads COCO files, and converts predictions and ground truth to the COCO format."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -25,7 +25,7 @@ def load_coco_file(path: str, *, optional: Collection[str] = ()) -> dict[str, An
 
     Args:
         path: The JSON file.
-        optional: "annotations" if the file may lack this section, and "bbox" if annotations may lack boxes.
+        optional: The keys that the file may lack: "annotations" (the section) and "bbox" (the box of an annotation).
 
     Raises:
         DataError: A section, an entry or a value is missing or malformed.
@@ -52,7 +52,7 @@ def _is_box(value: Any) -> bool:
 
 
 def check_mask(annotation: Mapping[str, Any], image: Mapping[str, Any], ann_file: str) -> None:
-    """Raises a DataError if an annotation's mask is malformed, or needs far more memory than its image."""
+    """Raises a DataError if an annotation's mask is malformed or would need far more memory than its image."""
     try:
         check_segmentation(annotation["segmentation"], (image["height"], image["width"]))
     except (DataError, TypeError, KeyError, ValueError) as error:
@@ -61,7 +61,7 @@ def check_mask(annotation: Mapping[str, Any], image: Mapping[str, Any], ann_file
 
 
 class ImageResult(NamedTuple):
-    """The instances of one image, in the format of COCO files. Category ids are class indices.
+    """The instances of one image, in COCO format. Category ids are class indices.
 
     Attributes:
         image_id: The id of the image.
@@ -100,7 +100,7 @@ def _truth(sample: Mapping[str, Any], name: str, with_masks: bool) -> list[dict[
     scale = sample.get("scale_factor", (1.0, 1.0))
     if with_masks and not np.allclose(scale, 1):
         raise DataError(
-            f"the masks of the image '{name}' were resized and cannot serve as ground truth",
+            f"the masks of the image '{name}' were resized and cannot be used as ground truth",
             notes=["Set ann_file of CocoMetric."],
         )
     entries = _entries(sample["gt_instances"], name, with_masks, scale, iscrowd=0)
@@ -112,7 +112,7 @@ def _truth(sample: Mapping[str, Any], name: str, with_masks: bool) -> list[dict[
 def _entries(
     instances: Any, name: str, with_masks: bool, scale: Sequence[float] = (1.0, 1.0), **common: int
 ) -> list[dict[str, Any]]:
-    """Converts instances to annotations of a COCO file. Divides coordinates by `scale`."""
+    """Converts instances to COCO annotations. Divides coordinates by `scale`."""
     if with_masks and "masks" not in instances:
         raise DataError(f"metric='segm' needs masks, but the instances of the image '{name}' have none")
     boxes = as_array(instances["bboxes"]).astype(np.float64).reshape(-1, 4) / np.tile(scale, 2)
@@ -126,7 +126,7 @@ def _entries(
 
 
 def as_results(results: Sequence[ImageResult], ids: Sequence[Any], category_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """Returns the predictions for all images in the format of COCO result files."""
+    """Returns the predictions for all images in the COCO results format."""
     return [
         {**entry, "image_id": image_id, "category_id": category_ids[entry["category_id"]]}
         for result, image_id in zip(results, ids, strict=True)
@@ -135,7 +135,7 @@ def as_results(results: Sequence[ImageResult], ids: Sequence[Any], category_ids:
 
 
 def as_truth(results: Sequence[ImageResult], ids: Sequence[Any], classes: Sequence[str]) -> dict[str, Any]:
-    """Returns the ground truth in the format of COCO files; category ids are class indices."""
+    """Returns the ground truth in COCO format; category ids are class indices."""
     images, entries = [], []
     for (_, (height, width), _, true), image_id in zip(results, ids, strict=True):
         images.append({"id": image_id, "file_name": str(image_id), "height": height, "width": width})
@@ -164,7 +164,7 @@ def encode_mask(mask: NDArray[Any]) -> dict[str, Any]:
 def category_ids(
     classes: Sequence[str], categories: Sequence[Mapping[str, Any]], ann_file: str, *, key: str
 ) -> list[Any]:
-    """Returns the category id of each class. `key` is the config key of the classes, for messages.
+    """Returns the category id of each class. `key` is the config key to report in errors.
 
     Raises:
         DataError: The file lacks a category, or two categories have the same name or the same id.

@@ -37,7 +37,7 @@ class CocoDataset(BaseDataset):
     y2, clipped to the image), `bbox_label` (an index into the classes), `ignore_flag` (1 for crowds) and `mask` (the
     segmentation as in the file). `LoadAnnotations` converts them to arrays.
 
-    Boxes without area or entirely outside their image are skipped; one warning reports their number.
+    Boxes that have no area or lie outside their image are skipped. A warning reports how many.
 
     Accepts the arguments of `BaseDataset`, with these meanings:
 
@@ -45,7 +45,7 @@ class CocoDataset(BaseDataset):
     - `data_prefix`: `dict(img=...)`, the folder that `file_name` is relative to.
     - `metainfo`: `dict(classes=[...])` selects and orders the categories; by default, all categories in file order.
     - `filter_cfg`: `filter_empty_gt=True` removes images without instances, and `min_size=32` removes images whose
-      shorter side has fewer pixels. Ignored in `test_mode`.
+      shorter side has fewer pixels. Ignored if `test_mode` is set.
     - `test_mode`: Whether to keep all images, and to accept a file without annotations.
 
     Raises:
@@ -96,7 +96,7 @@ class CocoDataset(BaseDataset):
             records.append({"img_path": path, "img_id": image["id"], **size, "instances": instances})
         if skipped:
             reason = "Skipped %s of '%s', whose boxes have no area or lie outside the image. The first one is %s."
-            if self.test_mode:  # as in published results
+            if self.test_mode:  # as published results do
                 reason += " CocoMetric still counts them as undetected instances."
             _logger.warning(reason, pluralize(len(skipped), "annotation"), self.ann_file, skipped[0])
         labels_in_use = {instance["bbox_label"] for record in records for instance in record["instances"]}
@@ -130,12 +130,12 @@ class CocoDataset(BaseDataset):
 
 
 class DetDataSample(BaseDataElement):
-    """The ground truth and the prediction for one image; `img_id`, `img_path`, `img_shape` etc. are metainfo.
+    """The ground truth and the prediction for one image; `img_path`, `img_shape` etc. are stored as metainfo.
 
     Attributes:
         gt_instances: The ground-truth instances: `bboxes` ``(N, 4)``, float32, x1 y1 x2 y2 in pixels of the model
             input, `labels` ``(N,)``, int64, and optionally `masks` ``(N, H, W)``, bool.
-        ignored_instances: Instances that are ignored in the evaluation, such as crowds, with the same fields.
+        ignored_instances: Instances to ignore during evaluation, such as crowds, with the same fields.
         pred_instances: The predicted instances, best first: `bboxes` in pixels of the original image, `labels` and
             `scores` ``(N,)``, and for some models `masks`.
 
@@ -208,7 +208,7 @@ class DetDataPreprocessor(ImgDataPreprocessor):
     Sets `batch_input_shape` (the padded size of the batch) and `pad_shape` in each sample.
 
     Args:
-        args: Arguments for `ImgDataPreprocessor` by position: `mean`, `std` ...
+        args: Positional arguments for `ImgDataPreprocessor`, such as `mean` and `std`.
         pad_mask: Whether to pad the ground-truth masks to the size of the images.
         mask_pad_value: The padding value of masks.
         settings: Arguments for `ImgDataPreprocessor`.

@@ -22,7 +22,7 @@ from footplate.tasks.detection.data import DetDataSample
 from footplate.tasks.structures import InstanceData
 from footplate.tasks.task_base import TaskModel, check_classes, check_truth
 
-_TINY = 1e-7  # pixels; replaces the area of empty boxes in divisions
+_TINY = 1e-7  # in pixels; replaces the area of empty boxes in divisions
 
 
 class BaseDetector(TaskModel):
@@ -151,12 +151,12 @@ class TransformersDetector(BaseDetector):
 
     Args:
         num_classes: The number of classes.
-        config: The `model_type`, such as "rt_detr", and arguments for the config of this model.
+        config: A dict with the `model_type`, such as "rt_detr", and arguments for the model's config class.
         test_cfg: See `BaseDetector`. By default, it disables non-maximum suppression, which these models do not need.
         settings: `data_preprocessor` and `init_cfg`; see `BaseModel`.
 
     Raises:
-        ArgumentError: Transformers does not know the detection model, or rejects its config.
+        ArgumentError: Transformers does not support the detection model, or rejects its config.
         MissingExtraError: The package transformers or scipy is not installed.
 
     Source: Carion et al., "End-to-End Object Detection with Transformers", arXiv:2005.12872; Zhao et al., "DETRs Beat
@@ -173,7 +173,7 @@ class TransformersDetector(BaseDetector):
     ) -> None:
         test_cfg = with_origins({"nms_iou_thr": None, **(test_cfg or {})}, test_cfg)
         super().__init__(num_classes, test_cfg=test_cfg, **settings)
-        # scipy matches predictions and ground truth; without it, only the first loss would fail.
+        # scipy matches predictions with the ground truth. Without this check, only the first loss would fail.
         for package in ("scipy", "transformers"):
             transformers = import_optional(package, extra="transformers", why="TransformersDetector")
         chosen = to_plain(config)  # transformers serializes plain dicts only
@@ -187,7 +187,7 @@ class TransformersDetector(BaseDetector):
             self.detector: nn.Module = transformers.AutoModelForObjectDetection.from_config(made)
         except (TypeError, ValueError, KeyError, IndexError) as error:
             reason = str(error).strip().partition("\n")[0]
-            raise ArgumentError(f"transformers rejects the config of '{name}': {reason}", key="config") from error
+            raise ArgumentError(f"transformers rejected the config of '{name}': {reason}", key="config") from error
 
     def candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Returns scores ``(N, Q, C)`` from 0 to 1, and boxes ``(N, Q, 4)`` as x1 y1 x2 y2 in pixels of the inputs."""
@@ -199,7 +199,7 @@ class TransformersDetector(BaseDetector):
         return scores, from_centers(found.pred_boxes.float()) * _sides(inputs.shape[-2:], inputs)
 
     def losses(self, inputs: Tensor, instances: Sequence[InstanceData]) -> dict[str, Tensor]:
-        """Returns the `loss`, and its components, which are detached from the graph."""
+        """Returns the `loss` and its components; the components are detached from the graph."""
         size = _sides(inputs.shape[-2:], inputs)
         truth = [{"class_labels": each.labels, "boxes": to_centers(each.bboxes) / size} for each in instances]
         found = self.detector(pixel_values=inputs, labels=truth)
@@ -247,12 +247,12 @@ def aligned_giou(boxes: Tensor, others: Tensor) -> Tensor:
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, *, labels: Tensor | None = None) -> Tensor:
     """Applies non-maximum suppression and returns the indices of the remaining boxes, ``(K,)``, int64, best first.
 
-    Of two boxes with equal scores, the first one is better.
+    If two boxes have equal scores, the first one ranks higher.
 
     Args:
         boxes: ``(N, 4)``.
         scores: ``(N,)``.
-        iou_threshold: A box is removed if its IoU with a better box exceeds this threshold.
+        iou_threshold: A box is removed if its IoU with a higher-ranked box exceeds this threshold.
         labels: ``(N,)``; boxes with different labels do not suppress each other.
 
     Example:

@@ -48,13 +48,13 @@ class CocoMetric(BaseMetric[ImageResult]):
             boxes.
         classwise: Whether to also log a table of the average precision of each class, and to report it as
             `<class>_precision` for boxes and as `segm_<class>_precision` for masks.
-        proposal_nums: The maximum numbers of predictions per image.
+        proposal_nums: The limits on the number of predictions per image.
         iou_thrs: One or several IoU thresholds; by default 0.5, 0.55 ... 0.95.
         metric_items: The values to report. The default is `mAP`, `mAP_50`, `mAP_75`, `mAP_s`, `mAP_m` and `mAP_l`, or
             recalls such as `AR@100` for "proposal".
         format_only: Whether to only write predictions, without computing metrics.
-        outfile_prefix: The path prefix of prediction files, relative to the run's folder, `work_dir/<timestamp>`:
-            `<prefix>.bbox.json`, `<prefix>.segm.json` and, without an annotation file, `<prefix>.gt.json`.
+        outfile_prefix: The path prefix of prediction files, relative to the run's folder (`work_dir/<timestamp>`).
+            Writes `<prefix>.bbox.json`, `<prefix>.segm.json` and, without an annotation file, `<prefix>.gt.json`.
         file_client_args: Ignored; accepted for compatibility.
         backend_args: Ignored; accepted for compatibility.
         settings: Arguments for `BaseMetric`; the default prefix is "coco".
@@ -89,7 +89,7 @@ class CocoMetric(BaseMetric[ImageResult]):
         for name in self.metrics:
             check_choice("metric", name, _KINDS)
         if format_only and outfile_prefix is None:
-            raise ArgumentError("format_only needs an outfile_prefix", key="format_only")
+            raise ArgumentError("format_only requires outfile_prefix", key="format_only")
         self.ann_file = ann_file
         self.classwise = classwise
         self.proposal_nums = tuple(sorted(proposal_nums))
@@ -106,7 +106,7 @@ class CocoMetric(BaseMetric[ImageResult]):
             check_choice("metric_items", name, known)
 
     def attach(self, dataset: Any) -> None:
-        """Uses the annotation file of the dataset if no `ann_file` is given."""
+        """Uses the dataset's annotation file if `ann_file` is not set."""
         self.ann_file = self._own_ann_file or getattr(dataset, "ann_file", None) or None
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
@@ -185,11 +185,11 @@ class Curves(NamedTuple):
     """Precision and recall for boxes or masks.
 
     Attributes:
-        precision: ``(T, R, K, A, M)``, by threshold, recall, category, object size and maximum number of predictions;
-            -1 if there is no ground truth.
-        recall: ``(T, K, A, M)``, by threshold, category, object size and maximum number of predictions.
+        precision: ``(T, R, K, A, M)``, by threshold, recall, category, object size and prediction limit; -1 if there is
+            no ground truth.
+        recall: ``(T, K, A, M)``, by threshold, category, object size and prediction limit.
         thresholds: ``(T,)``, the IoU thresholds.
-        numbers: ``(M,)``, the maximum numbers of predictions per image.
+        numbers: ``(M,)``, the limits on the number of predictions per image.
     """
 
     precision: npt.NDArray[np.float64]
@@ -213,7 +213,7 @@ def measure(
         truth: The content of a COCO file, with the images to evaluate.
         results: The content of a COCO result file.
         kind: "bbox", "segm", or "proposal" for class-agnostic boxes.
-        numbers: The maximum numbers of predictions per image, in ascending order.
+        numbers: The limits on the number of predictions per image, in ascending order.
         thresholds: The IoU thresholds, 0 to 1.
         category_ids: The ids of the categories to evaluate. The curves are in the order of these ids.
     """

@@ -37,7 +37,7 @@ class Grid(NamedTuple):
 class PyramidDetector(Pyramid):
     """A feature pyramid with a prediction head at each level.
 
-    A head predicts a box as the four distances from the position to the sides of the box, in units of the stride.
+    At each position, a head predicts the distances to the four sides of a box, in units of the stride.
 
     Args:
         num_classes: The number of classes.
@@ -47,7 +47,7 @@ class PyramidDetector(Pyramid):
         head_width: The number of channels in a head.
 
     Raises:
-        ArgumentError: `widths` and `depths` differ in length, or `levels` is less than 1 or not less than their length.
+        ArgumentError: `widths` and `depths` differ in length, or `levels` is not between 1 and `len(widths) - 1`.
 
     Source: Tian et al., "FCOS", arXiv:1904.01355.
 
@@ -174,7 +174,7 @@ class SmallDetector(BaseDetector):
         levels: The number of stages with a prediction head, counted from the deepest one.
         head_width: The number of channels in a head.
         box_weight: The weight of the box loss relative to the classification loss.
-        flip_test: Whether to average the predictions for the image and the flipped image.
+        flip_test: Whether to average the predictions for the image and its flipped copy.
         settings: Arguments for `BaseDetector`.
 
     Raises:
@@ -223,7 +223,7 @@ class SmallDetector(BaseDetector):
         return {"loss_cls": classes, "loss_bbox": self.box_weight * boxes, "iou": iou}
 
     def candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns scores and boxes; with `flip_test`, they are averaged over the image and the flipped image."""
+        """Returns scores and boxes; with `flip_test`, they are averaged over the image and its flipped copy."""
         height, width = inputs.shape[-2:]
         stride = self.network.stride
         inputs = F.pad(inputs, (0, -width % stride, 0, -height % stride))  # so that the flipped image has the same grid

@@ -29,7 +29,7 @@ class DetLocalVisualizer(TaskVisualizer):
     original image of size `ori_shape`.
 
     Args:
-        bbox_color: One color for all boxes, or one for each class. By default, the palette of the dataset.
+        bbox_color: One color for all boxes, or one for each class; by default, the palette of the dataset.
         text_color: The color of the labels; by default, black or white, whichever has more contrast.
         line_width: The line width of boxes, in pixels.
         alpha: The opacity of masks, 0 to 1.
@@ -108,13 +108,13 @@ class DetLocalVisualizer(TaskVisualizer):
 
 @HOOKS.register_module()
 class DetVisualizationHook(BaseVisualizationHook):
-    """Draws images, ground truth and predictions of every `interval`-th batch of a validation or test run.
+    """Draws images, ground truth and predictions for every `interval`-th batch of a validation or test run.
 
     Args:
-        draw: Whether to draw anything.
-        interval: Every `interval`-th batch is drawn.
+        draw: Whether to enable drawing.
+        interval: Draws only every `interval`-th batch.
         score_thr: The minimum score of predictions to draw.
-        show: Whether to also show the images on the screen.
+        show: Whether to also show the images on screen.
         wait_time: The minimum time to show an image, in seconds.
         test_out_dir: A subfolder of the run's folder for images of a test run. If set, these images are saved there
             instead of being sent to the visualization backends.

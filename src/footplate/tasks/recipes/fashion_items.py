@@ -99,7 +99,7 @@ class ComposedDataset:
         return self.pipeline(self.sample(index))
 
     def sample(self, index: int) -> dict[str, Any]:
-        """Returns a sample, before the pipeline."""
+        """Returns a sample before the pipeline is applied."""
         raise NotImplementedError
 
 
@@ -151,15 +151,15 @@ class FashionItems(ComposedDataset):
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """The names of the classes."""
+        """The class names."""
         return {"classes": CLASSES}
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns a list with the class of an item."""
+        """Returns a list that contains the class of an item."""
         return [int(self._items.classes[self._indices[idx]])]
 
     def sample(self, index: int) -> dict[str, Any]:
-        """Returns the sample of an item, before the pipeline."""
+        """Returns the sample of an item before the pipeline is applied."""
         item = self._indices[index]
         image = self._items.grey[item]
         return {

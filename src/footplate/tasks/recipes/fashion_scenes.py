@@ -16,7 +16,8 @@ from footplate.tasks.recipes.fashion_items import CLASSES, ITEM_SIZE, ComposedDa
 
 _Pixels = NDArray[np.float32]
 _CANDIDATE_POSITIONS = 6
-# A normal distribution in 256 levels. Looking up random bytes takes a tenth of the time of drawing normal numbers.
+# A normal distribution in 256 levels. Looking up random bytes takes a tenth of the time of sampling a normal
+# distribution.
 _NORMAL_LEVELS = np.array([NormalDist().inv_cdf((level + 0.5) / 256) for level in range(256)], dtype=np.float32)
 _TEST_SCENES = 500
 _TRAIN_SCENES = 100_000
@@ -62,8 +63,8 @@ class SceneStyle:
         size: The height and width of a scene in pixels.
         num_items: The minimum and maximum number of items in a scene.
         scale: The minimum and maximum scale of an item, relative to 28 x 28 pixels.
-        turn: The maximum rotation of an item in degrees, in either direction.
-        stretch: The maximum relative change of an item's width and height.
+        turn: The maximum rotation of an item in either direction, in degrees.
+        stretch: The maximum relative change in an item's width and height.
         noise: The standard deviation of the background noise in gray levels.
     """
 
@@ -127,7 +128,7 @@ def transform_item(items: Items, index: int, style: SceneStyle, rng: np.random.G
 
 
 def find_position(owner: NDArray[np.int8], shape: tuple[int, ...], rng: np.random.Generator) -> tuple[int, int]:
-    """Returns the top left corner for a new item.
+    """Returns the top-left corner for a new item.
 
     Tries a few random corners and chooses the one that hides the fewest pixels of earlier items.
     """
@@ -157,7 +158,7 @@ def annotate_scene(canvas: _Pixels, owner: NDArray[np.int8], classes: NDArray[np
 class FashionScenes(ComposedDataset):
     """Small scenes composed of images of clothes, shoes and bags, for segmentation and detection.
 
-    A scene depends only on split, seed and index, and is composed on access. Training scenes contain only training
+    A scene depends only on the split, seed and index, and is composed on access. Training scenes contain only training
     items, test scenes only test items.
 
     Without a pipeline, a sample is a dict of arrays: `img` ``(H, W, 3)``, uint8, RGB; `gt_seg_map` ``(H, W)``, uint8,
@@ -210,7 +211,7 @@ class FashionScenes(ComposedDataset):
         return compose(self._items, self._style, np.random.default_rng((*self._key, index)))
 
     def sample(self, index: int) -> dict[str, Any]:
-        """Returns the sample of a scene, before the pipeline."""
+        """Returns the sample of a scene before the pipeline is applied."""
         scene = self.scene(index)
         shape = scene.mask.shape
         return {
@@ -243,5 +244,5 @@ class FashionInstances(FashionScenes):
         return {"classes": CLASSES, "palette": super().metainfo["palette"][1:]}
 
     def sample(self, index: int) -> dict[str, Any]:
-        """Returns the sample of a scene, before the pipeline."""
+        """Returns the sample of a scene before the pipeline is applied."""
         return {**super().sample(index), "img_id": index}

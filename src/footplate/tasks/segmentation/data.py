@@ -50,13 +50,13 @@ class BaseSegDataset(BaseDataset):
         ann_file: A text file with one image name per line, with or without suffix. By default, all images are used.
         img_suffix: The suffix of image files; by default, any common image format.
         seg_map_suffix: The suffix of label maps, which replaces the image suffix.
-        metainfo: `classes`, and optionally `palette` with a color for each class. If a subclass defines `METAINFO`, its
-            classes that are not listed here are ignored.
-        data_root: The root folder of relative paths.
+        metainfo: A dict with `classes` and optionally a `palette` with a color for each class. If a subclass defines
+            `METAINFO`, classes that are not listed here are ignored.
+        data_root: The root folder for relative paths.
         data_prefix: A dict with the folders `img_path` and, if there are label maps, `seg_map_path`.
         ignore_index: The label of ignored pixels.
         reduce_zero_label: Whether to ignore label 0 and reduce all other labels by one.
-        settings: Arguments for `BaseDataset`: `pipeline`, `indices`, `test_mode`, `on_error` ...
+        settings: Arguments for `BaseDataset`, such as `pipeline`, `indices`, `test_mode` and `on_error`.
 
     Raises:
         DataError: A folder does not exist, or an image has no label map.
@@ -173,7 +173,7 @@ _META_KEYS = (
 
 
 class SegDataSample(BaseDataElement):
-    """The ground truth and the prediction for one image; `img_path`, `img_shape` etc. are metainfo.
+    """The ground truth and the prediction for one image; `img_path`, `img_shape` etc. are stored as metainfo.
 
     Attributes:
         gt_sem_seg: The ground-truth classes; `data` contains integers ``(1, H, W)``.
@@ -205,7 +205,7 @@ class PackSegInputs(PackSamples):
         meta_keys: The keys to store as metainfo, if present.
 
     Raises:
-        DataError: There is no image, or a label is out of the range of `num_classes`.
+        DataError: There is no image, or a label is out of range for `num_classes`.
     """
 
     sample_type = SegDataSample
@@ -236,7 +236,7 @@ class SegDataPreProcessor(ImgDataPreprocessor):
         size_divisor: Height and width are padded to multiples of this number.
         pad_val: The padding value of images, applied after normalization.
         seg_pad_val: The padding value of label maps; use the label that the loss ignores.
-        test_cfg: `size` or `size_divisor` for validation and test.
+        test_cfg: `size` or `size_divisor` for validation and testing.
         settings: `bgr_to_rgb`, `rgb_to_bgr` and `batch_augments`; see `ImgDataPreprocessor`.
 
     Raises:

@@ -45,9 +45,9 @@ class IoUMetric(BaseMetric[Areas]):
         ignore_index: Pixels with this label are ignored.
         iou_metrics: The values to report: "mIoU" (with mAcc), "mDice" (with mAcc), "mFscore" (with mPrecision and
             mRecall). aAcc, the pixel accuracy, is always reported.
-        nan_to_num: The fraction that replaces undefined values.
+        nan_to_num: The value that replaces undefined values, as a fraction.
         beta: The weight of recall relative to precision in the F-score.
-        output_dir: The folder for predictions as PNG files, named after `img_path`.
+        output_dir: The folder to write predictions to, as PNG files named after `img_path`.
         format_only: Whether to only write predictions, without computing metrics.
         classwise: Whether to also report the value of every class, such as `IoU.dress`.
         settings: Arguments for `BaseMetric`.
@@ -75,7 +75,7 @@ class IoUMetric(BaseMetric[Areas]):
         for name in iou_metrics:
             check_choice("iou_metrics", name, _KINDS)
         if format_only and output_dir is None:
-            raise ArgumentError("format_only needs an output_dir", key="format_only")
+            raise ArgumentError("format_only requires output_dir", key="format_only")
         self.ignore_index = ignore_index
         self.iou_metrics = tuple(iou_metrics)
         self.nan_to_num = nan_to_num
@@ -127,7 +127,7 @@ class IoUMetric(BaseMetric[Areas]):
         return values
 
     def _columns(self, areas: Areas) -> dict[str, _Values]:
-        """Returns the per-class values of each metric in percent, by metric name without the leading "m"."""
+        """Returns the per-class values of each metric in percent, keyed by metric name without the leading "m"."""
         right, predicted, true = areas
         weight = self.beta**2
         columns: dict[str, _Values] = {}
@@ -155,7 +155,7 @@ def count_areas(
         truth: The true classes, ``(H, W)``.
         num_classes: The number of classes.
         ignore_index: The label of ignored pixels.
-        where: The name of the image, for messages.
+        where: The name of the image, used in error messages.
     """
     if predicted.shape != truth.shape:
         raise DataError(

@@ -27,7 +27,7 @@ class BaseSegmentor(TaskModel):
         num_classes: The number of classes, including the background.
         ignore_index: Pixels with this label are ignored.
         class_weight: The weight of each class in the loss, ``(num_classes,)``; equal by default.
-        flip_test: Whether to average the predictions for the image and the flipped image.
+        flip_test: Whether to average the predictions for the image and its flipped copy.
         settings: `data_preprocessor` and `init_cfg`; see `BaseModel`.
     """
 
@@ -205,7 +205,7 @@ class SmallSegmentor(BaseSegmentor):
 
 @MODELS.register_module()
 class SegFormer(BaseSegmentor):
-    """SegFormer: a hierarchical transformer with an MLP decoder. Weights are not downloaded.
+    """SegFormer: a hierarchical transformer with an MLP decoder. Pretrained weights are not downloaded.
 
     Args:
         num_classes: The number of classes, including the background.

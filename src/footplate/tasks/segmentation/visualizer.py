@@ -20,7 +20,7 @@ class SegLocalVisualizer(TaskVisualizer):
     """Draws the label maps of a SegDataSample on its image. Label 255 is not drawn.
 
     Args:
-        classes: The class names; by default, the dataset's.
+        classes: The class names; by default, the class names of the dataset.
         palette: The class colors; by default, the dataset's palette, or distinct colors if it has none.
         alpha: The opacity of the colors, 0 to 1.
         settings: Arguments for `Visualizer`.
@@ -69,7 +69,7 @@ class SegLocalVisualizer(TaskVisualizer):
 
 @HOOKS.register_module()
 class SegVisualizationHook(BaseVisualizationHook):
-    """Draws images, ground truth and predictions of every `interval`-th batch of a validation or test run.
+    """Draws images, ground truth and predictions for every `interval`-th batch of a validation or test run.
 
     Takes the same arguments as `BaseVisualizationHook`.
 

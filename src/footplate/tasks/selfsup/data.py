@@ -19,7 +19,7 @@ Part = Literal["train", "test"]
 
 
 class SelfSupDataSample(BaseDataElement):
-    """The features of one image, and its class for probes; `img_path`, `part` etc. are metainfo.
+    """The features of one image, and its class for probes; `img_path`, `part` etc. are stored as metainfo.
 
     Attributes:
         features: The features of the image, ``(D,)``, float.
@@ -44,7 +44,7 @@ class MultiView(BaseTransform):
 
     Args:
         transforms: One pipeline, or one for each entry of `num_views`.
-        num_views: The number of views to create with each pipeline.
+        num_views: The number of views that each pipeline creates.
 
     Raises:
         ArgumentError: A number of views is not positive, or `transforms` and `num_views` differ in length.

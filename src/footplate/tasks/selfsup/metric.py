@@ -52,7 +52,7 @@ def fit_linear(
 
 
 class Seen(NamedTuple):
-    """The features ``(D,)`` and the class of one image, and whether it is a test image."""
+    """The features ``(D,)`` and the class of an image, and whether the image is in the test split."""
 
     features: npt.NDArray[np.float32]
     label: int
@@ -65,11 +65,11 @@ class _Probe(BaseMetric[Seen]):
     Fits a model to the samples with `part="train"`, and evaluates it on the samples with `part="test"`.
 
     Args:
-        of: "features" to probe the features of the model, or "pixels" to probe the pixels of the images as a baseline.
+        of: "features" to probe the model's features, or "pixels" to probe the image pixels as a baseline.
         settings: Arguments for `BaseMetric`.
 
     Raises:
-        DataError: A sample has no class or no `part`, or there are no samples with `part` "train" or "test".
+        DataError: A sample has no class or no `part`, or there are no "train" or no "test" samples.
     """
 
     def __init__(
@@ -121,12 +121,12 @@ class _Probe(BaseMetric[Seen]):
 class KNNProbe(_Probe):
     """The accuracy of a weighted k-NN classifier in percent, reported as `knn/top1`.
 
-    Neighbors are ranked by cosine similarity. Ties between classes go to the class with the lower index.
+    Neighbors are ranked by cosine similarity. Ties between classes are resolved in favor of the lower index.
 
     Args:
         k: The number of neighbors.
         temperature: Each neighbor's vote is weighted by ``exp(cosine / temperature)``.
-        settings: `of`, "features" or "pixels", and the arguments for `BaseMetric`.
+        settings: `of` ("features" or "pixels") and arguments for `BaseMetric`.
 
     Raises:
         DataError: There are fewer than k training samples, or a sample has no class or no `part`.
@@ -163,7 +163,7 @@ class LinearProbe(_Probe):
 
     Args:
         l2: The weight of the L2 regularization.
-        settings: `of`, "features" or "pixels", and the arguments for `BaseMetric`.
+        settings: `of` ("features" or "pixels") and arguments for `BaseMetric`.
 
     Raises:
         DataError: A sample has no class or no `part`.

@@ -97,10 +97,10 @@ class NeighborPictureHook(Hook):
 
 @HOOKS.register_module()
 class ReconstructionPictureHook(Hook):
-    """Draws images of the first validation batch, their visible patches, and the reconstructions of an autoencoder.
+    """Draws images from the first validation batch, their visible patches, and an autoencoder's reconstructions.
 
     Args:
-        num_samples: The number of images.
+        num_samples: The number of images to draw.
         seed: The seed of the masks. All validation runs use the same masks.
 
     Raises:
@@ -113,7 +113,7 @@ class ReconstructionPictureHook(Hook):
     def after_val_iter(
         self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
     ) -> None:
-        """Draws after the first batch of a validation run."""
+        """Draws the images after the first batch of a validation run."""
         if batch_idx or not is_main_process():
             return
         model: Any = unwrap_model(runner.model)
@@ -141,8 +141,8 @@ def draw_rows(rows: Sequence[Sequence[tuple[ImageArray, tuple[int, int, int]]]])
     """Draws images in rows.
 
     Args:
-        rows: The rows. Each is a list of images ``(h, w, 3)`` of the same size with their frame colors. Small images
-            are enlarged by an integer factor.
+        rows: The rows, as lists of images ``(h, w, 3)`` with their frame colors. All images have the same size; small
+            ones are enlarged by an integer factor.
     """
     lines = []
     for row in rows:
@@ -157,9 +157,9 @@ def draw_rows(rows: Sequence[Sequence[tuple[ImageArray, tuple[int, int, int]]]])
 
 @HOOKS.register_module()
 class ValidateFirstHook(Hook):
-    """Validates before the first iteration, and adds the gains since then to all later metrics.
+    """Validates before the first iteration, and adds the gains since then to all later validation metrics.
 
-    The gain of the metric `knn/top1` is reported as `gain/knn/top1`, in the same unit.
+    The gain in `knn/top1`, for example, is reported as `gain/knn/top1`, in the same unit.
 
     Args:
         keys: The metrics to compare; by default, all metrics that are numbers.

@@ -25,7 +25,7 @@ class BaseSelfSup(TaskModel):
     Inputs are a list of views, each a float tensor ``(N, C, H, W)``. Features are computed from the first view.
 
     Args:
-        backbone: The network to pretrain. Like the neck and the head, it is a module or a config for MODELS.
+        backbone: The network to pretrain. Like `neck` and `head`, a module or a config for MODELS.
         neck: The module that follows the backbone in training.
         head: The module that computes the loss.
         settings: `data_preprocessor` and `init_cfg`; see `BaseModel`.
@@ -132,7 +132,7 @@ class ContrastiveHead(nn.Module):
         self.temperature = temperature
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """Returns the mean loss over all views, ``()``.
+        """Returns the mean loss over all views, a scalar tensor.
 
         Args:
             first: Projections of the first views, ``(N, D)``, not necessarily normalized.
@@ -155,11 +155,11 @@ class ContrastiveHead(nn.Module):
 
 @MODELS.register_module()
 class SimCLR(BaseSelfSup):
-    """SimCLR: contrastive learning of two views.
+    """SimCLR: contrastive learning with two views.
 
     Args:
-        backbone: Maps images to feature maps ``(N, C, H, W)``; if it returns several, the last one is used. Like the
-            neck and the head, it is a module or a config for MODELS.
+        backbone: Maps images to feature maps ``(N, C, H, W)``; if it returns several, the last one is used. Like `neck`
+            and `head`, a module or a config for MODELS.
         neck: Maps feature maps to projections ``(N, D)``, such as NonLinearNeck.
         head: Computes the loss from the projections of two views, such as ContrastiveHead.
 
@@ -198,7 +198,7 @@ class MAEPretrainDecoder(BaseModule):
     """Predicts the pixels of all patches from the tokens of the visible patches.
 
     Args:
-        num_patches: The number of patches of an image, a square number.
+        num_patches: The number of patches per image, which must be a perfect square.
         patch_size: The height and width of a patch.
         in_chans: The number of image channels.
         embed_dim: The embedding dimension of the encoder.
@@ -206,7 +206,7 @@ class MAEPretrainDecoder(BaseModule):
         decoder_depth: The number of transformer layers.
         decoder_num_heads: The number of attention heads of each layer.
         mlp_ratio: The MLP's hidden dimension, as a multiple of the embedding dimension.
-        init_cfg: See `BaseModule`; by default linear layers use Xavier uniform initialization.
+        init_cfg: See `BaseModule`; by default, linear layers use Xavier uniform initialization.
     """
 
     def __init__(
@@ -261,7 +261,7 @@ class MAEPretrainHead(nn.Module):
         self.norm_pix, self.patch_size = norm_pix, patch_size
 
     def forward(self, images: Tensor, predicted: Tensor, mask: Tensor) -> Tensor:
-        """Returns the loss, ``()``.
+        """Returns the loss, a scalar tensor.
 
         Args:
             images: ``(N, C, H, W)``.
@@ -281,8 +281,8 @@ class MAE(BaseSelfSup):
     """A masked autoencoder.
 
     Args:
-        backbone: An encoder with a method `forward_masked`, such as MAEViT. Like the neck and the head, it is a module
-            or a config for MODELS.
+        backbone: An encoder with a `forward_masked` method, such as MAEViT. Like `neck` and `head`, a module or a
+            config for MODELS.
         neck: Maps the encoder's output to the pixels of all patches, such as MAEPretrainDecoder.
         head: Computes the loss from images, predicted pixels and mask, such as MAEPretrainHead.
 

@@ -39,11 +39,11 @@ class MAEViT(BaseModule):
         num_heads: The number of attention heads of each layer.
         mlp_ratio: The MLP's hidden dimension, as a multiple of the embedding dimension.
         mask_ratio: The fraction of patches that `forward_masked` masks.
-        init_cfg: See `BaseModule`; by default linear layers use Xavier uniform initialization.
+        init_cfg: See `BaseModule`; by default, linear layers use Xavier uniform initialization.
 
     Raises:
         ArgumentError: `img_size` is not divisible by `patch_size`, `embed_dims` is not divisible by `num_heads`, or
-            `mask_ratio` masks no patch or all of them.
+            `mask_ratio` masks no patches or all of them.
 
     Source: Dosovitskiy et al., "An Image is Worth 16x16 Words", arXiv:2010.11929; He et al., "Masked Autoencoders Are
         Scalable Vision Learners", arXiv:2111.06377.
@@ -124,7 +124,7 @@ def make_layers(count: int, width: int, num_heads: int, mlp_ratio: float) -> nn.
 
 
 def init_attention(layers: nn.ModuleList) -> None:
-    """Initializes the query, key and value weights. Initializers for linear layers do not reach them."""
+    """Initializes the query, key and value weights. Initializers for linear layers do not cover them."""
     for layer in layers:
         if isinstance(layer, nn.TransformerEncoderLayer):
             for weights in layer.self_attn.in_proj_weight.chunk(3):

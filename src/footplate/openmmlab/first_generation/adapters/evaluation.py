@@ -1,4 +1,4 @@
-"""First-generation evaluation with the dataset's `evaluate`, through a metric or an evaluation hook."""
+"""Runs first-generation evaluation: a metric or an evaluation hook calls the dataset's `evaluate`."""
 
 import bisect
 import importlib
@@ -33,12 +33,11 @@ _META = {"CLASSES": "classes", "PALETTE": "palette"}
 
 
 def adapt_dataset(dataset: Any, test_mode: bool = False) -> Any:
-    """Returns the dataset, and adds `metainfo` if it only has `CLASSES` and `PALETTE`.
+    """Returns the dataset. If it has only `CLASSES` and `PALETTE`, adds `metainfo`.
 
     Args:
         dataset: A dataset, or the config to build it from.
-        test_mode: Whether to build the dataset and its nested datasets with `test_mode=True`, where their class has
-            this argument.
+        test_mode: Whether to pass `test_mode=True` to the dataset and its nested datasets, if their classes accept it.
     """
     if isinstance(dataset, Mapping):
         # A code base may have its own function for building datasets, in particular dataset wrappers.
@@ -79,7 +78,7 @@ _METRICS = {
     "segm": ("CocoMetric", "metric"),
     "accuracy": ("Accuracy", None),
 }
-"""For datasets without `evaluate`. Maps each metric to its class, and to the class's argument for selecting it."""
+"""For datasets without `evaluate`. Maps each metric to its class, and to the class's argument that selects it."""
 
 
 @METRICS.register_module()
@@ -209,10 +208,10 @@ class EvalHook(Hook):
         less_keys: Substrings of metric names for which lower is better.
         out_dir: The folder for the best checkpoint; by default, the work_dir.
         file_client_args: Ignored; `out_dir` determines the storage.
-        dynamic_intervals: Pairs `(milestone, interval)`. Each interval applies from its milestone on.
+        dynamic_intervals: A list of `(milestone, interval)` pairs. Each interval applies from its milestone on.
         gpu_collect: Whether to gather the results on the GPUs rather than on the CPU.
         tmpdir: Ignored; results are gathered through the process group.
-        broadcast_bn_buffer: Ignored; validation always uses the buffers of rank 0.
+        broadcast_bn_buffer: Ignored; validation always uses rank 0's buffers.
         eval_kwargs: Keyword arguments for the dataset's `evaluate`, used if `dataloader` is given.
 
     Raises:
@@ -279,7 +278,7 @@ class EvalHook(Hook):
     def listeners(self) -> dict[str, Callable[..., Any]]:
         """Returns the callbacks, keyed by event.
 
-        `before_run` also sets up validation and the hook for the best checkpoint.
+        `before_run` also sets up validation and the hook that saves the best checkpoint.
         """
         found = super().listeners()
         own = found.get("before_run")

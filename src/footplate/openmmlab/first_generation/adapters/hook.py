@@ -40,7 +40,7 @@ _ENGINE_EVENTS = tuple(event for event in GENERAL if "val" not in event)
 
 
 class Hook(EngineHook):
-    """Base class for first-generation hooks, whose methods only take the runner.
+    """Base class for first-generation hooks, whose methods take the runner as their only argument.
 
     `before_epoch`, `after_epoch`, `before_iter` and `after_iter` are called in training phases and in the validation
     phases of a workflow. An iteration-based run calls `before_epoch` and `after_epoch` only once, and does not call
@@ -156,7 +156,7 @@ class Hook(EngineHook):
 
     @classmethod
     def get_triggered_stages(cls) -> list[str]:
-        """Returns the first-generation events that the hook handles, in the order of a run."""
+        """Returns the first-generation events that the hook handles, in the order in which they occur."""
         return [event for event in GENERAL if _overrides(cls, event) or _overrides(cls, GENERAL[event])]
 
 
@@ -203,7 +203,7 @@ def _with_view(hook: Hook, event: str) -> Callable[..., Any]:
 
 
 def call_hooks(view: RunnerView, event: str) -> None:
-    """Calls all first-generation hooks of a run on an event, in order of priority."""
+    """Calls the run's first-generation hooks for an event, in order of priority."""
     for hook in view.hooks:
         if isinstance(hook, Hook):
             getattr(hook, event)(view)

@@ -27,7 +27,8 @@ class LoggerHook(Hook):
 
     Args:
         interval: The number of iterations between two calls to `log`.
-        ignore_last: Whether to skip the last log call of an epoch if fewer than `interval` iterations have passed.
+        ignore_last: Whether to skip the last call of an epoch if fewer than `interval` iterations have passed since the
+            previous call.
         reset_flag: Whether to clear the averages after each call to `log`.
         by_epoch: Whether the run is epoch-based.
     """
@@ -91,7 +92,7 @@ class LoggerHook(Hook):
         return int(runner.epoch + 1 if runner.mode == "train" else runner.epoch)
 
     def get_iter(self, runner: Any, inner_iter: bool = False) -> int:
-        """Returns the iteration number, counted from 1. If `inner_iter` is set, counts within the epoch."""
+        """Returns the iteration number, counted from 1. If `inner_iter` is set, the count restarts at each epoch."""
         if self.by_epoch and inner_iter:
             return int(runner.inner_iter + 1)
         return int(runner.iter + (runner.mode == "train"))  # incremented before a validation
@@ -138,8 +139,8 @@ class LoggerHook(Hook):
 class TextLoggerHook(LoggerHook):
     """Logs the values as one line of text.
 
-    This class is for user-defined subclasses, which may override `log` or `_log_info`. A `TextLoggerHook` in
-    `log_config` is translated to the default LoggerHook.
+    Use this class as the base class for your own loggers, which may override `log` or `_log_info`. A `TextLoggerHook`
+    in `log_config` is translated to the default LoggerHook.
 
     Args:
         by_epoch: Whether the run is epoch-based.
@@ -206,11 +207,11 @@ def _first_of(name: str, values: Any) -> dict[str, float]:
 class WriterLoggerHook(LoggerHook):
     """Base class for loggers that send the values to a writer from VISBACKENDS.
 
-    Subclasses are for `custom_hooks` and user-defined loggers. Loggers in `log_config` are translated to writers of the
-    visualizer instead.
+    Use its subclasses in `custom_hooks`, or as base classes for your own loggers. Loggers in `log_config` are
+    translated to visualizer backends instead.
 
     Args:
-        values: Positional values for the settings listed in `arguments`.
+        values: The settings listed in `arguments`, as positional arguments.
         options: Settings of the logger, and arguments for LoggerHook (`interval`, `ignore_last`, `reset_flag`,
             `by_epoch`). Settings that the writer does not support are ignored with a warning.
 
@@ -272,14 +273,14 @@ class TensorboardLoggerHook(WriterLoggerHook):
 
 @HOOKS.register_module()
 class WandbLoggerHook(WriterLoggerHook):
-    """Writes to a Weights & Biases run. Its settings are `init_kwargs`, `commit` and `define_metric_cfg`."""
+    """Writes to a Weights & Biases run. Accepts the settings `init_kwargs`, `commit` and `define_metric_cfg`."""
 
     logger = "WandbLoggerHook"
 
 
 @HOOKS.register_module()
 class MlflowLoggerHook(WriterLoggerHook):
-    """Writes to an MLflow run. Its settings are `exp_name`, `tags` and `params`."""
+    """Writes to an MLflow run. Accepts the settings `exp_name`, `tags` and `params`."""
 
     logger = "MlflowLoggerHook"
     arguments = ("exp_name", "tags", "params", "log_model", "interval")
@@ -287,21 +288,21 @@ class MlflowLoggerHook(WriterLoggerHook):
 
 @HOOKS.register_module()
 class ClearMLLoggerHook(WriterLoggerHook):
-    """Writes to a ClearML task. Its setting `init_kwargs` contains the arguments for `Task.init`."""
+    """Writes to a ClearML task. Passes the setting `init_kwargs` to `Task.init`."""
 
     logger = "ClearMLLoggerHook"
 
 
 @HOOKS.register_module()
 class DvcliveLoggerHook(WriterLoggerHook):
-    """Writes DVCLive files. Takes the settings of DVCLive's `Live`; `path` is an alias of `dir`."""
+    """Writes DVCLive files. Accepts the settings of DVCLive's `Live`; `path` is an alias for `dir`."""
 
     logger = "DvcliveLoggerHook"
     arguments = ("model_file", "interval")
 
 
 def _refused(service: str) -> type[LoggerHook]:
-    """Returns a logger class whose constructor raises an error, for a service without a writer."""
+    """Returns a logger class for a service without a writer. Its constructor raises an error."""
     members = {
         "__doc__": f"Raises an error, because there is no writer for {service}.",
         "__module__": __name__,

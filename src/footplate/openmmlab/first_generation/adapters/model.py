@@ -62,7 +62,7 @@ class DataContainer:
 
 
 def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
-    """Collates samples into a batch. Stacks tensors and numbers, and collates data containers by their settings.
+    """Collates samples into a batch. Stacks tensors and numbers. Data containers define their own collation.
 
     Uses `pseudo_collate` for second-generation samples, which contain data elements.
 
@@ -163,7 +163,7 @@ class LegacyModel(BaseModel):
 
     Losses come from the model's `train_step(data, optimizer)`, or else from `forward(return_loss=True, **data)` and
     `_parse_losses`. Predictions come from `forward(return_loss=False, **data)`, or from `forward(mode="test", **data)`
-    if the model has a `mode` instead. If the model has an argument `rescale`, it is set to True.
+    if `forward` has a `mode` argument instead. If the model accepts `rescale`, it is set to True.
 
     Args:
         module: The model.
@@ -252,10 +252,10 @@ class LegacyModel(BaseModel):
         return self.module.load_state_dict(*args, **kwargs)
 
     def init_weights(self) -> None:
-        """Calls the model's own `init_weights`, unless its constructor has done so.
+        """Calls the model's own `init_weights`, unless its constructor already did.
 
-        Models from before `BaseModule`, such as those of MMSegmentation 0.12 and MMPose 0.x, call
-        `init_weights(pretrained)` in their constructors. Without the argument, it would replace pretrained weights.
+        Models that predate `BaseModule`, as in MMSegmentation 0.12 and MMPose 0.x, call `init_weights(pretrained)` in
+        their constructors. A second call without the argument would overwrite pretrained weights.
         """
         init = getattr(self.module, "init_weights", None)
         if init is not None and (isinstance(self.module, BaseModule) or not inspect.signature(init).parameters):
@@ -293,7 +293,7 @@ def legacy_model_in(model: Any) -> LegacyModel | None:
 
 
 def of_each_optimizer(optim_wrapper: Any, read: Callable[[Any], Any]) -> Any:
-    """Returns `read(optim_wrapper)`, or a dict with the result for each part of an OptimWrapperDict."""
+    """Returns `read(optim_wrapper)`, or a dict of the results for the wrappers in an OptimWrapperDict."""
     parts = getattr(optim_wrapper, "optim_wrappers", None)
     return read(optim_wrapper) if parts is None else {name: read(part) for name, part in parts.items()}
 

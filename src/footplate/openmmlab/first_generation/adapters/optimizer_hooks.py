@@ -19,9 +19,9 @@ from footplate.registry import HOOKS
 class OptimizerHook(Hook):
     """Runs the backward pass, clips gradients and steps the optimizer after each iteration.
 
-    This hook is the base class of user-defined hooks, as in `optimizer_config = dict(type="MyOptimizerHook", ...)`. If
-    such a hook is configured, the optimizer wrapper does not step the optimizer. An `optimizer_config` without such a
-    hook is translated to settings of the optimizer wrapper.
+    Use this hook as the base class for your own hooks: `optimizer_config = dict(type="MyOptimizerHook", ...)`. With
+    such a hook, the optimizer wrapper does not step the optimizer. An `optimizer_config` without such a hook is
+    translated to optimizer wrapper settings.
 
     Args:
         grad_clip: Arguments for torch's `clip_grad_norm_`.
@@ -43,7 +43,7 @@ class OptimizerHook(Hook):
             raise ArgumentError(
                 f"both {type(self).__name__} and the optimizer wrapper step the optimizer",
                 key="optimizer_config",
-                notes=["Set the hook in optimizer_config = dict(type=...)."],
+                notes=["Configure the hook with optimizer_config = dict(type=...)."],
             )
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
@@ -93,10 +93,10 @@ class OptimizerHook(Hook):
 class GradientCumulativeOptimizerHook(OptimizerHook):
     """Accumulates the gradients of several iterations before each optimizer step.
 
-    The loss is divided by the number of accumulated iterations, which may be smaller at the end of the run.
+    The loss is divided by the number of accumulated iterations, which may be smaller for the last step of the run.
 
     Args:
-        cumulative_iters: The number of iterations.
+        cumulative_iters: The number of iterations per optimizer step.
         settings: Arguments for OptimizerHook.
 
     Raises:

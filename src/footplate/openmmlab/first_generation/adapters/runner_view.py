@@ -1,4 +1,4 @@
-"""The first-generation view of a runner, which hooks receive, and its log buffer."""
+"""The first-generation view of a runner that is passed to hooks, and its log buffer."""
 
 import weakref
 from collections import OrderedDict, deque
@@ -34,7 +34,7 @@ class _Output(OrderedDict[str, Any]):
 
 
 class LogBuffer:
-    """Collects the values to log by name, and records them in the message hub.
+    """Collects values to log, keyed by name, and records them in the message hub.
 
     Args:
         hub: The message hub of the run.
@@ -54,19 +54,19 @@ class LogBuffer:
         self._begin: dict[str, int] = {}
 
     def update(self, values: Mapping[str, Any], count: int = 1) -> None:
-        """Records values that are means over `count` samples."""
+        """Records values, each averaged over `count` samples."""
         for name, value in values.items():
             self._record(name, value)
             self._counts.setdefault(f"{self._mode()}/{name}", deque(maxlen=_KEPT_COUNTS)).append(count)
 
     def average(self, n: int = 0) -> None:
-        """Stores the mean of each scalar's latest `n` values in `output`. With 0, uses all values since `clear`."""
+        """Stores the mean of each scalar's latest `n` values in `output`. If `n` is 0, uses all since `clear`."""
         for name, values, counts in self._histories(n):
             OrderedDict.__setitem__(self.output, name, float((values * counts).sum() / counts.sum()))
         self.ready = True
 
     def clear(self) -> None:
-        """Clears `output` and starts new averages. Histories in the message hub are kept."""
+        """Clears `output` and starts new averages. Keeps the histories in the message hub."""
         self._begin = {key: history.total for key, history in self._hub.log_scalars.items()}
         self.clear_output()
 
@@ -185,7 +185,7 @@ class RunnerView:
 
     @property
     def optimizer(self) -> Any:
-        """The optimizer, or a dict of optimizers by name if there are several."""
+        """The optimizer, or a dict of optimizers keyed by name if there are several."""
         return of_each_optimizer(self._runner.optim_wrapper, lambda part: part.optimizer)
 
     @property
@@ -201,12 +201,12 @@ class RunnerView:
     def current_lr(self) -> Any:
         """Returns the learning rate of each parameter group in the current iteration, as a list.
 
-        If there are several optimizers, returns a dict of such lists by optimizer name.
+        If there are several optimizers, returns a dict of such lists, keyed by optimizer name.
         """
         return self._current("lr")
 
     def current_momentum(self) -> Any:
-        """Returns the momentum or first beta of each parameter group, like `current_lr`."""
+        """Returns the momentum or first beta of each parameter group, in the same form as `current_lr`."""
         return self._current("momentum")
 
     def register_hook(self, hook: Any, priority: int | str = "NORMAL") -> None:
@@ -235,7 +235,7 @@ class RunnerView:
         return str(self._runner.save_checkpoint(out_dir, name, save_optimizer=save_optimizer, meta=meta))
 
     def set_training_event(self, event: str, arguments: Mapping[str, Any]) -> None:
-        """Updates the view before hooks run on a training event."""
+        """Updates the view before the hooks for a training event are called."""
         self.mode, self._event = "train", event
         if "batch_idx" not in arguments:
             return

@@ -52,7 +52,8 @@ class BaseRunner(metaclass=_RunnerClass):
     Args:
         model: A model of either generation, wrapped or not. Training starts from its current weights.
         batch_processor: Not supported; implement `train_step` in the model instead.
-        optimizer: An optimizer, or a dict of optimizers by name. A model with several optimizers steps them itself.
+        optimizer: An optimizer, or a dict of optimizers keyed by name. A model with several optimizers steps them
+            itself.
         work_dir: The folder for the run's files.
         logger: Ignored; the run uses footplate's logger.
         meta: The run's `seed` and `exp_name`, and additional metadata for checkpoints.
@@ -125,7 +126,7 @@ class BaseRunner(metaclass=_RunnerClass):
     register_logger_hooks = partialmethod(_register, "log_config", "VERY_LOW")
 
     def register_custom_hooks(self, custom_config: Any) -> None:
-        """Adds one or several hooks, given as configs or objects."""
+        """Adds one or several hooks, passed as configs or objects."""
         several = custom_config if isinstance(custom_config, (list, tuple)) else [custom_config]
         for each in several:
             if isinstance(each, Mapping):
@@ -273,7 +274,7 @@ def build_runner(cfg: Mapping[str, Any], default_args: Mapping[str, Any] | None 
     """Builds a runner from its config.
 
     Args:
-        cfg: The config section `runner` with the `type`, the length and optionally a `constructor`.
+        cfg: The `runner` config section, with a `type`, the run length and optionally a `constructor`.
         default_args: Additional arguments for the runner, such as `model`, `optimizer` and `work_dir`.
     """
     settings = dict(cfg)

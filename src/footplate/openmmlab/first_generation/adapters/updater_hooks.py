@@ -23,7 +23,7 @@ _Values = dict[str, list[float]]
 
 
 class UpdaterHook(Hook):
-    """Base class for policies. Sets a field of all parameter groups to computed values, with optional warm-up.
+    """Base class for policies. Computes a field's value, such as `lr`, for all parameter groups, with optional warm-up.
 
     Args:
         by_epoch: Whether values are computed once per epoch rather than once per iteration.
@@ -142,7 +142,7 @@ class LrUpdaterHook(UpdaterHook):
 
 @HOOKS.register_module()
 class MomentumUpdaterHook(UpdaterHook):
-    """Base class for policies of the momentum or first beta. Subclasses implement `get_momentum`.
+    """Base class for policies that set the momentum or first beta. Subclasses implement `get_momentum`.
 
     Takes the same arguments as UpdaterHook. During warm-up, the momentum is divided by the warm-up factor.
     """
@@ -166,7 +166,7 @@ def _by_name(optimizer: Any) -> list[tuple[str, Any]]:
 
 
 def annealing_cos(start: float, end: float, factor: float, weight: float = 1) -> float:
-    """Interpolates from `start` to `end` along a half cosine. `factor` is the position, from 0 to 1."""
+    """Interpolates from `start` to `end` along a half cosine. `factor` is the progress, from 0 to 1."""
     return end + 0.5 * weight * (start - end) * (math.cos(math.pi * factor) + 1)
 
 
@@ -203,7 +203,7 @@ class _PolicyHook(UpdaterHook):
 
 
 def _hook(policy: str, base: type[UpdaterHook]) -> type[_PolicyHook]:
-    """Creates and registers the hook class of a policy, such as `StepLrUpdaterHook`."""
+    """Creates and registers the hook class for a policy, such as `StepLrUpdaterHook`."""
     name = f"{policy[0].upper()}{policy[1:]}{base.__name__}"
     document = f"The '{policy}' policy of `{base.field}_config`."
     made = type(name, (_PolicyHook, base), {"policy": policy, "__doc__": document, "__module__": __name__})

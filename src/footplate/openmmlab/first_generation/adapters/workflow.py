@@ -30,9 +30,9 @@ Phase = tuple[str, int]
 class WorkflowHook(Hook):
     """Computes and logs losses on validation data after each training phase of a workflow.
 
-    The phases are in epochs in an epoch-based run, and in iterations in an iteration-based run. The hook triggers the
-    validation events of first-generation hooks. It neither updates the model nor computes metrics. Losses are recorded
-    as `val/<name>`, other values as `val/<name>_of_workflow`.
+    A phase `("train", n)` lasts `n` epochs in an epoch-based run, or `n` iterations in an iteration-based run. The hook
+    triggers the validation events of first-generation hooks. It neither updates the model nor computes metrics. Losses
+    are recorded as `val/<name>`, other values as `val/<name>_of_workflow`.
 
     Args:
         workflow: The phases `[("train", n), ("val", m)]`, which are repeated until training ends.
@@ -103,7 +103,7 @@ class WorkflowHook(Hook):
         self._validated_at = done
 
     def _validate(self, runner: "Runner", view: RunnerView, data: Iterable[Any]) -> None:
-        """Records the mean of each value over the data, weighted by the number of samples."""
+        """Records the mean of each value over the validation data, weighted by the number of samples."""
         found: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)  # values and numbers of samples
         for number, batch in enumerate(data):
             view.set_validation_state(self.dataloader, number, batch)

@@ -21,7 +21,7 @@ class FirstGenerationRules(ParamwiseRules):
     """
 
     def decay_rule(self, location: ParamLocation) -> str:
-        """Returns the weight decay multiplier's key for a parameter without a custom key, or "" if none applies."""
+        """Returns the key of the weight decay multiplier for a parameter without custom keys, or "" if none applies."""
         if location.is_norm:
             return "norm_decay_mult"
         if location.is_depthwise:
@@ -33,7 +33,7 @@ class FirstGenerationRules(ParamwiseRules):
 
 @OPTIMIZER_BUILDERS.register_module()
 class DefaultOptimizerConstructor(DefaultOptimWrapperConstructor):
-    """The default constructor of the first generation, which returns the optimizer without a wrapper.
+    """The default first-generation constructor, which returns the optimizer without a wrapper.
 
     Args:
         optimizer_cfg: The config section `optimizer`.
@@ -52,10 +52,10 @@ class DefaultOptimizerConstructor(DefaultOptimWrapperConstructor):
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class PatternOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """Sets fields of parameter groups by regular expressions, as in the old `paramwise_options`.
+    """Sets parameter group fields based on regular expressions, as in the old `paramwise_options`.
 
-    `paramwise_cfg` maps patterns to settings. All patterns that match a part of the parameter name apply, in order.
-    `<field>_mult` multiplies the field's value in the `optimizer` section.
+    `paramwise_cfg` maps patterns to settings. All patterns that match any part of the parameter name are applied in
+    order. `<field>_mult` multiplies the field's value in the `optimizer` section.
 
     Example:
         >>> from torch import nn

@@ -61,7 +61,7 @@ def warm_value(field: str, regular: float, kind: str | None, ratio: float, done:
 def step(
     base: float, done: int, run: RunInfo, *, step: int | Sequence[int], gamma: float = 0.1, low: float | None = None
 ) -> float:
-    """Multiplies the base value by `gamma` every `step` epochs or iterations, or at each step if `step` is a list."""
+    """Scales the base value by `gamma` every `step` epochs or iterations, or at each milestone if `step` is a list."""
     # In an unsorted list, a step only takes effect once all previous steps have been reached.
     count = done // step if isinstance(step, int) else len(list(itertools.takewhile(lambda each: each <= done, step)))
     value = base * gamma**count
@@ -212,7 +212,7 @@ POLICIES: dict[str, dict[str, PolicyFunction]] = {
     "lr": _POLICIES,
     "momentum": {**_POLICIES, "step": functools.partial(step, gamma=0.5), "OneCycle": one_cycle_momentum},
 }
-"""Maps each scheduled field to a dict of its policy functions by their name in configs."""
+"""Maps each scheduled field to a dict of its policy functions, keyed by their names in configs."""
 
 BY_ITERATION = (cyclic, one_cycle_lr, one_cycle_momentum)
 """The policies that count iterations even if `by_epoch` is True."""
@@ -234,7 +234,7 @@ def find_policy(name: str, field: str) -> PolicyFunction:
 def policy_settings(policy: PolicyFunction, field: str) -> dict[str, Any]:
     """Returns a policy's settings and their defaults, under their names in `lr_config` or `momentum_config`.
 
-    The default of a required setting is `inspect.Parameter.empty`.
+    Required settings have the default `inspect.Parameter.empty`.
     """
     parameters = inspect.signature(policy).parameters
     settings = {name: each.default for name, each in parameters.items() if each.kind is each.KEYWORD_ONLY}
@@ -279,13 +279,13 @@ class Policy(Curve):
 
 
 def build_policy(name: str, settings: Mapping[str, Any], field: str, run: RunInfo) -> Policy:
-    """Builds the curve of a policy.
+    """Builds a policy from its name and settings.
 
     Args:
         name: The name of the policy.
         settings: The policy's settings, under their names in `lr_config` or `momentum_config`.
         field: "lr" or "momentum".
-        run: The length of the run, and the warm-up.
+        run: The length of the run and its warm-up settings.
 
     Raises:
         ArgumentError: The policy is unknown, or its settings contradict each other.

@@ -50,7 +50,7 @@ val_dataloader = dict(
 """,
 )
 def data(draft: Draft) -> None:
-    """Replaces each split with a dataloader. Wraps the dataset in an adapter and does not change it otherwise."""
+    """Replaces each split with a dataloader. Wraps the dataset in an adapter, but otherwise leaves it unchanged."""
     data = draft.take("data")
     if data is None:
         return
@@ -66,7 +66,7 @@ def data(draft: Draft) -> None:
             draft.write(f"{key}_dataset", value)
             draft.ask(f"data.{key}", f"kept as {key}_dataset; check that your code reads it")
         elif key in _LAUNCHER_KEYS:
-            draft.became(f"data.{key}", "removed: torchrun decides this")
+            draft.became(f"data.{key}", "removed: torchrun determines this setting")
         elif key not in _KNOWN or key == "seed" or is_loader_left or (not complete and key not in SPLITS):
             _keep(draft, "", {key: value})
         elif key in (*_SIZES, *_TRAIN_ONLY_KEYS) and "train" not in complete:
@@ -96,7 +96,7 @@ def _translate_split(draft: Draft, data: ConfigDict, split: str, common: Mapping
     elif not set(_SIZES) & settings.keys():
         settings["samples_per_gpu"] = 2
         draft.ask(
-            "data.samples_per_gpu", "is missing; 2 is used, but the original code base may have a different default"
+            "data.samples_per_gpu", "is not set; using 2, but the original code base may have a different default"
         )
     _keep(draft, name, {key: own[key] for key in own if key not in LOADER_KEYS and key not in _SAMPLER_KEYS})
     loader = make_loader(draft, settings, data[split], test_mode=split != "train")

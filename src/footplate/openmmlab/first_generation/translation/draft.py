@@ -14,7 +14,7 @@ from footplate.openmmlab.first_generation.translation.key_map import Path
 
 
 class Kind(enum.Enum):
-    """The level of attention that a note needs from the user."""
+    """How much attention a note needs from the user."""
 
     BECAME = "became"
     """The key was translated without loss."""
@@ -28,7 +28,7 @@ class Note(NamedTuple):
     """One line of the migration report.
 
     Attributes:
-        kind: The level of attention that the note needs.
+        kind: How much attention the note needs.
         key: The first-generation key, such as `evaluation.start`.
         text: The result of the translation, or what to check manually and why.
         origin: The file and line of the key.
@@ -46,15 +46,15 @@ class Note(NamedTuple):
         return f"{place}{self.key}: {self.text}"
 
 
-# Sections with types of the engine. A `_scope_` from an inherited package config is dropped.
+# Sections whose types belong to the engine. A `_scope_` inherited from a package config is dropped.
 _ENGINE_SECTIONS = ("checkpoint_config", "evaluation", "log_config", "lr_config", "momentum_config", "runner")
 
 
 class Draft:
     """A config that is being translated. Rules read from it and write to it.
 
-    A rule takes the keys that it translates and writes the result. Keys that no rule takes are kept. If the config
-    already contains second-generation sections, they are kept and take precedence.
+    A rule takes the keys that it translates and writes the result. Keys that no rule takes are kept. Existing
+    second-generation sections are also kept and take precedence.
 
     Args:
         original: The first-generation config.
@@ -91,7 +91,7 @@ class Draft:
         return _without_scope(value) if key in _ENGINE_SECTIONS else ConfigDict(value)
 
     def write(self, path: str, value: Any, source: str = "") -> None:
-        """Writes a value at a key path of the second-generation config.
+        """Writes a value to a key path of the second-generation config.
 
         Args:
             path: The key path.
@@ -106,7 +106,7 @@ class Draft:
         self.sources[tuple(path.split("."))] = source or self.source
 
     def write_all(self, path: str, values: Mapping[str, Any]) -> None:
-        """Writes several values below a key path."""
+        """Writes several values under a key path."""
         for key, value in values.items():
             self.write(f"{path}.{key}", value)
 
@@ -212,9 +212,9 @@ class Rule(NamedTuple):
         summary: A one-line description.
         keys: The top-level keys that trigger the rule. A rule without keys always applies.
         apply: Applies the rule to a draft.
-        before: The config source of the example.
-        after: The translated config source of the example.
-        given: Additional config source of the example, which the rule reads but does not translate.
+        before: The source of the example config.
+        after: The source of the translated example config.
+        given: Additional source of the example config, which the rule reads but does not translate.
     """
 
     id: str

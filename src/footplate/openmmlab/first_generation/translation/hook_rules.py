@@ -13,7 +13,7 @@ custom_hooks = [dict(type='NumClassCheckHook', priority='NORMAL'), dict(type='My
 """,
 )
 def custom_hooks(draft: Draft) -> None:
-    """Keeps custom hooks in order and adds the default priority."""
+    """Keeps the order of custom hooks, and adds the default priority to hooks without one."""
     hooks = draft.take("custom_hooks")
     for index, hook in enumerate(hooks or ()):
         if not isinstance(hook, Mapping):

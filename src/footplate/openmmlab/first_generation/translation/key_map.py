@@ -88,7 +88,7 @@ KEY_PAIRS = tuple(_pairs())
 
 
 def counterparts(path: Path, *, of_first: bool) -> Iterator[Path]:
-    """Yields the equivalent key paths in the other generation, with the most specific first.
+    """Yields the equivalent key paths in the other generation, most specific first.
 
     Args:
         path: A key path.
@@ -98,5 +98,5 @@ def counterparts(path: Path, *, of_first: bool) -> Iterator[Path]:
         here, there = (new, old) if of_first else (old, new)
         if path[: len(here)] == here:
             yield (*there, *path[len(here) :])
-            if new == ("param_scheduler",):  # its keys have other names
+            if new == ("param_scheduler",):  # its keys have different names
                 yield there

@@ -77,7 +77,7 @@ def _backend(draft: Draft, hook: Mapping[str, Any], key: str, interval: int) -> 
     if left:
         draft.warn(key, left)
     if hook.get("interval", interval) != interval:
-        draft.warn(f"{key}.interval", f"ignored; all writers use the interval {interval} from log_config")
+        draft.warn(f"{key}.interval", f"ignored; all writers use interval={interval} from log_config")
     return [with_origins(made, hook)]
 
 

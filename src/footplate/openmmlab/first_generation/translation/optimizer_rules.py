@@ -109,7 +109,7 @@ def optimizer_config(draft: Draft) -> None:
     after="optim_wrapper = dict(type='AmpOptimWrapper', loss_scale=512.0, dtype='float16')",
 )
 def fp16(draft: Draft) -> None:
-    """Replaces `fp16` with the optimizer wrapper `AmpOptimWrapper`."""
+    """Replaces `fp16` with an `AmpOptimWrapper`."""
     given = draft.take("fp16")
     if given is None:
         return
@@ -135,7 +135,7 @@ def _mixed_precision(draft: Draft, scale: Any, source: str) -> dict[str, Any]:
 
 
 def _wrappers(draft: Draft) -> dict[str, Mapping[str, Any]]:
-    """Returns the settings of each optimizer wrapper by key path."""
+    """Returns a dict of each optimizer wrapper's settings, keyed by key path."""
     found = draft.translated.get("optim_wrapper", {})
     if not found or "optimizer" in found or "type" in found:
         return {"optim_wrapper": found}
@@ -145,7 +145,7 @@ def _wrappers(draft: Draft) -> dict[str, Mapping[str, Any]]:
 def _update_wrappers(
     draft: Draft, step: Mapping[str, Any], source: str, *, unused: Mapping[str, Any] | None = None
 ) -> None:
-    """Adds settings to each optimizer's wrapper, and reports the `unused` settings."""
+    """Adds settings to the wrapper of each optimizer, and reports `unused` settings."""
     for key, value in (unused or {}).items():
         if key not in _ALL_REDUCE_KEYS:
             known = (*_STEP_KEYS, *_ALL_REDUCE_KEYS)

@@ -17,7 +17,7 @@ _RUNNERS = ("EpochBasedRunner", "IterBasedRunner", "Runner")
     after="train_cfg = dict(type='IterBasedTrainLoop', max_iters=80000)",
 )
 def runner(draft: Draft) -> None:
-    """Replaces the runner's type and length with the type and length of the training loop."""
+    """Derives the type and length of the training loop from the runner."""
     given = draft.take("runner")
     totals = {key: draft.take(key) for key in ("total_epochs", "total_iters") if draft.remaining.get(key) is not None}
     source = "runner" if given is not None else next(iter(totals), "runner")

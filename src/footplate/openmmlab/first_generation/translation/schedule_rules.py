@@ -109,7 +109,7 @@ def translate_policy(draft: Draft, cfg: Mapping[str, Any], field: str) -> list[E
     counts_epochs = check_flag("by_epoch", settings.pop("by_epoch", default), key=key)
     by_epoch = counts_epochs and policy not in _BY_ITERATION
     if by_epoch and not draft.by_epoch:
-        return []  # the policy changes the value at epoch starts, and an iteration-based run has no epochs
+        return []  # the policy changes the value at the start of each epoch, and an iteration-based run has no epochs
     warmup = {key: settings.pop(key) for key in _WARMUP if key in settings}
     if warmup.get("warmup") is None:
         warmup = {}

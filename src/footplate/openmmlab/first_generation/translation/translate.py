@@ -48,7 +48,7 @@ RULES: tuple[Rule, ...] = (
     data_rules.data,
     hook_rules.priorities,
 )
-"""The translation rules, in the order of application."""
+"""The translation rules, in the order in which they are applied."""
 
 # First-generation keys for optimization, schedules, checkpoints and logs, which conflict with `optim_wrapper`.
 _CONFLICTING = ("lr_config", "optimizer_config", "momentum_config", "checkpoint_config", "log_config")
@@ -57,7 +57,7 @@ _SHARED_SETTINGS = ("seed", "deterministic", "diff_seed", "device", "persistent_
 _SHARED_SECTIONS = ("model", "train_cfg", "test_cfg", "custom_hooks", "optimizer", "optimizers")
 _SHARED = (*_SHARED_SETTINGS, *_SHARED_SECTIONS)
 _LEFTOVERS = tuple(key for rule in RULES for key in rule.keys if key not in (*_CONFLICTING, *_SHARED))
-# `samples_per_epoch`, a key of some code bases, and `samples_per_gpu` have a similarity of 0.8; a typo gives 0.9.
+# The keys `samples_per_gpu` and `samples_per_epoch` (used by some code bases) have a similarity of 0.8; a typo has 0.9.
 _MISSPELLED = 0.85
 _OPTIMIZATION_KEYS = ("optim_wrapper", "param_scheduler")
 SECOND_GENERATION_KEYS = (
@@ -80,7 +80,7 @@ def is_first_generation(cfg: AnyConfig) -> bool:
     Raises:
         ConfigError: The config mixes optimization keys of both generations.
     """
-    # A value of None, or an override of a missing base section, does not set anything up.
+    # A section that is None, or that overrides a missing base section, has no effect.
     conflicting = [
         key
         for key in _CONFLICTING

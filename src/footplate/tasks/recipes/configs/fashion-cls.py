@@ -1,6 +1,6 @@
 """Classifies images of clothes, shoes and bags, with label smoothing and mixup. Takes a minute on two cores.
 
-To write your own config, start from a copy of this file: `footplate train my-config.py`.
+To write your own config, edit a copy of this file and run `footplate train my-config.py`.
 """
 
 # Data: 700 training items with random rotation, scale, shift and flip; 200 test items.

@@ -1,6 +1,6 @@
 """Detects clothes, shoes and bags in small scenes, with COCO metrics. Takes a few minutes on two cores.
 
-To write your own config, start from a copy of this file: `footplate train my-config.py`.
+To write your own config, edit a copy of this file and run `footplate train my-config.py`.
 """
 
 # Data: scenes are composed during training. The 500 test scenes contain no training items. Training scenes contain

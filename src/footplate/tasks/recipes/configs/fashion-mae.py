@@ -1,6 +1,6 @@
-"""Pretrains a masked autoencoder on images without labels, and probes its features. Takes minutes on two cores.
+"""Pretrains a masked autoencoder on unlabeled images and probes its features. Takes a few minutes on two cores.
 
-To write your own config, start from a copy of this file: `footplate train my-config.py`.
+To write your own config, edit a copy of this file and run `footplate train my-config.py`.
 """
 
 # Data: 700 training items with random rotation, scale, shift and flip. The probes are fitted to the features of these
@@ -49,7 +49,7 @@ model = dict(
     data_preprocessor=dict(type="SelfSupDataPreprocessor", mean=[72.0], std=[90.0]),
 )
 
-# Training: AdamW with layer-wise learning rate decay; a warm-up during a tenth of the iterations, then cosine
+# Training: AdamW with layer-wise learning rate decay; warm-up for the first tenth of the iterations, then cosine
 # annealing to zero.
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=2400, val_interval=800)
 val_cfg = dict(type="ValLoop")

@@ -1,6 +1,6 @@
 """Segments small scenes of clothes, shoes and bags. Takes 160 s of CPU time.
 
-To write your own config, start from a copy of this file: `footplate train my-config.py`.
+To write your own config, edit a copy of this file and run `footplate train my-config.py`.
 """
 
 # Data: scenes are composed during training. The 500 test scenes contain no training items. Training scenes contain

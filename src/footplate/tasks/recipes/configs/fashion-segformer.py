@@ -1,6 +1,6 @@
 """Trains SegFormer from transformers on the scenes of fashion-seg. Takes less than five minutes on two cores.
 
-Requires the `transformers` extra; no weights are downloaded. To write your own config, start from a copy of this file.
+Requires the `transformers` extra; no weights are downloaded. To write your own config, edit a copy of this file.
 """
 
 _base_ = "fashion-seg.py"

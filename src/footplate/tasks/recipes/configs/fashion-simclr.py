@@ -1,6 +1,6 @@
-"""Pretrains SimCLR with LARS, on the images and with the probes of fashion-mae. Takes minutes on two cores.
+"""Pretrains SimCLR with LARS, using the images and probes of fashion-mae. Takes a few minutes on two cores.
 
-To write your own config, start from a copy of this file with `_base_ = "footplate::fashion-mae.py"`.
+To write your own config, edit a copy of this file and set `_base_ = "footplate::fashion-mae.py"`.
 """
 
 _base_ = "fashion-mae.py"
@@ -33,7 +33,7 @@ model = dict(
     data_preprocessor=dict(type="SelfSupDataPreprocessor", mean=[72.0], std=[90.0]),
 )
 
-# Training: LARS; a warm-up during a tenth of the iterations, then cosine annealing to zero.
+# Training: LARS; warm-up for the first tenth of the iterations, then cosine annealing to zero.
 train_cfg = dict(max_iters=1000, val_interval=500)
 optim_wrapper = dict(
     _delete_=True,
