@@ -70,9 +70,10 @@ class BaseSegmentor(TaskModel):
         scores = self.outputs(inputs)
         loss = F.cross_entropy(scores, truth, self.class_weight, ignore_index=self.ignore_index)
         counted = truth != self.ignore_index
-        # Several times as fast as `argmax`.
-        true_scores = scores.detach().gather(1, truth.where(counted, 0)[:, None])
-        right = counted[:, None] & (true_scores == scores.detach().amax(dim=1, keepdim=True))
+        detached = scores.detach()
+        # Comparing with the maximum is faster than comparing the labels with `argmax`.
+        is_highest = detached.gather(1, truth.where(counted, 0)[:, None]) == detached.amax(dim=1, keepdim=True)
+        right = is_highest[:, 0] & counted
         return {"loss_ce": loss, "acc_seg": 100 * right.sum() / counted.sum().clamp(min=1)}
 
     def predict(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None) -> list[SegDataSample]:
