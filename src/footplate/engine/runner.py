@@ -553,8 +553,7 @@ class Runner:
         )
 
     def load_or_resume(self, *, whole_model: bool = False) -> None:
-        """Loads the checkpoint selected by `load_from` and `resume`. Later calls do nothing, so that trained weights
-        are kept.
+        """Loads the checkpoint selected by `load_from` and `resume`. Later calls do nothing, to keep trained weights.
 
         Args:
             whole_model: Whether to raise an error if the checkpoint lacks a tensor of the model.
