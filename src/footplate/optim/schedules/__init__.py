@@ -1,4 +1,4 @@
-"""Parameter schedules: curves, and the schedules that apply them to fields of parameter groups."""
+"""Curves, and the parameter schedules that apply them to fields of parameter groups."""
 
 from typing import Any
 
