@@ -278,7 +278,7 @@ class OptimWrapper(Accumulation):
             CheckpointError: The state belongs to different parameters or a different optimizer class.
         """
         name = type(self.optimizer).__name__
-        saved_name = state_dict.get("optimizer_type", name)  # missing in checkpoints from older versions or other engines
+        saved_name = state_dict.get("optimizer_type", name)  # not in checkpoints from older versions or other engines
         if saved_name != name:
             raise CheckpointError(
                 f"The checkpoint contains the state of the optimizer {saved_name}, but the config has {name}.",
