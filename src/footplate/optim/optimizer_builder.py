@@ -119,7 +119,7 @@ def _check_names(kind: Any, cfg: Mapping[str, Any]) -> None:
     for key in cfg:
         if key not in names:
             raise BuildError(
-                f"optimizer '{kind.__name__}' has no argument '{key}'",
+                f"optimizer '{kind.__name__}' takes no argument '{key}'",
                 origin=origin_of(cfg, key),
                 key=key,
                 found=cfg[key],
