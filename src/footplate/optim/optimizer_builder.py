@@ -63,7 +63,7 @@ def optimizer_class(cfg: Mapping[str, Any]) -> Any:
         UnknownNameError: No optimizer with this name is registered.
     """
     if not isinstance(cfg, Mapping) or "type" not in cfg:
-        raise BuildError("an optimizer must be a dict with a 'type'", found=cfg, origin=origin_of(cfg))
+        raise BuildError("an optimizer must be a dict with a 'type' key", found=cfg, origin=origin_of(cfg))
     kind = cfg["type"]
     installed = True
     if isinstance(kind, str) and kind not in OPTIMIZERS:

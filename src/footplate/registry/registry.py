@@ -228,7 +228,7 @@ class Registry:
         """Yields the class and the checked arguments of a config. The config's `_scope_` applies inside the block."""
         settings = {**defaults, **cfg} if isinstance(cfg, Mapping) else {}
         if "type" not in settings:
-            message = f"the config of a {self.noun} must be a dict with a 'type'"
+            message = f"the config of a {self.noun} must be a dict with a 'type' key"
             raise BuildError(message, found=cfg, origin=origin_of(cfg))
         with using_scope(settings.pop("_scope_", None)):
             entry = self.resolve(settings.pop("type"), cfg)

@@ -141,7 +141,7 @@ def _build(cfg: Any, optimizer: HasParamGroups, lengths: Mapping[str, int | None
     if isinstance(cfg, ParamSchedule):
         return cfg
     if not isinstance(cfg, Mapping):
-        raise BuildError("a schedule must be a dict with a 'type'", found=cfg)
+        raise BuildError("a schedule must be a dict with a 'type' key", found=cfg)
     kind: Any = PARAM_SCHEDULERS.resolve(cfg["type"], cfg) if "type" in cfg else None
     build: Callable[..., ParamSchedule] = PARAM_SCHEDULERS.build
     if getattr(kind, "needs_run", False):

@@ -58,7 +58,7 @@ def regroup(saved: Mapping[str, Any], optimizer: Optimizer, layout: Layout) -> S
     missing = [name for name in _trainable(layout) if name not in saved_values]
     if missing:
         raise CheckpointError(
-            f"{pluralize(len(missing), 'parameter')} missing in the saved optimizer state, such as '{missing[0]}'"
+            f"the saved optimizer state is missing {pluralize(len(missing), 'parameter')}, such as '{missing[0]}'"
         )
     state: dict[int, State] = {}
     groups: list[State] = []
