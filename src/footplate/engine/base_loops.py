@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class BaseLoop:
-    """Base class of all loops. A loop reads batches from a data loader and processes them for a runner.
+    """Base class for all loops. A loop reads batches from a data loader and processes them for a runner.
 
     `overridable_methods` maps the methods that a subclass may override to the names of their positional arguments.
 
@@ -61,14 +61,14 @@ class BaseLoop:
 
 
 class BaseTrainLoop(BaseLoop):
-    """Base class of the training loops. Subclasses implement `_train`.
+    """Base class for training loops. Subclasses implement `_train`.
 
     If a hook sets `validation_requested`, the loop validates after the current iteration or epoch.
 
     Args:
         runner: The runner that owns the loop.
         dataloader: A data loader, any other iterable of batches, or a loader config dict.
-        val_begin: Validation starts after this epoch or iteration.
+        val_begin: The earliest epoch or iteration after which to validate.
         val_interval: The number of epochs or iterations between validation runs.
         dynamic_intervals: `[(milestone, interval), ...]`. Each interval applies from its milestone on.
         max_hours: The time limit in hours. Training stops early enough for the last validation run and save to finish
@@ -280,17 +280,17 @@ class BaseTrainLoop(BaseLoop):
 
     @property
     def max_iters(self) -> int:
-        """The total number of iterations of the run."""
+        """The total number of iterations in the run."""
         return self._max_iters
 
     @property
     def max_epochs(self) -> int:
-        """The total number of epochs of the run, or 1 if the run counts iterations."""
+        """The total number of epochs in the run, or 1 if training is iteration-based."""
         return self._max_epochs
 
     @property
     def at_epoch_start(self) -> bool:
-        """Whether training is at the start of an epoch, rather than mid-epoch, as after a resume."""
+        """Whether training is at the start of an epoch, as opposed to mid-epoch after a resume."""
         return self._iter == 0
 
     @property
@@ -310,7 +310,7 @@ class BaseTrainLoop(BaseLoop):
 
     @property
     def completed(self) -> tuple[int, int]:
-        """The numbers of completed iterations and epochs to save in a checkpoint.
+        """The numbers of completed iterations and epochs, as saved in checkpoints.
 
         While the `after_train_iter` or `after_train_epoch` hooks run, the iteration or epoch already counts as
         completed, even though the loop increments its counter only afterwards.
@@ -333,7 +333,7 @@ class BaseTrainLoop(BaseLoop):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores the state that `state_dict` returned. Training continues from that position."""
+        """Restores the state from `state_dict`. Training then continues from that position."""
         self._iter, self._epoch = read_count(state, "iter"), read_count(state, "epoch")
         # Checkpoints from other engines lack these keys. Assume that no validation or save is outstanding.
         state = {"validated_at": self._position, "validation_requested": False, "ended": True, **state}

@@ -37,7 +37,7 @@ _logger = logging.getLogger("footplate.engine")
 
 
 class ResumePlan:
-    """Selects the checkpoint that a run starts from, and tracks how much of its state the run restores.
+    """Selects the checkpoint that a run starts from, and tracks whether it has been loaded.
 
     Args:
         home: The run's checkpoint folder.
@@ -61,7 +61,7 @@ class ResumePlan:
         self._read: tuple[str, dict[str, Any] | None] | None = None
 
     def pick(self) -> tuple[str | None, bool]:
-        """Returns the path of the checkpoint, or None, and whether the run resumes from it.
+        """Returns the checkpoint path, or None, and whether the run resumes from it.
 
         The search for the newest complete checkpoint has to read the file to verify it. `pop_loaded` returns the
         content, so that the file is not read twice.
@@ -125,9 +125,9 @@ class CheckpointIO:
         alarm: See `BackgroundSaver`.
 
     Attributes:
-        saver: Writes the files.
+        saver: The saver, which writes the files.
         participants: Additional objects to save, keyed by the path of their state in the checkpoint.
-        report: The report on the most recently loaded weights, or None.
+        report: A report about the most recently loaded weights, or None.
         iter: The number of completed iterations in the most recently loaded checkpoint.
         epoch: The number of completed epochs in that checkpoint.
     """

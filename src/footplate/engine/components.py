@@ -64,7 +64,7 @@ def loop_settings(cfg: Mapping[str, Any], mode: str) -> dict[str, Any]:
 def counts_epochs(train_cfg: Any) -> bool:
     """Checks whether a training loop, or its config dict, counts epochs rather than iterations.
 
-    For a config with a `type`, the loop class decides.
+    If the config has a `type`, this depends on the loop class.
 
     Raises:
         ArgumentError: `by_epoch` is not a bool.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class MeanLosses:
-    """Averages losses over all samples of a validation run. The sums stay on the device of the losses."""
+    """Averages losses over all validation samples. The sums stay on the same device as the losses."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Any] = {}
@@ -60,12 +60,12 @@ class _EvaluationLoop(BaseLoop):
         runner: The runner that owns the loop.
         dataloader: A data loader, any other iterable of batches, or a loader config dict. For several datasets, pass a
             dict that maps dataset names to loaders; metrics are then named like `name/mIoU`.
-        evaluator: An evaluator, a metric, a metric config dict, or a list of such dicts. For several datasets, you can
-            pass a dict that maps dataset names to evaluators.
+        evaluator: An evaluator, a metric or a list of metrics, as objects or config dicts. For several datasets, you
+            can pass a dict that maps dataset names to evaluators.
         fp16: Whether to predict in half precision where the device supports it.
         inference_mode: Whether to predict in `torch.inference_mode` rather than `torch.no_grad`. This is faster for
-            models with many small operations. However, tensors that the model, a metric or a hook keeps from such a
-            pass cannot be used in training or modified in place.
+            models with many small operations. However, if the model, a metric or a hook keeps tensors from validation,
+            they cannot be used in training or modified in place.
         loss: Whether to also report the model's losses, averaged over the samples.
         intervals: Maps dataset names to the number of training epochs or iterations between their evaluations. Use
             multiples of the training loop's `val_interval`, because datasets are evaluated only during validation runs.

@@ -79,7 +79,7 @@ def get_priority(priority: int | str | Priority) -> int:
 
 
 class Hook:
-    """Base class of all hooks, with one method per event of a run. By default, these methods do nothing.
+    """Base class for all hooks, with one method per event of a run. By default, these methods do nothing.
 
     A run calls the methods in the following order. For each event, hooks run in order of priority::
 
@@ -142,10 +142,10 @@ class Hook:
         """Called after a test run."""
 
     def before_save_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
-        """Called with the checkpoint that is about to be saved. The hook may change it."""
+        """Called with the checkpoint that is about to be saved. The hook may modify it."""
 
     def after_load_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
-        """Called with a loaded checkpoint before it is used. The hook may change it."""
+        """Called with a loaded checkpoint before it is used. The hook may modify it."""
 
     def before_train_epoch(self, runner: "Runner") -> None:
         """Called before each epoch. Iteration-based training calls it once."""
@@ -271,7 +271,7 @@ class Hook:
         """Raises an ArgumentError if the hook needs a metric that validation does not compute."""
 
     def restore_weights(self, runner: "Runner") -> None:
-        """Puts the training weights back into the model if the hook has swapped them.
+        """Restores the training weights in the model if the hook has swapped them out.
 
         Called at the end of each validation or test run, even after an error, if `swaps_weights` is set.
         """

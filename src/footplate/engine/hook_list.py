@@ -79,8 +79,8 @@ class HookList(Sequence[Hook]):
             arguments: The names of the arguments that the hook was built with, to locate errors in the config.
 
         Raises:
-            ArgumentError: The priority is invalid, the signature of a method does not match its event, or a second hook
-                swaps weights.
+            ArgumentError: The priority is invalid, the signature of a method does not match its event, or another hook
+                already swaps weights.
         """
         other = next((entry for entry in self._entries if entry.hook.swaps_weights), None)
         if hook.swaps_weights and other is not None:  # both would restore in the same order and leave the wrong weights
@@ -168,11 +168,11 @@ class HookList(Sequence[Hook]):
 
 
 def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[Any] | None) -> HookList:
-    """Builds all hooks of a config in execution order.
+    """Builds all hooks in a config, and sorts them in execution order.
 
     Args:
-        default_hooks: Changes to the default hooks, by name. None removes a hook, and a dict without `type` changes its
-            arguments. Any other name adds a hook.
+        default_hooks: Changes to the default hooks, keyed by hook name. None removes a hook, and a dict without `type`
+            changes its arguments. Any other name adds a hook.
         custom_hooks: Additional hooks: objects, or config dicts with an optional `priority`.
 
     Raises:

@@ -62,7 +62,7 @@ class NonFiniteHook(Hook):
         """Enables gradient checks before each step.
 
         On a GPU, gradients are checked only if `on_nonfinite` requires it or the optimizer's kernel can skip the step.
-        Otherwise, each check would cost a device-to-host copy per iteration.
+        Otherwise, checking would cost a device-to-host copy in each iteration.
         """
         is_unchecked = False
         for wrapper in runner.optim_wrapper.parts.values():
@@ -207,7 +207,7 @@ def capture_failure(runner: "Runner", error: NonFiniteError) -> None:
 
 
 def facts_of(runner: "Runner") -> dict[str, Any]:
-    """Returns the settings that must match for a replay to be bit-identical, apart from config and state."""
+    """Returns the settings, other than config and state, that must match for a replay to be bit-identical."""
     return {
         "seed": runner.seed,
         "world_size": runner.world_size,

@@ -43,8 +43,8 @@ def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
     """Initializes distributed training and applies `env_cfg`. Call this before using a GPU.
 
     Args:
-        env_cfg: `cudnn_benchmark`, `mp_cfg` (`mp_start_method`, `opencv_num_threads`), `dist_cfg` (`backend`,
-            `timeout` in seconds, `port`), `resource_limit` (number of open files).
+        env_cfg: A dict with `cudnn_benchmark`, `mp_cfg` (`mp_start_method`, `opencv_num_threads`), `dist_cfg`
+            (`backend`, `timeout` in seconds, `port`) and `resource_limit` (number of open files).
         launcher: "none", "pytorch", "slurm" or "mpi".
 
     Raises:
@@ -115,7 +115,7 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
     """Seeds all random generators.
 
     Args:
-        randomness: `seed`, `deterministic`, `diff_rank_seed`.
+        randomness: A dict with `seed`, `deterministic` and `diff_rank_seed`.
         resumed: A function that is called if `randomness` has no seed. It returns the seed of the run to resume, or
             None to use a random seed.
 

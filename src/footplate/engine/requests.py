@@ -38,11 +38,13 @@ SECONDS_BETWEEN_EXCHANGES = 1.0  # see `RequestExchangeHook`
 
 
 class EarlyExitError(Exception):
-    """Raised to end a run on purpose. All ranks raise it together."""
+    """Raised to end a run intentionally. All ranks raise it at the same point."""
 
 
 class Interrupted(SystemExit):
-    """Ends the process after the run is saved. The exit code is 128 plus the signal number, such as 143 for SIGTERM.
+    """Raised to end the process after the run has been saved.
+
+    The exit code is 128 plus the signal number, such as 143 for SIGTERM.
 
     Args:
         number: The number of the signal.
@@ -54,7 +56,7 @@ class Interrupted(SystemExit):
 
 
 class Stop(enum.IntEnum):
-    """Selects when training ends early. If ranks request different values, the highest one wins.
+    """When to end training early. If ranks request different values, the highest one wins.
 
     Iteration-based training always ends after the current iteration.
     """
@@ -146,7 +148,7 @@ class Requests:
             pause: The number of iterations until the next exchange, as proposed by this rank.
 
         Returns:
-            The number of iterations until the next exchange: the minimum over the proposals of all ranks.
+            The number of iterations until the next exchange, which is the minimum over all ranks.
         """
         if self.is_alone:
             return pause
@@ -226,7 +228,7 @@ def answer_requests(runner: "Runner") -> None:
 
 
 def save_on_request(runner: "Runner") -> str:
-    """Starts a background save between two iterations and returns the checkpoint path.
+    """Starts a background save and returns the checkpoint path. Called between two iterations.
 
     A later resume starts from this checkpoint.
     """

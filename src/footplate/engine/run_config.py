@@ -114,7 +114,7 @@ def check_config(cfg: Config) -> Config:
         The config, translated to the second generation.
 
     Raises:
-        FootplateError: The first error, with its key path and location.
+        FootplateError: The first error found, with its key path and location.
     """
     cfg = runner_config(cfg)
     with located_in(cfg):
@@ -141,7 +141,7 @@ def runner_config(cfg: Config, overrides: Mapping[str, Any] | None = None) -> Co
 
     Raises:
         ConfigKeyError: An unknown key resembles a known one.
-        ArgumentError: An override is not a key of the config, or a required key is missing.
+        ArgumentError: An override is not a config key, or a required key is missing.
         ConfigError: A key is not supported or cannot be translated, or keys of both generations conflict.
     """
     check_top_level_keys(cfg, known_keys())

@@ -109,7 +109,7 @@ class RunFolder:
         self.records += records
 
     def create(self, runner: "Runner") -> None:
-        """Creates the log folder. Renames it if another run has created it in the meantime."""
+        """Creates the log folder. Picks a new name if another run has already created a folder with the same name."""
         if self._is_created:
             return
         self._is_created, before = True, self.log_dir

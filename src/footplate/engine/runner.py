@@ -115,7 +115,7 @@ class Runner:
             "none".
         env_cfg: A dict with `cudnn_benchmark`, `mp_cfg` and `dist_cfg`.
         log_processor: The log processor, which formats log lines.
-        log_level: The lowest level to log: "INFO", "WARNING" and so on.
+        log_level: The minimum log level, such as "INFO" or "WARNING".
         visualizer: The visualizer, which writes images, scalars and the config to its backends.
         default_scope: The registry scope that is searched first.
         randomness: A dict with `seed`, `deterministic` and `diff_rank_seed`.
@@ -127,7 +127,7 @@ class Runner:
         preflight: Whether to check before the first step that the run can save, load and validate. By default, enabled
             only for plain torch modules.
         model_wrapper_cfg: The model wrapper for training with several processes.
-        find_unused_parameters: Whether the loss of an iteration may leave some parameters unused.
+        find_unused_parameters: Whether some parameters may not contribute to the loss in an iteration.
         sync_bn: "torch" makes batch normalization compute its statistics over the batches of all processes.
         compile: Whether to compile the model, or a dict of arguments for `torch.compile`. `target` is the name of a
             submodule to compile, such as `"backbone"`. `regions` selects repeated modules, which share their compiled
@@ -155,7 +155,7 @@ class Runner:
         history: The scalars of the run, with one row per epoch; see `History`.
         phases: The current phases of the run, outermost first, such as `["train", "val"]`.
         events: The events whose hooks are being called, outermost first.
-        failed_in: The innermost phase of the latest failure, such as "val", or "".
+        failed_in: The innermost phase in which the run last failed, such as "val", or "" if it has not failed.
         built: The components that have been built or assigned, keyed by name.
         resolved: The config and its sections, translated and completed; see `ResolvedConfig`.
         checkpoints: Saves and loads checkpoints; see `CheckpointIO`.
@@ -325,7 +325,7 @@ class Runner:
         """Trains until the end of the run, starting from scratch or from a checkpoint.
 
         Returns:
-            The model. For a plain torch module, which is trained in place, returns the `history` instead.
+            The model, or the `history` for a plain torch module, which is trained in place.
         """
         with located(self.cfg), self.buffered_log(), refusing_exits():
             run_config.warn_about_variables(self.cfg)
@@ -380,11 +380,11 @@ class Runner:
         self.call_hook("after_run")
 
     def val(self) -> dict[str, float]:
-        """Validates and returns the metrics."""
+        """Runs validation and returns the metrics."""
         return self._evaluate("val")
 
     def test(self) -> dict[str, float]:
-        """Tests and returns the metrics.
+        """Runs the test loop and returns the metrics.
 
         Raises:
             CheckpointError: A tensor of the model is missing from `load_from` or has a different shape there.
@@ -631,7 +631,7 @@ class Runner:
 
         Args:
             dataloader: The config dict, or a loader.
-            seed: The seed of the sampler and the samples.
+            seed: The seed for sample order and augmentation.
             diff_rank_seed: Whether each rank's sampler gets its own seed.
         """
         if diff_rank_seed and isinstance(dataloader, Mapping):
@@ -755,7 +755,7 @@ class Runner:
 
     @cached_property
     def recorded_cfg(self) -> Any:
-        """The config to record. If there is none, the runner's arguments are recorded, with objects converted to text.
+        """The config to record. Without a config, this is the runner's arguments, with objects converted to text.
 
         A function that builds a plain module is recorded as a model config if other processes can import it.
         """
@@ -791,18 +791,18 @@ class Runner:
 
     @property
     def unwrapped_model(self) -> Any:
-        """The model without its distributed wrapper or torch.compile."""
+        """The model without its distributed and torch.compile wrappers."""
         return unwrap_model(self.model)
 
     def register_hook(self, hook: Hook | Mapping[str, Any], priority: int | str | None = None) -> None:
-        """Adds a hook, given as an object or config dict. `priority` defaults to the hook's own priority."""
+        """Adds a hook, which may be an object or a config dict. `priority` defaults to the hook's own priority."""
         self.hooks.build(hook, priority)
 
     def on(self, event: str, function: Callable[..., Any] | None = None, priority: int | str | None = None) -> Any:
         """Registers a function to call on an event. Can also be used as a decorator: `@runner.on("after_run")`.
 
         Args:
-            event: The event; see `Hook` for all events.
+            event: The event. See `Hook` for a list.
             function: A function that takes the runner and, optionally, the event's arguments by name, such as `outputs`
                 for "after_train_iter" or `metrics` for "after_val_epoch".
             priority: The priority relative to hooks on the same event. Defaults to "NORMAL".
@@ -822,7 +822,7 @@ class Runner:
         return function
 
     def log(self, name: str, value: Any) -> None:
-        """Logs a number for the current epoch or validation run. It appears in `history` and in the scalars.
+        """Logs a number for the current epoch or validation run, to `history` and to the visualization backends.
 
         Call this method in an "after_train_epoch" or "after_val_epoch" hook, in all processes. In a `training_step`,
         use `step.log`.

@@ -97,7 +97,7 @@ def check_sections(sections: Sections) -> None:
     """Checks type names, arguments and values in all sections, without loading data or weights.
 
     Raises:
-        FootplateError: The first error, with its key path.
+        FootplateError: The first error found, with its key path.
     """
     check_model(sections)
     for name, _, _, check in SECTIONS:

@@ -1,4 +1,4 @@
-"""Turns signals and worker deaths into requests for the training loop."""
+"""Converts signals and worker deaths into requests for the training loop."""
 
 import os
 import signal
@@ -81,7 +81,7 @@ class _Handlers:
         requests.pending = requests.pending or requests.is_alone
 
     def on_stop(self, number: int, frame: FrameType | None) -> None:
-        """Requests a stop, and interrupts the wait for a batch."""
+        """Requests a stop, and interrupts the loop if it is waiting for a batch."""
         if os.getpid() != self._process:
             return  # in a forked worker, which its loader will stop
         if number in END_SIGNALS:

@@ -35,7 +35,7 @@ def capture(
 
     Args:
         runner: The runner.
-        together: Whether all ranks call this function, which allows it to collect the random state of each rank.
+        together: Whether all ranks call this function. If so, it collects the random state of each rank.
         save_optimizer: Whether to include the optimizer state, which a bit-identical resume requires.
         save_param_scheduler: Whether to include the state of the schedules.
 
@@ -247,7 +247,7 @@ def random_of(checkpoint: Mapping[str, Any], rank: int) -> dict[str, Any] | None
 
 
 def checked_state(owner: Any) -> Mapping[str, Any]:
-    """Returns the state of a hook or model. Checks that it is a dict.
+    """Returns the state of a hook or model after checking that it is a dict.
 
     A hook may return None if it has no state.
 

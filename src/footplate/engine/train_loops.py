@@ -23,7 +23,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         runner: The runner that owns the loop.
         dataloader: A data loader, any other iterable of batches with a length, or a loader config dict.
         max_epochs: The number of epochs.
-        val_begin: Validation starts after this epoch.
+        val_begin: The earliest epoch after which to validate.
         val_interval: The number of epochs between validation runs.
         dynamic_intervals: `[(epoch, interval), ...]`. Each interval applies from its epoch on.
         max_hours: The time limit in hours. Training stops early enough for the last validation run and save to
@@ -69,7 +69,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
 
     @property
     def at_epoch_start(self) -> bool:
-        """Whether training is at the start of an epoch, rather than mid-epoch, as after a resume."""
+        """Whether training is at the start of an epoch, as opposed to mid-epoch after a resume."""
         return self._iter == self._epoch * len(self.dataloader)
 
     def _train(self) -> None:
@@ -111,13 +111,13 @@ class EpochBasedTrainLoop(BaseTrainLoop):
 
 @LOOPS.register_module()
 class IterBasedTrainLoop(BaseTrainLoop):
-    """The iteration-based training loop, which restarts the loader whenever it is exhausted.
+    """The iteration-based training loop. It restarts the loader whenever it is exhausted.
 
     Args:
         runner: The runner that owns the loop.
         dataloader: A data loader, any other iterable of batches, or a loader config dict.
         max_iters: The number of iterations.
-        val_begin: Validation starts after this iteration.
+        val_begin: The earliest iteration after which to validate.
         val_interval: The number of iterations between validation runs.
         dynamic_intervals: `[(iteration, interval), ...]`. Each interval applies from its iteration on.
         max_hours: The time limit in hours. Training stops early enough for the last validation run and save to
@@ -162,7 +162,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
         self._batches = batches
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores the state that `state_dict` returned. Training continues from that position."""
+        """Restores the state from `state_dict`. Training then continues from that position."""
         super().load_state_dict(state)
         self._batches = None
 

@@ -18,7 +18,7 @@ _logger = logging.getLogger("footplate.evaluation")
 
 
 class EvaluationSet(NamedTuple):
-    """A dataset to evaluate, with its metrics.
+    """A dataset to evaluate, with its dataloader and evaluator.
 
     Attributes:
         name: The name, which is also the prefix for metric names, as in `name/mIoU`. Empty if this is the only dataset.
@@ -105,7 +105,7 @@ def build_loaders(cfg: Any, seed: int, *, build: Callable[[Any, int], Any] | Non
 
     With several processes, disables padding, so that each sample is evaluated exactly once.
 
-    If `build` is given, calls `build(section, seed)` instead of `build_dataloader`.
+    If `build` is set, calls `build(section, seed)` instead of `build_dataloader`.
 
     Raises:
         ArgumentError: A name contains a slash or is not a string, or the sections are a list instead of a dict.
@@ -190,7 +190,7 @@ def _check_sets(names: Iterable[str], sets: Collection[str]) -> None:
 
 
 def build_evaluation_sets(loaders: Any, evaluators: Any, intervals: Mapping[str, int] | None) -> list[EvaluationSet]:
-    """Groups each loader with its evaluator and interval, and attaches its dataset to the evaluator.
+    """Groups each loader with its evaluator and interval, and passes the dataset to the evaluator.
 
     Args:
         loaders: A loader, or a dict that maps names to loaders.

@@ -310,7 +310,7 @@ def rows_of(data: Any) -> list[Any]:
 
 
 def returned_numbers(output: Any, batch: Any) -> dict[str, Any]:
-    """Returns the dict of numbers returned by `validation_step`, which is used as the metrics if the run has no others.
+    """Returns the numbers in a `validation_step` output, which serve as metrics if the run has no others.
 
     Raises:
         ArgumentError: `output` is not a dict of numbers.

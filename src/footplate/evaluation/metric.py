@@ -41,7 +41,7 @@ class EvaluationContext(NamedTuple):
         folder: The folder that metrics write files to, `work_dir/<timestamp>`. Empty if there is no run.
         mode: "val" or "test".
         dataset: The name of the dataset. Empty if there is only one.
-        step: A function that returns the number of iterations that the evaluated model has been trained for.
+        step: A function that returns the number of iterations that the model has been trained for.
         is_trial: Whether this is a trial run with a single batch, such as in `footplate check`. Its results are not
             recorded.
     """

@@ -15,7 +15,7 @@ def validation_points(
 
     Args:
         end: The total number of epochs or iterations.
-        val_begin: Validation starts after this epoch or iteration.
+        val_begin: The earliest epoch or iteration after which to validate.
         val_interval: The number of epochs or iterations between validation runs.
         dynamic_intervals: `[(milestone, interval), ...]`. Each interval applies from its milestone on.
 

@@ -59,7 +59,7 @@ class CheckpointHook(Hook):
         backend_args: Ignored; the path determines the storage.
         published_keys: Checkpoint keys to publish. At the end of training, copies of the last and the best checkpoints
             are written that contain only these keys.
-        save_begin: Saving starts after this epoch or iteration.
+        save_begin: The earliest epoch or iteration after which to save.
         max_keep_best: The number of best checkpoints to keep for each metric.
         sharded: Whether to save sharded checkpoints. A sharded checkpoint is a folder, such as `iter_4000.sharded`, to
             which each process writes its shard. By default, checkpoints are sharded if the model is sharded. With
@@ -147,7 +147,7 @@ class CheckpointHook(Hook):
         return str(runner.checkpoint_dir) if self.out_dir is None else folder_below(self.out_dir, runner.work_dir)
 
     def paths_to_overwrite(self, runner: Runner) -> list[str]:
-        """Returns existing checkpoints that the run would overwrite, i.e. all that are later than its start."""
+        """Returns existing checkpoints that the run would overwrite, i.e. those from after its starting point."""
         self._adapt_to_loop(runner)
         folder = self.folder_in(runner)
         is_resumed = self._is_resumed(runner)

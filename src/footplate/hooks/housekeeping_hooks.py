@@ -115,7 +115,7 @@ def empty_cache() -> None:
 
 @HOOKS.register_module()
 class NumClassCheckHook(Hook):
-    """Raises an error if a head has a different number of classes than the dataset."""
+    """Raises an error if the number of classes differs between a head and the dataset."""
 
     priority = "NORMAL"
 
@@ -123,7 +123,7 @@ class NumClassCheckHook(Hook):
         """Compares the model with the training and validation datasets.
 
         Raises:
-            ArgumentError: A head has a different number of classes.
+            ArgumentError: A head and a dataset have different numbers of classes.
         """
         for name in ("train_loop", "val_loop"):
             for evaluation_set in sets_of(runner.built.get(name)):

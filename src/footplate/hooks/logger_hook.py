@@ -233,7 +233,7 @@ class NaiveVisualizationHook(Hook):
     Reads the image from the sample's `img_path`, or uses the input from the dataloader if there is no path.
 
     Args:
-        interval: The number of batches between drawn batches.
+        interval: Only every `interval`-th batch is drawn.
         draw_gt: Whether to draw the ground truth.
         draw_pred: Whether to draw the prediction.
 
@@ -274,7 +274,7 @@ class RecordHook(Hook):
 
     Args:
         filename: The name of the file.
-        text: The text, or a function that returns it and is called when the run begins.
+        text: The text, or a function that returns it. The function is called when the run begins.
     """
 
     def __init__(self, filename: str, text: str | Callable[[], str]) -> None:

@@ -81,11 +81,11 @@ class MonitoredMetric:
     def check(self, runner: Runner) -> None:
         """Checks the name before the first validation run.
 
-        At this point, metric names are known only if they are the keys of an evaluator dict, not if a metric returns
-        them.
+        At this point, the only known metric names are the keys of evaluator dicts. Names that metrics return are not
+        known yet.
 
         Raises:
-            MissingMetricError: The name is unknown but similar to that of a known metric.
+            MissingMetricError: The name is unknown but similar to a known metric's name.
             UnknownRuleError: No rule is set, and it cannot be derived from the name.
         """
         sets = sets_of(runner.val_loop)

@@ -27,8 +27,8 @@ class RuntimeInfoHook(Hook):
     `train/lr` and other rates, `train/<loss>`, `val/<metric>`, `test/<metric>`. A loss or metric whose name is reserved
     for the log, such as `lr` or `time`, is recorded as `<name>_of_model`.
 
-    With several processes, each history contains the losses of its own process until they are logged or saved. They are
-    then replaced with means over all processes.
+    With several processes, each process records only its own losses. When they are logged or saved, they are replaced
+    with means over all processes.
 
     Adds a row to the runner's `history` after each epoch or, in iteration-based training, after each validation
     interval.

@@ -85,7 +85,7 @@ class EarlyStoppingHook(Hook):
             )
 
     def after_val_epoch(self, runner: Runner, metrics: Mapping[str, Any] | None = None) -> None:
-        """Updates the best value of the metric, and ends training if one of the conditions is met."""
+        """Updates the best value of the metric, and ends training if a stopping condition is met."""
         score = self._metric.read(runner, metrics or {})
         if score is None:
             return
@@ -185,7 +185,7 @@ class TimeLimitHook(Hook):
             self._end_in_time(runner)
 
     def _elapsed(self) -> float:
-        """Returns the seconds since the previous call, or since the start of the current validation run."""
+        """Returns the time in seconds since the previous call, or since the start of the current validation run."""
         now, since = time.monotonic(), self._since
         self._since = now
         return now - since

@@ -116,7 +116,7 @@ class BaseAveragedModel(nn.Module):
             _copy(theirs, backup)
 
     def _pair_with(self, model: nn.Module) -> list[tuple[list[Tensor], list[Tensor]]]:
-        """Returns two pairs of lists: averages and model tensors to average, and tensors to copy and their sources.
+        """Returns two pairs of tensor lists (averages, model): the tensors to average, and the tensors to copy.
 
         For sharded tensors, the lists contain the local shards.
         """
@@ -273,7 +273,7 @@ class WarmUpEMA(ExponentialMovingAverage):
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Updates the averages with the current weights of `model`. Even the first update averages."""
+        """Updates the averages with the current weights of `model`. The first update also averages, not copies."""
         self._update(model)
         self.count += 1
 

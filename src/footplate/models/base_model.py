@@ -60,7 +60,7 @@ class BaseModel(BaseModule, ABC):
         - "predict": a list of predictions, one per sample.
         - "tensor" (the default): the network's raw output.
 
-        If the batch is a dict, it is passed as keyword arguments; a list or tuple is passed as positional arguments.
+        Dict batches are passed as keyword arguments, and lists or tuples as positional arguments.
         """
 
     def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:

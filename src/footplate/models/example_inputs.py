@@ -50,7 +50,7 @@ class Inputs(NamedTuple):
 
 
 def inputs_of(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Inputs:
-    """Returns the inputs of the call `module(*args, **kwargs)`.
+    """Returns the inputs for the call `module(*args, **kwargs)`.
 
     Raises:
         ArgumentError: The module does not accept the arguments, or they contain no tensor.
@@ -76,7 +76,7 @@ def inputs_of(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
 
 
 def named_tensors(name: str, value: Any) -> dict[str, Tensor]:
-    """Returns the tensors in a nested value, keyed by names that consist of `name` and their keys or indices.
+    """Returns the tensors in a nested value as a dict. Their names consist of `name` and their keys or indices.
 
     If `name` is "output" and the value is a mapping, the names consist only of its keys.
     """

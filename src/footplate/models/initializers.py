@@ -38,7 +38,7 @@ class BaseInit:
 
     Args:
         bias: The value that biases are set to.
-        bias_prob: A probability. If set, biases are initialized to the value whose sigmoid is `bias_prob`.
+        bias_prob: If set, biases are initialized to the value whose sigmoid is this probability.
         layer: The names of the layer classes to initialize, or of their direct base classes. If not set, only
             submodules in overrides are initialized.
 

@@ -48,7 +48,7 @@ class Export(NamedTuple):
         tested: The input shapes that the file was tested with. If the model has several inputs, these are the shapes of
             the first one. Empty if the file contains only weights.
         difference: The largest difference between the file's outputs and the model's.
-        multiple: The number that the height and width of an input must be multiples of, if they may vary.
+        multiple: If the height and width of an input may vary, they must be multiples of this number.
         size: The size in bytes, including `data_files`.
         data_files: Files in the same folder that contain the weights of an ONNX model larger than 1.5 GiB.
         inputs: The first tested shape and the dtype of each input, keyed by input name.
@@ -196,7 +196,7 @@ def export_weights_only(weights: Mapping[str, Any], target: str) -> Export:
 
 
 def check_target(target: str, suffixes: Sequence[str], *, inputs: Sequence[str] = (), has_opset: bool = False) -> None:
-    """Checks the target file of an export.
+    """Checks the target path of an export.
 
     Raises:
         ArgumentError: The target is not a local file with one of the suffixes, is also an input, or an opset is set for

@@ -94,7 +94,7 @@ class TimmModels(PackageSource):
         return list(self.package.list_models())
 
     def has(self, name: str) -> bool:
-        """Checks whether a model with this name, with or without a tag, exists."""
+        """Checks whether a model with this name exists. The name may include a tag."""
         return bool(self.package.is_model(name))
 
     def entry(self, name: str) -> Any:

@@ -236,7 +236,7 @@ class PlainModel(ModelWrapper, BaseModel):
         return loss, {**logged, **{name: value.detach().float().mean() for name, value in others.items()}}
 
     def train(self, mode: bool = True) -> Self:
-        """Sets training or evaluation mode, and frees the output of the latest validation batch."""
+        """Sets training or evaluation mode, and frees the cached output of the latest validation batch."""
         self._validated = None
         return super().train(mode)
 
@@ -281,7 +281,7 @@ class PlainModel(ModelWrapper, BaseModel):
         return self._losses_in(loss(output, split_target(batch)[1]), "the loss function")
 
     def _losses_in(self, output: Any, source: str) -> dict[str, Any]:
-        """Returns the losses in an output.
+        """Extracts the losses from an output.
 
         Raises:
             ArgumentError: The output contains no loss.

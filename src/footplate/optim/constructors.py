@@ -45,7 +45,7 @@ def merge_groups(groups: Iterable[Group]) -> list[Group]:
 
 
 def drop_duplicates(groups: Iterable[Group]) -> Iterator[Group]:
-    """Yields the groups without parameters that occur in an earlier group. Warns if their settings differ."""
+    """Yields the groups without the parameters that are already in earlier groups. Warns if their settings differ."""
     first: dict[int, Group] = {}  # the settings of each parameter, by id
     differing = 0
     for group in groups:
@@ -158,7 +158,7 @@ class DefaultOptimWrapperConstructor:
 
         Args:
             params: The list of groups to extend.
-            module: The module with the parameters.
+            module: The module that contains the parameters.
             prefix: The path of `module` in the model.
             is_dcn_module: Whether `module` is part of a deformable convolution.
         """

@@ -13,7 +13,7 @@ from footplate.registry import OPTIMIZERS
 
 @OPTIMIZERS.register_module()
 class LARS(Optimizer):
-    """Layer-wise adaptive rate scaling.
+    """Implements LARS (layer-wise adaptive rate scaling).
 
     The learning rate of a layer is `rate = lr * eta * |w| / (|g| + weight_decay * |w| + eps)`, or `lr` if `|w|` or
     `|g|` is 0, or if the group sets `lars_exclude=True`. The update `rate * (g + weight_decay * w)` is added to the
@@ -25,8 +25,8 @@ class LARS(Optimizer):
         params: Parameters or parameter groups. A group may set `lars_exclude`.
         lr: The global learning rate.
         momentum: The momentum factor.
-        weight_decay: The weight of the L2 penalty.
-        dampening: The dampening of the momentum.
+        weight_decay: The weight decay (L2 penalty).
+        dampening: The dampening for momentum.
         eta: The trust coefficient.
         nesterov: Whether to use Nesterov momentum.
         eps: A term added to the denominator for numerical stability.

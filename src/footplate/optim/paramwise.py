@@ -94,7 +94,7 @@ class ParamwiseRules(NamedTuple):
         return "bias_lr_mult" if location.name == "bias" and not (location.is_norm or location.in_deformable) else ""
 
     def decay_rule(self, location: ParamLocation) -> str:
-        """Returns the key of the weight decay multiplier for a parameter without a custom key, or "" if none applies.
+        """Returns the weight decay multiplier key for a parameter without a custom key, or "" if none applies.
 
         If several multipliers apply, returns the first one that is set.
         """

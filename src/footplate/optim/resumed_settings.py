@@ -14,7 +14,7 @@ Settings = dict[str, Any]
 def settings_of(optim_wrapper: Any) -> list[Settings]:
     """Returns a copy of each parameter group's settings, including the initial values that schedules store.
 
-    Settings are fields that are constructor arguments of the optimizer. All other fields are state.
+    Settings are the fields that are also constructor arguments of the optimizer. All other fields are state.
     """
     settings = []
     for part in optim_wrapper.parts.values():

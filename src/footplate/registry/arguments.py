@@ -51,7 +51,7 @@ def arguments_of(entry: Callable[..., Any]) -> Arguments:
     """Returns the arguments of a class or function.
 
     If a constructor in footplate takes `**settings`, the keywords of the base class's constructor are included.
-    Functions with any other `**kwargs`, or implemented in C, may accept any keyword.
+    Functions that have any other `**kwargs` or are implemented in C may accept any keyword.
     """
     types: dict[str, tuple[type, ...]] = {}
     defaults: dict[str, Any] = {}
@@ -95,7 +95,7 @@ def _allowed_types(parameter: inspect.Parameter) -> tuple[type, ...]:
 def check_arguments(
     entry: Callable[..., Any], what: str, settings: Mapping[str, Any], *, args: Sequence[Any], source: object
 ) -> None:
-    """Checks that `entry` accepts all arguments and that none are missing, without calling it.
+    """Checks, without calling `entry`, that it accepts all arguments and that no required argument is missing.
 
     Args:
         entry: A class or function.
@@ -146,7 +146,7 @@ def check_annotations(
 
 
 def wrong_types(entry: Callable[..., Any], settings: Mapping[str, Any]) -> Iterator[tuple[str, tuple[type, ...]]]:
-    """Yields the arguments whose values do not match their annotations, with the allowed types.
+    """Yields arguments whose values do not match their annotations, with the allowed types.
 
     Use this function only to explain a failure, because classes may accept values that their annotations do not allow.
     """

@@ -122,7 +122,7 @@ def _is_installed(place: str) -> bool:
 
 
 def is_footplate_alias(spec: importlib.machinery.ModuleSpec | None) -> bool:
-    """Checks whether a spec's module is provided by footplate itself."""
+    """Checks whether a module spec belongs to a module that footplate itself provides."""
     return spec is not None and type(spec.loader).__module__.startswith("footplate.")
 
 

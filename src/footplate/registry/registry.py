@@ -141,7 +141,7 @@ class Registry:
     def register_module(self, name: Any = None, force: bool = False, module: Any = None) -> Any:
         """Registers a class or function. Can also be used as a decorator, with or without parentheses.
 
-        A user class replaces a built-in class with the same name and logs a warning.
+        If a user class replaces a built-in class with the same name, a warning is logged.
 
         Args:
             name: One or more names. Defaults to the class name.
@@ -267,7 +267,7 @@ class Registry:
             kind: The value of `type`.
             source: The mapping that contains the value. If it comes from a Python config, a dotted path may refer to
                 any class that the registry accepts.
-            key: The key of the value in `source`.
+            key: The key under which `source` contains the value.
         """
         if isinstance(kind, str):
             try:

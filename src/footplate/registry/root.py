@@ -110,7 +110,7 @@ STRATEGIES = _root("strategy")
 
 
 def build_model(cfg: Any, *args: Any, registry: Registry, **kwargs: Any) -> Any:
-    """Builds a module from its config. A list of configs, for example of several necks, becomes a `Sequential`."""
+    """Builds a module from its config. A list of configs (for several necks, for example) becomes a `Sequential`."""
     if not isinstance(cfg, (list, tuple)):
         return registry.build_entry(cfg, *args, **kwargs)
     from torch.nn import Sequential

@@ -86,7 +86,7 @@ def draw_curves(scalars_path: str, out_path: str, *, epoch_length: int = 1) -> N
 
 
 def _read_points(path: str, epoch_length: int) -> tuple[dict[tuple[bool, str], list[tuple[float, float]]], str]:
-    """Returns the points of each scalar, and the label of the x-axis.
+    """Returns a dict with the points of each scalar, and the label of the x-axis.
 
     Each key consists of a bool, which is True for training and False for validation, and the scalar's name.
     """

@@ -60,7 +60,7 @@ class Drawing:
         """Sets the image: ``(H, W, 3)`` RGB or ``(H, W)`` gray, with values from 0 to 255.
 
         Raises:
-            ArgumentError: The image has a different shape.
+            ArgumentError: The image has any other shape.
         """
         pixels = as_array(image)
         if pixels.ndim == 2:
@@ -71,7 +71,7 @@ class Drawing:
         self._axes = None
 
     def get_image(self) -> ImageArray:
-        """Returns the drawn RGB image ``(H, W, 3)``, uint8."""
+        """Returns the current RGB image ``(H, W, 3)``, uint8."""
         return np.array(self._image)
 
     def draw_points(self, positions: Any, colors: Any = "g", marker: Any = None, sizes: Any = None) -> Self:
@@ -111,7 +111,7 @@ class Drawing:
         return self._draw_shapes(ImageDraw.ImageDraw.polygon, corners, *style, **styles)
 
     def draw_binary_masks(self, binary_masks: Any, colors: Any = "g", alphas: Any = 0.8) -> Self:
-        """Draws boolean masks ``(H, W)`` or ``(N, H, W)`` with the opacities `alphas`.
+        """Draws boolean masks ``(H, W)`` or ``(N, H, W)`` with opacities `alphas`.
 
         Raises:
             ArgumentError: A mask does not have the same size as the image.

@@ -106,7 +106,7 @@ def _render_plane(
 
 
 def unique_name(name: str, taken: Collection[str]) -> str:
-    """Returns `name`, or `name` with the first free number, as in `cat_2`, if it is already taken."""
+    """Returns `name`. If it is already taken, appends the first free number, as in `cat_2`."""
     return next(
         candidate for candidate in chain([name], (f"{name}_{number}" for number in count(2))) if candidate not in taken
     )
@@ -115,7 +115,7 @@ def unique_name(name: str, taken: Collection[str]) -> str:
 class ImageNames:
     """Maps image paths to unique names.
 
-    The name is the file name without its suffix. If it is already taken, the folder name is added and, if needed, a
+    Names are file names without the suffix. If a name is already taken, the folder name is added and, if needed, a
     number.
     """
 

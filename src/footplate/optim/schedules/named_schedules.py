@@ -87,7 +87,7 @@ def build_param_schedulers(
     Args:
         cfg: A dict with `type`, a schedule, a torch scheduler, a list of these, or None. If there are several
             optimizers, the schedules apply to all of them. To use different schedules, pass a dict that maps optimizer
-            names to such configs.
+            names to any of these.
         optim_wrapper: The optimizer wrapper, or the optimizer itself.
         epoch_length: The number of iterations per epoch, or None if unknown.
         max_epochs: The default `end` of epoch-based schedules.

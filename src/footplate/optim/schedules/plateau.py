@@ -1,4 +1,4 @@
-"""A schedule that reduces a parameter group field when a metric stops improving."""
+"""A schedule that reduces a field of parameter groups when a metric stops improving."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -60,9 +60,8 @@ class ReduceOnPlateau(MetricSchedule):
         min_value: The lower bound of the field: a single value for all groups, or one value per group. Groups that are
             added later use the bound of the last group.
         eps: The minimum change. Smaller reductions are skipped.
-        begin: The first validation run that the schedule takes into account, counted from 1. 0 has the same effect as
-            1.
-        end: The first validation run that the schedule no longer takes into account.
+        begin: The first validation run to take into account, counted from 1. 0 has the same effect as 1.
+        end: The first validation run to no longer take into account.
         by_epoch: Ignored; the schedule always steps after each validation run.
         last_step: See `ParamSchedule`.
 

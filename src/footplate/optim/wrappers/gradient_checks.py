@@ -125,7 +125,7 @@ class GradientGuard:
     def allows_step(
         self, optimizer: Optimizer, iteration: int, norm: Tensor | None = None, *, scaler_skips: bool = False
     ) -> bool:
-        """Returns whether to call the optimizer's `step`.
+        """Checks whether the optimizer's `step` should be called.
 
         With the policy "skip" and a fused optimizer on a GPU, always returns True, and the optimizer itself skips the
         update if gradients are non-finite. This avoids a copy to the host.

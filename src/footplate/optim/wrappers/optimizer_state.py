@@ -19,7 +19,7 @@ _OWN_KEYS = ("params", "param_names", "added_with_grad")  # keys of a saved grou
 
 
 class Layout(NamedTuple):
-    """An optimizer's parameter names."""
+    """The parameters of an optimizer, with their names."""
 
     groups: list[dict[str, Tensor]]
     """The parameters of each group, keyed by name."""
