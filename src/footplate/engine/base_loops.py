@@ -197,7 +197,7 @@ class BaseTrainLoop(BaseLoop):
                 requests.waits_for_batch = False
                 self._batches_read += 1
                 yield batch
-                del batch  # before the next one is requested: decision 025
+                del batch  # before the next one is requested (decision 025)
                 requests.waits_for_batch = True
         except InterruptedWaitError:
             self._return_to_last_iteration()

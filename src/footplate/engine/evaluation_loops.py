@@ -157,7 +157,7 @@ class _EvaluationLoop(BaseLoop):
         size = length_of(getattr(self.dataloader, "dataset", None))
         counts_once = isinstance(self.dataloader, SampleLoader) and self.dataloader.plan.counted is not None
         is_exact = (counts_once and not self.overrides("run_iter")) or runner.world_size == 1
-        # Otherwise, a sampler may repeat samples so that all ranks have equally many. The metrics drop the extra
+        # Otherwise, a sampler may repeat samples so that all ranks have the same number. The metrics drop the extra
         # results.
         metrics = self.evaluator.evaluate(sys.maxsize if size is None or is_exact else size)
         metrics = broadcast_object(metrics)  # results may differ between ranks if a metric does its own reduction

@@ -83,7 +83,7 @@ class HookList(Sequence[Hook]):
                 already swaps weights.
         """
         other = next((entry for entry in self._entries if entry.hook.swaps_weights), None)
-        if hook.swaps_weights and other is not None:  # both would restore in the same order and leave the wrong weights
+        if hook.swaps_weights and other is not None:  # both would restore in the same order, leaving wrong weights
             raise ArgumentError(
                 f"{type(hook).__name__} and {type(other.hook).__name__} both swap the model's weights for "
                 "validation. A run may have only one such hook",

@@ -133,7 +133,7 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
         with at_key("compile"), at_key("regions"), located(regions):
             parts = select_modules({name: each for name, each in unwrap_model(model).named_modules() if name}, regions)
         if not parts:
-            raise ArgumentError("'regions' selects no module", key="compile.regions", found=regions)
+            raise ArgumentError("'regions' does not match any module", key="compile.regions", found=regions)
         _compile(list(parts.values()), arguments)
         return model
     try:
@@ -178,8 +178,8 @@ def _compile(parts: Sequence[Any], arguments: Mapping[str, Any]) -> None:
     if uses_graphs(arguments):
         compiled = functools.partial(_copying_losses, compiled)
     for part in parts:
-        # Does the same as `part.compile()`, which cannot be used because it skips torch's own module classes. Copies of
-        # the model lose this attribute.
+        # Equivalent to `part.compile()`, which would skip torch's own module classes. Copies of the model lose
+        # this attribute.
         part._compiled_call_impl = functools.partial(compiled, part)
 
 

@@ -71,7 +71,7 @@ def _check_folders(runner: "Runner", size: int) -> None:
     for folder, key in folders.items():
         try:
             storage.check_writable(folder)
-        except (OSError, ImportError, ValueError) as error:  # the last two for an unknown protocol
+        except (OSError, ImportError, ValueError) as error:  # the last two are raised for unknown protocols
             reason = getattr(error, "strerror", None) or error
             raise CheckpointError(f"cannot write to '{folder}': {reason}", key=key) from error
         check_free_space(folder, size, key)

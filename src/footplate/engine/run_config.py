@@ -35,7 +35,7 @@ ELSEWHERE = {
     "accelerator": "the environment variable CUDA_VISIBLE_DEVICES; an empty value selects the CPU",
     "callbacks": "custom_hooks=[...], or call runner.on(event, function)",
     "check_val_every_n_epoch": "train_cfg=dict(val_interval=...)",
-    "ckpt_path": "load_from=..., or resume=True to continue the run of work_dir",
+    "ckpt_path": "load_from=..., or resume=True to continue the run in work_dir",
     "criterion": "loss=...",
     "default_root_dir": "work_dir=...",
     "device": "the environment variable CUDA_VISIBLE_DEVICES; an empty value selects the CPU",
@@ -56,7 +56,7 @@ ELSEWHERE = {
     "save_best": "default_hooks=dict(checkpoint=dict(save_best=...))",
     "scheduler": "param_scheduler=...",
     "seed": "randomness=dict(seed=...)",
-    "val_check_interval": "train_cfg=dict(val_interval=...), in epochs, or in iterations of a run with max_iters",
+    "val_check_interval": "train_cfg=dict(val_interval=...), in epochs, or in iterations if max_iters is set",
     "val_interval": "train_cfg=dict(val_interval=...)",
     "vis_backends": "visualizer=dict(vis_backends=[...])",
 }

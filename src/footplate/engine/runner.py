@@ -248,7 +248,7 @@ class Runner:
         self.logger = logging.getLogger("footplate")
         set_level(log_level, screen=is_main_process())
 
-        # Folder: no file is written yet, but all ranks agree on a timestamp, which is part of the run's name.
+        # Folder: nothing is written yet, but all ranks agree on a timestamp, which is part of the run's name.
         with at_key("log_file"):
             check_log_file(log_file or {})
         self.folder = RunFolder(self.sections["work_dir"])
@@ -258,7 +258,7 @@ class Runner:
         self.message_hub = MessageHub(self.experiment_name)
         MessageHub.keep_instance(self.message_hub)
 
-        # Start: find the checkpoint to start from. If the config sets no seed, the checkpoint provides it.
+        # Start: find the checkpoint to start from. If the config sets no seed, it comes from the checkpoint.
         self.requests = Requests(self.device, self.phases)
         self.checkpoints = CheckpointIO(on_save_error, alarm=self.requests.alarm)
         self.progress: CheckpointIO | BaseTrainLoop = self.checkpoints  # a training loop replaces it

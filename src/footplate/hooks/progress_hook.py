@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from footplate.hooks.live_display import LiveNotebook, LiveTerminal
 
 _SECONDS_BETWEEN = 0.25
-_WINDOW = 50  # iterations over which times are averaged
+_WINDOW = 50  # the number of iterations over which times are averaged
 _SECTIONS = 24  # a loss curve divides the run into sections, and shows one value for each
 
 

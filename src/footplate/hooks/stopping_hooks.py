@@ -158,7 +158,7 @@ class TimeLimitHook(Hook):
         self.max_hours = max_hours
         self._end = math.inf
         self._validation: float | None = None  # the duration of the longest validation run, in seconds
-        self._saving = self._iteration = 0.0 # seconds
+        self._saving = self._iteration = 0.0  # seconds
         self._since = time.monotonic()  # the end of the previous iteration or validation
 
     def before_train(self, runner: Runner) -> None:

@@ -204,7 +204,7 @@ def _round_up(length: int, divisor: int) -> int:
 def _channel_values(name: str, values: Sequence[float]) -> Tensor:
     """Returns `values` as a tensor ``(C, 1, 1)``."""
     if len(values) not in (1, 3) or (name == "std" and 0 in values):
-        message = f"{name} must have one value, or one value for each of 3 channels. Values of std must not be 0"
+        message = f"{name} must have one value or one per channel (3), and values of std must not be 0"
         raise ArgumentError(message, key=name, found=values)
     return torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
 

@@ -132,7 +132,7 @@ def _build_list(
     if count > 1 and counting:
         # In torch and Lightning, the scheduler steps once per optimizer step.
         level = logging.WARNING if any(isinstance(each, TorchSchedule) for each in counting) else logging.INFO
-        text = "accumulative_counts=%d: schedules are stepped after each iteration, %d times per optimizer step."
+        text = "accumulative_counts=%d: schedules step after each iteration, i.e. %d times per optimizer step."
         _logger.log(level, text, count, count)
     return built
 
