@@ -50,7 +50,7 @@ class BaseLoop:
         raise NotImplementedError(f"{type(self).__name__} does not define run()")
 
     def _describe_data(self, dataloader: Any) -> None:
-        """Passes the dataset's metadata, such as its classes, to the visualizer."""
+        """Passes the dataset's metadata, like its classes, to the visualizer."""
         if (metainfo := metainfo_of(dataloader)) is not None:
             self.runner.visualizer.dataset_meta = metainfo
 

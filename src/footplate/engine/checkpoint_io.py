@@ -108,7 +108,7 @@ class ResumePlan:
 class CheckpointIO:
     """Saves a run, and loads checkpoints into it.
 
-    Loading goes through the runner's methods, because subclasses may override them:
+    Loading goes through the runner's methods, which subclasses may override:
 
         Runner.load_or_resume       before training and evaluation
           start                     once: picks the checkpoint

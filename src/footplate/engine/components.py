@@ -35,7 +35,7 @@ def delegate(path: str) -> Any:
     """Returns a property that reads and writes an attribute of one of the object's components.
 
     Args:
-        path: The dotted path of the attribute, such as "folder.work_dir".
+        path: The dotted path of the attribute, e.g. "folder.work_dir".
     """
     owner, _, name = path.rpartition(".")
 

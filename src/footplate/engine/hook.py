@@ -293,7 +293,7 @@ class FunctionHook(Hook):
     """Calls a function on one event; see `Runner.on`.
 
     Args:
-        event: The event, such as "after_train_epoch".
+        event: The event, e.g. "after_train_epoch".
         function: A function that takes the runner and, optionally, the event's arguments by name.
 
     Raises:
@@ -313,7 +313,7 @@ class FunctionHook(Hook):
 
 
 def similar_event(name: str) -> str | None:
-    """Translates an event name from another engine, such as "on_train_epoch_end", or returns the most similar event."""
+    """Translates an event name from another engine, e.g. "on_train_epoch_end", or returns the most similar event."""
     for end, when in (("_start", "before_"), ("_begin", "before_"), ("_end", "after_")):
         if name.startswith("on_") and name.endswith(end):
             middle = name.removeprefix("on_").removesuffix(end)
@@ -331,7 +331,7 @@ def acts_at(hook: Hook | type[Hook], event: str) -> bool:
 
 
 def _shared_method(event: str) -> str:
-    """Returns the name of the method shared by all modes, such as "_after_iter" for "after_val_iter"."""
+    """Returns the name of the method shared by all modes, e.g. "_after_iter" for "after_val_iter"."""
     when, *_, what = event.split("_")
     return f"_{when}_{what}"
 

@@ -111,7 +111,7 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
     Args:
         model: The model, on its device and not yet wrapped.
         compile: Whether to compile, or a dict of arguments for `torch.compile`. `target` is "forward" for the whole
-            model, or the name of a submodule, such as "backbone". Alternatively, `regions` selects modules to compile
+            model, or the name of a submodule, e.g. "backbone". Alternatively, `regions` selects modules to compile
             individually; see `select_modules`. Modules with the same structure share the compiled code.
         channels_last: Whether to store four-dimensional weights in channels-last format. This speeds up convolutions.
 

@@ -89,7 +89,7 @@ class NonFiniteHook(Hook):
     def check(self, runner: "Runner", done: int, *, stop: bool = False) -> None:
         """Checks the losses of the last `interval` iterations.
 
-        Also warns once if a loss scaler has reduced its scale below 1, because overflow can then no longer explain why
+        Also warns once if a loss scaler has reduced its scale below 1, since overflow can then no longer explain why
         steps are skipped.
 
         Args:

@@ -44,7 +44,7 @@ class EarlyExitError(Exception):
 class Interrupted(SystemExit):
     """Raised to end the process after the run has been saved.
 
-    The exit code is 128 plus the signal number, such as 143 for SIGTERM.
+    The exit code is 128 plus the signal number, e.g. 143 for SIGTERM.
 
     Args:
         number: The number of the signal.

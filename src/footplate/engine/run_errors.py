@@ -24,7 +24,7 @@ _MAX_LINES = 5  # the maximum number of lines of an error message in the log
 
 @contextmanager
 def refusing_exits() -> Iterator[None]:
-    """Converts a SystemExit from user code into an error, because the run is not complete.
+    """Converts a SystemExit that user code raises before the run is complete into an error.
 
     Raises:
         ExitError: The block raised SystemExit for a reason other than a signal.

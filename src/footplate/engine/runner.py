@@ -96,7 +96,7 @@ class Runner:
         train_dataloader: The data loader for training, or any other iterable of batches.
         val_dataloader: The data loader for validation.
         test_dataloader: The data loader for testing.
-        train_cfg: The training loop, such as `dict(by_epoch=True, max_epochs=12, val_interval=1)`.
+        train_cfg: The training loop, e.g. `dict(by_epoch=True, max_epochs=12, val_interval=1)`.
         val_cfg: The validation loop. Optional if the model is an object.
         test_cfg: The test loop. Optional if the model is an object.
         auto_scale_lr: `dict(enable=True, base_batch_size=16)` scales learning rates with the global batch size.
@@ -115,22 +115,22 @@ class Runner:
             "none".
         env_cfg: A dict with `cudnn_benchmark`, `mp_cfg` and `dist_cfg`.
         log_processor: The log processor, which formats log lines.
-        log_level: The minimum log level, such as "INFO" or "WARNING".
+        log_level: The minimum log level, e.g. "INFO" or "WARNING".
         visualizer: The visualizer, which writes images, scalars and the config to its backends.
         default_scope: The registry scope that is searched first.
         randomness: A dict with `seed`, `deterministic` and `diff_rank_seed`.
         experiment_name: The name of the run.
         cfg: The complete config, which is saved with the run.
         on_save_error: What to do when a save fails: "warn" and continue, or "stop".
-        on_nonfinite: What to do when a loss or gradient is NaN or infinite, such as `dict(loss="stop", grad="skip")`.
-            Each value is "stop", "skip" (the step) or "warn". Non-finite weights are never saved.
+        on_nonfinite: What to do when a loss or gradient is NaN or infinite, e.g. `dict(loss="stop", grad="skip")`. Each
+            value is "stop", "skip" (the step) or "warn". Non-finite weights are never saved.
         preflight: Whether to check before the first step that the run can save, load and validate. By default, enabled
             only for plain torch modules.
         model_wrapper_cfg: The model wrapper for training with several processes.
         find_unused_parameters: Whether some parameters may not contribute to the loss in an iteration.
         sync_bn: "torch" makes batch normalization compute its statistics over the batches of all processes.
         compile: Whether to compile the model, or a dict of arguments for `torch.compile`. `target` is the name of a
-            submodule to compile, such as `"backbone"`. `regions` selects repeated modules, which share their compiled
+            submodule to compile, e.g. `"backbone"`. `regions` selects repeated modules, which share their compiled
             code.
         channels_last: Whether to store convolution weights in the channels-last memory format.
         model_adapter: An adapter for a model whose interface differs from BaseModel's.
@@ -153,9 +153,9 @@ class Runner:
             checkpoint.
         epoch: The number of completed epochs. In a run without training, it comes from the loaded checkpoint.
         history: The scalars of the run, with one row per epoch; see `History`.
-        phases: The current phases of the run, outermost first, such as `["train", "val"]`.
+        phases: The current phases of the run, outermost first, e.g. `["train", "val"]`.
         events: The events whose hooks are being called, outermost first.
-        failed_in: The innermost phase in which the run last failed, such as "val", or "" if it has not failed.
+        failed_in: The innermost phase in which the run last failed, e.g. "val", or "" if it has not failed.
         built: The components that have been built or assigned, keyed by name.
         resolved: The config and its sections, translated and completed; see `ResolvedConfig`.
         checkpoints: Saves and loads checkpoints; see `CheckpointIO`.
@@ -288,8 +288,7 @@ class Runner:
             check: Whether to check all sections before building the model, as `footplate train` does. Otherwise, the
                 loops, the optimizer and the schedules are checked only when they are built on first use.
             overrides: Values to merge into the config, like `--cfg-options`, or Runner arguments that are not config
-                keys, such as `max_epochs`. With `resume=True`, neither `resume` nor `load_from` is recorded in the
-                config.
+                keys, like `max_epochs`. With `resume=True`, neither `resume` nor `load_from` is recorded in the config.
 
         Raises:
             ArgumentError: An override is neither a config key nor a Runner argument.
@@ -479,7 +478,7 @@ class Runner:
         return path
 
     def export(self, path: str | os.PathLike[str], example: Any = None, *, opset: int | None = None) -> "Export":
-        """Exports the model to a file, with the weights that a checkpoint would contain, such as averaged weights.
+        """Exports the model to a file, with the same weights as in a checkpoint (the averaged weights, for example).
 
         The exported model is in evaluation mode. Its outputs are compared with the original model's outputs.
 
@@ -828,7 +827,7 @@ class Runner:
         use `step.log`.
 
         Args:
-            name: The name, such as "val/calibration_error".
+            name: The name, e.g. "val/calibration_error".
             value: A number or a tensor with one element.
 
         Example:

@@ -196,7 +196,7 @@ def check_visualizer(cfg: Any) -> None:
 def check_optimization(sections: Sections) -> None:
     """Checks the optimizer and the schedules by building them for a small layer.
 
-    If `optim_wrapper.constructor` is set, checks only its name, because a constructor needs the real model.
+    If `optim_wrapper.constructor` is set, checks only its name. (Constructors need the real model.)
     """
     wrapper, train = sections["optim_wrapper"], sections["train_cfg"]
     if not isinstance(wrapper, Mapping) or not isinstance(wrapper.get("optimizer"), Mapping):

@@ -247,9 +247,9 @@ class UpdatedMetric(NamedMetric):
 
     If the predictions have a `logits` attribute, like the outputs of transformers models, the logits are used instead.
 
-    In a distributed run, an object with a `sync` method, such as a torchmetrics object, combines the results of all
-    ranks itself. Any other object is used only on rank 0, which updates it with one sample at a time in dataset order.
-    In that case, predictions and targets must be tensors or lists with one row per sample, or tuples or dicts of these.
+    In a distributed run, objects with a `sync` method, like those from torchmetrics, combine the results of all ranks
+    themselves. Any other object is used only on rank 0, which updates it with one sample at a time in dataset order. In
+    that case, predictions and targets must be tensors or lists with one row per sample, or tuples or dicts of these.
 
     Args:
         metric: The object.

@@ -42,7 +42,7 @@ class EvaluationContext(NamedTuple):
         mode: "val" or "test".
         dataset: The name of the dataset. Empty if there is only one.
         step: A function that returns the number of iterations that the model has been trained for.
-        is_trial: Whether this is a trial run with a single batch, such as in `footplate check`. Its results are not
+        is_trial: Whether this is a trial run with a single batch, as in `footplate check`. Its results are not
             recorded.
     """
 
@@ -109,12 +109,12 @@ class BaseMetric(ABC, Generic[_Result]):
 
     @property
     def dataset_prefix(self) -> str:
-        """The prefix for table titles, such as "night: " for the dataset `night`. Empty for a single dataset."""
+        """The prefix for table titles, e.g. "night: " for the dataset `night`. Empty for a single dataset."""
         return f"{self.context.dataset}: " if self.context.dataset else ""
 
     @property
     def dataset_meta(self) -> Mapping[str, Any] | None:
-        """The dataset's metainfo, such as its classes and palette."""
+        """The dataset's metainfo, including its classes and palette."""
         return self._dataset_meta
 
     @dataset_meta.setter
@@ -144,7 +144,7 @@ class BaseMetric(ABC, Generic[_Result]):
         nothing outside a run. Logs a warning if the file cannot be written.
 
         Args:
-            name: The name of the table, such as "IoU".
+            name: The name of the table, e.g. "IoU".
             classes: The class names, ``(C,)``.
             columns: A dict that maps column names to one number per class, ``(C,)``, or NaN for classes without a
                 value.

@@ -76,7 +76,7 @@ class EMAHook(AveragedWeightsHook):
         begin_iter: The iteration at which averaging begins. Until then, the average is a copy of the model.
         begin_epoch: The epoch at which averaging begins.
         start_iters: An alias of `begin_iter`.
-        settings: Arguments for the averaged model, such as `momentum`, `interval`, `update_buffers` and `device`. With
+        settings: Arguments for the averaged model: `momentum`, `interval`, `update_buffers`, `device` and so on. With
             `device="cpu"`, the average does not use GPU memory.
 
     Raises:

@@ -61,7 +61,7 @@ class CheckpointHook(Hook):
             are written that contain only these keys.
         save_begin: The earliest epoch or iteration after which to save.
         max_keep_best: The number of best checkpoints to keep for each metric.
-        sharded: Whether to save sharded checkpoints. A sharded checkpoint is a folder, such as `iter_4000.sharded`, to
+        sharded: Whether to save sharded checkpoints. A sharded checkpoint is a folder, e.g. `iter_4000.sharded`, to
             which each process writes its shard. By default, checkpoints are sharded if the model is sharded. With
             False, shards are gathered on rank 0.
 

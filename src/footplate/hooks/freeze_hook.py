@@ -98,7 +98,7 @@ class FreezeHook(Hook):
                 module.eval()
 
     def after_train(self, runner: Runner) -> None:
-        """Unfreezes the parameters, because the model may be trained again later."""
+        """Unfreezes the parameters, so that the model can be trained again."""
         self._unfreeze()
 
     def _is_over(self, runner: Runner) -> bool:

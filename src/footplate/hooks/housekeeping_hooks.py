@@ -1,4 +1,4 @@
-"""Hooks for small tasks, such as emptying the cache or checking the number of classes."""
+"""Hooks for small tasks, like emptying the cache or checking the number of classes."""
 
 import logging
 from typing import Any
@@ -154,7 +154,7 @@ def classes_of(dataset: Any) -> Any:
     """Returns the class names of a first- or second-generation dataset, or None if it has none.
 
     Raises:
-        ArgumentError: The classes are a single string, such as 'person', where `('person',)` was probably meant.
+        ArgumentError: The classes are a single string. For example, 'person' is probably meant to be `('person',)`.
     """
     metainfo = getattr(dataset, "metainfo", None) or {}
     classes = getattr(dataset, "CLASSES", None) or metainfo.get("classes", metainfo.get("CLASSES"))

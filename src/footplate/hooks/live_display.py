@@ -55,7 +55,7 @@ class LiveNotebook:
             self._show = self._handle.update
 
     def close(self) -> None:
-        """Does nothing, because the output stays in the notebook."""
+        """Does nothing: the output stays in the notebook."""
 
 
 def is_notebook() -> bool:

@@ -34,7 +34,7 @@ class MissingMetricError(ArgumentError):
     """Raised if a hook or command needs a metric that no evaluator computes.
 
     Args:
-        what: The setting that selects the metric, such as "save_best".
+        what: The setting that selects the metric, e.g. "save_best".
         name: The metric.
         metrics: The existing metrics.
         key: The key path of the setting in the config.

@@ -23,7 +23,7 @@ class PrepareTTAHook(Hook):
     checkpoints are not affected.
 
     Args:
-        tta_cfg: The config of the merging model, without `module`, such as `dict(type="SegTTAModel")`. Defaults to
+        tta_cfg: The config of the merging model, without `module`, e.g. `dict(type="SegTTAModel")`. Defaults to
             `tta_model` in the run's config.
         tta_pipeline: The pipeline for the datasets. Defaults to `tta_pipeline` in the run's config.
         phases: "test", "val" or both.

@@ -95,7 +95,7 @@ def named_tensors(name: str, value: Any) -> dict[str, Tensor]:
 
 
 def describe_inputs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Describes inputs as plain data, with a string for each tensor's dtype and shape, such as "float32[16, 8]".
+    """Describes inputs as plain data, with a string for each tensor's dtype and shape, e.g. "float32[16, 8]".
 
     Returns an empty dict if the inputs contain anything other than tensors, numbers, bools and None.
 

@@ -30,7 +30,7 @@ class ExportRequest:
         inputs: Example inputs.
         names: The names of the outputs.
         path: The file to write.
-        metainfo: Metadata to store in the file, such as the classes.
+        metainfo: Metadata to store in the file, e.g. the classes.
         opset: The ONNX opset version, or None for the default.
         dims: The input dimensions that may vary if the model supports it. None means all dimensions.
         traced: Whether to write an ONNX file by tracing, which records only the operations executed for the example.

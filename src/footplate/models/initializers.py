@@ -239,7 +239,7 @@ class PretrainedInit:
 
     Args:
         checkpoint: The path of the checkpoint, or an address such as "torchvision://resnet50".
-        prefix: The prefix of the keys to load, such as "backbone". It is stripped from the keys.
+        prefix: The prefix of the keys to load, e.g. "backbone". It is stripped from the keys.
         revise_keys: Pairs of a regular expression and its replacement, applied to the checkpoint keys before `prefix`.
         map_location: Ignored; weights are loaded onto the module's device.
 

@@ -269,7 +269,7 @@ def keep_file(export: Export, path: str, to: str) -> Export:
 
 
 def format_shapes(shapes: Sequence[tuple[int, ...]]) -> str:
-    """Formats input shapes, such as "3x32x32, 1x32x32"."""
+    """Formats input shapes, e.g. as "3x32x32, 1x32x32"."""
     return ", ".join("x".join(map(str, shape)) for shape in shapes)
 
 

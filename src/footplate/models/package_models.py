@@ -144,7 +144,7 @@ class TransformersModels(PackageSource):
         return is_model and kind.config_class is not None  # type: ignore[union-attr]
 
     def help(self, name: str) -> str:
-        """Returns "", because reading the class's docstring would import its module."""
+        """Returns "". Reading the class's docstring would import its module."""
         return ""
 
     def build(self, name: str, **settings: Any) -> Any:
@@ -160,7 +160,7 @@ class TransformersModels(PackageSource):
 
 
 class SegmentationModels(PackageSource):
-    """The segmentation_models_pytorch architectures, such as `Unet`."""
+    """The segmentation_models_pytorch architectures, e.g. `Unet`."""
 
     def names(self) -> list[str]:
         """Returns the names of the architectures."""

@@ -1,4 +1,4 @@
-"""Trains modules that are not subclasses of BaseModel, such as torch, timm and transformers models."""
+"""Trains modules that are not subclasses of BaseModel: plain torch, timm and transformers models, for example."""
 
 import inspect
 import numbers
@@ -357,7 +357,7 @@ def _further_arguments(training_step: Any) -> tuple[str, ...]:
 def is_plain(model: Any) -> bool:
     """Checks whether a model must be wrapped in a PlainModel, i.e. whether it lacks BaseModel's methods.
 
-    Also returns True for functions that build a model, because the model does not exist yet.
+    Also returns True for functions that build a model: the model does not exist yet.
     """
     model = model.func if isinstance(model, partial) else model
     return callable(model) and not hasattr(model, "train_step")

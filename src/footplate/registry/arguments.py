@@ -99,7 +99,7 @@ def check_arguments(
 
     Args:
         entry: A class or function.
-        what: The name of `entry` in messages, such as "hook 'EMAHook'".
+        what: The name of `entry` in messages, e.g. "hook 'EMAHook'".
         settings: The keyword arguments.
         args: The positional arguments. Their values are ignored.
         source: The mapping that contains the settings, for locating errors.

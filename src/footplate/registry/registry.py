@@ -48,7 +48,7 @@ class Registry:
     with that scope, anywhere in the tree. A name without a scope is looked up in the default scope first.
 
     Args:
-        name: The kind of entries, such as "hook".
+        name: The kind of entries, e.g. "hook".
         build_func: Called by `build` as `build_func(cfg, *args, registry=self, **kwargs)`.
         parent: The registry to search for names that this one does not contain.
         scope: The scope of the registry. Defaults to the top-level package that creates it.

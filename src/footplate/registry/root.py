@@ -50,7 +50,7 @@ _TASKS = tuple(
 
 
 class PackageModels(Registry):
-    """Provides a package's models under names such as `timm.resnet18`, without registering them.
+    """Provides a package's models under names like `timm.resnet18`, without registering them.
 
     The package is imported on first lookup.
 

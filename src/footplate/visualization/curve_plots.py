@@ -64,7 +64,7 @@ def draw_curves(scalars_path: str, out_path: str, *, epoch_length: int = 1) -> N
     """Plots losses, metrics and the learning rate to an image file. Per-class results are omitted.
 
     Args:
-        scalars_path: A file with one JSON object per line, such as `vis_data/scalars.json`.
+        scalars_path: A file with one JSON object per line, e.g. `vis_data/scalars.json`.
         out_path: The path of the image.
         epoch_length: The number of iterations per `step` in validation records: the epoch length if validation is
             logged by epoch, otherwise 1.

@@ -136,7 +136,7 @@ class ParamSchedule:
             self.start()
 
     def __getattr__(self, name: str) -> Any:
-        """Returns a setting of the curve, such as `gamma`."""
+        """Returns a setting of the curve, e.g. `gamma`."""
         if name == "curve" or name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.curve, name)

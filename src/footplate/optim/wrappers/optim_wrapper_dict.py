@@ -11,7 +11,7 @@ from footplate.optim.wrappers.optim_wrapper import OptimWrapper
 
 
 class OptimWrapperDict(OptimWrapper):
-    """A mapping from names to optimizer wrappers, for models with several optimizers, such as GANs.
+    """A mapping from names to optimizer wrappers, for models with several optimizers (GANs, for example).
 
     The model's `train_step` selects a wrapper by name and calls its `update_params`.
 
@@ -58,7 +58,7 @@ class OptimWrapperDict(OptimWrapper):
         return iter(self.optim_wrappers.items())
 
     def update_params(self, *_: Any, **__: Any) -> NoReturn:
-        """Raises an error, because it is unclear which optimizer to step.
+        """Raises an error: it is unclear which optimizer to step.
 
         Raises:
             ArgumentError: Always.
