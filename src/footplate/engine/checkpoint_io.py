@@ -117,8 +117,8 @@ class CheckpointIO:
                 Runner.load_checkpoint
                   load              reads the file, calls `after_load_checkpoint`, and loads the weights
 
-    `load` and the hooks check `ResumePlan.is_resuming` to find out whether the run is resuming. It cannot be passed as
-    an argument, because overridden methods and hooks have MMEngine's signatures.
+    `load` and the hooks check `ResumePlan.is_resuming`. It cannot be passed as an argument, because overridden methods
+    and hooks have MMEngine's signatures.
 
     Args:
         on_save_error: See `Runner`.

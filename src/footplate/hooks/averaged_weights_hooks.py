@@ -26,7 +26,7 @@ _logger = logging.getLogger("footplate.hooks")
 class AveragedWeightsHook(Hook):
     """Base class for hooks that use averaged weights for validation, testing and saving.
 
-    In checkpoints, `state_dict` contains the averaged weights, and `ema_state_dict` the training weights.
+    In checkpoints, `state_dict` contains the averaged weights, and `ema_state_dict` contains the training weights.
     """
 
     priority = "NORMAL"
@@ -67,7 +67,7 @@ class AveragedWeightsHook(Hook):
 class EMAHook(AveragedWeightsHook):
     """Averages the model's weights during training, and uses the average for validation, testing and saving.
 
-    In checkpoints, `state_dict` contains the averaged weights, and `ema_state_dict` the training weights.
+    In checkpoints, `state_dict` contains the averaged weights, and `ema_state_dict` contains the training weights.
 
     Args:
         ema_type: The averaging method: ExponentialMovingAverage, StochasticWeightAverage, MomentumAnnealingEMA,
@@ -206,7 +206,7 @@ class ScheduleFreeHook(AveragedWeightsHook):
     """Switches schedule-free optimizers between their training weights and their averaged weights.
 
     This hook is added automatically if a run uses a schedule-free optimizer. In checkpoints, `state_dict` contains the
-    averaged weights, and `ema_state_dict` the training weights.
+    averaged weights, and `ema_state_dict` contains the training weights.
 
     Source: The Road Less Scheduled (Defazio et al., 2024).
     """

@@ -55,7 +55,7 @@ class BaseModule(nn.Module):
 
         Raises:
             UnknownNameError: The `type` of an initializer is unknown.
-            BuildError: An initializer has no such argument.
+            BuildError: An initializer does not accept one of its arguments.
             ArgumentError: An override refers to a submodule that does not exist.
         """
         if self._is_init:

@@ -205,7 +205,7 @@ class KaimingInit(VariancePreservingInit):
 
     Args:
         a: The negative slope of a leaky ReLU.
-        mode: "fan_in" preserves the variance of activations, and "fan_out" the variance of gradients.
+        mode: "fan_in" preserves the variance of activations, and "fan_out" preserves the variance of gradients.
         nonlinearity: The activation after the layer, "relu" or "leaky_relu".
     """
 

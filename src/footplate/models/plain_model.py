@@ -325,7 +325,7 @@ def _line_for_method(step: Any) -> str:
 
 
 def _further_arguments(training_step: Any) -> tuple[str, ...]:
-    """Returns the names of a `training_step`'s arguments after the module and the batch.
+    """Returns the names of the arguments that follow the module and the batch in a `training_step`.
 
     Raises:
         ArgumentError: An argument is unknown and has no default.

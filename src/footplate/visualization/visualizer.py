@@ -42,7 +42,7 @@ def draw_featmap(
     Args:
         featmap: ``(C, H, W)``, with any range of values.
         overlaid_image: ``(H', W', 3)`` or ``(H', W')``, uint8. The feature map is blended with this image.
-        channel_reduction: "squeeze_mean" draws the mean over channels, and "select_max" the channel with the largest
+        channel_reduction: "squeeze_mean" draws the mean over channels. "select_max" draws the channel with the largest
             mean. None draws a grid of the `topk` channels with the largest means.
         topk: The number of channels in the grid, or -1 for all.
         arrangement: The numbers of rows and columns in the grid.

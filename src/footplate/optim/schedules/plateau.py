@@ -61,7 +61,7 @@ class ReduceOnPlateau(MetricSchedule):
             added later use the bound of the last group.
         eps: The minimum change. Smaller reductions are skipped.
         begin: The first validation run to take into account, counted from 1. 0 has the same effect as 1.
-        end: The first validation run to no longer take into account.
+        end: The first validation run to ignore again.
         by_epoch: Ignored; the schedule always steps after each validation run.
         last_step: See `ParamSchedule`.
 
