@@ -73,7 +73,7 @@ class BaseInit:
             self.initialize_layer(module)
 
     def initialize_layer(self, module: nn.Module) -> None:
-        """Initializes the weight and the bias of a layer, but not its children."""
+        """Initializes a layer's own weight and bias, but not those of its children."""
         weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
         if isinstance(weight, Tensor) and weight.dim() >= self.least_dim:
             self.fill(weight)

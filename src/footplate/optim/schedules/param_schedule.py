@@ -145,7 +145,7 @@ class ParamSchedule:
     def build_iter_from_epoch(
         cls, optimizer: HasParamGroups, *args: Any, epoch_length: int, **settings: Any
     ) -> "ParamSchedule":
-        """Builds an iteration-based schedule from settings in epochs."""
+        """Builds an iteration-based schedule from settings that are given in epochs."""
         return cls(optimizer, *args, convert_to_iter_based=True, epoch_length=epoch_length, **settings)
 
     @property
