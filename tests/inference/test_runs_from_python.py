@@ -245,9 +245,9 @@ def test_classes_are_builders_too(folder: Path) -> None:
         ),
         (lambda models: models.plain_function, r"def plain_function\(...\) -> torch.nn.Module:"),
         (lambda models: models.rmtree, "a config must not refer to 'shutil.rmtree'|another process cannot"),
-        (lambda models: partial(models.build_model, 3), "arguments of the function must be passed by name"),
+        (lambda models: partial(models.build_model, 3), "the function's arguments must be passed by name"),
         (lambda models: partial(models.build_model, width=torch.ones(2)), "cannot represent a value of type Tensor"),
-        (lambda models: partial(models.build_model, width=nn.ReLU), "arguments of the function must be plain data"),
+        (lambda models: partial(models.build_model, width=nn.ReLU), "the function's arguments must be plain data"),
     ],
 )
 def test_builder_that_cannot_be_recorded_is_explained(folder: Path, make: Callable[[Any], Any], message: str) -> None:

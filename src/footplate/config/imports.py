@@ -100,7 +100,7 @@ class LazyObject:
         return self._path
 
     def build(self) -> Any:
-        """Imports the name and returns the object.
+        """Imports and returns the object with this dotted name.
 
         Raises:
             ConfigError: The module or the name does not exist.

@@ -199,7 +199,7 @@ class BatchPlan(Sampler[BatchKey]):
             yield BatchKey(epoch, positions, indices, self.batch_sampler is None)
 
     def _batches(self, epoch: int, start: int) -> Iterator[tuple[int, Sequence[Any]]]:
-        """Yields each batch from `start` on: how many samples precede it on this rank, and its indices."""
+        """Yields the batches from `start` on: the number of samples before each one on this rank, and its indices."""
         done = 0
         if self._has_own_batches:
             for number, indices in enumerate(self.batch_sampler):

@@ -261,7 +261,7 @@ class BaseDataElement:
         return f"{type(self).__name__}(\n{body}\n)" if lines else f"{type(self).__name__}()"
 
     def _call(self, method: str, *args: Any, **kwargs: Any) -> Self:
-        """Returns a copy after calling a method on each value that has this method. Keeps other values."""
+        """Returns a copy in which the method was called on every value that has it. Keeps other values."""
         return self._map_data(
             lambda value: getattr(value, method)(*args, **kwargs) if hasattr(value, method) else value
         )

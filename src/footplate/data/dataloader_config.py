@@ -110,7 +110,7 @@ def check_dataloader(cfg: Any) -> None:
         value = cfg.get(key)
         # Otherwise, the characters of a string would be treated as samples or indices.
         if isinstance(value, str) or not (key == "dataset" or value is None or hasattr(value, "__iter__")):
-            raise BuildError(f"'{key}' must be an object, or a dict with the key 'type'", key=key, found=value)
+            raise BuildError(f"'{key}' must be an object, or a dict with a 'type' key", key=key, found=value)
     with at_key("dataset"):
         _check_dataset(cfg["dataset"])
     if isinstance(cfg.get("sampler"), Mapping):

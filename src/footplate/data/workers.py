@@ -86,7 +86,7 @@ class WorkerProgress:
         self.record(worker, None)
 
     def record(self, worker: int, index: Any) -> None:
-        """Records that a worker starts reading a sample."""
+        """Records that a worker has started reading a sample."""
         self._slots[self._workers + worker] = index if isinstance(index, int) else -1
 
     def samples(self) -> dict[int, int]:

@@ -110,7 +110,7 @@ class TimeCounter:
             self.instance_dict[tag] = self
 
     def __call__(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        """Decorates a function to measure each call."""
+        """Decorates a function to measure the duration of each call."""
         self.tag = self.tag or fn.__name__
 
         @wraps(fn)

@@ -30,7 +30,7 @@ class CenterCrop(BaseTransform):
         self.crop_size = check_size("crop_size", crop_size)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Pads `img` to at least the crop size, and crops its center. `img` has the shape (H, W) or (H, W, C)."""
+        """Pads `img` to at least the crop size, and returns a center crop. `img` has the shape (H, W) or (H, W, C)."""
         image, (width, height) = results["img"], self.crop_size
         missing = [max(0, wanted - present) for wanted, present in zip((height, width), image.shape[:2], strict=True)]
         margins = [(length // 2, length - length // 2) for length in missing] + [(0, 0)] * (image.ndim - 2)

@@ -154,7 +154,7 @@ class DetDataSample(BaseDataElement):
 
 
 def above_score(sample: Any, score: float) -> Any:
-    """Returns a copy of a sample without the predicted instances below `score`. Returns other values unchanged."""
+    """Returns a copy of a sample without predictions that score below `score`. Other values are returned unchanged."""
     instances = sample.get("pred_instances") if isinstance(sample, BaseDataElement) else None
     if instances is None or "scores" not in instances:
         return sample

@@ -132,7 +132,7 @@ def init_attention(layers: nn.ModuleList) -> None:
 
 
 def position_codes(width: int, side: int) -> Tensor:
-    """Returns 2D sine-cosine position embeddings, ``(1, side * side, width)``; `width` must be a multiple of 4.
+    """Returns 2D sine-cosine position embeddings of shape ``(1, side * side, width)``; `width` must be a multiple of 4.
 
     Source: Vaswani et al., "Attention Is All You Need", arXiv:1706.03762, section 3.5, applied to rows and columns.
     """

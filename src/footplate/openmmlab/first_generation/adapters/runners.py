@@ -126,7 +126,7 @@ class BaseRunner(metaclass=_RunnerClass):
     register_logger_hooks = partialmethod(_register, "log_config", "VERY_LOW")
 
     def register_custom_hooks(self, custom_config: Any) -> None:
-        """Adds one or several hooks, passed as configs or objects."""
+        """Adds one or more hooks, passed as configs or objects."""
         several = custom_config if isinstance(custom_config, (list, tuple)) else [custom_config]
         for each in several:
             if isinstance(each, Mapping):
