@@ -83,7 +83,7 @@ def class_names(meta: Mapping[str, Any] | None, count: int) -> list[str]:
 
 
 def as_thresholds(thrs: Thresholds) -> tuple[float | None, ...]:
-    """Returns one or several thresholds as a tuple."""
+    """Returns one or more thresholds as a tuple."""
     return (thrs,) if thrs is None or isinstance(thrs, (int, float)) else tuple(thrs)
 
 
@@ -95,7 +95,7 @@ def threshold_suffix(threshold: float | None, several: Sequence[float | None]) -
 
 
 def rank_of_truth(scores: Tensor, truth: Tensor) -> Tensor:
-    """Returns the number of classes ranked above the true class, ``(N,)``, int64, for scores ``(N, C)``.
+    """Returns the number of classes ranked above the true class, as an int64 tensor ``(N,)``, for scores ``(N, C)``.
 
     If two classes have equal scores, the one with the lower index ranks first.
 
@@ -116,7 +116,7 @@ class Accuracy(BaseMetric[tuple[int, float]]):
     If two classes have equal scores, the one with the lower index ranks first.
 
     Args:
-        topk: One or several values of k.
+        topk: One or more values of k.
         thrs: A prediction is correct only if the score of the true class exceeds this threshold; None for no threshold.
             With several thresholds, one value is reported for each: `top1_thr-0.50`, `top1_no-thr`.
         ignore_index: Samples with this class are ignored.
@@ -179,10 +179,10 @@ class Accuracy(BaseMetric[tuple[int, float]]):
 
 
 class LabelMetric(BaseMetric[tuple[int, ...]]):
-    """The base class of metrics that compare each sample's true class with its predicted class.
+    """The base class for metrics that compare each sample's true class with its predicted class.
 
-    Each result contains the number of classes, the true class and, for each threshold, the predicted class (-1 for
-    none).
+    Each result contains the number of classes, the true class and, for each threshold, the predicted class (-1 for no
+    prediction).
 
     Args:
         num_classes: The number of classes; by default, taken from the scores or the dataset.

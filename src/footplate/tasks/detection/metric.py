@@ -44,12 +44,12 @@ class CocoMetric(BaseMetric[ImageResult]):
 
     Args:
         ann_file: A COCO file with the ground truth.
-        metric: One or several of "bbox" for boxes, "segm" for masks, and "proposal" for the class-agnostic recall of
+        metric: One or more of "bbox" for boxes, "segm" for masks, and "proposal" for the class-agnostic recall of
             boxes.
         classwise: Whether to also log a table of the average precision of each class, and to report it as
             `<class>_precision` for boxes and as `segm_<class>_precision` for masks.
         proposal_nums: The limits on the number of predictions per image.
-        iou_thrs: One or several IoU thresholds; by default 0.5, 0.55 ... 0.95.
+        iou_thrs: One or more IoU thresholds; by default 0.5, 0.55 ... 0.95.
         metric_items: The values to report. The default is `mAP`, `mAP_50`, `mAP_75`, `mAP_s`, `mAP_m` and `mAP_l`, or
             recalls such as `AR@100` for "proposal".
         format_only: Whether to only write predictions, without computing metrics.
