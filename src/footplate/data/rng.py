@@ -209,7 +209,7 @@ def _check_tensor(value: Any, dtype: torch.dtype) -> torch.Tensor:
 
 
 def _accelerator() -> str | None:
-    """Returns the accelerator type of this machine, or None."""
+    """Returns the accelerator type of this machine, or None if there is no accelerator."""
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return None if device is None else device.type
 

@@ -39,7 +39,7 @@ class EvaluationSet(NamedTuple):
         return getattr(self.dataloader, "dataset", None)
 
     def is_due(self, done: int, end: int) -> bool:
-        """Checks whether the validation run after `done` of `end` epochs or iterations includes the dataset."""
+        """Checks whether the dataset is evaluated in the validation run after `done` of `end` epochs or iterations."""
         return self.interval is None or done % self.interval == 0 or done >= end
 
     def named(self, metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -134,7 +134,7 @@ class TaskModel(BaseModel):
         """Returns the raw output of the network."""
 
     def predicted_tensors(self, inputs: Tensor) -> dict[str, Any]:
-        """Returns a dict of an exported model's outputs for preprocessed images ``(N, C, H, W)``.
+        """Returns a dict of the outputs that an exported model computes for preprocessed images ``(N, C, H, W)``.
 
         By default, these are the raw outputs of the network. Tasks override this method to add their postprocessing.
         """
@@ -142,7 +142,7 @@ class TaskModel(BaseModel):
 
     @abstractmethod
     def loss(self, inputs: Any, data_samples: Sequence[Any] | None) -> dict[str, Any]:
-        """Returns a dict of the losses and other values to log."""
+        """Returns a dict of losses and other values to log."""
 
     @abstractmethod
     def predict(self, inputs: Any, data_samples: Sequence[Any] | None) -> list[Any]:

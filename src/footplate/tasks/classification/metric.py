@@ -167,7 +167,7 @@ class Accuracy(BaseMetric[tuple[int, float]]):
                 self.results.append((int(truth != predicted_label(sample)), np.inf))
 
     def compute_metrics(self, results: list[tuple[int, float]]) -> dict[str, float]:
-        """Returns a dict of the accuracies, which are NaN if all samples are ignored."""
+        """Returns a dict of accuracies, which are NaN if all samples are ignored."""
         ranks, scores = np.array([result for result in results if result[0] >= 0]).reshape(-1, 2).T
         values = {}
         for k in self.topk:
@@ -255,7 +255,7 @@ class SingleLabelMetric(LabelMetric):
         self.average = average
 
     def compute_metrics(self, results: list[tuple[int, ...]]) -> dict[str, Any]:
-        """Returns a dict of the metrics."""
+        """Returns a dict of metrics."""
         truth, predictions = self.labels(results)
         count = results[0][0]
         values: dict[str, Any] = {}

@@ -247,7 +247,7 @@ def aligned_giou(boxes: Tensor, others: Tensor) -> Tensor:
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, *, labels: Tensor | None = None) -> Tensor:
-    """Applies non-maximum suppression and returns the indices of the remaining boxes, ``(K,)``, int64, best first.
+    """Applies non-maximum suppression. Returns the int64 indices ``(K,)`` of the remaining boxes, best first.
 
     If two boxes have equal scores, the first one ranks higher.
 

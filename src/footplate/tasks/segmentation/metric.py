@@ -102,7 +102,7 @@ class IoUMetric(BaseMetric[Areas]):
                 self.results.append(count_areas(predicted, truth, count, self.ignore_index, where=where))
 
     def evaluate(self, size: int) -> dict[str, Any]:
-        """Returns a dict of the metrics, which is empty if `format_only` is set."""
+        """Returns a dict of metrics, which is empty if `format_only` is set."""
         return {} if self.format_only else super().evaluate(size)
 
     def added(self, one: Areas, other: Areas) -> Areas:
