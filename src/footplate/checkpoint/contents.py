@@ -67,7 +67,7 @@ def read_layout(folder: str, device: "str | torch.device") -> ShardLayout:
     """Reads the state and the layout of a sharded checkpoint.
 
     Args:
-        folder: The folder.
+        folder: The folder of the checkpoint.
         device: The device for the tensors in the state. With 'meta', nothing is verified.
 
     Raises:

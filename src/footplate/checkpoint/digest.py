@@ -54,7 +54,7 @@ class DigestSink:
         self._tail = b""  # the last 22 bytes: possibly the end record, which `finish` modifies
 
     def write(self, data: "bytes | bytearray | memoryview", /) -> int:
-        """Forwards the bytes, but holds back the last 22."""
+        """Forwards all bytes except the last 22, which are held back."""
         view, before = memoryview(data).cast("B"), self._tail
         size = len(view)
         if size < _END_RECORD_BYTES:

@@ -112,7 +112,8 @@ def find_latest(folder: "str | os.PathLike[str]") -> str | None:
         folder: The run's work_dir or `out_dir`.
 
     Raises:
-        CheckpointError: The folder cannot be read, or there is no intact checkpoint and at least one could not be read.
+        CheckpointError: The folder cannot be read, or there is no intact checkpoint and at least one checkpoint could
+            not be read.
     """
     newest = find_first_resumable(folder, read_verified_outline)
     return None if newest is None else newest[0]

@@ -164,7 +164,7 @@ class LoadReport:
     """The result of loading weights. `str()` returns a readable summary.
 
     Attributes:
-        source: Where the weights come from, such as a file.
+        source: The source of the weights, such as a file.
         loaded: Model keys that were loaded.
         missing: Model keys that are not in the file.
         unexpected: File keys that are not in the model.
@@ -224,10 +224,10 @@ def load_weights(
         module: The model. For a distributed wrapper, the weights are loaded into the wrapped model.
         source: The path or address of a checkpoint, its content, or a plain state dict.
         strict: Whether to raise an error for missing, unexpected or mismatched keys.
-        revise_keys: Pairs (regular expression, replacement), which are applied to each key in order. The default
+        revise_keys: (regular expression, replacement) pairs, which are applied to each key in order. The default
             removes the prefix `module.` that distributed wrappers add, unless the model itself has a submodule of this
             name and the weights match it.
-        prefix: A prefix such as "backbone.". Loads only keys with this prefix, and removes the prefix.
+        prefix: A prefix such as "backbone.". Loads only keys with this prefix, and strips it from them.
         name: The name of the source in messages. Defaults to the path of the file.
 
     Raises:

@@ -37,7 +37,7 @@ _ALIGNMENT = 64
 
 @dataclass(frozen=True)
 class AfterSave:
-    """What to do when a save ends.
+    """The actions to take when a save ends.
 
     Attributes:
         home: The folder whose `last_checkpoint` is updated, or None.
@@ -213,8 +213,8 @@ class BackgroundSaver:
         Args:
             state: See `save_checkpoint`.
             path: See `save_checkpoint`. If the path ends in `.sharded`, a sharded checkpoint is written.
-            after: What to do when the save ends. The callbacks run in the next `save` or `wait`, or in this call if the
-                save cannot start.
+            after: The actions to take when the save ends. The callbacks run in the next `save` or `wait`, or in this
+                call if the save cannot start.
             replicated: Memory addresses of tensors that are replicated on all ranks. In a sharded checkpoint, each rank
                 writes one part of each such tensor.
 

@@ -155,8 +155,8 @@ def split_state(state: Any, cut: Cut = lambda name, tensor: None) -> tuple[Any, 
 
     Args:
         state: Containers and tensors.
-        cut: A function that is called with the name and value of each tensor that is not a DTensor. Returns the shard
-            that this rank writes, or None to keep the tensor in the state.
+        cut: A function that is called with the name and value of each tensor that is not a DTensor. It returns the
+            shard that this rank writes, or None to keep the tensor in the state.
 
     Returns:
         The state with references, and a dict of shards, keyed by name.
@@ -208,7 +208,7 @@ def join_state(state: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
 def gather_full_state(state: _T) -> _T:
     """Gathers sharded tensors on the CPU of rank 0, one at a time. All ranks must call this function.
 
-    On other ranks, they are replaced by empty tensors.
+    On other ranks, the sharded tensors are replaced by empty tensors.
     """
     gathered: dict[int, torch.Tensor] = {}  # by memory address, since tensors may share memory
 

@@ -4,8 +4,8 @@
       state.pth                      all unsharded state, and the layout: which file contains which shard
       rank_0-<save>.pth ...          the shards of each rank, as a dict of tensors
 
-All of them are checkpoint files with a digest, which the layout records. Renaming `state.pth` into the folder commits
-the checkpoint. Files that are not in the layout are left over from an unfinished save.
+All of these are checkpoint files with a digest. The layout records the digests of the shard files. Renaming `state.pth`
+into the folder commits the checkpoint. Files that are not in the layout are left over from an unfinished save.
 """
 
 import contextlib

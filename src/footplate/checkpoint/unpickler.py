@@ -163,7 +163,7 @@ class Unpickler(_Base):  # type: ignore[misc]
         return _NAMES[full] if full in _NAMES else opaque_class(full)
 
     def _set_state(self) -> None:
-        """Sets the state of supported objects only. The original method would set attributes of any object."""
+        """Sets the state of supported objects only. The inherited method would set attributes of any object."""
         state, target = self.stack.pop(), self.stack[-1]
         if isinstance(target, _Unfinished):
             self.stack[-1] = built = target.build(state)

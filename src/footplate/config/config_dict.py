@@ -27,7 +27,7 @@ class Replaced(NamedTuple):
 
 
 class KeyOrigin(Origin):
-    """Where a key was last set, and which value was replaced there.
+    """The place where a key was last set, and the value that it replaced.
 
     Args:
         file: The file, or a source such as `--set`.
@@ -63,7 +63,7 @@ def is_variable(config: object, key: object) -> bool:
 
 
 def calling_line() -> Origin:
-    """Returns the current line of code outside of this package.
+    """Returns the file and line of the code that is calling this package.
 
     For footplate's own code, which users cannot change, returns a description as the file, and 0 as the line.
     """

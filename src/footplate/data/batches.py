@@ -27,10 +27,10 @@ def pseudo_collate(samples: Sequence[Any]) -> Any:
 
 
 def default_collate(samples: Sequence[Any]) -> Any:
-    """Stacks tensors, arrays and numbers of N samples into ``(N, ...)``. Collects strings and data elements in lists.
+    """Stacks tensors, arrays and numbers into tensors ``(N, ...)``. Collects strings and data elements in lists.
 
     Raises:
-        DataError: Tensors have different shapes, or a value cannot be stacked.
+        DataError: The samples have different shapes or keys, or a value cannot be stacked.
 
     Example:
         >>> default_collate([(1.0, "a"), (2.0, "b")])
@@ -114,8 +114,9 @@ def split_target(batch: Any) -> tuple[Any, Any]:
 def batch_size_of(batch: Any) -> int:
     """Returns the number of samples in a batch.
 
-    In a list of dicts, each dict is one sample. For other batches, uses the first match: the length of the first tensor
-    or array among the entries, the length of the first list, the number of samples in the first dict, or 1.
+    In a list of dicts, each dict is one sample. For other batches, uses the first of these that exists: the length of
+    the first tensor or array among the entries, the length of the first list, or the number of samples in the first
+    dict. Otherwise, returns 1.
 
     Example:
         >>> batch_size_of({"images": ["a", "b", "c"], "labels": [0, 1, 0]}), batch_size_of(None)
@@ -137,7 +138,7 @@ def batch_size_of(batch: Any) -> int:
 
 
 def map_tensors(data: Any, change: Callable[[Any], Any]) -> Any:
-    """Applies `change` to all tensors, and objects with a `to` method, in nested dicts, lists and tuples."""
+    """Applies `change` to all tensors and all objects with a `to` method in nested dicts, lists and tuples."""
     if isinstance(data, Tensor):
         return change(data)
     if isinstance(data, dict):
@@ -161,5 +162,5 @@ def length_of(loader: Any) -> int | None:
 
 
 def metainfo_of(loader: Any) -> Any:
-    """Returns the metadata of a loader's dataset, such as its classes, or None."""
+    """Returns the metadata (such as the classes) of a loader's dataset, or None if it has no metadata."""
     return getattr(getattr(loader, "dataset", None), "metainfo", None)

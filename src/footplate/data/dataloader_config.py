@@ -57,7 +57,7 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0) -> Any:
 
     Args:
         cfg: A dict with `dataset` and `sampler` (objects or dicts), `batch_sampler`, `collate_fn`, and any other
-            argument of torch's DataLoader. Alternatively, a loader: a plain DataLoader is converted to a
+            arguments of torch's DataLoader. Alternatively, a loader: a plain DataLoader is converted to a
             `SampleLoader`, and any other loader is returned unchanged.
         seed: The seed for sample order and augmentation.
 
@@ -158,7 +158,8 @@ def check_same_dataset(loader: Any) -> None:
     Compares the lengths of the dataset and its wrapped datasets, and the indices of torch subsets.
 
     Raises:
-        RankError: The datasets differ. Samples would be lost, or leak from the training set into the validation set.
+        RankError: The datasets differ, so samples would be lost or would leak from the training set into the validation
+            set.
     """
     if get_data_world_size() == 1 or not isinstance(loader, SampleLoader):
         return
@@ -171,7 +172,7 @@ def check_same_dataset(loader: Any) -> None:
 
 
 def _describe_dataset(dataset: Any) -> list[str]:
-    """Returns a line with the length of the dataset and each wrapped dataset, and digests of subset indices."""
+    """Returns a line with the lengths of a dataset and its wrapped datasets, and with digests of subset indices."""
     text = f"{type(dataset).__name__}: {length_of(dataset)} samples"
     if isinstance(dataset, Subset):
         text += f", digest {hashlib.sha256(repr(np.asarray(dataset.indices).tolist()).encode()).hexdigest()[:8]}"
@@ -196,7 +197,7 @@ def _check_settings(cfg: Mapping[str, Any]) -> None:
 
 
 def _build_dataset(cfg: Any) -> Any:
-    """Builds and initializes a dataset. Raises an error if it is empty."""
+    """Builds and initializes a dataset. Raises a DataError if the dataset is empty."""
     dataset = _build_entry(DATASETS, {"dataset": cfg}, "dataset")
     if hasattr(dataset, "full_init"):
         with at_key("dataset"), located(cfg):
@@ -228,7 +229,7 @@ def _describe_folders(dataset: Any) -> list[str]:
 
 
 def _build_function(cfg: Any, key: str) -> Callable[..., Any]:
-    """Builds a function from `cfg`: a function, its name, or a dict with `type` and arguments."""
+    """Returns the function for `cfg`, which is a function, its name, or a dict with a `type` and arguments."""
     with at_key(key):
         cfg = import_lazy(cfg)
         if isinstance(cfg, str):
@@ -288,7 +289,7 @@ def _drop(settings: dict[str, Any], keys: Iterable[str], reason: str, *, level: 
 
 
 def _convert_loader(loader: Any, seed: int) -> Any:
-    """Converts a plain DataLoader to a `SampleLoader` for this rank. Returns other loaders unchanged."""
+    """Converts a plain DataLoader to a `SampleLoader` for this rank. Other loaders are returned unchanged."""
     _refuse_sections(loader)
     if type(loader) is not DataLoader or isinstance(loader.dataset, IterableDataset):
         return _check_ranks(loader)

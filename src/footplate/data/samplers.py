@@ -124,7 +124,7 @@ class DefaultSampler(_SeededSampler):
         self.epoch = epoch
 
     def iterate_from(self, start: int) -> Iterator[int]:
-        """Yields this rank's samples of the epoch from index `start` on. Skipping samples is free.
+        """Yields this rank's samples in the epoch from index `start` on. Skipping samples is free.
 
         All ranks yield the same number of samples, even if `round_up` is False.
         """
@@ -152,7 +152,7 @@ class InfiniteSampler(_SeededSampler):
     endless = True
 
     def set_epoch(self, epoch: int) -> None:
-        """Does nothing, because the order does not depend on epochs."""
+        """Does nothing, because the order does not depend on the epoch."""
 
     def iterate_from(self, start: int) -> Iterator[int]:
         """Yields this rank's samples endlessly from index `start` on. Skipping samples is free."""
@@ -237,7 +237,7 @@ def set_epoch(samplers: Iterable[Any], epoch: int) -> None:
 
 
 def knows_ranks(loader: Any) -> bool:
-    """Checks whether an attribute of a loader, its dataset or its sampler shows that it is aware of ranks."""
+    """Checks whether a loader, its dataset or its sampler has an attribute that shows awareness of ranks."""
     parts = (loader, getattr(loader, "dataset", None), *samplers_of(loader))
     return any(hasattr(part, name) for part in parts for name in _RANK_NAMES)
 
@@ -260,7 +260,7 @@ def can_start_anywhere(sampler: Any) -> bool:
 
 
 def is_custom(sampler: Any) -> bool:
-    """Checks whether a sampler's order could depend on more than seed and epoch, or its length could be wrong."""
+    """Checks whether a sampler's order could depend on more than seed and epoch, or whether its length may be wrong."""
     if can_start_anywhere(sampler) or type(sampler) in _DETERMINISTIC:
         return False
     return type(sampler) not in _SEEDABLE or getattr(sampler, "generator", None) is not None

@@ -150,7 +150,7 @@ class WebDataset(BaseDataset):
         super().__init__(data_root=data_root, **settings)
 
     def load_data_list(self) -> Any:
-        """Returns one record per sample, with its shard index, key and files by field."""
+        """Returns one record per sample, with its shard index, its key, and its files keyed by field."""
         # This pool does not wait for its threads on exit, so that Ctrl-C and errors end a slow download at once.
         try:
             with ThreadPool(_THREADS) as pool:
@@ -165,7 +165,10 @@ class WebDataset(BaseDataset):
 
     @property
     def digest(self) -> str:
-        """A SHA-256 of the names, sizes and file lists of all shards. Resumed runs compare it; see `DataPosition`."""
+        """A SHA-256 of the names, sizes and file lists of all shards.
+
+        It is checked when a run resumes; see `DataPosition`.
+        """
         self.full_init()
         return self._digest
 
@@ -182,7 +185,7 @@ class WebDataset(BaseDataset):
         return [int(self._read_record(idx, {field: files[field]})["gt_label"])]
 
     def shard_numbers(self) -> NDArray[np.int32]:
-        """Returns the shard index of each sample, ``(N,)``. Samplers with `shard_window` call this method."""
+        """Returns the shard index of each sample as an array ``(N,)``. Samplers with `shard_window` call this."""
         self.full_init()
         return np.fromiter((record[0] for record in self.data_list), dtype=np.int32, count=len(self.data_list))
 
@@ -198,7 +201,7 @@ class WebDataset(BaseDataset):
         self._digest = digest.hexdigest()
 
     def _read_record(self, idx: int, files: Mapping[str, Member]) -> dict[str, Any]:
-        """Reads files of a sample and returns them as a record."""
+        """Reads the files of a sample and returns them as a record."""
         number, key, _ = self.data_list[idx]
         shard = self._shards[number]
         contents = dict(zip(files, shard.read(list(files.values())), strict=True))

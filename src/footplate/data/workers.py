@@ -67,7 +67,7 @@ def interruptible(iterator: Iterator[Any]) -> Iterator[Any]:
 
 
 class WorkerProgress:
-    """Records in shared memory which sample each of `workers` workers is reading."""
+    """Records in shared memory which sample each worker is reading. `workers` is the number of workers."""
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
@@ -90,7 +90,7 @@ class WorkerProgress:
         self._slots[self._workers + worker] = index if isinstance(index, int) else -1
 
     def samples(self) -> dict[int, int]:
-        """Returns the index of the sample that each worker is reading, or last read, keyed by process id.
+        """Returns a dict that maps each worker's process id to the index of the sample it is reading or last read.
 
         A sample index that is not an integer is returned as -1.
         """
@@ -106,7 +106,7 @@ def _announce_exit(slots: Any) -> None:
 
 
 def _exit_if_orphaned() -> None:
-    """Ends this worker if its main process has died."""
+    """Exits this worker process if its main process has died."""
     main = multiprocessing.parent_process()
     method = getattr(multiprocessing.current_process(), "_start_method", None)
     # with forkserver, the parent is the server, so the parent's id says nothing about the main process

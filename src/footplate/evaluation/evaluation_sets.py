@@ -39,7 +39,7 @@ class EvaluationSet(NamedTuple):
         return getattr(self.dataloader, "dataset", None)
 
     def is_due(self, done: int, end: int) -> bool:
-        """Checks whether the validation run after `done` of `end` epochs or iterations includes the dataset."""
+        """Checks whether the dataset is evaluated in the validation run after `done` of `end` epochs or iterations."""
         return self.interval is None or done % self.interval == 0 or done >= end
 
     def named(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,8 +50,8 @@ class EvaluationSet(NamedTuple):
 def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -> None:
     """Checks that labels refer to the same classes in the training data and in other datasets.
 
-    Only logs a warning if the number of classes differs, because an open-vocabulary model may be validated on
-    additional classes, or if the data is test data, which may come from another project.
+    Only logs a warning if the number of classes differs (an open-vocabulary model may be validated on additional
+    classes) or if the data is test data (which may come from another project).
 
     Args:
         trained: The metainfo of the training data, or None.

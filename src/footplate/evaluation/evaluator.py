@@ -158,7 +158,7 @@ def build_evaluator(cfg: Any) -> Evaluator:
             use another evaluator class.
 
     Raises:
-        ArgumentError: `cfg` is of any other type.
+        ArgumentError: `cfg` has an unsupported type.
     """
     if isinstance(cfg, Mapping) and "metrics" in cfg:
         built: Evaluator = EVALUATOR.build(cfg, default_args={"type": Evaluator})
@@ -341,7 +341,7 @@ def as_metric(metric: Any, name: str | None = None) -> BaseMetric[Any]:
         name: The name of the metric if it is a function or object.
 
     Raises:
-        ArgumentError: `metric` is of any other type, or `name` is passed for a BaseMetric.
+        ArgumentError: `metric` has an unsupported type, or `name` is passed for a BaseMetric.
     """
     if isinstance(metric, BaseMetric) and name is None:
         return metric

@@ -73,9 +73,9 @@ class ExportedDetector(ExportedModel):
     def difference(self, outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
         """Returns the largest difference between two sets of instances, regardless of their order.
 
-        Selects the instances whose score is above 0.3 (at least the best one). Compares each of them to the most
-        similar instance of the same class. Coordinates are divided by the largest coordinate. For masks, the difference
-        is the fraction of pixels that differ.
+        Selects the instances that score above 0.3, and at least the best one. Compares each of them to the most similar
+        instance of the same class. Coordinates are divided by the largest coordinate. For masks, the difference is the
+        fraction of pixels that differ.
         """
         scale = torch.cat([expected[0].abs().flatten(), torch.ones(1)]).max()
         minimum = min([_MINIMUM_SCORE, *(0.9 * expected[1]).sort()[0][-1:].tolist()])
@@ -142,7 +142,7 @@ _TRACEABLE = {"score_thr": _Minimum, "min_bbox_size": _Minimum, "nms_pre": _Limi
 def _all_levels(levels: Tensor, count: int) -> Tensor:
     """Returns the feature level of each RoI.
 
-    During tracing, spreads the RoIs over all levels, so that each is traced.
+    During tracing, spreads the RoIs over all levels, so that each level is traced.
     """
     if _is_tracing():
         levels = torch.ops.footplate.only_traced(levels, torch.arange(levels.shape[0]) % count)

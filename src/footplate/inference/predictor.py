@@ -102,7 +102,7 @@ class Predictor:
 
     @property
     def clips(self) -> str:
-        """The kind of input if the model classifies clips: "videos" or "frames" (folders of frames). Otherwise ""."""
+        """The kind of clip that the model classifies ("videos" or "frames"), or "" if it does not classify clips."""
         if not isinstance(self._preprocessing, ClipPreprocessing):
             return ""
         return "frames" if self._preprocessing.reads_frames else "videos"

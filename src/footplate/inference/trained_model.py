@@ -63,7 +63,7 @@ class TrainedModel:
 
     @property
     def has_data(self) -> bool:
-        """Whether the config has test or validation data. The config of a run from Python has neither."""
+        """Whether the config has test or validation data. Configs of runs started with the Python API have neither."""
         return any(self.cfg.get(f"{mode}_dataloader") is not None for mode in ("test", "val"))
 
     @property
@@ -281,7 +281,7 @@ class Preprocessing(EvaluationData):
 
 
 def _file(path: str) -> dict[str, Any]:
-    """Returns a sample with an image path, under the keys that loaders of both generations read."""
+    """Returns a sample with an image path under the keys that loaders of either generation read."""
     return {"img_path": path, "img_prefix": None, "img_info": {"filename": path}}
 
 

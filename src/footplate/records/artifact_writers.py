@@ -1,4 +1,4 @@
-"""Writers for libraries that also store artifacts of a run: ClearML, DVCLive and MLflow."""
+"""Writers for libraries that also store run artifacts: ClearML, DVCLive and MLflow."""
 
 import importlib
 import json
@@ -43,7 +43,7 @@ class ClearMLVisBackend(InitTracker):
 
     Raises:
         MissingExtraError: The package clearml is not installed.
-        ArgumentError: `Task.init` does not accept an argument.
+        ArgumentError: `init_kwargs` has an argument that `Task.init` does not accept.
     """
 
     package = "clearml"
@@ -116,7 +116,7 @@ class DVCLiveVisBackend(InitTracker):
 
     Raises:
         MissingExtraError: The package dvclive is not installed.
-        ArgumentError: `Live` does not accept an argument.
+        ArgumentError: `init_kwargs` has an argument that `Live` does not accept.
     """
 
     package = "dvclive"

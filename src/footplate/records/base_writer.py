@@ -24,7 +24,7 @@ _START = re.compile(r"\d{8}_\d{6}(?:_\d+)?")  # the name of `work_dir/<timestamp
 
 
 class BaseVisBackend:
-    """Base class of writers for scalars, images and the config.
+    """Base class for writers of scalars, images and the config.
 
     By default, all methods do nothing. Subclasses override the methods for the data that they can store.
 
@@ -60,7 +60,7 @@ class BaseVisBackend:
     def add_scalars(
         self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
     ) -> None:
-        """Stores several scalars of the same step.
+        """Stores several scalars for the same step.
 
         Args:
             scalar_dict: Numbers, keyed by name. An entry "step" overrides the argument `step`.
@@ -93,7 +93,7 @@ def numbers_in(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 class Tracker(BaseVisBackend):
-    """Base class of writers for libraries that manage runs.
+    """Base class for writers based on libraries that manage runs.
 
     Subclasses implement `_start`, `_write` and `_finish`, and store the values that identify the run in `identity`.
     Checkpoints include the identity, so that a resumed run continues the library's run.
@@ -166,7 +166,7 @@ class Tracker(BaseVisBackend):
     def add_scalars(
         self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
     ) -> None:
-        """Writes several scalars of the same step. An entry "step" overrides the argument `step`."""
+        """Writes several scalars for the same step. An entry "step" overrides the argument `step`."""
         values = numbers_in(scalar_dict)
         step = int(values.pop("step", step))
         if values:
@@ -215,7 +215,7 @@ class Tracker(BaseVisBackend):
         raise NotImplementedError
 
     def _write(self, values: Mapping[str, float], step: int) -> None:
-        """Writes the numbers of a step."""
+        """Writes the numbers for one step."""
         raise NotImplementedError
 
     def _finish(self) -> None:
@@ -224,7 +224,7 @@ class Tracker(BaseVisBackend):
 
 
 class InitTracker(Tracker):
-    """Base class of writers for libraries that start a run with a single call, which receives `init_kwargs`.
+    """Base class for writers based on libraries that start a run with a single call, which receives `init_kwargs`.
 
     Args:
         save_dir: The folder for the library's files.
@@ -232,7 +232,7 @@ class InitTracker(Tracker):
 
     Raises:
         MissingExtraError: The library is not installed.
-        ArgumentError: The call does not accept an argument, or a folder is outside `save_dir`.
+        ArgumentError: `init_kwargs` has an argument that the call does not accept, or a folder outside `save_dir`.
     """
 
     starter: ClassVar[str] = "init"
@@ -302,7 +302,7 @@ class GuardedWriters:
         return {name: state for name, writer in self._writers.items() if (state := writer.state_dict())}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores the states that `state_dict` returned, except for writers that were added or removed since."""
+        """Restores the states that `state_dict` returned, except for writers added or removed since then."""
         for name, writer in self._writers.items():
             if name in state:
                 writer.load_state_dict(state[name])

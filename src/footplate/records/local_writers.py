@@ -64,7 +64,7 @@ class LocalVisBackend(BaseVisBackend):
         write_config(config, str(self.folder / self._config))
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Writes an image, a uint8 array `(H, W, 3)` or `(H, W)`, as `vis_image/<name>_<step>.png`.
+        """Writes a uint8 image `(H, W, 3)` or `(H, W)` to `vis_image/<name>_<step>.png`.
 
         For an image with several panels, stores their `layout` in the file as JSON.
         """
@@ -135,7 +135,7 @@ class TensorboardVisBackend(Tracker):
 
 
 def write_config(config: Config, path: str, *, signed: bool = False) -> None:
-    """Atomically writes a config as Python. A config that contains objects cannot be loaded from the file.
+    """Atomically writes a config as Python. If the config contains objects, the file cannot be loaded.
 
     Args:
         config: The config.
@@ -151,7 +151,7 @@ def write_config(config: Config, path: str, *, signed: bool = False) -> None:
 
 
 def is_written_config(path: str) -> bool:
-    """Checks whether `write_config` wrote the file at `path`, and the file has not changed since."""
+    """Checks whether the file at `path` was written by `write_config` and has not changed since then."""
     try:
         first, _, text = Path(path).read_text(encoding="utf-8").partition("\n")
     except (OSError, UnicodeDecodeError):

@@ -19,7 +19,7 @@ RESERVED_NAMES = frozenset(
 
 
 class Instances:
-    """Base class for instances that are globally accessible by name. The latest instance is the current one.
+    """Base class for classes whose instances are globally accessible by name. The latest instance is the current one.
 
     Args:
         name: The name of this instance.

@@ -17,7 +17,7 @@ _logger = logging.getLogger("footplate.records")
 
 
 class LoggingTracker(InitTracker):
-    """Base class of writers for the Weights & Biases API: `run.config`, `run.log`, `run.finish` and `Image`."""
+    """Base class for writers that use the Weights & Biases API: `run.config`, `run.log`, `run.finish` and `Image`."""
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
         """Adds the config to the tracker's run (`run.config`)."""
@@ -63,11 +63,11 @@ class WandbVisBackend(LoggingTracker):
         commit: Whether each call to `run.log` completes a history step.
         log_code_name: The artifact name for uploading the code in the current folder. By default, the code is not
             uploaded.
-        watch_kwargs: Arguments for `watch`, called by `add_graph`.
+        watch_kwargs: Arguments for `watch`, which `add_graph` calls.
 
     Raises:
         MissingExtraError: The package wandb is not installed.
-        ArgumentError: `wandb.init` does not accept an argument.
+        ArgumentError: `init_kwargs` has an argument that `wandb.init` does not accept.
     """
 
     package = "wandb"
@@ -174,7 +174,7 @@ class TrackioVisBackend(LoggingTracker):
 
     Raises:
         MissingExtraError: The package trackio is not installed.
-        ArgumentError: `trackio.init` does not accept an argument.
+        ArgumentError: `init_kwargs` has an argument that `trackio.init` does not accept.
     """
 
     package = "trackio"

@@ -56,7 +56,7 @@ def import_class(path: str, registry: str, registered: Collection[Any], noun: st
         path: The dotted path.
         registry: The name of the registry.
         registered: The classes and functions in the registry, its parents and its children.
-        noun: What to call an entry in messages.
+        noun: The term for an entry in messages.
         trusted: Whether the path may refer to any object.
 
     Raises:

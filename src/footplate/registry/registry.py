@@ -56,7 +56,7 @@ class Registry:
         base: The required base class of all entries, as `"package.module:Class"`.
         strict: If False, any class or function can be registered, and `base` applies only to dotted paths, which may
             also refer to functions whose return annotation is a subclass of `base`.
-        noun: What to call an entry in messages. Defaults to `name`.
+        noun: The term for an entry in messages. Defaults to `name`.
 
     Attributes:
         locations: The locations that were passed to the constructor.
@@ -451,7 +451,7 @@ class Registry:
 def import_lazy(value: Any) -> Any:
     """Replaces lazily imported names in a config value with the imported objects.
 
-    Returns values without such names as they are, without copying them.
+    Values without such names are returned as is, without copying.
     """
     if hasattr(type(value), "dotted_path"):  # a LazyObject
         return value.build()

@@ -16,7 +16,7 @@ known_scopes = set(known_packages())
 
 
 def default_scope() -> str | None:
-    """Returns the default scope set by the current config (`default_scope = 'mmseg'`), or None."""
+    """Returns the default scope, such as 'mmseg', that the current config sets, or None."""
     return _current_scope.get()
 
 

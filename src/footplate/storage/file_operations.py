@@ -193,11 +193,11 @@ def append_line(path: str, line: str) -> None:
 def commit_image(path: Path, image: "Image", **options: Any) -> None:
     """Writes an image atomically, in the format that matches the suffix of `path`; see `atomic_file`.
 
-    Passes the format options to Pillow.
+    `options` are passed to Pillow.
 
     Raises:
         OSError: Writing failed. The previous file is unchanged.
-        ValueError: There is no format for the suffix.
+        ValueError: No image format has this suffix.
     """
     from PIL.Image import registered_extensions
 

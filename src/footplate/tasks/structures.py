@@ -148,7 +148,7 @@ def _as_slice(index: int | slice, length: int) -> slice:
 
 
 def _select(value: Any, index: slice | Tensor) -> Any:
-    """Returns the elements of a field in a slice, or at int64 indices ``(K,)``."""
+    """Returns the elements of a field that a slice or int64 indices ``(K,)`` select."""
     if isinstance(value, Tensor):
         return value[index if isinstance(index, slice) else index.to(value.device)]
     if isinstance(value, np.ndarray):

@@ -1,4 +1,4 @@
-"""Code shared by all tasks: the base class of models, a feature pyramid, and helpers for samples and configs."""
+"""Code shared by all tasks: the base class for models, a feature pyramid, and helpers for samples and configs."""
 
 import logging
 from abc import abstractmethod
@@ -59,11 +59,11 @@ class Pyramid(nn.Module):
         self.stride = 2 ** len(widths)
 
     def decode(self, inputs: Tensor) -> list[Tensor]:
-        """Returns the features of each level, ``(N, width, h, w)``, deepest first.
+        """Returns the features ``(N, width, h, w)`` of each level, deepest first.
 
         Args:
-            inputs: ``(N, 3, H, W)``, of any size. They are padded at the bottom and on the right to multiples of the
-                stride.
+            inputs: Images ``(N, 3, H, W)`` of any size. They are padded at the bottom and on the right to multiples of
+                the stride.
         """
         height, width = inputs.shape[-2:]
         inputs = F.pad(inputs, (0, -width % self.stride, 0, -height % self.stride))
@@ -81,7 +81,7 @@ Part = Mapping[str, Any] | nn.Module
 
 
 class TaskModel(BaseModel):
-    """The base class of models that implement each forward mode in its own method: `outputs`, `loss` and `predict`.
+    """The base class for models that implement each forward mode in its own method: `outputs`, `loss` and `predict`.
 
     Args:
         data_preprocessor: See `BaseModel`. The default `type` depends on the task, for example SegDataPreProcessor.
@@ -107,7 +107,7 @@ class TaskModel(BaseModel):
 
         Args:
             inputs: The preprocessed inputs of a batch.
-            data_samples: The samples of the batch. Mode "loss" needs their ground truth; mode "predict" adds
+            data_samples: The samples in the batch. Mode "loss" needs their ground truth; mode "predict" adds
                 predictions.
             mode: "tensor", "loss" or "predict".
 
@@ -133,7 +133,7 @@ class TaskModel(BaseModel):
         """Returns the raw output of the network."""
 
     def predicted_tensors(self, inputs: Tensor) -> dict[str, Any]:
-        """Returns a dict of an exported model's outputs for preprocessed images ``(N, C, H, W)``.
+        """Returns a dict of the outputs that an exported model computes for preprocessed images ``(N, C, H, W)``.
 
         By default, these are the raw outputs of the network. Tasks override this method to add their postprocessing.
         """
@@ -141,7 +141,7 @@ class TaskModel(BaseModel):
 
     @abstractmethod
     def loss(self, inputs: Any, data_samples: Sequence[Any] | None) -> dict[str, Any]:
-        """Returns a dict of the losses and other values to log."""
+        """Returns a dict of losses and other values to log."""
 
     @abstractmethod
     def predict(self, inputs: Any, data_samples: Sequence[Any] | None) -> list[Any]:
@@ -149,7 +149,7 @@ class TaskModel(BaseModel):
 
 
 def check_truth(data_samples: Sequence[Any] | None, *fields: str) -> Sequence[Any]:
-    """Returns the samples. Raises a DataError if there are no samples, or if a sample has none of the fields."""
+    """Returns the samples. Raises a DataError if there are no samples, or if a sample has none of the `fields`."""
     if not data_samples or not all(any(field in sample for field in fields) for sample in data_samples):
         names = " or ".join(f"'{field}'" for field in fields)
         raise DataError(f"an image has no ground truth: its data sample has no {names}")
@@ -175,7 +175,7 @@ def data_field(name: str, kind: type) -> property:
 
 
 class PackSamples(BaseTransform):
-    """The base class of transforms that pack an image and its annotations into a model input and a data sample.
+    """The base class for transforms that pack an image and its annotations into a model input and a data sample.
 
     Subclasses set `sample_type` and override `annotate`.
 
@@ -254,7 +254,7 @@ def warn_about_missing_classes(classes: Sequence[str] | None, labels: Collection
 
     Args:
         classes: The names of the classes.
-        labels: The labels that occur.
+        labels: The labels that occur in the data.
         where: The file or folder of the data.
     """
     if missing := [name for label, name in enumerate(classes or ()) if label not in labels]:
@@ -262,7 +262,7 @@ def warn_about_missing_classes(classes: Sequence[str] | None, labels: Collection
 
 
 def check_images(images: Collection[Any], where: str, suffixes: Iterable[str]) -> None:
-    """Raises a DataError if a dataset found no images in `where`, a folder or file."""
+    """Raises a DataError if a dataset found no images in the folder or file `where`."""
     if not images:
         notes = [f"Image files must end in {', '.join(suffixes)}"]
         raise DataError(f"there are no images in '{where}'", key="data_prefix", notes=notes)
@@ -282,7 +282,7 @@ def find_files(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
 
 
 def has_suffix(name: str, suffixes: tuple[str, ...]) -> bool:
-    """Checks whether a name ends in one of the suffixes. A lowercase suffix also matches in uppercase."""
+    """Checks whether a name ends with one of the suffixes. A lowercase suffix also matches in uppercase."""
     return name.endswith(suffixes) or name.lower().endswith(suffixes)
 
 

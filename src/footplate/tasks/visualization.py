@@ -51,7 +51,7 @@ def colors_of_classes(names: Sequence[str]) -> list[RGB]:
 
 
 class TaskVisualizer(Visualizer):
-    """The base class of visualizers that draw image, ground truth and prediction side by side, with a legend.
+    """The base class for visualizers that draw image, ground truth and prediction side by side, with a legend.
 
     Subclasses set `fields` and override `overlay`.
 
@@ -186,7 +186,7 @@ class BaseVisualizationHook(Hook):
         return SimpleNamespace(get=read_bytes)
 
     def choose(self, outputs: Sequence[Any]) -> Iterable[tuple[int, Any]]:
-        """Yields pairs of index and prediction to draw from a batch. Subclasses may filter them."""
+        """Yields (index, prediction) pairs to draw from a batch. Subclasses may filter them."""
         return enumerate(outputs)
 
     def options(self, runner: "Runner", mode: str, name: str) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class Drawing:
             self.set_image(image)
 
     def set_image(self, image: Any) -> None:
-        """Sets the image: ``(H, W, 3)`` RGB or ``(H, W)`` gray, with values from 0 to 255.
+        """Sets the image: RGB ``(H, W, 3)`` or grayscale ``(H, W)``, with values from 0 to 255.
 
         Raises:
             ArgumentError: The image has any other shape.

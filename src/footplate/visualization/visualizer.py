@@ -261,7 +261,7 @@ class Visualizer(Drawing, Instances):
     def add_scalars(
         self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
     ) -> None:
-        """Passes the numbers of one step to all writers."""
+        """Passes the numbers for one step to all writers."""
         self._writers.call_all("add_scalars", scalar_dict, step, file_path, **kwargs)
 
     @_skippable

@@ -125,7 +125,7 @@ class LoadAnnotations(BaseTransform):
         with_seg: Whether to load the label map as `gt_seg_map` (uint8, ``(H, W)``). If the record has a `label_map`,
             labels are replaced accordingly.
         reduce_zero_label: Whether to replace label 0 with 255 (ignored) and subtract 1 from all other labels. By
-            default, the record decides.
+            default, the record's setting is used.
         poly2mask: Accepted for compatibility and ignored; masks are always arrays.
         box_type: Accepted for compatibility and ignored; boxes have the format x1, y1, x2, y2.
         imdecode_backend: Accepted for compatibility and ignored; Pillow decodes the files.
@@ -133,7 +133,7 @@ class LoadAnnotations(BaseTransform):
 
     Raises:
         DataError: A requested annotation is missing or cannot be read, a label map differs in size from its image, or
-            the boxes belong to an image with swapped height and width.
+            the boxes fit only if the height and width of the image are swapped.
     """
 
     def __init__(

@@ -83,7 +83,7 @@ class RandomBatchAugment:
     """Applies one randomly chosen augmentation to each batch.
 
     Args:
-        augments: One or several augmentations, as objects or configs for MODELS.
+        augments: One or more augmentations, as objects or configs for MODELS.
         probs: The probability of each augmentation; equal by default. If their sum is below 1, some batches stay
             unchanged.
 

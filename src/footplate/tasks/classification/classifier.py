@@ -23,14 +23,14 @@ class ImageClassifier(TaskModel):
     """Classifies images with a backbone, a neck and a head.
 
     Args:
-        backbone: Maps images to feature maps. Like `neck` and `head`, a module or a config for MODELS.
+        backbone: Maps images to feature maps. `backbone`, `neck` and `head` are modules or configs for MODELS.
         neck: Maps feature maps to the inputs of the head.
         head: A module with `loss(features, data_samples)` and `predict(features, data_samples)`, such as LinearClsHead.
-        train_cfg: A dict with one or several batch augmentations as `augments`. Set them either here or in the
+        train_cfg: A dict with one or more batch augmentations under `augments`. Set them either here or in the
             preprocessor's `batch_augments`.
         data_preprocessor: See `BaseModel`; a ClsDataPreprocessor by default.
         init_cfg: See `BaseModel`.
-        flip_test: Whether predictions average the features of the image and its flipped copy.
+        flip_test: Whether to average the features of the image and its flipped copy when predicting.
 
     Raises:
         ArgumentError: Both `train_cfg` and the preprocessor define batch augmentations.
@@ -163,7 +163,7 @@ class LinearClsHead(BaseModule):
         self.loss_module: nn.Module = build_part("loss", loss)
 
     def forward(self, features: Tensor | Sequence[Tensor]) -> Tensor:
-        """Maps features ``(N, in_channels)``, or the last features of a sequence, to scores ``(N, num_classes)``."""
+        """Maps features ``(N, in_channels)``, or the last item of a sequence, to scores ``(N, num_classes)``."""
         last = features if isinstance(features, Tensor) else features[-1]
         scores: Tensor = self.fc(last)
         return scores.float()  # compute losses in float32 even under autocast
@@ -209,7 +209,7 @@ class LinearClsHead(BaseModule):
 class LabelSmoothLoss(nn.Module):
     """Cross entropy with label smoothing.
 
-    The true class keeps ``1 - label_smooth_val``; the rest is distributed uniformly over all classes.
+    The true class keeps a weight of ``1 - label_smooth_val``; the rest is distributed uniformly over all classes.
 
     Args:
         label_smooth_val: The amount of smoothing, from 0 to 1 (exclusive); 0 is plain cross entropy.

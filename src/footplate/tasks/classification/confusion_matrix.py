@@ -19,7 +19,7 @@ _RIGHT, _WRONG = (0, 114, 178), (213, 94, 0)  # from the color-blind safe palett
 
 @METRICS.register_module()
 class ConfusionMatrix(LabelMetric):
-    """The confusion matrix, an int64 tensor ``(C, C)`` that is reported as `confusion_matrix/result`.
+    """The confusion matrix, reported as `confusion_matrix/result`: an int64 tensor of shape ``(C, C)``.
 
     Rows are true classes, columns are predicted classes. A matrix with up to 100 classes is also written to the run's
     per-class results.

@@ -77,7 +77,7 @@ class ImageResult(NamedTuple):
 
 
 def image_result(sample: Mapping[str, Any], *, with_truth: bool, with_masks: bool) -> ImageResult:
-    """Extracts the predictions and, optionally, the ground truth from a DetDataSample in dict form.
+    """Extracts the predictions and, optionally, the ground truth from a DetDataSample converted to a dict.
 
     Raises:
         DataError: Predictions, ground truth or masks are missing.

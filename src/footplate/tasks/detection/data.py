@@ -37,7 +37,7 @@ class CocoDataset(BaseDataset):
     y2, clipped to the image), `bbox_label` (an index into the classes), `ignore_flag` (1 for crowds) and `mask` (the
     segmentation as in the file). `LoadAnnotations` converts them to arrays.
 
-    Boxes that have no area or lie outside their image are skipped. A warning reports how many.
+    Boxes that have no area or lie outside their image are skipped. A warning reports their number.
 
     Accepts the arguments of `BaseDataset`, with these meanings:
 
@@ -50,7 +50,7 @@ class CocoDataset(BaseDataset):
 
     Raises:
         DataError: The file is not in COCO format, an annotation refers to an unknown image or category, a class is not
-            a category of the file, or no image remains after filtering.
+            a category in the file, or no image remains after filtering.
         ArgumentError: `filter_cfg` has an unknown key.
     """
 
@@ -105,7 +105,7 @@ class CocoDataset(BaseDataset):
         return records
 
     def filter_data(self) -> list[Any]:
-        """Returns the records that pass `filter_cfg`."""
+        """Returns the records that pass the filters in `filter_cfg`."""
         check_keys("filter_cfg", self.filter_cfg or {}, _FILTERS)
         chosen = {**_FILTERS, **(self.filter_cfg or {})}
         records = [
@@ -205,7 +205,7 @@ class PackDetInputs(PackSamples):
 class DetDataPreprocessor(ImgDataPreprocessor):
     """Normalizes images and pads them to the same size on the right and at the bottom, so that boxes stay valid.
 
-    Sets `batch_input_shape` (the padded size of the batch) and `pad_shape` in each sample.
+    Sets `batch_input_shape` (the padded image size of the batch) and `pad_shape` in each sample.
 
     Args:
         args: Positional arguments for `ImgDataPreprocessor`, such as `mean` and `std`.

@@ -1,6 +1,6 @@
-"""Defines the base class of detectors, detectors from Hugging Face Transformers, and box operations.
+"""Defines the base class for detectors, detectors from Hugging Face Transformers, and box operations.
 
-Boxes are ``x1 y1 x2 y2`` in pixels.
+Boxes have the format ``x1 y1 x2 y2``, in pixels.
 """
 
 from abc import abstractmethod
@@ -26,7 +26,7 @@ _TINY = 1e-7  # in pixels; replaces the area of empty boxes in divisions
 
 
 class BaseDetector(TaskModel):
-    """The base class of detectors. Subclasses override `losses` and `candidates`.
+    """The base class for detectors. Subclasses override `losses` and `candidates`.
 
     Args:
         num_classes: The number of classes.
@@ -77,7 +77,7 @@ class BaseDetector(TaskModel):
         return list(samples)
 
     def predicted_tensors(self, inputs: Tensor) -> dict[str, Tensor]:
-        """Returns the `scores` ``(N, P, C)`` and `boxes` ``(N, P, 4)`` of all candidates, before the selection."""
+        """Returns the `scores` ``(N, P, C)`` and `boxes` ``(N, P, 4)`` of all candidates, before selection."""
         scores, boxes = self.candidates(inputs)
         return {"scores": scores, "boxes": boxes}
 
@@ -106,7 +106,7 @@ class Selection:
         check_count("max_per_img", self.max_per_img)
 
     def __call__(self, scores: Tensor, boxes: Tensor, sample: DetDataSample) -> InstanceData:
-        """Returns the instances of an image, best first, in pixels of the original image.
+        """Returns the selected instances of an image, best first, with boxes in pixels of the original image.
 
         Args:
             scores: ``(P, C)``, 0 to 1.
@@ -145,7 +145,7 @@ def true_instances(data_samples: Sequence[DetDataSample] | None, num_classes: in
 
 @MODELS.register_module()
 class TransformersDetector(BaseDetector):
-    """A detector of the DETR family: RT-DETR, Deformable DETR, Conditional DETR, DAB-DETR, DETR.
+    """A detector from the DETR family: RT-DETR, Deformable DETR, Conditional DETR, DAB-DETR or DETR.
 
     Weights are initialized randomly; use `load_from` or `init_cfg=dict(type="Pretrained", ...)` to load a checkpoint.
 
@@ -233,7 +233,9 @@ def pairwise_iou(boxes: Tensor, others: Tensor) -> Tensor:
 
 
 def aligned_giou(boxes: Tensor, others: Tensor) -> Tensor:
-    """Returns the generalized IoU ``(..., )``, from -1 to 1, of each box ``(..., 4)`` and the box at the same index.
+    """Returns the generalized IoU ``(..., )`` of each box ``(..., 4)`` and the box at the same index in `others`.
+
+    The values range from -1 to 1.
 
     Source: Rezatofighi et al., "Generalized Intersection over Union", arXiv:1902.09630.
     """
@@ -245,7 +247,7 @@ def aligned_giou(boxes: Tensor, others: Tensor) -> Tensor:
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, *, labels: Tensor | None = None) -> Tensor:
-    """Applies non-maximum suppression and returns the indices of the remaining boxes, ``(K,)``, int64, best first.
+    """Applies non-maximum suppression. Returns the int64 indices ``(K,)`` of the remaining boxes, best first.
 
     If two boxes have equal scores, the first one ranks higher.
 

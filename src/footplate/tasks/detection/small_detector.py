@@ -80,7 +80,7 @@ class PyramidDetector(Pyramid):
 
 
 class _Head(nn.Module):
-    """A head with a shared convolution, and one branch each for classes and boxes."""
+    """A head with a shared convolution and separate branches for classes and boxes."""
 
     def __init__(self, in_channels: int, num_classes: int, channels: int) -> None:
         super().__init__()
@@ -240,7 +240,7 @@ def flip_back(grid: Grid, size: tuple[int, int], strides: Sequence[int]) -> Grid
     """Maps the predictions for a flipped image back to the original image.
 
     Args:
-        grid: The predictions, in the order of the levels.
+        grid: The predictions, in the same order of levels as `strides`.
         size: Height and width of the image.
         strides: The stride of each level.
     """

@@ -21,7 +21,7 @@ _FLIPPED_DIMS = {"horizontal": (-1,), "vertical": (-2,), "diagonal": (-2, -1)}
 
 
 class BaseSegmentor(TaskModel):
-    """The base class of models that compute class scores for every pixel. Subclasses override `score`.
+    """The base class for models that compute class scores for every pixel. Subclasses override `score`.
 
     Args:
         num_classes: The number of classes, including the background.
@@ -58,7 +58,7 @@ class BaseSegmentor(TaskModel):
         """
 
     def outputs(self, inputs: Tensor) -> Tensor:
-        """Returns the scores at the size of the inputs, ``(N, C, H, W)``."""
+        """Returns scores ``(N, C, H, W)`` at the size of the inputs."""
         scores = self.score(inputs)
         if scores.shape[-2:] != inputs.shape[-2:]:
             scores = F.interpolate(scores, inputs.shape[-2:], mode="bilinear", align_corners=False)
@@ -99,7 +99,7 @@ class BaseSegmentor(TaskModel):
 
 
 def stack_label_maps(data_samples: Sequence[SegDataSample] | None, shape: tuple[int, int], ignore_index: int) -> Tensor:
-    """Returns the label maps of all images, ``(N, H, W)``, int64, at the size of the inputs.
+    """Returns the label maps of all images at the size of the inputs, as an int64 tensor ``(N, H, W)``.
 
     In training, the preprocessor has already padded the label maps. In validation, they may have the size of the
     original image.

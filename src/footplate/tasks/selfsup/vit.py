@@ -1,4 +1,4 @@
-"""A small vision transformer with optional masking of patches."""
+"""A small vision transformer with optional patch masking."""
 
 from typing import NamedTuple
 
@@ -87,7 +87,7 @@ class MAEViT(BaseModule):
         nn.init.normal_(self.cls_token, std=0.02)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Returns the features ``(N, embed_dims)`` of images ``(N, C, H, W)``: the means of their patch tokens."""
+        """Returns the features ``(N, embed_dims)`` of images ``(N, C, H, W)``, i.e. their mean patch tokens."""
         return self._encode(self._embed(inputs))[:, 1:].mean(dim=1)
 
     def forward_masked(self, inputs: Tensor) -> Masked:
