@@ -19,7 +19,7 @@ _LABEL = re.compile(r" *\S+(?: \S+)*? {2,}(?=\S)")
 
 
 def printable(text: str) -> str:
-    r"""Replaces control characters with visible escapes, except newlines and tabs.
+    r"""Replaces control characters, except newlines and tabs, with visible escapes.
 
     All output of commands and loggers must pass through this function: names, values and messages may come from
     untrusted configs, checkpoints and runs.
@@ -31,7 +31,7 @@ def printable(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    r"""Replaces control characters with visible escapes, including newlines and tabs.
+    r"""Replaces control characters, including newlines and tabs, with visible escapes.
 
     >>> one_line("loss\n2026 - ERROR")
     'loss\\n2026 - ERROR'

@@ -76,7 +76,7 @@ def error_as_data(error: BaseException, message: str, code: int) -> dict[str, An
 
 
 def raise_module_error(stage: str, error: BaseException, runner: "Runner") -> None:
-    """Raises an error that shows in which module of the model a torch operation failed, and its config section.
+    """Raises an error that shows the module in which a torch operation failed, and the module's config section.
 
     Does nothing if the error occurred in user code, since the message then shows the source lines, or if the connection
     to another rank is lost. `stage` is the stage of the run, such as "the test".

@@ -36,7 +36,7 @@ class ProgressHook(Hook):
     without an extra thread. On a GPU, losses are read only every `interval` iterations.
 
     Args:
-        interval: How often to read the losses on a GPU, in iterations.
+        interval: The number of iterations between reads of the losses on a GPU.
     """
 
     priority = "LOWEST"

@@ -78,8 +78,8 @@ def export_module(
 ) -> Export:
     """Writes a module to a file, and runs the file to verify it.
 
-    The file computes the same outputs as the module in evaluation mode. Its input sizes may vary in all dimensions in
-    which the module supports it. The module itself is not modified.
+    The file computes the same outputs as the module in evaluation mode. Its inputs may vary in size along every
+    dimension where the module supports it. The module itself is not modified.
 
     Args:
         module: Any torch module.
@@ -199,8 +199,8 @@ def check_target(target: str, suffixes: Sequence[str], *, inputs: Sequence[str] 
     """Checks the target path of an export.
 
     Raises:
-        ArgumentError: The target is not a local file with one of the suffixes, is also an input, or an opset is set for
-            a format other than ONNX.
+        ArgumentError: The target is not a local file with one of the suffixes or is also an input, or an opset is set
+            for a format other than ONNX.
     """
     storage.check_output(target, suffixes=suffixes, inputs=inputs)
     if not storage.is_local(target):

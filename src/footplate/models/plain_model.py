@@ -357,14 +357,14 @@ def _further_arguments(training_step: Any) -> tuple[str, ...]:
 def is_plain(model: Any) -> bool:
     """Checks whether a model must be wrapped in a PlainModel, i.e. whether it lacks BaseModel's methods.
 
-    Also returns True for functions that build a model: the model does not exist yet.
+    Also returns True for functions that build a model, because the model does not exist yet.
     """
     model = model.func if isinstance(model, partial) else model
     return callable(model) and not hasattr(model, "train_step")
 
 
 def add_steps(model: Any, **functions: Any) -> Any:
-    """Wraps a plain module in a PlainModel with these functions. Returns other models unchanged.
+    """Wraps a plain module in a PlainModel with the given functions. Returns other models unchanged.
 
     Raises:
         ArgumentError: `loss`, `training_step` or `validation_step` is set for a model that has its own `train_step`.

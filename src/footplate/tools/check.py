@@ -294,7 +294,7 @@ class _TrialHook(Hook):
         self._last = time.perf_counter()
 
     def before_train(self, runner: Runner) -> None:
-        """Starts to measure the time spent waiting for data."""
+        """Starts measuring the time spent waiting for data."""
         self.stage = ("reading the first training batch", "train_dataloader")
         self._last = time.perf_counter()
 

@@ -82,7 +82,7 @@ def explain_key(cfg: Config, path: str) -> str:
 
 
 def keys_as_data(cfg: Config, path: str = "") -> dict[str, Any]:
-    """Returns a dict that maps key paths to their values and the history of each value, the latest first.
+    """Returns a dict that maps key paths to their values and the history of each value, latest first.
 
     Contains the keys at and below `path`. The keys of a dict are listed separately; a list counts as one value.
 

@@ -37,7 +37,7 @@ class IterationProfile(NamedTuple):
         iterations: The number of measured iterations.
         parts: The seconds spent in each part of `PARTS`.
         hooks: The seconds spent in each hook, by class name, longest first.
-        advice: Suggestions for making an iteration faster, each of one or two sentences.
+        advice: Suggestions for making an iteration faster, one or two sentences each.
     """
 
     device: str

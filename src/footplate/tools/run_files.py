@@ -73,7 +73,7 @@ class Start(NamedTuple):
 
     @property
     def trains(self) -> bool:
-        """Whether the start trained. True if this is not recorded."""
+        """Whether this start trained the model. True if not recorded."""
         return self.kind not in ("val", "test")
 
     @property

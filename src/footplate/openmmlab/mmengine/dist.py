@@ -1,4 +1,4 @@
-"""The collectives of `mmengine.dist`. Without a process group, they behave as in a group of one process."""
+"""The collectives of `mmengine.dist`. Without a process group, they behave as if the group had one process."""
 
 import os
 import random

@@ -44,7 +44,7 @@ class Accumulation:
         return loss / (remainder if is_in_last_round else self._accumulative_counts)
 
     def should_update(self) -> bool:
-        """Checks whether to step now: when an accumulation round is complete, or after the run's last loss."""
+        """Checks whether to step now, i.e. after a complete accumulation round or the run's last loss."""
         count = self._accumulative_counts
         return count == 1 or self._inner_count % count == 0 or self._inner_count == self._max_counts
 
@@ -78,7 +78,7 @@ class Accumulation:
             )
 
     def _saved_gradients(self, state: Mapping[str, Any]) -> Sequence[Tensor | None]:
-        """Returns the accumulated gradients in a saved state, or nothing if `accumulative_counts` has changed."""
+        """Returns a saved state's accumulated gradients, or an empty tuple if `accumulative_counts` has changed."""
         gradients = state.get("accumulated_gradients")
         count = state.get("accumulative_counts", self._accumulative_counts)  # missing in older checkpoints
         if gradients is not None and count != self._accumulative_counts:

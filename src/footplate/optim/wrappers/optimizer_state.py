@@ -76,7 +76,7 @@ def regroup(saved: Mapping[str, Any], optimizer: Optimizer, layout: Layout) -> S
 
 
 def _by_name(state: Mapping[str, Any], layout: Layout) -> dict[str, tuple[State, Mapping[str, Any]]]:
-    """Returns each parameter's group settings and state values in a saved state, keyed by parameter name."""
+    """Returns each parameter's group settings and state values from a saved state, keyed by parameter name."""
     result = {}
     for group, names in zip(state["param_groups"], saved_names(state["param_groups"], layout), strict=True):
         settings = {key: value for key, value in group.items() if key not in _OWN_KEYS}

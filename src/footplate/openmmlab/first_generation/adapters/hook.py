@@ -214,7 +214,7 @@ class SteppedByHook(OptimWrapper):
     """Optimizer wrapper for runs where a user-defined hook steps the optimizer.
 
     Attributes:
-        pending_loss: The loss of the current iteration with its autograd graph. Hooks read it as
+        pending_loss: The current iteration's loss, still attached to its autograd graph. Hooks read it as
             `runner.outputs["loss"]`.
         precision: The autocast dtype for the forward pass, or None to use the model's own precision.
     """
