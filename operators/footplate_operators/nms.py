@@ -164,7 +164,7 @@ def nms_quadri(
 
 
 def bbox_overlaps(boxes1: Tensor, boxes2: Tensor, ious: Tensor, mode: int, aligned: bool, offset: int) -> None:
-    """Writes the overlaps of boxes to `ious`. `mode` 0 is the IoU; 1 divides by the area of the first box instead."""
+    """Writes the overlaps of boxes to `ious`: the IoU, or the intersection over the first box's area if `mode` is 1."""
     first, second = (boxes1, boxes2) if aligned else (boxes1[:, None], boxes2[None])
 
     def area(boxes: Tensor) -> Tensor:

@@ -146,7 +146,7 @@ def hulls(points: Tensor) -> Tensor:
 
 
 def box_iou_rotated(bboxes1: Tensor, bboxes2: Tensor, ious: Tensor, mode_flag: int, aligned: bool) -> None:
-    """Writes the overlaps of rotated boxes to `ious`. `mode_flag` 0 is the IoU; 1 divides by the first box's area."""
+    """Writes the IoU of rotated boxes, or the intersection over the first box's area if `mode_flag` is 1, to `ious`."""
     first, second = rotated_box_corners(bboxes1), rotated_box_corners(bboxes2)
     ious.copy_(overlaps(first, second, of_first=mode_flag == 1, aligned=aligned).view_as(ious))
 

@@ -21,7 +21,7 @@ _LABEL = re.compile(r" *\S+(?: \S+)*? {2,}(?=\S)")
 def printable(text: str) -> str:
     r"""Replaces control characters, except newlines and tabs, with visible escapes.
 
-    All output of commands and loggers must pass through this function: names, values and messages may come from
+    All output of commands and loggers must pass through this function, because names, values and messages may come from
     untrusted configs, checkpoints and runs.
 
     >>> printable("\x1b[2Jcat\n")

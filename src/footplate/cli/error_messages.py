@@ -112,7 +112,7 @@ def user_frames(error: BaseException) -> list[traceback.FrameSummary]:
 def _package_frames(error: BaseException) -> list[traceback.FrameSummary]:
     """Returns the frames of installed packages in an error's traceback, innermost first.
 
-    Skips frames of torch and NumPy: footplate may have called them with wrong arguments.
+    Skips frames of torch and NumPy, because footplate may have called them with wrong arguments.
     """
     frames = [
         frame

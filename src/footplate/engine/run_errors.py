@@ -50,8 +50,8 @@ def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
     """Opens the run folder for the duration of the block, and handles errors raised inside it.
 
     Adds details to the error where possible: its location in the config, the sample that a dead worker was reading, or
-    the path of a capture. Writes the error only to the log file; the caller is expected to print it. Always waits for a
-    save in progress.
+    a capture's path. Writes the error only to the log file; the caller is expected to print it. Always waits for a save
+    in progress.
 
     Args:
         runner: The runner.

@@ -536,7 +536,7 @@ class Runner:
         resume_param_scheduler: bool = True,
         map_location: str = "default",
     ) -> None:
-        """Restores the run from a checkpoint: weights, optimizer, schedules, epoch, iteration, history, random state.
+        """Restores a run's weights, optimizer, schedules, epoch, iteration, history and random state from a checkpoint.
 
         Args:
             filename: The path or address of the checkpoint.

@@ -145,7 +145,7 @@ class PlainModel(ModelWrapper, BaseModel):
         self.inputs: dict[str, Any] | None = None
 
     def forward(self, batch: Any, mode: str = "tensor") -> Any:
-        """Returns a dict of losses in mode "loss", predictions in mode "predict", or else the module's output."""
+        """Returns a dict of losses in mode "loss", predictions in mode "predict", and otherwise the module's output."""
         training_step, validation_step = self._functions["training_step"], self._functions["validation_step"]
         if mode == "loss" and training_step is not None:
             return self._losses_in(training_step(self.module, batch, **self._current), "training_step")

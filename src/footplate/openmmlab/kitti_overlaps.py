@@ -24,7 +24,7 @@ def rotate_iou_gpu_eval(
         boxes: Boxes of shape ``(N, 5)``: center x, center y, width, height, and clockwise angle in radians.
         query_boxes: Boxes of shape ``(M, 5)`` in the same format.
         criterion: What to divide the intersection area by: -1 for the area of the union, 0 for the area of the query
-            box, 1 for the area of the box, any other value for no division.
+            box, 1 for the area of the box, and any other value for no division.
         device_id: Ignored.
     """
     first, second = _read(boxes), _read(query_boxes)

@@ -106,8 +106,8 @@ def name_in_log(run: Run, series: Series) -> str:
 def explain_runs(runs: Sequence[Run]) -> str:
     """Formats the summary of each run and the differences between the runs' best values.
 
-    Compares each run with the first run. Uses the `save_best` metrics that all runs have, or else the first metric that
-    all runs have.
+    Compares each run with the first run. Uses the `save_best` metrics that all runs have. If there are none, uses the
+    first metric that all runs have.
     """
     summaries = [summarize(run) for run in runs]
     texts = [_text(run, summary) for run, summary in zip(runs, summaries, strict=True)]

@@ -38,7 +38,7 @@ def _files_of(lines: Iterable[Line]) -> Iterator[str]:
 
 
 def explain_config(cfg: Config) -> str:
-    """Formats the resolved config, one value per line, with the location and the earlier values of each key.
+    """Formats the resolved config with one value per line, and the location and earlier values of each key.
 
     Does not import the modules that the config uses.
     """

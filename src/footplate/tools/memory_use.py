@@ -111,7 +111,7 @@ def bytes_of(tensors: Iterable[Any]) -> int:
 def counting_activations(model: nn.Module) -> Iterator[Callable[[], int]]:
     """Measures the tensors that are saved for the backward pass inside the `with` block.
 
-    With activation checkpointing, a module saves only its inputs. Weights and buffers do not count, except for the
+    With activation checkpointing, a module saves only its inputs. Weights and buffers are not counted, except for the
     gathered weights of a sharded model.
 
     Yields:

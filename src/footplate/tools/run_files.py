@@ -80,7 +80,7 @@ class Start(NamedTuple):
     def order(self) -> tuple[Any, ...]:
         """The sort key of starts.
 
-        Starts that did not train come first, then starts without a record, then the other starts.
+        Starts without training come first, followed by starts without a record, and then all other starts.
         """
         return self.trains, bool(self.kind), self.time or self.folder.name
 

@@ -300,7 +300,7 @@ def prefix_of(uri: PathLike | None) -> str:
 def get_file_backend(
     uri: PathLike | None = None, *, backend_args: Options = None, enable_singleton: bool = False
 ) -> Any:
-    """Returns the backend selected by `backend_args`, or else by the prefix of the path.
+    """Returns the backend selected by `backend_args`. By default, the prefix of the path selects the backend.
 
     Args:
         uri: The path.

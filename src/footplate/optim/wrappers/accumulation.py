@@ -54,7 +54,7 @@ class Accumulation:
         return after % count == 0 or after == self._max_counts
 
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
-        """Sets the loss counts, which determine when to step and whether the last accumulation round is shorter.
+        """Sets the loss counts, which determine when to step and whether the last accumulation round is incomplete.
 
         Args:
             model: The model. Logs a warning if it contains batch normalization layers and gradients are accumulated.

@@ -161,9 +161,10 @@ class LegacyModel(BaseModel):
 
     The state dict is the wrapped model's state dict, without a prefix.
 
-    Losses come from the model's `train_step(data, optimizer)`, or else from `forward(return_loss=True, **data)` and
-    `_parse_losses`. Predictions come from `forward(return_loss=False, **data)`, or from `forward(mode="test", **data)`
-    if `forward` has a `mode` argument instead. If the model accepts `rescale`, it is set to True.
+    Losses come from the model's `train_step(data, optimizer)` or, if it has none, from `forward(return_loss=True,
+    **data)` and `_parse_losses`. Predictions come from `forward(return_loss=False, **data)`, or from
+    `forward(mode="test", **data)` if `forward` has a `mode` argument instead. If the model accepts `rescale`, it is set
+    to True.
 
     Args:
         module: The model.

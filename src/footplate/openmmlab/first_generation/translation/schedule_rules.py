@@ -32,7 +32,7 @@ param_scheduler = [
 """,
 )
 def lr_config(draft: Draft) -> None:
-    """Replaces a learning rate policy and its warm-up with equivalent schedules, or else with `PolicyLR`."""
+    """Replaces a learning rate policy and its warm-up with equivalent schedules or, if none exist, with `PolicyLR`."""
     _schedule(draft, "lr")
 
 
