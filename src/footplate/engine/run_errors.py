@@ -24,7 +24,7 @@ _MAX_LINES = 5  # the maximum number of lines of an error message in the log
 
 @contextmanager
 def refusing_exits() -> Iterator[None]:
-    """Converts a SystemExit that user code raises before the run is complete into an error.
+    """Converts a SystemExit into an error if user code raises it before the run is complete.
 
     Raises:
         ExitError: The block raised SystemExit for a reason other than a signal.

@@ -165,7 +165,7 @@ def _compare(
 ) -> list[tuple[Inputs, float]]:
     """Compares a file with the module. Returns the tested inputs, each with the difference between outputs.
 
-    If the file does not work for the example, returns an empty list, or raises an error if `is_last` is True.
+    If the file cannot be run on the example, returns an empty list, or raises an error if `is_last` is True.
 
     Raises:
         ExportError: The file cannot be run on the example, and `is_last` is True.

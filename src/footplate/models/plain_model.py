@@ -228,7 +228,7 @@ class PlainModel(ModelWrapper, BaseModel):
         return self.parse_losses(self._losses_of(output, batch))[1]
 
     def parse_losses(self, losses: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Returns the total loss and the values to log. If there is an entry "loss", only that entry is minimized."""
+        """Returns the total loss and the values to log. If there is a "loss" entry, only that entry is minimized."""
         if "loss" not in losses:
             return parse_losses(losses)
         loss, logged = parse_losses({"loss": losses["loss"]})

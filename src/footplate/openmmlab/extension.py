@@ -44,7 +44,7 @@ _DEFAULT_STRATEGIES = ("SingleDeviceStrategy", "DDPStrategy")
 
 
 class OpenMMLab(Extension):
-    """Translates first-generation configs, and provides the code bases and components of OpenMMLab."""
+    """Translates first-generation configs, and provides OpenMMLab's code bases and components."""
 
     packages = {"mmengine": "", "mmcv": "", **CODE_BASES}
     locations = {

@@ -133,7 +133,7 @@ class _FileSystemBackend(BaseStorageBackend):
         system.rm(path, recursive=True)
 
     def copy_if_symlink_fails(self, src: PathLike, dst: PathLike) -> bool:
-        """Creates a symbolic link `dst` to `src`, or a copy if links are unsupported. Returns whether it is a link."""
+        """Creates a symbolic link `dst` to `src`, or a copy if links are unsupported. Returns True for a link."""
         if self._allow_symlink:
             with suppress(OSError):
                 os.symlink(src, dst)
@@ -222,7 +222,7 @@ class PetrelBackend(_FileSystemBackend):
 
 
 class LmdbBackend(BaseStorageBackend):
-    """Reads the values of an LMDB database by key.
+    """Reads values from an LMDB database by key.
 
     Args:
         db_path: The path of the database.

@@ -172,7 +172,7 @@ def track_parallel_progress(
 
 
 def _call(func: Callable[..., Any], task: Any) -> Any:
-    """Calls a function for a task. Unpacks tuples and dicts into arguments; any other task is the only argument."""
+    """Calls a function for a task. Unpacks tuples and dicts into arguments, and passes any other task unchanged."""
     if isinstance(task, dict):
         return func(**task)
     return func(*task) if isinstance(task, tuple) else func(task)

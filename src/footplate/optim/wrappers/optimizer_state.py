@@ -45,7 +45,7 @@ def layout_of(optimizer: Optimizer, names: Mapping[int, str]) -> Layout:
 
 
 def regroup(saved: Mapping[str, Any], optimizer: Optimizer, layout: Layout) -> State:
-    """Converts a saved state to an optimizer's parameter groups and sharding.
+    """Converts a saved state to match an optimizer's parameter groups and sharding.
 
     Parameters are matched by `param_names`. A state without names must have the same groups as the optimizer, one group
     per parameter, or a single group. In the last two cases, parameters must be in model order, and frozen parameters

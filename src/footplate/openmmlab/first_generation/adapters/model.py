@@ -287,7 +287,7 @@ MODELS.register_module(name="LegacyModel", module=adapt_model)
 
 
 def legacy_model_in(model: Any) -> LegacyModel | None:
-    """Unwraps a model until it finds a `LegacyModel`. Returns None for a second-generation model."""
+    """Returns the `LegacyModel` inside a model's wrappers, or None for a second-generation model."""
     while not isinstance(model, LegacyModel) and hasattr(model, "module"):
         model = model.module
     return model if isinstance(model, LegacyModel) else None
