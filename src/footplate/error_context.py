@@ -90,7 +90,7 @@ def origin_of(mapping: object, key: object = None) -> Origin | None:
 
 
 def describe_changes(section: object, key: str = "") -> list[str]:
-    """Returns a list with one note, which lists a section's values that another config file overrides.
+    """Returns a list with one note about the values in a section that another config file overrides.
 
     The list is empty if there are no overrides. `key` is the section's key path.
     """

@@ -20,8 +20,8 @@
     │   └── CheckpointDamagedError    the content differs from what was written
     └── MissingExtraError             an optional package is not installed (also an ImportError)
 
-A message has at most five lines: what is wrong, where, what was found, what to do. `footplate.error_context` adds the
-location.
+A message has at most five lines: what is wrong, where, what was found, and what to do. `footplate.error_context` adds
+the location.
 """
 
 import importlib

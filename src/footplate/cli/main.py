@@ -54,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_common(command: argparse.ArgumentParser, *, prints_result: bool) -> None:
-    """Adds the options that all commands share to a command and its subcommands.
+    """Adds the common options to a command and its subcommands.
 
     The options have no defaults, so that a subcommand's parser does not overwrite the values from its parent.
     """

@@ -110,7 +110,7 @@ def FullyShard(  # noqa: N802 - the name that configs use
                 fsdp.register_fsdp_forward_method(child, name)
 
     def reshard_without_gradients(root: nn.Module, *_: Any) -> None:
-        """Reshards the root module when no backward pass follows to do so, for example after validation."""
+        """Reshards the root module if no backward pass will do so, for example after validation."""
         if not torch.is_grad_enabled():
             root.reshard()  # type: ignore[operator]
 

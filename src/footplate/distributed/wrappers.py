@@ -35,7 +35,7 @@ _SYNC_BN_KINDS = ("torch", "mmcv")
 
 
 class ModelWrapper(nn.Module):
-    """Base class of model wrappers. Accessing an attribute of the model on the wrapper raises an error with advice."""
+    """Base class for model wrappers. Accessing a model attribute on the wrapper raises an error that suggests a fix."""
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -189,7 +189,7 @@ def wrap_model(
     Args:
         model: The model, on its device.
         cfg: `model_wrapper_cfg`: `dict(type='MMDistributedDataParallel', ...)` or `dict(type='FullyShard', ...)`.
-        find_unused_parameters: Whether parameters may be unused in the loss of an iteration.
+        find_unused_parameters: Whether some parameters may not contribute to the loss in an iteration.
         sync_bn: "torch" to synchronize batch normalization layers.
     """
     model = synchronize_batch_norm(model, sync_bn)
@@ -273,7 +273,7 @@ class PlainBatchNorm(nn.BatchNorm2d):
 class RankwiseBatchNorm(PlainBatchNorm):
     """Synchronized batch normalization on any device, using all-reduce on plain tensors.
 
-    Inputs have shape `(N, C, ...)`; N may differ between ranks. The variance is computed from the differences to the
+    Inputs have shape `(N, C, ...)`; N may differ between ranks. The variance is computed from deviations from the
     global mean, so that many small batches give the same result as one large batch, except for rounding. Computes in
     float32 or higher, and returns the input dtype. This class is not derived from PyTorch's SyncBatchNorm, which
     DistributedDataParallel rejects on CPUs.

@@ -70,7 +70,7 @@ class BaseTrainLoop(BaseLoop):
         dataloader: A data loader, any other iterable of batches, or a loader config dict.
         val_begin: The earliest epoch or iteration after which to validate.
         val_interval: The number of epochs or iterations between validation runs.
-        dynamic_intervals: `[(milestone, interval), ...]`. Each interval applies from its milestone on.
+        dynamic_intervals: `[(milestone, interval), ...]`. Each interval takes effect at its milestone.
         max_hours: The time limit in hours. Training stops early enough for the last validation run and save to finish
             within the limit. You can resume the run later.
 

@@ -322,7 +322,7 @@ def similar_event(name: str) -> str | None:
 
 
 def acts_at(hook: Hook | type[Hook], event: str) -> bool:
-    """Checks whether a hook handles an event, i.e. overrides the event's method or the one shared by all modes."""
+    """Checks whether a hook handles an event, i.e. overrides its method or the method shared by all modes."""
     kind = hook if isinstance(hook, type) else type(hook)
     own = {} if isinstance(hook, type) else vars(hook)
     shared = _shared_method(event)

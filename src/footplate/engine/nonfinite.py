@@ -207,7 +207,7 @@ def capture_failure(runner: "Runner", error: NonFiniteError) -> None:
 
 
 def facts_of(runner: "Runner") -> dict[str, Any]:
-    """Returns the settings, other than config and state, that must match for a replay to be bit-identical."""
+    """Returns the settings, other than the config and state, that must match for a replay to be bit-identical."""
     return {
         "seed": runner.seed,
         "world_size": runner.world_size,

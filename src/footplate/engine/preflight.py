@@ -205,7 +205,7 @@ def predict_batch(runner: "Runner", batch: Any) -> tuple[Any, Mapping[str, Any]]
 def _metrics_of_one_batch(runner: "Runner", chosen: EvaluationSet) -> list[str]:
     """Evaluates the first batch of a dataset and returns the names of the metrics.
 
-    Returns an empty list if some metric cannot be computed from one batch, or if reading a batch has side effects.
+    Returns an empty list if any metric cannot be computed from one batch, or if reading a batch has side effects.
     """
     loader = chosen.dataloader
     if hasattr(loader, "peek"):

@@ -24,7 +24,7 @@ _MAX_LINES = 5  # the maximum number of lines of an error message in the log
 
 @contextmanager
 def refusing_exits() -> Iterator[None]:
-    """Converts a SystemExit that user code raises before the run is complete into an error.
+    """Converts a SystemExit into an error if user code raises it before the run is complete.
 
     Raises:
         ExitError: The block raised SystemExit for a reason other than a signal.
@@ -50,8 +50,8 @@ def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
     """Opens the run folder for the duration of the block, and handles errors raised inside it.
 
     Adds details to the error where possible: its location in the config, the sample that a dead worker was reading, or
-    the path of a capture. Writes the error only to the log file; the caller is expected to print it. Always waits for a
-    save in progress.
+    a capture's path. Writes the error only to the log file; the caller is expected to print it. Always waits for a save
+    in progress.
 
     Args:
         runner: The runner.

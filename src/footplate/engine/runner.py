@@ -411,7 +411,7 @@ class Runner:
     def phase(self, name: str) -> Iterator[None]:
         """Adds a phase to `phases` for the duration of the block: "train", "val", "test" or "preflight".
 
-        On exit, even after an error, makes sure that the model has its training weights again.
+        On exit, even after an error, restores the model's training weights if a hook has swapped them out.
         """
         self.phases.append(name)
         self.failed_in = ""
@@ -536,7 +536,7 @@ class Runner:
         resume_param_scheduler: bool = True,
         map_location: str = "default",
     ) -> None:
-        """Restores the run from a checkpoint: weights, optimizer, schedules, epoch, iteration, history, random state.
+        """Restores a run's weights, optimizer, schedules, epoch, iteration, history and random state from a checkpoint.
 
         Args:
             filename: The path or address of the checkpoint.
@@ -552,7 +552,7 @@ class Runner:
         )
 
     def load_or_resume(self, *, whole_model: bool = False) -> None:
-        """Loads the checkpoint selected by `load_from` and `resume`. Later calls do nothing, to keep trained weights.
+        """Loads the checkpoint selected by `load_from` and `resume`. To keep trained weights, later calls do nothing.
 
         Args:
             whole_model: Whether to raise an error if the checkpoint lacks a tensor of the model.
@@ -821,7 +821,7 @@ class Runner:
         return function
 
     def log(self, name: str, value: Any) -> None:
-        """Logs a number for the current epoch or validation run, to `history` and to the visualization backends.
+        """Logs a number for the current epoch or validation run to `history` and the visualization backends.
 
         Call this method in an "after_train_epoch" or "after_val_epoch" hook, in all processes. In a `training_step`,
         use `step.log`.

@@ -125,7 +125,7 @@ class _Handlers:
             raise InterruptedWaitError
 
     def _may_raise(self, is_expected: bool) -> bool:
-        """Checks whether a signal handler may raise now: the run must expect an error and be waiting for a batch.
+        """Checks whether a signal handler may raise an error now: the run must expect one and be waiting for a batch.
 
         After returning True, returns False until the process waits for the next batch.
         """

@@ -21,11 +21,11 @@ class EpochBasedTrainLoop(BaseTrainLoop):
 
     Args:
         runner: The runner that owns the loop.
-        dataloader: A data loader, any other iterable of batches with a length, or a loader config dict.
+        dataloader: A data loader, any other sized iterable of batches, or a loader config dict.
         max_epochs: The number of epochs.
         val_begin: The earliest epoch after which to validate.
         val_interval: The number of epochs between validation runs.
-        dynamic_intervals: `[(epoch, interval), ...]`. Each interval applies from its epoch on.
+        dynamic_intervals: `[(epoch, interval), ...]`. Each interval takes effect at its epoch.
         max_hours: The time limit in hours. Training stops early enough for the last validation run and save to
             finish within the limit.
     """
@@ -119,7 +119,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
         max_iters: The number of iterations.
         val_begin: The earliest iteration after which to validate.
         val_interval: The number of iterations between validation runs.
-        dynamic_intervals: `[(iteration, interval), ...]`. Each interval applies from its iteration on.
+        dynamic_intervals: `[(iteration, interval), ...]`. Each interval takes effect at its iteration.
         max_hours: The time limit in hours. Training stops early enough for the last validation run and save to
             finish within the limit.
     """

@@ -75,7 +75,7 @@ class EMAHook(AveragedWeightsHook):
         strict_load: Whether a loaded checkpoint must contain every key of the averaged model.
         begin_iter: The iteration at which averaging begins. Until then, the average is a copy of the model.
         begin_epoch: The epoch at which averaging begins.
-        start_iters: An alias of `begin_iter`.
+        start_iters: An alias for `begin_iter`.
         settings: Arguments for the averaged model: `momentum`, `interval`, `update_buffers`, `device` and so on. With
             `device="cpu"`, the average does not use GPU memory.
 
@@ -113,7 +113,7 @@ class EMAHook(AveragedWeightsHook):
         self._is_swapped = False
 
     def before_run(self, runner: Runner) -> None:
-        """Builds the average. If it has never been updated, copies the model, which may have loaded weights since."""
+        """Builds the average. If it has not been updated yet, copies the model, which may just have loaded weights."""
         average = self.build_average(runner)
         if average.count == 0:
             average.copy_from(self._model)

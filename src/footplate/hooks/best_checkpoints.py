@@ -26,14 +26,14 @@ class BestCheckpoints:
         self.ranked: dict[str, Ranked] = {}
 
     def admits(self, metric: MonitoredMetric, score: float, path: str) -> bool:
-        """Checks whether a checkpoint with this score would rank among the best, and beat any checkpoint at `path`."""
+        """Checks whether a checkpoint with this score would rank among the best and beat any checkpoint at `path`."""
         ranked = self.ranked.get(metric.name, [])
         if any(entry["path"] == path and not metric.is_better(score, entry["score"]) for entry in ranked):
             return False
         return len(ranked) < self._maximum or metric.is_better(score, ranked[-1]["score"])
 
     def insert(self, metric: MonitoredMetric, score: float, path: str) -> tuple[int, list[str]]:
-        """Adds a checkpoint. Returns its rank (0 is best) and the paths of the checkpoints that it pushes out."""
+        """Adds a checkpoint. Returns its rank (0 is best) and the paths of the checkpoints that it displaces."""
         ranked = [entry for entry in self.ranked.get(metric.name, []) if entry["path"] != path]
         place = sum(not metric.is_better(score, entry["score"]) for entry in ranked)
         ranked.insert(place, {"score": score, "path": path})

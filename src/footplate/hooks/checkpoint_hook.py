@@ -43,8 +43,7 @@ class CheckpointHook(Hook):
         by_epoch: Whether `interval` counts epochs rather than iterations.
         save_optimizer: Whether to include the optimizer state.
         save_param_scheduler: Whether to include the state of the schedules.
-        out_dir: A folder to save to instead of the work_dir. Checkpoints go to a subfolder with the name of the
-            work_dir.
+        out_dir: A folder to save to instead of the work_dir. Checkpoints go to a subfolder named after the work_dir.
         max_keep_ckpts: The number of checkpoints to keep. -1 keeps all.
         save_last: Whether to always save a checkpoint at the end of training.
         save_best: One or more metrics. The best checkpoint for each metric is kept. "auto" selects the first metric
@@ -58,7 +57,7 @@ class CheckpointHook(Hook):
             or `best_`.
         backend_args: Ignored; the path determines the storage.
         published_keys: Checkpoint keys to publish. At the end of training, copies of the last and the best checkpoints
-            are written that contain only these keys.
+            are written with only these keys.
         save_begin: The earliest epoch or iteration after which to save.
         max_keep_best: The number of best checkpoints to keep for each metric.
         sharded: Whether to save sharded checkpoints. A sharded checkpoint is a folder, e.g. `iter_4000.sharded`, to
@@ -147,7 +146,7 @@ class CheckpointHook(Hook):
         return str(runner.checkpoint_dir) if self.out_dir is None else folder_below(self.out_dir, runner.work_dir)
 
     def paths_to_overwrite(self, runner: Runner) -> list[str]:
-        """Returns existing checkpoints that the run would overwrite, i.e. those from after its starting point."""
+        """Returns existing checkpoints that the run would overwrite, i.e. those beyond its starting point."""
         self._adapt_to_loop(runner)
         folder = self.folder_in(runner)
         is_resumed = self._is_resumed(runner)
@@ -188,8 +187,7 @@ class CheckpointHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Saves the best checkpoints.
 
-        The checkpoints are saved after all hooks of the validation run, or of the iteration or epoch that it is part
-        of.
+        They are saved after all hooks for the validation run, or for the iteration or epoch that includes it, have run.
         """
         if not self.save_best or not hasattr(self, "_folder"):
             return
@@ -275,7 +273,7 @@ class CheckpointHook(Hook):
         self._write(runner, path, AfterSave(runner.folder.home, on_committed))
 
     def _remove_old(self, newest: int) -> None:
-        """Removes old checkpoints, except the last `max_keep_ckpts` up to number `newest`. Leaves later ones alone."""
+        """Removes all but the last `max_keep_ckpts` checkpoints up to number `newest`. Keeps all later checkpoints."""
         numbers = {name: number_in(self.filename_tmpl, name) for name in storage.list_dir(self._folder)}
         earlier = {name: number for name, number in numbers.items() if number is not None and number <= newest}
         for name in sorted(earlier, key=lambda name: earlier[name])[: -self.max_keep_ckpts]:

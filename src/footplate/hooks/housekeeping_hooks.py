@@ -78,7 +78,7 @@ class EmptyCacheHook(Hook):
     """Empties the cache of the memory allocator. This is slow, and only useful if other processes share the GPU.
 
     Args:
-        before_epoch: Whether to empty the cache before each epoch of training, validation and test.
+        before_epoch: Whether to empty the cache before each training, validation and test epoch.
         after_epoch: Whether to empty the cache after each epoch.
         after_iter: Whether to empty the cache after each iteration.
     """

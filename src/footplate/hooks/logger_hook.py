@@ -31,7 +31,7 @@ class LoggerHook(Hook):
         interval: The number of iterations between log lines.
         ignore_last: Whether to skip the last log line of an epoch if it covers fewer than `interval` iterations. Epochs
             shorter than `interval` are always logged at the end.
-        interval_exp_name: The number of iterations between log lines with the experiment name.
+        interval_exp_name: The number of iterations between log lines that include the experiment name.
         out_dir: A folder to copy the logs to at the end of the run.
         out_suffix: The suffixes of the files to copy.
         keep_local: Whether to keep the original files after copying.
@@ -249,7 +249,7 @@ class NaiveVisualizationHook(Hook):
         self._names = ImageNames()
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Draws each sample of the batch."""
+        """Draws each sample in the batch."""
         if not self.every_n_inner_iters(batch_idx, self.interval):
             return
         for position, output in enumerate(outputs or ()):

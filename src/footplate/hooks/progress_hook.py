@@ -32,11 +32,11 @@ class ProgressHook(Hook):
     """Displays progress, time left, losses, learning rate, time spent waiting for data, memory and best metrics.
 
     The display is at the bottom of the terminal, or in the output of a notebook cell. If the output goes to a pipe or
-    file, or with `TERM=dumb`, nothing is shown. The display is redrawn between iterations, a few times per second,
+    file, or if `TERM=dumb` is set, nothing is shown. The display is redrawn between iterations, a few times per second,
     without an extra thread. On a GPU, losses are read only every `interval` iterations.
 
     Args:
-        interval: How often to read the losses on a GPU, in iterations.
+        interval: The number of iterations between reads of the losses on a GPU.
     """
 
     priority = "LOWEST"

@@ -23,7 +23,7 @@ _TIMES = ("time", "data_time")  # not recorded, because a resumed run could not 
 class RuntimeInfoHook(Hook):
     """Records the epoch, iteration, learning rates, losses and metrics in the message hub.
 
-    Infos: `epoch`, `iter`, `max_epochs`, `max_iters`, `seed`, `experiment_name`, `cfg`, `dataset_meta`. Scalars:
+    Runtime info: `epoch`, `iter`, `max_epochs`, `max_iters`, `seed`, `experiment_name`, `cfg`, `dataset_meta`. Scalars:
     `train/lr` and other rates, `train/<loss>`, `val/<metric>`, `test/<metric>`. A loss or metric whose name is reserved
     for the log, such as `lr` or `time`, is recorded as `<name>_of_model`.
 

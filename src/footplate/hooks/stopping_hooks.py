@@ -140,9 +140,9 @@ class TimeLimitHook(Hook):
     """Stops training early enough for the final validation run and save to finish within the time limit.
 
     The training loop adds this hook if `train_cfg` sets `max_hours`. The clock starts when training starts in this
-    process, so a resumed run gets the full time again. The time to reserve at the end is estimated from the longest
-    validation run and save so far. Until the first validation run, a validation batch is assumed to take as long as a
-    training iteration.
+    process, so a resumed run gets the full time limit again. The time to reserve at the end is estimated from the
+    longest validation run and save so far. Until the first validation run, a validation batch is assumed to take as
+    long as a training iteration.
 
     Args:
         max_hours: The time limit in hours.
@@ -170,7 +170,7 @@ class TimeLimitHook(Hook):
         self._since = time.monotonic()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Requests the end of training if only enough time is left for validation and saving."""
+        """Requests the end of training if the remaining time is needed for validation and saving."""
         self._iteration = max(self._elapsed(), self._iteration * _FADING)
         self._end_in_time(runner)
 
@@ -179,7 +179,7 @@ class TimeLimitHook(Hook):
         self._since = time.monotonic()
 
     def after_val(self, runner: Runner) -> None:
-        """Records the duration of a validation run, and ends training if there is no time for more."""
+        """Records the duration of a validation run, and ends training if no time is left for another iteration."""
         self._validation = max(self._elapsed(), self._validation or 0.0)
         if "train" in runner.phases:
             self._end_in_time(runner)

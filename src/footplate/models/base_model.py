@@ -71,7 +71,7 @@ class BaseModel(BaseModule, ABC):
             optim_wrapper: The optimizer wrapper that minimizes the loss.
 
         Returns:
-            The values to log, as detached scalar tensors ``()`` on their original device.
+            The values to log, as detached tensors of shape ``()`` on their original device.
         """
         with optim_wrapper.optim_context(self):
             losses = self._run_forward(self.data_preprocessor(data, True), "loss")
@@ -200,8 +200,8 @@ def parse_losses(
             their means. Entries with "loss" in their name are summed and minimized; all others are only logged.
 
     Returns:
-        The total loss ``()``, and a dict of the values to log, as detached scalar tensors ``()`` on their original
-        device. The dict includes the total as "loss".
+        The total loss, of shape ``()``, and a dict of the values to log, as detached tensors of shape ``()`` on their
+        original device. The dict includes the total as "loss".
 
     Raises:
         ArgumentError: A value is not a tensor, a name is not a string, or no name contains "loss".

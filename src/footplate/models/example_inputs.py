@@ -1,4 +1,4 @@
-"""Example inputs for a module: names them, changes their batch size, and describes them as plain data."""
+"""Handles example inputs for a module: names them, changes their batch size, and describes them as plain data."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -37,7 +37,7 @@ class Inputs(NamedTuple):
         return sizes.pop() if len(sizes) == 1 else None
 
     def resized(self, batch_size: int) -> "Inputs":
-        """Returns inputs with a different batch size, by repeating or dropping samples."""
+        """Returns inputs with a different batch size, created by repeating or dropping samples."""
         return self._map(lambda tensor: tensor[torch.arange(batch_size) % len(tensor)])
 
     def on_cpu(self) -> "Inputs":

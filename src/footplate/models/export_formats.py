@@ -1,4 +1,4 @@
-"""Defines the export formats, and how to write and run files in them."""
+"""Defines the export formats, and how to write and run files in each format."""
 
 import json
 import logging
@@ -101,7 +101,7 @@ def _write_onnx(request: ExportRequest) -> None:
 
 
 def adaptive_avg_pool2d(images: Tensor, output_size: Any) -> Tensor:
-    """Implements pooling as matrix multiplication, because torch's decomposition would fix the input size."""
+    """Implements adaptive pooling as matrix multiplication, because torch's decomposition would fix the input size."""
     output_size = (output_size, output_size) if isinstance(output_size, int) else output_size
     if all(count == 1 for count in output_size):
         return images.mean((-2, -1), keepdim=True)

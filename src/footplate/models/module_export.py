@@ -78,8 +78,8 @@ def export_module(
 ) -> Export:
     """Writes a module to a file, and runs the file to verify it.
 
-    The file computes the same outputs as the module in evaluation mode. Its input sizes may vary in all dimensions in
-    which the module supports it. The module itself is not modified.
+    The file computes the same outputs as the module in evaluation mode. Its inputs may vary in size along every
+    dimension where the module supports it. The module itself is not modified.
 
     Args:
         module: Any torch module.
@@ -165,7 +165,7 @@ def _compare(
 ) -> list[tuple[Inputs, float]]:
     """Compares a file with the module. Returns the tested inputs, each with the difference between outputs.
 
-    If the file does not work for the example, returns an empty list, or raises an error if `is_last` is True.
+    If the file cannot be run on the example, returns an empty list, or raises an error if `is_last` is True.
 
     Raises:
         ExportError: The file cannot be run on the example, and `is_last` is True.
@@ -199,8 +199,8 @@ def check_target(target: str, suffixes: Sequence[str], *, inputs: Sequence[str] 
     """Checks the target path of an export.
 
     Raises:
-        ArgumentError: The target is not a local file with one of the suffixes, is also an input, or an opset is set for
-            a format other than ONNX.
+        ArgumentError: The target is not a local file with one of the suffixes or is also an input, or an opset is set
+            for a format other than ONNX.
     """
     storage.check_output(target, suffixes=suffixes, inputs=inputs)
     if not storage.is_local(target):

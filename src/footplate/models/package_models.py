@@ -130,7 +130,7 @@ class TorchvisionModels(PackageSource):
 
 
 class TransformersModels(PackageSource):
-    """The transformers model classes. Models are built from their config, without pretrained weights."""
+    """The transformers model classes. Models are built from their configs, without pretrained weights."""
 
     @cache  # noqa: B019 - there is only one object per package
     def names(self) -> list[str]:

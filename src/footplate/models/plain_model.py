@@ -145,7 +145,7 @@ class PlainModel(ModelWrapper, BaseModel):
         self.inputs: dict[str, Any] | None = None
 
     def forward(self, batch: Any, mode: str = "tensor") -> Any:
-        """Returns a dict of losses in mode "loss", predictions in mode "predict", or else the module's output."""
+        """Returns a dict of losses in mode "loss", predictions in mode "predict", and otherwise the module's output."""
         training_step, validation_step = self._functions["training_step"], self._functions["validation_step"]
         if mode == "loss" and training_step is not None:
             return self._losses_in(training_step(self.module, batch, **self._current), "training_step")
@@ -228,7 +228,7 @@ class PlainModel(ModelWrapper, BaseModel):
         return self.parse_losses(self._losses_of(output, batch))[1]
 
     def parse_losses(self, losses: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Returns the total loss and the values to log. If there is an entry "loss", only that entry is minimized."""
+        """Returns the total loss and the values to log. If there is a "loss" entry, only that entry is minimized."""
         if "loss" not in losses:
             return parse_losses(losses)
         loss, logged = parse_losses({"loss": losses["loss"]})
@@ -357,14 +357,14 @@ def _further_arguments(training_step: Any) -> tuple[str, ...]:
 def is_plain(model: Any) -> bool:
     """Checks whether a model must be wrapped in a PlainModel, i.e. whether it lacks BaseModel's methods.
 
-    Also returns True for functions that build a model: the model does not exist yet.
+    Also returns True for functions that build a model, because the model does not exist yet.
     """
     model = model.func if isinstance(model, partial) else model
     return callable(model) and not hasattr(model, "train_step")
 
 
 def add_steps(model: Any, **functions: Any) -> Any:
-    """Wraps a plain module in a PlainModel with these functions. Returns other models unchanged.
+    """Wraps a plain module in a PlainModel with the given functions. Returns other models unchanged.
 
     Raises:
         ArgumentError: `loss`, `training_step` or `validation_step` is set for a model that has its own `train_step`.

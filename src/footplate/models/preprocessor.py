@@ -63,14 +63,15 @@ class BaseDataPreprocessor(nn.Module):
 class ImgDataPreprocessor(BaseDataPreprocessor):
     """Normalizes images and stacks them into one tensor.
 
-    The batch is a dict whose `inputs` are a list of images ``(C, H, W)`` of any size, or one tensor ``(N, C, H, W)``,
-    usually with values from 0 to 255. Smaller images are padded at the right and bottom.
+    The batch is a dict whose `inputs` are a list of images of shape ``(C, H, W)``, which may differ in size, or one
+    tensor of shape ``(N, C, H, W)``. The values are usually from 0 to 255. Smaller images are padded at the right and
+    bottom.
 
     Args:
         mean: The values to subtract from the channels, after `bgr_to_rgb` or `rgb_to_bgr`: either one value per channel
             or a single value for all channels.
         std: The values to divide the channels by, in the same format as `mean`.
-        pad_size_divisor: Height and width are padded to multiples of this number.
+        pad_size_divisor: The height and width are padded to multiples of this number.
         pad_value: The value of padded pixels, after normalization.
         bgr_to_rgb: Whether to swap the first and the third channel.
         rgb_to_bgr: The same as `bgr_to_rgb`. Only one of the two may be set.
@@ -111,7 +112,7 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
                 self._batch_augments.append(augment if callable(augment) else MODELS.build(augment))
 
     def forward(self, data: Any, training: bool = False) -> Any:
-        """Returns the batch with `inputs` as one float tensor ``(N, C, H, W)``.
+        """Returns the batch with `inputs` as one float tensor of shape ``(N, C, H, W)``.
 
         Args:
             data: A dict with `inputs` and optionally `data_samples`.
@@ -150,7 +151,7 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
         return stack_batch([self._normalize(image) for image in inputs], self.pad_size_divisor, self.pad_value)
 
     def _normalize(self, images: Tensor) -> Tensor:
-        """Swaps and normalizes the channels of images ``(..., C, H, W)``."""
+        """Swaps and normalizes the channels of images of shape ``(..., C, H, W)``."""
         needs_three = self._channel_conversion or (self._enable_normalize and len(self.mean) == 3)
         if images.dim() < 3 or (needs_three and images.shape[-3] != 3):
             raise DataError(
@@ -170,12 +171,12 @@ def stack_batch(tensors: Sequence[Tensor], pad_size_divisor: int = 1, pad_value:
     """Pads images at the right and bottom to a common size, and stacks them.
 
     Args:
-        tensors: The images, each ``(C, H, W)`` with the same number of channels.
-        pad_size_divisor: Height and width of the result are multiples of this number.
+        tensors: The images of shape ``(C, H, W)``, all with the same number of channels.
+        pad_size_divisor: The height and width of the result are multiples of this number.
         pad_value: The value of padded pixels.
 
     Returns:
-        ``(N, C, H, W)``.
+        A tensor of shape ``(N, C, H, W)``.
 
     Raises:
         DataError: `tensors` is empty, or the images differ in dimensions or channels.
@@ -202,7 +203,7 @@ def _round_up(length: int, divisor: int) -> int:
 
 
 def _channel_values(name: str, values: Sequence[float]) -> Tensor:
-    """Returns `values` as a tensor ``(C, 1, 1)``."""
+    """Returns `values` as a tensor of shape ``(C, 1, 1)``."""
     if len(values) not in (1, 3) or (name == "std" and 0 in values):
         message = f"{name} must have one value or one per channel (3), and values of std must not be 0"
         raise ArgumentError(message, key=name, found=values)

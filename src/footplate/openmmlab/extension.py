@@ -44,7 +44,7 @@ _DEFAULT_STRATEGIES = ("SingleDeviceStrategy", "DDPStrategy")
 
 
 class OpenMMLab(Extension):
-    """Translates first-generation configs, and provides the code bases and components of OpenMMLab."""
+    """Translates first-generation configs, and provides OpenMMLab's code bases and components."""
 
     packages = {"mmengine": "", "mmcv": "", **CODE_BASES}
     locations = {
@@ -82,7 +82,7 @@ class OpenMMLab(Extension):
     def repair_step(self, error: RuntimeError) -> AbstractContextManager[Any] | None:
         """Returns a context manager that lets code written for PyTorch < 1.9 modify the output of a ReLU in place.
 
-        Returns None if the error has a different cause.
+        Returns None if `error` has a different cause.
         """
         from footplate.openmmlab.relu import repair_relu
 

@@ -29,7 +29,7 @@ class Refused:
 
 
 def _refused(service: str) -> type[BaseVisBackend]:
-    """Returns a writer class whose constructor raises an error, under the name that MMEngine uses."""
+    """Returns a writer class with the same name as in MMEngine. Its constructor raises an error."""
     members = {
         "__doc__": f"Raises an error, because {service} is not supported.",
         "__module__": __name__,

@@ -35,7 +35,7 @@ class InputSavingRelu(TorchFunctionMode):
 def repair_relu(error: RuntimeError) -> InputSavingRelu | None:
     """Returns a context manager that lets the model modify the output of a ReLU in place.
 
-    Returns None if the error has a different cause.
+    Returns None if `error` has a different cause.
     """
     if not _ERROR.search(str(error)):
         return None

@@ -1,8 +1,8 @@
 """Converts per-optimizer values, such as schedules or states, between two layouts.
 
 With several optimizers, the values are in a dict, keyed by optimizer name. With a single optimizer, there is only the
-value itself. These functions name a single optimizer "", as in `OptimWrapper.parts`, so that other code only has to
-handle dicts.
+value itself. These functions use the name "" for a single optimizer, as `OptimWrapper.parts` does, so that other code
+only has to handle dicts.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,5 +20,5 @@ def schedules_by_optimizer(schedules: Any) -> dict[str, Any]:
 
 
 def single_or_by_name(values: Mapping[str, Any]) -> Any:
-    """The inverse of `by_optimizer`: returns the value itself for a single optimizer, or else the dict."""
+    """The inverse of `by_optimizer`. Returns the value itself for a single optimizer, and the dict otherwise."""
     return values.get("", values)

@@ -45,7 +45,7 @@ def merge_groups(groups: Iterable[Group]) -> list[Group]:
 
 
 def drop_duplicates(groups: Iterable[Group]) -> Iterator[Group]:
-    """Yields the groups without the parameters that are already in earlier groups. Warns if their settings differ."""
+    """Yields the groups after dropping parameters that occur in earlier groups. Warns if their settings differ."""
     first: dict[int, Group] = {}  # the settings of each parameter, by id
     differing = 0
     for group in groups:

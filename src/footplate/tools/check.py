@@ -197,8 +197,8 @@ def _try(cfg: Config, folder: str) -> tuple[Runner, dict[str, Largest], dict[str
 def _warn_about_missing_files(runner: Runner) -> None:
     """Warns about local files of the training and validation data that are missing or empty.
 
-    Ignores datasets without any local file: either their paths are keys of another storage system, or the trial fails
-    on the first file.
+    Ignores datasets without any local files, because either their paths are keys of another storage system, or the
+    trial fails on the first file.
     """
     loops = (runner.train_loop, *getattr(runner.val_loop, "sets", ()))
     datasets = [leaf for loop in loops for leaf in innermost_datasets(getattr(loop.dataloader, "dataset", None))]
@@ -294,7 +294,7 @@ class _TrialHook(Hook):
         self._last = time.perf_counter()
 
     def before_train(self, runner: Runner) -> None:
-        """Starts to measure the time spent waiting for data."""
+        """Starts measuring the time spent waiting for data."""
         self.stage = ("reading the first training batch", "train_dataloader")
         self._last = time.perf_counter()
 

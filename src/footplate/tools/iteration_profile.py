@@ -37,7 +37,7 @@ class IterationProfile(NamedTuple):
         iterations: The number of measured iterations.
         parts: The seconds spent in each part of `PARTS`.
         hooks: The seconds spent in each hook, by class name, longest first.
-        advice: Suggestions for making an iteration faster, each of one or two sentences.
+        advice: Suggestions for making an iteration faster, one or two sentences each.
     """
 
     device: str
@@ -61,7 +61,7 @@ class IterationProfile(NamedTuple):
 
 
 def profile_iterations(cfg: Config, *, iterations: int = 20) -> IterationProfile:
-    """Trains for a few iterations on real data and measures their parts. Does not validate or leave any files.
+    """Trains for a few iterations on real data and times their parts. Does not validate or leave any files.
 
     On an accelerator, each part begins and ends with a synchronization. Iterations become slower if the host and the
     device would otherwise work in parallel.

@@ -101,8 +101,7 @@ def tensors_in(value: Any, key: str = "") -> Iterator[tuple[str, Tensor]]:
 
 
 def bytes_of(tensors: Iterable[Any]) -> int:
-    """Returns the total size in bytes of the tensors among the values. For a sharded tensor, counts only the local
-    shard."""
+    """Returns the total size in bytes of all tensors in the values. For sharded tensors, counts only local shards."""
     local = [local_tensor(value) for value in tensors if isinstance(value, Tensor)]
     return sum(tensor.numel() * tensor.element_size() for tensor in local)
 
@@ -111,7 +110,7 @@ def bytes_of(tensors: Iterable[Any]) -> int:
 def counting_activations(model: nn.Module) -> Iterator[Callable[[], int]]:
     """Measures the tensors that are saved for the backward pass inside the `with` block.
 
-    With activation checkpointing, a module saves only its inputs. Weights and buffers do not count, except for the
+    With activation checkpointing, a module saves only its inputs. Weights and buffers are not counted, except for the
     gathered weights of a sharded model.
 
     Yields:

@@ -65,7 +65,7 @@ def arrange_charts(runs: Sequence[Run], headline: Series | None) -> dict[str, An
 
 
 def _by_mode(run: Run) -> dict[str, dict[str, Series]]:
-    """Returns a dict of scalars by name for each mode."""
+    """Returns a dict of scalars, keyed by name, for each mode."""
     modes: dict[str, dict[str, Series]] = {}
     for series in run.series:
         modes.setdefault(series.mode, {})[series.name] = series

@@ -138,7 +138,7 @@ def run_state(run: Run) -> dict[str, Any]:
 
 
 def _checkpoint_to_use(run: Run, headline: str) -> dict[str, Any] | None:
-    """Returns the best checkpoint, or else the last one, with a command that uses it.
+    """Returns the best checkpoint, or the last one if there is no best, with a command that uses it.
 
     By default, the command predicts. A run that was started from Python has no data pipeline for this, so the command
     exports the model. If the config does not describe the model either, returns Python code that loads the weights.

@@ -73,14 +73,14 @@ class Start(NamedTuple):
 
     @property
     def trains(self) -> bool:
-        """Whether the start trained. True if this is not recorded."""
+        """Whether this start trained the model. True if not recorded."""
         return self.kind not in ("val", "test")
 
     @property
     def order(self) -> tuple[Any, ...]:
         """The sort key of starts.
 
-        Starts that did not train come first, then starts without a record, then the other starts.
+        Starts without training come first, followed by starts without a record, and then all other starts.
         """
         return self.trains, bool(self.kind), self.time or self.folder.name
 

@@ -184,7 +184,7 @@ def _no_run(path: Path) -> DataError:
 
 
 def _scalar_files(folder: Path) -> list[Path]:
-    """Returns the scalar files of all starts. If there are files of several formats, returns only the newest format."""
+    """Returns the scalar files of all starts. If they have several formats, returns only the newest format."""
     patterns = ("*/vis_data/scalars.json", "vis_data/scalars.json", "scalars.json", "*.log.json")
     return next(filter(None, (list(folder.glob(pattern)) for pattern in patterns)), [])
 

@@ -37,7 +37,7 @@ def simulate(
         cfg: A config of either generation, or only its sections `optim_wrapper`, `param_scheduler` and `train_cfg`, or
             `optimizer`, `lr_config`, `momentum_config` and `runner`.
         model: The model that contains the parameters. It is not changed.
-        epoch_length: The iterations per epoch. Required for epoch-based runs and schedules.
+        epoch_length: The number of iterations per epoch. Required for epoch-based runs and schedules.
         iters: The iterations to return values for, counted from 0. By default, all iterations.
 
     Returns:
@@ -118,8 +118,8 @@ def run_length(
     """Returns the number of epochs (1 for an iteration-based run) and the number of iterations of a run.
 
     Args:
-        train_cfg: The section `train_cfg`, in second-generation form.
-        epoch_length: The iterations per epoch, or None if unknown.
+        train_cfg: The `train_cfg` section, in second-generation form.
+        epoch_length: The number of iterations per epoch, or None if unknown.
         hints: The notes to attach to the error if `epoch_length` is needed but unknown.
 
     Raises:

@@ -18,7 +18,7 @@ _logger = logging.getLogger("footplate.openmmlab")
 
 class _RegistryType(type):
     def __instancecheck__(cls, instance: object) -> bool:
-        """Also accepts footplate's root registries, which code bases import from `mmengine` as well."""
+        """Treats footplate's root registries as instances too. Code bases also import them from `mmengine`."""
         return isinstance(instance, _Registry) if cls is Registry else super().__instancecheck__(instance)
 
 

@@ -302,7 +302,7 @@ class OneCycle(Cycle):
         final_div_factor: The initial value divided by the final value.
         pct_start: The fraction of positions before the peak, from 0 to 1.
         anneal_strategy: "cos" or "linear".
-        three_phase: Whether to add a middle phase, as long as the increase, that returns to the initial value.
+        three_phase: Whether to add a middle phase that returns to the initial value and takes as long as the increase.
     """
 
     eta_max: float = number(above=0)

@@ -61,7 +61,7 @@ class ReduceOnPlateau(MetricSchedule):
             added later use the bound of the last group.
         eps: The minimum change. Smaller reductions are skipped.
         begin: The first validation run to take into account, counted from 1. 0 has the same effect as 1.
-        end: The first validation run to ignore again.
+        end: The first validation run that is no longer taken into account.
         by_epoch: Ignored; the schedule always steps after each validation run.
         last_step: See `ParamSchedule`.
 
@@ -132,7 +132,7 @@ class ReduceOnPlateau(MetricSchedule):
         Reduces the field's value if the metric has not improved for more than `patience` validation runs.
 
         Args:
-            metrics: The metrics of a validation run. With None, only the position advances.
+            metrics: The metrics of a validation run. If None, only the position advances.
 
         Raises:
             ArgumentError: `metrics` does not contain the monitored metric.

@@ -88,7 +88,7 @@ class TorchSchedule(MetricSchedule):
             group["lr"] = rate
 
     def start(self) -> None:
-        """Does nothing: torch schedulers set the first value in their constructor."""
+        """Does nothing, because torch schedulers set the first value in their constructors."""
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the scheduler's state and type. The prefix `torch.` distinguishes it from footplate's schedules."""

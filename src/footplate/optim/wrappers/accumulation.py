@@ -44,7 +44,7 @@ class Accumulation:
         return loss / (remainder if is_in_last_round else self._accumulative_counts)
 
     def should_update(self) -> bool:
-        """Checks whether to step now: when an accumulation round is complete, or after the run's last loss."""
+        """Checks whether to step now, i.e. after a complete accumulation round or the run's last loss."""
         count = self._accumulative_counts
         return count == 1 or self._inner_count % count == 0 or self._inner_count == self._max_counts
 
@@ -54,7 +54,7 @@ class Accumulation:
         return after % count == 0 or after == self._max_counts
 
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
-        """Sets the loss counts, which determine when to step and whether the last accumulation round is shorter.
+        """Sets the loss counts, which determine when to step and whether the last accumulation round is incomplete.
 
         Args:
             model: The model. Logs a warning if it contains batch normalization layers and gradients are accumulated.
@@ -78,7 +78,7 @@ class Accumulation:
             )
 
     def _saved_gradients(self, state: Mapping[str, Any]) -> Sequence[Tensor | None]:
-        """Returns the accumulated gradients in a saved state, or nothing if `accumulative_counts` has changed."""
+        """Returns a saved state's accumulated gradients, or an empty tuple if `accumulative_counts` has changed."""
         gradients = state.get("accumulated_gradients")
         count = state.get("accumulative_counts", self._accumulative_counts)  # missing in older checkpoints
         if gradients is not None and count != self._accumulative_counts:

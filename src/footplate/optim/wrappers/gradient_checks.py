@@ -133,8 +133,8 @@ class GradientGuard:
         Args:
             optimizer: The optimizer.
             iteration: The iteration number, for messages.
-            norm: The gradient norm as a scalar tensor, if known, from before any clipping. If the norm is finite, so
-                are the gradients.
+            norm: The gradient norm before any clipping, as a scalar tensor, or None if unknown. If the norm is finite,
+                so are the gradients.
             scaler_skips: Whether a loss scaler skips the step if gradients are non-finite, for messages.
 
         Raises:
@@ -164,7 +164,7 @@ class GradientGuard:
 
 
 def _nonfinite_flag(gradients: list[Tensor], cpu_flag: Tensor) -> Tensor:
-    """Returns a tensor ``(1,)`` that is positive if a gradient is non-finite on any rank.
+    """Returns a tensor of shape ``(1,)`` that is positive if a gradient is non-finite on any rank.
 
     On a CPU, may return `cpu_flag` itself, which must be 0 before the call.
     """
@@ -196,7 +196,7 @@ def _nonfinite_flag(gradients: list[Tensor], cpu_flag: Tensor) -> Tensor:
 
 @lru_cache
 def _one(device: torch.device) -> Tensor:
-    """Returns a tensor ``(1,)`` with the value 1, which the kernel uses as the gradient scale."""
+    """Returns a tensor of shape ``(1,)`` with the value 1, which the kernel uses as the gradient scale."""
     return torch.ones(1, device=device)
 
 

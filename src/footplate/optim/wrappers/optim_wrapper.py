@@ -35,7 +35,7 @@ class OptimWrapper(Accumulation):
             therefore equivalent to using one large batch.
         clip_grad: `dict(max_norm=..., norm_type=2)` or `dict(type="value", clip_value=...)`. The norm before clipping
             is recorded as `train/grad_norm`.
-        grad_clip: An alias of `clip_grad`.
+        grad_clip: An alias for `clip_grad`.
         on_nonfinite: What to do about non-finite gradients: "skip", "stop" or "warn". By default, the run's policy
             applies. Outside a run, gradients are not checked.
         compile: Whether to compile the optimizer's step, or a dict of arguments for `torch.compile`. Learning rates

@@ -58,7 +58,7 @@ class OptimWrapperDict(OptimWrapper):
         return iter(self.optim_wrappers.items())
 
     def update_params(self, *_: Any, **__: Any) -> NoReturn:
-        """Raises an error: it is unclear which optimizer to step.
+        """Raises an error, because it is unclear which optimizer to step.
 
         Raises:
             ArgumentError: Always.

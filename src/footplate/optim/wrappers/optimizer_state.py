@@ -45,7 +45,7 @@ def layout_of(optimizer: Optimizer, names: Mapping[int, str]) -> Layout:
 
 
 def regroup(saved: Mapping[str, Any], optimizer: Optimizer, layout: Layout) -> State:
-    """Converts a saved state to an optimizer's parameter groups and sharding.
+    """Converts a saved state to match an optimizer's parameter groups and sharding.
 
     Parameters are matched by `param_names`. A state without names must have the same groups as the optimizer, one group
     per parameter, or a single group. In the last two cases, parameters must be in model order, and frozen parameters
@@ -76,7 +76,7 @@ def regroup(saved: Mapping[str, Any], optimizer: Optimizer, layout: Layout) -> S
 
 
 def _by_name(state: Mapping[str, Any], layout: Layout) -> dict[str, tuple[State, Mapping[str, Any]]]:
-    """Returns each parameter's group settings and state values in a saved state, keyed by parameter name."""
+    """Returns each parameter's group settings and state values from a saved state, keyed by parameter name."""
     result = {}
     for group, names in zip(state["param_groups"], saved_names(state["param_groups"], layout), strict=True):
         settings = {key: value for key, value in group.items() if key not in _OWN_KEYS}

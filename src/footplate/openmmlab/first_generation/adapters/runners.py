@@ -113,7 +113,7 @@ class BaseRunner(metaclass=_RunnerClass):
         self.register_hook(HOOKS.build(settings), priority)
 
     def _register(self, key: str, priority: str, value: Any) -> None:
-        """Sets a config section. If the value is a hook, adds the hook instead. None has no effect."""
+        """Sets a config section. If the value is a hook, adds the hook instead. If it is None, does nothing."""
         if isinstance(value, Mapping):
             self._sections[key] = value
         elif value is not None:

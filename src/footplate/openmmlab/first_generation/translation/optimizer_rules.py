@@ -135,7 +135,7 @@ def _mixed_precision(draft: Draft, scale: Any, source: str) -> dict[str, Any]:
 
 
 def _wrappers(draft: Draft) -> dict[str, Mapping[str, Any]]:
-    """Returns a dict of each optimizer wrapper's settings, keyed by key path."""
+    """Returns the settings of each optimizer wrapper, keyed by key path."""
     found = draft.translated.get("optim_wrapper", {})
     if not found or "optimizer" in found or "type" in found:
         return {"optim_wrapper": found}
