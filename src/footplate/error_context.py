@@ -31,7 +31,7 @@ def at_key(prefix: str) -> Iterator[None]:
 
 @contextmanager
 def located(source: object) -> Iterator[None]:
-    """Sets the origin of errors raised in the block. Looks up their key path in the config `source`."""
+    """Adds a location to errors raised in the block: the place in the config `source` where their key is set."""
     try:
         yield
     except FootplateError as error:

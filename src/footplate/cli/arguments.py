@@ -128,7 +128,7 @@ def add_no_patches(parser: argparse.ArgumentParser) -> None:
 
 
 def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespace, unknown: Sequence[str]) -> NoReturn:
-    """Exits with an error about unknown arguments of a command. Suggests a similar option or a config override."""
+    """Exits with an error about arguments that the command does not know. Suggests a similar option or config key."""
     flag, _, value = unknown[0].partition("=")
     if not value and len(unknown) > 1 and not unknown[1].startswith("--"):
         value = unknown[1]

@@ -73,8 +73,8 @@ class ExportedDetector(ExportedModel):
     def difference(self, outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
         """Returns the largest difference between two sets of instances, regardless of their order.
 
-        Selects the instances that score above 0.3, and at least the best one. Compares each of them to the most similar
-        instance of the same class. Coordinates are divided by the largest coordinate. For masks, the difference is the
+        Considers the instances that score above 0.3, or the best one if none does. Compares each of them to the most
+        similar instance of the same class. Coordinates are divided by the largest coordinate. For masks, the difference is the
         fraction of pixels that differ.
         """
         scale = torch.cat([expected[0].abs().flatten(), torch.ones(1)]).max()

@@ -119,7 +119,7 @@ class TorchvisionModels(PackageSource):
         return self.package.models.get_model_builder(name)
 
     def build(self, name: str, pretrained: bool = False, **settings: Any) -> Any:
-        """Builds a model. Accepts the same arguments as the torchvision function with this name."""
+        """Builds a model. Accepts the same arguments as the torchvision function of the same name."""
         if pretrained:
             settings.setdefault("weights", "DEFAULT")
         elif (

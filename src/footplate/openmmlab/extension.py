@@ -44,7 +44,7 @@ _DEFAULT_STRATEGIES = ("SingleDeviceStrategy", "DDPStrategy")
 
 
 class OpenMMLab(Extension):
-    """Translates first-generation configs, and provides OpenMMLab's code bases and components."""
+    """Translates first-generation configs, and makes OpenMMLab's code bases and components available."""
 
     packages = {"mmengine": "", "mmcv": "", **CODE_BASES}
     locations = {

@@ -140,7 +140,7 @@ class _ProvidedModule(ModuleType):
 
 
 class NamesFinder(MetaPathFinder, Loader):
-    """Finds and creates the modules of OpenMMLab packages that footplate provides.
+    """Finds and creates the modules that footplate provides in place of OpenMMLab packages.
 
     Args:
         packages: The names of the packages.

@@ -242,7 +242,7 @@ def check_classes(
 
 
 def to_labels(value: Any) -> Tensor:
-    """Converts an integer or a list of integers to a tensor ``(K,)``, int64, or raises an ArgumentError."""
+    """Converts an integer or a list of integers to an int64 tensor of shape ``(K,)``, or raises an ArgumentError."""
     labels = torch.as_tensor(value)
     if labels.dim() > 1 or labels.is_floating_point() or labels.dtype == torch.bool:
         raise ArgumentError("labels must be an integer or a list of integers", found=value)

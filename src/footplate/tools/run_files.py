@@ -62,7 +62,7 @@ def read_record(file: Path, folder: Path) -> dict[str, Any]:
 
 
 class Start(NamedTuple):
-    """One start of a run, which has its own folder. The other fields are known only for footplate runs."""
+    """One launch of a run, which has its own folder. Only launches by footplate record the fields after `folder`."""
 
     folder: Path
     kind: str = ""  # "train", "resume", "val" or "test"; "" if the start is not recorded

@@ -115,7 +115,7 @@ def _second_generation(cfg: Mapping[str, Any] | Config) -> Mapping[str, Any]:
 def run_length(
     train_cfg: Mapping[str, Any], epoch_length: int | None, hints: Sequence[str] = ("Pass epoch_length.",)
 ) -> tuple[int, int]:
-    """Returns the number of epochs (1 for an iteration-based run) and the number of iterations of a run.
+    """Returns a run's number of epochs (1 if it is iteration-based) and its number of iterations.
 
     Args:
         train_cfg: The `train_cfg` section, in second-generation form.

@@ -208,7 +208,7 @@ def track_progress_rich(
 
 
 def _tasks_and_count(tasks: Any) -> tuple[Iterable[Any], int]:
-    """Returns the tasks and their number. An iterator must be passed together with its length, as a tuple."""
+    """Returns the tasks and the number of tasks. Pass an iterator together with its length, as a tuple."""
     if isinstance(tasks, tuple) and len(tasks) == 2 and isinstance(tasks[0], Iterable) and isinstance(tasks[1], int):
         return tasks
     return tasks, len(tasks)

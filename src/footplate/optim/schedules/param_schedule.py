@@ -191,7 +191,7 @@ class ParamSchedule:
             write_field(group, self._key, value)
 
     def _get_value(self) -> list[float]:
-        """Returns the value for each group at position `last_step`. Existing subclasses override this method."""
+        """Returns the value for each group at position `last_step`. Subclasses may override this method."""
         position, span = self.last_step, self.end - self.begin
         pairs = zip(self.optimizer.param_groups, self.base_values, strict=True)
         return [self.curve(read_field(group, self._key), base, position, span) for group, base in pairs]
