@@ -218,7 +218,7 @@ def check_model_wrapper(cfg: Mapping[str, Any]) -> None:
 
 
 def initialize_weights(model: nn.Module) -> bool:
-    """Initializes a model's weights and copies them from rank 0 to all ranks. Skips models that are already sharded.
+    """Initializes a model's weights and copies them from rank 0 to all ranks. Skips sharded models.
 
     Returns:
         Whether the initialization froze or unfroze parameters. If so, a data-parallel wrapper must be rebuilt, because

@@ -100,7 +100,7 @@ class _Handlers:
             self._interrupt_wait()
 
     def watch_workers(self) -> None:
-        """Installs the SIGCHLD handler, which torch replaces when a process starts its first worker."""
+        """Installs the SIGCHLD handler, or installs it again if torch has replaced it to watch its first worker."""
         handler = signal.getsignal(signal.SIGCHLD)
         if threading.current_thread() is threading.main_thread() and handler != self._on_end_of_child:
             self.is_watching, self.before_watching = True, handler

@@ -74,8 +74,8 @@ class ExportedDetector(ExportedModel):
         """Returns the largest difference between two sets of instances, regardless of their order.
 
         Considers the instances that score above 0.3, or the best one if none does. Compares each of them to the most
-        similar instance of the same class. Coordinates are divided by the largest coordinate. For masks, the difference is the
-        fraction of pixels that differ.
+        similar instance of the same class. Coordinates are divided by the largest coordinate. For masks, the difference
+        is the fraction of pixels that differ.
         """
         scale = torch.cat([expected[0].abs().flatten(), torch.ones(1)]).max()
         minimum = min([_MINIMUM_SCORE, *(0.9 * expected[1]).sort()[0][-1:].tolist()])
