@@ -43,7 +43,7 @@ def test_check_shows_the_memory_of_each_part(tmp_path: Path) -> None:
     cfg["work_dir"] = str(tmp_path / "work")
     (line,) = (each for each in check(cfg).text.splitlines() if each.startswith("parts"))
     found = re.search(
-        r"of the memory in training: weights (\S+) B, gradients (\S+) B, optimizer (\S+) B, averages (\S+) B, "
+        r"of the training memory: weights (\S+) B, gradients (\S+) B, optimizer (\S+) B, averages (\S+) B, "
         r"activations (\S+) B",
         line,
     )

@@ -347,7 +347,7 @@ def _describe_trial(
         ("speed", speed),
         ("time", f"about {format_seconds(seconds)} in total"),
         ("memory", f"at most {peak}, with {batches}"),
-        ("parts", f"of the memory in training: {parts}"),
+        ("parts", f"of the training memory: {parts}"),
         ("size", f"{format_bytes(measured['checkpoint'])} per checkpoint"),
     ]
     if measured["metrics"]:
