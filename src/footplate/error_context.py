@@ -117,7 +117,7 @@ def explain_missing_path(path: str) -> list[str]:
     Suggests a similar name in the parent folder.
     """
     tried = folder = os.path.abspath(path)
-    lines = [] if os.path.isabs(path) else [f"tried {tried}; relative paths are resolved against the current directory"]
+    lines = [] if os.path.isabs(path) else [f"tried {tried}; relative paths are resolved against the current folder"]
     name = ""
     while not os.path.exists(folder):
         folder, name = os.path.split(folder)

@@ -455,7 +455,7 @@ class WithStep(nn.Linear):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"loss": None}, "forward of the model 'Sequential' does not accept the batch"),
+        ({"loss": None}, "the forward method of 'Sequential' does not accept the batch"),
         ({"loss": None, "train_dataloader": [X[:8]]}, "the model 'Sequential' must return a loss"),
         ({"loss": nn.CrossEntropyLoss(reduction="none")}, "the loss function must return a loss"),
         ({"loss": None, "model": WithStep(4, 2)}, r"lambda model, batch: model\.training_step\(batch, 0\)"),

@@ -41,7 +41,7 @@ def test_second_run_in_a_work_dir_raises_until_the_first_dies(tmp_path: Path, mo
         runner.train()
     assert caught.value.key == "work_dir"
     assert caught.value.notes[0].startswith(f"process {process.pid} on ")
-    assert caught.value.notes[1].endswith("as processes of the same run, set launcher='slurm'.")
+    assert caught.value.notes[1].endswith("If both processes belong to the same run, set launcher='slurm'.")
     assert list(tmp_path.iterdir()) == [tmp_path / ".lock"]
     process.kill()
     process.join()

@@ -167,7 +167,7 @@ def test_file_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.Monke
     target = tmp_path / "a.pt"
     target.write_bytes(b"of an earlier export")
     monkeypatch.setattr("footplate.inference.exporting._write", lambda *given: ([(1, 1)], 0.5, 1))
-    with pytest.raises(ExportError, match=r"differs from the model by 0.5, more than 0.001"):
+    with pytest.raises(ExportError, match=r"outputs differ from the model's by 0.5, more than 0.001"):
         export_model(open_trained(tmp_path / "model.pth"), str(target), "torchscript")
     assert target.read_bytes() == b"of an earlier export"
     assert sorted(each.name for each in tmp_path.iterdir()) == sorted([target.name, "model.pth"])

@@ -169,8 +169,8 @@ def list_candidates(folder: "str | os.PathLike[str]") -> list[str]:
     folders, target = [home], read_pointer(home) or ""
     if target and not storage.is_same_storage(target, home):
         _logger.warning(
-            "Ignoring the pointer '%s', because its target is on a different storage backend: %r. To resume from it, "
-            "pass its path: `--resume PATH`, or `resume=` in Python.",
+            "Ignoring the pointer '%s', because its target is on a different storage backend: %r. To resume from "
+            "the target, pass its path: `--resume PATH`, or `resume=` in Python.",
             storage.join(home, POINTER),
             target,
         )

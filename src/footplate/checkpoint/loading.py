@@ -121,7 +121,7 @@ def _load(
         raise CheckpointError(
             f"'{name}' does not contain a dict",
             found=loaded.name if isinstance(loaded, OpaqueObject) else type(loaded).__name__,
-            notes=["For a whole model, save the weights where it was trained: torch.save(model.state_dict(), path)."],
+            notes=["For a whole model, run torch.save(model.state_dict(), path) in the code that created the model."],
         )
     return dict(loaded)
 
@@ -191,7 +191,7 @@ class LoadReport:
         kept = len(self.missing) + len(self.mismatched)
         if kept:
             raise CheckpointError(
-                f"'{self.source}' does not contain all the weights of the model: {kept} of {len(self.loaded) + kept} "
+                f"'{self.source}' does not contain all of the model's weights: {kept} of {len(self.loaded) + kept} "
                 "tensors would keep their initial values",
                 notes=[
                     *_list_keys("missing from the file", self.missing),

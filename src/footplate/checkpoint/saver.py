@@ -277,7 +277,7 @@ class BackgroundSaver:
     def _log_failure(self, save: _Save) -> None:
         failure = "saved, but updating its folder failed" if save.is_saved else "not saved"
         path = save.path if save.is_saved else self.last
-        last = f"The last checkpoint is '{path}'." if path else "There is no checkpoint of this run yet."
+        last = f"The last checkpoint is '{path}'." if path else "This run has no checkpoint yet."
         _logger.error("The checkpoint was %s: %s. %s", failure, save.error, last)
 
     def _end(self, save: _Save) -> None:

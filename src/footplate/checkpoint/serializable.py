@@ -134,7 +134,7 @@ def _convert(path: str, value: Any) -> Any:
         found=value,
         notes=[
             "A state may contain dense tensors, numbers, strings, bytes, lists, tuples and dicts.",
-            "Quantized tensors and the meta device are not supported.",
+            "Quantized tensors and tensors on the meta device are not supported.",
         ],
     )
 

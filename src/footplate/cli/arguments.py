@@ -43,7 +43,7 @@ class Parser(argparse.ArgumentParser):
         if "--json" in self._given:
             error = {"type": "ArgumentError", "message": message, "notes": [], "exit_code": 2}
             sys.stdout.write(json.dumps({"error": error}, indent=2) + "\n")
-        self.exit(2, f"{self.prog}: error: {message}\nRun `{self.prog} --help` for its arguments.\n")
+        self.exit(2, f"{self.prog}: error: {message}\nRun `{self.prog} --help` for usage.\n")
 
     def shorten_usage(self) -> None:
         """Shortens the usage to positional arguments and required options. The help lists the other options."""
@@ -83,7 +83,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Adds the options that override config keys."""
     for flag, text in (
-        ("--set", "override config keys; an unknown key is rejected, +KEY=VALUE adds it"),
+        ("--set", "override config keys; to add a key that does not exist, write +KEY=VALUE"),
         ("--cfg-options", "merge config keys as the OpenMMLab tools do; unknown keys are added"),
     ):
         parser.add_argument(flag, metavar="KEY=VALUE", nargs="+", action="extend", default=[], help=text)

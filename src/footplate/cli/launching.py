@@ -37,7 +37,7 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
 def add_processes(parser: argparse.ArgumentParser) -> None:
     """Adds the options that start several processes to the parser."""
     parser.add_argument(
-        "--nproc", metavar="N", help="start N processes on this machine with torchrun; gpu starts one per device"
+        "--nproc", metavar="N", help="start N processes on this machine with torchrun; 'gpu' starts one per device"
     )
     parser.add_argument(
         "--max-restarts",

@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Builds the parser for all commands."""
     parser = Parser(
         prog="footplate",
-        description="Train, test and inspect PyTorch models, driven by config files of both OpenMMLab generations.",
+        description="Train, test and inspect PyTorch models with config files of both OpenMMLab generations.",
         epilog="Run `footplate COMMAND --help` for the arguments of a command.",
     )
     parser.add_argument("--version", action="version", version=f"footplate {__version__}")

@@ -66,7 +66,7 @@ def add_commands(subparsers: Any) -> None:
         help="export a trained model to ONNX, torch.export, TorchScript or safetensors",
         description="Export a trained model. An image model is exported with its normalization and postprocessing. "
         "The exported file is run, and its outputs are compared with the model's outputs. For safetensors, any "
-        "checkpoint will do. To rename weights, use `footplate checkpoint export`.",
+        "checkpoint can be exported. To rename weights, use `footplate checkpoint export`.",
         epilog="Example: footplate export work_dirs/config/iter_4000.pth --to onnx",
     )
     add_trained(export)

@@ -131,7 +131,7 @@ class BatchPlan(Sampler[BatchKey]):
         if self._sampler_states() is None or len(states) != len(self.custom):
             _logger.warning(
                 "The sampler in the config differs from the one in the checkpoint. Ignoring the saved "
-                "sampler state. The run is no longer bit-identical."
+                "sampler state. The run is no longer bit-identical to an uninterrupted run."
             )
             return
         for sampler, state in zip(self.custom, states, strict=True):

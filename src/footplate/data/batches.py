@@ -48,7 +48,7 @@ def _collate(samples: Sequence[Any], collate_values: Callable[[Sequence[Any]], A
         for sample in samples:
             if sample.keys() != first.keys():
                 differing = sorted(map(str, first.keys() ^ sample.keys()))
-                raise DataError("the samples of a batch have different keys", found=differing)
+                raise DataError("the samples in a batch have different keys", found=differing)
         return {key: _collate([sample[key] for sample in samples], collate_values) for key in first}
     if isinstance(first, Sequence):
         columns = [_collate(column, collate_values) for column in zip(*samples, strict=True)]
@@ -64,7 +64,7 @@ def _stack(values: Sequence[Any]) -> Any:
         shapes = dict.fromkeys(tuple(value.shape) for value in values if isinstance(value, (Tensor, np.ndarray)))
         if len(shapes) > 1:
             raise DataError(
-                "the samples of a batch have different shapes, so they cannot be stacked",
+                "the samples in a batch have different shapes, so they cannot be stacked",
                 found=list(shapes),
                 notes=["Set collate_fn=dict(type='pseudo_collate') to keep them in a list."],
             ) from error

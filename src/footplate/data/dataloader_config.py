@@ -166,7 +166,7 @@ def check_same_dataset(loader: Any) -> None:
     if any(isinstance(sampler, (DefaultSampler, InfiniteSampler, RankSampler)) for sampler in samplers_of(loader)):
         compare_with_main(
             _describe_dataset(loader.dataset),
-            "the dataset on %s differs from the dataset on rank 0, although each rank reads only its share",
+            "the dataset on %s differs from the dataset on rank 0, but all ranks must use the same dataset",
             "Build the same dataset on all ranks. Call torch.manual_seed before random_split and other random choices.",
         )
 
@@ -236,10 +236,10 @@ def _build_function(cfg: Any, key: str) -> Callable[..., Any]:
             return FUNCTIONS.get(cfg)
         if not isinstance(cfg, Mapping):
             if not callable(cfg):
-                raise ArgumentError(f"{key} must be a function or a dict with a 'type'", found=cfg)
+                raise ArgumentError(f"{key} must be a function or a dict with a 'type' key", found=cfg)
             return cfg  # type: ignore[no-any-return]
         if "type" not in cfg:
-            raise BuildError("a dict that describes a function must have the key 'type'", found=dict(cfg))
+            raise BuildError("a dict that describes a function must have a 'type' key", found=dict(cfg))
         with using_scope(cfg.get("_scope_")):
             function = FUNCTIONS.resolve(cfg["type"], cfg)
         if inspect.isclass(function):
@@ -317,7 +317,7 @@ def _convert_sampler(loader: Any, sampler: Any, seed: int) -> Any:
         raise ArgumentError(
             f"the {kind.__name__} splits the samples across {sampler.num_replicas} processes, but there are {size}",
             key="sampler",
-            notes=["Remove the sampler. Without it, each process reads its share of the DataLoader."],
+            notes=["Remove the sampler. Without it, each process reads its share of the samples."],
         )
     return sampler if size == 1 or knows_ranks(loader) else RankSampler(sampler)
 
@@ -334,10 +334,10 @@ def _check_ranks(loader: Any) -> Any:
         return loader
     kind = type(getattr(loader, "dataset", None) or loader)
     raise ArgumentError(
-        f"each of the {size} processes would read all batches of this data loader",
+        f"each of the {size} processes would read all batches from this data loader",
         found=kind,
         notes=[
             "Pass a torch DataLoader of a map-style dataset. Each process then reads its share.",
-            f"If '{kind.__name__}' yields only the samples of its own process, set its attribute `rank`.",
+            f"If '{kind.__name__}' yields only the samples of its own process, set its `rank` attribute.",
         ],
     )

@@ -199,7 +199,7 @@ class ClassBalancedDataset(_DatasetWrapper):
         if hasattr(self.dataset, "full_init"):
             self.dataset.full_init()
         name = type(self.dataset).__name__
-        _logger.info("Reading the categories of the %d samples of '%s'.", len(self.dataset), name)
+        _logger.info("Reading the categories of the %d samples in '%s'.", len(self.dataset), name)
         categories = [self._read_categories(idx) for idx in range(len(self.dataset))]
         counts = Counter(chain.from_iterable(categories))
         for idx, of_sample in enumerate(categories):

@@ -173,7 +173,10 @@ class DataPosition:
                 for key in here
                 if saved[key] != here[key]
             ]
-            message = "Resumed at batch %d of epoch %d with other settings (%s). The run is no longer bit-identical."
+            message = (
+                "Resumed at batch %d of epoch %d with different settings (%s). The run is no longer bit-identical to "
+                "an uninterrupted run."
+            )
             _logger.warning(message, batch, epoch, ", ".join(changes))
         self._load_own_state(state, epoch)
         self._epoch, self._epoch_start = epoch, iteration - batch
@@ -230,7 +233,7 @@ class DataPosition:
                 "the training dataset's files have changed since the checkpoint was saved",
                 key="train_dataloader.dataset",
                 notes=[
-                    "File names, order, sizes or sample counts have changed, so the run cannot continue exactly.",
+                    "File names, order, sizes or sample counts have changed, so the run cannot be resumed exactly.",
                     "Restore the files. To train on the new ones, start a new run from the weights, with `load_from`.",
                 ],
             )

@@ -83,7 +83,9 @@ class Shard:
         try:
             storage.commit_bytes(index, json.dumps(members).encode())
         except OSError as error:
-            _logger.warning("The index of '%s' cannot be saved, so every run scans the shard: %s", self.path, error)
+            _logger.warning(
+                "The index of '%s' cannot be saved, so every run has to scan the shard: %s", self.path, error
+            )
         return members
 
     def read(self, members: Sequence[Member]) -> list[bytes]:
@@ -108,7 +110,7 @@ class Shard:
 class WebDataset(BaseDataset):
     """A dataset of WebDataset shards, on disk or in an object store. Samples can be read in any order.
 
-    The files of a sample must be adjacent in the shard and share a name up to the first dot. This name is the key of
+    A sample's files must be adjacent in the shard and share a name up to the first dot. This name is the key of
     the sample. Shards are indexed on first use.
 
     Args:
@@ -277,7 +279,7 @@ def _group(shard: str, members: Sequence[Member]) -> dict[str, dict[str, Member]
             continue
         key, extension = match.group(1), match.group(2).lower()
         if extension in samples.get(key, {}) or (key in samples and key != last):
-            notes = ["The files of a sample must be adjacent, and every key must be unique."]
+            notes = ["A sample's files must be adjacent, and every key must be unique."]
             raise DataError(f"the sample '{key}' occurs twice in the shard '{shard}'", found=member.name, notes=notes)
         samples.setdefault(key, {})[extension] = member
         last = key

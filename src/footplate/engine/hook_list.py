@@ -187,7 +187,7 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
         settings[name] = changes
         if isinstance(changes, Mapping) and "type" not in changes:
             if not is_default:
-                raise BuildError(f"the hook '{key}' has no type", key=key, suggestion=near)
+                raise BuildError(f"the hook '{key}' has no 'type' key", key=key, suggestion=near)
             settings[name] = with_origins({**DEFAULT_HOOKS[name], **changes}, changes)
     kept = {name: cfg for name, cfg in settings.items() if cfg is not None}
     named = [(f"default_hooks.{name}", cfg) for name, cfg in kept.items()]

@@ -28,7 +28,7 @@ _RECOMPILE_LIMIT = 8  # torch's default
 _SIGNATURES = {"train": "train_step(data, optim_wrapper)", "val": "val_step(data)", "test": "test_step(data)"}
 _CAUSE = (
     "In this format, the backward pass of such a convolution corrupts memory on some CPUs (oneDNN issue 6035)."
-    " Other layouts are not affected."
+    " Other memory formats are not affected."
 )
 
 

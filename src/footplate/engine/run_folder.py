@@ -191,7 +191,7 @@ def locked(folder: str, key: str = "work_dir") -> Iterator[None]:
     except Timeout:
         advice = "Use another folder, or stop the other run."
         if launcher := ignored_launcher():
-            advice = f"If a launcher started both as processes of the same run, set launcher='{launcher}'."
+            advice = f"If both processes belong to the same run, set launcher='{launcher}'."
         notes = [Path(path).read_text("utf-8", "replace"), advice]
         raise ArgumentError(f"another run is using the folder '{folder}'", key=key, notes=notes) from None
     except OSError as error:

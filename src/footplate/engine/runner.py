@@ -338,8 +338,8 @@ class Runner:
         if loop.finished:
             self.restore_random_state()
             _logger.info(
-                "The run is complete: it has trained for %d iterations, and the config sets %d. To train further, "
-                "increase %s; to start over, use a new work_dir.",
+                "The run is complete: it has trained for %d iterations, and its configured length is %d. To train "
+                "further, increase %s; to start over, use a new work_dir.",
                 loop.iter,
                 loop.max_iters,
                 "max_epochs" if self.by_epoch else "max_iters",
@@ -776,7 +776,7 @@ class Runner:
         path, inside = os.path.join(self.work_dir, name), os.path.join(self.log_dir, name)
         if os.path.lexists(path) and not is_written_config(path):
             self.logger.warning(
-                "Keeping '%s', which has been edited or was not written by a run. Writing the config to '%s'.",
+                "Keeping '%s', which has been edited or was not written by a run. Writing the config to '%s' instead.",
                 path,
                 inside,
             )

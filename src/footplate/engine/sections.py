@@ -86,7 +86,7 @@ def check_kinds(sections: Sections) -> None:
             if missing[0] == "optim_wrapper" and sections["training_step"] is not None:
                 notes.append(
                     "Pass the optimizers as optim_wrapper={name: optimizer}, so that they are saved. "
-                    "training_step(model, batch, optimizers) then receives them and steps them."
+                    "training_step(model, batch, optimizers) then receives them and calls their step()."
                 )
             raise ArgumentError(f"{phase} needs '{missing[0]}'", key=missing[0], notes=notes)
     if sections["param_scheduler"] is not None and sections["optim_wrapper"] is None:

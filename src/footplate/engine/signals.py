@@ -87,7 +87,7 @@ class _Handlers:
         if number in END_SIGNALS:
             now = time.monotonic()
             if self._first_end_at is not None and now - self._first_end_at > _SAME_REQUEST:
-                print_urgent(f"{signal.Signals(number).name} again: exiting at once. Nothing more is saved.")
+                print_urgent(f"{signal.Signals(number).name} again: exiting at once without saving.")
                 os._exit(128 + number)
             self._first_end_at = self._first_end_at or now
         requests = self._requests

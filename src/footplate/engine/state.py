@@ -82,7 +82,7 @@ def _optimizer_state(runner: "Runner", *, together: bool) -> dict[str, Any]:
     state: dict[str, Any] = runner.optim_wrapper.state_dict()
     if any(isinstance(value, deque) for value in walk(state)):
         raise CheckpointError(
-            "a run with this optimizer cannot be resumed, because its state contains a value of type 'deque'",
+            "a run with this optimizer cannot be resumed, because the optimizer state contains a value of type 'deque'",
             key="optim_wrapper.optimizer.type",
         )
     if is_distributed() and not is_sharded(runner.model):
@@ -184,8 +184,8 @@ def _participants(runner: "Runner") -> dict[str, Any]:
 def _restore_optimizer(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
     if "optimizer" not in checkpoint:
         _logger.warning(
-            "The checkpoint has no 'optimizer', so the optimizer starts with its initial state. The results will "
-            "differ from an uninterrupted run."
+            "The checkpoint has no 'optimizer', so the optimizer starts with its initial state. The run will "
+            "differ from an uninterrupted one."
         )
         return
     configured = settings_of(runner.optim_wrapper)

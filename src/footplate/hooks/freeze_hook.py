@@ -72,7 +72,7 @@ class FreezeHook(Hook):
             raise ArgumentError("all parameters would be frozen", key="patterns", found=self.patterns)
         if getattr(runner.model, "find_unused_parameters", None) is False:  # only data-parallel wrappers have it
             raise ArgumentError(
-                "freezing parameters in distributed training requires find_unused_parameters",
+                "freezing parameters in distributed training requires find_unused_parameters=True",
                 key="find_unused_parameters",
                 notes=["Set find_unused_parameters=True."],
             )

@@ -146,7 +146,7 @@ class NumClassCheckHook(Hook):
                     f"the dataset '{type(dataset).__name__}' has {len(classes)}: {list_names(classes, _MAX_NAMES)}",
                     key=".".join(each for each in ("model", name, "num_classes") if each),
                     found=count,
-                    notes=[f"The dataset is {key}."],
+                    notes=[f"The dataset is defined in {key}."],
                 )
 
 

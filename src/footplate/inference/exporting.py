@@ -187,7 +187,7 @@ def describe_export(export: Export) -> str:
         lines.append(labeled("sizes", f"height and width must be multiples of {export.multiple}"))
     lines += [labeled("output", f"{name} ({sizes(shape)})") for name, shape in export.outputs.items()]
     if any(0 in shape for shape in export.outputs.values()):
-        lines.append(labeled("note", "the model predicts nothing on the random example, so nothing was compared"))
+        lines.append(labeled("note", "the model predicts nothing for the random example, so no outputs were compared"))
     else:
         tested = f"tested with inputs of {format_shapes(export.tested)}"
         lines.append(labeled("difference", f"at most {export.difference:.2g}, {tested}"))

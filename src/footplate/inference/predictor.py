@@ -84,7 +84,9 @@ class Predictor:
         trained = opened.prepared()
         cfg = trained.cfg
         if not trained.has_data:
-            raise ArgumentError(NO_PIPELINE, notes=[f"{CONFIG_ADVICE} Or use the model:", *code_to_load(trained.path)])
+            raise ArgumentError(
+                NO_PIPELINE, notes=[f"{CONFIG_ADVICE} Or call the model directly:", *code_to_load(trained.path)]
+            )
         self._scope = cfg.get("default_scope")
         with located(cfg), using_scope(self._scope):
             self._preprocessing: Preprocessing | ClipPreprocessing

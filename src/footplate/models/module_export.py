@@ -257,7 +257,8 @@ def keep_file(export: Export, path: str, to: str) -> Export:
     """
     if not export.difference <= LIMIT:
         raise ExportError(
-            f"the {to} file was discarded: it differs from the model by {export.difference:.2g}, more than {LIMIT:g}",
+            f"the {to} file was discarded: its outputs differ from the model's by {export.difference:.2g}, "
+            f"more than {LIMIT:g}",
             notes=[f"Inputs: {format_shapes(export.tested)}."],
         )
     temporary, name = os.path.split(path)

@@ -218,7 +218,9 @@ class PlainModel(ModelWrapper, BaseModel):
             raise ArgumentError(
                 "validation cannot compute a loss, because training_step is only called in training",
                 key="val_cfg.loss",
-                notes=["Pass loss=..., a function of (output, target), in addition to training_step, or a metric."],
+                notes=[
+                    "Pass a metric, or pass loss=..., a function of (output, target), in addition to training_step."
+                ],
             )
         data_of_output, batch, output = self._validated or (None, None, None)
         self._validated = None
@@ -262,7 +264,7 @@ class PlainModel(ModelWrapper, BaseModel):
                 inspect.signature(self.module.forward).bind(*args, **kwargs)
             except TypeError as mismatch:
                 raise ArgumentError(
-                    f"forward of the model '{type(self.module).__name__}' does not accept the batch: {mismatch}",
+                    f"the forward method of '{type(self.module).__name__}' does not accept the batch: {mismatch}",
                     found=list(kwargs) or f"{len(args)} positional arguments",
                     notes=[self._advice, _VALIDATION_ADVICE],
                 ) from error

@@ -24,7 +24,7 @@ class Refused:
             f"footplate has no {self.noun} for {self.service}",
             key="type",
             found=type(self).__name__,
-            notes=[f"Use another writer from docs/records.md, or {self.advice}."],
+            notes=[f"Use another writer listed in docs/records.md, or {self.advice}."],
         )
 
 

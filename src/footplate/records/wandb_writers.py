@@ -120,7 +120,7 @@ class WandbVisBackend(LoggingTracker):
         if mode == "online":
             # Without a login, the library would prompt for input at the terminal.
             raise ArgumentError(
-                "mode 'online' of Weights & Biases needs a login",
+                "Weights & Biases requires a login in mode 'online'",
                 notes=["Run `wandb login`, set WANDB_API_KEY, or set mode='offline'."],
             )
         return self._offline("Weights & Biases")
@@ -146,7 +146,7 @@ class SwanlabVisBackend(LoggingTracker):
     def __init__(self, save_dir: str | None = None, init_kwargs: Mapping[str, Any] | None = None) -> None:
         super().__init__(save_dir, init_kwargs)
         if (self._init_kwargs.get("mode") or os.environ.get("SWANLAB_MODE")) == "local":
-            import_optional("swanboard", extra=self.package, why=f"{type(self).__name__} in the mode 'local'")
+            import_optional("swanboard", extra=self.package, why=f"{type(self).__name__} in mode 'local'")
 
     def _start(self) -> Any:
         settings = {**self._mode(), **self._resolved_kwargs()}

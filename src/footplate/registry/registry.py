@@ -228,7 +228,7 @@ class Registry:
         """Yields the class and the checked arguments of a config. The config's `_scope_` applies inside the block."""
         settings = {**defaults, **cfg} if isinstance(cfg, Mapping) else {}
         if "type" not in settings:
-            message = f"the config of a {self.noun} must be a dict with a 'type' key"
+            message = f"the {self.noun} config must be a dict with a 'type' key"
             raise BuildError(message, found=cfg, origin=origin_of(cfg))
         with using_scope(settings.pop("_scope_", None)):
             entry = self.resolve(settings.pop("type"), cfg)
@@ -279,7 +279,7 @@ class Registry:
             kind = kind.build()
         if not callable(kind):
             raise BuildError(
-                f"the type of a {self.noun} must be a name or a class",
+                f"the {self.noun} type must be a name or a class",
                 found=kind,
                 origin=origin_of(source, "type"),
             )
@@ -288,7 +288,7 @@ class Registry:
 
     def _get(self, name: str, *, trusted: bool) -> Callable[..., Any]:
         if not isinstance(name, str):
-            raise BuildError(f"the name of a {self.noun} must be a string", found=name)
+            raise BuildError(f"the {self.noun} name must be a string", found=name)
         self._import_registry_of((name.partition(".")[0] if "." in name else default_scope()) or "")
         entry = self._find(name) or self._find_in_any_scope(name) or self._import_path(name, trusted=trusted)
         if entry is None:

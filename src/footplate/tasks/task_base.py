@@ -119,7 +119,7 @@ class TaskModel(BaseModel):
         if not is_stacked and type(self.data_preprocessor) is BaseDataPreprocessor:
             usual = f"data_preprocessor=dict(type='{self.usual_preprocessor}', mean=[...], std=[...])"
             raise ArgumentError(
-                "the images of the batch are not stacked into one tensor, because the model has no data preprocessor",
+                "the images in the batch are not stacked into one tensor, because the model has no data preprocessor",
                 key="model",
                 notes=[f"Set {usual}."],
             )

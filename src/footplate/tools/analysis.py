@@ -192,7 +192,7 @@ def _text(run: Run, summary: dict[str, Any]) -> str:
         values = ", ".join(f"{name} {value:.4g}" for name, value in summary["last"].items())
         rows.append(("last", values if whole else f"at iteration {logged}: {values}"))
     if summary["derived"]:
-        rows.append(("note", f"the run does not record {' or '.join(summary['derived'])}; derived from its log"))
+        rows.append(("note", f"the run does not record {' or '.join(summary['derived'])}; it was derived from the log"))
     rows += [("checkpoint", f"{name}, {format_bytes(size)}") for name, size in summary["checkpoints"].items()]
     return f"{run.folder}: {summary['iterations']} iterations\n" + "".join(f"  {labeled(*row)}\n" for row in rows)
 

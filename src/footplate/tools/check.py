@@ -331,15 +331,15 @@ def _describe_trial(
         size = getattr(runner.train_dataloader, "batch_size", None)
         samples = f", {size} samples each and {size * get_data_world_size()} in total per iteration" if size else ""
         rows.append(("processes", f"{runner.world_size}, {kind} over {dist.get_backend()}{samples}"))
-        peak = f"{peak} on each rank" if min(memory) == max(memory) else f"{min(memory)} to {peak} on the ranks"
+        peak = f"{peak} on each rank" if min(memory) == max(memory) else f"{min(memory)} to {peak} across the ranks"
     rows += [(f"{mode} data", f"{data.samples} samples, {data.description}") for mode, data in largest.items()]
     step, waiting = measured["seconds_per_iteration"], measured["seconds_of_waiting"]
-    speed = f"{step:.3g} s per iteration, {waiting:.3g} s of waiting for data"
+    speed = f"{step:.3g} s per iteration, plus {waiting:.3g} s waiting for data"
     seconds, validating = runner.max_iters * (step + waiting), measured["seconds_per_validation"]
     if validating is not None:
         speed += f", {validating:.3g} s per validation"
         seconds += len((loops["val"] or {}).get("after", ())) * validating
-    batches = "the largest batches of training and validation"
+    batches = "the largest training and validation batches"
     if "train" not in largest:
         batches = f"the first training iterations of {type(runner.train_loop).__name__}; larger batches may need more"
     parts = ", ".join(f"{name} {format_bytes(size)}" for name, size in measured["memory_parts"].items())
@@ -347,7 +347,7 @@ def _describe_trial(
         ("speed", speed),
         ("time", f"about {format_seconds(seconds)} in total"),
         ("memory", f"at most {peak}, with {batches}"),
-        ("parts", f"of the memory in training: {parts}"),
+        ("parts", f"of the training memory: {parts}"),
         ("size", f"{format_bytes(measured['checkpoint'])} per checkpoint"),
     ]
     if measured["metrics"]:

@@ -88,7 +88,7 @@ def module_error(stage: str, error: Exception, cfg: Any) -> ComponentError | Non
         if not isinstance(section, Mapping) or not isinstance(section.get(part), Mapping):
             break
         key, section = f"{key}.{part}", section[part]
-    advice = "Check that the shapes match, such as the numbers of channels and classes"
+    advice = "Check that the shapes match, for example the numbers of channels and classes"
     if label := _INVALID_LABEL.search(str(error)):
         advice = f"The data contains the label {label[1]}. Labels must be smaller than num_classes; check both"
     notes = [*describe_changes(cfg["model"], "model"), f"{advice}; {DEBUG_HINT}"]

@@ -188,7 +188,7 @@ def _advice(runner: Runner, parts: dict[str, float], hooks: dict[str, float]) ->
             advice = "Set `optim_wrapper.optimizer.fused=True`."
         yield f"{spent['optimizer']} in the optimizer. {advice}"
     if shares["hooks"] >= _HOOKS and hooks:
-        yield f"{spent['hooks']} in hooks, most of it in {next(iter(hooks))}. Raise its interval, or remove it."
+        yield f"{spent['hooks']} in hooks, most of it in {next(iter(hooks))}. Increase its interval, or remove it."
     if shares["model"] >= _COMPUTATION:
         is_mixed = any(isinstance(wrapper, AmpOptimWrapper) for wrapper in wrappers)
         options = "`compile=True`" if is_mixed else "`optim_wrapper.type='AmpOptimWrapper'` and `compile=True`"

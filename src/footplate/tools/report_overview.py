@@ -202,9 +202,9 @@ def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
         if losses:
             return _fit("good", "no sign", text)
         return _fit("unknown", f"no sign in {name}", text, note="loss not validated")
-    change = f"the {label} went from {best['value']:.4g} at {best['iteration']:.0f} to {values[-1]:.4g}"
+    change = f"the {label} went from {best['value']:.4g} at iteration {best['iteration']:.0f} to {values[-1]:.4g}"
     if abs(values[-2] - best["value"]) <= noise:
-        return _fit("unknown", "unclear", f"Only in the last validation run, {change}.")
+        return _fit("unknown", "unclear", f"Only the last validation run is worse: {change}.")
     change = change[0].upper() + change[1:]
     points = trained.points if trained else [(0.0, 0.0)]
     before = fmean([value for at, value in points if at <= best["iteration"]][-_WINDOW:] or [points[0][1]])

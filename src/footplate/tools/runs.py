@@ -115,9 +115,9 @@ def read_run(path: str | Path) -> Run:
         f"{each.name} ({each.mode}) after iteration {each.points[-1][0]:.0f}" for each in series if each.ends_nonfinite
     ]
     if diverged:
-        warnings.append(f"Non-finite until the end of the run: {list_names(diverged, _MAX_NAMES)}.")
+        warnings.append(f"Scalars that stay non-finite until the end of the run: {list_names(diverged, _MAX_NAMES)}.")
     if derived:
-        warnings.append(f"The run does not record {' or '.join(derived)}; this was derived from its log.")
+        warnings.append(f"The run does not record {' or '.join(derived)}; it was derived from the log.")
     explained = safe_files((start / "explained.txt" for start in starts), folder)
     return Run(
         folder=path,

@@ -257,7 +257,7 @@ def _outcome(code: int, folder: str, *, is_pruned: bool, is_scored: bool) -> tup
     if is_pruned:
         return TrialState.PRUNED, ""
     if code == -signal.SIGKILL:
-        return TrialState.PRUNED, "killed, most likely because memory ran out"
+        return TrialState.PRUNED, "killed, most likely because it ran out of memory"
     if kind in ("MemoryError", "OutOfMemoryError") or is_out_of_memory(RuntimeError(message)):
         return TrialState.PRUNED, "out of memory"
     if kind == "KeyboardInterrupt" or code in (-signal.SIGTERM, -signal.SIGINT):

@@ -162,8 +162,8 @@ class LoadAnnotations(BaseTransform):
             height, width = results.get("ori_shape", (0, 0))[:2]
             if height != width and (results.get("width"), results.get("height")) == (height, width):
                 raise DataError(
-                    f"the annotations of the image '{results.get('img_path', '')}' are for a different orientation",
-                    found=f"{height}x{width}, and the image is {width}x{height}",
+                    f"the annotations for the image '{results.get('img_path', '')}' assume a different orientation",
+                    found=f"{height}x{width}, but the image is {width}x{height}",
                     notes=[_ORIENTATION],
                 )
             boxes = np.array([instance["bbox"] for instance in instances], dtype=np.float32)
@@ -215,7 +215,7 @@ def _load_label_map(results: dict[str, Any]) -> NDArray[np.uint8]:
     if shape is not None and labels.shape != tuple(shape)[:2]:
         raise DataError(
             f"the label map '{path}' differs in size from its image '{results.get('img_path', '')}'",
-            found=f"{labels.shape[1]}x{labels.shape[0]}, and the image is {shape[1]}x{shape[0]}",
+            found=f"{labels.shape[1]}x{labels.shape[0]}, but the image is {shape[1]}x{shape[0]}",
             notes=[_ORIENTATION if labels.shape == (shape[1], shape[0]) else _SAME_SIZE],
         )
     if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) <= _IGNORED:

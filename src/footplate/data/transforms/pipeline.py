@@ -57,7 +57,7 @@ class Compose:
             with at_key(f"[{index}]"):
                 built = TRANSFORMS.build(transform) if isinstance(transform, Mapping) else transform
                 if not callable(built):
-                    raise ArgumentError("a transform must be a function or a dict with a 'type'", found=built)
+                    raise ArgumentError("a transform must be a function or a dict with a 'type' key", found=built)
             self.transforms.append(built)
 
     def __call__(self, data: Any) -> Any:

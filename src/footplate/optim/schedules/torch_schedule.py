@@ -75,7 +75,7 @@ class TorchSchedule(MetricSchedule):
             try:
                 self.scheduler.step()
             except ValueError as error:  # the end of a OneCycleLR
-                add_note(error, "If you resume the run with a greater length, set resume_settings='take'.")
+                add_note(error, "To train longer when you resume the run, set resume_settings='take'.")
                 raise
         elif metrics is not None:
             self.scheduler.step(self.monitored_value(metrics))
@@ -102,7 +102,7 @@ class TorchSchedule(MetricSchedule):
         changed = [f"{name}={new[name]}" for name in sorted(names) if saved[name] != new[name]]
         if changed:
             _logger.warning(
-                "Ignoring the new %s of %s and resuming with the saved settings. To use the new ones, set "
+                "Ignoring the new settings %s of %s and resuming with the saved ones. To use the new ones, set "
                 "resume_settings='take' (--resume-settings take).",
                 ", ".join(changed),
                 type(self.scheduler).__name__,

@@ -70,7 +70,7 @@ class CocoDataset(BaseDataset):
         for annotation in content["annotations"]:
             image_id, category_id = annotation["image_id"], annotation["category_id"]
             if image_id not in annotations or category_id not in known:
-                where = f"annotation {annotation.get('id', '?')} of '{self.ann_file}'"
+                where = f"annotation {annotation.get('id', '?')} in '{self.ann_file}'"
                 reason = f"{where} refers to an unknown image or category"
                 raise DataError(reason, key="ann_file", found={"image_id": image_id, "category_id": category_id})
             if category_id in labels:
@@ -84,7 +84,7 @@ class CocoDataset(BaseDataset):
                 x, y, width, height = annotation["bbox"]
                 box = [max(x, 0.0), max(y, 0.0), min(x + width, image["width"]), min(y + height, image["height"])]
                 if box[2] <= box[0] or box[3] <= box[1]:
-                    skipped.append(f"annotation {annotation.get('id', '?')} of '{image['file_name']}'")
+                    skipped.append(f"annotation {annotation.get('id', '?')} in '{image['file_name']}'")
                     continue
                 label, is_crowd = labels[annotation["category_id"]], bool(annotation.get("iscrowd", 0))
                 instances.append({"bbox": box, "bbox_label": label, "ignore_flag": int(is_crowd)})
@@ -95,7 +95,7 @@ class CocoDataset(BaseDataset):
             path = join_root(prefix, image["file_name"])
             records.append({"img_path": path, "img_id": image["id"], **size, "instances": instances})
         if skipped:
-            reason = "Skipped %s of '%s', whose boxes have no area or lie outside the image. The first one is %s."
+            reason = "Skipped %s in '%s' with boxes that have no area or lie outside the image. The first one is %s."
             if self.test_mode:  # as published results do
                 reason += " CocoMetric still counts them as undetected instances."
             _logger.warning(reason, pluralize(len(skipped), "annotation"), self.ann_file, skipped[0])
@@ -119,7 +119,7 @@ class CocoDataset(BaseDataset):
         ]
         if not records:
             raise DataError(
-                f"the dataset is empty: filter_cfg removed all {len(self.data_list)} images of '{self.ann_file}'",
+                f"the dataset is empty: filter_cfg removed all {len(self.data_list)} images in '{self.ann_file}'",
                 key="filter_cfg" if len(self.data_list) else "ann_file",
             )
         return records

@@ -123,7 +123,7 @@ class CocoMetric(BaseMetric[ImageResult]):
         if self.ann_file is None and (twice or not all(isinstance(number, int) for number in numbers)):
             numbers = list(range(len(numbers)))
         elif twice:
-            raise DataError(f"the image {twice[0]} was evaluated twice", key="img_id")
+            raise DataError(f"image {twice[0]} was evaluated twice", key="img_id")
         truth, category_ids = self._truth(results, numbers)
         found = as_results(results, numbers, category_ids)
         if self.outfile_prefix is not None:

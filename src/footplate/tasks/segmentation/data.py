@@ -148,7 +148,7 @@ class BaseSegDataset(BaseDataset):
         where, present = self.data_prefix["seg_map_path"], labels - {self.ignore_index}
         if self.ignore_index in labels and len(present) < 2:
             _logger.warning(
-                "Found only ignored pixels and class %s in %s of '%s'. "
+                "Found only ignored pixels and class %s in %s from '%s'. "
                 "Label maps must contain class indices from 0 to %d.",
                 *present or ["none"],
                 pluralize(count, "label map"),

@@ -41,7 +41,7 @@ class OptimizerHook(Hook):
         """Checks that the optimizer wrapper does not also step the optimizer."""
         if not isinstance(runner.optim_wrapper, SteppedByHook):
             raise ArgumentError(
-                f"both {type(self).__name__} and the optimizer wrapper step the optimizer",
+                f"both {type(self).__name__} and the optimizer wrapper call optimizer.step()",
                 key="optimizer_config",
                 notes=["Configure the hook with optimizer_config = dict(type=...)."],
             )
