@@ -182,7 +182,7 @@ def shard_file(arguments: argparse.Namespace) -> int:
 
 
 def _describe(found: "Contents", most: int | None) -> list[str]:
-    """Returns the lines that describe a checkpoint. Lists at most `most` weights."""
+    """Returns the lines that describe a checkpoint. Lists up to `most` weights."""
     from datetime import datetime, timezone
 
     from footplate.messages import format_bytes

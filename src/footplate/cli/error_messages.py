@@ -79,7 +79,7 @@ def raise_module_error(stage: str, error: BaseException, runner: "Runner") -> No
     """Raises an error that shows the module in which a torch operation failed, and the module's config section.
 
     Does nothing if the error occurred in user code, since the message then shows the source lines, or if the connection
-    to another rank is lost. `stage` is the stage of the run, such as "the test".
+    to another rank was lost. `stage` is the stage of the run, such as "the test".
 
     Raises:
         ComponentError: The operation failed in a module of the model.

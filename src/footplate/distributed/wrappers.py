@@ -259,7 +259,7 @@ def synchronize_batch_norm(model: nn.Module, kind: str | None = None) -> nn.Modu
 
 
 class PlainBatchNorm(nn.BatchNorm2d):
-    """Batch normalization for inputs with any number of dimensions, `(N, C, ...)`."""
+    """Batch normalization for inputs of shape `(N, C, ...)` with any number of dimensions."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalizes the input."""

@@ -129,7 +129,7 @@ class HistoryBuffer:
 
     @property
     def data(self) -> tuple[Values, Values]:
-        """The stored values and their counts, oldest first, as two float64 vectors `(N,)`."""
+        """The stored values and their counts, oldest first, as two float64 vectors."""
         self._read()
         return np.array(self._values[-self._capacity :]), np.array(self._counts[-self._capacity :])
 

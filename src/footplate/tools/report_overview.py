@@ -67,7 +67,7 @@ def best_first(runs: Sequence[Run], headline: tuple[Series, Rule] | None) -> lis
 
 
 def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, Any]:
-    """Returns the facts about a run for the first screen of the report.
+    """Returns the facts about a run that the report shows first.
 
     Returns:
         A dict with the summary of the run (see `summarize`) and these keys:
@@ -138,10 +138,11 @@ def run_state(run: Run) -> dict[str, Any]:
 
 
 def _checkpoint_to_use(run: Run, headline: str) -> dict[str, Any] | None:
-    """Returns the best checkpoint, or the last one if there is no best, with a command that uses it.
+    """Returns the best checkpoint (or the last one if none is marked as best), with a command that uses it.
 
-    By default, the command predicts. A run that was started from Python has no data pipeline for this, so the command
-    exports the model. If the config does not describe the model either, returns Python code that loads the weights.
+    By default, this is `footplate predict`. A run that was started from Python has no data pipeline for predictions, so
+    the command is `footplate export` instead. If the config does not describe the model either, returns Python code
+    that loads the weights.
     """
     prefix = best_prefix(headline)
     best = [
@@ -232,7 +233,7 @@ def _fit(kind: str, answer: str, text: str, note: str = "") -> dict[str, str]:
 
 
 class SweepSummary(NamedTuple):
-    """The data of a sweep that a report shows."""
+    """The sweep data shown in a report."""
 
     metric: str
     trials: "Sequence[TrialInfo]"  # the best first
