@@ -92,7 +92,7 @@ def show_contents(arguments: argparse.Namespace) -> int:
 
 
 def verify_files(arguments: argparse.Namespace) -> int:
-    """Prints whether each file is intact. Returns 1 if a file is damaged."""
+    """Prints whether each file is intact. Returns 1 if any file is damaged."""
     from footplate.checkpoint import verify
     from footplate.errors import CheckpointError
 

@@ -139,7 +139,7 @@ def _location(frame: traceback.FrameSummary) -> str:
 
 
 def _summarize(error: BaseException) -> str:
-    """Returns the class and the first line of an error. For an error in a worker, describes the original error."""
+    """Returns an error's class and the first line of its message. For a worker error, describes the original error."""
     text = str(error).strip()
     worker = _WORKER_ERROR.match(text)
     if worker:

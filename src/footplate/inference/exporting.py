@@ -139,7 +139,7 @@ def _example_call(trained: TrainedModel) -> tuple[tuple[Any, ...], dict[str, Any
 
 
 def _inputs_from(description: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Creates positional and keyword arguments from a description. Floats are random, and other dtypes are zero.
+    """Creates positional and keyword arguments from a description. Floats are random, and all other values are zero.
 
     Raises:
         ArgumentError: The description is invalid.

@@ -171,7 +171,7 @@ class HistoryBuffer:
         return self._registered[method_name](self, *args, **kwargs)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state. A resumed run computes exactly the same statistics from it."""
+        """Returns the state, from which a resumed run computes exactly the same statistics."""
         values, counts = self.data
         return {
             "values": torch.from_numpy(values),
