@@ -78,8 +78,8 @@ def error_as_data(error: BaseException, message: str, code: int) -> dict[str, An
 def raise_module_error(stage: str, error: BaseException, runner: "Runner") -> None:
     """Raises an error that shows the module in which a torch operation failed, and the module's config section.
 
-    Does nothing if the error occurred in user code, since the message then shows the source lines, or if the connection
-    to another rank was lost. `stage` is the stage of the run, such as "the test".
+    Does nothing in two cases: the error occurred in user code (the message then shows the source lines), or the
+    connection to another rank was lost. `stage` is the stage of the run, such as "the test".
 
     Raises:
         ComponentError: The operation failed in a module of the model.

@@ -169,7 +169,7 @@ class CheckpointHook(Hook):
         return last is not None and storage.canonical(storage.parent(storage.absolute(last))) == folder
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """If `by_epoch` is True, saves at each interval and at the end of training."""
+        """If `by_epoch` is True, saves a checkpoint at each interval and at the end of training."""
         if not self.by_epoch:
             return
         is_last = self.save_last and self.is_last_train_epoch(runner)
@@ -177,7 +177,7 @@ class CheckpointHook(Hook):
             self._save(runner, runner.epoch + 1)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """If `by_epoch` is False, saves at each interval and at the end of training."""
+        """If `by_epoch` is False, saves a checkpoint at each interval and at the end of training."""
         if self.by_epoch:
             return
         is_last = self.save_last and self.is_last_train_iter(runner)

@@ -13,7 +13,7 @@ from footplate.models.export_formats import largest_difference
 class ExportedModel(nn.Module):
     """Computes named tensors from a batch of images.
 
-    The images are a float32 tensor of shape ``(N, C, H, W)`` with values from 0 to 255, in the channel order of the
+    The input is a float32 tensor of shape ``(N, C, H, W)`` with values from 0 to 255, in the channel order of the
     pipeline.
 
     Normalizes and pads the images as the model's data preprocessor does. The outputs of footplate's task models are

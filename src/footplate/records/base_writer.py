@@ -36,7 +36,7 @@ class BaseVisBackend:
         self._save_dir = save_dir
 
     def move(self, before: str, now: str) -> None:
-        """If `save_dir` is in the folder `before`, moves it to the folder `now`. Called before anything is written."""
+        """Moves `save_dir` from the folder `before` to the folder `now`. Called before anything is written."""
         if self._save_dir is not None and Path(self._save_dir).is_relative_to(before):
             self._save_dir = os.path.join(now, os.path.relpath(self._save_dir, before))
 

@@ -219,7 +219,7 @@ def image_to_tensor(image: Any) -> Tensor:
 
 
 def select_keys(results: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
-    """Returns a dict with the `keys` that are present."""
+    """Returns a dict with the entries under `keys`. Omits missing keys."""
     return {key: results[key] for key in keys if key in results}
 
 

@@ -169,7 +169,7 @@ def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
     """Checks whether a run overfits: validation gets worse after its best value while the training loss falls.
 
     Uses the validation loss if there is one, and otherwise the headline metric. (The metric may keep improving after
-    the loss has started to get worse.) If the training loss rises too, the run has diverged. Regardless of its best
+    the loss has started to get worse.) If the training loss also rises, the run has diverged. Regardless of its best
     value, a run has failed if the headline metric ends worse than it started, or if the last value of the headline
     metric, a validation loss or the training loss is non-finite.
 
