@@ -122,7 +122,7 @@ class BaseMetric(ABC, Generic[_Result]):
         self._dataset_meta = dataset_meta
 
     def attach(self, dataset: Any) -> None:
-        """Receives the dataset before an evaluation. Override it in metrics that need more than `dataset_meta`."""
+        """Receives the dataset before an evaluation. Override this in metrics that need more than `dataset_meta`."""
 
     @abstractmethod
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:

@@ -187,7 +187,8 @@ class CheckpointHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Saves the best checkpoints.
 
-        First waits until all hooks for the validation run, or for the iteration or epoch that includes it, have run.
+        Saving is deferred until all hooks for the validation run, or for the iteration or epoch that includes it, have
+        run.
         """
         if not self.save_best or not hasattr(self, "_folder"):
             return
@@ -273,7 +274,7 @@ class CheckpointHook(Hook):
         self._write(runner, path, AfterSave(runner.folder.home, on_committed))
 
     def _remove_old(self, newest: int) -> None:
-        """Removes checkpoints older than the last `max_keep_ckpts` up to number `newest`. Later ones are also kept."""
+        """Keeps the last `max_keep_ckpts` checkpoints up to number `newest` and all later ones. Removes the others."""
         numbers = {name: number_in(self.filename_tmpl, name) for name in storage.list_dir(self._folder)}
         earlier = {name: number for name, number in numbers.items() if number is not None and number <= newest}
         for name in sorted(earlier, key=lambda name: earlier[name])[: -self.max_keep_ckpts]:
