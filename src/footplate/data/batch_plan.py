@@ -168,7 +168,7 @@ class BatchPlan(Sampler[BatchKey]):
     def _local_size(self) -> int:
         """The number of samples on this rank, without padding.
 
-        In the class docstring's example, these are 3, 3 and 2 samples.
+        In the example in the class docstring, the three ranks have 3, 3 and 2 samples.
         """
         return local_sample_count(self.counted or 0, self._rank, self.world_size)
 

@@ -173,7 +173,7 @@ class InfiniteSampler(_SeededSampler):
 class RankSampler(Sampler[Any]):
     """Splits another sampler or batch sampler across n ranks: each rank yields every n-th entry.
 
-    The other sampler must yield the same entries on all ranks, which is checked in the first pass. If the number of
+    The wrapped sampler must yield the same entries on all ranks, which is checked in the first pass. If the number of
     entries is not divisible by n, the first entries are repeated, so that all ranks have the same number.
 
     Args:
@@ -200,7 +200,7 @@ class RankSampler(Sampler[Any]):
         return -(-len(self.sampler) // self.world_size)
 
     def _check_same(self, beginning: list[Any]) -> None:
-        """Checks that the other sampler has the same length and the same first entries on all ranks.
+        """Checks that the wrapped sampler has the same length and the same first entries on all ranks.
 
         Raises:
             RankError: The samplers differ, so samples would be lost. All ranks raise this error.

@@ -184,7 +184,7 @@ class Draft:
 def with_origins(values: Mapping[str, Any], source: object, old_names: Mapping[str, str] | None = None) -> ConfigDict:
     """Returns `values` as a config section whose keys have the same origins as the keys in `source`.
 
-    `old_names` maps keys to their names in `source` where the names differ.
+    `old_names` maps keys to their names in `source` if these differ.
     """
     section = ConfigDict(values)
     for key in section:
