@@ -125,7 +125,7 @@ def verify_digest(stream: IO[bytes]) -> Digest:
 
 
 def sha256_of(stream: IO[bytes], *, before_end: int = 0) -> str:
-    """Returns the SHA-256 of an open file, excluding the last `before_end` bytes.
+    """Returns the SHA-256 digest of an open file, excluding the last `before_end` bytes.
 
     Raises:
         OSError: The file cannot be read.
@@ -141,7 +141,7 @@ def sha256_of(stream: IO[bytes], *, before_end: int = 0) -> str:
 
 
 def sha256_of_file(path: str) -> str:
-    """Returns the SHA-256 of the file at `path`.
+    """Returns the SHA-256 digest of the file at `path`.
 
     Raises:
         OSError: The file cannot be read.

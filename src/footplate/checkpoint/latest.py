@@ -20,7 +20,7 @@ _RUN_KEYS = {"run", "optimizer", "param_schedulers", "message_hub"}
 
 
 def checked_template(value: Any) -> str:
-    """Returns `filename_tmpl` after checking that a run can resume from files with such names.
+    """Returns `filename_tmpl` after checking that a run can resume from files that are named this way.
 
     Raises:
         ArgumentError: The template has no placeholder for the number, or files with such names are ignored when a run
@@ -42,9 +42,9 @@ def folder_below(out_dir: str, work_dir: str) -> str:
 
 
 def is_considered(name: str) -> bool:
-    """Checks whether a file with this name is a candidate for resuming.
+    """Checks whether a run can resume from a file with this name.
 
-    The file that `last_checkpoint` points to may have any name.
+    This does not apply to the file that `last_checkpoint` points to, which may have any name.
 
     Example:
         >>> is_considered("iter_4.pth"), is_considered("best_mIoU_iter_4.pth"), is_considered("scalars.json")

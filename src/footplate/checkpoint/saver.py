@@ -54,7 +54,7 @@ NOTHING = AfterSave()
 
 
 class _Save:
-    """A save and its outcome. The error is None while the save is in progress or if it succeeded."""
+    """A save operation and its outcome. The error is None if the operation is in progress or has succeeded."""
 
     def __init__(self, path: str, after: AfterSave) -> None:
         self.path, self.after = path, after
@@ -194,7 +194,7 @@ class BackgroundSaver:
         self._group: Any = None  # a separate group, so that messages of saves and training do not mix
 
     def name_of(self, name: str) -> str:
-        """Returns `name` with the suffix for this run's kind of checkpoint."""
+        """Returns `name` with the suffix for sharded or single-file checkpoints, depending on the run."""
         return sharded_name(name) if self.is_sharded else name
 
     def save(
@@ -281,7 +281,7 @@ class BackgroundSaver:
         _logger.error("The checkpoint was %s: %s. %s", failure, save.error, last)
 
     def _end(self, save: _Save) -> None:
-        """Records the outcome of a save. Raises its error, unless `on_error` is "warn"."""
+        """Records the outcome of a save. Raises its error, if any, unless `on_error` is "warn"."""
         self.lost = None if save.is_saved else str(save.error).split("\n", 1)[0]
         if not save.is_saved:
             save.after.on_failed()

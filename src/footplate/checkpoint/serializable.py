@@ -42,7 +42,7 @@ def to_serializable(value: Any) -> Any:
 
 
 def walk(value: Any) -> Iterator[Any]:
-    """Yields `value` and everything inside it, in order. Yields repeated containers only once."""
+    """Yields `value` and everything nested in it, in order. Yields each container only once."""
     pending, seen = [value], set()
     while pending:
         entry = pending.pop()
@@ -97,7 +97,7 @@ def tensors_in(value: Any) -> list[torch.Tensor]:
 
 
 def bytes_in(state: Any) -> int:
-    """Returns the total size of all tensors in a state, in bytes. Counts shared storages once."""
+    """Returns the total size of all tensors in a state, in bytes. Counts each shared storage once."""
     storages = (tensor.untyped_storage() for tensor in tensors_in(state))
     return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 

@@ -99,7 +99,7 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
 
 
 def add_trained(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments for a checkpoint, its config and the overrides to the parser."""
+    """Adds the arguments for a checkpoint, its config and config overrides to the parser."""
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint of the model")
     parser.add_argument(
         "--config",

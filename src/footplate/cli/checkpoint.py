@@ -96,7 +96,7 @@ def show_contents(arguments: argparse.Namespace) -> int:
 
 
 def verify_files(arguments: argparse.Namespace) -> int:
-    """Prints whether each file is intact. Returns 1 if a file is damaged."""
+    """Prints whether each file is intact. Returns 1 if any file is damaged."""
     from footplate.checkpoint import verify
     from footplate.errors import CheckpointError
 
@@ -186,7 +186,7 @@ def shard_file(arguments: argparse.Namespace) -> int:
 
 
 def _describe(found: "Contents", most: int | None) -> list[str]:
-    """Returns the lines that describe a checkpoint. Lists at most `most` weights."""
+    """Returns the lines that describe a checkpoint. Lists up to `most` weights."""
     from datetime import datetime, timezone
 
     from footplate.messages import format_bytes

@@ -139,7 +139,7 @@ def predict_inputs(arguments: argparse.Namespace) -> int:
 
 
 def export_checkpoint(arguments: argparse.Namespace) -> int:
-    """Exports the model. Prints its inputs and outputs, and how much the file's outputs differ from the model's."""
+    """Exports the model. Prints its inputs and outputs, and the difference between exported and original outputs."""
     from footplate.checkpoint import trusting
     from footplate.config import Config, as_plain
     from footplate.errors import ArgumentError

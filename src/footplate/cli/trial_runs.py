@@ -1,4 +1,4 @@
-"""Implements the commands that try a run before it starts: `check`, `profile` and `lr-find`."""
+"""Implements the commands that perform short trials of a run: `check`, `profile` and `lr-find`."""
 
 import argparse
 from typing import Any

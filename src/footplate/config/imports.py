@@ -142,7 +142,7 @@ class LazyObject:
 
 
 def _resolve(path: str) -> Any:
-    """Imports an object by its dotted name. Unlike `pkgutil.resolve_name`, does not hide import errors."""
+    """Imports an object by its dotted name. Unlike `pkgutil.resolve_name`, this does not hide import errors."""
     parent, _, name = path.rpartition(".")
     if parent:
         owner = _resolve(parent)

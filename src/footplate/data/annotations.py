@@ -188,9 +188,9 @@ def join_root(root: str, path: str) -> str:
 
 
 def coco_package(why: str) -> ModuleType:
-    """Imports the package that decodes COCO masks and computes COCO metrics.
+    """Imports and returns the package that decodes COCO masks and computes COCO metrics.
 
-    The error message mentions `why`, the feature that needs the package.
+    If the package is missing, the error message mentions `why`, the feature that needs it.
 
     Raises:
         MissingExtraError: The package is not installed.
@@ -212,7 +212,7 @@ def mask_tools(why: str) -> Any:
 
 
 def decode_mask(segmentation: Any, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Decodes a segmentation in COCO format into a boolean mask ``(H, W)``.
+    """Decodes a segmentation in COCO format into a boolean mask of shape ``(H, W)``.
 
     Args:
         segmentation: A list of polygons `[x1, y1, x2, y2, ...]`, or a compressed or uncompressed run-length encoding.

@@ -263,7 +263,7 @@ def _shared_flags() -> Tensor:
 
 
 def _load_values(defaults: Mapping[str, Any], metainfo: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Merges metainfo into the defaults. Replaces the paths of text files with the lines of these files."""
+    """Merges metainfo into the defaults. Replaces the path of a text file with a list of its lines."""
     known = ("classes", "palette", *defaults)
     for key in metainfo or {}:
         near = nearest(key, known, similarity=0.83)  # datasets may have keys such as 'base_classes'

@@ -166,7 +166,10 @@ class BatchPlan(Sampler[BatchKey]):
 
     @property
     def _local_size(self) -> int:
-        """The number of samples on this rank without padding: 3, 3 and 2 in the example in the class docstring."""
+        """The number of samples on this rank, without padding.
+
+        In the example in the class docstring, the three ranks have 3, 3 and 2 samples.
+        """
         return local_sample_count(self.counted or 0, self._rank, self.world_size)
 
     def _prepare(self, current: Pass) -> None:
@@ -201,7 +204,7 @@ class BatchPlan(Sampler[BatchKey]):
             yield BatchKey(epoch, positions, indices, self.batch_sampler is None)
 
     def _batches(self, epoch: int, start: int) -> Iterator[tuple[int, Sequence[Any]]]:
-        """Yields the number of preceding samples on this rank and the sample indices of each batch from `start` on."""
+        """Yields, for each batch from `start` on, this rank's number of preceding samples and the sample indices."""
         done = 0
         if self._has_own_batches:
             for number, indices in enumerate(self.batch_sampler):

@@ -27,7 +27,9 @@ def pseudo_collate(samples: Sequence[Any]) -> Any:
 
 
 def default_collate(samples: Sequence[Any]) -> Any:
-    """Stacks tensors, arrays and numbers into tensors ``(N, ...)``. Collects strings and data elements in lists.
+    """Stacks tensors, arrays and numbers into tensors of shape ``(N, ...)``.
+
+    Strings and data elements are collected in lists.
 
     Raises:
         DataError: The samples have different shapes or keys, or a value cannot be stacked.
@@ -40,7 +42,9 @@ def default_collate(samples: Sequence[Any]) -> Any:
 
 
 def _collate(samples: Sequence[Any], collate_values: Callable[[Sequence[Any]], Any]) -> Any:
-    """Collates nested samples. Collects strings and data elements in lists; `collate_values` collates other values."""
+    """Collates nested samples. Collects strings and data elements in lists, and collates other values with
+    `collate_values`.
+    """
     first = samples[0]
     if isinstance(first, (BaseDataElement, str, bytes)):
         return list(samples)

@@ -65,8 +65,8 @@ class SampleGenerators:
     """Keeps sample-reading code from using or changing the run's global random generators.
 
     The numpy generator is replaced rather than copied, because copying its state would slow down reading a small batch
-    by 50%. As a side effect, the run's numpy generator loses a value that `np.random.randn` may have buffered (it
-    generates values in pairs).
+    by 50%. As a side effect, the run's numpy generator loses a value that `np.random.randn`, which generates values in
+    pairs, may have buffered.
     """
 
     def __init__(self) -> None:

@@ -187,7 +187,7 @@ class WebDataset(BaseDataset):
         return [int(self._read_record(idx, {field: files[field]})["gt_label"])]
 
     def shard_numbers(self) -> NDArray[np.int32]:
-        """Returns the shard index of each sample as an array ``(N,)``. Samplers with `shard_window` call this."""
+        """Returns the shard index of each sample as an array of shape ``(N,)``. Samplers with `shard_window` use it."""
         self.full_init()
         return np.fromiter((record[0] for record in self.data_list), dtype=np.int32, count=len(self.data_list))
 

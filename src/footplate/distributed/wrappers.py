@@ -238,9 +238,9 @@ def synchronize_batch_norm(model: nn.Module, kind: str | None = None) -> nn.Modu
     """Converts the batch normalization layers of a model to suit the number of ranks.
 
     The model must be on its device. With a single process, converts synchronized layers to plain ones and logs a
-    message. With several processes, converts all layers to synchronized ones if `kind` is "torch" or "mmcv", which have
-    the same meaning; with None, leaves plain layers unchanged. PyTorch's SyncBatchNorm does not support CPUs, so a
-    different layer with the same state is used there.
+    message. With several processes, converts all layers to synchronized ones if `kind` is "torch" or "mmcv" (the two
+    have the same meaning), and leaves plain layers unchanged if it is None. PyTorch's SyncBatchNorm does not support
+    CPUs, so a different layer with the same state is used there.
     """
     if kind is not None:
         check_choice("sync_bn", kind, _SYNC_BN_KINDS)
@@ -259,7 +259,7 @@ def synchronize_batch_norm(model: nn.Module, kind: str | None = None) -> nn.Modu
 
 
 class PlainBatchNorm(nn.BatchNorm2d):
-    """Batch normalization for inputs with any number of dimensions, `(N, C, ...)`."""
+    """Batch normalization for inputs of shape `(N, C, ...)` with any number of dimensions."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalizes the input."""

@@ -193,7 +193,7 @@ class NamedMetric(BaseMetric[Any]):
         return self.name or self.usual_name
 
     def named_numbers(self, values: Any) -> dict[str, float]:
-        """Converts the metric's result, which is a number or a dict of numbers, to a dict with full metric names.
+        """Converts the metric's result, which is a number or a dict of numbers, to a dict keyed by full metric name.
 
         Raises:
             ArgumentError: A value is not a number.

@@ -122,7 +122,7 @@ class BaseMetric(ABC, Generic[_Result]):
         self._dataset_meta = dataset_meta
 
     def attach(self, dataset: Any) -> None:
-        """Called with the dataset before an evaluation, for metrics that need more than `dataset_meta`."""
+        """Receives the dataset before an evaluation. Override this in metrics that need more than `dataset_meta`."""
 
     @abstractmethod
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
@@ -135,7 +135,7 @@ class BaseMetric(ABC, Generic[_Result]):
 
     @abstractmethod
     def compute_metrics(self, results: list[_Result]) -> dict[str, Any]:
-        """Returns a dict of values. Called on rank 0 with the results of all ranks."""
+        """Returns a dict of metric values. Called on rank 0 with the results of all ranks."""
 
     def record_per_class(self, name: str, classes: Sequence[str], columns: Mapping[str, Any]) -> None:
         """Appends a table to the run's per-class results. Call this in `compute_metrics`.

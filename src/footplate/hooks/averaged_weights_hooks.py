@@ -113,7 +113,7 @@ class EMAHook(AveragedWeightsHook):
         self._is_swapped = False
 
     def before_run(self, runner: Runner) -> None:
-        """Builds the average. If it has not been updated yet, copies the model, which may just have loaded weights."""
+        """Builds the average. If it has no updates yet, copies the model's weights, which may just have been loaded."""
         average = self.build_average(runner)
         if average.count == 0:
             average.copy_from(self._model)

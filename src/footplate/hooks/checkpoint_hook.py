@@ -169,7 +169,7 @@ class CheckpointHook(Hook):
         return last is not None and storage.canonical(storage.parent(storage.absolute(last))) == folder
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """If `by_epoch` is True, saves at each interval and at the end of training."""
+        """If `by_epoch` is True, saves a checkpoint at each interval and at the end of training."""
         if not self.by_epoch:
             return
         is_last = self.save_last and self.is_last_train_epoch(runner)
@@ -177,7 +177,7 @@ class CheckpointHook(Hook):
             self._save(runner, runner.epoch + 1)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """If `by_epoch` is False, saves at each interval and at the end of training."""
+        """If `by_epoch` is False, saves a checkpoint at each interval and at the end of training."""
         if self.by_epoch:
             return
         is_last = self.save_last and self.is_last_train_iter(runner)
@@ -187,7 +187,8 @@ class CheckpointHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Saves the best checkpoints.
 
-        They are saved after all hooks for the validation run, or for the iteration or epoch that includes it, have run.
+        Saving is deferred until all hooks for the validation run, or for the iteration or epoch that includes it, have
+        run.
         """
         if not self.save_best or not hasattr(self, "_folder"):
             return
@@ -213,8 +214,8 @@ class CheckpointHook(Hook):
     def after_train(self, runner: Runner) -> None:
         """Saves the last checkpoint again to mark the end of the run, and writes the published files.
 
-        All other hooks have already run at this point. If a run is killed earlier, the resumed run repeats everything
-        that comes after the last iteration.
+        All other hooks have already run at this point. If a run is killed before this, the resumed run repeats
+        everything after the last iteration.
         """
         runner.saver.wait()
         end, done = runner.max_epochs if self.by_epoch else runner.max_iters, self._done(runner)
@@ -273,7 +274,7 @@ class CheckpointHook(Hook):
         self._write(runner, path, AfterSave(runner.folder.home, on_committed))
 
     def _remove_old(self, newest: int) -> None:
-        """Removes all but the last `max_keep_ckpts` checkpoints up to number `newest`. Keeps all later checkpoints."""
+        """Keeps the last `max_keep_ckpts` checkpoints up to number `newest` and all later ones. Removes the others."""
         numbers = {name: number_in(self.filename_tmpl, name) for name in storage.list_dir(self._folder)}
         earlier = {name: number for name, number in numbers.items() if number is not None and number <= newest}
         for name in sorted(earlier, key=lambda name: earlier[name])[: -self.max_keep_ckpts]:

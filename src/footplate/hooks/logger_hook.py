@@ -94,11 +94,11 @@ class LoggerHook(Hook):
         commit_bytes(os.path.join(runner.log_dir, "start.json"), json.dumps(facts).encode())
 
     def before_val(self, runner: Runner) -> None:
-        """Records the start of a validation run without training."""
+        """Records the start of a validation run that is not part of training."""
         self._record_start(runner, "val")
 
     def before_test(self, runner: Runner) -> None:
-        """Records the start of a test run without training."""
+        """Records the start of a test run that is not part of training."""
         self._record_start(runner, "test")
 
     def before_train(self, runner: Runner) -> None:

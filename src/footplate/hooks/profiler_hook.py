@@ -103,7 +103,7 @@ class ProfilerHook(Hook):
         runner.logger.info("Profiling started. Profiled iterations are slower than others.")
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Tells the profiler that an iteration has ended."""
+        """Notifies the profiler that an iteration has ended."""
         if self._profiler is not None:
             self._profiler.step()
             if not self.by_epoch and runner.iter + 1 - self._first >= self.profile_times:

@@ -56,9 +56,9 @@ def export_model(
 ) -> Export:
     """Exports a trained model to a file, and runs the file to verify it.
 
-    An image model is exported with its preprocessing and postprocessing. Its input, `images`, is a float32 tensor
-    ``(N, C, H, W)`` with values from 0 to 255, in the channel order and size that the pipeline produces. A plain torch
-    module trained with the Python API is exported as is.
+    An image model is exported with its preprocessing and postprocessing. Its input, `images`, is a float32 tensor of
+    shape ``(N, C, H, W)`` with values from 0 to 255, in the channel order and size that the pipeline produces. A plain
+    torch module trained with the Python API is exported as is.
 
     A safetensors file contains only the weights, so the config in `trained` may be empty.
 
@@ -139,7 +139,7 @@ def _example_call(trained: TrainedModel) -> tuple[tuple[Any, ...], dict[str, Any
 
 
 def _inputs_from(description: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Creates positional and keyword arguments from a description. Floats are random, and other dtypes are zero.
+    """Creates positional and keyword arguments from a description. Floats are random, and all other values are zero.
 
     Raises:
         ArgumentError: The description is invalid.

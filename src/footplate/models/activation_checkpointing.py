@@ -71,7 +71,7 @@ def _checkpointed(kind: type[nn.Module]) -> type[nn.Module]:
 
 
 class _Repeating(AbstractContextManager[None]):
-    """A context manager that resets buffers and the Python and NumPy random states to their values at its creation.
+    """A context manager that restores the buffers and the Python and NumPy random states from when it was created.
 
     It is entered in each backward pass. On exit, it restores the values from before it was entered.
     """

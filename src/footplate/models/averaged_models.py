@@ -162,7 +162,7 @@ class BaseAveragedModel(nn.Module):
         return super().load_state_dict(placed, strict, assign)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        """Loads this module and updates the count. Torch calls only this method if the average is a submodule."""
+        """Loads the state and sets the update count. If the average is a submodule, torch calls only this method."""
         super()._load_from_state_dict(*args, **kwargs)
         self.count = int(self.steps)
 

@@ -100,7 +100,7 @@ class ModuleDict(BaseModule, nn.ModuleDict):
 
 
 def initialize(module: nn.Module, init_cfg: InitCfg) -> None:
-    """Initializes the weights of any module. See `BaseModule` for `init_cfg`, and its `init_weights` for errors."""
+    """Initializes the weights of any module as specified in `init_cfg`; see `BaseModule.init_weights`."""
     for cfg in _as_list(init_cfg):
         settings = {key: value for key, value in cfg.items() if key != "override"}
         overrides = _as_list(cfg.get("override"))

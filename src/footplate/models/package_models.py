@@ -144,7 +144,7 @@ class TransformersModels(PackageSource):
         return is_model and kind.config_class is not None  # type: ignore[union-attr]
 
     def help(self, name: str) -> str:
-        """Returns "". Reading the class's docstring would import its module."""
+        """Returns "", because reading the class's docstring would import its module."""
         return ""
 
     def build(self, name: str, **settings: Any) -> Any:

@@ -76,7 +76,7 @@ class TrainStep:
 
 @MODEL_WRAPPERS.register_module()
 class PlainModel(ModelWrapper, BaseModel):
-    """Wraps a torch module to add the step methods that the loops call. Its state dict is the module's.
+    """Wraps a torch module to add the step methods that the loops call. Its state dict is the module's own.
 
     The class is registered as a model wrapper, so that `unwrap_model` returns the module.
 

@@ -115,7 +115,7 @@ def wrap_fp16_model(model: torch.nn.Module) -> None:
 
 
 def jit(func: Any = None, **options: Any) -> Any:
-    """Returns the function unchanged, or a decorator that does so. (mmcv's `jit` only affects Parrots.)"""
+    """Returns the function unchanged, or a decorator that returns it unchanged. (mmcv's `jit` only affects Parrots.)"""
     return func if func is not None else lambda function: function
 
 

@@ -25,7 +25,7 @@ skipped: dict[str, str] = {}
 
 
 class MissingPackageError(ConfigError, ImportError):
-    """A package that an installed code base imports is missing or broken."""
+    """Raised if a package that an installed code base imports is missing or broken."""
 
 
 def skip_failed_imports(tree: ast.Module, package: str) -> dict[str, Any]:

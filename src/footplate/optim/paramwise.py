@@ -116,7 +116,7 @@ class ParamwiseRules(NamedTuple):
 
 
 def check_paramwise(cfg: Any) -> None:
-    """Checks the types and ranges of a `paramwise_cfg`.
+    """Checks the types and ranges of the values in a `paramwise_cfg`.
 
     Raises:
         ArgumentError: `paramwise_cfg` is not a dict, or an entry has the wrong type or is out of range.

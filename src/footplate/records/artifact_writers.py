@@ -63,7 +63,7 @@ class ClearMLVisBackend(InitTracker):
         self.experiment.connect_configuration(config.to_dict(), name="config")
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Writes a uint8 image: RGB `(H, W, 3)` or grayscale `(H, W)`."""
+        """Writes a uint8 image of shape `(H, W, 3)` (RGB) or `(H, W)` (grayscale)."""
         self.experiment.get_logger().report_image(name, name, iteration=step, image=np.ascontiguousarray(image))
 
     def _start(self) -> Any:
@@ -137,7 +137,7 @@ class DVCLiveVisBackend(InitTracker):
         self.experiment.log_params(values)
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Writes a uint8 image: RGB `(H, W, 3)` or grayscale `(H, W)`."""
+        """Writes a uint8 image of shape `(H, W, 3)` (RGB) or `(H, W)` (grayscale)."""
         live = self.experiment
         live.step = step
         live.log_image(f"{name}_{step}.png", np.ascontiguousarray(image))
@@ -218,7 +218,7 @@ class MLflowVisBackend(Tracker):
         library.log_text(config.pretty_text, "config.py")
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Writes a uint8 image: RGB `(H, W, 3)` or grayscale `(H, W)`."""
+        """Writes a uint8 image of shape `(H, W, 3)` (RGB) or `(H, W)` (grayscale)."""
         self.experiment.log_image(Image.fromarray(np.ascontiguousarray(image)), f"{name}_{step}.png")
 
     def _start(self) -> Any:

@@ -36,7 +36,7 @@ class BaseVisBackend:
         self._save_dir = save_dir
 
     def move(self, before: str, now: str) -> None:
-        """Replaces the folder `before` in `save_dir` with `now`. Called before anything is written."""
+        """Moves `save_dir` from the folder `before` to the folder `now`. Called before anything is written."""
         if self._save_dir is not None and Path(self._save_dir).is_relative_to(before):
             self._save_dir = os.path.join(now, os.path.relpath(self._save_dir, before))
 
@@ -52,7 +52,7 @@ class BaseVisBackend:
         """Stores the model graph."""
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Stores an RGB image, a uint8 array `(H, W, 3)`."""
+        """Stores an RGB image, a uint8 array of shape `(H, W, 3)`."""
 
     def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
         """Stores a scalar: a number, or a tensor with one element."""
@@ -72,7 +72,7 @@ class BaseVisBackend:
         """Finishes writing."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state that a resumed run needs to continue this output: a dict without custom objects."""
+        """Returns the state, a dict without custom objects, that a resumed run needs to continue this output."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -207,7 +207,7 @@ class Tracker(BaseVisBackend):
         return sorted(str(path) for path in files if path.name.endswith(ends) and path.is_file())
 
     def _import_library(self) -> Any:
-        """Imports the library. It is not stored in an attribute, because modules cannot be deep-copied or pickled."""
+        """Imports and returns the library. Does not store it, because modules cannot be deep-copied or pickled."""
         return import_optional(self.package, extra=self.package, why=type(self).__name__)
 
     def _start(self) -> Any:

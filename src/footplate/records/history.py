@@ -129,7 +129,7 @@ class HistoryBuffer:
 
     @property
     def data(self) -> tuple[Values, Values]:
-        """The stored values and their counts, oldest first, as two float64 vectors `(N,)`."""
+        """The stored values and their counts, oldest first, as two float64 vectors."""
         self._read()
         return np.array(self._values[-self._capacity :]), np.array(self._counts[-self._capacity :])
 
@@ -171,7 +171,7 @@ class HistoryBuffer:
         return self._registered[method_name](self, *args, **kwargs)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state. A resumed run computes exactly the same statistics from it."""
+        """Returns the state, from which a resumed run computes exactly the same statistics."""
         values, counts = self.data
         return {
             "values": torch.from_numpy(values),

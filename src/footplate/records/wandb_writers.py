@@ -24,7 +24,7 @@ class LoggingTracker(InitTracker):
         self.experiment.config.update(config.to_dict())
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Writes a uint8 image: RGB `(H, W, 3)` or grayscale `(H, W)`."""
+        """Writes a uint8 image of shape `(H, W, 3)` (RGB) or `(H, W)` (grayscale)."""
         self._write({name: self._import_library().Image(np.ascontiguousarray(image))}, step)
 
     def _start_with(self, settings: Mapping[str, Any]) -> Any:

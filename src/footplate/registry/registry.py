@@ -467,7 +467,7 @@ def import_lazy(value: Any) -> Any:
 
 
 def _package_of_caller() -> str:
-    """Returns the top-level package that is creating a registry, which is two frames up the stack."""
+    """Returns the top-level package of the code that is creating a registry, which is two frames up the stack."""
     return str(sys._getframe(2).f_globals.get("__name__", "")).partition(".")[0]
 
 

@@ -106,9 +106,9 @@ def _network_errors() -> Iterator[None]:
 def atomic_file(path: Path) -> contextlib.AbstractContextManager[IO[bytes]]:
     """Opens a file for atomic writing: `path` either receives the complete content or is unchanged.
 
-    The content is written to a temporary file in the same folder, which is renamed to `path` at the end of the block if
-    there was no exception. For local paths, the file is synced before the rename, and the folder after it. Missing
-    folders are created.
+    The content is written to a temporary file in the same folder. At the end of the block, the file is renamed to
+    `path`, unless there was an exception. For local paths, the file is synced before the rename, and the folder after
+    it. Missing folders are created.
 
     Raises:
         OSError: Writing failed. The previous file is unchanged.

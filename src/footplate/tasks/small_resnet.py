@@ -52,7 +52,7 @@ class Residual(nn.Module):
             self.shortcut.extend([nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)])
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Maps features ``(N, in_channels, H, W)`` to ``(N, channels, H / stride, W / stride)``."""
+        """Maps features of shape ``(N, in_channels, H, W)`` to shape ``(N, channels, H / stride, W / stride)``."""
         return F.relu(self.shortcut(inputs) + self.norm(self.second(self.first(inputs))))
 
 

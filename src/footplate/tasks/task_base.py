@@ -59,7 +59,7 @@ class Pyramid(nn.Module):
         self.stride = 2 ** len(widths)
 
     def decode(self, inputs: Tensor) -> list[Tensor]:
-        """Returns the features ``(N, width, h, w)`` of each level, deepest first.
+        """Returns the features of each level, of shape ``(N, width, h, w)``, deepest first.
 
         Args:
             inputs: Images ``(N, 3, H, W)`` of any size. They are padded at the bottom and on the right to multiples of
@@ -133,7 +133,7 @@ class TaskModel(BaseModel):
         """Returns the raw output of the network."""
 
     def predicted_tensors(self, inputs: Tensor) -> dict[str, Any]:
-        """Returns a dict of the outputs that an exported model computes for preprocessed images ``(N, C, H, W)``.
+        """Returns a dict of the outputs that an exported model computes for preprocessed images.
 
         By default, these are the raw outputs of the network. Tasks override this method to add their postprocessing.
         """
@@ -166,7 +166,7 @@ def build_part(name: str, part: Part) -> nn.Module:
 
 
 def data_field(name: str, kind: type) -> property:
-    """Returns a property for data samples. It checks the type of a value and stores the value in the field `_name`."""
+    """Returns a property for data samples that checks the type of a value and stores the value in the field `_name`."""
     return property(
         lambda sample: getattr(sample, f"_{name}"),
         lambda sample, value: sample.set_field(value, f"_{name}", dtype=kind),
@@ -194,7 +194,10 @@ class PackSamples(BaseTransform):
         self.meta_keys = tuple(meta_keys)
 
     def transform(self, results: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns `inputs` (a tensor ``(C, H, W)`` of the image's dtype, or a list of them) and `data_samples`."""
+        """Returns `inputs`, a tensor of shape ``(C, H, W)`` or a list of such tensors, and `data_samples`.
+
+        The tensors have the dtype of the image.
+        """
         if self.key not in results:
             raise DataError(f"the pipeline did not load an image: there is no key '{self.key}'", found=sorted(results))
         image = results[self.key]
@@ -210,13 +213,13 @@ class PackSamples(BaseTransform):
 
 
 def image_to_tensor(image: Any) -> Tensor:
-    """Copies an image ``(H, W, C)`` or ``(H, W)`` to a tensor ``(C, H, W)`` of the same dtype."""
+    """Copies an image of shape ``(H, W, C)`` or ``(H, W)`` to a tensor of shape ``(C, H, W)`` with the same dtype."""
     pixels = np.asarray(image)
     return torch.from_numpy(np.array(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1), order="C"))
 
 
 def select_keys(results: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
-    """Returns a dict with the `keys` that are present."""
+    """Returns a dict with the entries under `keys`. Omits missing keys."""
     return {key: results[key] for key in keys if key in results}
 
 
@@ -282,7 +285,7 @@ def find_files(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
 
 
 def has_suffix(name: str, suffixes: tuple[str, ...]) -> bool:
-    """Checks whether a name ends with one of the suffixes. A lowercase suffix also matches in uppercase."""
+    """Checks whether a name ends with one of the suffixes. A lowercase suffix also matches its uppercase form."""
     return name.endswith(suffixes) or name.lower().endswith(suffixes)
 
 
@@ -300,7 +303,7 @@ def list_folder(folder: str) -> list[str]:
 
 
 def is_folder(path: str) -> bool:
-    """Checks whether a path is a folder. Some storage backends list a file as a folder that contains only itself."""
+    """Checks whether a path is a folder, even if the storage lists a file as a folder that contains only itself."""
     try:
         return list_dir(path) != [path.rpartition("/")[2]]
     except OSError:

@@ -128,7 +128,9 @@ def _try_in_process(cfg: Config) -> tuple[int, str]:
 
 
 def _try_sizes(cfg: Config, folder: str, results: Connection) -> None:
-    """Doubles the batch size until it no longer fits. Sends each size that fits and the stop reason to `results`."""
+    """Doubles the batch size until it no longer fits. Sends all sizes that fit and the reason for stopping to
+    `results`.
+    """
     nowhere = os.open(os.devnull, os.O_WRONLY)  # the actual run prints the same output
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)

@@ -197,8 +197,8 @@ def _try(cfg: Config, folder: str) -> tuple[Runner, dict[str, Largest], dict[str
 def _warn_about_missing_files(runner: Runner) -> None:
     """Warns about local files of the training and validation data that are missing or empty.
 
-    Ignores datasets without any local files, because either their paths are keys of another storage system, or the
-    trial fails on the first file.
+    Ignores datasets without any local files: either their paths are keys of another storage system, or the trial fails
+    on the first file anyway.
     """
     loops = (runner.train_loop, *getattr(runner.val_loop, "sets", ()))
     datasets = [leaf for loop in loops for leaf in innermost_datasets(getattr(loop.dataloader, "dataset", None))]

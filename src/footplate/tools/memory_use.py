@@ -36,8 +36,8 @@ def largest_batch(loader: Any) -> Largest:
 
     Reads samples spread over the dataset, and compares their sizes after the transforms. The batch contains the
     largest, the widest and the tallest sample, because padding may extend all samples to the greatest height and width.
-    The rest of the batch consists of the next largest samples if the whole dataset was read, and of copies of the
-    largest sample otherwise.
+    If the whole dataset was read, the next largest samples fill the rest of the batch. Otherwise, copies of the largest
+    sample do.
 
     If the dataset has no length, returns the first batch of the loader.
 

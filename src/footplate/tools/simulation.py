@@ -143,7 +143,7 @@ def run_length(
 
 
 def _run_schedules(steps: ScheduleSteps, iters: Collection[int], epoch_length: int | None) -> Iterator[int]:
-    """Steps the schedules up to the last iteration in `iters`. Yields at each iteration in `iters`."""
+    """Steps the schedules up to the last of `iters`. Yields each iteration in `iters` before stepping it."""
     stops = set(iters)
     for iteration in range(max(stops, default=-1) + 1):
         if iteration in stops:

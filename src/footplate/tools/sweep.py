@@ -77,7 +77,7 @@ class Sweep:
     _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
 
     def run(self) -> list[TrialInfo]:
-        """Runs trials until the requested number is reached. Reruns interrupted and failed trials from earlier starts.
+        """Runs trials until the requested number is reached. Also reruns interrupted and failed trials.
 
         Returns:
             The finished trials, best first.
@@ -248,7 +248,7 @@ def _hash(content: Mapping[str, Any]) -> str:
 def _outcome(code: int, folder: str, *, is_pruned: bool, is_scored: bool) -> tuple[TrialState | None, str]:
     """Returns the final state of a trial whose process has ended, and the reason for a failure.
 
-    The state is None if the trial was interrupted. The next start of the sweep then continues the trial.
+    The state is None if the trial was interrupted. The trial then continues when the sweep is run again.
     """
     kind, message = "", f"the process ended with exit code {code}"
     with suppress(OSError, ValueError, KeyError, TypeError):  # it succeeded or was killed

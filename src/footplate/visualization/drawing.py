@@ -57,7 +57,7 @@ class Drawing:
             self.set_image(image)
 
     def set_image(self, image: Any) -> None:
-        """Sets the image: RGB ``(H, W, 3)`` or grayscale ``(H, W)``, with values from 0 to 255.
+        """Sets the image, of shape ``(H, W, 3)`` (RGB) or ``(H, W)`` (grayscale), with values from 0 to 255.
 
         Raises:
             ArgumentError: The image has any other shape.
@@ -71,15 +71,15 @@ class Drawing:
         self._axes = None
 
     def get_image(self) -> ImageArray:
-        """Returns the current RGB image ``(H, W, 3)``, uint8."""
+        """Returns the current image as a uint8 RGB array of shape ``(H, W, 3)``."""
         return np.array(self._image)
 
     def draw_points(self, positions: Any, colors: Any = "g", marker: Any = None, sizes: Any = None) -> Self:
-        """Draws points ``(N, 2)`` as filled circles with radius `sizes`, which defaults to 2."""
+        """Draws points, an array of shape ``(N, 2)``, as filled circles with radius `sizes`, which defaults to 2."""
         return self.draw_circles(positions, 2 if sizes is None else sizes, edge_colors=colors, face_colors=colors)
 
     def draw_circles(self, center: Any, radius: Any, *style: Any, **styles: Any) -> Self:
-        """Draws circles with centers ``(N, 2)``, and a single radius or one radius per circle ``(N,)``."""
+        """Draws N circles with centers of shape ``(N, 2)``, and a single radius or one radius per circle."""
         centers = _as_rows(center, 2)
         radii = np.broadcast_to(as_array(radius).astype(float).reshape(-1, 1), (len(centers), 1))
         around = np.concatenate([centers - radii, centers + radii], axis=1).tolist()
@@ -88,7 +88,7 @@ class Drawing:
     def draw_lines(
         self, x_datas: Any, y_datas: Any, colors: Any = "g", line_styles: Any = "-", line_widths: Any = 1
     ) -> Self:
-        """Draws N lines. `x_datas` and `y_datas`, each ``(N, 2)``, contain the coordinates of both endpoints."""
+        """Draws N lines. `x_datas` and `y_datas`, of shape ``(N, 2)``, contain the coordinates of their endpoints."""
         ends = np.stack([_as_rows(x_datas, 2), _as_rows(y_datas, 2)], axis=2).reshape(-1, 4).tolist()
 
         def draw_one(draw: ImageDraw.ImageDraw, line: Any, fill: Any, outline: Any, width: int) -> None:
@@ -97,12 +97,12 @@ class Drawing:
         return self._draw_shapes(draw_one, ends, colors, line_widths=line_widths)
 
     def draw_bboxes(self, bboxes: Any, *style: Any, **styles: Any) -> Self:
-        """Draws boxes ``(N, 4)``, each given by two opposite corners: x1, y1, x2, y2."""
+        """Draws boxes of shape ``(N, 4)``, where each row contains two opposite corners: x1, y1, x2, y2."""
         boxes = np.sort(_as_rows(bboxes, 4).reshape(-1, 2, 2), axis=1).reshape(-1, 4).tolist()
         return self._draw_shapes(ImageDraw.ImageDraw.rectangle, boxes, *style, **styles)
 
     def draw_polygons(self, polygons: Any, *style: Any, **styles: Any) -> Self:
-        """Draws a polygon ``(M, 2)``, or a list of polygons with any number of corners."""
+        """Draws a polygon of shape ``(M, 2)``, or a list of polygons, each with any number of corners."""
         several = list(polygons) if isinstance(polygons, (list, tuple)) else [polygons]
         if several and np.shape(as_array(several[0])) == (2,):
             several = [several]  # the corners of a single polygon
@@ -111,7 +111,7 @@ class Drawing:
         return self._draw_shapes(ImageDraw.ImageDraw.polygon, corners, *style, **styles)
 
     def draw_binary_masks(self, binary_masks: Any, colors: Any = "g", alphas: Any = 0.8) -> Self:
-        """Draws boolean masks ``(H, W)`` or ``(N, H, W)`` with opacities `alphas`.
+        """Draws boolean masks of shape ``(H, W)`` or ``(N, H, W)`` with opacities `alphas`.
 
         Raises:
             ArgumentError: A mask does not have the same size as the image.
@@ -144,7 +144,7 @@ class Drawing:
         *,
         background: Color | None = None,
     ) -> Self:
-        """Draws texts at positions ``(N, 2)``. The alignments determine which point of a text is at its position.
+        """Draws texts at N positions, of shape ``(N, 2)``. The alignments set which point of a text is at its position.
 
         Args:
             texts: The texts.
@@ -287,7 +287,7 @@ def _has_letters(file: str, letters: Collection[str]) -> bool:
 
 
 def sample_image(path: str | None, data_batch: Any, position: int) -> ImageArray | None:
-    """Returns a sample's RGB image ``(H, W, 3)``, or None if it has no image.
+    """Returns a sample's image as an RGB array of shape ``(H, W, 3)``, or None if it has no image.
 
     Args:
         path: The image file, or None if the image was created in memory.
@@ -306,19 +306,19 @@ def sample_image(path: str | None, data_batch: Any, position: int) -> ImageArray
 
 
 def planes_to_image(planes: Any) -> ImageArray:
-    """Converts a ``(1 or 3, h, w)`` array with values from 0 to 255 to an RGB image ``(h, w, 3)``, uint8."""
+    """Converts values from 0 to 255, of shape ``(1 or 3, h, w)``, to a uint8 RGB image of shape ``(h, w, 3)``."""
     pixels = np.rint(as_array(planes)).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
 
 def canvas_to_image(canvas: Any) -> ImageArray:
-    """Draws a matplotlib canvas and returns its content as an RGB image ``(H, W, 3)``, uint8."""
+    """Draws a matplotlib canvas and returns its content as a uint8 RGB image of shape ``(H, W, 3)``."""
     canvas.draw()
     return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
 
 
 def _as_rows(values: Any, width: int) -> npt.NDArray[np.float64]:
-    """Returns coordinates as a float array ``(N, width)``. Splits a flat array into rows."""
+    """Returns coordinates as a float array of shape ``(N, width)``. Splits a flat array into rows."""
     rows = as_array(values).astype(np.float64)
     if rows.size % width or rows.ndim > 2 or (rows.ndim == 2 and rows.size and rows.shape[1] != width):
         raise ArgumentError(f"coordinates must have the shape (N, {width})", found=rows.shape)

@@ -82,7 +82,7 @@ def draw_featmap(
 
 
 def heat_colors(values: npt.NDArray[np.float64]) -> ImageArray:
-    """Maps values from 0 to 1 to RGB colors from blue through green to red: ``(..., 3)``, uint8."""
+    """Maps values from 0 to 1 to uint8 RGB colors from blue through green to red, as an array of shape ``(..., 3)``."""
     centers = np.array([3.0, 2.0, 1.0])
     channels = np.clip(1.5 - np.abs(4 * values[..., None] - centers), 0, 1)
     colors: ImageArray = np.rint(255 * channels).astype(np.uint8)
@@ -239,7 +239,7 @@ class Visualizer(Drawing, Instances):
         self._writers.call_all("add_graph", model, data_batch, **kwargs)
 
     def add_image(self, name: str, image: Any, step: int = 0) -> None:
-        """Passes an RGB image ``(H, W, 3)``, uint8, to all writers.
+        """Passes a uint8 RGB image of shape ``(H, W, 3)`` to all writers.
 
         Raises:
             ArgumentError: The image has a different type or shape.
@@ -299,7 +299,7 @@ class Visualizer(Drawing, Instances):
             self.add_image(name, drawn, step)
 
     def render(self, image: Any, data_sample: Any, *, draw_gt: bool = True, draw_pred: bool = True) -> ImageArray:
-        """Draws a sample and returns the RGB image ``(H', W', 3)``, uint8. Task visualizers override this method."""
+        """Draws a sample and returns a uint8 RGB array of shape ``(H', W', 3)``. Overridden by task visualizers."""
         self.set_image(image)
         return self.get_image()
 

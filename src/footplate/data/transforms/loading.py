@@ -27,7 +27,7 @@ _DECODING_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombErr
 
 @TRANSFORMS.register_module()
 class LoadImageFromFile(BaseTransform):
-    """Loads the image at `img_path` as `img`, a uint8 array ``(H, W, 3)`` or ``(H, W)``.
+    """Loads the image at `img_path` as `img`, a uint8 array of shape ``(H, W, 3)`` or ``(H, W)``.
 
     Also adds `img_shape` and `ori_shape`, the height and width.
 
@@ -116,7 +116,8 @@ class LoadImageFromFile(BaseTransform):
 class LoadAnnotations(BaseTransform):
     """Loads the annotations of a record: its `instances`, and the label map at `seg_map_path`.
 
-    For each kind of annotation, None loads it if the record has it, True requires it, and False ignores it.
+    For each kind of annotation, the setting None loads it if the record contains it, True requires it, and False
+    ignores it.
 
     Args:
         with_bbox: Whether to load boxes as `gt_bboxes` (float32, ``(N, 4)``) and `gt_ignore_flags` (bool, ``(N,)``).
@@ -192,7 +193,7 @@ class LoadAnnotations(BaseTransform):
 
 
 def _is_loaded(setting: bool | None, results: dict[str, Any], key: str) -> bool:
-    """Returns whether to load an annotation, given the setting and the record's keys."""
+    """Checks whether to load an annotation, given the setting and the record's keys."""
     is_present = results.get(key) is not None
     if setting and not is_present:
         image = results.get("img_path", "")
@@ -201,7 +202,7 @@ def _is_loaded(setting: bool | None, results: dict[str, Any], key: str) -> bool:
 
 
 def _load_label_map(results: dict[str, Any]) -> NDArray[np.uint8]:
-    """Loads the label map ``(H, W)`` of a record, and checks its shape and values."""
+    """Loads the label map of a record, of shape ``(H, W)``, and checks its shape and values."""
     path = results["seg_map_path"]
     content = read_record_file(results, "seg_map_path")
     try:

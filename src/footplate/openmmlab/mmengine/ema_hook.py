@@ -12,7 +12,7 @@ from footplate.hooks.averaged_weights_hooks import AVERAGED_STATE
 
 class _EMAHookType(type):
     def __instancecheck__(cls, instance: object) -> bool:
-        """Treats footplate's own EMAHook as an instance too. Code bases find a run's EMA hook with `isinstance`."""
+        """Also accepts footplate's own EMAHook, because code bases find a run's EMA hook with `isinstance`."""
         return isinstance(instance, hooks.EMAHook) if cls is EMAHook else super().__instancecheck__(instance)
 
 

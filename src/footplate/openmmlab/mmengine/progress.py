@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 
 class TimerError(Exception):
-    """The timer was read before it was started."""
+    """Raised if the timer is read before it is started."""
 
     def __init__(self, message: str) -> None:
         self.message = message

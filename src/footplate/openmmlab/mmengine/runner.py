@@ -230,7 +230,7 @@ class DDPStrategy(SingleDeviceStrategy):
 
 
 class FSDPStrategy(DDPStrategy):
-    """Raises an error. Set `model_wrapper_cfg` to shard parameters."""
+    """Raises an error. To shard parameters, set `model_wrapper_cfg` instead."""
 
 
 class DeepSpeedStrategy(BaseStrategy):

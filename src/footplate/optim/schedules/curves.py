@@ -129,7 +129,7 @@ class MultiStep(Curve):
 
 @dataclass(frozen=True)
 class Poly(Curve):
-    """Decays to `eta_min` as `(1 - position / last) ** power`.
+    """Decays the value to `eta_min` as `(1 - position / last) ** power`.
 
     Source: ParseNet (Liu et al., 2015), the "poly" policy.
 
@@ -199,7 +199,7 @@ class CosineAnnealing(WithMinimum):
 
 @dataclass(frozen=True)
 class CosineRestart(WithMinimum):
-    """Decays along a half cosine in each period. Each period starts at the base value times its restart weight.
+    """Decays the value along a half cosine in each period. A period starts at the base value times its restart weight.
 
     The value is constant after the last period.
 

@@ -70,7 +70,7 @@ class TorchSchedule(MetricSchedule):
         self._first = copy.deepcopy(scheduler.state_dict()), self.get_last_value()
 
     def step(self, metrics: Mapping[str, Any] | None = None) -> None:
-        """Steps the scheduler. ReduceLROnPlateau steps only if there are metrics."""
+        """Steps the scheduler. Steps ReduceLROnPlateau only if there are metrics."""
         if not self.takes_metrics:
             try:
                 self.scheduler.step()

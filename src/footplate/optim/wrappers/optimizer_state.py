@@ -122,5 +122,5 @@ def _check_shapes(name: str, values: Mapping[str, Any], parameter: Tensor) -> No
 
 
 def _like_parameter(value: Any, parameter: Tensor) -> Any:
-    """Shards a tensor from a saved state like its parameter."""
+    """Shards a tensor from a saved state in the same way as its parameter."""
     return distribute_like(value, parameter) if isinstance(value, Tensor) and value.dim() else value

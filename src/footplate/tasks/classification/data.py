@@ -193,7 +193,7 @@ def _to_scores(value: Any) -> Tensor:
 
 
 def labels_of(sample: ClsDataSample, num_classes: int) -> Tensor:
-    """Returns the true classes of a sample as an int64 tensor ``(K,)``.
+    """Returns the true classes of a sample as an int64 tensor of shape ``(K,)``.
 
     Raises:
         DataError: The ground truth is missing, or a class is out of range. Only labels on the CPU are checked, to avoid
@@ -296,7 +296,7 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
             sample.set_gt_score(row)
 
     def _scores(self, samples: Sequence[ClsDataSample], inputs: Tensor) -> Tensor:
-        """Returns the soft or multi-hot labels of samples as a tensor ``(N, num_classes)``."""
+        """Returns the soft or multi-hot labels of samples as a tensor of shape ``(N, num_classes)``."""
         scores = inputs.new_zeros(len(samples), self.num_classes or 0)
         with at_key("model.data_preprocessor.num_classes"):
             for row, sample in zip(scores, samples, strict=True):

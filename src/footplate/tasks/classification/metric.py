@@ -95,7 +95,9 @@ def threshold_suffix(threshold: float | None, several: Sequence[float | None]) -
 
 
 def rank_of_truth(scores: Tensor, truth: Tensor) -> Tensor:
-    """Returns the number of classes ranked above the true class, as an int64 tensor ``(N,)``, for scores ``(N, C)``.
+    """Returns how many classes rank above the true class, as an int64 tensor of shape ``(N,)``.
+
+    Scores have shape ``(N, C)``.
 
     If two classes have equal scores, the one with the lower index ranks first.
 
@@ -206,7 +208,7 @@ class LabelMetric(BaseMetric[tuple[int, ...]]):
             self.results.append((count, true_label(sample), *predicted))
 
     def labels(self, results: list[tuple[int, ...]]) -> tuple[_Counts, list[_Counts]]:
-        """Returns the true classes ``(N,)`` and, for each threshold, the predicted classes ``(N,)``."""
+        """Returns the N true classes and, for each threshold, the N predicted classes."""
         rows = [row[1:] for row in results if row[1] != self.ignore_index]
         truth, *predicted = np.array(rows, dtype=np.int64).reshape(-1, 1 + len(self.thrs)).T
         return truth, predicted

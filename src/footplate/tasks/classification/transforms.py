@@ -66,7 +66,7 @@ class RandomResizedCrop(BaseTransform):
         self.aspect_ratio_range = check_range("aspect_ratio_range", aspect_ratio_range)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Applies the transform to `img`, a uint8 image ``(H, W)`` or ``(H, W, 3)``."""
+        """Applies the transform to `img`, a uint8 image of shape ``(H, W)`` or ``(H, W, 3)``."""
         left, top, width, height = self._draw_crop(*results["img"].shape[:2])
         crop = np.ascontiguousarray(results["img"][top : top + height, left : left + width])
         return set_image(results, resize_image(crop, self.scale))
@@ -104,7 +104,7 @@ class ResizeEdge(BaseTransform):
         self.edge = edge
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Applies the transform to `img`, a uint8 image ``(H, W)`` or ``(H, W, 3)``."""
+        """Applies the transform to `img`, a uint8 image of shape ``(H, W)`` or ``(H, W, 3)``."""
         height, width = results["img"].shape[:2]
         lengths = {"width": width, "height": height, "short": min(width, height), "long": max(width, height)}
         factor = self.scale / lengths[self.edge]
@@ -153,7 +153,7 @@ class RandomWarp(BaseTransform):
         self.flip = check_fraction("flip", flip)
 
     def transform(self, results: dict[str, object]) -> dict[str, object]:
-        """Applies the transform to `img`, a uint8 image ``(H, W)`` or ``(H, W, 3)``."""
+        """Applies the transform to `img`, a uint8 image of shape ``(H, W)`` or ``(H, W, 3)``."""
         image = np.asarray(results["img"])
         size = (image.shape[1], image.shape[0])
         turn, stretch, shear, right, down = np.random.uniform(-1, 1, 5).tolist()

@@ -156,7 +156,7 @@ def area(entry: Mapping[str, Any], *, of_mask: bool) -> float:
 
 
 def encode_mask(mask: NDArray[Any]) -> dict[str, Any]:
-    """Encodes a mask ``(H, W)`` as JSON-serializable compressed run lengths."""
+    """Encodes a mask of shape ``(H, W)`` as JSON-serializable compressed run lengths."""
     runs = mask_tools("writing masks").encode(np.asfortranarray(mask.astype(np.uint8)))
     return {"size": [int(side) for side in runs["size"]], "counts": runs["counts"].decode("ascii")}
 

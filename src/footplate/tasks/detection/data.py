@@ -168,8 +168,8 @@ class PackDetInputs(PackSamples):
     """Packs the results of a pipeline into the inputs of detection models.
 
     The results contain `img` of shape ``(H, W, 3)`` or ``(H, W)``. If the ground truth is known, they also contain
-    `gt_bboxes` ``(N, 4)``, `gt_bboxes_labels` ``(N,)``, `gt_ignore_flags` ``(N,)`` for crowds, and `gt_masks`
-    ``(N, H, W)``.
+    `gt_bboxes` of shape ``(N, 4)``, `gt_bboxes_labels` and `gt_ignore_flags` (for crowds) of shape ``(N,)``, and
+    `gt_masks` of shape ``(N, H, W)``.
 
     Args:
         meta_keys: The keys to store as metainfo, if present.

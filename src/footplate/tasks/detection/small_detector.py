@@ -72,7 +72,7 @@ class PyramidDetector(Pyramid):
         self.heads = nn.ModuleList(_Head(width, num_classes, head_width) for width in widths[: -levels - 1 : -1])
 
     def forward(self, inputs: Tensor) -> Grid:
-        """Returns the scores and boxes at every position for images ``(N, 3, H, W)`` of any size."""
+        """Returns the scores and boxes at every position for images of shape ``(N, 3, H, W)`` of any size."""
         levels = zip(self.heads, self.decode(inputs), strict=True)
         grids = [head(features, self.stride >> place) for place, (head, features) in enumerate(levels)]
         scores, boxes, points = zip(*grids, strict=True)
@@ -206,7 +206,7 @@ class SmallDetector(BaseDetector):
         self.flip_test = flip_test
 
     def outputs(self, inputs: Tensor) -> Grid:
-        """Returns the predictions at every position for images ``(N, 3, H, W)``."""
+        """Returns the predictions at every position for images of shape ``(N, 3, H, W)``."""
         grid: Grid = self.network(inputs)
         return grid
 

@@ -25,7 +25,7 @@ _KINDS = ("mIoU", "mDice", "mFscore")
 
 
 class Areas(NamedTuple):
-    """Pixel counts per class, each an int64 array ``(C,)``."""
+    """Pixel counts per class. Each field is an int64 array of shape ``(C,)``."""
 
     intersect: npt.NDArray[np.int64]
     predicted: npt.NDArray[np.int64]

@@ -52,13 +52,13 @@ class BaseSegmentor(TaskModel):
 
     @abstractmethod
     def score(self, inputs: Tensor) -> Tensor:
-        """Returns scores ``(N, num_classes, h, w)``, float32, for images ``(N, 3, H, W)``.
+        """Returns float32 scores of shape ``(N, num_classes, h, w)`` for images of shape ``(N, 3, H, W)``.
 
         If h and w differ from H and W, the caller resizes the scores.
         """
 
     def outputs(self, inputs: Tensor) -> Tensor:
-        """Returns scores ``(N, C, H, W)`` at the size of the inputs."""
+        """Returns scores of shape ``(N, C, H, W)``, at the size of the inputs."""
         scores = self.score(inputs)
         if scores.shape[-2:] != inputs.shape[-2:]:
             scores = F.interpolate(scores, inputs.shape[-2:], mode="bilinear", align_corners=False)
@@ -89,7 +89,7 @@ class BaseSegmentor(TaskModel):
         return list(samples)
 
     def predicted_tensors(self, inputs: Tensor) -> dict[str, Tensor]:
-        """Returns `probabilities` ``(N, C, H, W)`` and `labels` ``(N, H, W)``, int64."""
+        """Returns `probabilities` of shape ``(N, C, H, W)`` and int64 `labels` of shape ``(N, H, W)``."""
         scores = self._score_for_test(inputs)
         return {"probabilities": scores.softmax(dim=1), "labels": scores.argmax(dim=1)}
 
@@ -99,7 +99,7 @@ class BaseSegmentor(TaskModel):
 
 
 def stack_label_maps(data_samples: Sequence[SegDataSample] | None, shape: tuple[int, int], ignore_index: int) -> Tensor:
-    """Returns the label maps of all images at the size of the inputs, as an int64 tensor ``(N, H, W)``.
+    """Returns the label maps of all images at the size of the inputs, as an int64 tensor of shape ``(N, H, W)``.
 
     In training, the preprocessor has already padded the label maps. In validation, they may have the size of the
     original image.
@@ -120,7 +120,7 @@ def stack_label_maps(data_samples: Sequence[SegDataSample] | None, shape: tuple[
 
 
 def scores_of_original(scores: Tensor, sample: SegDataSample) -> Tensor:
-    """Undoes padding, flipping and resizing. Returns scores ``(C, H, W)`` at the size of the original image."""
+    """Undoes padding, flipping and resizing. Returns scores of shape ``(C, H, W)`` at the original image's size."""
     height, width = sample.get("img_shape", scores.shape[-2:])[:2]
     scores = scores[:, :height, :width]
     if sample.get("flip", False):
@@ -151,7 +151,7 @@ class EncoderDecoder(Pyramid):
         self.fine_head = nn.Conv2d(widths[0], 4 * num_classes, 1)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Returns scores ``(N, num_classes, H, W)`` for images ``(N, 3, H, W)`` of any size."""
+        """Returns scores of shape ``(N, num_classes, H, W)`` for images of shape ``(N, 3, H, W)`` and any size."""
         height, width = inputs.shape[-2:]
         decoded = self.decode(inputs)
         coarse = self.coarse_head(decoded[1])
@@ -162,7 +162,7 @@ class EncoderDecoder(Pyramid):
 
 
 def join_blocks(blocks: Tensor) -> Tensor:
-    """Converts the scores of blocks of 2 x 2 pixels, ``(N, 4, C, H, W)``, to scores ``(N, C, 2 * H, 2 * W)``.
+    """Converts scores of 2 x 2 blocks, of shape ``(N, 4, C, H, W)``, to shape ``(N, C, 2 * H, 2 * W)``.
 
     Like `F.pixel_shuffle`, but faster in channels-last format, because the channels of a pixel stay together.
     """
@@ -199,7 +199,7 @@ class SmallSegmentor(BaseSegmentor):
         self.network = EncoderDecoder(num_classes, widths=widths, depths=depths)
 
     def score(self, inputs: Tensor) -> Tensor:
-        """Returns scores ``(N, num_classes, H, W)`` for images ``(N, 3, H, W)``."""
+        """Returns scores of shape ``(N, num_classes, H, W)`` for images of shape ``(N, 3, H, W)``."""
         scores: Tensor = self.network(inputs)
         return scores.float()  # compute losses in float32 even under autocast
 
@@ -230,7 +230,7 @@ class SegFormer(BaseSegmentor):
         self.network: Any = transformers.SegformerForSemanticSegmentation(made)
 
     def score(self, inputs: Tensor) -> Tensor:
-        """Returns scores ``(N, num_classes, H / 4, W / 4)``."""
+        """Returns scores of shape ``(N, num_classes, H / 4, W / 4)``."""
         scores: Tensor = self.network(pixel_values=inputs).logits
         return scores.float()
 

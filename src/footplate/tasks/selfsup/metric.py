@@ -52,7 +52,7 @@ def fit_linear(
 
 
 class Seen(NamedTuple):
-    """The features ``(D,)`` and the class of an image, and whether the image is in the test split."""
+    """The features (of shape ``(D,)``) and the class of an image, and whether the image is in the test split."""
 
     features: npt.NDArray[np.float32]
     label: int
@@ -114,7 +114,10 @@ class _Probe(BaseMetric[Seen]):
 
     @abstractmethod
     def predict(self, features: Tensor, labels: Tensor, queries: Tensor, num_classes: int) -> Tensor:
-        """Predicts the classes ``(M,)`` of queries ``(M, D)`` from training features ``(N, D)`` and labels ``(N,)``."""
+        """Predicts the class of each query from the training features and labels.
+
+        `queries` have shape ``(M, D)``, `features` have shape ``(N, D)``, and `labels` have shape ``(N,)``.
+        """
 
 
 @METRICS.register_module()

@@ -22,7 +22,8 @@ from footplate.tasks.task_base import Part, TaskModel, build_part
 class BaseSelfSup(TaskModel):
     """The base class for self-supervised models with a backbone, a neck and a head.
 
-    Inputs are a list of views, each a float tensor ``(N, C, H, W)``. Features are computed from the first view.
+    Inputs are a list of views, each a float tensor of shape ``(N, C, H, W)``. Features are computed from the first
+    view.
 
     Args:
         backbone: The network to pretrain. `backbone`, `neck` and `head` are modules or configs for MODELS.
@@ -47,10 +48,10 @@ class BaseSelfSup(TaskModel):
 
     @abstractmethod
     def extract_feat(self, inputs: Tensor) -> Tensor:
-        """Returns the features ``(N, D)`` of images ``(N, C, H, W)``."""
+        """Returns the features, of shape ``(N, D)``, of images of shape ``(N, C, H, W)``."""
 
     def outputs(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Returns the features ``(N, D)`` of the first view."""
+        """Returns the features of the first view, of shape ``(N, D)``."""
         return self.extract_feat(inputs[0])
 
     def predict(
@@ -64,7 +65,7 @@ class BaseSelfSup(TaskModel):
         return filled
 
     def predicted_tensors(self, inputs: Tensor) -> dict[str, Tensor]:
-        """Returns `features` ``(N, D)``."""
+        """Returns `features` of shape ``(N, D)``."""
         return {"features": self.extract_feat(inputs).float()}
 
 
@@ -105,7 +106,10 @@ class NonLinearNeck(BaseModule):
         self.layers.append(nn.Linear(hid_channels, out_channels))
 
     def forward(self, features: Tensor | Sequence[Tensor]) -> Tensor:
-        """Maps features ``(N, C)`` or ``(N, C, H, W)``, or the last item of a sequence, to ``(N, out_channels)``."""
+        """Maps features, or the last item of a sequence, to projections of shape ``(N, out_channels)``.
+
+        The features have shape ``(N, C)`` or ``(N, C, H, W)``.
+        """
         last = features if isinstance(features, Tensor) else features[-1]
         projected: Tensor = self.layers(last.mean(dim=(2, 3)) if self.with_avg_pool and last.dim() == 4 else last)
         return projected
@@ -176,7 +180,7 @@ class SimCLR(BaseSelfSup):
     """
 
     def extract_feat(self, inputs: Tensor) -> Tensor:
-        """Returns the backbone's spatially averaged features ``(N, D)`` for images ``(N, C, H, W)``."""
+        """Returns the backbone's spatially averaged features, of shape ``(N, D)``, for a batch of images."""
         features = self.backbone(inputs)
         last: Tensor = features if isinstance(features, Tensor) else features[-1]
         return last.mean(dim=(2, 3)) if last.dim() == 4 else last
@@ -233,7 +237,7 @@ class MAEPretrainDecoder(BaseModule):
         init_attention(self.decoder_blocks)
 
     def forward(self, masked: Masked) -> Tensor:
-        """Returns the predicted pixels ``(N, L, C * patch_size ** 2)`` of all patches."""
+        """Returns the predicted pixels of all patches as a tensor of shape ``(N, L, C * patch_size ** 2)``."""
         tokens = self.decoder_embed(masked.tokens)
         count, width = masked.mask.shape[1], tokens.shape[2]
         places = masked.seen[..., None].expand(-1, -1, width)
@@ -299,7 +303,7 @@ class MAE(BaseSelfSup):
     """
 
     def extract_feat(self, inputs: Tensor) -> Tensor:
-        """Returns the features ``(N, D)`` of unmasked images ``(N, C, H, W)``."""
+        """Returns the features, of shape ``(N, D)``, of unmasked images of shape ``(N, C, H, W)``."""
         features: Tensor = self.backbone(inputs)
         return features
 
@@ -309,7 +313,7 @@ class MAE(BaseSelfSup):
         return {"loss": self.head(inputs[0], self.neck(masked), masked.mask)}
 
     def reconstruct(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Masks random patches of images ``(N, C, H, W)`` and reconstructs them.
+        """Masks random patches of images of shape ``(N, C, H, W)`` and reconstructs them.
 
         Returns:
             The reconstructed images, ``(N, C, H, W)``, and the mask, ``(N, L)``, 1 for masked patches.
@@ -321,5 +325,5 @@ class MAE(BaseSelfSup):
 
 
 def patchify(images: Tensor, patch_size: int) -> Tensor:
-    """Splits images ``(N, C, H, W)`` into patches, and returns their pixels ``(N, L, C * patch_size ** 2)``."""
+    """Splits images of shape ``(N, C, H, W)`` into patches of pixels, of shape ``(N, L, C * patch_size ** 2)``."""
     return F.unfold(images, patch_size, stride=patch_size).transpose(1, 2)

@@ -84,7 +84,7 @@ class LoggerHook(Hook):
         return {**super().listeners(), "after_val_epoch": log_metrics}
 
     def get_mode(self, runner: Any) -> str:
-        """Returns "train" or "val"."""
+        """Returns the current mode, "train" or "val"."""
         return str(runner.mode)
 
     def get_epoch(self, runner: Any) -> int:

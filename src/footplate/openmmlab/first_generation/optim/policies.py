@@ -162,7 +162,7 @@ def _one_cycle(
 
 
 def yolox(base: float, done: int, run: RunInfo, *, low: float, num_last_epochs: int = 0) -> float:
-    """Decays along a half cosine after a quadratic warm-up. The last `num_last_epochs` epochs use the minimum.
+    """Decays along a half cosine after a quadratic warm-up. The value is minimal in the last `num_last_epochs` epochs.
 
     Source: YOLOX: Exceeding YOLO Series in 2021 (Ge et al., 2021).
     """
@@ -174,7 +174,7 @@ def yolox(base: float, done: int, run: RunInfo, *, low: float, num_last_epochs: 
 
 
 def step_fixed_cosine(base: float, done: int, run: RunInfo, *, low: float) -> float:
-    """Decays along a half cosine after the warm-up. A linear warm-up starts at 0.
+    """Decays the value along a half cosine after the warm-up. A linear warm-up starts at 0.
 
     Source: the BYOL and SimSiam recipes of the first-generation code base for self-supervised learning.
     """

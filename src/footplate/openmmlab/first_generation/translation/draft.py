@@ -136,7 +136,7 @@ class Draft:
         self._note(Kind.WARNING, key, text, known)
 
     def ask(self, key: str, text: str, *, known: Iterable[str] = ()) -> None:
-        """Adds a note about a setting to check manually. For a misspelled key, suggests one of the `known` keys."""
+        """Adds a note about a setting for the user to check. For a misspelled key, suggests one of the `known` keys."""
         self._note(Kind.PERSON, key, text, known)
 
     def origin(self, key: str) -> Origin | None:
@@ -184,7 +184,7 @@ class Draft:
 def with_origins(values: Mapping[str, Any], source: object, old_names: Mapping[str, str] | None = None) -> ConfigDict:
     """Returns `values` as a config section whose keys have the same origins as the keys in `source`.
 
-    `old_names` maps keys to their names in `source` where the names differ.
+    `old_names` maps keys to their names in `source` if these differ.
     """
     section = ConfigDict(values)
     for key in section:
