@@ -209,7 +209,7 @@ class BaseDataElement:
         return self._map_data(convert)
 
     def to_tensor(self) -> Self:
-        """Returns a copy with all NumPy arrays converted to tensors, which share the memory of the arrays."""
+        """Returns a copy with all NumPy arrays converted to tensors that share memory with the arrays."""
 
         def convert(value: Any) -> Any:
             if isinstance(value, BaseDataElement):

@@ -118,7 +118,7 @@ class NonFiniteHook(Hook):
             if not self._has_warned_of_scale and scaler is not None and scaler.is_enabled() and scaler.get_scale() < 1:
                 self._has_warned_of_scale = True
                 _logger.warning(
-                    "The loss scale has dropped to %g, but gradients are still non-finite, and their steps are "
+                    "The loss scale has dropped to %g, but gradients are still non-finite, so these steps are "
                     "skipped. To stop at the next non-finite gradient, set on_nonfinite=dict(grad='stop').",
                     scaler.get_scale(),
                 )

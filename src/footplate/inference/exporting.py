@@ -85,7 +85,7 @@ def export_model(
             f"the checkpoint '{trained.path}' does not specify how to build its model",
             notes=[
                 CONFIG_ADVICE,
-                "Or pass a function in a module that builds it: --set +model.type=models.build_model",
+                "Or pass the function that builds the model: --set +model.type=models.build_model",
                 "Or use Python: footplate.inference.export_module(model, 'model.onnx', example)",
             ],
         )
@@ -266,7 +266,7 @@ def _inputs(images: Tensor) -> Inputs:
 
 
 def _write(to: str, request: ExportRequest) -> tuple[list[tuple[int, ...]], float, int]:
-    """Writes a file and tests it with other batch sizes, heights and widths.
+    """Writes the exported file and tests it with batch sizes, heights and widths that differ from the example's.
 
     Returns the tested input shapes, the largest difference, and the required divisor of heights and widths.
     """

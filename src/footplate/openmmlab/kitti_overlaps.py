@@ -18,7 +18,7 @@ __all__ = ["rotate_iou_gpu_eval"]
 def rotate_iou_gpu_eval(
     boxes: NDArray[Any], query_boxes: NDArray[Any], criterion: int = -1, device_id: int = 0
 ) -> NDArray[np.float32]:
-    """Returns the bird's-eye view overlaps of boxes as an array of shape ``(N, M)``.
+    """Returns the bird's-eye-view overlaps between boxes as an array of shape ``(N, M)``.
 
     Args:
         boxes: Boxes of shape ``(N, 5)``: center x, center y, width, height, and clockwise angle in radians.

@@ -210,7 +210,7 @@ class MLflowVisBackend(Tracker):
         self._known_params: set[str] = set()
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
-        """Writes the config as parameters, and the full config as text."""
+        """Logs the config's values as parameters, and its full text as a file."""
         values = config.to_dict()
         wanted = {key: values[key] for key in values if self._tracked is None or key in self._tracked}
         library = self.experiment

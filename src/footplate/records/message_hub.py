@@ -140,7 +140,7 @@ class MessageHub(Instances):
         self.runtime_info[key] = value
 
     def update_info_dict(self, info_dict: Mapping[str, Any], resumed: bool = True) -> None:
-        """Sets several infos; see `update_info`."""
+        """Sets several entries of `runtime_info`; see `update_info`."""
         for key, value in info_dict.items():
             self.update_info(key, value, resumed)
 

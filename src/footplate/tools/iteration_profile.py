@@ -98,7 +98,7 @@ def profile_iterations(cfg: Config, *, iterations: int = 20) -> IterationProfile
 
 
 class _Recorder(StopHook):
-    """Measures the methods that a run calls in a training iteration.
+    """Measures the time spent in the methods that a run calls in a training iteration.
 
     Attributes:
         measured: The number of measured iterations, negative during the warm-up.

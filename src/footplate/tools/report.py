@@ -48,7 +48,7 @@ def write_report(
     title: str = "",
     sweep: SweepSummary | None = None,
 ) -> int:
-    """Writes a report of runs to a self-contained HTML file that works offline.
+    """Writes a report on runs to a self-contained HTML file that works offline.
 
     Args:
         runs: The runs. Several runs are compared. The best run is shown first, but runs of a sweep keep their order.

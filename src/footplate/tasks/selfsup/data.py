@@ -19,7 +19,7 @@ Part = Literal["train", "test"]
 
 
 class SelfSupDataSample(BaseDataElement):
-    """The features of one image, and its class for probes; `img_path`, `part` etc. are stored as metainfo.
+    """The features of one image, and its class if it has one. Metainfo contains `img_path`, `part` etc.
 
     Attributes:
         features: The features of the image, ``(D,)``, float.
