@@ -38,6 +38,11 @@ class WideHead(Head):
         super().__init__(**kwargs)
 
 @MODELS.register_module()
+class ForeignHead(nn.Module):
+    def __init__(self, num_classes, loss, drop_path=0.0, **kwargs):
+        super().__init__()
+
+@MODELS.register_module()
 class Segmentor(nn.Module):
     def __init__(self, head, train_cfg=None, test_cfg=None):
         super().__init__()
@@ -105,6 +110,7 @@ def test_misspelled_names_in_nested_sections_are_errors(
         {"kind": "Head"},
         {"loss": {"background": 0.5}},  # removed by Segmentor
         {"head": {"steps": 2}},  # by `**kwargs`
+        {"kind": "ForeignHead", "head": {"drop_rate": 0.1}},  # may be passed to another package
         {"head": {"norm": {"type": "BatchNorm2d", "requires_grad": True}}},
         {"test_cfg": {"score_thr": 0.1, "pool": {"type": "AvgPool2d"}}},  # not built by a registry
     ],

@@ -66,7 +66,8 @@ def check_nested_sections(cfg: Config) -> None:
     sections = list(_sections(cfg["model"], "model", None))
     names = _names_in(sections)
     for section in sections:
-        if section.owner is None or _is_built_by_code_base(section.owner):
+        builder = section.kind if section.owner is None else section.owner
+        if builder is not None and _is_built_by_code_base(builder):
             with at_key(section.key):
                 _check_type(section, names)
                 _check_arguments(section, names)
@@ -83,6 +84,8 @@ def _check_arguments(section: _Section, names: _Names) -> None:
     if kind is None or _package_of(kind) in _LAYER_PACKAGES:
         return
     is_open = arguments_of(kind).accepts_any
+    if is_open and not any(code_base_of(base) for base in _closed_constructors(kind)[:1]):
+        return  # `**kwargs` may be passed to another package
     taken = {name for base in (_bases_of(kind) if is_open else [kind]) for name in arguments_of(base).types}
     accepted = names.words if is_open else names.quoted  # by `**kwargs`, or removed by the owner of the section
     known = taken | accepted | _NOT_ARGUMENTS
@@ -145,6 +148,11 @@ def _is_built_by_code_base(kind: Any) -> bool:
     """
     constructors = [base for base in _bases_of(kind) if "__init__" in vars(base)]
     return bool(constructors and code_base_of(constructors[0]))
+
+
+def _closed_constructors(kind: Any) -> list[Any]:
+    """Returns the base classes whose constructors do not take `**kwargs`. The first one most likely limits them."""
+    return [base for base in _bases_of(kind) if "__init__" in vars(base) and not arguments_of(base).accepts_any]
 
 
 def _bases_of(kind: Any) -> tuple[Any, ...]:
