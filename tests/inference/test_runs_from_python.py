@@ -220,8 +220,9 @@ def test_checkpoint_records_a_builder_as_data(folder: Path) -> None:
     assert meta["inputs"] == {"args": ("float32[4, 4]",), "kwargs": {}}
     exported = export_model(open_trained("run/epoch_1.pth"), "model.pt2", "torch-export")
     assert exported.tested == [(5, 4), (4, 4)]
-    with pytest.raises(ArgumentError, match="a size can be set only for image models"):
-        export_model(open_trained("run/epoch_1.pth"), "model.pt2", "torch-export", size=(8, 8))
+    for name, value in (("size", (8, 8)), ("image", "image.png")):
+        with pytest.raises(ArgumentError, match=f"--{name} can be used only for image models"):
+            export_model(open_trained("run/epoch_1.pth"), "model.pt2", "torch-export", **{name: value})  # type: ignore[arg-type]
 
 
 def test_seed_of_the_run_determines_the_built_model_and_it_resumes(folder: Path) -> None:

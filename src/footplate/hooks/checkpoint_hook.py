@@ -269,8 +269,8 @@ class CheckpointHook(Hook):
             if self.max_keep_ckpts > 0:
                 self._remove_old(number)
 
-        end = " (end of the run)" if runner.train_loop.ended else ""
-        runner.logger.info("Saving checkpoint at %d %s%s", number, "epochs" if self.by_epoch else "iterations", end)
+        if runner.saver.last != path:  # the last checkpoint is saved again at the end of the run
+            runner.logger.info("Saving checkpoint at %d %s", number, "epochs" if self.by_epoch else "iterations")
         self._write(runner, path, AfterSave(runner.folder.home, on_committed))
 
     def _remove_old(self, newest: int) -> None:

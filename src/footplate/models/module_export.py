@@ -52,16 +52,19 @@ class Export(NamedTuple):
         size: The size in bytes, including `data_files`.
         data_files: Files in the same folder that contain the weights of an ONNX model larger than 1.5 GiB.
         inputs: The first tested shape and the dtype of each input, keyed by input name.
+        detections: The number of detections in the example, which is "K" in `outputs`. None if the outputs are not
+            detections.
     """
 
     path: str
-    outputs: dict[str, tuple[int, ...]]
+    outputs: Mapping[str, tuple[int | str, ...]]
     tested: list[tuple[int, ...]]
     difference: float
     multiple: int = 1
     size: int = 0
     data_files: Sequence[str] = ()
     inputs: Mapping[str, tuple[tuple[int, ...], str]] = {}
+    detections: int | None = None
 
 
 class ExportError(FootplateError):

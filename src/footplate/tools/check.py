@@ -48,6 +48,7 @@ from footplate.tools.explain_loops import explain_loops, loops_as_data, order_of
 from footplate.tools.explain_optimizer import groups_in
 from footplate.tools.failing_module import ComponentError, module_error
 from footplate.tools.memory_use import Largest, counting_activations, largest_batch, state_bytes
+from footplate.tools.model_sections import check_nested_sections, warn_about_unread_keys
 from footplate.tools.partial_build import build_trial
 
 _logger = logging.getLogger("footplate.tools")
@@ -93,6 +94,7 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
         with collect_warnings() as messages, buffer_log() as records:
             checked = runner_config(cfg) if run else check_config(cfg)  # the trial also checks the config
             warn_about_variables(checked)
+            warn_about_unread_keys(checked)
             if run:
                 with located(checked), at_key("visualizer"):  # the trial has no backends
                     check_visualizer(checked.get("visualizer"))
@@ -107,6 +109,8 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
                     loops = loops_as_data(checked, hooks=hooks, length_of_epoch=epoch_length)
                     lines = _describe_trial(runner, largest, measured, loops)
             else:
+                with located(checked):
+                    check_nested_sections(checked)
                 hooks, _ = order_of_hooks(checked)
                 if checked.get("val_cfg") is None:
                     warn_about_idle_settings(checked, hooks)
