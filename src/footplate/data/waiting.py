@@ -6,7 +6,7 @@ from typing import Any
 
 
 class InterruptedWaitError(BaseException):
-    """Raised if a stop is requested while the run waits for a batch, with no iteration in progress."""
+    """Raised if a stop is requested while the run is waiting for a batch between two iterations."""
 
 
 class DataWait:

@@ -106,7 +106,7 @@ def test_scores_and_boxes_are_those_of_the_image(config: Any) -> None:
     [
         ({"model_type": "rt_dert"}, "did you mean 'rt_detr'"),
         ({}, "config.model_type must be one of"),
-        ({**DETR, "backbone_config": {"model_type": "resnett"}}, "rejects the config of 'detr'"),
+        ({**DETR, "backbone_config": {"model_type": "resnett"}}, "rejected the config of 'detr'"),
     ],
 )
 def test_an_invalid_config_is_refused(config: Any, message: str) -> None:
