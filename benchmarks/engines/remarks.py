@@ -44,21 +44,21 @@ TRIED: dict[str, str] = {
         "copies of torch's functions and of its own, which saved calls ([decision "
         "015](decisions/015-cost-of-an-iteration.md))."
     ),
-    "fused": "The gradient check takes most of the difference: see `norms`.",
+    "fused": "Most of the difference is due to the gradient check; see `norms`.",
     "norms": (
         "No other engine checks gradients. For 161 tensors, the check takes about 58 us, 31 us of them in the kernel "
         "([decision 021](decisions/021-no-profiler-entries.md))."
     ),
-    "ema": "The gradient check and the hooks take the difference, as in `tiny` and `norms`.",
+    "ema": "The difference is due to the gradient check and the hooks, as in `tiny` and `norms`.",
     "clipping": (
-        "Hooks take the difference, as in `tiny`. The norm of the gradients also shows whether they are finite, so "
-        "there is no other check."
+        "The difference is due to hooks, as in `tiny`. The norm of the gradients also shows whether they are finite, "
+        "so there is no other check."
     ),
-    "accumulation": "Hooks take the difference, as in `tiny`.",
+    "accumulation": "The difference is due to hooks, as in `tiny`.",
     "validation": (
-        "Both loops use `torch.no_grad` in the first row and `torch.inference_mode` in the second. The preprocessor, "
-        "the evaluator and the hooks take most of the difference. Each log line, written every 50 batches, takes 0.2 "
-        "ms. [Decision 036](decisions/036-validation-mode.md) explains why `torch.no_grad` is the default."
+        "Both loops use `torch.no_grad` in the first row and `torch.inference_mode` in the second. Most of the "
+        "difference is due to the preprocessor, the evaluator and the hooks. Each log line, written every 50 batches, "
+        "takes 0.2 ms. [Decision 036](decisions/036-validation-mode.md) explains why `torch.no_grad` is the default."
     ),
     "waiting": (
         "A batch is transferred in one block of shared memory ([decision "

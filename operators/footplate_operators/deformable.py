@@ -14,13 +14,13 @@ from footplate_operators.sampling import gradients, operators
 def _convolve(
     features: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, settings: dict[str, int]
 ) -> Tensor:
-    """Applies a deformable convolution and returns the result, (N, O, rows, columns).
+    """Applies a deformable convolution and returns the result, a tensor of shape (N, O, rows, columns).
 
     Args:
-        features: (N, C, H, W).
-        offset: (N, deform_groups * kernel * 2, rows, columns) in pixels, y before x.
-        weight: (O, C / groups, kernel height, kernel width).
-        mask: (N, deform_groups * kernel, rows, columns), or None.
+        features: Features of shape (N, C, H, W).
+        offset: Offsets in pixels, y before x, of shape (N, deform_groups * kernel * 2, rows, columns).
+        weight: Weights of shape (O, C / groups, kernel height, kernel width).
+        mask: A mask of shape (N, deform_groups * kernel, rows, columns), or None.
         settings: The other keyword arguments of mmcv's functions.
     """
     count, channels, height, width = map(int, features.shape)
@@ -112,14 +112,14 @@ def ms_deform_attn_forward(
     attention_weights: Tensor,
     im2col_step: int,
 ) -> Tensor:
-    """Computes deformable attention over the levels of a feature pyramid. Returns (N, queries, heads * channels).
+    """Computes deformable attention over a feature pyramid. Returns a tensor of shape (N, queries, heads * channels).
 
     Args:
-        value: (N, pixels of all levels, heads, channels).
-        value_spatial_shapes: Height and width of each level, (levels, 2).
-        value_level_start_index: The index of each level's first pixel, (levels,).
-        sampling_locations: x and y from 0 to 1, (N, queries, heads, levels, points, 2).
-        attention_weights: (N, queries, heads, levels, points).
+        value: Values of shape (N, pixels of all levels, heads, channels).
+        value_spatial_shapes: The height and width of each level, of shape (levels, 2).
+        value_level_start_index: The index of each level's first pixel, of shape (levels,).
+        sampling_locations: The x and y coordinates from 0 to 1, of shape (N, queries, heads, levels, points, 2).
+        attention_weights: Weights of shape (N, queries, heads, levels, points).
         im2col_step: Ignored.
     """
     count, _, heads, channels = value.shape

@@ -18,7 +18,7 @@ from footplate_operators.sampling import gradients, operators
 
 
 def _sigmoid_focal_loss(input: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float) -> Tensor:
-    """Returns the focal loss (N, C) of logits (N, C) for class indices (N,).
+    """Returns the focal loss, of shape (N, C), of logits (N, C) for class indices (N,).
 
     Class index C means background. `weight` contains a factor for each class, or is empty.
     """
@@ -50,7 +50,7 @@ def _softmax_focal_loss(logits: Tensor, target: Tensor, weight: Tensor, gamma: f
 def softmax_focal_loss_forward(
     input: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
 ) -> None:
-    """Writes the focal loss (N,) of probabilities (N, C) for class indices (N,) to `output`.
+    """Computes the focal loss of probabilities (N, C) for class indices (N,), and writes it to `output` (N,).
 
     The loss is 0 for class indices outside the range 0 to C - 1.
     """
@@ -68,7 +68,7 @@ def softmax_focal_loss_backward(
 def _carafe(features: Tensor, masks: Tensor, kernel_size: int, group_size: int, scale_factor: int) -> Tensor:
     """Upsamples features (N, C, H, W) with a separate kernel for each output pixel.
 
-    `masks` contains the kernels, (N, groups * K * K, s * H, s * W).
+    `masks` contains the kernels and has shape (N, groups * K * K, s * H, s * W).
     """
     count, channels, height, width = features.shape
     neighbors = F.unfold(features, kernel_size, padding=(kernel_size - 1) // 2)
@@ -148,7 +148,7 @@ def masked_im2col_forward(
     pad_h: int,
     pad_w: int,
 ) -> None:
-    """Writes the patches around selected pixels of `im` (1, C, H, W) to `col`, (C * kernel size, pixels)."""
+    """Writes the patches around selected pixels of `im` (1, C, H, W) to `col` (C * kernel size, pixels)."""
     padded = F.pad(im, (pad_w, pad_w, pad_h, pad_h))[0]
     y = mask_h_idx.long() + torch.arange(kernel_h, device=im.device)[:, None]
     x = mask_w_idx.long() + torch.arange(kernel_w, device=im.device)[:, None]
@@ -158,17 +158,17 @@ def masked_im2col_forward(
 def masked_col2im_forward(
     col: Tensor, mask_h_idx: Tensor, mask_w_idx: Tensor, im: Tensor, height: int, width: int, channels: int
 ) -> None:
-    """Writes each column of `col` (C, pixels) to one of the selected pixels of `im`, (1, C, H, W)."""
+    """Writes each column of `col` (C, pixels) to one of the selected pixels of `im` (1, C, H, W)."""
     im[0, :, mask_h_idx.long(), mask_w_idx.long()] = col.view(channels, -1)
 
 
 def _rotated_filters(input: Tensor, indices: Tensor) -> Tensor:
-    """Returns rotated copies of filters, (O * rotations, I * orientations, kernel height, kernel width).
+    """Returns rotated filters of shape (O * rotations, I * orientations, kernel height, kernel width).
 
     Args:
-        input: The weights, (O, I, orientations, kernel height, kernel width).
-        indices: The new position of each weight after each rotation, counted from 1, (orientations, kernel height,
-            kernel width, rotations).
+        input: The weights, of shape (O, I, orientations, kernel height, kernel width).
+        indices: The new position of each weight after each rotation, counted from 1, of shape (orientations, kernel
+            height, kernel width, rotations).
     """
     out_channels, in_channels, orientations, kernel_height, kernel_width = input.shape
     places = indices.flatten(0, 2).long() - 1  # (weights per filter, rotations)
@@ -195,11 +195,11 @@ def pixel_group(
     """Grows text regions from their kernels to neighboring pixels with similar embeddings.
 
     Args:
-        score: The score of each pixel, (H, W).
-        mask: Whether each pixel may be added to a region, (H, W), bool.
-        embedding: (H, W, D).
-        kernel_label: The region index of each pixel, (H, W); 0 means no region.
-        kernel_contour: Positive for the pixels that regions grow from, (H, W).
+        score: The score of each pixel, of shape (H, W).
+        mask: Whether each pixel may be added to a region: a bool tensor of shape (H, W).
+        embedding: Pixel embeddings of shape (H, W, D).
+        kernel_label: The region index of each pixel, of shape (H, W). 0 means no region.
+        kernel_contour: A tensor of shape (H, W), positive for the pixels that regions grow from.
         kernel_region_num: The number of regions, including region 0.
         distance_threshold: The maximum distance between a pixel's embedding and the region's mean embedding.
 
@@ -246,11 +246,11 @@ def upfirdn2d(
     flip: bool,
     gain: float,
 ) -> Tensor:
-    """Upsamples images by inserting zeros, then pads or crops, filters and downsamples them.
+    """Upsamples images by inserting zeros, pads or crops them, and then filters and downsamples them.
 
     Args:
-        input: The images, (N, C, H, W).
-        filter: (kernel height, kernel width).
+        input: The images, of shape (N, C, H, W).
+        filter: A filter of shape (kernel height, kernel width).
         upx: Horizontal upsampling factor.
         upy: Vertical upsampling factor.
         downx: Horizontal downsampling factor.
@@ -275,7 +275,7 @@ def fused_bias_leakyrelu(
 ) -> Tensor:
     """Adds `bias` to `input` and applies a leaky ReLU scaled by `scale`.
 
-    With `grad=1`, returns the gradient instead. In this case, `input` is the gradient of the output, and `refer` is the
+    With `grad=1`, returns the gradient instead. In this case, `input` is the output's gradient, and `refer` is the
     output.
     """
     if bias.numel():

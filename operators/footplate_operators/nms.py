@@ -1,6 +1,6 @@
 """Variants of non-maximum suppression (NMS), and overlaps of boxes.
 
-Boxes are (N, 4): x1, y1, x2, y2. `offset` is 1 if x2 and y2 are inclusive, and 0 otherwise.
+Boxes have shape (N, 4) and the columns x1, y1, x2 and y2. `offset` is 1 if x2 and y2 are inclusive, and 0 otherwise.
 
 Sources: Bodla et al., Soft-NMS (2017).
 """
@@ -92,13 +92,14 @@ def softnms(
     """Runs Soft-NMS. Writes the kept boxes and their reduced scores to `dets` (N, 5), and returns their indices.
 
     Args:
-        boxes: (N, 4).
-        scores: (N,).
+        boxes: Boxes of shape (N, 4).
+        scores: Scores of shape (N,).
         dets: The output, sorted by descending score. Only one row per returned index is written.
         iou_threshold: The minimum IoU at which methods 0 and 1 reduce a score.
         sigma: The width of the Gaussian for method 2.
         min_score: Boxes whose score falls below this value are removed.
-        method: 0 removes overlapping boxes. 1 reduces their scores linearly with the IoU, 2 with a Gaussian of the IoU.
+        method: 0 removes overlapping boxes. 1 reduces their scores linearly with the IoU, and 2 with a Gaussian of the
+            IoU.
         offset: See the module docstring.
     """
     array, score = boxes.detach().cpu().numpy(), scores.detach().cpu().numpy().copy()
@@ -163,7 +164,7 @@ def nms_quadri(
 
 
 def bbox_overlaps(boxes1: Tensor, boxes2: Tensor, ious: Tensor, mode: int, aligned: bool, offset: int) -> None:
-    """Writes the overlaps of boxes to `ious`. `mode` 0 is the IoU; 1 divides by the area of the first box instead."""
+    """Writes the overlaps of boxes to `ious`: the IoU, or the intersection over the first box's area if `mode` is 1."""
     first, second = (boxes1, boxes2) if aligned else (boxes1[:, None], boxes2[None])
 
     def area(boxes: Tensor) -> Tensor:

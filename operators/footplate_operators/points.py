@@ -1,7 +1,7 @@
 """Operators on point clouds, such as neighbor search, grouping, interpolation and voxelization.
 
-Points are (..., 3): x, y, z. Functions write their results to tensors allocated by the caller. The arguments `sizes`
-and `named` contain tensor sizes and are ignored.
+Points have shape (..., 3) and the coordinates x, y and z. Functions write their results to tensors allocated by the
+caller. The arguments `sizes` and `named` contain tensor sizes and are ignored.
 
 Sources: Qi et al., PointNet++ (2017); Zhou and Tuzel, VoxelNet (2018).
 """
@@ -16,7 +16,7 @@ from footplate_operators.sampling import gradients, operators
 
 
 def _squared_distances(first: Tensor, second: Tensor) -> Tensor:
-    """Returns the squared distances (..., M, N) between points (..., M, 3) and (..., N, 3)."""
+    """Returns the squared distances, of shape (..., M, N), between points (..., M, 3) and (..., N, 3)."""
     return (first[..., :, None, :] - second[..., None, :, :]).square().sum(-1)
 
 
@@ -24,11 +24,11 @@ def _first_hits(hits: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Returns the positions of the first `count` True values in each row. Shorter rows repeat their first position.
 
     Args:
-        hits: (..., N), bool.
+        hits: A bool tensor of shape (..., N).
         count: The number of positions.
 
     Returns:
-        The positions (..., count), and whether each row contains a True value (...,).
+        The positions, of shape (..., count), and whether each row contains a True value, of shape (...,).
     """
     size = hits.size(-1)
     positions = torch.where(hits, torch.arange(size, device=hits.device), size)
@@ -49,7 +49,7 @@ def ball_query_forward(
 ) -> None:
     """Finds points (B, N, 3) at a distance between `min_radius` and `max_radius` from each center (B, M, 3).
 
-    Writes the indices of the first `nsample` such points to `idx`, (B, M, nsample). Leaves `idx` unchanged for centers
+    Writes the indices of the first `nsample` such points to `idx` (B, M, nsample). Leaves `idx` unchanged for centers
     without such points.
     """
     squared = _squared_distances(new_xyz, xyz)
@@ -67,9 +67,9 @@ def stack_ball_query_forward(
     max_radius: float,
     nsample: int,
 ) -> None:
-    """Finds points (sum of N, 3) within `max_radius` of each center (sum of M, 3), in the same sample.
+    """For each center (sum of M, 3), finds the points (sum of N, 3) in the same sample that are within `max_radius`.
 
-    Writes the indices of the first `nsample` such points to `idx`, (sum of M, nsample), counted within the sample. For
+    Writes the indices of the first `nsample` such points, counted within the sample, to `idx` (sum of M, nsample). For
     centers without such points, the first index is -1.
     """
     counts = new_xyz_batch_cnt.tolist(), xyz_batch_cnt.tolist()
@@ -94,7 +94,7 @@ def furthest_point_sampling_forward(
 ) -> None:
     """Samples points (B, N, 3). Starts with point 0, then repeatedly adds the point farthest from those sampled so far.
 
-    Writes the indices to `idx_tensor`, (B, samples).
+    Writes the indices to `idx_tensor` (B, samples).
     """
     batch = torch.arange(len(points_tensor))
     _sample_furthest(
@@ -105,7 +105,7 @@ def furthest_point_sampling_forward(
 def furthest_point_sampling_with_dist_forward(
     points_tensor: Tensor, temp_tensor: Tensor, idx_tensor: Tensor, *sizes: int, **named: int
 ) -> None:
-    """Samples points like `furthest_point_sampling_forward`, but takes the distances between all points (B, N, N)."""
+    """Samples points like `furthest_point_sampling_forward`, but takes the pairwise distances (B, N, N)."""
     batch = torch.arange(len(points_tensor))
     _sample_furthest(lambda last: points_tensor[batch, last], temp_tensor, idx_tensor)
 
@@ -128,7 +128,7 @@ def _positions(indices: Tensor, features: Tensor) -> Tensor:
 
 
 def _gather_points(features: Tensor, indices: Tensor, *sizes: int, **named: int) -> Tensor:
-    """Returns the features (B, C, npoints) of the points in `indices` (B, npoints), given all features (B, C, N)."""
+    """Returns the features of the points in `indices` (B, npoints) as a tensor of shape (B, C, npoints)."""
     return features.gather(2, _positions(indices, features)).view(*features.shape[:2], *indices.shape[1:])
 
 
@@ -142,7 +142,7 @@ group_points_forward, group_points_backward = gather_points_forward, gather_poin
 def _stack_group_points(
     features: Tensor, counts: Tensor, indices: Tensor, index_counts: Tensor, *sizes: int, **named: int
 ) -> Tensor:
-    """Returns the features of groups of points (sum of M, C, nsample), given the features of all points (sum of N, C).
+    """Groups the features of points (sum of N, C). Returns a tensor of shape (sum of M, C, nsample).
 
     `indices` (sum of M, nsample) are point indices within each sample. `counts` and `index_counts` contain the numbers
     of points and groups in each sample.
@@ -160,7 +160,7 @@ stack_group_points_forward, stack_group_points_backward = operators(
 
 
 def three_nn_forward(unknown: Tensor, known: Tensor, dist2: Tensor, idx: Tensor, *sizes: int, **named: int) -> None:
-    """Finds the three nearest points in `known` (B, M, 3) for each point in `unknown` (B, N, 3).
+    """For each point in `unknown` (B, N, 3), finds the three nearest points in `known` (B, M, 3).
 
     Writes the indices to `idx` and the squared distances to `dist2`, both (B, N, 3), sorted by distance.
     """
@@ -182,7 +182,7 @@ three_interpolate_forward, three_interpolate_backward = operators(
 def chamfer_distance_forward(
     xyz1: Tensor, xyz2: Tensor, dist1: Tensor, dist2: Tensor, idx1: Tensor, idx2: Tensor
 ) -> None:
-    """Finds the nearest point in the other set for each point (B, N, 2). Writes its squared distance and index."""
+    """For each point (B, N, 2), finds the nearest point in the other set. Writes its squared distance and index."""
     squared = _squared_distances(xyz1, xyz2)
     for (smallest, where), distance, index in ((squared.min(2), dist1, idx1), (squared.min(1), dist2, idx2)):
         distance.copy_(smallest)
@@ -218,7 +218,7 @@ def _in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
     A box consists of the x and y of its center, the z of its bottom, its three sizes and its angle around the z axis.
 
     Returns:
-        (..., M, T), bool.
+        A bool tensor of shape (..., M, T).
     """
     shift = points[..., :, None, :] - boxes[..., None, :, :3]
     size_x, size_y, size_z, angle = boxes[..., None, :, 3:7].unbind(-1)
@@ -230,24 +230,24 @@ def _in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
 
 
 def points_in_boxes_part_forward(boxes: Tensor, pts: Tensor, box_idx_of_points: Tensor) -> None:
-    """Writes the index of the first box (B, T, 7) containing each point (B, M, 3), or -1, to `box_idx_of_points`."""
+    """Sets `box_idx_of_points` to the index of the first box (B, T, 7) that contains each point (B, M, 3), or to -1."""
     found, any_hit = _first_hits(_in_boxes(pts, boxes), 1)
     box_idx_of_points.copy_(torch.where(any_hit, found[..., 0], -1))
 
 
 def points_in_boxes_all_forward(boxes: Tensor, pts: Tensor, box_idx_of_points: Tensor) -> None:
-    """Writes 1 to `box_idx_of_points` (B, M, T) where a point is in a box, and 0 elsewhere."""
+    """Sets `box_idx_of_points` (B, M, T) to 1 where a point is in a box, and to 0 elsewhere."""
     box_idx_of_points.copy_(_in_boxes(pts, boxes))
 
 
 def points_in_boxes_cpu_forward(boxes: Tensor, pts: Tensor, pts_indices: Tensor) -> None:
-    """Writes 1 to `pts_indices` (T, M) where a point (M, 3) is in a box (T, 7), and 0 elsewhere."""
+    """Sets `pts_indices` (T, M) to 1 where a point (M, 3) is in a box (T, 7), and to 0 elsewhere."""
     inside = _in_boxes(pts, boxes)
     pts_indices.copy_(inside.mT if pts_indices.shape == inside.mT.shape else inside)
 
 
 def points_in_polygons_forward(points: Tensor, polygons: Tensor, output: Tensor) -> None:
-    """Writes 1 to `output` (N, M) where a point (N, 2) is in a quadrilateral (M, 8), and 0 elsewhere.
+    """Sets `output` (N, M) to 1 where a point (N, 2) is in a quadrilateral (M, 8), and to 0 elsewhere.
 
     A point is inside if a horizontal ray from the point to the right crosses the border an odd number of times.
     """
@@ -262,7 +262,7 @@ def points_in_polygons_forward(points: Tensor, polygons: Tensor, output: Tensor)
 
 
 def _voxels(points: Tensor, voxel_size: Tensor, coors_range: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the voxel of each point (N, 3), in the order z, y, x, and whether the point is in range (N,)."""
+    """Returns the voxel of each point, of shape (N, 3) in the order z, y, x, and whether each point is in range."""
     low, high = coors_range.to(points).view(2, 3)
     size = voxel_size.to(points)
     grid = ((high - low) / size).round().long()
@@ -292,13 +292,13 @@ def hard_voxelize_forward(
     """Groups points into voxels. Points and voxels keep the order of the input.
 
     Args:
-        points: (N, C), where the first three columns are x, y, z.
-        voxel_size: (3,).
-        coors_range: The lower bounds, followed by the upper bounds, (6,).
-        voxels: Output (max_voxels, max_points, C).
-        coors: Output (max_voxels, 3), in the order z, y, x.
-        num_points_per_voxel: Output (max_voxels,).
-        voxel_num: Output, a scalar with the number of voxels.
+        points: Points of shape (N, C), where the first three columns are x, y and z.
+        voxel_size: The voxel size, of shape (3,).
+        coors_range: The lower bounds, followed by the upper bounds, of shape (6,).
+        voxels: The output, of shape (max_voxels, max_points, C).
+        coors: The output, of shape (max_voxels, 3), in the order z, y, x.
+        num_points_per_voxel: The output, of shape (max_voxels,).
+        voxel_num: The output, a scalar tensor with the number of voxels.
         max_points: The maximum number of points per voxel. Excess points are dropped.
         max_voxels: The maximum number of voxels. Points in additional voxels are dropped.
         _: Ignored. The number of dimensions is always 3, and the result is always deterministic.
@@ -326,8 +326,8 @@ def dynamic_point_to_voxel_forward(feats: Tensor, coors: Tensor, reduce_type: st
     """Aggregates the features of the points in each voxel.
 
     Args:
-        feats: (N, C).
-        coors: The voxel of each point, (N, 3). Points with negative coordinates are skipped.
+        feats: Features of shape (N, C).
+        coors: The voxel of each point, of shape (N, 3). Points with negative coordinates are skipped.
         reduce_type: "sum", "mean" or "max".
 
     Returns:

@@ -11,7 +11,7 @@ _CHUNK = 4_000_000  # the maximum number of elements in a temporary array of pai
 
 
 def rotated_box_corners(boxes: Tensor) -> Tensor:
-    """Returns the corners (N, 4, 2) of rotated boxes (N, 5).
+    """Returns the corners of rotated boxes (N, 5) as a tensor of shape (N, 4, 2).
 
     A box consists of center x, center y, width, height and angle in radians.
     """
@@ -40,14 +40,14 @@ def _cross(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _clipped_edges(first: Tensor, second: Tensor, keep_common: bool) -> Tensor:
-    """Returns the contribution to the intersection area of the edges of `first` that lie inside `second`.
+    """Returns how much the edges of `first` that lie inside `second` contribute to the intersection area.
 
     By Green's theorem, the area of a polygon is the sum of the signed areas of the triangles between the origin and
     each edge.
 
     Args:
-        first: (..., a, 2), counterclockwise.
-        second: (..., b, 2), counterclockwise.
+        first: Counterclockwise polygons of shape (..., a, 2).
+        second: Counterclockwise polygons of shape (..., b, 2).
         keep_common: Whether to include edges that coincide with an edge of `second` in the same direction.
     """
     start = first[..., :, None, :]  # (..., a, 1, 2)
@@ -75,8 +75,8 @@ def intersection_areas(first: Tensor, second: Tensor) -> Tensor:
     """Returns the intersection areas of convex counterclockwise polygons.
 
     Args:
-        first: (..., a, 2).
-        second: (..., b, 2). Leading dimensions are broadcast.
+        first: Polygons of shape (..., a, 2).
+        second: Polygons of shape (..., b, 2). Leading dimensions are broadcast.
     """
     origin = first.mean(-2, keepdim=True)
     first, second = first - origin, second - origin
@@ -88,13 +88,13 @@ def overlaps(first: Tensor, second: Tensor, *, of_first: bool, aligned: bool) ->
     """Returns the IoU of polygons, or the intersection divided by the area of the first polygon.
 
     Args:
-        first: (N, a, 2).
-        second: (M, b, 2).
+        first: Polygons of shape (N, a, 2).
+        second: Polygons of shape (M, b, 2).
         of_first: Whether to divide by the area of the first polygon.
         aligned: Whether to compare the polygons pair by pair, which requires N = M.
 
     Returns:
-        (N, M), or (N,) if aligned. The overlap with a zero-area polygon is 0.
+        The overlaps, of shape (N, M), or (N,) if `aligned` is set. The overlap with a zero-area polygon is 0.
     """
     first, second = counterclockwise(first.double()), counterclockwise(second.double())
     areas, others = signed_areas(first), signed_areas(second)
@@ -135,7 +135,7 @@ def convex_hull(points: np.ndarray) -> np.ndarray:
 def hulls(points: Tensor) -> Tensor:
     """Returns the convex hull of each point set (N, points, 2), counterclockwise.
 
-    The result is (N, points, 2). Hulls with fewer corners are padded by repeating their last corner.
+    The result has shape (N, points, 2). Hulls with fewer corners are padded by repeating their last corner.
     """
     indices = np.zeros(points.shape[:2], dtype=np.int64)
     for row, each in zip(indices, points.detach().cpu().numpy(), strict=True):
@@ -146,7 +146,7 @@ def hulls(points: Tensor) -> Tensor:
 
 
 def box_iou_rotated(bboxes1: Tensor, bboxes2: Tensor, ious: Tensor, mode_flag: int, aligned: bool) -> None:
-    """Writes the overlaps of rotated boxes to `ious`. `mode_flag` 0 is the IoU; 1 divides by the first box's area."""
+    """Writes the IoU of rotated boxes, or the intersection over the first box's area if `mode_flag` is 1, to `ious`."""
     first, second = rotated_box_corners(bboxes1), rotated_box_corners(bboxes2)
     ious.copy_(overlaps(first, second, of_first=mode_flag == 1, aligned=aligned).view_as(ious))
 
@@ -158,7 +158,7 @@ def box_iou_quadri(bboxes1: Tensor, bboxes2: Tensor, ious: Tensor, mode_flag: in
 
 
 def convex_iou(pointsets: Tensor, polygons: Tensor, ious: Tensor) -> None:
-    """Writes the IoU of the convex hulls of point sets (N, 18) and quadrilaterals (M, 8) to `ious`, (N, M)."""
+    """Writes the IoU of the convex hulls of point sets (N, 18) and quadrilaterals (M, 8) to `ious` (N, M)."""
     first, second = hulls(pointsets.double().reshape(-1, 9, 2)), polygons.reshape(-1, 4, 2)
     ious.copy_(overlaps(first, second, of_first=False, aligned=False).view_as(ious))
 
@@ -166,7 +166,7 @@ def convex_iou(pointsets: Tensor, polygons: Tensor, ious: Tensor) -> None:
 def convex_giou(pointsets: Tensor, polygons: Tensor, output: Tensor) -> None:
     """Computes the generalized IoU of the convex hulls of point sets (N, 18) and quadrilaterals (N, 8), pair by pair.
 
-    Writes the gradient with respect to the points, followed by the value, to `output`, (N, 19).
+    Writes the gradient with respect to the points, followed by the value, to `output` (N, 19).
 
     Source: Rezatofighi et al., Generalized Intersection over Union (2019).
     """
@@ -182,7 +182,7 @@ def convex_giou(pointsets: Tensor, polygons: Tensor, output: Tensor) -> None:
 
 
 def min_area_polygons(pointsets: Tensor, polygons: Tensor) -> None:
-    """Writes the corners of the smallest rectangle around each point set (N, 18) to `polygons`, (N, 8).
+    """Writes the corners of the smallest rectangle around each point set (N, 18) to `polygons` (N, 8).
 
     Tries one rectangle per edge of the convex hull, because the smallest rectangle has a side on one of the edges.
     """

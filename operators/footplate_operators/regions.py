@@ -1,7 +1,8 @@
 """Operators that pool regions of interest (RoIs) from a feature map, such as RoIAlign and RoIPool.
 
-RoIs are (K, 5): image index, x1, y1, x2 and y2 in image pixels. Rotated RoIs are (K, 6): image index, center x, center
-y, width, height and angle in radians. Functions write their results to tensors allocated by the caller.
+RoIs have shape (K, 5): image index, and x1, y1, x2 and y2 in image pixels. Rotated RoIs have shape (K, 6): image index,
+center x, center y, width, height, and angle in radians. Functions write their results to tensors allocated by the
+caller.
 
 Sources: He et al., Mask R-CNN (2017); Girshick, Fast R-CNN (2015); Dai et al., Deformable Convolutional Networks
 (2017); Yang et al., R3Det (2021).
@@ -19,12 +20,12 @@ class _Samples(NamedTuple):
     """The sampling points in all bins of all RoIs, as flat tensors.
 
     Attributes:
-        roi: The RoI of each point, (S,), int64.
-        bin: The bin of each point, (S,), int64: `(roi * height + row) * width + column`.
-        down: The distance of each point from the top of its RoI, (S,), in bins.
-        across: The distance of each point from the left of its RoI, (S,), in bins.
-        starts: The index of the first point of each bin, (K * height * width,), int64.
-        counts: The number of points in each bin, but at least 1, (K * height * width,).
+        roi: The RoI of each point, as an int64 tensor of shape (S,).
+        bin: The bin of each point, `(roi * height + row) * width + column`, as an int64 tensor of shape (S,).
+        down: The distance of each point from the top of its RoI in bins, of shape (S,).
+        across: The distance of each point from the left of its RoI in bins, of shape (S,).
+        starts: The index of the first point in each bin, as an int64 tensor of shape (K * height * width,).
+        counts: The number of points in each bin (at least 1), of shape (K * height * width,).
     """
 
     roi: Tensor
@@ -39,9 +40,9 @@ def _samples(heights: Tensor, widths: Tensor, bins: tuple[int, int], sampling_ra
     """Places a regular grid of sampling points in each bin.
 
     Args:
-        heights: The heights of the RoIs in feature map pixels, (K,).
-        widths: The widths of the RoIs in feature map pixels, (K,).
-        bins: The numbers of rows and columns of bins in a RoI.
+        heights: The heights of the RoIs in feature map pixels, of shape (K,).
+        widths: The widths of the RoIs in feature map pixels, of shape (K,).
+        bins: The numbers of rows and columns of bins in an RoI.
         sampling_ratio: The number of points per bin in each direction; 0 for about one point per pixel.
     """
     rows, columns = bins
@@ -78,7 +79,7 @@ class _Points(NamedTuple):
 
 
 def _mean_of_bins(features: Tensor, points: _Points, bins: tuple[int, int]) -> Tensor:
-    """Returns the mean of the features sampled in each bin, (K, C, rows, columns)."""
+    """Returns the mean of the features sampled in each bin, of shape (K, C, rows, columns)."""
     height, width = features.shape[2:]
     indices, weights = bilinear_corners(points.y, points.x, height, width)
     indices = indices + (points.image * height * width)[:, None]
@@ -105,12 +106,12 @@ def _largest_of_bins(values: Tensor, of_bin: Tensor, bins: int) -> tuple[Tensor,
     """Returns the largest value in each bin, and the position of its first occurrence.
 
     Args:
-        values: (S, C).
-        of_bin: The bin of each row of `values`, (S,).
+        values: Values of shape (S, C).
+        of_bin: The bin of each row of `values`, of shape (S,).
         bins: The number of bins.
 
     Returns:
-        The values and the positions, both (bins, C). Bins without rows have value 0 and position -1.
+        The values and the positions, both of shape (bins, C). Bins without rows have value 0 and position -1.
     """
     where = of_bin[:, None].expand_as(values)
     largest = values.new_full((bins, values.size(1)), float("-inf")).scatter_reduce(0, where, values, "amax")
@@ -185,7 +186,7 @@ def roi_align_backward(
 
 
 def _first_pixels(rois: Tensor, features: Tensor) -> Tensor:
-    """Returns where each channel of each RoI's image starts in the flattened features (N, C, H, W), as (K, C, 1, 1)."""
+    """Returns the start of each channel of each RoI's image in the flattened features, of shape (K, C, 1, 1)."""
     channels, height, width = features.shape[1:]
     planes = rois[:, 0].long()[:, None] * channels + torch.arange(channels, device=rois.device)
     return (planes * height * width)[:, :, None, None]
@@ -224,7 +225,7 @@ def roi_pool_forward(
 
 
 def _pixel_range(start: Tensor, length: Tensor, bins: int, size: int) -> tuple[Tensor, Tensor]:
-    """Returns the first pixel and the end pixel (exclusive) of each bin, both (K, bins), clipped to the feature map."""
+    """Returns the first and end pixel (exclusive) of each bin, of shape (K, bins) and clipped to the feature map."""
     edges = torch.arange(bins + 1, device=start.device) * (length / bins)[:, None] + start[:, None]
     edges = torch.where(length[:, None] > 0, edges, 0)
     return edges[:, :-1].floor().long().clamp(0, size), edges[:, 1:].ceil().long().clamp(0, size)
@@ -254,7 +255,7 @@ def _roi_align_rotated(
     aligned: bool,
     clockwise: bool,
 ) -> Tensor:
-    """Applies RoIAlign to rotated RoIs and returns the result, (K, C, rows, columns)."""
+    """Applies RoIAlign to rotated RoIs and returns the result, a tensor of shape (K, C, rows, columns)."""
     bins = (pooled_height, pooled_width)
     center_x, center_y = (rois[:, 1:3] * spatial_scale - (0.5 if aligned else 0.0)).unbind(1)
     widths, heights = (rois[:, 3:5] * spatial_scale).unbind(1)
@@ -288,7 +289,7 @@ def _deform_roi_pool(
 ) -> Tensor:
     """Applies RoIAlign with shifted bins. The shift is `gamma * offset`, relative to the size of the RoI.
 
-    `offset` is (K, 2, rows, columns), x before y. If it is empty, the bins are not shifted.
+    `offset` has shape (K, 2, rows, columns), x before y. If it is empty, the bins are not shifted.
     """
     bins = (pooled_height, pooled_width)
     points = _aligned_points(rois, bins, spatial_scale, sampling_ratio, aligned=True)
@@ -311,7 +312,7 @@ def _rotated_feature_align(features: Tensor, boxes: Tensor, spatial_scale: float
 
     If `points` is 5, also adds the features sampled at the four corners of the box.
 
-    `boxes` is (N, H, W, 5): center y, center x, width, height in pixels, angle in radians.
+    `boxes` has shape (N, H, W, 5): center y, center x, width and height in pixels, and angle in radians.
     """
     count, _, height, width = features.shape
     center_y, center_x, box_width, box_height = (boxes.reshape(-1, 5)[:, :4] * spatial_scale).unbind(1)

@@ -13,8 +13,8 @@ class Corners(NamedTuple):
     """The four pixels around each sampling point, and their weights.
 
     Attributes:
-        indices: Positions in the flattened `(H * W)` map, (..., 4), int64.
-        weights: Bilinear weights, (..., 4). Zero for points more than one pixel outside the map.
+        indices: Positions in the flattened `(H * W)` map, as an int64 tensor of shape (..., 4).
+        weights: Bilinear weights of shape (..., 4). They are zero for points more than one pixel outside the map.
     """
 
     indices: Tensor
@@ -51,13 +51,14 @@ def weighted_rows(rows: Tensor, indices: Tensor, weights: Tensor, starts: Tensor
     """Returns weighted sums of selected rows without copying the rows.
 
     Args:
-        rows: (R, C).
-        indices: The row indices for each sum, (n, s), or concatenated for all sums, (total,), if `starts` is given.
+        rows: Rows of shape (R, C).
+        indices: The row indices for each sum, of shape (n, s), or if `starts` is given, for all sums concatenated, of
+            shape (total,).
         weights: The weight of each selected row, with the same shape as `indices`.
-        starts: The position in `indices` where each sum starts, (n,), for sums with different numbers of rows.
+        starts: The position in `indices` where each sum starts, of shape (n,), for sums with different numbers of rows.
 
     Returns:
-        (n, C). Empty sums are zero.
+        The sums, of shape (n, C). Empty sums are zero.
     """
     if indices.numel() == 0:
         count = len(indices) if starts is None else len(starts)
@@ -89,7 +90,7 @@ def operators(function: Callable[..., Tensor], forward: str, backward: str) -> t
         forward: The names of the forward operator's tensors. The operator writes the result to `output`.
         backward: The names of the backward operator's tensors. `grad_output` is the gradient of the output; without it,
             the gradient is all ones. The operator writes the gradient with respect to each non-empty input `x` to
-            `grad_x`. Inputs that are not in the list are replaced with zeros, so the function must be linear in them.
+            `grad_x`. Inputs that are not listed are replaced with zeros, so the function must be linear in them.
     """
     inputs = [name for name in inspect.signature(function).parameters if name in forward.split()]
 

@@ -31,7 +31,7 @@ def at_key(prefix: str) -> Iterator[None]:
 
 @contextmanager
 def located(source: object) -> Iterator[None]:
-    """Sets the origin of errors raised in the block. Looks up their key path in the config `source`."""
+    """Adds a location to errors raised in the block: the place in the config `source` where their key is set."""
     try:
         yield
     except FootplateError as error:
@@ -52,7 +52,7 @@ def restoring(part: str) -> Iterator[None]:
 
 
 def locate(error: FootplateError, source: object) -> None:
-    """Sets the origin of an error. Looks up its key path in the config `source`."""
+    """Sets an error's origin to the place in the config `source` where the value at its key path was set."""
     first = next((name for name, _ in _STEP.findall(error.key)), None)
     # For a key that the config does not have, origin_at would return the origin of the first base.
     if error.origin is None and hasattr(source, "__contains__") and first in source:
@@ -90,7 +90,7 @@ def origin_of(mapping: object, key: object = None) -> Origin | None:
 
 
 def describe_changes(section: object, key: str = "") -> list[str]:
-    """Returns a list with one note, which lists a section's values that another config file overrides.
+    """Returns a list with one note about the values in a section that were overridden by another config file.
 
     The list is empty if there are no overrides. `key` is the section's key path.
     """
@@ -117,7 +117,7 @@ def explain_missing_path(path: str) -> list[str]:
     Suggests a similar name in the parent folder.
     """
     tried = folder = os.path.abspath(path)
-    lines = [] if os.path.isabs(path) else [f"tried {tried}; relative paths are resolved against the current directory"]
+    lines = [] if os.path.isabs(path) else [f"tried {tried}; relative paths are resolved against the current folder"]
     name = ""
     while not os.path.exists(folder):
         folder, name = os.path.split(folder)
@@ -150,9 +150,9 @@ def add_note(error: BaseException, note: str) -> None:
 
 
 def innermost_user_line(stack: Iterable[tuple[FrameType, int]]) -> str:
-    """Returns the innermost line of user code in a stack as "file:line".
+    """Returns the location of the innermost line of user code in a stack as "file:line".
 
-    If the stack contains no user code, returns the innermost line of footplate's own code.
+    If the stack contains no user code, uses the innermost line of footplate's own code.
 
     Args:
         stack: Frames with their line numbers, outermost frame first.

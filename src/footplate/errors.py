@@ -20,8 +20,8 @@
     │   └── CheckpointDamagedError    the content differs from what was written
     └── MissingExtraError             an optional package is not installed (also an ImportError)
 
-A message has at most five lines: what is wrong, where, what was found, what to do. `footplate.error_context` adds the
-location.
+A message has at most five lines: what is wrong, where, what was found, and what to do. `footplate.error_context` adds
+the location.
 """
 
 import importlib
@@ -69,7 +69,7 @@ def shown_path(file: str) -> str:
 
 
 class FootplateError(Exception):
-    """A problem that the user can fix.
+    """Base class for problems that the user can fix.
 
     Args:
         message: A sentence that states the problem.
@@ -145,64 +145,64 @@ class FootplateError(Exception):
 
 
 class ConfigError(FootplateError, ValueError):
-    """A config file or a value in it is invalid."""
+    """Raised if a config file or a value in it is invalid."""
 
 
 class ConfigSyntaxError(ConfigError):
-    """A config file cannot be parsed."""
+    """Raised if a config file cannot be parsed."""
 
 
 class ConfigKeyError(ConfigError, KeyError):
-    """A config key is missing or misspelled."""
+    """Raised if a config key is missing or misspelled."""
 
     __str__ = FootplateError.__str__
 
 
 class ConfigAttributeError(ConfigError, AttributeError):
-    """A config key that was accessed as an attribute is missing."""
+    """Raised if a config key that is accessed as an attribute is missing."""
 
 
 class OverrideError(ConfigError):
-    """An override from the command line cannot be applied."""
+    """Raised if an override from the command line cannot be applied."""
 
 
 class RegistryError(FootplateError):
-    """A registry cannot register, find or build an entry."""
+    """Raised if a registry cannot register, find or build an entry."""
 
 
 class UnknownNameError(RegistryError, KeyError):
-    """A registry has no entry with this name."""
+    """Raised if a registry has no entry with the requested name."""
 
     __str__ = FootplateError.__str__
 
 
 class DuplicateNameError(RegistryError, KeyError):
-    """Two classes claim the same name in a registry."""
+    """Raised if two classes claim the same name in a registry."""
 
     __str__ = FootplateError.__str__
 
 
 class BuildError(RegistryError, TypeError):
-    """A class received a wrong argument, is missing a required one, or has the wrong base class."""
+    """Raised if an argument of a class is wrong or missing, or the class has the wrong base class."""
 
 
 class ArgumentError(FootplateError, ValueError):
-    """A value is invalid for its argument or config key."""
+    """Raised if a value is invalid for its argument or config key."""
 
 
 class DataError(FootplateError):
-    """A sample cannot be read, or a dataset cannot be used."""
+    """Raised if a sample cannot be read or a dataset cannot be used."""
 
 
 class StorageError(DataError):
-    """The data storage cannot be reached or written to, denies access, or needs a larger local cache.
+    """Raised if the data storage cannot be reached or written to, denies access, or needs a larger local cache.
 
     `on_error='skip'` does not skip samples on this error, since they may be intact.
     """
 
 
 class NonFiniteError(FootplateError):
-    """A loss, a gradient or a weight is NaN or infinite.
+    """Raised if a loss, a gradient or a weight is NaN or infinite.
 
     Args:
         message: A sentence that states what is non-finite and since when.
@@ -218,25 +218,25 @@ class NonFiniteError(FootplateError):
 
 
 class ExitError(FootplateError):
-    """User code tried to exit the process during a run."""
+    """Raised if user code tries to exit the process during a run."""
 
     exit_code = 1
 
 
 class RankError(FootplateError):
-    """Ranks cannot connect or have different parameters, or a rank was lost."""
+    """Raised if ranks cannot connect or have different parameters, or if a rank is lost."""
 
 
 class CheckpointError(FootplateError):
-    """A checkpoint cannot be written, found or read."""
+    """Raised if a checkpoint cannot be written, found or read."""
 
 
 class CheckpointDamagedError(CheckpointError):
-    """The content of a checkpoint differs from what was written."""
+    """Raised if the content of a checkpoint differs from what was written."""
 
 
 class MissingExtraError(FootplateError, ImportError):
-    """An optional package is not installed.
+    """Raised if an optional package is not installed.
 
     Args:
         package: The package to import.

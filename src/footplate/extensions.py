@@ -83,5 +83,5 @@ def extensions() -> tuple[Extension, ...]:
 
 
 def known_packages() -> dict[str, str]:
-    """Returns the PyPI package names of all extensions, keyed by scope; "" if a scope has no package."""
+    """Returns the PyPI package names of all extensions, keyed by scope. The name is "" if there is no package."""
     return {scope: package for extension in extensions() for scope, package in extension.packages.items()}

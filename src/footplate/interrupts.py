@@ -15,7 +15,7 @@ RANK_VARIABLES = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "P
 
 
 class StopSignal(KeyboardInterrupt):
-    """A signal asked the process to exit. `number` is the signal number."""
+    """Raised when a signal asks the process to exit. `number` is the signal number."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)

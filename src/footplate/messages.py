@@ -19,9 +19,9 @@ _LABEL = re.compile(r" *\S+(?: \S+)*? {2,}(?=\S)")
 
 
 def printable(text: str) -> str:
-    r"""Replaces control characters with visible escapes, except newlines and tabs.
+    r"""Replaces control characters, except newlines and tabs, with visible escapes.
 
-    All output of commands and loggers must pass through this function: names, values and messages may come from
+    All output of commands and loggers must pass through this function, because names, values and messages may come from
     untrusted configs, checkpoints and runs.
 
     >>> printable("\x1b[2Jcat\n")
@@ -31,7 +31,7 @@ def printable(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    r"""Replaces control characters with visible escapes, including newlines and tabs.
+    r"""Replaces control characters, including newlines and tabs, with visible escapes.
 
     >>> one_line("loss\n2026 - ERROR")
     'loss\\n2026 - ERROR'

@@ -71,7 +71,7 @@ def expand_rules(metrics: Sequence[str], rules: Sequence[str]) -> list[Rule]:
 
 
 def is_better(value: float, than: float, rule: str, by: float = 0.0) -> bool:
-    """Checks whether `value` is better than `than` by more than `by`. NaN is never better."""
+    """Checks whether `value` beats `than` by more than `by`. NaN is never better."""
     return value - than > by if rule == "greater" else than - value > by
 
 
@@ -80,7 +80,7 @@ def order_metrics(names: Iterable[str], first: Sequence[str] = ()) -> list[str]:
 
     Args:
         names: All metrics.
-        first: The metrics of `save_best`, which are always included.
+        first: The `save_best` metrics, which are always included.
     """
     present = dict.fromkeys(names)
     selected = [name for name in first if name in present]
@@ -125,8 +125,9 @@ def split_dataset(name: str) -> tuple[str, str]:
 
 
 def only_term(values: Mapping[str, Any]) -> str | None:
-    """Returns the name of the only loss term, or None if there are several. A single term equals the total loss, so it
-    need not be shown.
+    """Returns the name of the only loss term, or None if there are several.
+
+    A single term equals the total loss, so it does not need to be shown.
 
     >>> only_term({"loss": 0.5, "loss_ce": 0.5, "acc": 90.0})
     'loss_ce'
@@ -140,7 +141,7 @@ def only_term(values: Mapping[str, Any]) -> str | None:
 def is_undefined(name: str, value: object) -> bool:
     """Checks whether a COCO metric is undefined.
 
-    COCO reports -1 if the dataset has no objects of a kind, such as large objects.
+    COCO reports -1 if the dataset has no objects of the relevant kind, such as large objects.
     """
     return value == -1 and _OF_COCO.fullmatch(name) is not None
 

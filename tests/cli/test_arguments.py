@@ -65,7 +65,7 @@ def test_the_work_dir(tiny: Path, written: str | None, given: str | None, chosen
 
 
 Command = Callable[..., tuple[int, str, str]]
-HELP = "Run `footplate train --help` for its arguments.\n"
+HELP = "Run `footplate train --help` for usage.\n"
 
 
 @pytest.mark.parametrize(
@@ -101,5 +101,5 @@ def test_hint_prefers_keys_of_a_run_over_variables(tiny: Path, footplate: Comman
 def test_error_of_a_subcommand_names_the_subcommand(footplate: Command) -> None:
     assert footplate("checkpoint", "verify", "a.pth", "--lr")[2] == (
         "footplate checkpoint verify: error: unrecognized arguments: --lr\n"
-        "Run `footplate checkpoint verify --help` for its arguments.\n"
+        "Run `footplate checkpoint verify --help` for usage.\n"
     )

@@ -71,7 +71,7 @@ MISTAKES = [
     Mistake("val_cfg = dict()", "val_cfg = None", "validation needs 'val_cfg'", "val_cfg"),
     Mistake(_SEED, "lr_config = dict(policy='poly')", "both generations", "lr_config"),
     Mistake(_SEED, "load_from = 'nowhere.pth'", "nowhere.pth", "load_from"),
-    Mistake("logger=dict(interval=2)", "loger=dict(interval=2)", "has no type", "default_hooks.loger", "logger"),
+    Mistake("logger=dict(interval=2)", "loger=dict(interval=2)", "has no 'type' key", "default_hooks.loger", "logger"),
     Mistake(
         _SEED,
         'visualizer = dict(vis_backends=[dict(type="LocalVisBackend", img_save_dirr="x")])',
@@ -130,7 +130,7 @@ def test_error_of_a_library_is_reported_with_its_section(tiny: Path, footplate: 
     tiny.write_text(text.replace('model = dict(type="ToyModel", dropout=0.1)', model))
     code, _, errors = footplate("check", "tiny.py")
     lines = errors.splitlines()
-    advice = "  Check that the shapes match, such as the numbers of channels and classes; --debug shows where"
+    advice = "  Check that the shapes match, for example the numbers of channels and classes; --debug shows where"
     assert (code, lines[1:]) == (2, ["  at tiny.py:2, key model", advice])
     assert lines[0].startswith("error: saving, loading and validating once fails in SmallSegmentor: TypeError: ")
 

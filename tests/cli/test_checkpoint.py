@@ -50,7 +50,7 @@ def test_verify_names_the_damaged_file(files: list[str], capsys: pytest.CaptureF
     assert run("verify", files[0], f"{files[0]}.theirs") == 0
     assert capsys.readouterr().out.splitlines() == [
         f"{files[0]}: intact, sha256 {verify(files[0]).sha256}",
-        f"{files[0]}.theirs: intact, without a digest; its checksums match",
+        f"{files[0]}.theirs: intact, no digest, but its checksums match",
     ]
     Path(files[1]).write_bytes(Path(files[1]).read_bytes()[:-1])
     assert run("verify", *files) == 1
@@ -60,7 +60,7 @@ def test_verify_names_the_damaged_file(files: list[str], capsys: pytest.CaptureF
 def test_average_writes_the_mean(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = str(tmp_path / "mean.pth")
     assert run("average", *files, "-o", target, "--shares", "3", "1") == 0
-    assert capsys.readouterr().out == f"22 weights of 2 checkpoints: {target}\n"
+    assert capsys.readouterr().out == f"averaged 22 weights from 2 checkpoints: {target}\n"
     found = load_checkpoint(target)
     assert found["state_dict"]["layer0.w"].tolist() == [[1.5, 1.5], [1.5, 1.5]]
     assert found["meta"] == {"averaged": files, "shares": [3.0, 1.0]}
@@ -96,7 +96,7 @@ def test_checkpoint_is_sharded_and_consolidated(
 ) -> None:
     folder, again = str(tmp_path / "iter_1.sharded"), str(tmp_path / "again.pth")
     assert run("shard", files[0], "-o", folder, "--parts", "2") == 0
-    assert capsys.readouterr().out == f"22 tensors split into 2 shards: {folder}\n"
+    assert capsys.readouterr().out == f"split 22 tensors into 2 shards: {folder}\n"
     assert run("verify", folder) == 0
     assert capsys.readouterr().out == f"{folder}: intact, sha256 {verify(folder).sha256}\n"
     assert run("show", folder) == 0
@@ -105,7 +105,7 @@ def test_checkpoint_is_sharded_and_consolidated(
     assert lines[3] == "  state_dict       22 tensors      352 B"
     assert lines[6] == "    layer0.w   [2, 2] float32"
     assert run("consolidate", folder, "-o", again) == 0
-    assert capsys.readouterr().out == f"22 sharded tensors joined: {again}\n"
+    assert capsys.readouterr().out == f"joined 22 sharded tensors: {again}\n"
     assert torch.equal(load_checkpoint(again)["state_dict"]["layer3.w"], torch.ones(2, 2))
 
 

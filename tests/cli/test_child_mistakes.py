@@ -51,7 +51,7 @@ def test_error_about_sizes_names_the_module_and_the_changed_keys(
         f"  {section}",
         f"  {is_module}",
         f"  {changed}",
-        "  Check that the shapes match, such as the numbers of channels and classes; --debug shows where",
+        "  Check that the shapes match, for example the numbers of channels and classes; --debug shows where",
     ]
 
 

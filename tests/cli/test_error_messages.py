@@ -93,8 +93,8 @@ def test_error_of_a_hook_shows_its_lines_and_the_progress(tiny: Path, own: Comma
 @pytest.mark.parametrize(
     ("options", "progress"),
     [
-        ([], "in the preflight validation"),
-        (["--no-preflight"], "in the validation after 4 of 8 iterations; the last checkpoint is .*iter_4.pth"),
+        ([], "during preflight validation"),
+        (["--no-preflight"], "during validation after 4 of 8 iterations; the last checkpoint is .*iter_4.pth"),
     ],
 )
 def test_error_of_a_validation_shows_where_it_failed(
@@ -134,7 +134,7 @@ def test_missing_file_of_a_constructor_is_an_error_of_the_config(tiny: Path, own
             "error: dataset 'Listed' cannot be built: the file 'trian.json' does not exist",
             "  at --set, key train_dataloader.dataset.listed",
             "  found: 'trian.json'",
-            f"  tried {tiny.parent / 'trian.json'}; relative paths are resolved against the current directory",
+            f"  tried {tiny.parent / 'trian.json'}; relative paths are resolved against the current folder",
             f"  '{tiny.parent}' has no 'trian.json'; did you mean 'train.json'?",
         ],
     )

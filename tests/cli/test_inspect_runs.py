@@ -158,7 +158,7 @@ def test_the_replayed_iteration_is_bit_equal(
 
 def test_non_finite_gradients_are_replayed(tiny: Path, footplate: Command) -> None:
     error = stopped(tiny, footplate, "+model.way=backward", "+on_nonfinite.grad=stop", "on_nonfinite.interval=50")
-    assert error[0] == "error: the gradients of iteration 7 are non-finite"
+    assert error[0] == "error: the gradients in iteration 7 are non-finite"
     code, out, _ = footplate("replay", "work")
     assert code == 0
     assert out.splitlines()[-1].startswith("first non-finite value: layers.")

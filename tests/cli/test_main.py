@@ -92,7 +92,7 @@ def test_invalid_command_is_an_error(footplate: Command, arguments: list[str], s
     assert (code, said, len(lines) <= 5) == (2, "", True)
     if says is not None:
         assert lines[0] == says
-        assert lines[1].endswith(" --help` for its arguments.")
+        assert lines[1].endswith(" --help` for usage.")
 
 
 def test_interrupt_ends_without_a_traceback(tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch) -> None:

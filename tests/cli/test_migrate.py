@@ -29,13 +29,13 @@ def test_migrated_file_and_report_are_written(old: Path, capsys: pytest.CaptureF
     new = Config.fromfile("new.py")
     assert new.to_dict() == translate(Config.fromfile(old)).to_dict()
     assert capsys.readouterr().out.splitlines() == [
-        "what each key became:",
+        "translated keys:",
         "  old.py:2: optimizer: optim_wrapper",
         "  old.py:3: runner: train_cfg.type, train_cfg.max_epochs",
         "  old.py:4: data: train_dataloader, val_dataset",
-        "what cannot be kept:",
+        "settings that cannot be kept:",
         "  old.py:3: runner.turns: 3 has no counterpart and was removed",
-        "what you need to check:",
+        "settings that you need to check:",
         "  old.py:3: runner.type: 'MyRunner' is not a built-in runner; only its length is kept",
         "  old.py:4: data.val: there is no evaluation section; kept as val_dataset, which is not read",
         "written: new.py",

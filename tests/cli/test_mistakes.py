@@ -41,7 +41,7 @@ def test_invalid_override_is_reported(
 def test_missing_checkpoint_is_an_error(tiny: Path, footplate: Command, command: list[str], place: str) -> None:
     code, _, errors = footplate(*command, "--work-dir", "work")
     assert code == 2
-    tried = f"tried {tiny.parent}/no.pth; relative paths are resolved against the current directory"
+    tried = f"tried {tiny.parent}/no.pth; relative paths are resolved against the current folder"
     notes = f"{tried}\n  '{tiny.parent}' has no 'no.pth'\n"
     assert errors == f"error: checkpoint 'no.pth' does not exist\n  {place}\n  {notes}"
 

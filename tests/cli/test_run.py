@@ -123,13 +123,14 @@ def test_the_traceback_of_a_script_has_only_its_own_lines(tmp_path: Path, footpl
     [
         (
             ["tools/trian.py"],
-            "error: there is no script 'tools/trian.py'\n  '{tools}' has no 'trian.py'; did you mean 'train.py'?\n",
+            "error: the script 'tools/trian.py' does not exist\n"
+            "  '{tools}' has no 'trian.py'; did you mean 'train.py'?\n",
         ),
-        (["tools"], "error: there is no script 'tools'\n"),
+        (["tools"], "error: the script 'tools' does not exist\n"),
         (
             [],
             "footplate run: error: the following arguments are required: SCRIPT\n"
-            "Run `footplate run --help` for its arguments.\n",
+            "Run `footplate run --help` for usage.\n",
         ),
     ],
 )

@@ -44,7 +44,7 @@ def test_each_change_is_printed_and_an_interrupt_prints_how_to_continue(
     assert (code, told.splitlines()) == (
         130,
         [
-            "trial 3 starts: lr=0.001235, width=8; its log: sweeps/tiny/0a1b/output.txt",
+            "trial 3 started: lr=0.001235, width=8; log: sweeps/tiny/0a1b/output.txt",
             "trial 3: accuracy 53.5, lr=0.001235, width=8, complete",
             "To continue the sweep, run the same command again.",
         ],

@@ -30,7 +30,7 @@ def test_checkpoint_with_missing_weights_is_an_error(tiny: Path, trained: Path, 
     torch.save(weights, tiny.parent / "bare.pth")
     code, said, errors = footplate("test", "tiny.py", "bare.pth", "--work-dir", "tested")
     assert (code, "accuracy" in said) == (2, False)
-    first = "error: 'bare.pth' does not contain all the weights of the model: 1 of 4 tensors would keep their"
+    first = "error: 'bare.pth' does not contain all of the model's weights: 1 of 4 tensors would keep their"
     assert errors.splitlines()[0] == f"{first} initial values"
     assert "layers.3.bias" in errors
     assert not (tiny.parent / "tested").exists()

@@ -92,7 +92,7 @@ def test_resuming_a_finished_run_changes_nothing(tiny: Path, footplate: Command)
     for resume in (["--resume"], ["--resume", "work/iter_8.pth"]):
         code, said, errors = footplate("train", "tiny.py", "--work-dir", "work", *resume)
         assert (code, errors) == (0, "")
-        assert "The run is complete: it trained for 8 iterations, and the config asks for 8." in said
+        assert "The run is complete: it has trained for 8 iterations, and its configured length is 8." in said
         assert (tree(tiny.parent / "work"), sorted((tiny.parent / "work").rglob("*"))) == (before, names)
 
 

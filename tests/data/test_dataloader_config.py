@@ -179,7 +179,7 @@ def test_classes_are_compared_with_the_categories_of_the_file(tmp_path: Path, ca
     assert not caplog.messages
     build_dataloader({"dataset": NumberedByFile(file, ("bolt", "nut"))})
     assert caplog.messages == [
-        "The classes are in the wrong order: NumberedByFile labels them in the order of the categories in "
+        "The classes are in the wrong order: the labels in NumberedByFile follow the category order of "
         f"'{file}'. Set metainfo=dict(classes=('nut', 'bolt'))."
     ]
     with pytest.raises(DataError, match="has no category 'nuts'\n(.*\n)*  did you mean 'nut'?"):

@@ -333,7 +333,7 @@ def test_an_index_that_cannot_be_saved_is_logged(
 
     monkeypatch.setattr(storage, "commit_bytes", refuse)
     assert len(dataset_of(tmp_path, numbered(range(3)))) == 3
-    assert "a.tar' cannot be saved, so every run scans the shard: " in caplog.text
+    assert "a.tar' cannot be saved, so every run has to scan the shard: " in caplog.text
 
 
 def test_a_changed_shard_is_indexed_again(tmp_path: Path) -> None:

@@ -82,8 +82,8 @@ def report_in_a_process(path: Path, work: Callable[[], Any]) -> list[str]:
 @pytest.mark.parametrize(
     ("way", "name", "hint"),
     [
-        ("train", "SIGKILL", "If the kernel killed it "),
-        ("alone", "SIGSEGV", "To find the line in compiled code"),
+        ("train", "SIGKILL", "The machine may have run out of memory"),
+        ("alone", "SIGSEGV", "To locate a crash in compiled code"),
     ],
 )
 def test_a_killed_worker_is_reported_with_its_signal_and_sample(tmp_path: Path, way: str, name: str, hint: str) -> None:
@@ -97,7 +97,7 @@ def test_a_killed_worker_is_reported_with_its_signal_and_sample(tmp_path: Path, 
 
     lines = [line for line in report_in_a_process(tmp_path, work) if "The run was saved" not in line]
     first, second, *hints = lines
-    assert first == "a worker of the data loader died while it read sample 5"
+    assert first == "a data loader worker died while reading sample 5"
     killed = f": killed by a signal: {signal.strsignal(signal.Signals[name])}"
     # On a busy machine, torch may notice the death before the kernel reports its signal.
     assert killed in second or "exited without an exception, for example through os._exit() or a crash" in second
@@ -105,7 +105,7 @@ def test_a_killed_worker_is_reported_with_its_signal_and_sample(tmp_path: Path, 
 
 
 def test_a_worker_that_exits_silently_is_reported() -> None:
-    with pytest.raises(DataError, match="a worker of the data loader died while it read sample 5") as caught:
+    with pytest.raises(DataError, match="a data loader worker died while reading sample 5") as caught:
         read(make("go", timeout=1))
     assert caught.value.notes[0].endswith(": exited without an exception, for example through os._exit() or a crash")
 
@@ -118,7 +118,7 @@ def test_workers_that_exit_after_their_epoch_are_not_reported() -> None:
 def test_unresponsive_workers_are_reported_with_their_samples() -> None:
     loader = make("wait", timeout=1)
     with (
-        pytest.raises(DataError, match=r"returned no batch in 1 s; they were reading samples \d+, \d+"),
+        pytest.raises(DataError, match=r"returned no batch within 1 s; they were reading samples \d+, \d+"),
         explain_worker_deaths([loader]),
     ):
         list(loader)
@@ -129,7 +129,7 @@ def test_workers_that_hang_are_killed(tmp_path: Path) -> None:
     assert loader.worker_progress is not None
     with pytest.raises(DataError) as caught:
         Runner(**settings(tmp_path, train_dataloader=loader)).train()
-    assert "Increase the `timeout` of the data loader, or set it to 0 to wait without a limit." in caught.value.notes
+    assert "Increase the data loader's `timeout`, or set it to 0 to wait indefinitely." in caught.value.notes
     for process in loader.worker_progress.samples():
         assert not os.path.exists(f"/proc/{process}") or "Z" in Path(f"/proc/{process}/stat").read_text().split()[2]
     assert len(list(make("nothing"))) == 8  # other loaders still work
@@ -148,7 +148,7 @@ def test_the_signal_is_read_from_the_cause_of_the_error(monkeypatch: pytest.Monk
         loader.worker_progress.begin(1)
     loader.worker_progress.record(1, 3)
     cause = RuntimeError(f"DataLoader worker (pid {nobody}) is killed by signal: Bus error. ")
-    with pytest.raises(DataError, match="died while it read sample 3") as caught, explain_worker_deaths([loader]):
+    with pytest.raises(DataError, match="died while reading sample 3") as caught, explain_worker_deaths([loader]):
         raise RuntimeError(f"DataLoader worker (pid(s) {nobody}) exited unexpectedly") from cause
     assert caught.value.notes == (
         f"process {nobody}: killed by a signal: Bus error",

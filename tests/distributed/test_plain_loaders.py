@@ -134,8 +134,8 @@ def refusals() -> list[str]:
 def test_loaders_that_cannot_be_shared_are_refused(on_ranks: OnRanks) -> None:
     stream, config, batches, sampler = on_ranks(2, refusals)[1]
     assert stream == config
-    assert "each of the 2 processes would read all batches of this data loader" in stream
-    assert "If 'Stream' yields only the samples of its own process, set its attribute `rank`." in stream
+    assert "each of the 2 processes would read all batches from this data loader" in stream
+    assert "If 'Stream' yields only the samples of its own process, set its `rank` attribute." in stream
     assert "each of the 2 processes would read all batches" in batches
     assert "splits the samples across 3 processes, but there are 2" in sampler
 

@@ -246,7 +246,7 @@ def test_what_cannot_be_combined_raises(tmp_path: Path, on_ranks: OnRanks) -> No
             (f"{start}tensor_parallel.plan", "ColwiseParallel currently only support nn.Linear and nn.Embedding!"),
             (f"{start}tensor_parallel", "sync_bn cannot be combined with tensor_parallel"),
             ("randomness.diff_rank_seed", "diff_rank_seed cannot be combined with tensor_parallel"),
-            ("train_dataloader", "tensor_parallel requires loaders that are built from a config"),
+            ("train_dataloader", "tensor_parallel requires data loaders that are built from a config"),
         ]
 
 

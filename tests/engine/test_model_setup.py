@@ -117,7 +117,7 @@ SAFE = [
     shortcut(4, stride=1),
 ]
 REFUSED = (
-    "a CPU cannot train the strided 1 x 1 convolution '1' in channels-last format, because its groups have fewer "
+    "the strided 1 x 1 convolution '1' cannot be trained on a CPU in channels-last format: its groups have fewer "
     "than 16 channels"
 )
 

@@ -125,13 +125,13 @@ def test_steps_with_non_finite_gradients_are_skipped(
     runner = steep(tmp_path, **policy)
     assert nonfinite_weights(runner.model) == []
     assert [each for each in caplog.messages if "skipped" in each] == [
-        f"The gradients of iteration {at} are non-finite ({pluralize(times, 'time')} so far): the step is skipped."
+        f"The gradients in iteration {at} are non-finite ({pluralize(times, 'time')} so far): the step is skipped."
         for times, at in ((1, 3), (2, 5))
     ]
 
 
 def test_non_finite_gradients_stop_the_run_with_policy_stop(tmp_path: Path) -> None:
-    with pytest.raises(NonFiniteError, match="the gradients of iteration 3 are non-finite"):
+    with pytest.raises(NonFiniteError, match="the gradients in iteration 3 are non-finite"):
         steep(tmp_path, grad="stop")
 
 

@@ -316,7 +316,7 @@ FLOAT16 = {"type": "AmpOptimWrapper", "dtype": "float16"}
     ("changes", "words"),
     [
         ({"optim_wrapper": list(GAN().optimizers().values())}, "Pass several optimizers as a dict"),
-        ({"optim_wrapper": None}, r"so that they are saved: optim_wrapper=\{name: optimizer\}"),
+        ({"optim_wrapper": None}, r"optim_wrapper=\{name: optimizer\}, so that they are saved"),
         (
             {"training_step": lambda model, batch: gan_losses(model, batch[0])[0]},
             r'optimizers\["generator"\].update_params',
@@ -455,7 +455,7 @@ class WithStep(nn.Linear):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"loss": None}, "forward of the model 'Sequential' does not accept the batch"),
+        ({"loss": None}, "the forward method of 'Sequential' does not accept the batch"),
         ({"loss": None, "train_dataloader": [X[:8]]}, "the model 'Sequential' must return a loss"),
         ({"loss": nn.CrossEntropyLoss(reduction="none")}, "the loss function must return a loss"),
         ({"loss": None, "model": WithStep(4, 2)}, r"lambda model, batch: model\.training_step\(batch, 0\)"),
@@ -470,7 +470,7 @@ class WithStep(nn.Linear):
         ),
         ({"param_scheduler": lr_scheduler.StepLR(SGD(network().parameters(), 0.1), 1)}, "rates of a different opt"),
         ({"val_dataloader": loader(), "val_evaluator": text}, "the metric 'text' is not a single number"),
-        ({"val_dataloader": loader(), "val_evaluator": lambda scores, batch: 1}, "must have a name"),
+        ({"val_dataloader": loader(), "val_evaluator": lambda scores, batch: 1}, "needs a name"),
         (
             {"val_dataloader": loader(), "val_evaluator": {"one": lambda scores: 1}},
             "the metric 'one' must be a function",
@@ -480,7 +480,7 @@ class WithStep(nn.Linear):
             "a metric has the same name as the loss 'loss'",
         ),
         ({"max_iters": 3, "max_epochs": 3}, "cannot both be set"),
-        ({"max_epochs": None}, "max_epochs or max_iters is enough"),
+        ({"max_epochs": None}, "you can pass max_epochs or max_iters instead"),
         ({"train_dataloader": (each for each in [(X[:8], Y[:8])])}, "Set max_iters instead of max_epochs"),
         ({"train_dataloader": TensorDataset(X, Y)}, "a dataset yields individual samples"),
     ],

@@ -37,11 +37,11 @@ def test_second_run_in_a_work_dir_raises_until_the_first_dies(tmp_path: Path, mo
     process.start()
     ready.wait(20)
     runner = Runner(**settings(tmp_path))
-    with pytest.raises(ArgumentError, match="another run uses the folder") as caught:
+    with pytest.raises(ArgumentError, match="another run is using the folder") as caught:
         runner.train()
     assert caught.value.key == "work_dir"
     assert caught.value.notes[0].startswith(f"process {process.pid} on ")
-    assert caught.value.notes[1].endswith("as processes of one run, set launcher='slurm'.")
+    assert caught.value.notes[1].endswith("If both processes belong to the same run, set launcher='slurm'.")
     assert list(tmp_path.iterdir()) == [tmp_path / ".lock"]
     process.kill()
     process.join()
@@ -80,7 +80,7 @@ def test_checkpoints_of_two_runs_do_not_go_to_one_folder(tmp_path: Path) -> None
 
 
 def _refused(cfg: dict[str, Any]) -> None:
-    with pytest.raises(ArgumentError, match="another run uses the folder '.*out/run'") as caught:
+    with pytest.raises(ArgumentError, match="another run is using the folder '.*out/run'") as caught:
         Runner(**cfg).train()
     assert caught.value.key == "default_hooks.checkpoint.out_dir"
     assert caught.value.notes[-1] == "Use another folder, or stop the other run."
@@ -98,7 +98,7 @@ def test_restart_by_torchrun_resumes_from_the_last_checkpoint(
     write_pointer(tmp_path, tmp_path / "epoch_1.pth")
     assert checkpoint_to_start_from(str(tmp_path), "weights.pth", resume) == (None, True)
     assert caplog.messages == [
-        f"{begin} starts over, because it has saved no checkpoint.",
+        f"{begin} starts over, because it has not saved a checkpoint yet.",
         f"{begin} resumes from its last checkpoint.",
     ]
 

@@ -344,7 +344,7 @@ def test_optimizer_state_that_cannot_be_saved_ends_the_run_at_the_first_save(tmp
     model = ToyModel()
     wrapper = OptimWrapper(Recent(model.parameters(), lr=0.1))
     runner = Runner(**settings(tmp_path, model=model, optim_wrapper=wrapper, preflight=True))
-    with pytest.raises(CheckpointError, match="cannot be resumed, because its state .* 'deque'"):
+    with pytest.raises(CheckpointError, match="cannot be resumed, because the optimizer state .* 'deque'"):
         runner.train()
 
 

@@ -200,4 +200,4 @@ def test_nothing_is_recorded_without_a_run_or_in_a_trial(tmp_path: Path, monkeyp
 def test_a_file_that_cannot_be_written_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "vis_data").write_text("a file")
     evaluate(folder=str(tmp_path), step=lambda: 20)
-    assert "The per-class results of iteration 20 could not be written: " in caplog.text
+    assert "Could not write the per-class results of iteration 20: " in caplog.text

@@ -135,6 +135,15 @@ def test_best_checkpoints_and_a_metric_that_is_nan_are_logged(tmp_path: Path, ca
     ]
 
 
+@pytest.mark.parametrize("changes", [{}, {"published_keys": ["state_dict"]}])
+def test_the_save_that_marks_the_end_is_not_logged_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, changes: dict[str, Any]
+) -> None:
+    run(tmp_path, epochs(2), interval=1, log_level="INFO", **changes)
+    messages = [message for message in caplog.messages if message.startswith("Saving checkpoint")]
+    assert messages == ["Saving checkpoint at 1 epochs", "Saving checkpoint at 2 epochs"]
+
+
 def test_content_of_best_checkpoint(tmp_path: Path) -> None:
     runner, _ = run(tmp_path, epochs(3), val_evaluator=told(score=[1, 5, 2]), save_best="score", rule="greater")
     path = str(tmp_path / "work/best_score_epoch_2.pth")

@@ -87,7 +87,7 @@ def test_resumed_run_freezes_as_before(tmp_path: Path) -> None:
     ("pattern", "message", "suggestion"),
     [
         (r"layres\.0\.w", r"no parameter name begins with 'layres\\.0\\.w'", "layers.0"),
-        (".", "no parameter is left", None),
+        (".", "all parameters would be frozen", None),
     ],
 )
 def test_patterns_are_checked_before_training(

@@ -174,5 +174,5 @@ def test_train_step_that_returns_something_else_is_an_error(tmp_path: Path) -> N
             super().train_step(data, optim_wrapper)
             return (1.0,)
 
-    with pytest.raises(ArgumentError, match="train_step must return a dict of the values to log"):
+    with pytest.raises(ArgumentError, match="train_step must return a dict of values to log"):
         trained(tmp_path, model=Odd())

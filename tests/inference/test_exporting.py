@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from footplate.checkpoint import save_checkpoint
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, DataError
 from footplate.inference import (
     ExportError,
     Predictor,
@@ -26,7 +27,7 @@ from footplate.inference.exported_model import ExportedModel
 from footplate.messages import format_bytes
 from footplate.models import BaseModel, ImgDataPreprocessor
 from footplate.models.export_formats import largest_difference
-from footplate.models.module_export import export_error
+from footplate.models.module_export import Export, export_error
 from footplate.registry import MODELS
 from footplate.tasks.segmentation.data import SegDataSample
 from tests.inference.models import recipe, save_pictures, save_untrained
@@ -45,6 +46,18 @@ class ListModel(BaseModel):
 
     def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor") -> Any:
         return self.head(inputs)
+
+
+@MODELS.register_module()
+class TwoWayModel(BaseModel):
+    """A model that treats dark images in another way, which a trace of bright images does not contain."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor") -> Any:
+        return inputs * self.scale if inputs[0].mean() > 100 else -inputs
 
 
 @MODELS.register_module()
@@ -113,6 +126,48 @@ def test_file_computes_what_the_model_does_at_other_sizes(tmp_path: Path, to: st
     assert "input       images (N, 1, H, W), float32, 0 to 255\n" in text
 
 
+@pytest.mark.parametrize("size", [None, (20, 36)])
+def test_file_is_verified_with_the_image(tmp_path: Path, size: tuple[int, int] | None) -> None:
+    cfg = recipe("fashion-cls", tmp_path / "work")
+    cfg["model"] = {"type": "TwoWayModel"}
+    save_checkpoint({"meta": {}, "state_dict": {"scale": torch.ones(1)}}, tmp_path / "model.pth")
+    trained, target = open_trained(tmp_path / "model.pth", cfg), str(tmp_path / "a.pt")
+    for brightness in (0, 200):
+        Image.new("L", (28, 28), brightness).save(tmp_path / f"{brightness}.png")
+    for image in (None, str(tmp_path / "200.png")):
+        exported = export_model(trained, target, "torchscript", size=size, image=image)
+        assert exported.tested[0] == (2, 1, *(size or (28, 28)))
+        assert len(exported.tested) == 4
+    with pytest.raises(ExportError, match="it differs from the model by"):
+        export_model(trained, target, "torchscript", size=size, image=str(tmp_path / "0.png"))
+
+
+def test_image_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
+    with pytest.raises(DataError, match=r"the file 'no\.png' does not exist"):
+        export_model(open_trained(tmp_path / "model.pth"), str(tmp_path / "a.pt"), "torchscript", image="no.png")
+
+
+@pytest.mark.parametrize("detections", [0, 7])
+def test_number_of_detections_is_shown_as_k(detections: int) -> None:
+    outputs = {"boxes": ("K", 4), "scores": ("K",), "masks": ("K", 64, 96)}
+    shapes: list[tuple[int, ...]] = [(1, 3, 64, 96), (1, 3, 65, 97)]
+    inputs = {"images": ((1, 3, 64, 96), "float32, 0 to 255")}
+    export = Export("a.onnx", outputs, shapes, 0.0, size=1, inputs=inputs, detections=detections)
+    lines = describe_export(export).splitlines()
+    assert lines[2:5] == [
+        "output      boxes (K, 4)",
+        "output      scores (K)",
+        "output      masks (K, H, W)",
+    ]
+    assert lines[6] == f"K           the number of detections; {detections} in the example"
+    if not detections:
+        assert lines[5] == (
+            "note        nothing is detected in the example, so nothing was compared; "
+            "pass an image with objects: --image FILE"
+        )
+
+
 class _Pooled(torch.nn.Module):
     def __init__(self, *, is_fixed: bool) -> None:
         super().__init__()
@@ -167,7 +222,7 @@ def test_file_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.Monke
     target = tmp_path / "a.pt"
     target.write_bytes(b"of an earlier export")
     monkeypatch.setattr("footplate.inference.exporting._write", lambda *given: ([(1, 1)], 0.5, 1))
-    with pytest.raises(ExportError, match=r"differs from the model by 0.5, more than 0.001"):
+    with pytest.raises(ExportError, match=r"outputs differ from the model's by 0.5, more than 0.001"):
         export_model(open_trained(tmp_path / "model.pth"), str(target), "torchscript")
     assert target.read_bytes() == b"of an earlier export"
     assert sorted(each.name for each in tmp_path.iterdir()) == sorted([target.name, "model.pth"])

@@ -189,7 +189,7 @@ def test_inputs_may_be_named(folder: Path) -> None:
     ("path", "example", "message"),
     [
         ("a.pth", torch.zeros(1, 5), "the output file name must end in .onnx, .pt2, .pt or .safetensors"),
-        ("a.pt2", {"word": torch.zeros(1)}, "forward of the model 'Tokens' does not accept the example"),
+        ("a.pt2", {"word": torch.zeros(1)}, "the forward method of 'Tokens' does not accept the example"),
         ("a.pt2", None, "the example must contain a tensor"),
         ("a.pt2", torch.zeros(1, 5), "the model cannot be run on the example input"),
     ],
@@ -205,7 +205,9 @@ def test_module_that_differs_is_discarded(folder: Path) -> None:
         def forward(self, inputs: Tensor) -> Tensor:
             return inputs + torch.rand_like(inputs)
 
-    with pytest.raises(ExportError, match=r"the torch-export file was discarded: it differs from the model by"):
+    with pytest.raises(
+        ExportError, match=r"the torch-export file was discarded: its outputs differ from the model's by"
+    ):
         export_module(Noise(), "noise.pt2", torch.zeros(2, 3))
     assert not (folder / "noise.pt2").exists()
 
@@ -218,8 +220,9 @@ def test_checkpoint_records_a_builder_as_data(folder: Path) -> None:
     assert meta["inputs"] == {"args": ("float32[4, 4]",), "kwargs": {}}
     exported = export_model(open_trained("run/epoch_1.pth"), "model.pt2", "torch-export")
     assert exported.tested == [(5, 4), (4, 4)]
-    with pytest.raises(ArgumentError, match="a size can be set only for image models"):
-        export_model(open_trained("run/epoch_1.pth"), "model.pt2", "torch-export", size=(8, 8))
+    for name, value in (("size", (8, 8)), ("image", "image.png")):
+        with pytest.raises(ArgumentError, match=f"--{name} can be used only for image models"):
+            export_model(open_trained("run/epoch_1.pth"), "model.pt2", "torch-export", **{name: value})  # type: ignore[arg-type]
 
 
 def test_seed_of_the_run_determines_the_built_model_and_it_resumes(folder: Path) -> None:
@@ -245,9 +248,9 @@ def test_classes_are_builders_too(folder: Path) -> None:
         ),
         (lambda models: models.plain_function, r"def plain_function\(...\) -> torch.nn.Module:"),
         (lambda models: models.rmtree, "a config must not refer to 'shutil.rmtree'|another process cannot"),
-        (lambda models: partial(models.build_model, 3), "arguments of the function must be passed by name"),
+        (lambda models: partial(models.build_model, 3), "the function's arguments must be passed by name"),
         (lambda models: partial(models.build_model, width=torch.ones(2)), "cannot represent a value of type Tensor"),
-        (lambda models: partial(models.build_model, width=nn.ReLU), "arguments of the function must be plain data"),
+        (lambda models: partial(models.build_model, width=nn.ReLU), "the function's arguments must be plain data"),
     ],
 )
 def test_builder_that_cannot_be_recorded_is_explained(folder: Path, make: Callable[[Any], Any], message: str) -> None:

@@ -178,7 +178,7 @@ IN_PLACE = [
 def test_input_that_is_changed_in_place_raises(model: nn.Module) -> None:
     checkpoint_activations(model, "block")
     loss = model(torch.randn(3, 4)).square().sum()
-    with pytest.raises(ArgumentError, match="the input of 'block' was changed in place") as caught:
+    with pytest.raises(ArgumentError, match="the input of 'block' was modified in place") as caught:
         loss.backward()
     assert caught.value.notes == ("Set inplace=False, or select the module that contains it.",)
 

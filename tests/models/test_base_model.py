@@ -97,7 +97,7 @@ def test_total_has_a_gradient_and_logged_values_are_detached() -> None:
 @pytest.mark.parametrize(
     ("losses", "message"),
     [
-        ({"acc": torch.tensor(1.0)}, "no value returned by the model has 'loss' in its name"),
+        ({"acc": torch.tensor(1.0)}, "none of the values returned by the model has 'loss' in its name"),
         ({"loss": ["a"]}, "must be a tensor or a list of tensors"),
         (torch.tensor(1.0), "must return a dict of losses"),
     ],

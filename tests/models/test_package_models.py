@@ -132,4 +132,4 @@ def test_command_lists_models_with_a_line_of_help(package: ModuleType, capsys: p
     ]
     assert any(line.startswith("SmallResNet ") and " footplate " in line for line in lines)
     assert main(["models", "no such model"]) == 1
-    assert capsys.readouterr().err == "no model contains 'no such model'\n"
+    assert capsys.readouterr().err == "no model matches 'no such model'\n"

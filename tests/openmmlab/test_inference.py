@@ -80,7 +80,9 @@ with open('boxes.json', 'w') as file:
 
 def test_exported_detector_and_predict_find_the_same_boxes(python: str, folder: Path) -> None:
     pytest.importorskip("onnxruntime")
-    run(python, folder, "export", "mmdet/epoch_1.pth", "--to", "onnx", "-o", "detector.onnx")
+    words = ["mmdet/epoch_1.pth", "--to", "onnx", "-o", "detector.onnx", "--image", "data/images/0.png"]
+    output = run(python, folder, "export", *words)
+    assert "output      boxes (K, 4)\noutput      scores (K)\n" in output
     (folder / "boxes.py").write_text(BOXES)
     subprocess.run([python, "boxes.py"], cwd=folder, env=ENVIRONMENT, capture_output=True, check=True)
     boxes, scores, labels = json.loads((folder / "boxes.json").read_text())

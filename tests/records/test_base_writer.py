@@ -49,8 +49,10 @@ def test_writer_is_skipped_after_three_failures(caplog: pytest.LogCaptureFixture
 
 
 def test_user_errors_are_raised() -> None:
-    writers = GuardedWriters({"ill": RecordingWriter(failing=(1,), error=ArgumentError("mode 'online' needs a login"))})
-    with pytest.raises(ArgumentError, match="needs a login"):
+    writers = GuardedWriters(
+        {"ill": RecordingWriter(failing=(1,), error=ArgumentError("requires a login in mode 'online'"))}
+    )
+    with pytest.raises(ArgumentError, match="requires a login"):
         writers.call_all("add_scalar", "loss", 0.5, 1)
 
 
@@ -64,7 +66,7 @@ def test_user_errors_are_raised() -> None:
 def test_unsupported_service_is_refused_with_advice(registry: object, name: str, words: str, advice: str) -> None:
     with pytest.raises(ArgumentError, match=f"footplate has {words}") as raised:
         registry.build({"type": name, "init_kwargs": {"a": 1}})  # type: ignore[attr-defined]
-    assert raised.value.notes == (f"Use another writer from docs/records.md, or {advice}.",)
+    assert raised.value.notes == (f"Use another writer listed in docs/records.md, or {advice}.",)
     assert (raised.value.key, raised.value.found) == ("type", name)
 
 

@@ -141,5 +141,5 @@ def test_offline_without_a_login(
 @pytest.mark.parametrize("kind", ["WandbVisBackend"], indirect=True)
 def test_online_without_a_login_is_refused(kind: str, tmp_path: Path) -> None:
     cfg = {"type": kind, "save_dir": str(tmp_path / "store"), "init_kwargs": {"mode": "online"}}
-    with pytest.raises(ArgumentError, match="needs a login"):
+    with pytest.raises(ArgumentError, match="requires a login"):
         VISBACKENDS.build(cfg).add_scalar("loss", 1.0, 1)

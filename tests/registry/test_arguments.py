@@ -62,7 +62,7 @@ def test_classes_get_the_objects_of_lazy_names(shapes: Registry) -> None:
 
 @pytest.mark.parametrize("cfg", [{"side": 2}, "Square"])
 def test_config_without_type_is_rejected(shapes: Registry, cfg: Any) -> None:
-    with pytest.raises(BuildError, match="the config of a form must be a dict with the key 'type'") as caught:
+    with pytest.raises(BuildError, match="the form config must be a dict with a 'type' key") as caught:
         shapes.build(cfg)
     assert caught.value.found is cfg
 

@@ -132,7 +132,7 @@ def test_unknown_name_without_suggestion_hints_at_custom_imports() -> None:
     assert str(caught.value).split("\n") == [
         "unknown hook 'Zzzzz'",
         "  Register your own classes with custom_imports = dict(imports=['my_module']).",
-        "  If the name belongs to a code base such as MMSegmentation, install it; see docs/hosts.md.",
+        "  If the name comes from a code base such as MMSegmentation, install it; see docs/hosts.md.",
     ]
 
 
@@ -255,7 +255,7 @@ def test_check_does_not_build() -> None:
         ({"type": "Part", "sise": 3}, "takes no argument 'sise'"),
         ({"type": "Part"}, "needs the argument 'size'"),
         ({"type": "Prat", "size": 3}, "unknown part 'Prat'"),
-        ({"size": 3}, "the key 'type'"),
+        ({"size": 3}, "a 'type' key"),
     ):
         with pytest.raises(FootplateError, match=message):
             registry.check(section, runner=None)

@@ -41,7 +41,7 @@ def test_missing_path_notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pat
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "iter_30.pth").touch()
     monkeypatch.chdir(tmp_path)
-    values = {"here": str(tmp_path), "why": "relative paths are resolved against the current directory"}
+    values = {"here": str(tmp_path), "why": "relative paths are resolved against the current folder"}
     assert missing_path_notes(path.format(**values)) == [line.format(**values) for line in lines]
 
 

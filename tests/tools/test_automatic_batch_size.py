@@ -67,14 +67,14 @@ def chosen(path: Path, **changes: Any) -> tuple[Config, str]:
 
 def test_size_doubles_until_memory_runs_out(tmp_path: Path) -> None:
     cfg, note = chosen(config(tmp_path, model="dict(type='Limited', most=14)"))
-    assert note == "batch_size='auto': 8 samples (larger: MemoryError: 16 samples.)"
+    assert note == "batch_size='auto': 8 samples (larger batches fail: MemoryError: 16 samples.)"
     assert cfg["train_dataloader"]["batch_size"] == 8
     assert not has_automatic_batch_size(cfg)
 
 
 def test_process_that_the_system_kills_gives_the_last_size_that_fits(tmp_path: Path) -> None:
     cfg, note = chosen(config(tmp_path, model="dict(type='Limited', most=14, error='kill')"))
-    assert note == "batch_size='auto': 8 samples (larger: the process ended with exit code -9)"
+    assert note == "batch_size='auto': 8 samples (larger batches fail: the process ended with exit code -9)"
     assert cfg["train_dataloader"]["batch_size"] == 8
 
 
@@ -139,8 +139,8 @@ def test_automatic_size_elsewhere_raises(tmp_path: Path) -> None:
 
 
 def test_ranks_use_the_smallest_of_their_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = (None, (4, "larger: MemoryError"))
+    other = (None, (4, "larger batches fail: MemoryError"))
     monkeypatch.setattr(automatic_batch_size, "gather_objects", lambda trial: [trial, other])
     cfg, note = chosen(config(tmp_path, model="dict(type='Limited', most=14)"))
-    assert note == "batch_size='auto': 4 samples x 2 processes (larger: MemoryError)"
+    assert note == "batch_size='auto': 4 samples x 2 processes (larger batches fail: MemoryError)"
     assert cfg["train_dataloader"]["batch_size"] == 4

@@ -32,7 +32,7 @@ def test_check_shows_the_memory_and_the_batch_of_each_rank(tmp_path: Path, on_ra
         assert first.splitlines()[0].endswith("tiny.py: no problems found")
         lines = [line for line in first.splitlines() if line.startswith(("processes", "memory"))]
         assert lines[0] == f"processes   2, {kind} over gloo, 4 samples each and 8 in total per iteration"
-        assert re.match(r"memory +at most (\d+ to )?\d+ MiB on (each rank|the ranks), ", lines[1])
+        assert re.match(r"memory +at most (\d+ to )?\d+ MiB (on each rank|across the ranks), ", lines[1])
         assert not [each for each in tmp_path.iterdir() if each.name.startswith(("footplate-", "work"))]
 
 
@@ -43,7 +43,7 @@ def test_check_shows_the_memory_of_each_part(tmp_path: Path) -> None:
     cfg["work_dir"] = str(tmp_path / "work")
     (line,) = (each for each in check(cfg).text.splitlines() if each.startswith("parts"))
     found = re.search(
-        r"of the memory in training: weights (\S+) B, gradients (\S+) B, optimizer (\S+) B, averages (\S+) B, "
+        r"of the training memory: weights (\S+) B, gradients (\S+) B, optimizer (\S+) B, averages (\S+) B, "
         r"activations (\S+) B",
         line,
     )

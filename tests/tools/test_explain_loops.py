@@ -12,7 +12,7 @@ def test_every_event_of_a_run_has_a_line(write: Callable[..., Config]) -> None:
         "train       EpochBasedTrainLoop: 6 epochs of 5 iterations, 30 in total, batches of 2, 0 workers\n"
         "val         ValLoop: IoUMetric after epoch 4, 6 (2 times)\n"
         "log         every 10 iterations\n"
-        "checkpoint  every 2 epochs (epoch_{}.pth), the last 3 are kept, best by mIoU\n"
+        "checkpoint  every 2 epochs (epoch_{}.pth), keeping the last 3, best by mIoU\n"
         "schedule    MultiStepLR: epoch 0 to the end\n"
     )
 

@@ -162,7 +162,7 @@ def test_hooks_of_epochs_count_as_hooks_and_not_as_data(tmp_path: Path) -> None:
             {},
             [
                 "25 % of the time is spent in the optimizer. Set `optim_wrapper.optimizer.fused=True`.",
-                "51 % of the time is spent in hooks, most of it in WorkingHook. Raise its interval",
+                "51 % of the time is spent in hooks, most of it in WorkingHook. Increase its interval",
             ],
         ),
         (

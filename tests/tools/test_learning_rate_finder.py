@@ -48,7 +48,7 @@ def test_loss_that_does_not_fall_has_no_suggestion(tmp_path: Path) -> None:
     _, runner = made(tmp_path)
     result = find_learning_rate(runner, iterations=20, highest=1e-6)
     assert result.suggestion is None
-    assert "does not fall" in str(result)
+    assert "did not fall" in str(result)
 
 
 @pytest.mark.parametrize(

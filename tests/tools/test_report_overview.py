@@ -68,9 +68,13 @@ def test_headline_without_save_best_is_a_metric_rather_than_a_loss() -> None:
         (
             (10, 40, 30, 20),
             "warning",
-            "The mIoU went from 40 at 50 to 20, while the training loss fell from 0.04413 to 0.02096.",
+            "The mIoU went from 40 at iteration 50 to 20, while the training loss fell from 0.04413 to 0.02096.",
         ),
-        ((10, 40, 40, 20), "unknown", "Only in the last validation run, the mIoU went from 40 at 50 to 20."),
+        (
+            (10, 40, 40, 20),
+            "unknown",
+            "Only the last validation run is worse: the mIoU went from 40 at iteration 50 to 20.",
+        ),
         ((10, 40), "unknown", "At least three validation runs are needed."),
         ((10, 40, 5), "bad", "The mIoU went from 10 to 5."),
     ],
@@ -88,12 +92,12 @@ def test_run_whose_losses_and_metric_get_worse_diverged() -> None:
     run = run_of(rising, val("mIoU", 10, 40, 30, 20))
     found = judge_fit(run, (run.series[1], "greater"))
     assert (found["kind"], found["answer"]) == ("bad", "diverged at 50")
-    assert found["text"] == "The mIoU went from 40 at 50 to 20, and the training loss rose from 0.9401 to 9."
+    assert found["text"] == "The mIoU went from 40 at iteration 50 to 20, and the training loss rose from 0.9401 to 9."
 
 
 def test_nothing_is_said_about_a_training_loss_that_was_not_logged() -> None:
     run = run_of(val("mIoU", 10, 40, 30, 20))
-    assert judge_fit(run, (run.series[0], "greater"))["text"] == "The mIoU went from 40 at 50 to 20."
+    assert judge_fit(run, (run.series[0], "greater"))["text"] == "The mIoU went from 40 at iteration 50 to 20."
 
 
 def test_validation_loss_decides_about_overfitting() -> None:
@@ -102,7 +106,8 @@ def test_validation_loss_decides_about_overfitting() -> None:
     assert (found["kind"], found["answer"], found["text"]) == (
         "warning",
         "yes, since 50",
-        "The validation loss went from 0.5 at 50 to 0.9, while the training loss fell from 0.04413 to 0.02096.",
+        "The validation loss went from 0.5 at iteration 50 to 0.9, while the training loss fell from 0.04413 to "
+        "0.02096.",
     )
 
 

@@ -128,7 +128,8 @@ def test_series_that_are_not_finite_at_the_end_are_named_in_a_warning(tmp_path: 
         "acc": (40, True),
     }
     assert run.warnings == [
-        "Non-finite until the end of the run: loss (train) after iteration 20, acc (val) after iteration 20."
+        "Scalars that stay non-finite until the end of the run: loss (train) after iteration 20, "
+        "acc (val) after iteration 20."
     ]
 
 

@@ -93,7 +93,7 @@ def test_failed_and_infeasible_trials_do_not_stop_the_sweep(cfg: Config, tmp_pat
     trials = run(cfg, LR, tmp_path, trains(lambda lr: ([lr], ends[lr])))
     assert [(each.state, each.note) for each in trials] == [
         ("complete", ""),
-        ("infeasible", "killed, most likely because memory ran out"),
+        ("infeasible", "killed, most likely because it ran out of memory"),
         ("infeasible", "out of memory"),
         ("failed", "RuntimeError: broken"),
     ]

@@ -119,7 +119,7 @@ def test_showing_without_a_display_warns_once(
     with caplog.at_level(logging.WARNING, logger="footplate"):
         for _ in range(2):
             visualizer.add_datasample("scene", IMAGE, show=True)
-    assert [record.message for record in caplog.records] == ["Images cannot be shown, because there is no display."]
+    assert [record.message for record in caplog.records] == ["Cannot show images, because there is no display."]
 
 
 def test_writers_are_found_by_class_or_name(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def read_layout(folder: str, device: "str | torch.device") -> ShardLayout:
     """Reads the state and the layout of a sharded checkpoint.
 
     Args:
-        folder: The folder.
+        folder: The folder of the checkpoint.
         device: The device for the tensors in the state. With 'meta', nothing is verified.
 
     Raises:
@@ -127,7 +127,7 @@ def open_checkpoint(path: str) -> Iterator[IO[bytes]]:
     """
     if path.endswith(SAFETENSORS_SUFFIX):
         raise CheckpointError(
-            f"'{path}' is a safetensors file, which contains only weights and no digest",
+            f"'{path}' is a safetensors file, which contains weights but no digest",
             notes=["Pass a checkpoint: a .pth file or a .sharded folder."],
         )
     with naming_checkpoint(path):
@@ -240,7 +240,7 @@ def _size_of(path: str) -> int:
 def _describe(value: Any) -> str:
     """Returns a short description of an entry that contains no tensors."""
     if isinstance(value, OpaqueObject):
-        return f"an object of {value.name}"
+        return f"an object of class {value.name}"
     if isinstance(value, Mapping):
         return list_names(value, _MAX_KEYS) or "empty"
     if isinstance(value, (list, tuple, set, frozenset)):

@@ -54,7 +54,7 @@ class DigestSink:
         self._tail = b""  # the last 22 bytes: possibly the end record, which `finish` modifies
 
     def write(self, data: "bytes | bytearray | memoryview", /) -> int:
-        """Forwards the bytes, but holds back the last 22."""
+        """Forwards all bytes except the last 22, which are held back."""
         view, before = memoryview(data).cast("B"), self._tail
         size = len(view)
         if size < _END_RECORD_BYTES:
@@ -125,7 +125,7 @@ def verify_digest(stream: IO[bytes]) -> Digest:
 
 
 def sha256_of(stream: IO[bytes], *, before_end: int = 0) -> str:
-    """Returns the SHA-256 of an open file, excluding the last `before_end` bytes.
+    """Returns the SHA-256 digest of an open file, excluding the last `before_end` bytes.
 
     Raises:
         OSError: The file cannot be read.
@@ -141,7 +141,7 @@ def sha256_of(stream: IO[bytes], *, before_end: int = 0) -> str:
 
 
 def sha256_of_file(path: str) -> str:
-    """Returns the SHA-256 of the file at `path`.
+    """Returns the SHA-256 digest of the file at `path`.
 
     Raises:
         OSError: The file cannot be read.

@@ -20,7 +20,7 @@ _RUN_KEYS = {"run", "optimizer", "param_schedulers", "message_hub"}
 
 
 def checked_template(value: Any) -> str:
-    """Returns `filename_tmpl` after checking that a run can resume from files with such names.
+    """Returns `filename_tmpl` after checking that a run can resume from files that are named this way.
 
     Raises:
         ArgumentError: The template has no placeholder for the number, or files with such names are ignored when a run
@@ -42,9 +42,9 @@ def folder_below(out_dir: str, work_dir: str) -> str:
 
 
 def is_considered(name: str) -> bool:
-    """Checks whether a file with this name is a candidate for resuming.
+    """Checks whether a run can resume from a file with this name.
 
-    The file that `last_checkpoint` points to may have any name.
+    This does not apply to the file that `last_checkpoint` points to, which may have any name.
 
     Example:
         >>> is_considered("iter_4.pth"), is_considered("best_mIoU_iter_4.pth"), is_considered("scalars.json")
@@ -112,7 +112,8 @@ def find_latest(folder: "str | os.PathLike[str]") -> str | None:
         folder: The run's work_dir or `out_dir`.
 
     Raises:
-        CheckpointError: The folder cannot be read, or there is no intact checkpoint and at least one could not be read.
+        CheckpointError: The folder cannot be read, or there is no intact checkpoint and at least one checkpoint could
+            not be read.
     """
     newest = find_first_resumable(folder, read_verified_outline)
     return None if newest is None else newest[0]
@@ -168,8 +169,8 @@ def list_candidates(folder: "str | os.PathLike[str]") -> list[str]:
     folders, target = [home], read_pointer(home) or ""
     if target and not storage.is_same_storage(target, home):
         _logger.warning(
-            "Ignoring the pointer '%s', because its target is on a different storage backend: %r. To resume from it, "
-            "pass its path: `--resume PATH`, or `resume=` in Python.",
+            "Ignoring the pointer '%s', because its target is on a different storage backend: %r. To resume from "
+            "the target, pass its path: `--resume PATH`, or `resume=` in Python.",
             storage.join(home, POINTER),
             target,
         )

@@ -121,7 +121,7 @@ def _load(
         raise CheckpointError(
             f"'{name}' does not contain a dict",
             found=loaded.name if isinstance(loaded, OpaqueObject) else type(loaded).__name__,
-            notes=["For a whole model, save the weights where it was trained: torch.save(model.state_dict(), path)."],
+            notes=["For a whole model, run torch.save(model.state_dict(), path) in the code that created the model."],
         )
     return dict(loaded)
 
@@ -164,7 +164,7 @@ class LoadReport:
     """The result of loading weights. `str()` returns a readable summary.
 
     Attributes:
-        source: Where the weights come from, such as a file.
+        source: The source of the weights, such as a file.
         loaded: Model keys that were loaded.
         missing: Model keys that are not in the file.
         unexpected: File keys that are not in the model.
@@ -191,7 +191,7 @@ class LoadReport:
         kept = len(self.missing) + len(self.mismatched)
         if kept:
             raise CheckpointError(
-                f"'{self.source}' does not contain all the weights of the model: {kept} of {len(self.loaded) + kept} "
+                f"'{self.source}' does not contain all of the model's weights: {kept} of {len(self.loaded) + kept} "
                 "tensors would keep their initial values",
                 notes=[
                     *_list_keys("missing from the file", self.missing),
@@ -224,10 +224,10 @@ def load_weights(
         module: The model. For a distributed wrapper, the weights are loaded into the wrapped model.
         source: The path or address of a checkpoint, its content, or a plain state dict.
         strict: Whether to raise an error for missing, unexpected or mismatched keys.
-        revise_keys: Pairs (regular expression, replacement), which are applied to each key in order. The default
+        revise_keys: (regular expression, replacement) pairs, which are applied to each key in order. The default
             removes the prefix `module.` that distributed wrappers add, unless the model itself has a submodule of this
             name and the weights match it.
-        prefix: A prefix such as "backbone.". Loads only keys with this prefix, and removes the prefix.
+        prefix: A prefix such as "backbone.". Loads only keys with this prefix, and strips it from them.
         name: The name of the source in messages. Defaults to the path of the file.
 
     Raises:
@@ -327,7 +327,7 @@ def _list_keys(title: str, entries: Sequence[object]) -> list[str]:
 
 @contextmanager
 def trusting(path: "str | os.PathLike[str] | None") -> Iterator[None]:
-    """Allows one checkpoint to execute code when it is loaded inside the block. Logs the load.
+    """Allows one checkpoint to execute code when it is loaded inside the block, and logs this.
 
     Args:
         path: The checkpoint, or None to trust no file.

@@ -37,7 +37,7 @@ _ALIGNMENT = 64
 
 @dataclass(frozen=True)
 class AfterSave:
-    """What to do when a save ends.
+    """The actions to take when a save ends.
 
     Attributes:
         home: The folder whose `last_checkpoint` is updated, or None.
@@ -54,7 +54,7 @@ NOTHING = AfterSave()
 
 
 class _Save:
-    """A save and its outcome. The error is None while the save is in progress or if it succeeded."""
+    """A save operation and its outcome. The error is None if the operation is in progress or has succeeded."""
 
     def __init__(self, path: str, after: AfterSave) -> None:
         self.path, self.after = path, after
@@ -194,7 +194,7 @@ class BackgroundSaver:
         self._group: Any = None  # a separate group, so that messages of saves and training do not mix
 
     def name_of(self, name: str) -> str:
-        """Returns `name` with the suffix for this run's kind of checkpoint."""
+        """Returns `name` with the suffix for sharded or single-file checkpoints, depending on the run."""
         return sharded_name(name) if self.is_sharded else name
 
     def save(
@@ -213,8 +213,8 @@ class BackgroundSaver:
         Args:
             state: See `save_checkpoint`.
             path: See `save_checkpoint`. If the path ends in `.sharded`, a sharded checkpoint is written.
-            after: What to do when the save ends. The callbacks run in the next `save` or `wait`, or in this call if the
-                save cannot start.
+            after: The actions to take when the save ends. The callbacks run in the next `save` or `wait`, or in this
+                call if the save cannot start.
             replicated: Memory addresses of tensors that are replicated on all ranks. In a sharded checkpoint, each rank
                 writes one part of each such tensor.
 
@@ -277,11 +277,11 @@ class BackgroundSaver:
     def _log_failure(self, save: _Save) -> None:
         failure = "saved, but updating its folder failed" if save.is_saved else "not saved"
         path = save.path if save.is_saved else self.last
-        last = f"The last checkpoint is '{path}'." if path else "There is no checkpoint of this run yet."
+        last = f"The last checkpoint is '{path}'." if path else "This run has no checkpoint yet."
         _logger.error("The checkpoint was %s: %s. %s", failure, save.error, last)
 
     def _end(self, save: _Save) -> None:
-        """Records the outcome of a save. Raises its error, unless `on_error` is "warn"."""
+        """Records the outcome of a save. Raises its error, if any, unless `on_error` is "warn"."""
         self.lost = None if save.is_saved else str(save.error).split("\n", 1)[0]
         if not save.is_saved:
             save.after.on_failed()

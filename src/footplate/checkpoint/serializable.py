@@ -42,7 +42,7 @@ def to_serializable(value: Any) -> Any:
 
 
 def walk(value: Any) -> Iterator[Any]:
-    """Yields `value` and everything inside it, in order. Yields repeated containers only once."""
+    """Yields `value` and everything nested in it, in order. Yields each container only once."""
     pending, seen = [value], set()
     while pending:
         entry = pending.pop()
@@ -97,7 +97,7 @@ def tensors_in(value: Any) -> list[torch.Tensor]:
 
 
 def bytes_in(state: Any) -> int:
-    """Returns the total size of all tensors in a state, in bytes. Counts shared storages once."""
+    """Returns the total size of all tensors in a state, in bytes. Counts each shared storage once."""
     storages = (tensor.untyped_storage() for tensor in tensors_in(state))
     return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
@@ -134,7 +134,7 @@ def _convert(path: str, value: Any) -> Any:
         found=value,
         notes=[
             "A state may contain dense tensors, numbers, strings, bytes, lists, tuples and dicts.",
-            "Quantized tensors and the meta device are not supported.",
+            "Quantized tensors and tensors on the meta device are not supported.",
         ],
     )
 
@@ -155,8 +155,8 @@ def split_state(state: Any, cut: Cut = lambda name, tensor: None) -> tuple[Any, 
 
     Args:
         state: Containers and tensors.
-        cut: A function that is called with the name and value of each tensor that is not a DTensor. Returns the shard
-            that this rank writes, or None to keep the tensor in the state.
+        cut: A function that is called with the name and value of each tensor that is not a DTensor. It returns the
+            shard that this rank writes, or None to keep the tensor in the state.
 
     Returns:
         The state with references, and a dict of shards, keyed by name.
@@ -208,7 +208,7 @@ def join_state(state: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
 def gather_full_state(state: _T) -> _T:
     """Gathers sharded tensors on the CPU of rank 0, one at a time. All ranks must call this function.
 
-    On other ranks, they are replaced by empty tensors.
+    On other ranks, the sharded tensors are replaced by empty tensors.
     """
     gathered: dict[int, torch.Tensor] = {}  # by memory address, since tensors may share memory
 

@@ -4,8 +4,8 @@
       state.pth                      all unsharded state, and the layout: which file contains which shard
       rank_0-<save>.pth ...          the shards of each rank, as a dict of tensors
 
-All of them are checkpoint files with a digest, which the layout records. Renaming `state.pth` into the folder commits
-the checkpoint. Files that are not in the layout are left over from an unfinished save.
+All of these are checkpoint files with a digest. The layout records the digests of the shard files. Renaming `state.pth`
+into the folder commits the checkpoint. Files that are not in the layout are left over from an unfinished save.
 """
 
 import contextlib
@@ -58,12 +58,12 @@ class ShardLayout(NamedTuple):
 
 
 def main_file(path: str) -> str:
-    """Returns the file that commits a checkpoint: `path` itself, or the state of a sharded checkpoint."""
+    """Returns the file that commits a checkpoint: `path` itself, or the state file of a sharded checkpoint."""
     return storage.join(path, STATE) if is_sharded_path(path) else path
 
 
 def is_own_file(name: str) -> bool:
-    """Checks whether a file name is one that footplate uses for states, shards or temporary files."""
+    """Checks whether footplate uses a file name for a state, a shard or a temporary file."""
     return _OWN_FILE.fullmatch(name) is not None
 
 
@@ -85,7 +85,7 @@ def remove_sharded(folder: str) -> None:
 
 
 def remove_own_files(folder: str, keep: Collection[str] = ()) -> None:
-    """Removes the files that footplate wrote to a folder, starting with the state.
+    """Removes the files that footplate wrote to a folder, starting with the state file.
 
     Raises:
         OSError: The folder cannot be read, or a file cannot be removed.

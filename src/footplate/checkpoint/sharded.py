@@ -202,7 +202,7 @@ def load_sharded(folder: str, device: torch.device, like: torch.nn.Module | None
     """Verifies a sharded checkpoint and returns its content.
 
     Args:
-        folder: The folder.
+        folder: The folder of the checkpoint.
         device: The device for the tensors.
         like: The model to load into. If its parameters are sharded, all ranks must call this function, and the tensors
             are sharded like the parameters. Each rank then verifies and reads only the files with its own shards.

@@ -107,7 +107,7 @@ def _build_bytes(text: Any, encoding: Any = "latin1") -> bytes:
 def _build_tensor(
     storage: Any, offset: Any, size: Any, stride: Any, grad: Any = None, hooks: Any = None, metadata: Any = None
 ) -> torch.Tensor:
-    """Builds a tensor, without gradients or hooks."""
+    """Builds a tensor that has no gradient and no hooks."""
     return _build_typed_tensor(storage, offset, size, stride, grad, hooks, storage.dtype, metadata)
 
 
@@ -163,7 +163,7 @@ class Unpickler(_Base):  # type: ignore[misc]
         return _NAMES[full] if full in _NAMES else opaque_class(full)
 
     def _set_state(self) -> None:
-        """Sets the state of supported objects only. The original method would set attributes of any object."""
+        """Sets the state of supported objects only. The inherited method would set attributes of any object."""
         state, target = self.stack.pop(), self.stack[-1]
         if isinstance(target, _Unfinished):
             self.stack[-1] = built = target.build(state)

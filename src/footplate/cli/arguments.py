@@ -43,7 +43,7 @@ class Parser(argparse.ArgumentParser):
         if "--json" in self._given:
             error = {"type": "ArgumentError", "message": message, "notes": [], "exit_code": 2}
             sys.stdout.write(json.dumps({"error": error}, indent=2) + "\n")
-        self.exit(2, f"{self.prog}: error: {message}\nRun `{self.prog} --help` for its arguments.\n")
+        self.exit(2, f"{self.prog}: error: {message}\nRun `{self.prog} --help` for usage.\n")
 
     def shorten_usage(self) -> None:
         """Shortens the usage to positional arguments and required options. The help lists the other options."""
@@ -83,7 +83,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Adds the options that override config keys."""
     for flag, text in (
-        ("--set", "override config keys; an unknown key is rejected, +KEY=VALUE adds it"),
+        ("--set", "override config keys; to add a key that does not exist, write +KEY=VALUE"),
         ("--cfg-options", "merge config keys as the OpenMMLab tools do; unknown keys are added"),
     ):
         parser.add_argument(flag, metavar="KEY=VALUE", nargs="+", action="extend", default=[], help=text)
@@ -99,7 +99,7 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
 
 
 def add_trained(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments for a checkpoint, its config and the overrides to the parser."""
+    """Adds the arguments for a checkpoint, its config and config overrides to the parser."""
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint of the model")
     parser.add_argument(
         "--config",
@@ -128,7 +128,7 @@ def add_no_patches(parser: argparse.ArgumentParser) -> None:
 
 
 def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespace, unknown: Sequence[str]) -> NoReturn:
-    """Exits with an error about unknown arguments of a command. Suggests a similar option or a config override."""
+    """Exits with an error about arguments that the command does not know. Suggests a similar option or config key."""
     flag, _, value = unknown[0].partition("=")
     if not value and len(unknown) > 1 and not unknown[1].startswith("--"):
         value = unknown[1]

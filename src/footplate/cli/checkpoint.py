@@ -36,12 +36,16 @@ def add_commands(subparsers: Any) -> None:
     show = add("show", show_contents, "show the contents of checkpoints")
     show.add_argument("files", **files)  # type: ignore[arg-type]
     show.add_argument("--all", action="store_true", help=f"list every weight, not only the first {_MAX_ROWS}")
-    verify = add("verify", verify_files, "check that files are intact; exit with 1 if a file is damaged")
+    verify = add("verify", verify_files, "check that files are intact; exit with status 1 if a file is damaged")
     verify.add_argument("files", **files)  # type: ignore[arg-type]
     average = add("average", average_files, "average the weights of several checkpoints", "the file to write")
     average.add_argument("files", **files)  # type: ignore[arg-type]
     average.add_argument(
-        "--shares", metavar="X", type=float, nargs="+", help="the weight of each file in the average (default: equal)"
+        "--shares",
+        metavar="X",
+        type=float,
+        nargs="+",
+        help="the weight of each file in the average (default: equal weights)",
     )
     add_trust(average)
     export = add("export", export_file, "write only the weights", "the .pth or .safetensors file to write")
@@ -70,7 +74,7 @@ def add_commands(subparsers: Any) -> None:
     shard = add(
         "shard",
         shard_file,
-        "convert a single file to a sharded checkpoint, for any number of processes",
+        "convert a single file to a sharded checkpoint that any number of processes can load",
         "the folder to write; its name must end with .sharded",
         "FOLDER",
     )
@@ -92,7 +96,7 @@ def show_contents(arguments: argparse.Namespace) -> int:
 
 
 def verify_files(arguments: argparse.Namespace) -> int:
-    """Prints whether each file is intact. Returns 1 if a file is damaged."""
+    """Prints whether each file is intact. Returns 1 if any file is damaged."""
     from footplate.checkpoint import verify
     from footplate.errors import CheckpointError
 
@@ -105,7 +109,7 @@ def verify_files(arguments: argparse.Namespace) -> int:
             code, text = 1, f"{error}\n"
             files.append({"file": path, "intact": False, "problem": error.message})
         else:
-            text = f"{path}: intact, {f'sha256 {digest}' if digest else 'without a digest; its checksums match'}\n"
+            text = f"{path}: intact, {f'sha256 {digest}' if digest else 'no digest, but its checksums match'}\n"
             files.append({"file": path, "intact": True, "sha256": digest})
         if not wants_json(arguments):
             print_text(text)
@@ -126,7 +130,7 @@ def average_files(arguments: argparse.Namespace) -> int:
     with trusting(arguments.trust):
         weights = average_weights(arguments.files, arguments.shares)
     save_checkpoint({"meta": meta, "state_dict": weights}, arguments.output)
-    text = f"{len(weights)} weights of {len(arguments.files)} checkpoints: {arguments.output}\n"
+    text = f"averaged {len(weights)} weights from {len(arguments.files)} checkpoints: {arguments.output}\n"
     print_result(arguments, {"weights": len(weights), "file": arguments.output}, text)
     return 0
 
@@ -166,7 +170,7 @@ def consolidate_folder(arguments: argparse.Namespace) -> int:
     from footplate.tools.checkpoint_conversion import consolidate
 
     count = consolidate(arguments.folder, arguments.output)
-    text = f"{count} sharded tensors joined: {arguments.output}\n"
+    text = f"joined {count} sharded tensors: {arguments.output}\n"
     print_result(arguments, {"tensors": count, "file": arguments.output}, text)
     return 0
 
@@ -176,18 +180,18 @@ def shard_file(arguments: argparse.Namespace) -> int:
     from footplate.tools.checkpoint_conversion import shard
 
     count = shard(arguments.file, arguments.output, arguments.parts)
-    text = f"{count} tensors split into {arguments.parts} shards: {arguments.output}\n"
+    text = f"split {count} tensors into {arguments.parts} shards: {arguments.output}\n"
     print_result(arguments, {"tensors": count, "shards": arguments.parts, "folder": arguments.output}, text)
     return 0
 
 
 def _describe(found: "Contents", most: int | None) -> list[str]:
-    """Returns the lines that describe a checkpoint. Lists at most `most` weights."""
+    """Returns the lines that describe a checkpoint. Lists up to `most` weights."""
     from datetime import datetime, timezone
 
     from footplate.messages import format_bytes
 
-    digest = "without a digest"
+    digest = "no digest"
     if found.digest.sha256 is not None:
         saved = datetime.fromtimestamp(found.digest.saved / 1e9, tz=timezone.utc)
         digest = f"saved {saved:%Y-%m-%d %H:%M:%S} UTC, sha256 {found.digest.sha256} (not verified)"
@@ -199,7 +203,7 @@ def _describe(found: "Contents", most: int | None) -> list[str]:
         size = f"{section.tensors:>7} tensors {format_bytes(section.size):>10}" if section.tensors else section.text
         lines.append(f"  {section.name:<{width}}{size}".rstrip())
     if found.opaque_names:
-        lines.append(f"from other programs: {', '.join(found.opaque_names)}")
+        lines.append(f"classes from other programs: {', '.join(found.opaque_names)}")
     if found.weights:
         shown = found.weights[:most]
         width = max(len(name) for name, *_ in shown)

@@ -13,10 +13,12 @@ def add_commands(subparsers: Any) -> None:
         help="list missing packages of code bases, and how to install them",
         description="Import a code base, or all code bases that a config uses. List each package that is missing or "
         "has an unsuitable version, and one command that installs them all. Without an argument, check the "
-        "optional packages and all installed code bases. Exit with 2 if there is a problem.",
+        "optional packages and all installed code bases. Exit with status 2 if there is a problem.",
         epilog="Example: footplate doctor mmdet",
     )
-    doctor.add_argument("target", metavar="CODE_BASE | CONFIG", nargs="?", help="such as mmseg, or mmseg0 for 0.x")
+    doctor.add_argument(
+        "target", metavar="CODE_BASE | CONFIG", nargs="?", help="such as mmseg, or mmseg0 for version 0.x"
+    )
     doctor.set_defaults(run=check_installation)
 
 
@@ -39,7 +41,7 @@ def check_installation(arguments: argparse.Namespace) -> int:
         if not rows:
             raise ConfigError(
                 "the config does not refer to a code base, and no installed code base defines its model",
-                notes=["Pass the code base, such as `footplate doctor mmdet2` for MMDetection 2.x."],
+                notes=["Pass the name of a code base, as in `footplate doctor mmdet2` for MMDetection 2.x."],
             )
     lines = []
     for row in rows:

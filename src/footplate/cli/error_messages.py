@@ -76,10 +76,10 @@ def error_as_data(error: BaseException, message: str, code: int) -> dict[str, An
 
 
 def raise_module_error(stage: str, error: BaseException, runner: "Runner") -> None:
-    """Raises an error that shows in which module of the model a torch operation failed, and its config section.
+    """Raises an error that shows the module in which a torch operation failed, and the module's config section.
 
-    Does nothing if the error occurred in user code, since the message then shows the source lines, or if the connection
-    to another rank is lost. `stage` is the stage of the run, such as "the test".
+    Does nothing in two cases: the error occurred in user code (the message then shows the source lines), or the
+    connection to another rank was lost. `stage` is the stage of the run, such as "the test".
 
     Raises:
         ComponentError: The operation failed in a module of the model.
@@ -112,7 +112,7 @@ def user_frames(error: BaseException) -> list[traceback.FrameSummary]:
 def _package_frames(error: BaseException) -> list[traceback.FrameSummary]:
     """Returns the frames of installed packages in an error's traceback, innermost first.
 
-    Skips frames of torch and NumPy: footplate may have called them with wrong arguments.
+    Skips frames of torch and NumPy, because footplate may have called them with wrong arguments.
     """
     frames = [
         frame
@@ -139,7 +139,7 @@ def _location(frame: traceback.FrameSummary) -> str:
 
 
 def _summarize(error: BaseException) -> str:
-    """Returns the class and the first line of an error. For an error in a worker, describes the original error."""
+    """Returns an error's class and the first line of its message. For a worker error, describes the original error."""
     text = str(error).strip()
     worker = _WORKER_ERROR.match(text)
     if worker:

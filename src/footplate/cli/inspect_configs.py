@@ -76,7 +76,8 @@ def add_commands(subparsers: Any) -> None:
         "diff",
         help="compare two resolved configs",
         description="Compare the settings of two resolved configs: files, recipes, or the configs in two work_dirs. "
-        "Exit with 1 if they differ. The configs' modules are not imported, and no code from a work_dir is executed.",
+        "Exit with status 1 if they differ. The configs' modules are not imported, and no code from a work_dir is "
+        "executed.",
         epilog="Example: footplate diff config.py work_dirs/config",
     )
     diff.add_argument("first", metavar="A", help="a config file, the name of a recipe, or a work_dir")
@@ -95,10 +96,17 @@ def add_commands(subparsers: Any) -> None:
         "models",
         help="list the models that a config can use",
         description="List the possible values of `type` for a model, with their package and a description. With WORD, "
-        "also list the models of timm, torchvision, transformers and segmentation_models_pytorch, if installed.",
+        "list only matching models, and also search timm, torchvision, transformers and segmentation_models_pytorch, "
+        "if installed.",
         epilog="Example: footplate models resnet18",
     )
-    models.add_argument("word", metavar="WORD", nargs="?", default="", help="list only lines that contain this text")
+    models.add_argument(
+        "word",
+        metavar="WORD",
+        nargs="?",
+        default="",
+        help="text to find in the name, package or description of a model",
+    )
     models.set_defaults(run=list_models)
 
 
@@ -218,7 +226,7 @@ def print_schema(arguments: argparse.Namespace) -> int:
 
 
 def list_models(arguments: argparse.Namespace) -> int:
-    """Prints the models whose line contains the given word. Returns 1 if no line does."""
+    """Prints the models whose name, package or description contains the given word. Returns 1 if there are none."""
     from footplate import openmmlab
     from footplate.openmmlab.extension import CODE_BASES
     from footplate.registry.dotted_paths import is_footplate_alias, top_level_spec
@@ -234,7 +242,7 @@ def list_models(arguments: argparse.Namespace) -> int:
     rows = [f"{line.name:<{name_width}}  {line.source:<{package_width}}  {line.help}".rstrip() + "\n" for line in lines]
     print_result(arguments, lines, "".join(rows))
     if not lines:
-        print_error(f"no model contains '{arguments.word}'\n")
+        print_error(f"no model matches '{arguments.word}'\n")
     return 0 if lines else 1
 
 

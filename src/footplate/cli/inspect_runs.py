@@ -45,8 +45,8 @@ def add_commands(subparsers: Any) -> None:
     replay = subparsers.add_parser(
         "replay",
         help="inspect a failed iteration, layer by layer",
-        description="Repeat the iteration where values became NaN or infinite, using the capture of the run, "
-        "and show it layer by layer. Exit with 1 if all values are finite. No files are written.",
+        description="Use a run's capture to repeat the iteration in which values became NaN or infinite, and show it "
+        "layer by layer. Exit with status 1 if all values are finite. No files are written.",
         epilog="Example: footplate replay work_dirs/config/20260101_000000",
     )
     replay.add_argument("capture", metavar="FILE", help="a capture, such as nonfinite_iter_7.capture, or its folder")
@@ -61,7 +61,7 @@ def add_commands(subparsers: Any) -> None:
     replay.set_defaults(run=replay_run)
     env = subparsers.add_parser(
         "env",
-        help="show the environment, for a bug report",
+        help="show the environment for a bug report",
         description="Show package versions, CPUs, accelerators and the state of the git repository. Each run "
         "writes this information to environment.json in its folder. With --json, list all installed packages.",
     )

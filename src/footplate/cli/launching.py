@@ -37,7 +37,7 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
 def add_processes(parser: argparse.ArgumentParser) -> None:
     """Adds the options that start several processes to the parser."""
     parser.add_argument(
-        "--nproc", metavar="N", help="start N processes on this machine with torchrun; gpu starts one per device"
+        "--nproc", metavar="N", help="start N processes on this machine with torchrun; 'gpu' starts one per device"
     )
     parser.add_argument(
         "--max-restarts",
@@ -49,7 +49,7 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
 
 
 def is_first_rank() -> bool:
-    """Checks whether this is the first or the only process of a run, without importing torch."""
+    """Checks, without importing torch, whether this is the first (or only) process of a run."""
     return all(os.environ.get(name, "0") == "0" for name in RANK_VARIABLES)
 
 

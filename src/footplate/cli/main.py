@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Builds the parser for all commands."""
     parser = Parser(
         prog="footplate",
-        description="Train, test and inspect PyTorch models, driven by config files of both OpenMMLab generations.",
+        description="Train, test and inspect PyTorch models with config files of both OpenMMLab generations.",
         epilog="Run `footplate COMMAND --help` for the arguments of a command.",
     )
     parser.add_argument("--version", action="version", version=f"footplate {__version__}")
@@ -54,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_common(command: argparse.ArgumentParser, *, prints_result: bool) -> None:
-    """Adds the options that all commands share to a command and its subcommands.
+    """Adds the common options to a command and its subcommands.
 
     The options have no defaults, so that a subcommand's parser does not overwrite the values from its parent.
     """

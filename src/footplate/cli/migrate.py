@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     if load_text(text, output, ".py", Options()).mapping.to_dict() != translation.sections.to_dict():
         raise ConfigError("loading the new file would produce a different config", found=path)
     commit_bytes(output, text.encode())
-    titles = ("what each key became:", "what cannot be kept:", "what you need to check:")
+    titles = ("translated keys:", "settings that cannot be kept:", "settings that you need to check:")
     lines = []
     for kind, title in zip(Kind, titles, strict=True):
         notes = [f"  {note}" for note in translation.notes if note.kind is kind]

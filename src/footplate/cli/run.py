@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     file = os.path.abspath(arguments.script)
     if not os.path.isfile(file):
-        raise ArgumentError(f"there is no script '{arguments.script}'", notes=missing_path_notes(file))
+        raise ArgumentError(f"the script '{arguments.script}' does not exist", notes=missing_path_notes(file))
     processes = count_processes(arguments)
     if processes is not None:
         return run_in_processes(arguments, processes)

@@ -43,7 +43,7 @@ def add_commands(subparsers: Any) -> None:
         help="the keys to vary: KEY=LOW..HIGH, KEY=log:LOW..HIGH or KEY=A,B,C",
     )
     parser.add_argument("--metric", metavar="NAME", help="the metric to optimize (default: the config's save_best)")
-    seed = "the seed of the sampler, and of the trials if the config has none"
+    seed = "the seed for the sampler, and for the trials if the config does not set one"
     for flag, default, least, text in (
         ("--trials", 20, 1, "the number of trials, including earlier ones"),
         ("--workers", 1, 1, "the number of parallel trials"),
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     def print_trial(trial: TrialInfo) -> None:
         if trial.state == "running":
             log = os.path.join(os.path.relpath(trial.folder), OUTPUT)
-            print_text(f"trial {trial.number} starts: {_short_values(trial.values)}; its log: {log}\n")
+            print_text(f"trial {trial.number} started: {_short_values(trial.values)}; log: {log}\n")
         else:
             print_text(f"trial {trial.number}: {_describe(trial, sweep.metric)}\n")
         sys.stdout.flush()

@@ -51,7 +51,7 @@ def add_commands(subparsers: Any) -> None:
         help="with --resume: keep the checkpoint's optimizer settings (default), or take the config's",
     )
     parser.add_argument("--amp", action="store_true", help="train in mixed precision")
-    parser.add_argument("--seed", metavar="N", type=int, help="the seed of all random generators")
+    parser.add_argument("--seed", metavar="N", type=int, help="the seed for all random number generators")
     add_launcher(parser)
     add_cpu(parser)
     parser.add_argument(
@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
         for code_base in openmmlab.used_code_bases():
             runner.logger.info("Using %s: its imports of mmengine resolve to footplate.", code_base)
         if patches := openmmlab.describe_patches():
-            runner.logger.info("Replaced names that newer versions of libraries have removed or changed: %s", patches)
+            runner.logger.info("Updated names that newer library versions removed or changed: %s", patches)
     if runner.resume_plan.resume and not runner.rank:
         _warn_of_changes(runner)
     # The explanation of a first-generation config shows the keys that the user wrote.
@@ -225,9 +225,9 @@ def _end_failed(
     saved = f"; the last checkpoint is {last}" if last else ""
     done = f"after {runner.iter} of {runner.max_iters} iterations" if has_begun else "before the first iteration"
     if runner.failed_in == "val":
-        done = f"in the validation {done}"
+        done = f"during validation {done}"
     elif runner.failed_in == "preflight":
-        done = "in the preflight validation"
+        done = "during preflight validation"
     arguments.progress = done + saved
     # If workers exit together with the process, torch raises an error, which would hide the real one.
     if hasattr(signal, "SIGCHLD"):

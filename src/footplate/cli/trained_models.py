@@ -66,7 +66,7 @@ def add_commands(subparsers: Any) -> None:
         help="export a trained model to ONNX, torch.export, TorchScript or safetensors",
         description="Export a trained model. An image model is exported with its normalization and postprocessing. "
         "The exported file is run, and its outputs are compared with the model's outputs. For safetensors, any "
-        "checkpoint will do. To rename weights, use `footplate checkpoint export`.",
+        "checkpoint can be exported. To rename weights, use `footplate checkpoint export`.",
         epilog="Example: footplate export work_dirs/config/iter_4000.pth --to onnx",
     )
     add_trained(export)
@@ -82,6 +82,11 @@ def add_commands(subparsers: Any) -> None:
     export.add_argument("--opset", metavar="N", type=int, help="the ONNX opset version")
     export.add_argument(
         "--size", metavar="N", type=int, nargs=2, help="height and width of the example input (default: the pipeline's)"
+    )
+    export.add_argument(
+        "--image",
+        metavar="FILE",
+        help="an image to verify the exported file with, such as one with objects to detect (default: random pixels)",
     )
     export.set_defaults(run=export_checkpoint)
 
@@ -139,7 +144,7 @@ def predict_inputs(arguments: argparse.Namespace) -> int:
 
 
 def export_checkpoint(arguments: argparse.Namespace) -> int:
-    """Exports the model. Prints its inputs and outputs, and the difference between the outputs of file and model."""
+    """Exports the model. Prints its inputs and outputs, and the difference between exported and original outputs."""
     from footplate.checkpoint import trusting
     from footplate.config import Config, as_plain
     from footplate.errors import ArgumentError
@@ -149,7 +154,7 @@ def export_checkpoint(arguments: argparse.Namespace) -> int:
     target = arguments.output or output_path_of(arguments.checkpoint, arguments.to)
     with trusting(arguments.trust):
         has_only_weights = arguments.to == "safetensors"  # no model is built, so no config is needed
-        ignored = [name for name in ("config", "set", "opset", "size") if getattr(arguments, name)]
+        ignored = [name for name in ("config", "set", "opset", "size", "image") if getattr(arguments, name)]
         if has_only_weights and ignored:
             raise ArgumentError(f"--{ignored[0]} has no effect on safetensors files, which contain only weights")
         trained = open_trained(arguments.checkpoint, Config() if has_only_weights else arguments.config)
@@ -159,6 +164,8 @@ def export_checkpoint(arguments: argparse.Namespace) -> int:
             if set(trained.cfg) == {"model"}:  # recorded by a run from Python
                 model = as_plain(trained.cfg["model"])
                 print_error(f"Building the model with {one_line(str(model))}\n")
-        exported = export_model(trained, target, arguments.to, opset=arguments.opset, size=arguments.size)
+        exported = export_model(
+            trained, target, arguments.to, opset=arguments.opset, size=arguments.size, image=arguments.image
+        )
     print_result(arguments, exported, describe_export(exported))
     return 0

@@ -1,4 +1,4 @@
-"""Implements the commands that try a run before it starts: `check`, `profile` and `lr-find`."""
+"""Implements the commands that perform short trials of a run: `check`, `profile` and `lr-find`."""
 
 import argparse
 from typing import Any
@@ -14,7 +14,7 @@ def add_commands(subparsers: Any) -> None:
     """Adds the commands to the parser."""
     check = subparsers.add_parser(
         "check",
-        help="try a run before it starts",
+        help="check a run with a short trial before you start it",
         description="Do a trial run on the real data: build everything, train two iterations, validate one batch, save "
         "and load. Then describe the run: parameter groups, speed, time, memory, schedule, metrics, hooks and "
         "warnings. No files are left behind.",
@@ -133,5 +133,5 @@ def lr_find_run(arguments: argparse.Namespace) -> int:
         result = find_learning_rate(runner, iterations=arguments.iters, lowest=arguments.min, highest=arguments.max)
     if not rank_from_environment():
         commit_image(arguments.out, result.plot())
-        print_result(arguments, {**result._asdict(), "picture": arguments.out}, f"{result}picture: {arguments.out}\n")
+        print_result(arguments, {**result._asdict(), "picture": arguments.out}, f"{result}image: {arguments.out}\n")
     return 0

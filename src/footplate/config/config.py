@@ -164,7 +164,7 @@ class Config:
         """Merges values at key paths, such as `{"model.backbone.depth": 50, "pipeline.0.type": "Load"}`.
 
         Args:
-            options: Values by key path. Dicts are merged and support `_delete_`.
+            options: Maps key paths to values. Dicts are merged and support `_delete_`.
             allow_list_keys: Whether numbers in a path may be list indices.
 
         Raises:

@@ -27,7 +27,7 @@ class Replaced(NamedTuple):
 
 
 class KeyOrigin(Origin):
-    """Where a key was last set, and which value was replaced there.
+    """The place where a key was last set, and the value that the key had before.
 
     Args:
         file: The file, or a source such as `--set`.
@@ -63,9 +63,9 @@ def is_variable(config: object, key: object) -> bool:
 
 
 def calling_line() -> Origin:
-    """Returns the current line of code outside of this package.
+    """Returns the file and line of the code that is calling this package.
 
-    For footplate's own code, which users cannot change, returns a description as the file, and 0 as the line.
+    If footplate calls itself, as for a command, returns a description instead of the file, and 0 as the line.
     """
     frame = sys._getframe()
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
@@ -117,7 +117,7 @@ class TracedDict(dict[Any, Any]):
         return result
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
-        """Returns the value of a key. Sets a missing key to `default` first."""
+        """Returns the value of a key. If the key is missing, first sets it to `default`."""
         if key not in self:
             self[key] = default
         return self[key]

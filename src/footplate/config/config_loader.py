@@ -46,7 +46,7 @@ class Loaded(NamedTuple):
         mapping: The keys and values.
         texts: The source text of each file, bases first.
         environment: The environment variables that were used.
-        imported: The names that a pure-Python config imports, which configs that inherit from it may use.
+        imported: The names that a pure-Python config imports. Configs that inherit from it may use them.
     """
 
     mapping: ConfigDict
@@ -245,7 +245,7 @@ class Namespace(dict[str, Any]):
     """The variables of a config that is being executed.
 
     Attributes:
-        origins: Where each variable was last set, and its previous values.
+        origins: The place where each variable was last set, with its previous values.
         imported: The variables that are imports rather than config keys.
     """
 

@@ -100,7 +100,7 @@ class LazyObject:
         return self._path
 
     def build(self) -> Any:
-        """Imports the name and returns the object.
+        """Imports and returns the object with this dotted name.
 
         Raises:
             ConfigError: The module or the name does not exist.
@@ -142,7 +142,7 @@ class LazyObject:
 
 
 def _resolve(path: str) -> Any:
-    """Imports an object by its dotted name. Unlike `pkgutil.resolve_name`, does not hide errors raised by modules."""
+    """Imports an object by its dotted name. Unlike `pkgutil.resolve_name`, this does not hide import errors."""
     parent, _, name = path.rpartition(".")
     if parent:
         owner = _resolve(parent)

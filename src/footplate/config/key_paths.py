@@ -1,4 +1,4 @@
-"""Sets and finds values by key path, such as `model.backbone.depth`, `pipeline.0.type`, `pipeline[0].type`."""
+"""Sets and finds values by key path, such as `model.backbone.depth`, `pipeline.0.type` or `pipeline[0].type`."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -92,7 +92,7 @@ def merge_options(
 
     Args:
         config: The config.
-        options: Values by key path. A dict is merged into an existing dict and supports `_delete_`.
+        options: Maps key paths to values. A dict is merged into an existing dict and supports `_delete_`.
         origin: The origin of the values.
         allow_list_keys: Whether numbers in a path may be indices into lists and tuples.
 

@@ -70,7 +70,7 @@ def parse(path: str, text: str, *, pure: bool | None = None) -> Script:
 
 
 def _take_bases(tree: ast.Module, path: str) -> list[tuple[str, Origin]] | None:
-    """Removes the statement that sets `_base_`. Returns the base files, or None without such a statement."""
+    """Removes the statement that sets `_base_`. Returns the base files, or None if there is no such statement."""
     texts: dict[str, str | None] = {}  # the variables that are set before it
     for statement in tree.body:
         match statement:
@@ -242,5 +242,5 @@ def _call(node: ast.expr | ast.stmt, function: str, *constants: Any) -> ast.Call
 
 
 def _statement(node: ast.stmt, function: str, *constants: Any) -> ast.stmt:
-    """Returns the syntax tree of a statement that calls a function with constants and the line of `node`."""
+    """Returns the syntax tree of a call statement whose arguments are constants and the line number of `node`."""
     return ast.copy_location(ast.Expr(_call(node, function, *constants, node.lineno)), node)

@@ -211,7 +211,7 @@ def _escaped(value: str) -> str:
 
 
 def references_in(text: str) -> list[str]:
-    """Returns the base's key paths that expanded text refers to."""
+    """Returns the key paths in the base that the expanded text refers to."""
     return [path.replace("·", ".") for path in _REFERENCE.findall(text)]
 
 
@@ -230,7 +230,7 @@ def fill_string(text: str, base: Any, origin: Origin) -> Any:
 
 
 def fill_references(value: Any, base: Any, origin: Origin) -> Any:
-    """Replaces references to the base in all strings in a value. `origin` is the origin of the value."""
+    """Replaces references to the base in all strings inside a value. `origin` is the origin of the value."""
     if isinstance(value, TracedDict):
         result = value.copy()
         for key, item in value.items():

@@ -76,7 +76,7 @@ def _changes(holder: Any, key: Any, path: tuple[Any, ...]) -> Iterator[tuple[tup
 
 
 def _keys_with(top: ConfigDict, known: Collection[str], path: Sequence[Any], value: Any) -> list[str]:
-    """Returns the key paths below `known` keys that have a given value. Prefers keys with the same name as `path`."""
+    """Returns the key paths with a given value below `known` keys. Prefers keys with the same name as `path`."""
     name = [part for part in path if isinstance(part, str)][-1]
     items = [(other, item) for other, item in walk_paths(top) if other[0] in known]
     equal = [other for other, item in items if type(item) is type(value) and item == value]

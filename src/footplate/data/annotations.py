@@ -44,7 +44,7 @@ _DATA_NAMES = {
 
 
 def with_retries(read: Callable[[str], _Result], path: str) -> _Result:
-    """Calls `read(path)` and returns the result. If the storage connection fails, retries after 1 and 5 seconds.
+    """Calls `read(path)` and returns the result. Retries failed connections after 1 and 5 seconds.
 
     Raises:
         ConnectionError: The last retry failed.
@@ -63,7 +63,7 @@ def with_retries(read: Callable[[str], _Result], path: str) -> _Result:
 
 @contextmanager
 def explain_read_errors(kind: str, path: str) -> Iterator[None]:
-    """Converts read errors in the block to errors that state the path and kind of the file, such as "shard".
+    """Converts read errors in the block to errors that include the path and kind (such as "shard") of the file.
 
     Raises:
         DataError: The file does not exist, or a local file cannot be read.
@@ -79,7 +79,7 @@ def explain_read_errors(kind: str, path: str) -> Iterator[None]:
 
 
 def load_annotations(path: str) -> tuple[dict[str, Any], list[Any]]:
-    """Returns the metainfo and the records of an annotation file.
+    """Returns the metainfo and the records in an annotation file.
 
     Args:
         path: A JSON, YAML or pickle file that contains `{"metainfo": {...}, "data_list": [...]}`; a local path or a URL
@@ -102,7 +102,7 @@ class DataUnpickler(pickle.Unpickler):
     """Unpickles plain data only: numbers, strings, containers and NumPy arrays.
 
     Raises:
-        DataError: The file refers to another class or function, which is not executed.
+        DataError: The file refers to any other class or function. That class or function is not called.
     """
 
     @override
@@ -154,10 +154,10 @@ def read_file(path: str) -> bytes:
 
 
 def read_record_file(record: dict[str, Any], key: str) -> bytes:
-    """Returns the content of the file whose path is `record[key]`.
+    """Returns the content of the file at the path `record[key]`.
 
-    A shard dataset has already read the file into `file_contents[key]`. This function removes that entry, so that it
-    does not become part of the sample.
+    Shard datasets have already read the file into `record["file_contents"][key]`. In this case, removes and returns
+    that entry, so that it does not become part of the sample.
 
     Raises:
         DataError: The file cannot be read.
@@ -167,7 +167,7 @@ def read_record_file(record: dict[str, Any], key: str) -> bytes:
 
 
 def read_lines(path: str) -> list[str]:
-    """Returns the lines of a text file without line endings. Raises a DataError if it cannot be read."""
+    """Returns the lines of a text file without line endings. Raises a DataError if the file cannot be read."""
     content = read_file(path)
     try:
         return content.decode("utf-8-sig").splitlines()  # Windows editors write a byte order mark
@@ -176,7 +176,7 @@ def read_lines(path: str) -> list[str]:
 
 
 def join_root(root: str, path: str) -> str:
-    """Joins a relative `path` to `root`. Returns absolute paths and URLs unchanged.
+    """Joins a relative `path` to `root`. Absolute paths and URLs are returned unchanged.
 
     Example:
         >>> join_root("data/ade", "images"), join_root("data/ade", "/images"), join_root("", "a.json")
@@ -188,9 +188,9 @@ def join_root(root: str, path: str) -> str:
 
 
 def coco_package(why: str) -> ModuleType:
-    """Imports the package that decodes COCO masks and computes COCO metrics.
+    """Imports and returns the package that decodes COCO masks and computes COCO metrics.
 
-    `why` is the feature that needs the package, for the error message.
+    If the package is missing, the error message mentions `why`, the feature that needs it.
 
     Raises:
         MissingExtraError: The package is not installed.
@@ -202,7 +202,7 @@ def coco_package(why: str) -> ModuleType:
 
 
 def mask_tools(why: str) -> Any:
-    """Imports the functions for run-length encoding. Prefers faster-coco-eval over pycocotools."""
+    """Imports the module for run-length encoding from faster-coco-eval or, if that is not installed, pycocotools."""
     try:
         return coco_package(why).mask
     except MissingExtraError:
@@ -212,7 +212,7 @@ def mask_tools(why: str) -> Any:
 
 
 def decode_mask(segmentation: Any, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Decodes a segmentation in COCO format into a boolean mask ``(H, W)``.
+    """Decodes a segmentation in COCO format into a boolean mask of shape ``(H, W)``.
 
     Args:
         segmentation: A list of polygons `[x1, y1, x2, y2, ...]`, or a compressed or uncompressed run-length encoding.
@@ -246,10 +246,10 @@ def decode_mask(segmentation: Any, shape: tuple[int, int]) -> npt.NDArray[np.boo
 
 
 def check_segmentation(segmentation: Any, shape: tuple[int, int]) -> None:
-    """Checks that a segmentation matches its image, so that decoding it cannot exhaust time or memory.
+    """Checks that a segmentation matches its image, so that decoding it cannot take excessive time or memory.
 
     Raises:
-        DataError: Run lengths do not match the image size, or a corner is non-finite or far outside the image.
+        DataError: The run lengths do not match the image size, or a corner is non-finite or far outside the image.
         TypeError, KeyError: The value is not a segmentation.
     """
     if not isinstance(segmentation, list):

@@ -1,4 +1,4 @@
-"""Base class of datasets: a list of records, and a pipeline that turns them into samples."""
+"""Base class for datasets that turn a list of records into samples with a pipeline."""
 
 import copy
 import logging
@@ -39,13 +39,14 @@ class BaseDataset(Dataset[Any]):
 
     Args:
         ann_file: The annotation file; a relative path is joined to `data_root`. See `load_annotations`.
-        metainfo: Values that override entries of `METAINFO`. The path of a text file is replaced with the file's lines.
+        metainfo: Values that override entries of `METAINFO`. If a value is the path of a text file, the lines of that
+            file are used instead.
         data_root: The base folder for relative paths.
         data_prefix: Maps record keys to folders, which are prepended to relative paths under these keys.
         filter_cfg: Settings for `filter_data`.
         indices: The indices of the records to keep. A number n keeps the first n records; a negative number -n keeps
             the last n.
-        serialize_data: Whether to store the records as bytes, which all workers share; see `RecordStore`.
+        serialize_data: Whether to store the records as bytes that all workers share; see `RecordStore`.
         pipeline: Transforms to apply to each record, in order.
         test_mode: Whether to raise an error if the pipeline returns None. Otherwise, another random sample is used.
         lazy_init: Whether to defer reading the annotation file until `full_init` is called.
@@ -120,7 +121,7 @@ class BaseDataset(Dataset[Any]):
 
     @property
     def skipped(self) -> int:
-        """The number of distinct unreadable samples that all workers have skipped."""
+        """The number of distinct unreadable samples that have been skipped across all workers."""
         return 0 if self._skipped is None else int(self._skipped.sum())
 
     def full_init(self) -> None:
@@ -160,7 +161,7 @@ class BaseDataset(Dataset[Any]):
     def parse_data_info(self, raw_data_info: dict[str, Any]) -> dict[str, Any] | list[dict[str, Any]]:
         """Converts a raw record to one or more records of the dataset.
 
-        By default, only joins the paths in the record to `data_prefix`.
+        By default, only prepends `data_prefix` to the paths in the record.
         """
         for key, prefix in self.data_prefix.items():
             if key not in raw_data_info:
@@ -186,11 +187,11 @@ class BaseDataset(Dataset[Any]):
         return record
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns the category indices that occur in a sample. `ClassBalancedDataset` needs this method."""
+        """Returns the indices of the categories that occur in a sample. `ClassBalancedDataset` needs this method."""
         raise NotImplementedError(f"{type(self).__name__} does not override get_cat_ids()")
 
     def prepare_data(self, idx: int) -> Any:
-        """Runs the pipeline on one record, and returns the sample or None if it was dropped."""
+        """Runs the pipeline on one record. Returns the sample, or None if the pipeline dropped it."""
         return self.pipeline(self.get_data_info(idx))
 
     def get_subset_(self, indices: Indices) -> None:
@@ -255,14 +256,14 @@ class BaseDataset(Dataset[Any]):
 
 
 def _shared_flags() -> Tensor:
-    """Creates one flag per sample in shared memory. Indices that differ by 2**20 share a flag."""
+    """Creates one flag per sample in shared memory. Indices that are equal modulo 2**20 share a flag."""
     flags = torch.zeros(_MAX_FLAGS, dtype=torch.bool, device="cpu")
     flags.share_memory_()  # type: ignore[no-untyped-call]
     return flags
 
 
 def _load_values(defaults: Mapping[str, Any], metainfo: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Merges metainfo into the defaults. Replaces file paths with the lines of the files."""
+    """Merges metainfo into the defaults. Replaces the path of a text file with a list of its lines."""
     known = ("classes", "palette", *defaults)
     for key in metainfo or {}:
         near = nearest(key, known, similarity=0.83)  # datasets may have keys such as 'base_classes'

@@ -1,6 +1,6 @@
 """Plans the batches of a pass over the data.
 
-A pass can start at any batch. It has the same length on every rank.
+A pass can start at any batch and has the same number of batches on every rank.
 """
 
 import copy
@@ -38,9 +38,10 @@ class Pass(NamedTuple):
 
 
 class BatchPlan(Sampler[BatchKey]):
-    """Yields the samples of each batch in the current pass, which `begin` sets.
+    """Yields the sample indices of each batch in the current pass. `begin` sets the current pass.
 
-    For example, 8 samples on 3 ranks in batches of 2, if each sample is read once (`counted` is 8):
+    For example, this is the plan for 8 samples on 3 ranks with a batch size of 2, if each sample counts only once
+    (`counted` is 8):
 
     | rank | batch 0: positions | share | batch 1: positions | share |
     |---|---|---|---|---|
@@ -60,7 +61,8 @@ class BatchPlan(Sampler[BatchKey]):
             custom batch sampler, the number of batches. Batches with a share of 0 do not count.
         world_size: The number of ranks that the samples are split across.
         current: The current pass.
-        passes_continue: Whether `limit` splits an endless sampler, so that each pass continues the previous one.
+        passes_continue: Whether `limit` splits an endless sampler, so that each pass continues where the previous one
+            ended.
     """
 
     def __init__(self, loader: DataLoader[Any], *, seed: int, limit: int | None) -> None:
@@ -129,7 +131,7 @@ class BatchPlan(Sampler[BatchKey]):
         if self._sampler_states() is None or len(states) != len(self.custom):
             _logger.warning(
                 "The sampler in the config differs from the one in the checkpoint. Ignoring the saved "
-                "sampler state. The run is no longer bit-identical."
+                "sampler state. The run is no longer bit-identical to an uninterrupted run."
             )
             return
         for sampler, state in zip(self.custom, states, strict=True):
@@ -152,7 +154,7 @@ class BatchPlan(Sampler[BatchKey]):
         return length if self.limit is None else min(length, self.limit)
 
     def shares(self) -> Iterator[float]:
-        """Yields the `share` of each batch in the current pass (see `SampleLoader`), then 1 forever."""
+        """Yields the `share` of each batch in the current pass (see `SampleLoader`), and then 1 forever."""
         return repeat(1.0) if self.counted is None else map(self._share, count(self.current.start))
 
     def _share(self, number: int) -> float:
@@ -164,7 +166,10 @@ class BatchPlan(Sampler[BatchKey]):
 
     @property
     def _local_size(self) -> int:
-        """The number of samples on this rank without padding: 3, 3 and 2 in the example in the class docstring."""
+        """The number of samples on this rank, without padding.
+
+        In the example in the class docstring, the three ranks have 3, 3 and 2 samples.
+        """
         return local_sample_count(self.counted or 0, self._rank, self.world_size)
 
     def _prepare(self, current: Pass) -> None:
@@ -199,7 +204,7 @@ class BatchPlan(Sampler[BatchKey]):
             yield BatchKey(epoch, positions, indices, self.batch_sampler is None)
 
     def _batches(self, epoch: int, start: int) -> Iterator[tuple[int, Sequence[Any]]]:
-        """Yields each batch from `start` on: how many samples precede it on this rank, and its indices."""
+        """Yields, for each batch from `start` on, this rank's number of preceding samples and the sample indices."""
         done = 0
         if self._has_own_batches:
             for number, indices in enumerate(self.batch_sampler):

@@ -27,10 +27,12 @@ def pseudo_collate(samples: Sequence[Any]) -> Any:
 
 
 def default_collate(samples: Sequence[Any]) -> Any:
-    """Stacks tensors, arrays and numbers of N samples into ``(N, ...)``. Collects strings and data elements in lists.
+    """Stacks tensors, arrays and numbers into tensors of shape ``(N, ...)``.
+
+    Strings and data elements are collected in lists.
 
     Raises:
-        DataError: Tensors have different shapes, or a value cannot be stacked.
+        DataError: The samples have different shapes or keys, or a value cannot be stacked.
 
     Example:
         >>> default_collate([(1.0, "a"), (2.0, "b")])
@@ -40,7 +42,9 @@ def default_collate(samples: Sequence[Any]) -> Any:
 
 
 def _collate(samples: Sequence[Any], collate_values: Callable[[Sequence[Any]], Any]) -> Any:
-    """Collates nested samples. Collects strings and data elements in lists; `collate_values` collates other values."""
+    """Collates nested samples. Collects strings and data elements in lists, and collates other values with
+    `collate_values`.
+    """
     first = samples[0]
     if isinstance(first, (BaseDataElement, str, bytes)):
         return list(samples)
@@ -48,7 +52,7 @@ def _collate(samples: Sequence[Any], collate_values: Callable[[Sequence[Any]], A
         for sample in samples:
             if sample.keys() != first.keys():
                 differing = sorted(map(str, first.keys() ^ sample.keys()))
-                raise DataError("the samples of a batch have different keys", found=differing)
+                raise DataError("the samples in a batch have different keys", found=differing)
         return {key: _collate([sample[key] for sample in samples], collate_values) for key in first}
     if isinstance(first, Sequence):
         columns = [_collate(column, collate_values) for column in zip(*samples, strict=True)]
@@ -64,7 +68,7 @@ def _stack(values: Sequence[Any]) -> Any:
         shapes = dict.fromkeys(tuple(value.shape) for value in values if isinstance(value, (Tensor, np.ndarray)))
         if len(shapes) > 1:
             raise DataError(
-                "the samples of a batch have different shapes, so they cannot be stacked",
+                "the samples in a batch have different shapes, so they cannot be stacked",
                 found=list(shapes),
                 notes=["Set collate_fn=dict(type='pseudo_collate') to keep them in a list."],
             ) from error
@@ -114,8 +118,9 @@ def split_target(batch: Any) -> tuple[Any, Any]:
 def batch_size_of(batch: Any) -> int:
     """Returns the number of samples in a batch.
 
-    In a list of dicts, each dict is one sample. For other batches, uses the first match: the length of the first tensor
-    or array among the entries, the length of the first list, the number of samples in the first dict, or 1.
+    In a list of dicts, each dict is one sample. For other batches, uses the first of these that exists: the length of
+    the first tensor or array among the entries, the length of the first list, or the number of samples in the first
+    dict. Otherwise, returns 1.
 
     Example:
         >>> batch_size_of({"images": ["a", "b", "c"], "labels": [0, 1, 0]}), batch_size_of(None)
@@ -137,7 +142,7 @@ def batch_size_of(batch: Any) -> int:
 
 
 def map_tensors(data: Any, change: Callable[[Any], Any]) -> Any:
-    """Applies `change` to all tensors, and objects with a `to` method, in nested dicts, lists and tuples."""
+    """Applies `change` to all tensors and all objects with a `to` method in nested dicts, lists and tuples."""
     if isinstance(data, Tensor):
         return change(data)
     if isinstance(data, dict):
@@ -161,5 +166,5 @@ def length_of(loader: Any) -> int | None:
 
 
 def metainfo_of(loader: Any) -> Any:
-    """Returns the metadata of a loader's dataset, such as its classes, or None."""
+    """Returns the metadata (such as the classes) of a loader's dataset, or None if it has no metadata."""
     return getattr(getattr(loader, "dataset", None), "metainfo", None)

@@ -1,4 +1,4 @@
-"""Base class of data elements, the containers for samples and predictions."""
+"""Base class for data elements, which are containers for samples and predictions."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
@@ -48,12 +48,12 @@ class BaseDataElement:
         return dict(self._meta)
 
     def set_metainfo(self, metainfo: Mapping[str, Any]) -> None:
-        """Adds or replaces metainfo fields. Raises ArgumentError if a name is already used by a data field."""
+        """Adds or replaces metainfo fields. Raises an ArgumentError if a name is already used by a data field."""
         for name, value in metainfo.items():
             self.set_field(value, name, field_type="metainfo")
 
     def set_data(self, data: Mapping[str, Any]) -> None:
-        """Adds or replaces data fields. Raises ArgumentError if a name is already used by a metainfo field."""
+        """Adds or replaces data fields. Raises an ArgumentError if a name is already used by a metainfo field."""
         for name, value in data.items():
             setattr(self, name, value)
 
@@ -125,7 +125,7 @@ class BaseDataElement:
         return value
 
     def keys(self) -> list[str]:
-        """Returns the names of the data fields, in the order they were set.
+        """Returns the names of the data fields, in the order in which they were set.
 
         A field stored by a property as `_name` is listed as `name`.
         """
@@ -137,12 +137,12 @@ class BaseDataElement:
 
     @property
     def _data_fields(self) -> set[str]:
-        """The names of the data fields, for existing code that reads this attribute."""
+        """The names of the data fields. Kept for existing code that reads this attribute."""
         return set(self.keys())
 
     @property
     def _metainfo_fields(self) -> set[str]:
-        """The names of the metainfo fields, for existing code that reads this attribute."""
+        """The names of the metainfo fields. Kept for existing code that reads this attribute."""
         return set(self._meta)
 
     def values(self) -> list[Any]:
@@ -209,7 +209,7 @@ class BaseDataElement:
         return self._map_data(convert)
 
     def to_tensor(self) -> Self:
-        """Returns a copy with all NumPy arrays converted to tensors, which share the memory of the arrays."""
+        """Returns a copy with all NumPy arrays converted to tensors that share memory with the arrays."""
 
         def convert(value: Any) -> Any:
             if isinstance(value, BaseDataElement):
@@ -261,13 +261,13 @@ class BaseDataElement:
         return f"{type(self).__name__}(\n{body}\n)" if lines else f"{type(self).__name__}()"
 
     def _call(self, method: str, *args: Any, **kwargs: Any) -> Self:
-        """Returns a copy after calling a method on each value that has this method. Keeps other values."""
+        """Returns a copy with the results of calling a method on each value. Values without this method are kept."""
         return self._map_data(
             lambda value: getattr(value, method)(*args, **kwargs) if hasattr(value, method) else value
         )
 
     def _map_data(self, convert: Callable[[Any], Any]) -> Self:
-        """Returns a copy with the same metainfo and converted data, without calling property setters."""
+        """Returns a copy with the same metainfo and with `convert` applied to all data. Bypasses property setters."""
         element = type(self).__new__(type(self))
         data = {name: convert(value) for name, value in self.__dict__.items()}
         element.__setstate__({"metainfo": self._meta, "data": data})

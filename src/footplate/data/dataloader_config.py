@@ -57,7 +57,7 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0) -> Any:
 
     Args:
         cfg: A dict with `dataset` and `sampler` (objects or dicts), `batch_sampler`, `collate_fn`, and any other
-            argument of torch's DataLoader. Alternatively, a loader: a plain DataLoader is converted to a
+            arguments of torch's DataLoader. Alternatively, a loader: a plain DataLoader is converted to a
             `SampleLoader`, and any other loader is returned unchanged.
         seed: The seed for sample order and augmentation.
 
@@ -110,7 +110,7 @@ def check_dataloader(cfg: Any) -> None:
         value = cfg.get(key)
         # Otherwise, the characters of a string would be treated as samples or indices.
         if isinstance(value, str) or not (key == "dataset" or value is None or hasattr(value, "__iter__")):
-            raise BuildError(f"'{key}' must be an object, or a dict with the key 'type'", key=key, found=value)
+            raise BuildError(f"'{key}' must be an object, or a dict with a 'type' key", key=key, found=value)
     with at_key("dataset"):
         _check_dataset(cfg["dataset"])
     if isinstance(cfg.get("sampler"), Mapping):
@@ -134,7 +134,7 @@ def _check_dataset(cfg: Any) -> None:
 
 
 def _refuse_sections(loader: Any) -> None:
-    """Rejects a dataset or a list of configs, whose items would be mistaken for batches."""
+    """Rejects a dataset or a list of configs in place of a dataloader. Its items would be mistaken for batches."""
     if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
         raise ArgumentError(
             "a data loader must yield batches, but a dataset yields individual samples",
@@ -158,20 +158,21 @@ def check_same_dataset(loader: Any) -> None:
     Compares the lengths of the dataset and its wrapped datasets, and the indices of torch subsets.
 
     Raises:
-        RankError: The datasets differ. Samples would be lost, or leak from the training set into the validation set.
+        RankError: The datasets differ, so samples would be lost or would leak from the training set into the validation
+            set.
     """
     if get_data_world_size() == 1 or not isinstance(loader, SampleLoader):
         return
     if any(isinstance(sampler, (DefaultSampler, InfiniteSampler, RankSampler)) for sampler in samplers_of(loader)):
         compare_with_main(
             _describe_dataset(loader.dataset),
-            "the dataset on %s differs from the dataset on rank 0, although each rank reads only its share",
+            "the dataset on %s differs from the dataset on rank 0, but all ranks must use the same dataset",
             "Build the same dataset on all ranks. Call torch.manual_seed before random_split and other random choices.",
         )
 
 
 def _describe_dataset(dataset: Any) -> list[str]:
-    """Returns a line with the length of the dataset and each wrapped dataset, and digests of subset indices."""
+    """Returns a line with the lengths of a dataset and its wrapped datasets, and with digests of subset indices."""
     text = f"{type(dataset).__name__}: {length_of(dataset)} samples"
     if isinstance(dataset, Subset):
         text += f", digest {hashlib.sha256(repr(np.asarray(dataset.indices).tolist()).encode()).hexdigest()[:8]}"
@@ -196,7 +197,7 @@ def _check_settings(cfg: Mapping[str, Any]) -> None:
 
 
 def _build_dataset(cfg: Any) -> Any:
-    """Builds and initializes a dataset. Raises an error if it is empty."""
+    """Builds and initializes a dataset. Raises a DataError if the dataset is empty."""
     dataset = _build_entry(DATASETS, {"dataset": cfg}, "dataset")
     if hasattr(dataset, "full_init"):
         with at_key("dataset"), located(cfg):
@@ -228,17 +229,17 @@ def _describe_folders(dataset: Any) -> list[str]:
 
 
 def _build_function(cfg: Any, key: str) -> Callable[..., Any]:
-    """Builds a function from `cfg`: a function, its name, or a dict with `type` and arguments."""
+    """Returns the function for `cfg`, which is a function, its name, or a dict with a `type` and arguments."""
     with at_key(key):
         cfg = import_lazy(cfg)
         if isinstance(cfg, str):
             return FUNCTIONS.get(cfg)
         if not isinstance(cfg, Mapping):
             if not callable(cfg):
-                raise ArgumentError(f"{key} must be a function or a dict with a 'type'", found=cfg)
+                raise ArgumentError(f"{key} must be a function or a dict with a 'type' key", found=cfg)
             return cfg  # type: ignore[no-any-return]
         if "type" not in cfg:
-            raise BuildError("a dict that describes a function must have the key 'type'", found=dict(cfg))
+            raise BuildError("a dict that describes a function must have a 'type' key", found=dict(cfg))
         with using_scope(cfg.get("_scope_")):
             function = FUNCTIONS.resolve(cfg["type"], cfg)
         if inspect.isclass(function):
@@ -288,7 +289,7 @@ def _drop(settings: dict[str, Any], keys: Iterable[str], reason: str, *, level: 
 
 
 def _convert_loader(loader: Any, seed: int) -> Any:
-    """Converts a plain DataLoader to a `SampleLoader` for this rank. Returns other loaders unchanged."""
+    """Converts a plain DataLoader to a `SampleLoader` for this rank. Other loaders are returned unchanged."""
     _refuse_sections(loader)
     if type(loader) is not DataLoader or isinstance(loader.dataset, IterableDataset):
         return _check_ranks(loader)
@@ -316,7 +317,7 @@ def _convert_sampler(loader: Any, sampler: Any, seed: int) -> Any:
         raise ArgumentError(
             f"the {kind.__name__} splits the samples across {sampler.num_replicas} processes, but there are {size}",
             key="sampler",
-            notes=["Remove the sampler. Without it, each process reads its share of the DataLoader."],
+            notes=["Remove the sampler. Without it, each process reads its share of the samples."],
         )
     return sampler if size == 1 or knows_ranks(loader) else RankSampler(sampler)
 
@@ -333,10 +334,10 @@ def _check_ranks(loader: Any) -> Any:
         return loader
     kind = type(getattr(loader, "dataset", None) or loader)
     raise ArgumentError(
-        f"each of the {size} processes would read all batches of this data loader",
+        f"each of the {size} processes would read all batches from this data loader",
         found=kind,
         notes=[
             "Pass a torch DataLoader of a map-style dataset. Each process then reads its share.",
-            f"If '{kind.__name__}' yields only the samples of its own process, set its attribute `rank`.",
+            f"If '{kind.__name__}' yields only the samples of its own process, set its `rank` attribute.",
         ],
     )

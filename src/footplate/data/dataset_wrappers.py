@@ -22,7 +22,7 @@ _logger = logging.getLogger("footplate.data")
 
 
 class _DatasetWrapper(Dataset[Any]):
-    """Base class of datasets that wrap one `dataset` or several `datasets`, and map indices to the wrapped ones."""
+    """Base class for datasets that wrap one `dataset` or several `datasets` and map indices to them."""
 
     # Subclasses in code bases set these attributes without calling the constructor.
     _fully_initialized = False
@@ -51,7 +51,7 @@ class _DatasetWrapper(Dataset[Any]):
         return dataset.get_data_info(inner)  # type: ignore[no-any-return]
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns the category indices that occur in a sample."""
+        """Returns the indices of the categories that occur in a sample."""
         dataset, inner = self._locate(idx)
         return dataset.get_cat_ids(inner)  # type: ignore[no-any-return]
 
@@ -74,7 +74,7 @@ class ConcatDataset(_DatasetWrapper):
         ignore_keys: Metainfo keys whose values may differ. The values of the first dataset are used.
 
     Raises:
-        ArgumentError: `datasets` is empty, or the datasets differ in their metainfo.
+        ArgumentError: `datasets` is empty, or the metainfo of the datasets differs.
     """
 
     def __init__(
@@ -117,7 +117,10 @@ class ConcatDataset(_DatasetWrapper):
         return which, idx - (ends[which - 1] if which else 0)
 
     def shard_numbers(self) -> NDArray[np.int32]:
-        """Returns the shard index of each sample, ``(N,)``. Shards are numbered across all datasets."""
+        """Returns the shard index of each sample as an array of shape ``(N,)``.
+
+        Shards are numbered across all datasets.
+        """
         self.full_init()
         return _join_shards([shard_numbers(dataset) for dataset in self.datasets])
 
@@ -149,9 +152,10 @@ class RepeatDataset(_DatasetWrapper):
         return self.times * len(self.dataset)
 
     def shard_numbers(self) -> NDArray[np.int32]:
-        """Returns the shard index of each sample, ``(N,)``. Each repetition of a shard counts as a separate shard.
+        """Returns the shard index of each sample as an array of shape ``(N,)``.
 
-        A sampler with `shard_window` therefore does not mix the copies of a sample.
+        Each repetition of a shard counts as a separate shard, so that a sampler with `shard_window` does not mix the
+        copies of a sample.
         """
         self.full_init()
         return _join_shards([shard_numbers(self.dataset)] * self.times)
@@ -170,7 +174,7 @@ class ClassBalancedDataset(_DatasetWrapper):
 
     Args:
         dataset: A dataset, or a config for DATASETS.
-        oversample_thr: A category is rare if less than this fraction of samples contains it.
+        oversample_thr: A category is rare if the fraction of samples that contain it is below this threshold.
         lazy_init: Whether to defer the initialization of the dataset until `full_init` is called.
 
     Raises:
@@ -195,7 +199,7 @@ class ClassBalancedDataset(_DatasetWrapper):
         if hasattr(self.dataset, "full_init"):
             self.dataset.full_init()
         name = type(self.dataset).__name__
-        _logger.info("Reading the categories of the %d samples of '%s'.", len(self.dataset), name)
+        _logger.info("Reading the categories of the %d samples in '%s'.", len(self.dataset), name)
         categories = [self._read_categories(idx) for idx in range(len(self.dataset))]
         counts = Counter(chain.from_iterable(categories))
         for idx, of_sample in enumerate(categories):
@@ -222,7 +226,10 @@ class ClassBalancedDataset(_DatasetWrapper):
         return len(self._indices)
 
     def shard_numbers(self) -> NDArray[np.int32]:
-        """Returns the shard index of each sample, ``(N,)``. All copies of a sample are in the same shard."""
+        """Returns the shard index of each sample as an array of shape ``(N,)``.
+
+        All copies of a sample are in the same shard.
+        """
         self.full_init()
         return shard_numbers(self.dataset)[self._indices]
 
@@ -249,7 +256,7 @@ def count_skipped(dataset: Any) -> int:
 
 
 def combined_digest(dataset: Any) -> str | None:
-    """Joins the digests of a dataset and its wrapped datasets, or returns None if no dataset has one.
+    """Joins the digests of a dataset and its wrapped datasets, or returns None if no dataset has a digest.
 
     The result does not depend on the wrappers.
     """
@@ -258,7 +265,7 @@ def combined_digest(dataset: Any) -> str | None:
 
 
 def shard_numbers(dataset: Any) -> NDArray[np.int32]:
-    """Returns the shard index of each sample, ``(N,)``, for a dataset that may be wrapped.
+    """Returns the shard index of each sample as an array of shape ``(N,)``. The dataset may be wrapped.
 
     Raises:
         ArgumentError: A dataset has no shards.

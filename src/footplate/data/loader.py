@@ -31,9 +31,9 @@ class SampleLoader(DataLoader[Any]):
     """A DataLoader that can start a pass at any batch, and whose batches do not depend on earlier reads.
 
     The random state for each sample depends only on seed, epoch and position in the global order; see `BatchReader`.
-    Samples therefore do not depend on the number of workers or on resumes. Iteration does not change the global
-    random generators. Each `for batch in loader` iterates over the next epoch. To choose an epoch, call `batches` or
-    the sampler's `set_epoch`.
+    Samples therefore do not depend on the number of workers or on whether the run was resumed. Iteration does not
+    change the global random generators. Each `for batch in loader` iterates over the next epoch. To choose an epoch,
+    call `batches` or the sampler's `set_epoch`.
 
     Args:
         dataset: A map-style dataset.
@@ -52,10 +52,10 @@ class SampleLoader(DataLoader[Any]):
         options: Additional arguments for torch's DataLoader.
 
     Attributes:
-        plan: The samples of each batch.
+        plan: The plan that assigns samples to batches.
         share: The loss weight of the latest batch, which makes the mean over ranks equal the mean over samples. It is
-            1, except for an uneven last batch. There, it is this rank's number of samples divided by the mean over all
-            ranks, or 0 if this rank has no samples left.
+            1, except for an uneven last batch. In that case, it is this rank's number of samples divided by the mean
+            over all ranks, or 0 if this rank has no samples left.
 
     Raises:
         DataError: During iteration, a sample cannot be read or samples cannot be collated.
@@ -137,7 +137,7 @@ class SampleLoader(DataLoader[Any]):
             return None if key is None else self._deliver(self._reader.dataset[key], self.share)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        """Yields the batches of the next epoch. Starts with the epoch set on a sampler, or 0."""
+        """Yields the batches of the epoch that is set on a sampler, or else of the next epoch (initially 0)."""
         epochs = (getattr(sampler, "epoch", None) for sampler in self.plan.samplers)
         epoch = next((number for number in epochs if isinstance(number, int)), self._next_epoch)
         try:
@@ -152,18 +152,18 @@ class SampleLoader(DataLoader[Any]):
 
 
 class WorkerError(Exception):
-    """Carries the traceback of a worker's error, as the cause of the error in the main process."""
+    """Carries a worker's traceback. The main process raises its own error from this exception."""
 
 
 class ReadFailure(NamedTuple):
-    """An error and its cause, which a reader returns instead of a batch. The main process raises the error."""
+    """An error with its cause, returned by a reader instead of a batch. The main process raises the error."""
 
     error: DataError
     cause: BaseException
 
     @classmethod
     def of(cls, message: str, cause: BaseException, notes: Sequence[str]) -> "ReadFailure":
-        """Creates a failure from an exception that was just caught."""
+        """Creates a failure from an exception that has just been caught."""
         worker = get_worker_info()
         if worker is not None:  # the exception itself may not be picklable
             trace = "".join(traceback.format_exception(cause))
@@ -181,7 +181,8 @@ class BatchReader(Dataset[Any]):
         dataset: The dataset of samples.
         collate: Collates a list of samples into a batch.
         seed: The seed of the run.
-        seeding: "sample" or "batch": when to seed the generators. With None, they are neither seeded nor restored.
+        seeding: When to seed the generators: for each "sample" or each "batch". If None, they are neither seeded nor
+            restored.
         progress: Receives the current sample of each worker.
     """
 
@@ -211,7 +212,7 @@ class BatchReader(Dataset[Any]):
             return data_wait.call(self._read, key)
 
     def _send(self, batch: Any, key: BatchKey) -> Any:
-        """Wraps a batch for sending it from a worker."""
+        """Wraps a batch so that a worker can send it to the main process."""
         if type(batch) is ReadFailure:
             return batch
         try:
@@ -266,7 +267,10 @@ def _summarize(error: BaseException) -> str:
 
 
 def _details(error: BaseException) -> list[str]:
-    """Returns the remaining lines of a footplate error. Otherwise, explains a missing file or returns the location."""
+    """Returns the remaining lines of a footplate error.
+
+    For other errors, explains a missing file or returns the code location.
+    """
     if isinstance(error, FootplateError):
         return [line.strip() for line in str(error).split("\n")[1:]]
     if isinstance(error, FileNotFoundError) and isinstance(error.filename, str):

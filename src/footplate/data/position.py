@@ -1,4 +1,4 @@
-"""Reads any loader from a given position: a pass over the loader, and a batch within this pass."""
+"""Reads any loader from a given position, i.e. from a batch within a pass over the loader."""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
@@ -79,9 +79,9 @@ class DataPosition:
     |---|---|
     | `SampleLoader` | computed from the number of batches |
     | `SampleLoader` with custom samplers, or any other loader with a length | counted |
-    | stream without length | not counted; a resumed run reads them again from the start |
+    | stream without a length | not counted; a resumed run reads them again from the start |
 
-    Passes are counted as they happen, since a pass may have fewer or more batches than the length.
+    Passes are counted as they are read, since a pass may have fewer or more batches than the loader's length.
 
     Args:
         loader: The training loader.
@@ -144,7 +144,7 @@ class DataPosition:
         return {"epoch": epoch, "batch": batch, **self._settings(), **present}
 
     def load_state_dict(self, state: Mapping[str, Any], iteration: int) -> int:
-        """Restores a position in the data. Logs a warning if the run is no longer bit-identical.
+        """Restores a position in the data. Logs a warning if the resumed run will not be bit-identical.
 
         If the batch size or the number of processes has changed, continues with the batch that contains the next
         sample.
@@ -154,7 +154,7 @@ class DataPosition:
             iteration: The number of completed iterations.
 
         Returns:
-            The position as a number of batches, in terms of the current batch size.
+            The position as a number of batches of the current size.
 
         Raises:
             DataError: The shards of the dataset have changed since the checkpoint was saved.
@@ -173,14 +173,17 @@ class DataPosition:
                 for key in here
                 if saved[key] != here[key]
             ]
-            message = "Resumed at batch %d of epoch %d with other settings (%s). The run is no longer bit-identical."
+            message = (
+                "Resumed at batch %d of epoch %d with different settings (%s). The run is no longer bit-identical to "
+                "an uninterrupted run."
+            )
             _logger.warning(message, batch, epoch, ", ".join(changes))
         self._load_own_state(state, epoch)
         self._epoch, self._epoch_start = epoch, iteration - batch
         return epoch * (self._length or 0) + batch
 
     def check_pass(self, epoch: int, count: int, expected: int) -> None:
-        """Raises a DataError if a pass had fewer batches than expected, or the length of the loader has changed.
+        """Raises a DataError if a pass had fewer batches than expected, or if the loader's length has changed.
 
         In epoch-based training, the position in the data depends on this length.
         """
@@ -230,7 +233,7 @@ class DataPosition:
                 "the training dataset's files have changed since the checkpoint was saved",
                 key="train_dataloader.dataset",
                 notes=[
-                    "File names, order, sizes or sample counts have changed, so the run cannot continue exactly.",
+                    "File names, order, sizes or sample counts have changed, so the run cannot be resumed exactly.",
                     "Restore the files. To train on the new ones, start a new run from the weights, with `load_from`.",
                 ],
             )

@@ -65,8 +65,8 @@ class SampleGenerators:
     """Keeps sample-reading code from using or changing the run's global random generators.
 
     The numpy generator is replaced rather than copied, because copying its state would slow down reading a small batch
-    by 50%. As a side effect, the run's numpy generator loses a value that `np.random.randn` may have buffered (it
-    generates values in pairs).
+    by 50%. As a side effect, the run's numpy generator loses a value that `np.random.randn`, which generates values in
+    pairs, may have buffered.
     """
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class SampleGenerators:
 
 
 def with_separate_generators(iterator: Iterator[_Item], seed: int) -> Iterator[_Item]:
-    """Yields the items of an iterator that uses separate random generators, seeded with `seed`."""
+    """Yields the items of an iterator, which runs with separate random generators seeded with `seed`."""
     states = None
     while True:
         with preserve_random_state():
@@ -112,7 +112,7 @@ def _set_states(states: tuple[Any, ...]) -> None:
 
 
 class RngStates(NamedTuple):
-    """Validated states, in the format that the generators accept."""
+    """Validated random states in the format that the generators accept."""
 
     python: tuple[Any, ...]
     numpy: tuple[Any, ...]
@@ -121,7 +121,7 @@ class RngStates(NamedTuple):
 
 
 def capture_rng() -> dict[str, Any]:
-    """Returns the generator states of Python, numpy and torch, on the CPU and all accelerators.
+    """Returns the states of the Python, numpy and torch random generators, on the CPU and all accelerators.
 
     The result contains only tensors, numbers and strings, and can be loaded with `weights_only=True`.
     """
@@ -166,7 +166,7 @@ def check_rng(state: Any, part: str = "random") -> RngStates:
     crash the process.
 
     Raises:
-        CheckpointError: The state of a generator is missing or invalid. The message includes the generator.
+        CheckpointError: The state of a generator is missing or invalid. The message states which generator.
     """
     with restoring(part):
         python, numpy, cpu, accelerators = (read_entry(state, key) for key in ("python", "numpy", "torch", "devices"))
@@ -209,7 +209,7 @@ def _check_tensor(value: Any, dtype: torch.dtype) -> torch.Tensor:
 
 
 def _accelerator() -> str | None:
-    """Returns the accelerator type of this machine, or None."""
+    """Returns the accelerator type of this machine, or None if there is no accelerator."""
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return None if device is None else device.type
 

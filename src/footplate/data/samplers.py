@@ -124,7 +124,7 @@ class DefaultSampler(_SeededSampler):
         self.epoch = epoch
 
     def iterate_from(self, start: int) -> Iterator[int]:
-        """Yields this rank's samples of the epoch from index `start` on. Skipping samples is free.
+        """Yields this rank's samples in the epoch from index `start` on. Skipping samples is free.
 
         All ranks yield the same number of samples, even if `round_up` is False.
         """
@@ -152,7 +152,7 @@ class InfiniteSampler(_SeededSampler):
     endless = True
 
     def set_epoch(self, epoch: int) -> None:
-        """Does nothing, because the order does not depend on epochs."""
+        """Does nothing, because the order does not depend on the epoch."""
 
     def iterate_from(self, start: int) -> Iterator[int]:
         """Yields this rank's samples endlessly from index `start` on. Skipping samples is free."""
@@ -173,7 +173,7 @@ class InfiniteSampler(_SeededSampler):
 class RankSampler(Sampler[Any]):
     """Splits another sampler or batch sampler across n ranks: each rank yields every n-th entry.
 
-    The other sampler must yield the same entries on all ranks, which is checked in the first pass. If the number of
+    The wrapped sampler must yield the same entries on all ranks, which is checked in the first pass. If the number of
     entries is not divisible by n, the first entries are repeated, so that all ranks have the same number.
 
     Args:
@@ -200,7 +200,7 @@ class RankSampler(Sampler[Any]):
         return -(-len(self.sampler) // self.world_size)
 
     def _check_same(self, beginning: list[Any]) -> None:
-        """Checks that the other sampler has the same length and the same first entries on all ranks.
+        """Checks that the wrapped sampler has the same length and the same first entries on all ranks.
 
         Raises:
             RankError: The samplers differ, so samples would be lost. All ranks raise this error.
@@ -237,7 +237,7 @@ def set_epoch(samplers: Iterable[Any], epoch: int) -> None:
 
 
 def knows_ranks(loader: Any) -> bool:
-    """Checks whether an attribute of a loader, its dataset or its sampler shows that it is aware of ranks."""
+    """Checks whether a loader, its dataset or its sampler has an attribute that suggests that it knows its rank."""
     parts = (loader, getattr(loader, "dataset", None), *samplers_of(loader))
     return any(hasattr(part, name) for part in parts for name in _RANK_NAMES)
 
@@ -260,7 +260,7 @@ def can_start_anywhere(sampler: Any) -> bool:
 
 
 def is_custom(sampler: Any) -> bool:
-    """Checks whether a sampler's order could depend on more than seed and epoch, or its length could be wrong."""
+    """Checks whether a sampler's order may depend on more than seed and epoch, or its length may be wrong."""
     if can_start_anywhere(sampler) or type(sampler) in _DETERMINISTIC:
         return False
     return type(sampler) not in _SEEDABLE or getattr(sampler, "generator", None) is not None

@@ -1,4 +1,4 @@
-"""Shared memory for dataset records, and for the batches that workers send to the main process."""
+"""Shared memory for dataset records and for batches that workers send to the main process."""
 
 import io
 import pickle
@@ -82,8 +82,8 @@ class RecordStore(Sequence[Any]):
 class SentBatch:
     """Wraps a batch that a worker sends to the main process. Unpickling returns the batch itself.
 
-    All arrays and dense tensors of the batch share one block of memory. Torch would send each tensor separately, with
-    several messages between the processes, which would cost the main process a few hundred microseconds per tensor.
+    All arrays and dense tensors in the batch share one block of memory. Torch would send each tensor separately. The
+    messages between the processes would cost the main process a few hundred microseconds per tensor.
 
     Args:
         batch: Any object that can be pickled.

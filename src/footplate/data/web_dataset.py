@@ -83,7 +83,9 @@ class Shard:
         try:
             storage.commit_bytes(index, json.dumps(members).encode())
         except OSError as error:
-            _logger.warning("The index of '%s' cannot be saved, so every run scans the shard: %s", self.path, error)
+            _logger.warning(
+                "The index of '%s' cannot be saved, so every run has to scan the shard: %s", self.path, error
+            )
         return members
 
     def read(self, members: Sequence[Member]) -> list[bytes]:
@@ -108,7 +110,7 @@ class Shard:
 class WebDataset(BaseDataset):
     """A dataset of WebDataset shards, on disk or in an object store. Samples can be read in any order.
 
-    The files of a sample must be adjacent in the shard and share a name up to the first dot. This name is the key of
+    A sample's files must be adjacent in the shard and share a name up to the first dot. This name is the key of
     the sample. Shards are indexed on first use.
 
     Args:
@@ -150,7 +152,7 @@ class WebDataset(BaseDataset):
         super().__init__(data_root=data_root, **settings)
 
     def load_data_list(self) -> Any:
-        """Returns one record per sample, with its shard index, key and files by field."""
+        """Returns one record per sample, with its shard index, its key, and its files keyed by field."""
         # This pool does not wait for its threads on exit, so that Ctrl-C and errors end a slow download at once.
         try:
             with ThreadPool(_THREADS) as pool:
@@ -165,7 +167,10 @@ class WebDataset(BaseDataset):
 
     @property
     def digest(self) -> str:
-        """A SHA-256 of the names, sizes and file lists of all shards. Resumed runs compare it; see `DataPosition`."""
+        """A SHA-256 of the names, sizes and file lists of all shards.
+
+        It is checked when a run resumes; see `DataPosition`.
+        """
         self.full_init()
         return self._digest
 
@@ -182,7 +187,7 @@ class WebDataset(BaseDataset):
         return [int(self._read_record(idx, {field: files[field]})["gt_label"])]
 
     def shard_numbers(self) -> NDArray[np.int32]:
-        """Returns the shard index of each sample, ``(N,)``. Samplers with `shard_window` call this method."""
+        """Returns the shard index of each sample as an array of shape ``(N,)``. Samplers with `shard_window` use it."""
         self.full_init()
         return np.fromiter((record[0] for record in self.data_list), dtype=np.int32, count=len(self.data_list))
 
@@ -198,7 +203,7 @@ class WebDataset(BaseDataset):
         self._digest = digest.hexdigest()
 
     def _read_record(self, idx: int, files: Mapping[str, Member]) -> dict[str, Any]:
-        """Reads files of a sample and returns them as a record."""
+        """Reads the files of a sample and returns them as a record."""
         number, key, _ = self.data_list[idx]
         shard = self._shards[number]
         contents = dict(zip(files, shard.read(list(files.values())), strict=True))
@@ -274,7 +279,7 @@ def _group(shard: str, members: Sequence[Member]) -> dict[str, dict[str, Member]
             continue
         key, extension = match.group(1), match.group(2).lower()
         if extension in samples.get(key, {}) or (key in samples and key != last):
-            notes = ["The files of a sample must be adjacent, and every key must be unique."]
+            notes = ["A sample's files must be adjacent, and every key must be unique."]
             raise DataError(f"the sample '{key}' occurs twice in the shard '{shard}'", found=member.name, notes=notes)
         samples.setdefault(key, {})[extension] = member
         last = key

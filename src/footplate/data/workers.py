@@ -22,10 +22,10 @@ _PIDS = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)")
 _TIMEOUT = re.compile(r"DataLoader timed out after ([\d.]+) seconds")
 _SIGNAL = re.compile(r"killed by signal: ([^.\n]+)")
 _HINTS = {
-    "Killed": "If the kernel killed it for lack of memory, use fewer workers.",
+    "Killed": "The machine may have run out of memory. Use fewer workers.",
     "Bus error": "Shared memory (/dev/shm) may be full. Use fewer workers or a lower prefetch_factor.",
 }
-_CRASHED = "To find the line in compiled code, read the sample with num_workers=0 and `python -X faulthandler`."
+_CRASHED = "To locate a crash in compiled code, read the sample with num_workers=0 and `python -X faulthandler`."
 _REPEAT_INTERVAL = 0.5  # seconds; a signal repeated sooner counts once, since some programs send each signal twice
 
 
@@ -67,7 +67,7 @@ def interruptible(iterator: Iterator[Any]) -> Iterator[Any]:
 
 
 class WorkerProgress:
-    """Records in shared memory which sample each of `workers` workers is reading."""
+    """Records in shared memory which sample each worker is reading. `workers` is the number of workers."""
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
@@ -86,11 +86,11 @@ class WorkerProgress:
         self.record(worker, None)
 
     def record(self, worker: int, index: Any) -> None:
-        """Records that a worker starts reading a sample."""
+        """Records that a worker has started reading a sample."""
         self._slots[self._workers + worker] = index if isinstance(index, int) else -1
 
     def samples(self) -> dict[int, int]:
-        """Returns the index of the sample that each worker is reading, or last read, keyed by process id.
+        """Returns a dict that maps each worker's process id to the index of the sample it is reading or last read.
 
         A sample index that is not an integer is returned as -1.
         """
@@ -106,7 +106,7 @@ def _announce_exit(slots: Any) -> None:
 
 
 def _exit_if_orphaned() -> None:
-    """Ends this worker if its main process has died."""
+    """Exits this worker process if its main process has died."""
     main = multiprocessing.parent_process()
     method = getattr(multiprocessing.current_process(), "_start_method", None)
     # with forkserver, the parent is the server, so the parent's id says nothing about the main process
@@ -224,8 +224,8 @@ def _explain_timeout(message: str, samples: Mapping[int, int]) -> DataError | No
         return None
     reading = ", ".join(map(str, samples.values()))
     return DataError(
-        f"the workers of the data loader returned no batch in {timeout[1]} s; they were reading samples {reading}",
-        notes=["Increase the `timeout` of the data loader, or set it to 0 to wait without a limit."],
+        f"the data loader's workers returned no batch within {timeout[1]} s; they were reading samples {reading}",
+        notes=["Increase the data loader's `timeout`, or set it to 0 to wait indefinitely."],
     )
 
 
@@ -240,5 +240,5 @@ def _explain_death(message: str, samples: Mapping[int, int]) -> DataError | None
         reason, hint = f"killed by a signal: {killed[1].strip()}", _HINTS.get(killed[1].strip(), _CRASHED)
     else:
         reason, hint = "exited without an exception, for example through os._exit() or a crash", _CRASHED
-    message = f"a worker of the data loader died while it read sample {samples[process]}"
+    message = f"a data loader worker died while reading sample {samples[process]}"
     return DataError(message, notes=[f"process {process}: {reason}", hint])

@@ -145,7 +145,7 @@ def _device_meshes(device: str, mesh: Sequence[int] | None, tensor_parallel: int
             f"mesh={mesh} with tensor_parallel={tensor_parallel} does not match the number of processes, {world}",
             key="tensor_parallel" if mesh is None else "mesh",
             found=tensor_parallel if mesh is None else mesh,
-            notes=["Replicas times shards times tensor_parallel must be the number of processes."],
+            notes=["Replicas times shards times tensor_parallel must equal the number of processes."],
         )
     names = tuple(sizes)
     if tensor_parallel == 1:
@@ -215,7 +215,7 @@ def select_layers(model: nn.Module, size: int, plan: Mapping[str, str] | None) -
         for name in names:
             count = getattr(modules[name], features, 0)
             if count % size:
-                message = f"{features} of '{name}' must be divisible by the size of tensor_parallel, {size}"
+                message = f"{features} of '{name}' must be divisible by the tensor_parallel size, {size}"
                 raise ArgumentError(message, key=key, found=count)
         styles |= dict.fromkeys(names, style)
     return styles

@@ -29,7 +29,7 @@ _FIRST_SLURM_PORT, _SLURM_PORTS = 15000, 15000  # below the ephemeral port range
 
 
 class _Variables(NamedTuple):
-    """The environment variables set by a launcher. If a field lists several, the first one that is set applies."""
+    """The environment variables set by a launcher. If a field lists several, the first one that is set is used."""
 
     starters: str  # the programs that set the variables
     ranks: tuple[str, ...]
@@ -78,8 +78,8 @@ def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None
 
     Args:
         launcher: "pytorch" (torchrun), "slurm" (srun), "mpi" (mpirun) or "none", which also detects torchrun.
-        dist_cfg: `backend` (by default nccl with GPUs, otherwise gloo), `timeout` of collectives in seconds, and
-            `port` of rank 0 for srun and mpirun.
+        dist_cfg: A dict with `backend` (by default nccl with GPUs, otherwise gloo), `timeout` (of collectives, in
+            seconds) and `port` (of rank 0, for srun and mpirun).
 
     Returns:
         Whether this call initialized the process group.

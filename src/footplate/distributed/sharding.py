@@ -66,7 +66,7 @@ def distribute_like(value: Tensor, like: Tensor) -> Tensor:
 
 
 def tensor_norms(tensors: Iterable[Tensor], order: float = 2.0) -> Tensor:
-    """Returns the norms of the full tensors, shape `(N,)`, with one all-reduce per sharded mesh dimension."""
+    """Returns the norms of the full tensors, of shape `(N,)`. Performs one all-reduce per sharded mesh dimension."""
     tensors = list(tensors)
     local = [local_tensor(each) for each in tensors]
     # Replace empty shards, which have no infinity norm.
@@ -111,7 +111,7 @@ def initialize_from_main(model: nn.Module) -> None:
 def mean_gradients(parameters: Sequence[Tensor]) -> list[Tensor | None]:
     """Returns the mean of each gradient over all ranks, or None if no rank has one. All ranks must call this function.
 
-    Use this while DistributedDataParallel accumulates gradients, which then differ between ranks.
+    Use this function while DistributedDataParallel accumulates gradients, which then differ between ranks.
     """
     exists = torch.tensor([each.grad is not None for each in parameters], dtype=torch.uint8)
     exists = exists.to(parameters[0].device)

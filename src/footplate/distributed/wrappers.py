@@ -35,7 +35,7 @@ _SYNC_BN_KINDS = ("torch", "mmcv")
 
 
 class ModelWrapper(nn.Module):
-    """Base class of model wrappers. Accessing an attribute of the model on the wrapper raises an error with advice."""
+    """Base class for model wrappers. Accessing a model attribute on the wrapper raises an error that suggests a fix."""
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -189,7 +189,7 @@ def wrap_model(
     Args:
         model: The model, on its device.
         cfg: `model_wrapper_cfg`: `dict(type='MMDistributedDataParallel', ...)` or `dict(type='FullyShard', ...)`.
-        find_unused_parameters: Whether parameters may be unused in the loss of an iteration.
+        find_unused_parameters: Whether some parameters may not contribute to the loss in an iteration.
         sync_bn: "torch" to synchronize batch normalization layers.
     """
     model = synchronize_batch_norm(model, sync_bn)
@@ -218,7 +218,7 @@ def check_model_wrapper(cfg: Mapping[str, Any]) -> None:
 
 
 def initialize_weights(model: nn.Module) -> bool:
-    """Initializes the weights of a model, unless it is sharded, and copies them from rank 0 to all ranks.
+    """Initializes a model's weights and copies them from rank 0 to all ranks. Skips sharded models.
 
     Returns:
         Whether the initialization froze or unfroze parameters. If so, a data-parallel wrapper must be rebuilt, because
@@ -238,9 +238,9 @@ def synchronize_batch_norm(model: nn.Module, kind: str | None = None) -> nn.Modu
     """Converts the batch normalization layers of a model to suit the number of ranks.
 
     The model must be on its device. With a single process, converts synchronized layers to plain ones and logs a
-    message. With several processes, converts all layers to synchronized ones if `kind` is "torch" or "mmcv", which have
-    the same meaning; with None, leaves plain layers unchanged. PyTorch's SyncBatchNorm does not support CPUs, so a
-    different layer with the same state is used there.
+    message. With several processes, converts all layers to synchronized ones if `kind` is "torch" or "mmcv" (the two
+    have the same meaning), and leaves plain layers unchanged if it is None. PyTorch's SyncBatchNorm does not support
+    CPUs, so a different layer with the same state is used there.
     """
     if kind is not None:
         check_choice("sync_bn", kind, _SYNC_BN_KINDS)
@@ -259,7 +259,7 @@ def synchronize_batch_norm(model: nn.Module, kind: str | None = None) -> nn.Modu
 
 
 class PlainBatchNorm(nn.BatchNorm2d):
-    """Batch normalization for inputs with any number of dimensions, `(N, C, ...)`."""
+    """Batch normalization for inputs of shape `(N, C, ...)` with any number of dimensions."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalizes the input."""
@@ -273,7 +273,7 @@ class PlainBatchNorm(nn.BatchNorm2d):
 class RankwiseBatchNorm(PlainBatchNorm):
     """Synchronized batch normalization on any device, using all-reduce on plain tensors.
 
-    Inputs have shape `(N, C, ...)`; N may differ between ranks. The variance is computed from the differences to the
+    Inputs have shape `(N, C, ...)`; N may differ between ranks. The variance is computed from deviations from the
     global mean, so that many small batches give the same result as one large batch, except for rounding. Computes in
     float32 or higher, and returns the input dtype. This class is not derived from PyTorch's SyncBatchNorm, which
     DistributedDataParallel rejects on CPUs.

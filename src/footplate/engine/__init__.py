@@ -1,4 +1,4 @@
-"""The engine, which executes a run: the runner, the loops and the hooks."""
+"""The training engine: the runner, the loops and the hooks."""
 
 from footplate.engine.base_loops import BaseLoop, BaseTrainLoop
 from footplate.engine.evaluation_loops import TestLoop, ValLoop

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 class BaseLoop:
-    """Base class of all loops. A loop draws batches from a data loader on behalf of a runner.
+    """Base class for all loops. A loop reads batches from a data loader and processes them for a runner.
 
-    `overridable_methods` lists the methods that a subclass may override, with the names of their positional arguments.
+    `overridable_methods` maps the methods that a subclass may override to the names of their positional arguments.
 
     Args:
-        runner: The runner that drives the loop.
-        dataloader: A loader, any iterable of batches, or the config dict of a loader.
+        runner: The runner that owns the loop.
+        dataloader: A data loader, any other iterable of batches, or a loader config dict.
 
     Raises:
         ArgumentError: An overridden method does not accept the arguments that the engine passes.
@@ -39,7 +39,7 @@ class BaseLoop:
 
     def __init__(self, runner: "Runner", dataloader: Any) -> None:
         self.runner = runner
-        self._runner = runner  # MMEngine's name, which subclasses in code bases use
+        self._runner = runner  # MMEngine's name, which existing subclasses use
         for method, arguments in self.overridable_methods.items():
             if self.overrides(method):
                 check_accepts(self, method, arguments)
@@ -50,7 +50,7 @@ class BaseLoop:
         raise NotImplementedError(f"{type(self).__name__} does not define run()")
 
     def _describe_data(self, dataloader: Any) -> None:
-        """Passes the metadata of the dataset, such as its classes, to the visualizer."""
+        """Passes the dataset's metadata, like its classes, to the visualizer."""
         if (metainfo := metainfo_of(dataloader)) is not None:
             self.runner.visualizer.dataset_meta = metainfo
 
@@ -61,18 +61,18 @@ class BaseLoop:
 
 
 class BaseTrainLoop(BaseLoop):
-    """Base class of the training loops. Subclasses implement `_train`.
+    """Base class for training loops. Subclasses implement `_train`.
 
     If a hook sets `validation_requested`, the loop validates after the current iteration or epoch.
 
     Args:
-        runner: The runner that drives the loop.
-        dataloader: A loader, any iterable of batches, or the config dict of a loader.
-        val_begin: Validation starts after this epoch or iteration.
+        runner: The runner that owns the loop.
+        dataloader: A data loader, any other iterable of batches, or a loader config dict.
+        val_begin: The earliest epoch or iteration after which to validate.
         val_interval: The number of epochs or iterations between validation runs.
-        dynamic_intervals: `[(milestone, interval), ...]`. Each interval applies from its milestone on.
-        max_hours: The time limit in hours. Training stops early enough for the last validation run and save to
-            finish within the limit. The run can be resumed.
+        dynamic_intervals: `[(milestone, interval), ...]`. Each interval takes effect at its milestone.
+        max_hours: The time limit in hours. Training stops early enough for the last validation run and save to finish
+            within the limit. You can resume the run later.
 
     Raises:
         ArgumentError: A number is not positive.
@@ -119,7 +119,7 @@ class BaseTrainLoop(BaseLoop):
             adapt_overridden(self)
 
     def run(self) -> Any:
-        """Trains from the current position to the end, and validates when due.
+        """Trains from the current position to the end, validating when due.
 
         Returns:
             The model.
@@ -139,7 +139,7 @@ class BaseTrainLoop(BaseLoop):
         raise NotImplementedError
 
     def _begin(self) -> None:
-        """Prepares training from the current position. Called after the `before_train` hooks."""
+        """Prepares to train from the current position. Called after the `before_train` hooks."""
         keep_freed_memory(self.runner.device)
         self.runner.restore_random_state()
         self._began_at, self.ended = self._iter, False
@@ -148,8 +148,8 @@ class BaseTrainLoop(BaseLoop):
     def _begin_epoch(self) -> None:
         """Calls the `before_train_epoch` hooks.
 
-        A run that resumes in the middle of an epoch calls these hooks again, and then restores the random state, so
-        that the random numbers that the hooks draw have no effect.
+        A run that resumes mid-epoch calls these hooks again and then restores the random state, so that random numbers
+        drawn by the hooks do not affect the results.
         """
         runner = self.runner
         runner.call_hook("before_train_epoch")
@@ -178,7 +178,7 @@ class BaseTrainLoop(BaseLoop):
         except RuntimeError as error:
             repairs = (extension.repair_step(error) for extension in extensions())
             repair = next(filter(None, repairs), None)
-            if repair is None or is_distributed():  # ranks cannot restart their gradient synchronization
+            if repair is None or is_distributed():  # gradient synchronization cannot be restarted
                 raise
         restore()
         self._step_context = repair
@@ -186,7 +186,7 @@ class BaseTrainLoop(BaseLoop):
             return runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
 
     def _read(self, stream: Iterator[Any]) -> Generator[Any]:
-        """Yields the batches of `stream`.
+        """Yields the batches from `stream`.
 
         A stop request interrupts the wait for a batch. If reading fails, saves the run.
         """
@@ -197,7 +197,7 @@ class BaseTrainLoop(BaseLoop):
                 requests.waits_for_batch = False
                 self._batches_read += 1
                 yield batch
-                del batch  # before the next one is requested: decision 025
+                del batch  # before the next one is requested (decision 025)
                 requests.waits_for_batch = True
         except InterruptedWaitError:
             self._return_to_last_iteration()
@@ -211,12 +211,12 @@ class BaseTrainLoop(BaseLoop):
             requests.waits_for_batch = False
 
     def _return_to_last_iteration(self) -> None:
-        """Restores the random state from the start of the epoch if no batch of the epoch has been read yet."""
+        """If no batch of the epoch has been trained on, restores the random state from the start of the epoch."""
         if self._random_at_epoch_start is not None and self.at_epoch_start:
             restore_rng(self._random_at_epoch_start)
 
     def _validate_if_due(self) -> None:
-        """Runs validation if it is due, then handles the requests that arrived in the meantime."""
+        """Runs validation if it is due, then handles any requests that arrived in the meantime."""
         runner = self.runner
         if runner.val_loop is None or not self._validation_is_due():
             return
@@ -251,7 +251,7 @@ class BaseTrainLoop(BaseLoop):
     def stop_training(self) -> bool:
         """Whether training ends after the current iteration or epoch.
 
-        Setting it requests a stop from this rank. Reading it returns what all ranks have agreed on.
+        Setting it requests a stop on behalf of this rank. Reading it returns the value that all ranks have agreed on.
         """
         return self.runner.requests.agreed.stop is not Stop.NO
 
@@ -280,17 +280,17 @@ class BaseTrainLoop(BaseLoop):
 
     @property
     def max_iters(self) -> int:
-        """The total number of iterations of the run."""
+        """The total number of iterations in the run."""
         return self._max_iters
 
     @property
     def max_epochs(self) -> int:
-        """The total number of epochs of the run, or 1 if the run counts iterations."""
+        """The total number of epochs in the run, or 1 if training is iteration-based."""
         return self._max_epochs
 
     @property
     def at_epoch_start(self) -> bool:
-        """Whether the next epoch starts from its first batch, rather than in the middle after a resume."""
+        """Whether training is at the start of an epoch, as opposed to mid-epoch after a resume."""
         return self._iter == 0
 
     @property
@@ -304,16 +304,16 @@ class BaseTrainLoop(BaseLoop):
     def remember_random_state(self) -> None:
         """Records the random state at the start of an epoch.
 
-        If the run stops before the epoch's first batch, this state is restored, so that the run resumes from here.
+        If the run stops before the epoch's first batch, this state is restored, so that the resumed run starts from it.
         """
         self._random_at_epoch_start = capture_rng()
 
     @property
     def completed(self) -> tuple[int, int]:
-        """The numbers of completed iterations and epochs to save in a checkpoint.
+        """The numbers of completed iterations and epochs, as saved in checkpoints.
 
-        An iteration or epoch already counts as completed while its last hooks run, although the loop increments its
-        counter only afterwards.
+        While the `after_train_iter` or `after_train_epoch` hooks run, the iteration or epoch already counts as
+        completed, even though the loop increments its counter only afterwards.
         """
         events = self.runner.events
         ends_epoch = self.by_epoch and "after_train_epoch" in events
@@ -321,7 +321,7 @@ class BaseTrainLoop(BaseLoop):
         return self._iter + ends_iteration, self._epoch + ends_epoch
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the current iteration and epoch, the position in the data, and the validation state."""
+        """Returns the current iteration and epoch, the data position, and the validation state."""
         iteration, epoch = self.completed
         return {
             "iter": iteration,
@@ -333,10 +333,9 @@ class BaseTrainLoop(BaseLoop):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores the state that `state_dict` returned. Training continues from that position."""
+        """Restores the state from `state_dict`. Training then continues from that position."""
         self._iter, self._epoch = read_count(state, "iter"), read_count(state, "epoch")
-        # Checkpoints of other engines lack these keys. Assume that validations and saves up to their position are
-        # complete.
+        # Checkpoints from other engines lack these keys. Assume that no validation or save is outstanding.
         state = {"validated_at": self._position, "validation_requested": False, "ended": True, **state}
         self._validated_at = read_count(state, "validated_at")
         self.validation_requested = read_flag(state, "validation_requested")

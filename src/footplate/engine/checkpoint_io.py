@@ -37,20 +37,20 @@ _logger = logging.getLogger("footplate.engine")
 
 
 class ResumePlan:
-    """Selects the checkpoint that a run starts from, and tracks how much of its state the run restores.
+    """Selects the checkpoint that a run starts from, and tracks whether it has been loaded.
 
     Args:
-        home: The folder of the run's checkpoints.
+        home: The run's checkpoint folder.
         load_from: The checkpoint set by the user.
         resume: True resumes from `load_from`, or from the newest complete checkpoint in `home`. "auto" resumes from
             `home` if it has a checkpoint, and otherwise starts with the weights of `load_from`.
-        takes_settings: Whether a resumed run takes its optimizer settings from the config rather than from the
+        takes_settings: Whether a resumed run uses the optimizer settings in the config rather than those in the
             checkpoint.
 
     Attributes:
         is_done: Whether the checkpoint has been loaded. Later calls must not overwrite the trained weights.
         is_resuming: Whether `CheckpointIO.resume` is loading a checkpoint, which restores more than the weights.
-        random: The random state of the resumed checkpoint, or None.
+        random: The random state in the resumed checkpoint, or None.
     """
 
     def __init__(self, home: str, load_from: str | None, resume: bool | str, *, takes_settings: bool) -> None:
@@ -61,10 +61,10 @@ class ResumePlan:
         self._read: tuple[str, dict[str, Any] | None] | None = None
 
     def pick(self) -> tuple[str | None, bool]:
-        """Returns the path of the checkpoint, or None, and whether the run resumes from it.
+        """Returns the checkpoint path, or None, and whether the run resumes from it.
 
-        The search for the newest complete checkpoint reads the file to verify it. `pop_loaded` returns the content, so
-        that the file is read only once.
+        The search for the newest complete checkpoint has to read the file to verify it. `pop_loaded` returns the
+        content, so that the file is not read twice.
         """
         if self.resume != "auto" and (not self.resume or self.load_from is not None):
             return self.load_from, bool(self.resume)
@@ -75,7 +75,8 @@ class ResumePlan:
 
         path = compute_on_main(find)
         if path is None:
-            # With "auto" a job uses the same command for its start and its restarts. True expects an earlier run.
+            # With "auto", a job can use the same command to start and to restart. With True, an earlier run is
+            # expected.
             level = logging.INFO if self.resume == "auto" else logging.WARNING
             message = "Found no checkpoint to resume from in %s. The run starts from the beginning."
             _logger.log(level, message, self.home)
@@ -87,9 +88,9 @@ class ResumePlan:
         return read[1] if read is not None and read[0] == path else None
 
     def seed(self) -> int | None:
-        """Returns the seed of the run to resume, or None if the run restarts or its checkpoint has no seed.
+        """Returns the seed of the run to resume, or None if no run is resumed or its checkpoint has no seed.
 
-        If the config has no seed, the original run drew a random one. The order of the data depends on this seed.
+        If the config sets no seed, the original run chose a random one, which determines the order of the data.
         """
         if not self.resume:
             return None
@@ -107,7 +108,7 @@ class ResumePlan:
 class CheckpointIO:
     """Saves a run, and loads checkpoints into it.
 
-    Loading goes through the methods of the runner, because a subclass may override them:
+    Loading goes through the runner's methods, which subclasses may override:
 
         Runner.load_or_resume       before training and evaluation
           start                     once: picks the checkpoint
@@ -116,19 +117,19 @@ class CheckpointIO:
                 Runner.load_checkpoint
                   load              reads the file, calls `after_load_checkpoint`, and loads the weights
 
-    `load` and the hooks read from `ResumePlan.is_resuming` whether the run resumes. This cannot be passed as an
-    argument, because overridden methods and hooks have MMEngine's signatures.
+    `load` and the hooks check `ResumePlan.is_resuming`. It cannot be passed as an argument, because overridden methods
+    and hooks have MMEngine's signatures.
 
     Args:
         on_save_error: See `Runner`.
         alarm: See `BackgroundSaver`.
 
     Attributes:
-        saver: Writes the files.
-        participants: Additional objects to save. The keys are the paths of their state in the checkpoint.
-        report: The report on the most recently loaded weights, or None.
+        saver: The saver, which writes the files.
+        participants: Additional objects to save, keyed by the path of their state in the checkpoint.
+        report: A report about the most recently loaded weights, or None.
         iter: The number of completed iterations in the most recently loaded checkpoint.
-        epoch: The number of completed epochs in this checkpoint.
+        epoch: The number of completed epochs in that checkpoint.
     """
 
     def __init__(self, on_save_error: str, alarm: Callable[[], None]) -> None:
@@ -148,7 +149,7 @@ class CheckpointIO:
         background: bool = False,
         after: AfterSave = NOTHING,
     ) -> None:
-        """Saves the run in its current state; see `Runner.save_checkpoint`.
+        """Saves the current state of the run; see `Runner.save_checkpoint`.
 
         Args:
             runner: The runner.
@@ -156,12 +157,12 @@ class CheckpointIO:
             save_optimizer: Whether to include the optimizer state.
             save_param_scheduler: Whether to include the state of the schedules.
             meta: Additional entries for the checkpoint's `meta`.
-            background: Whether to return as soon as the state is copied, and write the file in the background. All
-                ranks must take part.
-            after: Callbacks for the finished save. They run in the main thread: after an iteration, before the
-                next save, or in `saver.wait()`.
+            background: Whether to return as soon as the state is copied, and write the file in the background. In this
+                case, all ranks must call this method.
+            after: Callbacks to run when the save has finished. They run in the main thread: after an iteration, before
+                the next save, or in `saver.wait()`.
         """
-        self.saver.wait()  # the state includes the outcome of the previous save
+        self.saver.wait()  # the state to save includes the outcome of the previous save
         reshard(runner.model)
         try:
             check_weights(runner)
@@ -208,8 +209,8 @@ class CheckpointIO:
     def find_best(self, runner: "Runner") -> str:
         """Returns the path of the best checkpoint.
 
-        If the training ran in another process, reads the path from the newest checkpoint. Also reads the best
-        checkpoints: they are written after validation, and can be newer than the regular checkpoint of the same epoch.
+        If training ran in another process, reads the path from the newest checkpoint. Also checks the best checkpoints,
+        because they are written after validation and can be newer than the regular checkpoint of the same epoch.
 
         Raises:
             ArgumentError: There is no best checkpoint.
@@ -273,13 +274,13 @@ class CheckpointIO:
 
 
 def _meta_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns the metadata of a checkpoint, or an empty dict if another engine saved something other than a dict."""
+    """Returns the metadata of a checkpoint, or an empty dict if another engine saved metadata that is not a dict."""
     meta = checkpoint.get("meta")
     return meta if isinstance(meta, Mapping) else {}
 
 
 def _replicated_storages(runner: "Runner", path: str) -> Set[int]:
-    """Returns the storage addresses of the tensors that all ranks hold in full. Each rank writes one part of each."""
+    """Returns the storage addresses of tensors that are replicated on all ranks. Each rank saves part of each one."""
     if not is_sharded_path(path):
         return frozenset()
     wrappers = runner.optim_wrapper.parts.values()

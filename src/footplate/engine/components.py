@@ -1,4 +1,4 @@
-"""Lazily built components of a run, and helpers for their settings."""
+"""Lazily built components of a run, and helpers for their configs."""
 
 from collections.abc import Callable, Mapping
 from operator import attrgetter
@@ -13,7 +13,7 @@ _T = TypeVar("_T")
 
 
 class Component(Generic[_T]):
-    """A lazy attribute: built on first access, stored in the object's `built` dict, and assignable."""
+    """An attribute that is built on first access and stored in the object's `built` dict. It can also be assigned."""
 
     def __init__(self, build: Callable[[Any], _T]) -> None:
         self._build = build
@@ -32,10 +32,10 @@ class Component(Generic[_T]):
 
 
 def delegate(path: str) -> Any:
-    """Returns a property that forwards to an attribute of one of the object's components.
+    """Returns a property that reads and writes an attribute of one of the object's components.
 
     Args:
-        path: The dotted path of the attribute, such as "folder.work_dir".
+        path: The dotted path of the attribute, e.g. "folder.work_dir".
     """
     owner, _, name = path.rpartition(".")
 
@@ -46,7 +46,7 @@ def delegate(path: str) -> Any:
 
 
 def loop_settings(cfg: Mapping[str, Any], mode: str) -> dict[str, Any]:
-    """Adds the `type` to a loop config. For training, `by_epoch` selects one of the two built-in loops.
+    """Returns a loop config with a `type`. If a training config has none, `by_epoch` selects a built-in loop.
 
     Args:
         cfg: `train_cfg`, `val_cfg` or `test_cfg`.
@@ -64,7 +64,7 @@ def loop_settings(cfg: Mapping[str, Any], mode: str) -> dict[str, Any]:
 def counts_epochs(train_cfg: Any) -> bool:
     """Checks whether a training loop, or its config dict, counts epochs rather than iterations.
 
-    For a config with a `type`, the loop class decides.
+    If the config has a `type`, this depends on the loop class.
 
     Raises:
         ArgumentError: `by_epoch` is not a bool.
@@ -80,7 +80,7 @@ def counts_epochs(train_cfg: Any) -> bool:
 
 
 def build_log_processor(log_processor: Any, train_cfg: Any) -> LogProcessor:
-    """Builds the log processor. By default, it counts in the same unit (epochs or iterations) as the training loop."""
+    """Builds the log processor. By default, it counts epochs or iterations, like the training loop."""
     if isinstance(log_processor, LogProcessor):
         return log_processor
     settings = {"type": "LogProcessor", "by_epoch": counts_epochs(train_cfg), **(log_processor or {})}

@@ -1,4 +1,4 @@
-"""The validation and test loops, which evaluate one dataset or several named datasets."""
+"""The validation and test loops, which evaluate a single dataset or several named datasets."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 class MeanLosses:
-    """Averages losses over all samples of a validation run. The sums stay on the losses' device."""
+    """Averages losses over all validation samples. The sums stay on the same device as the losses."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Any] = {}
         self._count = 0
 
     def add(self, losses: Mapping[str, Any], count: int) -> None:
-        """Adds a batch's mean losses (scalars), weighted by the sample count. A repeated batch has `count` 0."""
+        """Adds a batch's mean losses (scalars), weighted by the sample count. Pass `count=0` for a repeated batch."""
         if not count:
             return
         self._count += count
@@ -42,34 +42,34 @@ class MeanLosses:
         total = sum(count for _, count in parts)
         if not total:
             raise DataError(
-                "the loader has no batches to compute a loss from",
-                notes=["The dataset is empty, or the loader can be read only once, like a generator."],
+                "the loader has no batches, so no loss can be computed",
+                notes=["The dataset is empty, or the loader can be iterated only once, like a generator."],
             )
         names = dict.fromkeys(name for sums, _ in parts for name in sums)
         return {name: sum(sums.get(name, 0.0) for sums, _ in parts) / total for name in names}
 
 
 class _EvaluationLoop(BaseLoop):
-    """Runs the model on one or several datasets without gradients, and evaluates its predictions.
+    """Runs the model on one or more datasets without gradients, and evaluates its predictions.
 
-    After a run, `metrics` contains the results, and `left_out` contains the names of the skipped datasets. While a
-    dataset is evaluated, `dataloader`, `evaluator` and `current` refer to it; otherwise, they refer to the first
-    dataset. If a hook sets `predictor`, the loop calls its `val_step` or `test_step` instead of the model's.
+    After a run, `metrics` contains the results, and `left_out` lists the skipped datasets by name. `dataloader`,
+    `evaluator` and `current` belong to the dataset that is being evaluated, or to the first one if none is. If a hook
+    sets `predictor`, the loop calls its `val_step` or `test_step` instead of the model's.
 
     Args:
-        runner: The runner that drives the loop.
-        dataloader: A loader, any iterable of batches, or the config dict of a loader. For several datasets, a dict with
-            one of these per dataset name; the metrics are then named `name/mIoU`.
-        evaluator: An evaluator, a metric, the config dict of a metric, or a list of such dicts. For several datasets,
-            alternatively a dict with one of these per dataset name.
+        runner: The runner that owns the loop.
+        dataloader: A data loader, any other iterable of batches, or a loader config dict. For several datasets, pass a
+            dict that maps dataset names to loaders; metrics are then named like `name/mIoU`.
+        evaluator: An evaluator, a metric or a list of metrics, as objects or config dicts. For several datasets, you
+            can pass a dict that maps dataset names to evaluators.
         fp16: Whether to predict in half precision where the device supports it.
         inference_mode: Whether to predict in `torch.inference_mode` rather than `torch.no_grad`. This is faster for
-            models with many small operations. However, if the model, a metric or a hook keeps tensors from such a pass,
+            models with many small operations. However, if the model, a metric or a hook keeps tensors from validation,
             they cannot be used in training or modified in place.
         loss: Whether to also report the model's losses, averaged over the samples.
-        intervals: Maps dataset names to the number of training epochs or iterations between their validation runs. Use
-            multiples of the training loop's `val_interval`, because a dataset is evaluated only when both intervals are
-            due. All other datasets are evaluated in every validation run. The final validation run includes all
+        intervals: Maps dataset names to the number of training epochs or iterations between their evaluations. Use
+            multiples of the training loop's `val_interval`, because datasets are evaluated only during validation runs.
+            Datasets that are not listed are evaluated in every validation run. The final validation run includes all
             datasets.
 
     Raises:
@@ -109,7 +109,7 @@ class _EvaluationLoop(BaseLoop):
         """Evaluates all datasets that are due.
 
         Returns:
-            A dict of metric values by metric name.
+            A dict that maps metric names to values.
         """
         runner, mode = self.runner, self.mode
         due = self.sets
@@ -121,7 +121,7 @@ class _EvaluationLoop(BaseLoop):
         runner.call_hook(f"before_{mode}")
         runner.call_hook(f"before_{mode}_epoch")
         runner.model.eval()
-        broadcast_buffers(runner.model)  # so that all ranks evaluate the model that is saved
+        broadcast_buffers(runner.model)  # so that all ranks evaluate the same model, namely the saved one
         metrics: dict[str, float] = {}
         for dataset in due:
             self.choose(dataset)
@@ -135,7 +135,7 @@ class _EvaluationLoop(BaseLoop):
     def run_iter(self, idx: int, data_batch: Any) -> None:
         """Predicts on one batch and passes the predictions to the evaluator. Subclasses may override this method."""
         runner, mode = self.runner, self.mode
-        is_repeated = getattr(self.dataloader, "share", 1.0) == 0  # a rank that has run out of samples repeats a batch
+        is_repeated = getattr(self.dataloader, "share", 1.0) == 0  # a rank that runs out of samples repeats a batch
         with predicting(self, runner.device):
             runner.call_hook(f"before_{mode}_iter", batch_idx=idx, data_batch=data_batch)
             model = runner.model if self.predictor is None else self.predictor
@@ -157,7 +157,8 @@ class _EvaluationLoop(BaseLoop):
         size = length_of(getattr(self.dataloader, "dataset", None))
         counts_once = isinstance(self.dataloader, SampleLoader) and self.dataloader.plan.counted is not None
         is_exact = (counts_once and not self.overrides("run_iter")) or runner.world_size == 1
-        # Otherwise, a sampler may repeat samples to fill the ranks, and the metrics drop the surplus results.
+        # Otherwise, a sampler may repeat samples so that all ranks have the same number. The metrics drop the extra
+        # results.
         metrics = self.evaluator.evaluate(sys.maxsize if size is None or is_exact else size)
         metrics = broadcast_object(metrics)  # results may differ between ranks if a metric does its own reduction
         losses = self._losses.result() if self._losses else {}
@@ -178,14 +179,14 @@ class _EvaluationLoop(BaseLoop):
 
 @LOOPS.register_module()
 class ValLoop(_EvaluationLoop):
-    """Validates: makes one pass over the validation data."""
+    """The validation loop, which makes one pass over the validation data."""
 
     mode = "val"
 
 
 @LOOPS.register_module()
 class TestLoop(_EvaluationLoop):
-    """Tests: makes one pass over the test data."""
+    """The test loop, which makes one pass over the test data."""
 
     __test__ = False  # pytest would collect a class named Test...
     mode = "test"
@@ -196,7 +197,7 @@ def predicting(loop: Any, device: torch.device) -> Iterator[None]:
     """Disables gradients inside the block, and applies the loop's precision and inference mode.
 
     Args:
-        loop: The loop, with optional attributes `inference_mode` and `fp16`.
+        loop: The loop. Its attributes `inference_mode` and `fp16` are optional.
         device: The device of the model.
     """
     without_gradients = torch.inference_mode() if getattr(loop, "inference_mode", False) else torch.no_grad()
@@ -205,7 +206,7 @@ def predicting(loop: Any, device: torch.device) -> Iterator[None]:
 
 
 def loss_of(model: Any, data_batch: Any) -> Mapping[str, Any]:
-    """Returns the scalar losses of a model on a batch.
+    """Computes a model's scalar losses on a batch.
 
     Raises:
         ArgumentError: The model has no `val_loss`.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("footplate.engine")
 _Batch = Any
 
-# Maps each event to its arguments, not including the runner.
+# Maps each event to its arguments, excluding the runner.
 EVENTS: dict[str, tuple[str, ...]] = {
     "before_run": (),
     "after_load_checkpoint": ("checkpoint",),
@@ -42,7 +42,7 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "after_test": (),
     "after_run": (),
 }
-# The methods shared by training, validation and test, with their arguments, not including the runner.
+# The methods shared by training, validation and test, with their arguments, excluding the runner.
 _SHARED: dict[str, tuple[str, ...]] = {
     "_before_epoch": ("mode",),
     "_after_epoch": ("mode",),
@@ -52,7 +52,7 @@ _SHARED: dict[str, tuple[str, ...]] = {
 
 
 class Priority(enum.IntEnum):
-    """Execution order of the hooks on an event. Hooks with lower values run first."""
+    """Determines the order in which hooks run on an event. Hooks with lower values run first."""
 
     HIGHEST = 0
     VERY_HIGH = 10
@@ -79,9 +79,9 @@ def get_priority(priority: int | str | Priority) -> int:
 
 
 class Hook:
-    """Base class of all hooks, with one method per event of a run. By default, these methods do nothing.
+    """Base class for all hooks, with one method per event of a run. By default, these methods do nothing.
 
-    A run calls the methods in this sequence. On each event, hooks run in priority order::
+    A run calls the methods in the following order. For each event, hooks run in order of priority::
 
         before_run
           (after_load_checkpoint)
@@ -142,10 +142,10 @@ class Hook:
         """Called after a test run."""
 
     def before_save_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
-        """Called with the checkpoint that is about to be saved. The hook may change it."""
+        """Called with the checkpoint that is about to be saved. The hook may modify it."""
 
     def after_load_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
-        """Called with a loaded checkpoint before it is used. The hook may change it."""
+        """Called with a loaded checkpoint before it is used. The hook may modify it."""
 
     def before_train_epoch(self, runner: "Runner") -> None:
         """Called before each epoch. Iteration-based training calls it once."""
@@ -244,7 +244,7 @@ class Hook:
     def listeners(self) -> dict[str, Callable[..., Any]]:
         """Returns the methods to call, keyed by event.
 
-        A method may omit arguments of its event.
+        A method may omit event arguments that it does not need.
 
         Raises:
             ArgumentError: The signature of a method does not match its event.
@@ -257,7 +257,7 @@ class Hook:
                 _logger.warning("%s.%s is never called: did you mean %s?", type(self).__name__, name, near)
         return methods
 
-    # Called by the engine, mostly before training begins.
+    # The engine calls the following methods, mostly before training begins.
 
     def folder_in(self, runner: "Runner") -> str | None:
         """Returns the folder where the hook saves the run's checkpoints, or None if it saves none."""
@@ -271,7 +271,7 @@ class Hook:
         """Raises an ArgumentError if the hook needs a metric that validation does not compute."""
 
     def restore_weights(self, runner: "Runner") -> None:
-        """Puts the training weights back into the model if the hook has swapped them.
+        """Restores the training weights in the model if the hook has swapped them out.
 
         Called at the end of each validation or test run, even after an error, if `swaps_weights` is set.
         """
@@ -293,11 +293,11 @@ class FunctionHook(Hook):
     """Calls a function on one event; see `Runner.on`.
 
     Args:
-        event: The event, such as "after_train_epoch".
-        function: A function that takes the runner, and optionally arguments of the event by name.
+        event: The event, e.g. "after_train_epoch".
+        function: A function that takes the runner and, optionally, the event's arguments by name.
 
     Raises:
-        ArgumentError: The event is unknown, or `function` does not accept its arguments.
+        ArgumentError: The event is unknown, or `function` is not callable.
     """
 
     is_of_user = True
@@ -313,7 +313,7 @@ class FunctionHook(Hook):
 
 
 def similar_event(name: str) -> str | None:
-    """Translates an event name from another engine, such as "on_train_epoch_end", or returns the most similar event."""
+    """Translates an event name from another engine, e.g. "on_train_epoch_end", or returns the most similar event."""
     for end, when in (("_start", "before_"), ("_begin", "before_"), ("_end", "after_")):
         if name.startswith("on_") and name.endswith(end):
             middle = name.removeprefix("on_").removesuffix(end)
@@ -322,7 +322,7 @@ def similar_event(name: str) -> str | None:
 
 
 def acts_at(hook: Hook | type[Hook], event: str) -> bool:
-    """Checks whether a hook handles an event: it overrides the event's method or the one shared by all modes."""
+    """Checks whether a hook handles an event, i.e. overrides its method or the method shared by all modes."""
     kind = hook if isinstance(hook, type) else type(hook)
     own = {} if isinstance(hook, type) else vars(hook)
     shared = _shared_method(event)
@@ -331,7 +331,7 @@ def acts_at(hook: Hook | type[Hook], event: str) -> bool:
 
 
 def _shared_method(event: str) -> str:
-    """Returns the name of the method shared by all modes, such as "_after_iter" for "after_val_iter"."""
+    """Returns the name of the method shared by all modes, e.g. "_after_iter" for "after_val_iter"."""
     when, *_, what = event.split("_")
     return f"_{when}_{what}"
 
@@ -341,14 +341,14 @@ def _checked_method(hook: Hook, event: str) -> Callable[..., Any]:
     method: Callable[..., Any] = getattr(hook, event)
     mode, shared = event.split("_")[1], _shared_method(event)
     if getattr(method, "__func__", None) is getattr(Hook, event) and EVENTS[event] == _SHARED.get(shared, ("",))[:-1]:
-        return partial(getattr(hook, shared), mode=mode)  # skips one call: the default method only calls the shared one
+        return partial(getattr(hook, shared), mode=mode)  # saves one call: the default method only calls the shared one
     arguments, parameters = EVENTS[event], inspect.signature(method).parameters
     takes_all = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
     taken = arguments if takes_all else tuple(name for name in arguments if name in parameters)
     check_accepts(hook, event, ("runner",), keywords=taken, expected=("runner", *arguments))
     for name in parameters:
         near = None if name in ("runner", *arguments) else nearest(name, arguments)
-        if near:  # such an argument would always keep its default
+        if near:  # the argument would always keep its default value
             raise ArgumentError(f"{type(hook).__name__}.{event} has an unknown argument '{name}'", suggestion=near)
     if taken == arguments:
         return method

@@ -1,4 +1,4 @@
-"""Builds the hooks of a run from a config and sorts them in execution order."""
+"""Builds a run's hooks from its config and sorts them in execution order."""
 
 import bisect
 import inspect
@@ -36,8 +36,8 @@ class _Entry:
 
     Attributes:
         hook: The hook.
-        key: The key path of its section in the config.
-        arguments: The names of the arguments it was built with.
+        key: The key path of the hook's section in the config.
+        arguments: The names of the arguments that the hook was built with.
         methods: The methods to call, keyed by event.
     """
 
@@ -74,18 +74,18 @@ class HookList(Sequence[Hook]):
 
         Args:
             hook: The hook.
-            priority: The priority. Defaults to the hook's own.
-            key: The key path of its section in the config.
-            arguments: The names of the arguments it was built with, to locate errors in the config.
+            priority: The priority. Defaults to the hook's own priority.
+            key: The key path of the hook's section in the config.
+            arguments: The names of the arguments that the hook was built with, to locate errors in the config.
 
         Raises:
-            ArgumentError: The priority is invalid, the signature of a method does not match its event, or a second hook
-                swaps weights.
+            ArgumentError: The priority is invalid, the signature of a method does not match its event, or another hook
+                already swaps weights.
         """
         other = next((entry for entry in self._entries if entry.hook.swaps_weights), None)
-        if hook.swaps_weights and other is not None:  # both would restore in the same order and leave the wrong weights
+        if hook.swaps_weights and other is not None:  # both would restore in the same order, leaving wrong weights
             raise ArgumentError(
-                f"{type(hook).__name__} and {type(other.hook).__name__} both swap the weights of the model for "
+                f"{type(hook).__name__} and {type(other.hook).__name__} both swap the model's weights for "
                 "validation. A run may have only one such hook",
                 notes=[f"The other hook is {other.key}. Remove one of them."],
             )
@@ -94,7 +94,7 @@ class HookList(Sequence[Hook]):
         bisect.insort(
             self._entries, _Entry(hook, key or type(hook).__name__, arguments, hook.listeners()), key=_Entry.place
         )
-        # Create new lists: a hook may register another hook while an event is handled.
+        # Create new lists, because a hook may register another hook while an event is being handled.
         self._methods = {
             event: [(entry.hook, entry.methods[event]) for entry in self._entries if event in entry.methods]
             for event in EVENTS
@@ -106,7 +106,7 @@ class HookList(Sequence[Hook]):
         Args:
             cfg: The hook, or its config dict with an optional `priority`.
             priority: Overrides the priority in the dict.
-            key: The key path of its section in the config.
+            key: The key path of the hook's section in the config.
 
         Raises:
             BuildError: The value is neither a Hook nor a config dict for one.
@@ -128,7 +128,7 @@ class HookList(Sequence[Hook]):
         return next(entry.key for entry in self._entries if entry.hook is hook)
 
     def locate(self, error: FootplateError, hook: object) -> None:
-        """Prepends the hook's key path to the key of an error, if that key is one of the hook's arguments."""
+        """Prepends the hook's key path to an error's key if that key is one of the hook's arguments."""
         argument = error.key.partition(".")[0].partition("[")[0]
         for entry in self._entries:
             if entry.hook is hook and argument in entry.arguments:
@@ -148,7 +148,7 @@ class HookList(Sequence[Hook]):
         return methods
 
     def order(self) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-        """Yields each handled event with the names and priorities of its hooks, in execution order."""
+        """Yields each event that has hooks, with their names and priorities in execution order."""
         names = {priority.value: priority.name for priority in Priority}
         for event in EVENTS:
             acting = []
@@ -160,7 +160,7 @@ class HookList(Sequence[Hook]):
                 yield event, acting
 
     def describe(self) -> str:
-        """Returns a text table with one line per event, which lists its hooks."""
+        """Returns a text table of all events and their hooks, with one line per event."""
         lines = ["hooks run in this order:"]
         for event, acting in self.order():
             lines.append(f"  {event:<22}  {', '.join(f'{name} ({priority})' for name, priority in acting)}")
@@ -168,12 +168,12 @@ class HookList(Sequence[Hook]):
 
 
 def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[Any] | None) -> HookList:
-    """Builds all hooks of a config in execution order.
+    """Builds all hooks in a config, and sorts them in execution order.
 
     Args:
-        default_hooks: Changes to the default hooks, by name. None removes a hook, and a dict without `type` changes its
-            arguments. Any other name adds a hook.
-        custom_hooks: Hooks, or their config dicts with an optional `priority`.
+        default_hooks: Changes to the default hooks, keyed by hook name. None removes a hook, and a dict without `type`
+            changes its arguments. Any other name adds a hook.
+        custom_hooks: Additional hooks: objects, or config dicts with an optional `priority`.
 
     Raises:
         BuildError: A hook cannot be built, or the name of a hook to remove looks misspelled.
@@ -187,7 +187,7 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
         settings[name] = changes
         if isinstance(changes, Mapping) and "type" not in changes:
             if not is_default:
-                raise BuildError(f"the hook '{key}' has no type", key=key, suggestion=near)
+                raise BuildError(f"the hook '{key}' has no 'type' key", key=key, suggestion=near)
             settings[name] = with_origins({**DEFAULT_HOOKS[name], **changes}, changes)
     kept = {name: cfg for name, cfg in settings.items() if cfg is not None}
     named = [(f"default_hooks.{name}", cfg) for name, cfg in kept.items()]
@@ -200,7 +200,7 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
 
 
 def implicit_hooks(runner: "Runner") -> list[Any]:
-    """Returns the hooks, or their config dicts, that other components of a training run require."""
+    """Returns the hooks, or hook config dicts, that other components of a training run require."""
     loop, hooks = runner.train_loop, list[Any]()
     if loop.max_hours is not None:
         hooks.append({"type": "TimeLimitHook", "max_hours": loop.max_hours})

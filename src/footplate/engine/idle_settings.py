@@ -12,12 +12,12 @@ _logger = logging.getLogger("footplate.engine")
 
 
 def warn_about_idle_settings(cfg: Any, hooks: HookList, schedules: Any = ()) -> None:
-    """Warns about settings that depend on a metric in a run without validation.
+    """Warns about settings that need a metric if the run has no validation.
 
     Args:
-        cfg: The config, to locate the settings.
-        hooks: The hooks of the run.
-        schedules: The schedules of the run.
+        cfg: The config, used to report where each setting is defined.
+        hooks: The run's hooks.
+        schedules: The run's schedules.
     """
     idle = []
     for hook in hooks:

@@ -1,4 +1,4 @@
-"""Builds the model and applies the options for speed and memory.
+"""Builds the model and applies the options that save time and memory.
 
 These options (`compile`, `channels_last` and `activation_checkpointing`) do not change results beyond rounding.
 """
@@ -22,13 +22,13 @@ from footplate.module_selection import select_modules
 from footplate.registry import MODELS
 from footplate.torch_compile import compile_arguments, uses_graphs
 
-# oneDNN kernels work on blocks of 16 channels with AVX-512, and of 8 with AVX2.
+# oneDNN kernels process blocks of 16 channels with AVX-512, and blocks of 8 with AVX2.
 _BLOCK = 16
 _RECOMPILE_LIMIT = 8  # torch's default
 _SIGNATURES = {"train": "train_step(data, optim_wrapper)", "val": "val_step(data)", "test": "test_step(data)"}
 _CAUSE = (
     "In this format, the backward pass of such a convolution corrupts memory on some CPUs (oneDNN issue 6035)."
-    " Other layouts are not affected."
+    " Other memory formats are not affected."
 )
 
 
@@ -76,7 +76,7 @@ def build_model(model: Any, sections: Mapping[str, Any], device: torch.device) -
 
 
 def describe_builder(builder: Callable[..., Any]) -> dict[str, Any]:
-    """Returns a model config that refers to a function or class, so that a later process can rebuild the model.
+    """Returns a model config that refers to a function or class, so that another process can rebuild the model.
 
     Args:
         builder: A function or class that returns the model, or a `functools.partial` of one.
@@ -88,7 +88,7 @@ def describe_builder(builder: Callable[..., Any]) -> dict[str, Any]:
     if isinstance(builder, functools.partial):
         function, arguments = builder.func, builder.keywords
         if builder.args or "type" in arguments:
-            raise ArgumentError("arguments of the function must be passed by name, and none may be named 'type'")
+            raise ArgumentError("the function's arguments must be passed by name, and none of them may be named 'type'")
     path = dotted_name(function)
     if path is None or "<" in path or path.startswith("__main__."):
         name = (path or "<").rpartition(".")[2]
@@ -101,7 +101,7 @@ def describe_builder(builder: Callable[..., Any]) -> dict[str, Any]:
         raise ArgumentError(f"'{path}' is not the function that builds the model")
     cfg = Config({"model": {"type": path, **arguments}})
     if parse_recorded(as_python(cfg), "recorded.py")["model"] != cfg["model"]:
-        raise ArgumentError("arguments of the function must be plain data, such as numbers, strings, lists and dicts")
+        raise ArgumentError("the function's arguments must be plain data, such as numbers, strings, lists and dicts")
     return cfg["model"].to_dict()  # type: ignore[no-any-return]
 
 
@@ -110,8 +110,8 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
 
     Args:
         model: The model, on its device and not yet wrapped.
-        compile: Whether to compile, or the arguments of `torch.compile`. `target` is either "forward" for the whole
-            model, or the path of a submodule, such as "backbone". Alternatively, `regions` selects modules to compile
+        compile: Whether to compile, or a dict of arguments for `torch.compile`. `target` is "forward" for the whole
+            model, or the name of a submodule, e.g. "backbone". Alternatively, `regions` selects modules to compile
             individually; see `select_modules`. Modules with the same structure share the compiled code.
         channels_last: Whether to store four-dimensional weights in channels-last format. This speeds up convolutions.
 
@@ -133,7 +133,7 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
         with at_key("compile"), at_key("regions"), located(regions):
             parts = select_modules({name: each for name, each in unwrap_model(model).named_modules() if name}, regions)
         if not parts:
-            raise ArgumentError("'regions' selects no module", key="compile.regions", found=regions)
+            raise ArgumentError("'regions' does not match any module", key="compile.regions", found=regions)
         _compile(list(parts.values()), arguments)
         return model
     try:
@@ -169,8 +169,8 @@ def _compile(parts: Sequence[Any], arguments: Mapping[str, Any]) -> None:
     def call(part: Any, *args: Any, **kwargs: Any) -> Any:
         return part._call_impl(*args, **kwargs)
 
-    # When torch exceeds this limit, it stops compiling the function. The default limit is meant for a single module and
-    # is shared by all models.
+    # Once this limit is exceeded, torch stops compiling the function. The default is meant for a single module, but is
+    # shared by all of them.
     limits: dict[str, Any] = {"recompile_limit": _RECOMPILE_LIMIT * len(parts), "isolate_recompiles": True}
     if not limits.keys() <= inspect.signature(torch.compile).parameters.keys():  # older versions of torch
         limits = {}
@@ -178,13 +178,13 @@ def _compile(parts: Sequence[Any], arguments: Mapping[str, Any]) -> None:
     if uses_graphs(arguments):
         compiled = functools.partial(_copying_losses, compiled)
     for part in parts:
-        # Equivalent to `part.compile()`, which skips torch's own module classes. Copies of the model lose this
-        # attribute.
+        # Equivalent to `part.compile()`, which would skip torch's own module classes. Copies of the model lose
+        # this attribute.
         part._compiled_call_impl = functools.partial(compiled, part)
 
 
 def _copying_losses(compiled: Callable[..., Any], part: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    """Clones the losses of a CUDA graph, because the next replay overwrites them before they are read."""
+    """Clones the losses of a CUDA graph, because the next replay would overwrite them before they are read."""
     outputs = compiled(part, *args, **kwargs)
     if not isinstance(outputs, dict):
         return outputs
@@ -192,12 +192,11 @@ def _copying_losses(compiled: Callable[..., Any], part: nn.Module, *args: Any, *
 
 
 def fragile_convolution(model: nn.Module) -> str | None:
-    """Returns the name of a convolution whose backward pass corrupts memory on a CPU, or None if there is none.
+    """Returns the name of a convolution whose backward pass could corrupt memory on a CPU, or None if there is none.
 
-    The corruption occurs with channels-last input: oneDNN's weight-gradient kernel for strided 1 x 1 convolutions
-    writes past its workspace if a group has fewer input channels than a block. oneDNN selects this kernel depending on
-    the instruction set and the number of threads. The check ignores both, so that a config behaves the same on all
-    CPUs.
+    This happens with channels-last input: oneDNN's weight-gradient kernel for strided 1 x 1 convolutions writes past
+    its workspace if a group has fewer input channels than a block. Whether oneDNN selects this kernel depends on the
+    instruction set and the number of threads. The check ignores both, so that a config behaves the same on all CPUs.
 
     Source: https://github.com/uxlfoundation/oneDNN/issues/6035
     """
@@ -214,7 +213,7 @@ def _refuse_fragile(model: nn.Module, key: str, remedy: str) -> None:
     name = fragile_convolution(model)
     if name is not None:
         raise ArgumentError(
-            f"a CPU cannot train the strided 1 x 1 convolution '{name}' in channels-last format, because its groups "
+            f"the strided 1 x 1 convolution '{name}' cannot be trained on a CPU in channels-last format: its groups "
             f"have fewer than {_BLOCK} channels",
             key=key,
             notes=[_CAUSE, remedy],

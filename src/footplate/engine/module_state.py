@@ -1,4 +1,4 @@
-"""Undoes the changes that a forward or training step makes to a model."""
+"""Undoes the changes that a forward pass or training step makes to a model."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,9 +13,12 @@ _PLAIN_TYPES = (bool, int, float, complex, str)
 
 
 def record_modules(model: nn.Module) -> Callable[[], None]:
-    """Returns a function that restores a model's current gradients, buffers and plain attributes, and the random state.
+    """Records a model's gradients, buffers and plain attributes, and the random state.
 
-    Plain attributes are numbers, bools and strings.
+    Plain attributes are those whose values are numbers, bools or strings.
+
+    Returns:
+        A function that restores what was recorded.
     """
     rng, modules = capture_rng(), list(unwrap_model(model).modules())
     buffers = [(each, name, buffer) for each in modules for name, buffer in each.named_buffers(recurse=False)]
@@ -29,7 +32,7 @@ def record_modules(model: nn.Module) -> Callable[[], None]:
         with torch.no_grad():
             for (module, name, buffer), value in zip(buffers, values, strict=True):
                 buffer.copy_(value)
-                setattr(module, name, buffer)  # the module may have replaced it
+                setattr(module, name, buffer)  # the module may have replaced the tensor
         for parameter, gradient in gradients:
             parameter.grad = gradient
         for module, attributes in zip(modules, plain, strict=True):

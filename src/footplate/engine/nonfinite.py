@@ -1,4 +1,4 @@
-"""Handles non-finite losses, gradients and weights, and saves captures to replay failures."""
+"""Handles non-finite losses, gradients and weights, and saves captures for replaying failures."""
 
 import contextlib
 import logging
@@ -35,12 +35,12 @@ _NEEDED = {"optimizer", "param_schedulers", "run"}
 class NonFiniteHook(Hook):
     """Checks every `interval` iterations that all losses since the previous check are finite.
 
-    Reads the losses of an interval from the message hub in one go, so that iterations do not wait for the device.
+    Reads all losses of an interval from the message hub at once, so that iterations do not wait for the device.
 
     Args:
         policy: A dict with `loss`, `grad` and `interval`. `loss` sets the action for a non-finite loss: "stop", "skip"
-            (the step) or "warn". `grad` sets the action for non-finite gradients of a finite loss. `interval` is the
-            number of iterations between checks.
+            (the step) or "warn". `grad` sets the action for non-finite gradients when the loss is finite. `interval` is
+            the number of iterations between checks.
 
     Raises:
         ArgumentError: A key or value is unknown.
@@ -61,8 +61,8 @@ class NonFiniteHook(Hook):
     def before_train(self, runner: "Runner") -> None:
         """Enables gradient checks before each step.
 
-        On an accelerator, gradients are checked only if `on_nonfinite` requires it or the optimizer's kernel can skip
-        the step. Otherwise, checking would require a device-to-host copy in each iteration.
+        On a GPU, gradients are checked only if `on_nonfinite` requires it or the optimizer's kernel can skip the step.
+        Otherwise, checking would cost a device-to-host copy in each iteration.
         """
         is_unchecked = False
         for wrapper in runner.optim_wrapper.parts.values():
@@ -89,8 +89,8 @@ class NonFiniteHook(Hook):
     def check(self, runner: "Runner", done: int, *, stop: bool = False) -> None:
         """Checks the losses of the last `interval` iterations.
 
-        Also warns once if a loss scaler has reduced its scale below 1: overflow can then no longer explain skipped
-        steps.
+        Also warns once if a loss scaler has reduced its scale below 1, since overflow can then no longer explain why
+        steps are skipped.
 
         Args:
             runner: The runner.
@@ -102,7 +102,7 @@ class NonFiniteHook(Hook):
         """
         self._warn_of_scale(runner)
         losses = [key for key in runner.message_hub.log_scalars if key.startswith("train/") and "loss" in key]
-        for key in ["train/loss"] if "train/loss" in losses else losses:  # a custom train step may log no total
+        for key in ["train/loss"] if "train/loss" in losses else losses:  # a custom train_step may not return a total
             history = runner.message_hub.log_scalars[key]
             window = min(self.interval, len(history))
             if window and not math.isfinite(history.mean(window)):
@@ -118,8 +118,8 @@ class NonFiniteHook(Hook):
             if not self._has_warned_of_scale and scaler is not None and scaler.is_enabled() and scaler.get_scale() < 1:
                 self._has_warned_of_scale = True
                 _logger.warning(
-                    "The loss scale has fallen to %g: gradients are non-finite at any scale, and their steps are "
-                    "skipped. Set on_nonfinite=dict(grad='stop') to stop at the next one.",
+                    "The loss scale has dropped to %g, but gradients are still non-finite, so these steps are "
+                    "skipped. To stop at the next non-finite gradient, set on_nonfinite=dict(grad='stop').",
                     scaler.get_scale(),
                 )
 
@@ -146,11 +146,11 @@ def check_weights(runner: "Runner") -> None:
 def nonfinite_weights(model: nn.Module) -> list[str]:
     """Returns the names of parameters with NaN or infinity, and of buffers with NaN.
 
-    Buffers may contain infinity on purpose. For a sharded model, all ranks must call this function; each one checks its
-    own shards.
+    Infinity in a buffer may be intentional. For a sharded model, all ranks must call this function, and each rank
+    checks its own shards.
     """
     floats = [each for each in map(_real_values, (*model.parameters(), *model.buffers())) if each.is_floating_point()]
-    # Read all sums at once, and check individual tensors only if one of the sums is non-finite.
+    # Read all sums at once, and check individual tensors only if any sum is non-finite.
     sums = [each.sum(dtype=torch.float32 if each.element_size() < 4 else None).double().cpu() for each in floats]
     names: list[str] = []
     if sums and not torch.stack(sums).isfinite().all():
@@ -185,15 +185,15 @@ def _last_good(runner: "Runner") -> str:
     with contextlib.suppress(FootplateError):  # already reported
         runner.saver.wait()
     last = runner.saver.last or runner.message_hub.get_info("last_ckpt")
-    return f"The last good checkpoint is {last}" if last else "There is no checkpoint of this run yet."
+    return f"The last good checkpoint is {last}" if last else "This run has not saved a checkpoint yet."
 
 
 def capture_failure(runner: "Runner", error: NonFiniteError) -> None:
-    """Saves a capture of a non-finite iteration, and adds a note to the error about how to replay it.
+    """Saves a capture of a non-finite iteration, and adds a note to the error that explains how to replay it.
 
-    A capture contains the last good checkpoint, the config, and the other settings needed for a replay. These determine
-    the run, so a replay is bit-identical up to the failed iteration. Without a checkpoint, the replay starts from the
-    beginning. Captures do not slow down training.
+    A capture contains the last good checkpoint, the config, and all other settings that affect the results, so a replay
+    is bit-identical up to the failed iteration. Without a checkpoint, the replay starts from the beginning. Captures do
+    not slow down training.
     """
     if not is_main_process():
         return
@@ -207,7 +207,7 @@ def capture_failure(runner: "Runner", error: NonFiniteError) -> None:
 
 
 def facts_of(runner: "Runner") -> dict[str, Any]:
-    """Returns the settings that must match for a replay to be bit-identical, apart from config and state."""
+    """Returns the settings, other than the config and state, that must match for a replay to be bit-identical."""
     return {
         "seed": runner.seed,
         "world_size": runner.world_size,
@@ -234,7 +234,7 @@ def _save_capture(runner: "Runner", error: NonFiniteError) -> str:
         **facts_of(runner),
     }
     stem = storage.join(runner.work_dir, f"nonfinite_iter_{iteration}")
-    text = cfg.dump() or ""  # raises before anything is written
+    text = cfg.dump() or ""  # if this raises an error, nothing has been written yet
     save_checkpoint({CAPTURE: facts, **checkpoint}, stem + SUFFIX)
     storage.commit_bytes(f"{stem}.py", text.encode())
     return stem + SUFFIX

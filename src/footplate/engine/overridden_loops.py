@@ -1,4 +1,4 @@
-"""Adapts training loops that override `run` or `run_epoch`, as many code bases do."""
+"""Adapts training loops that override `run` or `run_epoch`, as is common in existing code."""
 
 import logging
 from typing import TYPE_CHECKING, Any
@@ -12,14 +12,14 @@ _logger = logging.getLogger("footplate.engine")
 
 
 def adapt_overridden(loop: "BaseTrainLoop") -> None:
-    """Adds resume checks and handling of stop and save requests to a loop that overrides `run` or `run_epoch`.
+    """Adds resume checks and support for stop and save requests to a loop that overrides `run` or `run_epoch`.
 
     Replaces the loop's `run` and `run_iter` with wrappers. The loop must call `run_iter` for each iteration.
     """
     run, run_iter = loop.run, loop.run_iter
 
     def train() -> Any:
-        """Runs the loop. `step` prepares training, because the loop itself calls the `before_train` hooks."""
+        """Runs the loop. `step` does the setup, which must come after the loop has called the `before_train` hooks."""
         loop._began_at = None
         with loop.runner.phase("train"):
             return run()
@@ -42,11 +42,11 @@ def adapt_overridden(loop: "BaseTrainLoop") -> None:
 def _check_resumed_data(loop: "BaseTrainLoop") -> None:
     """Checks that a loop that reads its own batches resumes at the right batch.
 
-    Warns if the loop restarts the data from the beginning.
+    Warns if the loop starts reading from the first batch again.
 
     Raises:
-        ArgumentError: The loop skips the batches of completed iterations, which `dataloader_iterator` has already
-            skipped.
+        ArgumentError: The loop skips the batches of completed iterations, but `dataloader_iterator` has already skipped
+            them.
     """
     if loop.at_epoch_start:
         return
@@ -55,7 +55,7 @@ def _check_resumed_data(loop: "BaseTrainLoop") -> None:
         raise ArgumentError(
             f"{name} skips the batches of the {loop.iter} completed iterations a second time",
             key="train_cfg.type",
-            notes=["dataloader_iterator has already skipped them. Remove the lines that skip batches."],
+            notes=["dataloader_iterator has already skipped them. Remove the code that skips batches."],
         )
     if loop._batches_read:
         return

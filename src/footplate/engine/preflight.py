@@ -33,11 +33,11 @@ _IN_MEMORY = "memory://footplate-preflight/{}.pth"
 
 
 def preflight(runner: "Runner") -> None:
-    """Saves and loads a checkpoint in memory, validates one batch, and checks disk space and permissions.
+    """Saves and loads a checkpoint in memory, validates on one batch, and checks disk space and permissions.
 
     Warns about label maps that are likely wrong, classes that differ between datasets, and models whose number of
-    classes differs from the dataset's. Leaves no files and records no metrics. Afterwards, restores the random state,
-    and the buffers and plain attributes of modules.
+    classes differs from the dataset's. Leaves no files and records no metrics. Restores the random state, and the
+    buffers and plain attributes of modules.
 
     Raises:
         FootplateError: The run cannot save, load or validate. Errors raised by the model or a metric are not wrapped.
@@ -55,14 +55,14 @@ def preflight(runner: "Runner") -> None:
 
 
 def _validation_sets(runner: "Runner") -> Sequence[EvaluationSet]:
-    return getattr(runner.val_loop, "sets", ())  # a user's loop may lack them
+    return getattr(runner.val_loop, "sets", ())  # a custom loop may not have them
 
 
 def _check_folders(runner: "Runner", size: int) -> None:
     """Checks that the run's checkpoint folders are writable and have enough space.
 
     Raises:
-        CheckpointError: A folder is not writable, or has too little space.
+        CheckpointError: A folder is not writable or does not have enough space.
     """
     folders = {runner.folder.home: "work_dir"}
     for hook in runner.hooks:
@@ -71,7 +71,7 @@ def _check_folders(runner: "Runner", size: int) -> None:
     for folder, key in folders.items():
         try:
             storage.check_writable(folder)
-        except (OSError, ImportError, ValueError) as error:  # the last two for an unknown protocol
+        except (OSError, ImportError, ValueError) as error:  # the last two are raised for unknown protocols
             reason = getattr(error, "strerror", None) or error
             raise CheckpointError(f"cannot write to '{folder}': {reason}", key=key) from error
         check_free_space(folder, size, key)
@@ -100,10 +100,10 @@ def _check_monitored(runner: "Runner", metrics: list[str]) -> None:
 
 @contextmanager
 def _restoring_state(runner: "Runner") -> Iterator[None]:
-    """At the end of the block, undoes the side effects of validation and saving.
+    """Undoes the side effects of validation and saving at the end of the block.
 
-    Restores the random state, the message hub, the model's buffers, and numbers, bools and strings stored as attributes
-    of its modules.
+    Restores the random state, the message hub, the model's buffers, and all module attributes that are numbers, bools
+    or strings.
     """
     hub, restore = runner.message_hub, record_modules(runner.model)
     records: list[tuple[dict[str, Any], dict[str, Any]]] = [
@@ -126,7 +126,7 @@ def _restoring_state(runner: "Runner") -> Iterator[None]:
 def checkpoint_size(runner: "Runner", *, save_optimizer: bool = True, save_param_scheduler: bool = True) -> int:
     """Saves and loads a checkpoint in memory, and returns its size in bytes.
 
-    If the model is sharded, all ranks must call this function; the size of the shards is computed without saving them.
+    If the model is sharded, all ranks must call this function. The size of the shards is computed without saving them.
     Otherwise, only rank 0 saves, and the other ranks return 0.
 
     Args:
@@ -156,7 +156,7 @@ def check_free_space(folder: str, size: int, key: str) -> None:
     """Checks that a folder has enough free space for a checkpoint.
 
     Raises:
-        CheckpointError: There is too little free space. `key` is the config key of the error.
+        CheckpointError: There is not enough free space. The error refers to the config key `key`.
     """
     free = storage.free_space(folder)
     if free is not None and free < size:
@@ -182,8 +182,8 @@ def trial_evaluator(evaluator: Evaluator, dataset: Any = None) -> Iterator[Evalu
 def evaluate_quietly(evaluator: Evaluator, size: int) -> dict[str, Any]:
     """Computes metrics without printing or logging.
 
-    Metrics in code bases print tables of their values, which mean nothing before training, and log errors if there are
-    no predictions.
+    Existing metrics often print tables of their values, which are meaningless before training, and log errors if there
+    are no predictions.
     """
     outer = logging.root.manager.disable
     logging.disable(max(outer, logging.ERROR))
@@ -196,7 +196,7 @@ def evaluate_quietly(evaluator: Evaluator, size: int) -> dict[str, Any]:
 
 def predict_batch(runner: "Runner", batch: Any) -> tuple[Any, Mapping[str, Any]]:
     """Returns the predictions for a batch, and the losses if the validation loop reports them."""
-    loop: Any = runner.val_loop  # a user's loop may lack the attributes
+    loop: Any = runner.val_loop  # a custom loop may not have these attributes
     with predicting(loop, runner.device):
         samples = (getattr(loop, "predictor", None) or runner.model).val_step(batch)
         return samples, loss_of(runner.model, batch) if getattr(loop, "loss", False) else {}
@@ -205,7 +205,7 @@ def predict_batch(runner: "Runner", batch: Any) -> tuple[Any, Mapping[str, Any]]
 def _metrics_of_one_batch(runner: "Runner", chosen: EvaluationSet) -> list[str]:
     """Evaluates the first batch of a dataset and returns the names of the metrics.
 
-    Returns an empty list if some metric cannot be computed from one batch, or if reading a batch has side effects.
+    Returns an empty list if any metric cannot be computed from one batch, or if reading a batch has side effects.
     """
     loader = chosen.dataloader
     if hasattr(loader, "peek"):
@@ -223,7 +223,7 @@ def _metrics_of_one_batch(runner: "Runner", chosen: EvaluationSet) -> list[str]:
             return []
         try:
             metrics = evaluate_quietly(evaluator, len(samples))
-        except ArgumentError:  # independent of the number of batches
+        except ArgumentError:  # does not depend on the number of batches
             raise
         except Exception as error:  # some metrics need more than one batch, but a missing file stays missing
             if isinstance(error.__cause__, FileNotFoundError):

@@ -1,4 +1,4 @@
-"""Sets up the process of a run: ranks, random seeds, determinism, device, malloc and worker start method."""
+"""Sets up a run's process: ranks, random seeds, determinism, device, malloc and worker start method."""
 
 import contextlib
 import ctypes
@@ -40,11 +40,11 @@ _MAX_FREE = (1 << 31) - 1  # in bytes, at the end of the heap
 
 
 def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
-    """Initializes distributed training and applies `env_cfg`. Call it before any use of an accelerator.
+    """Initializes distributed training and applies `env_cfg`. Call this before using a GPU.
 
     Args:
-        env_cfg: `cudnn_benchmark`, `mp_cfg` (`mp_start_method`, `opencv_num_threads`), `dist_cfg` (`backend`,
-            `timeout` in seconds, `port`), `resource_limit` (number of open files).
+        env_cfg: A dict with `cudnn_benchmark`, `mp_cfg` (`mp_start_method`, `opencv_num_threads`), `dist_cfg`
+            (`backend`, `timeout` in seconds, `port`) and `resource_limit` (number of open files).
         launcher: "none", "pytorch", "slurm" or "mpi".
 
     Raises:
@@ -56,7 +56,7 @@ def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
     if env_cfg.get("cudnn_benchmark"):
         torch.backends.cudnn.benchmark = True
     if env_cfg.get("resource_limit"):
-        with contextlib.suppress(ImportError):  # some systems have no such limit
+        with contextlib.suppress(ImportError):  # not available on all systems
             import resource
 
             soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -115,12 +115,12 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
     """Seeds all random generators.
 
     Args:
-        randomness: `seed`, `deterministic`, `diff_rank_seed`.
-        resumed: A function that is called if `randomness` has no seed. Returns the seed of the run to resume, or None
-            for a random seed.
+        randomness: A dict with `seed`, `deterministic` and `diff_rank_seed`.
+        resumed: A function that is called if `randomness` has no seed. It returns the seed of the run to resume, or
+            None to use a random seed.
 
     Returns:
-        The seed, which is the same on all processes.
+        The seed, which is the same in all processes.
     """
     check_randomness(randomness)
     import rich.style  # noqa: F401 - import before seeding: the import draws random numbers
@@ -142,13 +142,13 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
 
 
 def warn_of_nondeterminism(runner: "Runner") -> None:
-    """Warns if `randomness.deterministic` is set, but the batches do not depend on the seed alone."""
+    """Warns if `randomness.deterministic` is set but the batches do not depend on the seed alone."""
     if not (runner.sections["randomness"] or {}).get("deterministic"):
         return
     loader = runner.train_loop.dataloader
     if not isinstance(loader, (SampleLoader, list, tuple)):
         _logger.warning(
-            "Despite randomness.deterministic, the seed does not determine the batches of train_dataloader ('%s').",
+            "randomness.deterministic is set, but the batches of train_dataloader ('%s') depend on more than the seed.",
             type(loader).__name__,
         )
 
@@ -156,8 +156,8 @@ def warn_of_nondeterminism(runner: "Runner") -> None:
 def keep_freed_memory(device: torch.device) -> None:
     """Tunes malloc to keep freed memory in this process and its workers when training on a CPU under Linux.
 
-    By default, glibc returns freed memory at the end of the heap to the system, and the next iteration has to map and
-    zero the pages again. Does nothing if a `MALLOC_...` or `GLIBC_TUNABLES` environment variable is set, or if the C
+    By default, glibc returns freed memory at the end of the heap to the system, so the next iteration has to map and
+    zero these pages again. Does nothing if a `MALLOC_...` or `GLIBC_TUNABLES` environment variable is set, or if the C
     library is not glibc.
 
     Args:
@@ -178,7 +178,7 @@ def keep_freed_memory(device: torch.device) -> None:
 
 
 def pick_device() -> torch.device:
-    """Returns the accelerator of this process, or the CPU."""
+    """Returns this process's GPU, or the CPU if there is none."""
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

@@ -38,11 +38,13 @@ SECONDS_BETWEEN_EXCHANGES = 1.0  # see `RequestExchangeHook`
 
 
 class EarlyExitError(Exception):
-    """Raised to end a run on purpose. All ranks raise it together."""
+    """Raised to end a run intentionally. All ranks raise it at the same point."""
 
 
 class Interrupted(SystemExit):
-    """Ends the process after the run is saved. The exit code is 128 plus the signal number, such as 143 for SIGTERM.
+    """Raised to end the process after the run has been saved.
+
+    The exit code is 128 plus the signal number, e.g. 143 for SIGTERM.
 
     Args:
         number: The number of the signal.
@@ -54,7 +56,7 @@ class Interrupted(SystemExit):
 
 
 class Stop(enum.IntEnum):
-    """Selects when training ends early. If ranks request different values, the highest one applies.
+    """When to end training early. If ranks request different values, the highest one wins.
 
     Iteration-based training always ends after the current iteration.
     """
@@ -92,8 +94,9 @@ class Requests:
     Attributes:
         own: The requests that this process received.
         agreed: The requests to handle.
-        pending: Whether there is work for `answer_requests`. After each iteration, the loop checks only this attribute.
-        waits_for_batch: Whether the training loop is waiting for a batch, with no iteration in progress.
+        pending: Whether `answer_requests` has anything to do. This is the only attribute that the loop checks after
+            each iteration.
+        waits_for_batch: Whether the training loop is between two iterations, waiting for a batch.
         scheduled_saves: Saves that hooks have scheduled for after the current iteration.
         lost_worker: The error of a worker that died during the current iteration, or None.
         saved_after_error: Whether reading data failed and the run has been saved.
@@ -114,7 +117,7 @@ class Requests:
         self.lost_worker: Exception | None = None
 
     def alarm(self) -> None:
-        """Makes the loop check for requests. May be called from any thread."""
+        """Makes the loop check for requests. Can be called from any thread."""
         self.pending = True
 
     def schedule_save(self, save: Callable[[], None]) -> None:
@@ -124,7 +127,7 @@ class Requests:
 
     @property
     def is_alone(self) -> bool:
-        """Whether this is the only process, so that its requests take effect at once."""
+        """Whether this is the only process. If so, its requests take effect immediately."""
         return self.agreed is self.own
 
     def announce_stop(self) -> None:
@@ -145,13 +148,13 @@ class Requests:
             pause: The number of iterations until the next exchange, as proposed by this rank.
 
         Returns:
-            The number of iterations until the next exchange: the smallest proposal of all ranks.
+            The number of iterations until the next exchange, which is the minimum over all ranks.
         """
         if self.is_alone:
             return pause
         own, agreed = self.own, self.agreed
         save = own.save
-        if save:  # reset only if it was read as True: a signal may have set it since
+        if save:  # reset only if it was True when read, because a signal may have set it since
             own.save = False
         values = [own.signal, save, own.stop, -pause]
         requests = torch.tensor(values, dtype=torch.int64, device=self._device)
@@ -167,10 +170,10 @@ class Requests:
 
 
 class RequestExchangeHook(Hook):
-    """Makes all ranks handle a request in the same iteration, regardless of which rank received it.
+    """Makes all ranks handle a request in the same iteration, no matter which rank received it.
 
-    Ranks exchange requests about once per second, and at least every 10 iterations. If iterations take longer than a
-    second, ranks exchange requests after each one.
+    Ranks exchange requests about once per second: after at most 10 iterations, or after each one if it takes longer
+    than a second.
     """
 
     priority = "LOWEST"
@@ -190,7 +193,7 @@ class RequestExchangeHook(Hook):
 
 
 def answer_requests(runner: "Runner") -> None:
-    """Handles the requests that arrived during an iteration or validation run: saves and stops the run.
+    """Handles the requests that arrived during an iteration or validation run: saves or stops the run.
 
     Raises:
         Interrupted: A stop was requested. The run has been saved.
@@ -199,7 +202,7 @@ def answer_requests(runner: "Runner") -> None:
     """
     requests, agreed = runner.requests, runner.requests.agreed
     requests.pending = False
-    # A worker died, but the current iteration could be finished. If the run is about to stop, it needs no more data.
+    # A worker died, but the current iteration could still finish. If the run is about to stop, it needs no more data.
     if requests.lost_worker is not None and not agreed.signal:
         death, requests.lost_worker = requests.lost_worker, None
         save_after_data_error(runner, death)
@@ -214,9 +217,9 @@ def answer_requests(runner: "Runner") -> None:
     save_on_request(runner)
     if number:
         runner.saver.wait()
-        barrier()  # the launcher may end all ranks as soon as one has exited
+        barrier()  # the launcher may kill all ranks as soon as one has exited
         runner.visualizer.close()
-        kill_workers(runner.built_loaders())  # hanging workers would block the exit of the process
+        kill_workers(runner.built_loaders())  # hung workers would keep the process from exiting
         error = Interrupted(number)
         lost = f"The run was NOT saved. The last checkpoint is {runner.saver.last}."
         advice = "Resume to continue from there." if runner.saver.lost is None else lost
@@ -225,7 +228,7 @@ def answer_requests(runner: "Runner") -> None:
 
 
 def save_on_request(runner: "Runner") -> str:
-    """Starts a background save between two iterations, and returns the path of the checkpoint.
+    """Starts a background save and returns the checkpoint path. Called between two iterations.
 
     A later resume starts from this checkpoint.
     """
@@ -237,7 +240,7 @@ def save_on_request(runner: "Runner") -> str:
 
 
 def save_after_data_error(runner: "Runner", error: Exception) -> None:
-    """Saves the run after reading data failed, and adds the path of the checkpoint to the error as a note.
+    """Saves the run after a data error, and adds a note with the checkpoint path to the error.
 
     Does nothing in a trial run, or if the run has already been saved. Also does nothing with several processes, because
     other ranks may already be in the next iteration.

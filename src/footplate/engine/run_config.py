@@ -1,4 +1,4 @@
-"""Translates, checks and completes configs, and turns them into the arguments of a Runner."""
+"""Translates, checks and completes configs, and turns them into Runner arguments."""
 
 import copy
 import logging
@@ -29,13 +29,13 @@ _logger = logging.getLogger("footplate.engine")
 LENGTHS = ("max_epochs", "max_iters")
 _SAVE_INTERVAL, _KEPT_CHECKPOINTS = 1000, 2  # in iteration-based runs of plain modules
 PYTHON_ARGUMENTS = (*LENGTHS, *FUNCTIONS)
-"""The arguments of the Runner that are not keys of a config."""
+"""Runner arguments that are not config keys."""
 ELSEWHERE = {
     "accumulate_grad_batches": "optim_wrapper=dict(optimizer=..., accumulative_counts=...)",
     "accelerator": "the environment variable CUDA_VISIBLE_DEVICES; an empty value selects the CPU",
     "callbacks": "custom_hooks=[...], or call runner.on(event, function)",
     "check_val_every_n_epoch": "train_cfg=dict(val_interval=...)",
-    "ckpt_path": "load_from=..., or resume=True to continue the run of work_dir",
+    "ckpt_path": "load_from=..., or resume=True to continue the run in work_dir",
     "criterion": "loss=...",
     "default_root_dir": "work_dir=...",
     "device": "the environment variable CUDA_VISIBLE_DEVICES; an empty value selects the CPU",
@@ -56,27 +56,27 @@ ELSEWHERE = {
     "save_best": "default_hooks=dict(checkpoint=dict(save_best=...))",
     "scheduler": "param_scheduler=...",
     "seed": "randomness=dict(seed=...)",
-    "val_check_interval": "train_cfg=dict(val_interval=...), in epochs, or in iterations of a run with max_iters",
+    "val_check_interval": "train_cfg=dict(val_interval=...), in epochs, or in iterations if max_iters is set",
     "val_interval": "train_cfg=dict(val_interval=...)",
     "vis_backends": "visualizer=dict(vis_backends=[...])",
 }
-"""Maps argument names from other engines to the equivalent in footplate, for error messages."""
+"""Maps argument names from other engines to their footplate equivalents, for error messages."""
 RESUME_ARGUMENTS = ("resume", "load_from", "resume_settings")
-"""Arguments that are not recorded in the config of a resumed run, so that the config still starts the original run."""
+"""Arguments that a resumed run leaves out of its recorded config, so that the config still starts the original run."""
 
 
 class ResolvedConfig:
-    """The settings of a run, completed with derived values.
+    """The settings of a run, with derived values filled in.
 
     Args:
-        arguments: The Runner's arguments by name: objects or config dicts.
+        arguments: The Runner's arguments, keyed by name. They may be objects or config dicts.
 
     Attributes:
-        cfg: The complete config that the arguments come from. For a run built from objects, it contains at most
-            the model, and only if a later process can rebuild it.
+        cfg: The complete config that the arguments come from. For a run built from objects, it contains only the model,
+            or nothing if another process cannot rebuild the model.
         has_cfg: Whether the arguments come from a config.
         sections: All other arguments, keyed by name. Unset arguments are None.
-        unrecorded: The reason why the config does not describe a model built by a function, or "".
+        unrecorded: Why a model built by a function cannot be recorded in the config, or "".
 
     Raises:
         ArgumentError: A section has a value of the wrong type, or only some sections of a phase are set.
@@ -90,7 +90,7 @@ class ResolvedConfig:
         self.sections = complete_sections(sections, has_cfg=self.has_cfg)
         self.unrecorded = ""
         cfg = cfg or self._cfg_of_builder(sections["model"])
-        # Copied, because constructors in code bases modify the dicts that they are built from.
+        # Copied, because some user-defined constructors modify the dicts that they are built from.
         self.cfg: Any = _copy(cfg) if isinstance(cfg, Config) else cfg
         check_kinds(self.sections)
 
@@ -114,7 +114,7 @@ def check_config(cfg: Config) -> Config:
         The config, translated to the second generation.
 
     Raises:
-        FootplateError: The first error, with its key path and location.
+        FootplateError: The first error found, with its key path and location.
     """
     cfg = runner_config(cfg)
     with located_in(cfg):
@@ -141,7 +141,7 @@ def runner_config(cfg: Config, overrides: Mapping[str, Any] | None = None) -> Co
 
     Raises:
         ConfigKeyError: An unknown key resembles a known one.
-        ArgumentError: An override is not a key of the config, or a required key is missing.
+        ArgumentError: An override is not a config key, or a required key is missing.
         ConfigError: A key is not supported or cannot be translated, or keys of both generations conflict.
     """
     check_top_level_keys(cfg, known_keys())
@@ -203,7 +203,7 @@ def keys_read(cfg: Config) -> frozenset[str]:
 
 
 def warn_about_variables(cfg: Config) -> None:
-    """Warns about top-level keys without effect, and about variables that change after their last use."""
+    """Warns about top-level keys that have no effect, and about variables that are changed after their last use."""
     for change in find_unused_changes(cfg, READ_KEYS):
         _logger.warning("%s", change)
     ignored = {key: advice for extension in extensions() for key, advice in extension.ignored_keys.items()}
@@ -226,18 +226,19 @@ def _without_scope(section: Any) -> Any:
 
 
 def complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[str, Any]:
-    """Completes the arguments of a Runner with derived values.
+    """Returns the arguments of a Runner with derived values filled in.
 
     `max_epochs` or `max_iters` replaces the value in `train_cfg`. For a plain module, validation and test need only a
     dataloader: without metrics, they report the loss, or the numbers that `validation_step` returns. The preflight is
-    enabled by default. Without a config or checkpoint settings, the run saves after each epoch or validation interval.
+    then enabled by default, and a run with neither a config nor checkpoint settings saves after each epoch or
+    validation interval.
 
     Args:
         arguments: The Runner's arguments, keyed by name.
         has_cfg: Whether the arguments come from a config.
 
     Raises:
-        ArgumentError: Some arguments conflict.
+        ArgumentError: Two arguments conflict.
     """
     sections = {**arguments, "train_cfg": _with_length(arguments)}
     if isinstance(sections["work_dir"], os.PathLike):

@@ -1,4 +1,4 @@
-"""Opens the run folder for a run, and handles the errors that end the run."""
+"""Opens the folder of a run, and handles errors that end the run."""
 
 import logging
 import traceback
@@ -24,7 +24,7 @@ _MAX_LINES = 5  # the maximum number of lines of an error message in the log
 
 @contextmanager
 def refusing_exits() -> Iterator[None]:
-    """Turns a SystemExit raised by user code into an error, because the run is not complete.
+    """Converts a SystemExit into an error if user code raises it before the run is complete.
 
     Raises:
         ExitError: The block raised SystemExit for a reason other than a signal.
@@ -40,24 +40,26 @@ def refusing_exits() -> Iterator[None]:
 def _exit_error(error: SystemExit) -> ExitError:
     line = innermost_user_line(traceback.walk_tb(error.__traceback__))
     return ExitError(
-        f"user code raised SystemExit({error.code!r}) at {line}, and the run is not complete",
-        notes=["Raise an error there, or set `runner.train_loop.stop_training = True` in a hook."],
+        f"user code raised SystemExit({error.code!r}) at {line} before the run was complete",
+        notes=["Raise an error instead, or set `runner.train_loop.stop_training = True` in a hook."],
     )
 
 
 @contextmanager
 def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
-    """Opens the run folder for the duration of the block, and handles the errors that are raised in it.
+    """Opens the run folder for the duration of the block, and handles errors raised inside it.
 
-    Adds details to each error, such as its config location, the sample that a dead worker was reading, or a capture.
-    Writes the error only to the log file; the caller prints it. In any case, waits for a save in progress.
+    Adds details to the error where possible: its location in the config, the sample that a dead worker was reading, or
+    a capture's path. Writes the error only to the log file; the caller is expected to print it. Always waits for a save
+    in progress.
 
     Args:
         runner: The runner.
         for_training: Whether checkpoints will be saved.
 
     Raises:
-        ArgumentError: Another process uses a folder of the run, or the folder contains checkpoints of another run.
+        ArgumentError: Another process is using one of the run's folders, or a folder contains another run's
+            checkpoints.
         DataError: A loader worker died.
         ExitError: User code raised SystemExit.
     """

@@ -1,6 +1,6 @@
-"""Manages the folder of a run: logs, locks, overwrite protection, and restarts by torchrun.
+"""Manages a run's folder: logs, locks, overwrite protection, and restarts by torchrun.
 
-`work_dir` contains the logs and the lock. Checkpoints are saved in `home`, which is `work_dir` or a remote folder.
+`work_dir` contains the logs and the lock. Checkpoints are saved to `home`, which is `work_dir` or a remote folder.
 """
 
 import contextlib
@@ -47,7 +47,7 @@ _PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__
 
 
 def folders_of(work_dir: str) -> tuple[str, str]:
-    """Returns the checkpoint folder, which may be remote, and the local folder for logs and the lock.
+    """Returns the checkpoint folder, which may be remote, and the local folder for the logs and the lock.
 
     Raises:
         ArgumentError: The storage protocol of `work_dir` is unknown or not installed.
@@ -67,7 +67,7 @@ def unused_name(work_dir: str) -> str:
 
 
 def create_log_folder(work_dir: str, name: str) -> str:
-    """Creates the log folder of a run and returns its name. If `name` is taken, chooses a different one."""
+    """Creates the log folder of a run and returns its name. If `name` is already taken, picks another one."""
     os.makedirs(work_dir, exist_ok=True)
     while True:
         with contextlib.suppress(FileExistsError):
@@ -77,16 +77,16 @@ def create_log_folder(work_dir: str, name: str) -> str:
 
 
 class RunFolder:
-    """The folders of a run: for its checkpoints and its logs.
+    """The checkpoint and log folders of a run.
 
     Args:
-        work_dir: The folder of the run; see `Runner`.
+        work_dir: The run's folder; see `Runner`.
 
     Attributes:
         home: The checkpoint folder, which may be remote.
-        work_dir: The local folder for logs and the lock.
-        timestamp: The start time, which is the name of the log folder.
-        records: The log records to write when the log file is opened.
+        work_dir: The local folder for the logs and the lock.
+        timestamp: The start time, which is also the name of the log folder.
+        records: Log records that will be written when the log file is opened.
     """
 
     def __init__(self, work_dir: str) -> None:
@@ -103,37 +103,37 @@ class RunFolder:
 
     @contextlib.contextmanager
     def buffered_log(self) -> Iterator[None]:
-        """Buffers log records that are created in the block, until the log file is open."""
+        """Buffers log records from inside the block until the log file is open."""
         with buffer_log() as records:
             yield
         self.records += records
 
     def create(self, runner: "Runner") -> None:
-        """Creates the log folder, with a new name if another run has created it in the meantime."""
+        """Creates the log folder. Picks a new name if another run has already created a folder with the same name."""
         if self._is_created:
             return
         self._is_created, before = True, self.log_dir
         self.timestamp = compute_on_main(lambda: create_log_folder(self.work_dir, self.timestamp))
         if self.log_dir != before:
             runner.visualizer.move(before, self.log_dir)
-            for loop in runner.built_loops():  # a loop that is built later uses the new folder
+            for loop in runner.built_loops():  # loops that are built later use the new folder
                 for dataset in getattr(loop, "sets", ()):
                     dataset.evaluator.set_context(folder=self.log_dir)
 
     def open(self, runner: "Runner", resources: contextlib.ExitStack, *, for_training: bool) -> None:
         """Opens the log file, and logs the command and the environment. Closing `resources` closes the file.
 
-        For training, also locks the folders of the run, and refuses to overwrite checkpoints of another run. While the
-        log is open, printing to a closed terminal or pipe raises no error. Ranks other than 0 log only errors, each to
+        For training, also locks the run's folders and refuses to overwrite another run's checkpoints. While the log is
+        open, printing to a closed terminal or pipe does not raise an error. Ranks other than 0 log only errors, each to
         its own file.
 
         Args:
             runner: The runner.
-            resources: The exit stack that the log files and locks are added to.
+            resources: The exit stack that will close the log files and release the locks.
             for_training: Whether checkpoints will be saved.
 
         Raises:
-            ArgumentError: Another process uses one of the folders, or they contain checkpoints of another run.
+            ArgumentError: Another process is using one of the folders, or they contain another run's checkpoints.
         """
         is_main = is_main_process()
         if for_training:
@@ -174,14 +174,14 @@ def _log_start(runner: "Runner") -> None:
 
 @contextlib.contextmanager
 def locked(folder: str, key: str = "work_dir") -> Iterator[None]:
-    """Locks a folder for the duration of the block. If this process dies, the operating system releases the lock.
+    """Locks a folder for the duration of the block. If the process dies, the operating system releases the lock.
 
     Args:
-        folder: A local folder. It is created if needed.
+        folder: A local folder. It is created if it does not exist.
         key: The config key of the folder, for the error message.
 
     Raises:
-        ArgumentError: The folder is not writable, or is locked by another process, which the message identifies.
+        ArgumentError: The folder is not writable or is locked by another process. The message identifies that process.
     """
     path = os.path.join(folder, _LOCK)
     lock = FileLock(path, timeout=0, fallback_to_soft=False)
@@ -191,9 +191,9 @@ def locked(folder: str, key: str = "work_dir") -> Iterator[None]:
     except Timeout:
         advice = "Use another folder, or stop the other run."
         if launcher := ignored_launcher():
-            advice = f"If a launcher has started both as processes of one run, set launcher='{launcher}'."
+            advice = f"If both processes belong to the same run, set launcher='{launcher}'."
         notes = [Path(path).read_text("utf-8", "replace"), advice]
-        raise ArgumentError(f"another run uses the folder '{folder}'", key=key, notes=notes) from None
+        raise ArgumentError(f"another run is using the folder '{folder}'", key=key, notes=notes) from None
     except OSError as error:
         if error.errno not in _LOCKS_UNSUPPORTED:
             raise ArgumentError(f"cannot write to '{error.filename or folder}': {error.strerror}", key=key) from error
@@ -207,17 +207,17 @@ def locked(folder: str, key: str = "work_dir") -> Iterator[None]:
     try:
         yield
     finally:
-        if os.getpid() == process:  # not in a child process forked inside the block
+        if os.getpid() == process:  # not in a child process that was forked inside the block
             with contextlib.suppress(OSError):
                 os.unlink(path)  # while the lock is still held
             lock.release()
 
 
 def _lock_folders(runner: "Runner", locks: contextlib.ExitStack) -> None:
-    """Locks the work_dir and the local checkpoint folders of a run.
+    """Locks a run's work_dir and its local checkpoint folders.
 
     Raises:
-        ArgumentError: A folder is locked by another process, which the message identifies.
+        ArgumentError: A folder is locked by another process. The message identifies that process.
     """
     locks.enter_context(locked(runner.work_dir))
     folders = [folder for hook in runner.hooks if (folder := hook.folder_in(runner)) and storage.is_local(folder)]
@@ -228,7 +228,7 @@ def _lock_folders(runner: "Runner", locks: contextlib.ExitStack) -> None:
 def checkpoint_to_start_from(home: str, load_from: str | None, resume: bool | str) -> tuple[str | None, bool | str]:
     """Returns the effective values of `load_from` and `resume`. All ranks must call this function.
 
-    If torchrun has restarted the run, it resumes from its last checkpoint. Any checkpoint in `home` belongs to this
+    If torchrun has restarted the run, it resumes from its last checkpoint. Any checkpoint in `home` must be from this
     run; see `_refuse_overwriting`.
     """
     count = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
@@ -239,18 +239,18 @@ def checkpoint_to_start_from(home: str, load_from: str | None, resume: bool | st
         "Restart %s of %s by torchrun: the run %s.",
         count,
         os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"),
-        "resumes from its last checkpoint" if is_saved else "starts over, because it has saved no checkpoint",
+        "resumes from its last checkpoint" if is_saved else "starts over, because it has not saved a checkpoint yet",
     )
     return (None, True) if is_saved else (load_from, resume)
 
 
 def _refuse_overwriting(runner: "Runner") -> None:
-    """Checks that a run does not overwrite checkpoints of another run. All ranks must call this function.
+    """Checks that a run does not overwrite another run's checkpoints. All ranks must call this function.
 
-    A run that resumes from a checkpoint in its own folder may replace later checkpoints. A warning lists them.
+    A run that resumes from a checkpoint in its own folder may replace later checkpoints, which are listed in a warning.
 
     Raises:
-        ArgumentError: The folder of the run contains checkpoints of another run.
+        ArgumentError: The run's folder contains another run's checkpoints.
     """
     start = runner.saver.last
     if start is not None and not runner.resume_plan.resume:

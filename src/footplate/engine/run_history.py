@@ -1,4 +1,4 @@
-"""The history of a run, with one row of scalars per epoch."""
+"""The training history of a run: one row of scalars per epoch."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -88,11 +88,11 @@ class History(Sequence[Row]):
 
     @property
     def last_iter(self) -> int:
-        """The iteration of the last row, or 0."""
+        """The iteration of the last row, or 0 if there are no rows."""
         return int(self.rows[-1]["iter"]) if self.rows else 0
 
     def add(self, epoch: int, iteration: int, scalars: Mapping[str, float]) -> None:
-        """Adds scalars to the row of an iteration, which is appended if it does not exist."""
+        """Adds scalars to the row for an iteration. Appends a new row if needed."""
         if not self.rows or self.last_iter != iteration:
             self.rows.append({"epoch": epoch, "iter": iteration})
         self.rows[-1].update(scalars)

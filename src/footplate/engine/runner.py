@@ -84,79 +84,81 @@ _LOOPS = ("train_loop", "val_loop", "test_loop")
 class Runner:
     """Trains, validates and tests a model.
 
-    Every component is an object or its config dict. Loops, optimizer and schedules are built on
-    first use, so a test run needs no training data. No file is written before all components are built.
+    Each component can be an object or a config dict. Loops, optimizers and schedules are built on first use, so a test
+    run needs no training data. No files are written until all components have been built.
 
     Args:
         model: A BaseModel or any torch module (see `PlainModel`), or a function or class that returns one. A function
-            or class is called without arguments (bind them with `functools.partial`), and checkpoints record how to
+            or class is called without arguments (use `functools.partial` to bind them), and checkpoints record how to
             rebuild the model.
-        work_dir: The folder for checkpoints and logs. If it is a remote path that fsspec supports, such as
-            `s3://bucket/run`, checkpoints go there and logs go to `work_dirs/run`.
-        train_dataloader: The training batches.
-        val_dataloader: The validation batches.
-        test_dataloader: The test batches.
-        train_cfg: The training loop: `dict(by_epoch=True, max_epochs=12, val_interval=1)`.
+        work_dir: The folder for checkpoints and logs. For a remote path that fsspec supports, such as
+            `s3://bucket/run`, checkpoints are saved there and logs go to `work_dirs/run`.
+        train_dataloader: The data loader for training, or any other iterable of batches.
+        val_dataloader: The data loader for validation.
+        test_dataloader: The data loader for testing.
+        train_cfg: The training loop, e.g. `dict(by_epoch=True, max_epochs=12, val_interval=1)`.
         val_cfg: The validation loop. Optional if the model is an object.
         test_cfg: The test loop. Optional if the model is an object.
         auto_scale_lr: `dict(enable=True, base_batch_size=16)` scales learning rates with the global batch size.
-        optim_wrapper: The optimizer wrapper with its optimizer.
-        param_scheduler: The schedules of the learning rate and other optimizer settings.
+        optim_wrapper: The optimizer wrapper, including the optimizer.
+        param_scheduler: The schedules for the learning rate and other optimizer settings.
         val_evaluator: The validation metrics. For a plain torch module, the loss is the default.
         test_evaluator: The test metrics.
-        default_hooks: Maps names of default hooks to changes; see `build_hooks`.
+        default_hooks: Changes to the default hooks, keyed by hook name; see `build_hooks`.
         custom_hooks: Additional hooks.
         data_preprocessor: The data preprocessor, unless the model config sets one.
-        load_from: The checkpoint that provides the initial weights: a path, or an address such as
+        load_from: The checkpoint to load the initial weights from: a path, or an address such as
             "torchvision://resnet50".
         resume: Whether to resume from the newest complete checkpoint in `work_dir`, or from `load_from`. "auto" resumes
             from `work_dir` if it has a checkpoint, and otherwise starts with the weights of `load_from`.
         launcher: The process launcher: "pytorch" (torchrun; detected automatically), "slurm" (srun), "mpi" (mpirun) or
             "none".
-        env_cfg: `cudnn_benchmark`, `mp_cfg`, `dist_cfg`.
+        env_cfg: A dict with `cudnn_benchmark`, `mp_cfg` and `dist_cfg`.
         log_processor: The log processor, which formats log lines.
-        log_level: The lowest level to log: "INFO", "WARNING" and so on.
+        log_level: The minimum log level, e.g. "INFO" or "WARNING".
         visualizer: The visualizer, which writes images, scalars and the config to its backends.
         default_scope: The registry scope that is searched first.
-        randomness: `seed`, `deterministic`, `diff_rank_seed`.
+        randomness: A dict with `seed`, `deterministic` and `diff_rank_seed`.
         experiment_name: The name of the run.
         cfg: The complete config, which is saved with the run.
         on_save_error: What to do when a save fails: "warn" and continue, or "stop".
-        on_nonfinite: What to do when a loss or gradient is NaN or infinite: `dict(loss="stop", grad="skip")`. Each
+        on_nonfinite: What to do when a loss or gradient is NaN or infinite, e.g. `dict(loss="stop", grad="skip")`. Each
             value is "stop", "skip" (the step) or "warn". Non-finite weights are never saved.
         preflight: Whether to check before the first step that the run can save, load and validate. By default, enabled
             only for plain torch modules.
-        model_wrapper_cfg: The wrapper around the model for training on several processes.
-        find_unused_parameters: Whether parameters may be unused in the loss of an iteration.
-        sync_bn: "torch" makes batch normalization use batch statistics over all processes.
-        compile: Whether to compile the model, or the arguments of `torch.compile`. `target` names the submodule to
-            compile, such as `"backbone"`. `regions` selects repeated modules, which share their compiled code.
-        channels_last: Whether to store the weights of convolutions in the channels-last memory format.
-        model_adapter: The adapter for a model whose interface differs from BaseModel's.
+        model_wrapper_cfg: The model wrapper for training with several processes.
+        find_unused_parameters: Whether some parameters may not contribute to the loss in an iteration.
+        sync_bn: "torch" makes batch normalization compute its statistics over the batches of all processes.
+        compile: Whether to compile the model, or a dict of arguments for `torch.compile`. `target` is the name of a
+            submodule to compile, e.g. `"backbone"`. `regions` selects repeated modules, which share their compiled
+            code.
+        channels_last: Whether to store convolution weights in the channels-last memory format.
+        model_adapter: An adapter for a model whose interface differs from BaseModel's.
         log_file: The maximum size of the log file in MB, and the number of full log files to keep:
             `dict(max_mb=50, backups=3)`.
-        activation_checkpointing: The modules that recompute their activations in the backward pass to save memory: a
-            pattern or a list of patterns of their full names, or `dict(classes=[...], names=[...])`.
-        resume_settings: The source of a resumed run's optimizer settings, such as the learning rate. "keep" (the
-            default) uses the checkpoint's settings. "take" uses the config's settings and moves its schedules to the
-            position of the run.
-        max_epochs: The number of epochs. Overrides the one in `train_cfg`.
-        max_iters: The number of iterations. Overrides the one in `train_cfg`.
+        activation_checkpointing: The modules that recompute their activations in the backward pass to save memory: one
+            or more patterns for their full names, or `dict(classes=[...], names=[...])`.
+        resume_settings: Where a resumed run gets its optimizer settings from, such as the learning rate. "keep" (the
+            default) uses the checkpoint's settings. "take" uses the config's settings and fast-forwards its schedules
+            to the current iteration.
+        max_epochs: The number of epochs. Overrides the value in `train_cfg`.
+        max_iters: The number of iterations. Overrides the value in `train_cfg`.
         loss: For a plain torch module: a function of the output and the target, such as `nn.CrossEntropyLoss()`.
         training_step: For a plain torch module: a function that takes the model and the batch and returns the loss.
         validation_step: For a plain torch module: a function that takes the model and the batch and returns
             predictions.
 
     Attributes:
-        iter: The number of completed training iterations. Without training, taken from the loaded checkpoint.
-        epoch: The number of completed epochs. Without training, taken from the loaded checkpoint.
-        history: The scalars of the run, one row per epoch; see `History`.
-        phases: The current phases of the run, outermost first, such as `["train", "val"]`.
+        iter: The number of completed training iterations. In a run without training, it comes from the loaded
+            checkpoint.
+        epoch: The number of completed epochs. In a run without training, it comes from the loaded checkpoint.
+        history: The scalars of the run, with one row per epoch; see `History`.
+        phases: The current phases of the run, outermost first, e.g. `["train", "val"]`.
         events: The events whose hooks are being called, outermost first.
-        failed_in: The innermost phase of the latest failure, such as "val", or "".
+        failed_in: The innermost phase in which the run last failed, e.g. "val", or "" if it has not failed.
         built: The components that have been built or assigned, keyed by name.
         resolved: The config and its sections, translated and completed; see `ResolvedConfig`.
-        checkpoints: Saves the run and loads checkpoints; see `CheckpointIO`.
+        checkpoints: Saves and loads checkpoints; see `CheckpointIO`.
         resume_plan: The checkpoint that the run starts from; see `ResumePlan`.
 
     Raises:
@@ -164,7 +166,7 @@ class Runner:
     """
 
     model: Any
-    # Attributes of the parts of a run.
+    # Attributes of components, forwarded for convenience.
     cfg: Any = delegate("resolved.cfg")
     sections: dict[str, Any] = delegate("resolved.sections")
     work_dir: str = delegate("folder.work_dir")
@@ -246,7 +248,7 @@ class Runner:
         self.logger = logging.getLogger("footplate")
         set_level(log_level, screen=is_main_process())
 
-        # Folder: no file is written yet, but all ranks agree on a timestamp, which is part of the run's name.
+        # Folder: nothing is written yet, but all ranks agree on a timestamp, which is part of the run's name.
         with at_key("log_file"):
             check_log_file(log_file or {})
         self.folder = RunFolder(self.sections["work_dir"])
@@ -256,7 +258,7 @@ class Runner:
         self.message_hub = MessageHub(self.experiment_name)
         MessageHub.keep_instance(self.message_hub)
 
-        # Start: find the checkpoint to start from. If the config sets no seed, the checkpoint provides it.
+        # Start: find the checkpoint to start from. If the config sets no seed, it comes from the checkpoint.
         self.requests = Requests(self.device, self.phases)
         self.checkpoints = CheckpointIO(on_save_error, alarm=self.requests.alarm)
         self.progress: CheckpointIO | BaseTrainLoop = self.checkpoints  # a training loop replaces it
@@ -264,7 +266,7 @@ class Runner:
         self.resume_plan = ResumePlan(self.folder.home, *start, takes_settings=resume_settings == "take")
         self.seed = process_setup.seed_everything(randomness or {}, resumed=self.resume_plan.seed)
 
-        # Hooks: constructors may use the message hub and the visualizer, and draw seeded random numbers.
+        # Hooks: their constructors may use the message hub and the visualizer, and draw seeded random numbers.
         self.visualizer = self.build_visualizer(visualizer)
         self.hooks = build_hooks(self.sections["default_hooks"], custom_hooks)
         with at_key("on_nonfinite"):
@@ -285,11 +287,11 @@ class Runner:
             cfg: The config.
             check: Whether to check all sections before building the model, as `footplate train` does. Otherwise, the
                 loops, the optimizer and the schedules are checked only when they are built on first use.
-            overrides: Values to merge into the config, as `--cfg-options` does, or Runner arguments that are not config
-                keys, such as `max_epochs`. With `resume=True`, neither it nor `load_from` is recorded in the config.
+            overrides: Values to merge into the config, like `--cfg-options`, or Runner arguments that are not config
+                keys, like `max_epochs`. With `resume=True`, neither `resume` nor `load_from` is recorded in the config.
 
         Raises:
-            ArgumentError: An override is neither a config key nor an argument.
+            ArgumentError: An override is neither a config key nor a Runner argument.
             ConfigKeyError: An unknown key resembles a known one.
             ConfigError: The config mixes optimization keys of both generations.
         """
@@ -312,17 +314,17 @@ class Runner:
     def _refuse_to_stop(self, value: bool) -> None:
         raise ArgumentError("'should_stop' is not supported", notes=["Set runner.train_loop.stop_training = True."])
 
-    should_stop = property(fset=_refuse_to_stop)  # from Lightning; setting it would otherwise have no effect
+    should_stop = property(fset=_refuse_to_stop)  # from Lightning; otherwise, setting it would have no effect
 
     def buffered_log(self) -> AbstractContextManager[None]:
-        """Buffers log records that are created in a block, until the log file is open."""
+        """Buffers log records from inside the block until the log file is open."""
         return self.folder.buffered_log()
 
     def train(self) -> Any:
-        """Trains to the end, from the start or from a checkpoint.
+        """Trains until the end of the run, starting from scratch or from a checkpoint.
 
         Returns:
-            The model. For a plain torch module, which is trained in place, the `history`.
+            The model, or the `history` for a plain torch module, which is trained in place.
         """
         with located(self.cfg), self.buffered_log(), refusing_exits():
             run_config.warn_about_variables(self.cfg)
@@ -336,8 +338,8 @@ class Runner:
         if loop.finished:
             self.restore_random_state()
             _logger.info(
-                "The run is complete: it trained for %d iterations, and the config asks for %d. To train further, "
-                "raise %s; to start over, use a new work_dir.",
+                "The run is complete: it has trained for %d iterations, and its configured length is %d. To train "
+                "further, increase %s; to start over, use a new work_dir.",
                 loop.iter,
                 loop.max_iters,
                 "max_epochs" if self.by_epoch else "max_iters",
@@ -356,7 +358,7 @@ class Runner:
         _ = self.train_loop, self.optim_wrapper, self.param_schedulers  # build them before a checkpoint is loaded
         for hook in implicit_hooks(self):
             self.hooks.build(hook)
-        if not self.is_plain:  # the caller has already initialized plain modules
+        if not self.is_plain:  # plain modules have already been initialized by the caller
             with at_key("model"):
                 changes_trainable = initialize_weights(self.model)
             if changes_trainable and isinstance(self.model, DataParallel | DistributedDataParallel):
@@ -364,7 +366,7 @@ class Runner:
         self._can_train = True
 
     def _run(self, loop: BaseTrainLoop) -> None:
-        broadcast_tensors(self.model.parameters())  # in case user code has loaded different weights on some ranks
+        broadcast_tensors(self.model.parameters())  # in case user code has loaded different weights on different ranks
         _logger.info("%s", self.hooks.describe(), extra=NOT_SHOWN)
         self.optim_wrapper.initialize_count_status(self.model, loop.iter, loop.max_iters)
         process_setup.warn_of_nondeterminism(self)
@@ -377,21 +379,21 @@ class Runner:
         self.call_hook("after_run")
 
     def val(self) -> dict[str, float]:
-        """Validates and returns the metrics."""
+        """Runs validation and returns the metrics."""
         return self._evaluate("val")
 
     def test(self) -> dict[str, float]:
-        """Tests and returns the metrics.
+        """Runs the test loop and returns the metrics.
 
         Raises:
-            CheckpointError: `load_from` lacks a tensor of the model, or contains it with a different shape.
+            CheckpointError: A tensor of the model is missing from `load_from` or has a different shape there.
         """
         return self._evaluate("test")
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
         """Calls the hooks for the event `fn_name`, in order.
 
-        For an event of a custom loop, calls the hooks that have a method named `fn_name`.
+        For events that are defined by a custom loop, calls all hooks that have a method named `fn_name`.
         """
         listeners = self.hooks.at(fn_name)
         self.events.append(fn_name)
@@ -409,7 +411,7 @@ class Runner:
     def phase(self, name: str) -> Iterator[None]:
         """Adds a phase to `phases` for the duration of the block: "train", "val", "test" or "preflight".
 
-        Afterwards, makes sure that the model has its training weights again, even after an error.
+        On exit, even after an error, restores the model's training weights if a hook has swapped them out.
         """
         self.phases.append(name)
         self.failed_in = ""
@@ -459,7 +461,7 @@ class Runner:
             save_optimizer: Whether to include the optimizer state.
             save_param_scheduler: Whether to include the state of the schedules.
             meta: Additional entries for the checkpoint's `meta`.
-            by_epoch: Ignored; the position of the run determines the epoch and the iteration in `meta`.
+            by_epoch: Ignored; `meta` always contains both the epoch and the iteration.
             backend_args: Ignored; the path determines the storage.
             options: Additional arguments for `CheckpointIO.save`, such as `background`.
 
@@ -476,9 +478,9 @@ class Runner:
         return path
 
     def export(self, path: str | os.PathLike[str], example: Any = None, *, opset: int | None = None) -> "Export":
-        """Exports the model to a file, with the weights that a checkpoint would contain, such as averaged weights.
+        """Exports the model to a file, with the same weights as in a checkpoint (the averaged weights, for example).
 
-        The exported model is in evaluation mode. Its outputs are compared with the outputs of the original model.
+        The exported model is in evaluation mode. Its outputs are compared with the original model's outputs.
 
         Args:
             path: The file to write. Its suffix selects the format: `.onnx`, `.pt2` (torch.export), `.pt` (TorchScript)
@@ -534,14 +536,14 @@ class Runner:
         resume_param_scheduler: bool = True,
         map_location: str = "default",
     ) -> None:
-        """Restores the run from a checkpoint: weights, optimizer, schedules, position, history and random state.
+        """Restores a run's weights, optimizer, schedules, epoch, iteration, history and random state from a checkpoint.
 
         Args:
             filename: The path or address of the checkpoint.
             resume_optimizer: Whether to restore the state of the optimizer.
             resume_param_scheduler: Whether to restore the state of the schedules; has no effect without
-                `resume_optimizer`. Schedules that are not restored are moved to the position of the run.
-            map_location: The device to load the checkpoint to. "default" loads to the CPU; tensors are then copied to
+                `resume_optimizer`. Schedules that are not restored are fast-forwarded to the current iteration.
+            map_location: The device to load the checkpoint to. "default" loads it to the CPU and then copies tensors to
                 their devices.
         """
         self.build_training()
@@ -550,7 +552,7 @@ class Runner:
         )
 
     def load_or_resume(self, *, whole_model: bool = False) -> None:
-        """Loads the checkpoint selected by `load_from` and `resume`. Later calls do nothing, to keep trained weights.
+        """Loads the checkpoint selected by `load_from` and `resume`. To keep trained weights, later calls do nothing.
 
         Args:
             whole_model: Whether to raise an error if the checkpoint lacks a tensor of the model.
@@ -558,7 +560,7 @@ class Runner:
         self.checkpoints.start(self, whole_model=whole_model)
 
     def restore_random_state(self) -> None:
-        """Restores the random state from the resumed checkpoint. Loops call this method before they continue."""
+        """Restores the random state from the resumed checkpoint. Loops call this method before they start to train."""
         if self.resume_plan.random is not None:
             restore_rng(self.resume_plan.random)
 
@@ -579,7 +581,7 @@ class Runner:
 
     @Component
     def optim_wrapper(self) -> Any:
-        """The optimizer wrapper with its optimizer, whose learning rates `auto_scale_lr` has scaled."""
+        """The optimizer wrapper, including the optimizer, with learning rates scaled by `auto_scale_lr`."""
         built = self.build_optim_wrapper(self._required("optim_wrapper"))
         self.scale_lr(built, self.sections["auto_scale_lr"])
         return built
@@ -615,11 +617,11 @@ class Runner:
             return LOOPS.build(settings, runner=self, dataloader=loader)  # type: ignore[no-any-return]
 
     def build_val_loop(self, loop: Any) -> Any:
-        """Builds the validation loop from `val_cfg`. Returns None if `val_cfg` is None."""
+        """Builds the validation loop from `val_cfg`, or returns None if `val_cfg` is None."""
         return self._evaluation_loop(loop, "val")
 
     def build_test_loop(self, loop: Any) -> Any:
-        """Builds the test loop from `test_cfg`. Returns None if `test_cfg` is None."""
+        """Builds the test loop from `test_cfg`, or returns None if `test_cfg` is None."""
         return self._evaluation_loop(loop, "test")
 
     @staticmethod
@@ -628,8 +630,8 @@ class Runner:
 
         Args:
             dataloader: The config dict, or a loader.
-            seed: The seed of the sampler and the samples.
-            diff_rank_seed: Whether the sampler of each rank has its own seed.
+            seed: The seed for sample order and augmentation.
+            diff_rank_seed: Whether each rank's sampler gets its own seed.
         """
         if diff_rank_seed and isinstance(dataloader, Mapping):
             dataloader = with_origins({**dataloader, "diff_rank_seed": True}, dataloader)
@@ -640,18 +642,18 @@ class Runner:
         return build_model(model, self.sections, self.device)
 
     def wrap_model(self, model_wrapper_cfg: Mapping[str, Any] | None, model: nn.Module) -> nn.Module:
-        """Wraps the model for training on several processes, unless it is already wrapped.
+        """Wraps the model for training with several processes, unless it is already wrapped.
 
         Raises:
             ArgumentError: With tensor parallelism, `diff_rank_seed` is set, or a loader is not a config dict.
         """
-        if isinstance(model, DataParallel | DistributedDataParallel):  # excludes adapters, which also count as wrappers
+        if isinstance(model, DataParallel | DistributedDataParallel):  # not for adapters, which also count as wrappers
             return model
         wrapped = wrap_model(
             model,
             model_wrapper_cfg,
             find_unused_parameters=self.sections["find_unused_parameters"] is True
-            or has_several_optimizers(self.sections["optim_wrapper"]),  # each loss reaches only some parameters
+            or has_several_optimizers(self.sections["optim_wrapper"]),  # each loss uses only some of the parameters
             sync_bn=self.sections["sync_bn"],
         )
         if tensor_parallel_size() > 1:
@@ -668,7 +670,7 @@ class Runner:
             loader = self.sections[key]
             if loader is not None and not isinstance(loader, Mapping):
                 raise ArgumentError(
-                    "tensor_parallel requires loaders that are built from a config", key=key, found=type(loader)
+                    "tensor_parallel requires data loaders that are built from a config", key=key, found=type(loader)
                 )
 
     def build_evaluator(self, evaluator: Any) -> Evaluator:
@@ -676,7 +678,7 @@ class Runner:
         return build_evaluator(evaluator)
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
-        """Builds the optimizer wrapper with its optimizer. Returns a wrapper object unchanged."""
+        """Builds the optimizer wrapper and its optimizer. Returns a wrapper object unchanged."""
         return build_optim_wrapper(self.model, optim_wrapper)
 
     def scale_lr(self, optim_wrapper: Any, auto_scale_lr: Mapping[str, Any] | None = None) -> None:
@@ -725,7 +727,7 @@ class Runner:
         return [self.built[name] for name in _LOOPS if name in self.built]
 
     def built_loaders(self) -> list[Any]:
-        """Returns the loaders of the loops that have been built so far, or None for loops without a loader."""
+        """Returns the loaders of the loops that have been built so far, with None for loops without a loader."""
         return [getattr(loop, "dataloader", None) for loop in self.built_loops()]
 
     def _evaluation_loop(self, cfg: Any, mode: str) -> Any:
@@ -752,9 +754,9 @@ class Runner:
 
     @cached_property
     def recorded_cfg(self) -> Any:
-        """The config to record. Without a config, the runner's arguments are recorded, with objects as text.
+        """The config to record. Without a config, this is the runner's arguments, with objects converted to text.
 
-        A function that builds a plain module is recorded as a model config if commands can use it.
+        A function that builds a plain module is recorded as a model config if other processes can import it.
         """
         if self.resolved.has_cfg:
             return self.cfg
@@ -764,8 +766,8 @@ class Runner:
     def dump_config(self) -> None:
         """Writes the config to the work_dir.
 
-        If the work_dir already contains a file with this name that a user has written or edited, writes the config to
-        the log folder instead.
+        If a file with this name already exists in the work_dir and was written or edited by a user, writes the config
+        to the log folder instead.
         """
         filename = getattr(self.cfg, "filename", None)
         if not filename:
@@ -774,7 +776,7 @@ class Runner:
         path, inside = os.path.join(self.work_dir, name), os.path.join(self.log_dir, name)
         if os.path.lexists(path) and not is_written_config(path):
             self.logger.warning(
-                "Keeping '%s', which has been edited or was not written by a run. Writing the config to '%s'.",
+                "Keeping '%s', which has been edited or was not written by a run. Writing the config to '%s' instead.",
                 path,
                 inside,
             )
@@ -788,21 +790,21 @@ class Runner:
 
     @property
     def unwrapped_model(self) -> Any:
-        """The model without its distributed wrapper and without torch.compile."""
+        """The model without its distributed and torch.compile wrappers."""
         return unwrap_model(self.model)
 
     def register_hook(self, hook: Hook | Mapping[str, Any], priority: int | str | None = None) -> None:
-        """Adds a hook, given as an object or config dict. `priority` defaults to the hook's own priority."""
+        """Adds a hook, which may be an object or a config dict. `priority` defaults to the hook's own priority."""
         self.hooks.build(hook, priority)
 
     def on(self, event: str, function: Callable[..., Any] | None = None, priority: int | str | None = None) -> Any:
-        """Calls a function on an event of the run. Can also be used as a decorator: `@runner.on("after_run")`.
+        """Registers a function to call on an event. Can also be used as a decorator: `@runner.on("after_run")`.
 
         Args:
-            event: The event; see `Hook` for all events.
-            function: A function that takes the runner, and optionally arguments of the event by name, such as `outputs`
-                in "after_train_iter" or `metrics` in "after_val_epoch".
-            priority: The priority among the hooks for the event. Defaults to "NORMAL".
+            event: The event. See `Hook` for a list.
+            function: A function that takes the runner and, optionally, the event's arguments by name, such as `outputs`
+                for "after_train_iter" or `metrics` for "after_val_epoch".
+            priority: The priority relative to hooks on the same event. Defaults to "NORMAL".
 
         Returns:
             The function.
@@ -819,13 +821,13 @@ class Runner:
         return function
 
     def log(self, name: str, value: Any) -> None:
-        """Logs a number for the current epoch or validation run. It appears in the `history` and in the scalars.
+        """Logs a number for the current epoch or validation run to `history` and the visualization backends.
 
-        Call this method from a hook on "after_train_epoch" or "after_val_epoch", on all processes. In a
-        `training_step`, use `step.log`.
+        Call this method in an "after_train_epoch" or "after_val_epoch" hook, in all processes. In a `training_step`,
+        use `step.log`.
 
         Args:
-            name: The name, such as "val/calibration_error".
+            name: The name, e.g. "val/calibration_error".
             value: A number or a tensor with one element.
 
         Example:

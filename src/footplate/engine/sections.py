@@ -44,7 +44,7 @@ from footplate.visualization import Visualizer
 
 Sections = Mapping[str, Any]
 """The Runner's arguments, keyed by name."""
-_EPOCH_LENGTH = 1000  # an arbitrary value that affects no check
+_EPOCH_LENGTH = 1000  # arbitrary; no check depends on it
 _PHASES = {
     "training": ("train_dataloader", "train_cfg", "optim_wrapper"),
     "validation": ("val_dataloader", "val_cfg", "val_evaluator"),
@@ -57,10 +57,9 @@ class Section(NamedTuple):
 
     Attributes:
         name: The key.
-        description: A description of the accepted values, for the key reference and for messages: "'resume' must be
-            ...".
+        description: The accepted values, phrased for the key reference and for messages: "'resume' must be ...".
         accepts: The accepted types, or a function that checks a value.
-        check: A function that raises an error for an invalid value. Loads neither data nor weights.
+        check: A function that raises an error for an invalid value. It loads neither data nor weights.
     """
 
     name: str
@@ -83,11 +82,11 @@ def check_kinds(sections: Sections) -> None:
     for phase, names in _PHASES.items():
         missing = [name for name in names if sections[name] is None]
         if missing and len(missing) < len(names):
-            notes = ["In Python, max_epochs or max_iters is enough."] if missing[0] == "train_cfg" else []
+            notes = ["In Python, you can pass max_epochs or max_iters instead."] if missing[0] == "train_cfg" else []
             if missing[0] == "optim_wrapper" and sections["training_step"] is not None:
                 notes.append(
-                    "Pass the optimizers of training_step, so that they are saved: optim_wrapper={name: optimizer}. "
-                    "training_step(model, batch, optimizers) then steps them."
+                    "Pass the optimizers as optim_wrapper={name: optimizer}, so that they are saved. "
+                    "training_step(model, batch, optimizers) then receives them and calls their step()."
                 )
             raise ArgumentError(f"{phase} needs '{missing[0]}'", key=missing[0], notes=notes)
     if sections["param_scheduler"] is not None and sections["optim_wrapper"] is None:
@@ -98,7 +97,7 @@ def check_sections(sections: Sections) -> None:
     """Checks type names, arguments and values in all sections, without loading data or weights.
 
     Raises:
-        FootplateError: The first error, with its key path.
+        FootplateError: The first error found, with its key path.
     """
     check_model(sections)
     for name, _, _, check in SECTIONS:
@@ -125,7 +124,7 @@ def check_model(sections: Sections) -> None:
 
 
 def check_preprocessor(cfg: Any, model: Any) -> None:
-    """Checks the config dict of a data preprocessor. Without `type`, the model determines the class."""
+    """Checks the config dict of a data preprocessor. If it has no `type`, the model determines the class."""
     if isinstance(cfg, Mapping) and "type" not in cfg and isinstance(model, Mapping) and "type" in model:
         usual = getattr(MODELS.resolve(model["type"], model), "usual_preprocessor", None)
         if usual is None:
@@ -166,7 +165,7 @@ def check_evaluator(cfg: Any) -> None:
 
 
 def check_train_loop(cfg: Any) -> None:
-    """Checks the training loop and its length."""
+    """Checks the config of the training loop, including its length."""
     if not isinstance(cfg, Mapping):
         return
     settings = loop_settings(cfg, "train")
@@ -179,7 +178,7 @@ def check_train_loop(cfg: Any) -> None:
 
 
 def check_visualizer(cfg: Any) -> None:
-    """Checks the visualizer and its backends without building them. (Some backends create a run on a server.)"""
+    """Checks the visualizer and its backends without building them, because some backends create a run on a server."""
     if not isinstance(cfg, Mapping):
         return
     VISUALIZERS.check({"type": "Visualizer", **cfg}, name="", save_dir=None)
@@ -197,7 +196,7 @@ def check_visualizer(cfg: Any) -> None:
 def check_optimization(sections: Sections) -> None:
     """Checks the optimizer and the schedules by building them for a small layer.
 
-    If `optim_wrapper.constructor` is set, checks only its name, because a constructor needs the real model.
+    If `optim_wrapper.constructor` is set, checks only its name. (Constructors need the real model.)
     """
     wrapper, train = sections["optim_wrapper"], sections["train_cfg"]
     if not isinstance(wrapper, Mapping) or not isinstance(wrapper.get("optimizer"), Mapping):
@@ -246,26 +245,26 @@ def _is_list(value: Any) -> bool:
 _DICT, _BOOL, _STR = (Mapping,), (bool,), (str,)
 _ANYTHING = (object,)  # the check decides
 _LOADER = "a dict, or a non-empty iterable of batches"
-_EVALUATOR = "a metric, a list of metrics, or an Evaluator; dicts are built"
+_EVALUATOR = "a metric, a list of metrics, or an Evaluator, as objects or config dicts"
 _RESUME = "True, False or 'auto' (`load_from` is the path to a checkpoint)"
 # In the order of the Runner's arguments.
 SECTIONS: tuple[Section, ...] = (
-    Section("model", "a model, or its dict", _ANYTHING),
+    Section("model", "a model or a config dict", _ANYTHING),
     Section("work_dir", "the path to a folder", _is_folder, folders_of),
     Section("train_dataloader", _LOADER, _is_loader, check_loaders),
     Section("val_dataloader", _LOADER, _is_loader, check_loaders),
     Section("test_dataloader", _LOADER, _is_loader, check_loaders),
-    Section("train_cfg", "a loop, or its dict", _ANYTHING, check_train_loop),
-    Section("val_cfg", "a loop, or its dict", _ANYTHING),
-    Section("test_cfg", "a loop, or its dict", _ANYTHING),
+    Section("train_cfg", "a loop or a config dict", _ANYTHING, check_train_loop),
+    Section("val_cfg", "a loop or a config dict", _ANYTHING),
+    Section("test_cfg", "a loop or a config dict", _ANYTHING),
     Section("auto_scale_lr", "a dict", _DICT, base_batch_size),
-    Section("optim_wrapper", "an optimizer wrapper, or its dict", _ANYTHING),
-    Section("param_scheduler", "a schedule, its dict, or a list of schedules", _ANYTHING),
+    Section("optim_wrapper", "an optimizer wrapper or a config dict", _ANYTHING),
+    Section("param_scheduler", "a schedule, a config dict, or a list of these", _ANYTHING),
     Section("val_evaluator", _EVALUATOR, _ANYTHING),
     Section("test_evaluator", _EVALUATOR, _ANYTHING),
     Section("default_hooks", "a dict", _DICT),
     Section("custom_hooks", "a list of hooks", _is_list),
-    Section("data_preprocessor", "a data preprocessor, or its dict", _ANYTHING),
+    Section("data_preprocessor", "a data preprocessor or a config dict", _ANYTHING),
     Section("load_from", "a string", _STR),
     Section("resume", _RESUME, lambda value: value is True or value is False or value == "auto"),
     Section("launcher", "a string", _STR, check_launcher),
@@ -300,8 +299,8 @@ OTHER_KEYS = {
     "custom_imports": "`dict(imports=['my_module'], allow_failed_imports=False)`: modules to import first, so that "
     "they register their classes.",
     "runner_type": "The name of the class to use instead of Runner.",
-    "tta_model": "For `PrepareTTAHook`: the model that merges the predictions on several views of a sample.",
-    "tta_pipeline": "For `PrepareTTAHook`: the transforms that make these views.",
+    "tta_model": "For `PrepareTTAHook`: the model that merges the predictions for several views of a sample.",
+    "tta_pipeline": "For `PrepareTTAHook`: the transforms that create these views.",
 }
-# Keys that a second-generation config is read for. Other names in it, `optimizer` for example, are variables.
+# All keys that are read from a second-generation config. Any other name in it, such as `optimizer`, is a variable.
 READ_KEYS = frozenset({*RUNNER_KEYS, *OTHER_KEYS})

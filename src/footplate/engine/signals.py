@@ -1,4 +1,4 @@
-"""Turns signals and worker deaths into requests for the training loop."""
+"""Converts signals and worker deaths into requests for the training loop."""
 
 import os
 import signal
@@ -18,22 +18,22 @@ from footplate.records.logger import print_urgent
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
 
-_SAME_REQUEST = 0.5  # seconds; a signal repeated sooner is the same request: `timeout` sends each one twice
+_SAME_REQUEST = 0.5  # seconds; a signal repeated within this time is ignored, because `timeout` sends signals twice
 
 
 class InterruptedWaitError(BaseException):
-    """Raised if a stop is requested while the run waits for a batch, with no iteration in progress."""
+    """Raised if a stop is requested while the run is waiting for a batch between two iterations."""
 
 
 @contextmanager
 def handling_signals(runner: "Runner") -> Iterator[None]:
     """Handles signals inside the block: SIGINT, SIGTERM and SIGHUP request a stop, SIGUSR1 requests a save.
 
-    A second SIGINT or SIGTERM exits at once. A second SIGHUP does not, because a closing terminal may send several.
+    A second SIGINT or SIGTERM exits immediately. A second SIGHUP does not, because a closing terminal may send several.
     Under `nohup`, SIGHUP is ignored.
 
-    If a loader worker dies, torch raises an error at an arbitrary point in this process. The error is deferred to the
-    end of the iteration.
+    If a loader worker dies, torch raises an error at an arbitrary point in this process. This context manager defers
+    the error to the end of the iteration.
 
     Has no effect outside the main thread, because Python delivers signals only there.
     """
@@ -63,8 +63,8 @@ class _Handlers:
     """The signal handlers of a run.
 
     Attributes:
-        is_watching: Whether `watch_workers` has replaced the SIGCHLD handler. `before_watching` is the previous
-            handler.
+        is_watching: Whether `watch_workers` has replaced the SIGCHLD handler. If so, `before_watching` is the original
+            one.
     """
 
     def __init__(self, runner: "Runner") -> None:
@@ -81,13 +81,13 @@ class _Handlers:
         requests.pending = requests.pending or requests.is_alone
 
     def on_stop(self, number: int, frame: FrameType | None) -> None:
-        """Requests a stop, and interrupts the wait for a batch."""
+        """Requests a stop, and interrupts the loop if it is waiting for a batch."""
         if os.getpid() != self._process:
-            return  # a forked worker; its loader ends it
+            return  # in a forked worker, which its loader will stop
         if number in END_SIGNALS:
             now = time.monotonic()
             if self._first_end_at is not None and now - self._first_end_at > _SAME_REQUEST:
-                print_urgent(f"{signal.Signals(number).name} again: exiting at once. Nothing more is saved.")
+                print_urgent(f"{signal.Signals(number).name} again: exiting at once without saving.")
                 os._exit(128 + number)
             self._first_end_at = self._first_end_at or now
         requests = self._requests
@@ -100,7 +100,7 @@ class _Handlers:
             self._interrupt_wait()
 
     def watch_workers(self) -> None:
-        """Installs the SIGCHLD handler. Torch installs its own when a process starts its first worker."""
+        """Installs the SIGCHLD handler, or installs it again if torch has replaced it to watch its first worker."""
         handler = signal.getsignal(signal.SIGCHLD)
         if threading.current_thread() is threading.main_thread() and handler != self._on_end_of_child:
             self.is_watching, self.before_watching = True, handler
@@ -110,10 +110,10 @@ class _Handlers:
         try:
             if callable(self.before_watching):
                 self.before_watching(number, frame)
-            else:  # torch installs its handler only once per process, and it has been removed since
+            else:  # torch installs its handler only once per process, and it has since been removed
                 torch._C._error_if_any_worker_fails()
         except RuntimeError as error:
-            is_of_worker = is_worker_death(error)  # otherwise a user's handler has raised it
+            is_of_worker = is_worker_death(error)  # otherwise, a user's handler raised it
             if not is_of_worker or os.getpid() != self._process:
                 raise
             if self._may_raise(self._requests.waits_for_batch or "val" in self._runner.phases):
@@ -125,7 +125,7 @@ class _Handlers:
             raise InterruptedWaitError
 
     def _may_raise(self, is_expected: bool) -> bool:
-        """Checks whether a signal handler may raise now: only while the run expects an error and waits for a batch.
+        """Checks whether a signal handler may raise an error now: the run must expect one and be waiting for a batch.
 
         After returning True, returns False until the process waits for the next batch.
         """

@@ -35,13 +35,13 @@ def capture(
 
     Args:
         runner: The runner.
-        together: Whether all ranks call this function, so that it can collect the random state of each rank.
+        together: Whether all ranks call this function. If so, it collects the random state of each rank.
         save_optimizer: Whether to include the optimizer state, which a bit-identical resume requires.
         save_param_scheduler: Whether to include the state of the schedules.
 
     Returns:
-        The checkpoint, with the keys `meta`, `state_dict`, `optimizer`, `param_schedulers`, `message_hub`, and `run`
-        for all other state.
+        The checkpoint, with the keys `meta`, `state_dict`, `optimizer`, `param_schedulers` and `message_hub`. All other
+        state is under `run`.
     """
     if together:
         average_over_ranks(runner.message_hub.log_scalars)
@@ -68,7 +68,7 @@ def capture(
     if together and runner.world_size > 1:
         run["random_of_ranks"] = gather_objects(run["random"])
         data = run["loop"].get("data", {})
-        if "loader" in data:  # the state of a stateful loader
+        if "loader" in data:  # the state of a stateful data loader
             data["loader_of_ranks"] = gather_objects(data.pop("loader"))
     return checkpoint
 
@@ -82,7 +82,7 @@ def _optimizer_state(runner: "Runner", *, together: bool) -> dict[str, Any]:
     state: dict[str, Any] = runner.optim_wrapper.state_dict()
     if any(isinstance(value, deque) for value in walk(state)):
         raise CheckpointError(
-            "a run with this optimizer cannot be resumed, because its state contains a value of type 'deque'",
+            "a run with this optimizer cannot be resumed, because the optimizer state contains a value of type 'deque'",
             key="optim_wrapper.optimizer.type",
         )
     if is_distributed() and not is_sharded(runner.model):
@@ -95,7 +95,8 @@ def _average_accumulated_gradients(runner: "Runner", state: dict[str, Any], *, t
     wrappers = runner.optim_wrapper.parts
     for name, part in by_optimizer(state, wrappers).items():
         is_unfinished = part.pop("accumulated_gradients", None) is not None
-        # If any rank has gradients, all ranks take part: a loss may reach a parameter on some ranks only.
+        # If any rank has gradients, all ranks take part, because a loss may reach a parameter on only some of the
+        # ranks.
         if together and any(gather_objects(is_unfinished)):
             _logger.info("Saving the mean of the accumulated gradients. A resumed run will differ only by rounding.")
             parameters = [parameter for group in wrappers[name].param_groups for parameter in group["params"]]
@@ -103,7 +104,7 @@ def _average_accumulated_gradients(runner: "Runner", state: dict[str, Any], *, t
 
 
 def _meta(runner: "Runner", at: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the metadata for a checkpoint, such as the position, the time, the seed and the config."""
+    """Returns the metadata for a checkpoint, such as the epoch, the time, the seed and the config."""
     meta = {
         "epoch": at["epoch"],
         "iter": at["iter"],
@@ -127,17 +128,18 @@ def restore(
 ) -> None:
     """Restores the state that `capture` returned, except for the weights and the random state.
 
-    From the checkpoint of another engine, restores the position and, if present, the optimizer and the schedules.
+    From another engine's checkpoint, restores the epoch, the iteration and, if present, the optimizer and the
+    schedules.
 
     Args:
         runner: The runner.
         checkpoint: The checkpoint.
         optimizer: Whether to restore the state of the optimizer.
-        param_schedulers: Whether to restore the state of the schedules. Otherwise, they are moved to the position of
-            the run.
+        param_schedulers: Whether to restore the state of the schedules. Otherwise, they are fast-forwarded to the
+            current iteration.
 
     Raises:
-        CheckpointError: A state is invalid, or the weights are averaged, but no hook handles averaged weights.
+        CheckpointError: A state is invalid, or the checkpoint contains averaged weights but no hook handles them.
     """
     has_averages = isinstance(checkpoint.get("ema_state_dict"), Mapping)
     if has_averages and not any(hook.swaps_weights for hook in runner.hooks):
@@ -166,9 +168,9 @@ def restore(
 
 
 def _participants(runner: "Runner") -> dict[str, Any]:
-    """Returns the objects with their own `state_dict`, by the path of their state in a checkpoint.
+    """Returns the objects that save their own state, keyed by the path of that state in a checkpoint.
 
-    The paths of hooks are stable across runs of the same config.
+    Hook paths are the same for all runs of a config.
     """
     hooks: dict[str, Hook] = {}
     for hook in runner.hooks:
@@ -182,8 +184,8 @@ def _participants(runner: "Runner") -> dict[str, Any]:
 def _restore_optimizer(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
     if "optimizer" not in checkpoint:
         _logger.warning(
-            "The checkpoint has no 'optimizer', so the optimizer starts with its initial state. The results will "
-            "differ from an uninterrupted run."
+            "The checkpoint has no 'optimizer', so the optimizer starts with its initial state. The run will "
+            "differ from an uninterrupted one."
         )
         return
     configured = settings_of(runner.optim_wrapper)
@@ -193,20 +195,21 @@ def _restore_optimizer(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
 
 
 def _restore_schedules(runner: "Runner", state: Any) -> None:
-    """Restores the schedules, or moves them to the position of the run if they differ from the saved ones."""
+    """Restores the schedules, or fast-forwards them to the current iteration if they differ from the saved ones."""
     groups = schedules_by_optimizer(runner.param_schedulers)
     saved_states = by_optimizer(state, groups)
     for name, schedules in groups.items():
         states = saved_states[name]
         pairs = list(zip(schedules, states, strict=False))
         if len(schedules) == len(states) and all(schedule.matches(saved) for schedule, saved in pairs):
-            # In the order in which a run steps them: a schedule saved at its end may take a step when it is loaded.
+            # Load them in the order in which a run steps them: a schedule that was saved at its end may step when
+            # loaded.
             for schedule, saved in sorted(pairs, key=lambda pair: bool(pair[0].by_epoch)):
                 schedule.load_state_dict(saved)
             continue
         _logger.warning(
             "The schedules in the config (%s) differ from those in the checkpoint (%s). "
-            "Using the schedules in the config, moved to iteration %d.",
+            "Using the schedules in the config, fast-forwarded to iteration %d.",
             ", ".join(type(schedule).__name__ for schedule in schedules) or "none",
             ", ".join(str(saved.get("type", saved.get("param_name"))) for saved in states) or "none",
             runner.train_loop.iter,
@@ -231,7 +234,7 @@ def random_of(checkpoint: Mapping[str, Any], rank: int) -> dict[str, Any] | None
     """Returns the random state of a rank, or None if the checkpoint has none.
 
     Raises:
-        CheckpointError: The state of a random generator is invalid. The message names the generator.
+        CheckpointError: The state of a random generator is invalid. The message states which one.
     """
     run = part_of(checkpoint, "run")
     name, state = "run.random", run.get("random")
@@ -260,7 +263,7 @@ def checked_state(owner: Any) -> Mapping[str, Any]:
 
 
 def _move_schedules(runner: "Runner", schedules: Iterable[Any]) -> None:
-    """Moves schedules to the position of the run, if the checkpoint has no usable state for them."""
+    """Fast-forwards schedules to the current iteration. Used if the checkpoint has no usable state for them."""
     moving = [schedule for schedule in schedules if not schedule.takes_metrics]
     for schedule in moving:
         schedule.rewind()

@@ -20,12 +20,12 @@ class EpochBasedTrainLoop(BaseTrainLoop):
     """The epoch-based training loop.
 
     Args:
-        runner: The runner that drives the loop.
-        dataloader: A loader, any iterable of batches with a length, or the config dict of a loader.
+        runner: The runner that owns the loop.
+        dataloader: A data loader, any other sized iterable of batches, or a loader config dict.
         max_epochs: The number of epochs.
-        val_begin: Validation starts after this epoch.
+        val_begin: The earliest epoch after which to validate.
         val_interval: The number of epochs between validation runs.
-        dynamic_intervals: `[(epoch, interval), ...]`. Each interval applies from its epoch on.
+        dynamic_intervals: `[(epoch, interval), ...]`. Each interval takes effect at its epoch.
         max_hours: The time limit in hours. Training stops early enough for the last validation run and save to
             finish within the limit.
     """
@@ -69,7 +69,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
 
     @property
     def at_epoch_start(self) -> bool:
-        """Whether the next epoch starts from its first batch, rather than in the middle after a resume."""
+        """Whether training is at the start of an epoch, as opposed to mid-epoch after a resume."""
         return self._iter == self._epoch * len(self.dataloader)
 
     def _train(self) -> None:
@@ -102,24 +102,24 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                     self.validation_requested = True
                     return
         finally:
-            batches.close()  # also ends its workers
+            batches.close()  # also stops the workers
         self._data.check_pass(self._epoch, index, length)
         runner.call_hook("after_train_epoch")
         self._epoch += 1
-        self._exchange_requests()  # before a validation, which may take long
+        self._exchange_requests()  # before validation, which may take a long time
 
 
 @LOOPS.register_module()
 class IterBasedTrainLoop(BaseTrainLoop):
-    """The iteration-based training loop, which restarts the loader whenever it is exhausted.
+    """The iteration-based training loop. It restarts the loader whenever it is exhausted.
 
     Args:
-        runner: The runner that drives the loop.
-        dataloader: A loader, any iterable of batches, or the config dict of a loader.
+        runner: The runner that owns the loop.
+        dataloader: A data loader, any other iterable of batches, or a loader config dict.
         max_iters: The number of iterations.
-        val_begin: Validation starts after this iteration.
+        val_begin: The earliest iteration after which to validate.
         val_interval: The number of iterations between validation runs.
-        dynamic_intervals: `[(iteration, interval), ...]`. Each interval applies from its iteration on.
+        dynamic_intervals: `[(iteration, interval), ...]`. Each interval takes effect at its iteration.
         max_hours: The time limit in hours. Training stops early enough for the last validation run and save to
             finish within the limit.
     """
@@ -152,7 +152,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
 
     @property
     def dataloader_iterator(self) -> Iterator[Any]:
-        """The loop's endless iterator over the remaining batches."""
+        """The iterator that the loop reads batches from. It never ends."""
         if self._batches is None:
             self._batches = self._read(self._data.endless(self._iter))
         return self._batches
@@ -162,7 +162,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
         self._batches = batches
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores the state that `state_dict` returned. Training continues from that position."""
+        """Restores the state from `state_dict`. Training then continues from that position."""
         super().load_state_dict(state)
         self._batches = None
 
@@ -172,7 +172,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
         batches, validates = self.dataloader_iterator, runner.val_loop is not None
         try:
             while self._iter < self._max_iters and requests.agreed.stop is Stop.NO:
-                if not runner.model.training:  # a hook has validated, or has set evaluation mode
+                if not runner.model.training:  # a hook has run validation or set evaluation mode
                     runner.model.train()
                 self.run_iter(next(batches))
                 if requests.pending:
@@ -181,7 +181,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
                     self._validate_if_due()
         finally:
             del batches
-            self._batches = None  # drops the last reference, which also ends the workers
+            self._batches = None  # drops the last reference, which also stops the workers
         runner.call_hook("after_train_epoch")
         self._exchange_requests()
 

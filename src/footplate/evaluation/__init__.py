@@ -1,4 +1,4 @@
-"""Evaluates predictions: metrics, and the evaluator that runs them over a dataset."""
+"""Metrics, and the evaluator that computes them over a dataset."""
 
 from footplate.evaluation.evaluator import Evaluator, build_evaluator, is_named
 from footplate.evaluation.metric import BaseMetric, DumpResults, EvaluationContext

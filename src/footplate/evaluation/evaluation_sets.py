@@ -1,4 +1,4 @@
-"""Combines the datasets of a validation or test run with their evaluators and validation intervals."""
+"""Groups each dataset of a validation or test run with its evaluator and validation interval."""
 
 import copy
 import logging
@@ -18,14 +18,14 @@ _logger = logging.getLogger("footplate.evaluation")
 
 
 class EvaluationSet(NamedTuple):
-    """A dataset with its metrics.
+    """A dataset to evaluate, with its dataloader and evaluator.
 
     Attributes:
-        name: The name, which prefixes the metrics, as in `name/mIoU`; "" if it is the only dataset.
-        dataloader: The dataloader of the dataset.
-        evaluator: The evaluator with its metrics.
-        interval: The number of epochs or iterations between validation runs on this dataset. If None, every validation
-            run includes it.
+        name: The name, which is also the prefix for metric names, as in `name/mIoU`. Empty if this is the only dataset.
+        dataloader: The dataset's dataloader.
+        evaluator: The evaluator, which contains the metrics.
+        interval: The number of epochs or iterations between evaluations of this dataset. If None, every validation run
+            includes it.
     """
 
     name: str
@@ -39,19 +39,19 @@ class EvaluationSet(NamedTuple):
         return getattr(self.dataloader, "dataset", None)
 
     def is_due(self, done: int, end: int) -> bool:
-        """Checks whether the validation run after `done` of `end` epochs or iterations includes the dataset."""
+        """Checks whether the dataset is evaluated in the validation run after `done` of `end` epochs or iterations."""
         return self.interval is None or done % self.interval == 0 or done >= end
 
     def named(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
-        """Adds the dataset's prefix to the names of metrics."""
+        """Adds the dataset's prefix to metric names."""
         return {dataset_metric(self.name, key): value for key, value in metrics.items()}
 
 
 def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -> None:
-    """Checks that each label means the same class in the training data and the other datasets.
+    """Checks that labels refer to the same classes in the training data and in other datasets.
 
-    Logs only a warning if the numbers of classes differ, since an open-vocabulary model may be validated on additional
-    classes. Also logs only a warning for test data, which may come from another project.
+    Only logs a warning if the number of classes differs (an open-vocabulary model may be validated on additional
+    classes) or if the data is test data (which may come from another project).
 
     Args:
         trained: The metainfo of the training data, or None.
@@ -59,7 +59,7 @@ def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -> Non
         mode: "validation" or "test", for the message.
 
     Raises:
-        ArgumentError: A label in the validation data means a different class.
+        ArgumentError: A label in the validation data refers to a different class.
     """
     expected = _classes(trained)
     for evaluation_set in sets:
@@ -78,12 +78,12 @@ def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -> Non
 
 
 def warn_about_num_classes(cfg: Any, trained: Any) -> None:
-    """Warns if a `num_classes` of the model differs from the number of classes in the training data.
+    """Warns if a `num_classes` in the model config differs from the number of classes in the training data.
 
-    Ignores region proposals, which have one class, and semantic segmentation heads, which have their own classes.
+    Ignores region proposal heads, which have one class, and semantic segmentation heads, which have their own classes.
 
     Args:
-        cfg: The config of the run.
+        cfg: The run's config.
         trained: The metainfo of the training data, or None.
     """
     count = len(_classes(trained))
@@ -101,14 +101,14 @@ def _classes(metainfo: Any) -> Sequence[Any]:
 
 
 def build_loaders(cfg: Any, seed: int, *, build: Callable[[Any, int], Any] | None = None) -> Any:
-    """Builds the loader of a section, or a dict of loaders if the section maps names to sections.
+    """Builds the loader for a section, or a dict of loaders if the section maps names to sections.
 
-    With several processes, disables padding, so that each sample is in exactly one batch of one process.
+    With several processes, disables padding, so that each sample is evaluated exactly once.
 
-    If `build` is given, calls `build(section, seed)` instead of `build_dataloader`.
+    If `build` is set, calls `build(section, seed)` instead of `build_dataloader`.
 
     Raises:
-        ArgumentError: A name contains a slash or is not a string, or the sections are in a list instead of a dict.
+        ArgumentError: A name contains a slash or is not a string, or the sections are a list instead of a dict.
         FootplateError: A loader cannot be built.
     """
     if isinstance(cfg, (list, tuple)) and any(
@@ -122,7 +122,7 @@ def build_loaders(cfg: Any, seed: int, *, build: Callable[[Any, int], Any] | Non
         loaders = {}
         for name, section in cfg.items():
             if not isinstance(name, str) or "/" in name or not name:
-                raise ArgumentError("the name of a dataset must be a string without '/'", key=str(name), found=name)
+                raise ArgumentError("a dataset name must be a string without '/'", key=str(name), found=name)
             with at_key(name):
                 loaders[name] = build_loaders(section, seed, build=build)
         return loaders
@@ -133,13 +133,14 @@ def build_loaders(cfg: Any, seed: int, *, build: Callable[[Any, int], Any] | Non
 
 
 def build_evaluators(cfg: Any, loaders: Any, *, build: Callable[[Any], Any] = build_evaluator) -> Any:
-    """Builds the evaluator of a section. For several loaders, builds a dict that maps names to evaluators.
+    """Builds the evaluator for a section. For several loaders, builds a dict that maps names to evaluators.
 
     Args:
         cfg: An evaluator section, or a dict that maps dataset names to such sections. Each dataset gets its own
-            evaluator. A dict of functions and objects counts as a single section if none of its keys is a dataset name.
+            evaluator. A dict of functions and objects is treated as a single section if none of its keys is a dataset
+            name.
         loaders: The result of `build_loaders`.
-        build: Builds an evaluator from its section.
+        build: A function that builds an evaluator from its section.
 
     Raises:
         ArgumentError: A dataset has no evaluator, or an evaluator has no dataset.
@@ -161,14 +162,14 @@ def build_evaluators(cfg: Any, loaders: Any, *, build: Callable[[Any], Any] = bu
 
 
 def _is_by_set(cfg: Any, sets: Collection[str]) -> bool:
-    """Checks whether a section maps dataset names to evaluators, instead of defining one evaluator for all datasets."""
+    """Checks whether a section maps dataset names to evaluators, rather than defining one evaluator for all of them."""
     if not isinstance(cfg, Mapping) or "type" in cfg or "metrics" in cfg:
         return False
     return not (is_named(cfg) and cfg.keys().isdisjoint(sets))
 
 
 def check_intervals(intervals: Mapping[str, int] | None, sets: Collection[str]) -> None:
-    """Checks that each interval belongs to a dataset and is a positive integer.
+    """Checks that all intervals are positive integers and belong to existing datasets.
 
     Raises:
         ArgumentError: An interval is not positive, or its dataset does not exist.
@@ -189,12 +190,12 @@ def _check_sets(names: Iterable[str], sets: Collection[str]) -> None:
 
 
 def build_evaluation_sets(loaders: Any, evaluators: Any, intervals: Mapping[str, int] | None) -> list[EvaluationSet]:
-    """Combines each loader with its evaluator and interval, and attaches its dataset to the evaluator.
+    """Groups each loader with its evaluator and interval, and passes the dataset to the evaluator.
 
     Args:
         loaders: A loader, or a dict that maps names to loaders.
         evaluators: An evaluator, or a dict that maps the same names to evaluators.
-        intervals: Maps dataset names to their intervals.
+        intervals: A dict that maps dataset names to intervals.
 
     Raises:
         ArgumentError: An interval is not positive, or its dataset does not exist.
@@ -214,7 +215,7 @@ def build_evaluation_sets(loaders: Any, evaluators: Any, intervals: Mapping[str,
 def sets_of(loop: Any) -> list[EvaluationSet]:
     """Returns the evaluation sets of a loop.
 
-    For a training loop, or a loop written from scratch, returns one set without metrics.
+    For a training loop or a custom loop, returns a single set without metrics.
     """
     if loop is None:
         return []

@@ -1,4 +1,4 @@
-"""Defines the evaluator, and converts functions and torchmetrics-style objects to metrics."""
+"""Defines the evaluator. Converts functions and torchmetrics-style objects to metrics."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,15 +20,15 @@ from footplate.registry import EVALUATOR, METRICS
 
 
 class Evaluator:
-    """Passes the predictions for each batch to all metrics and merges their values.
+    """Passes the predictions for each batch to all metrics, and merges the metric values.
 
     Args:
-        metrics: One metric or a list of metrics. A metric is a BaseMetric, a dict for METRICS, a function of
-            (predictions, batch), or an object with the torchmetrics API. Functions and such objects can also be passed
-            as a dict, keyed by name.
+        metrics: A metric or a list of metrics. A metric is a BaseMetric, a dict for METRICS, a function of
+            (predictions, batch), or an object with the torchmetrics API. You can also pass functions and
+            torchmetrics-style objects as a dict, keyed by name.
     """
 
-    key = ""  # the config section of the evaluator, for error messages
+    key = ""  # the evaluator's config section, for error messages
 
     def __init__(self, metrics: Any) -> None:
         self._is_list = isinstance(metrics, Sequence)
@@ -39,7 +39,7 @@ class Evaluator:
         for index, (part, name) in enumerate(zip_longest(parts, self.names)):
             with at_key(self._metric_key(index)):
                 metric = as_metric(part, name)
-                if type(metric).evaluate is BaseMetric.evaluate:  # otherwise, the metric calls these methods itself
+                if type(metric).evaluate is BaseMetric.evaluate:  # otherwise, the metric calls these methods
                     check_accepts(metric, "process", ("data_batch", "data_samples"))
                     check_accepts(metric, "compute_metrics", ("results",))
                 self.metrics.append(metric)
@@ -47,7 +47,7 @@ class Evaluator:
 
     @property
     def dataset_meta(self) -> Mapping[str, Any] | None:
-        """The metainfo of the dataset. Setting it also sets it on all metrics."""
+        """The dataset's metainfo. Setting it also sets it on all metrics."""
         return self._dataset_meta
 
     @dataset_meta.setter
@@ -70,7 +70,7 @@ class Evaluator:
             metric.context = metric.context._replace(**changes)
 
     def process(self, data_samples: Sequence[Any], data_batch: Any = None) -> None:
-        """Passes the predictions for a batch, one per sample, to all metrics. Data elements are converted to dicts."""
+        """Passes the predictions for a batch, one per sample, to all metrics. Converts data elements to dicts."""
         if data_samples is None and self.metrics:
             raise ArgumentError(
                 "the metrics need predictions, but the model does not return any",
@@ -82,7 +82,7 @@ class Evaluator:
         samples: list[Any] = []
         if not all(metric.takes_whole_batches for metric in self.metrics):
             if not isinstance(data_samples, Iterable):
-                message = "a model in mode 'predict' must return a list with one prediction per sample"
+                message = "in mode 'predict', a model must return a list with one prediction per sample"
                 raise ArgumentError(message, found=type(data_samples))
             samples = [sample.to_dict() if isinstance(sample, BaseDataElement) else sample for sample in data_samples]
         for index, metric in enumerate(self.metrics):
@@ -91,7 +91,7 @@ class Evaluator:
                 metric.add_up()
 
     def evaluate(self, size: int) -> dict[str, Any]:
-        """Returns the values of all metrics as one dict, for a dataset of `size` samples.
+        """Computes all metrics for a dataset of `size` samples, and returns their values in a single dict.
 
         Raises:
             ArgumentError: Two metrics return values with the same name.
@@ -109,7 +109,7 @@ class Evaluator:
     def offline_evaluate(
         self, data_samples: Sequence[Any], data: Sequence[Any] | None = None, chunk_size: int = 1
     ) -> dict[str, Any]:
-        """Computes all metrics from existing predictions and returns a dict of their values.
+        """Computes all metrics from existing predictions, and returns a dict of their values.
 
         Args:
             data_samples: The predictions, one per sample.
@@ -125,7 +125,7 @@ class Evaluator:
             )
         size = len(data_samples)
         for start in range(0, size, chunk_size):
-            indices = range(start, min(start + chunk_size, size))  # not every dataset supports slices
+            indices = range(start, min(start + chunk_size, size))  # not all datasets support slices
             batch = None if data is None else [data[index] for index in indices]
             self.process([data_samples[index] for index in indices], batch)
         return self.evaluate(size)
@@ -147,24 +147,24 @@ class Evaluator:
             raise
 
 
-EVALUATOR.register_module(module=Evaluator)  # not a decorator: the registry checks for subclasses of Evaluator
+EVALUATOR.register_module(module=Evaluator)  # not a decorator, because the registry checks for subclasses of Evaluator
 
 
 def build_evaluator(cfg: Any) -> Evaluator:
-    """Builds the evaluator of a `val_evaluator` or `test_evaluator` section.
+    """Builds an evaluator from a `val_evaluator` or `test_evaluator` section.
 
     Args:
-        cfg: An Evaluator, a value for its argument `metrics`, or `dict(metrics=[...])`. Set `type` in this dict only to
+        cfg: An Evaluator, a value for its `metrics` argument, or `dict(metrics=[...])`. The dict needs a `type` only to
             use another evaluator class.
 
     Raises:
-        ArgumentError: `cfg` has another type.
+        ArgumentError: `cfg` has an unsupported type.
     """
     if isinstance(cfg, Mapping) and "metrics" in cfg:
         built: Evaluator = EVALUATOR.build(cfg, default_args={"type": Evaluator})
         return built
     if isinstance(cfg, Mapping) and "type" not in cfg and not is_named(cfg):
-        raise ArgumentError("the config of an evaluator must contain the 'type' of a metric", found=dict(cfg))
+        raise ArgumentError("an evaluator config must contain the 'type' of a metric", found=dict(cfg))
     if isinstance(cfg, Evaluator):
         return cfg
     if cfg is None or isinstance(cfg, (str, int, float)):
@@ -173,15 +173,15 @@ def build_evaluator(cfg: Any) -> Evaluator:
 
 
 class NamedMetric(BaseMetric[Any]):
-    """The base class of metrics that pass whole batches to a user's function or object.
+    """Base class for metrics that pass whole batches to a user's function or object.
 
     Args:
-        usual_name: The name of the function or object.
+        usual_name: The default name, i.e. the name of the function or class.
         name: The name set by the user, or None.
     """
 
     takes_whole_batches = True
-    rename_advice = "Pass the metrics as a dict by name: val_evaluator={'first': ..., 'second': ...}."
+    rename_advice = "Pass the metrics as a dict, keyed by name: val_evaluator={'first': ..., 'second': ...}."
 
     def __init__(self, usual_name: str, name: str | None) -> None:
         super().__init__()
@@ -189,11 +189,11 @@ class NamedMetric(BaseMetric[Any]):
 
     @property
     def _label(self) -> str:
-        """The name of the metric in messages."""
+        """The metric's name in messages."""
         return self.name or self.usual_name
 
     def named_numbers(self, values: Any) -> dict[str, float]:
-        """Converts the metric's result, a number or a dict of numbers, to a dict with full metric names.
+        """Converts the metric's result, which is a number or a dict of numbers, to a dict keyed by full metric name.
 
         Raises:
             ArgumentError: A value is not a number.
@@ -206,12 +206,12 @@ class NamedMetric(BaseMetric[Any]):
 
 
 class FunctionMetric(NamedMetric):
-    """Averages a function's values over all samples. The value for a batch is weighted by its number of samples.
+    """Averages a function's values over all samples. The value for each batch is weighted by its size.
 
     Args:
-        function: A function that takes the predictions and the batch, both on the device of the predictions, and
-            returns a number or a dict of numbers.
-        name: The name of the number, or the prefix for the keys of the dict; by default, the name of the function.
+        function: A function that takes the predictions and the batch, both on the predictions' device, and returns a
+            number or a dict of numbers.
+        name: The name of the number, or the prefix for the dict's keys. Defaults to the function's name.
 
     Raises:
         ArgumentError: A lambda has no name, or the function does not accept two arguments.
@@ -222,13 +222,13 @@ class FunctionMetric(NamedMetric):
         self.function = function
         if self._label == "<lambda>":
             raise ArgumentError(
-                "a lambda that is used as a metric must have a name",
+                "a lambda needs a name to be used as a metric",
                 notes=["Pass a dict, as in val_evaluator={'accuracy': ...}."],
             )
         check_takes(f"the metric '{self._label}' must be a function of", function, "predictions", "batch")
 
     def process(self, data_batch: Any, data_samples: Any) -> None:
-        """Computes the values for a batch and appends them once per sample, to weight batches by their size."""
+        """Computes the values for a batch, and appends them once per sample so that batches are weighted by size."""
         batch = to_device(data_batch, device_of(data_samples))
         values = self.named_numbers(self.function(data_samples, batch))
         self.results += [values] * batch_size_of(data_batch)
@@ -245,15 +245,15 @@ class FunctionMetric(NamedMetric):
 class UpdatedMetric(NamedMetric):
     """Wraps an object with the methods `update(predictions, target)`, `compute` and `reset`, as in torchmetrics.
 
-    If the predictions have an attribute `logits`, as outputs of transformers models do, the logits are used instead.
+    If the predictions have a `logits` attribute, like the outputs of transformers models, the logits are used instead.
 
-    In a distributed run, an object with a `sync` method, such as a torchmetrics object, combines the results of all
-    ranks itself. Any other object is used only on rank 0, which updates it with one sample at a time, in dataset order.
-    In this case, predictions and targets must be tensors or lists with one row per sample, or tuples or dicts of these.
+    In a distributed run, objects with a `sync` method, like those from torchmetrics, combine the results of all ranks
+    themselves. Any other object is used only on rank 0, which updates it with one sample at a time in dataset order. In
+    that case, predictions and targets must be tensors or lists with one row per sample, or tuples or dicts of these.
 
     Args:
         metric: The object.
-        name: The name of the number, or the prefix for the keys of a dict; by default, the name of its class.
+        name: The name of the number, or the prefix for the dict's keys. Defaults to the name of the object's class.
     """
 
     def __init__(self, metric: Any, name: str | None = None) -> None:
@@ -261,7 +261,7 @@ class UpdatedMetric(NamedMetric):
         self.metric = metric
         check_takes(f"`update` of the metric '{self._label}' must take", metric.update, "predictions", "target")
         self._device = torch.device("cpu")
-        parts = metric.modules() if isinstance(metric, nn.Module) else [metric]  # a collection has no `sync` itself
+        parts = metric.modules() if isinstance(metric, nn.Module) else [metric]  # a collection itself has no `sync`
         self._is_gathered = get_world_size() > 1 and not any(hasattr(part, "sync") for part in parts)
 
     def process(self, data_batch: Any, data_samples: Any) -> None:
@@ -276,7 +276,7 @@ class UpdatedMetric(NamedMetric):
             self.results.append(None)
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
-        """Returns the values and resets the object."""
+        """Returns the metric values and resets the object."""
         for predictions, target in results:
             self._update(predictions, target)
         values = self.named_numbers(self.metric.compute())
@@ -284,7 +284,7 @@ class UpdatedMetric(NamedMetric):
         return values
 
     def evaluate(self, size: int) -> dict[str, Any]:
-        """Computes the values over the samples of all ranks."""
+        """Computes the metric values over all ranks' samples."""
         if self._is_gathered:
             return super().evaluate(size)
         if not any(gather_objects(len(self.results))):
@@ -299,18 +299,18 @@ class UpdatedMetric(NamedMetric):
 
 
 def rows_of(data: Any) -> list[Any]:
-    """Splits a tensor or a list, or a tuple or dict of these, into single rows, and moves them to the CPU."""
+    """Splits a tensor or list, or a tuple or dict of these, into rows, and moves the rows to the CPU."""
     if isinstance(data, Mapping):
         return [dict(zip(data, row, strict=True)) for row in zip(*map(rows_of, data.values()), strict=True)]
     if isinstance(data, tuple):
         return list(zip(*map(rows_of, data), strict=True))
     if isinstance(data, Tensor):
-        return [row[None].clone() for row in data.detach().cpu()]  # a view would be sent with the whole batch
+        return [row[None].clone() for row in data.detach().cpu()]  # sending a view would send the whole batch
     return [[row] for row in data]
 
 
 def returned_numbers(output: Any, batch: Any) -> dict[str, Any]:
-    """Returns the numbers in the dict that `validation_step` returned. They are the metrics if the run has no others.
+    """Returns the numbers in a `validation_step` output, which serve as metrics if the run has no others.
 
     Raises:
         ArgumentError: `output` is not a dict of numbers.
@@ -328,7 +328,7 @@ def returned_numbers(output: Any, batch: Any) -> dict[str, Any]:
 
 def mean(values: Sequence[float]) -> float:
     """Returns the mean of numbers, which may be infinite or NaN."""
-    # fsum is exact, but raises an error for inf - inf, which must be NaN.
+    # fsum is exact, but raises an error for inf - inf instead of returning NaN.
     total = math.fsum(values) if all(map(math.isfinite, values)) else sum(values)
     return total / len(values)
 
@@ -341,7 +341,7 @@ def as_metric(metric: Any, name: str | None = None) -> BaseMetric[Any]:
         name: The name of the metric if it is a function or object.
 
     Raises:
-        ArgumentError: `metric` has another type, or `name` is passed for a BaseMetric.
+        ArgumentError: `metric` has an unsupported type, or `name` is passed for a BaseMetric.
     """
     if isinstance(metric, BaseMetric) and name is None:
         return metric
@@ -362,14 +362,14 @@ def as_metric(metric: Any, name: str | None = None) -> BaseMetric[Any]:
 
 
 def is_named(cfg: Any) -> bool:
-    """Checks whether an evaluator section is a dict that maps names to metrics."""
+    """Checks whether an evaluator section is a dict that maps names to functions or objects."""
     if not isinstance(cfg, Mapping) or not cfg or "type" in cfg:
         return False
     return not any(isinstance(value, (str, Mapping)) for value in cfg.values())
 
 
 def device_of(data: Any) -> torch.device:
-    """Returns the first device other than the CPU in nested dicts, lists and tuples of tensors, or else the CPU."""
+    """Returns the first non-CPU device in nested dicts, lists and tuples of tensors, or the CPU if there is none."""
     if isinstance(data, Tensor):
         return data.device
     parts = data.values() if isinstance(data, Mapping) else data if isinstance(data, (list, tuple)) else ()

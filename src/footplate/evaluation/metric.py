@@ -1,4 +1,4 @@
-"""Defines the base class of metrics, and a metric that dumps predictions."""
+"""Defines the base class for metrics, and a metric that dumps predictions."""
 
 import copy
 import json
@@ -30,19 +30,19 @@ from footplate.registry import METRICS
 from footplate.storage import append_line, check_output_path, commit_bytes, output_path
 
 _logger = logging.getLogger("footplate")
-_PENDING = 64  # the number of latest results that are not summed yet, since they may be repeated samples
+_PENDING = 64  # the number of recent results to leave unsummed, because they may belong to repeated samples
 _Result = TypeVar("_Result")
 
 
 class EvaluationContext(NamedTuple):
-    """Describes the run and the dataset of a metric.
+    """Describes the run and the dataset that a metric is computed for.
 
     Attributes:
-        folder: The folder where metrics write files, `work_dir/<timestamp>`; "" if there is no run.
+        folder: The folder that metrics write files to, `work_dir/<timestamp>`. Empty if there is no run.
         mode: "val" or "test".
-        dataset: The name of the dataset; "" if there is only one.
-        step: A function that returns the number of training iterations of the evaluated model.
-        is_trial: Whether this is a trial with a single batch, as run by `footplate check`. Its results are not
+        dataset: The name of the dataset. Empty if there is only one.
+        step: A function that returns the number of iterations that the model has been trained for.
+        is_trial: Whether this is a trial run with a single batch, as in `footplate check`. Its results are not
             recorded.
     """
 
@@ -54,17 +54,17 @@ class EvaluationContext(NamedTuple):
 
 
 class BaseMetric(ABC, Generic[_Result]):
-    """The base class of metrics. It collects one result per sample and computes named values from all results.
+    """Base class for metrics, which collect one result per sample and compute named values from all results.
 
-    A subclass overrides `process`, which appends one entry per sample to `self.results`, and `compute_metrics`.
-    In a distributed run, the results of all ranks are gathered in dataset order, excluding repeated samples.
+    Subclasses override `process`, which appends one entry per sample to `self.results`, and `compute_metrics`. In a
+    distributed run, the results of all ranks are gathered in dataset order, without repeated samples.
 
-    A metric that needs only the sum of its results also overrides `added`. Memory use is then independent of the
-    dataset size, and `compute_metrics` receives one entry per rank.
+    Metrics that need only the sum of their results also override `added`. Memory use is then independent of the dataset
+    size, and `compute_metrics` receives one entry per rank.
 
     Args:
         collect_device: Ignored; accepted for compatibility. Results are gathered in CPU memory.
-        prefix: The name prefix of the values, as in `prefix/name`; by default, `default_prefix` of the class.
+        prefix: The prefix for value names, as in `prefix/name`. Defaults to the class's `default_prefix`.
         collect_dir: Ignored; accepted for compatibility. Results are gathered through the process group.
 
     Example:
@@ -83,9 +83,9 @@ class BaseMetric(ABC, Generic[_Result]):
     takes_whole_batches: ClassVar[bool] = False
     """Whether `process` receives the model's output for a batch unchanged, instead of a list of samples."""
     rename_advice: ClassVar[str] = "Set a different prefix for each of them: prefix='...'."
-    """The advice in the error message if another metric returns a value with the same name."""
+    """Advice for the error message if another metric returns a value with the same name."""
     context = EvaluationContext()
-    """The run and the dataset that the evaluator computes the metric for."""
+    """The run and the dataset that the metric is computed for. Set by the evaluator."""
 
     def __init__(
         self,
@@ -104,17 +104,17 @@ class BaseMetric(ABC, Generic[_Result]):
 
     @property
     def _label(self) -> str:
-        """The name of the metric in messages."""
+        """The metric's name in messages."""
         return type(self).__name__
 
     @property
     def dataset_prefix(self) -> str:
-        """The prefix for table titles, such as "night: " for the dataset `night`; "" if there is only one dataset."""
+        """The prefix for table titles, e.g. "night: " for the dataset `night`. Empty for a single dataset."""
         return f"{self.context.dataset}: " if self.context.dataset else ""
 
     @property
     def dataset_meta(self) -> Mapping[str, Any] | None:
-        """The metainfo of the dataset, such as its classes and palette."""
+        """The dataset's metainfo, including its classes and palette."""
         return self._dataset_meta
 
     @dataset_meta.setter
@@ -122,31 +122,32 @@ class BaseMetric(ABC, Generic[_Result]):
         self._dataset_meta = dataset_meta
 
     def attach(self, dataset: Any) -> None:
-        """Receives the dataset before an evaluation, for metrics that need more than `dataset_meta`."""
+        """Receives the dataset before an evaluation. Override this in metrics that need more than `dataset_meta`."""
 
     @abstractmethod
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
         """Appends the results of one batch to `self.results`.
 
         Args:
-            data_batch: The batch of the dataloader.
-            data_samples: The predictions of the model, with data elements converted to dicts.
+            data_batch: The batch from the dataloader.
+            data_samples: The model's predictions, with data elements converted to dicts.
         """
 
     @abstractmethod
     def compute_metrics(self, results: list[_Result]) -> dict[str, Any]:
-        """Returns a dict of values. Called on rank 0 with the results of all ranks."""
+        """Returns a dict of metric values. Called on rank 0 with the results of all ranks."""
 
     def record_per_class(self, name: str, classes: Sequence[str], columns: Mapping[str, Any]) -> None:
-        """Appends a table to the per-class results of the run. Call it in `compute_metrics`.
+        """Appends a table to the run's per-class results. Call this in `compute_metrics`.
 
-        The table is written to `vis_data/per_class.jsonl` in the folder of the run, and `footplate report` shows it.
-        Does nothing outside a run. Logs a warning if the file cannot be written.
+        The table is written to `vis_data/per_class.jsonl` in the run's log folder and shown by `footplate report`. Does
+        nothing outside a run. Logs a warning if the file cannot be written.
 
         Args:
-            name: The name of the table, such as "IoU".
-            classes: The names of the classes, ``(C,)``.
-            columns: Maps column names to one number per class, ``(C,)`` each; NaN for a class without a value.
+            name: The name of the table, e.g. "IoU".
+            classes: The class names, ``(C,)``.
+            columns: A dict that maps column names to one number per class, ``(C,)``, or NaN for classes without a
+                value.
         """
         context = self.context
         if not context.folder or context.is_trial:
@@ -167,13 +168,13 @@ class BaseMetric(ABC, Generic[_Result]):
         try:
             append_line(os.path.join(context.folder, "vis_data", "per_class.jsonl"), json.dumps(line))
         except OSError as error:
-            _logger.warning("The per-class results of iteration %d could not be written: %s", line["step"], error)
+            _logger.warning("Could not write the per-class results of iteration %d: %s", line["step"], error)
 
     def added(self, one: _Result, other: _Result) -> _Result:
         """Returns the sum of two results.
 
-        Override this if `compute_metrics` needs only the sum. Use integers if the sum must not depend on the number
-        of ranks.
+        Override this method if `compute_metrics` needs only the sum. Use integers if the sum must not depend on the
+        number of ranks.
         """
         raise NotImplementedError(f"{type(self).__name__} does not override `added`")
 
@@ -184,8 +185,8 @@ class BaseMetric(ABC, Generic[_Result]):
     def add_up(self, keep: int = _PENDING) -> None:
         """Replaces all results except the last `keep` with their sum, if the metric overrides `added`.
 
-        The last results may belong to samples that the sampler repeats, so that all ranks have the same number of
-        samples. The results of repeated samples must not be in the sum.
+        The last results are kept because they may belong to samples that the sampler has repeated to give all ranks the
+        same number of samples. The sum must not include these.
         """
         count = len(self.results) - keep
         if self._is_sum and count > 0:
@@ -194,7 +195,7 @@ class BaseMetric(ABC, Generic[_Result]):
             del self.results[:count]
 
     def evaluate(self, size: int) -> dict[str, Any]:
-        """Computes the values from all results since the last call, then clears the results.
+        """Computes the metric values from all results since the last call, then clears the results.
 
         All ranks return the same values or raise the same error. `size` is the number of samples in the dataset.
 
@@ -209,7 +210,7 @@ class BaseMetric(ABC, Generic[_Result]):
             if self._summed_count > share:
                 raise DataError(
                     f"a rank has evaluated {seen} samples, but its share of the dataset is {share}",
-                    notes=["Use DefaultSampler, which gives each rank its share."],
+                    notes=["Use DefaultSampler, which divides the dataset between ranks."],
                 )
             self.add_up(keep=max(seen - share, 0))
             local, size = self._sum_of_results, sys.maxsize
@@ -219,7 +220,7 @@ class BaseMetric(ABC, Generic[_Result]):
         return compute_on_main(lambda: self._compute(results or []))
 
     def _compute(self, results: list[_Result]) -> dict[str, Any]:
-        """Calls `compute_metrics` and adds the prefix to the names of the values."""
+        """Calls `compute_metrics` and adds the prefix to the value names."""
         if not results:
             advice = "Check that the dataset is not empty and that process() appends to self.results."
             raise DataError(f"the metric '{self._label}' has no results", notes=[advice])
@@ -233,11 +234,10 @@ class BaseMetric(ABC, Generic[_Result]):
 
 @METRICS.register_module()
 class DumpResults(BaseMetric[Any]):
-    """Writes the predictions to a pickle file with one entry per sample. Returns no values.
+    """Writes predictions to a pickle file with one entry per sample. Returns no metric values.
 
     Args:
-        out_file_path: A path that ends in `.pkl` or `.pickle`, relative to the folder of the run,
-            `work_dir/<timestamp>`.
+        out_file_path: A path that ends in `.pkl` or `.pickle`, relative to the run's log folder `work_dir/<timestamp>`.
         settings: Arguments for `BaseMetric`.
     """
 
@@ -245,16 +245,16 @@ class DumpResults(BaseMetric[Any]):
         super().__init__(**settings)
         if not check_output_path(out_file_path, key="out_file_path").endswith((".pkl", ".pickle")):
             raise ArgumentError(
-                "the file of DumpResults must end in .pkl or .pickle", key="out_file_path", found=out_file_path
+                "out_file_path of DumpResults must end in .pkl or .pickle", key="out_file_path", found=out_file_path
             )
         self.out_file_path = out_file_path
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        """Appends CPU copies of the predictions, since views would keep the whole batch in memory."""
+        """Appends CPU copies of the predictions, because views would keep the whole batch in memory."""
         self.results.extend(copy.deepcopy(to_device(list(data_samples), "cpu")))
 
     def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
-        """Writes the file. Returns no values."""
+        """Writes the file. Returns no metric values."""
         commit_bytes(output_path(self.context.folder, self.out_file_path), pickle.dumps(results))
         return {}
 

@@ -1,4 +1,4 @@
-"""Determines the epochs or iterations after which a training run validates."""
+"""Determines after which epochs or iterations a training run validates."""
 
 import bisect
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ def validation_points(
     """Returns the epochs or iterations after which a training loop validates.
 
     Args:
-        end: The number of epochs or iterations of the run.
-        val_begin: Validation starts after this epoch or iteration.
-        val_interval: The number of epochs or iterations between two validation runs.
-        dynamic_intervals: `[(milestone, interval), ...]`: each interval applies from its milestone on.
+        end: The total number of epochs or iterations.
+        val_begin: The earliest epoch or iteration after which to validate.
+        val_interval: The number of epochs or iterations between validation runs.
+        dynamic_intervals: `[(milestone, interval), ...]`. Each interval applies from its milestone on.
 
     >>> validation_points(5, val_interval=2)
     [2, 4, 5]
@@ -37,7 +37,7 @@ def interval_at(done: int, milestones: Sequence[int], intervals: Sequence[int]) 
 
 
 def validation_is_due(done: int, end: int, begin: int, interval: int) -> bool:
-    """Checks whether a run of `end` epochs or iterations validates after `done` epochs or iterations."""
+    """Checks whether a run of `end` epochs or iterations validates after `done` of them."""
     return done > 0 and done >= begin and (done % interval == 0 or done == end)
 
 

@@ -1,4 +1,4 @@
-"""Hooks that validate, test and save with averaged weights: EMAHook, and a hook for schedule-free optimizers."""
+"""Hooks that use averaged weights for validation, testing and saving: EMAHook and ScheduleFreeHook."""
 
 import logging
 from itertools import chain
@@ -19,14 +19,14 @@ from footplate.optim.optimizer_builder import is_schedule_free
 from footplate.registry import HOOKS, MODELS
 
 AVERAGED_STATE = "ema_state_dict"
-_MAX_REST = 0.2  # warn if the share of initial weights in the final average is larger
+_MAX_REST = 0.2  # warn if the initial weights make up more than this share of the final average
 _logger = logging.getLogger("footplate.hooks")
 
 
 class AveragedWeightsHook(Hook):
-    """The base class of hooks that validate, test and save with averaged weights.
+    """Base class for hooks that use averaged weights for validation, testing and saving.
 
-    In a checkpoint, `state_dict` holds the averaged weights, and `ema_state_dict` holds the training weights.
+    In checkpoints, `state_dict` contains the averaged weights, and `ema_state_dict` contains the training weights.
     """
 
     priority = "NORMAL"
@@ -58,30 +58,30 @@ class AveragedWeightsHook(Hook):
         names, saved = list(checkpoint["state_dict"]), checkpoint[AVERAGED_STATE]
         if missing := [name for name in names if f"module.{name}" not in saved]:
             raise CheckpointError(
-                f"the '{AVERAGED_STATE}' in the checkpoint does not contain all weights of the model", found=missing[0]
+                f"the '{AVERAGED_STATE}' in the checkpoint is missing some of the model's weights", found=missing[0]
             )
         checkpoint["state_dict"] = {name: saved[f"module.{name}"] for name in names}
 
 
 @HOOKS.register_module()
 class EMAHook(AveragedWeightsHook):
-    """Averages the model's weights during training, and validates, tests and saves with the average.
+    """Averages the model's weights during training, and uses the average for validation, testing and saving.
 
-    In a checkpoint, `state_dict` holds the averaged weights, and `ema_state_dict` holds the training weights.
+    In checkpoints, `state_dict` contains the averaged weights, and `ema_state_dict` contains the training weights.
 
     Args:
-        ema_type: The type of average: ExponentialMovingAverage, StochasticWeightAverage, MomentumAnnealingEMA,
-            WarmUpEMA, or another averaged model that is registered in MODELS.
+        ema_type: The averaging method: ExponentialMovingAverage, StochasticWeightAverage, MomentumAnnealingEMA,
+            WarmUpEMA, or another averaged model registered in MODELS.
         strict_load: Whether a loaded checkpoint must contain every key of the averaged model.
-        begin_iter: The iteration at which averaging begins. Until then, the average equals the model.
+        begin_iter: The iteration at which averaging begins. Until then, the average is a copy of the model.
         begin_epoch: The epoch at which averaging begins.
-        start_iters: An alias of `begin_iter`.
-        settings: Arguments for the averaged model, such as `momentum`, `interval`, `update_buffers` and `device`. With
-            `device="cpu"`, the average uses no accelerator memory.
+        start_iters: An alias for `begin_iter`.
+        settings: Arguments for the averaged model: `momentum`, `interval`, `update_buffers`, `device` and so on. With
+            `device="cpu"`, the average does not use GPU memory.
 
     Raises:
-        ArgumentError: The start of averaging is set twice or is negative, or an argument for the averaged model is
-            invalid.
+        ArgumentError: The start of averaging is negative or is set more than once, or an argument for the averaged
+            model is invalid.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class EMAHook(AveragedWeightsHook):
     ) -> None:
         if "decay" in settings:
             raise ArgumentError(
-                "EMAHook takes 'momentum', not 'decay'",
+                "EMAHook uses 'momentum' instead of 'decay'",
                 key="decay",
                 found=settings["decay"],
                 notes=["Set momentum to 1 - decay, which is the weight of new values."],
@@ -108,18 +108,18 @@ class EMAHook(AveragedWeightsHook):
         self.strict_load = strict_load
         self.begin_iter, self.begin_epoch = begin_iter or start_iters, begin_epoch
         self._cfg = {"type": ema_type, **settings}
-        self._averaged(nn.Identity())  # checks the arguments now rather than when the run has begun
+        self._averaged(nn.Identity())  # checks the arguments now rather than when the run begins
         self.ema_model: BaseAveragedModel | None = None
         self._is_swapped = False
 
     def before_run(self, runner: Runner) -> None:
-        """Builds the average. If it has not been updated yet, copies the model, whose weights may have been loaded."""
+        """Builds the average. If it has no updates yet, copies the model's weights, which may just have been loaded."""
         average = self.build_average(runner)
         if average.count == 0:
             average.copy_from(self._model)
 
     def before_train(self, runner: Runner) -> None:
-        """Warns if initial weights will still make up a large part of the average at the end of the run."""
+        """Warns if the initial weights will still make up a large part of the average at the end of the run."""
         if type(self.ema_model) is not ExponentialMovingAverage:
             return
         updates = max(runner.max_iters - self.begin_iter, 1) / self.ema_model.interval
@@ -144,7 +144,7 @@ class EMAHook(AveragedWeightsHook):
         """Updates the average."""
         if self.ema_model is None:
             return
-        # Compare the epoch only if needed, because computing it takes time.
+        # Check the epoch only if needed, because computing it takes time.
         if runner.iter + 1 >= self.begin_iter and (not self.begin_epoch or runner.epoch + 1 >= self.begin_epoch):
             self.ema_model.update_parameters(self._model)
         else:
@@ -159,7 +159,7 @@ class EMAHook(AveragedWeightsHook):
         self._is_swapped = to_average
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Saves the average as the model's weights, and the training weights separately."""
+        """Saves the averaged weights as the model's weights, and the training weights separately."""
         if self.ema_model is None:
             return
         average = self.ema_model.state_dict()
@@ -171,7 +171,7 @@ class EMAHook(AveragedWeightsHook):
         checkpoint["state_dict"] = {name: average[f"module.{name}"] for name in weights}
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Restores the training weights and the average of a resumed run. In other cases, restarts the average."""
+        """Restores the training weights and the average of a resumed run. For any other run, resets the average."""
         if not runner.resume_plan.is_resuming:
             if self.ema_model is not None:
                 self.ema_model.count = 0
@@ -205,17 +205,17 @@ class EMAHook(AveragedWeightsHook):
 class ScheduleFreeHook(AveragedWeightsHook):
     """Switches schedule-free optimizers between their training weights and their averaged weights.
 
-    This hook is added automatically if a run uses such an optimizer. In a checkpoint, `state_dict` holds the averaged
-    weights, and `ema_state_dict` holds the training weights.
+    This hook is added automatically if a run uses a schedule-free optimizer. In checkpoints, `state_dict` contains the
+    averaged weights, and `ema_state_dict` contains the training weights.
 
     Source: The Road Less Scheduled (Defazio et al., 2024).
     """
 
     def __init__(self) -> None:
-        self._training_weights: list[Tensor] | None = None  # while the model has the averaged weights
+        self._training_weights: list[Tensor] | None = None  # set while the model has the averaged weights
 
     def before_train(self, runner: Runner) -> None:
-        """Checks the run, and switches to the training weights.
+        """Checks that the run supports schedule-free optimizers, and switches to the training weights.
 
         Raises:
             ArgumentError: The model is sharded, or a schedule is not a warm-up.
@@ -226,17 +226,17 @@ class ScheduleFreeHook(AveragedWeightsHook):
         schedules = schedules_by_optimizer(runner.param_schedulers)
         free = [name for name in schedules if is_schedule_free(runner.optim_wrapper.parts[name].optimizer)]
         for schedule in chain.from_iterable(schedules[name] for name in free):
-            has_curve = not schedule.takes_metrics and schedule.curve is not None  # a torch scheduler has none
+            has_curve = not schedule.takes_metrics and schedule.curve is not None  # torch schedulers have no curve
             if not has_curve or schedule.param_name != "lr" or not schedule.curve.ends_at_base():
                 raise ArgumentError(
                     "a schedule-free optimizer supports only warm-up schedules",
                     key="param_scheduler",
                     found=type(schedule).__name__,
-                    notes=["Remove the schedule. For a warm-up, use LinearLR, or `warmup_steps` of the optimizer."],
+                    notes=["Remove the schedule. For a warm-up, use LinearLR or the optimizer's `warmup_steps`."],
                 )
         if any(isinstance(module, BATCH_NORMS) for module in model.modules()):
             _logger.warning(
-                "The statistics of batch normalization layers belong to the training weights, not to the averaged "
+                "The batch normalization statistics match the training weights, not the averaged "
                 "weights of the schedule-free optimizer. Use a different normalization layer, or recompute the "
                 "statistics."
             )
@@ -266,12 +266,12 @@ class ScheduleFreeHook(AveragedWeightsHook):
         if to_average and self._training_weights is None:
             self._training_weights = [each.detach().clone() for each in parameters]
             for optimizer in optimizers:
-                if optimizer.state:  # before the first step, there is no average
+                if optimizer.state:  # there is no average before the first step
                     optimizer.eval()
         elif not to_average and self._training_weights is not None:
             for optimizer in optimizers:
                 optimizer.train()
-            # `train` computes the training weights from the average, with rounding errors.
+            # `train` recomputes the training weights from the average, which causes rounding errors.
             for parameter, value in zip(parameters, self._training_weights, strict=True):
                 parameter.copy_(value)
             self._training_weights = None

@@ -1,4 +1,4 @@
-"""Ranks the best checkpoints of a run for each metric."""
+"""Keeps track of a run's best checkpoints for each metric."""
 
 import copy
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ class BestCheckpoints:
         maximum: The number of checkpoints to keep for each metric.
 
     Attributes:
-        ranked: For each metric, the `score` and `path` of its best checkpoints.
+        ranked: The `score` and `path` of the best checkpoints, keyed by metric.
     """
 
     def __init__(self, maximum: int) -> None:
@@ -26,14 +26,14 @@ class BestCheckpoints:
         self.ranked: dict[str, Ranked] = {}
 
     def admits(self, metric: MonitoredMetric, score: float, path: str) -> bool:
-        """Checks whether a checkpoint with this score is among the best, and better than any checkpoint at `path`."""
+        """Checks whether a checkpoint with this score ranks among the best and beats any existing one at `path`."""
         ranked = self.ranked.get(metric.name, [])
         if any(entry["path"] == path and not metric.is_better(score, entry["score"]) for entry in ranked):
             return False
         return len(ranked) < self._maximum or metric.is_better(score, ranked[-1]["score"])
 
     def insert(self, metric: MonitoredMetric, score: float, path: str) -> tuple[int, list[str]]:
-        """Ranks a checkpoint. Returns its rank (0 is best) and the paths of the checkpoints that it displaces."""
+        """Adds a checkpoint. Returns its rank (0 is best) and the paths of the checkpoints that it displaces."""
         ranked = [entry for entry in self.ranked.get(metric.name, []) if entry["path"] != path]
         place = sum(not metric.is_better(score, entry["score"]) for entry in ranked)
         ranked.insert(place, {"score": score, "path": path})
@@ -53,7 +53,7 @@ class BestCheckpoints:
         return copy.deepcopy(self.ranked)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores the scores and paths that `state_dict` returned."""
+        """Restores the scores and paths from `state_dict`."""
         self.ranked = {
             metric: [{"score": read_number(entry, "score"), "path": str(entry["path"])} for entry in ranked]
             for metric, ranked in state.items()

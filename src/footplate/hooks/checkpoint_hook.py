@@ -33,36 +33,36 @@ from footplate.registry import HOOKS
 
 @HOOKS.register_module()
 class CheckpointHook(Hook):
-    """Saves checkpoints such as `epoch_12.pth`, `iter_4000.pth` and `best_mIoU_iter_4000.pth`.
+    """Saves checkpoints with names like `epoch_12.pth`, `iter_4000.pth` and `best_mIoU_iter_4000.pth`.
 
-    This hook runs after all other hooks, so that checkpoints include their changes. Best checkpoints are saved after
-    validation. An old checkpoint is removed only when the new one is on disk.
+    This hook runs after all other hooks, so that checkpoints include any changes they make. Best checkpoints are saved
+    after validation. Old checkpoints are removed only after the new one is on disk.
 
     Args:
-        interval: The number of epochs or iterations between two checkpoints. With -1, no checkpoints are saved at
-            intervals.
+        interval: The number of epochs or iterations between checkpoints. -1 disables saving at intervals.
         by_epoch: Whether `interval` counts epochs rather than iterations.
         save_optimizer: Whether to include the optimizer state.
         save_param_scheduler: Whether to include the state of the schedules.
-        out_dir: A folder to use instead of the work_dir. Checkpoints are saved to a subfolder named after the work_dir.
+        out_dir: A folder to save to instead of the work_dir. Checkpoints go to a subfolder named after the work_dir.
         max_keep_ckpts: The number of checkpoints to keep. -1 keeps all.
         save_last: Whether to always save a checkpoint at the end of training.
-        save_best: One or several metrics. The best checkpoint for each metric is kept. "auto" selects the first metric
-            of the first validation run.
-        rule: "greater" or "less", as one rule for all metrics or a list with one rule per metric. By default, the rule
-            is derived from the name of the metric.
+        save_best: One or more metrics. The best checkpoint for each metric is kept. "auto" selects the first metric
+            reported by the first validation run.
+        rule: "greater" or "less": a single rule for all metrics, or a list with one rule per metric. By default, the
+            rule is derived from the metric name.
         greater_keys: Substrings of metric names for which higher is better.
         less_keys: Substrings of metric names for which lower is better.
         file_client_args: Ignored; the path determines the storage.
-        filename_tmpl: The file name, with `{}` in place of the epoch or iteration. Must not begin with `.` or `best_`.
+        filename_tmpl: The file name, with `{}` as the placeholder for the epoch or iteration. Must not begin with `.`
+            or `best_`.
         backend_args: Ignored; the path determines the storage.
-        published_keys: Checkpoint keys. At the end of training, additional copies of the last and the best checkpoints
+        published_keys: Checkpoint keys to publish. At the end of training, copies of the last and the best checkpoints
             are written with only these keys.
-        save_begin: Saving starts after this epoch or iteration.
+        save_begin: The earliest epoch or iteration after which to save.
         max_keep_best: The number of best checkpoints to keep for each metric.
-        sharded: Whether to save sharded checkpoints. Such a checkpoint is a folder, for example `iter_4000.sharded`;
-            each process writes its shard there. By default, checkpoints are sharded if the model is sharded. With
-            False, the shards are gathered on the first process.
+        sharded: Whether to save sharded checkpoints. A sharded checkpoint is a folder, e.g. `iter_4000.sharded`, to
+            which each process writes its shard. By default, checkpoints are sharded if the model is sharded. With
+            False, shards are gathered on rank 0.
 
     Raises:
         ArgumentError: An argument is invalid.
@@ -124,7 +124,7 @@ class CheckpointHook(Hook):
         return [MonitoredMetric(name, "save_best", rule, self.greater_keys, self.less_keys) for name, rule in pairs]
 
     def before_train(self, runner: Runner) -> None:
-        """Checks the metrics, and sets the checkpoint folder and format."""
+        """Checks the monitored metrics, and sets the checkpoint folder and format."""
         for metric in self.monitored:
             metric.check(runner)
         self._adapt_to_loop(runner)
@@ -132,7 +132,7 @@ class CheckpointHook(Hook):
         runner.saver.is_sharded = is_sharded(runner.model) if self.sharded is None else self.sharded
 
     def _adapt_to_loop(self, runner: Runner) -> None:
-        """Switches to counting iterations if training has no epochs."""
+        """Switches to counting iterations if training is iteration-based."""
         if self.by_epoch and not runner.train_loop.by_epoch:
             runner.logger.warning(
                 "CheckpointHook counts epochs, but training counts iterations, so a checkpoint is saved only at the "
@@ -142,20 +142,20 @@ class CheckpointHook(Hook):
             self.filename_tmpl = "iter_{}.pth" if self.filename_tmpl == "epoch_{}.pth" else self.filename_tmpl
 
     def folder_in(self, runner: Runner) -> str:
-        """Returns the folder for the checkpoints of a run."""
+        """Returns a run's checkpoint folder."""
         return str(runner.checkpoint_dir) if self.out_dir is None else folder_below(self.out_dir, runner.work_dir)
 
     def paths_to_overwrite(self, runner: Runner) -> list[str]:
-        """Returns the existing checkpoints that the run would overwrite: those after its start position."""
+        """Returns existing checkpoints that the run would overwrite, i.e. those beyond its starting point."""
         self._adapt_to_loop(runner)
         folder = self.folder_in(runner)
         is_resumed = self._is_resumed(runner)
         done = self._done(runner) if is_resumed else -1
         begin = self.filename_tmpl.partition("{")[0]
         paths = []
-        with contextlib.suppress(OSError, ImportError, ValueError):  # no folder yet, or a save will report the error
+        with contextlib.suppress(OSError, ImportError, ValueError):  # no folder yet, or saving will report the error
             for name in storage.list_dir(folder):
-                # The name of a best checkpoint ends with the name of an ordinary one.
+                # The name of a best checkpoint ends with a regular checkpoint name.
                 is_best = name.startswith(BEST) and not is_resumed
                 ordinary_name = name[name.rfind(begin) :] if is_best else name
                 number = number_in(self.filename_tmpl, ordinary_name)
@@ -169,7 +169,7 @@ class CheckpointHook(Hook):
         return last is not None and storage.canonical(storage.parent(storage.absolute(last))) == folder
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """If `by_epoch` is True, saves at each interval and at the end of training."""
+        """If `by_epoch` is True, saves a checkpoint at each interval and at the end of training."""
         if not self.by_epoch:
             return
         is_last = self.save_last and self.is_last_train_epoch(runner)
@@ -177,7 +177,7 @@ class CheckpointHook(Hook):
             self._save(runner, runner.epoch + 1)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """If `by_epoch` is False, saves at each interval and at the end of training."""
+        """If `by_epoch` is False, saves a checkpoint at each interval and at the end of training."""
         if self.by_epoch:
             return
         is_last = self.save_last and self.is_last_train_iter(runner)
@@ -187,12 +187,12 @@ class CheckpointHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Saves the best checkpoints.
 
-        Saves after all hooks of the validation run. If it is part of an iteration or epoch, saves after the hooks of
-        this iteration or epoch.
+        Saving is deferred until all hooks for the validation run, or for the iteration or epoch that includes it, have
+        run.
         """
         if not self.save_best or not hasattr(self, "_folder"):
             return
-        if not metrics:  # some metrics are missing as long as a model predicts nothing
+        if not metrics:  # some metrics are missing while the model does not predict anything
             runner.logger.warning("Validation returned no metrics, so no best checkpoint is saved.")
             return
         if not self.monitored:  # the first validation with save_best="auto"
@@ -201,29 +201,29 @@ class CheckpointHook(Hook):
         scores = [(metric, metric.read(runner, metrics)) for metric in self.monitored]
         if "val" in runner.phases or not {"after_train_iter", "after_train_epoch"}.isdisjoint(runner.events):
             runner.requests.schedule_save(lambda: self._save_bests(runner, scores))
-        else:  # a user's loop, which may train before it handles requests
+        else:  # a custom loop, which may train before it handles requests
             self._save_bests(runner, scores)
 
     def check_metrics(self, metrics: Sequence[str]) -> None:
-        """Raises ArgumentError if `metrics` lacks one of the `save_best` metrics."""
+        """Raises ArgumentError if a `save_best` metric is missing from `metrics`."""
         if self.save_best == ["auto"] and not metrics:
             raise MissingMetricError("save_best", "auto", metrics, "save_best")
         for metric in self.monitored:
             metric.check_in(metrics)
 
     def after_train(self, runner: Runner) -> None:
-        """Saves the last checkpoint again, marked as the end of the run, and writes the published files.
+        """Saves the last checkpoint again to mark the end of the run, and writes the published files.
 
-        All other hooks have already run. If a run is killed before this point, the resumed run repeats everything that
-        follows the last iteration.
+        All other hooks have already run at this point. If a run is killed before this, the resumed run repeats
+        everything after the last iteration.
         """
         runner.saver.wait()
         end, done = runner.max_epochs if self.by_epoch else runner.max_iters, self._done(runner)
         if self.save_last and self.by_epoch and not runner.train_loop.at_epoch_start:
-            save_on_request(runner)  # stopped within an epoch, so an epoch number would be wrong
+            save_on_request(runner)  # stopped mid-epoch, so an epoch number would be wrong
             return
         path = self._path_to_write(runner, done)
-        # Only the first rank knows whether the checkpoint of the last iteration was saved.
+        # Only rank 0 knows whether the checkpoint of the last iteration was saved.
         saves_end = self.save_last or compute_on_main(lambda: runner.saver.last == path)
         if self.published_keys:
             if saves_end:
@@ -254,7 +254,8 @@ class CheckpointHook(Hook):
     def _remove(self, path: str, prefix: str = "") -> None:
         """Removes a checkpoint of this run.
 
-        Keeps the file if it is outside the run's folder, has a different name pattern, or was not written by footplate.
+        Keeps the file if it is outside the run's folder, does not match the file name template, or was not written by
+        footplate.
         """
         number = number_in(self.filename_tmpl, storage.base_name(path).removeprefix(prefix))
         if number is not None and self._is_in_folder(path) and is_written_by_footplate(path):
@@ -268,12 +269,12 @@ class CheckpointHook(Hook):
             if self.max_keep_ckpts > 0:
                 self._remove_old(number)
 
-        end = ", as the end of the run" if runner.train_loop.ended else ""
-        runner.logger.info("Saving checkpoint at %d %s%s", number, "epochs" if self.by_epoch else "iterations", end)
+        if runner.saver.last != path:  # the last checkpoint is saved again at the end of the run
+            runner.logger.info("Saving checkpoint at %d %s", number, "epochs" if self.by_epoch else "iterations")
         self._write(runner, path, AfterSave(runner.folder.home, on_committed))
 
     def _remove_old(self, newest: int) -> None:
-        """Removes old checkpoints. Keeps all after number `newest`, and the last `max_keep_ckpts` up to this number."""
+        """Keeps the last `max_keep_ckpts` checkpoints up to number `newest` and all later ones. Removes the others."""
         numbers = {name: number_in(self.filename_tmpl, name) for name in storage.list_dir(self._folder)}
         earlier = {name: number for name, number in numbers.items() if number is not None and number <= newest}
         for name in sorted(earlier, key=lambda name: earlier[name])[: -self.max_keep_ckpts]:
@@ -299,8 +300,8 @@ class CheckpointHook(Hook):
         return self._best.paths()
 
     def _save_bests(self, runner: Runner, scores: Sequence[tuple[MonitoredMetric, float | None]]) -> None:
-        runner.saver.wait()  # the save of the best checkpoint so far may have failed
-        # Only the main process knows whether it failed, but all processes must take part in a save.
+        runner.saver.wait()  # the previous save of a best checkpoint may have failed
+        # Only the main process knows whether that save failed, but all processes must take part in the next one.
         admitted = compute_on_main(lambda: [self._admits(runner, metric, score) for metric, score in scores])
         for (metric, score), is_admitted in zip(scores, admitted, strict=True):
             if score is not None and math.isnan(score):
@@ -343,7 +344,7 @@ class CheckpointHook(Hook):
         checkpoint = load_checkpoint(path, in_place=True)
         keys = self.published_keys or ()
         if missing := [key for key in keys if key not in checkpoint]:
-            runner.logger.warning("%s has no '%s' to publish.", path, "', '".join(missing))
+            runner.logger.warning("Cannot publish all keys: %s has no '%s'.", path, "', '".join(missing))
         stem = os.path.splitext(path)[0]
         draft = storage.join(self._folder, f".{os.path.basename(stem)}.partial")
         save_checkpoint({key: checkpoint[key] for key in keys if key in checkpoint}, draft)
@@ -355,6 +356,6 @@ class CheckpointHook(Hook):
 
 
 def best_rules(runner: Runner) -> dict[str, Rule | None]:
-    """Returns the rule for each `save_best` metric. Rules are set by the user or derived from the names."""
+    """Returns the rule for each `save_best` metric. A rule is set by the user or derived from the metric name."""
     hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
     return {metric.name: metric.rule for hook in hooks for metric in hook.monitored}

@@ -1,4 +1,4 @@
-"""Freezes parts of a model for the whole run or a part of it."""
+"""Freezes parts of a model for all or part of a run."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,22 +17,23 @@ _NORMS = (*BATCH_NORMS, *INSTANCE_NORMS)
 
 @HOOKS.register_module()
 class FreezeHook(Hook):
-    """Freezes parameters by name, either until an iteration or epoch, or for the whole run.
+    """Freezes parameters by name until a given iteration or epoch, or for the whole run.
 
-    A frozen parameter gets no gradient, so no optimizer changes it, not even by weight decay.
+    Frozen parameters receive no gradients, so optimizers do not change them, not even through weight decay.
 
     Args:
-        patterns: Regular expressions that match the start of parameter names, such as "backbone" or
+        patterns: Regular expressions, matched against the start of parameter names, such as "backbone" or
             r"backbone\\.layer[12]".
-        until_iter: The parameters stay frozen for this number of iterations, counted from the start of the run.
-        until_epoch: The parameters stay frozen for this number of epochs. If neither `until_iter` nor
-            `until_epoch` is set, the parameters stay frozen for the whole run.
-        freeze_norm: Whether to also freeze the running statistics of norm layers whose parameters are all frozen. Such
+        until_iter: The number of iterations to keep the parameters frozen, counted from the start of the run.
+        until_epoch: The number of epochs to keep the parameters frozen. If neither `until_iter` nor `until_epoch` is
+            set, they stay frozen for the whole run.
+        freeze_norm: Whether to also freeze the running statistics of norm layers whose parameters are all frozen. These
             layers stay in evaluation mode while they are frozen.
 
     Raises:
-        ArgumentError: `until_iter` or `until_epoch` is invalid, or a pattern is not a regular expression. Also raised
-            when training begins, if a pattern matches no parameter or all parameters would be frozen.
+        ArgumentError: `until_iter` or `until_epoch` is invalid, or a pattern is not a valid regular expression. Also
+            raised at the start of training if a pattern does not match any parameter, or if all parameters would be
+            frozen.
     """
 
     priority = "VERY_HIGH"
@@ -68,10 +69,10 @@ class FreezeHook(Hook):
         trainable = {name: parameter for name, parameter in named.items() if parameter.requires_grad}
         self._frozen = [parameter for name, parameter in trainable.items() if name in matching]
         if len(self._frozen) == len(trainable):
-            raise ArgumentError("no parameter is left to train", key="patterns", found=self.patterns)
-        if getattr(runner.model, "find_unused_parameters", None) is False:  # an attribute of a data-parallel wrapper
+            raise ArgumentError("all parameters would be frozen", key="patterns", found=self.patterns)
+        if getattr(runner.model, "find_unused_parameters", None) is False:  # only data-parallel wrappers have it
             raise ArgumentError(
-                "freezing parameters in distributed training requires find_unused_parameters",
+                "freezing parameters in distributed training requires find_unused_parameters=True",
                 key="find_unused_parameters",
                 notes=["Set find_unused_parameters=True."],
             )
@@ -91,13 +92,13 @@ class FreezeHook(Hook):
             return
         if self._is_over(runner):
             self._unfreeze()
-            runner.logger.info("Training all parameters from iteration %d onwards.", runner.iter + 1)
-        elif self._norms and self._norms[0].training:  # reset by the start of an epoch or the end of a validation
+            runner.logger.info("Training all parameters from iteration %d on.", runner.iter + 1)
+        elif self._norms and self._norms[0].training:  # reset at the start of an epoch or after validation
             for module in self._norms:
                 module.eval()
 
     def after_train(self, runner: Runner) -> None:
-        """Unfreezes the parameters, because the model may be trained again."""
+        """Unfreezes the parameters, so that the model can be trained again."""
         self._unfreeze()
 
     def _is_over(self, runner: Runner) -> bool:

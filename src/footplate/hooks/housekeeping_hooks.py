@@ -1,4 +1,4 @@
-"""Hooks for small tasks, such as emptying the cache or comparing the classes of the model and the dataset."""
+"""Hooks for small tasks, like emptying the cache or checking the number of classes."""
 
 import logging
 from typing import Any
@@ -16,14 +16,14 @@ from footplate.messages import list_names
 from footplate.registry import HOOKS
 
 _logger = logging.getLogger("footplate.hooks")
-# Modules that only separate objects from the background, or that do not use their `num_classes`.
+# Modules that only distinguish objects from the background, or that do not use their `num_classes`.
 _EXEMPT = ("rpn_head", "backbone")
 _MAX_NAMES = 12
 
 
 @HOOKS.register_module()
 class DistSamplerSeedHook(Hook):
-    """Calls the training sampler's `set_epoch` before each epoch, so that every epoch has a different order."""
+    """Calls the training sampler's `set_epoch` before each epoch, so that each epoch has a different sample order."""
 
     priority = "NORMAL"
 
@@ -34,10 +34,10 @@ class DistSamplerSeedHook(Hook):
 
 @HOOKS.register_module()
 class UnevenStepHook(Hook):
-    """Weights each rank's loss by its number of samples, so that the gradient is the same as with a single process.
+    """Weights each rank's loss by its sample count, so that gradients are the same as with a single process.
 
-    The hook is added automatically if the ranks' batch sizes differ. A rank that runs out of samples repeats one with
-    weight 0. If it skipped the iteration instead, the other ranks would wait for its gradients forever.
+    This hook is added automatically if batch sizes differ between ranks. A rank that runs out of samples repeats a
+    sample with weight 0. If it skipped the iteration instead, the other ranks would wait for its gradients forever.
     """
 
     priority = "HIGHEST"
@@ -75,10 +75,10 @@ class SyncBuffersHook(Hook):
 
 @HOOKS.register_module()
 class EmptyCacheHook(Hook):
-    """Empties the memory allocator's cache. This takes time; it is meant for devices shared with other processes.
+    """Empties the cache of the memory allocator. This is slow, and only useful if other processes share the GPU.
 
     Args:
-        before_epoch: Whether to empty the cache before each epoch of training, validation and test.
+        before_epoch: Whether to empty the cache before each training, validation and test epoch.
         after_epoch: Whether to empty the cache after each epoch.
         after_iter: Whether to empty the cache after each iteration.
     """
@@ -106,7 +106,7 @@ class EmptyCacheHook(Hook):
 
 
 def empty_cache() -> None:
-    """Empties the cache of the accelerator's allocator, if there is an accelerator."""
+    """Empties the GPU allocator's cache, if there is a GPU."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     elif torch.backends.mps.is_available():
@@ -115,15 +115,15 @@ def empty_cache() -> None:
 
 @HOOKS.register_module()
 class NumClassCheckHook(Hook):
-    """Raises an error if a head has a different number of classes than the dataset."""
+    """Raises an error if the number of classes differs between a head and the dataset."""
 
     priority = "NORMAL"
 
     def before_run(self, runner: Runner) -> None:
-        """Compares the model with the training and validation datasets before the first batch.
+        """Compares the model with the training and validation datasets.
 
         Raises:
-            ArgumentError: A head has a different number of classes.
+            ArgumentError: A head and a dataset have different numbers of classes.
         """
         for name in ("train_loop", "val_loop"):
             for evaluation_set in sets_of(runner.built.get(name)):
@@ -146,15 +146,15 @@ class NumClassCheckHook(Hook):
                     f"the dataset '{type(dataset).__name__}' has {len(classes)}: {list_names(classes, _MAX_NAMES)}",
                     key=".".join(each for each in ("model", name, "num_classes") if each),
                     found=count,
-                    notes=[f"The dataset is {key}."],
+                    notes=[f"The dataset is defined in {key}."],
                 )
 
 
 def classes_of(dataset: Any) -> Any:
-    """Returns the class names of a dataset of either generation, or None if it does not have any.
+    """Returns the class names of a first- or second-generation dataset, or None if it has none.
 
     Raises:
-        ArgumentError: The classes are a single string; `('person',)` was probably meant.
+        ArgumentError: The classes are a single string. For example, 'person' is probably meant to be `('person',)`.
     """
     metainfo = getattr(dataset, "metainfo", None) or {}
     classes = getattr(dataset, "CLASSES", None) or metainfo.get("classes", metainfo.get("CLASSES"))

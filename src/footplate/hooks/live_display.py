@@ -20,7 +20,7 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 class LiveTerminal:
-    """Draws lines at the bottom of the terminal. While it is open, all other output appears above the lines."""
+    """Draws lines at the bottom of the terminal. Until the display is closed, all other output appears above it."""
 
     def __init__(self) -> None:
         self._live = Live(console=Console(file=sys.stdout), auto_refresh=False)
@@ -30,27 +30,27 @@ class LiveTerminal:
     def show(self, lines: Sequence[RenderableType]) -> None:
         """Replaces the displayed lines."""
         table = _stack(lines)
-        table.width = self._live.console.width - 2  # the terminal shows ^C after the last line, which must not wrap
+        table.width = self._live.console.width - 2  # leaves room for ^C, which the terminal shows after the last line
         self._live.update(table, refresh=True)
         logger.live_rows = len(lines)
 
     def close(self) -> None:
-        """Ends the display. The last lines stay on the screen."""
+        """Closes the display. The last lines stay on the screen."""
         logger.live_rows = 0
         self._live.stop()
 
 
 class LiveNotebook:
-    """Shows lines in one output of the running cell."""
+    """Shows lines in a single output of the running notebook cell."""
 
     def __init__(self) -> None:
-        # Imported here, because IPython is installed only if there is a notebook.
+        # Imported here, because IPython is installed only in notebook environments.
         self._handle: Any = importlib.import_module("IPython.display").DisplayHandle()
         self._show = self._handle.display
 
     def show(self, lines: Sequence[RenderableType]) -> None:
         """Replaces the displayed lines."""
-        with suppress(Exception):  # training continues even if the front end cannot show anything
+        with suppress(Exception):  # training must continue even if the front end cannot display anything
             self._show(_stack(lines))
             self._show = self._handle.update
 
@@ -59,7 +59,7 @@ class LiveNotebook:
 
 
 def is_notebook() -> bool:
-    """Checks whether this process is the kernel of a notebook."""
+    """Checks whether this process is a notebook kernel."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return getattr(shell, "kernel", None) is not None
 
@@ -78,7 +78,7 @@ def text_line(*parts: str | Text) -> Text:
 
 
 def loss_text(name: str, values: Iterable[float]) -> Text:
-    """Formats the latest value of a loss and its curve. The curve consists of block characters."""
+    """Formats a loss: its latest value, followed by its curve in block characters."""
     *_, latest = values
     finite = [value for value in values if math.isfinite(value)]
     low, high = min(finite, default=0.0), max(finite, default=0.0)
@@ -88,7 +88,7 @@ def loss_text(name: str, values: Iterable[float]) -> Text:
 
 
 def metric_text(name: str, latest: float, best: float, iteration: int) -> Text:
-    """Formats the best value of a metric, its iteration, and the latest value if it is different."""
+    """Formats a metric: its best value, the iteration that reached it, and the latest value if it is different."""
     now = "" if latest == best else f", now {latest:.4g}"
     return Text.assemble(f"{one_line(name)} ", (f"{best:.4g}", "green"), f" at {iteration}{now}")
 

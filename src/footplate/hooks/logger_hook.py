@@ -1,4 +1,4 @@
-"""Hooks that record a run: log lines, scalars, plotted curves, drawn test images, and text files."""
+"""Hooks that record a run: log lines, scalars, curve plots, annotated test images, and text files."""
 
 import json
 import os
@@ -28,17 +28,17 @@ class LoggerHook(Hook):
     """Logs losses every `interval` iterations and metrics after each validation or test run.
 
     Args:
-        interval: The number of iterations between two log lines.
-        ignore_last: Whether to skip the last log line of an epoch if it covers fewer than `interval` iterations. An
-            epoch that is shorter than `interval` is always logged at its end.
-        interval_exp_name: The number of iterations between two log lines with the experiment name.
+        interval: The number of iterations between log lines.
+        ignore_last: Whether to skip the last log line of an epoch if it covers fewer than `interval` iterations. Epochs
+            shorter than `interval` are always logged at the end.
+        interval_exp_name: The number of iterations between log lines that include the experiment name.
         out_dir: A folder to copy the logs to at the end of the run.
         out_suffix: The suffixes of the files to copy.
-        keep_local: Whether to keep the original files after they are copied.
+        keep_local: Whether to keep the original files after copying.
         file_client_args: Ignored; the path determines the storage.
-        log_metric_by_epoch: Whether the step of a recorded metric is the epoch rather than the iteration. In
-            iteration-based training, the step is always the iteration. A validation or test run without training uses
-            the step of the loaded checkpoint.
+        log_metric_by_epoch: Whether to record metrics by epoch rather than by iteration. Iteration-based training
+            always records them by iteration. A validation or test run without training uses the epoch or iteration of
+            the loaded checkpoint.
         backend_args: Ignored; the path determines the storage.
 
     Raises:
@@ -76,9 +76,9 @@ class LoggerHook(Hook):
             runner.visualizer.add_config(runner.recorded_cfg)
 
     def _record_start(self, runner: Runner, kind: str) -> None:
-        """Writes `start.json`, which `footplate analyze` and `report` need to interpret the values in the log folder.
+        """Writes `start.json`, which `footplate analyze` and `report` need in order to interpret the log folder.
 
-        The record of a training run replaces the record of an evaluation in the same folder.
+        If an evaluation has written the file in the same folder, a training run overwrites it.
         """
         if not is_main_process() or self._recorded_start in ("train", "resume", kind):
             return
@@ -94,23 +94,23 @@ class LoggerHook(Hook):
         commit_bytes(os.path.join(runner.log_dir, "start.json"), json.dumps(facts).encode())
 
     def before_val(self, runner: Runner) -> None:
-        """Records the start of a validation run without training."""
+        """Records the start of a validation run that is not part of training."""
         self._record_start(runner, "val")
 
     def before_test(self, runner: Runner) -> None:
-        """Records the start of a test run without training."""
+        """Records the start of a test run that is not part of training."""
         self._record_start(runner, "test")
 
     def before_train(self, runner: Runner) -> None:
-        """Determines whether to log at the end of an epoch or run, in addition to the intervals.
+        """Determines whether to also log at the end of an epoch or run.
 
-        Also writes the config to the work_dir, records the start of the run, and logs how many iterations the log lines
-        average over. (The live display shows the latest values.)
+        Writes the config to the work_dir, records the start of the run, and logs the number of iterations that log
+        lines average over. (The live display, in contrast, shows the latest values.)
         """
         if is_main_process():
             runner.dump_config()
         self._record_start(runner, "resume" if runner.iter else "train")
-        window = getattr(runner.log_processor, "window_size", 1)  # a custom log processor may have none
+        window = getattr(runner.log_processor, "window_size", 1)  # a custom log processor may not have one
         if window > 1:
             runner.logger.info("Losses and times in log lines are means over the last %d iterations.", window)
         length = len(runner.train_dataloader) if runner.train_loop.by_epoch else runner.max_iters
@@ -118,7 +118,7 @@ class LoggerHook(Hook):
             self._rest_ends_at = length
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Logs at intervals. Depending on `ignore_last`, also logs at the end of an epoch or run."""
+        """Logs at each interval and, depending on `ignore_last`, at the end of an epoch or run."""
         done = batch_idx + 1
         if done % self.interval and done != self._rest_ends_at:
             return
@@ -143,15 +143,15 @@ class LoggerHook(Hook):
         tag, line = runner.log_processor.get_log_after_epoch(runner, length_of(runner.val_dataloader) or 0, "val")
         runner.logger.info(line, extra={"headline": next(iter(best_rules(runner)), "")})
         if is_main_process():
-            # A training scalar with the same name has different steps, so the metric gets a prefix.
+            # A training scalar with the same name would have different steps, so the metric gets a prefix.
             recorded = {*runner.message_hub.log_scalars, "train/time", "train/data_time"}
             named = {validation_label(name, recorded): value for name, value in tag.items()}
             runner.visualizer.add_scalars(named, step=self._step(runner), file_path=self._json_name)
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Logs the metrics and writes them to `<timestamp>/<timestamp>.json` and to the visualization backends.
+        """Logs the metrics and writes them to `<timestamp>/<timestamp>.json` and the visualization backends.
 
-        In the backends, the metrics are prefixed with `test/`.
+        In the backends, metric names are prefixed with `test/`.
         """
         tag, line = runner.log_processor.get_log_after_epoch(
             runner, length_of(runner.test_dataloader) or 0, "test", with_non_scalar=True
@@ -171,7 +171,7 @@ class LoggerHook(Hook):
         dataset: Any = getattr(runner.train_dataloader, "dataset", None)
         if skipped := count_skipped(dataset):
             share = f" ({skipped / len(dataset):.0%} of the training data)" if hasattr(dataset, "__len__") else ""
-            text = "%d unreadable samples%s were skipped and replaced by others. See the warnings above."
+            text = "%d unreadable samples%s were skipped and replaced with others. See the warnings above."
             runner.logger.error(text, skipped, share)
 
     def after_run(self, runner: Runner) -> None:
@@ -196,13 +196,13 @@ class LoggerHook(Hook):
                         os.remove(path)
 
     def _step(self, runner: Runner) -> int:
-        # Iteration-based training has no meaningful epochs, regardless of the default.
+        # Iteration-based training has no meaningful epochs, whatever `log_metric_by_epoch` is.
         return runner.epoch if self.log_metric_by_epoch and runner.by_epoch else runner.iter
 
 
 @HOOKS.register_module()
 class CurveHook(Hook):
-    """Plots the losses and metrics of the run to `<timestamp>/<filename>` after the last iteration.
+    """Plots the run's losses and metrics to `<timestamp>/<filename>` after the last iteration.
 
     Args:
         filename: The name of the PNG file.
@@ -214,7 +214,7 @@ class CurveHook(Hook):
         self.filename = check_output_path(filename, key="filename")
 
     def after_train(self, runner: Runner) -> None:
-        """Plots the scalars written by the local backend. Does nothing if there is no local backend."""
+        """Plots the scalars that the local backend has written. Does nothing without a local backend."""
         scalars = os.path.join(runner.log_dir, "vis_data", "scalars.json")
         if is_main_process() and os.path.exists(scalars):
             path = output_path(runner.log_dir, self.filename)
@@ -230,10 +230,10 @@ class CurveHook(Hook):
 class NaiveVisualizationHook(Hook):
     """Draws every `interval`-th batch of a test run with the visualizer's `add_datasample`.
 
-    Reads the image from the sample's `img_path`. Without a path, draws the input from the dataloader.
+    Reads the image from the sample's `img_path`, or uses the input from the dataloader if there is no path.
 
     Args:
-        interval: The interval in batches.
+        interval: Only every `interval`-th batch is drawn.
         draw_gt: Whether to draw the ground truth.
         draw_pred: Whether to draw the prediction.
 
@@ -249,7 +249,7 @@ class NaiveVisualizationHook(Hook):
         self._names = ImageNames()
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Draws each sample of the batch."""
+        """Draws each sample in the batch."""
         if not self.every_n_inner_iters(batch_idx, self.interval):
             return
         for position, output in enumerate(outputs or ()):
@@ -258,7 +258,7 @@ class NaiveVisualizationHook(Hook):
             image = sample_image(path, data_batch, position)
             if image is None:
                 runner.logger.warning(
-                    "NaiveVisualizationHook did not find an image to draw in a batch of type %s.",
+                    "NaiveVisualizationHook could not find an image to draw in a batch of type %s.",
                     type(data_batch),
                 )
                 return

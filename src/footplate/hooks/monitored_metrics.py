@@ -1,4 +1,4 @@
-"""Reads the metrics that hooks monitor, and reports missing and ambiguous ones."""
+"""Reads the metrics that hooks monitor, and reports missing or ambiguous ones."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,9 +12,9 @@ from footplate.metric_names import GREATER, LESS, Rule, find_rule, is_better, is
 
 
 class UnknownRuleError(ArgumentError):
-    """It is unclear whether a higher or lower value of a metric is better, and no rule is set.
+    """Raised if no rule is set and it is unclear whether a higher or lower value of a metric is better.
 
-    Hooks raise this error when training begins, not in their constructors. The preflight check comes first and can
+    Hooks raise this error at the start of training, not in their constructors, so that the preflight check can first
     report a misspelled name as a missing metric.
 
     Args:
@@ -31,10 +31,10 @@ class UnknownRuleError(ArgumentError):
 
 
 class MissingMetricError(ArgumentError):
-    """A hook or a command needs a metric that no evaluator computes.
+    """Raised if a hook or command needs a metric that no evaluator computes.
 
     Args:
-        what: The setting that selects the metric, such as "save_best".
+        what: The setting that selects the metric, e.g. "save_best".
         name: The metric.
         metrics: The existing metrics.
         key: The key path of the setting in the config.
@@ -42,7 +42,7 @@ class MissingMetricError(ArgumentError):
 
     def __init__(self, what: str, name: str, metrics: Mapping[str, object] | Sequence[str], key: str) -> None:
         suggestion = nearest(metric_of_label(name).removeprefix("val_"), metrics)
-        advice = "Add a function or BaseMetric that computes it to val_evaluator. Values from hooks do not count."
+        advice = "Add a function or BaseMetric that computes it to val_evaluator. Values from hooks cannot be used."
         super().__init__(
             f"{what} selects the metric '{name}', which no evaluator computes",
             key=key,
@@ -61,7 +61,7 @@ class MonitoredMetric:
 
     Args:
         name: The metric.
-        key: The setting of the hook that selects the metric. It is used in messages.
+        key: The hook setting that selects the metric, for messages.
         rule: Whether higher or lower is better. By default, it is derived from the name.
         greater: See `find_rule`.
         less: See `find_rule`.
@@ -81,12 +81,12 @@ class MonitoredMetric:
     def check(self, runner: Runner) -> None:
         """Checks the name before the first validation run.
 
-        If the evaluator is a dict, its keys are already known as metric names. The keys of a dict that a metric returns
-        are not known yet.
+        At this point, the only known metric names are the keys of evaluator dicts. Names that metrics return are not
+        known yet.
 
         Raises:
-            MissingMetricError: The name resembles another metric's name.
-            UnknownRuleError: No rule is set, and the rule cannot be derived from the name.
+            MissingMetricError: The name is unknown but similar to a known metric's name.
+            UnknownRuleError: No rule is set, and it cannot be derived from the name.
         """
         sets = sets_of(runner.val_loop)
         names = [name for each in sets for name in each.named(dict.fromkeys(each.evaluator.names))]
@@ -96,22 +96,22 @@ class MonitoredMetric:
         self.check_rule()
 
     def check_rule(self) -> None:
-        """Raises UnknownRuleError if no rule is set and the rule cannot be derived from the name."""
+        """Raises UnknownRuleError if no rule is set and it cannot be derived from the name."""
         if self.rule is None:
             raise UnknownRuleError(self.name, self.key)
 
     def check_in(self, metrics: Sequence[str]) -> None:
-        """Raises MissingMetricError if the validation metrics `metrics` do not contain the metric."""
+        """Raises MissingMetricError if the metric is not among the validation metrics `metrics`."""
         if self.name not in metrics:
             raise MissingMetricError(self.key, self.name, metrics, self.key)
 
     def read(self, runner: Runner, metrics: Mapping[str, Any]) -> float | None:
-        """Returns the value of the metric, or None if the validation run skipped the metric's dataset."""
+        """Returns the metric's value, or None if this validation run skipped the metric's dataset."""
         if is_skipped(runner, self.name):
             return None
         self.check_in(tuple(metrics))
         return check_score(self.name, metrics[self.name], key=self.key)
 
     def is_better(self, value: float, than: float, by: float = 0.0) -> bool:
-        """Checks whether `value` is better than `than` by more than `by`."""
+        """Checks whether `value` beats `than` by more than `by`."""
         return self.rule is not None and is_better(value, than, self.rule, by)

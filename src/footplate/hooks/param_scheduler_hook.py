@@ -10,11 +10,11 @@ from footplate.registry import HOOKS
 
 @HOOKS.register_module()
 class ParamSchedulerHook(Hook):
-    """Steps schedules after each iteration or epoch. If they monitor a metric, steps them after each validation run."""
+    """Steps schedules after each iteration or epoch, or after each validation run if they monitor a metric."""
 
     priority = "LOW"
 
-    _steps = collect_steps([])  # until training starts, and in a run that only validates
+    _steps = collect_steps([])  # used until training starts, and in runs that only validate
 
     def before_train(self, runner: Runner) -> None:
         """Groups the schedules by the event that steps them."""

@@ -17,22 +17,22 @@ from footplate.registry import HOOKS, MODELS
 
 @HOOKS.register_module()
 class PrepareTTAHook(Hook):
-    """Predicts on several views of each sample in test or validation runs, and merges the predictions.
+    """Predicts on several views of each sample during testing or validation, and merges the predictions.
 
     A pipeline that ends with `TestTimeAug` creates the views, and a `BaseTTAModel` merges the predictions. Training and
-    checkpoints do not change.
+    checkpoints are not affected.
 
     Args:
-        tta_cfg: The config of the merging model, without `module`, such as `dict(type="SegTTAModel")`. By default,
-            `tta_model` in the config of the run.
-        tta_pipeline: The pipeline for the datasets. By default, `tta_pipeline` in the config of the run.
+        tta_cfg: The config of the merging model, without `module`, e.g. `dict(type="SegTTAModel")`. Defaults to
+            `tta_model` in the run's config.
+        tta_pipeline: The pipeline for the datasets. Defaults to `tta_pipeline` in the run's config.
         phases: "test", "val" or both.
 
     Raises:
-        ArgumentError: A phase is unknown. Also raised when a run begins, if the model or the pipeline is missing, or if
-            the loop is set to compute losses.
-        BuildError: Raised when a run begins, if a dataset has no pipeline or if the loop is not a subclass of TestLoop
-            or ValLoop.
+        ArgumentError: A phase is unknown. Also raised at the start of a run if the model or the pipeline is missing, or
+            if the loop computes losses.
+        BuildError: Raised at the start of a run if a dataset has no pipeline, or if the loop is not derived from
+            TestLoop or ValLoop.
     """
 
     priority = "VERY_LOW"
@@ -75,7 +75,7 @@ class PrepareTTAHook(Hook):
 
 
 def _setting(runner: Runner, argument: Any, key: str) -> Any:
-    """Returns `argument` or, if it is None, the section `key` of the config."""
+    """Returns `argument`, or the config section `key` if `argument` is None."""
     setting = runner.cfg.get(key) if argument is None else argument
     if setting is None:
         raise ArgumentError(f"test-time augmentation requires '{key}'", key=key)

@@ -1,4 +1,4 @@
-"""Profiles part of the training with PyTorch's profiler."""
+"""Profiles part of a training run with PyTorch's profiler."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -31,16 +31,16 @@ class ProfilerHook(Hook):
         profile_times: The number of epochs or iterations to profile.
         activity_with_cpu: Whether to profile the CPU.
         activity_with_cuda: Whether to profile the GPU, if there is one.
-        schedule: Arguments for `torch.profiler.schedule`: `wait`, `warmup`, `active` and `skip_first` (numbers of
-            iterations), and `repeat`.
-        on_trace_ready: What to do with a trace. `dict(type="log_trace", sort_by=..., row_limit=...)` logs a table.
-            `dict(type="tb_trace", dir_name=..., worker_name=...)` writes the trace to a subfolder of the log folder,
-            for TensorBoard and chrome://tracing. A function that takes the profiler is also accepted.
+        schedule: Arguments for `torch.profiler.schedule`: `wait`, `warmup`, `active` and `skip_first`, which are
+            numbers of iterations, and `repeat`.
+        on_trace_ready: What to do with traces. `dict(type="log_trace", sort_by=..., row_limit=...)` logs a table.
+            `dict(type="tb_trace", dir_name=..., worker_name=...)` writes traces to a subfolder of the log folder, for
+            TensorBoard and chrome://tracing. You can also pass a function that takes the profiler.
         record_shapes: Whether to record the shapes of operator inputs.
         profile_memory: Whether to record memory use.
         with_stack: Whether to record the source lines of operators.
         with_flops: Whether to count floating point operations.
-        json_trace_path: A file for chrome://tracing. The complete profile is written there at the end.
+        json_trace_path: The file to write the complete profile to, for chrome://tracing.
 
     Raises:
         ArgumentError: An argument is invalid.
@@ -100,10 +100,10 @@ class ProfilerHook(Hook):
         )
         self._first = runner.epoch if self.by_epoch else runner.iter
         self._profiler.start()
-        runner.logger.info("Profiling started. Profiled iterations take longer than others.")
+        runner.logger.info("Profiling started. Profiled iterations are slower than others.")
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Signals the end of an iteration to the profiler."""
+        """Notifies the profiler that an iteration has ended."""
         if self._profiler is not None:
             self._profiler.step()
             if not self.by_epoch and runner.iter + 1 - self._first >= self.profile_times:

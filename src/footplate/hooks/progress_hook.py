@@ -1,4 +1,4 @@
-"""Shows the progress of training on a terminal or in a notebook."""
+"""Shows training progress in a terminal or notebook."""
 
 import os
 import sys
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from footplate.hooks.live_display import LiveNotebook, LiveTerminal
 
 _SECONDS_BETWEEN = 0.25
-_WINDOW = 50  # iterations over which times are averaged
-_SECTIONS = 24  # of the run; a loss curve shows one value per section
+_WINDOW = 50  # the number of iterations over which times are averaged
+_SECTIONS = 24  # a loss curve divides the run into sections, and shows one value for each
 
 
 @HOOKS.register_module()
 class ProgressHook(Hook):
-    """Shows progress, time left, losses, learning rate, time spent waiting for data, memory and best metrics.
+    """Displays progress, time left, losses, learning rate, time spent waiting for data, memory and best metrics.
 
-    The display is at the bottom of a terminal, or in a single output of a notebook cell. Elsewhere (in a pipe, in a
-    file, with `TERM=dumb`), the hook shows nothing. The display is redrawn a few times per second between iterations;
-    there is no extra thread. On an accelerator, losses are read only every `interval` iterations.
+    The display is at the bottom of the terminal, or in the output of a notebook cell. If the output goes to a pipe or
+    file, or if `TERM=dumb` is set, nothing is shown. The display is redrawn between iterations, a few times per second,
+    without an extra thread. On a GPU, losses are read only every `interval` iterations.
 
     Args:
-        interval: The number of iterations between two readings of the losses on an accelerator.
+        interval: The number of iterations between reads of the losses on a GPU.
     """
 
     priority = "LOWEST"
@@ -46,8 +46,8 @@ class ProgressHook(Hook):
         self._display: LiveTerminal | LiveNotebook | None = None
         self._drawn_at = 0.0
         self._began: tuple[float, int] | None = None  # the time after the first iteration, and the iteration
-        self._losses: dict[str, dict[int, float]] = {}  # the latest value of each section of the run
-        self._metrics: dict[str, tuple[float, float, int]] = {}  # latest and best value, iteration of the best one
+        self._losses: dict[str, dict[int, float]] = {}  # the latest value in each section of the run
+        self._metrics: dict[str, tuple[float, float, int]] = {}  # latest value, best value and its iteration
         self._validation: tuple[int, int | None] | None = None  # validated batches, and their total if known
 
     def before_train(self, runner: Runner) -> None:
@@ -56,7 +56,7 @@ class ProgressHook(Hook):
         can_show = os.environ.get("TERM") != "dumb" and (is_terminal or "IPython" in sys.modules)
         if not can_show or not is_main_process():
             return
-        # Imported only if needed, because importing rich takes time.
+        # Imported only if needed, because importing rich is slow.
         from footplate.hooks.live_display import LiveNotebook, LiveTerminal, is_notebook
 
         if is_terminal:
@@ -66,7 +66,7 @@ class ProgressHook(Hook):
         self._draw(runner, runner.iter)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Redraws the display if the last redraw was long enough ago."""
+        """Redraws the display if it is due."""
         if self._display is None:
             return
         now, done = time.monotonic(), runner.iter + 1
@@ -100,7 +100,7 @@ class ProgressHook(Hook):
         for name, value in numbers_in(metrics or {}).items():
             rule = rules.get(name) or find_rule(name)
             if rule is None:
-                continue  # no rule can be derived from the name, for example for a time
+                continue  # the name does not imply a rule, for example for a duration
             best, at = self._metrics[name][1:] if name in self._metrics else (value, runner.iter)
             if is_better(value, best, rule):
                 best, at = value, runner.iter
@@ -112,9 +112,9 @@ class ProgressHook(Hook):
         self.stop(runner)
 
     def stop(self, runner: Runner) -> None:
-        """Draws the final progress and releases the terminal. Also called when training ends with an error."""
+        """Draws the final state and releases the terminal. Also called when training ends with an error."""
         if self._display is not None:
-            with suppress(Exception):  # a device may have failed; the error that ended training is reported anyway
+            with suppress(Exception):  # the device may have failed; the error that ended training is reported anyway
                 self._draw(runner, runner.iter)
             self._display.close()
             self._display = None
@@ -144,10 +144,10 @@ class ProgressHook(Hook):
         self._display.show(lines)
 
     def _pace(self, runner: Runner, done: int) -> list[str]:
-        """Formats the time left, the speed, the share of time spent waiting for data, and the memory in use."""
+        """Formats the time left, the speed, the percentage of time spent waiting for data, and the memory in use."""
         scalars, left, pace = runner.message_hub.log_scalars, "--:--", []
         if self._began is not None and done > self._began[1]:
-            # The average since the first iteration includes validations, saves and all other pauses.
+            # The average since the first iteration includes validation, saving and all other pauses.
             seconds = (self._drawn_at - self._began[0]) / (done - self._began[1]) * (runner.max_iters - done)
             left = str(timedelta(seconds=round(seconds)))
         if scalars.get("train/time") and scalars.get("train/data_time"):

@@ -15,32 +15,33 @@ from footplate.errors import ArgumentError
 from footplate.records import HistoryBuffer, ScalarNames, average_over_ranks, numbers_in
 from footplate.registry import HOOKS
 
-_AVERAGING_INTERVAL = 1000  # iterations; limits the number of values that ranks exchange at once
-_TIMES = ("time", "data_time")  # omitted: a resumed run could not reproduce them exactly
+_AVERAGING_INTERVAL = 1000  # in iterations; limits how many values ranks exchange at once
+_TIMES = ("time", "data_time")  # not recorded, because a resumed run could not reproduce them
 
 
 @HOOKS.register_module()
 class RuntimeInfoHook(Hook):
-    """Records the position, the learning rates, the losses and the metrics in the message hub.
+    """Records the epoch, iteration, learning rates, losses and metrics in the message hub.
 
-    Infos: `epoch`, `iter`, `max_epochs`, `max_iters`, `seed`, `experiment_name`, `cfg`, `dataset_meta`. Scalars:
-    `train/lr` and other rates, `train/<loss>`, `val/<metric>`, `test/<metric>`. If a loss or metric has a name that is
-    reserved for the log, such as `lr` or `time`, it is recorded as `<name>_of_model`.
+    Runtime info: `epoch`, `iter`, `max_epochs`, `max_iters`, `seed`, `experiment_name`, `cfg`, `dataset_meta`. Scalars:
+    `train/lr` and other rates, `train/<loss>`, `val/<metric>`, `test/<metric>`. A loss or metric whose name is reserved
+    for the log, such as `lr` or `time`, is recorded as `<name>_of_model`.
 
-    With several processes, a history contains the losses of its own process until they are logged or saved. At that
-    point, they are replaced with means over all processes.
+    With several processes, each process records only its own losses. When they are logged or saved, they are replaced
+    with means over all processes.
 
-    Adds a row to the runner's `history` after each epoch or, in iteration-based training, each validation interval.
+    Adds a row to the runner's `history` after each epoch or, in iteration-based training, after each validation
+    interval.
     """
 
     priority = "VERY_HIGH"
 
-    @cached_property  # a user's subclass may not call `__init__`
+    @cached_property  # user-defined subclasses may not call `__init__`
     def _names(self) -> ScalarNames:
         return ScalarNames()
 
     def before_run(self, runner: Runner) -> None:
-        """Records the config, the seed and the name of the experiment."""
+        """Records the config, the seed and the experiment name."""
         runner.message_hub.update_info_dict(
             {
                 "cfg": getattr(runner.cfg, "pretty_text", ""),
@@ -68,7 +69,7 @@ class RuntimeInfoHook(Hook):
         self._loop = runner.train_loop
         self._rates = _find_rates(runner.optim_wrapper)
         self._rate_histories = [(hub.history(f"train/{name}"), settings) for name, settings in self._rates.items()]
-        self._losses: dict[str, HistoryBuffer] = {}  # of what `train_step` returns
+        self._losses: dict[str, HistoryBuffer] = {}  # keyed by the names that `train_step` returns
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Records the epoch."""
@@ -85,9 +86,9 @@ class RuntimeInfoHook(Hook):
             history.append(settings["lr"])
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Records the losses. Does not copy them from the device."""
+        """Records the losses without copying them from the device."""
         if outputs is not None and not isinstance(outputs, Mapping):
-            raise ArgumentError("train_step must return a dict of the values to log", found=outputs)
+            raise ArgumentError("train_step must return a dict of values to log", found=outputs)
         for name, value in (outputs or {}).items():
             if name in self._losses:
                 self._losses[name].append(value)
@@ -97,13 +98,13 @@ class RuntimeInfoHook(Hook):
             self._losses[name] = runner.message_hub.history(key)
             self._losses[name].averages_ranks = runner.world_size > 1
         done = runner.iter + 1
-        if done % _AVERAGING_INTERVAL == 0:  # in case log lines are rarer or disabled
+        if done % _AVERAGING_INTERVAL == 0:  # in case log lines are less frequent or disabled
             average_over_ranks(runner.message_hub.log_scalars)
         if not self._loop.by_epoch and (done % self._loop.val_interval == 0 or done == self._loop.max_iters):
             self._add_row(runner, self._loop.epoch, done)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Adds a row to the history of the run."""
+        """Adds a row to the run's history."""
         if runner.iter > runner.history.last_iter:
             self._add_row(runner, runner.epoch + runner.by_epoch, runner.iter)
 
@@ -118,11 +119,11 @@ class RuntimeInfoHook(Hook):
         runner.history.add(epoch, done, scalars)
 
     def before_val(self, runner: Runner) -> None:
-        """Records "val" as the loop stage, and marks where the scalars of this validation run begin."""
+        """Sets the loop stage to "val", and marks where the scalars of this validation run begin."""
         _begin_evaluation(runner, "val")
 
     def after_val(self, runner: Runner) -> None:
-        """Records "train" as the loop stage."""
+        """Sets the loop stage to "train"."""
         runner.message_hub.update_info("loop_stage", "train")
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
@@ -132,7 +133,7 @@ class RuntimeInfoHook(Hook):
         runner.history.add(runner.epoch, runner.iter, numbers)
 
     def before_test(self, runner: Runner) -> None:
-        """Records "test" as the loop stage, and marks where the scalars of this test run begin."""
+        """Sets the loop stage to "test", and marks where the scalars of this test run begin."""
         _begin_evaluation(runner, "test")
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
@@ -157,7 +158,7 @@ def _begin_evaluation(runner: Runner, mode: str) -> None:
 
 
 def _find_rates(optim_wrapper: Any) -> dict[str, dict[str, Any]]:
-    """Returns a dict that maps the log name of each learning rate to the settings that contain the rate as `lr`."""
+    """Returns a dict that maps the log name of each learning rate to the dict that contains the rate as `lr`."""
     rates = {}
     for part, wrapper in optim_wrapper.parts.items():
         groups = wrapper.param_groups
@@ -171,7 +172,7 @@ def _find_rates(optim_wrapper: Any) -> dict[str, dict[str, Any]]:
 
 @HOOKS.register_module()
 class IterTimerHook(Hook):
-    """Records `<mode>/time` and `<mode>/data_time` of each iteration, in seconds."""
+    """Records `<mode>/time` and `<mode>/data_time` for each iteration, in seconds."""
 
     priority = "NORMAL"
 

@@ -20,24 +20,24 @@ from footplate.registry import HOOKS
 _SETTINGS = ("monitor", "rule", "min_delta", "check_finite", "patience", "stopping_threshold")
 _ELSEWHERE = {"mode": "rule='less' instead of mode='min', or rule='greater' instead of mode='max'"}
 _SECONDS = 3600  # per hour
-_MARGIN = 1.25  # how much longer the final validation and saves may take than the longest ones so far
-_FADING = 0.9  # decay of the longest iteration time, because the first iteration may compile the model
+_MARGIN = 1.25  # safety factor for the time of the final validation and saves
+_FADING = 0.9  # decay of the maximum iteration time, because the first iteration may compile the model
 
 
 @HOOKS.register_module()
 class EarlyStoppingHook(Hook):
     """Ends training after `patience` consecutive validation runs without improvement in a metric.
 
-    If a run that was stopped early is resumed, it ends immediately, unless the hook's settings have changed.
+    If you resume a run that was stopped early, it ends immediately, unless you have changed the hook's settings.
 
     Args:
-        monitor: The metric to monitor, such as "mIoU" or "coco/bbox_mAP".
-        rule: "greater" or "less". By default, it is derived from the name of the metric.
-        min_delta: A value counts as an improvement only if it is better than the best one by more than `min_delta`.
+        monitor: The metric to monitor, e.g. "mIoU" or "coco/bbox_mAP".
+        rule: "greater" or "less". By default, the rule is derived from the metric name.
+        min_delta: A value counts as an improvement only if it beats the best value by more than `min_delta`.
         strict: Ignored; accepted for compatibility. A missing metric always raises an error.
         check_finite: Whether to end training immediately if the metric is NaN or infinite.
-        patience: Training ends after this number of consecutive validation runs without improvement.
-        stopping_threshold: Training also ends as soon as the metric is at least as good as this value.
+        patience: The number of consecutive validation runs without improvement after which training ends.
+        stopping_threshold: Training also ends as soon as the metric reaches this value.
 
     Raises:
         ArgumentError: An argument is invalid.
@@ -73,7 +73,7 @@ class EarlyStoppingHook(Hook):
         self.last_score: float | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Checks the metric. If early stopping has already ended the run, stops it again immediately."""
+        """Checks the metric. If early stopping has already ended this run, stops it again immediately."""
         self._metric.check(runner)
         if reason := self._reason_to_stop():
             runner.train_loop.stop_training = True
@@ -85,13 +85,13 @@ class EarlyStoppingHook(Hook):
             )
 
     def after_val_epoch(self, runner: Runner, metrics: Mapping[str, Any] | None = None) -> None:
-        """Updates the best value of the metric, and ends training if one of the conditions is met."""
+        """Updates the best value of the metric, and ends training if a stopping condition is met."""
         score = self._metric.read(runner, metrics or {})
         if score is None:
             return
         if self.last_score is None and abs(score) <= 10 * self.min_delta:
             runner.logger.warning(
-                "EarlyStoppingHook: min_delta=%g is large for %s=%g. Smaller improvements are ignored.",
+                "EarlyStoppingHook: min_delta=%g is large compared to %s=%g. Smaller improvements are ignored.",
                 self.min_delta,
                 self.monitor,
                 score,
@@ -110,7 +110,7 @@ class EarlyStoppingHook(Hook):
         self._metric.check_in(metrics)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the best and the latest value, and the number of validation runs since the best value."""
+        """Returns the best and latest values, and the number of validation runs since the best one."""
         return {"wait_count": self.wait_count, "best_score": self.best_score, "last_score": self.last_score}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -137,15 +137,15 @@ class EarlyStoppingHook(Hook):
 
 @HOOKS.register_module()
 class TimeLimitHook(Hook):
-    """Stops training early enough for the final validation run and checkpoint to finish before the limit.
+    """Stops training early enough for the final validation run and save to finish within the time limit.
 
     The training loop adds this hook if `train_cfg` sets `max_hours`. The clock starts when training starts in this
-    process, so a resumed run gets the full time again. The time needed at the end is estimated from the longest
-    validation run and save so far. Before the first validation run, a validation batch is assumed to take as long as a
-    training iteration.
+    process, so a resumed run gets the full time limit again. The time to reserve at the end is estimated from the
+    longest validation run and save so far. Until the first validation run, a validation batch is assumed to take as
+    long as a training iteration.
 
     Args:
-        max_hours: The limit in hours.
+        max_hours: The time limit in hours.
 
     Raises:
         ArgumentError: The limit is not a positive number.
@@ -157,7 +157,7 @@ class TimeLimitHook(Hook):
         check_number("max_hours", max_hours, above=0)
         self.max_hours = max_hours
         self._end = math.inf
-        self._validation: float | None = None  # the seconds of the longest validation
+        self._validation: float | None = None  # the duration of the longest validation run, in seconds
         self._saving = self._iteration = 0.0  # seconds
         self._since = time.monotonic()  # the end of the previous iteration or validation
 
@@ -179,13 +179,13 @@ class TimeLimitHook(Hook):
         self._since = time.monotonic()
 
     def after_val(self, runner: Runner) -> None:
-        """Records the duration of a validation run, and ends training if there is no time for another one."""
+        """Records the duration of a validation run, and ends training if no time is left for another iteration."""
         self._validation = max(self._elapsed(), self._validation or 0.0)
         if "train" in runner.phases:
             self._end_in_time(runner)
 
     def _elapsed(self) -> float:
-        """Returns the seconds since the previous call, or since the start of the current validation run."""
+        """Returns the time in seconds since the previous call, or since the start of the current validation run."""
         now, since = time.monotonic(), self._since
         self._since = now
         return now - since

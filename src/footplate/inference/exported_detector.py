@@ -73,7 +73,7 @@ class ExportedDetector(ExportedModel):
     def difference(self, outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
         """Returns the largest difference between two sets of instances, regardless of their order.
 
-        Selects the instances whose score is above 0.3 (at least the best one). Compares each of them to the most
+        Considers the instances that score above 0.3, or the best one if none does. Compares each of them to the most
         similar instance of the same class. Coordinates are divided by the largest coordinate. For masks, the difference
         is the fraction of pixels that differ.
         """
@@ -98,7 +98,7 @@ class ExportedDetector(ExportedModel):
 
 
 class _Minimum:
-    """A lower limit. During tracing, some values exceed it and some do not, regardless of the example."""
+    """A lower limit. During tracing, some values count as above it and some do not, regardless of the example."""
 
     def __init__(self, value: float) -> None:
         self.value = value
@@ -120,7 +120,7 @@ class _Minimum:
 class _Limit:
     """A limit on the number of values.
 
-    During tracing, every count compares as greater than the limit, so that the truncation is always traced.
+    During tracing, every count is treated as greater than the limit, so that the truncation is always traced.
     """
 
     def __init__(self, value: int) -> None:
@@ -142,7 +142,7 @@ _TRACEABLE = {"score_thr": _Minimum, "min_bbox_size": _Minimum, "nms_pre": _Limi
 def _all_levels(levels: Tensor, count: int) -> Tensor:
     """Returns the feature level of each RoI.
 
-    During tracing, spreads the RoIs over all levels, so that each is traced.
+    During tracing, spreads the RoIs over all levels, so that each level is traced.
     """
     if _is_tracing():
         levels = torch.ops.footplate.only_traced(levels, torch.arange(levels.shape[0]) % count)
@@ -151,7 +151,7 @@ def _all_levels(levels: Tensor, count: int) -> Tensor:
 
 @torch.library.custom_op("footplate::only_traced", mutates_args=())
 def _only_traced(value: Tensor, example: Tensor) -> Tensor:
-    """Returns `example` during tracing. In the exported file, the result is `value`."""
+    """Returns `example` during tracing. The exported operator returns `value` instead."""
     return example.clone()
 
 
@@ -180,8 +180,8 @@ def _nms_in_onnx(g: Any, boxes: Any, scores: Any, iou_threshold: Any) -> Any:
 def _sigmoid_in_onnx(g: Any, value: Any) -> Any:
     """Exports a sigmoid as its formula.
 
-    For small scores, onnxruntime's `Sigmoid` returns 0. Such scores would tie, and the file and the model would keep
-    different proposals.
+    For small scores, onnxruntime's `Sigmoid` returns 0. Such scores would tie, and the exported file would keep
+    different proposals than the model.
     """
     one = g.op("Constant", value_t=torch.tensor(1.0))
     return g.op("Div", one, g.op("Add", one, g.op("Exp", g.op("Neg", value))))
@@ -220,7 +220,7 @@ def _paste_masks(
 
 
 def _boxes_of_masks(masks: Tensor) -> Tensor:
-    """Returns the boxes around masks (N, H, W) without looping over them. The box of an empty mask is all zeros."""
+    """Returns the boxes around masks of shape (N, H, W) without looping. The box of an empty mask is all zeros."""
     ends = []
     for dim in (1, 2):
         occupied = masks.any(dim).int()
@@ -250,7 +250,7 @@ def _forward_of(function: Any) -> Any:
 def traceable() -> Iterator[None]:
     """Makes MMDetection traceable within the block.
 
-    Replaces mmcv and MMDetection operations that cannot be traced, and those that ONNX has an operator for.
+    Replaces mmcv and MMDetection operations that cannot be traced, and operations for which ONNX has an operator.
     """
     register_operators()
     modules = [import_module(name) for name in _MODULES]

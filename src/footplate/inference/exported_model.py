@@ -13,7 +13,8 @@ from footplate.models.export_formats import largest_difference
 class ExportedModel(nn.Module):
     """Computes named tensors from a batch of images.
 
-    The images are a float32 tensor ``(N, C, H, W)`` with values from 0 to 255, in the channel order of the pipeline.
+    The input is a float32 tensor of shape ``(N, C, H, W)`` with values from 0 to 255, in the channel order of the
+    pipeline.
 
     Normalizes and pads the images as the model's data preprocessor does. The outputs of footplate's task models are
     probabilities and labels, boxes and scores, or features. Other models are run in mode "tensor".
@@ -76,7 +77,7 @@ class ExportedModel(nn.Module):
 def run_for_export(model: Any, inputs: Tensor) -> Any:
     """Runs a model on preprocessed images.
 
-    Includes the postprocessing for models of footplate's tasks and MMSegmentation.
+    If the model belongs to one of footplate's tasks or to MMSegmentation, this includes postprocessing.
     """
     if hasattr(model, "predicted_tensors"):
         return model.predicted_tensors(inputs)

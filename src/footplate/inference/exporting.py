@@ -2,13 +2,15 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from footplate.checkpoint import weights_of
 from footplate.checks import check_choice, check_count
@@ -44,6 +46,8 @@ NAMES = tuple(SUFFIXES)
 _INPUT = "images"
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
 _CPU = torch.device("cpu")
+_Examples = Callable[[Sequence[int]], Tensor]
+"""Returns example images of the given shape."""
 
 
 def export_model(
@@ -53,12 +57,13 @@ def export_model(
     *,
     opset: int | None = None,
     size: Sequence[int] | None = None,
+    image: str | None = None,
 ) -> Export:
     """Exports a trained model to a file, and runs the file to verify it.
 
-    An image model is exported with its preprocessing and postprocessing. Its input, `images`, is a float32 tensor
-    ``(N, C, H, W)`` with values from 0 to 255, in the channel order and size that the pipeline produces. A plain torch
-    module trained by a run from Python is exported as is.
+    An image model is exported with its preprocessing and postprocessing. Its input, `images`, is a float32 tensor of
+    shape ``(N, C, H, W)`` with values from 0 to 255, in the channel order and size that the pipeline produces. A plain
+    torch module trained with the Python API is exported as is.
 
     A safetensors file contains only the weights, so the config in `trained` may be empty.
 
@@ -69,11 +74,14 @@ def export_model(
         opset: The ONNX opset version; only for the format "onnx".
         size: The height and width of the example input; by default, the size that the pipeline produces. Only for image
             models.
+        image: An image file to verify the file with, preprocessed by the config's pipeline. By default, the file is
+            verified with random pixels, in which most detectors detect nothing. Only for image models.
 
     Raises:
         ArgumentError: The format is unknown, `target` is not a local file with the suffix of the format, or the format
             does not support an option.
         CheckpointError: There is no config, or the checkpoint does not contain all weights of the model.
+        DataError: The image cannot be read.
         ExportError: The model cannot be exported, or the outputs of the file and the model differ.
         MissingExtraError: A package that the format needs is not installed.
     """
@@ -85,7 +93,7 @@ def export_model(
             f"the checkpoint '{trained.path}' does not specify how to build its model",
             notes=[
                 CONFIG_ADVICE,
-                "Or pass a function in a module that builds it: --set +model.type=models.build_model",
+                "Or pass the function that builds the model: --set +model.type=models.build_model",
                 "Or use Python: footplate.inference.export_module(model, 'model.onnx', example)",
             ],
         )
@@ -97,24 +105,31 @@ def export_model(
             f"first-generation models cannot be exported to {to}", key="model", notes=["Use --to safetensors."]
         )
     if isinstance(model, PlainModel) and not trained.has_data:
-        if size is not None:
-            raise ArgumentError("a size can be set only for image models", key="--size", found=size)
+        for key, value in (("--size", size), ("--image", image)):
+            if value is not None:
+                raise ArgumentError(f"{key} can be used only for image models", key=key, found=value)
         return export_call(unwrap_model(model), target, *_example_call(trained), to=to, opset=opset)
     is_detector = any(kind.__module__ == "mmdet.models.detectors.base" for kind in type(model).__mro__)
     if is_detector and to != "onnx":
         raise ExportError(f"MMDetection detectors cannot be exported to {to}", key="--to", notes=["Use --to onnx."])
     with located(trained.cfg), using_scope(trained.cfg.get("default_scope")), exportable_operators():
         module = ExportedDetector(model).eval() if is_detector else ExportedModel(model).eval()
-        images, outputs = _run_example(trained, module, size)
+        examples, images, outputs = _run_example(trained, module, size, image)
         metainfo = {"classes": json.dumps([str(name) for name in trained.metainfo.get("classes") or ()])}
         with temporary_file(target) as path:
-            request = ExportRequest(module, _inputs(images), list(outputs), path, metainfo, opset, dims=(0, 2, 3))
+            traced = _inputs(_example_images(images.shape))  # so that the image verifies more than its own trace
+            request = ExportRequest(module, traced, list(outputs), path, metainfo, opset, dims=(0, 2, 3))
             if is_detector:
                 request = replace(request, opset=opset or OPSET, dims=(2, 3), traced=True)
-            shapes = {name: tuple(output.shape) for name, output in outputs.items()}
+            shapes: dict[str, tuple[int | str, ...]] = {name: tuple(output.shape) for name, output in outputs.items()}
             described = {_INPUT: (tuple(images.shape), "float32, 0 to 255")}
             with traceable() if is_detector else nullcontext():
-                export = Export(target, shapes, *_write(to, request), inputs=described)
+                export = Export(target, shapes, *_write(to, request, examples), inputs=described)
+            if is_detector:
+                export = export._replace(
+                    outputs={name: ("K", *shape[1:]) for name, shape in shapes.items()},
+                    detections=len(outputs["boxes"]),
+                )
             if export.tested[0][0] != len(images):  # the batch size is fixed
                 export = export._replace(
                     outputs={name: (1, *shape[1:]) for name, shape in shapes.items()},
@@ -139,7 +154,7 @@ def _example_call(trained: TrainedModel) -> tuple[tuple[Any, ...], dict[str, Any
 
 
 def _inputs_from(description: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Creates positional and keyword arguments from a description. Floats are random, and other dtypes are zero.
+    """Creates positional and keyword arguments from a description. Floats are random, and all other values are zero.
 
     Raises:
         ArgumentError: The description is invalid.
@@ -174,7 +189,7 @@ def describe_export(export: Export) -> str:
     varies_in_batch = len({shape[:1] for shape in export.tested}) > 1
     varies_in_size = len({shape[2:] for shape in export.tested}) > 1
 
-    def sizes(shape: tuple[int, ...]) -> str:
+    def sizes(shape: tuple[int | str, ...]) -> str:
         parts = list(map(str, shape))
         if varies_in_batch and shape[:1] == first[:1]:
             parts[0] = "N"
@@ -186,11 +201,14 @@ def describe_export(export: Export) -> str:
     if export.multiple > 1:
         lines.append(labeled("sizes", f"height and width must be multiples of {export.multiple}"))
     lines += [labeled("output", f"{name} ({sizes(shape)})") for name, shape in export.outputs.items()]
-    if any(0 in shape for shape in export.outputs.values()):
-        lines.append(labeled("note", "the model predicts nothing on the random example, so nothing was compared"))
+    if export.detections == 0:
+        note = "nothing is detected in the example, so nothing was compared; pass an image with objects: --image FILE"
+        lines.append(labeled("note", note))
     else:
         tested = f"tested with inputs of {format_shapes(export.tested)}"
         lines.append(labeled("difference", f"at most {export.difference:.2g}, {tested}"))
+    if export.detections is not None:
+        lines.append(labeled("K", f"the number of detections; {export.detections} in the example"))
     return "\n".join(lines) + "\n"
 
 
@@ -208,18 +226,19 @@ def _suffix(to: str) -> str:
 
 
 def _run_example(
-    trained: TrainedModel, module: ExportedModel, size: Sequence[int] | None
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Runs the model on an example input, and returns the input and the outputs.
+    trained: TrainedModel, module: ExportedModel, size: Sequence[int] | None, image: str | None
+) -> tuple[_Examples, Tensor, dict[str, Tensor]]:
+    """Runs the model on an example input. Returns a function that creates examples, the example, and the outputs.
 
-    The input consists of random pixels, with the size and number of channels that the pipeline produces.
+    By default, the example has the size and number of channels that the pipeline produces.
 
     Raises:
+        DataError: The image cannot be read.
         ExportError: The model's data preprocessor has a step that cannot be exported, or the model cannot be run.
     """
     preprocessing = Preprocessing(trained.cfg)
-    pixels = _random_images((*preprocessing.image_size, 3)).to(torch.uint8).numpy()
-    samples = [preprocessing(pixels, index, "example.png") for index in range(2)]
+    source = image or _example_images((*preprocessing.image_size, 3)).to(torch.uint8).numpy()
+    samples = [preprocessing(source, index, "example.png") for index in range(2)]
     images = torch.stack(list(map(_first_view, samples))).float()
     preprocessor = getattr(module.model, "data_preprocessor", None)
     batch = None if preprocessor is None else preprocessor(preprocessing.collate(samples), False)
@@ -231,10 +250,10 @@ def _run_example(
                 key="model.data_preprocessor",
                 notes=["Only channel swapping, normalization and padding can be exported."],
             )
-    count = 1 if isinstance(module, ExportedDetector) else 2
-    example = _random_images((count, *images.shape[1:]))
-    if size is not None:
-        images, example = example, _random_images((*example.shape[:2], *(check_count("--size", each) for each in size)))
+    examples = _example_images if image is None else partial(_example_images, image=images[:1])
+    shape = (1 if isinstance(module, ExportedDetector) else 2, *images.shape[1:])
+    sides = shape[2:] if size is None else tuple(check_count("--size", side) for side in size)
+    example = examples((*shape[:2], *sides))
     try:
         outputs = module.named_outputs(example)
     except FootplateError:
@@ -243,11 +262,11 @@ def _run_example(
         key = "model"
         if size is not None:
             with suppress(Exception):
-                module.named_outputs(images)
+                module.named_outputs(examples(shape))
                 key = "--size"  # the model supports the size of the pipeline
         problem = "predict" if isinstance(module, ExportedDetector) else "be run in mode='tensor'"
         raise export_error(f"the model cannot {problem} on an example input", error, key) from error
-    return example, outputs
+    return examples, example, outputs
 
 
 def _first_view(sample: Any) -> Tensor:
@@ -256,17 +275,21 @@ def _first_view(sample: Any) -> Tensor:
     return inputs[0] if isinstance(inputs, (list, tuple)) else inputs  # type: ignore[no-any-return]
 
 
-def _random_images(shape: Sequence[int]) -> Tensor:
+def _example_images(shape: Sequence[int], image: Tensor | None = None) -> Tensor:
+    """Returns images of random pixels. The first one is `image` ``(1, C, H, W)``, if set, in the size of `shape`."""
     generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, 256, tuple(shape), generator=generator).float()
+    images = torch.randint(0, 256, tuple(shape), generator=generator).float()
+    if image is not None:
+        images[:1] = interpolate(image, images.shape[2:], mode="bilinear", antialias=True)
+    return images
 
 
 def _inputs(images: Tensor) -> Inputs:
     return Inputs((images,), {}, (_INPUT,))
 
 
-def _write(to: str, request: ExportRequest) -> tuple[list[tuple[int, ...]], float, int]:
-    """Writes a file and tests it with other batch sizes, heights and widths.
+def _write(to: str, request: ExportRequest, examples: _Examples) -> tuple[list[tuple[int, ...]], float, int]:
+    """Writes the exported file and tests it with examples of several batch sizes, heights and widths.
 
     Returns the tested input shapes, the largest difference, and the required divisor of heights and widths.
     """
@@ -279,7 +302,7 @@ def _write(to: str, request: ExportRequest) -> tuple[list[tuple[int, ...]], floa
     is_wrong = False
 
     def test(shape: tuple[int, ...]) -> None:
-        inputs = _inputs(_random_images(shape))
+        inputs = _inputs(examples(shape))
         difference = difference_of(run, module, inputs, module.difference)
         if tested and not difference <= LIMIT:
             nonlocal is_wrong
@@ -304,7 +327,7 @@ def _write(to: str, request: ExportRequest) -> tuple[list[tuple[int, ...]], floa
             raise export_error(f"the {to} file cannot be run on the example input", error, "model") from error
     dims = tuple(request.dims or ())
     if 0 in dims and not supports((count + 1, channels, height, width)) and count > 1 and to != "torchscript":
-        return _write(to, replace(one_image, dims=dims[1:]))
+        return _write(to, replace(one_image, dims=dims[1:]), examples)
     # An odd multiple of a power of two is not a multiple of any higher power.
     for multiple in _MULTIPLES if 2 in dims else ():
         passed = len(tested)
@@ -314,5 +337,5 @@ def _write(to: str, request: ExportRequest) -> tuple[list[tuple[int, ...]], floa
             return tested, max(differences), multiple
         del tested[passed:]
     if 2 in dims and (request.traced or is_wrong):  # the file might accept other sizes but give wrong results
-        return _write(to, replace(request, dims=dims[:-2]))
+        return _write(to, replace(request, dims=dims[:-2]), examples)
     return tested, max(differences), 1

@@ -243,7 +243,7 @@ def _plain(value: Any) -> Any:
 
 
 def find_files(paths: Iterable[str], *, skipped: Iterable[str] = ()) -> list[tuple[str, str]]:
-    """Returns a unique name and the path of each image and video that matches the paths.
+    """Returns a unique name and the path for each image and video that matches `paths`.
 
     Args:
         paths: Files, folders (searched at any depth) and patterns such as `images/*.png`.
@@ -299,7 +299,7 @@ def _frames(path: str) -> Iterator[Pixels]:
     """Yields the frames of a video.
 
     Raises:
-        DataError: OpenCV cannot decode any frames, or far fewer than the video declares.
+        DataError: OpenCV can decode no frames, or far fewer than the video declares.
     """
     cv2 = _import_cv2()
     video, count = cv2.VideoCapture(path), 0

@@ -84,7 +84,9 @@ class Predictor:
         trained = opened.prepared()
         cfg = trained.cfg
         if not trained.has_data:
-            raise ArgumentError(NO_PIPELINE, notes=[f"{CONFIG_ADVICE} Or use the model:", *code_to_load(trained.path)])
+            raise ArgumentError(
+                NO_PIPELINE, notes=[f"{CONFIG_ADVICE} Or call the model directly:", *code_to_load(trained.path)]
+            )
         self._scope = cfg.get("default_scope")
         with located(cfg), using_scope(self._scope):
             self._preprocessing: Preprocessing | ClipPreprocessing
@@ -102,7 +104,7 @@ class Predictor:
 
     @property
     def clips(self) -> str:
-        """The kind of input if the model classifies clips: "videos" or "frames" (folders of frames). Otherwise ""."""
+        """The type of clips that the model classifies ("videos" or "frames"), or "" if it does not classify clips."""
         if not isinstance(self._preprocessing, ClipPreprocessing):
             return ""
         return "frames" if self._preprocessing.reads_frames else "videos"
@@ -147,7 +149,7 @@ class Predictor:
         return [prediction.to("cpu") if hasattr(prediction, "to") else prediction for prediction in predictions]
 
     def draw(self, image: _Image, prediction: Any, *, score: float = DEFAULT_SCORE) -> Pixels:
-        """Draws a prediction on an image and returns the result as a uint8 RGB array ``(H', W', 3)``.
+        """Draws a prediction on an image and returns the result as a uint8 RGB array of shape ``(H', W', 3)``.
 
         Returns the image without the prediction if the prediction cannot be drawn.
 
@@ -185,7 +187,7 @@ class Predictor:
 
 
 def as_image(image: Any) -> str | Pixels:
-    """Returns the path of an image, or its pixels as a uint8 array: RGB ``(H, W, 3)`` or grayscale ``(H, W)``.
+    """Returns an image's path or its pixels: a uint8 array of shape ``(H, W, 3)`` (RGB) or ``(H, W)`` (grayscale).
 
     Raises:
         ArgumentError: The value is neither a path nor an image.
@@ -207,7 +209,7 @@ def as_image(image: Any) -> str | Pixels:
 
 
 def load_rgb(path: str) -> Pixels:
-    """Loads an image file for drawing, as a uint8 RGB array ``(H, W, 3)``."""
+    """Loads an image file for drawing, as a uint8 RGB array of shape ``(H, W, 3)``."""
     pixels: Pixels = LoadImageFromFile(channel_order="rgb")({"img_path": path})["img"]
     return pixels
 

@@ -37,7 +37,7 @@ Pixels = npt.NDArray[np.uint8]
 _LOADS_IMAGE = re.compile(r"Load\w*Image")
 _LOADS_ANNOTATIONS = re.compile(r"Load\w*(Annotation|Proposals|SegMap)")
 NO_PIPELINE = "the config has no test or validation data with a pipeline that preprocesses images"
-CONFIG_ADVICE = "Pass the config of the training run: --config FILE, or config=FILE in Python."
+CONFIG_ADVICE = "Pass the training run's config: --config FILE, or config=FILE in Python."
 _DEFAULT_SIZE = (224, 224)
 _DEFAULT_LOADER = {"type": "LoadImageFromFile", "channel_order": "rgb"}
 
@@ -63,7 +63,7 @@ class TrainedModel:
 
     @property
     def has_data(self) -> bool:
-        """Whether the config has test or validation data. The config of a run from Python has neither."""
+        """Whether the config has test or validation data. Configs of runs started with the Python API have neither."""
         return any(self.cfg.get(f"{mode}_dataloader") is not None for mode in ("test", "val"))
 
     @property
@@ -85,7 +85,7 @@ class TrainedModel:
             CheckpointError: There is no config.
         """
         if not self.cfg:
-            notes = [f"{CONFIG_ADVICE} Without one, use Python:", *code_to_load(self.path)]
+            notes = [f"{CONFIG_ADVICE} Without a config, use Python:", *code_to_load(self.path)]
             raise CheckpointError(f"the checkpoint '{self.path}' contains no config", notes=notes)
         import_modules(self.cfg)
         with located(self.cfg):
@@ -266,7 +266,7 @@ class Preprocessing(EvaluationData):
                 results |= _file(original)
         sample = None if results is None else self._after(results)
         if sample is None:
-            raise DataError(f"the pipeline of the {self.mode} data drops the image '{name or image}'")
+            raise DataError(f"the {self.mode} data pipeline drops the image '{name or image}'")
         return sample
 
     def _load(self, results: dict[str, Any]) -> Any:
@@ -281,7 +281,7 @@ class Preprocessing(EvaluationData):
 
 
 def _file(path: str) -> dict[str, Any]:
-    """Returns a sample with an image path, under the keys that loaders of both generations read."""
+    """Returns a sample with an image path under the keys that loaders of either generation read."""
     return {"img_path": path, "img_prefix": None, "img_info": {"filename": path}}
 
 

@@ -1,4 +1,4 @@
-"""Base classes for models, and building blocks shared by models."""
+"""Base classes and shared building blocks for models."""
 
 from footplate.models.averaged_models import (
     BaseAveragedModel,

@@ -1,4 +1,4 @@
-"""Activation checkpointing: selected modules recompute their activations in the backward pass."""
+"""Activation checkpointing, which makes selected modules recompute their activations in the backward pass."""
 
 import random
 from contextlib import AbstractContextManager, nullcontext
@@ -19,21 +19,21 @@ KEY = "activation_checkpointing"
 
 
 def checkpoint_activations(model: nn.Module, selection: Selection) -> None:
-    """Makes the selected modules store only their inputs and recompute everything else in the backward pass.
+    """Makes selected modules store only their inputs and recompute everything else in the backward pass.
 
-    The results do not change. The second computation uses the same random numbers and buffers as the first, and its
+    Results do not change: the recomputation uses the same random numbers and buffers as the first computation, and its
     changes to buffers, such as running statistics, are discarded. If gradients are disabled, nothing is recomputed. The
-    backward pass raises an `ArgumentError` if an input of a selected module was changed in place.
+    backward pass raises an `ArgumentError` if an input of a selected module was modified in place.
 
     Source: Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv:1604.06174.
 
     Args:
-        model: The model. The class of each selected module is replaced with a subclass of the same name. Names of
-            weights do not change. Modules that are already checkpointed are left unchanged.
+        model: The model. The class of each selected module is replaced with a subclass of the same name. Weight names
+            do not change. Modules that are already checkpointed are left unchanged.
         selection: Which modules to checkpoint; see `select_modules`.
 
     Raises:
-        ArgumentError: The selection matches nothing, or the `forward` of a module cannot be replaced.
+        ArgumentError: The selection matches nothing, or a module's `forward` cannot be replaced.
     """
     modules = {name: module for name, module in model.named_modules(remove_duplicate=False) if name}
     with at_key(KEY), located(selection):
@@ -60,20 +60,20 @@ def _checkpointed(kind: type[nn.Module]) -> type[nn.Module]:
 
         settings: dict[str, Any] = {"use_reentrant": False}
         if not torch.compiler.is_compiling():  # the compiler itself discards changes to buffers
-            # One context manager per computation. PyTorch restores its own random generators.
+            # One context manager for each of the two computations. PyTorch restores its own random generators.
             settings["context_fn"] = lambda: (nullcontext(), _Repeating(self, (args, kwargs)))
-        # Pass keyword arguments as a dict, which torch searches for tensors to find their devices.
+        # Pass keyword arguments as a dict: torch looks for tensors in it to determine their devices.
         return checkpoint(lambda positional, named: run(*positional, **named), args, kwargs, **settings)
 
-    # Keep the class name, because selections and initializers compare it.
+    # Keep the class name, because selections and initializers match by name.
     fields = {"forward": forward, "__module__": kind.__module__, "__doc__": kind.__doc__}
     return type(kind.__name__, (kind,), fields)
 
 
 class _Repeating(AbstractContextManager[None]):
-    """A context manager that restores the buffers and the Python and NumPy random states from its creation.
+    """A context manager that restores the buffers and the Python and NumPy random states from when it was created.
 
-    Each backward pass enters it. On exit, it restores the values from before it was entered.
+    It is entered in each backward pass. On exit, it restores the values from before it was entered.
     """
 
     def __init__(self, module: nn.Module, inputs: Any) -> None:
@@ -91,8 +91,8 @@ class _Repeating(AbstractContextManager[None]):
         if any(tensor._version != version for tensor, version in self._inputs):
             called = self._module.checkpointed_name
             raise ArgumentError(
-                f"the input of '{called}' was changed in place after its forward method was called, so its activations "
-                "cannot be recomputed",
+                f"the input of '{called}' was modified in place after its forward method was called, so its "
+                "activations cannot be recomputed",
                 key=KEY,
                 found=called,
                 notes=["Set inplace=False, or select the module that contains it."],

@@ -14,21 +14,21 @@ from footplate.errors import ArgumentError
 from footplate.registry import MODELS
 
 _logger = logging.getLogger("footplate.models")
-# The dicts in which two modules store a tensor, and its name. A module may replace the tensor itself.
+# The dicts in which two modules store a tensor, and its name in them. Modules may replace the tensor itself.
 _Pair = tuple[dict[str, Any], dict[str, Any], str]
 
 
 class BaseAveragedModel(nn.Module):
-    """The base class of averaged models: a copy of a model whose parameters are running averages.
+    """Base class for averaged models: copies of a model whose parameters are running averages.
 
     The first update copies the values. Later updates average all parameters with one multi-tensor kernel. Subclasses
-    override `weight` or (as in MMEngine) `avg_func`, which is called for each tensor.
+    override `weight` or, as in MMEngine, `avg_func`, which is called for each tensor.
 
     Args:
         model: The model to average.
-        interval: Parameters are averaged at every `interval`-th update.
-        device: The device of the averages; by default, the model's device. On a different device, the averages use no
-            memory on the model's device, but each update copies the weights and waits for the copy.
+        interval: Parameters are averaged in every `interval`-th update.
+        device: The device of the averages. Defaults to the model's device. On a different device, the averages save
+            memory on the model's device, but each update has to wait until the weights are copied.
         update_buffers: Whether to average floating-point buffers rather than copying them in each update.
 
     Attributes:
@@ -57,19 +57,19 @@ class BaseAveragedModel(nn.Module):
         self.module: Any = averages.requires_grad_(False)
         self.steps: Tensor
         self.register_buffer("steps", torch.tensor(0, dtype=torch.long))
-        self.count = 0  # `steps` on the host; reading the buffer would synchronize with the device
-        self._paired: Any = None  # the model in the latest call, and its tensors
+        self.count = 0  # a copy of `steps` on the host, because reading the buffer would synchronize with the device
+        self._paired: Any = None  # the model from the latest call, and its tensors
 
     def weight(self, steps: int) -> float:
-        """Returns the weight of the new values in the average, from 0 to 1.
+        """Returns the weight of new values in the average, from 0 to 1.
 
         Args:
-            steps: The number of earlier updates.
+            steps: The number of previous updates.
         """
         raise NotImplementedError
 
     avg_func: Callable[[Tensor, Tensor, int], None] | None = None
-    """Updates an average in place with a value, given the number of earlier updates."""
+    """Updates an average in place with a new value, given the number of previous updates."""
 
     @property
     def avg_parameters(self) -> dict[str, Tensor]:
@@ -103,7 +103,7 @@ class BaseAveragedModel(nn.Module):
 
     @torch.no_grad()
     def copy_from(self, model: nn.Module) -> None:
-        """Replaces the averages with the values of `model`. Does not change the number of updates."""
+        """Replaces the averages with the values of `model`, without changing the number of updates."""
         for ours, theirs in self._pair_with(model):
             _copy(ours, theirs)
 
@@ -116,13 +116,13 @@ class BaseAveragedModel(nn.Module):
             _copy(theirs, backup)
 
     def _pair_with(self, model: nn.Module) -> list[tuple[list[Tensor], list[Tensor]]]:
-        """Returns two pairs of lists: the averages and the model's tensors, and the tensors to copy and their sources.
+        """Returns two pairs of tensor lists (averages, model): the tensors to average, and the tensors to copy.
 
         For sharded tensors, the lists contain the local shards.
         """
         if self._is_sharded:
             reshard(model)
-        # Iterating over the modules takes longer than averaging their weights, so do it only once.
+        # Iterating over modules takes longer than averaging their weights, so it is done only once.
         if self._paired is None or self._paired[0] is not model:
             self._paired = model, *self._find_pairs(model)
         tensors = [
@@ -136,7 +136,7 @@ class BaseAveragedModel(nn.Module):
     def _find_pairs(self, model: nn.Module) -> "tuple[list[_Pair], list[_Pair]]":
         averaged: list[_Pair] = []
         copied: list[_Pair] = []
-        seen = set()  # a shared tensor is averaged once
+        seen = set()  # shared tensors are averaged only once
         for path, module in model.named_modules():
             for store in ("_parameters", "_buffers"):
                 ours, theirs = getattr(self.module.get_submodule(path), store), getattr(module, store)
@@ -151,7 +151,7 @@ class BaseAveragedModel(nn.Module):
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Returns the averages, with the prefix `module.`, and the number of updates as `steps`."""
-        # A subclass that overrides `update_parameters`, as in MMYOLO, counts in `steps` itself.
+        # Subclasses that override `update_parameters`, as in MMYOLO, update `steps` themselves.
         self.steps.fill_(max(self.count, int(self.steps)))
         return super().state_dict(*args, **kwargs)
 
@@ -162,12 +162,12 @@ class BaseAveragedModel(nn.Module):
         return super().load_state_dict(placed, strict, assign)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        """Loads this module and updates the count. If the average is a submodule, torch calls only this method."""
+        """Loads the state and sets the update count. If the average is a submodule, torch calls only this method."""
         super()._load_from_state_dict(*args, **kwargs)
         self.count = int(self.steps)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Returns the state for copying and pickling. Omits the source model, which may not support this."""
+        """Returns the state for copying and pickling. Omits the source model, which may not support either."""
         return {**self.__dict__, "_paired": None}
 
 
@@ -177,7 +177,7 @@ class ExponentialMovingAverage(BaseAveragedModel):
 
     Args:
         model: The model to average.
-        momentum: The weight of the new values, above 0 and below 1; usually a small number.
+        momentum: The weight of new values, above 0 and below 1. Usually a small number.
         settings: Arguments for `BaseAveragedModel`.
 
     Raises:
@@ -198,7 +198,7 @@ class ExponentialMovingAverage(BaseAveragedModel):
         check_number("momentum", momentum, above=0, below=1)
         if momentum > 0.5:
             _logger.warning(
-                "momentum=%g is large: it is the weight of the new values, not of the average. For a decay of %g, set "
+                "momentum=%g is large: it is the weight of new values, not of the average. For a decay of %g, set "
                 "momentum=%g.",
                 momentum,
                 momentum,
@@ -213,7 +213,7 @@ class ExponentialMovingAverage(BaseAveragedModel):
 
 @MODELS.register_module()
 class StochasticWeightAverage(BaseAveragedModel):
-    """The mean of all values so far (SWA).
+    """Stochastic weight averaging (SWA): the mean of all values so far.
 
     Source: Averaging Weights Leads to Wider Optima and Better Generalization (Izmailov et al., 2018).
     """
@@ -229,8 +229,8 @@ class MomentumAnnealingEMA(ExponentialMovingAverage):
 
     Args:
         model: The model to average.
-        momentum: The final weight of the new values.
-        gamma: The decay constant; a larger value makes the momentum decay more slowly.
+        momentum: The final weight of new values.
+        gamma: The decay constant. With larger values, the momentum decays more slowly.
         settings: Arguments for `BaseAveragedModel`.
 
     Raises:
@@ -251,12 +251,12 @@ class MomentumAnnealingEMA(ExponentialMovingAverage):
 class WarmUpEMA(ExponentialMovingAverage):
     """An exponential moving average with a warm-up, as in the first-generation EMA hook.
 
-    The weight of the new values is `min(momentum ** interval, (1 + steps) / (warm_up + steps))`.
+    The weight of new values is `min(momentum ** interval, (1 + steps) / (warm_up + steps))`.
 
     Args:
-        model: The model to average; its initial values are the initial averages.
-        momentum: The weight of the new values after the warm-up, for an interval of 1.
-        warm_up: The warm-up constant; a larger value makes the weight grow more slowly.
+        model: The model to average. Its initial values are the initial averages.
+        momentum: The weight of new values after the warm-up, for an interval of 1.
+        warm_up: The warm-up constant. With larger values, the weight grows more slowly.
         settings: Arguments for `BaseAveragedModel`.
 
     Raises:
@@ -268,12 +268,12 @@ class WarmUpEMA(ExponentialMovingAverage):
         self.warm_up = check_count("warm_up", warm_up)
 
     def weight(self, steps: int) -> float:
-        """Returns the weight of the new values."""
+        """Returns the weight of new values."""
         return min(self.momentum**self.interval, (1 + steps) / (self.warm_up + steps))
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Updates the averages with the current weights of `model`. The first update already averages."""
+        """Updates the averages with the current weights of `model`. The first update averages instead of copying."""
         self._update(model)
         self.count += 1
 
@@ -281,7 +281,7 @@ class WarmUpEMA(ExponentialMovingAverage):
 class _StateCopy(nn.Module):
     """Copies the parameters and buffers of a sharded model, which does not support `deepcopy`.
 
-    The copy keeps the names and the shared parameters of the model, but has no `forward`.
+    The copy has the same names and shared parameters as the model, but no `forward`.
     """
 
     def __init__(self, model: nn.Module, copies: dict[int, nn.Parameter] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Base classes for models and for test-time augmentation, and `parse_losses`, which computes the total loss."""
+"""Base classes for models and test-time augmentation, and `parse_losses`, which computes the total loss."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -18,11 +18,11 @@ from footplate.registry import MODELS
 
 
 class BaseModel(BaseModule, ABC):
-    """A network that returns its losses, predictions or raw output, depending on `mode`.
+    """Base class for models that return losses, predictions or raw outputs, depending on `mode`.
 
     Args:
-        data_preprocessor: A module, or a dict for MODELS, that moves a batch to the device of the model and converts it
-            to the arguments of `forward`. By default, it only moves the batch.
+        data_preprocessor: A module, or a dict for MODELS, that moves a batch to the model's device and converts it to
+            the arguments of `forward`. By default, batches are only moved.
         init_cfg: See `BaseModule`.
 
     Example:
@@ -54,13 +54,13 @@ class BaseModel(BaseModule, ABC):
 
     @abstractmethod
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Runs the network; the keyword argument `mode` selects the result.
+        """Runs the network. The keyword argument `mode` selects the result.
 
-        - "loss": a dict of losses, see `parse_losses`.
+        - "loss": a dict of losses; see `parse_losses`.
         - "predict": a list of predictions, one per sample.
-        - "tensor" (the default): the raw output of the network.
+        - "tensor" (the default): the network's raw output.
 
-        A dict batch is passed as keyword arguments, and a list or tuple as positional arguments.
+        Dict batches are passed as keyword arguments, and lists or tuples as positional arguments.
         """
 
     def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
@@ -71,7 +71,7 @@ class BaseModel(BaseModule, ABC):
             optim_wrapper: The optimizer wrapper that minimizes the loss.
 
         Returns:
-            The values to log, as detached scalar tensors ``()`` on their original device.
+            The values to log, as detached tensors of shape ``()`` on their original device.
         """
         with optim_wrapper.optim_context(self):
             losses = self._run_forward(self.data_preprocessor(data, True), "loss")
@@ -113,13 +113,13 @@ class BaseModel(BaseModule, ABC):
 
 
 class BaseTTAModel(BaseModel):
-    """Runs a model on the views of a sample, which `TestTimeAug` has created, and merges the predictions.
+    """Runs a model on several views of each sample, created by `TestTimeAug`, and merges the predictions.
 
     Subclasses override `merge_preds`.
 
     Args:
         module: The model, or its config dict for MODELS.
-        data_preprocessor: Accepted for compatibility. Each view is processed by the data preprocessor of `module`.
+        data_preprocessor: Accepted for compatibility. Views are processed by the data preprocessor of `module`.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class BaseTTAModel(BaseModel):
 
 
 def trained_model(model: nn.Module) -> nn.Module:
-    """Returns the model that is trained and saved, without wrappers and without BaseTTAModel."""
+    """Returns the model that is trained and saved, i.e. without any wrappers or BaseTTAModel around it."""
     inner = unwrap_model(model)
     return trained_model(inner.module) if isinstance(inner, BaseTTAModel) else inner
 
@@ -196,18 +196,17 @@ def parse_losses(
     """Sums the losses and prepares all values for logging.
 
     Args:
-        losses: A dict of values, keyed by name. A tensor of any shape is reduced to its mean, and a list of tensors to
-            the sum of their means. Entries with "loss" in their name are summed and minimized; all others are only
-            logged.
+        losses: A dict that maps names to values. A tensor is reduced to its mean, and a list of tensors to the sum of
+            their means. Entries with "loss" in their name are summed and minimized; all others are only logged.
 
     Returns:
-        The total loss ``()``, and a dict with the values to log, as detached scalar tensors ``()`` on their original
-        device. The dict contains the total as "loss".
+        The total loss, of shape ``()``, and a dict of the values to log, as detached tensors of shape ``()`` on their
+        original device. The dict includes the total as "loss".
 
     Raises:
         ArgumentError: A value is not a tensor, a name is not a string, or no name contains "loss".
     """
-    if not isinstance(losses, (dict, Mapping)):  # the check for dict is fast and almost always enough
+    if not isinstance(losses, (dict, Mapping)):  # checking for dict is fast and almost always sufficient
         raise ArgumentError("a model in mode 'loss' must return a dict of losses", found=type(losses))
     total: Tensor | None = None
     others: dict[str, Tensor] = {}
@@ -218,7 +217,7 @@ def parse_losses(
         if name != "loss":
             others[name] = scalar.detach()
     if total is None:
-        message = "no value returned by the model has 'loss' in its name, so there is nothing to minimize"
+        message = "none of the values returned by the model has 'loss' in its name, so there is nothing to minimize"
         raise ArgumentError(message, found=list(losses))
     return total, {"loss": total.detach(), **others}
 

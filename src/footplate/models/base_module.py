@@ -1,4 +1,4 @@
-"""Modules that initialize their weights according to their config."""
+"""Modules that initialize their weights as specified in their config."""
 
 import copy
 import logging
@@ -19,12 +19,11 @@ _PRETRAINED = ("Pretrained", PretrainedInit)
 
 
 class BaseModule(nn.Module):
-    """A module that initializes its weights according to `init_cfg`.
+    """A module that initializes its weights as specified in `init_cfg`.
 
     Args:
-        init_cfg: A dict for WEIGHT_INITIALIZERS or a list of such dicts. `layer` contains the names of the layer
-            classes to initialize. `override` is a dict, or a list of dicts, with different settings for the
-            submodule `name`.
+        init_cfg: A dict for WEIGHT_INITIALIZERS or a list of such dicts. `layer` lists the layer classes to initialize,
+            by name. `override` is a dict, or a list of dicts, with different settings for the submodule `name`.
 
     Example:
         >>> from torch import nn
@@ -49,14 +48,14 @@ class BaseModule(nn.Module):
         return self._is_init
 
     def init_weights(self) -> None:
-        """Initializes the weights of this module, and then of its children.
+        """Initializes the weights of this module and then those of its children.
 
         Pretrained weights are loaded last. If `init_cfg` is a single dict with pretrained weights, the children are
         not initialized.
 
         Raises:
             UnknownNameError: The `type` of an initializer is unknown.
-            BuildError: An initializer does not accept an argument.
+            BuildError: An initializer does not accept one of its arguments.
             ArgumentError: An override refers to a submodule that does not exist.
         """
         if self._is_init:
@@ -101,7 +100,7 @@ class ModuleDict(BaseModule, nn.ModuleDict):
 
 
 def initialize(module: nn.Module, init_cfg: InitCfg) -> None:
-    """Initializes the weights of any module. See `BaseModule` for `init_cfg` and its `init_weights` for errors."""
+    """Initializes the weights of any module as specified in `init_cfg`; see `BaseModule.init_weights`."""
     for cfg in _as_list(init_cfg):
         settings = {key: value for key, value in cfg.items() if key != "override"}
         overrides = _as_list(cfg.get("override"))
@@ -109,7 +108,7 @@ def initialize(module: nn.Module, init_cfg: InitCfg) -> None:
             initializer = WEIGHT_INITIALIZERS.build(settings)
             if not (overrides or settings.get("layer") or isinstance(initializer, PretrainedInit)):
                 _logger.warning(
-                    "The initializer %s has neither 'layer' nor 'override', so it has no effect.", settings.get("type")
+                    "The initializer %s sets neither 'layer' nor 'override', so it has no effect.", settings.get("type")
                 )
             initializer.initialize(module, everything=False)
         for override in overrides:
@@ -118,15 +117,15 @@ def initialize(module: nn.Module, init_cfg: InitCfg) -> None:
 
 
 def _initialize_submodule(module: nn.Module, override: dict[str, Any], settings: Mapping[str, Any]) -> None:
-    """Initializes the submodule that an override refers to, with the override's settings or else `settings`."""
+    """Initializes the submodule that an override refers to. If the override has no settings, uses `settings`."""
     name = override.pop("name", None)
-    submodule = getattr(module, str(name), None)  # may be a property, such as `norm2` of a residual block
+    submodule = getattr(module, str(name), None)  # may be a property, such as `norm2` in a residual block
     if not isinstance(submodule, nn.Module):
         message = f"the 'name' of an override must be a submodule of {type(module).__name__}"
         near = nearest(str(name), dict(module.named_children()))
         raise ArgumentError(message, key="name", found=name, suggestion=near)
     if override and "type" not in override:
-        raise ArgumentError("an override with arguments needs a 'type'", found=override)
+        raise ArgumentError("an override with settings needs a 'type'", found=override)
     WEIGHT_INITIALIZERS.build(override or settings).initialize(submodule, everything=True)
 
 

@@ -1,4 +1,4 @@
-"""Example inputs of a module, which can be named, resized to other batch sizes, and described as plain data."""
+"""Handles example inputs for a module: names them, changes their batch size, and describes them as plain data."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -32,12 +32,12 @@ class Inputs(NamedTuple):
 
     @property
     def batch_size(self) -> int | None:
-        """The size of the first dimension, or None if it is not the same for all tensors."""
+        """The size of the first dimension, or None if it differs between tensors."""
         sizes = {tensor.shape[0] if tensor.dim() else None for tensor in self.tensors().values()}
         return sizes.pop() if len(sizes) == 1 else None
 
     def resized(self, batch_size: int) -> "Inputs":
-        """Returns inputs with a different batch size. Repeats or drops samples."""
+        """Returns inputs with a different batch size, created by repeating or dropping samples."""
         return self._map(lambda tensor: tensor[torch.arange(batch_size) % len(tensor)])
 
     def on_cpu(self) -> "Inputs":
@@ -50,7 +50,7 @@ class Inputs(NamedTuple):
 
 
 def inputs_of(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Inputs:
-    """Returns the inputs of the call `module(*args, **kwargs)`.
+    """Returns the inputs for the call `module(*args, **kwargs)`.
 
     Raises:
         ArgumentError: The module does not accept the arguments, or they contain no tensor.
@@ -60,7 +60,7 @@ def inputs_of(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
         signature.bind(*args, **kwargs)
     except TypeError as mismatch:
         raise ArgumentError(
-            f"forward of the model '{type(module).__name__}' does not accept the example: {mismatch}",
+            f"the forward method of '{type(module).__name__}' does not accept the example: {mismatch}",
             key="example",
             found=list(kwargs) or f"{len(args)} positional arguments",
             notes=["Pass a tensor, a tuple of positional arguments or a dict of keyword arguments."],
@@ -76,9 +76,9 @@ def inputs_of(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
 
 
 def named_tensors(name: str, value: Any) -> dict[str, Tensor]:
-    """Returns the tensors in a nested value. Their names consist of `name` and their keys or positions.
+    """Returns the tensors in a nested value as a dict. Their names consist of `name` and their keys or indices.
 
-    If `name` is "output" and the value is a mapping, the names are only its keys.
+    If `name` is "output" and the value is a mapping, the names consist only of its keys.
     """
     if isinstance(value, Tensor):
         return {name: value}
@@ -95,9 +95,9 @@ def named_tensors(name: str, value: Any) -> dict[str, Tensor]:
 
 
 def describe_inputs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Describes inputs as plain data. Each tensor becomes a string with its dtype and shape, such as "float32[16, 8]".
+    """Describes inputs as plain data, with a string for each tensor's dtype and shape, e.g. "float32[16, 8]".
 
-    Returns an empty dict if the inputs contain anything other than tensors, numbers, booleans and None.
+    Returns an empty dict if the inputs contain anything other than tensors, numbers, bools and None.
 
     Example:
         >>> describe_inputs((torch.zeros(2, 3),), {"scale": 2})
@@ -122,7 +122,7 @@ def _described(value: Any) -> Any:
 
 
 def replace_values(value: Any, kind: type, function: Callable[[Any], Any]) -> Any:
-    """Applies a function to all values of a type in nested lists, tuples and dicts."""
+    """Applies a function to all values of a given type in nested lists, tuples and dicts."""
     if isinstance(value, kind):
         return function(value)
     if isinstance(value, Mapping):

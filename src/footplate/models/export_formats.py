@@ -1,4 +1,4 @@
-"""Defines the file formats for exporting modules, and how to write and run files in these formats."""
+"""Defines the export formats, and how to write and run files in each format."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ from footplate.models.example_inputs import Inputs, named_tensors
 
 Run = Callable[[Inputs], Any]
 Compare = Callable[[Sequence[Tensor], Sequence[Tensor]], float]
-_ONNX = "exporting to ONNX"  # the reason for importing optional packages
+_ONNX = "exporting to ONNX"  # why optional packages are imported, for error messages
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class ExportRequest:
         inputs: Example inputs.
         names: The names of the outputs.
         path: The file to write.
-        metainfo: Metadata to store in the file, such as the classes.
+        metainfo: Metadata to store in the file, e.g. the classes.
         opset: The ONNX opset version, or None for the default.
-        dims: The input dimensions that may vary, if the model supports this. None means all dimensions.
-        traced: Whether to write an ONNX file from a trace, which contains only the operations executed for the example.
+        dims: The input dimensions that may vary if the model supports it. None means all dimensions.
+        traced: Whether to write an ONNX file by tracing, which records only the operations executed for the example.
     """
 
     module: nn.Module
@@ -47,7 +47,7 @@ class ExportRequest:
 
 
 class ExportFormat(NamedTuple):
-    """An export format: its file suffix, and functions that write a file and open it for inference."""
+    """An export format: its file suffix, and functions to write a file and open it for inference."""
 
     suffix: str
     write: Callable[[ExportRequest], None]
@@ -69,7 +69,7 @@ def _write_onnx(request: ExportRequest) -> None:
         _write_traced_onnx(request)
         return
     import_optional("onnxscript", extra="export", why=_ONNX)
-    # Otherwise, onnxscript prints a traceback for an unsupported opset before the error below is raised.
+    # Otherwise, onnxscript would print a traceback for an unsupported opset before the error below is raised.
     logging.getLogger("onnxscript.version_converter").setLevel(logging.ERROR)
     exported, pooling = _trace(request), torch.ops.aten.adaptive_avg_pool2d.default
     if any(node.target is pooling and set(node.args[1]) != {1} for node in exported.graph.nodes):
@@ -91,7 +91,7 @@ def _write_onnx(request: ExportRequest) -> None:
             key="--opset",
             notes=[f"Use opset {written}."],
         )
-    for value in program.model.graph.inputs:  # torch writes a fixed dimension as a name, which accepts other sizes
+    for value in program.model.graph.inputs:  # torch writes fixed dimensions as names, which would accept other sizes
         shape: Any = value.shape
         for dim, length in enumerate(map(str, shape)):
             if length.isdecimal():
@@ -101,7 +101,7 @@ def _write_onnx(request: ExportRequest) -> None:
 
 
 def adaptive_avg_pool2d(images: Tensor, output_size: Any) -> Tensor:
-    """Pools by multiplication with matrices, because the decomposition of torch fixes the size of the input."""
+    """Implements adaptive pooling as matrix multiplication, because torch's decomposition would fix the input size."""
     output_size = (output_size, output_size) if isinstance(output_size, int) else output_size
     if all(count == 1 for count in output_size):
         return images.mean((-2, -1), keepdim=True)
@@ -134,7 +134,7 @@ def _write_traced_onnx(request: ExportRequest) -> None:
 
 @contextmanager
 def _no_stdout() -> Iterator[None]:
-    """Discards output to stdout. If an export fails, torch prints the whole graph from C++."""
+    """Discards output to stdout, because torch prints the whole graph from C++ if an export fails."""
     sys.stdout.flush()
     stdout, null = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     try:
@@ -171,7 +171,7 @@ def _open_torch_export(path: str) -> Run:
 def _write_torchscript(request: ExportRequest) -> None:
     args, kwargs, names = request.inputs
     example: Any = {"example_inputs": args}
-    if kwargs:  # torch traces with either kind of arguments
+    if kwargs:  # torch can trace with either positional or keyword arguments
         example = {"example_kwarg_inputs": {**dict(zip(names, args, strict=True)), **kwargs}}
     traced = torch.jit.trace(request.module, check_trace=False, strict=False, **example)  # type: ignore[no-untyped-call]
     torch.jit.save(traced, request.path, _extra_files={"metainfo.json": json.dumps(dict(request.metainfo))})
@@ -191,10 +191,10 @@ FORMATS: Mapping[str, ExportFormat] = {
 
 @contextmanager
 def exportable_operators() -> Iterator[None]:
-    """Disables fused transformer layers, which cannot be exported. Suppresses tracer warnings."""
+    """Disables fused transformer layers, which cannot be exported, and suppresses tracer warnings."""
     outer = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
-    logger = logging.getLogger("torch.onnx")  # warns about packages that the model does not use
+    logger = logging.getLogger("torch.onnx")  # it warns about packages that the model does not need
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
@@ -207,7 +207,7 @@ def exportable_operators() -> Iterator[None]:
 
 
 def difference_of(run: Run, module: nn.Module, inputs: Inputs, compare: Compare | None = None) -> float:
-    """Returns the difference between the outputs of a file and a module. By default, uses `largest_difference`."""
+    """Returns the difference between the outputs of a file and a module. `compare` defaults to `largest_difference`."""
     expected = list(named_tensors("output", module(*inputs.args, **inputs.kwargs)).values())
     return (compare or largest_difference)(list(named_tensors("output", run(inputs)).values()), expected)
 
@@ -215,9 +215,9 @@ def difference_of(run: Run, module: nn.Module, inputs: Inputs, compare: Compare 
 def largest_difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
     """Returns the largest difference between outputs. For integers, this is the fraction of values that differ.
 
-    If the largest absolute value in an output is above 1, the difference is divided by it, because rounding errors are
-    proportional to the values. The result is infinite if the number or the shapes of the outputs differ, or if only one
-    of two values is finite.
+    If an output's largest absolute value is above 1, the difference is divided by it, because rounding errors scale
+    with the values. The result is infinite if the outputs differ in number or shape, or if only one of two values is
+    finite.
     """
     if [tuple(tensor.shape) for tensor in outputs] != [tuple(tensor.shape) for tensor in expected]:
         return float("inf")
@@ -226,7 +226,7 @@ def largest_difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) ->
         if not other.is_floating_point():
             differences.append(float((one != other).double().mean().nan_to_num()))
         elif other.numel():
-            difference = (one.double() - other.double()).abs().masked_fill(one == other, 0.0)  # equal infinities
+            difference = (one.double() - other.double()).abs().masked_fill(one == other, 0.0)  # infinities may be equal
             scale = other.double().abs().nan_to_num(0.0, 0.0).max().clamp(min=1.0)
             differences.append(float((difference / scale).nan_to_num(nan=float("inf")).max()))
     return max(differences)

@@ -1,4 +1,4 @@
-"""Weight initializers, which a config selects by name."""
+"""Weight initializers, which configs select by name."""
 
 import math
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def truncated_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: fl
     """
     below, above = (math.erf((bound - mean) / std / math.sqrt(2)) for bound in (a, b))
     values = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
-    nearly_one = 1 - 2**-24  # the inverse is infinite at one
+    nearly_one = 1 - 2**-24  # the inverse error function is infinite at one
     values.uniform_(below, above).clamp_(-nearly_one, nearly_one).erfinv_()
     values.mul_(std * math.sqrt(2)).add_(mean).clamp_(a, b)
     return tensor if values is tensor else tensor.copy_(values)
@@ -34,13 +34,13 @@ def truncated_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: fl
 
 @dataclass(eq=False, kw_only=True)
 class BaseInit:
-    """The base class of initializers, which initialize layers of selected classes in a module.
+    """Base class for initializers, which initialize all layers of selected classes in a module.
 
     Args:
-        bias: The value of biases.
-        bias_prob: A probability. If set, biases are initialized to the value whose sigmoid is `bias_prob`.
-        layer: The names of the layer classes, or of their direct base classes. If not set, only the submodules in
-            overrides are initialized.
+        bias: The value that biases are set to.
+        bias_prob: If set, biases are initialized to the value whose sigmoid is this probability.
+        layer: The names of the layer classes to initialize, or of their direct base classes. If not set, only
+            submodules in overrides are initialized.
 
     Raises:
         ArgumentError: An argument has the wrong type.
@@ -51,7 +51,7 @@ class BaseInit:
     layer: Layers = None
 
     least_dim: ClassVar[int] = 0
-    """Weights with fewer dimensions, such as those of normalization layers, are left unchanged."""
+    """Weights with fewer dimensions, such as in normalization layers, are left unchanged."""
 
     def __post_init__(self) -> None:
         if self.bias_prob is not None:
@@ -63,7 +63,7 @@ class BaseInit:
         """Initializes the layers of `module` that are instances of the selected classes, children first.
 
         Args:
-            module: The module. It may itself be such a layer.
+            module: The module, which may itself be such a layer.
             everything: Whether to initialize all layers regardless of their class.
         """
         for child in module.children():
@@ -73,7 +73,7 @@ class BaseInit:
             self.initialize_layer(module)
 
     def initialize_layer(self, module: nn.Module) -> None:
-        """Initializes the weight and the bias of a layer, without its children."""
+        """Initializes a layer's own weight and bias, but not those of its children."""
         weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
         if isinstance(weight, Tensor) and weight.dim() >= self.least_dim:
             self.fill(weight)
@@ -159,7 +159,7 @@ class UniformInit(BaseInit):
 
 @dataclass(eq=False, kw_only=True)
 class VariancePreservingInit(BaseInit):
-    """The base class of initializers that derive the variance of a weight from its shape.
+    """Base class for initializers that derive the variance of a weight from its shape.
 
     Args:
         distribution: The distribution of the weights, "normal" or "uniform".
@@ -186,7 +186,7 @@ class XavierInit(VariancePreservingInit):
     (AISTATS 2010).
 
     Args:
-        gain: The factor that scales the weights.
+        gain: A scaling factor for the weights.
     """
 
     gain: float = 1
@@ -199,13 +199,13 @@ class XavierInit(VariancePreservingInit):
 @WEIGHT_INITIALIZERS.register_module(name="Kaiming")
 @dataclass(eq=False)
 class KaimingInit(VariancePreservingInit):
-    """Draws weights so that layers followed by a ReLU preserve the variance (Kaiming/He).
+    """Draws weights so that layers followed by a ReLU preserve the variance of activations or gradients (Kaiming/He).
 
     Source: He, Zhang, Ren, Sun, "Delving Deep into Rectifiers" (ICCV 2015).
 
     Args:
         a: The negative slope of a leaky ReLU.
-        mode: "fan_in" preserves the variance of activations, "fan_out" the variance of gradients.
+        mode: "fan_in" preserves the variance of activations, and "fan_out" preserves the variance of gradients.
         nonlinearity: The activation after the layer, "relu" or "leaky_relu".
     """
 
@@ -239,12 +239,12 @@ class PretrainedInit:
 
     Args:
         checkpoint: The path of the checkpoint, or an address such as "torchvision://resnet50".
-        prefix: The prefix of the keys to load, such as "backbone"; it is removed from the keys.
-        revise_keys: Pairs (regular expression, replacement), applied to the keys of the checkpoint before `prefix`.
-        map_location: Accepted for compatibility; weights are loaded onto the device of the module.
+        prefix: The prefix of the keys to load, e.g. "backbone". It is stripped from the keys.
+        revise_keys: Pairs of a regular expression and its replacement, applied to the checkpoint keys before `prefix`.
+        map_location: Ignored; weights are loaded onto the module's device.
 
     Raises:
-        CheckpointError: Raised during initialization, if the checkpoint cannot be read or has no matching weights.
+        CheckpointError: Raised during initialization if the checkpoint cannot be read or has no matching weights.
     """
 
     def __init__(
@@ -260,7 +260,7 @@ class PretrainedInit:
         self.prefix = prefix.removesuffix(".") + "." if prefix else None
 
     def initialize(self, module: nn.Module, *, everything: bool) -> None:
-        """Loads the weights into `module`; `everything` has no effect."""
+        """Loads the weights into `module`. `everything` has no effect."""
         with at_key("checkpoint"):
             load_weights(module, self.checkpoint, prefix=self.prefix, revise_keys=self.revise_keys)
 

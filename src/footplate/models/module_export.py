@@ -1,4 +1,4 @@
-"""Exports modules to other formats, and verifies each file by running it."""
+"""Exports modules to other formats and verifies the files by running them."""
 
 import copy
 import os
@@ -33,39 +33,42 @@ SUFFIXES = {**{name: format_.suffix for name, format_ in FORMATS.items()}, SAFET
 LIMIT = 1e-3
 _OPERATOR = re.compile(r"\b(?:(?:aten|torchvision|prims|torch_nms|\w+_ops?)(?:::|\.)|mmcv::)[A-Za-z_]\w*(?:\.\w+)?")
 _NODE = re.compile(r" '%.*?'(?: \(in .*?\))?(?= because)|\.* +(?:Please|\[Caused by) .*", re.DOTALL)
-"""Parts of an error of torch that print nodes of its graph or ask for support."""
+"""Parts of torch's error messages that print graph nodes or ask the user to report the error."""
 _PACKAGES = tuple(os.path.dirname(str(package.__file__)) + os.sep for package in (torch, footplate))
-"""The folders of torch and footplate. Stack frames in other files belong to the model."""
+"""The folders of torch and footplate. Stack frames in any other file belong to the model."""
 
 
 class Export(NamedTuple):
     """An exported file.
 
     Attributes:
-        path: The file.
-        outputs: The shape of each output for the first tested input, keyed by name. Empty if the file contains only
-            weights.
-        tested: The input shapes that the file was tested with. If the model has several inputs, the shapes of the
-            first one. Empty if the file contains only weights.
-        difference: The largest difference between the outputs of the file and the model.
+        path: The path of the file.
+        outputs: The shape of each output for the first tested input, keyed by output name. Empty if the file contains
+            only weights.
+        tested: The input shapes that the file was tested with. If the model has several inputs, these are the shapes of
+            the first one. Empty if the file contains only weights.
+        difference: The largest difference between the file's outputs and the model's.
         multiple: If the height and width of an input may vary, they must be multiples of this number.
         size: The size in bytes, including `data_files`.
         data_files: Files in the same folder that contain the weights of an ONNX model larger than 1.5 GiB.
-        inputs: The first tested shape and the dtype of each input, keyed by name.
+        inputs: The first tested shape and the dtype of each input, keyed by input name.
+        detections: The number of detections in the example, which is "K" in `outputs`. None if the outputs are not
+            detections.
     """
 
     path: str
-    outputs: dict[str, tuple[int, ...]]
+    outputs: Mapping[str, tuple[int | str, ...]]
     tested: list[tuple[int, ...]]
     difference: float
     multiple: int = 1
     size: int = 0
     data_files: Sequence[str] = ()
     inputs: Mapping[str, tuple[tuple[int, ...], str]] = {}
+    detections: int | None = None
 
 
 class ExportError(FootplateError):
-    """A model cannot be exported, or the exported file and the model compute different outputs."""
+    """Raised if a model cannot be exported, or if the exported file computes different outputs than the model."""
 
 
 def export_module(
@@ -78,8 +81,8 @@ def export_module(
 ) -> Export:
     """Writes a module to a file, and runs the file to verify it.
 
-    The file computes the same outputs as the module in evaluation mode. Input sizes may vary in all dimensions where
-    the module supports it. The module itself does not change.
+    The file computes the same outputs as the module in evaluation mode. Its inputs may vary in size along every
+    dimension where the module supports it. The module itself is not modified.
 
     Args:
         module: Any torch module.
@@ -92,7 +95,7 @@ def export_module(
 
     Raises:
         ArgumentError: `path` is not a local file with one of the suffixes, or the module does not accept the example.
-        ExportError: The module cannot be exported, or the file and the module compute different outputs.
+        ExportError: The module cannot be exported, or the file computes different outputs than the module.
         MissingExtraError: A package that the format requires is not installed.
     """
     target = os.fspath(path)
@@ -140,12 +143,12 @@ def export_call(
         taken = inputs.tensors()
         names = [f"output_{name}" if name in taken else name for name in outputs]
         with temporary_file(target) as path:
-            # A trace with a single sample would fix the batch size.
+            # Tracing with a single sample would fix the batch size.
             traced = inputs.resized(2) if count == 1 else inputs
             request = ExportRequest(module, traced, names, path, {}, opset)
             fixed = replace(request, inputs=inputs, dims=())
             tested = _compare(write_and_open(to, request, fixed), module, inputs, to)
-            if not tested:  # for example if the model uses `len(batch)`, which is a constant in the file
+            if not tested:  # for example, because the model uses `len(batch)`, which becomes a constant in the file
                 tested = _compare(write_and_open(to, fixed, fixed), module, inputs, to, is_last=True)
             first, _ = tested[0]
             outputs = named_tensors("output", module(*first.args, **first.kwargs))
@@ -163,16 +166,16 @@ def export_call(
 def _compare(
     run: Run, module: nn.Module, inputs: Inputs, to: str, *, is_last: bool = False
 ) -> list[tuple[Inputs, float]]:
-    """Compares a file with the module. Returns the tested inputs, each with the difference between the outputs.
+    """Compares a file with the module. Returns the tested inputs, each with the difference between outputs.
 
-    If the file does not work for the example, returns an empty list unless `is_last` is True.
+    If the file cannot be run on the example, returns an empty list, or raises an error if `is_last` is True.
 
     Raises:
-        ExportError: `is_last` is True, and the file cannot be run on the example.
+        ExportError: The file cannot be run on the example, and `is_last` is True.
     """
     tested = []
     count = inputs.batch_size
-    # Larger batches come first: with one sample, a batch dimension looks like any other of size 1.
+    # Try a larger batch first: with one sample, the batch dimension looks like any other dimension of size 1.
     for tried in (*([inputs.resized(max(count, 2) + 1)] if count else []), inputs):
         try:
             difference = difference_of(run, module, tried)
@@ -182,9 +185,9 @@ def _compare(
             if not is_last:
                 return []
             raise export_error(f"the {to} file cannot be run on the example input", error) from error
-        if tried is inputs and not is_last and not difference <= LIMIT:  # it may be NaN
+        if tried is inputs and not is_last and not difference <= LIMIT:  # the difference may be NaN
             return []
-        if tried is inputs or to != "torchscript" or difference <= LIMIT:  # a trace may fix the size
+        if tried is inputs or to != "torchscript" or difference <= LIMIT:  # tracing may fix the batch size
             tested.append((tried, difference))
     return tested
 
@@ -196,10 +199,10 @@ def export_weights_only(weights: Mapping[str, Any], target: str) -> Export:
 
 
 def check_target(target: str, suffixes: Sequence[str], *, inputs: Sequence[str] = (), has_opset: bool = False) -> None:
-    """Checks the target file of an export.
+    """Checks the target path of an export.
 
     Raises:
-        ArgumentError: The target is not a local file with one of the suffixes, it is also an input, or an opset is set
+        ArgumentError: The target is not a local file with one of the suffixes or is also an input, or an opset is set
             for a format other than ONNX.
     """
     storage.check_output(target, suffixes=suffixes, inputs=inputs)
@@ -210,7 +213,7 @@ def check_target(target: str, suffixes: Sequence[str], *, inputs: Sequence[str] 
 
 
 def write_and_open(to: str, request: ExportRequest, fixed: ExportRequest) -> Run:
-    """Writes a file and opens it. If the export with dynamic shapes fails, writes the request `fixed` instead.
+    """Writes a file and opens it. If exporting with dynamic shapes fails, exports `fixed` instead.
 
     Raises:
         ExportError: The module cannot be exported.
@@ -219,7 +222,7 @@ def write_and_open(to: str, request: ExportRequest, fixed: ExportRequest) -> Run
         FORMATS[to].write(request)
     except FootplateError:
         raise
-    except Exception:  # noqa: BLE001 - some models can only be exported for one size
+    except Exception:  # noqa: BLE001 - some models can only be exported for a fixed size
         try:
             FORMATS[to].write(fixed)
         except Exception as error:
@@ -228,13 +231,13 @@ def write_and_open(to: str, request: ExportRequest, fixed: ExportRequest) -> Run
         return FORMATS[to].open(request.path)
     except FootplateError:
         raise
-    except Exception as error:  # for example, the runtime lacks an operator
+    except Exception as error:  # for example, if the runtime does not support an operator
         raise export_error(f"the {to} file cannot be opened", error) from error
 
 
 @contextmanager
 def temporary_file(target: str) -> Iterator[str]:
-    """Creates a temporary folder next to `target`, and yields the path of a file with the same name in it."""
+    """Creates a temporary folder next to `target`, and yields a path inside it with the same file name."""
     folder = os.path.dirname(os.path.abspath(target))
     os.makedirs(folder, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
@@ -242,7 +245,7 @@ def temporary_file(target: str) -> Iterator[str]:
 
 
 def keep_file(export: Export, path: str, to: str) -> Export:
-    """Moves an exported file and its data files from a temporary folder to the folder of `export.path`.
+    """Moves an exported file and its data files from a temporary folder to the target folder.
 
     Args:
         export: The export.
@@ -253,11 +256,12 @@ def keep_file(export: Export, path: str, to: str) -> Export:
         The export with its size and data files.
 
     Raises:
-        ExportError: The file and the model compute different outputs.
+        ExportError: The file computes different outputs than the model.
     """
     if not export.difference <= LIMIT:
         raise ExportError(
-            f"the {to} file was discarded: it differs from the model by {export.difference:.2g}, more than {LIMIT:g}",
+            f"the {to} file was discarded: its outputs differ from the model's by {export.difference:.2g}, "
+            f"more than {LIMIT:g}",
             notes=[f"Inputs: {format_shapes(export.tested)}."],
         )
     temporary, name = os.path.split(path)
@@ -269,12 +273,12 @@ def keep_file(export: Export, path: str, to: str) -> Export:
 
 
 def format_shapes(shapes: Sequence[tuple[int, ...]]) -> str:
-    """Formats input shapes, such as "3x32x32, 1x32x32"."""
+    """Formats input shapes, e.g. as "3x32x32, 1x32x32"."""
     return ", ".join("x".join(map(str, shape)) for shape in shapes)
 
 
 def export_error(problem: str, error: Exception, key: str = "") -> ExportError:
-    """Returns an error with the original cause, the unsupported operator, and the line of model code that calls it."""
+    """Returns an error that states the cause, the unsupported operator, and the line of model code that calls it."""
     cause: BaseException = error
     lines: list[str] = []
     while True:

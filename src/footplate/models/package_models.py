@@ -1,7 +1,7 @@
 """Builds timm, torchvision, transformers and segmentation_models_pytorch models by name.
 
-Nothing is downloaded without `pretrained=True`. Arguments that would make a package read other files, or download from
-an address in the config, are rejected.
+Nothing is downloaded unless `pretrained=True`. Arguments that would make a package read other files or download from an
+address in the config are rejected.
 """
 
 import inspect
@@ -15,18 +15,18 @@ from footplate.errors import ArgumentError
 
 # Settings that make transformers download weights, code or kernels.
 _FETCHING = frozenset({"auto_map", "backbone", "use_pretrained_backbone", "use_timm_backbone"})
-# Arguments of `timm.create_model` that choose files to read or download.
+# Arguments of `timm.create_model` that select files to read or download.
 _TIMM_FILES = ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
 _BUILT_IN_ATTENTION = ("eager", "sdpa")
 _TRANSFORMERS_MODEL = re.compile(r"(?!Auto|.*PreTrained).+(Model|Backbone|For[A-Z][A-Za-z]+)$")
 
 
 def check_offline(settings: Mapping[str, Any], key: str = "config") -> None:
-    """Raises an ArgumentError if a setting makes transformers download weights or execute remote code."""
+    """Raises an ArgumentError if a setting would make transformers download weights or execute remote code."""
     for name, value in settings.items():
         place = f"{key}.{name}"
         is_foreign_kernel = "implementation" in str(name) and value not in (None, *_BUILT_IN_ATTENTION)
-        is_address = name == "architecture" and ":" in str(value)  # a timm model on a server or in a folder
+        is_address = name == "architecture" and ":" in str(value)  # a timm model from a server or folder
         if (name in (*_FETCHING, *_TIMM_FILES) and value) or is_foreign_kernel or is_address:
             raise ArgumentError(
                 "a transformers model must be built from its config, without downloading weights or code",
@@ -64,7 +64,7 @@ def first_doc_line(entry: Any) -> str:
 
 
 class PackageSource:
-    """Lists, describes and builds the models of an imported package. A config can only refer to listed models."""
+    """Lists, describes and builds the models in an imported package. Configs can refer only to listed models."""
 
     def __init__(self, package: Any) -> None:
         self.package = package
@@ -74,7 +74,7 @@ class PackageSource:
         raise NotImplementedError
 
     def has(self, name: str) -> bool:
-        """Checks whether there is a model with this name."""
+        """Checks whether a model with this name exists."""
         return name in self.names()
 
     def entry(self, name: str) -> Any:
@@ -87,14 +87,14 @@ class PackageSource:
 
 
 class TimmModels(PackageSource):
-    """The timm models. With `features_only=True`, builds backbones. A name may contain a tag: `resnet18.a1_in1k`."""
+    """The timm models. `features_only=True` builds backbones. Names may contain a tag: `resnet18.a1_in1k`."""
 
     def names(self) -> list[str]:
         """Returns the names of the models."""
         return list(self.package.list_models())
 
     def has(self, name: str) -> bool:
-        """Checks whether there is a model with this name, with or without a tag."""
+        """Checks whether a model with this name exists. The name may include a tag."""
         return bool(self.package.is_model(name))
 
     def entry(self, name: str) -> Any:
@@ -119,7 +119,7 @@ class TorchvisionModels(PackageSource):
         return self.package.models.get_model_builder(name)
 
     def build(self, name: str, pretrained: bool = False, **settings: Any) -> Any:
-        """Builds a model. Accepts the same arguments as the torchvision function of this name."""
+        """Builds a model. Accepts the same arguments as the torchvision function of the same name."""
         if pretrained:
             settings.setdefault("weights", "DEFAULT")
         elif (
@@ -130,25 +130,25 @@ class TorchvisionModels(PackageSource):
 
 
 class TransformersModels(PackageSource):
-    """The transformers model classes, built from their config without pretrained weights."""
+    """The transformers model classes. Models are built from their configs, without pretrained weights."""
 
-    @cache  # noqa: B019 - there is one object per package
+    @cache  # noqa: B019 - there is only one object per package
     def names(self) -> list[str]:
         """Returns the names of the model classes."""
         return sorted(filter(_TRANSFORMERS_MODEL.match, dir(self.package)))
 
     def has(self, name: str) -> bool:
-        """Checks whether there is a model class with this name."""
+        """Checks whether a model class with this name exists."""
         kind = getattr(self.package, name, None) if _TRANSFORMERS_MODEL.match(name) else None
         is_model = inspect.isclass(kind) and issubclass(kind, self.package.PreTrainedModel)
         return is_model and kind.config_class is not None  # type: ignore[union-attr]
 
     def help(self, name: str) -> str:
-        """Returns "". Reading the class's docstring would import its module."""
+        """Returns "", because reading the class's docstring would import its module."""
         return ""
 
     def build(self, name: str, **settings: Any) -> Any:
-        """Builds a model from `config`, a config object or a dict with its settings. Accepts no other argument."""
+        """Builds a model from `config`, a config object or a dict of its settings. Accepts no other arguments."""
         kind = getattr(self.package, name)
         check_keys("model", settings, ["config"], prefix="")
         config = settings.get("config")
@@ -160,7 +160,7 @@ class TransformersModels(PackageSource):
 
 
 class SegmentationModels(PackageSource):
-    """The segmentation_models_pytorch architectures, such as `Unet`."""
+    """The segmentation_models_pytorch architectures, e.g. `Unet`."""
 
     def names(self) -> list[str]:
         """Returns the names of the architectures."""
@@ -171,7 +171,7 @@ class SegmentationModels(PackageSource):
         )
 
     def build(self, name: str, pretrained: bool = False, **settings: Any) -> Any:
-        """Builds a model from arguments for its class. Without `pretrained`, `encoder_weights` defaults to None."""
+        """Builds a model from its class's arguments. Without `pretrained`, `encoder_weights` defaults to None."""
         if not pretrained:
             settings.setdefault("encoder_weights", None)
         _refuse(settings, *_TIMM_FILES)  # timm encoders accept these arguments

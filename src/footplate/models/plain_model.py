@@ -1,4 +1,4 @@
-"""Trains modules that are not subclasses of BaseModel, such as torch, timm and transformers models."""
+"""Trains modules that are not subclasses of BaseModel: plain torch, timm and transformers models, for example."""
 
 import inspect
 import numbers
@@ -22,7 +22,7 @@ from footplate.records import MessageHub
 from footplate.registry import MODEL_WRAPPERS
 
 FUNCTIONS = ("loss", "training_step", "validation_step")
-"""The functions of a PlainModel, which are arguments of the Runner."""
+"""The functions of a PlainModel, which are also Runner arguments."""
 _ADVICE = "Pass loss=..., a function of (output, target), or training_step=..., a function of (model, batch)."
 _OPTIMIZERS = ("optimizer", "optimizers")
 _VALIDATION_ADVICE = "Pass validation_step=..., a function of (model, batch) that returns the predictions."
@@ -36,7 +36,7 @@ class _WholeBatch(BaseDataPreprocessor):
 
 
 class TrainStep:
-    """The `step` argument of a `training_step`, with the position in the run and a method that logs values.
+    """The `step` argument of a `training_step`, which contains the current iteration and epoch and can log values.
 
     Example:
         >>> def training_step(model, batch, step):
@@ -76,37 +76,37 @@ class TrainStep:
 
 @MODEL_WRAPPERS.register_module()
 class PlainModel(ModelWrapper, BaseModel):
-    """Wraps a torch module and adds the step methods that the loops call. Its state dict is the module's state dict.
+    """Wraps a torch module to add the step methods that the loops call. Its state dict is the module's own.
 
     The class is registered as a model wrapper, so that `unwrap_model` returns the module.
 
-    A dict batch is passed to the module as keyword arguments, a list or tuple as positional arguments, and any other
-    batch as the only argument. In training, the loss comes from the first of these that is available:
+    The module receives a dict batch as keyword arguments, a list or tuple as positional arguments, and any other batch
+    as its only argument. In training, the loss comes from the first of these that is available:
 
-    1. `training_step(module, batch)`. It may have two additional arguments, which are recognized by name. `step` is
-       a `TrainStep`. `optimizers` (or `optimizer`) is the optimizer wrapper of the run, or a mapping of names to
-       wrappers. With this argument, the function steps the optimizers itself, for example with
-       `optimizers["generator"].update_params(loss)`. It may return a loss or a dict of values to log. A loss changes
-       only the gradients of its own optimizer's parameters.
+    1. `training_step(module, batch)`. It may have two additional arguments, which are recognized by name. `step` is a
+       `TrainStep`. `optimizers` (or `optimizer`) is the run's optimizer wrapper, or a mapping from names to wrappers.
+       With this argument, the function must step the optimizers itself, for example with
+       `optimizers["generator"].update_params(loss)`. It may return a loss or a dict of values to log. Gradients are
+       computed only for the parameters of the optimizer that is updated.
     2. `loss(output, target)`. The module is called without the target; see `split_target`.
     3. The output of the module itself.
 
-    The result is a scalar tensor, an object with the attribute `loss`, or a dict of losses. In a dict, the entry "loss"
+    The result is a scalar tensor, an object with a `loss` attribute, or a dict of losses. In a dict, the entry "loss"
     is minimized and other scalars are only logged. If there is no such entry, all entries with "loss" in their name are
-    summed. Validation never calls `training_step`. It computes the loss with `loss`, or takes it from the output of the
-    module. If there is a `training_step`, validation passes the output of `validation_step` to `loss`.
+    summed. Validation never calls `training_step`. It computes the loss with `loss`, or takes it from the module's
+    output. If there is a `training_step`, validation passes the output of `validation_step` to `loss`.
 
     Attributes:
-        inputs: A description of the module's inputs in its first training call; see `describe_inputs`. Empty if
-            unknown, and None before the first step.
+        inputs: A description of the module's inputs in the first training step; see `describe_inputs`. Empty if
+            unknown, and None before that step.
 
     Args:
         module: The module.
         loss: A function of the output and the target, such as `nn.CrossEntropyLoss()`.
-        training_step: A function that takes the module and the batch and returns the loss; see above. With this
-            function, `loss` is only used in validation.
+        training_step: A function that takes the module and the batch and returns the loss; see above. If it is set,
+            `loss` is used only in validation.
         validation_step: A function that takes the module and the batch and returns the predictions. By default, the
-            output of the module is returned.
+            predictions are the module's output.
 
     Raises:
         ArgumentError: An argument is not a function or has the wrong signature, or the loss has parameters.
@@ -124,7 +124,7 @@ class PlainModel(ModelWrapper, BaseModel):
         functions = {"loss": loss, "training_step": training_step, "validation_step": validation_step}
         for name, function in functions.items():
             if function is not None and (not callable(function) or isinstance(function, type)):
-                raise ArgumentError(f"'{name}' must be a function or another callable", key=name)
+                raise ArgumentError(f"'{name}' must be a function or other callable", key=name)
         if isinstance(loss, nn.Module) and next(loss.parameters(), None) is not None:
             raise ArgumentError(
                 "the loss function has parameters, which would be neither trained nor saved",
@@ -140,12 +140,12 @@ class PlainModel(ModelWrapper, BaseModel):
             if (function := functions[name]) is not None:
                 with at_key(name):
                     check_takes(f"{name} must be a function of", function, *arguments)
-        self._current: dict[str, Any] = {}  # the values of these arguments
+        self._current: dict[str, Any] = {}  # the current values of these arguments
         self._validated: tuple[Any, Any, Any] | None = None  # of the latest val_step: data, batch and output
         self.inputs: dict[str, Any] | None = None
 
     def forward(self, batch: Any, mode: str = "tensor") -> Any:
-        """Returns a dict of losses in mode "loss", predictions in mode "predict", or the output of the module."""
+        """Returns a dict of losses in mode "loss", predictions in mode "predict", and otherwise the module's output."""
         training_step, validation_step = self._functions["training_step"], self._functions["validation_step"]
         if mode == "loss" and training_step is not None:
             return self._losses_in(training_step(self.module, batch, **self._current), "training_step")
@@ -180,7 +180,7 @@ class PlainModel(ModelWrapper, BaseModel):
     def _first_step(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
         """Runs the first training step, and records a description of the module's inputs."""
         self.inputs = {}
-        if getattr(self.module, "_compiled_call_impl", None) is not None:  # the hook would be compiled too
+        if getattr(self.module, "_compiled_call_impl", None) is not None:  # the hook would be compiled, too
             return self.train_step(data, optim_wrapper)
 
         def describe(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -199,7 +199,7 @@ class PlainModel(ModelWrapper, BaseModel):
         if functions["validation_step"] is None and self._has_only_training_step:
             return None
         output = self(batch, mode="predict")
-        # `val_loss` can reuse this output unless the loss, as in training, needs the output of the module itself.
+        # `val_loss` can reuse this output unless the loss, as in training, needs the module's own output.
         if functions["validation_step"] is None or functions["training_step"] is not None:
             self._validated = data, batch, output
         return output
@@ -218,7 +218,9 @@ class PlainModel(ModelWrapper, BaseModel):
             raise ArgumentError(
                 "validation cannot compute a loss, because training_step is only called in training",
                 key="val_cfg.loss",
-                notes=["Pass loss=..., a function of (output, target), in addition to training_step, or a metric."],
+                notes=[
+                    "Pass a metric, or pass loss=..., a function of (output, target), in addition to training_step."
+                ],
             )
         data_of_output, batch, output = self._validated or (None, None, None)
         self._validated = None
@@ -228,7 +230,7 @@ class PlainModel(ModelWrapper, BaseModel):
         return self.parse_losses(self._losses_of(output, batch))[1]
 
     def parse_losses(self, losses: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Returns the total loss and the values to log. If there is an entry "loss", only this entry is minimized."""
+        """Returns the total loss and the values to log. If there is a "loss" entry, only that entry is minimized."""
         if "loss" not in losses:
             return parse_losses(losses)
         loss, logged = parse_losses({"loss": losses["loss"]})
@@ -236,7 +238,7 @@ class PlainModel(ModelWrapper, BaseModel):
         return loss, {**logged, **{name: value.detach().float().mean() for name, value in others.items()}}
 
     def train(self, mode: bool = True) -> Self:
-        """Sets training or evaluation mode, and frees the output of the latest validation batch."""
+        """Sets training or evaluation mode, and frees the cached output of the latest validation batch."""
         self._validated = None
         return super().train(mode)
 
@@ -249,7 +251,7 @@ class PlainModel(ModelWrapper, BaseModel):
         return self.module.load_state_dict(*args, **kwargs)
 
     def _output(self, batch: Any) -> Any:
-        """Calls the module with a batch. If there is a loss function, the target of the batch is omitted."""
+        """Calls the module with a batch, without the target if there is a loss function."""
         inputs = split_target(batch)[0] if self._functions["loss"] is not None and has_target(batch) else batch
         args = () if isinstance(inputs, Mapping) else inputs if isinstance(inputs, (list, tuple)) else (inputs,)
         kwargs = inputs if isinstance(inputs, Mapping) else {}
@@ -262,7 +264,7 @@ class PlainModel(ModelWrapper, BaseModel):
                 inspect.signature(self.module.forward).bind(*args, **kwargs)
             except TypeError as mismatch:
                 raise ArgumentError(
-                    f"forward of the model '{type(self.module).__name__}' does not accept the batch: {mismatch}",
+                    f"the forward method of '{type(self.module).__name__}' does not accept the batch: {mismatch}",
                     found=list(kwargs) or f"{len(args)} positional arguments",
                     notes=[self._advice, _VALIDATION_ADVICE],
                 ) from error
@@ -270,8 +272,8 @@ class PlainModel(ModelWrapper, BaseModel):
 
     @property
     def _advice(self) -> str:
-        """The advice for a module whose `forward` does not compute a loss."""
-        step = getattr(self.module, "training_step", None)  # of a LightningModule, for example
+        """Advice for users whose module does not compute a loss in `forward`."""
+        step = getattr(self.module, "training_step", None)  # for example, in a LightningModule
         return _ADVICE if step is None else _line_for_method(step)
 
     def _losses_of(self, output: Any, batch: Any) -> dict[str, Any]:
@@ -281,7 +283,7 @@ class PlainModel(ModelWrapper, BaseModel):
         return self._losses_in(loss(output, split_target(batch)[1]), "the loss function")
 
     def _losses_in(self, output: Any, source: str) -> dict[str, Any]:
-        """Returns the losses in an output.
+        """Extracts the losses from an output.
 
         Raises:
             ArgumentError: The output contains no loss.
@@ -294,7 +296,7 @@ class PlainModel(ModelWrapper, BaseModel):
             return losses
         found = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output)
         notes = [self._advice] if source.startswith("the model") else []
-        if hasattr(output, "loss"):  # None if the model computes no loss without labels
+        if hasattr(output, "loss"):  # it is None if the model needs labels to compute a loss
             notes = ["Add the labels to the batch under the name that forward uses, such as `labels`."]
         raise ArgumentError(
             f"{source} must return a loss: a scalar tensor, a dict of losses or an object with .loss",
@@ -304,28 +306,28 @@ class PlainModel(ModelWrapper, BaseModel):
 
 
 def _named_losses(output: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Returns the losses in `output` and the numbers to log with them. Empty if there is no loss."""
+    """Returns the losses in `output` and the numbers to log with them, or an empty dict if there is no loss."""
     losses = {name: value for name, value in output.items() if "loss" in str(name) and isinstance(value, Tensor)}
     if not losses:
         return {}
     logged = {}
     for name, value in output.items():
         is_scalar = isinstance(value, numbers.Real) or (isinstance(value, Tensor) and value.numel() == 1)
-        # Without an entry "loss", all entries with "loss" in their name are summed, but numbers must not be.
+        # Without an entry "loss", all entries with "loss" in their name are summed, but plain numbers must not be.
         if name not in losses and is_scalar and ("loss" in losses or "loss" not in str(name)):
             logged[name] = torch.as_tensor(value, dtype=None if isinstance(value, Tensor) else torch.float64)
     return {**losses, **logged}
 
 
 def _line_for_method(step: Any) -> str:
-    """Returns the advice for a model with a method `step` that takes a batch and possibly its index (Lightning)."""
+    """Returns advice for a model with a method `step` that takes a batch and possibly its index, as in Lightning."""
     further = list(inspect.signature(step).parameters.values())[1:2]
     arguments = "batch, 0" if further and further[0].default is inspect.Parameter.empty else "batch"
     return f"Pass training_step=lambda model, batch: model.{step.__name__}({arguments})."
 
 
 def _further_arguments(training_step: Any) -> tuple[str, ...]:
-    """Returns the names of a `training_step`'s arguments after the module and the batch.
+    """Returns the names of the arguments that follow the module and the batch in a `training_step`.
 
     Raises:
         ArgumentError: An argument is unknown and has no default.
@@ -355,19 +357,19 @@ def _further_arguments(training_step: Any) -> tuple[str, ...]:
 
 
 def is_plain(model: Any) -> bool:
-    """Checks whether PlainModel must wrap a model, that is, whether the model lacks BaseModel's methods.
+    """Checks whether a model must be wrapped in a PlainModel, i.e. whether it lacks BaseModel's methods.
 
-    Also returns True for a function that builds a model, because the model does not exist yet.
+    Also returns True for functions that build a model, because the model does not exist yet.
     """
     model = model.func if isinstance(model, partial) else model
     return callable(model) and not hasattr(model, "train_step")
 
 
 def add_steps(model: Any, **functions: Any) -> Any:
-    """Wraps a plain module in a PlainModel with the given functions, and returns other models unchanged.
+    """Wraps a plain module in a PlainModel with the given functions. Returns other models unchanged.
 
     Raises:
-        ArgumentError: `loss`, `training_step` or `validation_step` is given for a model that has its own `train_step`.
+        ArgumentError: `loss`, `training_step` or `validation_step` is set for a model that has its own `train_step`.
     """
     if is_plain(model):
         return PlainModel(model, **functions)

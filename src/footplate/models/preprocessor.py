@@ -1,4 +1,4 @@
-"""Data preprocessors, which move batches to the device, normalize images and stack them into one tensor."""
+"""Data preprocessors, which move batches to the device, and normalize and stack images."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -17,10 +17,10 @@ from footplate.registry import MODELS
 
 @MODELS.register_module()
 class BaseDataPreprocessor(nn.Module):
-    """Moves batches to the device of the model.
+    """Moves batches to the model's device.
 
     Args:
-        non_blocking: Whether to copy asynchronously; this requires batches in pinned memory.
+        non_blocking: Whether to copy asynchronously. This requires batches in pinned memory.
     """
 
     def __init__(self, non_blocking: bool | None = False) -> None:
@@ -48,12 +48,12 @@ class BaseDataPreprocessor(nn.Module):
 
     def _move(self, value: Any) -> Any:
         if isinstance(value, Tensor) and value.device == self._device:
-            return value  # the comparison takes a tenth of the time of a no-op `to`
-        # In some packages, `to` takes only a device, for example for the boxes of MMDetection3D.
+            return value  # the comparison is ten times as fast as a no-op `to`
+        # In some packages, such as MMDetection3D with its boxes, `to` accepts only a device.
         return value.to(self._device, non_blocking=True) if self._non_blocking else value.to(self._device)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        # If `to`, `cuda` or `cpu` of the model is called, torch calls only this method on submodules.
+        # When `to`, `cuda` or `cpu` is called on the model, torch calls only this method on submodules.
         self._device = fn(torch.empty(0, device=self._device)).device
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
@@ -63,20 +63,21 @@ class BaseDataPreprocessor(nn.Module):
 class ImgDataPreprocessor(BaseDataPreprocessor):
     """Normalizes images and stacks them into one tensor.
 
-    The batch is a dict. Its `inputs` are a list of images ``(C, H, W)`` of any size, or one tensor ``(N, C, H, W)``,
-    usually with values from 0 to 255. Smaller images are padded on the right and at the bottom.
+    The batch is a dict whose `inputs` are a list of images of shape ``(C, H, W)``, which may differ in size, or one
+    tensor of shape ``(N, C, H, W)``. The values are usually from 0 to 255. Smaller images are padded at the right and
+    bottom.
 
     Args:
-        mean: The values to subtract from the channels, after `bgr_to_rgb` or `rgb_to_bgr`. Either one value per channel
-            or one for all channels.
-        std: The values to divide the channels by, in the same form as `mean`.
-        pad_size_divisor: Height and width are padded to a multiple of this number.
+        mean: The values to subtract from the channels, after `bgr_to_rgb` or `rgb_to_bgr`: either one value per channel
+            or a single value for all channels.
+        std: The values to divide the channels by, in the same format as `mean`.
+        pad_size_divisor: The height and width are padded to multiples of this number.
         pad_value: The value of padded pixels, after normalization.
         bgr_to_rgb: Whether to swap the first and the third channel.
         rgb_to_bgr: The same as `bgr_to_rgb`. Only one of the two may be set.
         non_blocking: See `BaseDataPreprocessor`.
-        batch_augments: Callables, or dicts for MODELS, that are applied in order during training. Each takes and
-            returns `(inputs, data_samples)`.
+        batch_augments: Callables, or dicts for MODELS, to apply in order during training. Each takes and returns
+            `(inputs, data_samples)`.
     """
 
     def __init__(
@@ -111,7 +112,7 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
                 self._batch_augments.append(augment if callable(augment) else MODELS.build(augment))
 
     def forward(self, data: Any, training: bool = False) -> Any:
-        """Returns the batch with `inputs` as one float tensor ``(N, C, H, W)``.
+        """Returns the batch with `inputs` as one float tensor of shape ``(N, C, H, W)``.
 
         Args:
             data: A dict with `inputs` and optionally `data_samples`.
@@ -124,7 +125,7 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
             raise DataError(
                 "a batch of images must be a dict with the key 'inputs'",
                 found=_keys_or_type(data),
-                notes=["End the pipeline of the dataset with a transform that packs samples, such as PackInputs."],
+                notes=["End the dataset's pipeline with a transform that packs samples, such as PackInputs."],
             )
         batch = self.cast_data(dict(data))
         batch["inputs"] = self._stack(batch["inputs"])
@@ -136,7 +137,7 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
         return batch
 
     def fit_samples(self, batch: dict[str, Any], training: bool) -> None:
-        """Adapts the data samples of a stacked batch to the size of the padded images. Does nothing by default."""
+        """Adapts the data samples of a stacked batch to the padded image size. Does nothing by default."""
 
     def _stack(self, inputs: Any) -> Tensor:
         if isinstance(inputs, Tensor) and inputs.dim() == 4:
@@ -150,7 +151,7 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
         return stack_batch([self._normalize(image) for image in inputs], self.pad_size_divisor, self.pad_value)
 
     def _normalize(self, images: Tensor) -> Tensor:
-        """Swaps and normalizes the channels of images ``(..., C, H, W)``."""
+        """Swaps and normalizes the channels of images of shape ``(..., C, H, W)``."""
         needs_three = self._channel_conversion or (self._enable_normalize and len(self.mean) == 3)
         if images.dim() < 3 or (needs_three and images.shape[-3] != 3):
             raise DataError(
@@ -167,22 +168,22 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
 
 
 def stack_batch(tensors: Sequence[Tensor], pad_size_divisor: int = 1, pad_value: float = 0) -> Tensor:
-    """Pads tensors at the end of all dimensions except the first to a common size and stacks them.
+    """Pads tensors at the end of all dimensions except the first to a common size, and stacks them.
 
     Args:
-        tensors: For example images, ``(C, H, W)`` each, with the same number of channels.
+        tensors: The tensors, such as images of shape ``(C, H, W)``, all with the same number of channels.
         pad_size_divisor: The padded sizes are multiples of this number.
         pad_value: The value of padded elements.
 
     Returns:
-        ``(N, C, H, W)`` for images.
+        A tensor of shape ``(N, C, H, W)`` for images.
 
     Raises:
         DataError: `tensors` is empty, or the tensors differ in the number of dimensions or channels.
     """
     shapes = [tensor.shape for tensor in tensors]
     if len({(len(shape), shape[0]) for shape in shapes}) != 1:
-        raise DataError("the images of a batch must have the same number of channels", found=list(map(tuple, shapes)))
+        raise DataError("all images in a batch must have the same number of channels", found=list(map(tuple, shapes)))
     longest = map(max, list(zip(*shapes, strict=True))[1:])
     sizes = [math.ceil(length / pad_size_divisor) * pad_size_divisor for length in longest]
     padded = []
@@ -199,9 +200,9 @@ def _pad_to_multiple(batch: Tensor, divisor: int, value: float) -> Tensor:
 
 
 def _channel_values(name: str, values: Sequence[float]) -> Tensor:
-    """Returns `values` as a tensor ``(C, 1, 1)``."""
+    """Returns `values` as a tensor of shape ``(C, 1, 1)``."""
     if len(values) not in (1, 3) or (name == "std" and 0 in values):
-        message = f"{name} must have one value, or one value for each of 3 channels. Values of std must not be 0"
+        message = f"{name} must have one value or one per channel (3), and values of std must not be 0"
         raise ArgumentError(message, key=name, found=values)
     return torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
 

@@ -37,7 +37,7 @@ def check_categories(dataset: Any) -> None:
     numbered = [names.get(number) for number in sorted(labels, key=labels.__getitem__)]
     if numbered != list(classes):
         _logger.warning(
-            "The classes are in the wrong order: %s labels them in the order of the categories in '%s'. "
+            "The classes are in the wrong order: the labels in %s follow the category order of '%s'. "
             "Set metainfo=dict(classes=%r).",
             type(dataset).__name__,
             path,

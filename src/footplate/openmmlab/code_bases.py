@@ -154,9 +154,9 @@ def named_code_bases(cfg: "Config | MutableMapping[str, Any]") -> list[str]:
 
 
 def _import_code_base(scope: str) -> ModuleType:
-    """Imports a code base and returns it. If it is first-generation, also imports the modules that register classes.
+    """Imports and returns a code base. If it is first-generation, also imports its modules that register classes.
 
-    Also makes footplate build first-generation datasets with the code base's own `build_dataset`.
+    footplate then builds first-generation datasets with the code base's own `build_dataset`.
     """
     module = importlib.import_module(scope)
     if not _is_for_mmcv_1(scope):

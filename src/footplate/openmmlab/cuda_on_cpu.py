@@ -12,7 +12,7 @@ _CPU = torch.device("cpu")
 
 
 class _CPUOnly(TorchFunctionMode):
-    """Replaces "cuda" devices with the CPU in the arguments of torch functions."""
+    """Replaces "cuda" devices with the CPU in arguments to torch functions."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is Tensor.cuda:

@@ -26,11 +26,11 @@ def check_code_base(name: str) -> dict[str, Any]:
     """Imports a code base and all modules that register its classes, and reports problems.
 
     Args:
-        name: The name of a code base, or of the footplate extra for one of its generations, such as "mmseg0".
+        name: The name of a code base, or of a footplate extra for one generation of a code base, such as "mmseg0".
 
     Returns:
-        A dict with the `name`, the `version`, the `problems` and how to fix them, and `remarks` about modules that
-        cannot be imported.
+        A dict with the keys `name`, `version`, `problems` (which include fixes) and `remarks` (about modules that
+        cannot be imported).
     """
     scope = scope_of(name)
     version = installed_version(CODE_BASES[scope])

@@ -19,7 +19,7 @@ _ADAPTERS = tuple(f"{_PACKAGE}.adapters.{part}" for part in _PARTS)
 _OPTIM = (f"{_PACKAGE}.optim",)
 _PACKING = "End the pipeline with PackSegInputs, PackDetInputs or PackInputs instead."
 _REPLACED_TRANSFORMS = {  # of first-generation pipelines
-    "Normalize": "Set mean and std in model.data_preprocessor instead, such as a SegDataPreProcessor.",
+    "Normalize": "Set mean and std in model.data_preprocessor instead, for example in a SegDataPreProcessor.",
     "DefaultFormatBundle": _PACKING,
     "ImageToTensor": _PACKING,
     "Collect": _PACKING,
@@ -44,7 +44,7 @@ _DEFAULT_STRATEGIES = ("SingleDeviceStrategy", "DDPStrategy")
 
 
 class OpenMMLab(Extension):
-    """Translates first-generation configs, and provides the code bases and components of OpenMMLab."""
+    """Translates first-generation configs, and makes OpenMMLab's code bases and components available."""
 
     packages = {"mmengine": "", "mmcv": "", **CODE_BASES}
     locations = {
@@ -82,7 +82,7 @@ class OpenMMLab(Extension):
     def repair_step(self, error: RuntimeError) -> AbstractContextManager[Any] | None:
         """Returns a context manager that lets code written for PyTorch < 1.9 modify the output of a ReLU in place.
 
-        Returns None if the error has a different cause.
+        Returns None if `error` has a different cause.
         """
         from footplate.openmmlab.relu import repair_relu
 

@@ -60,7 +60,7 @@ def install(patches: bool = True) -> str:
             Python.
 
     Returns:
-        A description of which packages resolve to footplate, receive missing names or stay unchanged. It is also
+        A report of which packages resolve to footplate, receive missing names or stay unchanged. The report is also
         logged.
 
     Example:
@@ -140,7 +140,7 @@ class _ProvidedModule(ModuleType):
 
 
 class NamesFinder(MetaPathFinder, Loader):
-    """Finds and creates the modules of OpenMMLab packages that footplate provides.
+    """Finds and creates the modules that footplate provides in place of OpenMMLab packages.
 
     Args:
         packages: The names of the packages.
@@ -153,7 +153,7 @@ class NamesFinder(MetaPathFinder, Loader):
         """Returns the spec of a module that footplate provides, or None.
 
         Raises:
-            ModuleNotFoundError: An import asks for an unknown submodule or name of `mmengine`. (For `from
+            ModuleNotFoundError: An import requests an unknown submodule or name from `mmengine`. (For `from
                 mmengine.hooks import name`, Python looks for a submodule if the module has no such name.)
         """
         if fullname.partition(".")[0] not in self.packages:
@@ -194,10 +194,10 @@ class NamesFinder(MetaPathFinder, Loader):
 class InstalledFinder(MetaPathFinder):
     """Modifies modules of installed packages during import.
 
-    Adds the names from mmcv 1.x that mmcv 2 no longer has, and shows each code base an mmcv version that it accepts. In
-    mmcv and first-generation code, also replaces names that were removed from PyTorch, NumPy or Python; in other code
-    bases, only in modules that use names removed from NumPy. Once a first-generation code base is imported, modules in
-    the current folder also count as first-generation code.
+    Adds the names from mmcv 1.x that mmcv 2 no longer has, and sets mmcv's version to one that the imported code base
+    accepts. In mmcv and first-generation code, also replaces names that were removed from PyTorch, NumPy or Python; in
+    other code bases, only in modules that use names removed from NumPy. Once a first-generation code base is imported,
+    modules in the current folder also count as first-generation code.
 
     A package that restricts the version of mmcv or MMEngine in its `__init__.py` also counts as a code base. In
     installed code bases, modules that cannot be imported are skipped; see `skip_failed_imports`.

@@ -18,13 +18,13 @@ __all__ = ["rotate_iou_gpu_eval"]
 def rotate_iou_gpu_eval(
     boxes: NDArray[Any], query_boxes: NDArray[Any], criterion: int = -1, device_id: int = 0
 ) -> NDArray[np.float32]:
-    """Returns the overlaps of boxes in the bird's-eye view, ``(N, M)``.
+    """Returns the bird's-eye-view overlaps between boxes as an array of shape ``(N, M)``.
 
     Args:
-        boxes: ``(N, 5)``: center x, center y, width, height, and clockwise angle in radians.
-        query_boxes: ``(M, 5)``, in the same form.
+        boxes: Boxes of shape ``(N, 5)``: center x, center y, width, height, and clockwise angle in radians.
+        query_boxes: Boxes of shape ``(M, 5)`` in the same format.
         criterion: What to divide the intersection area by: -1 for the area of the union, 0 for the area of the query
-            box, 1 for the area of the box, any other value for no division.
+            box, 1 for the area of the box, and any other value for no division.
         device_id: Ignored.
     """
     first, second = _read(boxes), _read(query_boxes)

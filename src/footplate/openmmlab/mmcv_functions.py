@@ -65,7 +65,7 @@ def build_dataset(cfg: Any, default_args: Mapping[str, Any] | None = None) -> An
 def save_checkpoint(
     model: nn.Module, filename: str, optimizer: Any = None, meta: Mapping[str, Any] | None = None
 ) -> None:
-    """Saves the weights of a model and the state of its optimizer, or of each optimizer in a dict."""
+    """Saves the weights of a model and the state of an optimizer, or of each optimizer in a dict."""
     checkpoint: dict[str, Any] = {"meta": dict(meta or {}), "state_dict": unwrap_model(model).state_dict()}
     if isinstance(optimizer, Mapping):
         checkpoint["optimizer"] = {name: each.state_dict() for name, each in optimizer.items()}
@@ -115,7 +115,7 @@ def wrap_fp16_model(model: torch.nn.Module) -> None:
 
 
 def jit(func: Any = None, **options: Any) -> Any:
-    """Returns the function unchanged, or a decorator that does so. (mmcv's `jit` only affects Parrots.)"""
+    """Returns the function unchanged, or a decorator that returns it unchanged. (mmcv's `jit` only affects Parrots.)"""
     return func if func is not None else lambda function: function
 
 
@@ -201,7 +201,7 @@ def scatter_kwargs(inputs: Any, kwargs: Any, target_gpus: Any = None, dim: int =
 
 @functools.cache
 def _get_stream(device: Any) -> Any:
-    """Returns the stream for copying to a device, or None for the CPU. `device` may be an index; -1 is the CPU."""
+    """Returns the stream for copying to a device, or None for the CPU. `device` may be an index; -1 means the CPU."""
     if isinstance(device, int):
         device = torch.device("cpu") if device < 0 else torch.device("cuda", device)
     return None if device.type == "cpu" else torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -229,7 +229,7 @@ class IterLoader:
 
     @property
     def epoch(self) -> int:
-        """The number of complete passes."""
+        """The number of completed passes over the data."""
         return self._epoch
 
     def __next__(self) -> Any:

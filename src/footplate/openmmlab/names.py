@@ -57,7 +57,7 @@ def names_of(module: str) -> Names | None:
 def describe_unknown_name(module: str, name: str) -> str:
     """Returns the error message for a name that footplate does not provide.
 
-    The message suggests another module that has the name, or a similar name.
+    The message suggests either another module that has this name, or a similar name.
 
     Args:
         module: The module that the name was imported from, such as `mmengine.hooks`.

@@ -24,12 +24,12 @@ class Refused:
             f"footplate has no {self.noun} for {self.service}",
             key="type",
             found=type(self).__name__,
-            notes=[f"Use another writer from docs/records.md, or {self.advice}."],
+            notes=[f"Use another writer listed in docs/records.md, or {self.advice}."],
         )
 
 
 def _refused(service: str) -> type[BaseVisBackend]:
-    """Returns a writer class whose constructor raises an error, under the name that MMEngine uses."""
+    """Returns a writer class with the same name as in MMEngine. Its constructor raises an error."""
     members = {
         "__doc__": f"Raises an error, because {service} is not supported.",
         "__module__": __name__,

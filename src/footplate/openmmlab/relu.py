@@ -35,12 +35,12 @@ class InputSavingRelu(TorchFunctionMode):
 def repair_relu(error: RuntimeError) -> InputSavingRelu | None:
     """Returns a context manager that lets the model modify the output of a ReLU in place.
 
-    Returns None if the error has a different cause.
+    Returns None if `error` has a different cause.
     """
     if not _ERROR.search(str(error)):
         return None
     _logger.warning(
-        "The model changes the output of a ReLU in place, which PyTorch 1.9 and later do not allow. Each ReLU now "
+        "The model modifies the output of a ReLU in place, which PyTorch 1.9 and later do not allow. Each ReLU now "
         "saves its input instead, which uses more memory but does not change the results."
     )
     return InputSavingRelu()

@@ -25,7 +25,7 @@ skipped: dict[str, str] = {}
 
 
 class MissingPackageError(ConfigError, ImportError):
-    """A package that an installed code base imports is missing or broken."""
+    """Raised if a package that an installed code base imports is missing or broken."""
 
 
 def skip_failed_imports(tree: ast.Module, package: str) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def explain_cause(error: Exception, causes: Mapping[str, str] = _RAISED) -> list
 
 
 def _skip(error: Exception, package: str, names: Sequence[str]) -> dict[str, type]:
-    """Logs the error of a skipped import and returns placeholders for its names.
+    """Logs the error that caused an import to be skipped, and returns placeholders for the imported names.
 
     Raises:
         MissingPackageError: The user can fix the error by installing packages.

@@ -1,4 +1,4 @@
-"""Optimizers, optimizer wrappers, parameter group constructors, and schedules."""
+"""Optimizers, optimizer wrappers, their constructors, and schedules."""
 
 from footplate.optim.constructors import (
     DefaultOptimWrapperConstructor,

@@ -1,4 +1,4 @@
-"""Constructors, which build an optimizer and its parameter groups from a config section."""
+"""Constructors, which build an optimizer with its parameter groups from a config section."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,11 +28,11 @@ _logger = logging.getLogger("footplate.optim")
 
 Group = dict[str, Any]
 LayerIndex = Callable[[list[str], int], int]
-"""A function (components of a parameter name, number of layers) -> layer of the parameter, 0 for the stem."""
+"""A function that takes the components of a parameter name and the number of layers, and returns the layer index."""
 
 
 def merge_groups(groups: Iterable[Group]) -> list[Group]:
-    """Merges groups with equal settings, in the order of their first appearance."""
+    """Merges groups with equal settings, in order of first appearance."""
     merged: list[tuple[Group, list[nn.Parameter]]] = []
     for group in groups:
         settings, params = _split(group)
@@ -45,7 +45,7 @@ def merge_groups(groups: Iterable[Group]) -> list[Group]:
 
 
 def drop_duplicates(groups: Iterable[Group]) -> Iterator[Group]:
-    """Yields the groups, but drops parameters that an earlier group contains. Warns if their settings differ."""
+    """Yields the groups after dropping parameters that occur in earlier groups. Warns if their settings differ."""
     first: dict[int, Group] = {}  # the settings of each parameter, by id
     differing = 0
     for group in groups:
@@ -71,23 +71,23 @@ def _split(group: Group) -> tuple[Group, Sequence[nn.Parameter]]:
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class DefaultOptimWrapperConstructor:
-    """Builds an optimizer and its wrapper for the parameters of a model.
+    """Builds an optimizer and its wrapper for a model's parameters.
 
     Keys of `paramwise_cfg`:
 
     - `bias_lr_mult`, `bias_decay_mult`, `norm_decay_mult`, `flat_decay_mult` (for one-dimensional parameters),
-      `dwconv_decay_mult` and `dcn_offset_lr_mult` multiply the learning rate or weight decay for one kind of parameter.
-    - `custom_keys` maps parts of parameter paths to `lr_mult`, `decay_mult` and any other field of a parameter group.
-      If a key matches, only its settings apply. If several keys match, the longest one is used. Ties go to the
+      `dwconv_decay_mult` and `dcn_offset_lr_mult` multiply the learning rate or weight decay of one kind of parameter.
+    - `custom_keys` maps parts of parameter paths to dicts with `lr_mult`, `decay_mult` or any other parameter group
+      field. If a key matches, only its settings apply. If several keys match, the longest one wins. Ties go to the
       first key in alphabetical order.
     - `bypass_duplicate` disables the warning about shared parameters.
 
-    Parameters with equal settings share a group. Frozen parameters get the optimizer's settings, in case they are
-    unfrozen later.
+    Parameters with equal settings share a group. Frozen parameters are included with the optimizer's settings, in case
+    they are unfrozen later.
 
-    A subclass may override any method. It may also set `paramwise_cfg`, `optimizer_cfg`, `optim_wrapper_cfg`, `base_lr`
-    and `base_wd` at any time, even in `__call__`; they are read when the groups are built. Multipliers apply to
-    `base_lr` and `base_wd`. Parameters without a multiplier use the optimizer's settings.
+    Subclasses may override any method. They may also set `paramwise_cfg`, `optimizer_cfg`, `optim_wrapper_cfg`,
+    `base_lr` and `base_wd` at any time, even in `__call__`, since these are only read when the groups are built.
+    Multipliers apply to `base_lr` and `base_wd`. Parameters without a multiplier use the optimizer's settings.
 
     Args:
         optim_wrapper_cfg: The `optim_wrapper` section, including `optimizer`.
@@ -120,11 +120,11 @@ class DefaultOptimWrapperConstructor:
             self.base_wd = default_of(self.optimizer_cfg, "weight_decay")
         self.reasons: dict[str, tuple[str, ...]] = {}
         self.whole_model: nn.Module | None = None
-        """The model that contains the submodule to optimize, if there are several optimizers."""
+        """With several optimizers, the model that contains the submodule to optimize."""
 
     @property
     def rules(self) -> ParamwiseRules:
-        """The rules for the current values of `paramwise_cfg`, `base_lr` and `base_wd`."""
+        """The rules that result from the current `paramwise_cfg`, `base_lr` and `base_wd`."""
         return self.rules_type(self.paramwise_cfg, self.base_lr, self.base_wd)
 
     def __call__(self, model: nn.Module) -> Any:
@@ -136,7 +136,7 @@ class DefaultOptimWrapperConstructor:
         return wrapper
 
     def make_optimizer(self, model: nn.Module) -> Optimizer:
-        """Returns an optimizer for the parameters of `model`, with one group for each distinct set of settings."""
+        """Returns an optimizer for the parameters of `model`, with one group per distinct set of settings."""
         groups: list[Group] = []
         self.add_params(groups, model)
         if self._uses_rules:
@@ -158,7 +158,7 @@ class DefaultOptimWrapperConstructor:
 
         Args:
             params: The list of groups to extend.
-            module: The module with the parameters.
+            module: The module that contains the parameters.
             prefix: The path of `module` in the model.
             is_dcn_module: Whether `module` is part of a deformable convolution.
         """
@@ -183,7 +183,7 @@ class DefaultOptimWrapperConstructor:
         return any(not wanted.isdisjoint(map(id, _split(group)[1])) for group in param_group_list)
 
     @property
-    def _uses_rules(self) -> bool:  # a subclass that adds the parameters itself may have keys of its own
+    def _uses_rules(self) -> bool:  # a subclass that overrides `add_params` may have its own keys
         return type(self).add_params is DefaultOptimWrapperConstructor.add_params
 
     def _validate_cfg(self) -> None:
@@ -194,7 +194,7 @@ class DefaultOptimWrapperConstructor:
 
 
 def convnext_layer(path: list[str], layers: int) -> int:
-    """Returns the layer of a ConvNeXt parameter. In the third stage, three consecutive blocks count as one layer."""
+    """Returns the layer index of a ConvNeXt parameter. In the third stage, three blocks in a row count as one layer."""
     match path:
         case ["backbone", "cls_token" | "mask_token" | "pos_embed", *_]:
             return 0
@@ -206,7 +206,7 @@ def convnext_layer(path: list[str], layers: int) -> int:
 
 
 def convnext_stage(path: list[str], layers: int) -> int:
-    """Returns the stage of a ConvNeXt parameter."""
+    """Returns the stage index of a ConvNeXt parameter."""
     match path:
         case ["backbone", "cls_token" | "mask_token" | "pos_embed" | "downsample_layers", *_]:
             return 0
@@ -216,7 +216,7 @@ def convnext_stage(path: list[str], layers: int) -> int:
 
 
 def vit_layer(path: list[str], layers: int) -> int:
-    """Returns the layer of a vision transformer parameter."""
+    """Returns the layer index of a vision transformer parameter."""
     match path:
         case ["backbone", "cls_token" | "mask_token" | "pos_embed" | "patch_embed", *_]:
             return 0
@@ -240,9 +240,9 @@ _LAYERS: dict[str, dict[str, LayerIndex]] = {
 class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
     """Multiplies a parameter's learning rate by `decay_rate` once for each layer or stage between it and the head.
 
-    One-dimensional parameters and biases have no weight decay. `paramwise_cfg` has the keys `decay_rate` (or
-    `layer_decay_rate`), `num_layers` and `decay_type` (either "layer_wise" or "stage_wise"). The `backbone` of the
-    model must be a ConvNeXt (both types), or a BEiT, MAE or other vision transformer whose blocks are in `layers` (only
+    One-dimensional parameters and biases get no weight decay. The keys of `paramwise_cfg` are `decay_rate` (or
+    `layer_decay_rate`), `num_layers` and `decay_type` ("layer_wise" or "stage_wise"). The model's `backbone` must be a
+    ConvNeXt (both decay types), or a BEiT, MAE or other vision transformer whose blocks are in `layers` (only
     "layer_wise").
 
     Source: BEiT: BERT Pre-Training of Image Transformers (Bao et al., 2022); A ConvNet for the 2020s (Liu et al.,

@@ -13,24 +13,24 @@ from footplate.registry import OPTIMIZERS
 
 @OPTIMIZERS.register_module()
 class LARS(Optimizer):
-    """Layer-wise adaptive rate scaling.
+    """Implements LARS (layer-wise adaptive rate scaling).
 
-    The learning rate of a layer is `lr * eta * |w| / (|g| + weight_decay * |w| + eps)`. It is `lr` if `|w|` or `|g|`
-    is 0, and in groups with `lars_exclude=True`. The update `rate * (g + weight_decay * w)` is added to the momentum
-    buffer.
+    The learning rate of a layer is `rate = lr * eta * |w| / (|g| + weight_decay * |w| + eps)`, or `lr` if `|w|` or
+    `|g|` is 0, or if the group sets `lars_exclude=True`. The update `rate * (g + weight_decay * w)` is added to the
+    momentum buffer.
 
     Source: Large Batch Training of Convolutional Networks (You, Gitman, Ginsburg, 2017), algorithm 1.
 
     Args:
-        params: Parameters or parameter groups; a group may set `lars_exclude`.
+        params: Parameters or parameter groups. A group may set `lars_exclude`.
         lr: The global learning rate.
         momentum: The momentum factor.
-        weight_decay: The weight of the L2 penalty.
-        dampening: The dampening of the momentum.
+        weight_decay: The weight decay (L2 penalty).
+        dampening: The dampening for momentum.
         eta: The trust coefficient.
         nesterov: Whether to use Nesterov momentum.
         eps: A term added to the denominator for numerical stability.
-        lars_exclude: Whether to use plain SGD with momentum.
+        lars_exclude: Whether to use plain SGD with momentum instead.
 
     Raises:
         ArgumentError: `nesterov` is set without momentum or with dampening.

@@ -22,28 +22,28 @@ _HEAD = re.compile(r"(^|\.)(heads?|\w+_heads?|classifier|fc)(\.|$)")
 class Muon(Optimizer):
     """Applies `torch.optim.Muon` to groups with `use_muon=True`, and `torch.optim.AdamW` to the other groups.
 
-    If a config describes the optimizer, `use_muon` is set automatically; see `split_hidden_matrices`.
+    If the optimizer is built from a config, `use_muon` is set automatically; see `split_hidden_matrices`.
 
     Source: Muon: An optimizer for hidden layers in neural networks (Jordan et al., 2024); Muon is Scalable for LLM
     Training (Liu et al., 2025).
 
     Args:
-        params: Parameter groups with `use_muon`.
+        params: Parameter groups, each with a `use_muon` key.
         lr: The learning rate for all parameters.
         weight_decay: The decoupled weight decay for all parameters.
         momentum: The momentum of Muon.
         nesterov: Whether Muon uses Nesterov momentum.
         ns_coefficients: The three coefficients of the Newton-Schulz iteration.
-        eps: The lower limit of the norm that the iteration divides by.
+        eps: The lower bound for the norm that the iteration divides by.
         ns_steps: The number of steps of the iteration.
         adjust_lr_fn: How to scale the learning rate for a matrix of shape ``(A, B)``. "match_rms_adamw" multiplies it
-            by `0.2 * sqrt(max(A, B))`, so that the same learning rate suits Muon and AdamW. "original" multiplies it by
-            `sqrt(max(1, A / B))`.
+            by `0.2 * sqrt(max(A, B))`, so that the same learning rate works for both Muon and AdamW. "original"
+            multiplies it by `sqrt(max(1, A / B))`.
         betas: The betas of AdamW.
         adamw_eps: The term that AdamW adds to the denominator.
 
     Raises:
-        ArgumentError: A group lacks `use_muon`.
+        ArgumentError: A group does not set `use_muon`.
     """
 
     def __init__(
@@ -92,7 +92,8 @@ class Muon(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        # A decorator would import the compiler. A compiled step would not notice changes to the groups.
+        # Not used as a decorator, which would import the compiler. A compiled step would not notice changes to the
+        # groups.
         torch.compiler.disable(self._step_parts)()  # type: ignore[no-untyped-call]
         return loss
 
@@ -124,13 +125,13 @@ class Muon(Optimizer):
 def split_hidden_matrices(groups: Iterable[Group], model: nn.Module) -> Iterator[Group]:
     """Splits parameter groups by `use_muon`, which is True for the hidden matrices of `model`.
 
-    Hidden matrices are the weights of linear layers and attention projections, except in the model's first layer and
-    its heads. A head is a module whose name is `head`, `heads`, `classifier` or `fc`, or ends with `_head` or
-    `_heads`. In a model without such a module, the last layer counts as the head.
+    Hidden matrices are the weights of linear layers and attention projections, except those in the model's first layer
+    and its heads. A head is a module named `head`, `heads`, `classifier` or `fc`, or whose name ends with `_head` or
+    `_heads`. If there is no such module, the last layer counts as the head.
 
     Args:
-        groups: Parameter groups. If a group sets `use_muon`, this value is used for its two-dimensional parameters.
-        model: The whole model, even if the groups contain only parameters of a submodule.
+        groups: Parameter groups. If a group sets `use_muon`, that value is used for its two-dimensional parameters.
+        model: The whole model, even if the groups contain only a submodule's parameters.
     """
     hidden = hidden_matrices(model)
     counts = [0, 0]
@@ -143,11 +144,11 @@ def split_hidden_matrices(groups: Iterable[Group], model: nn.Module) -> Iterator
             if params:
                 yield {**group, "params": params, "use_muon": use_muon}
     log = _logger.info if counts[True] else _logger.warning
-    log("Muon trains %d of %d tensors, and AdamW the rest.", counts[True], sum(counts))
+    log("Muon updates %d of %d tensors, and AdamW the rest.", counts[True], sum(counts))
 
 
 def hidden_matrices(model: nn.Module) -> set[int]:
-    """Returns the ids of the parameters that Muon trains by default; see `split_hidden_matrices`."""
+    """Returns the ids of the parameters that Muon updates by default; see `split_hidden_matrices`."""
     weights: dict[str, nn.Parameter] = {}
     others: set[int] = set()
     for path, module in model.named_modules():
@@ -156,7 +157,7 @@ def hidden_matrices(model: nn.Module) -> set[int]:
             if is_layer and name.endswith("weight"):
                 weights[f"{path}.{name}"] = parameter
             else:
-                others.add(id(parameter))  # such as the weight that an embedding shares with a linear layer
+                others.add(id(parameter))  # for example, a weight that an embedding shares with a linear layer
     heads = [name for name in weights if _HEAD.search(name)] or list(weights)[-1:]
     others.update(id(weights[name]) for name in [*list(weights)[:1], *heads])
     return {id(weight) for weight in weights.values() if weight.ndim == 2} - others

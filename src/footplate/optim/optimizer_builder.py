@@ -1,4 +1,4 @@
-"""Registers the optimizers from PyTorch and `pytorch_optimizer`, and builds an optimizer from its config section."""
+"""Registers optimizers from PyTorch and `pytorch_optimizer`, and builds optimizers from config sections."""
 
 import importlib
 import inspect
@@ -19,7 +19,7 @@ from footplate.registry import OPTIMIZERS
 
 
 def register_extra_optimizers() -> bool:
-    """Registers the optimizers from `pytorch_optimizer` whose names are not registered yet.
+    """Registers all optimizers from `pytorch_optimizer` whose names are not taken yet.
 
     Returns:
         Whether the package is installed.
@@ -29,7 +29,7 @@ def register_extra_optimizers() -> bool:
     except ImportError:
         return False
     _register_from(extra)
-    if "LAMB" not in OPTIMIZERS.module_dict:  # the spelling of OpenMMLab
+    if "LAMB" not in OPTIMIZERS.module_dict:  # OpenMMLab's spelling
         OPTIMIZERS.register_module(name="LAMB", module=extra.Lamb)
     return True
 
@@ -45,7 +45,7 @@ _register_from(torch.optim)
 
 Params = Iterable[Parameter] | Iterable[dict[str, Any]]
 
-# Arguments that constructors of `pytorch_optimizer` read from their **kwargs.
+# Arguments that constructors in `pytorch_optimizer` read from their **kwargs.
 _UNDECLARED = {
     "AdaFactor": "beta1",
     "Adan": "clip_global_grad_norm",
@@ -59,11 +59,11 @@ def optimizer_class(cfg: Mapping[str, Any]) -> Any:
     """Returns the class or function that `cfg["type"]` refers to.
 
     Raises:
-        BuildError: `cfg` is not a dict with the key `type`.
+        BuildError: `cfg` is not a dict with a `type`.
         UnknownNameError: No optimizer with this name is registered.
     """
     if not isinstance(cfg, Mapping) or "type" not in cfg:
-        raise BuildError("an optimizer must be a dict with the key 'type'", found=cfg, origin=origin_of(cfg))
+        raise BuildError("an optimizer must be a dict with a 'type' key", found=cfg, origin=origin_of(cfg))
     kind = cfg["type"]
     installed = True
     if isinstance(kind, str) and kind not in OPTIMIZERS:
@@ -80,7 +80,7 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
     """Builds an optimizer for `params`.
 
     Args:
-        cfg: A dict whose `type` is a registered name, a class or its dotted path. All other keys are constructor
+        cfg: A dict whose `type` is a registered name, a class or a dotted path. All other keys are constructor
             arguments.
         params: Parameters or parameter groups.
 
@@ -105,7 +105,7 @@ def _check_value(cfg: Mapping[str, Any], key: str) -> None:
 
 
 def _check_names(kind: Any, cfg: Mapping[str, Any]) -> None:
-    """Checks argument names for optimizers from `pytorch_optimizer`, whose constructors ignore unknown arguments.
+    """Checks the argument names of `pytorch_optimizer` optimizers, whose constructors ignore unknown arguments.
 
     Raises:
         BuildError: An argument is unknown.
@@ -133,7 +133,7 @@ def is_schedule_free(optimizer: Any) -> bool:
 
 
 def default_of(cfg: Mapping[str, Any], field: str) -> float | None:
-    """Returns the value of `field` in `cfg`, or the default in the optimizer's signature if it is a number.
+    """Returns the value of `field` in `cfg`, or its default in the optimizer's signature if that is a number.
 
     Raises:
         ArgumentError: The value in `cfg` is not a number or is out of range.

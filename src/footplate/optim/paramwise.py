@@ -1,4 +1,4 @@
-"""Computes the settings of each parameter from `paramwise_cfg`, and checks `paramwise_cfg`."""
+"""Checks `paramwise_cfg`, and computes the settings of each parameter from it."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -22,20 +22,20 @@ PARAMWISE_KEYS = (*_DECAY_MULTIPLIERS, *_LR_MULTIPLIERS, "custom_keys", "bypass_
 
 
 class ParamLocation(NamedTuple):
-    """A parameter's position in the model."""
+    """The location of a parameter in the model."""
 
     name: str
     """The name of the parameter in its module."""
     prefix: str
-    """The path of the module, empty at the top level."""
+    """The path of the module. Empty for the model itself."""
     module: nn.Module
     ndim: int
     in_deformable: bool = False
-    """Whether the parent of the module, or the module passed to `add_params`, is a deformable convolution."""
+    """Whether the module's parent, or the module passed to `add_params`, is a deformable convolution."""
 
     @property
     def path(self) -> str:
-        """The path of the parameter, for matching custom keys. Paths of top-level parameters begin with a dot."""
+        """The path of the parameter, which custom keys are matched against. Top-level parameters have a leading dot."""
         return f"{self.prefix}.{self.name}"
 
     @property
@@ -50,7 +50,7 @@ class ParamLocation(NamedTuple):
 
     @property
     def is_offset(self) -> bool:
-        """Whether the parameter belongs to the offset convolution of a deformable convolution."""
+        """Whether the parameter belongs to the offset convolution inside a deformable convolution."""
         return self.in_deformable and "conv_offset" in self.prefix and isinstance(self.module, nn.Conv2d)
 
 
@@ -62,11 +62,11 @@ def is_deformable(module: nn.Module) -> bool:
 class ParamwiseRules(NamedTuple):
     """Computes the settings of one parameter from `paramwise_cfg`.
 
-    If the path of the parameter contains a custom key, only the settings of that key apply. If several keys match, the
-    longest one is used. Ties go to the first key in alphabetical order.
+    If a custom key occurs in the parameter's path, only that key's settings apply. If several keys match, the longest
+    one wins. Ties go to the first key in alphabetical order.
 
     Attributes:
-        cfg: The `paramwise_cfg`: multipliers for kinds of parameters, and `custom_keys`.
+        cfg: The `paramwise_cfg`: multipliers for different kinds of parameters, and `custom_keys`.
         base_lr: The learning rate to multiply, or None if the optimizer does not have one.
         base_wd: The weight decay to multiply, or None if the optimizer does not have one.
     """
@@ -76,7 +76,7 @@ class ParamwiseRules(NamedTuple):
     base_wd: float | None
 
     def settings(self, location: ParamLocation) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """Returns a parameter's settings that differ from the optimizer's, and the keys that set them."""
+        """Returns a parameter's settings that differ from the optimizer's, and the config keys that set them."""
         custom_keys = self.cfg.get("custom_keys") or {}
         key = min((key for key in custom_keys if key in location.path), key=lambda key: (-len(key), key), default=None)
         if key is not None:
@@ -88,7 +88,7 @@ class ParamwiseRules(NamedTuple):
         return self._scaled(self.cfg.get(lr_rule), self.cfg.get(decay_rule)), reasons
 
     def lr_rule(self, location: ParamLocation) -> str:
-        """Returns the learning rate multiplier key for a parameter without a custom key, or "" if none applies."""
+        """Returns the key that sets the learning rate multiplier for a parameter without a custom key, or ""."""
         if location.is_offset and self.cfg.get("dcn_offset_lr_mult") is not None:
             return "dcn_offset_lr_mult"
         return "bias_lr_mult" if location.name == "bias" and not (location.is_norm or location.in_deformable) else ""
@@ -116,7 +116,7 @@ class ParamwiseRules(NamedTuple):
 
 
 def check_paramwise(cfg: Any) -> None:
-    """Checks the types and ranges of a `paramwise_cfg`.
+    """Checks the types and ranges of the values in a `paramwise_cfg`.
 
     Raises:
         ArgumentError: `paramwise_cfg` is not a dict, or an entry has the wrong type or is out of range.
@@ -139,19 +139,19 @@ def check_paramwise(cfg: Any) -> None:
 
 
 def warn_of_unknown_keys(cfg: Mapping[str, Any], known: Sequence[str] = PARAMWISE_KEYS) -> None:
-    """Warns about unknown keys in `paramwise_cfg`. By default, the keys of the default constructor are known."""
+    """Warns about unknown keys in `paramwise_cfg`. `known` defaults to the keys of the default constructor."""
     for key in cfg:
         if key not in known:
             _warn(f'unknown key "{key}" in paramwise_cfg', nearest(key, known))
     for key, settings in (cfg.get("custom_keys") or {}).items():
         for name in settings:
-            # Other names may be fields of the parameter groups.
+            # Other names may be parameter group fields.
             if name not in _CUSTOM_MULTIPLIERS and (near := nearest(name, _CUSTOM_MULTIPLIERS)):
                 _warn(f'unknown key "{name}" in the custom key "{key}" of paramwise_cfg', near)
 
 
 def warn_of_idle_keys(rules: ParamwiseRules, model: nn.Module) -> None:
-    """Warns about custom keys that match no parameter, and about multipliers for fields that the optimizer lacks."""
+    """Warns about custom keys that match no parameter, and multipliers for fields that the optimizer does not have."""
     custom_keys = rules.cfg.get("custom_keys") or {}
     used = [key for section in (rules.cfg, *custom_keys.values()) for key in section if section[key] is not None]
     for field, base, multipliers in (

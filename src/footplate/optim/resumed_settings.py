@@ -1,4 +1,4 @@
-"""Compares the optimizer settings in the config and the checkpoint of a resumed run, and selects which ones to use."""
+"""Compares a resumed run's optimizer settings in the config and the checkpoint, and selects which ones to use."""
 
 import copy
 import inspect
@@ -14,13 +14,13 @@ Settings = dict[str, Any]
 def settings_of(optim_wrapper: Any) -> list[Settings]:
     """Returns a copy of each parameter group's settings, including the initial values that schedules store.
 
-    Settings are the constructor arguments of the optimizer. All other fields of a parameter group are state.
+    Settings are the fields that are also constructor arguments of the optimizer. All other fields are state.
     """
     settings = []
     for part in optim_wrapper.parts.values():
         names = {"lr", "weight_decay", "momentum", *inspect.signature(type(part.optimizer)).parameters} - {"params"}
         for group in part.optimizer.param_groups:
-            if "base_momentum" in group:  # OneCycleLR and CyclicLR of torch do not store the initial values
+            if "base_momentum" in group:  # torch's OneCycleLR and CyclicLR do not store the initial values
                 names -= {"momentum", "betas"}
             values = {key: value for key, value in group.items() if key.removeprefix("initial_") in names}
             settings.append(copy.deepcopy(values))
@@ -28,16 +28,16 @@ def settings_of(optim_wrapper: Any) -> list[Settings]:
 
 
 def choose_settings(optim_wrapper: Any, configured: list[Settings], *, takes_config: bool) -> None:
-    """Logs which settings differ between the config and the checkpoint, and optionally applies the config's settings.
+    """Logs settings that differ between the config and the checkpoint, and optionally applies the config's settings.
 
     Args:
-        optim_wrapper: The optimizer wrapper, after loading its state.
+        optim_wrapper: The optimizer wrapper, after its state has been loaded.
         configured: The result of `settings_of` before the state was loaded.
-        takes_config: Whether to use the config's settings. If True, the schedules must be recomputed afterwards.
+        takes_config: Whether to use the config's settings. If so, the schedules must be recomputed afterwards.
     """
     groups = [group for part in optim_wrapper.parts.values() for group in part.optimizer.param_groups]
     differences = set()
-    # Groups added from the checkpoint come last and are not in the config.
+    # Groups that were added from the checkpoint come last and are not in the config.
     for group, new, saved in zip(groups, configured, settings_of(optim_wrapper), strict=False):
         new_texts, saved_texts = _as_text(new), _as_text(saved)
         names = [name for name, text in new_texts.items() if text != saved_texts.get(name, text)]
@@ -56,7 +56,7 @@ def choose_settings(optim_wrapper: Any, configured: list[Settings], *, takes_con
 
 
 def _as_text(settings: Settings) -> dict[str, str]:
-    """Formats settings for messages, with their values before any schedule changed them."""
+    """Formats settings for messages, using their values from before any schedule changed them."""
     values: Settings = {
         key: settings.get(f"initial_{key}", value) for key, value in settings.items() if not key.startswith("initial_")
     }
@@ -73,10 +73,10 @@ def _shown(value: Any) -> str:
 
 
 def _replace(group: dict[str, Any], saved: Settings, new: Settings) -> None:
-    for key in saved.keys() - new.keys():  # initial values of schedules that the config does not have
+    for key in saved.keys() - new.keys():  # initial values for schedules that the config does not have
         del group[key]
     for key, value in new.items():
-        if isinstance(group.get(key), torch.Tensor):  # of a compiled optimizer
+        if isinstance(group.get(key), torch.Tensor):  # in a compiled optimizer
             group[key].fill_(value)
         else:
             group[key] = value

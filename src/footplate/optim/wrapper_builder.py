@@ -19,7 +19,7 @@ from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIM
 
 SCALING_KEYS = ("enable", "base_batch_size")  # the keys of auto_scale_lr
 _logger = logging.getLogger("footplate.optim")
-# Optimizers that compute their own step size. Their lr is a factor of this size and is not scaled.
+# Optimizers that compute their own step size. Their lr only multiplies it, so it is not scaled.
 _WITHOUT_RATE = ("DAdapt", "Prodigy")
 
 
@@ -27,13 +27,13 @@ def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper:
     """Builds the optimizer wrapper for the parameters of `model`.
 
     Args:
-        model: The model; it may be wrapped for distributed training.
+        model: The model, which may be wrapped for distributed training.
         cfg: An optimizer, a wrapper, or a section `dict(type="OptimWrapper", optimizer=dict(...), paramwise_cfg=...,
-            constructor=...)`, where only `optimizer` is required. For several optimizers, a dict that maps submodule
-            names to sections, or arbitrary names to optimizers or wrappers.
+            constructor=...)`, where only `optimizer` is required. For several optimizers, pass a dict that maps
+            submodule names to sections, or arbitrary names to optimizers or wrappers.
 
     Raises:
-        FootplateError: The section cannot be built. The error contains the key path in `optim_wrapper`.
+        FootplateError: The section cannot be built. The error includes the key path in `optim_wrapper`.
     """
     with at_key("optim_wrapper"):
         built = _build(cfg, model)
@@ -61,19 +61,19 @@ def _warn_about_untrained(wrapper: OptimWrapper, model: nn.Module) -> None:
 
 
 def has_several_optimizers(cfg: Any) -> bool:
-    """Checks whether the section `optim_wrapper` describes several optimizers."""
+    """Checks whether the `optim_wrapper` section describes several optimizers."""
     is_single = not isinstance(cfg, Mapping) or "optimizer" in cfg or "constructor" in cfg
     return isinstance(cfg, OptimWrapperDict) or not is_single
 
 
 def _construct(model: nn.Module, cfg: Mapping[str, Any], whole_model: nn.Module | None = None) -> OptimWrapper:
-    """Builds a wrapper from a section with the keys `optimizer` and `constructor`."""
+    """Builds a wrapper from a section with `optimizer` and, optionally, `constructor`."""
     settings = with_origins({"type": "OptimWrapper", **cfg}, cfg)
     if isinstance(cfg.get("optimizer"), Optimizer):
         return _with_parameter_names(OPTIM_WRAPPERS.build(settings), model)
     kind = settings.pop("constructor", "DefaultOptimWrapperConstructor")
     paramwise_cfg = settings.pop("paramwise_cfg", None)
-    # Constructors of the first generation have their own registry.
+    # First-generation constructors have their own registry.
     is_older = isinstance(kind, str) and kind not in OPTIM_WRAPPER_CONSTRUCTORS and kind in OPTIMIZER_BUILDERS
     constructor_type = (OPTIMIZER_BUILDERS if is_older else OPTIM_WRAPPER_CONSTRUCTORS).resolve(
         kind, cfg, key="constructor"
@@ -86,7 +86,7 @@ def _construct(model: nn.Module, cfg: Mapping[str, Any], whole_model: nn.Module 
     if isinstance(constructor, DefaultOptimWrapperConstructor):
         constructor.whole_model = whole_model
     built = constructor(model)
-    if not isinstance(built, OptimWrapper):  # constructors of the first generation return an optimizer
+    if not isinstance(built, OptimWrapper):  # first-generation constructors return an optimizer
         built = OPTIM_WRAPPERS.build(settings, optimizer=built)
         built.reasons = getattr(constructor, "reasons", {})
     return built if isinstance(built, OptimWrapperDict) else _with_parameter_names(built, model)
@@ -97,12 +97,12 @@ class MultiOptimWrapperConstructor:
     """Builds one optimizer wrapper for each submodule in the section.
 
     Args:
-        optim_wrapper_cfg: A dict that maps the dotted path of each submodule to its section `dict(optimizer=..., ...)`,
-            or an arbitrary name to an optimizer or a wrapper.
-        paramwise_cfg: The default `paramwise_cfg` of the sections.
+        optim_wrapper_cfg: A dict that maps dotted submodule paths to sections such as `dict(optimizer=...)`, or
+            arbitrary names to optimizers or wrappers.
+        paramwise_cfg: The default `paramwise_cfg` for all sections.
 
     Raises:
-        BuildError: An entry is neither a dict nor an optimizer nor a wrapper.
+        BuildError: An entry is not a dict, an optimizer or a wrapper.
     """
 
     def __init__(self, optim_wrapper_cfg: Mapping[str, Any], paramwise_cfg: Mapping[str, Any] | None = None) -> None:
@@ -137,7 +137,7 @@ def _build_one(cfg: Any, model: nn.Module) -> OptimWrapper:
     if isinstance(cfg, Mapping):
         return _construct(model, cfg)
     raise BuildError(
-        "an optimizer wrapper must be a dict, a wrapper or an optimizer",
+        "optim_wrapper must be a dict, a wrapper or an optimizer",
         found=cfg,
         notes=[
             "Pass several optimizers as a dict, such as optim_wrapper={'generator': ..., 'critic': ...}, and "
@@ -147,7 +147,7 @@ def _build_one(cfg: Any, model: nn.Module) -> OptimWrapper:
 
 
 def _with_parameter_names(wrapper: OptimWrapper, model: nn.Module) -> OptimWrapper:
-    """Passes parameter names to a wrapper, unless some of its parameters do not belong to the model."""
+    """Passes parameter names to a wrapper if all of its parameters belong to the model."""
     model = unwrap_model(model)
     known = set(map(id, model.parameters()))
     is_known = [id(parameter) in known for group in wrapper.param_groups for parameter in group["params"]]
@@ -155,7 +155,7 @@ def _with_parameter_names(wrapper: OptimWrapper, model: nn.Module) -> OptimWrapp
         raise ArgumentError(
             "the optimizer does not contain any of the model's parameters, so the model would not be trained",
             key="optimizer",
-            notes=["Create the optimizer with model.parameters() of the model that you pass."],
+            notes=["Create the optimizer from model.parameters() of the same model object."],
         )
     if all(is_known):
         wrapper.name_parameters(model)
@@ -163,13 +163,13 @@ def _with_parameter_names(wrapper: OptimWrapper, model: nn.Module) -> OptimWrapp
 
 
 def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any] | None) -> None:
-    """Scales all learning rates by the ratio of the actual global batch size to the one that the config assumes.
+    """Scales all learning rates by the ratio of the actual global batch size to the one assumed by the config.
 
     Args:
-        optim_wrapper: The wrapper for one or several optimizers.
+        optim_wrapper: The wrapper for one or more optimizers.
         loader: The training loader.
-        cfg: The value of `auto_scale_lr`, a dict with `enable` and `base_batch_size` (the number of samples per
-            iteration over all processes).
+        cfg: The value of `auto_scale_lr`: a dict with `enable` and `base_batch_size`, which is the number of samples
+            per iteration over all processes.
 
     Raises:
         ArgumentError: A key is unknown, a value is invalid, or the loader has no batch size.
@@ -183,7 +183,7 @@ def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any]
     batch = next((size for source in sources if isinstance(size := getattr(source, "batch_size", None), int)), None)
     if batch is None:
         raise ArgumentError(
-            "auto_scale_lr requires the number of samples in a batch, but the training loader has no batch_size",
+            "auto_scale_lr needs to know the batch size, but the training loader has no batch_size",
             key="enable",
             notes=["Set `train_dataloader=dict(batch_size=...)`."],
         )

@@ -1,4 +1,4 @@
-"""Writers for libraries that also store artifacts of a run: ClearML, DVCLive and MLflow."""
+"""Writers for libraries that also store run artifacts: ClearML, DVCLive and MLflow."""
 
 import importlib
 import json
@@ -43,7 +43,7 @@ class ClearMLVisBackend(InitTracker):
 
     Raises:
         MissingExtraError: The package clearml is not installed.
-        ArgumentError: `Task.init` does not accept an argument.
+        ArgumentError: `init_kwargs` has an argument that `Task.init` does not accept.
     """
 
     package = "clearml"
@@ -63,7 +63,7 @@ class ClearMLVisBackend(InitTracker):
         self.experiment.connect_configuration(config.to_dict(), name="config")
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Writes a uint8 image: RGB `(H, W, 3)` or grayscale `(H, W)`."""
+        """Writes a uint8 image of shape `(H, W, 3)` (RGB) or `(H, W)` (grayscale)."""
         self.experiment.get_logger().report_image(name, name, iteration=step, image=np.ascontiguousarray(image))
 
     def _start(self) -> Any:
@@ -116,7 +116,7 @@ class DVCLiveVisBackend(InitTracker):
 
     Raises:
         MissingExtraError: The package dvclive is not installed.
-        ArgumentError: `Live` does not accept an argument.
+        ArgumentError: `init_kwargs` has an argument that `Live` does not accept.
     """
 
     package = "dvclive"
@@ -137,7 +137,7 @@ class DVCLiveVisBackend(InitTracker):
         self.experiment.log_params(values)
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Writes a uint8 image: RGB `(H, W, 3)` or grayscale `(H, W)`."""
+        """Writes a uint8 image of shape `(H, W, 3)` (RGB) or `(H, W)` (grayscale)."""
         live = self.experiment
         live.step = step
         live.log_image(f"{name}_{step}.png", np.ascontiguousarray(image))
@@ -210,7 +210,7 @@ class MLflowVisBackend(Tracker):
         self._known_params: set[str] = set()
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
-        """Writes the config as parameters, and the full config as text."""
+        """Logs the config's values as parameters, and its full text as a file."""
         values = config.to_dict()
         wanted = {key: values[key] for key in values if self._tracked is None or key in self._tracked}
         library = self.experiment
@@ -218,7 +218,7 @@ class MLflowVisBackend(Tracker):
         library.log_text(config.pretty_text, "config.py")
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Writes a uint8 image: RGB `(H, W, 3)` or grayscale `(H, W)`."""
+        """Writes a uint8 image of shape `(H, W, 3)` (RGB) or `(H, W)` (grayscale)."""
         self.experiment.log_image(Image.fromarray(np.ascontiguousarray(image)), f"{name}_{step}.png")
 
     def _start(self) -> Any:

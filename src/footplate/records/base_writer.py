@@ -24,7 +24,7 @@ _START = re.compile(r"\d{8}_\d{6}(?:_\d+)?")  # the name of `work_dir/<timestamp
 
 
 class BaseVisBackend:
-    """Base class of writers for scalars, images and the config.
+    """Base class for writers of scalars, images and the config.
 
     By default, all methods do nothing. Subclasses override the methods for the data that they can store.
 
@@ -36,7 +36,7 @@ class BaseVisBackend:
         self._save_dir = save_dir
 
     def move(self, before: str, now: str) -> None:
-        """Replaces the folder `before` in `save_dir` with `now`. Called before anything is written."""
+        """Moves `save_dir` from the folder `before` to the folder `now`. Called before anything is written."""
         if self._save_dir is not None and Path(self._save_dir).is_relative_to(before):
             self._save_dir = os.path.join(now, os.path.relpath(self._save_dir, before))
 
@@ -52,7 +52,7 @@ class BaseVisBackend:
         """Stores the model graph."""
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Stores an RGB image, a uint8 array `(H, W, 3)`."""
+        """Stores an RGB image, a uint8 array of shape `(H, W, 3)`."""
 
     def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
         """Stores a scalar: a number, or a tensor with one element."""
@@ -60,7 +60,7 @@ class BaseVisBackend:
     def add_scalars(
         self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
     ) -> None:
-        """Stores several scalars of the same step.
+        """Stores several scalars for the same step.
 
         Args:
             scalar_dict: Numbers, keyed by name. An entry "step" overrides the argument `step`.
@@ -72,7 +72,7 @@ class BaseVisBackend:
         """Finishes writing."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state that a resumed run needs to continue this output: a dict without custom objects."""
+        """Returns the state, a dict without custom objects, that a resumed run needs to continue this output."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -93,7 +93,7 @@ def numbers_in(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 class Tracker(BaseVisBackend):
-    """Base class of writers for libraries that manage runs.
+    """Base class for writers based on libraries that manage runs.
 
     Subclasses implement `_start`, `_write` and `_finish`, and store the values that identify the run in `identity`.
     Checkpoints include the identity, so that a resumed run continues the library's run.
@@ -166,7 +166,7 @@ class Tracker(BaseVisBackend):
     def add_scalars(
         self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
     ) -> None:
-        """Writes several scalars of the same step. An entry "step" overrides the argument `step`."""
+        """Writes several scalars for the same step. An entry "step" overrides the argument `step`."""
         values = numbers_in(scalar_dict)
         step = int(values.pop("step", step))
         if values:
@@ -207,7 +207,7 @@ class Tracker(BaseVisBackend):
         return sorted(str(path) for path in files if path.name.endswith(ends) and path.is_file())
 
     def _import_library(self) -> Any:
-        """Imports the library. It is not stored in an attribute, because modules cannot be deep-copied or pickled."""
+        """Imports and returns the library. Does not store it, because modules cannot be deep-copied or pickled."""
         return import_optional(self.package, extra=self.package, why=type(self).__name__)
 
     def _start(self) -> Any:
@@ -215,7 +215,7 @@ class Tracker(BaseVisBackend):
         raise NotImplementedError
 
     def _write(self, values: Mapping[str, float], step: int) -> None:
-        """Writes the numbers of a step."""
+        """Writes the numbers for one step."""
         raise NotImplementedError
 
     def _finish(self) -> None:
@@ -224,7 +224,7 @@ class Tracker(BaseVisBackend):
 
 
 class InitTracker(Tracker):
-    """Base class of writers for libraries that start a run with a single call, which receives `init_kwargs`.
+    """Base class for writers based on libraries that start a run with a single call, which receives `init_kwargs`.
 
     Args:
         save_dir: The folder for the library's files.
@@ -232,7 +232,7 @@ class InitTracker(Tracker):
 
     Raises:
         MissingExtraError: The library is not installed.
-        ArgumentError: The call does not accept an argument, or a folder is outside `save_dir`.
+        ArgumentError: `init_kwargs` has an argument that the call does not accept, or a folder outside `save_dir`.
     """
 
     starter: ClassVar[str] = "init"
@@ -302,7 +302,7 @@ class GuardedWriters:
         return {name: state for name, writer in self._writers.items() if (state := writer.state_dict())}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores the states that `state_dict` returned, except for writers that were added or removed since."""
+        """Restores the states that `state_dict` returned, except for writers added or removed since then."""
         for name, writer in self._writers.items():
             if name in state:
                 writer.load_state_dict(state[name])

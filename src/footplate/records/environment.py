@@ -25,7 +25,7 @@ _OF_CODE_BASES = ("mmcv", "mmcv-lite", "opencv-python", "opencv-python-headless"
 
 
 def memory_in_use(device: torch.device) -> int:
-    """Returns the peak memory use in MiB, either of the device (CUDA) or of this process (other devices)."""
+    """Returns the peak memory use in MiB: device memory on CUDA, process memory on other devices."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device) >> 20)
     if resource is None:
@@ -64,7 +64,7 @@ def describe_environment() -> dict[str, Any]:
 
 
 def installed_packages() -> dict[str, str]:
-    """Returns the versions of all installed packages, by lowercase name."""
+    """Returns the versions of all installed packages, keyed by lowercase name."""
     packages = {}
     for package in importlib.metadata.distributions():
         # Read only the headers: parsing the full metadata of many packages takes half a second.

@@ -44,7 +44,7 @@ class _Totals(NamedTuple):
 
 
 class HistoryBuffer:
-    """The history of a scalar, in bounded memory and without a device sync per value.
+    """Stores the history of a scalar in bounded memory, without a device sync for each value.
 
     For a tensor on an accelerator, `append` stores only a reference. Tensors are converted to numbers when the history
     is read, or every 1,024 values. Totals since the start of the run and of the epoch are stored separately, so that
@@ -129,7 +129,7 @@ class HistoryBuffer:
 
     @property
     def data(self) -> tuple[Values, Values]:
-        """The stored values and their counts, oldest first, as two float64 vectors `(N,)`."""
+        """The stored values and their counts, oldest first, as two float64 vectors."""
         self._read()
         return np.array(self._values[-self._capacity :]), np.array(self._counts[-self._capacity :])
 
@@ -155,7 +155,7 @@ class HistoryBuffer:
 
     @classmethod
     def register_statistics(cls, method: Statistic) -> Statistic:
-        """Registers `method(history, ...)` as a statistic, under its name. Can be used as a decorator."""
+        """Registers `method(history, ...)` as a statistic under its own name. Can be used as a decorator."""
         cls._registered[method.__name__] = method
         return method
 
@@ -171,7 +171,7 @@ class HistoryBuffer:
         return self._registered[method_name](self, *args, **kwargs)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state. A resumed run computes exactly the same statistics from it."""
+        """Returns the state, from which a resumed run computes exactly the same statistics."""
         values, counts = self.data
         return {
             "values": torch.from_numpy(values),
@@ -221,8 +221,8 @@ class HistoryBuffer:
 def average_over_ranks(histories: Mapping[str, HistoryBuffer]) -> None:
     """Replaces the values added since the last call with means over the ranks. All ranks must call this function.
 
-    Averages only histories with `averages_ranks`. Ranks that added a different number of values are left out of the
-    mean.
+    Averages only histories with `averages_ranks` set. A rank's mean excludes ranks that have added a different number
+    of values.
     """
     if get_world_size() == 1:
         return

@@ -64,7 +64,7 @@ class LocalVisBackend(BaseVisBackend):
         write_config(config, str(self.folder / self._config))
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Writes an image, a uint8 array `(H, W, 3)` or `(H, W)`, as `vis_image/<name>_<step>.png`.
+        """Writes a uint8 image of shape `(H, W, 3)` or `(H, W)` to `vis_image/<name>_<step>.png`.
 
         For an image with several panels, stores their `layout` in the file as JSON.
         """
@@ -81,7 +81,7 @@ class LocalVisBackend(BaseVisBackend):
     def add_scalars(
         self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
     ) -> None:
-        """Appends several scalars as one JSON line, and also to `file_path` (relative to the folder) if it is set."""
+        """Appends several scalars as one JSON line. If `file_path` is set, also appends the line to that file."""
         line = {name: value.item() if hasattr(value, "item") else value for name, value in scalar_dict.items()}
         line["step"] = line.pop("step", step)
         text, folder = json.dumps(line), str(self.folder)
@@ -116,7 +116,7 @@ class TensorboardVisBackend(Tracker):
         self.experiment.add_text("config", f"```python\n{config.pretty_text}\n```")
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Writes a uint8 image: RGB `(H, W, 3)` or grayscale `(H, W)`."""
+        """Writes a uint8 image of shape `(H, W, 3)` (RGB) or `(H, W)` (grayscale)."""
         self.experiment.add_image(
             name, np.ascontiguousarray(image), step, dataformats="HWC" if image.ndim == 3 else "HW"
         )
@@ -135,7 +135,7 @@ class TensorboardVisBackend(Tracker):
 
 
 def write_config(config: Config, path: str, *, signed: bool = False) -> None:
-    """Atomically writes a config as Python. A config that contains objects cannot be loaded from the file.
+    """Atomically writes a config as Python. If the config contains objects, the file cannot be loaded.
 
     Args:
         config: The config.
@@ -151,7 +151,7 @@ def write_config(config: Config, path: str, *, signed: bool = False) -> None:
 
 
 def is_written_config(path: str) -> bool:
-    """Checks whether `write_config` wrote the file at `path`, and the file has not changed since."""
+    """Checks whether the file at `path` was written by `write_config` and has not changed since then."""
     try:
         first, _, text = Path(path).read_text(encoding="utf-8").partition("\n")
     except (OSError, UnicodeDecodeError):

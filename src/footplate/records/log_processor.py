@@ -197,7 +197,7 @@ class LogProcessor:
         return tag
 
     def _infos(self, runner: _LoggedRun, mode: str) -> dict[str, Any]:
-        """Returns the metrics that are not scalars. Skips datasets that the loop left out."""
+        """Returns the metrics that are not scalars. Omits datasets that the loop skipped."""
         prefix = f"{mode}/"
         skipped = getattr(getattr(runner, f"{mode}_loop", None), "left_out", ())
         infos = runner.message_hub.runtime_info.items()

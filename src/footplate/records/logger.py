@@ -1,4 +1,4 @@
-"""Configures the logger "footplate" of the standard library, and keeps runs alive if stdout fails."""
+"""Configures the standard library logger "footplate", and keeps runs going if stdout fails."""
 
 import contextlib
 import json
@@ -50,7 +50,7 @@ _SHORT_FORMAT = PrintableFormatter("%(asctime)s - %(levelname)s - %(message)s", 
 
 
 class ScreenHandler(logging.Handler):
-    """Writes to the current `sys.stdout`, so that a live display remains intact.
+    """Writes log lines to the current `sys.stdout`, so that a live display remains intact.
 
     On a terminal, wraps lines between words, and shortens the prefix if the terminal is narrow. Warnings are yellow,
     errors are red, and the metric named in a record's attribute `headline` is bold. A pipe receives the same lines as

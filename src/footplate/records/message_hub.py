@@ -19,7 +19,7 @@ RESERVED_NAMES = frozenset(
 
 
 class Instances:
-    """Base class for instances that are globally accessible by name. The latest instance is the current one.
+    """Base class for classes whose instances are globally accessible by name. The latest instance is the current one.
 
     Args:
         name: The name of this instance.
@@ -140,7 +140,7 @@ class MessageHub(Instances):
         self.runtime_info[key] = value
 
     def update_info_dict(self, info_dict: Mapping[str, Any], resumed: bool = True) -> None:
-        """Sets several infos; see `update_info`."""
+        """Sets several entries of `runtime_info`; see `update_info`."""
         for key, value in info_dict.items():
             self.update_info(key, value, resumed)
 

@@ -17,14 +17,14 @@ _logger = logging.getLogger("footplate.records")
 
 
 class LoggingTracker(InitTracker):
-    """Base class of writers for the Weights & Biases API: `run.config`, `run.log`, `run.finish` and `Image`."""
+    """Base class for writers that use the Weights & Biases API: `run.config`, `run.log`, `run.finish` and `Image`."""
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
         """Adds the config to the tracker's run (`run.config`)."""
         self.experiment.config.update(config.to_dict())
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Writes a uint8 image: RGB `(H, W, 3)` or grayscale `(H, W)`."""
+        """Writes a uint8 image of shape `(H, W, 3)` (RGB) or `(H, W)` (grayscale)."""
         self._write({name: self._import_library().Image(np.ascontiguousarray(image))}, step)
 
     def _start_with(self, settings: Mapping[str, Any]) -> Any:
@@ -63,11 +63,11 @@ class WandbVisBackend(LoggingTracker):
         commit: Whether each call to `run.log` completes a history step.
         log_code_name: The artifact name for uploading the code in the current folder. By default, the code is not
             uploaded.
-        watch_kwargs: Arguments for `watch`, called by `add_graph`.
+        watch_kwargs: Arguments for `watch`, which `add_graph` calls.
 
     Raises:
         MissingExtraError: The package wandb is not installed.
-        ArgumentError: `wandb.init` does not accept an argument.
+        ArgumentError: `init_kwargs` has an argument that `wandb.init` does not accept.
     """
 
     package = "wandb"
@@ -120,7 +120,7 @@ class WandbVisBackend(LoggingTracker):
         if mode == "online":
             # Without a login, the library would prompt for input at the terminal.
             raise ArgumentError(
-                "mode 'online' of Weights & Biases needs a login",
+                "Weights & Biases requires a login in mode 'online'",
                 notes=["Run `wandb login`, set WANDB_API_KEY, or set mode='offline'."],
             )
         return self._offline("Weights & Biases")
@@ -146,7 +146,7 @@ class SwanlabVisBackend(LoggingTracker):
     def __init__(self, save_dir: str | None = None, init_kwargs: Mapping[str, Any] | None = None) -> None:
         super().__init__(save_dir, init_kwargs)
         if (self._init_kwargs.get("mode") or os.environ.get("SWANLAB_MODE")) == "local":
-            import_optional("swanboard", extra=self.package, why=f"{type(self).__name__} in the mode 'local'")
+            import_optional("swanboard", extra=self.package, why=f"{type(self).__name__} in mode 'local'")
 
     def _start(self) -> Any:
         settings = {**self._mode(), **self._resolved_kwargs()}
@@ -174,7 +174,7 @@ class TrackioVisBackend(LoggingTracker):
 
     Raises:
         MissingExtraError: The package trackio is not installed.
-        ArgumentError: `trackio.init` does not accept an argument.
+        ArgumentError: `init_kwargs` has an argument that `trackio.init` does not accept.
     """
 
     package = "trackio"

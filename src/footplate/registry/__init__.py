@@ -1,4 +1,4 @@
-"""Registries, which map names to classes, with scopes and suggestions for unknown names."""
+"""Registries, which map names to classes. They support scopes and suggest similar names for unknown ones."""
 
 from footplate.registry import root
 from footplate.registry.arguments import check_annotations, describe_types, wrong_types

@@ -1,4 +1,4 @@
-"""Checks the arguments of a class or function against its signature and annotations."""
+"""Checks arguments for a class or function against its signature and annotations."""
 
 import inspect
 import math
@@ -32,11 +32,11 @@ class Arguments(NamedTuple):
     """The arguments of a class or function.
 
     Attributes:
-        types: The types that the annotation of each keyword allows. An empty tuple allows any value. Only annotations
-            in footplate and torch are used.
-        defaults: The default of each keyword.
+        types: The types that each keyword's annotation allows. An empty tuple allows any value. Only annotations in
+            footplate and torch are used.
+        defaults: The default value of each keyword.
         required: The required keywords.
-        accepts_any: Whether the class or function might accept other keywords, through `**kwargs` or because it is
+        accepts_any: Whether the class or function might accept other keywords, because it has `**kwargs` or is
             implemented in C.
     """
 
@@ -50,8 +50,8 @@ class Arguments(NamedTuple):
 def arguments_of(entry: Callable[..., Any]) -> Arguments:
     """Returns the arguments of a class or function.
 
-    If a constructor in footplate takes `**settings`, includes the keywords of the base class's constructor. Any other
-    `**kwargs`, and code implemented in C, may accept any keyword.
+    If a constructor in footplate takes `**settings`, the keywords of the base class's constructor are included.
+    Functions that have any other `**kwargs` or are implemented in C may accept any keyword.
     """
     types: dict[str, tuple[type, ...]] = {}
     defaults: dict[str, Any] = {}
@@ -99,10 +99,10 @@ def check_arguments(
 
     Args:
         entry: A class or function.
-        what: The name of `entry` in messages, such as "hook 'EMAHook'".
+        what: The name of `entry` in messages, e.g. "hook 'EMAHook'".
         settings: The keyword arguments.
-        args: The positional arguments; their values are ignored.
-        source: The mapping that contains the settings, to locate errors.
+        args: The positional arguments. Their values are ignored.
+        source: The mapping that contains the settings, for locating errors.
 
     Raises:
         BuildError: An argument is unknown or missing.
@@ -118,7 +118,7 @@ def check_arguments(
                 key=key,
                 found=settings[key],
                 suggestion=near,
-                notes=() if near else [f"it takes: {', '.join(arguments.types) or 'none'}"],
+                notes=() if near else [f"arguments: {', '.join(arguments.types) or 'none'}"],
             )
     present = {*list(arguments.types)[: len(args)], *settings}
     for name in arguments.required:
@@ -132,8 +132,8 @@ def check_annotations(
 ) -> None:
     """Checks arguments that footplate or torch annotates as bools or, unless `only_flags` is set, as numbers.
 
-    Without this check, a string such as "no" would count as true. Numbers must not be bools, strings or NaN. An integer
-    may be written as 2.0. The annotation `bool | Mapping` also accepts a mapping.
+    Without this check, a string such as "no" would be treated as true. Numbers must not be bools, strings or NaN. An
+    integer may be written as 2.0. The annotation `bool | Mapping` also allows a mapping.
 
     Raises:
         ArgumentError: A value does not match its annotation.
@@ -146,9 +146,9 @@ def check_annotations(
 
 
 def wrong_types(entry: Callable[..., Any], settings: Mapping[str, Any]) -> Iterator[tuple[str, tuple[type, ...]]]:
-    """Yields the arguments whose values do not match their annotations, with the allowed types.
+    """Yields arguments whose values do not match their annotations, with the allowed types.
 
-    Use this function only to explain a failure, because a class may accept values that its annotations do not allow.
+    Use this function only to explain a failure, because classes may accept values that their annotations do not allow.
     """
     for key, allowed in arguments_of(entry).types.items():
         if key in settings and not _fits(settings[key], allowed):

@@ -1,4 +1,4 @@
-"""Finds the file in the current folder that defines a class."""
+"""Finds the file in or below the current folder that defines a class."""
 
 import os
 import re
@@ -11,14 +11,14 @@ _SKIPPED = {"site-packages", "node_modules", "__pycache__", "build", "work_dirs"
 
 
 def find_definition(name: str) -> tuple[str, str] | None:
-    """Returns the path and module of the file, below the current folder, that defines a class or function.
+    """Returns the path and module of the file below the current folder that defines a class or function.
 
-    Ignores modules that are already imported. Returns None if no such file is found among the first 5000 files.
+    Ignores modules that have already been imported. Returns None if none of the first 5000 files defines it.
     """
     return _find_below(os.getcwd(), name)
 
 
-@cache  # code bases often look up unknown names
+@cache  # existing code often looks up unknown names
 def _find_below(folder_of_code: str, name: str) -> tuple[str, str] | None:
     definition, count = re.compile(rf"^(?:class|def) {re.escape(name)}\b", re.MULTILINE), 0
     for folder, folders, files in os.walk(folder_of_code):

@@ -1,9 +1,9 @@
-"""Restricts the classes that a dotted path in a config may refer to.
+"""Restricts which classes a dotted path in a config may refer to.
 
 Data configs (YAML, JSON, TOML) are untrusted, and constructors in libraries may unpickle files or run programs. Dotted
-paths in data configs may therefore refer only to registered classes, classes defined in the user's own modules, and the
-classes in `TORCH_CLASSES`. Nothing else is imported or called. A Python config has already been executed, so its dotted
-paths may refer to any class that the registry accepts. Python code can pass any class directly.
+paths in data configs may therefore refer only to registered classes, classes in the user's own modules, and the classes
+in `TORCH_CLASSES`. Nothing else is imported or called. A Python config has already been executed, so its dotted paths
+may refer to any class that the registry accepts. Python code can pass any class directly.
 """
 
 import importlib
@@ -16,7 +16,7 @@ from typing import Any
 
 from footplate.errors import BuildError, Origin
 
-# Maps each registry to a torch module and the names of the allowed classes. None allows all layers and losses.
+# Maps each registry to a torch module and the names of its allowed classes. None allows all layers and losses.
 TORCH_CLASSES: dict[str, tuple[str, tuple[str, ...] | None]] = {
     "model": ("torch.nn", None),
     "data sampler": (
@@ -31,14 +31,14 @@ TORCH_CLASSES: dict[str, tuple[str, tuple[str, ...] | None]] = {
         ),
     ),
 }
-# `sys.stdlib_module_names` lacks some modules of the standard library, such as its tests.
+# `sys.stdlib_module_names` lacks some standard library modules, such as its tests.
 _STANDARD_LIBRARY = os.path.dirname(os.path.realpath(os.__file__))
-# The config files that this process has executed.
+# Config files that this process has executed.
 _executed: set[str] = set()
 
 
 def mark_executed(file: str) -> None:
-    """Marks a config file as executed, so that dotted paths in it are trusted like its code."""
+    """Marks a config file as executed, so that its dotted paths are trusted like its code."""
     _executed.add(file)
 
 
@@ -55,12 +55,12 @@ def import_class(path: str, registry: str, registered: Collection[Any], noun: st
     Args:
         path: The dotted path.
         registry: The name of the registry.
-        registered: The classes and functions in the registry, its parents and children.
-        noun: The noun for an entry in messages.
-        trusted: Whether the path may refer to anything.
+        registered: The classes and functions in the registry, its parents and its children.
+        noun: The term for an entry in messages.
+        trusted: Whether the path may refer to any object.
 
     Raises:
-        BuildError: The path is not trusted, and does not refer to a registered class, to one of `TORCH_CLASSES` or to a
+        BuildError: The path is not trusted and does not refer to a registered class, a class in `TORCH_CLASSES` or a
             class in a user module.
     """
     module, _, name = path.rpartition(".")
@@ -101,7 +101,7 @@ def has_submodule(package: str, name: str) -> bool:
 
 
 def is_user_module(module: str) -> bool:
-    """Checks whether a module is user code, that is, not from the standard library, footplate or a package."""
+    """Checks whether a module is user code, i.e. not from the standard library, footplate or an installed package."""
     top = module.partition(".")[0]
     if not top or top == "footplate" or top in sys.stdlib_module_names:
         return False
@@ -117,12 +117,12 @@ def _is_installed(place: str) -> bool:
     folder = os.path.dirname(os.path.realpath(place))
     if folder == _STANDARD_LIBRARY or not {"site-packages", "dist-packages"}.isdisjoint(folder.split(os.sep)):
         return True
-    # Folders created by `pip install --target` contain .dist-info folders.
+    # Folders that were created by `pip install --target` contain .dist-info folders.
     return os.path.isdir(folder) and any(name.endswith(".dist-info") for name in os.listdir(folder))
 
 
 def is_footplate_alias(spec: importlib.machinery.ModuleSpec | None) -> bool:
-    """Checks whether footplate itself provides the module of a spec."""
+    """Checks whether a module spec belongs to a module that footplate itself provides."""
     return spec is not None and type(spec.loader).__module__.startswith("footplate.")
 
 

@@ -1,4 +1,4 @@
-"""Defines registries, which map names to classes in a tree of scopes."""
+"""Defines registries, which map names to classes and form a tree of scopes."""
 
 import copy
 import importlib
@@ -44,19 +44,19 @@ _CONSTRUCTOR_ERRORS = (TypeError, ValueError, LookupError, AttributeError, Arith
 class Registry:
     """Maps names to classes or functions, and builds objects from `dict(type=NAME, ...)`.
 
-    Names that are missing in a registry are looked up in its parent. `"scope.Name"` is looked up in the registry of
-    that scope, anywhere in the tree. A name without a scope is looked up in the default scope first.
+    If a name is not in a registry, it is looked up in the parent registry. `"scope.Name"` is looked up in the registry
+    with that scope, anywhere in the tree. A name without a scope is looked up in the default scope first.
 
     Args:
-        name: The kind of entries, such as "hook".
+        name: The kind of entries, e.g. "hook".
         build_func: Called by `build` as `build_func(cfg, *args, registry=self, **kwargs)`.
-        parent: The registry to search for missing names.
-        scope: The scope of the registry. By default, the top-level package that creates it.
-        locations: Dotted names of modules that register entries. They are imported on first lookup.
-        base: `"package.module:Class"`, the required base class of all entries.
-        strict: If False, any class or function can be registered, and `base` applies only to dotted paths. These may
+        parent: The registry to search for names that this one does not contain.
+        scope: The scope of the registry. Defaults to the top-level package that creates it.
+        locations: Dotted names of modules that register entries. The modules are imported on first lookup.
+        base: The required base class of all entries, as `"package.module:Class"`.
+        strict: If False, any class or function can be registered, and `base` applies only to dotted paths, which may
             also refer to functions whose return annotation is a subclass of `base`.
-        noun: The noun for an entry in messages. Defaults to `name`.
+        noun: The term for an entry in messages. Defaults to `name`.
 
     Attributes:
         locations: The locations that were passed to the constructor.
@@ -116,7 +116,7 @@ class Registry:
 
     @property
     def module_dict(self) -> Mapping[str, Callable[..., Any]]:
-        """The entries of this registry, keyed by name, excluding its parent and children."""
+        """The entries of this registry, keyed by name. Does not include entries of its parent or children."""
         self._import_locations()
         return self._entries
 
@@ -141,16 +141,16 @@ class Registry:
     def register_module(self, name: Any = None, force: bool = False, module: Any = None) -> Any:
         """Registers a class or function. Can also be used as a decorator, with or without parentheses.
 
-        A user class replaces a built-in class with the same name, and a warning is logged.
+        If a user class replaces a built-in class with the same name, a warning is logged.
 
         Args:
-            name: One or several names. Defaults to the name of the class.
+            name: One or more names. Defaults to the class name.
             force: Whether to replace an existing entry.
             module: The class or function to register.
 
         Raises:
             DuplicateNameError: The name is already used by another user class, and `force` is False.
-            BuildError: The class is not a subclass of the registry's base type.
+            BuildError: The class is not a subclass of the registry's base class.
         """
         if inspect.isclass(name):
             return self._register(name, None, force=force)
@@ -166,8 +166,8 @@ class Registry:
 
         Raises:
             UnknownNameError: The name is not registered. The message suggests the most similar name.
-            BuildError: The dotted path refers to an object that configs must not use. The object is not called, and
-                only user modules have been imported.
+            BuildError: The dotted path refers to an object that configs must not use. The object is not called, and no
+                modules other than user modules are imported.
         """
         return self._get(key, trusted=False)
 
@@ -175,22 +175,22 @@ class Registry:
         """Builds an object from `dict(type=..., ...)`.
 
         Args:
-            cfg: The config. `type` is a name, a class or a lazily imported class. The other keys are constructor
+            cfg: The config. `type` is a name, a class or a lazily imported class. All other keys are constructor
                 arguments.
             args: Additional positional arguments.
-            kwargs: Additional keyword arguments, which `cfg` overrides. Both override the values in the dict
-                `default_args`.
+            kwargs: Additional keyword arguments. `cfg` takes precedence over them, and both take precedence over the
+                dict `default_args`.
 
         Raises:
             UnknownNameError: `type` is not registered.
-            BuildError: `cfg` is not a dict with the key `type`, or an argument is unknown or missing.
+            BuildError: `cfg` is not a dict with a `type`, or an argument is unknown or missing.
         """
         if self._build_func is not None:
             return self._build_func(cfg, *args, registry=self, **kwargs)
         return self.build_entry(cfg, *args, **kwargs)
 
     def build_entry(self, cfg: Any, *args: Any, default_args: Mapping[str, Any] | None = None, **kwargs: Any) -> Any:
-        """Builds an object like `build`, but ignores the `build_func` of the registry."""
+        """Builds an object like `build`, but ignores the registry's `build_func`."""
         with self._resolving(cfg, {**(default_args or {}), **kwargs}, args) as (entry, settings):
             try:
                 return entry(*args, **import_lazy(settings))
@@ -202,16 +202,16 @@ class Registry:
             except _CONSTRUCTOR_ERRORS as error:
                 if origin_of(cfg, "type") is None:
                     raise
-                # The user needs the location in the config file, not the frames of footplate.
+                # The user needs the location in the config file, not footplate's stack frames.
                 raise self._constructor_error(entry, settings, error, cfg) from error
 
     def check(self, cfg: Any, *args: Any, **kwargs: Any) -> None:
-        """Checks the `type` and the arguments of a config, without building it. Accepts objects that are already built.
+        """Checks the `type` and the arguments of a config without building it. Ignores objects that are already built.
 
         Args:
             cfg: The config.
-            args: The positional arguments for `build`; their values are ignored.
-            kwargs: The keyword arguments for `build`; their values are ignored.
+            args: The positional arguments for `build`. Their values are ignored.
+            kwargs: The keyword arguments for `build`. Their values are ignored.
 
         Raises:
             UnknownNameError: `type` is not registered.
@@ -225,10 +225,10 @@ class Registry:
     def _resolving(
         self, cfg: Any, defaults: Mapping[str, Any], args: Sequence[Any]
     ) -> Iterator[tuple[Callable[..., Any], dict[str, Any]]]:
-        """Yields the class and the checked arguments of a config. Inside the block, the config's `_scope_` applies."""
+        """Yields the class and the checked arguments of a config. The config's `_scope_` applies inside the block."""
         settings = {**defaults, **cfg} if isinstance(cfg, Mapping) else {}
         if "type" not in settings:
-            message = f"the config of a {self.noun} must be a dict with the key 'type'"
+            message = f"the {self.noun} config must be a dict with a 'type' key"
             raise BuildError(message, found=cfg, origin=origin_of(cfg))
         with using_scope(settings.pop("_scope_", None)):
             entry = self.resolve(settings.pop("type"), cfg)
@@ -241,7 +241,7 @@ class Registry:
     def _constructor_error(
         self, entry: Any, settings: Mapping[str, Any], error: Exception, source: object
     ) -> BuildError:
-        """Returns the error to raise after a constructor failed. Names the wrong argument if it can be determined."""
+        """Returns the error to raise when a constructor has failed. It identifies the wrong argument if possible."""
         what, wrong = self._describe(entry), next(wrong_types(entry, settings), None)
         key, notes, near = "", describe_changes(source), None
         message = f"{what} cannot be built: {type(error).__name__}: " + str(error).strip().partition("\n")[0]
@@ -253,7 +253,7 @@ class Registry:
         elif wrong is not None:
             key, notes = wrong[0], []
             message = f"{key} of {what} must be {describe_types(wrong[1])}"
-        elif (unknown := _UNEXPECTED.search(str(error))) and unknown[1] in settings:  # by a base class
+        elif (unknown := _UNEXPECTED.search(str(error))) and unknown[1] in settings:  # rejected by a base class
             key, near = unknown[1], nearest(unknown[1], arguments_of(entry).types)
             message = f"{what} takes no argument '{key}'"
         found = {"found": settings[key]} if key else {}
@@ -261,13 +261,13 @@ class Registry:
         return BuildError(message, origin=origin, key=key, suggestion=near, notes=notes, hides_cause=True, **found)
 
     def resolve(self, kind: Any, source: Any = None, *, key: str = "type") -> Callable[..., Any]:
-        """Resolves a value of `type` (a name, a class or a lazily imported class) to the class.
+        """Returns the class that a `type` (a name, a class or a lazily imported class) refers to.
 
         Args:
             kind: The value of `type`.
-            source: The mapping that contains the value. If the value comes from a Python config, a dotted path may
-                refer to any class that the registry accepts.
-            key: The key of the value in `source`.
+            source: The mapping that contains the value. If it comes from a Python config, a dotted path may refer to
+                any class that the registry accepts.
+            key: The key under which `source` contains the value.
         """
         if isinstance(kind, str):
             try:
@@ -275,11 +275,11 @@ class Registry:
             except (UnknownNameError, BuildError) as error:
                 error.origin, error.key = error.origin or origin_of(source, key), error.key or key
                 raise
-        if hasattr(type(kind), "dotted_path"):  # a LazyObject of a config
+        if hasattr(type(kind), "dotted_path"):  # a LazyObject from a config
             kind = kind.build()
         if not callable(kind):
             raise BuildError(
-                f"the type of a {self.noun} must be a name or a class",
+                f"the {self.noun} type must be a name or a class",
                 found=kind,
                 origin=origin_of(source, "type"),
             )
@@ -288,7 +288,7 @@ class Registry:
 
     def _get(self, name: str, *, trusted: bool) -> Callable[..., Any]:
         if not isinstance(name, str):
-            raise BuildError(f"the name of a {self.noun} must be a string", found=name)
+            raise BuildError(f"the {self.noun} name must be a string", found=name)
         self._import_registry_of((name.partition(".")[0] if "." in name else default_scope()) or "")
         entry = self._find(name) or self._find_in_any_scope(name) or self._import_path(name, trusted=trusted)
         if entry is None:
@@ -296,7 +296,7 @@ class Registry:
         return entry
 
     def _import_registry_of(self, package: str) -> None:
-        """Imports `package.registry`, which registers classes, unless a registry with this scope exists."""
+        """Imports `package.registry`, which registers classes, unless a registry with that scope exists."""
         module = f"{package}.registry"
         if not package.isidentifier() or package in sys.stdlib_module_names or module in sys.modules:
             return
@@ -304,10 +304,10 @@ class Registry:
             importlib.import_module(module)
 
     def _find_in_any_scope(self, name: str) -> Callable[..., Any] | None:
-        """Finds a user class, or a class of the default scope's package, by name, even if registered in another scope.
+        """Finds a user class, or a class of the default scope's package, by name, even if it is in another scope.
 
-        For example, MMDetection3D and its plugins register detectors in MMDetection's registry. If several classes
-        match, returns None.
+        For example, MMDetection3D and its plugins register detectors in MMDetection's registry. Returns None if several
+        classes match.
         """
         if default_scope() is None:
             return None
@@ -326,17 +326,18 @@ class Registry:
         return entry
 
     def _may_register(self, name: str, entry: Any) -> bool:
-        """Checks whether a class may be registered under a name, which may already be in use.
+        """Checks whether a class may be registered under a name, even if the name is already in use.
 
         Raises:
-            DuplicateNameError: The name is already used by a class of the same kind.
+            DuplicateNameError: The name is already used by another class, and both are built-in or both are user
+                classes.
         """
         present = self._entries.get(name)
         if present is None or present is entry:
             return True
         if _is_built_in(entry) != _is_built_in(present):
             user = present if _is_built_in(entry) else entry
-            if not code_base_of(user):  # configs in an installed code base refer to the code base's own classes
+            if not code_base_of(user):  # an installed code base's configs refer to its own classes
                 text = "Replacing the built-in %s '%s' with %s.%s."
                 _logger.warning(text, self.noun, name, user.__module__, user.__qualname__)
             return user is entry
@@ -351,15 +352,16 @@ class Registry:
         )
 
     def _import_locations(self, wanted: str | None = None) -> None:
-        """Imports the locations, in order, until the built-in entry `wanted` is registered."""
+        """Imports the locations in order until the built-in entry `wanted` is registered."""
         while self._pending_locations and not _is_built_in(self._entries.get(wanted or "")):
             location = self._pending_locations[0]
             try:
                 importlib.import_module(location)
             except ModuleNotFoundError as error:
                 if error.name != location or self.scope not in known_packages():
-                    raise  # a code base may list missing modules, as MMSelfSup does
-            # Removed only after the import: a failed import is retried, and the import itself may look up names here.
+                    raise  # some code bases, such as MMSelfSup, list modules that do not exist
+            # Remove it only after the import, because a failed import is retried and the import itself may look up
+            # names here.
             if location in self._pending_locations:
                 self._pending_locations.remove(location)
 
@@ -368,14 +370,14 @@ class Registry:
         if rest:
             member = self if scope == self.scope else self.root._member(scope)
             if member is None and scope in known_scopes and not module_exists(scope):
-                # For example "mmseg.PolyLR" without mmseg installed: most likely PolyLR is registered here.
+                # For example, "mmseg.PolyLR" without mmseg installed. Most likely, PolyLR is registered here.
                 member = self
             return member._find_upwards(rest) if member is not None else None
         first = self.root._member(default_scope())
         return (first._find_upwards(name) if first is not None else None) or self._find_upwards(name)
 
     def _find_upwards(self, name: str) -> Callable[..., Any] | None:
-        # User entries do not stop the imports, so that a warning is logged if one replaces a built-in class.
+        # Continue importing if there is a user entry, so that a warning is logged if it replaces a built-in class.
         self._import_locations(name)
         return self._entries.get(name) or (self.parent._find_upwards(name) if self.parent is not None else None)
 
@@ -406,7 +408,7 @@ class Registry:
         if not dotted and (self._base is None or not self._strict):
             return
         if self._base == f"{getattr(entry, '__module__', '')}:{getattr(entry, '__qualname__', '')}":
-            return  # the base class itself is being decorated, so its module does not define it yet
+            return  # the base class itself is being decorated, so it is not in its module yet
         base = resolve_name(self._base) if self._base else None
         kind = entry if inspect.isclass(entry) or self._strict else _returned_class(entry)
         if base is None or not (inspect.isclass(kind) and issubclass(kind, base)):
@@ -432,7 +434,7 @@ class Registry:
             notes.append(_REGISTER_HINT)
             if not scope:
                 notes.append(
-                    "If the name belongs to a code base such as MMSegmentation, install it; see docs/hosts.md."
+                    "If the name comes from a code base such as MMSegmentation, install it; see docs/hosts.md."
                 )
         return UnknownNameError(f"unknown {self.noun} '{name}'", suggestion=near, notes=notes)
 
@@ -442,14 +444,14 @@ class Registry:
         notes = []
         if inspect.isfunction(entry) and self._base and not self._strict:
             returned = self._base.replace(":", ".")
-            notes = [f"Annotate what the function returns: def {entry.__name__}(...) -> {returned}:"]
+            notes = [f"Add a return annotation: def {entry.__name__}(...) -> {returned}:"]
         return BuildError(f"the registry '{self.name}' accepts only {wanted}", found=entry, notes=notes)
 
 
 def import_lazy(value: Any) -> Any:
     """Replaces lazily imported names in a config value with the imported objects.
 
-    Returns values without such names unchanged, without a copy.
+    Values without such names are returned as is, without copying.
     """
     if hasattr(type(value), "dotted_path"):  # a LazyObject
         return value.build()
@@ -465,12 +467,12 @@ def import_lazy(value: Any) -> Any:
 
 
 def _package_of_caller() -> str:
-    """Returns the top-level package of the code that is creating a registry, two frames up the stack."""
+    """Returns the top-level package of the code that is creating a registry, which is two frames up the stack."""
     return str(sys._getframe(2).f_globals.get("__name__", "")).partition(".")[0]
 
 
 def _returned_class(function: Any) -> Any:
-    """Returns the class in the return annotation of a function, or None if it is unknown."""
+    """Returns the class in a function's return annotation, or None if it is unknown."""
     try:
         return get_type_hints(function).get("return")
     except (NameError, TypeError, AttributeError):

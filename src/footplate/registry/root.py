@@ -1,8 +1,8 @@
-"""The root registries, under their MMEngine names, and the registries for models in installed packages.
+"""The root registries, with the same names as in MMEngine, and the registries for models in installed packages.
 
-Each registry lists the modules with its built-in entries, which are imported on first lookup. If a base class is set,
-only its subclasses are accepted. With `strict=False`, this applies only to dotted paths, because existing code also
-registers plain functions.
+Each registry lists the modules that define its built-in entries. They are imported on first lookup. If a base class is
+set, only its subclasses are accepted. With `strict=False`, this applies only to dotted paths, because existing code
+also registers plain functions.
 """
 
 from collections.abc import Callable
@@ -50,14 +50,15 @@ _TASKS = tuple(
 
 
 class PackageModels(Registry):
-    """Provides the models of a package under names such as `timm.resnet18`, without registering them.
+    """Provides a package's models under names like `timm.resnet18`, without registering them.
 
     The package is imported on first lookup.
 
     Args:
         package: The name of the package, which is also the scope of the registry.
         parent: The registry of models.
-        source: `"module:Class"` for the package's models; see `footplate.models.package_models`.
+        source: The class that provides the package's models, as `"module:Class"`; see
+            `footplate.models.package_models`.
         extra: The footplate extra that installs the package.
     """
 
@@ -68,7 +69,7 @@ class PackageModels(Registry):
 
     @property
     def source(self) -> Any:
-        """The models of the package.
+        """The object that lists and builds the package's models.
 
         Raises:
             MissingExtraError: The package is not installed.
@@ -109,7 +110,7 @@ STRATEGIES = _root("strategy")
 
 
 def build_model(cfg: Any, *args: Any, registry: Registry, **kwargs: Any) -> Any:
-    """Builds a module from its config. A list of configs, such as several necks, becomes a `Sequential`."""
+    """Builds a module from its config. A list of configs (for several necks, for example) becomes a `Sequential`."""
     if not isinstance(cfg, (list, tuple)):
         return registry.build_entry(cfg, *args, **kwargs)
     from torch.nn import Sequential

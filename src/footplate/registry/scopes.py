@@ -1,4 +1,4 @@
-"""Manages the default scope, and the scopes of packages supported by extensions."""
+"""Manages the default scope, and the scopes of packages that extensions support."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,23 +11,23 @@ from footplate.registry.dotted_paths import is_footplate_alias, is_user_module, 
 
 _current_scope: ContextVar[str | None] = ContextVar("footplate_default_scope", default=None)
 
-# The scopes of all registries, and of packages whose configs often work without the package.
+# The scopes of all registries, and of packages whose configs often work even if the package is not installed.
 known_scopes = set(known_packages())
 
 
 def default_scope() -> str | None:
-    """Returns the default scope that the running config sets (`default_scope = 'mmseg'`), or None."""
+    """Returns the default scope, such as 'mmseg', that the current config sets, or None."""
     return _current_scope.get()
 
 
 def set_default_scope(scope: str | None) -> None:
-    """Sets the default scope. An unknown scope is reported only when a name is not found."""
+    """Sets the default scope. An unknown scope is reported only if a name lookup fails."""
     _current_scope.set(scope)
 
 
 @contextmanager
 def using_scope(scope: str | None) -> Iterator[None]:
-    """Sets the default scope for the duration of the block. None leaves it unchanged."""
+    """Sets the default scope for the duration of the block, unless `scope` is None."""
     if scope is None:
         yield
         return
@@ -39,7 +39,7 @@ def using_scope(scope: str | None) -> Iterator[None]:
 
 
 def explain_missing_scope(scope: str) -> list[str]:
-    """Explains why there is no registry for a scope: its package is not installed, or the scope does not exist.
+    """Explains why a scope has no registry: either its package is not installed, or the scope does not exist.
 
     Returns the lines of the message, or an empty list if the package is installed.
     """
@@ -54,6 +54,6 @@ def explain_missing_scope(scope: str) -> list[str]:
 
 
 def code_base_of(entry: Any) -> str:
-    """Returns the installed code base that defines a class, or "". Ignores a user folder with the same name."""
+    """Returns the installed code base that defines a class, or "". A user folder with the same name does not count."""
     package = str(entry.__module__).partition(".")[0]
     return package if package in known_packages() and not is_user_module(package) else ""

@@ -106,9 +106,9 @@ def _network_errors() -> Iterator[None]:
 def atomic_file(path: Path) -> contextlib.AbstractContextManager[IO[bytes]]:
     """Opens a file for atomic writing: `path` either receives the complete content or is unchanged.
 
-    The content is written to a temporary file in the same folder, which is renamed to `path` at the end of the block if
-    there was no exception. For local paths, the file is synced before the rename, and the folder after it. Missing
-    folders are created.
+    The content is written to a temporary file in the same folder. At the end of the block, the file is renamed to
+    `path`, unless there was an exception. For local paths, the file is synced before the rename, and the folder after
+    it. Missing folders are created.
 
     Raises:
         OSError: Writing failed. The previous file is unchanged.
@@ -193,11 +193,11 @@ def append_line(path: str, line: str) -> None:
 def commit_image(path: Path, image: "Image", **options: Any) -> None:
     """Writes an image atomically, in the format that matches the suffix of `path`; see `atomic_file`.
 
-    Passes the format options to Pillow.
+    `options` are passed to Pillow.
 
     Raises:
         OSError: Writing failed. The previous file is unchanged.
-        ValueError: There is no format for the suffix.
+        ValueError: No image format has this suffix.
     """
     from PIL.Image import registered_extensions
 

@@ -21,7 +21,9 @@ _FOLDER_SYNC_UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACC
 
 @contextlib.contextmanager
 def atomic_local_file(path: str) -> Iterator[IO[bytes]]:
-    """Opens a temporary file in the same folder. At the end of the block, syncs and renames it, and syncs the folder.
+    """Opens a temporary file in the folder of `path`, and renames it to `path` at the end of the block.
+
+    Syncs the file before renaming it, and the folder afterwards.
 
     Raises:
         OSError: A step failed. The previous file is unchanged.

@@ -45,12 +45,12 @@ def is_same_storage(path: Path, other: Path) -> bool:
 
 
 def absolute(path: Path) -> str:
-    """Returns the absolute path. Returns URLs unchanged."""
+    """Returns the absolute form of a local path. URLs are returned unchanged."""
     return os.path.abspath(local_path(path)) if is_local(path) else os.fspath(path)
 
 
 def canonical(path: Path) -> str:
-    """Returns the absolute path with symbolic links resolved. Returns URLs unchanged."""
+    """Returns the absolute form of a local path, with symbolic links resolved. URLs are returned unchanged."""
     return os.path.realpath(local_path(path)) if is_local(path) else os.fspath(path)
 
 
@@ -112,7 +112,7 @@ def missing_path_notes(path: Path) -> list[str]:
 def check_output(output: Path, *, suffixes: Sequence[str] = (), inputs: Iterable[Path] = ()) -> None:
     """Checks that an output path has a supported suffix and does not overwrite an input.
 
-    Devices such as `/dev/stdout` may have any name.
+    Device files such as `/dev/stdout` do not need a supported suffix.
 
     Args:
         output: The file or folder to write.

@@ -16,13 +16,13 @@ class Convolution(nn.Sequential):
     Args:
         in_channels: The number of input channels.
         channels: The number of output channels.
-        size: The kernel size, which must be odd.
+        size: The kernel size.
         stride: The stride of the convolution.
     """
 
     def __init__(self, in_channels: int, channels: int, *, size: int = 3, stride: int = 1) -> None:
         super().__init__(
-            nn.Conv2d(in_channels, channels, size, stride, size // 2, bias=False),
+            nn.Conv2d(in_channels, channels, size, stride, (size - 1) // 2, bias=False),
             nn.BatchNorm2d(channels),
             nn.ReLU(inplace=True),
         )
@@ -52,7 +52,7 @@ class Residual(nn.Module):
             self.shortcut.extend([nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)])
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Maps features ``(N, in_channels, H, W)`` to ``(N, channels, H / stride, W / stride)``."""
+        """Maps features of shape ``(N, in_channels, H, W)`` to shape ``(N, channels, H / stride, W / stride)``."""
         return F.relu(self.shortcut(inputs) + self.norm(self.second(self.first(inputs))))
 
 

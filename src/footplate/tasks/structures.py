@@ -20,7 +20,7 @@ Index: TypeAlias = int | slice | list[int] | list[bool] | Tensor | NDArray[Any]
 class InstanceData(BaseDataElement):
     """A data element for the instances in an image. All fields have the same length N, the number of instances.
 
-    Fields may be tensors ``(N, ...)``, arrays ``(N, ...)``, lists, tuples, strings, or other sequences.
+    Fields may be tensors or arrays of shape ``(N, ...)``, lists, tuples, strings, or other sequences.
     Indexing selects the same instances from all fields.
 
     Example:
@@ -91,10 +91,10 @@ class InstanceData(BaseDataElement):
 
 
 class PixelData(BaseDataElement):
-    """A data element whose fields are tensors or arrays ``(C, H, W)`` with a common height and width.
+    """A data element whose fields are tensors or arrays of shape ``(C, H, W)`` with a common height and width.
 
-    Fields can be masks, heat maps or feature maps, for example. A field of shape ``(H, W)`` is stored as ``(1, H, W)``.
-    Indexing by rows and columns crops all fields.
+    Fields can be masks, heat maps or feature maps, for example. A field of shape
+    ``(H, W)`` is stored with shape ``(1, H, W)``. Indexing by rows and columns crops all fields.
 
     Example:
         >>> PixelData(data=torch.zeros(64, 48))[10:20, :8].shape
@@ -148,7 +148,7 @@ def _as_slice(index: int | slice, length: int) -> slice:
 
 
 def _select(value: Any, index: slice | Tensor) -> Any:
-    """Returns the elements of a field in a slice, or at int64 indices ``(K,)``."""
+    """Returns the elements of a field that are selected by a slice or a vector of int64 indices."""
     if isinstance(value, Tensor):
         return value[index if isinstance(index, slice) else index.to(value.device)]
     if isinstance(value, np.ndarray):

@@ -1,4 +1,4 @@
-"""Code shared by all tasks: the base class of models, a feature pyramid, and helpers for samples and configs."""
+"""Code shared by all tasks: the base class for models, a feature pyramid, and helpers for samples and configs."""
 
 import logging
 from abc import abstractmethod
@@ -29,7 +29,7 @@ _logger = logging.getLogger("footplate.tasks")
 class Pyramid(nn.Module):
     """A residual encoder, and a decoder with lateral connections for its deepest levels.
 
-    The stem folds blocks of 2 x 2 pixels into channels, so that no convolution runs at full resolution.
+    The first convolution has a stride of 2, so that no other layer runs at full resolution.
 
     Args:
         widths: The number of channels of each stage. The first stage has half the resolution of the image; each
@@ -48,7 +48,7 @@ class Pyramid(nn.Module):
         super().__init__()
         steps = list(zip(widths, widths[1:], strict=False))
         decoded = steps[::-1] if levels is None else steps[::-1][: levels - 1]
-        self.stem = Convolution(3 * 4, widths[0])
+        self.stem = Convolution(3, widths[0], size=6, stride=2)
         self.stages = nn.ModuleList(
             nn.Sequential(*(Residual(width) for _ in range(depth))) for width, depth in zip(widths, depths, strict=True)
         )
@@ -59,16 +59,15 @@ class Pyramid(nn.Module):
         self.stride = 2 ** len(widths)
 
     def decode(self, inputs: Tensor) -> list[Tensor]:
-        """Returns the features of each level, ``(N, width, h, w)``, deepest first.
+        """Returns the features of each level, of shape ``(N, width, h, w)``, deepest first.
 
         Args:
-            inputs: ``(N, 3, H, W)``, of any size. They are padded at the bottom and on the right to multiples of the
-                stride.
+            inputs: Images ``(N, 3, H, W)`` of any size. They are padded at the bottom and on the right to multiples of
+                the stride.
         """
         height, width = inputs.shape[-2:]
         inputs = F.pad(inputs, (0, -width % self.stride, 0, -height % self.stride))
-        features = self.stem(F.pixel_unshuffle(inputs, 2))
-        encoded: list[Tensor] = [self.stages[0](features)]
+        encoded: list[Tensor] = [self.stages[0](self.stem(inputs))]
         for down, stage in zip(self.down, list(self.stages)[1:], strict=True):
             encoded.append(stage(down(encoded[-1])))
         decoded: list[Tensor] = [encoded[-1]]
@@ -82,7 +81,7 @@ Part = Mapping[str, Any] | nn.Module
 
 
 class TaskModel(BaseModel):
-    """The base class of models that implement each forward mode in its own method: `outputs`, `loss` and `predict`.
+    """The base class for models that implement each forward mode in its own method: `outputs`, `loss` and `predict`.
 
     Args:
         data_preprocessor: See `BaseModel`. The default `type` depends on the task, for example SegDataPreProcessor.
@@ -108,7 +107,7 @@ class TaskModel(BaseModel):
 
         Args:
             inputs: The preprocessed inputs of a batch.
-            data_samples: The samples of the batch. Mode "loss" needs their ground truth; mode "predict" adds
+            data_samples: The samples in the batch. Mode "loss" needs their ground truth; mode "predict" adds
                 predictions.
             mode: "tensor", "loss" or "predict".
 
@@ -120,7 +119,7 @@ class TaskModel(BaseModel):
         if not is_stacked and type(self.data_preprocessor) is BaseDataPreprocessor:
             usual = f"data_preprocessor=dict(type='{self.usual_preprocessor}', mean=[...], std=[...])"
             raise ArgumentError(
-                "the images of the batch are not stacked into one tensor, because the model has no data preprocessor",
+                "the images in the batch are not stacked into one tensor, because the model has no data preprocessor",
                 key="model",
                 notes=[f"Set {usual}."],
             )
@@ -134,7 +133,7 @@ class TaskModel(BaseModel):
         """Returns the raw output of the network."""
 
     def predicted_tensors(self, inputs: Tensor) -> dict[str, Any]:
-        """Returns a dict of an exported model's outputs for preprocessed images ``(N, C, H, W)``.
+        """Returns a dict of the outputs that an exported model computes for preprocessed images.
 
         By default, these are the raw outputs of the network. Tasks override this method to add their postprocessing.
         """
@@ -142,7 +141,7 @@ class TaskModel(BaseModel):
 
     @abstractmethod
     def loss(self, inputs: Any, data_samples: Sequence[Any] | None) -> dict[str, Any]:
-        """Returns a dict of the losses and other values to log."""
+        """Returns a dict of losses and other values to log."""
 
     @abstractmethod
     def predict(self, inputs: Any, data_samples: Sequence[Any] | None) -> list[Any]:
@@ -150,7 +149,7 @@ class TaskModel(BaseModel):
 
 
 def check_truth(data_samples: Sequence[Any] | None, *fields: str) -> Sequence[Any]:
-    """Returns the samples. Raises a DataError if there are no samples, or if a sample has none of the fields."""
+    """Returns the samples. Raises a DataError if there are no samples, or if a sample has none of the `fields`."""
     if not data_samples or not all(any(field in sample for field in fields) for sample in data_samples):
         names = " or ".join(f"'{field}'" for field in fields)
         raise DataError(f"an image has no ground truth: its data sample has no {names}")
@@ -167,7 +166,7 @@ def build_part(name: str, part: Part) -> nn.Module:
 
 
 def data_field(name: str, kind: type) -> property:
-    """Returns a property for data samples. It checks the type of a value and stores the value in the field `_name`."""
+    """Returns a property for data samples that checks the type of a value and stores the value in the field `_name`."""
     return property(
         lambda sample: getattr(sample, f"_{name}"),
         lambda sample, value: sample.set_field(value, f"_{name}", dtype=kind),
@@ -176,7 +175,7 @@ def data_field(name: str, kind: type) -> property:
 
 
 class PackSamples(BaseTransform):
-    """The base class of transforms that pack an image and its annotations into a model input and a data sample.
+    """The base class for transforms that pack an image and its annotations into a model input and a data sample.
 
     Subclasses set `sample_type` and override `annotate`.
 
@@ -195,7 +194,10 @@ class PackSamples(BaseTransform):
         self.meta_keys = tuple(meta_keys)
 
     def transform(self, results: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns `inputs` (a tensor ``(C, H, W)`` of the image's dtype, or a list of them) and `data_samples`."""
+        """Returns `inputs`, a tensor of shape ``(C, H, W)`` or a list of such tensors, and `data_samples`.
+
+        The tensors have the dtype of the image.
+        """
         if self.key not in results:
             raise DataError(f"the pipeline did not load an image: there is no key '{self.key}'", found=sorted(results))
         image = results[self.key]
@@ -211,13 +213,13 @@ class PackSamples(BaseTransform):
 
 
 def image_to_tensor(image: Any) -> Tensor:
-    """Copies an image ``(H, W, C)`` or ``(H, W)`` to a tensor ``(C, H, W)`` of the same dtype."""
+    """Copies an image of shape ``(H, W, C)`` or ``(H, W)`` to a tensor of shape ``(C, H, W)`` with the same dtype."""
     pixels = np.asarray(image)
     return torch.from_numpy(np.array(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1), order="C"))
 
 
 def select_keys(results: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
-    """Returns a dict with the `keys` that are present."""
+    """Returns a dict with the entries under `keys`. Omits missing keys."""
     return {key: results[key] for key in keys if key in results}
 
 
@@ -243,7 +245,7 @@ def check_classes(
 
 
 def to_labels(value: Any) -> Tensor:
-    """Converts an integer or a list of integers to a tensor ``(K,)``, int64, or raises an ArgumentError."""
+    """Converts an integer or a list of integers to an int64 tensor of shape ``(K,)``, or raises an ArgumentError."""
     labels = torch.as_tensor(value)
     if labels.dim() > 1 or labels.is_floating_point() or labels.dtype == torch.bool:
         raise ArgumentError("labels must be an integer or a list of integers", found=value)
@@ -255,7 +257,7 @@ def warn_about_missing_classes(classes: Sequence[str] | None, labels: Collection
 
     Args:
         classes: The names of the classes.
-        labels: The labels that occur.
+        labels: The labels that occur in the data.
         where: The file or folder of the data.
     """
     if missing := [name for label, name in enumerate(classes or ()) if label not in labels]:
@@ -263,7 +265,7 @@ def warn_about_missing_classes(classes: Sequence[str] | None, labels: Collection
 
 
 def check_images(images: Collection[Any], where: str, suffixes: Iterable[str]) -> None:
-    """Raises a DataError if a dataset found no images in `where`, a folder or file."""
+    """Raises a DataError if a dataset found no images in the folder or file `where`."""
     if not images:
         notes = [f"Image files must end in {', '.join(suffixes)}"]
         raise DataError(f"there are no images in '{where}'", key="data_prefix", notes=notes)
@@ -283,7 +285,7 @@ def find_files(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
 
 
 def has_suffix(name: str, suffixes: tuple[str, ...]) -> bool:
-    """Checks whether a name ends in one of the suffixes. A lowercase suffix also matches in uppercase."""
+    """Checks whether a name ends with one of the suffixes. A lowercase suffix also matches its uppercase form."""
     return name.endswith(suffixes) or name.lower().endswith(suffixes)
 
 
@@ -301,7 +303,7 @@ def list_folder(folder: str) -> list[str]:
 
 
 def is_folder(path: str) -> bool:
-    """Checks whether a path is a folder. Some storage backends list a file as a folder that contains only itself."""
+    """Checks whether a path is a folder, even if the storage lists a file as a folder that contains only itself."""
     try:
         return list_dir(path) != [path.rpartition("/")[2]]
     except OSError:

@@ -51,7 +51,7 @@ def colors_of_classes(names: Sequence[str]) -> list[RGB]:
 
 
 class TaskVisualizer(Visualizer):
-    """The base class of visualizers that draw image, ground truth and prediction side by side, with a legend.
+    """The base class for visualizers that draw an image, its ground truth and its prediction with a legend.
 
     Subclasses set `fields` and override `overlay`.
 
@@ -100,7 +100,7 @@ class TaskVisualizer(Visualizer):
         return None
 
     def render(self, image: Any, data_sample: Any, *, draw_gt: bool = True, draw_pred: bool = True) -> ImageArray:
-        """Draws the image, ground truth, prediction and their difference side by side. Omits panels without data.
+        """Draws the image, the ground truth, the prediction and an error panel side by side. Omits panels without data.
 
         Args:
             image: A uint8 image: RGB ``(H, W, 3)`` or grayscale ``(H, W)``.
@@ -186,7 +186,7 @@ class BaseVisualizationHook(Hook):
         return SimpleNamespace(get=read_bytes)
 
     def choose(self, outputs: Sequence[Any]) -> Iterable[tuple[int, Any]]:
-        """Yields pairs of index and prediction to draw from a batch. Subclasses may filter them."""
+        """Yields (index, prediction) pairs to draw from a batch. Subclasses may filter them."""
         return enumerate(outputs)
 
     def options(self, runner: "Runner", mode: str, name: str) -> dict[str, Any]:

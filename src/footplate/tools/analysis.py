@@ -24,8 +24,8 @@ def summarize(run: Run) -> dict[str, Any]:
         A dict with these keys:
 
         - `iterations`: the number of iterations.
-        - `time`: the mean, median and maximum seconds per iteration between two log lines, the share of time spent
-          waiting for data, and the total in seconds. None if times are not recorded.
+        - `time`: the mean, median and maximum of the logged seconds per iteration, the share of time spent waiting for
+          data, and the total in seconds. None if times are not recorded.
         - `memory`: the peak memory in MiB, or None if not recorded.
         - `logged`: the iteration of the last training log line. `time` and `last` cover the run up to this iteration.
         - `last`: the last training values, keyed by name.
@@ -64,7 +64,7 @@ def summarize(run: Run) -> dict[str, Any]:
 def count_iterations(run: Run) -> int:
     """Returns the last iteration with a recorded value.
 
-    Ignores test values unless there are no others: the tested checkpoint may be from another run.
+    Ignores test values unless there are no others, because the tested checkpoint may be from another run.
     """
     trained = [series for series in run.series if series.mode != "test"] or run.series
     return int(max(series.points[-1][0] for series in trained))
@@ -106,8 +106,8 @@ def name_in_log(run: Run, series: Series) -> str:
 def explain_runs(runs: Sequence[Run]) -> str:
     """Formats the summary of each run and the differences between the runs' best values.
 
-    Compares each run with the first run. Uses the `save_best` metrics that all runs have, or else the first metric that
-    all runs have.
+    Compares each run with the first run. Uses the `save_best` metrics that all runs have. If there are none, uses the
+    first metric that all runs have.
     """
     summaries = [summarize(run) for run in runs]
     texts = [_text(run, summary) for run, summary in zip(runs, summaries, strict=True)]
@@ -192,7 +192,7 @@ def _text(run: Run, summary: dict[str, Any]) -> str:
         values = ", ".join(f"{name} {value:.4g}" for name, value in summary["last"].items())
         rows.append(("last", values if whole else f"at iteration {logged}: {values}"))
     if summary["derived"]:
-        rows.append(("note", f"the run does not record {' or '.join(summary['derived'])}; derived from its log"))
+        rows.append(("note", f"the run does not record {' or '.join(summary['derived'])}; it was derived from the log"))
     rows += [("checkpoint", f"{name}, {format_bytes(size)}") for name, size in summary["checkpoints"].items()]
     return f"{run.folder}: {summary['iterations']} iterations\n" + "".join(f"  {labeled(*row)}\n" for row in rows)
 

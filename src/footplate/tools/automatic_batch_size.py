@@ -119,16 +119,18 @@ def _try_in_process(cfg: Config) -> tuple[int, str]:
         finally:
             process.kill()  # after a signal, the process must not write to the folder while it is removed
             process.join()
-    reason = reason or f"larger: the process ended with exit code {process.exitcode}"
+    reason = reason or f"larger batches fail: the process ended with exit code {process.exitcode}"
     if not size:
         notes = ["Set batch_size=1, or use a smaller model or `activation_checkpointing`."]
-        message = f"a trial with {_SMALLEST} samples per batch fails: {reason.removeprefix('larger: ')}"
+        message = f"a trial with {_SMALLEST} samples per batch fails: {reason.removeprefix('larger batches fail: ')}"
         raise ArgumentError(message, key=_SIZE, found=_AUTO, notes=notes)
     return size, reason
 
 
 def _try_sizes(cfg: Config, folder: str, results: Connection) -> None:
-    """Doubles the batch size until it no longer fits. Sends each size that fits, and the reason for stopping."""
+    """Doubles the batch size until it no longer fits. Sends all sizes that fit and the reason for stopping to
+    `results`.
+    """
     nowhere = os.open(os.devnull, os.O_WRONLY)  # the actual run prints the same output
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
@@ -152,7 +154,7 @@ def _try_sizes(cfg: Config, folder: str, results: Connection) -> None:
             if runner.device.type != "cpu":
                 torch.accelerator.synchronize()
             elif 2 * (memory_in_use(runner.device) - before) > _SHARE * free:
-                reason = f"larger: more than {_SHARE:.0%} of the free memory"
+                reason = f"larger batches would use more than {_SHARE:.0%} of the free memory"
             fitting = size
             reason = "the whole dataset" if size == limit else reason
             results.send((fitting, reason, None))
@@ -160,7 +162,7 @@ def _try_sizes(cfg: Config, folder: str, results: Connection) -> None:
     except FootplateError as error:
         results.send((0, "", error))
     except BaseException as error:  # noqa: BLE001 - sent to the parent process
-        results.send((fitting, f"larger: {type(error).__name__}: {error}".partition("\n")[0], None))
+        results.send((fitting, f"larger batches fail: {type(error).__name__}: {error}".partition("\n")[0], None))
     finally:
         os._exit(0)  # the cleanup of a normal exit would need memory
 

@@ -48,6 +48,7 @@ from footplate.tools.explain_loops import explain_loops, loops_as_data, order_of
 from footplate.tools.explain_optimizer import groups_in
 from footplate.tools.failing_module import ComponentError, module_error
 from footplate.tools.memory_use import Largest, counting_activations, largest_batch, state_bytes
+from footplate.tools.model_sections import check_nested_sections, warn_about_unread_keys
 from footplate.tools.partial_build import build_trial
 
 _logger = logging.getLogger("footplate.tools")
@@ -93,6 +94,7 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
         with collect_warnings() as messages, buffer_log() as records:
             checked = runner_config(cfg) if run else check_config(cfg)  # the trial also checks the config
             warn_about_variables(checked)
+            warn_about_unread_keys(checked)
             if run:
                 with located(checked), at_key("visualizer"):  # the trial has no backends
                     check_visualizer(checked.get("visualizer"))
@@ -107,6 +109,8 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
                     loops = loops_as_data(checked, hooks=hooks, length_of_epoch=epoch_length)
                     lines = _describe_trial(runner, largest, measured, loops)
             else:
+                with located(checked):
+                    check_nested_sections(checked)
                 hooks, _ = order_of_hooks(checked)
                 if checked.get("val_cfg") is None:
                     warn_about_idle_settings(checked, hooks)
@@ -197,8 +201,8 @@ def _try(cfg: Config, folder: str) -> tuple[Runner, dict[str, Largest], dict[str
 def _warn_about_missing_files(runner: Runner) -> None:
     """Warns about local files of the training and validation data that are missing or empty.
 
-    Ignores datasets without any local file: either their paths are keys of another storage system, or the trial fails
-    on the first file.
+    Ignores datasets without any local files: either their paths are keys of another storage system, or the trial fails
+    on the first file anyway.
     """
     loops = (runner.train_loop, *getattr(runner.val_loop, "sets", ()))
     datasets = [leaf for loop in loops for leaf in innermost_datasets(getattr(loop.dataloader, "dataset", None))]
@@ -294,7 +298,7 @@ class _TrialHook(Hook):
         self._last = time.perf_counter()
 
     def before_train(self, runner: Runner) -> None:
-        """Starts to measure the time spent waiting for data."""
+        """Starts measuring the time spent waiting for data."""
         self.stage = ("reading the first training batch", "train_dataloader")
         self._last = time.perf_counter()
 
@@ -331,15 +335,15 @@ def _describe_trial(
         size = getattr(runner.train_dataloader, "batch_size", None)
         samples = f", {size} samples each and {size * get_data_world_size()} in total per iteration" if size else ""
         rows.append(("processes", f"{runner.world_size}, {kind} over {dist.get_backend()}{samples}"))
-        peak = f"{peak} on each rank" if min(memory) == max(memory) else f"{min(memory)} to {peak} on the ranks"
+        peak = f"{peak} on each rank" if min(memory) == max(memory) else f"{min(memory)} to {peak} across the ranks"
     rows += [(f"{mode} data", f"{data.samples} samples, {data.description}") for mode, data in largest.items()]
     step, waiting = measured["seconds_per_iteration"], measured["seconds_of_waiting"]
-    speed = f"{step:.3g} s per iteration, {waiting:.3g} s of waiting for data"
+    speed = f"{step:.3g} s per iteration, plus {waiting:.3g} s waiting for data"
     seconds, validating = runner.max_iters * (step + waiting), measured["seconds_per_validation"]
     if validating is not None:
         speed += f", {validating:.3g} s per validation"
         seconds += len((loops["val"] or {}).get("after", ())) * validating
-    batches = "the largest batches of training and validation"
+    batches = "the largest training and validation batches"
     if "train" not in largest:
         batches = f"the first training iterations of {type(runner.train_loop).__name__}; larger batches may need more"
     parts = ", ".join(f"{name} {format_bytes(size)}" for name, size in measured["memory_parts"].items())
@@ -347,7 +351,7 @@ def _describe_trial(
         ("speed", speed),
         ("time", f"about {format_seconds(seconds)} in total"),
         ("memory", f"at most {peak}, with {batches}"),
-        ("parts", f"of the memory in training: {parts}"),
+        ("parts", f"of the training memory: {parts}"),
         ("size", f"{format_bytes(measured['checkpoint'])} per checkpoint"),
     ]
     if measured["metrics"]:

@@ -120,8 +120,7 @@ def accepted_keys(cfg: Mapping[Any, Any], parts: Sequence[str], *, at: Sequence[
     Args:
         cfg: The config.
         parts: The key path of the section; empty for the top-level keys.
-        at: The key path of the section in `cfg`, if it differs from `parts`. This is the case for a
-            first-generation config.
+        at: The key path of the section in `cfg`, if it differs from `parts`, as for a first-generation config.
     """
     if not parts:
         return READ_KEYS

@@ -134,7 +134,7 @@ def _compare(place: list[Any], first: Side, second: Side) -> Iterator[Difference
 
 
 def _below(side: Side, key: Any) -> Side | None:
-    """Returns the child of a value at a key (of a dict) or an index (of a list), or None if there is none.
+    """Returns the child of a value at a dict key or a list index, or None if there is no such child.
 
     If the origin of the child is unknown, uses the origin of the parent.
     """

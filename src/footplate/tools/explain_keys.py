@@ -38,7 +38,7 @@ def _files_of(lines: Iterable[Line]) -> Iterator[str]:
 
 
 def explain_config(cfg: Config) -> str:
-    """Formats the resolved config, one value per line, with the location and the earlier values of each key.
+    """Formats the resolved config with one value per line, and the location and earlier values of each key.
 
     Does not import the modules that the config uses.
     """
@@ -82,7 +82,7 @@ def explain_key(cfg: Config, path: str) -> str:
 
 
 def keys_as_data(cfg: Config, path: str = "") -> dict[str, Any]:
-    """Returns a dict that maps key paths to their values and the history of each value, the latest first.
+    """Returns a dict that maps key paths to their values and the history of each value, latest first.
 
     Contains the keys at and below `path`. The keys of a dict are listed separately; a list counts as one value.
 

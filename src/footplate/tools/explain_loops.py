@@ -165,7 +165,7 @@ def explain_loops(data: Mapping[str, Any]) -> str:
     saving = data["checkpoint"]
     if saving:
         interval = f"{format_interval(saving['interval'], saving['unit'])} ({saving['name']})"
-        kept = f", the last {saving['kept']} are kept" if saving["kept"] > 0 else ""
+        kept = f", keeping the last {saving['kept']}" if saving["kept"] > 0 else ""
         best = f", best by {', '.join(saving['best'])}" if saving["best"] else ""
         lines.append(labeled("checkpoint", f"{interval if saving['interval'] > 0 else 'at the end'}{kept}{best}"))
     for schedule in data["schedules"]:

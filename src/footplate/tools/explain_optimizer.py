@@ -75,7 +75,7 @@ def groups_in(wrapper: Any, model: nn.Module) -> Groups:
     """Returns the parameter groups of a built optimizer.
 
     Args:
-        wrapper: The optimizer wrapper, with one or several optimizers.
+        wrapper: The optimizer wrapper, with one or more optimizers.
         model: The model whose parameters are optimized.
     """
     names = {id(parameter): name for name, parameter in model.named_parameters()}

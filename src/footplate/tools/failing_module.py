@@ -27,7 +27,7 @@ _OUT_OF_MEMORY = re.compile(  # messages of torch, cuBLAS, cuDNN, oneDNN and Pyt
 
 
 class ComponentError(FootplateError):
-    """A model, a hook or a dataset failed. The original error is `__cause__`.
+    """Raised if a model, a hook or a dataset fails. The original error is `__cause__`.
 
     Args:
         stage: The stage of the run, such as "training iteration 1".
@@ -88,7 +88,7 @@ def module_error(stage: str, error: Exception, cfg: Any) -> ComponentError | Non
         if not isinstance(section, Mapping) or not isinstance(section.get(part), Mapping):
             break
         key, section = f"{key}.{part}", section[part]
-    advice = "Check that the shapes match, such as the numbers of channels and classes"
+    advice = "Check that the shapes match, for example the numbers of channels and classes"
     if label := _INVALID_LABEL.search(str(error)):
         advice = f"The data contains the label {label[1]}. Labels must be smaller than num_classes; check both"
     notes = [*describe_changes(cfg["model"], "model"), f"{advice}; {DEBUG_HINT}"]

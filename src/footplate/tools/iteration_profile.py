@@ -37,7 +37,7 @@ class IterationProfile(NamedTuple):
         iterations: The number of measured iterations.
         parts: The seconds spent in each part of `PARTS`.
         hooks: The seconds spent in each hook, by class name, longest first.
-        advice: Suggestions for making an iteration faster, each of one or two sentences.
+        advice: Suggestions for making an iteration faster, one or two sentences each.
     """
 
     device: str
@@ -61,7 +61,7 @@ class IterationProfile(NamedTuple):
 
 
 def profile_iterations(cfg: Config, *, iterations: int = 20) -> IterationProfile:
-    """Trains for a few iterations on real data and measures their parts. Does not validate or leave any files.
+    """Trains for a few iterations on real data and times their parts. Does not validate or leave any files.
 
     On an accelerator, each part begins and ends with a synchronization. Iterations become slower if the host and the
     device would otherwise work in parallel.
@@ -98,7 +98,7 @@ def profile_iterations(cfg: Config, *, iterations: int = 20) -> IterationProfile
 
 
 class _Recorder(StopHook):
-    """Measures the methods that a run calls in a training iteration.
+    """Measures the time spent in the methods that a run calls in a training iteration.
 
     Attributes:
         measured: The number of measured iterations, negative during the warm-up.
@@ -188,7 +188,7 @@ def _advice(runner: Runner, parts: dict[str, float], hooks: dict[str, float]) ->
             advice = "Set `optim_wrapper.optimizer.fused=True`."
         yield f"{spent['optimizer']} in the optimizer. {advice}"
     if shares["hooks"] >= _HOOKS and hooks:
-        yield f"{spent['hooks']} in hooks, most of it in {next(iter(hooks))}. Raise its interval, or remove it."
+        yield f"{spent['hooks']} in hooks, most of it in {next(iter(hooks))}. Increase its interval, or remove it."
     if shares["model"] >= _COMPUTATION:
         is_mixed = any(isinstance(wrapper, AmpOptimWrapper) for wrapper in wrappers)
         options = "`compile=True`" if is_mixed else "`optim_wrapper.type='AmpOptimWrapper'` and `compile=True`"

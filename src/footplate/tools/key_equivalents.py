@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def suggest_equivalent(error: FootplateError, cfg: "Config", path: str) -> None:
-    """Makes an error about an unknown key suggest the equivalent key if the key belongs to the other generation."""
+    """If an unknown key belongs to the other config generation, changes the error to suggest the equivalent key."""
     from footplate.openmmlab.first_generation.translation import is_first_generation
 
     key = equivalent_key(cfg, path)

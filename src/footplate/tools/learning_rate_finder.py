@@ -49,7 +49,7 @@ class LearningRateTest(NamedTuple):
     def __str__(self) -> str:
         tested = f"{len(self.rates)} iterations, learning rates {self.rates[0]:.2g} to {self.rates[-1]:.2g}"
         if self.suggestion is None:
-            return f"{tested}\nno suggestion: the loss does not fall\n"
+            return f"{tested}\nno suggestion: the loss did not fall\n"
         return f"{tested}\nsuggested learning rate: {self.suggestion:.2g}\n"
 
 

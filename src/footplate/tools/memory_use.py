@@ -36,8 +36,8 @@ def largest_batch(loader: Any) -> Largest:
 
     Reads samples spread over the dataset, and compares their sizes after the transforms. The batch contains the
     largest, the widest and the tallest sample, because padding may extend all samples to the greatest height and width.
-    The rest of the batch consists of the next largest samples if the whole dataset was read, and of copies of the
-    largest sample otherwise.
+    If the whole dataset was read, the next largest samples fill the rest of the batch. Otherwise, copies of the largest
+    sample do.
 
     If the dataset has no length, returns the first batch of the loader.
 
@@ -101,8 +101,7 @@ def tensors_in(value: Any, key: str = "") -> Iterator[tuple[str, Tensor]]:
 
 
 def bytes_of(tensors: Iterable[Any]) -> int:
-    """Returns the total size in bytes of the tensors among the values. For a sharded tensor, counts only the local
-    shard."""
+    """Returns the total size in bytes of all tensors in the values. For sharded tensors, counts only local shards."""
     local = [local_tensor(value) for value in tensors if isinstance(value, Tensor)]
     return sum(tensor.numel() * tensor.element_size() for tensor in local)
 
@@ -111,7 +110,7 @@ def bytes_of(tensors: Iterable[Any]) -> int:
 def counting_activations(model: nn.Module) -> Iterator[Callable[[], int]]:
     """Measures the tensors that are saved for the backward pass inside the `with` block.
 
-    With activation checkpointing, a module saves only its inputs. Weights and buffers do not count, except for the
+    With activation checkpointing, a module saves only its inputs. Weights and buffers are not counted, except for the
     gathered weights of a sharded model.
 
     Yields:

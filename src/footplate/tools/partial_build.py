@@ -80,7 +80,7 @@ def build_model(cfg: Config, other: Config | None = None) -> tuple[nn.Module, st
         The model and a description of it.
 
     Raises:
-        FootplateError: The section `model` is missing or cannot be built.
+        FootplateError: The `model` section is missing or cannot be built.
     """
     source = cfg if other is None else other
     section = source.get("model")
@@ -145,7 +145,7 @@ class StandIn(nn.Module):
     """A small placeholder model with one submodule for each section of a model config, named after that section.
 
     Args:
-        model: The section `model` of a config.
+        model: The `model` section of a config.
     """
 
     def __init__(self, model: Mapping[str, Any]) -> None:

@@ -28,7 +28,7 @@ _ROWS_BEFORE = 5  # rows to show before the first non-finite one
 
 
 class Reading(NamedTuple):
-    """Statistics of one tensor: the output of a layer or the gradient of a parameter."""
+    """Statistics of one tensor, which is the output of a layer or the gradient of a parameter."""
 
     name: str
     kind: str  # the module's class and the path of the tensor in its output, or "gradient"

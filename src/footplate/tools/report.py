@@ -48,7 +48,7 @@ def write_report(
     title: str = "",
     sweep: SweepSummary | None = None,
 ) -> int:
-    """Writes a report of runs to a self-contained HTML file that works offline.
+    """Writes a report on runs to a self-contained HTML file that works offline.
 
     Args:
         runs: The runs. Several runs are compared. The best run is shown first, but runs of a sweep keep their order.
@@ -139,7 +139,7 @@ class Embedded(NamedTuple):
 
 
 def embed_images(runs: Sequence[Run], maximum: int) -> Embedded:
-    """Returns at most `maximum` images of runs as data URIs, by name and step.
+    """Returns at most `maximum` images of runs as data URIs, grouped by run and image name.
 
     Uses the same number of steps for each name, evenly spaced and including the last step, so that a report can show
     all images at the same step.
@@ -188,7 +188,7 @@ def _read(image: RunImage, sources: dict[str, int]) -> dict[str, Any]:
 
 
 def _layout(layout: Any, size: tuple[int, int]) -> tuple[list[Any], list[Any]]:
-    """Parses the layout stored in an image file. Returns the panels, each a caption with its box, and the legend.
+    """Parses the layout stored in an image file. Returns the panels (each a caption and a box) and the legend.
 
     Raises:
         ValueError: The layout is invalid.

@@ -65,7 +65,7 @@ def arrange_charts(runs: Sequence[Run], headline: Series | None) -> dict[str, An
 
 
 def _by_mode(run: Run) -> dict[str, dict[str, Series]]:
-    """Returns a dict of scalars by name for each mode."""
+    """Returns a dict of scalars, keyed by name, for each mode."""
     modes: dict[str, dict[str, Series]] = {}
     for series in run.series:
         modes.setdefault(series.mode, {})[series.name] = series
@@ -113,7 +113,7 @@ def _chart(key: tuple[str, str], curves: Sequence[ReportCurve], equal: Sequence[
 
 
 def thinned(points: list[Point], most: int) -> list[Point]:
-    """Thins a curve to about `most` points, keeping the minimum and maximum of each interval."""
+    """Reduces a curve to about `most` points, keeping the minimum and maximum of each interval."""
     if len(points) <= most:
         return points
     stretch = math.ceil(len(points) / (most // 2))
@@ -125,7 +125,7 @@ def thinned(points: list[Point], most: int) -> list[Point]:
 
 
 def short(value: float, digits: int = 5) -> float:
-    """Rounds a number to `digits` significant digits to save space in the page. Does not round integers."""
+    """Rounds a number to `digits` significant digits to reduce the size of the page. Does not round integers."""
     if not math.isfinite(value):
         return value
     return float(f"{value:.{digits}g}") if value != int(value) else int(value)

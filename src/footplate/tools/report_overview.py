@@ -67,7 +67,7 @@ def best_first(runs: Sequence[Run], headline: tuple[Series, Rule] | None) -> lis
 
 
 def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, Any]:
-    """Returns the facts about a run for the first screen of the report.
+    """Returns the facts about a run that the report shows first.
 
     Returns:
         A dict with the summary of the run (see `summarize`) and these keys:
@@ -138,10 +138,11 @@ def run_state(run: Run) -> dict[str, Any]:
 
 
 def _checkpoint_to_use(run: Run, headline: str) -> dict[str, Any] | None:
-    """Returns the best checkpoint, or else the last one, with a command that uses it.
+    """Returns the best checkpoint (or the last one if none is marked as best), with a command that uses it.
 
-    By default, the command predicts. A run that was started from Python has no data pipeline for this, so the command
-    exports the model. If the config does not describe the model either, returns Python code that loads the weights.
+    By default, this is `footplate predict`. A run that was started from Python has no data pipeline for predictions, so
+    the command is `footplate export` instead. If the config does not describe the model either, returns Python code
+    that loads the weights.
     """
     prefix = best_prefix(headline)
     best = [
@@ -168,7 +169,7 @@ def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
     """Checks whether a run overfits: validation gets worse after its best value while the training loss falls.
 
     Uses the validation loss if there is one, and otherwise the headline metric. (The metric may keep improving after
-    the loss has started to get worse.) If the training loss rises too, the run has diverged. Regardless of its best
+    the loss has started to get worse.) If the training loss also rises, the run has diverged. Regardless of its best
     value, a run has failed if the headline metric ends worse than it started, or if the last value of the headline
     metric, a validation loss or the training loss is non-finite.
 
@@ -202,9 +203,9 @@ def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
         if losses:
             return _fit("good", "no sign", text)
         return _fit("unknown", f"no sign in {name}", text, note="loss not validated")
-    change = f"the {label} went from {best['value']:.4g} at {best['iteration']:.0f} to {values[-1]:.4g}"
+    change = f"the {label} went from {best['value']:.4g} at iteration {best['iteration']:.0f} to {values[-1]:.4g}"
     if abs(values[-2] - best["value"]) <= noise:
-        return _fit("unknown", "unclear", f"Only in the last validation run, {change}.")
+        return _fit("unknown", "unclear", f"Only the last validation run is worse: {change}.")
     change = change[0].upper() + change[1:]
     points = trained.points if trained else [(0.0, 0.0)]
     before = fmean([value for at, value in points if at <= best["iteration"]][-_WINDOW:] or [points[0][1]])
@@ -232,7 +233,7 @@ def _fit(kind: str, answer: str, text: str, note: str = "") -> dict[str, str]:
 
 
 class SweepSummary(NamedTuple):
-    """The data of a sweep that a report shows."""
+    """The sweep data shown in a report."""
 
     metric: str
     trials: "Sequence[TrialInfo]"  # the best first

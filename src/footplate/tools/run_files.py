@@ -62,7 +62,7 @@ def read_record(file: Path, folder: Path) -> dict[str, Any]:
 
 
 class Start(NamedTuple):
-    """One start of a run, which has its own folder. The other fields are known only for footplate runs."""
+    """One launch of a run, which has its own folder. Only launches by footplate record the fields after `folder`."""
 
     folder: Path
     kind: str = ""  # "train", "resume", "val" or "test"; "" if the start is not recorded
@@ -73,20 +73,20 @@ class Start(NamedTuple):
 
     @property
     def trains(self) -> bool:
-        """Whether the start trained. True if this is not recorded."""
+        """Whether this launch trained the model. True if this is not recorded."""
         return self.kind not in ("val", "test")
 
     @property
     def order(self) -> tuple[Any, ...]:
-        """The sort key of starts.
+        """The key for sorting launches.
 
-        Starts that did not train come first, then starts without a record, then the other starts.
+        Launches without training come first, followed by launches without a record, and then all others.
         """
         return self.trains, bool(self.kind), self.time or self.folder.name
 
 
 def read_start(folder: Path) -> Start:
-    """Reads the record of a start. If there is no valid record, returns a `Start` with only the folder."""
+    """Reads the record of a launch. If there is no valid record, returns a `Start` with only the folder."""
     record = read_record(folder / "start.json", folder)
     with suppress(ValueError, KeyError, TypeError, OverflowError):  # missing or damaged
         length, time = record["epoch_length"], datetime.fromisoformat(record["time"]).astimezone(timezone.utc)
@@ -102,18 +102,18 @@ def read_start(folder: Path) -> Start:
 
 
 def starts_of(folder: Path) -> list[Start]:
-    """Returns the starts of a run, sorted by `Start.order`."""
+    """Returns the launches of a run, sorted by `Start.order`."""
     starts = [read_start(path) for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
     return sorted(starts, key=lambda start: start.order)
 
 
 def in_order(files: Iterable[Path]) -> list[Path]:
-    """Sorts files such as `<start>/vis_data/scalars.json` by start time."""
+    """Sorts files such as `<timestamp>/vis_data/scalars.json` by launch time."""
     return sorted(files, key=lambda file: (read_start(file.parent.parent).order, file))
 
 
 def environment_of(folder: Path) -> dict[str, Any]:
-    """Returns the recorded environment of a run's newest start, or {} if the record is missing or damaged."""
+    """Returns the recorded environment of a run's newest launch, or {} if the record is missing or damaged."""
     files = [folder / "environment.json", *(start.folder / "environment.json" for start in starts_of(folder))]
     existing = [file for file in files if file.exists()]
     return read_record(existing[-1], folder) if existing else {}

@@ -115,9 +115,9 @@ def read_run(path: str | Path) -> Run:
         f"{each.name} ({each.mode}) after iteration {each.points[-1][0]:.0f}" for each in series if each.ends_nonfinite
     ]
     if diverged:
-        warnings.append(f"Non-finite until the end of the run: {list_names(diverged, _MAX_NAMES)}.")
+        warnings.append(f"Scalars that stay non-finite until the end of the run: {list_names(diverged, _MAX_NAMES)}.")
     if derived:
-        warnings.append(f"The run does not record {' or '.join(derived)}; this was derived from its log.")
+        warnings.append(f"The run does not record {' or '.join(derived)}; it was derived from the log.")
     explained = safe_files((start / "explained.txt" for start in starts), folder)
     return Run(
         folder=path,
@@ -184,7 +184,7 @@ def _no_run(path: Path) -> DataError:
 
 
 def _scalar_files(folder: Path) -> list[Path]:
-    """Returns the scalar files of all starts. If there are files of several formats, returns only the newest format."""
+    """Returns the scalar files of all launches. If there are several formats, returns only the newest format."""
     patterns = ("*/vis_data/scalars.json", "vis_data/scalars.json", "scalars.json", "*.log.json")
     return next(filter(None, (list(folder.glob(pattern)) for pattern in patterns)), [])
 
@@ -213,10 +213,10 @@ def _read_lines(file: Path) -> list[dict[str, Any]]:
 
 
 def _joined_lines(files: Sequence[Path]) -> tuple[list[dict[str, Any]], int | None, list[str]]:
-    """Joins the scalars of all starts of a run.
+    """Joins the scalars of all launches of a run.
 
-    Returns the lines, with the training iteration of each line as `at`; the iterations per epoch, or None; and a list
-    of facts that were derived because the run does not record them.
+    Returns three values: the lines, with the training iteration of each line as `at`; the iterations per epoch, or None
+    if unknown; and a list of facts that were derived because the run does not record them.
     """
     trained: list[dict[str, Any]] = []
     evaluated: list[dict[str, Any]] = []  # from starts that did not train
@@ -248,9 +248,9 @@ def _joined_lines(files: Sequence[Path]) -> tuple[list[dict[str, Any]], int | No
 
 
 def _place_derived(lines: Sequence[dict[str, Any]], epoch_length: int | None) -> float:
-    """Sets the training iteration (`at`) of each line, for a run of another engine.
+    """Sets the training iteration (`at`) of each line from a launch with another engine.
 
-    Returns the iteration at which the start resumed.
+    Returns the iteration from which the launch resumed.
     """
     # Validation steps count iterations if the first one is not lower than the preceding training step.
     for previous, following in pairwise(line for line in lines if "step" in line):

@@ -37,7 +37,7 @@ def simulate(
         cfg: A config of either generation, or only its sections `optim_wrapper`, `param_scheduler` and `train_cfg`, or
             `optimizer`, `lr_config`, `momentum_config` and `runner`.
         model: The model that contains the parameters. It is not changed.
-        epoch_length: The iterations per epoch. Required for epoch-based runs and schedules.
+        epoch_length: The number of iterations per epoch. Required for epoch-based runs and schedules.
         iters: The iterations to return values for, counted from 0. By default, all iterations.
 
     Returns:
@@ -115,11 +115,11 @@ def _second_generation(cfg: Mapping[str, Any] | Config) -> Mapping[str, Any]:
 def run_length(
     train_cfg: Mapping[str, Any], epoch_length: int | None, hints: Sequence[str] = ("Pass epoch_length.",)
 ) -> tuple[int, int]:
-    """Returns the number of epochs (1 for an iteration-based run) and the number of iterations of a run.
+    """Returns a run's number of epochs (1 if it is iteration-based) and its number of iterations.
 
     Args:
-        train_cfg: The section `train_cfg`, in second-generation form.
-        epoch_length: The iterations per epoch, or None if unknown.
+        train_cfg: The `train_cfg` section, in second-generation form.
+        epoch_length: The number of iterations per epoch, or None if unknown.
         hints: The notes to attach to the error if `epoch_length` is needed but unknown.
 
     Raises:
@@ -143,7 +143,7 @@ def run_length(
 
 
 def _run_schedules(steps: ScheduleSteps, iters: Collection[int], epoch_length: int | None) -> Iterator[int]:
-    """Steps the schedules up to the last iteration in `iters`. Yields at each iteration in `iters`."""
+    """Steps the schedules up to the last of `iters`. Yields each iteration in `iters` before stepping it."""
     stops = set(iters)
     for iteration in range(max(stops, default=-1) + 1):
         if iteration in stops:

@@ -77,10 +77,10 @@ class Sweep:
     _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
 
     def run(self) -> list[TrialInfo]:
-        """Runs trials until the requested number is done. Reruns interrupted and failed trials of earlier starts.
+        """Runs trials until the requested number is reached. Also reruns interrupted and failed trials.
 
         Returns:
-            The finished trials, the best first.
+            The finished trials, best first.
 
         Raises:
             ArgumentError: A key is not in the config or is varied twice, or it is unknown whether a higher metric is
@@ -153,7 +153,7 @@ class Sweep:
         return trials
 
     def _ended_trials(self) -> list[Any]:
-        """Returns the ended trials. Omits failed trials if a later trial has the same config."""
+        """Returns the ended trials. Omits a failed trial if a later trial has the same config."""
         ended = [trial for trial in self._trials(*_STATES) if "config" in trial.user_attrs]
         last = {trial.user_attrs["config"]: trial for trial in ended}
         return [trial for trial in ended if trial.state != TrialState.FAIL or trial is last[trial.user_attrs["config"]]]
@@ -209,7 +209,7 @@ class Sweep:
         self.on_change(next(info for info in self._describe_trials() if info.number == trial.number))
 
     def _read_scores(self, folder: str) -> list[tuple[int, float]]:
-        """Returns the iteration and the metric of each of a trial's validation runs.
+        """Returns the iteration and the metric value for each validation run of a trial.
 
         Raises:
             MissingMetricError: Validation does not compute the metric.
@@ -225,7 +225,7 @@ class Sweep:
         return [(int(at), score) for at, score in series.points] if series else []
 
     def _describe_trials(self) -> list[TrialInfo]:
-        """Returns the finished trials of the study, the best first."""
+        """Returns the finished trials of the study, best first."""
         infos = []
         for trial in self._ended_trials():
             note = trial.user_attrs.get("note", "")
@@ -248,7 +248,7 @@ def _hash(content: Mapping[str, Any]) -> str:
 def _outcome(code: int, folder: str, *, is_pruned: bool, is_scored: bool) -> tuple[TrialState | None, str]:
     """Returns the final state of a trial whose process has ended, and the reason for a failure.
 
-    The state is None if the trial was interrupted. The next start of the sweep then continues the trial.
+    The state is None if the trial was interrupted. The trial then continues when the sweep is run again.
     """
     kind, message = "", f"the process ended with exit code {code}"
     with suppress(OSError, ValueError, KeyError, TypeError):  # it succeeded or was killed
@@ -257,7 +257,7 @@ def _outcome(code: int, folder: str, *, is_pruned: bool, is_scored: bool) -> tup
     if is_pruned:
         return TrialState.PRUNED, ""
     if code == -signal.SIGKILL:
-        return TrialState.PRUNED, "killed, most likely because memory ran out"
+        return TrialState.PRUNED, "killed, most likely because it ran out of memory"
     if kind in ("MemoryError", "OutOfMemoryError") or is_out_of_memory(RuntimeError(message)):
         return TrialState.PRUNED, "out of memory"
     if kind == "KeyboardInterrupt" or code in (-signal.SIGTERM, -signal.SIGINT):

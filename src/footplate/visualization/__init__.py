@@ -1,4 +1,4 @@
-"""Draws on images and plots the curves of a run, without a display."""
+"""Draws on images and plots a run's curves. Does not need a display."""
 
 from footplate.visualization.curve_plots import draw_curves
 from footplate.visualization.drawing import (

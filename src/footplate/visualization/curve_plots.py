@@ -1,4 +1,4 @@
-"""Plots the curves of a run with matplotlib."""
+"""Plots a run's curves with matplotlib."""
 
 import json
 import math
@@ -17,17 +17,17 @@ from footplate.visualization.drawing import canvas_to_image
 
 _UNPLOTTED = frozenset({"step", "iter", "epoch", "time", "data_time", "memory", "eta", "base_lr"})
 _MAX_CURVES = 8
-_MAX_LARGE = 4  # panels; more are drawn smaller
+_MAX_LARGE = 4  # if there are more panels than this, they are drawn smaller
 _MAX_LABEL = 40  # characters
-_LIMIT = 1e100  # larger values would overflow when matplotlib computes the axes
-# Okabe and Ito's palette for color-blind readers.
+_LIMIT = 1e100  # larger values would cause an overflow when matplotlib computes the axes
+# Okabe and Ito's color-blind-friendly palette.
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6e6e6e", "#967814")
 
 
 class PlottedCurve(NamedTuple):
-    """A curve, as a label and points (x, y) in ascending order of x.
+    """A curve: a label, and points (x, y) in ascending order of x.
 
-    If `annotated`, the legend shows the last value, and curves of up to 30 points get markers.
+    If `annotated` is True, the legend shows the last value, and curves with up to 30 points get markers.
     """
 
     label: str
@@ -43,10 +43,10 @@ class Panel(NamedTuple):
 
 
 def find_duplicates(curves: Mapping[str, Sequence[tuple[float, ...]]]) -> dict[str, str]:
-    """Returns a dict that maps each duplicate to the earlier curve that it repeats.
+    """Returns a dict that maps each duplicate curve to the earlier curve that it repeats.
 
-    For example, if a loss has only one term, the term equals the loss. Constant curves may be equal by chance, so they
-    do not count as duplicates.
+    For example, if a loss has only one term, that term is a duplicate of the loss. Constant curves are ignored, because
+    they may be equal by chance.
 
     Args:
         curves: The points of each curve, keyed by name. The last coordinate of a point is its value.
@@ -61,16 +61,16 @@ def find_duplicates(curves: Mapping[str, Sequence[tuple[float, ...]]]) -> dict[s
 
 
 def draw_curves(scalars_path: str, out_path: str, *, epoch_length: int = 1) -> None:
-    """Plots losses, metrics and the learning rate to an image file. Omits per-class results.
+    """Plots losses, metrics and the learning rate to an image file. Per-class results are omitted.
 
     Args:
-        scalars_path: A file with one JSON object per line, such as `vis_data/scalars.json`.
+        scalars_path: A file with one JSON object per line, e.g. `vis_data/scalars.json`.
         out_path: The path of the image.
-        epoch_length: The number of iterations per unit of `step` in validation records. Pass the epoch length if
-            validation is logged by epoch, otherwise 1.
+        epoch_length: The number of iterations per `step` in validation records: the epoch length if validation is
+            logged by epoch, otherwise 1.
 
     Raises:
-        DataError: The file has no scalars to draw.
+        DataError: The file contains no scalars to draw.
     """
     points, x_label = _read_points(scalars_path, epoch_length)
     panels: dict[str, list[PlottedCurve]] = {}
@@ -86,16 +86,16 @@ def draw_curves(scalars_path: str, out_path: str, *, epoch_length: int = 1) -> N
 
 
 def _read_points(path: str, epoch_length: int) -> tuple[dict[tuple[bool, str], list[tuple[float, float]]], str]:
-    """Returns the points of each scalar, and the label of the x-axis.
+    """Returns a dict with the points of each scalar, and the label of the x-axis.
 
-    A key consists of a bool, which is True for training and False for validation, and the scalar's name.
+    Each key consists of a bool, which is True for training and False for validation, and the scalar's name.
     """
     points: dict[tuple[bool, str], list[tuple[float, float]]] = {}
     x_label = "step"
     with open(path, encoding="utf-8") as file:
         records = [json.loads(line) for line in file if line.strip()]
     for scalars in records:
-        trains = "lr" in scalars  # only training lines contain the learning rate; all others are from validations
+        trains = "lr" in scalars  # only training records contain the learning rate; all others are from validation
         x_label = "iteration" if "iter" in scalars else x_label
         step = float(scalars.get("step", 0)) * (1 if trains else epoch_length)
         for name, value in scalars.items():
@@ -108,7 +108,7 @@ def _read_points(path: str, epoch_length: int) -> tuple[dict[tuple[bool, str], l
 
 
 def panel_title(label: str, points: Sequence[tuple[float, float]], *, trains: bool) -> str:
-    """Returns the title of the panel for a curve. Fractions, percentages and larger values get separate panels."""
+    """Returns the title of a curve's panel. Fractions, percentages and larger values get separate panels."""
     group, slash, _ = label.partition("/")
     if trains and group == "grad_norm":
         return "gradient norm"
@@ -127,8 +127,8 @@ def _distinct(curves: Sequence[PlottedCurve]) -> list[PlottedCurve]:
 
 
 def plot(panels: Sequence[Panel], x_label: str, *, log_x: bool = False) -> Image.Image:
-    """Plots panels below each other, with a shared x-axis. Each panel shows at most eight curves."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # imported late: takes half a second
+    """Plots panels one below the other, with a shared x-axis. Each panel shows at most eight curves."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # imported here, because it takes half a second
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -154,12 +154,12 @@ def plot(panels: Sequence[Panel], x_label: str, *, log_x: bool = False) -> Image
         axes[-1].xaxis.get_major_locator().set_params(integer=True)
     axes[-1].set_xlabel(x_label, fontsize=9)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # characters that the font lacks, or layouts that do not fit
+        warnings.simplefilter("ignore", UserWarning)  # about characters missing in the font, or layouts that do not fit
         return Image.fromarray(canvas_to_image(FigureCanvasAgg(figure)))
 
 
 def _text(text: str) -> str:
-    """Shortens text to one line that matplotlib shows literally. (Matplotlib would hide a label such as `_a`.)"""
+    """Shortens text to one line, and escapes it for matplotlib, which would otherwise hide labels such as `_a`."""
     text = text if len(text) <= _MAX_LABEL else f"{text[: _MAX_LABEL - 3]}..."
     line = printable(text).replace("\n", " ").replace("$", r"\$")
     return f" {line}" if line.startswith("_") else line

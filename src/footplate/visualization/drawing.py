@@ -21,7 +21,7 @@ Color = str | Sequence[int]
 RGB = tuple[int, int, int]
 _load_font = lru_cache(maxsize=32)(ImageFont.truetype)
 
-# The anchors of texts in Pillow, by alignment.
+# Pillow's text anchors, by alignment.
 _COLUMNS = {"left": "l", "center": "m", "right": "r"}
 _ROWS = {"top": "a", "center": "m", "center_baseline": "m", "baseline": "s", "bottom": "d"}
 _LETTERS = {
@@ -31,14 +31,14 @@ _LETTERS["k"] = "black"
 
 
 class Drawing:
-    """An image to draw on. Every `draw_*` method returns the drawing itself.
+    """An image to draw on. All `draw_*` methods return the drawing itself.
 
-    Coordinates are in pixels, x before y. `colors` is one color, or a list with one color per shape. The same applies
-    to line widths, font sizes and alignments. The `style` of a shape consists of `edge_colors`, `line_styles`,
-    `line_widths`, `face_colors` and `alpha`, in this order or by keyword. Shapes and texts with non-finite coordinates,
-    which an untrained model may predict, are not drawn. Lines are always solid. Text is drawn in DejaVu Sans, or in
-    another installed font if DejaVu Sans lacks a character. `line_styles`, `marker`, `font_families` and
-    `font_properties` are accepted for compatibility and ignored.
+    Coordinates are in pixels, x before y. `colors` is a single color, or a list with one color per shape. The same
+    applies to line widths, font sizes and alignments. The `style` of a shape consists of `edge_colors`, `line_styles`,
+    `line_widths`, `face_colors` and `alpha`, which can be passed in this order or by keyword. Shapes and texts with
+    non-finite coordinates, which untrained models may predict, are skipped. Lines are always solid. Text is drawn in
+    DejaVu Sans, or in another installed font if DejaVu Sans lacks a character. `line_styles`, `marker`, `font_families`
+    and `font_properties` are accepted for compatibility and ignored.
 
     Args:
         image: A uint8 image: RGB ``(H, W, 3)`` or grayscale ``(H, W)``.
@@ -57,10 +57,10 @@ class Drawing:
             self.set_image(image)
 
     def set_image(self, image: Any) -> None:
-        """Sets the image: ``(H, W, 3)`` RGB or ``(H, W)`` gray, with values from 0 to 255.
+        """Sets the image, of shape ``(H, W, 3)`` (RGB) or ``(H, W)`` (grayscale), with values from 0 to 255.
 
         Raises:
-            ArgumentError: The image has a different shape.
+            ArgumentError: The image has any other shape.
         """
         pixels = as_array(image)
         if pixels.ndim == 2:
@@ -71,15 +71,15 @@ class Drawing:
         self._axes = None
 
     def get_image(self) -> ImageArray:
-        """Returns the drawn RGB image ``(H, W, 3)``, uint8."""
+        """Returns the current image as a uint8 RGB array of shape ``(H, W, 3)``."""
         return np.array(self._image)
 
     def draw_points(self, positions: Any, colors: Any = "g", marker: Any = None, sizes: Any = None) -> Self:
-        """Draws points ``(N, 2)`` as filled circles with the radius `sizes`, by default 2."""
+        """Draws points, an array of shape ``(N, 2)``, as filled circles with radius `sizes`, which defaults to 2."""
         return self.draw_circles(positions, 2 if sizes is None else sizes, edge_colors=colors, face_colors=colors)
 
     def draw_circles(self, center: Any, radius: Any, *style: Any, **styles: Any) -> Self:
-        """Draws circles with centers ``(N, 2)`` and one radius, or one radius per circle, ``(N,)``."""
+        """Draws N circles with centers of shape ``(N, 2)``, and a single radius or one radius per circle."""
         centers = _as_rows(center, 2)
         radii = np.broadcast_to(as_array(radius).astype(float).reshape(-1, 1), (len(centers), 1))
         around = np.concatenate([centers - radii, centers + radii], axis=1).tolist()
@@ -88,7 +88,7 @@ class Drawing:
     def draw_lines(
         self, x_datas: Any, y_datas: Any, colors: Any = "g", line_styles: Any = "-", line_widths: Any = 1
     ) -> Self:
-        """Draws N lines. `x_datas` and `y_datas` contain the coordinates of both ends, ``(N, 2)`` each."""
+        """Draws N lines. `x_datas` and `y_datas`, of shape ``(N, 2)``, contain the coordinates of their endpoints."""
         ends = np.stack([_as_rows(x_datas, 2), _as_rows(y_datas, 2)], axis=2).reshape(-1, 4).tolist()
 
         def draw_one(draw: ImageDraw.ImageDraw, line: Any, fill: Any, outline: Any, width: int) -> None:
@@ -97,12 +97,12 @@ class Drawing:
         return self._draw_shapes(draw_one, ends, colors, line_widths=line_widths)
 
     def draw_bboxes(self, bboxes: Any, *style: Any, **styles: Any) -> Self:
-        """Draws boxes ``(N, 4)``, given as two opposite corners, x1 y1 x2 y2."""
+        """Draws boxes of shape ``(N, 4)``, where each row contains two opposite corners: x1, y1, x2, y2."""
         boxes = np.sort(_as_rows(bboxes, 4).reshape(-1, 2, 2), axis=1).reshape(-1, 4).tolist()
         return self._draw_shapes(ImageDraw.ImageDraw.rectangle, boxes, *style, **styles)
 
     def draw_polygons(self, polygons: Any, *style: Any, **styles: Any) -> Self:
-        """Draws one polygon ``(M, 2)``, or a list of polygons with any number of corners."""
+        """Draws a polygon of shape ``(M, 2)``, or a list of polygons, each with any number of corners."""
         several = list(polygons) if isinstance(polygons, (list, tuple)) else [polygons]
         if several and np.shape(as_array(several[0])) == (2,):
             several = [several]  # the corners of a single polygon
@@ -111,7 +111,7 @@ class Drawing:
         return self._draw_shapes(ImageDraw.ImageDraw.polygon, corners, *style, **styles)
 
     def draw_binary_masks(self, binary_masks: Any, colors: Any = "g", alphas: Any = 0.8) -> Self:
-        """Draws boolean masks ``(H, W)`` or ``(N, H, W)`` with the opacities `alphas`.
+        """Draws boolean masks of shape ``(H, W)`` or ``(N, H, W)`` with opacities `alphas`.
 
         Raises:
             ArgumentError: A mask does not have the same size as the image.
@@ -144,19 +144,19 @@ class Drawing:
         *,
         background: Color | None = None,
     ) -> Self:
-        """Draws texts at positions ``(N, 2)``. The alignments determine which point of a text lies at its position.
+        """Draws texts at N positions, of shape ``(N, 2)``. The alignments set which point of a text is at its position.
 
         Args:
             texts: The texts.
             positions: The positions of the texts.
-            font_sizes: The heights of the texts in pixels. The default depends on the size of the image.
+            font_sizes: The heights of the texts in pixels. The default depends on the image size.
             colors: The colors of the texts.
             vertical_alignments: "top", "center", "center_baseline", "baseline" or "bottom".
             horizontal_alignments: "left", "center" or "right".
             font_families: Ignored; accepted for compatibility.
-            bboxes: The background boxes of the texts, as dicts with a `facecolor` and an opacity `alpha`.
+            bboxes: Background boxes for the texts, as dicts with a `facecolor` and an opacity `alpha`.
             font_properties: Ignored; accepted for compatibility.
-            background: The background color of each text. Replaces the colors in `bboxes`.
+            background: The background color of the texts. Overrides the colors in `bboxes`.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
         count, usual = len(texts), max(9, round(math.sqrt(self._image.width * self._image.height) / 40))
@@ -180,7 +180,7 @@ class Drawing:
 
     @property
     def ax_save(self) -> Any:
-        """Matplotlib axes that cover the image, in pixels. The visualizers of code bases draw on them."""
+        """Matplotlib axes that cover the image, in pixel coordinates. User-defined visualizers draw on them."""
         if self._axes is None:
             from matplotlib.backends.backend_agg import FigureCanvasAgg
             from matplotlib.figure import Figure
@@ -219,13 +219,13 @@ class Drawing:
         face_colors: Any = "none",
         alpha: float = 1.0,
     ) -> Self:
-        """Draws shapes with outlines and fills. Blends them with the image if `alpha` is below 1."""
+        """Draws outlined or filled shapes. Blends them with the image if `alpha` is below 1."""
         faces, edges = _color_each(face_colors, len(shapes)), _color_each(edge_colors, len(shapes))
         target = self._image.copy() if alpha < 1 else self._image
         draw = ImageDraw.Draw(target)
         widths = [max(1, round(float(width))) for width in _each(line_widths, len(shapes))]
         for shape, face, edge, width in zip(shapes, faces, edges, widths, strict=True):
-            # Without face and edge, Pillow draws a white outline.
+            # With neither face nor edge, Pillow would draw a white outline.
             if (face is not None or edge is not None) and len(shape) and np.isfinite(shape).all():
                 draw_one(draw, shape, fill=face, outline=edge, width=width)
         if alpha < 1:
@@ -234,7 +234,7 @@ class Drawing:
 
 
 def as_rgb(color: Color) -> RGB:
-    """Converts a color to RGB: a name ("red"), letter ("r"), hex code ("#ff0000") or three numbers from 0 to 255.
+    """Converts a name ("red"), letter ("r"), hex code ("#ff0000") or three numbers from 0 to 255 to an RGB color.
 
     Raises:
         ArgumentError: The color is invalid.
@@ -260,21 +260,21 @@ def as_array(values: Any) -> npt.NDArray[Any]:
 
 
 def text_font(size: int, text: str) -> ImageFont.FreeTypeFont:
-    """Returns a font that has a glyph for every character in `text`, at a height of `size` pixels."""
+    """Returns a font with a height of `size` pixels that has a glyph for every character in `text`."""
     return _load_font(_font_file(frozenset("a0").union(letter for letter in text if not letter.isascii())), size)
 
 
 @cache
 def _font_file(letters: frozenset[str]) -> str:
-    """Returns a font file with all these characters: matplotlib's DejaVu Sans if possible, or an installed font."""
+    """Returns a font file with all these characters: matplotlib's DejaVu Sans if possible, else an installed font."""
     import matplotlib
 
     usual = os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
     if _has_letters(usual, letters):
         return usual
-    from matplotlib.font_manager import fontManager  # lists the installed fonts, which takes time
+    from matplotlib.font_manager import fontManager  # this import lists the installed fonts, which is slow
 
-    # "Last Resort" has only a placeholder box for every character.
+    # "Last Resort" has only placeholder boxes.
     fonts = [font for font in fontManager.ttflist if font.style == "normal" and "Last Resort" not in font.name]
     files = [font.fname for font in sorted(fonts, key=lambda font: (font.weight != 400, font.fname))]
     return next((file for file in files if _has_letters(file, letters)), usual)
@@ -287,11 +287,11 @@ def _has_letters(file: str, letters: Collection[str]) -> bool:
 
 
 def sample_image(path: str | None, data_batch: Any, position: int) -> ImageArray | None:
-    """Returns the RGB image ``(H, W, 3)`` of a sample, or None if it has no image.
+    """Returns a sample's image as an RGB array of shape ``(H, W, 3)``, or None if it has no image.
 
     Args:
         path: The image file, or None if the image was created in memory.
-        data_batch: The batch: a dict with `inputs`, or a sequence whose first item is the inputs. The inputs have the
+        data_batch: The batch: a dict with `inputs`, or a sequence whose first item is the inputs. Each input has the
             shape ``(C, H, W)`` and values from 0 to 255.
         position: The index of the sample in the batch.
     """
@@ -306,19 +306,19 @@ def sample_image(path: str | None, data_batch: Any, position: int) -> ImageArray
 
 
 def planes_to_image(planes: Any) -> ImageArray:
-    """Converts channels ``(1 or 3, h, w)`` with values from 0 to 255 to an RGB image ``(h, w, 3)``, uint8."""
+    """Converts values from 0 to 255, of shape ``(1 or 3, h, w)``, to a uint8 RGB image of shape ``(h, w, 3)``."""
     pixels = np.rint(as_array(planes)).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
 
 def canvas_to_image(canvas: Any) -> ImageArray:
-    """Draws a matplotlib canvas and returns its content as a uint8 RGB array of shape (H, W, 3)."""
+    """Draws a matplotlib canvas and returns its content as a uint8 RGB image of shape ``(H, W, 3)``."""
     canvas.draw()
     return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
 
 
 def _as_rows(values: Any, width: int) -> npt.NDArray[np.float64]:
-    """Returns coordinates as ``(N, width)``, float. Splits a flat array into rows."""
+    """Returns coordinates as a float array of shape ``(N, width)``. Splits a flat array into rows."""
     rows = as_array(values).astype(np.float64)
     if rows.size % width or rows.ndim > 2 or (rows.ndim == 2 and rows.size and rows.shape[1] != width):
         raise ArgumentError(f"coordinates must have the shape (N, {width})", found=rows.shape)
@@ -326,10 +326,10 @@ def _as_rows(values: Any, width: int) -> npt.NDArray[np.float64]:
 
 
 def _each(value: Any, count: int) -> list[Any]:
-    """Returns one value for each of `count` shapes. Repeats a single value or a shorter list."""
+    """Returns one value for each of `count` shapes, by repeating a single value or a shorter list if needed."""
     items = list(value) if isinstance(value, (list, tuple)) or np.ndim(value) else [value]
     if count and not items:
-        raise ArgumentError("expected one value or a non-empty list of values for the shapes or texts", found=value)
+        raise ArgumentError("expected one value, or a non-empty list with values for the shapes or texts", found=value)
     return [items[index % len(items)] for index in range(count)]
 
 

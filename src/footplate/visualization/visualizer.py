@@ -1,4 +1,4 @@
-"""Defines the visualizer, which passes images, scalars and the run's config to its writers. Draws feature maps."""
+"""Defines the visualizer, which passes images, scalars and the run's config to its writers, and draws feature maps."""
 
 import logging
 import os
@@ -37,24 +37,24 @@ def draw_featmap(
     resize_shape: tuple[int, int] | None = None,
     alpha: float = 0.5,
 ) -> ImageArray:
-    """Draws a feature map as an image, with colors from blue for low values to red for high values.
+    """Draws a feature map as an image, with colors from blue (low values) to red (high values).
 
     Args:
-        featmap: ``(C, H, W)``, any range of values.
-        overlaid_image: ``(H', W', 3)`` or ``(H', W')``, uint8. The map is blended with this image.
-        channel_reduction: "squeeze_mean" shows the mean of the channels. "select_max" shows the channel with the
-            largest mean. None shows a grid of the `topk` channels with the largest means.
+        featmap: ``(C, H, W)``, with any range of values.
+        overlaid_image: ``(H', W', 3)`` or ``(H', W')``, uint8. The feature map is blended with this image.
+        channel_reduction: "squeeze_mean" draws the mean over channels. "select_max" draws the channel with the largest
+            mean. None draws a grid of the `topk` channels with the largest means.
         topk: The number of channels in the grid, or -1 for all.
-        arrangement: The numbers of rows and columns of the grid.
-        resize_shape: The height and width of the result. By default, the size of `overlaid_image`, or of the map if
-            there is no image.
-        alpha: The weight of the map, between 0 and 1. At 1, `overlaid_image` is invisible.
+        arrangement: The numbers of rows and columns in the grid.
+        resize_shape: The height and width of the result. Defaults to the size of `overlaid_image`, or of the feature
+            map if there is no image.
+        alpha: The weight of the feature map, between 0 and 1. At 1, `overlaid_image` is invisible.
 
     Returns:
         A uint8 RGB image ``(H, W, 3)``, or ``(rows * H, columns * W, 3)`` for a grid.
 
     Raises:
-        ArgumentError: The map is not ``(C, H, W)``, or an argument is invalid.
+        ArgumentError: The feature map is not ``(C, H, W)``, or an argument is invalid.
 
     Example:
         >>> draw_featmap(np.zeros((8, 4, 6)), resize_shape=(40, 60)).shape
@@ -72,7 +72,7 @@ def draw_featmap(
     count = len(planes) if topk == -1 else min(check_count("topk", topk), len(planes))
     if rows * columns < count:
         raise ArgumentError(
-            f"{count} channels do not fit into a grid of {rows} x {columns}", key="arrangement", found=arrangement
+            f"{count} channels do not fit into a {rows} x {columns} grid", key="arrangement", found=arrangement
         )
     best = np.argsort(-planes.mean((1, 2)), kind="stable")[:count]
     tiles = [_render_plane(planes[channel], overlaid_image, resize_shape, alpha) for channel in best]
@@ -82,7 +82,7 @@ def draw_featmap(
 
 
 def heat_colors(values: npt.NDArray[np.float64]) -> ImageArray:
-    """Maps values from 0 to 1 to colors from blue through green to red: ``(..., 3)``, uint8, RGB."""
+    """Maps values from 0 to 1 to uint8 RGB colors from blue through green to red, as an array of shape ``(..., 3)``."""
     centers = np.array([3.0, 2.0, 1.0])
     channels = np.clip(1.5 - np.abs(4 * values[..., None] - centers), 0, 1)
     colors: ImageArray = np.rint(255 * channels).astype(np.uint8)
@@ -106,7 +106,7 @@ def _render_plane(
 
 
 def unique_name(name: str, taken: Collection[str]) -> str:
-    """Returns `name`. If it is taken, appends the first free number, as in `cat_2`."""
+    """Returns `name`. If it is already taken, appends the first free number, as in `cat_2`."""
     return next(
         candidate for candidate in chain([name], (f"{name}_{number}" for number in count(2))) if candidate not in taken
     )
@@ -115,7 +115,8 @@ def unique_name(name: str, taken: Collection[str]) -> str:
 class ImageNames:
     """Maps image paths to unique names.
 
-    A name is the file name without its suffix. If it is taken, the folder name is added, and if needed, a number.
+    Names are file names without the suffix. If a name is already taken, the folder name is added and, if needed, a
+    number.
     """
 
     def __init__(self) -> None:
@@ -133,10 +134,10 @@ class ImageNames:
 
 @contextmanager
 def skipping_failed_image(name: str) -> Iterator[None]:
-    """Logs a warning if the block fails. An image that cannot be drawn must not end a run."""
+    """Logs a warning if the block fails, because an image that cannot be drawn must not end a run."""
     try:
         yield
-    except Exception as error:  # noqa: BLE001 - it may come from the visualizer of a code base
+    except Exception as error:  # noqa: BLE001 - it may come from a user-defined visualizer
         _logger.warning("The image '%s' cannot be drawn and is skipped: %s: %s", name, type(error).__name__, error)
 
 
@@ -158,20 +159,20 @@ def _skippable(draw: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Visualizer(Drawing, Instances):
-    """Draws images, and passes images, scalars and configs to every writer.
+    """Draws images, and passes images, scalars and configs to all writers.
 
     Attributes:
-        skips_failed_images: Whether errors in `add_datasample`, and in a subclass's `visualize_...` methods, are logged
-            as warnings instead of raised. True for the visualizer of a run.
+        skips_failed_images: Whether errors in `add_datasample` and in the `visualize_...` methods of subclasses are
+            logged as warnings instead of raised. True for a run's visualizer.
 
     Args:
         name: The name for `get_instance`.
         image: The initial RGB image ``(H, W, 3)``, uint8.
-        vis_backends: The writers, as objects or configs for VISBACKENDS. `get_backend` finds a writer by the `name` in
-            its config, or by its class name if the config has no name.
-        save_dir: The folder of the run. Writers use its subfolder `vis_data` unless their config sets a folder.
-        fig_save_cfg: Stored as an attribute for code bases.
-        fig_show_cfg: Stored as an attribute for code bases.
+        vis_backends: The writers, as objects or dicts for VISBACKENDS. `get_backend` finds a writer by the `name` in
+            its config, or by its class name if the config sets no name.
+        save_dir: The run's folder. Writers use its subfolder `vis_data` unless their config sets a folder.
+        fig_save_cfg: Stored as an attribute for existing code.
+        fig_show_cfg: Stored as an attribute for existing code.
 
     Raises:
         ArgumentError: Two writers have the same name.
@@ -226,19 +227,19 @@ class Visualizer(Drawing, Instances):
     draw_featmap = staticmethod(draw_featmap)
 
     def get_backend(self, name: str) -> BaseVisBackend:
-        """Returns the writer called `name`. Raises a KeyError if there is no such writer."""
+        """Returns the writer named `name`. Raises a KeyError if there is no such writer."""
         return self._vis_backends[name]
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
-        """Passes the run's config to every writer."""
+        """Passes the run's config to all writers."""
         self._writers.call_all("add_config", config, **kwargs)
 
     def add_graph(self, model: Any, data_batch: Any, **kwargs: Any) -> None:
-        """Passes the model's graph to every writer that supports graphs."""
+        """Passes the model's graph to all writers that support graphs."""
         self._writers.call_all("add_graph", model, data_batch, **kwargs)
 
     def add_image(self, name: str, image: Any, step: int = 0) -> None:
-        """Passes an RGB image ``(H, W, 3)``, uint8, to every writer.
+        """Passes a uint8 RGB image of shape ``(H, W, 3)`` to all writers.
 
         Raises:
             ArgumentError: The image has a different type or shape.
@@ -254,13 +255,13 @@ class Visualizer(Drawing, Instances):
         self._writers.call_all("add_image", name, image, step)
 
     def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
-        """Passes a number to every writer."""
+        """Passes a number to all writers."""
         self._writers.call_all("add_scalar", name, value, step, **kwargs)
 
     def add_scalars(
         self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
     ) -> None:
-        """Passes the numbers of one step to every writer."""
+        """Passes the numbers for one step to all writers."""
         self._writers.call_all("add_scalars", scalar_dict, step, file_path, **kwargs)
 
     @_skippable
@@ -276,7 +277,7 @@ class Visualizer(Drawing, Instances):
         out_file: str | None = None,
         step: int = 0,
     ) -> None:
-        """Draws a sample with `render`. Shows the image, saves it, or passes it to the writers.
+        """Draws a sample with `render`, and shows the image, saves it, or passes it to the writers.
 
         Args:
             name: The name of the image.
@@ -286,7 +287,7 @@ class Visualizer(Drawing, Instances):
             draw_pred: Whether to draw the prediction.
             show: Whether to show the image on the screen.
             wait_time: The minimum time to show the image, in seconds.
-            out_file: A path to save the image to, instead of passing it to the writers.
+            out_file: The path to save the image to, instead of passing it to the writers.
             step: The iteration or epoch.
         """
         drawn = self.render(image, data_sample, draw_gt=draw_gt, draw_pred=draw_pred)
@@ -298,7 +299,7 @@ class Visualizer(Drawing, Instances):
             self.add_image(name, drawn, step)
 
     def render(self, image: Any, data_sample: Any, *, draw_gt: bool = True, draw_pred: bool = True) -> ImageArray:
-        """Draws a sample and returns the RGB image ``(H', W', 3)``, uint8. Task visualizers override this method."""
+        """Draws a sample and returns a uint8 RGB array of shape ``(H', W', 3)``. Overridden by task visualizers."""
         self.set_image(image)
         return self.get_image()
 
@@ -310,10 +311,10 @@ class Visualizer(Drawing, Instances):
         continue_key: str = " ",
         backend: str = "matplotlib",
     ) -> None:
-        """Opens an image in the system's viewer. Warns once if there is no display.
+        """Opens an image in the system's image viewer. Warns once if there is no display.
 
         Args:
-            drawn_img: The image. By default, the last drawn image.
+            drawn_img: The image. Defaults to the image that was last drawn.
             win_name: The title.
             wait_time: The minimum time to show the image, in seconds.
             continue_key: Ignored; accepted for compatibility.
@@ -322,7 +323,7 @@ class Visualizer(Drawing, Instances):
         has_display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
         if not has_display and sys.platform not in ("darwin", "win32"):
             if not self._warned_of_display:
-                _logger.warning("Images cannot be shown, because there is no display.")
+                _logger.warning("Cannot show images, because there is no display.")
             self._warned_of_display = True
             return
         image = self.get_image() if drawn_img is None else np.asarray(drawn_img)
@@ -330,36 +331,37 @@ class Visualizer(Drawing, Instances):
         time.sleep(wait_time)
 
     def close(self) -> None:
-        """Closes every writer."""
+        """Closes all writers."""
         self._writers.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns a dict of writer states, by writer name, to restore when a run resumes."""
+        """Returns the states to restore when a run resumes, keyed by writer name."""
         return self._writers.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores the writer states from `state_dict`. Call this before anything is written."""
+        """Restores the writer states from `state_dict`. Must be called before anything is written."""
         self._writers.load_state_dict(state)
 
     def move(self, before: str, now: str) -> None:
-        """Redirects writers from the folder `before` to the folder `now`. Call this before anything is written."""
+        """Redirects writers from the folder `before` to the folder `now`. Must be called before anything is written."""
         for backend in self._vis_backends.values():
             if isinstance(backend, BaseVisBackend):
                 backend.move(before, now)
 
 
-# Not a decorator: the registry checks for subclasses of this class, so the module must define it first.
+# Not a decorator, because the registry checks for subclasses of this class, which must be defined first.
 VISUALIZERS.register_module(module=Visualizer)
 
 
 def build_visualizer(visualizer: Any, *, name: str, work_dir: str, log_dir: str) -> Visualizer:
-    """Builds the visualizer. A relative `save_dir` of the visualizer or a backend is relative to the work_dir.
+    """Builds the visualizer. A relative `save_dir` of the visualizer or a backend is resolved against the work_dir.
 
     Args:
-        visualizer: The visualizer, its config dict, or None for one that writes scalars and images to the log folder.
+        visualizer: The visualizer, its config dict, or None for a visualizer that writes scalars and images to the log
+            folder.
         name: The default name of the visualizer.
-        work_dir: The local folder of the run.
-        log_dir: The log folder of the run.
+        work_dir: The run's local folder.
+        log_dir: The run's log folder.
     """
     if not isinstance(visualizer, Visualizer):
         cfg = visualizer if visualizer is not None else {"vis_backends": [{"type": "LocalVisBackend"}]}

@@ -172,7 +172,7 @@ def test_a_label_map_that_differs_in_size_from_its_image_is_an_error(tmp_path: P
     record = {"img_path": "a.jpg", "seg_map_path": path, "ori_shape": (78, 108), "img": np.zeros((30, 20, 3), np.uint8)}
     with pytest.raises(DataError, match=r"differs in size from its image 'a\.jpg'") as caught:
         load_annotations(record)
-    assert "20x30, and the image is 108x78" in str(caught.value)
+    assert "20x30, but the image is 108x78" in str(caught.value)
     assert "EXIF" not in str(caught.value)
 
 
@@ -189,7 +189,7 @@ def test_boxes_for_an_image_of_another_orientation_are_an_error(height: int | No
     if height != 30:
         assert load_annotations(record)["gt_bboxes"].tolist() == [[1, 2, 3, 4]]
         return
-    says = r"the image 'a\.jpg' are for a different orientation\n.*20x30, and the image is 30x20'\n.*EXIF"
+    says = r"the image 'a\.jpg' assume a different orientation\n.*20x30, but the image is 30x20'\n.*EXIF"
     with pytest.raises(DataError, match=says):
         load_annotations(record)
 

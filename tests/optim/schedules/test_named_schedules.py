@@ -120,11 +120,11 @@ def entry(family: str, **settings: Any) -> dict[str, Any]:
         (
             [entry("Poly", end=50), entry("CosineAnnealing", begin=50, end=110)],
             "CosineAnnealingLR (by iteration) ends at 110, before the end of training at 120. "
-            "From then on, it no longer changes lr.",
+            "After that, it no longer changes lr.",
         ),
         (
             {"type": "PolyLR", "end": 10},
-            "PolyLR (by epoch) ends at 10, before the end of training at 12. From then on, it no longer changes lr.",
+            "PolyLR (by epoch) ends at 10, before the end of training at 12. After that, it no longer changes lr.",
         ),
     ],
 )

@@ -93,7 +93,9 @@ def test_settings_that_the_state_replaces_are_reported(caplog: pytest.LogCapture
     assert not caplog.records
     resumed.load_state_dict(saved.state_dict())
     (message,) = caplog.messages
-    assert message.startswith("Ignoring the new total_steps=10 of OneCycleLR and resuming with the saved settings.")
+    assert message.startswith(
+        "Ignoring the new settings total_steps=10 of OneCycleLR and resuming with the saved ones."
+    )
     with pytest.raises(ValueError, match="Tried to step") as error:
         rates(resumed.scheduler.optimizer, resumed, 9)
     assert "resume_settings='take'" in "".join(vars(error.value)["__notes__"])

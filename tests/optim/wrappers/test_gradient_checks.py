@@ -85,7 +85,7 @@ def test_gradients_are_checked_only_if_the_norm_is_non_finite(gradient: float, n
 
 
 def test_stop_raises_an_error_with_the_iteration() -> None:
-    with pytest.raises(NonFiniteError, match="the gradients of iteration 7 are non-finite") as caught:
+    with pytest.raises(NonFiniteError, match="the gradients in iteration 7 are non-finite") as caught:
         GradientGuard("stop").allows_step(SGD(parameters(math.nan), lr=0.1), 7)
     assert (caught.value.iteration, caught.value.exit_code) == (7, 3)
 
@@ -104,7 +104,7 @@ def test_warnings_are_logged_at_powers_of_two(caplog: pytest.LogCaptureFixture) 
     for iteration in range(10):
         guard.allows_step(SGD(params, lr=0.1), iteration)
     lines = [record.getMessage() for record in caplog.records]
-    assert lines[0] == "The gradients of iteration 0 are non-finite (1 time so far): the step is skipped."
+    assert lines[0] == "The gradients in iteration 0 are non-finite (1 time so far): the step is skipped."
     assert [line.split()[4] for line in lines] == ["0", "1", "3", "7"]
 
 

@@ -101,7 +101,7 @@ def test_group_that_was_added_during_the_run_is_added_again() -> None:
     assert all(map(torch.equal, model.parameters(), again.parameters()))
     saved = wrapper.state_dict()
     saved["param_groups"][1]["param_names"] = ["head.weight"]
-    with pytest.raises(CheckpointError, match=r"lacks the parameter 'head.weight'"):
+    with pytest.raises(CheckpointError, match=r"has no parameter 'head.weight'"):
         wrapped(0)[1].load_state_dict(saved)
 
 
@@ -161,7 +161,7 @@ def test_resume_without_accumulated_gradients_is_warned_about(caplog: pytest.Log
     OptimWrapper(SGD(model.parameters(), lr=0.1), 4).initialize_count_status(model, 6, 100)
     assert [record.getMessage() for record in caplog.records] == [
         "Resumed at iteration 6 during gradient accumulation (accumulative_counts=4) without accumulated "
-        "gradients. The first step uses fewer gradients."
+        "gradients. The first step will use fewer gradients."
     ]
 
 
@@ -182,7 +182,7 @@ def test_gradients_of_another_number_of_losses_are_discarded(caplog: pytest.LogC
         resumed.update_params(other(torch.ones(1, 1)).sum())
     assert other.weight.item() == pytest.approx(layer.weight.item() - 1.0)  # one step with the gradient 1
     assert [record.getMessage() for record in caplog.records] == [
-        "The checkpoint was saved during gradient accumulation with accumulative_counts=3, and the run continues "
+        "The checkpoint was saved during gradient accumulation with accumulative_counts=3, but the run continues "
         "with 2. The accumulated gradients are discarded."
     ]
 

@@ -104,7 +104,7 @@ def test_missing_parameters_are_named() -> None:
     model = net()
     state = build_optim_wrapper(model, SECTION).state_dict()
     state["param_groups"][0]["param_names"][0] = "renamed"
-    with pytest.raises(CheckpointError, match=r"lacks 1 parameter, such as '0\.weight'"):
+    with pytest.raises(CheckpointError, match=r"is missing 1 parameter, such as '0\.weight'"):
         build_optim_wrapper(model, SECTION).load_state_dict(state)
 
 

@@ -95,8 +95,8 @@ def test_boxes_that_cannot_be_used_are_skipped_and_counted(tmp_path: Path, caplo
         found = dataset(tmp_path, given)
     assert [each["bbox"] for each in found.get_data_info(0)["instances"]] == [[0, 0, 5, 5], [30, 20, 40, 31]]
     assert caplog.messages[0] == (
-        f"Skipped 2 annotations of '{tmp_path}/annotations/train.json', whose boxes have no area or lie outside the "
-        "image. The first one is annotation 0 of '1.png'."
+        f"Skipped 2 annotations in '{tmp_path}/annotations/train.json' with boxes that have no area or lie outside the "
+        "image. The first one is annotation 0 in '1.png'."
     )
     assert caplog.messages[1:] == [f"These classes have no samples in '{tmp_path}/annotations/train.json': dog."]
 
@@ -110,7 +110,7 @@ def changed(section: str, position: int, **values: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (changed("annotations", 1, category_id=5), "annotation 101 of .* unknown image or category\n.*\n.*5"),
+        (changed("annotations", 1, category_id=5), "annotation 101 in .* unknown image or category\n.*\n.*5"),
         (changed("annotations", 0, bbox=[1, 2, float("nan"), 3]), "'bbox' of entry 0 .* must be four numbers"),
         (changed("images", 1, id=1), "two images with the same id"),
         (changed("categories", 1, name="cat"), "two categories with the same name or the same id"),
@@ -187,7 +187,7 @@ def test_a_mask_that_asks_for_too_much_is_refused_by_its_annotation(
     given["annotations"][1]["segmentation"] = segmentation
     with pytest.raises(DataError) as caught:
         dataset(tmp_path, given)
-    where = f"the mask of annotation 101 of '{tmp_path}/annotations/train.json' cannot be used: "
+    where = f"the mask of annotation 101 in '{tmp_path}/annotations/train.json' cannot be used: "
     assert caught.value.message.startswith(where + reason)
 
 

@@ -1,7 +1,7 @@
 """Transforms that crop and pad images together with their boxes, masks and label maps.
 
-A sample has the image `img` ``(H, W)`` or ``(H, W, 3)`` and, optionally, `gt_seg_map` ``(H, W)``, `gt_masks`
-``(N, H, W)`` and `gt_bboxes` ``(N, 4)``, with the columns x1, y1, x2 and y2 in pixels.
+A sample has the image `img` of shape ``(H, W)`` or ``(H, W, 3)`` and, optionally, `gt_seg_map` of shape ``(H, W)``,
+`gt_masks` of shape ``(N, H, W)`` and `gt_bboxes` of shape ``(N, 4)``, with the columns x1, y1, x2 and y2 in pixels.
 
 By convention, the `crop_size` of `RandomCrop` and the `size` of `Pad` are (height, width).
 """
@@ -22,7 +22,7 @@ _ATTEMPTS = 10  # the maximum number of crops to draw
 
 @TRANSFORMS.register_module()
 class RandomCrop(BaseTransform):
-    """Crops the image at a random position and removes boxes outside the crop. Smaller images are not padded.
+    """Crops the image at a random position and removes boxes outside the crop. Does not pad smaller images.
 
     Args:
         crop_size: Height and width, or one number for both.

@@ -1,7 +1,7 @@
 """Transforms that resize and flip images together with their boxes, masks and label maps.
 
-A sample has the image `img` ``(H, W)`` or ``(H, W, 3)`` and, optionally, `gt_seg_map` ``(H, W)``, `gt_masks`
-``(N, H, W)`` and `gt_bboxes` ``(N, 4)``, with the columns x1, y1, x2 and y2 in pixels.
+A sample has the image `img` of shape ``(H, W)`` or ``(H, W, 3)`` and, optionally, `gt_seg_map` of shape ``(H, W)``,
+`gt_masks` of shape ``(N, H, W)`` and `gt_bboxes` of shape ``(N, 4)``, with the columns x1, y1, x2 and y2 in pixels.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ Direction = Literal["horizontal", "vertical"]
 
 @TRANSFORMS.register_module()
 class Resize(BaseTransform):
-    """Resizes an image and its annotations. Adds `scale_factor`: new size / old size, for width and height.
+    """Resizes an image and its annotations. Adds `scale_factor`, the ratios of new to old width and height.
 
     Args:
         scale: Width and height of the result. With `keep_ratio`, the larger number limits the longer image side, and
@@ -164,7 +164,7 @@ class RandomFlip(BaseTransform):
 def resize_image(
     pixels: NDArray[Any], size: tuple[int, int], resampling: Image.Resampling = Image.Resampling.BILINEAR
 ) -> NDArray[Any]:
-    """Resizes a uint8 or float32 image ``(H, W)`` or ``(H, W, 3)`` to `size` (width, height)."""
+    """Resizes a uint8 or float32 image of shape ``(H, W)`` or ``(H, W, 3)`` to `size` (width, height)."""
     if pixels.ndim == 3 and pixels.dtype != np.uint8:  # Pillow supports color only with 8 bits
         return np.stack([resize_image(plane, size, resampling) for plane in np.moveaxis(pixels, 2, 0)], axis=2)
     return np.array(Image.fromarray(pixels).resize(size, resampling))

@@ -27,7 +27,7 @@ _DECODING_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombErr
 
 @TRANSFORMS.register_module()
 class LoadImageFromFile(BaseTransform):
-    """Loads the image at `img_path` as `img`, a uint8 array ``(H, W, 3)`` or ``(H, W)``.
+    """Loads the image at `img_path` as `img`, a uint8 array of shape ``(H, W, 3)`` or ``(H, W)``.
 
     Also adds `img_shape` and `ori_shape`, the height and width.
 
@@ -116,7 +116,8 @@ class LoadImageFromFile(BaseTransform):
 class LoadAnnotations(BaseTransform):
     """Loads the annotations of a record: its `instances`, and the label map at `seg_map_path`.
 
-    For each kind of annotation, None loads it if the record has it, True requires it, and False ignores it.
+    For each kind of annotation, the setting None loads it if the record contains it, True requires it, and False
+    ignores it.
 
     Args:
         with_bbox: Whether to load boxes as `gt_bboxes` (float32, ``(N, 4)``) and `gt_ignore_flags` (bool, ``(N,)``).
@@ -125,7 +126,7 @@ class LoadAnnotations(BaseTransform):
         with_seg: Whether to load the label map as `gt_seg_map` (uint8, ``(H, W)``). If the record has a `label_map`,
             labels are replaced accordingly.
         reduce_zero_label: Whether to replace label 0 with 255 (ignored) and subtract 1 from all other labels. By
-            default, the record decides.
+            default, the record's setting is used.
         poly2mask: Accepted for compatibility and ignored; masks are always arrays.
         box_type: Accepted for compatibility and ignored; boxes have the format x1, y1, x2, y2.
         imdecode_backend: Accepted for compatibility and ignored; Pillow decodes the files.
@@ -133,7 +134,7 @@ class LoadAnnotations(BaseTransform):
 
     Raises:
         DataError: A requested annotation is missing or cannot be read, a label map differs in size from its image, or
-            the boxes belong to an image with swapped height and width.
+            the boxes fit only if the height and width of the image are swapped.
     """
 
     def __init__(
@@ -162,8 +163,8 @@ class LoadAnnotations(BaseTransform):
             height, width = results.get("ori_shape", (0, 0))[:2]
             if height != width and (results.get("width"), results.get("height")) == (height, width):
                 raise DataError(
-                    f"the annotations of the image '{results.get('img_path', '')}' are for a different orientation",
-                    found=f"{height}x{width}, and the image is {width}x{height}",
+                    f"the annotations for the image '{results.get('img_path', '')}' assume a different orientation",
+                    found=f"{height}x{width}, but the image is {width}x{height}",
                     notes=[_ORIENTATION],
                 )
             boxes = np.array([instance["bbox"] for instance in instances], dtype=np.float32)
@@ -192,7 +193,7 @@ class LoadAnnotations(BaseTransform):
 
 
 def _is_loaded(setting: bool | None, results: dict[str, Any], key: str) -> bool:
-    """Returns whether to load an annotation, given the setting and the record's keys."""
+    """Checks whether to load an annotation, given the setting and the record's keys."""
     is_present = results.get(key) is not None
     if setting and not is_present:
         image = results.get("img_path", "")
@@ -201,7 +202,7 @@ def _is_loaded(setting: bool | None, results: dict[str, Any], key: str) -> bool:
 
 
 def _load_label_map(results: dict[str, Any]) -> NDArray[np.uint8]:
-    """Loads the label map ``(H, W)`` of a record, and checks its shape and values."""
+    """Loads the label map of a record, of shape ``(H, W)``, and checks its shape and values."""
     path = results["seg_map_path"]
     content = read_record_file(results, "seg_map_path")
     try:
@@ -215,7 +216,7 @@ def _load_label_map(results: dict[str, Any]) -> NDArray[np.uint8]:
     if shape is not None and labels.shape != tuple(shape)[:2]:
         raise DataError(
             f"the label map '{path}' differs in size from its image '{results.get('img_path', '')}'",
-            found=f"{labels.shape[1]}x{labels.shape[0]}, and the image is {shape[1]}x{shape[0]}",
+            found=f"{labels.shape[1]}x{labels.shape[0]}, but the image is {shape[1]}x{shape[0]}",
             notes=[_ORIENTATION if labels.shape == (shape[1], shape[0]) else _SAME_SIZE],
         )
     if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) <= _IGNORED:

@@ -46,7 +46,7 @@ class PhotoMetricDistortion(BaseTransform):
         self.hue_delta = hue_delta
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Applies the transform to `img`, a uint8 image ``(H, W)`` or ``(H, W, 3)``."""
+        """Applies the transform to `img`, a uint8 image of shape ``(H, W)`` or ``(H, W, 3)``."""
         image: _Pixels = results["img"]
         is_contrast_first = _flip_coin()
         if _flip_coin():

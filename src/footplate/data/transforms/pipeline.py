@@ -1,4 +1,4 @@
-"""Base class of transforms, pipelines of transforms, and argument checks."""
+"""Base class for transforms, pipelines of transforms, and argument checks."""
 
 import copy
 from abc import ABC, abstractmethod
@@ -17,7 +17,7 @@ Transform = Callable[[Any], Any]
 
 
 class BaseTransform(ABC):
-    """Base class of transforms. A transform receives and returns a sample (a dict), or returns None to drop it.
+    """Base class for transforms. A transform receives and returns a sample (a dict), or returns None to drop it.
 
     Random transforms use the global generators of Python, numpy or torch, which the loader seeds for each sample.
     """
@@ -57,7 +57,7 @@ class Compose:
             with at_key(f"[{index}]"):
                 built = TRANSFORMS.build(transform) if isinstance(transform, Mapping) else transform
                 if not callable(built):
-                    raise ArgumentError("a transform must be a function or a dict with a 'type'", found=built)
+                    raise ArgumentError("a transform must be a function or a dict with a 'type' key", found=built)
             self.transforms.append(built)
 
     def __call__(self, data: Any) -> Any:
@@ -106,7 +106,7 @@ class TestTimeAug(BaseTransform):
         self.subroutines = [Compose(list(steps)) for steps in product(*built)]
 
     def transform(self, results: dict[str, Any]) -> dict[str, list[Any]]:
-        """Returns a dict that contains, for each key, the values from all views.
+        """Returns a dict that maps each key to a list of its values in all views.
 
         Raises:
             DataError: A transform dropped a view, or a view is not a dict.
@@ -129,7 +129,7 @@ def check_range(name: str, value: Sequence[float]) -> tuple[float, float]:
 
 
 def check_pair(name: str, value: Any) -> tuple[Any, Any]:
-    """Converts `value` to two positive numbers. A single number is used for both."""
+    """Converts `value` to a pair of positive numbers. A single number is used for both."""
     pair = tuple(value) if isinstance(value, Sequence) else (value, value)
     if len(pair) != 2:
         raise ArgumentError(f"{name} must be one number or two numbers", key=name, found=value)
@@ -139,7 +139,7 @@ def check_pair(name: str, value: Any) -> tuple[Any, Any]:
 
 
 def check_size(name: str, size: int | Sequence[int]) -> tuple[int, int]:
-    """Converts a size to two positive integers. A single number is used for both."""
+    """Converts a size to a pair of positive integers. A single number is used for both."""
     first, second = check_pair(name, size)
     return check_count(name, first), check_count(name, second)
 

@@ -1,4 +1,4 @@
-"""Functions and types from `mmengine` for data, metrics, writers and images that only code bases use."""
+"""Functions and types from `mmengine` for data, metrics, writers and images, used only by code bases."""
 
 from collections.abc import Callable, Sequence
 from functools import partial, wraps
@@ -52,7 +52,7 @@ def get_metric_value(indicator: str, metrics: dict[str, Any]) -> Any:
     """Returns the value of a metric, given its name with or without the prefix of its metric class.
 
     Raises:
-        ValueError: The name matches no metrics or more than one.
+        ValueError: The name matches no metric or more than one.
     """
     if indicator in metrics:
         return metrics[indicator]
@@ -88,13 +88,13 @@ def value2list(value: Any, valid_type: type | tuple[type, ...], expand_dim: int)
 
 
 def convert_overlay_heatmap(feat_map: Any, img: Any = None, alpha: float = 0.5) -> ImageArray:
-    """Draws a heatmap, ``(H, W)`` or ``(1, H, W)``, and blends it with `img` if given; `alpha` is its weight."""
+    """Draws a heatmap of shape ``(H, W)`` or ``(1, H, W)``. Blends it with `img`, if given, using weight `alpha`."""
     channel = as_array(feat_map)
     return draw_featmap(channel if channel.ndim == 3 else channel[None], img, alpha=alpha)
 
 
 def color_val_matplotlib(colors: str | tuple[int, ...] | Sequence[Any]) -> Any:
-    """Converts colors to matplotlib's format. Names are unchanged; RGB values from 0 to 255 are scaled to 0 to 1.
+    """Converts colors to matplotlib's format. Color names are unchanged; RGB values from 0 to 255 are scaled to 0 to 1.
 
     Raises:
         TypeError: `colors` is neither a color nor a list of colors.
@@ -115,14 +115,14 @@ class LabelData(BaseDataElement):
 
     @staticmethod
     def onehot_to_label(onehot: Tensor) -> Tensor:
-        """Converts a one-hot or multi-hot tensor ``(num_classes,)`` to class indices (int64, ascending)."""
+        """Converts a one-hot or multi-hot tensor of shape ``(num_classes,)`` to class indices (int64, ascending)."""
         if onehot.dim() != 1 or not ((onehot == 0) | (onehot == 1)).all():
             raise ArgumentError("a one-hot label must be a one-dimensional tensor of zeros and ones", found=onehot)
         return onehot.nonzero().flatten()
 
     @staticmethod
     def label_to_onehot(label: Tensor, num_classes: int) -> Tensor:
-        """Converts class indices ``(K,)`` to a one-hot or multi-hot tensor ``(num_classes,)`` with the same dtype."""
+        """Converts class indices to a one-hot or multi-hot tensor of shape ``(num_classes,)`` with the same dtype."""
         if label.numel() and not 0 <= int(label.min()) <= int(label.max()) < num_classes:
             raise ArgumentError(f"labels must be between 0 and {num_classes - 1}", found=label.tolist())
         onehot = torch.zeros(num_classes, dtype=label.dtype, device=label.device)

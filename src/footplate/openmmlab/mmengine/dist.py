@@ -1,4 +1,4 @@
-"""The collectives of `mmengine.dist`. Without a process group, they behave as in a group of one process."""
+"""The collectives of `mmengine.dist`. Without a process group, they behave as if the group had one process."""
 
 import os
 import random
@@ -191,7 +191,7 @@ def gather(data: Tensor, dst: int = 0, group: Group = None) -> list[Tensor | Non
 
 
 def broadcast(data: Tensor, src: int = 0, group: Group = None) -> None:
-    """Broadcasts the tensor of process `src` to all processes, in place."""
+    """Broadcasts the tensor from process `src` to all processes, in place."""
     if get_world_size(group) > 1:
         sent = data.detach().to(get_comm_device(group)).contiguous()
         torch_dist.broadcast(sent, src, group)

@@ -133,7 +133,7 @@ class _FileSystemBackend(BaseStorageBackend):
         system.rm(path, recursive=True)
 
     def copy_if_symlink_fails(self, src: PathLike, dst: PathLike) -> bool:
-        """Creates a symbolic link `dst` to `src`, or a copy if links are unsupported. Returns True if it is a link."""
+        """Creates a symbolic link `dst` to `src`, or a copy if links are unsupported. Returns True for a link."""
         if self._allow_symlink:
             with suppress(OSError):
                 os.symlink(src, dst)
@@ -156,7 +156,7 @@ class _FileSystemBackend(BaseStorageBackend):
             dir_path: The folder.
             list_dir: Whether to return folders.
             list_file: Whether to return files.
-            suffix: One or several suffixes; only files with these suffixes are returned. Requires `list_dir=False`.
+            suffix: One or more suffixes; only files with these suffixes are returned. Requires `list_dir=False`.
             recursive: Whether to include subfolders.
 
         Raises:
@@ -222,7 +222,7 @@ class PetrelBackend(_FileSystemBackend):
 
 
 class LmdbBackend(BaseStorageBackend):
-    """Reads the values of an LMDB database by key.
+    """Reads values from an LMDB database by key.
 
     Args:
         db_path: The path of the database.
@@ -300,7 +300,7 @@ def prefix_of(uri: PathLike | None) -> str:
 def get_file_backend(
     uri: PathLike | None = None, *, backend_args: Options = None, enable_singleton: bool = False
 ) -> Any:
-    """Returns the backend selected by `backend_args`, or else by the prefix of the path.
+    """Returns the backend selected by `backend_args`. By default, the prefix of the path selects the backend.
 
     Args:
         uri: The path.
@@ -471,7 +471,7 @@ file_handlers: dict[str, BaseFileHandler] = {
 
 
 def register_handler(file_formats: str | list[str], **kwargs: Any) -> Callable[[type], type]:
-    """Returns a decorator that registers a handler class for one or several file formats."""
+    """Returns a decorator that registers a handler class for one or more file formats."""
 
     def register(handler: type) -> type:
         for name in [file_formats] if isinstance(file_formats, str) else file_formats:
@@ -576,7 +576,7 @@ def dict_from_file(
     file_client_args: Options = None,
     backend_args: Options = None,
 ) -> dict[Any, Any]:
-    """Reads a dict from a text file. Each line consists of a key and one or several values, separated by spaces."""
+    """Reads a dict from a text file. Each line consists of a key and one or more values, separated by spaces."""
     mapping = {}
     for line in list_from_file(filename, encoding=encoding, backend_args=backend_args or file_client_args):
         key, *values = line.split(" ")
@@ -622,7 +622,7 @@ def scandir(
 
     Args:
         dir_path: The folder.
-        suffix: One or several suffixes; only files with these suffixes are returned.
+        suffix: One or more suffixes; only files with these suffixes are returned.
         recursive: Whether to include subfolders.
         case_sensitive: Whether suffixes are case-sensitive.
     """

@@ -19,7 +19,7 @@ class ManagerMeta(type):
 
 
 class ManagerMixin(Instances, metaclass=ManagerMeta):
-    """Base class for classes whose instances can be accessed by name, such as loggers.
+    """Base class for classes, such as loggers, whose instances can be accessed by name.
 
     Args:
         name: The name of the instance.

@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 
 class TimerError(Exception):
-    """The timer was read before it was started."""
+    """Raised if the timer is read before it is started."""
 
     def __init__(self, message: str) -> None:
         self.message = message
@@ -88,7 +88,7 @@ class ProgressBar:
     """A progress bar on one line of a terminal, drawn by tqdm.
 
     Args:
-        task_num: The number of tasks; 0 if it is unknown.
+        task_num: The number of tasks; 0 if unknown.
         bar_width: The width of the bar in characters.
         start: Whether to start immediately.
         file: The stream to print to.
@@ -172,7 +172,7 @@ def track_parallel_progress(
 
 
 def _call(func: Callable[..., Any], task: Any) -> Any:
-    """Calls a function with the items of a tuple or dict as arguments, or with any other task as its only argument."""
+    """Calls a function for a task. Unpacks tuples and dicts into arguments, and passes any other task unchanged."""
     if isinstance(task, dict):
         return func(**task)
     return func(*task) if isinstance(task, tuple) else func(task)
@@ -208,7 +208,7 @@ def track_progress_rich(
 
 
 def _tasks_and_count(tasks: Any) -> tuple[Iterable[Any], int]:
-    """Returns the tasks and their number. An iterator must be passed together with its length, as a tuple."""
+    """Returns the tasks and the number of tasks. Pass an iterator together with its length, as a tuple."""
     if isinstance(tasks, tuple) and len(tasks) == 2 and isinstance(tasks[0], Iterable) and isinstance(tasks[1], int):
         return tasks
     return tasks, len(tasks)

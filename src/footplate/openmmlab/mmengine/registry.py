@@ -18,7 +18,7 @@ _logger = logging.getLogger("footplate.openmmlab")
 
 class _RegistryType(type):
     def __instancecheck__(cls, instance: object) -> bool:
-        """Also accepts footplate's root registries, which code bases import from `mmengine` as well."""
+        """Also accepts footplate's root registries, because code bases import them from `mmengine` as well."""
         return isinstance(instance, _Registry) if cls is Registry else super().__instancecheck__(instance)
 
 

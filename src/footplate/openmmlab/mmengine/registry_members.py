@@ -37,7 +37,7 @@ class RegistryMembers(Registry):
     def switch_scope_and_registry(self, scope: str | None) -> Iterator["Registry"]:
         """Sets the default scope for the duration of the block, and yields the registry of that scope.
 
-        None keeps the current scope.
+        If `scope` is None, keeps the current scope.
         """
         with using_scope(scope):
             member = self.root._member(default_scope())

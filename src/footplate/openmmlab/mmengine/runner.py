@@ -38,7 +38,7 @@ class CheckpointLoader:
         """Registers a loader for address prefixes. Without `loader`, returns a decorator.
 
         Args:
-            prefixes: One or several prefixes.
+            prefixes: One or more prefixes.
             loader: A function `(filename, map_location) -> checkpoint`.
             force: Whether to replace a registered loader.
 
@@ -180,7 +180,7 @@ def autocast(
 def calc_dynamic_intervals(
     start_interval: int, dynamic_interval_list: list[tuple[int, int]] | None = None
 ) -> tuple[list[int], list[int]]:
-    """Returns two lists: the milestones, starting with 0, and the intervals that apply from each milestone on."""
+    """Returns two lists: the milestones, starting with 0, and the interval that takes effect at each milestone."""
     pairs = [(0, start_interval), *(dynamic_interval_list or [])]
     return [start for start, _ in pairs], [interval for _, interval in pairs]
 
@@ -201,7 +201,7 @@ def turn_on_activation_checkpointing(model: nn.Module, modules: str | Sequence[s
 
     Args:
         model: The model.
-        modules: One or several submodule names.
+        modules: One or more submodule names.
 
     Raises:
         ArgumentError: There is no such submodule, or its `forward` cannot be replaced.
@@ -230,7 +230,7 @@ class DDPStrategy(SingleDeviceStrategy):
 
 
 class FSDPStrategy(DDPStrategy):
-    """Raises an error. Set `model_wrapper_cfg` to shard parameters."""
+    """Raises an error. To shard parameters, set `model_wrapper_cfg` instead."""
 
 
 class DeepSpeedStrategy(BaseStrategy):

@@ -64,9 +64,9 @@ def tensor2imgs(
     """Converts a batch of normalized image tensors to uint8 arrays.
 
     Args:
-        tensor: (N, C, H, W), where C is 1 or 3.
-        mean: The mean of each channel; None for 0.
-        std: The standard deviation of each channel; None for 1.
+        tensor: A tensor of shape (N, C, H, W), where C is 1 or 3.
+        mean: The mean of each channel; None means 0.
+        std: The standard deviation of each channel; None means 1.
         to_bgr: Whether to convert the images from RGB to BGR.
 
     Returns:
@@ -84,7 +84,7 @@ class TimeCounter:
     """Logs the mean duration of a function or block.
 
     Args:
-        log_interval: The number of calls between two log lines.
+        log_interval: The number of calls between log lines.
         warmup_interval: The number of initial calls to exclude from the mean.
         with_sync: Whether to synchronize with the GPU before each time measurement.
         tag: The name in the log.
@@ -110,7 +110,7 @@ class TimeCounter:
             self.instance_dict[tag] = self
 
     def __call__(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        """Decorates a function to measure each call."""
+        """Decorates a function to measure the duration of each call."""
         self.tag = self.tag or fn.__name__
 
         @wraps(fn)

@@ -133,7 +133,7 @@ def apply_to(data: Any, expr: Callable[[Any], bool], apply_func: Callable[[Any],
 
 
 def import_modules_from_strings(imports: str | Sequence[str] | None, allow_failed_imports: bool = False) -> Any:
-    """Imports one or several modules. Returns a list of modules if `imports` is a list.
+    """Imports one or more modules. Returns a list of modules if `imports` is a list.
 
     Args:
         imports: A module name, a list of module names, or None.

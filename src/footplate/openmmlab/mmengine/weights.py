@@ -22,7 +22,7 @@ from footplate.module_selection import BATCH_NORMS, INSTANCE_NORMS
 
 
 def _initializer(kind: type[BaseInit], order: str) -> Callable[..., None]:
-    """Returns a function that initializes one layer, but not its children. `order` lists its other arguments."""
+    """Returns a function that initializes a layer, but not its children. `order` lists its other arguments."""
 
     def initialize(module: nn.Module, *values: Any, **settings: Any) -> None:
         names = order.split()[: len(values)]
@@ -45,7 +45,7 @@ def update_init_info(module: nn.Module, init_info: str) -> None:
 
 
 def is_norm(layer: nn.Module, exclude: type | tuple[type, ...] | None = None) -> bool:
-    """Checks whether a layer is a normalization layer, but not an instance of `exclude`."""
+    """Checks whether a layer is a normalization layer that is not an instance of `exclude`."""
     if exclude is not None and isinstance(layer, exclude):
         return False
     return isinstance(layer, (*BATCH_NORMS, *INSTANCE_NORMS, nn.GroupNorm, nn.LayerNorm))

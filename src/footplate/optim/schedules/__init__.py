@@ -1,4 +1,4 @@
-"""Parameter schedules: curves, and the schedules that apply them to fields of parameter groups."""
+"""Curves, and the parameter schedules that apply them to fields of parameter groups."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Returns a registered schedule class, such as `CosineAnnealingLR`."""
+    """Returns a registered schedule class, e.g. `CosineAnnealingLR`."""
     try:
         return PARAM_SCHEDULERS.module_dict[name]
     except KeyError as error:

@@ -1,4 +1,4 @@
-"""The base class of curves, which compute the values of parameter schedules."""
+"""The base class for curves, which compute the values of parameter schedules."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ ENDLESS = 1_000_000_000
 def check_positions(name: str, value: Any, *, least: int, is_list: bool = False) -> None:
     """Checks that a position, or each position in a list, is an integer >= `least`.
 
-    A schedule would never reach a fractional position.
+    Fractional positions are not allowed, because a schedule would never reach them.
 
     Raises:
         ArgumentError: A position is invalid, or the value is not a list.
@@ -49,7 +49,7 @@ def positions(*, least: int = 1, is_list: bool = False) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """The base class of curves. The fields of a subclass are its settings; `__call__` computes the values."""
+    """Base class for curves. The fields of a subclass are its settings, and `__call__` computes the values."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -70,7 +70,7 @@ class Curve:
         Args:
             value: The current value of the field.
             base: The base value of the field.
-            position: The position, counted from the schedule's `begin`.
+            position: The position, counted from the `begin` of the schedule.
             span: The number of positions that the schedule covers.
         """
         raise NotImplementedError
@@ -86,13 +86,13 @@ class Curve:
         return dataclasses.replace(self, **converted)
 
     def length(self) -> int | None:
-        """Returns the number of positions that the curve covers, or None if this depends on the schedule's `end`."""
+        """Returns the length of the curve in positions, or None if the schedule's `end` determines it."""
         return None
 
     def rebased(self, base: float) -> float:
-        """Returns the base value to use for this schedule and all later ones, given the current base value."""
+        """Returns the base value that this schedule and all later ones use instead of `base`."""
         return base
 
     def ends_at_base(self) -> bool:
-        """Checks whether the last value is the base value, as in a warm-up."""
+        """Checks whether the curve ends at the base value, like a warm-up."""
         return False

@@ -1,7 +1,7 @@
-"""Curves of parameter schedules. They are dataclasses whose fields are config keys.
+"""Curves for parameter schedules. They are dataclasses whose fields are config keys.
 
 A curve is a pure function of the current value, the base value and the position. It can be used for any field of a
-parameter group. The curves of first-generation configs are in `policies.py`.
+parameter group. Curves for first-generation configs are in `policies.py`.
 """
 
 import bisect
@@ -98,7 +98,7 @@ class Step(Curve):
     """Multiplies the value by `gamma` every `step_size` positions.
 
     Args:
-        step_size: The number of positions between two changes.
+        step_size: The number of positions between changes.
         gamma: The factor, at least 0.
     """
 
@@ -115,7 +115,7 @@ class MultiStep(Curve):
     """Multiplies the value by `gamma` at each milestone.
 
     Args:
-        milestones: The positions of the changes. A repeated milestone changes the value several times.
+        milestones: The positions at which the value changes. If a milestone is repeated, `gamma` applies repeatedly.
         gamma: The factor, at least 0.
     """
 
@@ -129,7 +129,7 @@ class MultiStep(Curve):
 
 @dataclass(frozen=True)
 class Poly(Curve):
-    """Decays to `eta_min` as `(1 - position / last) ** power`.
+    """Decays the value to `eta_min` as `(1 - position / last) ** power`.
 
     Source: ParseNet (Liu et al., 2015), the "poly" policy.
 
@@ -152,7 +152,7 @@ class Poly(Curve):
 
 @dataclass(frozen=True, kw_only=True)
 class WithMinimum(Curve):
-    """The base class of curves that decay to `eta_min`, or to `eta_min_ratio` times the base value."""
+    """Base class for curves that decay to `eta_min`, or to `eta_min_ratio` times the base value."""
 
     eta_min: float | None = number(None, least=0)
     eta_min_ratio: float | None = number(None, least=0)
@@ -180,8 +180,8 @@ class CosineAnnealing(WithMinimum):
     Source: SGDR (Loshchilov and Hutter, 2017), without restarts.
 
     Args:
-        T_max: The half period. By default, the number of positions.
-        eta_min: The minimum; 0 by default.
+        T_max: The half period. Defaults to the length of the schedule.
+        eta_min: The minimum. Defaults to 0.
         eta_min_ratio: The minimum relative to the base value, instead of `eta_min`.
     """
 
@@ -199,7 +199,7 @@ class CosineAnnealing(WithMinimum):
 
 @dataclass(frozen=True)
 class CosineRestart(WithMinimum):
-    """Decays along a half cosine in each period. A period starts at the base value times its restart weight.
+    """Decays the value along a half cosine in each period. A period starts at the base value times its restart weight.
 
     The value is constant after the last period.
 
@@ -207,8 +207,8 @@ class CosineRestart(WithMinimum):
 
     Args:
         periods: The lengths of the periods.
-        restart_weights: The weight of each period.
-        eta_min: The minimum; 0 by default.
+        restart_weights: The restart weight of each period.
+        eta_min: The minimum. Defaults to 0.
         eta_min_ratio: The minimum relative to the base value, instead of `eta_min`.
     """
 
@@ -256,7 +256,7 @@ ANNEALINGS: dict[str, Callable[[float, float, float], float]] = {"cos": cosine_b
 
 @dataclass(frozen=True, kw_only=True)
 class Cycle(Curve):
-    """The base class of one-cycle curves, which increase from a first value to a peak and then decay to a last value.
+    """Base class for one-cycle curves, which increase from an initial value to a peak and then decay to a final value.
 
     See `OneCycle` for the settings.
     """
@@ -274,8 +274,8 @@ class Cycle(Curve):
 
         Args:
             position: The position.
-            total: The number of positions of the cycle.
-            values: The first value, the peak, and the last value.
+            total: The number of positions in the cycle.
+            values: The initial value, the peak, and the final value.
         """
         (first, peak, last), rise, position = values, self.pct_start * total, min(position, total - 1)
         ends: list[float] = [rise - 1, 2 * rise - 2, total - 1] if self.three_phase else [rise - 1, total - 1]
@@ -297,13 +297,12 @@ class OneCycle(Cycle):
 
     Args:
         eta_max: The peak.
-        total_steps: The number of positions of the cycle.
-        div_factor: The peak divided by the first value.
-        final_div_factor: The first value divided by the last value.
-        pct_start: The fraction of positions before the peak, 0 to 1.
+        total_steps: The number of positions in the cycle.
+        div_factor: The peak divided by the initial value.
+        final_div_factor: The initial value divided by the final value.
+        pct_start: The fraction of positions before the peak, from 0 to 1.
         anneal_strategy: "cos" or "linear".
-        three_phase: Whether to add a middle phase that returns to the first value. This phase is as long as the
-            increase.
+        three_phase: Whether to add a middle phase that returns to the initial value and takes as long as the increase.
     """
 
     eta_max: float = number(above=0)

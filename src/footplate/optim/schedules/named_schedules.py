@@ -1,4 +1,4 @@
-"""Registers a schedule class for each curve and field, and builds the schedules in `param_scheduler`."""
+"""Registers a schedule class for each curve and field, and builds schedules from `param_scheduler`."""
 
 import inspect
 import itertools
@@ -21,19 +21,19 @@ _logger = logging.getLogger("footplate.optim")
 
 
 def schedule_type(name: str, curve_type: type[Curve], field: str | None) -> type[ParamSchedule]:
-    """Creates and registers a schedule class. Its arguments include the settings of the curve.
+    """Creates and registers a schedule class. Its arguments include the curve's settings.
 
     Args:
-        name: The name of the class in the registry.
-        curve_type: The class of the curve.
-        field: The field to schedule. If None, the class takes the field as its argument `param_name`.
+        name: The registered name of the class.
+        curve_type: The curve class.
+        field: The field to schedule. If None, the class has an argument `param_name` to select the field.
     """
     settings = inspect.signature(curve_type).parameters
     shared = dict(inspect.signature(ParamSchedule.__init__).parameters)
     itself, optimizer, param_name = (shared.pop(key) for key in ("self", "optimizer", "param_name"))
     del shared["curve"]
     chosen = [param_name.replace(kind=param_name.POSITIONAL_OR_KEYWORD, default=param_name.empty)]
-    # The registry reads this signature to check the arguments of a config.
+    # The registry uses this signature to check the arguments in a config.
     signature = inspect.Signature(
         [itself, optimizer, *(chosen if field is None else []), *settings.values(), *shared.values()]
     )
@@ -82,12 +82,12 @@ def build_param_schedulers(
     max_iters: int | None = None,
     counts_epochs: bool = True,
 ) -> Schedules | dict[str, Schedules]:
-    """Builds the parameter schedules of a run.
+    """Builds a run's parameter schedules.
 
     Args:
         cfg: A dict with `type`, a schedule, a torch scheduler, a list of these, or None. If there are several
-            optimizers, the schedules apply to all of them. To use different schedules, pass a dict with one such config
-            per optimizer name.
+            optimizers, the schedules apply to all of them. To use different schedules, pass a dict that maps optimizer
+            names to any of these.
         optim_wrapper: The optimizer wrapper, or the optimizer itself.
         epoch_length: The number of iterations per epoch, or None if unknown.
         max_epochs: The default `end` of epoch-based schedules.
@@ -98,7 +98,7 @@ def build_param_schedulers(
         The schedules in stepping order, or a dict that maps optimizer names to such lists.
 
     Raises:
-        FootplateError: A schedule cannot be built. The error contains the key path in `param_scheduler`.
+        FootplateError: A schedule cannot be built. The error includes the key path in `param_scheduler`.
     """
     lengths = {"epoch_length": epoch_length, "max_epochs": max_epochs, "max_iters": max_iters}
     wrappers = getattr(optim_wrapper, "optim_wrappers", None)
@@ -119,7 +119,7 @@ def build_param_schedulers(
 def _build_list(
     cfg: Any, optimizer: HasParamGroups, lengths: Mapping[str, int | None], *, counts_epochs: bool
 ) -> Schedules:
-    """Builds the schedules of one optimizer, and warns about schedules that do not match the length of the run."""
+    """Builds the schedules of one optimizer. Warns about schedules that do not match the length of the run."""
     is_list = isinstance(cfg, Sequence) and not isinstance(cfg, str)
     built: Schedules = []
     for index, entry in enumerate(cfg if is_list else [] if cfg is None else [cfg]):
@@ -130,9 +130,9 @@ def _build_list(
     count = getattr(optimizer, "_accumulative_counts", 1)
     counting = [schedule for schedule in built if not schedule.by_epoch and not schedule.takes_metrics]
     if count > 1 and counting:
-        # In torch and Lightning, one scheduler step is one optimizer step.
+        # In torch and Lightning, the scheduler steps once per optimizer step.
         level = logging.WARNING if any(isinstance(each, TorchSchedule) for each in counting) else logging.INFO
-        text = "accumulative_counts=%d: schedules are stepped after each iteration, %d times per optimizer step."
+        text = "accumulative_counts=%d: schedules step after each iteration, i.e. %d times per optimizer step."
         _logger.log(level, text, count, count)
     return built
 
@@ -141,7 +141,7 @@ def _build(cfg: Any, optimizer: HasParamGroups, lengths: Mapping[str, int | None
     if isinstance(cfg, ParamSchedule):
         return cfg
     if not isinstance(cfg, Mapping):
-        raise BuildError("a schedule must be a dict with the key 'type'", found=cfg)
+        raise BuildError("a schedule must be a dict with a 'type' key", found=cfg)
     kind: Any = PARAM_SCHEDULERS.resolve(cfg["type"], cfg) if "type" in cfg else None
     build: Callable[..., ParamSchedule] = PARAM_SCHEDULERS.build
     if getattr(kind, "needs_run", False):
@@ -161,11 +161,11 @@ def _build(cfg: Any, optimizer: HasParamGroups, lengths: Mapping[str, int | None
 def _check_ends(schedules: Schedules, lengths: Mapping[str, int | None]) -> None:
     """Warns about schedules that do not match the length of the run.
 
-    A schedule may end one position after training; this is a common way to avoid the final value. The last schedule may
-    end early if it ends at the base value, as a warm-up does.
+    A schedule may end one step after training, which is a common way to avoid the final value. The last schedule may
+    end early if it ends at the base value, like a warm-up.
 
     Raises:
-        ArgumentError: A torch scheduler has fewer steps than the run. It would raise an error during training.
+        ArgumentError: A torch scheduler has fewer steps than the run, so it would fail during training.
     """
     epoch_length = lengths["epoch_length"]
     for schedule in schedules:
@@ -196,6 +196,6 @@ def _check_ends(schedules: Schedules, lengths: Mapping[str, int | None]) -> None
             problem = f"has a milestone at {unreached[0]}, at or after"
         elif schedule is last and schedule.end < total and not schedule.curve.ends_at_base():
             problem = f"ends at {schedule.end}, before"
-            effect = f". From then on, it no longer changes {schedule.param_name}."
+            effect = f". After that, it no longer changes {schedule.param_name}."
         if problem:
             _logger.warning("%s (by %s) %s the end of training at %d%s", name, unit, problem, total, effect)

@@ -1,4 +1,4 @@
-"""The base class of schedules, which applies a curve to a field of parameter groups."""
+"""The base class for schedules, which apply a curve to a field of parameter groups."""
 
 import itertools
 import logging
@@ -26,7 +26,7 @@ class HasParamGroups(Protocol):
 
 
 def field_key(optimizer: HasParamGroups, field: str) -> str:
-    """Returns the key of `field` in parameter groups. This is "betas" for the momentum of optimizers with betas."""
+    """Returns the parameter group key for `field`. For the momentum of optimizers with betas, this is "betas"."""
     defaults = getattr(optimizer, "defaults", {})
     return "betas" if field == "momentum" and field not in defaults and "betas" in defaults else field
 
@@ -40,7 +40,7 @@ def read_field(group: Mapping[str, Any], key: str) -> float:
 def write_field(group: dict[str, Any], key: str, value: float) -> None:
     """Sets a field of a parameter group. For `betas`, sets the first beta.
 
-    Tensors are filled in place, as compiled optimizers require.
+    Tensors are modified in place, which compiled optimizers require.
     """
     current = group[key]
     if isinstance(current, Tensor):
@@ -50,28 +50,27 @@ def write_field(group: dict[str, Any], key: str, value: float) -> None:
 
 
 class ParamSchedule:
-    """Applies a curve to one field of all parameter groups, between `begin` and `end`.
+    """Applies a curve to one field of all parameter groups, from `begin` to `end`.
 
-    Each `step` advances by one position. From `begin` to `end`, the field of each group is set to
-    `curve(current value, base value, position, end - begin)`. Outside this range, the schedule does not change the
-    field. Several schedules for one field can therefore be combined: each continues from the value of the previous one.
-    The base value is the initial value of the field, stored in the group as `initial_<field>`.
+    Each `step` advances by one position. From `begin` to `end`, it sets the field of each group to `curve(current
+    value, base value, position, end - begin)`. Outside this range, the schedule does not change the field. You can
+    therefore chain several schedules for one field: each continues from the last value of the previous one. The base
+    value is the initial value of the field, stored in the group as `initial_<field>`.
 
     Args:
         optimizer: An optimizer or optimizer wrapper.
-        curve: The curve. Only subclasses that bypass the constructor of a named schedule may omit it. The settings of
-            the curve are then read from the attributes of the schedule, without checks.
+        curve: The curve. Only subclasses that bypass the constructor of a named schedule may omit it. In this case, the
+            curve's settings are read from the attributes of the schedule without being checked.
         param_name: The field to schedule, such as `lr`, `weight_decay` or `momentum` (the first beta of optimizers
             with betas).
         begin: The first position of the schedule.
-        end: The end position (exclusive). By default, the schedule covers the length of the curve, or the rest of
+        end: The end position (exclusive). By default, the schedule is as long as the curve, or covers the rest of
             training if the curve has no length.
-        last_step: The last completed position, to continue a schedule without resetting the groups. With -1, the
-            schedule starts from the beginning.
+        last_step: The last completed position, for continuing a schedule without resetting the groups. -1 starts from
+            the beginning.
         by_epoch: Whether positions are epochs instead of iterations.
         verbose: Whether to log each change.
-        convert_to_iter_based: Whether to convert `begin`, `end` and the settings of the curve from epochs to
-            iterations.
+        convert_to_iter_based: Whether to convert `begin`, `end` and the curve's settings from epochs to iterations.
         epoch_length: The number of iterations per epoch, for `convert_to_iter_based`.
 
     Raises:
@@ -83,7 +82,7 @@ class ParamSchedule:
     curve_type: ClassVar[type[Curve]] = Curve
     """The curve class of a named schedule."""
     converts_itself: ClassVar[bool] = False
-    """Whether `build_iter_from_epoch`, rather than the constructor, implements `convert_to_iter_based`."""
+    """Whether `convert_to_iter_based` is implemented by `build_iter_from_epoch` rather than by the constructor."""
 
     def __init__(
         self,
@@ -105,7 +104,7 @@ class ParamSchedule:
             end = ENDLESS
         if convert_to_iter_based:
             if not by_epoch or not epoch_length:
-                message = f"convert_to_iter_based of {type(self).__name__} needs epoch_length and by_epoch=True"
+                message = f"convert_to_iter_based in {type(self).__name__} needs epoch_length and by_epoch=True"
                 raise ArgumentError(message, key="convert_to_iter_based", found=True)
             begin, end = int(begin * epoch_length), None if end is None else int(end * epoch_length)
             by_epoch, curve = False, curve.in_iterations(epoch_length)
@@ -116,7 +115,7 @@ class ParamSchedule:
             check_positions(name, value, least=least)
         if begin >= end:
             raise ArgumentError('"begin" must be less than "end"', key="end", found=f"begin {begin}, end {end}")
-        # Store the optimizer, because the `param_groups` property of a wrapper would slow down each step.
+        # Store the optimizer, because a wrapper's `param_groups` property would slow down each step.
         self.optimizer: HasParamGroups = getattr(optimizer, "optimizer", optimizer)
         self.curve, self.param_name, self.by_epoch, self.verbose = curve, param_name, by_epoch, verbose
         self.begin, self.end = int(begin), int(end)
@@ -137,7 +136,7 @@ class ParamSchedule:
             self.start()
 
     def __getattr__(self, name: str) -> Any:
-        """Returns a setting of the curve, such as `gamma`."""
+        """Returns a setting of the curve, e.g. `gamma`."""
         if name == "curve" or name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.curve, name)
@@ -146,7 +145,7 @@ class ParamSchedule:
     def build_iter_from_epoch(
         cls, optimizer: HasParamGroups, *args: Any, epoch_length: int, **settings: Any
     ) -> "ParamSchedule":
-        """Builds an iteration-based schedule from settings in epochs."""
+        """Builds an iteration-based schedule from settings that are given in epochs."""
         return cls(optimizer, *args, convert_to_iter_based=True, epoch_length=epoch_length, **settings)
 
     @property
@@ -154,15 +153,15 @@ class ParamSchedule:
         return f"initial_{self.param_name}"
 
     def _add_groups(self) -> None:
-        """Stores the base values of parameter groups that were added to the optimizer since the last call."""
+        """Stores the base values of parameter groups that have been added to the optimizer since the last call."""
         for group in self.optimizer.param_groups[len(self.base_values) :]:
             self.base_values.append(group.setdefault(self._initial, read_field(group, self._key)))
 
     def rewind(self) -> None:
-        """Resets the schedule to its state before the first step, and the field of each group to its base value.
+        """Resets the schedule to its state before the first step, and each group's field to its base value.
 
-        The base value is stored in the group as `initial_<field>`, and may have been loaded from a checkpoint. After
-        resetting all schedules of an optimizer, call `start` on each of them, in order.
+        Base values are read from `initial_<field>` in the groups, which may come from a checkpoint. After rewinding all
+        schedules of an optimizer, call `start` on each of them in order.
         """
         self.last_step = self._global_step = -1
         self._add_groups()
@@ -171,7 +170,7 @@ class ParamSchedule:
             write_field(group, self._key, self.base_values[index])
 
     def start(self) -> None:
-        """Moves to the first position. Sets the base values for this schedule and all later ones."""
+        """Moves to the first position, and sets the base values for this schedule and all later ones."""
         self.base_values = [self.curve.rebased(base) for base in self.base_values]
         for group, base in zip(self.optimizer.param_groups, self.base_values, strict=True):
             group[self._initial] = base
@@ -192,7 +191,7 @@ class ParamSchedule:
             write_field(group, self._key, value)
 
     def _get_value(self) -> list[float]:
-        """Returns the next value of each group, at the position `last_step`. Other code bases override this method."""
+        """Returns the value for each group at position `last_step`. Subclasses may override this method."""
         position, span = self.last_step, self.end - self.begin
         pairs = zip(self.optimizer.param_groups, self.base_values, strict=True)
         return [self.curve(read_field(group, self._key), base, position, span) for group, base in pairs]
@@ -222,13 +221,13 @@ class ParamSchedule:
         return all(state_dict[key] == settings[key] for key in keys)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Loads the position and the base values, but not the length or other settings.
+        """Loads the position and the base values, but not the settings, such as the length.
 
         Load the optimizer's state first, since it contains the current values. If the number of groups differs, the
-        base values are also taken from the optimizer.
+        base values also come from the optimizer.
 
-        The step that reaches the `end` of a schedule does not change the value. If the saved schedule had reached its
-        `end` but this schedule ends later, repeats this step so that it takes effect.
+        The step that reaches a schedule's `end` does not change the value. If the saved schedule had reached its `end`
+        but this schedule ends later, repeats that step so that it takes effect.
         """
         self.last_step = read_count(state_dict, "last_step", least=-1)
         self._global_step = read_count(state_dict, "_global_step", least=-1)
@@ -242,7 +241,7 @@ class ParamSchedule:
 
 
 class ScheduleSteps(NamedTuple):
-    """The schedules of a run in stepping order, grouped by the event that steps them."""
+    """A run's schedules in stepping order, grouped by the event on which they step."""
 
     by_iter: list[Callable[[], None]]
     """The `step` methods to call after each training iteration."""
@@ -253,7 +252,7 @@ class ScheduleSteps(NamedTuple):
 
 
 def collect_steps(schedules: Iterable[ParamSchedule] | Mapping[str, Iterable[ParamSchedule]]) -> ScheduleSteps:
-    """Groups the `step` methods of schedules by the event that calls them.
+    """Groups schedules by the event on which they step.
 
     Args:
         schedules: Schedules, or a dict that maps optimizer names to lists of schedules.

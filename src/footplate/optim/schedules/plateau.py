@@ -1,4 +1,4 @@
-"""A schedule that reduces a field when a metric stops improving."""
+"""A schedule that reduces a field of parameter groups when a metric stops improving."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -15,15 +15,15 @@ _COUNTERS = ("best", "num_bad_epochs", "cooldown_counter")
 
 
 class MetricSchedule(ParamSchedule):
-    """The base class of schedules that monitor a validation metric."""
+    """Base class for schedules that monitor a validation metric."""
 
     monitor: str
-    """The name of the metric."""
+    """The name of the monitored metric."""
     advice: ClassVar[Sequence[str]] = ()
-    """The notes of the error about a missing metric."""
+    """Notes to add to the error about a missing metric."""
 
     def check_metrics(self, metrics: Collection[str]) -> None:
-        """Checks that `metrics`, the names of the validation metrics, contain the monitored metric.
+        """Checks that the monitored metric is among `metrics`, the names of the validation metrics.
 
         Raises:
             ArgumentError: The metric is missing.
@@ -45,7 +45,7 @@ class MetricSchedule(ParamSchedule):
 
 @PARAM_SCHEDULERS.register_module(name="ReduceOnPlateauParamScheduler")
 class ReduceOnPlateau(MetricSchedule):
-    """Multiplies a field by `factor` when a metric has stopped improving.
+    """Multiplies a field by `factor` when a metric stops improving.
 
     Args:
         optimizer: An optimizer or optimizer wrapper.
@@ -56,13 +56,13 @@ class ReduceOnPlateau(MetricSchedule):
         patience: The number of validation runs without improvement before the field is reduced.
         threshold: The minimum improvement.
         threshold_rule: "rel" if `threshold` is relative to the best value, "abs" if it is absolute.
-        cooldown: After each reduction, this number of validation runs does not count towards `patience`.
-        min_value: The lower bound of the field, either one value for all groups or one value per group. A group that is
-            added later uses the bound of the last group.
-        eps: The minimum change; smaller reductions are skipped.
-        begin: The first validation run of the schedule, counted from 1. 0 also means the first one.
-        end: The first validation run after the schedule.
-        by_epoch: Ignored; the schedule is stepped after each validation run.
+        cooldown: The number of validation runs after each reduction that do not count towards `patience`.
+        min_value: The lower bound of the field: a single value for all groups, or one value per group. Groups that are
+            added later use the bound of the last group.
+        eps: The minimum change. Smaller reductions are skipped.
+        begin: The first validation run to take into account, counted from 1. 0 has the same effect as 1.
+        end: The first validation run that is no longer taken into account.
+        by_epoch: Ignored; the schedule always steps after each validation run.
         last_step: See `ParamSchedule`.
 
     Raises:
@@ -122,7 +122,7 @@ class ReduceOnPlateau(MetricSchedule):
             raise ArgumentError(message, key="min_value", found=min_value)
 
     def start(self) -> None:
-        """Moves to position 0, before the first validation run."""
+        """Resets the schedule to position 0, before the first validation run."""
         super().start()
         self._global_step = 0
 
@@ -132,7 +132,7 @@ class ReduceOnPlateau(MetricSchedule):
         Reduces the field's value if the metric has not improved for more than `patience` validation runs.
 
         Args:
-            metrics: The metrics of a validation run. If they are None, only the position advances.
+            metrics: The metrics of a validation run. If None, only the position advances.
 
         Raises:
             ArgumentError: `metrics` does not contain the monitored metric.

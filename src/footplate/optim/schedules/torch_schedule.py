@@ -17,20 +17,20 @@ from footplate.optim.schedules.base_curve import ENDLESS
 from footplate.optim.schedules.param_schedule import HasParamGroups
 from footplate.optim.schedules.plateau import MetricSchedule
 
-_BY_ITERATION = (CyclicLR, OneCycleLR)  # torch requires a step after each batch
+_BY_ITERATION = (CyclicLR, OneCycleLR)  # torch requires these to step after each batch
 _logger = logging.getLogger("footplate.optim")
 
 
 class TorchSchedule(MetricSchedule):
-    """Steps a torch scheduler and saves its state.
+    """Wraps a torch scheduler: steps it and saves its state.
 
     Args:
-        optimizer: The optimizer or optimizer wrapper of the run.
-        scheduler: The scheduler. A ReduceLROnPlateau is stepped after each validation run.
+        optimizer: The run's optimizer or optimizer wrapper.
+        scheduler: The scheduler. ReduceLROnPlateau steps after each validation run.
         by_epoch: Whether to step the scheduler after each epoch rather than after each iteration. By default,
-            OneCycleLR and CyclicLR are stepped after each iteration, and other schedulers after each epoch.
-        counts_epochs: Whether the run is epoch-based. If not, the default is to step after each iteration.
-        monitor: The name of the validation metric for a ReduceLROnPlateau.
+            OneCycleLR and CyclicLR step after each iteration, and other schedulers after each epoch.
+        counts_epochs: Whether the run is epoch-based. If not, all schedulers step after each iteration by default.
+        monitor: The name of the validation metric for ReduceLROnPlateau.
 
     Raises:
         ArgumentError: The scheduler belongs to another optimizer.
@@ -65,17 +65,17 @@ class TorchSchedule(MetricSchedule):
         self.param_name, self._key = "lr", "lr"
         self.curve: Any = None
         self.begin, self.end, self.last_step = 0, getattr(scheduler, "total_steps", ENDLESS), -1  # of a OneCycleLR
-        # torch warns if gradient accumulation delays the first step of the optimizer.
+        # torch would warn if gradient accumulation delays the optimizer's first step.
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
         self._first = copy.deepcopy(scheduler.state_dict()), self.get_last_value()
 
     def step(self, metrics: Mapping[str, Any] | None = None) -> None:
-        """Steps the scheduler. Steps a ReduceLROnPlateau only if there are metrics."""
+        """Steps the scheduler. Steps ReduceLROnPlateau only if there are metrics."""
         if not self.takes_metrics:
             try:
                 self.scheduler.step()
             except ValueError as error:  # the end of a OneCycleLR
-                add_note(error, "If the resumed run is longer than before, set resume_settings='take'.")
+                add_note(error, "To train longer when you resume the run, set resume_settings='take'.")
                 raise
         elif metrics is not None:
             self.scheduler.step(self.monitored_value(metrics))
@@ -88,7 +88,7 @@ class TorchSchedule(MetricSchedule):
             group["lr"] = rate
 
     def start(self) -> None:
-        """Does nothing, because a torch scheduler sets the first value when it is created."""
+        """Does nothing, because torch schedulers set the first value in their constructors."""
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the scheduler's state and type. The prefix `torch.` distinguishes it from footplate's schedules."""
@@ -96,13 +96,13 @@ class TorchSchedule(MetricSchedule):
         return {"type": name, "by_epoch": self.by_epoch, "state": self.scheduler.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Loads the state of the scheduler, which includes its settings. Logs a warning if settings differ."""
+        """Loads the scheduler's state, which includes its settings. Logs a warning if settings have changed."""
         saved, new = state_dict["state"], self.scheduler.state_dict()
         names = inspect.signature(type(self.scheduler)).parameters.keys() & saved.keys() & new.keys() - {"last_epoch"}
         changed = [f"{name}={new[name]}" for name in sorted(names) if saved[name] != new[name]]
         if changed:
             _logger.warning(
-                "Ignoring the new %s of %s and resuming with the saved settings. To use the new ones, set "
+                "Ignoring the new settings %s of %s and resuming with the saved ones. To use the new ones, set "
                 "resume_settings='take' (--resume-settings take).",
                 ", ".join(changed),
                 type(self.scheduler).__name__,
@@ -112,7 +112,7 @@ class TorchSchedule(MetricSchedule):
 
 
 def _restore_counters(scheduler: Any) -> None:
-    """Converts the milestones of a MultiStepLR back to a `Counter`. A checkpoint stores them as a plain dict."""
+    """Converts MultiStepLR milestones back to a `Counter`, because checkpoints store them as a plain dict."""
     if isinstance(scheduler, MultiStepLR):
         scheduler.milestones = Counter(scheduler.milestones)
     for value in vars(scheduler).values():
@@ -126,7 +126,7 @@ def torch_schedule(cfg: Any, optimizer: HasParamGroups, *, counts_epochs: bool) 
 
     Args:
         cfg: The scheduler, or a dict with the key `scheduler` and the optional keys `by_epoch` and `monitor`.
-        optimizer: The optimizer or optimizer wrapper of the run.
+        optimizer: The run's optimizer or optimizer wrapper.
         counts_epochs: Whether the run is epoch-based.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Optimizer wrappers: backward pass, gradient accumulation, clipping and mixed precision."""
+"""Optimizer wrappers, which handle the backward pass, gradient accumulation, clipping and mixed precision."""
 
 from footplate.optim.wrappers.amp_optim_wrapper import AmpOptimWrapper
 from footplate.optim.wrappers.optim_wrapper import OptimWrapper

@@ -1,4 +1,4 @@
-"""Gradient accumulation: counts the losses, and decides how to scale them and when to step."""
+"""Gradient accumulation: counts losses, and decides how to scale them and when to step."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -15,20 +15,21 @@ _logger = logging.getLogger("footplate.optim")
 class Accumulation:
     """Implements gradient accumulation, as a base class of OptimWrapper.
 
-    It is a base class rather than a component because code for MMEngine reads these counts and overrides these methods.
+    This is a base class rather than a component, because code written for MMEngine reads these counts and overrides
+    these methods.
 
     Args:
-        accumulative_counts: The number of losses per step.
+        accumulative_counts: The number of losses per optimizer step.
 
     Attributes:
-        loss_share: The weight of the next loss relative to other ranks.
-        has_loaded_gradients: Whether the loaded state contained accumulated gradients that the next step uses.
+        loss_share: The weight of the next loss relative to the other ranks' losses.
+        has_loaded_gradients: Whether the loaded state contained accumulated gradients for the next step.
     """
 
     def __init__(self, accumulative_counts: int) -> None:
         self._accumulative_counts = check_count("accumulative_counts", accumulative_counts)
         self._inner_count = 0  # the number of losses so far
-        self._max_counts = -1  # the number of losses in the whole run, -1 if unknown
+        self._max_counts = -1  # the number of losses in the whole run, or -1 if unknown
         self.loss_share = 1.0
         self.has_loaded_gradients = False
 
@@ -43,21 +44,20 @@ class Accumulation:
         return loss / (remainder if is_in_last_round else self._accumulative_counts)
 
     def should_update(self) -> bool:
-        """Returns whether to step now: if gradient accumulation is complete, or at the last loss of the run."""
+        """Checks whether to step now, i.e. after a complete accumulation round or the run's last loss."""
         count = self._accumulative_counts
         return count == 1 or self._inner_count % count == 0 or self._inner_count == self._max_counts
 
     def should_sync(self) -> bool:
-        """Checks whether the gradients of the next loss must be synchronized between ranks."""
+        """Checks whether the next loss's gradients must be synchronized between ranks."""
         after, count = self._inner_count + 1, self._accumulative_counts
         return after % count == 0 or after == self._max_counts
 
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
-        """Sets the position in the run, which determines whether the last accumulation is shorter.
+        """Sets the loss counts, which determine when to step and whether the last accumulation round is incomplete.
 
         Args:
-            model: The model. A warning is logged if it contains batch normalization layers and gradients are
-                accumulated.
+            model: The model. Logs a warning if it contains batch normalization layers and gradients are accumulated.
             init_counts: The number of losses so far.
             max_counts: The number of losses in the whole run, or -1 if unknown.
         """
@@ -72,18 +72,18 @@ class Accumulation:
         if init_counts % count and not self.has_loaded_gradients:
             _logger.warning(
                 "Resumed at iteration %d during gradient accumulation (accumulative_counts=%d) without accumulated "
-                "gradients. The first step uses fewer gradients.",
+                "gradients. The first step will use fewer gradients.",
                 init_counts,
                 count,
             )
 
     def _saved_gradients(self, state: Mapping[str, Any]) -> Sequence[Tensor | None]:
-        """Returns the accumulated gradients in a saved state. Empty if `accumulative_counts` has changed."""
+        """Returns a saved state's accumulated gradients, or an empty tuple if `accumulative_counts` has changed."""
         gradients = state.get("accumulated_gradients")
         count = state.get("accumulative_counts", self._accumulative_counts)  # missing in older checkpoints
         if gradients is not None and count != self._accumulative_counts:
             _logger.warning(
-                "The checkpoint was saved during gradient accumulation with accumulative_counts=%s, and the run "
+                "The checkpoint was saved during gradient accumulation with accumulative_counts=%s, but the run "
                 "continues with %d. The accumulated gradients are discarded.",
                 count,
                 self._accumulative_counts,

@@ -25,11 +25,11 @@ class AmpOptimWrapper(OptimWrapper):
 
     Args:
         optimizer: The optimizer.
-        loss_scale: "dynamic", a fixed number, or a dict with arguments for `torch.amp.GradScaler`. It is used only
-            with float16, since bfloat16 has the range of float32.
-        dtype: "float16" or "bfloat16"; by default float16 on an accelerator and bfloat16 on a CPU.
+        loss_scale: "dynamic", a fixed number, or a dict with arguments for `torch.amp.GradScaler`. Used only with
+            float16, since bfloat16 has the same range as float32.
+        dtype: "float16" or "bfloat16". Defaults to float16 on a GPU and bfloat16 on a CPU.
         use_fsdp: Ignored; accepted for compatibility. GradScaler supports sharded gradients.
-        settings: Arguments passed to `OptimWrapper`.
+        settings: Arguments for `OptimWrapper`.
 
     Raises:
         ArgumentError: `dtype` or `loss_scale` is invalid.
@@ -60,14 +60,14 @@ class AmpOptimWrapper(OptimWrapper):
         self._autocast = torch.autocast(self._device, self._dtype)
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
-        """Runs the backward pass of the scaled loss; see `OptimWrapper.backward`."""
+        """Scales the loss and runs the backward pass; see `OptimWrapper.backward`."""
         super().backward(self.loss_scaler.scale(loss), **kwargs)
 
     def step(self, **kwargs: Any) -> None:
-        """Unscales and clips the gradients, and steps the optimizer if they are finite.
+        """Unscales and clips the gradients, and steps the optimizer if all gradients are finite.
 
-        If gradients overflow, the scaler skips the step and lowers the scale. `on_nonfinite` applies only if a lower
-        scale would not help: with a fixed scale, or if the scale is at most 1.
+        If gradients overflow, the scaler skips the step and lowers the scale. `on_nonfinite` applies only if lowering
+        the scale cannot help, i.e. if the scale is fixed or at most 1.
         """
         scaler = self.loss_scaler
         if scaler.is_enabled():
@@ -90,7 +90,7 @@ class AmpOptimWrapper(OptimWrapper):
         self.loss_scaler.step(self.optimizer, **kwargs)
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
-        """Returns a context manager for the forward pass. It enables mixed precision; see also `OptimWrapper`."""
+        """Returns a context manager for the forward pass that enables mixed precision; see also `OptimWrapper`."""
         context = super().optim_context(model)
         if context is NO_CONTEXT:
             return self._autocast
@@ -100,13 +100,13 @@ class AmpOptimWrapper(OptimWrapper):
         return stack
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state of `OptimWrapper` and of the loss scaler."""
+        """Returns the state of the `OptimWrapper` and the loss scaler."""
         state = super().state_dict()
         scaler_state = self.loss_scaler.state_dict()
         return {**state, "loss_scaler": scaler_state} if scaler_state else state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Loads the state of `OptimWrapper` and of the loss scaler."""
+        """Loads the state of the `OptimWrapper` and the loss scaler."""
         saved = state_dict.get("loss_scaler")
         if saved and self.loss_scaler.is_enabled():
             self.loss_scaler.load_state_dict(saved)

@@ -26,7 +26,7 @@ CLIPPING_KEYS = {
 }
 
 POLICIES = ("stop", "skip", "warn")
-# The kernel of GradScaler: checks all gradients in one pass and multiplies them, here by 1.
+# GradScaler's kernel, which checks all gradients in one pass and multiplies them (here by 1).
 _check_finite = torch._amp_foreach_non_finite_check_and_unscale_
 
 
@@ -34,7 +34,7 @@ class GradientClipper:
     """Clips gradients in place, like torch's `clip_grad_norm_` or `clip_grad_value_`.
 
     Attributes:
-        gives_norm: Whether a call returns the total norm before clipping. True only if `function` is `clip_grad_norm_`.
+        gives_norm: Whether calls return the total norm before clipping. True only if `function` is `clip_grad_norm_`.
     """
 
     def __init__(self, function: Callable[..., Any], settings: Mapping[str, Any]) -> None:
@@ -53,7 +53,7 @@ class GradientClipper:
         return norm
 
     def _clip_sharded(self, gradients: list[Tensor]) -> Tensor | None:
-        """Clips sharded gradients. They may be on different meshes, which torch's functions do not support."""
+        """Clips sharded gradients. They may be on different device meshes, which torch's functions do not support."""
         shards = [local_tensor(gradient) for gradient in gradients]
         if not self.gives_norm:
             limit = self._settings["clip_value"]
@@ -71,10 +71,10 @@ class GradientClipper:
 
 
 def build_clipper(cfg: Mapping[str, Any]) -> GradientClipper:
-    """Builds the gradient clipper for `clip_grad=dict(...)`.
+    """Builds a gradient clipper from `clip_grad=dict(...)`.
 
     Args:
-        cfg: A dict with the `type` ("norm" by default, or "value") and arguments for `clip_grad_norm_` or
+        cfg: A dict with a `type` ("norm", the default, or "value") and arguments for `clip_grad_norm_` or
             `clip_grad_value_`.
 
     Raises:
@@ -93,19 +93,19 @@ def build_clipper(cfg: Mapping[str, Any]) -> GradientClipper:
         for key, default in ((limit, None), ("norm_type", 2)):
             value: Any = settings.get(key, default)
             if not is_number(value) or not value > 0:
-                raise ArgumentError(f'"{key}" must be a number above 0', key=key, found=value)
+                raise ArgumentError(f'"{key}" must be a positive number', key=key, found=value)
     return GradientClipper(clip_grad_value_ if kind == "value" else clip_grad_norm_, settings)
 
 
 class GradientGuard:
     """Checks whether the gradients are finite, and decides whether the optimizer may step.
 
-    A single fused kernel checks all gradients. On an accelerator, reading its result would synchronize with the device.
-    With the policy "skip" and a fused optimizer (`fused=True`), the result is therefore passed to the optimizer's
-    kernel, which can skip the update.
+    A single fused kernel checks all gradients. On a GPU, reading its result on the host would force a synchronization.
+    With the policy "skip" and a fused optimizer (`fused=True`), the result is therefore passed directly to the
+    optimizer's kernel, which can skip the update.
 
     Args:
-        policy: The reaction to non-finite gradients: "stop" raises an error, "skip" skips the step with a warning,
+        policy: What to do about non-finite gradients: "stop" raises an error, "skip" skips the step with a warning, and
             "warn" only warns.
 
     Attributes:
@@ -120,21 +120,21 @@ class GradientGuard:
         check_choice("on_nonfinite", policy, POLICIES)
         self.policy = policy
         self.count = 0
-        self._cpu_flag = torch.zeros(1)  # used in every step, because creating it takes as long as the check
+        self._cpu_flag = torch.zeros(1)  # reused in every step, because creating it takes as long as the check
 
     def allows_step(
         self, optimizer: Optimizer, iteration: int, norm: Tensor | None = None, *, scaler_skips: bool = False
     ) -> bool:
-        """Returns whether to call the optimizer's `step`.
+        """Checks whether the optimizer's `step` should be called.
 
-        With the policy "skip" and a fused optimizer on an accelerator, returns True: the optimizer skips the update if
-        the gradients are non-finite. This avoids a copy to the host.
+        With the policy "skip" and a fused optimizer on a GPU, always returns True, and the optimizer itself skips the
+        update if gradients are non-finite. This avoids a copy to the host.
 
         Args:
             optimizer: The optimizer.
             iteration: The iteration number, for messages.
-            norm: The norm of the gradients as a scalar tensor, if known. If the norm is finite, so are the gradients.
-                They may have been clipped after the norm was computed.
+            norm: The gradient norm before any clipping, as a scalar tensor, or None if unknown. If the norm is finite,
+                so are the gradients.
             scaler_skips: Whether a loss scaler skips the step if gradients are non-finite, for messages.
 
         Raises:
@@ -155,18 +155,18 @@ class GradientGuard:
         flag.zero_()
         self.count += 1
         if self.policy == "stop":
-            raise NonFiniteError(f"the gradients of iteration {iteration} are non-finite", iteration=iteration)
+            raise NonFiniteError(f"the gradients in iteration {iteration} are non-finite", iteration=iteration)
         if self.count & (self.count - 1) == 0:  # the 1st, 2nd, 4th, 8th ... time
             done = "the step is skipped" if scaler_skips or self.policy == "skip" else "the step is taken anyway"
             times = pluralize(self.count, "time")
-            _logger.warning("The gradients of iteration %d are non-finite (%s so far): %s.", iteration, times, done)
+            _logger.warning("The gradients in iteration %d are non-finite (%s so far): %s.", iteration, times, done)
         return self.policy == "warn"
 
 
 def _nonfinite_flag(gradients: list[Tensor], cpu_flag: Tensor) -> Tensor:
-    """Returns a tensor ``(1,)`` that is above 0 if a gradient is non-finite on any rank.
+    """Returns a tensor of shape ``(1,)`` that is positive if a gradient is non-finite on any rank.
 
-    On a CPU, may return `cpu_flag` itself. Its value must be 0 before the call.
+    On a CPU, may return `cpu_flag` itself, which must be 0 before the call.
     """
     if {*map(type, gradients)} == {Tensor} and len({gradient.dtype for gradient in gradients}) == 1:
         device = gradients[0].device
@@ -196,21 +196,21 @@ def _nonfinite_flag(gradients: list[Tensor], cpu_flag: Tensor) -> Tensor:
 
 @lru_cache
 def _one(device: torch.device) -> Tensor:
-    """Returns a tensor ``(1,)`` with the value 1, which the kernel uses as the gradient scale."""
+    """Returns a tensor of shape ``(1,)`` with the value 1, which the kernel uses as the gradient scale."""
     return torch.ones(1, device=device)
 
 
 def can_skip_on_device(optimizer: Optimizer) -> bool:
-    """Checks whether the optimizer's kernel can skip the update depending on a flag on the device."""
+    """Checks whether the optimizer's kernel can skip the update based on a flag in device memory."""
     is_fused = all(group.get("fused") for group in optimizer.param_groups)  # not cached: loading a state may change it
     return is_fused and isinstance(optimizer, (Adagrad, Adam, AdamW, SGD))
 
 
 def foreign_gradients_error() -> ArgumentError:
-    """Returns the error for gradients that were not computed by the wrapper's `backward`, although this is required."""
+    """Returns the error for gradients that should have been computed with the wrapper's `backward`, but were not."""
     return ArgumentError(
         "the gradients were computed with loss.backward(), so they are neither scaled for mixed precision nor "
-        "averaged over the processes",
+        "averaged over processes",
         key="optim_wrapper",
-        notes=["Instead of loss.backward(), call the method backward(loss) of the object whose step() you call."],
+        notes=["Instead of loss.backward(), call backward(loss) on the object whose step() you call."],
     )

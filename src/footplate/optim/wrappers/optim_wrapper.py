@@ -1,4 +1,4 @@
-"""The optimizer wrapper, which handles the backward pass, gradient accumulation, clipping and their state."""
+"""The optimizer wrapper, which handles the backward pass, gradient accumulation, clipping and the optimizer state."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -30,24 +30,24 @@ class OptimWrapper(Accumulation):
 
     Args:
         optimizer: The optimizer.
-        accumulative_counts: The number of losses whose gradients are accumulated for one step. Each loss is divided by
-            this number or, at the end of the run, by the number of remaining losses. Batches of equal size are
-            therefore equivalent to one large batch.
+        accumulative_counts: The number of losses whose gradients are accumulated per step. Each loss is divided by this
+            number or, at the end of the run, by the number of remaining losses. Accumulating batches of equal size is
+            therefore equivalent to using one large batch.
         clip_grad: `dict(max_norm=..., norm_type=2)` or `dict(type="value", clip_value=...)`. The norm before clipping
             is recorded as `train/grad_norm`.
-        grad_clip: An alias of `clip_grad`.
-        on_nonfinite: The reaction to non-finite gradients: "skip", "stop" or "warn". By default, the
-            policy of the run applies. Outside a run, gradients are not checked.
-        compile: Whether to compile the optimizer's step, or a dict with arguments for `torch.compile`. Learning rates
-            become tensors, so that changing them does not cause a recompilation.
+        grad_clip: An alias for `clip_grad`.
+        on_nonfinite: What to do about non-finite gradients: "skip", "stop" or "warn". By default, the run's policy
+            applies. Outside a run, gradients are not checked.
+        compile: Whether to compile the optimizer's step, or a dict of arguments for `torch.compile`. Learning rates
+            become tensors, so that changing them does not trigger a recompilation.
 
     Attributes:
-        isolated: Whether a loss changes only the gradients of this optimizer's parameters.
+        isolated: Whether the backward pass computes gradients only for this optimizer's parameters.
         keeps_gradients: Whether gradients are kept after a step, until the next loss.
         prepare_backward: A function that is called before each backward pass with the loss and the result of
-            `should_sync()`, and returns the loss. Set by a model that averages gradients over processes.
+            `should_sync()`, and returns the loss. Set by models that average gradients over processes.
         unreduced: Parameters that were frozen when the model was wrapped, so that the model does not average their
-            gradients. If they are trainable now, the optimizer wrapper averages the gradients.
+            gradients. If they are unfrozen later, the optimizer wrapper averages their gradients instead.
 
     Raises:
         ArgumentError: An argument is invalid.
@@ -92,10 +92,10 @@ class OptimWrapper(Accumulation):
         self._clears_at_next_loss = False  # gradients were kept after a step
         self._ran_backward = False  # since the previous step
         self._is_sharded = any(map(is_dtensor, self._parameters()))
-        self._names: dict[int, str] = {}  # by id of the parameter
+        self._names: dict[int, str] = {}  # keyed by parameter id
         self._named: dict[str, Tensor] = {}
         self._initial_groups = len(optimizer.param_groups)
-        self.reasons: Mapping[str, tuple[str, ...]] = {}  # the keys of `paramwise_cfg` that applied, by parameter name
+        self.reasons: Mapping[str, tuple[str, ...]] = {}  # the `paramwise_cfg` keys that applied, by parameter name
 
     def update_params(
         self,
@@ -125,9 +125,9 @@ class OptimWrapper(Accumulation):
                 self.zero_grad(**(zero_kwargs or {}))
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
-        """Runs the backward pass of the scalar tensor `loss`, and counts it for gradient accumulation.
+        """Runs the backward pass for the scalar tensor `loss`, and counts the loss for gradient accumulation.
 
-        The loss is not divided for gradient accumulation. To do so, pass the result of `scale_loss`.
+        Does not divide the loss for gradient accumulation. To do this, pass the result of `scale_loss`.
 
         Raises:
             ArgumentError: The loss does not depend on any trainable parameter.
@@ -167,15 +167,15 @@ class OptimWrapper(Accumulation):
         """Clips the gradients and steps the optimizer. The guard may skip the step if gradients are non-finite.
 
         Raises:
-            ArgumentError: The gradients were computed without `backward`, although it is required to scale them or to
-                average them over processes. Also raised if the parameters are sharded and no parameter has a gradient.
+            ArgumentError: The gradients were not computed with `backward`, which is required to scale them or average
+                them over processes. Also raised if the parameters are sharded and none of them has a gradient.
         """
         if not self._ran_backward and self.prepare_backward is not None:
             raise foreign_gradients_error()
         self._ran_backward = False
         if self._is_sharded and all(parameter.grad is None for parameter in self._parameters()):
             raise ArgumentError(
-                "the optimizer has no gradients, because a part of the sharded model was called outside `forward`",
+                "there are no gradients, because a part of the sharded model was called outside `forward`",
                 key="model_wrapper_cfg",
                 notes=["In `train_step`, call it inside `self(...)`, or select it with `shard`."],
             )
@@ -190,7 +190,7 @@ class OptimWrapper(Accumulation):
         self._step_optimizer(**kwargs)
 
     def _allows_step(self, norm: Tensor | None) -> bool:
-        """Checks whether the guard allows a step. `norm` is the norm of the gradients, if known."""
+        """Checks whether the guard allows a step. `norm` is the gradient norm, if known."""
         return self._guard is None or self._guard.allows_step(self.optimizer, self._inner_count, norm)
 
     def _step_optimizer(self, **kwargs: Any) -> None:
@@ -201,19 +201,19 @@ class OptimWrapper(Accumulation):
         self.optimizer.zero_grad(**kwargs)
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
-        """Returns a context manager for the forward pass. It disables gradient synchronization during accumulation.
+        """Returns a context manager for the forward pass that disables gradient synchronization during accumulation.
 
         Args:
             model: The model, including its wrapper for distributed training.
         """
-        no_sync = None if self.should_sync() else getattr(model, "no_sync", None)  # of DistributedDataParallel
+        no_sync = None if self.should_sync() else getattr(model, "no_sync", None)  # a method of DistributedDataParallel
         return NO_CONTEXT if no_sync is None else no_sync()
 
     def guard(self, policy: str | None) -> None:
         """Sets the policy for non-finite gradients, unless the wrapper was created with `on_nonfinite`.
 
         Args:
-            policy: "skip", "stop", "warn", or None to not check gradients.
+            policy: "skip", "stop" or "warn". None disables the check.
         """
         policy = policy if self._own_policy is None else self._own_policy
         self._guard = None if policy is None else GradientGuard(policy)
@@ -228,21 +228,21 @@ class OptimWrapper(Accumulation):
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The parameter groups of the optimizer."""
+        """The optimizer's parameter groups."""
         return self.optimizer.param_groups
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """The default settings of the optimizer."""
+        """The optimizer's default settings."""
         return self.optimizer.defaults
 
     @property
     def parts(self) -> Mapping[str, "OptimWrapper"]:
-        """The wrappers of individual optimizers, keyed by name. Here, only this wrapper, with an empty name."""
+        """The wrappers of individual optimizers, keyed by name. Here, this is only the wrapper itself, under ""."""
         return {"": self}
 
     def name_parameters(self, model: nn.Module) -> None:
-        """Stores the names of the parameters, so that a state with different parameter groups can be loaded."""
+        """Stores the parameter names, so that states with different parameter groups can be loaded."""
         for name, parameter in model.named_parameters():
             self._names.setdefault(id(parameter), name)
             self._named.setdefault(name, parameter)
@@ -250,7 +250,8 @@ class OptimWrapper(Accumulation):
     def state_dict(self) -> dict[str, Any]:
         """Returns the state of the optimizer, and accumulated gradients if there are any.
 
-        There are gradients during gradient accumulation, or if another optimizer's loss depends on the parameters.
+        Gradients exist in the middle of an accumulation round, or if another optimizer's loss depends on the
+        parameters.
         """
         state = self.optimizer.state_dict()
         if self._names:
@@ -271,13 +272,13 @@ class OptimWrapper(Accumulation):
         """Loads a state saved by footplate or another engine, even if its parameter groups are different.
 
         Discards accumulated gradients with a warning if they were saved with different `accumulative_counts`. Re-adds
-        the groups that `add_param_group` added during the saved run.
+        groups that were added with `add_param_group` during the saved run.
 
         Raises:
-            CheckpointError: The state belongs to different parameters, or to an optimizer of a different class.
+            CheckpointError: The state belongs to different parameters or a different optimizer class.
         """
         name = type(self.optimizer).__name__
-        saved_name = state_dict.get("optimizer_type", name)  # missing in older checkpoints and those of other engines
+        saved_name = state_dict.get("optimizer_type", name)  # not in checkpoints from older versions or other engines
         if saved_name != name:
             raise CheckpointError(
                 f"The checkpoint contains the state of the optimizer {saved_name}, but the config has {name}.",
@@ -299,7 +300,7 @@ class OptimWrapper(Accumulation):
             parameter.grad = gradient
 
     def _add_groups_of(self, state_dict: Mapping[str, Any]) -> None:
-        """Adds the groups that were added during the saved run, unless the optimizer has them already."""
+        """Adds the groups that were added during the saved run, unless the optimizer already has them."""
         present = optimizer_state.layout_of(self.optimizer, self._names).parameters
         for group in state_dict["param_groups"]:
             names = group["param_names"] if "added_with_grad" in group else ()
@@ -307,7 +308,7 @@ class OptimWrapper(Accumulation):
                 continue
             if unknown := [name for name in names if name not in self._named]:
                 raise CheckpointError(
-                    f"the model lacks the parameter '{unknown[0]}' of a parameter group added in the saved run",
+                    f"the model has no parameter '{unknown[0]}', which is in a parameter group added in the saved run",
                     notes=["Add the parameter to the model, and the group to the optimizer, before the run starts."],
                 )
             if names:
@@ -316,7 +317,7 @@ class OptimWrapper(Accumulation):
                 self.optimizer.add_param_group({"params": [self._named[name] for name in names]})
 
     def _clip_gradients(self) -> Tensor | None:
-        """Clips the gradients. If their norm is computed, records and returns it."""
+        """Clips the gradients. If this computes their norm, records and returns it."""
         norm = self._clipper(self._parameters()) if self._clipper is not None else None
         if norm is not None:
             if self._norm_history is None:
@@ -326,7 +327,7 @@ class OptimWrapper(Accumulation):
 
     def _convert_lr_to_tensors(self) -> None:
         for group in self.param_groups:
-            group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float64)  # as exact as a number
+            group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float64)  # as precise as a Python float
 
     def _parameters(self) -> list[Tensor]:
         return [parameter for group in self.param_groups for parameter in group["params"]]

@@ -11,18 +11,18 @@ from footplate.optim.wrappers.optim_wrapper import OptimWrapper
 
 
 class OptimWrapperDict(OptimWrapper):
-    """A mapping of names to optimizer wrappers, for models with several optimizers such as GANs.
+    """A mapping from names to optimizer wrappers, for models with several optimizers (GANs, for example).
 
     The model's `train_step` selects a wrapper by name and calls its `update_params`.
 
-    This class has no optimizer itself. It is a subclass of OptimWrapper only because code for MMEngine checks for
-    OptimWrapper. Methods for all optimizers call every wrapper; methods for a single optimizer raise an error.
+    This class does not have its own optimizer. It is a subclass of OptimWrapper only because code written for MMEngine
+    checks for OptimWrapper. Methods that make sense for all optimizers call every wrapper; all others raise an error.
 
     Raises:
         ArgumentError: A value is not an optimizer wrapper.
     """
 
-    def __init__(self, **wrappers: OptimWrapper) -> None:  # OptimWrapper's requires an optimizer
+    def __init__(self, **wrappers: OptimWrapper) -> None:  # OptimWrapper's constructor requires an optimizer
         for name, wrapper in wrappers.items():
             if not isinstance(wrapper, OptimWrapper):
                 raise ArgumentError("OptimWrapperDict accepts only optimizer wrappers", key=name, found=wrapper)
@@ -58,18 +58,18 @@ class OptimWrapperDict(OptimWrapper):
         return iter(self.optim_wrappers.items())
 
     def update_params(self, *_: Any, **__: Any) -> NoReturn:
-        """Raises an error, since it is unclear which optimizer to step.
+        """Raises an error, because it is unclear which optimizer to step.
 
         Raises:
             ArgumentError: Always.
         """
         name = next(iter(self.optim_wrappers))
         raise ArgumentError(
-            "there are several optimizers, so the model's training step must update each of them itself",
+            "with several optimizers, the model's training step must update each of them itself",
             key="optim_wrapper",
             notes=[
                 f'In training_step(model, batch, optimizers), call optimizers["{name}"].update_params(loss), '
-                "and the same for the others."
+                "and do the same for the others."
             ],
         )
 
@@ -83,12 +83,12 @@ class OptimWrapperDict(OptimWrapper):
         return stack
 
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
-        """Sets the position in the run in all wrappers."""
+        """Sets the loss counts in all wrappers."""
         for wrapper in self.values():
             wrapper.initialize_count_status(model, init_counts, max_counts)
 
     def name_parameters(self, model: nn.Module) -> None:
-        """Passes the names of the parameters to all wrappers."""
+        """Passes the parameter names to all wrappers."""
         for wrapper in self.values():
             wrapper.name_parameters(model)
 
@@ -111,7 +111,7 @@ class OptimWrapperDict(OptimWrapper):
         return {name: wrapper.param_groups for name, wrapper in self.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns a dict that maps the name of each wrapper to its state."""
+        """Returns a dict that maps wrapper names to states."""
         return {name: wrapper.state_dict() for name, wrapper in self.items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:

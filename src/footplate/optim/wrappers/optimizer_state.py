@@ -15,23 +15,23 @@ from footplate.optim.muon import Muon
 
 State = dict[str, Any]
 _SUPPORTED = (SGD, Adam, NAdam, RAdam, Adamax, RMSprop, Adagrad, Adadelta, LARS, Muon)
-_OWN_KEYS = ("params", "param_names", "added_with_grad")  # of a saved group; the others are settings
+_OWN_KEYS = ("params", "param_names", "added_with_grad")  # keys of a saved group that are not settings
 
 
 class Layout(NamedTuple):
-    """An optimizer's parameter names."""
+    """The parameters of an optimizer, with their names."""
 
     groups: list[dict[str, Tensor]]
     """The parameters of each group, keyed by name."""
     parameters: dict[str, Tensor]
     """All parameters, keyed by name, in the order of the model."""
     is_named: bool
-    """Whether the names come from the model. Otherwise, parameters are matched by position."""
+    """Whether the names come from the model. If not, parameters are matched by position."""
 
 
 def layout_of(optimizer: Optimizer, names: Mapping[int, str]) -> Layout:
     """Returns the layout of an optimizer. `names` maps the id of each model parameter to its name."""
-    # A hook may have added a group with parameters that the model did not have when names were stored.
+    # A hook may have added a group with parameters that were not in the model when names were stored.
     groups: list[dict[str, Tensor]] = [
         {
             names.get(id(parameter), f"param_groups.{number}.{index}"): parameter
@@ -45,11 +45,11 @@ def layout_of(optimizer: Optimizer, names: Mapping[int, str]) -> Layout:
 
 
 def regroup(saved: Mapping[str, Any], optimizer: Optimizer, layout: Layout) -> State:
-    """Converts a saved state to the parameter groups and the sharding of an optimizer.
+    """Converts a saved state to match an optimizer's parameter groups and sharding.
 
-    Matches parameters by `param_names`. A state without names must have the same groups as the optimizer, one group per
-    parameter, or a single group. In the last two cases, parameters must be in model order, and frozen parameters may be
-    missing.
+    Parameters are matched by `param_names`. A state without names must have the same groups as the optimizer, one group
+    per parameter, or a single group. In the last two cases, parameters must be in model order, and frozen parameters
+    may be missing.
 
     Raises:
         CheckpointError: The state belongs to different parameters.
@@ -58,7 +58,7 @@ def regroup(saved: Mapping[str, Any], optimizer: Optimizer, layout: Layout) -> S
     missing = [name for name in _trainable(layout) if name not in saved_values]
     if missing:
         raise CheckpointError(
-            f"the saved optimizer state lacks {pluralize(len(missing), 'parameter')}, such as '{missing[0]}'"
+            f"the saved optimizer state is missing {pluralize(len(missing), 'parameter')}, such as '{missing[0]}'"
         )
     state: dict[int, State] = {}
     groups: list[State] = []
@@ -76,7 +76,7 @@ def regroup(saved: Mapping[str, Any], optimizer: Optimizer, layout: Layout) -> S
 
 
 def _by_name(state: Mapping[str, Any], layout: Layout) -> dict[str, tuple[State, Mapping[str, Any]]]:
-    """Returns the group settings and the state values of each parameter in a saved state, by parameter name."""
+    """Returns each parameter's group settings and state values from a saved state, keyed by parameter name."""
     result = {}
     for group, names in zip(state["param_groups"], saved_names(state["param_groups"], layout), strict=True):
         settings = {key: value for key, value in group.items() if key not in _OWN_KEYS}
@@ -89,7 +89,7 @@ def saved_names(groups: Sequence[Mapping[str, Any]], layout: Layout) -> list[lis
     """Returns the parameter names of each saved group.
 
     Raises:
-        CheckpointError: The groups have no names, and their number of parameters does not match the optimizer.
+        CheckpointError: The groups have no names, and their parameter counts do not match the optimizer's.
     """
     sizes = [len(group["params"]) for group in groups]
     names_of = [list(group.get("param_names", ())) for group in groups]

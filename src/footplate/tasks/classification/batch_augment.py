@@ -22,7 +22,7 @@ class _Mixing(ABC):
         self.alpha = alpha
 
     def __call__(self, inputs: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the mixed float inputs ``(N, C, H, W)`` and their soft labels ``(N, num_classes)``."""
+        """Returns the mixed float inputs, of shape ``(N, C, H, W)``, and soft labels of shape ``(N, num_classes)``."""
         share = float(np.random.beta(self.alpha, self.alpha))
         return self.mix(inputs, scores, torch.randperm(len(inputs)).to(inputs.device), share)
 
@@ -83,7 +83,7 @@ class RandomBatchAugment:
     """Applies one randomly chosen augmentation to each batch.
 
     Args:
-        augments: One or several augmentations, as objects or configs for MODELS.
+        augments: One or more augmentations, as objects or configs for MODELS.
         probs: The probability of each augmentation; equal by default. If their sum is below 1, some batches stay
             unchanged.
 

@@ -23,14 +23,14 @@ class ImageClassifier(TaskModel):
     """Classifies images with a backbone, a neck and a head.
 
     Args:
-        backbone: Maps images to feature maps. Like `neck` and `head`, a module or a config for MODELS.
+        backbone: Maps images to feature maps. `backbone`, `neck` and `head` are modules or configs for MODELS.
         neck: Maps feature maps to the inputs of the head.
         head: A module with `loss(features, data_samples)` and `predict(features, data_samples)`, such as LinearClsHead.
-        train_cfg: A dict with one or several batch augmentations as `augments`. Set them either here or in the
+        train_cfg: A dict with one or more batch augmentations under `augments`. Set them either here or in the
             preprocessor's `batch_augments`.
         data_preprocessor: See `BaseModel`; a ClsDataPreprocessor by default.
         init_cfg: See `BaseModel`.
-        flip_test: Whether predictions average the features of the image and its flipped copy.
+        flip_test: Whether to average the features of the image and its flipped copy when predicting.
 
     Raises:
         ArgumentError: Both `train_cfg` and the preprocessor define batch augmentations.
@@ -76,12 +76,12 @@ class ImageClassifier(TaskModel):
         self.flip_test = flip_test
 
     def outputs(self, inputs: Tensor) -> Any:
-        """Returns scores ``(N, num_classes)`` for images ``(N, C, H, W)``, or the features if there is no head."""
+        """Returns scores of shape ``(N, num_classes)`` for a batch of images, or the features if there is no head."""
         features = self.extract_feat(inputs)
         return features if self.head is None else self.head(features)
 
     def loss(self, inputs: Tensor, data_samples: Sequence[ClsDataSample] | None) -> dict[str, Tensor]:
-        """Returns the losses for images ``(N, C, H, W)``; each sample needs `gt_label` or `gt_score`."""
+        """Returns the losses for images of shape ``(N, C, H, W)``. Each sample needs `gt_label` or `gt_score`."""
         losses: dict[str, Tensor] = self.head.loss(self.extract_feat(inputs), data_samples)
         return losses
 
@@ -91,7 +91,10 @@ class ImageClassifier(TaskModel):
         return samples
 
     def predicted_tensors(self, inputs: Tensor) -> dict[str, Any]:
-        """Returns `probabilities` ``(N, C)`` and `labels` ``(N,)``, or the `features` if there is no head."""
+        """Returns `probabilities` and `labels`, or `features` if there is no head.
+
+        `probabilities` have shape ``(N, C)``, and `labels` have shape ``(N,)``.
+        """
         features = self._features_for_test(inputs)
         if self.head is None:
             return {"features": features}
@@ -103,7 +106,7 @@ class ImageClassifier(TaskModel):
         return _averaged(features, self.extract_feat(inputs.flip(-1))) if self.flip_test else features
 
     def extract_feat(self, inputs: Tensor) -> Any:
-        """Returns the output of the neck for images ``(N, C, H, W)``: a tensor or a tuple of tensors."""
+        """Returns the neck's output for images of shape ``(N, C, H, W)``: a tensor or a tuple of tensors."""
         return self.neck(self.backbone(inputs))
 
 
@@ -119,7 +122,7 @@ class GlobalAveragePooling(nn.Module):
     """Averages feature maps over their spatial dimensions."""
 
     def forward(self, features: Tensor | Sequence[Tensor]) -> Tensor | tuple[Tensor, ...]:
-        """Averages a feature map ``(N, C, H, W)`` to ``(N, C)``. Returns a tuple for a sequence of feature maps."""
+        """Averages feature maps of shape ``(N, C, H, W)`` to shape ``(N, C)``. For a sequence, returns a tuple."""
         if isinstance(features, Tensor):
             return features.mean(dim=(2, 3))
         return tuple(each.mean(dim=(2, 3)) for each in features)
@@ -163,7 +166,10 @@ class LinearClsHead(BaseModule):
         self.loss_module: nn.Module = build_part("loss", loss)
 
     def forward(self, features: Tensor | Sequence[Tensor]) -> Tensor:
-        """Maps features ``(N, in_channels)``, or the last features of a sequence, to scores ``(N, num_classes)``."""
+        """Maps features, or the last item of a sequence, to scores.
+
+        The features have shape ``(N, in_channels)``, and the scores have shape ``(N, num_classes)``.
+        """
         last = features if isinstance(features, Tensor) else features[-1]
         scores: Tensor = self.fc(last)
         return scores.float()  # compute losses in float32 even under autocast
@@ -209,7 +215,7 @@ class LinearClsHead(BaseModule):
 class LabelSmoothLoss(nn.Module):
     """Cross entropy with label smoothing.
 
-    The true class keeps ``1 - label_smooth_val``; the rest is distributed uniformly over all classes.
+    The true class keeps a weight of ``1 - label_smooth_val``; the rest is distributed uniformly over all classes.
 
     Args:
         label_smooth_val: The amount of smoothing, from 0 to 1 (exclusive); 0 is plain cross entropy.
@@ -241,6 +247,9 @@ class LabelSmoothLoss(nn.Module):
         self.register_buffer("class_weight", weights, persistent=False)
 
     def forward(self, scores: Tensor, target: Tensor) -> Tensor:
-        """Returns the mean loss for logits ``(N, C)`` and labels ``(N,)`` or soft labels ``(N, C)``."""
+        """Returns the mean loss for logits of shape ``(N, C)`` and labels, which may be soft.
+
+        Labels have shape ``(N,)``, and soft labels have shape ``(N, C)``.
+        """
         loss = F.cross_entropy(scores, target, self.class_weight, label_smoothing=self.label_smooth_val)
         return self.loss_weight * loss

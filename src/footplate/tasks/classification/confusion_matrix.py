@@ -19,7 +19,7 @@ _RIGHT, _WRONG = (0, 114, 178), (213, 94, 0)  # from the color-blind safe palett
 
 @METRICS.register_module()
 class ConfusionMatrix(LabelMetric):
-    """The confusion matrix, an int64 tensor ``(C, C)`` that is reported as `confusion_matrix/result`.
+    """The confusion matrix, reported as `confusion_matrix/result`: an int64 tensor of shape ``(C, C)``.
 
     Rows are true classes, columns are predicted classes. A matrix with up to 100 classes is also written to the run's
     per-class results.
@@ -48,7 +48,7 @@ class ConfusionMatrix(LabelMetric):
     def calculate(
         pred: Tensor | npt.NDArray[np.int64], target: Tensor | npt.NDArray[np.int64], num_classes: int
     ) -> Tensor:
-        """Returns the confusion matrix as an int64 tensor ``(num_classes, num_classes)``.
+        """Returns the confusion matrix as an int64 tensor of shape ``(num_classes, num_classes)``.
 
         `pred` and `target` have shape ``(N,)``.
         """
@@ -62,7 +62,7 @@ class ConfusionMatrix(LabelMetric):
     def plot(
         confusion_matrix: Tensor | npt.NDArray[Any], include_values: bool = True, classes: Sequence[str] | None = None
     ) -> npt.NDArray[np.uint8]:
-        """Draws a confusion matrix and returns an RGB image, a uint8 array ``(H, W, 3)``.
+        """Draws a confusion matrix and returns it as a uint8 RGB image of shape ``(H, W, 3)``.
 
         Cells on the diagonal are blue, others are orange. The larger a cell's share of its row, the stronger its color.
 

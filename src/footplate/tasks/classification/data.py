@@ -165,22 +165,22 @@ class ClsDataSample(BaseDataElement):
     """
 
     def set_gt_label(self, value: Labels) -> Self:
-        """Sets one or several true classes. Raises an ArgumentError if `value` is not an integer or a list of them."""
+        """Sets one or more true classes. Raises an ArgumentError if `value` is not an integer or a list of integers."""
         self.gt_label = to_labels(value)
         return self
 
     def set_gt_score(self, value: Scores) -> Self:
-        """Sets the soft labels, ``(C,)``. Raises an ArgumentError if `value` is not a sequence of numbers."""
+        """Sets the soft labels, one per class. Raises an ArgumentError if `value` is not a sequence of numbers."""
         self.gt_score = _to_scores(value)
         return self
 
     def set_pred_label(self, value: Labels) -> Self:
-        """Sets one or several predicted classes, like `set_gt_label`."""
+        """Sets one or more predicted classes; see `set_gt_label`."""
         self.pred_label = to_labels(value)
         return self
 
     def set_pred_score(self, value: Scores) -> Self:
-        """Sets the probability of each class, ``(C,)``, like `set_gt_score`."""
+        """Sets the probability of each class; see `set_gt_score`."""
         self.pred_score = _to_scores(value)
         return self
 
@@ -193,7 +193,7 @@ def _to_scores(value: Any) -> Tensor:
 
 
 def labels_of(sample: ClsDataSample, num_classes: int) -> Tensor:
-    """Returns the true classes of a sample, ``(K,)``, int64.
+    """Returns the true classes of a sample as an int64 tensor of shape ``(K,)``.
 
     Raises:
         DataError: The ground truth is missing, or a class is out of range. Only labels on the CPU are checked, to avoid
@@ -213,7 +213,7 @@ class PackInputs(PackSamples):
     """Packs the results of a pipeline into the inputs of classification models.
 
     The results contain an image of shape ``(H, W, C)`` or ``(H, W)``. If the ground truth is known, they also contain
-    one or several classes as `gt_label`, or soft labels of shape ``(C,)`` as `gt_score`.
+    one or more classes as `gt_label`, or soft labels of shape ``(C,)`` as `gt_score`.
 
     Args:
         input_key: The key of the image.
@@ -296,7 +296,7 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
             sample.set_gt_score(row)
 
     def _scores(self, samples: Sequence[ClsDataSample], inputs: Tensor) -> Tensor:
-        """Returns the soft or multi-hot labels of samples, ``(N, num_classes)``."""
+        """Returns the soft or multi-hot labels of samples as a tensor of shape ``(N, num_classes)``."""
         scores = inputs.new_zeros(len(samples), self.num_classes or 0)
         with at_key("model.data_preprocessor.num_classes"):
             for row, sample in zip(scores, samples, strict=True):

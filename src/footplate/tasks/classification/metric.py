@@ -83,7 +83,7 @@ def class_names(meta: Mapping[str, Any] | None, count: int) -> list[str]:
 
 
 def as_thresholds(thrs: Thresholds) -> tuple[float | None, ...]:
-    """Returns one or several thresholds as a tuple."""
+    """Returns one or more thresholds as a tuple."""
     return (thrs,) if thrs is None or isinstance(thrs, (int, float)) else tuple(thrs)
 
 
@@ -95,7 +95,9 @@ def threshold_suffix(threshold: float | None, several: Sequence[float | None]) -
 
 
 def rank_of_truth(scores: Tensor, truth: Tensor) -> Tensor:
-    """Returns the number of classes ranked above the true class, ``(N,)``, int64, for scores ``(N, C)``.
+    """Returns how many classes rank above the true class, as an int64 tensor of shape ``(N,)``.
+
+    Scores have shape ``(N, C)``.
 
     If two classes have equal scores, the one with the lower index ranks first.
 
@@ -116,7 +118,7 @@ class Accuracy(BaseMetric[tuple[int, float]]):
     If two classes have equal scores, the one with the lower index ranks first.
 
     Args:
-        topk: One or several values of k.
+        topk: One or more values of k.
         thrs: A prediction is correct only if the score of the true class exceeds this threshold; None for no threshold.
             With several thresholds, one value is reported for each: `top1_thr-0.50`, `top1_no-thr`.
         ignore_index: Samples with this class are ignored.
@@ -167,7 +169,7 @@ class Accuracy(BaseMetric[tuple[int, float]]):
                 self.results.append((int(truth != predicted_label(sample)), np.inf))
 
     def compute_metrics(self, results: list[tuple[int, float]]) -> dict[str, float]:
-        """Returns a dict of the accuracies, which are NaN if all samples are ignored."""
+        """Returns a dict of accuracies, which are NaN if all samples are ignored."""
         ranks, scores = np.array([result for result in results if result[0] >= 0]).reshape(-1, 2).T
         values = {}
         for k in self.topk:
@@ -179,10 +181,10 @@ class Accuracy(BaseMetric[tuple[int, float]]):
 
 
 class LabelMetric(BaseMetric[tuple[int, ...]]):
-    """The base class of metrics that compare each sample's true class with its predicted class.
+    """The base class for metrics that compare each sample's true class with its predicted class.
 
-    Each result contains the number of classes, the true class and, for each threshold, the predicted class (-1 for
-    none).
+    Each result contains the number of classes, the true class and, for each threshold, the predicted class (-1 for no
+    prediction).
 
     Args:
         num_classes: The number of classes; by default, taken from the scores or the dataset.
@@ -206,7 +208,7 @@ class LabelMetric(BaseMetric[tuple[int, ...]]):
             self.results.append((count, true_label(sample), *predicted))
 
     def labels(self, results: list[tuple[int, ...]]) -> tuple[_Counts, list[_Counts]]:
-        """Returns the true classes ``(N,)`` and, for each threshold, the predicted classes ``(N,)``."""
+        """Returns the N true classes and, for each threshold, the N predicted classes."""
         rows = [row[1:] for row in results if row[1] != self.ignore_index]
         truth, *predicted = np.array(rows, dtype=np.int64).reshape(-1, 1 + len(self.thrs)).T
         return truth, predicted
@@ -216,7 +218,7 @@ class LabelMetric(BaseMetric[tuple[int, ...]]):
 class SingleLabelMetric(LabelMetric):
     """Precision, recall and F1-score in percent, and support, reported as `single-label/precision` etc.
 
-    A class without predictions has precision 0, and a class without samples has recall 0. The means include both.
+    A class without predictions has precision 0, and a class without samples has recall 0. Both count in the means.
 
     Args:
         thrs: A prediction counts only if its score exceeds this threshold; None for no threshold. With several
@@ -255,7 +257,7 @@ class SingleLabelMetric(LabelMetric):
         self.average = average
 
     def compute_metrics(self, results: list[tuple[int, ...]]) -> dict[str, Any]:
-        """Returns a dict of the metrics."""
+        """Returns a dict of metrics."""
         truth, predictions = self.labels(results)
         count = results[0][0]
         values: dict[str, Any] = {}

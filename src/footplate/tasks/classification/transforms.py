@@ -30,7 +30,7 @@ class CenterCrop(BaseTransform):
         self.crop_size = check_size("crop_size", crop_size)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Pads `img` to at least the crop size, and crops its center. `img` has the shape (H, W) or (H, W, C)."""
+        """Pads `img` to at least the crop size, and returns a center crop. `img` has the shape (H, W) or (H, W, C)."""
         image, (width, height) = results["img"], self.crop_size
         missing = [max(0, wanted - present) for wanted, present in zip((height, width), image.shape[:2], strict=True)]
         margins = [(length // 2, length - length // 2) for length in missing] + [(0, 0)] * (image.ndim - 2)
@@ -66,13 +66,13 @@ class RandomResizedCrop(BaseTransform):
         self.aspect_ratio_range = check_range("aspect_ratio_range", aspect_ratio_range)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Applies the transform to `img`, a uint8 image ``(H, W)`` or ``(H, W, 3)``."""
+        """Applies the transform to `img`, a uint8 image of shape ``(H, W)`` or ``(H, W, 3)``."""
         left, top, width, height = self._draw_crop(*results["img"].shape[:2])
         crop = np.ascontiguousarray(results["img"][top : top + height, left : left + width])
         return set_image(results, resize_image(crop, self.scale))
 
     def _draw_crop(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Returns left, top, width and height of a random crop, or of a center crop if none of 10 random crops fits."""
+        """Returns the left, top, width and height of a random crop, or of a center crop if 10 random crops fail."""
         for _ in range(_ATTEMPTS):
             area = height * width * np.random.uniform(*self.crop_ratio_range)
             aspect = _log_uniform(*self.aspect_ratio_range)
@@ -104,7 +104,7 @@ class ResizeEdge(BaseTransform):
         self.edge = edge
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Applies the transform to `img`, a uint8 image ``(H, W)`` or ``(H, W, 3)``."""
+        """Applies the transform to `img`, a uint8 image of shape ``(H, W)`` or ``(H, W, 3)``."""
         height, width = results["img"].shape[:2]
         lengths = {"width": width, "height": height, "short": min(width, height), "long": max(width, height)}
         factor = self.scale / lengths[self.edge]
@@ -153,7 +153,7 @@ class RandomWarp(BaseTransform):
         self.flip = check_fraction("flip", flip)
 
     def transform(self, results: dict[str, object]) -> dict[str, object]:
-        """Applies the transform to `img`, a uint8 image ``(H, W)`` or ``(H, W, 3)``."""
+        """Applies the transform to `img`, a uint8 image of shape ``(H, W)`` or ``(H, W, 3)``."""
         image = np.asarray(results["img"])
         size = (image.shape[1], image.shape[0])
         turn, stretch, shear, right, down = np.random.uniform(-1, 1, 5).tolist()

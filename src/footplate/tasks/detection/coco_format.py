@@ -56,7 +56,7 @@ def check_mask(annotation: Mapping[str, Any], image: Mapping[str, Any], ann_file
     try:
         check_segmentation(annotation["segmentation"], (image["height"], image["width"]))
     except (DataError, TypeError, KeyError, ValueError) as error:
-        reason = f"the mask of annotation {annotation.get('id', '?')} of '{ann_file}' cannot be used: {error}"
+        reason = f"the mask of annotation {annotation.get('id', '?')} in '{ann_file}' cannot be used: {error}"
         raise DataError(reason, key="segmentation") from error
 
 
@@ -77,7 +77,7 @@ class ImageResult(NamedTuple):
 
 
 def image_result(sample: Mapping[str, Any], *, with_truth: bool, with_masks: bool) -> ImageResult:
-    """Extracts the predictions and, optionally, the ground truth from a DetDataSample in dict form.
+    """Extracts the predictions and, optionally, the ground truth from a DetDataSample converted to a dict.
 
     Raises:
         DataError: Predictions, ground truth or masks are missing.
@@ -95,13 +95,13 @@ def _truth(sample: Mapping[str, Any], name: str, with_masks: bool) -> list[dict[
     if "gt_instances" not in sample:
         raise DataError(
             f"the image '{name}' has no ground truth: 'gt_instances' is missing",
-            notes=["Load annotations in the test pipeline, or set ann_file of CocoMetric."],
+            notes=["Load annotations in the test pipeline, or set `ann_file` in CocoMetric."],
         )
     scale = sample.get("scale_factor", (1.0, 1.0))
     if with_masks and not np.allclose(scale, 1):
         raise DataError(
             f"the masks of the image '{name}' were resized and cannot be used as ground truth",
-            notes=["Set ann_file of CocoMetric."],
+            notes=["Set `ann_file` in CocoMetric."],
         )
     entries = _entries(sample["gt_instances"], name, with_masks, scale, iscrowd=0)
     if "ignored_instances" in sample:
@@ -156,7 +156,7 @@ def area(entry: Mapping[str, Any], *, of_mask: bool) -> float:
 
 
 def encode_mask(mask: NDArray[Any]) -> dict[str, Any]:
-    """Encodes a mask ``(H, W)`` as JSON-serializable compressed run lengths."""
+    """Encodes a mask of shape ``(H, W)`` as JSON-serializable compressed run lengths."""
     runs = mask_tools("writing masks").encode(np.asfortranarray(mask.astype(np.uint8)))
     return {"size": [int(side) for side in runs["size"]], "counts": runs["counts"].decode("ascii")}
 

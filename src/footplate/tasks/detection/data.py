@@ -37,7 +37,7 @@ class CocoDataset(BaseDataset):
     y2, clipped to the image), `bbox_label` (an index into the classes), `ignore_flag` (1 for crowds) and `mask` (the
     segmentation as in the file). `LoadAnnotations` converts them to arrays.
 
-    Boxes that have no area or lie outside their image are skipped. A warning reports how many.
+    Boxes that have no area or lie outside their image are skipped. A warning reports their number.
 
     Accepts the arguments of `BaseDataset`, with these meanings:
 
@@ -50,7 +50,7 @@ class CocoDataset(BaseDataset):
 
     Raises:
         DataError: The file is not in COCO format, an annotation refers to an unknown image or category, a class is not
-            a category of the file, or no image remains after filtering.
+            a category in the file, or no image remains after filtering.
         ArgumentError: `filter_cfg` has an unknown key.
     """
 
@@ -70,7 +70,7 @@ class CocoDataset(BaseDataset):
         for annotation in content["annotations"]:
             image_id, category_id = annotation["image_id"], annotation["category_id"]
             if image_id not in annotations or category_id not in known:
-                where = f"annotation {annotation.get('id', '?')} of '{self.ann_file}'"
+                where = f"annotation {annotation.get('id', '?')} in '{self.ann_file}'"
                 reason = f"{where} refers to an unknown image or category"
                 raise DataError(reason, key="ann_file", found={"image_id": image_id, "category_id": category_id})
             if category_id in labels:
@@ -84,7 +84,7 @@ class CocoDataset(BaseDataset):
                 x, y, width, height = annotation["bbox"]
                 box = [max(x, 0.0), max(y, 0.0), min(x + width, image["width"]), min(y + height, image["height"])]
                 if box[2] <= box[0] or box[3] <= box[1]:
-                    skipped.append(f"annotation {annotation.get('id', '?')} of '{image['file_name']}'")
+                    skipped.append(f"annotation {annotation.get('id', '?')} in '{image['file_name']}'")
                     continue
                 label, is_crowd = labels[annotation["category_id"]], bool(annotation.get("iscrowd", 0))
                 instances.append({"bbox": box, "bbox_label": label, "ignore_flag": int(is_crowd)})
@@ -95,7 +95,7 @@ class CocoDataset(BaseDataset):
             path = join_root(prefix, image["file_name"])
             records.append({"img_path": path, "img_id": image["id"], **size, "instances": instances})
         if skipped:
-            reason = "Skipped %s of '%s', whose boxes have no area or lie outside the image. The first one is %s."
+            reason = "Skipped %s in '%s' with boxes that have no area or lie outside the image. The first one is %s."
             if self.test_mode:  # as published results do
                 reason += " CocoMetric still counts them as undetected instances."
             _logger.warning(reason, pluralize(len(skipped), "annotation"), self.ann_file, skipped[0])
@@ -105,7 +105,7 @@ class CocoDataset(BaseDataset):
         return records
 
     def filter_data(self) -> list[Any]:
-        """Returns the records that pass `filter_cfg`."""
+        """Returns the records that pass the filters in `filter_cfg`."""
         check_keys("filter_cfg", self.filter_cfg or {}, _FILTERS)
         chosen = {**_FILTERS, **(self.filter_cfg or {})}
         records = [
@@ -119,7 +119,7 @@ class CocoDataset(BaseDataset):
         ]
         if not records:
             raise DataError(
-                f"the dataset is empty: filter_cfg removed all {len(self.data_list)} images of '{self.ann_file}'",
+                f"the dataset is empty: filter_cfg removed all {len(self.data_list)} images in '{self.ann_file}'",
                 key="filter_cfg" if len(self.data_list) else "ann_file",
             )
         return records
@@ -154,7 +154,7 @@ class DetDataSample(BaseDataElement):
 
 
 def above_score(sample: Any, score: float) -> Any:
-    """Returns a copy of a sample without the predicted instances below `score`. Returns other values unchanged."""
+    """Returns a copy of a sample without predictions that score below `score`. Other values are returned unchanged."""
     instances = sample.get("pred_instances") if isinstance(sample, BaseDataElement) else None
     if instances is None or "scores" not in instances:
         return sample
@@ -168,8 +168,8 @@ class PackDetInputs(PackSamples):
     """Packs the results of a pipeline into the inputs of detection models.
 
     The results contain `img` of shape ``(H, W, 3)`` or ``(H, W)``. If the ground truth is known, they also contain
-    `gt_bboxes` ``(N, 4)``, `gt_bboxes_labels` ``(N,)``, `gt_ignore_flags` ``(N,)`` for crowds, and `gt_masks`
-    ``(N, H, W)``.
+    `gt_bboxes` of shape ``(N, 4)``, `gt_bboxes_labels` and `gt_ignore_flags` (for crowds) of shape ``(N,)``, and
+    `gt_masks` of shape ``(N, H, W)``.
 
     Args:
         meta_keys: The keys to store as metainfo, if present.
@@ -205,7 +205,7 @@ class PackDetInputs(PackSamples):
 class DetDataPreprocessor(ImgDataPreprocessor):
     """Normalizes images and pads them to the same size on the right and at the bottom, so that boxes stay valid.
 
-    Sets `batch_input_shape` (the padded size of the batch) and `pad_shape` in each sample.
+    Sets `batch_input_shape` (the padded image size of the batch) and `pad_shape` in each sample.
 
     Args:
         args: Positional arguments for `ImgDataPreprocessor`, such as `mean` and `std`.

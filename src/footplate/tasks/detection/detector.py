@@ -1,6 +1,6 @@
-"""Defines the base class of detectors, detectors from Hugging Face Transformers, and box operations.
+"""Defines the base class for detectors, detectors from Hugging Face Transformers, and box operations.
 
-Boxes are ``x1 y1 x2 y2`` in pixels.
+Boxes have the format ``x1 y1 x2 y2``, in pixels.
 """
 
 from abc import abstractmethod
@@ -26,7 +26,7 @@ _TINY = 1e-7  # in pixels; replaces the area of empty boxes in divisions
 
 
 class BaseDetector(TaskModel):
-    """The base class of detectors. Subclasses override `losses` and `candidates`.
+    """The base class for detectors. Subclasses override `losses` and `candidates`.
 
     Args:
         num_classes: The number of classes.
@@ -58,14 +58,17 @@ class BaseDetector(TaskModel):
 
     @abstractmethod
     def losses(self, inputs: Tensor, instances: Sequence[InstanceData]) -> dict[str, Tensor]:
-        """Returns the losses for images ``(N, 3, H, W)``, given the ground-truth instances of each image."""
+        """Returns the losses for images of shape ``(N, 3, H, W)``, given the ground-truth instances of each image."""
 
     @abstractmethod
     def candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns scores ``(N, P, C)`` from 0 to 1, and boxes ``(N, P, 4)`` as x1 y1 x2 y2 in pixels of the inputs."""
+        """Returns the scores of candidates, from 0 to 1, and their boxes as x1 y1 x2 y2 in pixels of the inputs.
+
+        The scores have shape ``(N, P, C)``, and the boxes have shape ``(N, P, 4)``.
+        """
 
     def loss(self, inputs: Tensor, data_samples: Sequence[DetDataSample] | None) -> dict[str, Tensor]:
-        """Returns the losses for images ``(N, 3, H, W)``; each sample needs `gt_instances`."""
+        """Returns the losses for images of shape ``(N, 3, H, W)``. Each sample needs `gt_instances`."""
         return self.losses(inputs, true_instances(data_samples, self.num_classes))
 
     def predict(self, inputs: Tensor, data_samples: Sequence[DetDataSample] | None) -> list[DetDataSample]:
@@ -77,7 +80,7 @@ class BaseDetector(TaskModel):
         return list(samples)
 
     def predicted_tensors(self, inputs: Tensor) -> dict[str, Tensor]:
-        """Returns the `scores` ``(N, P, C)`` and `boxes` ``(N, P, 4)`` of all candidates, before the selection."""
+        """Returns the `scores` and `boxes` of all candidates, before selection; see `candidates`."""
         scores, boxes = self.candidates(inputs)
         return {"scores": scores, "boxes": boxes}
 
@@ -106,7 +109,7 @@ class Selection:
         check_count("max_per_img", self.max_per_img)
 
     def __call__(self, scores: Tensor, boxes: Tensor, sample: DetDataSample) -> InstanceData:
-        """Returns the instances of an image, best first, in pixels of the original image.
+        """Returns the selected instances of an image, best first, with boxes in pixels of the original image.
 
         Args:
             scores: ``(P, C)``, 0 to 1.
@@ -145,7 +148,7 @@ def true_instances(data_samples: Sequence[DetDataSample] | None, num_classes: in
 
 @MODELS.register_module()
 class TransformersDetector(BaseDetector):
-    """A detector of the DETR family: RT-DETR, Deformable DETR, Conditional DETR, DAB-DETR, DETR.
+    """A detector from the DETR family: RT-DETR, Deformable DETR, Conditional DETR, DAB-DETR or DETR.
 
     Weights are initialized randomly; use `load_from` or `init_cfg=dict(type="Pretrained", ...)` to load a checkpoint.
 
@@ -190,7 +193,10 @@ class TransformersDetector(BaseDetector):
             raise ArgumentError(f"transformers rejected the config of '{name}': {reason}", key="config") from error
 
     def candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns scores ``(N, Q, C)`` from 0 to 1, and boxes ``(N, Q, 4)`` as x1 y1 x2 y2 in pixels of the inputs."""
+        """Returns the scores of candidates, from 0 to 1, and their boxes as x1 y1 x2 y2 in pixels of the inputs.
+
+        The scores have shape ``(N, Q, C)``, and the boxes have shape ``(N, Q, 4)``.
+        """
         found = self.detector(pixel_values=inputs)
         logits = found.logits.float()
         # Models with a background class have one more score, and use softmax instead of sigmoid.
@@ -214,7 +220,7 @@ def _sides(shape: Sequence[int], like: Tensor) -> Tensor:
 
 
 def box_areas(boxes: Tensor) -> Tensor:
-    """Returns the areas ``(..., )`` of boxes ``(..., 4)``. The area of an inverted box is 0.
+    """Returns the areas of boxes of shape ``(..., 4)``. The area of an inverted box is 0.
 
     Example:
         >>> box_areas(torch.tensor([[0.0, 0.0, 4.0, 3.0], [2.0, 2.0, 1.0, 5.0]])).tolist()
@@ -225,15 +231,19 @@ def box_areas(boxes: Tensor) -> Tensor:
 
 
 def pairwise_iou(boxes: Tensor, others: Tensor) -> Tensor:
-    """Returns the IoU ``(..., N, M)`` of each box in `boxes` ``(..., N, 4)`` with each box in `others`
-    ``(..., M, 4)``."""
+    """Returns the IoU of each box in `boxes` with each box in `others`.
+
+    `boxes` have shape ``(..., N, 4)``, `others` have shape ``(..., M, 4)``, and the result has shape ``(..., N, M)``.
+    """
     inner = _intersection(boxes[..., :, None, :], others[..., None, :, :])
     union = box_areas(boxes)[..., :, None] + box_areas(others)[..., None, :] - inner
     return inner / union.clamp(min=_TINY)
 
 
 def aligned_giou(boxes: Tensor, others: Tensor) -> Tensor:
-    """Returns the generalized IoU ``(..., )``, from -1 to 1, of each box ``(..., 4)`` and the box at the same index.
+    """Returns the generalized IoU of each box and the box at the same index in `others`. Boxes have shape ``(..., 4)``.
+
+    The values range from -1 to 1.
 
     Source: Rezatofighi et al., "Generalized Intersection over Union", arXiv:1902.09630.
     """
@@ -245,7 +255,7 @@ def aligned_giou(boxes: Tensor, others: Tensor) -> Tensor:
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, *, labels: Tensor | None = None) -> Tensor:
-    """Applies non-maximum suppression and returns the indices of the remaining boxes, ``(K,)``, int64, best first.
+    """Applies non-maximum suppression. Returns the K int64 indices of the remaining boxes, best first.
 
     If two boxes have equal scores, the first one ranks higher.
 
@@ -274,12 +284,12 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, *, labels: Tensor |
 
 
 def to_centers(boxes: Tensor) -> Tensor:
-    """Converts boxes ``(..., 4)`` from ``x1 y1 x2 y2`` to ``cx cy w h``."""
+    """Converts boxes of shape ``(..., 4)`` from ``x1 y1 x2 y2`` to ``cx cy w h``."""
     return torch.cat([(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]], dim=-1)
 
 
 def from_centers(boxes: Tensor) -> Tensor:
-    """Converts boxes ``(..., 4)`` from ``cx cy w h`` to ``x1 y1 x2 y2``."""
+    """Converts boxes of shape ``(..., 4)`` from ``cx cy w h`` to ``x1 y1 x2 y2``."""
     half = boxes[..., 2:] / 2
     return torch.cat([boxes[..., :2] - half, boxes[..., :2] + half], dim=-1)
 

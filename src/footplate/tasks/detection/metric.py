@@ -44,12 +44,12 @@ class CocoMetric(BaseMetric[ImageResult]):
 
     Args:
         ann_file: A COCO file with the ground truth.
-        metric: One or several of "bbox" for boxes, "segm" for masks, and "proposal" for the class-agnostic recall of
+        metric: One or more of "bbox" for boxes, "segm" for masks, and "proposal" for the class-agnostic recall of
             boxes.
         classwise: Whether to also log a table of the average precision of each class, and to report it as
             `<class>_precision` for boxes and as `segm_<class>_precision` for masks.
         proposal_nums: The limits on the number of predictions per image.
-        iou_thrs: One or several IoU thresholds; by default 0.5, 0.55 ... 0.95.
+        iou_thrs: One or more IoU thresholds; by default 0.5, 0.55 ... 0.95.
         metric_items: The values to report. The default is `mAP`, `mAP_50`, `mAP_75`, `mAP_s`, `mAP_m` and `mAP_l`, or
             recalls such as `AR@100` for "proposal".
         format_only: Whether to only write predictions, without computing metrics.
@@ -117,13 +117,13 @@ class CocoMetric(BaseMetric[ImageResult]):
         self.results += [image_result(sample, with_truth=truth, with_masks=masks) for sample in data_samples]
 
     def compute_metrics(self, results: list[ImageResult]) -> dict[str, float]:
-        """Writes the requested files and returns a dict of the metrics, which is empty if `format_only` is set."""
+        """Writes the requested files. Returns a dict of metrics, which is empty if `format_only` is set."""
         numbers = [result.image_id for result in results]
         twice = [number for number, count in Counter(numbers).items() if count > 1]
         if self.ann_file is None and (twice or not all(isinstance(number, int) for number in numbers)):
             numbers = list(range(len(numbers)))
         elif twice:
-            raise DataError(f"the image {twice[0]} was evaluated twice", key="img_id")
+            raise DataError(f"image {twice[0]} was evaluated twice", key="img_id")
         truth, category_ids = self._truth(results, numbers)
         found = as_results(results, numbers, category_ids)
         if self.outfile_prefix is not None:
@@ -263,7 +263,7 @@ def _positions(ids: Iterable[Any]) -> dict[Any, int]:
 
 
 def named_values(curves: Curves) -> dict[str, float]:
-    """Returns a dict of the COCO metrics, which are -1 if there is no ground truth.
+    """Returns a dict of COCO metrics, which are -1 if there is no ground truth.
 
     `mAP` is the mean over thresholds and categories. `mAP_50` and `mAP_75` use one threshold. `mAP_s`, `mAP_m` and
     `mAP_l` are for small, medium and large instances: below 32² pixels, from 32² to 96² pixels, and above. `AR@100` is

@@ -72,7 +72,7 @@ class PyramidDetector(Pyramid):
         self.heads = nn.ModuleList(_Head(width, num_classes, head_width) for width in widths[: -levels - 1 : -1])
 
     def forward(self, inputs: Tensor) -> Grid:
-        """Returns the scores and boxes at every position for images ``(N, 3, H, W)`` of any size."""
+        """Returns the scores and boxes at every position for images of shape ``(N, 3, H, W)`` of any size."""
         levels = zip(self.heads, self.decode(inputs), strict=True)
         grids = [head(features, self.stride >> place) for place, (head, features) in enumerate(levels)]
         scores, boxes, points = zip(*grids, strict=True)
@@ -80,7 +80,7 @@ class PyramidDetector(Pyramid):
 
 
 class _Head(nn.Module):
-    """A head with a shared convolution, and one branch each for classes and boxes."""
+    """A head with a shared convolution and separate branches for classes and boxes."""
 
     def __init__(self, in_channels: int, num_classes: int, channels: int) -> None:
         super().__init__()
@@ -206,7 +206,7 @@ class SmallDetector(BaseDetector):
         self.flip_test = flip_test
 
     def outputs(self, inputs: Tensor) -> Grid:
-        """Returns the predictions at every position for images ``(N, 3, H, W)``."""
+        """Returns the predictions at every position for images of shape ``(N, 3, H, W)``."""
         grid: Grid = self.network(inputs)
         return grid
 
@@ -240,7 +240,7 @@ def flip_back(grid: Grid, size: tuple[int, int], strides: Sequence[int]) -> Grid
     """Maps the predictions for a flipped image back to the original image.
 
     Args:
-        grid: The predictions, in the order of the levels.
+        grid: The predictions, in the same order of levels as `strides`.
         size: Height and width of the image.
         strides: The stride of each level.
     """

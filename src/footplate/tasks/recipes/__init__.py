@@ -8,7 +8,7 @@ _FOLDER = Path(__file__).parent / "configs"
 
 
 class Recipe(NamedTuple):
-    """A config that ships with footplate: its name, a one-line summary and its file."""
+    """A config that ships with footplate, with its name, a one-line summary and its file."""
 
     name: str
     summary: str

@@ -70,7 +70,7 @@ def load_items(split: Split) -> Items:
 
 
 def _load_sheet(name: str) -> NDArray[np.uint8]:
-    """Loads a sheet of 30 x 30 items, with three rows per class, as ``(10, 90, 28, 28)``."""
+    """Loads a sheet of 30 x 30 items, with three rows per class, as an array of shape ``(10, 90, 28, 28)``."""
     with as_file(files("footplate.tasks.recipes") / "data" / name) as path, Image.open(path) as sheet:
         grid = np.asarray(sheet.convert("L")).reshape(30, ITEM_SIZE, 30, ITEM_SIZE)
     items: NDArray[np.uint8] = grid.transpose(0, 2, 1, 3).reshape(len(CLASSES), -1, ITEM_SIZE, ITEM_SIZE)
@@ -78,7 +78,7 @@ def _load_sheet(name: str) -> NDArray[np.uint8]:
 
 
 class ComposedDataset:
-    """The base class of datasets whose samples are created in memory. Subclasses override `sample`.
+    """The base class for datasets whose samples are created in memory. Subclasses override `sample`.
 
     Args:
         length: The number of samples.
@@ -107,8 +107,8 @@ class ComposedDataset:
 class FashionItems(ComposedDataset):
     """Grayscale images of clothes, shoes and bags, 28 x 28 pixels: 700 training and 200 test items.
 
-    Without a pipeline, a sample is a dict with `img`, ``(28, 28)``, uint8, 0 on the background; `gt_label`, 0 to 9;
-    and metadata of the image.
+    Without a pipeline, a sample is a dict with `img` (uint8, of shape ``(28, 28)``, 0 for the background), `gt_label`
+    (0 to 9), and the image's metadata.
 
     Args:
         split: "train" or "test".

@@ -97,7 +97,7 @@ def compose(items: Items, style: SceneStyle, rng: np.random.Generator) -> Scene:
 
 
 def draw_background(style: SceneStyle, rng: np.random.Generator) -> _Pixels:
-    """Returns a background, ``(3, H, W)``, float32, with a color gradient and noise."""
+    """Returns a background with a color gradient and noise, as a float32 array of shape ``(3, H, W)``."""
     color = rng.uniform(40, 215, size=(3, 1)).astype(np.float32)
     slope = rng.uniform(-30, 30, size=(2, 3, 1)).astype(np.float32)
     ramp = np.linspace(-1, 1, style.size, dtype=np.float32)
@@ -110,7 +110,7 @@ def draw_background(style: SceneStyle, rng: np.random.Generator) -> _Pixels:
 
 
 def transform_item(items: Items, index: int, style: SceneStyle, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Returns the gray levels and the outline of a scaled, rotated and flipped item, ``(2, h, w)``."""
+    """Returns the gray levels and outline of a scaled, rotated and flipped item as an array of shape ``(2, h, w)``."""
     scale = rng.uniform(*style.scale)
     stretch = 1 + style.stretch * rng.uniform(-1, 1, size=2)
     width, height = (round(float(each)) for each in ITEM_SIZE * scale * stretch)
@@ -159,11 +159,12 @@ class FashionScenes(ComposedDataset):
     """Small scenes composed of images of clothes, shoes and bags, for segmentation and detection.
 
     A scene depends only on the split, seed and index, and is composed on access. Training scenes contain only training
-    items, test scenes only test items.
+    items, and test scenes only test items.
 
-    Without a pipeline, a sample is a dict of arrays: `img` ``(H, W, 3)``, uint8, RGB; `gt_seg_map` ``(H, W)``, uint8,
-    0 on the background and 1 + class on an item; `gt_bboxes` ``(N, 4)``, float32, xyxy in pixels; `gt_bboxes_labels`
-    ``(N,)``, int64, 0 to 9; `gt_masks` ``(N, H, W)``, bool; and metadata of the image.
+    Without a pipeline, a sample is a dict with the image's metadata and these arrays: `img` (uint8, RGB, of shape
+    ``(H, W, 3)``), `gt_seg_map` (uint8, of shape ``(H, W)``, 0 for the background and 1 + class for an item),
+    `gt_bboxes` (float32, of shape ``(N, 4)``, x1 y1 x2 y2 in pixels), `gt_bboxes_labels` (int64, of shape ``(N,)``, 0
+    to 9) and `gt_masks` (bool, of shape ``(N, H, W)``).
 
     Args:
         split: "train" or "test".

@@ -148,7 +148,7 @@ class BaseSegDataset(BaseDataset):
         where, present = self.data_prefix["seg_map_path"], labels - {self.ignore_index}
         if self.ignore_index in labels and len(present) < 2:
             _logger.warning(
-                "Found only ignored pixels and class %s in %s of '%s'. "
+                "Found only ignored pixels and class %s in %s from '%s'. "
                 "Label maps must contain class indices from 0 to %d.",
                 *present or ["none"],
                 pluralize(count, "label map"),
@@ -236,7 +236,7 @@ class SegDataPreProcessor(ImgDataPreprocessor):
         size_divisor: Height and width are padded to multiples of this number.
         pad_val: The padding value of images, applied after normalization.
         seg_pad_val: The padding value of label maps; use the label that the loss ignores.
-        test_cfg: `size` or `size_divisor` for validation and testing.
+        test_cfg: A dict with the `size` or `size_divisor` for validation and testing.
         settings: `bgr_to_rgb`, `rgb_to_bgr` and `batch_augments`; see `ImgDataPreprocessor`.
 
     Raises:

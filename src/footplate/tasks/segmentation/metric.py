@@ -25,7 +25,7 @@ _KINDS = ("mIoU", "mDice", "mFscore")
 
 
 class Areas(NamedTuple):
-    """Pixel counts per class, each an int64 array ``(C,)``."""
+    """Pixel counts per class. Each field is an int64 array of shape ``(C,)``."""
 
     intersect: npt.NDArray[np.int64]
     predicted: npt.NDArray[np.int64]
@@ -49,7 +49,7 @@ class IoUMetric(BaseMetric[Areas]):
         beta: The weight of recall relative to precision in the F-score.
         output_dir: The folder to write predictions to, as PNG files named after `img_path`.
         format_only: Whether to only write predictions, without computing metrics.
-        classwise: Whether to also report the value of every class, such as `IoU.dress`.
+        classwise: Whether to also report the values of each class, such as `IoU.dress`.
         settings: Arguments for `BaseMetric`.
 
     Raises:
@@ -102,7 +102,7 @@ class IoUMetric(BaseMetric[Areas]):
                 self.results.append(count_areas(predicted, truth, count, self.ignore_index, where=where))
 
     def evaluate(self, size: int) -> dict[str, Any]:
-        """Returns a dict of the metrics, which is empty if `format_only` is set."""
+        """Returns a dict of metrics, which is empty if `format_only` is set."""
         return {} if self.format_only else super().evaluate(size)
 
     def added(self, one: Areas, other: Areas) -> Areas:

@@ -21,7 +21,7 @@ _FLIPPED_DIMS = {"horizontal": (-1,), "vertical": (-2,), "diagonal": (-2, -1)}
 
 
 class BaseSegmentor(TaskModel):
-    """The base class of models that compute class scores for every pixel. Subclasses override `score`.
+    """The base class for models that compute class scores for every pixel. Subclasses override `score`.
 
     Args:
         num_classes: The number of classes, including the background.
@@ -52,13 +52,13 @@ class BaseSegmentor(TaskModel):
 
     @abstractmethod
     def score(self, inputs: Tensor) -> Tensor:
-        """Returns scores ``(N, num_classes, h, w)``, float32, for images ``(N, 3, H, W)``.
+        """Returns float32 scores of shape ``(N, num_classes, h, w)`` for images of shape ``(N, 3, H, W)``.
 
         If h and w differ from H and W, the caller resizes the scores.
         """
 
     def outputs(self, inputs: Tensor) -> Tensor:
-        """Returns the scores at the size of the inputs, ``(N, C, H, W)``."""
+        """Returns scores of shape ``(N, C, H, W)``, at the size of the inputs."""
         scores = self.score(inputs)
         if scores.shape[-2:] != inputs.shape[-2:]:
             scores = F.interpolate(scores, inputs.shape[-2:], mode="bilinear", align_corners=False)
@@ -70,7 +70,10 @@ class BaseSegmentor(TaskModel):
         scores = self.outputs(inputs)
         loss = F.cross_entropy(scores, truth, self.class_weight, ignore_index=self.ignore_index)
         counted = truth != self.ignore_index
-        right = (scores.detach().argmax(dim=1) == truth) & counted
+        detached = scores.detach()
+        # Comparing with the maximum is faster than comparing the labels with `argmax`.
+        is_highest = detached.gather(1, truth.where(counted, 0)[:, None]) == detached.amax(dim=1, keepdim=True)
+        right = is_highest[:, 0] & counted
         return {"loss_ce": loss, "acc_seg": 100 * right.sum() / counted.sum().clamp(min=1)}
 
     def predict(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None) -> list[SegDataSample]:
@@ -86,7 +89,7 @@ class BaseSegmentor(TaskModel):
         return list(samples)
 
     def predicted_tensors(self, inputs: Tensor) -> dict[str, Tensor]:
-        """Returns `probabilities` ``(N, C, H, W)`` and `labels` ``(N, H, W)``, int64."""
+        """Returns `probabilities` of shape ``(N, C, H, W)`` and int64 `labels` of shape ``(N, H, W)``."""
         scores = self._score_for_test(inputs)
         return {"probabilities": scores.softmax(dim=1), "labels": scores.argmax(dim=1)}
 
@@ -96,7 +99,7 @@ class BaseSegmentor(TaskModel):
 
 
 def stack_label_maps(data_samples: Sequence[SegDataSample] | None, shape: tuple[int, int], ignore_index: int) -> Tensor:
-    """Returns the label maps of all images, ``(N, H, W)``, int64, at the size of the inputs.
+    """Returns the label maps of all images at the size of the inputs, as an int64 tensor of shape ``(N, H, W)``.
 
     In training, the preprocessor has already padded the label maps. In validation, they may have the size of the
     original image.
@@ -117,7 +120,7 @@ def stack_label_maps(data_samples: Sequence[SegDataSample] | None, shape: tuple[
 
 
 def scores_of_original(scores: Tensor, sample: SegDataSample) -> Tensor:
-    """Undoes padding, flipping and resizing. Returns scores ``(C, H, W)`` at the size of the original image."""
+    """Undoes padding, flipping and resizing. Returns scores of shape ``(C, H, W)`` at the original image's size."""
     height, width = sample.get("img_shape", scores.shape[-2:])[:2]
     scores = scores[:, :height, :width]
     if sample.get("flip", False):
@@ -132,7 +135,7 @@ class EncoderDecoder(Pyramid):
     """A feature pyramid with a coarse and a fine head whose scores are added.
 
     The coarse head classifies objects from deep features. The fine head refines their borders from features at half
-    resolution, and predicts the 2 x 2 pixels of each position as separate channels.
+    resolution, and predicts the 2 x 2 pixels of each position separately.
 
     Args:
         num_classes: The number of output channels.
@@ -148,13 +151,24 @@ class EncoderDecoder(Pyramid):
         self.fine_head = nn.Conv2d(widths[0], 4 * num_classes, 1)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Returns scores ``(N, num_classes, H, W)`` for images ``(N, 3, H, W)`` of any size."""
+        """Returns scores of shape ``(N, num_classes, H, W)`` for images of shape ``(N, 3, H, W)`` and any size."""
         height, width = inputs.shape[-2:]
         decoded = self.decode(inputs)
         coarse = self.coarse_head(decoded[1])
-        fine = F.pixel_shuffle(self.fine_head(decoded[-1]), 2)
-        full = fine + F.interpolate(coarse, list(fine.shape[-2:]), mode="bilinear")
-        return full[..., :height, :width]
+        fine = self.fine_head(decoded[-1])
+        enlarged = F.interpolate(coarse, list(fine.shape[-2:]), mode="bilinear")
+        blocks = fine.unflatten(1, (4, -1)) + enlarged[:, None]
+        return join_blocks(blocks)[..., :height, :width]
+
+
+def join_blocks(blocks: Tensor) -> Tensor:
+    """Converts scores of 2 x 2 blocks, of shape ``(N, 4, C, H, W)``, to shape ``(N, C, 2 * H, 2 * W)``.
+
+    Like `F.pixel_shuffle`, but faster in channels-last format, because the channels of a pixel stay together.
+    """
+    count, _, channels, height, width = blocks.shape
+    rows = blocks.permute(0, 3, 4, 1, 2).reshape(count, height, width, 2, 2, channels).transpose(2, 3)
+    return rows.reshape(count, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
 
 
 @MODELS.register_module()
@@ -185,7 +199,7 @@ class SmallSegmentor(BaseSegmentor):
         self.network = EncoderDecoder(num_classes, widths=widths, depths=depths)
 
     def score(self, inputs: Tensor) -> Tensor:
-        """Returns scores ``(N, num_classes, H, W)`` for images ``(N, 3, H, W)``."""
+        """Returns scores of shape ``(N, num_classes, H, W)`` for images of shape ``(N, 3, H, W)``."""
         scores: Tensor = self.network(inputs)
         return scores.float()  # compute losses in float32 even under autocast
 
@@ -216,7 +230,7 @@ class SegFormer(BaseSegmentor):
         self.network: Any = transformers.SegformerForSemanticSegmentation(made)
 
     def score(self, inputs: Tensor) -> Tensor:
-        """Returns scores ``(N, num_classes, H / 4, W / 4)``."""
+        """Returns scores of shape ``(N, num_classes, H / 4, W / 4)``."""
         scores: Tensor = self.network(pixel_values=inputs).logits
         return scores.float()
 

@@ -57,7 +57,7 @@ class SegLocalVisualizer(TaskVisualizer):
         return set(drawn)
 
     def difference(self, truth: PixelData, prediction: PixelData) -> ImageArray | None:
-        """Returns the image in gray with wrong pixels in red. Pixels without a true class are not marked."""
+        """Returns the image in grayscale with misclassified pixels in red. Ignores pixels without a true class."""
         true, predicted = (as_array(pixels.data)[0].astype(np.int64) for pixels in (truth, prediction))
         if true.shape != predicted.shape:
             return None

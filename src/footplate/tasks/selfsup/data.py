@@ -19,7 +19,7 @@ Part = Literal["train", "test"]
 
 
 class SelfSupDataSample(BaseDataElement):
-    """The features of one image, and its class for probes; `img_path`, `part` etc. are stored as metainfo.
+    """The features of one image, and its class if it has one. Metainfo contains `img_path`, `part` etc.
 
     Attributes:
         features: The features of the image, ``(D,)``, float.
@@ -118,7 +118,7 @@ class PackSelfSupInputs(PackSamples):
         self.part = part
 
     def transform(self, results: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns `inputs`, a list of one tensor ``(C, H, W)`` per view, and `data_samples`."""
+        """Returns `inputs`, a list with one tensor of shape ``(C, H, W)`` per view, and `data_samples`."""
         packed = super().transform(results)
         views = packed["inputs"]
         return {**packed, "inputs": views if isinstance(views, list) else [views]}
@@ -137,7 +137,7 @@ class SelfSupDataPreprocessor(ImgDataPreprocessor):
     """Normalizes and stacks the images of each view; see `ImgDataPreprocessor` for the arguments."""
 
     def forward(self, data: Any, training: bool = False) -> dict[str, Any]:
-        """Returns the batch with `inputs` as a list of float tensors ``(N, C, H, W)``, one per view.
+        """Returns the batch with `inputs` as a list of float tensors of shape ``(N, C, H, W)``, one per view.
 
         Raises:
             DataError: `inputs` is missing or contains no images.

@@ -52,7 +52,7 @@ def fit_linear(
 
 
 class Seen(NamedTuple):
-    """The features ``(D,)`` and the class of an image, and whether the image is in the test split."""
+    """The features (of shape ``(D,)``) and the class of an image, and whether the image is in the test split."""
 
     features: npt.NDArray[np.float32]
     label: int
@@ -60,7 +60,7 @@ class Seen(NamedTuple):
 
 
 class _Probe(BaseMetric[Seen]):
-    """The base class of probes, which report `top1`, the accuracy in percent.
+    """The base class for probes, which report `top1`, the accuracy in percent.
 
     Fits a model to the samples with `part="train"`, and evaluates it on the samples with `part="test"`.
 
@@ -114,7 +114,10 @@ class _Probe(BaseMetric[Seen]):
 
     @abstractmethod
     def predict(self, features: Tensor, labels: Tensor, queries: Tensor, num_classes: int) -> Tensor:
-        """Predicts the classes ``(M,)`` of queries ``(M, D)`` from training features ``(N, D)`` and labels ``(N,)``."""
+        """Predicts the class of each query from the training features and labels.
+
+        `queries` have shape ``(M, D)``, `features` have shape ``(N, D)``, and `labels` have shape ``(N,)``.
+        """
 
 
 @METRICS.register_module()
@@ -178,7 +181,7 @@ class LinearProbe(_Probe):
         self.l2 = l2
 
     def predict(self, features: Tensor, labels: Tensor, queries: Tensor, num_classes: int) -> Tensor:
-        """Standardizes all features with the statistics of the training features, and applies a linear classifier."""
+        """Standardizes all features with the training features' statistics, and predicts with a linear classifier."""
         mean, deviation = features.double().mean(dim=0), features.double().std(dim=0, correction=0).clamp(min=1e-6)
         weights, biases = fit_linear((features.double() - mean) / deviation, labels, num_classes, l2=self.l2)
         return ((queries.double() - mean) / deviation @ weights + biases).argmax(dim=1)

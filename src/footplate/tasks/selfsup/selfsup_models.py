@@ -20,12 +20,13 @@ from footplate.tasks.task_base import Part, TaskModel, build_part
 
 
 class BaseSelfSup(TaskModel):
-    """The base class of self-supervised models with a backbone, a neck and a head.
+    """The base class for self-supervised models with a backbone, a neck and a head.
 
-    Inputs are a list of views, each a float tensor ``(N, C, H, W)``. Features are computed from the first view.
+    Inputs are a list of views, each a float tensor of shape ``(N, C, H, W)``. Features are computed from the first
+    view.
 
     Args:
-        backbone: The network to pretrain. Like `neck` and `head`, a module or a config for MODELS.
+        backbone: The network to pretrain. `backbone`, `neck` and `head` are modules or configs for MODELS.
         neck: The module that follows the backbone in training.
         head: The module that computes the loss.
         settings: `data_preprocessor` and `init_cfg`; see `BaseModel`.
@@ -47,10 +48,10 @@ class BaseSelfSup(TaskModel):
 
     @abstractmethod
     def extract_feat(self, inputs: Tensor) -> Tensor:
-        """Returns the features ``(N, D)`` of images ``(N, C, H, W)``."""
+        """Returns the features, of shape ``(N, D)``, of images of shape ``(N, C, H, W)``."""
 
     def outputs(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Returns the features of the first view, ``(N, D)``."""
+        """Returns the features of the first view, of shape ``(N, D)``."""
         return self.extract_feat(inputs[0])
 
     def predict(
@@ -64,7 +65,7 @@ class BaseSelfSup(TaskModel):
         return filled
 
     def predicted_tensors(self, inputs: Tensor) -> dict[str, Tensor]:
-        """Returns `features` ``(N, D)``."""
+        """Returns `features` of shape ``(N, D)``."""
         return {"features": self.extract_feat(inputs).float()}
 
 
@@ -105,7 +106,10 @@ class NonLinearNeck(BaseModule):
         self.layers.append(nn.Linear(hid_channels, out_channels))
 
     def forward(self, features: Tensor | Sequence[Tensor]) -> Tensor:
-        """Maps features ``(N, C)`` or ``(N, C, H, W)``, or the last item of a sequence, to ``(N, out_channels)``."""
+        """Maps features, or the last item of a sequence, to projections of shape ``(N, out_channels)``.
+
+        The features have shape ``(N, C)`` or ``(N, C, H, W)``.
+        """
         last = features if isinstance(features, Tensor) else features[-1]
         projected: Tensor = self.layers(last.mean(dim=(2, 3)) if self.with_avg_pool and last.dim() == 4 else last)
         return projected
@@ -158,8 +162,8 @@ class SimCLR(BaseSelfSup):
     """SimCLR: contrastive learning with two views.
 
     Args:
-        backbone: Maps images to feature maps ``(N, C, H, W)``; if it returns several, the last one is used. Like `neck`
-            and `head`, a module or a config for MODELS.
+        backbone: Maps images to feature maps ``(N, C, H, W)``; if it returns several, the last one is used. `backbone`,
+            `neck` and `head` are modules or configs for MODELS.
         neck: Maps feature maps to projections ``(N, D)``, such as NonLinearNeck.
         head: Computes the loss from the projections of two views, such as ContrastiveHead.
 
@@ -176,7 +180,7 @@ class SimCLR(BaseSelfSup):
     """
 
     def extract_feat(self, inputs: Tensor) -> Tensor:
-        """Returns the spatially averaged features of the backbone, ``(N, D)``, for images ``(N, C, H, W)``."""
+        """Returns the backbone's spatially averaged features, of shape ``(N, D)``, for a batch of images."""
         features = self.backbone(inputs)
         last: Tensor = features if isinstance(features, Tensor) else features[-1]
         return last.mean(dim=(2, 3)) if last.dim() == 4 else last
@@ -233,7 +237,7 @@ class MAEPretrainDecoder(BaseModule):
         init_attention(self.decoder_blocks)
 
     def forward(self, masked: Masked) -> Tensor:
-        """Returns the pixels of all patches, ``(N, L, C * patch_size ** 2)``."""
+        """Returns the predicted pixels of all patches as a tensor of shape ``(N, L, C * patch_size ** 2)``."""
         tokens = self.decoder_embed(masked.tokens)
         count, width = masked.mask.shape[1], tokens.shape[2]
         places = masked.seen[..., None].expand(-1, -1, width)
@@ -281,8 +285,8 @@ class MAE(BaseSelfSup):
     """A masked autoencoder.
 
     Args:
-        backbone: An encoder with a `forward_masked` method, such as MAEViT. Like `neck` and `head`, a module or a
-            config for MODELS.
+        backbone: An encoder with a `forward_masked` method, such as MAEViT. `backbone`, `neck` and `head` are modules
+            or configs for MODELS.
         neck: Maps the encoder's output to the pixels of all patches, such as MAEPretrainDecoder.
         head: Computes the loss from images, predicted pixels and mask, such as MAEPretrainHead.
 
@@ -299,7 +303,7 @@ class MAE(BaseSelfSup):
     """
 
     def extract_feat(self, inputs: Tensor) -> Tensor:
-        """Returns the features ``(N, D)`` of unmasked images ``(N, C, H, W)``."""
+        """Returns the features, of shape ``(N, D)``, of unmasked images of shape ``(N, C, H, W)``."""
         features: Tensor = self.backbone(inputs)
         return features
 
@@ -309,7 +313,7 @@ class MAE(BaseSelfSup):
         return {"loss": self.head(inputs[0], self.neck(masked), masked.mask)}
 
     def reconstruct(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Masks random patches of images ``(N, C, H, W)`` and reconstructs them.
+        """Masks random patches of images of shape ``(N, C, H, W)`` and reconstructs them.
 
         Returns:
             The reconstructed images, ``(N, C, H, W)``, and the mask, ``(N, L)``, 1 for masked patches.
@@ -321,5 +325,5 @@ class MAE(BaseSelfSup):
 
 
 def patchify(images: Tensor, patch_size: int) -> Tensor:
-    """Returns the pixels of each patch, ``(N, L, C * patch_size ** 2)``, for images ``(N, C, H, W)``."""
+    """Splits images of shape ``(N, C, H, W)`` into patches of pixels, of shape ``(N, L, C * patch_size ** 2)``."""
     return F.unfold(images, patch_size, stride=patch_size).transpose(1, 2)

@@ -1,4 +1,4 @@
-"""A small vision transformer with optional masking of patches."""
+"""A small vision transformer with optional patch masking."""
 
 from typing import NamedTuple
 
@@ -87,7 +87,7 @@ class MAEViT(BaseModule):
         nn.init.normal_(self.cls_token, std=0.02)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Returns the features ``(N, embed_dims)`` of images ``(N, C, H, W)``: the means of their patch tokens."""
+        """Returns the mean patch token of each image as features of shape ``(N, embed_dims)``."""
         return self._encode(self._embed(inputs))[:, 1:].mean(dim=1)
 
     def forward_masked(self, inputs: Tensor) -> Masked:
@@ -124,7 +124,7 @@ def make_layers(count: int, width: int, num_heads: int, mlp_ratio: float) -> nn.
 
 
 def init_attention(layers: nn.ModuleList) -> None:
-    """Initializes the query, key and value weights. Initializers for linear layers do not cover them."""
+    """Initializes the query, key and value weights, which initializers for linear layers do not cover."""
     for layer in layers:
         if isinstance(layer, nn.TransformerEncoderLayer):
             for weights in layer.self_attn.in_proj_weight.chunk(3):
@@ -132,7 +132,7 @@ def init_attention(layers: nn.ModuleList) -> None:
 
 
 def position_codes(width: int, side: int) -> Tensor:
-    """Returns 2D sine-cosine position embeddings, ``(1, side * side, width)``; `width` must be a multiple of 4.
+    """Returns 2D sine-cosine position embeddings of shape ``(1, side * side, width)``; `width` must be a multiple of 4.
 
     Source: Vaswani et al., "Attention Is All You Need", arXiv:1706.03762, section 3.5, applied to rows and columns.
     """

@@ -33,7 +33,7 @@ _META = {"CLASSES": "classes", "PALETTE": "palette"}
 
 
 def adapt_dataset(dataset: Any, test_mode: bool = False) -> Any:
-    """Returns the dataset. If it has only `CLASSES` and `PALETTE`, adds `metainfo`.
+    """Returns the dataset. If it has `CLASSES` or `PALETTE` but no `metainfo`, adds `metainfo`.
 
     Args:
         dataset: A dataset, or the config to build it from.
@@ -89,8 +89,8 @@ class LegacyMetric(BaseMetric[Any]):
     metrics are computed instead.
 
     Args:
-        metric: The `metric` argument of `evaluate`. For a dataset without `evaluate`, one or several metric names, such
-            as "mIoU".
+        metric: The `metric` argument of `evaluate`. For a dataset without `evaluate`, one or more metric names, such as
+            "mIoU".
         pre_eval: Whether to reduce the results of each batch with the dataset's `pre_eval`, which saves memory.
         collect_device: See BaseMetric.
         options: Additional keyword arguments for `evaluate`.
@@ -197,8 +197,8 @@ class EvalHook(Hook):
     Args:
         dataloader: The validation dataloader. By default, the config's validation loop is used.
         start: Validation starts after this epoch or iteration. If 0, also validates before training.
-        interval: The number of epochs or iterations between two validation runs.
-        by_epoch: Whether `interval` and `start` are in epochs.
+        interval: The number of epochs or iterations between validation runs.
+        by_epoch: Whether `interval` and `start` are given in epochs.
         save_best: The metric that determines the best checkpoint, or "auto" for the first metric.
         rule: "greater" if higher is better, or "less".
         test_fn: A function that takes a model and a dataloader and returns the results. By default, the results come
@@ -208,7 +208,7 @@ class EvalHook(Hook):
         less_keys: Substrings of metric names for which lower is better.
         out_dir: The folder for the best checkpoint; by default, the work_dir.
         file_client_args: Ignored; `out_dir` determines the storage.
-        dynamic_intervals: A list of `(milestone, interval)` pairs. Each interval applies from its milestone on.
+        dynamic_intervals: A list of `(milestone, interval)` pairs. Each interval takes effect at its milestone.
         gpu_collect: Whether to gather the results on the GPUs rather than on the CPU.
         tmpdir: Ignored; results are gathered through the process group.
         broadcast_bn_buffer: Ignored; validation always uses rank 0's buffers.

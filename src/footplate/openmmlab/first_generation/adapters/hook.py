@@ -133,7 +133,7 @@ class Hook(EngineHook):
         return bool(runner.iter + 1 == runner.max_iters)
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Returns the callbacks, keyed by event. They call the hook's methods and pass them a view of the runner.
+        """Returns the callbacks, keyed by event. They pass a view of the runner to the hook's methods.
 
         Raises:
             ArgumentError: A method takes arguments other than the runner.
@@ -187,7 +187,7 @@ def _handles(hook: Hook, event: str) -> bool:
 
 
 def _with_view(hook: Hook, event: str) -> Callable[..., Any]:
-    """Returns a callback that calls the hook's method for an event, and passes it a view of the runner."""
+    """Returns a callback that passes a view of the runner to the hook's method for an event."""
     method = getattr(hook, event)
     general = getattr(hook, GENERAL[event] or event)
     is_epoch = event.endswith("_epoch")
@@ -214,7 +214,7 @@ class SteppedByHook(OptimWrapper):
     """Optimizer wrapper for runs where a user-defined hook steps the optimizer.
 
     Attributes:
-        pending_loss: The loss of the current iteration with its autograd graph. Hooks read it as
+        pending_loss: The current iteration's loss, still attached to its autograd graph. Hooks read it as
             `runner.outputs["loss"]`.
         precision: The autocast dtype for the forward pass, or None to use the model's own precision.
     """

@@ -26,8 +26,8 @@ class LoggerHook(Hook):
     """Base class for loggers. Calls `log` every `interval` iterations and after each validation run.
 
     Args:
-        interval: The number of iterations between two calls to `log`.
-        ignore_last: Whether to skip the last call of an epoch if fewer than `interval` iterations have passed since the
+        interval: The number of iterations between calls to `log`.
+        ignore_last: Whether to skip the last call in an epoch if fewer than `interval` iterations have passed since the
             previous call.
         reset_flag: Whether to clear the averages after each call to `log`.
         by_epoch: Whether the run is epoch-based.
@@ -84,7 +84,7 @@ class LoggerHook(Hook):
         return {**super().listeners(), "after_val_epoch": log_metrics}
 
     def get_mode(self, runner: Any) -> str:
-        """Returns "train" or "val"."""
+        """Returns the current mode, "train" or "val"."""
         return str(runner.mode)
 
     def get_epoch(self, runner: Any) -> int:
@@ -147,7 +147,7 @@ class TextLoggerHook(LoggerHook):
         interval: See LoggerHook.
         ignore_last: See LoggerHook.
         reset_flag: See LoggerHook.
-        interval_exp_name: The number of iterations between two log lines with the experiment name. Only used by
+        interval_exp_name: The number of iterations between log lines that include the experiment name. Only used by
             subclasses.
         options: Ignored; the log is written to the work_dir.
     """
@@ -302,7 +302,7 @@ class DvcliveLoggerHook(WriterLoggerHook):
 
 
 def _refused(service: str) -> type[LoggerHook]:
-    """Returns a logger class for a service without a writer. Its constructor raises an error."""
+    """Returns a logger class for a service that has no writer. The class's constructor raises an error."""
     members = {
         "__doc__": f"Raises an error, because there is no writer for {service}.",
         "__module__": __name__,

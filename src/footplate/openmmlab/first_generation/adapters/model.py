@@ -23,9 +23,9 @@ class DataContainer:
 
     Args:
         data: The value.
-        stack: Whether to pad the tensors of a batch to the same size and stack them.
+        stack: Whether to pad the tensors in a batch to the same size and stack them.
         padding_value: The padding value.
-        cpu_only: Whether to keep the values of a batch as a list on the CPU.
+        cpu_only: Whether to keep the values in a batch as a list on the CPU.
         pad_dims: The number of trailing dimensions to pad; None disables padding.
     """
 
@@ -44,7 +44,7 @@ class DataContainer:
 
     @property
     def data(self) -> Any:
-        """The value. After collation, a list with one batch."""
+        """The value. After collation, this is a list whose only item is the batch."""
         return self._data
 
     @property
@@ -99,12 +99,12 @@ def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
 
 
 def unpack_containers(data: Any) -> Any:
-    """Replaces the data containers of a batch with their values."""
+    """Replaces the data containers in a batch with their values."""
     return apply_to(data, lambda value: isinstance(value, DataContainer), lambda container: container.data[0])
 
 
 def scatter(inputs: Any, target_gpus: Any = None, dim: int = 0) -> Any:
-    """Unpacks the data containers of a batch and returns it in a one-element tuple.
+    """Unpacks the data containers in a batch and returns the batch in a one-element tuple.
 
     The tuple has one element because each process has one device.
     """
@@ -161,9 +161,10 @@ class LegacyModel(BaseModel):
 
     The state dict is the wrapped model's state dict, without a prefix.
 
-    Losses come from the model's `train_step(data, optimizer)`, or else from `forward(return_loss=True, **data)` and
-    `_parse_losses`. Predictions come from `forward(return_loss=False, **data)`, or from `forward(mode="test", **data)`
-    if `forward` has a `mode` argument instead. If the model accepts `rescale`, it is set to True.
+    Losses come from the model's `train_step(data, optimizer)` or, if it has none, from `forward(return_loss=True,
+    **data)` and `_parse_losses`. Predictions come from `forward(return_loss=False, **data)`, or from
+    `forward(mode="test", **data)` if `forward` has a `mode` argument instead. If the model accepts `rescale`, it is set
+    to True.
 
     Args:
         module: The model.
@@ -223,7 +224,7 @@ class LegacyModel(BaseModel):
 
     @torch.no_grad()
     def validation_losses(self, data: Any) -> dict[str, Any]:
-        """Returns the outputs of the model's `val_step`. If it has no `val_step`, computes the training losses."""
+        """Returns the outputs of the model's `val_step`. If the model has none, returns the training outputs."""
         opened_data = self.data_preprocessor(data, False)
         step = getattr(self.module, "val_step", None)
         found = step(opened_data, self._optimizer) if step and _is_step(step) else self._losses(opened_data)
@@ -286,14 +287,14 @@ MODELS.register_module(name="LegacyModel", module=adapt_model)
 
 
 def legacy_model_in(model: Any) -> LegacyModel | None:
-    """Unwraps a model until it finds a `LegacyModel`. Returns None for a second-generation model."""
+    """Returns the `LegacyModel` inside a model's wrappers, or None for a second-generation model."""
     while not isinstance(model, LegacyModel) and hasattr(model, "module"):
         model = model.module
     return model if isinstance(model, LegacyModel) else None
 
 
 def of_each_optimizer(optim_wrapper: Any, read: Callable[[Any], Any]) -> Any:
-    """Returns `read(optim_wrapper)`, or a dict of the results for the wrappers in an OptimWrapperDict."""
+    """Returns `read(optim_wrapper)`. For an OptimWrapperDict, returns a dict with the result for each wrapper."""
     parts = getattr(optim_wrapper, "optim_wrappers", None)
     return read(optim_wrapper) if parts is None else {name: read(part) for name, part in parts.items()}
 

@@ -38,10 +38,10 @@ class OptimizerHook(Hook):
         self.detect_anomalous_params = detect_anomalous_params
 
     def before_run(self, runner: Any) -> None:
-        """Checks that the optimizer wrapper does not step the optimizer as well."""
+        """Checks that the optimizer wrapper does not also step the optimizer."""
         if not isinstance(runner.optim_wrapper, SteppedByHook):
             raise ArgumentError(
-                f"both {type(self).__name__} and the optimizer wrapper step the optimizer",
+                f"both {type(self).__name__} and the optimizer wrapper call optimizer.step()",
                 key="optimizer_config",
                 notes=["Configure the hook with optimizer_config = dict(type=...)."],
             )
@@ -49,7 +49,8 @@ class OptimizerHook(Hook):
     def listeners(self) -> dict[str, Callable[..., Any]]:
         """Returns the callbacks, keyed by event.
 
-        The step ignores values that schedules already set for the next iteration.
+        The optimizer step uses the current iteration's settings, even if schedules have already changed them for the
+        next one.
         """
         found = super().listeners()
         step = found["after_train_iter"]
@@ -93,7 +94,7 @@ class OptimizerHook(Hook):
 class GradientCumulativeOptimizerHook(OptimizerHook):
     """Accumulates the gradients of several iterations before each optimizer step.
 
-    The loss is divided by the number of accumulated iterations, which may be smaller for the last step of the run.
+    The loss is divided by the number of iterations in the step. The run's last step may have fewer iterations.
 
     Args:
         cumulative_iters: The number of iterations per optimizer step.
@@ -152,7 +153,7 @@ class Fp16OptimizerHook(OptimizerHook):
         self.loss_scaler = GradScaler(kind, enabled=kind != "cpu", **self._scale)
 
     def backward(self, loss: Tensor) -> None:
-        """Runs the backward pass of the scaled loss."""
+        """Runs the backward pass on the scaled loss."""
         assert self.loss_scaler is not None
         self.loss_scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 

@@ -60,7 +60,7 @@ class LogBuffer:
             self._counts.setdefault(f"{self._mode()}/{name}", deque(maxlen=_KEPT_COUNTS)).append(count)
 
     def average(self, n: int = 0) -> None:
-        """Stores the mean of each scalar's latest `n` values in `output`. If `n` is 0, uses all since `clear`."""
+        """Stores the mean of each scalar's latest `n` values (or all values since `clear`, if `n` is 0) in `output`."""
         for name, values, counts in self._histories(n):
             OrderedDict.__setitem__(self.output, name, float((values * counts).sum() / counts.sum()))
         self.ready = True
@@ -121,7 +121,7 @@ class RunnerView:
 
     Attributes:
         mode: "train", or "val" during a validation phase of a workflow.
-        inner_iter: The index of the batch in its epoch.
+        inner_iter: The batch index within the epoch.
         data_batch: The current batch.
         outputs: `loss`, `log_vars` and `num_samples` of the latest iteration.
         log_buffer: Collects values to log.

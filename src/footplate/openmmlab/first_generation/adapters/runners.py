@@ -113,7 +113,7 @@ class BaseRunner(metaclass=_RunnerClass):
         self.register_hook(HOOKS.build(settings), priority)
 
     def _register(self, key: str, priority: str, value: Any) -> None:
-        """Sets a config section. If the value is a hook, adds the hook instead. None has no effect."""
+        """Sets a config section. If the value is a hook, adds the hook instead. If it is None, does nothing."""
         if isinstance(value, Mapping):
             self._sections[key] = value
         elif value is not None:
@@ -126,7 +126,7 @@ class BaseRunner(metaclass=_RunnerClass):
     register_logger_hooks = partialmethod(_register, "log_config", "VERY_LOW")
 
     def register_custom_hooks(self, custom_config: Any) -> None:
-        """Adds one or several hooks, passed as configs or objects."""
+        """Adds one or more hooks, passed as configs or objects."""
         several = custom_config if isinstance(custom_config, (list, tuple)) else [custom_config]
         for each in several:
             if isinstance(each, Mapping):

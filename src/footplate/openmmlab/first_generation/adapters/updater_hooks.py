@@ -23,14 +23,14 @@ _Values = dict[str, list[float]]
 
 
 class UpdaterHook(Hook):
-    """Base class for policies. Computes a field's value, such as `lr`, for all parameter groups, with optional warm-up.
+    """Base class for policies that set a field, such as `lr`, of all parameter groups, with an optional warm-up.
 
     Args:
         by_epoch: Whether values are computed once per epoch rather than once per iteration.
         warmup: "constant", "linear", "exp", or None for no warm-up.
         warmup_iters: The length of the warm-up.
         warmup_ratio: The factor at the start of the warm-up.
-        warmup_by_epoch: Whether `warmup_iters` is in epochs rather than in iterations.
+        warmup_by_epoch: Whether `warmup_iters` is given in epochs rather than iterations.
 
     Raises:
         ArgumentError: A warm-up setting is invalid.

@@ -32,7 +32,7 @@ class WorkflowHook(Hook):
 
     A phase `("train", n)` lasts `n` epochs in an epoch-based run, or `n` iterations in an iteration-based run. The hook
     triggers the validation events of first-generation hooks. It neither updates the model nor computes metrics. Losses
-    are recorded as `val/<name>`, other values as `val/<name>_of_workflow`.
+    are recorded as `val/<name>`, and other values as `val/<name>_of_workflow`.
 
     Args:
         workflow: The phases `[("train", n), ("val", m)]`, which are repeated until training ends.

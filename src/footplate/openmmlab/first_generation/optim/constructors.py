@@ -36,7 +36,7 @@ class DefaultOptimizerConstructor(DefaultOptimWrapperConstructor):
     """The default first-generation constructor, which returns the optimizer without a wrapper.
 
     Args:
-        optimizer_cfg: The config section `optimizer`.
+        optimizer_cfg: The `optimizer` config section.
         paramwise_cfg: See `DefaultOptimWrapperConstructor`.
     """
 

@@ -51,7 +51,7 @@ def check_warmup(warmup: str | None, iters: int, ratio: float) -> None:
 def warm_value(field: str, regular: float, kind: str | None, ratio: float, done: float) -> float:
     """Returns the warm-up value after a fraction `done` of the warm-up. See `RunInfo` for `kind` and `ratio`.
 
-    Learning rates are multiplied by the warm-up factor, momenta are divided by it.
+    Learning rates are multiplied by the warm-up factor; momenta are divided by it.
     """
     factors = {"constant": ratio, "linear": 1 - (1 - done) * (1 - ratio), "exp": ratio ** (1 - done)}
     factor = float(factors[str(kind)])
@@ -81,7 +81,7 @@ def cosine_restart(
     ends = list(itertools.accumulate(periods))
     if len(periods) != len(restart_weights) or ends[-1] < run.full:
         raise ArgumentError(
-            f'"periods" needs one weight in "restart_weights" for each period, and must add up to at least {run.full}',
+            f'"restart_weights" needs one weight per period, and "periods" must add up to at least {run.full}',
             key="periods",
             found=list(periods),
         )
@@ -101,7 +101,7 @@ def cyclic(
     anneal_strategy: str = "cos",
     gamma: float = 1.0,
 ) -> float:
-    """Runs `cyclic_times` cycles over the run.
+    """Divides the run into `cyclic_times` cycles.
 
     Each cycle goes from the base value to `target_ratio[0]` times the base value, then to `target_ratio[1]` times the
     base value. From cycle to cycle, `gamma` scales the peak's distance from the base value.
@@ -162,7 +162,7 @@ def _one_cycle(
 
 
 def yolox(base: float, done: int, run: RunInfo, *, low: float, num_last_epochs: int = 0) -> float:
-    """Decays along a half cosine after a quadratic warm-up. The last `num_last_epochs` epochs use the minimum.
+    """Decays along a half cosine after a quadratic warm-up. The value is minimal in the last `num_last_epochs` epochs.
 
     Source: YOLOX: Exceeding YOLO Series in 2021 (Ge et al., 2021).
     """
@@ -174,7 +174,7 @@ def yolox(base: float, done: int, run: RunInfo, *, low: float, num_last_epochs: 
 
 
 def step_fixed_cosine(base: float, done: int, run: RunInfo, *, low: float) -> float:
-    """Decays along a half cosine after the warm-up. A linear warm-up starts at 0.
+    """Decays the value along a half cosine after the warm-up. If the warm-up is linear, it starts at 0.
 
     Source: the BYOL and SimSiam recipes of the first-generation code base for self-supervised learning.
     """
@@ -232,7 +232,7 @@ def find_policy(name: str, field: str) -> PolicyFunction:
 
 
 def policy_settings(policy: PolicyFunction, field: str) -> dict[str, Any]:
-    """Returns a policy's settings and their defaults, under their names in `lr_config` or `momentum_config`.
+    """Returns the default of each policy setting, keyed by the setting's name in `lr_config` or `momentum_config`.
 
     Required settings have the default `inspect.Parameter.empty`.
     """
@@ -283,7 +283,7 @@ def build_policy(name: str, settings: Mapping[str, Any], field: str, run: RunInf
 
     Args:
         name: The name of the policy.
-        settings: The policy's settings, under their names in `lr_config` or `momentum_config`.
+        settings: The policy's settings, keyed by their names in `lr_config` or `momentum_config`.
         field: "lr" or "momentum".
         run: The length of the run and its warm-up settings.
 

@@ -20,11 +20,11 @@ class PolicySchedule(ParamSchedule):
     Args:
         optimizer: An optimizer or optimizer wrapper.
         policy: The name of the policy, such as "step", "poly" or "CosineAnnealing".
-        by_epoch: Whether the policy changes the value per epoch instead of per iteration.
+        by_epoch: Whether the policy changes the value once per epoch rather than once per iteration.
         warmup: "constant", "linear", "exp", or None for no warm-up.
         warmup_iters: The length of the warm-up.
         warmup_ratio: The factor at the start of the warm-up.
-        warmup_by_epoch: Whether `warmup_iters` is in epochs instead of in iterations.
+        warmup_by_epoch: Whether `warmup_iters` is given in epochs rather than iterations.
         epoch_length: The number of iterations per epoch.
         max_epochs: The number of epochs in the run.
         max_iters: The number of iterations in the run. Required if the epoch length is unknown.

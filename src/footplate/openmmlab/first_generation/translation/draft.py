@@ -62,7 +62,7 @@ class Draft:
 
     Attributes:
         original: The first-generation config, unchanged.
-        by_epoch: Whether the length of the run is in epochs rather than in iterations.
+        by_epoch: Whether the length of the run is given in epochs rather than iterations.
         length: The number of epochs or iterations, or None if the config does not set it.
         remaining: The keys of `original` that no rule has taken yet.
         translated: The second-generation sections written so far.
@@ -121,7 +121,7 @@ class Draft:
         self._note(Kind.BECAME, key, text)
 
     def note_result(self, key: str) -> None:
-        """Adds a note with the key paths that were written for a key.
+        """Adds a note that lists the key paths written for a key.
 
         If none were written, notes that the key was removed, unless there is already a note about it.
         """
@@ -132,11 +132,11 @@ class Draft:
             self.became(key, ", ".join(paths) or "removed: no setting is needed")
 
     def warn(self, key: str, text: str, *, known: Iterable[str] = ()) -> None:
-        """Adds a note about a setting that cannot be kept. Suggests one of the `known` keys for a misspelled key."""
+        """Adds a note about a setting that cannot be kept. For a misspelled key, suggests one of the `known` keys."""
         self._note(Kind.WARNING, key, text, known)
 
     def ask(self, key: str, text: str, *, known: Iterable[str] = ()) -> None:
-        """Adds a note about a setting to check manually. Suggests one of the `known` keys for a misspelled key."""
+        """Adds a note about a setting for the user to check. For a misspelled key, suggests one of the `known` keys."""
         self._note(Kind.PERSON, key, text, known)
 
     def origin(self, key: str) -> Origin | None:
@@ -147,7 +147,7 @@ class Draft:
         """Checks that a `runner` section sets the length of the run either in epochs or in iterations.
 
         Raises:
-            ConfigError: The section sets neither or both.
+            ConfigError: The section sets both or neither.
         """
         runner = self.original.get("runner")
         if isinstance(runner, Mapping) and (runner.get("max_epochs") is None) == (runner.get("max_iters") is None):
@@ -182,9 +182,9 @@ class Draft:
 
 
 def with_origins(values: Mapping[str, Any], source: object, old_names: Mapping[str, str] | None = None) -> ConfigDict:
-    """Returns `values` as a config section. Its keys have the same origins as the keys in `source`.
+    """Returns `values` as a config section whose keys have the same origins as the keys in `source`.
 
-    `old_names` maps keys to their names in `source` where the names differ.
+    `old_names` maps keys to their names in `source` if these differ.
     """
     section = ConfigDict(values)
     for key in section:
@@ -205,7 +205,7 @@ def _without_scope(value: Any) -> Any:
 
 
 class Rule(NamedTuple):
-    """A rule for translating one or several first-generation keys, with an example for docs and tests.
+    """A rule for translating one or more first-generation keys, with an example for docs and tests.
 
     Attributes:
         id: The rule's name in the docs.
@@ -231,7 +231,7 @@ class Rule(NamedTuple):
 
 
 def rule(*keys: str, before: str = "", after: str = "", given: str = "") -> Callable[[Callable[[Draft], None]], Rule]:
-    """Returns a decorator that converts a function to a rule. See `Rule` for the arguments.
+    """Returns a decorator that converts a function into a rule. See `Rule` for the arguments.
 
     The function's name and docstring become the rule's id and summary.
     """

@@ -122,9 +122,9 @@ def fp16(draft: Draft) -> None:
     elif "Fp16" in kind:
         hook = next(each for each in draft.translated["custom_hooks"] if each["type"] == kind)
         hook.update({key: value for key, value in given.items() if key not in hook})
-        draft.became("fp16", f"settings of the custom hook {kind}, which steps the optimizer itself")
+        draft.became("fp16", f"settings of the custom hook {kind}, which calls optimizer.step() itself")
     else:
-        draft.ask("fp16", f"{dict(given)} was removed: the hook {kind} steps the optimizer and sets the precision")
+        draft.ask("fp16", f"{dict(given)} was removed: the hook {kind} calls optimizer.step() and sets the precision")
 
 
 def _mixed_precision(draft: Draft, scale: Any, source: str) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def _mixed_precision(draft: Draft, scale: Any, source: str) -> dict[str, Any]:
 
 
 def _wrappers(draft: Draft) -> dict[str, Mapping[str, Any]]:
-    """Returns a dict of each optimizer wrapper's settings, keyed by key path."""
+    """Returns the settings of each optimizer wrapper, keyed by key path."""
     found = draft.translated.get("optim_wrapper", {})
     if not found or "optimizer" in found or "type" in found:
         return {"optim_wrapper": found}

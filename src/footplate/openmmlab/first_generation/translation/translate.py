@@ -191,7 +191,7 @@ def _with_sections(cfg: _Config, sections: ConfigDict) -> _Config:
 
 
 def translate_sections(cfg: AnyConfig, *, device: str | None = None) -> Translation:
-    """Translates a first-generation config or a part of one, and returns the result with notes.
+    """Translates a first-generation config or part of one, and returns the result with notes.
 
     Args:
         cfg: The config, which is not modified.

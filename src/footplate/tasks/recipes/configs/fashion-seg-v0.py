@@ -35,6 +35,7 @@ model = dict(
 optimizer = dict(
     type="AdamW",
     lr=0.006,
+    betas=(0.9, 0.95),
     weight_decay=0.05,
     fused=True,
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),

@@ -1,0 +1,137 @@
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate.config import Config
+from footplate.errors import FootplateError
+from footplate.registry import MODELS
+from footplate.tools.check import check
+from footplate.tools.model_sections import _names_of
+from tests.support import settings
+
+REGISTRY = """
+from footplate.registry import MODELS as PARENT, Registry
+MODELS = Registry('model', parent=PARENT, scope='mmseg', locations=['mmseg.models'])
+"""
+CODE_BASE = """
+from torch import nn
+from mmseg.registry import MODELS
+
+@MODELS.register_module()
+class Loss(nn.Module):
+    def __init__(self, weight=1.0):
+        super().__init__()
+
+@MODELS.register_module()
+class Head(nn.Module):
+    def __init__(self, num_classes, loss, norm=None):
+        super().__init__()
+
+@MODELS.register_module()
+class WideHead(Head):
+    def __init__(self, width=8, **kwargs):
+        self.steps = kwargs.pop('steps', 1)
+        super().__init__(**kwargs)
+
+@MODELS.register_module()
+class ForeignHead(nn.Module):
+    def __init__(self, num_classes, loss, drop_path=0.0, **kwargs):
+        super().__init__()
+
+@MODELS.register_module()
+class Segmentor(nn.Module):
+    def __init__(self, head, train_cfg=None, test_cfg=None):
+        super().__init__()
+        head['loss'].pop('background', None)
+        self.minimum = test_cfg.get('score_thr', 0)
+        self.pool = getattr(nn, test_cfg.get('pool', {'type': 'AvgPool2d'})['type'])
+        self.head = MODELS.build(head)
+"""
+OWN_MODEL = """
+from footplate.registry import MODELS
+
+@MODELS.register_module(force=True)
+class Own(MODELS.get('mmseg.Segmentor')):
+    def __init__(self, head, test_cfg=None):
+        super().__init__(head, test_cfg=test_cfg)
+"""
+
+
+@pytest.fixture(autouse=True)
+def code_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A small package with the name of a code base, installed in a folder of the test."""
+    folder = tmp_path / "site-packages" / "mmseg"
+    (folder / ".mim/configs").mkdir(parents=True)
+    (folder / "__init__.py").touch()
+    (folder / "registry.py").write_text(REGISTRY)
+    (folder / "models.py").write_text(CODE_BASE)
+    (folder / ".mim/configs/old.py").write_text("test_cfg = dict(score_th=0.1)\n")
+    monkeypatch.syspath_prepend(str(folder.parent))
+    monkeypatch.setattr("footplate.tools.model_sections._names_of", _names_of.__wrapped__)
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("mmseg", "own_model")]:
+        del sys.modules[name]
+    MODELS.children.pop("mmseg", None)
+
+
+def checked(folder: Path, *, kind: str = "WideHead", **changes: Any) -> list[str]:
+    """Checks a config whose head, loss or test_cfg has additional keys. Returns the warnings."""
+    loss = {"type": "Loss", **changes.pop("loss", {})}
+    head = {"type": kind, "num_classes": 3, "loss": loss, **changes.pop("head", {})}
+    model = {"type": "Segmentor", "head": head, "test_cfg": {"score_thr": 0.1}, **changes}
+    return check(Config(settings(folder, model=model, default_scope="mmseg")), run=False).warnings
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "message", "suggestion"),
+    [
+        ({"loss": {"wieght": 2.0}}, "model.head.loss.wieght", "'Loss' takes no argument 'wieght'", "weight"),
+        # By a base class.
+        ({"head": {"num_clases": 3}}, "model.head.num_clases", "'WideHead' takes no argument", "num_classes"),
+        ({"kind": "WideHed"}, "model.head.type", "unknown model 'WideHed'", "WideHead"),
+    ],
+)
+def test_misspelled_names_in_nested_sections_are_errors(
+    tmp_path: Path, changes: dict[str, Any], key: str, message: str, suggestion: str
+) -> None:
+    with pytest.raises(FootplateError, match=message) as caught:
+        checked(tmp_path, **changes)
+    assert (caught.value.key, caught.value.suggestion) == (key, suggestion)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"kind": "Head"},
+        {"loss": {"background": 0.5}},  # removed by Segmentor
+        {"head": {"steps": 2}},  # by `**kwargs`
+        {"kind": "ForeignHead", "head": {"drop_rate": 0.1}},  # may be passed to another package
+        {"head": {"norm": {"type": "BatchNorm2d", "requires_grad": True}}},
+        {"test_cfg": {"score_thr": 0.1, "pool": {"type": "AvgPool2d"}}},  # not built by a registry
+    ],
+)
+def test_keys_that_the_code_base_reads_are_accepted(tmp_path: Path, changes: dict[str, Any]) -> None:
+    assert checked(tmp_path, **changes) == []
+
+
+def test_sections_of_a_users_class_are_not_checked(tmp_path: Path) -> None:
+    (tmp_path / "site-packages" / "own_model.py").write_text(OWN_MODEL)
+    importlib.import_module("own_model")
+    checked(tmp_path, type="Own", head={"num_clases": 3})
+    with pytest.raises(FootplateError, match="'Loss' takes no argument 'wieght'"):
+        checked(tmp_path, type="Own", loss={"wieght": 2.0})
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [("score_th", "score_thr"), ("something_else", None), ("width", None)],
+)
+def test_misspelled_keys_of_test_cfg_are_warnings(tmp_path: Path, key: str, near: str | None) -> None:
+    warnings = checked(tmp_path, test_cfg={"nested": {key: 0.1}})
+    text = f"model.test_cfg.nested.{key} has no effect: mmseg does not read it. Did you mean '{near}'?"
+    assert warnings == ([text] if near else [])
