@@ -47,6 +47,12 @@ CONFIGS: dict[str, dict[str, str]] = {
         "spark": "spark_sparse-resnet50",
         "vgg": "vgg11_8xb32",
     },
+    "mmaction": {
+        "detection/lfb": "lfb-max",
+        "localization/bsn": "bsn_tem_1xb16-400",
+        "multimodal/vindlu": "retrieval",
+        "skeleton/posec3d": "ntu60-xsub-keypoint",
+    },
 }
 SMALL = re.compile(
     r"(?<![a-z0-9])(r18|r-18|b0|tiny|t|s|s0|atto|femto|pico|nano|xxs|xxsmall|small|mit-b0|m0|w18)(?![a-z0-9])"
@@ -325,5 +331,5 @@ def prepare_mmpose(cfg: Any, data: str, size: int) -> None:
                     node[key] = (value[0] // 4, value[0] // 4)
 
 
-FAMILIES = {"mmpose": "*/*", "mmselfsup": "selfsup/*"}
-SIZES = {"mmpretrain": 224, "mmseg": 64, "mmdet": 64}
+FAMILIES = {"mmaction": "*/*", "mmpose": "*/*", "mmselfsup": "selfsup/*"}
+SIZES = {"mmaction": 64, "mmpretrain": 224, "mmseg": 64, "mmdet": 64}

@@ -3,7 +3,8 @@
 Functions write their results to tensors allocated by the caller.
 
 Sources: Lin et al., Focal Loss (2017); Wang et al., CARAFE (2019); Zhao et al., PSANet (2018); Han et al., S2ANet
-(2021); Wang et al., PAN (2019); Karras et al., StyleGAN2 (2020).
+(2021); Wang et al., PAN (2019); Karras et al., StyleGAN2 (2020); Shao et al., Temporal
+Interlacing Network (2020).
 """
 
 from collections import deque
@@ -281,3 +282,22 @@ def fused_bias_leakyrelu(
         input = input + bias.view(1, -1, *[1] * (input.dim() - 2))
     reference = refer if grad else input
     return torch.where(reference > 0, input, input * alpha) * scale
+
+
+def tin_shift_forward(input: Tensor, shift: Tensor, output: Tensor) -> None:
+    """Moves groups of channels along time by whole steps, and fills the gaps with zeros.
+
+    Args:
+        input: The features, of shape (N, T, C, H * W).
+        shift: The number of steps for each of G groups, of shape (N, G). Positive numbers move to later times.
+        output: Receives the result, of the shape of `input`.
+    """
+    steps = shift.repeat_interleave(input.size(2) // shift.size(1), 1)[:, None]
+    times = torch.arange(input.size(1), device=input.device)[:, None] - steps
+    inside = (times >= 0) & (times < input.size(1))
+    moved = input.gather(1, times.clamp(0, input.size(1) - 1)[..., None].expand_as(input))
+    output.copy_(torch.where(inside[..., None], moved, 0))
+
+
+# mmcv moves the gradient in the direction of the input, not back.
+tin_shift_backward = tin_shift_forward

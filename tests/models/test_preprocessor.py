@@ -6,7 +6,7 @@ from torch import Tensor
 
 from footplate.data.data_element import BaseDataElement
 from footplate.errors import DataError
-from footplate.models import BaseDataPreprocessor, ImgDataPreprocessor
+from footplate.models import BaseDataPreprocessor, ImgDataPreprocessor, stack_batch
 
 
 class Pair(NamedTuple):
@@ -38,6 +38,20 @@ def test_images_are_swapped_normalized_and_padded(as_list: bool) -> None:
     assert (batch["inputs"][:, :, 2:] == -1).all()
     assert (batch["inputs"][:, :, :, 3:] == -1).all()
     assert (batch["data_samples"], batch["name"]) == (None, "n")
+
+
+def test_stacking_pads_all_dimensions_except_the_first() -> None:
+    batch = stack_batch([torch.ones(3, 2, 4, 5), torch.ones(3, 4, 4, 3)], pad_size_divisor=2, pad_value=-1)
+    assert batch.shape == (2, 3, 4, 4, 6)
+    assert [(each == 1).sum().item() for each in batch] == [3 * 2 * 4 * 5, 3 * 4 * 4 * 3]
+    assert stack_batch([torch.tensor([1, 2]), torch.tensor([3, 4])], 8).tolist() == [[1, 2], [3, 4]]
+    with pytest.raises(DataError, match="the same number of channels"):
+        stack_batch([torch.ones(3, 2, 4), torch.ones(3, 2)])
+
+
+def test_stacking_keeps_the_memory_format_of_clips() -> None:
+    clip = torch.ones(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
+    assert stack_batch([clip, clip]).flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_batch_augments_are_applied_only_in_training() -> None:

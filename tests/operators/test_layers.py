@@ -145,3 +145,14 @@ def test_an_operator_that_is_missing_says_what_to_install() -> None:
         NotImplementedError, match=r"operator 'prroi_pool_forward'\. To use it, install mmcv with compiled"
     ):
         create_extension().prroi_pool_forward(torch.zeros(1))
+
+
+def test_tin_shift() -> None:
+    features = torch.arange(1.0, 25).view(2, 3, 4, 1)
+    moved, gradient = torch.zeros_like(features), torch.zeros_like(features)
+    shift = torch.tensor([[1, -2], [0, 3]], dtype=torch.int32)
+    layers.tin_shift_forward(features, shift, moved)
+    layers.tin_shift_backward(features, shift, gradient)
+    first = [[0, 0, 11, 12], [1, 2, 0, 0], [5, 6, 0, 0]]
+    second = [[13, 14, 0, 0], [17, 18, 0, 0], [21, 22, 0, 0]]
+    assert moved.squeeze(3).tolist() == gradient.squeeze(3).tolist() == [first, second]

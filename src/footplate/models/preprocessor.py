@@ -168,38 +168,35 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
 
 
 def stack_batch(tensors: Sequence[Tensor], pad_size_divisor: int = 1, pad_value: float = 0) -> Tensor:
-    """Pads images at the right and bottom to a common size, and stacks them.
+    """Pads tensors at the end of all dimensions except the first to a common size, and stacks them.
 
     Args:
-        tensors: The images of shape ``(C, H, W)``, all with the same number of channels.
-        pad_size_divisor: The height and width of the result are multiples of this number.
-        pad_value: The value of padded pixels.
+        tensors: The tensors, such as images of shape ``(C, H, W)``, all with the same number of channels.
+        pad_size_divisor: The padded sizes are multiples of this number.
+        pad_value: The value of padded elements.
 
     Returns:
-        A tensor of shape ``(N, C, H, W)``.
+        A tensor of shape ``(N, C, H, W)`` for images.
 
     Raises:
-        DataError: `tensors` is empty, or the images differ in dimensions or channels.
+        DataError: `tensors` is empty, or the tensors differ in the number of dimensions or channels.
     """
-    if not tensors or len({(tensor.dim(), *tensor.shape[:-2]) for tensor in tensors}) != 1:
-        raise DataError(
-            "all images in a batch must have the same number of channels", found=[tuple(each.shape) for each in tensors]
-        )
-    height, width = (_round_up(max(tensor.shape[dim] for tensor in tensors), pad_size_divisor) for dim in (-2, -1))
-    batch = tensors[0].new_full((len(tensors), *tensors[0].shape[:-2], height, width), pad_value)
-    for index, tensor in enumerate(tensors):
-        batch[index, ..., : tensor.shape[-2], : tensor.shape[-1]] = tensor
-    return batch
+    shapes = [tensor.shape for tensor in tensors]
+    if len({(len(shape), shape[0]) for shape in shapes}) != 1:
+        raise DataError("all images in a batch must have the same number of channels", found=list(map(tuple, shapes)))
+    longest = map(max, list(zip(*shapes, strict=True))[1:])
+    sizes = [math.ceil(length / pad_size_divisor) * pad_size_divisor for length in longest]
+    padded = []
+    for tensor in tensors:
+        missing = [size - length for size, length in zip(sizes, tensor.shape[1:], strict=True)]
+        padded.append(F.pad(tensor, [count for last in missing[::-1] for count in (0, last)], value=pad_value))
+    return torch.stack(padded)
 
 
 def _pad_to_multiple(batch: Tensor, divisor: int, value: float) -> Tensor:
     height, width = batch.shape[-2:]
-    right, bottom = _round_up(width, divisor) - width, _round_up(height, divisor) - height
+    right, bottom = -width % divisor, -height % divisor
     return F.pad(batch, (0, right, 0, bottom), value=value) if right or bottom else batch
-
-
-def _round_up(length: int, divisor: int) -> int:
-    return math.ceil(length / divisor) * divisor
 
 
 def _channel_values(name: str, values: Sequence[float]) -> Tensor:

@@ -25,7 +25,7 @@ from footplate.data.workers import WorkerSetup
 from footplate.openmmlab.extension import CODE_BASES
 from footplate.openmmlab.mmengine import registry_members, runner_members
 from footplate.openmmlab.names import DISTRIBUTIONS, Names, describe_unknown_name, names_of
-from footplate.openmmlab.patches import forget_applied, patch
+from footplate.openmmlab.patches import forget_applied, patch, uses_removed_numpy_names
 from footplate.openmmlab.skipped_imports import skip_failed_imports, skipped
 from footplate.openmmlab.versions import accepted_ranges, is_for_mmcv_1, restore_versions, show_accepted_versions
 from footplate.registry.dotted_paths import is_user_module, top_level_spec
@@ -195,8 +195,9 @@ class InstalledFinder(MetaPathFinder):
     """Modifies modules of installed packages during import.
 
     Adds the names from mmcv 1.x that mmcv 2 no longer has, and sets mmcv's version to one that the imported code base
-    accepts. In mmcv and first-generation code, also replaces names that were removed from PyTorch, NumPy or Python.
-    Once a first-generation code base is imported, modules in the current folder also count as first-generation code.
+    accepts. In mmcv and first-generation code, also replaces names that were removed from PyTorch, NumPy or Python; in
+    other code bases, only in modules that use names removed from NumPy. Once a first-generation code base is imported,
+    modules in the current folder also count as first-generation code.
 
     A package that restricts the version of mmcv or MMEngine in its `__init__.py` also counts as a code base. In
     installed code bases, modules that cannot be imported are skipped; see `skip_failed_imports`.
@@ -256,13 +257,14 @@ class InstalledFinder(MetaPathFinder):
             return
         top = name.partition(".")[0]
         is_guarded = top in self._code_bases and loader.is_package(name) and not is_user_module(top)
-        source = _source_of(loader) if name in self._code_bases or top in self._patched or is_guarded else ""
+        source = _source_of(loader) if top in self._code_bases | self._patched else ""
         if name in self._code_bases:
             show_accepted_versions(source)
             if self.patches and is_for_mmcv_1(source):
                 self._patched.add(top)
                 self._patches_current_folder = True
-        patched = patch(source, name) if top in self._patched else None
+        needs_numpy_1 = self.patches and top in self._code_bases and uses_removed_numpy_names(source)
+        patched = patch(source, name) if top in self._patched or needs_numpy_1 else None
         if is_guarded:
             tree, values = patched or (ast.parse(source), {})
             patched = tree, values | skip_failed_imports(tree, name)

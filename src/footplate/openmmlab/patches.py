@@ -1,4 +1,4 @@
-"""Patches first-generation code and mmcv where they use names that were removed from PyTorch, NumPy or Python.
+"""Patches code bases and mmcv where they use names that were removed from PyTorch, NumPy or Python.
 
 Modules are patched in memory when they are imported. Their files are not changed.
 """
@@ -127,6 +127,9 @@ PATCHES = _read_table()
 _CHANGED = ("torch.load", "pycocotools.coco.COCO")  # these still exist, but behave differently
 _FLAT_VALUE = re.compile(r"\] = .*\.reshape\(-1\)")
 _WORDS = re.compile(rf"\b(?:{'|'.join(sorted({each.rpartition('.')[2].rstrip('()') for each in PATCHES}))})\b")
+_REMOVED_FROM_NUMPY = re.compile(
+    rf"\b(?:np|numpy)\.(?:{'|'.join(path[6:] for path in PATCHES if re.fullmatch(r'numpy[.][A-Za-z0-9_]+', path))})\b"
+)
 _applied: defaultdict[str, set[str]] = defaultdict(set)
 
 
@@ -144,6 +147,11 @@ def describe_patches() -> str:
 def forget_applied() -> None:
     """Clears the record of applied patches."""
     _applied.clear()
+
+
+def uses_removed_numpy_names(source: str) -> bool:
+    """Checks whether code uses a name such as `np.Inf` that was removed from NumPy."""
+    return _REMOVED_FROM_NUMPY.search(source) is not None
 
 
 def patch(source: str, module: str) -> tuple[ast.Module, dict[str, Any]] | None:

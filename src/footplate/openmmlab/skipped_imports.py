@@ -12,7 +12,7 @@ _logger = logging.getLogger("footplate.openmmlab")
 # Maps a phrase in an error message to the cause.
 _SKIPPED = {
     "localizers.drn": "The wheel of mmaction2 lacks this folder.",
-    "from 'transformers": "It needs transformers<5.",
+    "from 'transformers": "It needs an older version of transformers.",
     "CudaSupportError": "It needs numba with CUDA.",
 }
 _RAISED = {
