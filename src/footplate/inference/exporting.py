@@ -284,7 +284,7 @@ def _write(to: str, request: ExportRequest) -> tuple[list[tuple[int, ...]], floa
         if tested and not difference <= LIMIT:
             nonlocal is_wrong
             is_wrong = to != "torchscript"  # whose sizes cannot be fixed
-            raise ExportError("the file depends on the size of the example input")
+            raise ExportError("the exported file works only with the size of the example input")
         tested.append(shape)
         differences.append(difference)
 
