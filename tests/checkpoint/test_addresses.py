@@ -200,8 +200,8 @@ def test_wrong_download_is_discarded(server: Server, cache: Path) -> None:
     sha256 = hashlib.sha256((server.folder / "a-01234567.pth").read_bytes()).hexdigest()
     assert str(caught.value).splitlines() == [
         f'cannot download \'{url}\': invalid hash value (expected "01234567", got "{sha256}")',
-        f"  Check the network and the address, or save the file as '{cached_path(url)}'.",
-        "  Set the environment variable TORCH_HOME to use another folder.",
+        f"  Check the network and the URL, or download the file yourself and save it as '{cached_path(url)}'.",
+        "  To use another folder, set the environment variable TORCH_HOME.",
     ]
     assert files_in(cache) == []
 
@@ -229,8 +229,8 @@ def test_without_a_network_the_error_says_where_to_save_the_file(cache: Path) ->
         file = cached_path(f"{CLOSED}a-01234567.pth")
         assert str(caught.value).splitlines() == [
             f"cannot download '{CLOSED}a-01234567.pth': Connection refused",
-            f"  Check the network and the address, or save the file as '{file}'.",
-            "  Set the environment variable TORCH_HOME to use another folder.",
+            f"  Check the network and the URL, or download the file yourself and save it as '{file}'.",
+            "  To use another folder, set the environment variable TORCH_HOME.",
         ]
     assert files_in(cache) == []
     torch.save(WEIGHTS, cache / "draft")

@@ -71,7 +71,7 @@ def test_damage_error_names_file_digest_and_next_checkpoint(saved: str, make_sta
     with pytest.raises(CheckpointDamagedError) as caught:
         load_checkpoint(newer)
     lines = str(caught.value).splitlines()
-    assert lines[0] == f"checkpoint '{newer}' is damaged: its content does not match its checksum"
+    assert lines[0] == f"checkpoint '{newer}' is damaged: the file content does not match its checksum"
     assert lines[1] == f"  expected sha256 {content[-64:].decode()}"
     assert lines[2].startswith("     found sha256 ")
 

@@ -185,7 +185,9 @@ def test_file_of_another_save_is_damage(folder: Path, tmp_path: Path) -> None:
     other = save(tmp_path / "other.sharded", {**example(), "state_dict": {"weight": torch.zeros(7, 3)}})
     path.write_bytes(next(other.glob("rank_1-*.pth")).read_bytes())
     for read in (verify, load_checkpoint):
-        with pytest.raises(CheckpointDamagedError, match="its digest differs from the one recorded in state.pth"):
+        with pytest.raises(
+            CheckpointDamagedError, match="the shard's digest differs from the one recorded in state.pth"
+        ):
             read(folder)
 
 
@@ -308,7 +310,7 @@ def test_damage_found_by_one_process_is_reported_to_all(
     path = next(folder.glob("rank_1-*.pth"))
     path.write_bytes(path.read_bytes().replace(b"PK", b"PX", 1))
     said = on_ranks(2, held, str(folder), True)
-    assert said == [f"checkpoint '{path}' is damaged: its content does not match its checksum"] * 2
+    assert said == [f"checkpoint '{path}' is damaged: the file content does not match its checksum"] * 2
 
 
 def test_shards_become_a_file_and_shards_again(folder: Path, tmp_path: Path) -> None:

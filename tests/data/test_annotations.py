@@ -140,9 +140,9 @@ def test_encoded_masks_are_decoded_to_equal_masks() -> None:
         ({"size": [1 << 20, 1 << 20], "counts": "0"}, r"size \(1048576, 1048576\) does not match an image"),
         (
             [[0, 0, 1e9, 0, 1e9, 1e9]],
-            r"a point of a segmentation polygon is far outside its image of size \(6, 8\)",
+            r"a segmentation polygon has a point far outside its image of size \(6, 8\)",
         ),
-        ([[0, 0, float("nan"), 0, 1, 1]], "a point of a segmentation polygon is far outside its image"),
+        ([[0, 0, float("nan"), 0, 1, 1]], "a segmentation polygon has a point far outside its image"),
         ({"size": [6, 8], "counts": "zzzz"}, "cannot be decoded"),
         (encode_mask(SQUARE[:5]), r"size \(5, 8\) does not match an image of size \(6, 8\)"),
     ],

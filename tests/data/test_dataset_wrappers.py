@@ -169,7 +169,7 @@ class Unlabeled(BaseDataset):
     ],
 )
 def test_categories_that_cannot_be_read_are_an_error(dataset: Any, name: str, reason: str) -> None:
-    expected = f"needs the categories of sample 0 of the dataset '{name}', but they cannot be read: {reason}"
+    expected = f"needs the categories of sample 0 in the dataset '{name}', but they cannot be read: {reason}"
     with pytest.raises(DataError, match=expected) as caught:
         ClassBalancedDataset(dataset, 0.5)
     assert (caught.value.key, caught.value.hides_cause) == ("dataset", True)

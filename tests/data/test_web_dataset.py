@@ -128,7 +128,7 @@ def test_arrays_with_objects_are_not_unpickled(tmp_path: Path) -> None:
     ("files", "fields", "expected"),
     [
         ({"png": b"", "cls": b"seven"}, None, "'b.cls' .* cannot be parsed: invalid literal for int"),
-        ({"png": b"", "json": b"[1]"}, None, "'b.json' .* it must be a JSON object, not list"),
+        ({"png": b"", "json": b"[1]"}, None, "'b.json' .* the record must be a JSON object, not list"),
         ({"npy": b"x"}, {"array": "npy"}, "'b.npy' .* cannot be parsed: "),
     ],
 )
@@ -184,9 +184,9 @@ def test_shards_are_given_as_patterns_lists_and_folders(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("shards", "kind", "expected"),
     [
-        ("empty", DataError, "there are no shards"),
+        ("empty", DataError, "no shards were found"),
         ("nowhere", DataError, "the folder '.*nowhere' does not exist"),
-        ("{9..0}.tar", DataError, "there are no shards"),
+        ("{9..0}.tar", DataError, "no shards were found"),
     ],
 )
 def test_wrong_shards_are_an_error(tmp_path: Path, shards: Any, kind: type[Exception], expected: str) -> None:

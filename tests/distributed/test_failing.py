@@ -134,7 +134,9 @@ def test_rank_dies(tmp_path: Path, rank: int) -> None:
     first, cause, advice, *_ = _output(tmp_path, 1 - rank)
     assert first == f"error: rank {1 - rank}: another rank has ended, or did not respond within the time limit"
     assert cause.startswith("  RuntimeError: ")
-    assert advice == ("  See the errors of the other ranks. env_cfg.dist_cfg.timeout sets the time limit in seconds.")
+    assert advice == (
+        "  Check the errors on the other ranks. To change the time limit, set env_cfg.dist_cfg.timeout (in seconds)."
+    )
     log = "".join(path.read_text() for path in (tmp_path / "work").glob("*/2*.log"))
     assert ("another rank has ended" in log, "Connection closed" in log) == (rank == 1, False)
 

@@ -139,7 +139,7 @@ def test_loaders_that_cannot_be_shared_are_refused(on_ranks: OnRanks) -> None:
     assert "each of the 2 processes would read all batches from this data loader" in stream
     assert "If 'Stream' yields only the samples of its own process, set its `rank` attribute." in stream
     assert "each of the 2 processes would read all batches" in batches
-    assert "splits the samples across 3 processes, but there are 2" in sampler
+    assert "splits the samples across 3 processes, but the run has 2" in sampler
 
 
 class LengthyStream(StreamOfRank):

@@ -347,7 +347,7 @@ def error_of(cfg: dict[str, Any]) -> tuple[str, Any, str]:
             "param_dtype must be one of float16, bfloat16",
         ),
         ({"offload": "disk"}, "offload", "cpu", "'cpu' or None"),
-        ({"forward_methods": ["lose"]}, "forward_methods", None, "no sharded module has this method"),
+        ({"forward_methods": ["lose"]}, "forward_methods", None, "no sharded module has a method with this name"),
     ],
 )
 def test_invalid_argument_reports_suggestion(cfg: dict[str, Any], key: str, near: str | None, message: str) -> None:

@@ -469,7 +469,7 @@ class WithStep(nn.Linear):
             "the optimizer does not contain any of the model's param",
         ),
         ({"param_scheduler": lr_scheduler.StepLR(SGD(network().parameters(), 0.1), 1)}, "rates of a different opt"),
-        ({"val_dataloader": loader(), "val_evaluator": text}, "the metric 'text' is not a single number"),
+        ({"val_dataloader": loader(), "val_evaluator": text}, "the value of the metric 'text' is not a single number"),
         ({"val_dataloader": loader(), "val_evaluator": lambda scores, batch: 1}, "needs a name"),
         (
             {"val_dataloader": loader(), "val_evaluator": {"one": lambda scores: 1}},

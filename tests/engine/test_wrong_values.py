@@ -73,7 +73,7 @@ WATCHING: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
 @pytest.mark.parametrize(("key", "changes"), WATCHING, ids=[key for key, _ in WATCHING])
 def test_monitored_metric_must_be_one_number(tmp_path: Path, value: Any, key: str, changes: dict[str, Any]) -> None:
-    with pytest.raises(ArgumentError, match="the metric 'accuracy' is not a single number") as caught:
+    with pytest.raises(ArgumentError, match="the value of the metric 'accuracy' is not a single number") as caught:
         Runner(**settings(tmp_path, val_evaluator=Given(value), **changes)).train()
     assert caught.value.key == key
 

@@ -41,7 +41,7 @@ def test_second_run_in_a_folder_is_refused(tmp_path: Path, suffix: str) -> None:
         _run(tmp_path / "work", 2, hook)
     assert _content(tmp_path) == before
     assert str(caught.value).splitlines() == [
-        f"'{folder}' contains checkpoints of another run: best_acc_epoch_1.{suffix}, epoch_1.{suffix}, "
+        f"'{folder}' contains checkpoints from another run: best_acc_epoch_1.{suffix}, epoch_1.{suffix}, "
         f"epoch_2.{suffix} and 1 more",
         "  key work_dir",
         "  To resume that run, pass --resume (resume=True).",
@@ -56,7 +56,7 @@ def test_stop_position_of_an_earlier_run_is_not_overwritten(tmp_path: Path) -> N
     save_on_request(runner)
     runner.saver.wait()
     (tmp_path / "last_checkpoint").unlink()  # as in a folder to which only the checkpoint was copied
-    with pytest.raises(ArgumentError, match="contains checkpoints of another run: on_signal.pth"):
+    with pytest.raises(ArgumentError, match="contains checkpoints from another run: on_signal.pth"):
         _run(tmp_path)
 
 
@@ -70,5 +70,5 @@ def test_resume_from_an_earlier_checkpoint_lists_later_ones(tmp_path: Path, capl
 def test_run_in_the_folder_of_another_is_refused_although_it_resumes_a_third(tmp_path: Path) -> None:
     for name in ("one", "two"):
         _run(tmp_path / name, 2)
-    with pytest.raises(ArgumentError, match="one' contains checkpoints of another run"):
+    with pytest.raises(ArgumentError, match="one' contains checkpoints from another run"):
         _run(tmp_path / "one", 3, resume=True, load_from=str(tmp_path / "two/epoch_2.pth"))

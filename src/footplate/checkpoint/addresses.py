@@ -81,8 +81,8 @@ def local_file(path: str) -> str:
             raise CheckpointError(
                 f"cannot download '{url}': {getattr(reason, 'strerror', None) or reason}",
                 notes=[
-                    f"Check the network and the address, or save the file as '{file}'.",
-                    "Set the environment variable TORCH_HOME to use another folder.",
+                    f"Check the network and the URL, or download the file yourself and save it as '{file}'.",
+                    "To use another folder, set the environment variable TORCH_HOME.",
                 ],
             ) from error
     elif digest:

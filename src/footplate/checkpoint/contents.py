@@ -90,7 +90,7 @@ def open_shards(folder: str, layout: ShardLayout, name: str) -> Iterator[IO[byte
         raise CheckpointDamagedError(f"checkpoint '{folder}' is damaged: {name} is missing")
     with open_checkpoint(path) as stream:
         if read_digest(stream).sha256 != layout.files[name]:
-            raise CheckpointDamagedError(f"its digest differs from the one recorded in {STATE}")
+            raise CheckpointDamagedError(f"the shard's digest differs from the one recorded in {STATE}")
         yield stream
 
 

@@ -118,7 +118,7 @@ def verify_digest(stream: IO[bytes]) -> Digest:
     found = sha256_of(stream, before_end=_DIGEST_BYTES)
     if found != recorded.sha256:
         raise CheckpointDamagedError(
-            "its content does not match its checksum",
+            "the file content does not match its checksum",
             notes=[f"expected sha256 {recorded.sha256}", f"   found sha256 {found}"],
         )
     return recorded

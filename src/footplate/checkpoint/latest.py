@@ -28,7 +28,7 @@ def checked_template(value: Any) -> str:
     """
     if not isinstance(value, str) or not _TEMPLATE.fullmatch(value) or not is_considered(value):
         raise ArgumentError(
-            "filename_tmpl must be a file name that contains '{}' for the number and ends in .pth, .pt or .ckpt",
+            "filename_tmpl must be a file name with '{}' for the number and the suffix .pth, .pt or .ckpt",
             key="filename_tmpl",
             found=value,
             notes=[f"It must not begin with '.' or '{BEST}', because such files are ignored when a run resumes."],

@@ -123,7 +123,7 @@ def check_space(folder: str, needed: int) -> None:
     storage.clean_stale(folder)
     free = storage.free_space(folder)
     if free is not None and free < needed:
-        raise OSError(f"it needs {format_bytes(needed)}, but only {format_bytes(free)} is available")
+        raise OSError(f"the file needs {format_bytes(needed)}, but only {format_bytes(free)} is available")
 
 
 def write_file(state: Mapping[str, Any], path: str) -> Digest:

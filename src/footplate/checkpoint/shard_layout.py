@@ -114,7 +114,7 @@ def parse_layout(content: Any, digest: Digest) -> ShardLayout:
         CheckpointError: The format is unknown, a shard is missing, or a file name is invalid.
     """
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CheckpointError(f"its {STATE} does not have the format '{FORMAT}'")
+        raise CheckpointError(f"{STATE} does not have the format '{FORMAT}'")
     tensors, files = {}, content["files"]
     for name, (dtype, size, entries) in content["tensors"].items():
         tensors[name] = StoredTensor(dtype, size, [Chunk(*entry) for entry in entries])

@@ -88,7 +88,7 @@ def _check_archive(stream: IO[bytes], digest: Digest, *, is_verified: bool) -> b
     if start[:1] == pickle.PROTO:
         return False
     if start != _ZIP_START:
-        raise CheckpointDamagedError("it is not a checkpoint, or its beginning is damaged")
+        raise CheckpointDamagedError("the file is not a checkpoint, or its beginning is damaged")
     stream.seek(max(0, size - digest.length - _ZIP_END_BYTES))
     end = stream.read(_ZIP_END_BYTES)
     if not end.startswith(_ZIP_END) or int.from_bytes(end[-2:], "little") != digest.length:
@@ -97,16 +97,20 @@ def _check_archive(stream: IO[bytes], digest: Digest, *, is_verified: bool) -> b
         archive = zipfile.ZipFile(stream)
         members = archive.infolist()
         if sum(member.file_size for member in members) > size:
-            raise CheckpointError("its members add up to more than the file size, so they are compressed or overlap")
+            raise CheckpointError(
+                "the archive members add up to more than the file size, so they are compressed or overlap"
+            )
         damaged = None if is_verified else archive.testzip()  # torch ignores the checksums
     except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
-        raise CheckpointDamagedError(f"its archive is damaged: {error}") from error
+        raise CheckpointDamagedError(f"the archive is damaged: {error}") from error
     if damaged is not None:
-        raise CheckpointDamagedError(f"its member '{damaged}' does not match its checksum (CRC-32)")
+        raise CheckpointDamagedError(f"the archive member '{damaged}' does not match its checksum (CRC-32)")
     if min((member.header_offset for member in members), default=0):
         raise CheckpointDamagedError("the beginning of the archive is missing")
     if any(member.filename.partition("/")[2] == "constants.pkl" for member in members):
-        raise CheckpointError("it contains a TorchScript program; export its state dict to use its weights")
+        raise CheckpointError(
+            "the file contains a TorchScript program; to use its weights, save its state dict instead"
+        )
     return True
 
 

@@ -79,7 +79,7 @@ class _Unfinished:
 def _build_dtype(code: Any, *args: Any) -> Any:
     def build(state: Any) -> Any:
         if state[1] not in _BYTE_ORDERS:
-            raise pickle.UnpicklingError("it contains a NumPy dtype with an unknown byte order")
+            raise pickle.UnpicklingError("the file contains a NumPy dtype with an unknown byte order")
         return np.dtype(code).newbyteorder(state[1])
 
     is_plain = type(code) is str and code[:1] in _DTYPE_LETTERS and code[1:].isdigit()
@@ -100,7 +100,7 @@ def _build_scalar(dtype: Any, content: Any = None) -> Any:
 
 def _build_bytes(text: Any, encoding: Any = "latin1") -> bytes:
     if encoding not in ("latin1", "latin-1"):  # any other codec could import a module
-        raise pickle.UnpicklingError("it contains bytes with an unsupported encoding")
+        raise pickle.UnpicklingError("the file contains bytes with an unsupported encoding")
     return str.encode(text, "latin1")
 
 
@@ -115,7 +115,7 @@ def _build_typed_tensor(
     storage: Any, offset: Any, size: Any, stride: Any, grad: Any, hooks: Any, dtype: Any, metadata: Any = None
 ) -> torch.Tensor:
     if metadata and (metadata.get("conj") or metadata.get("neg")):
-        raise pickle.UnpicklingError("it contains a conjugate or negative view of a tensor")
+        raise pickle.UnpicklingError("the file contains a conjugate or negative view of a tensor")
     return torch.empty(0, dtype=dtype, device=storage.device).set_(storage.untyped(), offset, size, stride)
 
 
@@ -174,6 +174,8 @@ class Unpickler(_Base):  # type: ignore[misc]
             target.__dict__.update(state)
         else:
             name = type(target).__name__
-            raise pickle.UnpicklingError(f"it would set attributes of an object of type {name}, which is not allowed")
+            raise pickle.UnpicklingError(
+                f"loading it would set attributes of an object of type {name}, which is not allowed"
+            )
 
     dispatch = {**_Base.dispatch, pickle.BUILD[0]: _set_state}  # noqa: RUF012

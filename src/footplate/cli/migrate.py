@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     translation = translate_sections(cfg)
     text = write_config(translation.sections, ".py")
     if load_text(text, output, ".py", Options()).mapping.to_dict() != translation.sections.to_dict():
-        raise ConfigError("loading the new file would produce a different config", found=path)
+        raise ConfigError("the migrated file would load as a different config", found=path)
     commit_bytes(output, text.encode())
     titles = ("translated keys:", "settings that cannot be kept:", "settings that you need to check:")
     lines = []

@@ -212,7 +212,9 @@ class _FileLoader:
                         f"two bases of '{shown_path(self._path)}' define the key '{key}'",
                         origin=mapping._origins.get(key),
                         key=str(key),
-                        notes=[f"Only one base may define a key. It is also defined at {result._origins.get(key)}."],
+                        notes=[
+                            f"Only one base may define a key. The other definition is at {result._origins.get(key)}."
+                        ],
                     )
             dict.update(result, mapping)
             result._origins.update(mapping._origins)

@@ -169,7 +169,7 @@ def import_lazily(path: str, origin: Origin) -> Any:
     try:
         return resolve_name(path)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigSyntaxError(f"Python has no module or object '{path}'", origin=origin) from error
+        raise ConfigSyntaxError(f"there is no Python module or object '{path}'", origin=origin) from error
 
 
 @contextmanager

@@ -265,4 +265,4 @@ def check_segmentation(segmentation: Any, shape: tuple[int, int]) -> None:
     limit = _MAX_DISTANCE * max(shape)
     for polygon in segmentation:
         if len(polygon) and not np.abs(polygon).max() <= limit:  # also true for NaN
-            raise DataError(f"a point of a segmentation polygon is far outside its image of size {tuple(shape)}")
+            raise DataError(f"a segmentation polygon has a point far outside its image of size {tuple(shape)}")

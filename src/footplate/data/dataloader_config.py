@@ -315,7 +315,7 @@ def _convert_sampler(loader: Any, sampler: Any, seed: int) -> Any:
     size = get_data_world_size()
     if isinstance(sampler, DistributedSampler) and size not in (1, sampler.num_replicas):
         raise ArgumentError(
-            f"the {kind.__name__} splits the samples across {sampler.num_replicas} processes, but there are {size}",
+            f"the {kind.__name__} splits the samples across {sampler.num_replicas} processes, but the run has {size}",
             key="sampler",
             notes=["Remove the sampler. Without it, each process reads its share of the samples."],
         )

@@ -214,10 +214,10 @@ class ClassBalancedDataset(_DatasetWrapper):
         except (AttributeError, KeyError, NotImplementedError) as error:
             name = type(self.dataset).__name__
             raise DataError(
-                f"ClassBalancedDataset needs the categories of sample {idx} of the dataset '{name}', but they cannot "
+                f"ClassBalancedDataset needs the categories of sample {idx} in the dataset '{name}', but they cannot "
                 f"be read: {type(error).__name__}: {error}",
                 key="dataset",
-                notes=["Use a dataset with labels that implements get_cat_ids(), or remove ClassBalancedDataset."],
+                notes=["Use a labeled dataset that implements get_cat_ids(), or remove ClassBalancedDataset."],
                 hides_cause=True,
             ) from error
 

@@ -234,7 +234,7 @@ class DataPosition:
                 key="train_dataloader.dataset",
                 notes=[
                     "File names, order, sizes or sample counts have changed, so the run cannot be resumed exactly.",
-                    "Restore the files. To train on the new ones, start a new run from the weights, with `load_from`.",
+                    "Restore the files, or start a new run from the weights with `load_from` to train on the new ones.",
                 ],
             )
 
@@ -289,7 +289,7 @@ class StatefulPosition(DataPosition):
                 f"the state of the training data ('{type(self._stateful).__name__}') was saved with a different number "
                 "of processes",
                 found=f"{len(ranks)} instead of {get_world_size()}",
-                notes=["Use the same number of processes, or start a new run from the weights, with `load_from`."],
+                notes=["Use the same number of processes, or start a new run from the weights with `load_from`."],
             )
         self._stateful.load_state_dict(ranks[get_rank()])
         self._is_restored = True

@@ -185,7 +185,7 @@ def check_rng(state: Any, part: str = "random") -> RngStates:
         # torch stores both numbers and reads out of bounds if they do not match.
         is_begun = 1 <= left <= _WORDS and left + position == _WORDS + 1
         if not is_begun and (left, position) != (1, 0):
-            raise ValueError(f"its position must be between 0 and {_WORDS}, not {position}")
+            raise ValueError(f"the generator position must be between 0 and {_WORDS}, not {position}")
     with restoring(f"{part}.devices"):
         devices = {kind: list(states) for kind, states in accelerators.items()}
         for kind, states in devices.items():
@@ -205,7 +205,7 @@ def _check_tensor(value: Any, dtype: torch.dtype) -> torch.Tensor:
     # Converting other values would print a warning before the error.
     if isinstance(value, torch.Tensor) and value.dtype == dtype and value.layout == torch.strided:
         return value
-    raise ValueError(f"it must be a dense tensor of type {dtype}")
+    raise ValueError(f"the state must be a dense tensor of type {dtype}")
 
 
 def _accelerator() -> str | None:

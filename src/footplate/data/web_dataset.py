@@ -247,7 +247,7 @@ def expand_shards(shards: str | os.PathLike[str] | Sequence[str | os.PathLike[st
         shown = [name for name in names if name.lower().endswith(".tar") and not name.startswith(".")]
         paths += [storage.join(path, name) for name in shown]
     if not paths:
-        raise DataError("there are no shards", key="shards", found=shards)
+        raise DataError("no shards were found", key="shards", found=shards)
     return paths
 
 
@@ -333,7 +333,7 @@ def _parse(field: str, content: bytes, member: Member, shard: str) -> Any:
     try:
         value = _PARSERS.get(member.name.rpartition(".")[2].lower(), bytes)(content)
         if field == "record" and not isinstance(value, dict):
-            raise ValueError(f"it must be a JSON object, not {type(value).__name__}")
+            raise ValueError(f"the record must be a JSON object, not {type(value).__name__}")
     except (ValueError, EOFError) as error:
         message = f"'{member.name}' in the shard '{shard}' cannot be parsed: {error}"
         raise DataError(message, key=f"fields.{field}") from error

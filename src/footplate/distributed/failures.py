@@ -57,7 +57,7 @@ def await_cause(error: _Error) -> _Error | RankError:
         LOST_RANK,
         notes=[
             f"{type(error).__name__}: {str(error).partition(chr(10))[0].partition('. ')[0]}",
-            "See the errors of the other ranks. env_cfg.dist_cfg.timeout sets the time limit in seconds.",
+            "Check the errors on the other ranks. To change the time limit, set env_cfg.dist_cfg.timeout (in seconds).",
         ],
     )
     lost.exit_code = 1

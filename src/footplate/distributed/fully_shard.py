@@ -81,7 +81,7 @@ def FullyShard(  # noqa: N802 - the name that configs use
         _check_shared_weights(module, chosen)
     for name in forward_methods:
         if not any(hasattr(each, name) for each in (*chosen.values(), module)):
-            raise ArgumentError("no sharded module has this method", key="forward_methods", found=name)
+            raise ArgumentError("no sharded module has a method with this name", key="forward_methods", found=name)
     with at_key("mixed_precision"), located(mixed_precision):
         precision = _precision(mixed_precision or {})
     with at_key("tensor_parallel"), located(tensor_parallel):
@@ -209,7 +209,7 @@ def select_layers(model: nn.Module, size: int, plan: Mapping[str, str] | None) -
                 key=key,
                 found=pattern,
                 suggestion=nearest(pattern, modules),
-                notes=["A pattern is the full name of a module. '*' matches any characters except a dot."],
+                notes=["A pattern must match a module's full name; '*' matches any characters except dots."],
             )
         features = _SPLIT_FEATURES.get(style, "")
         for name in names:

@@ -164,7 +164,7 @@ def find_rank_info(launcher: str, port: int | None = None) -> RankInfo | None:
         raise ArgumentError(
             f"launcher '{launcher}' does not provide the address of rank 0",
             key="launcher",
-            notes=["Set MASTER_ADDR to the machine of rank 0, for example with mpirun -x."],
+            notes=["Set MASTER_ADDR to the host name of rank 0's machine, for example with mpirun -x."],
         )
     return RankInfo(rank, size, local_rank, address, _number(launcher, ("MASTER_PORT",), port or _DEFAULT_PORT))
 

@@ -319,7 +319,9 @@ class BaseTrainLoop(BaseLoop):
         self.ended = read_flag(state, "ended")
         if "data" in state:
             if self.by_epoch and state["data"]["epoch"] != self._epoch:
-                raise ValueError(f"the data is at epoch {state['data']['epoch']}, but the run is at {self._epoch}")
+                raise ValueError(
+                    f"the data is at epoch {state['data']['epoch']}, but the run is at epoch {self._epoch}"
+                )
             done = self._data.load_state_dict(state["data"], self._iter)
             self._iter = done if self.by_epoch else self._iter
 

@@ -308,7 +308,7 @@ class FunctionHook(Hook):
             notes = [] if near else [f"events: {', '.join(EVENTS)}"]
             raise ArgumentError(f"unknown event '{event}'", key="event", suggestion=near, notes=notes)
         if not callable(function):
-            raise ArgumentError(f"the function for '{event}' is not callable", found=function)
+            raise ArgumentError(f"the handler for '{event}' is not callable", found=function)
         setattr(self, event, function)
 
 

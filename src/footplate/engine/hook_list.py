@@ -118,7 +118,7 @@ class HookList(Sequence[Hook]):
             priority = written if priority is None else priority
             hook = HOOKS.build(with_origins(settings, cfg))
         if not isinstance(hook, Hook):
-            raise BuildError("a hook must be a Hook or a config dict for one", found=hook)
+            raise BuildError("a hook must be a Hook or a config dict", found=hook)
         arguments = cfg if isinstance(cfg, Mapping) else inspect.signature(type(hook)).parameters
         self.register(hook, priority, key=key, arguments=arguments)
         return hook

@@ -56,7 +56,7 @@ def build_model(model: Any, sections: Mapping[str, Any], device: torch.device) -
             model = MODELS.build(sections["model_adapter"], model=model)
     if not isinstance(model, nn.Module):
         raise BuildError(
-            "the model must be a torch.nn.Module, a function that returns one, or a config dict for one",
+            "the model must be a torch.nn.Module, a function that returns one, or a config dict",
             found=model,
             key="model",
         )

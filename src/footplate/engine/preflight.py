@@ -229,7 +229,7 @@ def _metrics_of_one_batch(runner: "Runner", chosen: EvaluationSet) -> list[str]:
             if isinstance(error.__cause__, FileNotFoundError):
                 raise
             _logger.warning(
-                "Preflight: computing the metrics of a single batch failed: %s: %s", type(error).__name__, error
+                "Preflight: computing the metrics on a single batch failed: %s: %s", type(error).__name__, error
             )
             return []
     names = [*(name for name in losses if "loss" in name), *metrics]

@@ -301,7 +301,7 @@ def _refuse_overwriting(runner: "Runner") -> None:
         return
     option = "--resume PATH (resume=True, load_from=PATH)" if runner.resume_plan.resume else "--resume (resume=True)"
     raise ArgumentError(
-        f"'{folder}' contains checkpoints of another run: {names}",
+        f"'{folder}' contains checkpoints from another run: {names}",
         key="work_dir",
         notes=[
             f"To resume that run, pass {option}.",

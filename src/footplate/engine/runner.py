@@ -491,7 +491,7 @@ class Runner:
 
         model = trained_model(self.model)
         if is_sharded(model):
-            raise ArgumentError("a sharded model cannot be exported", notes=["Export a checkpoint of the run."])
+            raise ArgumentError("a sharded model cannot be exported", notes=["Export a checkpoint of the run instead."])
         checkpoint = {"state_dict": model.state_dict()}
         for hook in self.hooks:
             if hook.swaps_weights:

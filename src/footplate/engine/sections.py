@@ -188,7 +188,7 @@ def check_visualizer(cfg: Any) -> None:
     for place, backend in enumerate(backends):
         with at_key(f"vis_backends[{place}]"):
             if not isinstance(backend, (Mapping, BaseVisBackend)):
-                raise BuildError("a backend must be a BaseVisBackend or a config dict for one", found=backend)
+                raise BuildError("a backend must be a BaseVisBackend or a config dict", found=backend)
             if isinstance(backend, Mapping):
                 VISBACKENDS.check({key: backend[key] for key in backend if key != "name"}, save_dir=None)
 

@@ -98,7 +98,7 @@ def _average_accumulated_gradients(runner: "Runner", state: dict[str, Any], *, t
         # If any rank has gradients, all ranks take part, because a loss may reach a parameter on only some of the
         # ranks.
         if together and any(gather_objects(is_unfinished)):
-            _logger.info("Saving the mean of the accumulated gradients. A resumed run will differ only by rounding.")
+            _logger.info("Saving the accumulated gradients as a mean, so a resumed run will differ by rounding errors.")
             parameters = [parameter for group in wrappers[name].param_groups for parameter in group["params"]]
             part["accumulated_gradients"] = mean_gradients(parameters)
 

@@ -120,9 +120,7 @@ class Evaluator:
             ArgumentError: `data_samples` and `data` differ in length.
         """
         if data is not None and len(data) != len(data_samples):
-            raise ArgumentError(
-                f"data_samples and data must have the same length, but have {len(data_samples)} and {len(data)}"
-            )
+            raise ArgumentError(f"data_samples and data have different lengths: {len(data_samples)} and {len(data)}")
         size = len(data_samples)
         for start in range(0, size, chunk_size):
             indices = range(start, min(start + chunk_size, size))  # not all datasets support slices
@@ -354,7 +352,7 @@ def as_metric(metric: Any, name: str | None = None) -> BaseMetric[Any]:
         if callable(metric):
             return FunctionMetric(metric, name)
     raise ArgumentError(
-        "only functions and torchmetrics-style objects can have a name"
+        "only functions and torchmetrics-style objects can be given a name"
         if name is not None
         else "a metric must be a BaseMetric, its config, a function of (predictions, batch) or a torchmetrics object",
         found=metric,

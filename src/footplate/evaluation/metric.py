@@ -210,7 +210,7 @@ class BaseMetric(ABC, Generic[_Result]):
             if self._summed_count > share:
                 raise DataError(
                     f"a rank has evaluated {seen} samples, but its share of the dataset is {share}",
-                    notes=["Use DefaultSampler, which divides the dataset between ranks."],
+                    notes=["Use DefaultSampler, which splits the dataset across ranks."],
                 )
             self.add_up(keep=max(seen - share, 0))
             local, size = self._sum_of_results, sys.maxsize

@@ -98,7 +98,7 @@ class EMAHook(AveragedWeightsHook):
                 "EMAHook uses 'momentum' instead of 'decay'",
                 key="decay",
                 found=settings["decay"],
-                notes=["Set momentum to 1 - decay, which is the weight of new values."],
+                notes=["Set momentum to 1 - decay, the weight given to new values."],
             )
         begins = {"begin_iter": begin_iter, "begin_epoch": begin_epoch, "start_iters": start_iters}
         for name, value in begins.items():

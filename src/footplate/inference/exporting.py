@@ -307,7 +307,7 @@ def _write(to: str, request: ExportRequest, examples: _Examples) -> tuple[list[t
         if tested and not difference <= LIMIT:
             nonlocal is_wrong
             is_wrong = to != "torchscript"  # whose sizes cannot be fixed
-            raise ExportError("the file depends on the size of the example input")
+            raise ExportError("the exported file works only with the size of the example input")
         tested.append(shape)
         differences.append(difference)
 

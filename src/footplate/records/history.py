@@ -186,7 +186,7 @@ class HistoryBuffer:
             read_tensor(state, key, 1).tolist() for key in ("values", "counts", "totals", "epoch")
         )
         if len(counts) != len(values):
-            raise ValueError(f"values and counts must have the same length, not {len(values)} and {len(counts)}")
+            raise ValueError(f"values and counts have different lengths: {len(values)} and {len(counts)}")
         self._totals, self._epoch = _Totals(*totals), _Totals(*epoch)
         self._values, self._counts = array("d", values[-self._capacity :]), array("d", counts[-self._capacity :])
         self._unread = []

@@ -115,7 +115,8 @@ class _FileHandler(RotatingFileHandler):
         elif not self.has_reported and sys.stderr is not None:
             self.has_reported = True
             message = (
-                f"cannot write to '{self.baseFilename}': {error.strerror or error}. Log lines are missing there.\n"
+                f"cannot write to '{self.baseFilename}': {error.strerror or error}. "
+                "Some log lines are missing from this file.\n"
             )
             with contextlib.suppress(OSError, ValueError):
                 sys.stderr.write(printable(message))

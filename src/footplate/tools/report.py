@@ -171,7 +171,9 @@ def _read(image: RunImage, sources: dict[str, int]) -> dict[str, Any]:
     # Open only PNG, because Pillow passes some formats to external programs, such as PostScript to Ghostscript.
     with Image.open(image.path, formats=("PNG",)) as opened:
         if opened.width * opened.height > _MAX_PIXELS:
-            raise ValueError(f"it has {opened.width} x {opened.height} pixels, more than the limit of {_MAX_PIXELS:,}")
+            raise ValueError(
+                f"the image has {opened.width} x {opened.height} pixels, more than the limit of {_MAX_PIXELS:,}"
+            )
         pixels, layout = opened.convert("RGB"), opened.info.get(LAYOUT_TEXT)
     boxes: list[Any] = [["", 0, 0, *pixels.size]]
     legend: list[Any] = []

@@ -78,7 +78,7 @@ def check_parameters(cfg: Config, parameters: Sequence[Parameter]) -> None:
     keys, read = set[str](), keys_read(cfg)
     for parameter in parameters:
         if parameter.key in keys:
-            raise ArgumentError("a key is varied twice", key="--param", found=parameter.key)
+            raise ArgumentError("a key is listed more than once", key="--param", found=parameter.key)
         keys.add(parameter.key)
         for value in parameter.values:
             for change in find_unused_changes(with_values(cfg, {parameter.key: value}), read):

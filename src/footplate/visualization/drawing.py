@@ -329,7 +329,7 @@ def _each(value: Any, count: int) -> list[Any]:
     """Returns one value for each of `count` shapes, by repeating a single value or a shorter list if needed."""
     items = list(value) if isinstance(value, (list, tuple)) or np.ndim(value) else [value]
     if count and not items:
-        raise ArgumentError("expected one value, or a non-empty list with values for the shapes or texts", found=value)
+        raise ArgumentError("expected one value or a non-empty list of values for the shapes or texts", found=value)
     return [items[index % len(items)] for index in range(count)]
 
 

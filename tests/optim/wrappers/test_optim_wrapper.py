@@ -161,7 +161,7 @@ def test_resume_without_accumulated_gradients_is_warned_about(caplog: pytest.Log
     OptimWrapper(SGD(model.parameters(), lr=0.1), 4).initialize_count_status(model, 6, 100)
     assert [record.getMessage() for record in caplog.records] == [
         "Resumed at iteration 6 during gradient accumulation (accumulative_counts=4) without accumulated "
-        "gradients. The first step will use fewer gradients."
+        "gradients, so the first optimizer step will use fewer gradients."
     ]
 
 

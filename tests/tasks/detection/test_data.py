@@ -175,7 +175,7 @@ def test_samples_are_made_of_images_on_disk(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("segmentation", "reason"),
     [
-        ([[0, 0, 1e9, 0, 1e9, 1e9]], "a point of a segmentation polygon is far outside its image of size (31, 40)"),
+        ([[0, 0, 1e9, 0, 1e9, 1e9]], "a segmentation polygon has a point far outside its image of size (31, 40)"),
         ({"size": [31, 40], "counts": [1 << 40]}, "the run lengths of a segmentation do not add up to 1240 pixels"),
         (5, "'int' object is not subscriptable"),
     ],

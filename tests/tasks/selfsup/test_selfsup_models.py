@@ -119,7 +119,7 @@ def test_the_loss_is_that_of_both_views_projections() -> None:
 
 def test_wrong_views_and_modes_are_refused() -> None:
     model = MODELS.build(SIMCLR_CFG)
-    with pytest.raises(DataError, match="two views of each image, but the batch has 1"):
+    with pytest.raises(DataError, match="two views of each image, but each has 1"):
         model(views()[:1], mode="loss")
     with pytest.raises(ArgumentError, match="one of tensor, loss, predict"):
         model(views(), mode="train")

@@ -132,7 +132,7 @@ def check_pair(name: str, value: Any) -> tuple[Any, Any]:
     """Converts `value` to a pair of positive numbers. A single number is used for both."""
     pair = tuple(value) if isinstance(value, Sequence) else (value, value)
     if len(pair) != 2:
-        raise ArgumentError(f"{name} must be one number or two numbers", key=name, found=value)
+        raise ArgumentError(f"{name} must be one or two numbers", key=name, found=value)
     for number in pair:
         check_number(name, number, above=0)
     return pair

@@ -65,14 +65,14 @@ class Accumulation:
         self._inner_count, self._max_counts = init_counts, max_counts
         if count > 1 and any(isinstance(module, BATCH_NORMS) for module in model.modules()):
             _logger.warning(
-                "accumulative_counts=%d does not accumulate the statistics of batch normalization layers: "
-                "they are computed from each batch.",
+                "accumulative_counts=%d does not apply to the statistics of batch normalization layers: "
+                "they are computed from each batch separately.",
                 count,
             )
         if init_counts % count and not self.has_loaded_gradients:
             _logger.warning(
                 "Resumed at iteration %d during gradient accumulation (accumulative_counts=%d) without accumulated "
-                "gradients. The first step will use fewer gradients.",
+                "gradients, so the first optimizer step will use fewer gradients.",
                 init_counts,
                 count,
             )

@@ -170,7 +170,7 @@ class CocoMetric(BaseMetric[ImageResult]):
         content = load_coco_file(self.ann_file, optional=["annotations", *(["bbox"] if is_boxless else [])])
         images = {image["id"]: image for image in content["images"]}
         if unknown := [number for number in numbers if number not in images]:
-            raise DataError(f"the file '{self.ann_file}' has no image {unknown[0]}", key="img_id")
+            raise DataError(f"the file '{self.ann_file}' has no image with the id {unknown[0]}", key="img_id")
         annotations = []
         for annotation in content["annotations"]:
             if "segm" in self.metrics and annotation.get("segmentation") and annotation["image_id"] in images:

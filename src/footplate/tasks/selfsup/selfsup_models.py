@@ -189,7 +189,7 @@ class SimCLR(BaseSelfSup):
         """Returns the `loss` for two views."""
         if len(inputs) != 2:
             raise DataError(
-                f"SimCLR needs two views of each image, but the batch has {len(inputs)}",
+                f"SimCLR needs two views of each image, but each has {len(inputs)}",
                 notes=["Use MultiView in the pipeline."],
             )
         # Run both views in one batch, so that batch normalization uses the statistics of both.

@@ -149,7 +149,7 @@ def test_hook_before_the_optimizer_logs_a_warning(tmp_path: Path, caplog: pytest
         tmp_path, {"type": "WeightRecorder", "priority": "HIGH"}, {"type": "WeightRecorder", "priority": "ABOVE_NORMAL"}
     )
     assert [record.getMessage() for record in caplog.records if "WeightRecorder" in record.getMessage()] == [
-        "WeightRecorder has a higher priority than the optimizer, but its after_train_iter runs after the step."
+        "WeightRecorder has a higher priority than the optimizer, but its after_train_iter runs after optimizer.step()."
     ]
 
 

@@ -189,7 +189,9 @@ def test_scripts_may_replace_save_checkpoint(tmp_path: Path, caplog: pytest.LogC
         original(str(tmp_path))
     runner.save_checkpoint = lambda out_dir, **settings: original(out_dir, **settings)
     runner.run([loader()], [("train", 1)])
-    warning = "The script overrides EpochBasedRunner.save_checkpoint. The checkpoint hook does not call this method."
+    warning = (
+        "The script overrides EpochBasedRunner.save_checkpoint, but the checkpoint hook does not call this method."
+    )
     assert caplog.messages.count(warning) == 1
     runner.save_checkpoint(str(tmp_path / "mine"), filename_tmpl="last_{}.pth")
     assert len(list((tmp_path / "mine").glob("last_*.pth"))) == 1

@@ -147,8 +147,11 @@ class Hook(EngineHook):
 
             def warn_about_step_order(runner: "Runner") -> None:
                 if not isinstance(runner.optim_wrapper, SteppedByHook):
-                    text = "%s has a higher priority than the optimizer, but its after_train_iter runs after the step."
-                    _logger.warning(text, type(self).__name__)
+                    _logger.warning(
+                        "%s has a higher priority than the optimizer, but its after_train_iter runs after "
+                        "optimizer.step().",
+                        type(self).__name__,
+                    )
                 before_run(runner)
 
             found["before_run"] = warn_about_step_order

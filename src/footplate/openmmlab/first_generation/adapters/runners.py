@@ -237,7 +237,7 @@ class BaseRunner(metaclass=_RunnerClass):
         view.meta.update(self.meta)
         if getattr(self.save_checkpoint, "__func__", None) is not BaseRunner.save_checkpoint:
             _logger.warning(
-                "The script overrides %s.save_checkpoint. The checkpoint hook does not call this method.",
+                "The script overrides %s.save_checkpoint, but the checkpoint hook does not call this method.",
                 type(self).__name__,
             )
         # The script has already initialized or loaded the weights.
