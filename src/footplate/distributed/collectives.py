@@ -1,5 +1,6 @@
 """Collective operations across ranks, and a check that all ranks have the same parameters."""
 
+import pickle
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, zip_longest
 from typing import Any, TypeAlias, TypeVar
@@ -90,10 +91,18 @@ def compute_on_main(compute: Callable[[], _T]) -> _T:
             result = compute()
         except Exception as error:  # noqa: BLE001 - raised again, on every rank
             raised = error
-    result, raised = broadcast_object((result, raised))
-    if raised is not None:
-        raise raised
+    result, received = broadcast_object((result, raised and _portable(raised)))
+    if received is not None:
+        raise raised or received  # on rank 0, the original error with its traceback
     return result  # type: ignore[return-value]
+
+
+def _portable(error: Exception) -> Exception:
+    """Returns an error that other ranks can receive: the error itself, or its text if it cannot be pickled."""
+    try:
+        return pickle.loads(pickle.dumps(error))  # type: ignore[no-any-return]
+    except Exception:  # noqa: BLE001 - user-defined exceptions may raise anything
+        return RankError(f"rank 0 raised {type(error).__name__}: {error}")
 
 
 def broadcast_buffers(model: nn.Module) -> None:

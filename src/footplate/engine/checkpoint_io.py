@@ -165,7 +165,7 @@ class CheckpointIO:
         self.saver.wait()  # the state to save includes the outcome of the previous save
         reshard(runner.model)
         try:
-            check_weights(runner)
+            check_weights(runner, together=background)
         except NonFiniteError as error:
             if runner.nonfinite.loss == "stop":
                 raise

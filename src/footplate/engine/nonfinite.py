@@ -89,8 +89,8 @@ class NonFiniteHook(Hook):
     def check(self, runner: "Runner", done: int, *, stop: bool = False) -> None:
         """Checks the losses of the last `interval` iterations.
 
-        Also warns once if a loss scaler has reduced its scale below 1, since overflow can then no longer explain why
-        steps are skipped.
+        Also warns of steps that the device has skipped, and once if a loss scaler has reduced its scale below 1, since
+        overflow can then no longer explain why steps are skipped.
 
         Args:
             runner: The runner.
@@ -100,6 +100,8 @@ class NonFiniteHook(Hook):
         Raises:
             NonFiniteError: A loss is non-finite, and `loss` is "stop".
         """
+        for wrapper in runner.optim_wrapper.parts.values():
+            wrapper.warn_of_skipped_steps(done)
         self._warn_of_scale(runner)
         losses = [key for key in runner.message_hub.log_scalars if key.startswith("train/") and "loss" in key]
         for key in ["train/loss"] if "train/loss" in losses else losses:  # a custom train_step may not return a total
@@ -124,8 +126,13 @@ class NonFiniteHook(Hook):
                 )
 
 
-def check_weights(runner: "Runner") -> None:
+def check_weights(runner: "Runner", *, together: bool = False) -> None:
     """Checks the losses and weights before a save, so that checkpoints never contain non-finite weights.
+
+    Args:
+        runner: The runner.
+        together: Whether all ranks call this function. If so, weights on any rank count, so that all ranks save or none
+            does.
 
     Raises:
         NonFiniteError: A weight is non-finite, or a loss was non-finite and `on_nonfinite` requires the run to stop.
@@ -133,7 +140,7 @@ def check_weights(runner: "Runner") -> None:
     done, _ = runner.train_loop.completed
     if runner.nonfinite.loss == "stop":
         runner.nonfinite.check(runner, done)
-    names = nonfinite_weights(unwrap_model(runner.model))
+    names = nonfinite_weights(unwrap_model(runner.model), together=together)
     if names:
         runner.nonfinite.check(runner, done, stop=True)
         raise NonFiniteError(
@@ -143,11 +150,11 @@ def check_weights(runner: "Runner") -> None:
         )
 
 
-def nonfinite_weights(model: nn.Module) -> list[str]:
+def nonfinite_weights(model: nn.Module, *, together: bool = False) -> list[str]:
     """Returns the names of parameters with NaN or infinity, and of buffers with NaN.
 
-    Infinity in a buffer may be intentional. For a sharded model, all ranks must call this function, and each rank
-    checks its own shards.
+    Infinity in a buffer may be intentional. All ranks must call this function if the model is sharded, in which case
+    each rank checks its own shards, or if `together` is set.
     """
     floats = [each for each in map(_real_values, (*model.parameters(), *model.buffers())) if each.is_floating_point()]
     # Read all sums at once, and check individual tensors only if any sum is non-finite.
@@ -156,7 +163,8 @@ def nonfinite_weights(model: nn.Module) -> list[str]:
     if sums and not torch.stack(sums).isfinite().all():
         names += [name for name, each in model.named_parameters() if not _real_values(each).isfinite().all()]
         names += [name for name, each in model.named_buffers() if each.isnan().any()]
-    return list(dict.fromkeys(chain.from_iterable(gather_objects(names)))) if is_sharded(model) else names
+    all_names = gather_objects(names) if together or is_sharded(model) else [names]
+    return list(dict.fromkeys(chain.from_iterable(all_names)))
 
 
 def _real_values(tensor: Tensor) -> Tensor:
@@ -174,10 +182,11 @@ def _loss_error(runner: "Runner", done: int, key: str, window: int, others: Sequ
     which = f" ({', '.join(name.removeprefix('train/') for name in terms)})" if terms else ""
     has_earlier = len(losses) > back
     before = f"Before that, the loss was {losses[-back - 1]:g}." if has_earlier else "It was non-finite from the start."
+    advice = ["Set on_nonfinite=dict(loss='warn') to continue anyway."] if runner.nonfinite.loss == "stop" else []
     return NonFiniteError(
         f"the {loss} has been {losses[-back]:g} since iteration {first}{which}",
         iteration=first,
-        notes=[before, _last_good(runner), "Set on_nonfinite=dict(loss='warn') to continue anyway."],
+        notes=[before, _last_good(runner), *advice],
     )
 
 

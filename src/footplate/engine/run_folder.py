@@ -277,7 +277,7 @@ def _refuse_overwriting(runner: "Runner") -> None:
     Raises:
         ArgumentError: The run's folder contains another run's checkpoints.
     """
-    start = runner.saver.last
+    start = compute_on_main(lambda: runner.saver.last)  # only rank 0 records the checkpoints that it writes
     if start is not None and not runner.resume_plan.resume:
         return  # `train` is called again
     saving = (runner.folder.home, *(hook.folder_in(runner) for hook in runner.hooks))

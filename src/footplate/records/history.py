@@ -235,7 +235,7 @@ def average_over_ranks(histories: Mapping[str, HistoryBuffer]) -> None:
     ranks = gather_objects(pending)
     for key, values in pending.items():
         history = histories[key]
-        alike = [rank[key] for rank in ranks if len(rank.get(key, ())) == len(values)]
+        alike = [rank[key] for rank in ranks if key in rank and len(rank[key]) == len(values)]
         means = [sum(numbers) / len(numbers) for numbers in zip(*alike, strict=True)]
         history._values[len(history._values) - len(values) :] = array("d", means)
         history._add_to_totals()

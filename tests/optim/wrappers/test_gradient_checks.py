@@ -9,6 +9,7 @@ from torch.optim import SGD
 
 from footplate.errors import ArgumentError, NonFiniteError
 from footplate.optim import OptimWrapper
+from footplate.optim.wrappers import gradient_checks
 from footplate.optim.wrappers.gradient_checks import GradientGuard, build_clipper, can_skip_on_device
 
 
@@ -106,6 +107,31 @@ def test_warnings_are_logged_at_powers_of_two(caplog: pytest.LogCaptureFixture) 
     lines = [record.getMessage() for record in caplog.records]
     assert lines[0] == "The gradients in iteration 0 are non-finite (1 time so far): the step is skipped."
     assert [line.split()[4] for line in lines] == ["0", "1", "3", "7"]
+
+
+class OnDevice(Tensor):
+    """A tensor that claims to be on a GPU."""
+
+    is_cpu = False
+
+
+def test_steps_skipped_on_the_device_are_reported(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.WARNING, "footplate")
+    flags = iter([0.0, 1.0, 1.0])
+    monkeypatch.setattr(
+        gradient_checks, "_nonfinite_flag", lambda gradients, flag: torch.tensor([next(flags)]).as_subclass(OnDevice)
+    )
+    guard, params = GradientGuard("skip"), parameters(1.0)
+    for iteration in range(3):
+        assert guard.allows_step(SGD(params, lr=0.1, fused=True), iteration)
+    assert not caplog.records  # nothing is read from the device
+    guard.warn_of_skipped(3)
+    guard.warn_of_skipped(6)
+    assert [record.getMessage() for record in caplog.records] == [
+        "Skipped 2 steps up to iteration 3: non-finite gradients (2 times so far)."
+    ]
 
 
 def test_optimizer_that_needs_a_closure_is_stepped_with_one() -> None:

@@ -120,6 +120,7 @@ class GradientGuard:
         check_choice("on_nonfinite", policy, POLICIES)
         self.policy = policy
         self.count = 0
+        self._skipped: Tensor | None = None  # how many steps the device has skipped since the last warning
         self._cpu_flag = torch.zeros(1)  # reused in every step, because creating it takes as long as the check
 
     def allows_step(
@@ -149,6 +150,7 @@ class GradientGuard:
         flag = _nonfinite_flag(gradients, self._cpu_flag)
         if not flag.is_cpu and self.policy == "skip" and can_skip_on_device(optimizer):
             optimizer.grad_scale, optimizer.found_inf = None, flag  # type: ignore[attr-defined]
+            self._skipped = flag if self._skipped is None else self._skipped + flag
             return True
         if not flag.item():
             return True
@@ -161,6 +163,14 @@ class GradientGuard:
             times = pluralize(self.count, "time")
             _logger.warning("The gradients in iteration %d are non-finite (%s so far): %s.", iteration, times, done)
         return self.policy == "warn"
+
+    def warn_of_skipped(self, iteration: int) -> None:
+        """Logs how many steps the optimizer has skipped on the device since the last call. Waits for the device."""
+        skipped, self._skipped = self._skipped, None
+        if skipped is not None and (count := int(skipped.item())):
+            self.count += count
+            times, steps = pluralize(self.count, "time"), pluralize(count, "step")
+            _logger.warning("Skipped %s up to iteration %d: non-finite gradients (%s so far).", steps, iteration, times)
 
 
 def _nonfinite_flag(gradients: list[Tensor], cpu_flag: Tensor) -> Tensor:

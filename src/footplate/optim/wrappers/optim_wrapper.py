@@ -77,7 +77,6 @@ class OptimWrapper(Accumulation):
         super().__init__(accumulative_counts)
         settings = grad_clip if clip_grad is None else clip_grad
         self._clipper = None if settings is None else build_clipper(settings)
-        self._norm_history: Any = None
         self._own_policy = on_nonfinite
         self.guard(None)
         arguments = compile_arguments(compile)
@@ -218,6 +217,11 @@ class OptimWrapper(Accumulation):
         policy = policy if self._own_policy is None else self._own_policy
         self._guard = None if policy is None else GradientGuard(policy)
 
+    def warn_of_skipped_steps(self, iteration: int) -> None:
+        """Warns of steps that the optimizer has skipped on the device because of non-finite gradients."""
+        if self._guard is not None:
+            self._guard.warn_of_skipped(iteration)
+
     def get_lr(self) -> dict[str, list[float]]:
         """Returns `{"lr": [...]}` with one value per parameter group."""
         return {"lr": [group["lr"] for group in self.param_groups]}
@@ -320,9 +324,7 @@ class OptimWrapper(Accumulation):
         """Clips the gradients. If this computes their norm, records and returns it."""
         norm = self._clipper(self._parameters()) if self._clipper is not None else None
         if norm is not None:
-            if self._norm_history is None:
-                self._norm_history = MessageHub.get_current_instance().history("train/grad_norm")
-            self._norm_history.append(norm)
+            MessageHub.get_current_instance().history("train/grad_norm").append(norm)
         return norm
 
     def _convert_lr_to_tensors(self) -> None:
