@@ -246,6 +246,97 @@ def points_in_boxes_cpu_forward(boxes: Tensor, pts: Tensor, pts_indices: Tensor)
     pts_indices.copy_(inside.mT if pts_indices.shape == inside.mT.shape else inside)
 
 
+def roiaware_pool3d_forward(
+    rois: Tensor,
+    pts: Tensor,
+    pts_feature: Tensor,
+    argmax: Tensor,
+    pts_idx_of_voxels: Tensor,
+    pooled_features: Tensor,
+    pool_method: int,
+) -> None:
+    """Divides each box (N, 7) into X x Y x Z voxels, and pools the features (P, C) of the points (P, 3) in each voxel.
+
+    Writes the results to `pooled_features` (N, X, Y, Z, C). Empty voxels stay unchanged. For the backward pass, writes
+    the number of points in a voxel and their indices to `pts_idx_of_voxels` (N, X, Y, Z, 1 + the maximum number), and
+    the points with the maximum values to `argmax` (N, X, Y, Z, C); -1 is an empty voxel.
+
+    Args:
+        rois: The boxes, with the z of their bottom.
+        pts: The points.
+        pts_feature: The features of the points.
+        argmax: Written for maximum pooling.
+        pts_idx_of_voxels: Written.
+        pooled_features: Written.
+        pool_method: 0 for the maximum, 1 for the mean.
+    """
+    argmax.fill_(-1)
+    limit, number = pts_idx_of_voxels.size(-1) - 1, torch.tensor(pooled_features.shape[1:4], device=pts.device)
+    for index, box in enumerate(rois):
+        inside = _in_boxes(pts, box[None])[:, 0].nonzero()[:, 0]
+        if not len(inside):
+            continue
+        shift, (cos, sin) = pts[inside] - box[:3], (box[6].cos(), box[6].sin())
+        along, aside = shift[:, 0] * cos + shift[:, 1] * sin, shift[:, 1] * cos - shift[:, 0] * sin
+        local = torch.stack([along + box[3] / 2, aside + box[4] / 2, shift[:, 2]], 1)
+        x, y, z = (local / (box[3:6] / number)).long().clamp(min=torch.zeros_like(number), max=number - 1).T
+        voxels, order = ((x * number[1] + y) * number[2] + z).sort(stable=True)
+        occupied, groups, counts = voxels.unique_consecutive(return_inverse=True, return_counts=True)
+        ranks = torch.arange(len(voxels), device=pts.device) - (counts.cumsum(0) - counts)[groups]
+        kept = ranks < limit
+        points = occupied.new_full((len(occupied), limit), -1)
+        points[groups[kept], ranks[kept]] = inside[order[kept]]
+        counts = counts.clamp(max=limit)[:, None]
+        pts_idx_of_voxels[index].view(-1, limit + 1)[occupied] = torch.cat([counts, points.clamp(min=0)], 1).int()
+        values, used = pts_feature[points.clamp(min=0)], (points >= 0)[..., None]
+        if pool_method == 0:
+            pooled, places = torch.where(used, values, -torch.inf).max(1)
+            argmax[index].flatten(0, 2)[occupied] = points.gather(1, places).int()
+        else:
+            pooled = torch.where(used, values, 0).sum(1) / counts
+        pooled_features[index].flatten(0, 2)[occupied] = pooled
+
+
+def roiaware_pool3d_backward(
+    pts_idx_of_voxels: Tensor, argmax: Tensor, grad_out: Tensor, grad_in: Tensor, pool_method: int
+) -> None:
+    """Adds the gradient of the point features to `grad_in` (P, C)."""
+    if pool_method == 0:
+        rows = argmax.flatten(0, -2).long()
+        grad_in.scatter_add_(0, rows.clamp(min=0), torch.where(rows < 0, 0, grad_out.flatten(0, -2)))
+        return
+    counts, points = pts_idx_of_voxels.flatten(0, -2).long().split([1, pts_idx_of_voxels.size(-1) - 1], 1)
+    used = torch.arange(points.size(1), device=points.device) < counts
+    shares = grad_out.flatten(0, -2) / counts.clamp(min=1)
+    grad_in.index_add_(0, points[used], shares[used.nonzero()[:, 0]])
+
+
+def roipoint_pool3d_forward(
+    xyz: Tensor, boxes3d: Tensor, pts_feature: Tensor, pooled_features: Tensor, pooled_empty_flag: Tensor
+) -> None:
+    """Writes the first S points in each box (B, M, 7), with their features, to `pooled_features` (B, M, S, 3 + C).
+
+    Boxes with fewer points repeat them in order. Writes 1 to `pooled_empty_flag` (B, M) for boxes without points, whose
+    features stay unchanged.
+
+    Args:
+        xyz: The points (B, N, 3).
+        boxes3d: The boxes, with the z of their bottom.
+        pts_feature: The features (B, N, C).
+        pooled_features: Written.
+        pooled_empty_flag: Written.
+    """
+    values, size = torch.cat([xyz, pts_feature], 2), pooled_features.size(2)
+    for sample, hits in enumerate(_in_boxes(xyz, boxes3d).mT):
+        for box, hit in enumerate(hits):
+            points = hit.nonzero()[:size, 0]
+            if len(points):
+                repeated = points[torch.arange(size, device=points.device) % len(points)]
+                pooled_features[sample, box] = values[sample, repeated]
+            else:
+                pooled_empty_flag[sample, box] = 1
+
+
 def points_in_polygons_forward(points: Tensor, polygons: Tensor, output: Tensor) -> None:
     """Writes 1 to `output` (N, M) where a point (N, 2) is in a quadrilateral (M, 8), and 0 elsewhere.
 

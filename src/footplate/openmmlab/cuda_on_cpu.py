@@ -34,7 +34,8 @@ def _on_cpu(value: Any) -> Any:
 
 @contextmanager
 def cuda_on_cpu() -> Iterator[None]:
-    """Runs the block on the CPU, even if it calls `.cuda()`, uses `torch.cuda.device` or passes `device='cuda'`.
+    """Runs the block on the CPU, even if it calls `.cuda()`, uses `torch.cuda.device` or `torch.cuda.FloatTensor`, or
+    passes `device='cuda'`.
 
     Inside the block, `torch.cuda.is_available()` returns False.
     """
@@ -50,6 +51,7 @@ def cuda_on_cpu() -> Iterator[None]:
         (torch.cuda, "device"): lambda index=None: nullcontext(),
         (torch.cuda, "set_device"): lambda device: None,
         (torch.cuda, "synchronize"): lambda device=None: None,
+        **{(torch.cuda, name): getattr(torch, name) for name in vars(torch.cuda) if name.endswith("Tensor")},
     }
     originals = {(module, name): getattr(module, name) for module, name in replaced}
     try:
