@@ -43,6 +43,9 @@ def prepare(cfg: Any, data: str, size: int) -> None:
                 node[key] = _quarter(node[key])
         if node.get("num_points", 0) > 8192:
             node["num_points"] = 8192
+    for node in walk(cfg.model):
+        if node.get("nms_pre", 0) > 512:
+            node["nms_pre"] = 512
     _coarser_grid(cfg.model)
 
 
@@ -51,15 +54,17 @@ def _quarter(size: Any) -> Any:
 
 
 def _coarser_grid(model: Any) -> None:
-    """Makes the cells four times as long and wide, and leaves one layer in each stage of the network for the grid."""
+    """Makes cells two or four times as long and wide, and leaves one layer in each stage of the grid's network."""
+    shapes = [node[key] for node in walk(model) for key in ("output_shape", "sparse_shape") if key in node]
+    factor = 4 if all(side % 32 == 0 for shape in shapes for side in shape[-2:]) else 2  # strides are up to 8
     for node in walk(model):
-        if "voxel_size" in node:
-            node["voxel_size"] = [4 * value for value in node["voxel_size"][:2]] + node["voxel_size"][2:]
-        if "grid_size" in node:
-            node["grid_size"] = [value // 4 for value in node["grid_size"][:2]] + node["grid_size"][2:]
+        if isinstance(node.get("voxel_size"), list):
+            node["voxel_size"] = [factor * value for value in node["voxel_size"][:2]] + node["voxel_size"][2:]
+        if isinstance(node.get("grid_size"), list):
+            node["grid_size"] = [value // factor for value in node["grid_size"][:2]] + node["grid_size"][2:]
         for key in ("output_shape", "sparse_shape"):
             if key in node:
-                node[key] = [*node[key][:-2], node[key][-2] // 4, node[key][-1] // 4]
+                node[key] = [*node[key][:-2], *(side // factor for side in node[key][-2:])]
         if "layer_nums" in node:
             node["layer_nums"] = [1 for _ in node["layer_nums"]]
 

@@ -6,7 +6,7 @@ and `named` contain tensor sizes and are ignored.
 Sources: Qi et al., PointNet++ (2017); Zhou and Tuzel, VoxelNet (2018).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -14,10 +14,20 @@ from torch import Tensor
 
 from footplate_operators.sampling import gradients, operators
 
+_CHUNK = 1 << 24  # the maximum number of distances in memory
+
 
 def _squared_distances(first: Tensor, second: Tensor) -> Tensor:
     """Returns the squared distances (..., M, N) between points (..., M, 3) and (..., N, 3)."""
     return (first[..., :, None, :] - second[..., None, :, :]).square().sum(-1)
+
+
+def _squared_distances_in_chunks(first: Tensor, second: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Yields the squared distances (B, rows, N) for slices of the points (B, M, 3), to save memory."""
+    rows = max(1, _CHUNK // max(1, len(first) * second.size(1)))
+    for begin in range(0, first.size(1), rows):
+        chunk = slice(begin, begin + rows)
+        yield chunk, _squared_distances(first[:, chunk], second)
 
 
 def _first_hits(hits: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -52,10 +62,10 @@ def ball_query_forward(
     Writes the indices of the first `nsample` such points to `idx`, (B, M, nsample). Leaves `idx` unchanged for centers
     without such points.
     """
-    squared = _squared_distances(new_xyz, xyz)
-    hits = (squared == 0) | ((squared >= min_radius**2) & (squared < max_radius**2))
-    found, any_hit = _first_hits(hits, nsample)
-    idx.copy_(torch.where(any_hit[..., None], found, idx))
+    for chunk, squared in _squared_distances_in_chunks(new_xyz, xyz):
+        hits = (squared == 0) | ((squared >= min_radius**2) & (squared < max_radius**2))
+        found, any_hit = _first_hits(hits, nsample)
+        idx[:, chunk] = torch.where(any_hit[..., None], found, idx[:, chunk]).to(idx.dtype)
 
 
 def stack_ball_query_forward(
@@ -84,9 +94,9 @@ def stack_ball_query_forward(
 
 def knn_forward(xyz: Tensor, new_xyz: Tensor, idx: Tensor, dist2: Tensor, b: int, n: int, m: int, nsample: int) -> None:
     """Writes indices and squared distances of the points (B, N, 3) nearest to each center (B, M, 3), nearest first."""
-    squared, found = _squared_distances(new_xyz, xyz).topk(nsample, largest=False, sorted=True)
-    idx.copy_(found)
-    dist2.copy_(squared)
+    for chunk, squared in _squared_distances_in_chunks(new_xyz, xyz):
+        dist2[:, chunk], found = squared.topk(nsample, largest=False, sorted=True)
+        idx[:, chunk] = found.to(idx.dtype)
 
 
 def furthest_point_sampling_forward(
@@ -164,9 +174,9 @@ def three_nn_forward(unknown: Tensor, known: Tensor, dist2: Tensor, idx: Tensor,
 
     Writes the indices to `idx` and the squared distances to `dist2`, both (B, N, 3), sorted by distance.
     """
-    squared, found = _squared_distances(unknown, known).topk(3, largest=False, sorted=True)
-    dist2.copy_(squared)
-    idx.copy_(found)
+    for chunk, squared in _squared_distances_in_chunks(unknown, known):
+        dist2[:, chunk], found = squared.topk(3, largest=False, sorted=True)
+        idx[:, chunk] = found.to(idx.dtype)
 
 
 def _three_interpolate(features: Tensor, indices: Tensor, weights: Tensor, *sizes: int, **named: int) -> Tensor:

@@ -13,6 +13,30 @@ def cloud(*shape: int) -> Tensor:
     return torch.rand(*shape, generator=RANDOM)
 
 
+def test_distances_are_computed_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    xyz, centers = cloud(2, 20, 3), cloud(2, 7, 3)
+
+    def results() -> list[Tensor]:
+        found = [torch.zeros(2, 7, 3, dtype=torch.int32) for _ in range(3)] + [torch.zeros(2, 7, 3) for _ in range(2)]
+        points.ball_query_forward(centers, xyz, found[0], 2, 20, 7, 0.0, 0.3, 3)
+        points.knn_forward(xyz, centers, found[1], found[3], 2, 20, 7, 3)
+        points.three_nn_forward(centers, xyz, found[4], found[2], 2, 7, 20)
+        return found
+
+    expected, largest = results(), []
+    compute = points._squared_distances
+
+    def recorded(first: Tensor, second: Tensor) -> Tensor:
+        distances = compute(first, second)
+        largest.append(distances.numel())
+        return distances
+
+    monkeypatch.setattr(points, "_squared_distances", recorded)
+    monkeypatch.setattr(points, "_CHUNK", 100)
+    assert all(map(torch.equal, results(), expected))
+    assert max(largest) <= 100
+
+
 def test_ball_query() -> None:
     centers, xyz = cloud(2, 4, 3), cloud(2, 30, 3)
     found = torch.zeros(2, 4, 5, dtype=torch.int32)
@@ -167,7 +191,7 @@ def test_features_of_voxels(how: str, expected: list[float], gradient: list[floa
 
 @pytest.mark.parametrize("method", [0, 1])
 def test_roi_aware_pooling(method: int) -> None:
-    pts, features = cloud(60, 3), cloud(60, 4)
+    pts, features = cloud(200, 3), cloud(200, 4)
     boxes = torch.tensor([[0.5, 0.5, 0.1, 0.8, 0.6, 0.7, 0.4], [9.0, 9, 9, 1, 1, 1, 0]])
     pooled, argmax = torch.zeros(2, 2, 3, 2, 4), torch.zeros(2, 2, 3, 2, 4, dtype=torch.int32)
     lists = torch.zeros(2, 2, 3, 2, 5, dtype=torch.int32)
