@@ -12,6 +12,11 @@ from benchmarks.code_bases.configs import loader, walk
 
 SIZE = (384, 128)  # width and height of an image
 CAMERA = np.array([[180.0, 0, 192, 0], [0, 180, 64, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+VIEWS = {
+    "KittiDataset": ["CAM2"],
+    "SUNRGBDDataset": ["CAM0"],
+    "WaymoDataset": ["CAM_FRONT", "CAM_FRONT_LEFT", "CAM_FRONT_RIGHT", "CAM_SIDE_LEFT", "CAM_SIDE_RIGHT"],
+}
 LIDAR_TO_CAMERA = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
 
 
@@ -58,8 +63,8 @@ def _coarser_grid(model: Any) -> None:
     shapes = [node[key] for node in walk(model) for key in ("output_shape", "sparse_shape") if key in node]
     factor = 4 if all(side % 32 == 0 for shape in shapes for side in shape[-2:]) else 2  # strides are up to 8
     for node in walk(model):
-        if isinstance(node.get("voxel_size"), list):
-            node["voxel_size"] = [factor * value for value in node["voxel_size"][:2]] + node["voxel_size"][2:]
+        if isinstance(node.get("voxel_size"), (list, tuple)):
+            node["voxel_size"] = [*(factor * value for value in node["voxel_size"][:2]), *node["voxel_size"][2:]]
         if isinstance(node.get("grid_size"), list):
             node["grid_size"] = [value // factor for value in node["grid_size"][:2]] + node["grid_size"][2:]
         for key in ("output_shape", "sparse_shape"):
@@ -107,7 +112,7 @@ def write_scenes(folder: Path, kind: str, names: list[str], columns: int, *, ind
         matrices["lidar2img"] = (CAMERA @ LIDAR_TO_CAMERA).tolist()
         matrices["depth2img"] = (CAMERA @ LIDAR_TO_CAMERA)[:3, :3].tolist()
         image = {"img_path": str(folder / f"{index}.png"), "width": SIZE[0], "height": SIZE[1], **matrices}
-        view = {"KittiDataset": "CAM2", "SUNRGBDDataset": "CAM0"}.get(kind, "CAM_FRONT")
+        views = VIEWS.get(kind, ["CAM_FRONT"])
         scenes.append(
             {
                 "sample_idx": index,
@@ -119,9 +124,9 @@ def write_scenes(folder: Path, kind: str, names: list[str], columns: int, *, ind
                 "lidar_points": {"lidar_path": str(folder / f"{index}.bin"), "num_pts_feats": columns},
                 "pts_semantic_mask_path": str(folder / f"{index}.semantic"),
                 "pts_instance_mask_path": str(folder / f"{index}.instance"),
-                "images": {view: image},
+                "images": dict.fromkeys(views, image),
                 "instances": objects,
-                "cam_instances": {view: objects},
+                "cam_instances": dict.fromkeys(views, objects),
                 "cam_sync_instances": objects,
             }
         )

@@ -315,7 +315,7 @@ def roiaware_pool3d_backward(
         rows = argmax.flatten(0, -2).long()
         grad_in.scatter_add_(0, rows.clamp(min=0), torch.where(rows < 0, 0, grad_out.flatten(0, -2)))
         return
-    counts, points = pts_idx_of_voxels.flatten(0, -2).long().split([1, pts_idx_of_voxels.size(-1) - 1], 1)
+    counts, points = torch.tensor_split(pts_idx_of_voxels.flatten(0, -2).long(), [1], 1)
     used = torch.arange(points.size(1), device=points.device) < counts
     shares = grad_out.flatten(0, -2) / counts.clamp(min=1)
     grad_in.index_add_(0, points[used], shares[used.nonzero()[:, 0]])

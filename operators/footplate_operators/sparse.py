@@ -69,7 +69,7 @@ def get_indice_pairs_3d_forward(
         occupied, order = (sample * prod(out_shape) + (cells * weights).sum(1)).sort()
         found = indices
     else:
-        occupied = numbers[numbers >= 0].unique()
+        occupied = torch.unique(numbers[numbers >= 0])
         order = torch.arange(len(occupied), device=device)
         rest = occupied[:, None] % prod(out_shape) // weights % sizes
         found = torch.cat([(occupied // prod(out_shape))[:, None], rest], 1).to(indices.dtype)

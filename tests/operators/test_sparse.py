@@ -43,15 +43,15 @@ def test_convolution(size: int, stride: int, padding: int, dilation: int, subm: 
     indices, features = occupied_cells(4)
     filters = torch.randn(size, size, size, 4, 3, generator=RANDOM).requires_grad_()
     grid = dense(indices, features.requires_grad_(), 5, 6, 4)
-    kernel, options = filters.permute(4, 3, 0, 1, 2), {"stride": stride, "padding": size // 2 if subm else padding}
+    kernel, border = filters.permute(4, 3, 0, 1, 2), size // 2 if subm else padding
     if transpose:
-        expected = F.conv_transpose3d(grid, kernel.transpose(0, 1), **options)
+        expected = F.conv_transpose3d(grid, kernel.transpose(0, 1), stride=stride, padding=border)
     else:
-        expected = F.conv3d(grid, kernel, dilation=dilation, **options)
+        expected = F.conv3d(grid, kernel, stride=stride, padding=border, dilation=dilation)
+    sizes = [size] * 3, [stride] * 3, [padding] * 3, [dilation] * 3, [0] * 3
     found, pairs, counts = sparse.get_indice_pairs_3d_forward(
-        indices, 2, expected.shape[2:], (5, 6, 4), *([each] * 3 for each in (size, stride, padding, dilation, 0)),
-        int(subm), int(transpose),
-    )  # fmt: skip
+        indices, 2, expected.shape[2:], (5, 6, 4), *sizes, subm, transpose
+    )
     out = sparse.indice_conv_forward(features, filters, pairs, counts, len(found), 0, int(subm))
     assert torch.allclose(out, at(expected, found), atol=1e-5)
     if subm:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -48,6 +49,7 @@ def cuda_on_cpu() -> Iterator[None]:
         (torch, "load"): load_on_cpu,
         (torch.cuda, "is_available"): lambda: False,
         (torch.cuda, "current_device"): lambda: 0,
+        (torch.cuda, "current_stream"): lambda device=None: SimpleNamespace(cuda_stream=0),  # read by spconv
         (torch.cuda, "device"): lambda index=None: nullcontext(),
         (torch.cuda, "set_device"): lambda device: None,
         (torch.cuda, "synchronize"): lambda device=None: None,
