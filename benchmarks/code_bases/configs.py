@@ -26,7 +26,7 @@ CONFIGS: dict[str, dict[str, str]] = {
         "mask2former": "mask2former_r50_8xb2-lsj-50e_coco",
     },
     "mmdet3d": {
-        "imvoxelnet": "sunrgbd",
+        "imvoxelnet": "kitti",
         "minkunet": "spconv_8xb2-laser",
         "pgd": "kitti",
         "nuimages": "mask-rcnn_r50_fpn_1x",

@@ -65,8 +65,9 @@ def _coarser_grid(model: Any) -> None:
     for node in walk(model):
         if isinstance(node.get("voxel_size"), (list, tuple)):
             node["voxel_size"] = [*(factor * value for value in node["voxel_size"][:2]), *node["voxel_size"][2:]]
-        if isinstance(node.get("grid_size"), list):
-            node["grid_size"] = [value // factor for value in node["grid_size"][:2]] + node["grid_size"][2:]
+        for key in ("grid_size", "n_voxels"):
+            if isinstance(node.get(key), (list, tuple)):
+                node[key] = [*(value // factor for value in node[key][:2]), *node[key][2:]]
         for key in ("output_shape", "sparse_shape"):
             if key in node:
                 node[key] = [*node[key][:-2], *(side // factor for side in node[key][-2:])]
