@@ -2,9 +2,9 @@
 
     python -m benchmarks.code_bases HOST DATA WORK_DIR [--engine mmengine] [--only FAMILY ...] [--seconds 90]
 
-HOST is mmseg, mmdet, mmpretrain, mmpose, mmselfsup or mmaction. The output has one JSON line per family. The same
-initial weights and the same random states are used on both engines, so that their losses can be compared. Each config
-runs in a process of its own, forked after the code base was imported.
+HOST is mmseg, mmdet, mmdet3d, mmpretrain, mmpose, mmselfsup or mmaction. The output has one JSON line per family. The
+same initial weights and the same random states are used on both engines, so that their losses can be compared. Each
+config runs in a process of its own, forked after the code base was imported.
 
     python -m benchmarks.code_bases HOST DATA WORK_DIR --only FAMILY --time 10
 
@@ -28,13 +28,14 @@ from typing import Any
 
 import torch
 
-from benchmarks.code_bases import configs, mmaction, mmdet, timing
+from benchmarks.code_bases import configs, mmaction, mmdet, mmdet3d, timing
 from benchmarks.code_bases.configs import CONFIGS, FAMILIES, SIZES, families, lengthen, shrink, walk
 from benchmarks.code_bases.made_up_data import register_transforms, seed_all, write_scenes
 
 PREPARE: dict[str, Callable[[Any, str, int], None]] = {
     "mmseg": configs.prepare_mmseg,
     "mmdet": mmdet.prepare,
+    "mmdet3d": mmdet3d.prepare,
     "mmpretrain": configs.prepare_mmpretrain,
     "mmpose": configs.prepare_mmpose,
     "mmselfsup": configs.prepare_mmselfsup,
@@ -157,8 +158,17 @@ def build(cfg: Any, host: str) -> dict[str, Any]:
     return {"millions": round(sum(each.numel() for each in model.parameters()) / 1e6, 1), "built": True}
 
 
-def in_child(run: Callable[[], dict[str, Any]], log: Path, seconds: int) -> dict[str, Any]:
-    """Runs a function in a forked process, with its output in a file; returns its result or its error."""
+def in_child(run: Callable[[], dict[str, Any]], log: Path, seconds: int, *, cpu: bool = False) -> dict[str, Any]:
+    """Runs a function in a forked process, with its output in a file; returns its result or its error.
+
+    Args:
+        run: The function.
+        log: The file.
+        seconds: The limit of processor time.
+        cpu: Whether to run code for a GPU on the CPU.
+    """
+    from footplate.openmmlab.cuda_on_cpu import cuda_on_cpu
+
     start = time.time()
     reading, writing = os.pipe()
     child = os.fork()
@@ -169,7 +179,8 @@ def in_child(run: Callable[[], dict[str, Any]], log: Path, seconds: int) -> dict
         os.dup2(handle, 2)
         signal.setitimer(signal.ITIMER_PROF, seconds)
         try:
-            found = run()
+            with cuda_on_cpu() if cpu else contextlib.nullcontext():
+                found = run()
         except BaseException as error:
             traceback.print_exc()
             while error.__cause__ is not None:
@@ -238,6 +249,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=0)
     parser.add_argument("--seconds", type=int, default=90)
     parser.add_argument("--iterations", type=int, default=2, help="an even number")
+    parser.add_argument("--cpu", action="store_true", help="run code for a GPU on the CPU")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--time", type=int, default=0, metavar="ROUNDS", help="time both engines instead")
     args = parser.parse_args()
@@ -278,6 +290,7 @@ def main() -> None:
                     lambda: train(args.host, path, args.data, folder, size, args.iterations),  # noqa: B023
                     log,
                     args.seconds,
+                    cpu=args.cpu,
                 )
             )
         print(json.dumps(row), flush=True)

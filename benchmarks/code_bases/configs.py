@@ -25,6 +25,12 @@ CONFIGS: dict[str, dict[str, str]] = {
         "mm_grounding_dino": "swin-t_finetune",
         "mask2former": "mask2former_r50_8xb2-lsj-50e_coco",
     },
+    "mmdet3d": {
+        "imvoxelnet": "kitti",
+        "minkunet": "spconv_8xb2-laser",
+        "pgd": "kitti",
+        "nuimages": "mask-rcnn_r50_fpn_1x",
+    },
     "mmseg": {"swin": "ade20k"},
     "mmpretrain": {
         "beit": "beit_beit-base",

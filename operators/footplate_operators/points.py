@@ -6,7 +6,7 @@ caller. The arguments `sizes` and `named` contain tensor sizes and are ignored.
 Sources: Qi et al., PointNet++ (2017); Zhou and Tuzel, VoxelNet (2018).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -14,10 +14,20 @@ from torch import Tensor
 
 from footplate_operators.sampling import gradients, operators
 
+_CHUNK = 1 << 24  # the maximum number of distances in memory
+
 
 def _squared_distances(first: Tensor, second: Tensor) -> Tensor:
     """Returns the squared distances, of shape (..., M, N), between points (..., M, 3) and (..., N, 3)."""
     return (first[..., :, None, :] - second[..., None, :, :]).square().sum(-1)
+
+
+def _squared_distances_in_chunks(first: Tensor, second: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Yields the squared distances (B, rows, N) for slices of the points (B, M, 3), to save memory."""
+    rows = max(1, _CHUNK // max(1, len(first) * second.size(1)))
+    for begin in range(0, first.size(1), rows):
+        chunk = slice(begin, begin + rows)
+        yield chunk, _squared_distances(first[:, chunk], second)
 
 
 def _first_hits(hits: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -52,10 +62,10 @@ def ball_query_forward(
     Writes the indices of the first `nsample` such points to `idx` (B, M, nsample). Leaves `idx` unchanged for centers
     without such points.
     """
-    squared = _squared_distances(new_xyz, xyz)
-    hits = (squared == 0) | ((squared >= min_radius**2) & (squared < max_radius**2))
-    found, any_hit = _first_hits(hits, nsample)
-    idx.copy_(torch.where(any_hit[..., None], found, idx))
+    for chunk, squared in _squared_distances_in_chunks(new_xyz, xyz):
+        hits = (squared == 0) | ((squared >= min_radius**2) & (squared < max_radius**2))
+        found, any_hit = _first_hits(hits, nsample)
+        idx[:, chunk] = torch.where(any_hit[..., None], found, idx[:, chunk]).to(idx.dtype)
 
 
 def stack_ball_query_forward(
@@ -84,9 +94,9 @@ def stack_ball_query_forward(
 
 def knn_forward(xyz: Tensor, new_xyz: Tensor, idx: Tensor, dist2: Tensor, b: int, n: int, m: int, nsample: int) -> None:
     """Writes indices and squared distances of the points (B, N, 3) nearest to each center (B, M, 3), nearest first."""
-    squared, found = _squared_distances(new_xyz, xyz).topk(nsample, largest=False, sorted=True)
-    idx.copy_(found)
-    dist2.copy_(squared)
+    for chunk, squared in _squared_distances_in_chunks(new_xyz, xyz):
+        dist2[:, chunk], found = squared.topk(nsample, largest=False, sorted=True)
+        idx[:, chunk] = found.to(idx.dtype)
 
 
 def furthest_point_sampling_forward(
@@ -164,9 +174,9 @@ def three_nn_forward(unknown: Tensor, known: Tensor, dist2: Tensor, idx: Tensor,
 
     Writes the indices to `idx` and the squared distances to `dist2`, both (B, N, 3), sorted by distance.
     """
-    squared, found = _squared_distances(unknown, known).topk(3, largest=False, sorted=True)
-    dist2.copy_(squared)
-    idx.copy_(found)
+    for chunk, squared in _squared_distances_in_chunks(unknown, known):
+        dist2[:, chunk], found = squared.topk(3, largest=False, sorted=True)
+        idx[:, chunk] = found.to(idx.dtype)
 
 
 def _three_interpolate(features: Tensor, indices: Tensor, weights: Tensor, *sizes: int, **named: int) -> Tensor:
@@ -244,6 +254,97 @@ def points_in_boxes_cpu_forward(boxes: Tensor, pts: Tensor, pts_indices: Tensor)
     """Sets `pts_indices` (T, M) to 1 where a point (M, 3) is in a box (T, 7), and to 0 elsewhere."""
     inside = _in_boxes(pts, boxes)
     pts_indices.copy_(inside.mT if pts_indices.shape == inside.mT.shape else inside)
+
+
+def roiaware_pool3d_forward(
+    rois: Tensor,
+    pts: Tensor,
+    pts_feature: Tensor,
+    argmax: Tensor,
+    pts_idx_of_voxels: Tensor,
+    pooled_features: Tensor,
+    pool_method: int,
+) -> None:
+    """Divides each box (N, 7) into X x Y x Z voxels, and pools the features (P, C) of the points (P, 3) in each voxel.
+
+    Writes the results to `pooled_features` (N, X, Y, Z, C). Empty voxels stay unchanged. For the backward pass, writes
+    the number of points in a voxel and their indices to `pts_idx_of_voxels` (N, X, Y, Z, 1 + the maximum number), and
+    the points with the maximum values to `argmax` (N, X, Y, Z, C); -1 is an empty voxel.
+
+    Args:
+        rois: The boxes, with the z of their bottom.
+        pts: The points.
+        pts_feature: The features of the points.
+        argmax: Written for maximum pooling.
+        pts_idx_of_voxels: Written.
+        pooled_features: Written.
+        pool_method: 0 for the maximum, 1 for the mean.
+    """
+    argmax.fill_(-1)
+    limit, number = pts_idx_of_voxels.size(-1) - 1, torch.tensor(pooled_features.shape[1:4], device=pts.device)
+    for index, box in enumerate(rois):
+        inside = _in_boxes(pts, box[None])[:, 0].nonzero()[:, 0]
+        if not len(inside):
+            continue
+        shift, (cos, sin) = pts[inside] - box[:3], (box[6].cos(), box[6].sin())
+        along, aside = shift[:, 0] * cos + shift[:, 1] * sin, shift[:, 1] * cos - shift[:, 0] * sin
+        local = torch.stack([along + box[3] / 2, aside + box[4] / 2, shift[:, 2]], 1)
+        x, y, z = (local / (box[3:6] / number)).long().clamp(min=torch.zeros_like(number), max=number - 1).T
+        voxels, order = ((x * number[1] + y) * number[2] + z).sort(stable=True)
+        occupied, groups, counts = voxels.unique_consecutive(return_inverse=True, return_counts=True)
+        ranks = torch.arange(len(voxels), device=pts.device) - (counts.cumsum(0) - counts)[groups]
+        kept = ranks < limit
+        points = occupied.new_full((len(occupied), limit), -1)
+        points[groups[kept], ranks[kept]] = inside[order[kept]]
+        counts = counts.clamp(max=limit)[:, None]
+        pts_idx_of_voxels[index].view(-1, limit + 1)[occupied] = torch.cat([counts, points.clamp(min=0)], 1).int()
+        values, used = pts_feature[points.clamp(min=0)], (points >= 0)[..., None]
+        if pool_method == 0:
+            pooled, places = torch.where(used, values, -torch.inf).max(1)
+            argmax[index].flatten(0, 2)[occupied] = points.gather(1, places).int()
+        else:
+            pooled = torch.where(used, values, 0).sum(1) / counts
+        pooled_features[index].flatten(0, 2)[occupied] = pooled
+
+
+def roiaware_pool3d_backward(
+    pts_idx_of_voxels: Tensor, argmax: Tensor, grad_out: Tensor, grad_in: Tensor, pool_method: int
+) -> None:
+    """Adds the gradient of the point features to `grad_in` (P, C)."""
+    if pool_method == 0:
+        rows = argmax.flatten(0, -2).long()
+        grad_in.scatter_add_(0, rows.clamp(min=0), torch.where(rows < 0, 0, grad_out.flatten(0, -2)))
+        return
+    counts, points = torch.tensor_split(pts_idx_of_voxels.flatten(0, -2).long(), [1], 1)
+    used = torch.arange(points.size(1), device=points.device) < counts
+    shares = grad_out.flatten(0, -2) / counts.clamp(min=1)
+    grad_in.index_add_(0, points[used], shares[used.nonzero()[:, 0]])
+
+
+def roipoint_pool3d_forward(
+    xyz: Tensor, boxes3d: Tensor, pts_feature: Tensor, pooled_features: Tensor, pooled_empty_flag: Tensor
+) -> None:
+    """Writes the first S points in each box (B, M, 7), with their features, to `pooled_features` (B, M, S, 3 + C).
+
+    Boxes with fewer points repeat them in order. Writes 1 to `pooled_empty_flag` (B, M) for boxes without points, whose
+    features stay unchanged.
+
+    Args:
+        xyz: The points (B, N, 3).
+        boxes3d: The boxes, with the z of their bottom.
+        pts_feature: The features (B, N, C).
+        pooled_features: Written.
+        pooled_empty_flag: Written.
+    """
+    values, size = torch.cat([xyz, pts_feature], 2), pooled_features.size(2)
+    for sample, hits in enumerate(_in_boxes(xyz, boxes3d).mT):
+        for box, hit in enumerate(hits):
+            points = hit.nonzero()[:size, 0]
+            if len(points):
+                repeated = points[torch.arange(size, device=points.device) % len(points)]
+                pooled_features[sample, box] = values[sample, repeated]
+            else:
+                pooled_empty_flag[sample, box] = 1
 
 
 def points_in_polygons_forward(points: Tensor, polygons: Tensor, output: Tensor) -> None:

@@ -57,7 +57,7 @@ def test_unknown_classes_are_listed(tmp_path: Path, make_state: Callable[[int], 
         ([], "empty"),
         (None, "None"),
         (3, "3"),
-        (History(), f"an object of {__name__}.History"),
+        (History(), f"an object of class {__name__}.History"),
         ({"w": torch.ones(1)}, ""),
     ],
 )

@@ -30,7 +30,7 @@ def test_template_names_are_found_when_resuming(template: str) -> None:
     ],
 )
 def test_template_with_names_that_resuming_ignores_is_rejected(template: Any) -> None:
-    with pytest.raises(ArgumentError, match="filename_tmpl must be a file name that") as caught:
+    with pytest.raises(ArgumentError, match="filename_tmpl must be a file name with") as caught:
         checked_template(template)
     assert caught.value.key == "filename_tmpl"
 

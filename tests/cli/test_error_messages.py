@@ -201,3 +201,14 @@ def test_errors_of_the_operating_system(error: OSError, says: str) -> None:
 
 def _without_this_frame(error: Exception) -> Exception:
     return error.with_traceback(None)
+
+
+@pytest.mark.parametrize(
+    "text", ["Torch not compiled with CUDA enabled", "Found no NVIDIA driver on your system. Please check."]
+)
+def test_error_of_code_for_a_gpu_suggests_the_cpu(text: str) -> None:
+    try:
+        raise AssertionError(text)
+    except AssertionError as error:
+        message, _ = describe_error(error) or ("", 0)
+    assert "\n  This code is written for a GPU. To run it on the CPU, pass --cpu.\n" in message

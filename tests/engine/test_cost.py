@@ -104,7 +104,7 @@ class Frames:
     ("changes", "bound"),
     [
         ({}, 52),
-        ({"optim_wrapper": {"clip_grad": {"max_norm": 1.0}}}, 58),
+        ({"optim_wrapper": {"clip_grad": {"max_norm": 1.0}}}, 60),
         ({"optim_wrapper": {"accumulative_counts": 2}}, 49),
         ({"optim_wrapper": {"type": "AmpOptimWrapper", "dtype": "bfloat16"}}, 56),
         ({"custom_hooks": [{"type": "EMAHook"}]}, 58),

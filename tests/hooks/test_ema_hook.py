@@ -168,7 +168,7 @@ class OwnSwap(Hook):
 
 def test_a_second_hook_that_swaps_weights_is_refused_when_it_is_registered(tmp_path: Path) -> None:
     hooks = [{"type": "EMAHook"}, OwnSwap()]
-    with pytest.raises(ArgumentError, match="^OwnSwap and EMAHook both swap the weights of the model") as caught:
+    with pytest.raises(ArgumentError, match="^OwnSwap and EMAHook both swap the model's weights") as caught:
         Runner(**settings(tmp_path, custom_hooks=hooks))
     assert caught.value.key == "custom_hooks[1]"
     assert caught.value.notes == ("The other hook is custom_hooks[0]. Remove one of them.",)

@@ -138,7 +138,7 @@ def test_file_is_verified_with_the_image(tmp_path: Path, size: tuple[int, int] |
         exported = export_model(trained, target, "torchscript", size=size, image=image)
         assert exported.tested[0] == (2, 1, *(size or (28, 28)))
         assert len(exported.tested) == 4
-    with pytest.raises(ExportError, match="it differs from the model by"):
+    with pytest.raises(ExportError, match="its outputs differ from the model's by"):
         export_model(trained, target, "torchscript", size=size, image=str(tmp_path / "0.png"))
 
 

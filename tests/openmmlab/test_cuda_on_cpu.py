@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from footplate.openmmlab.cuda_on_cpu import cuda_on_cpu
 
@@ -15,6 +15,9 @@ def test_code_for_a_gpu_runs_on_the_cpu() -> None:
         loss = model(inputs).sum() + inputs.new_zeros(1, device=torch.device("cuda", 0)).sum()
         loss.backward()
         torch.cuda.synchronize()
+        assert torch.cuda.current_stream().cuda_stream == 0
+        counts: Tensor = vars(torch.cuda)["IntTensor"](2, 3)  # torch's type hints lack it
+        assert counts.device == torch.device("cpu")
         assert torch.zeros(1, device=0).device == torch.device(0) == torch.device("cpu")
         assert loss.device.type == "cpu"
         assert not torch.cuda.is_available()

@@ -13,6 +13,30 @@ def cloud(*shape: int) -> Tensor:
     return torch.rand(*shape, generator=RANDOM)
 
 
+def test_distances_are_computed_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    xyz, centers = cloud(2, 20, 3), cloud(2, 7, 3)
+
+    def results() -> list[Tensor]:
+        found = [torch.zeros(2, 7, 3, dtype=torch.int32) for _ in range(3)] + [torch.zeros(2, 7, 3) for _ in range(2)]
+        points.ball_query_forward(centers, xyz, found[0], 2, 20, 7, 0.0, 0.3, 3)
+        points.knn_forward(xyz, centers, found[1], found[3], 2, 20, 7, 3)
+        points.three_nn_forward(centers, xyz, found[4], found[2], 2, 7, 20)
+        return found
+
+    expected, largest = results(), []
+    compute = points._squared_distances
+
+    def recorded(first: Tensor, second: Tensor) -> Tensor:
+        distances = compute(first, second)
+        largest.append(distances.numel())
+        return distances
+
+    monkeypatch.setattr(points, "_squared_distances", recorded)
+    monkeypatch.setattr(points, "_CHUNK", 100)
+    assert all(map(torch.equal, results(), expected))
+    assert max(largest) <= 100
+
+
 def test_ball_query() -> None:
     centers, xyz = cloud(2, 4, 3), cloud(2, 30, 3)
     found = torch.zeros(2, 4, 5, dtype=torch.int32)
@@ -163,3 +187,43 @@ def test_features_of_voxels(how: str, expected: list[float], gradient: list[floa
     ones = torch.ones_like(reduced)
     points.dynamic_point_to_voxel_backward(found, ones, features, reduced, of_point, counts, how)
     assert found[:, 0].tolist() == gradient
+
+
+@pytest.mark.parametrize("method", [0, 1])
+def test_roi_aware_pooling(method: int) -> None:
+    pts, features = cloud(200, 3), cloud(200, 4)
+    boxes = torch.tensor([[0.5, 0.5, 0.1, 0.8, 0.6, 0.7, 0.4], [9.0, 9, 9, 1, 1, 1, 0]])
+    pooled, argmax = torch.zeros(2, 2, 3, 2, 4), torch.zeros(2, 2, 3, 2, 4, dtype=torch.int32)
+    lists = torch.zeros(2, 2, 3, 2, 5, dtype=torch.int32)
+    points.roiaware_pool3d_forward(boxes, pts, features, argmax, lists, pooled, pool_method=method)
+    expected, grad = torch.zeros_like(pooled), torch.randn(pooled.shape, generator=RANDOM)
+    leaf = features.clone().requires_grad_()
+    turn = torch.tensor([[0.4]]).cos().item(), torch.tensor([[0.4]]).sin().item()
+    members: dict[tuple[int, ...], list[int]] = {}
+    for index, point in enumerate(pts.tolist()):
+        x, y, z = point[0] - 0.5, point[1] - 0.5, point[2] - 0.1
+        local = (x * turn[0] + y * turn[1] + 0.4, y * turn[0] - x * turn[1] + 0.3, z)
+        place = tuple(int(v // (s / n)) for v, s, n in zip(local, (0.8, 0.6, 0.7), (2, 3, 2), strict=True))
+        if all(0 <= v < n for v, n in zip(place, (2, 3, 2), strict=True)):
+            members.setdefault((0, *place), []).append(index)
+    assert max(map(len, members.values())) > 4  # the limit of four points per voxel is reached
+    loss = torch.zeros(())
+    for place, rows in members.items():
+        value = leaf[rows[:4]].max(0)[0] if method == 0 else leaf[rows[:4]].mean(0)
+        expected[place] = value.detach()
+        assert lists[place].tolist() == [len(rows[:4]), *rows[:4], *[0] * (4 - len(rows[:4]))]
+        loss = loss + (value * grad[place]).sum()
+    assert torch.allclose(pooled, expected)
+    gradient = torch.zeros_like(features)
+    points.roiaware_pool3d_backward(lists, argmax, grad, gradient, pool_method=method)
+    assert torch.allclose(gradient, torch.autograd.grad(loss, leaf)[0], atol=1e-6)
+
+
+def test_roi_point_pooling() -> None:
+    xyz, features = torch.tensor([[[0.0, 0, 0.5], [5, 5, 5], [0.1, 0, 0.5], [0.2, 0, 0.5]]]), cloud(1, 4, 2)
+    boxes = torch.tensor([[[0.0, 0, 0, 1, 1, 1, 0], [9, 9, 9, 1, 1, 1, 0]]])
+    pooled, empty = torch.zeros(1, 2, 5, 5), torch.zeros(1, 2, dtype=torch.int32)
+    points.roipoint_pool3d_forward(xyz, boxes, features, pooled, empty)
+    assert empty.tolist() == [[0, 1]]
+    assert torch.equal(pooled[0, 0], torch.cat([xyz, features], 2)[0, [0, 2, 3, 0, 2]])
+    assert not pooled[0, 1].any()

@@ -21,7 +21,14 @@ _NOT_WRITTEN = ("site-packages", "dist-packages", "torchinductor_")  # installed
 _MAX_LINES = 5
 # Errors from writing to an open file, which do not include the file name.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-_NO_PROCESS_GROUP = "Default process group has not been initialized"
+_FOR_A_GPU = "This code is written for a GPU. To run it on the CPU, pass --cpu."
+_ADVICE = {
+    "Default process group has not been initialized": (
+        "This code needs a process group, even with one process. Pass --nproc 1."
+    ),
+    "not compiled with CUDA enabled": _FOR_A_GPU,
+    "Found no NVIDIA driver": _FOR_A_GPU,
+}
 # Torch re-raises worker errors in the main process, with the original traceback in the text.
 _WORKER_ERROR = re.compile(r"\ACaught (\w+) in (.+?)\.\nOriginal Traceback")
 _FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)\n(?:    (.*)\n)?', re.MULTILINE)
@@ -45,8 +52,7 @@ def describe_error(error: Exception, progress: str = "") -> tuple[str, int] | No
         for number, frame in enumerate(frames[: _MAX_LINES - 2 - bool(progress)]):
             lines.append(f"  {'called at' if number else 'at'} {_location(frame)}, in {frame.name}: {frame.line}")
         lines += [f"  {progress}"] if progress else []
-        if _NO_PROCESS_GROUP in str(error):
-            lines.append("  This code needs a process group, even with one process. Pass --nproc 1.")
+        lines += [f"  {advice}" for text, advice in _ADVICE.items() if text in str(error)]
         return "\n".join([*lines, "  --debug shows the whole traceback"]) + "\n", 1
     if isinstance(error, OSError) and is_of_system:
         action = "write" if error.filename is None else f"use '{error.filename}'"

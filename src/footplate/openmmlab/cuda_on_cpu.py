@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -34,7 +35,8 @@ def _on_cpu(value: Any) -> Any:
 
 @contextmanager
 def cuda_on_cpu() -> Iterator[None]:
-    """Runs the block on the CPU, even if it calls `.cuda()`, uses `torch.cuda.device` or passes `device='cuda'`.
+    """Runs the block on the CPU, even if it calls `.cuda()`, uses `torch.cuda.device` or `torch.cuda.FloatTensor`, or
+    passes `device='cuda'`.
 
     Inside the block, `torch.cuda.is_available()` returns False.
     """
@@ -47,9 +49,11 @@ def cuda_on_cpu() -> Iterator[None]:
         (torch, "load"): load_on_cpu,
         (torch.cuda, "is_available"): lambda: False,
         (torch.cuda, "current_device"): lambda: 0,
+        (torch.cuda, "current_stream"): lambda device=None: SimpleNamespace(cuda_stream=0),  # read by spconv
         (torch.cuda, "device"): lambda index=None: nullcontext(),
         (torch.cuda, "set_device"): lambda device: None,
         (torch.cuda, "synchronize"): lambda device=None: None,
+        **{(torch.cuda, name): getattr(torch, name) for name in vars(torch.cuda) if name.endswith("Tensor")},
     }
     originals = {(module, name): getattr(module, name) for module, name in replaced}
     try:

@@ -110,8 +110,8 @@ def test_the_usual_name_and_the_descriptive_one_are_registered() -> None:
 @pytest.mark.parametrize(
     ("values", "count", "warning"),
     [
-        ((0, 255), 40, "Found only ignored pixels and class 0 in 14 label maps of '{}/masks'. {}"),
-        ((255,), 40, "Found only ignored pixels and class none in 14 label maps of '{}/masks'. {}"),
+        ((0, 255), 40, "Found only ignored pixels and class 0 in 14 label maps from '{}/masks'. {}"),
+        ((255,), 40, "Found only ignored pixels and class none in 14 label maps from '{}/masks'. {}"),
         ((0, 1, 255), 40, None),
         ((0,), 40, None),  # the other class may be in the rest of the label maps
         ((0,), 4, "These classes have no samples in '{}/masks': thing."),
@@ -138,7 +138,7 @@ def test_unlabeled_or_unreadable_samples_are_not_reported(root: Path, caplog: py
     made(root, metainfo={"classes": ("tree", "road")}).warn_about_labels()  # the other class is ignored on purpose
     assert not caplog.records
     made(root).warn_about_labels()
-    assert "2 label maps of" in caplog.text
+    assert "2 label maps from" in caplog.text
 
 
 def test_suffixes_may_have_capitals(root: Path) -> None:
