@@ -148,9 +148,8 @@ class BaseSegDataset(BaseDataset):
         where, present = self.data_prefix["seg_map_path"], labels - {self.ignore_index}
         if self.ignore_index in labels and len(present) < 2:
             _logger.warning(
-                "Found only ignored pixels and class %s in %s from '%s'. "
-                "Label maps must contain class indices from 0 to %d.",
-                *present or ["none"],
+                "Found only ignored pixels%s in %s from '%s'. Label maps must contain class indices from 0 to %d.",
+                "".join(f" and class {label}" for label in present),
                 pluralize(count, "label map"),
                 where,
                 len(classes) - 1,
