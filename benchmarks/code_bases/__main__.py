@@ -2,7 +2,7 @@
 
     python -m benchmarks.code_bases HOST DATA WORK_DIR [--engine mmengine] [--only FAMILY ...] [--seconds 90]
 
-HOST is mmseg, mmdet, mmpretrain, mmpose or mmselfsup. The output has one JSON line per family. The same initial
+HOST is mmseg, mmdet, mmpretrain, mmpose, mmselfsup, mmocr, mmrotate or mmyolo. The output has one JSON line per family. The same initial
 weights and the same random states are used on both engines, so that their losses can be compared. Each config runs in
 a process of its own, forked after the code base was imported.
 
@@ -27,16 +27,19 @@ from typing import Any
 
 import torch
 
-from benchmarks.code_bases import configs, mmdet, timing
+from benchmarks.code_bases import configs, mmdet, mmocr, mmyolo, timing
 from benchmarks.code_bases.configs import CONFIGS, FAMILIES, SIZES, families, lengthen, shrink, walk
 from benchmarks.code_bases.made_up_data import register_transforms, seed_all, write_scenes
 
 PREPARE: dict[str, Callable[[Any, str, int], None]] = {
     "mmseg": configs.prepare_mmseg,
     "mmdet": mmdet.prepare,
+    "mmocr": mmocr.prepare,
     "mmpretrain": configs.prepare_mmpretrain,
     "mmpose": configs.prepare_mmpose,
+    "mmrotate": mmyolo.prepare,
     "mmselfsup": configs.prepare_mmselfsup,
+    "mmyolo": mmyolo.prepare,
 }
 
 
@@ -206,10 +209,11 @@ def start_engine(name: str) -> None:
 def import_host(host: str, engine: str) -> None:
     """Starts an engine and imports a code base on it."""
     start_engine(engine)
-    if host == "mmselfsup":
+    if engine == "mmengine":
         import mmcv
 
-        mmcv.__version__ = "2.0.0"
+        mmcv.__version__ = "2.0.0"  # a version that every code base accepts
+    if host == "mmselfsup":
         sys.modules["mmpretrain"] = None  # type: ignore[assignment]  # both register names in mmdet
     with contextlib.redirect_stdout(sys.stderr):
         importlib.import_module(host)
