@@ -120,7 +120,7 @@ def made_up_texts(data: Path) -> None:
                 instances.append({"polygon": corners, "bbox": box, "bbox_label": 0, "ignore": False, **own})
         size = {"height": image["height"], "width": image["width"]}
         texts.append({"img_path": image["file_name"], **size, "instances": instances})
-        receipts.append({"file_name": f"training/{image['file_name']}", **size, "annotations": boxes})
+        receipts.append({"file_name": image["file_name"], **size, "annotations": boxes})
     words = [{**each, "instances": each["instances"][:1]} for each in texts]
     for name, several in (("texts", texts), ("words", words)):
         meta = {"dataset_type": "TextDetDataset", "task_name": "textdet", "category": [{"id": 0, "name": "text"}]}

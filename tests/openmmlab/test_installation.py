@@ -127,8 +127,13 @@ def test_a_code_base_whose_registries_have_no_locations(package: WritePackage) -
         "    assert not init_default_scope\n    import mmrazor.models\n",
     }
     package("mmrazor", modules)
-    openmmlab.use_code_bases({"model": {"type": "mmrazor.Searched"}})
+    openmmlab.install()  # as in a script of another code base, whose config refers to this one
     assert type(MODELS.build({"type": "mmrazor.Searched"})).__module__ == "mmrazor.models"
+
+
+def test_the_scope_of_mmengine_is_that_of_footplate() -> None:
+    openmmlab.install()
+    assert MODELS.get("mmengine.ImgDataPreprocessor") is MODELS.get("ImgDataPreprocessor")
 
 
 def test_a_file_with_the_name_of_a_code_base_is_a_user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -161,11 +161,9 @@ def _import_code_base(scope: str) -> ModuleType:
     module = importlib.import_module(scope)
     if not _is_for_mmcv_1(scope):
         registries = importlib.import_module(f"{scope}.registry") if module_exists(f"{scope}.registry") else None
-        if not getattr(getattr(registries, "MODELS", None), "locations", True) and module_exists(f"{scope}.utils"):
-            # Early second-generation versions register their classes only when this function is called.
-            register = getattr(importlib.import_module(f"{scope}.utils"), "register_all_modules", None)
-            if register is not None:
-                register(init_default_scope=False)
+        models = getattr(registries, "MODELS", None)
+        if hasattr(models, "register_all"):
+            models.register_all()
         return module
     for part in _REGISTERING:
         if module_exists(f"{scope}.{part}"):
