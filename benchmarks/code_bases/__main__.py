@@ -2,9 +2,9 @@
 
     python -m benchmarks.code_bases HOST DATA WORK_DIR [--engine mmengine] [--only FAMILY ...] [--seconds 90]
 
-HOST is mmseg, mmdet, mmpretrain, mmpose, mmselfsup, mmocr, mmrotate or mmyolo. The output has one JSON line per family. The same initial
-weights and the same random states are used on both engines, so that their losses can be compared. Each config runs in
-a process of its own, forked after the code base was imported.
+HOST is mmseg, mmdet, mmpretrain, mmpose, mmselfsup, mmocr, mmrotate or mmyolo. The output has one JSON line per family.
+The same initial weights and the same random states are used on both engines, so that their losses can be compared. Each
+config runs in a process of its own, forked after the code base was imported.
 
     python -m benchmarks.code_bases HOST DATA WORK_DIR --only FAMILY --time 10
 

@@ -2,9 +2,9 @@
 
     python -m benchmarks.code_bases.first_generation HOST DATA WORK_DIR [--only FAMILY ...] [--skip FAMILY ...]
 
-HOST is mmcls, mmseg, mmdet, mmpose, mmrotate or mmselfsup. The data pipelines of the first three are replaced. The output has one
-JSON line per family, with the losses of all iterations and the names of the metrics, or the error. The error of a
-validation is in the key "validation".
+HOST is mmcls, mmseg, mmdet, mmpose, mmrotate or mmselfsup. The data pipelines of the first three are replaced. The
+output has one JSON line per family, with the losses of all iterations and the names of the metrics, or the error. The
+error of a validation is in the key "validation".
 """
 
 import argparse

@@ -216,7 +216,7 @@ def prepare_mmpose(cfg: Config, data: str, size: int) -> None:
 
 
 def prepare_mmrotate(cfg: Config, data: str, size: int) -> None:
-    """Trains with the pipelines of the config on oriented boxes of four classes, with images of a quarter of the size."""
+    """Trains with the pipelines of the config on oriented boxes of four classes, on images of a quarter of the size."""
     made_up_data.made_up_oriented_boxes(Path(data))
     own = {"type": "DOTADataset", "ann_file": f"{data}/coco/oriented", "img_prefix": f"{data}/coco/training"}
     own["classes"] = [f"c{k}" for k in range(1, 5)]
@@ -227,7 +227,8 @@ def prepare_mmrotate(cfg: Config, data: str, size: int) -> None:
     for node in walk(cfg.model):
         if isinstance(node.get("num_classes"), int):
             node["num_classes"] = 4
-    smaller_images(cfg["data"])
+    if not {"ATSSObbAssigner", "ATSSKldAssigner", "SASAssigner"} & {node.get("type") for node in walk(cfg.model)}:
+        smaller_images(cfg["data"])  # these assigners choose among nine positions of each level
     cfg["evaluation"] = {"interval": 1, "metric": "mAP"}
 
 

@@ -141,8 +141,8 @@ def test_processes_that_a_code_base_spawns_find_the_import_names(package: WriteP
     package("research_code", {"part": "from mmengine import hooks\ndef name_of(_): return hooks.Hook.__module__\n"})
     openmmlab.install()
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        found = pool.map_async(imported("research_code.part", "name_of"), [0])  # type: ignore[arg-type]
-        assert found.get(timeout=60) == ["footplate.engine.hook"]
+        function: Any = imported("research_code.part", "name_of")
+        assert pool.map_async(function, [0]).get(timeout=60) == ["footplate.engine.hook"]
 
 
 def test_a_first_generation_code_base_that_registers_its_classes_in_another_one(

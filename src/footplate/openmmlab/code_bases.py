@@ -163,7 +163,7 @@ def _import_code_base(scope: str) -> ModuleType:
     if not _is_for_mmcv_1(scope):
         registries = importlib.import_module(f"{scope}.registry") if module_exists(f"{scope}.registry") else None
         models = getattr(registries, "MODELS", None)
-        if hasattr(models, "register_all"):
+        if type(models) is MMEngineRegistry:
             models.register_all()
         return module
     for part in _REGISTERING:
