@@ -2,7 +2,7 @@
 
     python -m benchmarks.code_bases HOST DATA WORK_DIR [--engine mmengine] [--only FAMILY ...] [--seconds 90]
 
-HOST is mmseg, mmdet, mmpretrain, mmpose, mmselfsup, mmocr, mmrotate or mmyolo. The output has one JSON line per family.
+HOST is mmseg, mmdet, mmpretrain, mmpose, mmselfsup, mmocr or mmyolo. The output has one JSON line per family.
 The same initial weights and the same random states are used on both engines, so that their losses can be compared. Each
 config runs in a process of its own, forked after the code base was imported.
 
@@ -37,7 +37,6 @@ PREPARE: dict[str, Callable[[Any, str, int], None]] = {
     "mmocr": mmocr.prepare,
     "mmpretrain": configs.prepare_mmpretrain,
     "mmpose": configs.prepare_mmpose,
-    "mmrotate": mmyolo.prepare,
     "mmselfsup": configs.prepare_mmselfsup,
     "mmyolo": mmyolo.prepare,
 }

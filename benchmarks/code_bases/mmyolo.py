@@ -1,4 +1,4 @@
-"""Changes configs of MMYOLO and MMRotate 1.x so that they train on made-up boxes, persons or oriented boxes."""
+"""Changes configs of MMYOLO so that they train on made-up boxes, persons or oriented boxes."""
 
 import json
 from pathlib import Path
@@ -24,10 +24,9 @@ def prepare(cfg: Any, data: str, size: int) -> None:
         "indices": 4,
         "pipeline": [{"type": "SeedBySample"}, *config["pipeline"]],
     }
-    if "DOTA" in config["type"] or config["type"] in ("HRSCDataset", "SARDataset", "DIORDataset"):
+    if "DOTA" in config["type"]:
         made_up_data.made_up_oriented_boxes(Path(data))
-        kind = "YOLOv5DOTADataset" if "YOLO" in config["type"] else "DOTADataset"
-        dataset.update(type=kind, ann_file="oriented", data_prefix={"img_path": "training"})
+        dataset.update(type=config["type"], ann_file="oriented", data_prefix={"img_path": "training"})
     elif "Pose" in config["type"]:
         boxes = Path(data) / "coco" / "training.json"
         path = boxes.with_name("persons.json")
