@@ -2,9 +2,9 @@
 
     python -m benchmarks.code_bases HOST DATA WORK_DIR [--engine mmengine] [--only FAMILY ...] [--seconds 90]
 
-HOST is mmseg, mmdet, mmdet3d, mmpretrain, mmpose, mmselfsup or mmaction. The output has one JSON line per family. The
-same initial weights and the same random states are used on both engines, so that their losses can be compared. Each
-config runs in a process of its own, forked after the code base was imported.
+HOST is mmseg, mmdet, mmdet3d, mmpretrain, mmpose, mmselfsup, mmaction, mmocr or mmyolo. The output has one JSON line
+per family. The same initial weights and the same random states are used on both engines, so that their losses can be
+compared. Each config runs in a process of its own, forked after the code base was imported.
 
     python -m benchmarks.code_bases HOST DATA WORK_DIR --only FAMILY --time 10
 
@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.code_bases import configs, mmaction, mmdet, mmdet3d, timing
+from benchmarks.code_bases import configs, mmaction, mmdet, mmdet3d, mmocr, mmyolo, timing
 from benchmarks.code_bases.configs import CONFIGS, FAMILIES, SIZES, families, lengthen, shrink, walk
 from benchmarks.code_bases.made_up_data import register_transforms, seed_all, write_scenes
 
@@ -36,10 +36,12 @@ PREPARE: dict[str, Callable[[Any, str, int], None]] = {
     "mmseg": configs.prepare_mmseg,
     "mmdet": mmdet.prepare,
     "mmdet3d": mmdet3d.prepare,
+    "mmocr": mmocr.prepare,
     "mmpretrain": configs.prepare_mmpretrain,
     "mmpose": configs.prepare_mmpose,
     "mmselfsup": configs.prepare_mmselfsup,
     "mmaction": mmaction.prepare,
+    "mmyolo": mmyolo.prepare,
 }
 
 
@@ -219,10 +221,10 @@ def start_engine(name: str) -> None:
 def import_host(host: str, engine: str) -> None:
     """Starts an engine and imports a code base on it."""
     start_engine(engine)
-    if host == "mmselfsup" or engine == "mmengine":
+    if engine == "mmengine":
         import mmcv
 
-        mmcv.__version__ = "2.0.0"
+        mmcv.__version__ = "2.0.0"  # a version that every code base accepts
     if host == "mmselfsup":
         sys.modules["mmpretrain"] = None  # type: ignore[assignment]  # both register names in mmdet
     if host == "mmaction" and engine == "mmengine":  # footplate skips the folder that is missing from the package

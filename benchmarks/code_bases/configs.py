@@ -32,6 +32,7 @@ CONFIGS: dict[str, dict[str, str]] = {
         "nuimages": "mask-rcnn_r50_fpn_1x",
     },
     "mmseg": {"swin": "ade20k"},
+    "mmyolo": {"rtmdet": "rtmdet_tiny_syncbn", **dict.fromkeys(("deploy", "deploy/model", "razor"), "*")},
     "mmpretrain": {
         "beit": "beit_beit-base",
         "beitv2": "beitv2_beit-base",
@@ -269,6 +270,17 @@ def prepare_mmpretrain(cfg: Any, data: str, size: int) -> None:
             preprocessor.update(num_classes=4)
 
 
+def smaller_images(values: Any) -> None:
+    """Divides the sizes of images by four: all pairs of integers of at least 320 pixels."""
+    for node in {id(node): node for node in walk(values)}.values():
+        for key, value in node.items():
+            if isinstance(value, (list, tuple)) and len(value) == 2:
+                pairs = value if isinstance(value[0], (list, tuple)) else [value]
+                if all(isinstance(side, int) and abs(side) >= 320 for pair in pairs for side in pair):
+                    small = [tuple(int(side / 4) for side in pair) for pair in pairs]
+                    node[key] = small if pairs is value else small[0]
+
+
 def small_crops(cfg: Any, pipeline: Any) -> None:
     """Crops to 64 instead of 224 pixels where the backbone is a residual network."""
     if "ResNe" in str(cfg.model["backbone"]["type"]):
@@ -337,5 +349,5 @@ def prepare_mmpose(cfg: Any, data: str, size: int) -> None:
                     node[key] = (value[0] // 4, value[0] // 4)
 
 
-FAMILIES = {"mmaction": "*/*", "mmpose": "*/*", "mmselfsup": "selfsup/*"}
+FAMILIES = {"mmaction": "*/*", "mmocr": "*/*", "mmpose": "*/*", "mmselfsup": "selfsup/*", "mmyolo": "*/**"}
 SIZES = {"mmaction": 64, "mmpretrain": 224, "mmseg": 64, "mmdet": 64}

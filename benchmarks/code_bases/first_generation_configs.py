@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from benchmarks.code_bases import made_up_data
-from benchmarks.code_bases.configs import small_crops, walk
+from benchmarks.code_bases.configs import small_crops, smaller_images, walk
 from footplate.config import Config
 
 # The config of a family that `rank` would not select, by a part of its name.
@@ -215,6 +215,23 @@ def prepare_mmpose(cfg: Config, data: str, size: int) -> None:
     cfg["evaluation"]["interval"] = 1
 
 
+def prepare_mmrotate(cfg: Config, data: str, size: int) -> None:
+    """Trains with the pipelines of the config on oriented boxes of four classes, on images of a quarter of the size."""
+    made_up_data.made_up_oriented_boxes(Path(data))
+    own = {"type": "DOTADataset", "ann_file": f"{data}/coco/oriented", "img_prefix": f"{data}/coco/training"}
+    own["classes"] = [f"c{k}" for k in range(1, 5)]
+    version = cfg["data"]["train"].get("version")
+    set_data(cfg, own, cfg["data"]["train"]["pipeline"], cfg["data"]["val"]["pipeline"])
+    for mode in ("train", "val", "test") if version else ():
+        cfg["data"][mode]["version"] = version
+    for node in walk(cfg.model):
+        if isinstance(node.get("num_classes"), int):
+            node["num_classes"] = 4
+    if not {"ATSSObbAssigner", "ATSSKldAssigner", "SASAssigner"} & {node.get("type") for node in walk(cfg.model)}:
+        smaller_images(cfg["data"])  # these assigners choose among nine positions of each level
+    cfg["evaluation"] = {"interval": 1, "metric": "mAP"}
+
+
 def smaller(cfg: Config, keys: tuple[str, ...]) -> None:
     """Divides sizes by four."""
     for node in {id(node): node for node in walk([cfg.model, cfg["data"]])}.values():
@@ -229,5 +246,6 @@ PREPARE: dict[str, tuple[Callable[[Config, str, int], None], int]] = {
     "mmseg": (prepare_mmseg, 64),
     "mmdet": (prepare_mmdet, 64),
     "mmpose": (prepare_mmpose, 0),
+    "mmrotate": (prepare_mmrotate, 0),
     "mmselfsup": (prepare_mmselfsup, 0),
 }

@@ -88,6 +88,47 @@ def made_up_track(data: Path) -> None:
     (data / "coco" / "track.json").write_text(json.dumps(found))
 
 
+def made_up_oriented_boxes(data: Path) -> None:
+    """Writes the boxes of the training set in the layout of DOTA, each turned by ten degrees or more."""
+    folder = data / "coco" / "oriented"
+    folder.mkdir(exist_ok=True)
+    found = json.loads((data / "coco" / "training.json").read_text())
+    lines: dict[str, list[str]] = {image["file_name"]: [] for image in found["images"]}
+    for each in found["annotations"]:
+        corners, angle = np.array(each["segmentation"][0], float).reshape(4, 2), np.deg2rad(10 + each["id"])
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        corners = (corners - corners.mean(0)) @ turn + corners.mean(0)
+        numbers = " ".join(f"{value:.1f}" for value in corners.ravel())
+        lines[found["images"][each["image_id"]]["file_name"]].append(f"{numbers} c{each['category_id']} 0\n")
+    for name, texts in lines.items():
+        (folder / Path(name).with_suffix(".txt")).write_text("".join(texts))
+
+
+def made_up_texts(data: Path) -> None:
+    """Writes the boxes of the training set as texts, as single words and as receipts, in the layouts of MMOCR."""
+    found = json.loads((data / "coco" / "training.json").read_text())
+    texts: list[dict[str, Any]] = []
+    receipts = []
+    for image in found["images"]:
+        instances, boxes = [], []
+        for each in found["annotations"]:
+            if each["image_id"] == image["id"]:
+                x, y, width, height = each["bbox"]
+                own, corners = {"text": f"word{each['id']}"}, each["segmentation"][0]
+                boxes.append({"box": corners, "label": each["category_id"], **own})
+                box = [x, y, x + width, y + height]
+                instances.append({"polygon": corners, "bbox": box, "bbox_label": 0, "ignore": False, **own})
+        size = {"height": image["height"], "width": image["width"]}
+        texts.append({"img_path": image["file_name"], **size, "instances": instances})
+        receipts.append({"file_name": image["file_name"], **size, "annotations": boxes})
+    words = [{**each, "instances": each["instances"][:1]} for each in texts]
+    for name, several in (("texts", texts), ("words", words)):
+        meta = {"dataset_type": "TextDetDataset", "task_name": "textdet", "category": [{"id": 0, "name": "text"}]}
+        (data / "coco" / f"{name}.json").write_text(json.dumps({"metainfo": meta, "data_list": several}))
+    (data / "coco" / "receipts.txt").write_text("\n".join(json.dumps(each) for each in receipts))
+    (data / "coco" / "receipt_classes.txt").write_text("\n".join(f"{k} c{k}" for k in range(26)))
+
+
 def small_bert(data: Path) -> str:
     """Writes a BERT of one layer with a vocabulary of characters; returns its folder."""
     from transformers import BertConfig, BertModel, BertTokenizerFast

@@ -1,6 +1,7 @@
 import importlib
 import importlib.metadata
 import logging
+import multiprocessing
 import sys
 from pathlib import Path
 from typing import Any
@@ -127,8 +128,37 @@ def test_a_code_base_whose_registries_have_no_locations(package: WritePackage) -
         "    assert not init_default_scope\n    import mmrazor.models\n",
     }
     package("mmrazor", modules)
-    openmmlab.use_code_bases({"model": {"type": "mmrazor.Searched"}})
+    openmmlab.install()  # as in a script of another code base, whose config refers to this one
     assert type(MODELS.build({"type": "mmrazor.Searched"})).__module__ == "mmrazor.models"
+
+
+def test_the_scope_of_mmengine_is_that_of_footplate() -> None:
+    openmmlab.install()
+    assert MODELS.get("mmengine.ImgDataPreprocessor") is MODELS.get("ImgDataPreprocessor")
+
+
+def test_processes_that_a_code_base_spawns_find_the_import_names(package: WritePackage) -> None:
+    package("research_code", {"part": "from mmengine import hooks\ndef name_of(_): return hooks.Hook.__module__\n"})
+    openmmlab.install()
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        function: Any = imported("research_code.part", "name_of")
+        assert pool.map_async(function, [0]).get(timeout=60) == ["footplate.engine.hook"]
+
+
+def test_a_first_generation_code_base_that_registers_its_classes_in_another_one(
+    package: WritePackage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("footplate.registry.dotted_paths._is_installed", lambda place: True)
+    first = "mmcv_maximum_version = '1.8.0'\n"
+    models = "from mmcv.utils import Registry\nMODELS = Registry('model')\n@MODELS.register_module()\nclass Wide: ...\n"
+    package("mmcv", {"__init__": MMCV_2})
+    package("mmdet", {"__init__": first, "models": models})
+    own = "from mmdet.models import MODELS\n@MODELS.register_module()\nclass Rotated: ...\n"
+    package("mmrotate", {"__init__": first, "models": own})
+    openmmlab.use_code_bases({"default_scope": "mmrotate"})
+    with using_scope("mmrotate"):
+        built = [type(MODELS.build({"type": name})).__module__ for name in ("Rotated", "Wide")]
+    assert built == ["mmrotate.models", "mmdet.models"]
 
 
 def test_a_file_with_the_name_of_a_code_base_is_a_user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

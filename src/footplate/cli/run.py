@@ -1,11 +1,10 @@
 """Implements the command `footplate run`."""
 
 import argparse
+import multiprocessing
 import os
 import runpy
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from footplate.cli.arguments import add_cpu, add_no_patches
@@ -54,14 +53,14 @@ def run(arguments: argparse.Namespace) -> int:
     if processes is not None:
         return run_in_processes(arguments, processes)
     openmmlab.install(not arguments.no_patches)
+    multiprocessing.set_forkserver_preload([])  # by default, the server itself would import the script
     # As with `python SCRIPT`, the folder of the script replaces the current folder.
     if sys.path[0] in ("", os.getcwd()):
         del sys.path[0]
     sys.path.insert(0, os.path.dirname(os.path.realpath(file)))
     sys.argv = [arguments.script, *arguments.rest]
     try:
-        with _setting_up_workers():
-            runpy.run_path(file, run_name="__main__")
+        runpy.run_path(file, run_name="__main__")
     except SystemExit as end:
         if end.code:
             raise
@@ -76,25 +75,3 @@ def run(arguments: argparse.Namespace) -> int:
         sys.excepthook(type(error), error, traceback)
         return 1
     return 0
-
-
-@contextmanager
-def _setting_up_workers() -> Iterator[None]:
-    """Sets up footplate's imports in worker processes spawned in the block, before they import the script."""
-    import multiprocessing
-    from multiprocessing import spawn
-
-    from footplate.data.workers import WorkerSetup
-
-    prepare = spawn.get_preparation_data
-
-    def get_preparation_data(name: str) -> dict[str, Any]:
-        # Unpickling the setup calls its functions. A worker does this before it reads the other keys.
-        return {"footplate": WorkerSetup(), **prepare(name)}
-
-    multiprocessing.set_forkserver_preload([])  # by default, the server itself would import the script
-    spawn.get_preparation_data = get_preparation_data
-    try:
-        yield
-    finally:
-        spawn.get_preparation_data = prepare

@@ -35,6 +35,7 @@ from footplate.registry import (
 )
 from footplate.registry import Registry as FootplateRegistry
 from footplate.registry.dotted_paths import is_footplate_alias, module_exists, top_level_spec
+from footplate.registry.scopes import code_base_of
 
 if TYPE_CHECKING:
     from footplate.config import Config
@@ -161,17 +162,23 @@ def _import_code_base(scope: str) -> ModuleType:
     module = importlib.import_module(scope)
     if not _is_for_mmcv_1(scope):
         registries = importlib.import_module(f"{scope}.registry") if module_exists(f"{scope}.registry") else None
-        if not getattr(getattr(registries, "MODELS", None), "locations", True) and module_exists(f"{scope}.utils"):
-            # Early second-generation versions register their classes only when this function is called.
-            register = getattr(importlib.import_module(f"{scope}.utils"), "register_all_modules", None)
-            if register is not None:
-                register(init_default_scope=False)
+        models = getattr(registries, "MODELS", None)
+        if type(models) is MMEngineRegistry:
+            models.register_all()
         return module
     for part in _REGISTERING:
         if module_exists(f"{scope}.{part}"):
             importlib.import_module(f"{scope}.{part}")
+
+    def is_own(entry: Any) -> bool:
+        return code_base_of(entry) == scope
+
+    for root in dict.fromkeys(_ROOTS.values()):
+        shared = [each for each in root.children.values() if any(map(is_own, each._entries.values()))]
+        if shared and scope not in root.children:  # for example, MMRotate 0.x registers its classes in MMDetection
+            Registry(root.name, parent=shared[0], scope=scope)
     build = getattr(sys.modules.get(f"{scope}.datasets"), "build_dataset", None)
-    registry = DATASETS.children.get(scope)
+    registry = DATASETS._member(scope)
     if build is not None and isinstance(registry, Registry):  # its dataset wrappers expect datasets rather than configs
 
         def build_dataset(cfg: Mapping[str, Any]) -> Any:

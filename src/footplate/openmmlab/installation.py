@@ -15,6 +15,7 @@ from functools import partial
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import decode_source
+from multiprocessing import spawn
 from pkgutil import resolve_name
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -32,6 +33,7 @@ from footplate.registry.dotted_paths import is_user_module, top_level_spec
 from footplate_operators import OperatorsFinder
 
 _logger = logging.getLogger("footplate.openmmlab")
+_get_preparation_data = spawn.get_preparation_data
 # The first major version of mmcv without the training code.
 _MMCV_WITHOUT_RUNNER = 2
 # Modules that need a GPU, and the modules of footplate that replace them on a machine without one.
@@ -93,6 +95,7 @@ def install(patches: bool = True) -> str:
     report += f"; installed and not changed: {', '.join(left)}" if left else ""
     setup = partial(install, patches)
     WorkerSetup.functions.append(setup)
+    spawn.get_preparation_data = _prepare_process
     _installed.append(_Installed(finders, report, setup))
     _logger.info("%s", report)
     return report
@@ -106,6 +109,7 @@ def uninstall() -> None:
     for finder in installed.finders:
         sys.meta_path.remove(finder)
     WorkerSetup.functions.remove(installed.setup)
+    spawn.get_preparation_data = _get_preparation_data
     revert()
     forget_applied()
     skipped.clear()
@@ -118,6 +122,12 @@ def uninstall() -> None:
             if parent in sys.modules:
                 vars(sys.modules[parent]).pop(child, None)
     _logger.info("Imports from `mmengine` no longer resolve to footplate.")
+
+
+def _prepare_process(name: str) -> dict[str, Any]:
+    """Sets up footplate's imports in a process that code starts with "spawn", such as MMRotate's evaluation."""
+    # Unpickling the setup calls its functions. The process does this before it reads the other keys.
+    return {"footplate": WorkerSetup(), **_get_preparation_data(name)}
 
 
 def _is_complete(package: str) -> bool:

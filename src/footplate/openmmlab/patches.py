@@ -52,6 +52,8 @@ NumPy 2.0 removed it:
     numpy.alltrue -> numpy.all
     numpy.sometrue -> numpy.any
     numpy.in1d -> removed.in1d
+    numpy.int0 -> numpy.intp
+    numpy.uint0 -> numpy.uintp
     numpy.row_stack -> numpy.vstack
     numpy.sctypes -> removed.sctypes
     numpy.trapz -> numpy.trapezoid

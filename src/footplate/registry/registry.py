@@ -23,13 +23,13 @@ from footplate.registry.dotted_paths import (
     has_submodule,
     import_class,
     is_from_executed_config,
-    module_exists,
     top_level_spec,
 )
 from footplate.registry.scopes import (
     code_base_of,
     default_scope,
     explain_missing_scope,
+    is_installed,
     known_scopes,
     using_scope,
 )
@@ -369,8 +369,8 @@ class Registry:
         scope, _, rest = name.partition(".")
         if rest:
             member = self if scope == self.scope else self.root._member(scope)
-            if member is None and scope in known_scopes and not module_exists(scope):
-                # For example, "mmseg.PolyLR" without mmseg installed. Most likely, PolyLR is registered here.
+            if member is None and scope in known_scopes and not is_installed(scope):
+                # "mmengine.GELU", or "mmseg.PolyLR" without mmseg: most likely, the class is registered here.
                 member = self
             return member._find_upwards(rest) if member is not None else None
         first = self.root._member(default_scope())

@@ -38,13 +38,18 @@ def using_scope(scope: str | None) -> Iterator[None]:
         _current_scope.reset(token)
 
 
+def is_installed(package: str) -> bool:
+    """Checks whether a package is installed. A name that footplate provides, such as `mmengine`, does not count."""
+    spec = top_level_spec(package)
+    return spec is not None and not is_footplate_alias(spec)
+
+
 def explain_missing_scope(scope: str) -> list[str]:
     """Explains why a scope has no registry: either its package is not installed, or the scope does not exist.
 
     Returns the lines of the message, or an empty list if the package is installed.
     """
-    spec = top_level_spec(scope)
-    if spec is not None and not is_footplate_alias(spec):
+    if is_installed(scope):
         return []
     if scope not in known_scopes:
         near = nearest(scope, sorted(known_scopes))

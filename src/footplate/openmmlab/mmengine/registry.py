@@ -1,16 +1,20 @@
 """The `Registry` class and build functions of `mmengine.registry`, and `DefaultScope` for footplate's scope."""
 
+import importlib
 import logging
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
 
 from footplate.errors import BuildError, UnknownNameError
+from footplate.openmmlab.extension import CODE_BASES
 from footplate.openmmlab.mmengine.managers import ManagerMixin
 from footplate.optim import build_optimizer
 from footplate.registry import OPTIMIZERS, default_scope, set_default_scope, using_scope
 from footplate.registry import Registry as _Registry
+from footplate.registry.dotted_paths import module_exists
 from footplate.registry.root import build_model
 
 _logger = logging.getLogger("footplate.openmmlab")
@@ -24,6 +28,23 @@ class _RegistryType(type):
 
 class Registry(_Registry, metaclass=_RegistryType):
     """A registry whose `get` returns None for an unknown name, as code bases expect."""
+
+    _has_registered_all = False
+
+    def register_all(self) -> None:
+        """Imports the classes of an early second-generation code base, whose registries have no locations."""
+        utils = f"{self.scope}.utils"
+        if self.locations or self._has_registered_all or self.scope not in CODE_BASES:
+            return
+        if f"{self.scope}.registry" in sys.modules and module_exists(utils):
+            self._has_registered_all = True
+            register = getattr(importlib.import_module(utils), "register_all_modules", None)
+            if register is not None:
+                register(init_default_scope=False)
+
+    def _import_locations(self, wanted: str | None = None) -> None:
+        self.register_all()
+        super()._import_locations(wanted)
 
     def get(self, key: str) -> Callable[..., Any] | None:  # type: ignore[override]
         """Returns the class or function registered under a name, or None if the name is not registered."""
