@@ -113,7 +113,7 @@ def _download_from_hub(path: str) -> str:
 
 
 def find_url(path: str) -> str | None:
-    """Returns the URL of the weights at an address, or None for a path.
+    """Converts the address of weights to a URL. Returns None if it is the path of a file.
 
     Raises:
         CheckpointError: No published weights have this name.

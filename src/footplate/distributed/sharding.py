@@ -25,7 +25,7 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 def local_tensor(tensor: Tensor) -> Tensor:
-    """Returns the local shard of a DTensor, which shares its memory. Returns other tensors unchanged."""
+    """Returns the local shard of a DTensor without copying it. Returns other tensors unchanged."""
     to_local = getattr(tensor, "to_local", None)
     return tensor if to_local is None else torch.as_tensor(to_local())
 

@@ -63,7 +63,7 @@ class BaseDataPreprocessor(nn.Module):
 class ImgDataPreprocessor(BaseDataPreprocessor):
     """Normalizes images and stacks them into one tensor.
 
-    The batch is a dict whose `inputs` are a list of images of shape ``(C, H, W)``, which may differ in size, or one
+    The batch is a dict whose `inputs` is a list of images of shape ``(C, H, W)``, which may differ in size, or one
     tensor of shape ``(N, C, H, W)``. The values are usually from 0 to 255. Smaller images are padded at the right and
     bottom.
 

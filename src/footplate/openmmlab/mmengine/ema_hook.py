@@ -12,7 +12,7 @@ from footplate.hooks.averaged_weights_hooks import AVERAGED_STATE
 
 class _EMAHookType(type):
     def __instancecheck__(cls, instance: object) -> bool:
-        """Also accepts footplate's own EMAHook, because code bases find a run's EMA hook with `isinstance`."""
+        """`isinstance` also returns True for footplate's own EMAHook, because code bases look for it in this way."""
         return isinstance(instance, hooks.EMAHook) if cls is EMAHook else super().__instancecheck__(instance)
 
 

@@ -99,7 +99,7 @@ class ComposedDataset:
         return self.pipeline(self.sample(index))
 
     def sample(self, index: int) -> dict[str, Any]:
-        """Returns a sample before the pipeline is applied."""
+        """Returns a sample without applying the pipeline."""
         raise NotImplementedError
 
 

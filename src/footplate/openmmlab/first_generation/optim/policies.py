@@ -249,7 +249,7 @@ def policy_settings(policy: PolicyFunction, field: str) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Policy(Curve):
-    """A policy with its settings, as a curve over iterations. Call `build_policy` to build one."""
+    """A configured policy: a curve over iterations. Call `build_policy` to build one."""
 
     policy: PolicyFunction
     settings: Mapping[str, Any]

@@ -237,7 +237,7 @@ def translate_sections(cfg: AnyConfig, *, device: str | None = None) -> Translat
 
 
 def _apply(rule: Rule, draft: Draft) -> None:
-    """Applies a rule if it acts on the draft, and adds the origin of the first-generation key to errors."""
+    """Applies a rule if it matches the draft config. Errors point to the line of the first-generation key."""
     if not rule.acts_on(draft):
         return
     present = [key for key in rule.keys if key in draft.remaining]
