@@ -1,15 +1,19 @@
 import contextlib
 import logging
 import random
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import Dataset
 
 from footplate.checkpoint import load_checkpoint, save_checkpoint
 from footplate.data import capture_rng, mix_seed, preserve_random_state, restore_rng, seed_generators
-from footplate.data.rng import SampleGenerators
+from footplate.data.loader import SampleLoader
+from footplate.data.rng import SampleGenerators, seed_albumentations
 from footplate.errors import CheckpointError
 
 
@@ -29,6 +33,58 @@ def test_all_generators_are_seeded() -> None:
     assert drawn() == first
     seed_generators(1)
     assert all(one != other for one, other in zip(drawn(), first, strict=True))
+
+
+class Compose:
+    """Has its own generator, like `Compose` of Albumentations since version 1.4.19."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        self.set_random_seed(seed)
+
+    def set_random_seed(self, seed: int | None) -> None:
+        self.seed = seed
+        self.generator = random.Random(seed)
+
+    def __call__(self, image: float) -> float:
+        return image + self.generator.random()
+
+
+@pytest.fixture
+def albumentations(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("albumentations")
+    module.Compose = type("Compose", (Compose,), {"__call__": Compose.__call__})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "albumentations", module)
+
+
+class Augmented(Dataset[float]):
+    def __init__(self, seed: int | None = None) -> None:
+        self.augment = sys.modules["albumentations"].Compose(seed)
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> float:
+        return float(self.augment(image=index))
+
+
+@pytest.mark.usefixtures("albumentations")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_samples_augmented_by_albumentations_can_be_read_again(workers: int) -> None:
+    first, second = (
+        [batch.tolist() for batch in SampleLoader(Augmented(), batch_size=2, num_workers=workers).batches(start=start)]
+        for start in (0, 2)
+    )
+    assert first[2:] == second
+    assert len({value % 1 for batch in first for value in batch}) == 8
+
+
+@pytest.mark.usefixtures("albumentations")
+def test_seed_that_the_user_has_set_for_albumentations_applies() -> None:
+    seed_albumentations()
+    seed_albumentations()  # has no effect
+    compose = sys.modules["albumentations"].Compose(3)
+    generator = random.Random(3)
+    assert [compose(image=0) for _ in range(2)] == [generator.random() for _ in range(2)]
 
 
 def test_sample_generators_are_separate() -> None:

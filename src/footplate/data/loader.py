@@ -8,7 +8,14 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from footplate.data.batch_plan import BatchKey, BatchPlan
-from footplate.data.rng import SampleGenerators, mix_seed, next_seed, preserve_random_state, seed_generators
+from footplate.data.rng import (
+    SampleGenerators,
+    mix_seed,
+    next_seed,
+    preserve_random_state,
+    seed_albumentations,
+    seed_generators,
+)
 from footplate.data.samplers import DefaultSampler, set_epoch
 from footplate.data.shared_memory import SentBatch
 from footplate.data.waiting import data_wait
@@ -203,6 +210,7 @@ class BatchReader(Dataset[Any]):
         self._seeding = seeding
         self._progress = progress
         self._generators = SampleGenerators()
+        seed_albumentations()
 
     def __getitem__(self, key: BatchKey) -> Any:
         if get_worker_info() is not None:

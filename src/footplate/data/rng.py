@@ -3,9 +3,10 @@
 import logging
 import random
 import struct
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import reduce
+from functools import reduce, wraps
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -49,6 +50,27 @@ def seed_generators(seed: int) -> None:
     np.random.seed(seed & 0xFFFFFFFF)
     # torch.manual_seed would also seed every accelerator, which takes a hundred times longer.
     torch.default_generator.manual_seed(seed)
+
+
+def seed_albumentations() -> None:
+    """Makes Albumentations derive its random numbers from Python's generator, so that they can be reproduced.
+
+    Since version 1.4.19, each `Compose` has its own generators, which are not seeded. If the user has set a seed, it
+    still applies.
+    """
+    compose: Any = getattr(sys.modules.get("albumentations"), "Compose", None)
+    if not hasattr(compose, "set_random_seed") or hasattr(compose.__call__, "__wrapped__"):
+        return
+    call = compose.__call__
+
+    @wraps(call)
+    def seeded_call(self: Any, *args: Any, **data: Any) -> Any:
+        if self.seed is None:
+            self.set_random_seed(random.getrandbits(32))
+            self.seed = None
+        return call(self, *args, **data)
+
+    compose.__call__ = seeded_call
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from multiprocessing.util import Finalize, get_temp_dir, is_exiting
 from types import FrameType
 from typing import Any, ClassVar
 
+from footplate.data.rng import seed_albumentations
 from footplate.error_context import add_note
 from footplate.errors import DataError
 
@@ -115,6 +116,7 @@ class WorkerInit:
         signal.signal(signal.SIGTERM, self._ignore_once)
         # If the main process was killed, the worker would block forever on a full pipe.
         Finalize(None, _exit_if_orphaned, exitpriority=0)
+        seed_albumentations()  # a spawned worker has imported it again
         if self._user_init is not None:
             self._user_init(worker)
         self._progress.begin(worker)

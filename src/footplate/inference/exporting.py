@@ -228,7 +228,9 @@ def _suffix(to: str) -> str:
 def _run_example(
     trained: TrainedModel, module: ExportedModel, size: Sequence[int] | None, image: str | None
 ) -> tuple[_Examples, Tensor, dict[str, Tensor]]:
-    """Runs the model on an example input. Returns three values: a function that creates examples, the example used, and its outputs.
+    """Runs the model on an example input.
+
+    Returns three values: a function that creates examples, the example used, and its outputs.
 
     By default, the example has the size and number of channels that the pipeline produces.
 
