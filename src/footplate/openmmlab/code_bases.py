@@ -155,9 +155,10 @@ def named_code_bases(cfg: "Config | MutableMapping[str, Any]") -> list[str]:
 
 
 def _import_code_base(scope: str) -> ModuleType:
-    """Imports and returns a code base. If it is first-generation, also imports its modules that register classes.
+    """Imports and returns a code base.
 
-    footplate then builds first-generation datasets with the code base's own `build_dataset`.
+    If the code base is first-generation, also imports all of its modules that register classes, and makes footplate
+    build its datasets with the code base's own `build_dataset`.
     """
     module = importlib.import_module(scope)
     if not _is_for_mmcv_1(scope):

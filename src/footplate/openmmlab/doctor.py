@@ -52,7 +52,7 @@ def check_code_base(name: str) -> dict[str, Any]:
 
 
 def check_environment() -> list[dict[str, Any]]:
-    """Checks the optional packages and the installed code bases. Missing optional packages are reported as remarks."""
+    """Checks the optional packages and the installed code bases. Reports missing optional packages as remarks only."""
     versions = {"footplate": __version__, "Python": platform.python_version(), "torch": str(torch.__version__)}
     rows = [{"name": name, "version": version, "problems": [], "remarks": []} for name, version in versions.items()]
     for extra in extras():

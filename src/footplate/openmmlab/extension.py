@@ -63,7 +63,7 @@ class OpenMMLab(Extension):
         return frozenset(FIRST_GENERATION_KEYS)
 
     def check_config(self, cfg: Any) -> None:
-        """Raises an error for unsupported keys that would change the results."""
+        """Raises an error for an unsupported key if ignoring it would change the results."""
         refuse_unsupported(cfg)
 
     def translates(self, cfg: Any) -> bool:
@@ -108,7 +108,7 @@ class OpenMMLab(Extension):
 
 
 def refuse_unsupported(cfg: Mapping[str, Any]) -> None:
-    """Raises an error for an unsupported key that would change the results.
+    """Raises an error for an unsupported key if ignoring it would change the results.
 
     Raises:
         ConfigError: The config has such a key. The message suggests an alternative.

@@ -125,7 +125,7 @@ def uninstall() -> None:
 
 
 def _prepare_process(name: str) -> dict[str, Any]:
-    """Sets up footplate's imports in a process that code starts with "spawn", such as MMRotate's evaluation."""
+    """Sets up footplate's imports in processes started with the "spawn" method, as in MMRotate's evaluation."""
     # Unpickling the setup calls its functions. The process does this before it reads the other keys.
     return {"footplate": WorkerSetup(), **_get_preparation_data(name)}
 
@@ -205,9 +205,9 @@ class InstalledFinder(MetaPathFinder):
     """Modifies modules of installed packages during import.
 
     Adds the names from mmcv 1.x that mmcv 2 no longer has, and sets mmcv's version to one that the imported code base
-    accepts. In mmcv and first-generation code, also replaces names that were removed from PyTorch, NumPy or Python; in
-    other code bases, only in modules that use names removed from NumPy. Once a first-generation code base is imported,
-    modules in the current folder also count as first-generation code.
+    accepts. In mmcv and first-generation code, also replaces names that were removed from PyTorch, NumPy or Python. In
+    other code bases, it does this only in modules that use names removed from NumPy. Once a first-generation code base
+    is imported, modules in the current folder also count as first-generation code.
 
     A package that restricts the version of mmcv or MMEngine in its `__init__.py` also counts as a code base. In
     installed code bases, modules that cannot be imported are skipped; see `skip_failed_imports`.

@@ -37,5 +37,5 @@ def rotate_iou_gpu_eval(
 
 
 def _read(boxes: NDArray[Any]) -> Tensor:
-    """Returns boxes with counterclockwise angles."""
+    """Returns boxes as a tensor, with clockwise angles converted to counterclockwise ones."""
     return torch.from_numpy(np.asarray(boxes, np.float64)).reshape(-1, 5) * torch.tensor([1.0, 1.0, 1.0, 1.0, -1.0])

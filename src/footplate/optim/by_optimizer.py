@@ -10,7 +10,7 @@ from typing import Any
 
 
 def by_optimizer(values: Any, names: Iterable[str]) -> dict[str, Any]:
-    """Returns a dict that maps optimizer names to values."""
+    """Converts per-optimizer values to a dict, keyed by optimizer name. A single optimizer has the name ""."""
     return {name: values[name] if name else values for name in names}
 
 

@@ -88,7 +88,7 @@ class ParamwiseRules(NamedTuple):
         return self._scaled(self.cfg.get(lr_rule), self.cfg.get(decay_rule)), reasons
 
     def lr_rule(self, location: ParamLocation) -> str:
-        """Returns the key that sets the learning rate multiplier for a parameter without a custom key, or ""."""
+        """Returns the learning rate multiplier key for a parameter without a custom key, or "" if none applies."""
         if location.is_offset and self.cfg.get("dcn_offset_lr_mult") is not None:
             return "dcn_offset_lr_mult"
         return "bias_lr_mult" if location.name == "bias" and not (location.is_norm or location.in_deformable) else ""

@@ -56,7 +56,7 @@ def choose_settings(optim_wrapper: Any, configured: list[Settings], *, takes_con
 
 
 def _as_text(settings: Settings) -> dict[str, str]:
-    """Formats settings for messages, using their values from before any schedule changed them."""
+    """Formats settings for messages, with the values that they had before any schedule changed them."""
     values: Settings = {
         key: settings.get(f"initial_{key}", value) for key, value in settings.items() if not key.startswith("initial_")
     }

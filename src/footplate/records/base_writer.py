@@ -36,7 +36,7 @@ class BaseVisBackend:
         self._save_dir = save_dir
 
     def move(self, before: str, now: str) -> None:
-        """Moves `save_dir` from the folder `before` to the folder `now`. Called before anything is written."""
+        """If `save_dir` is inside the folder `before`, redirects it to `now`. Called before anything is written."""
         if self._save_dir is not None and Path(self._save_dir).is_relative_to(before):
             self._save_dir = os.path.join(now, os.path.relpath(self._save_dir, before))
 
@@ -72,7 +72,7 @@ class BaseVisBackend:
         """Finishes writing."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state, a dict without custom objects, that a resumed run needs to continue this output."""
+        """Returns the state that a resumed run needs to continue this output, as a dict without custom objects."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

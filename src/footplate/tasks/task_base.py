@@ -303,7 +303,10 @@ def list_folder(folder: str) -> list[str]:
 
 
 def is_folder(path: str) -> bool:
-    """Checks whether a path is a folder, even if the storage lists a file as a folder that contains only itself."""
+    """Checks whether a path is a folder.
+
+    Returns False for a file, even if the storage lists it as a folder that contains only itself.
+    """
     try:
         return list_dir(path) != [path.rpartition("/")[2]]
     except OSError:

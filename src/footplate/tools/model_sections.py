@@ -144,14 +144,17 @@ def _resolve(section: Mapping[str, Any]) -> tuple[Any, Exception | None]:
 def _is_built_by_code_base(kind: Any) -> bool:
     """Checks whether the constructor of a class, which builds its nested sections, belongs to a code base.
 
-    A constructor of the user may read its sections in any way.
+    Constructors outside code bases may read their sections in any way.
     """
     constructors = [base for base in _bases_of(kind) if "__init__" in vars(base)]
     return bool(constructors and code_base_of(constructors[0]))
 
 
 def _closed_constructors(kind: Any) -> list[Any]:
-    """Returns the base classes whose constructors do not take `**kwargs`. The first one most likely limits them."""
+    """Returns the base classes whose constructors do not take `**kwargs`.
+
+    The first one most likely determines which arguments the class accepts.
+    """
     return [base for base in _bases_of(kind) if "__init__" in vars(base) and not arguments_of(base).accepts_any]
 
 

@@ -67,7 +67,7 @@ def best_first(runs: Sequence[Run], headline: tuple[Series, Rule] | None) -> lis
 
 
 def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, Any]:
-    """Returns the facts about a run that the report shows first.
+    """Returns the overview data of a run for the report.
 
     Returns:
         A dict with the summary of the run (see `summarize`) and these keys:

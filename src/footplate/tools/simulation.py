@@ -31,7 +31,8 @@ def simulate(
 ) -> dict[str, Trajectory]:
     """Returns the optimizer settings of every parameter over a run, without training.
 
-    Builds and steps the optimizer and the schedules as in training. Parameters in the same group share their lists.
+    Builds and steps the optimizer and the schedules as in training. All parameters in a group share the same lists of
+    values.
 
     Args:
         cfg: A config of either generation, or only its sections `optim_wrapper`, `param_scheduler` and `train_cfg`, or
@@ -143,7 +144,7 @@ def run_length(
 
 
 def _run_schedules(steps: ScheduleSteps, iters: Collection[int], epoch_length: int | None) -> Iterator[int]:
-    """Steps the schedules up to the last of `iters`. Yields each iteration in `iters` before stepping it."""
+    """Steps the schedules through the last iteration in `iters`. Yields each of these before its schedule steps."""
     stops = set(iters)
     for iteration in range(max(stops, default=-1) + 1):
         if iteration in stops:

@@ -18,7 +18,7 @@ SUFFIX_TYPE = Sequence[str] | str
 
 
 def _after(method: str, flag: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Returns a method decorator that first calls `self.<method>()`, unless `self.<flag>` is set."""
+    """Returns a decorator that makes a method first call `self.<method>()`, unless `self.<flag>` is set."""
 
     def decorate(old_func: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(old_func)

@@ -22,7 +22,7 @@ _logger = logging.getLogger("footplate.openmmlab")
 
 class _RegistryType(type):
     def __instancecheck__(cls, instance: object) -> bool:
-        """Also accepts footplate's root registries, because code bases import them from `mmengine` as well."""
+        """`isinstance` also returns True for footplate's root registries, which code bases import from `mmengine`."""
         return isinstance(instance, _Registry) if cls is Registry else super().__instancecheck__(instance)
 
 

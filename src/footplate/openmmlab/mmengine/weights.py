@@ -22,7 +22,10 @@ from footplate.module_selection import BATCH_NORMS, INSTANCE_NORMS
 
 
 def _initializer(kind: type[BaseInit], order: str) -> Callable[..., None]:
-    """Returns a function that initializes a layer, but not its children. `order` lists its other arguments."""
+    """Returns a function that initializes a layer, but not its children.
+
+    `order` lists the other arguments of this function in positional order.
+    """
 
     def initialize(module: nn.Module, *values: Any, **settings: Any) -> None:
         names = order.split()[: len(values)]

@@ -15,8 +15,8 @@ _logger = logging.getLogger("footplate.optim")
 class Accumulation:
     """Implements gradient accumulation, as a base class of OptimWrapper.
 
-    This is a base class rather than a component, because code written for MMEngine reads these counts and overrides
-    these methods.
+    This is a base class rather than a separate object, because code written for MMEngine reads the loss counts of the
+    wrapper and overrides its methods.
 
     Args:
         accumulative_counts: The number of losses per optimizer step.

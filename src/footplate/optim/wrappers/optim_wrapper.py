@@ -218,7 +218,7 @@ class OptimWrapper(Accumulation):
         self._guard = None if policy is None else GradientGuard(policy)
 
     def warn_of_skipped_steps(self, iteration: int) -> None:
-        """Warns of steps that the optimizer has skipped on the device because of non-finite gradients."""
+        """Warns about steps that the optimizer has skipped on the device because of non-finite gradients."""
         if self._guard is not None:
             self._guard.warn_of_skipped(iteration)
 

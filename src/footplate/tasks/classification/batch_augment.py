@@ -45,10 +45,7 @@ class Mixup(_Mixing):
     """
 
     def mix(self, inputs: Tensor, scores: Tensor, others: Tensor, share: float) -> tuple[Tensor, Tensor]:
-        """Blends image n with weight `share` and image `others[n]` with weight ``1 - share``.
-
-        Blends the labels in the same way.
-        """
+        """Blends image n (weight `share`) with image `others[n]` (weight ``1 - share``), and likewise their labels."""
         mixed = share * inputs + (1 - share) * inputs[others]
         return mixed, share * scores + (1 - share) * scores[others]
 
@@ -108,7 +105,7 @@ class RandomBatchAugment:
             )
 
     def __call__(self, inputs: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """Applies at most one augmentation to the batch and returns it."""
+        """Applies at most one augmentation to the batch, and returns the inputs and soft labels."""
         remainder = np.random.random()
         for augment, prob in zip(self.augments, self.probs, strict=True):
             if remainder < prob:

@@ -107,7 +107,7 @@ class CustomDataset(BaseDataset):
         return records
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns a list that contains the class of a sample."""
+        """Returns the class of a sample, as a list with one item."""
         return [int(self.get_data_info(idx)["gt_label"])]
 
     def _record(self, folder: str, line: str, number: int) -> dict[str, Any]:
@@ -236,7 +236,7 @@ class PackInputs(PackSamples):
         self.algorithm_keys = tuple(algorithm_keys)
 
     def annotate(self, sample: ClsDataSample, results: Mapping[str, Any]) -> None:
-        """Adds the labels and the entries for `algorithm_keys`."""
+        """Adds the labels, and the entries under `algorithm_keys`, to a sample."""
         if "gt_label" in results:
             sample.set_gt_label(results["gt_label"])
         if "gt_score" in results:

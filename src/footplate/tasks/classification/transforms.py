@@ -116,7 +116,7 @@ class ResizeEdge(BaseTransform):
 class RandomWarp(BaseTransform):
     """Rotates, scales, stretches, shears, shifts and flips `img` around its center, in one affine transformation.
 
-    Pixels outside the image become black. Only `img` is changed, so use this transform for classification.
+    Pixels outside the image become black. Annotations are not changed, so use this transform only for classification.
 
     Args:
         turn: The maximum rotation in either direction, in degrees.

@@ -186,7 +186,7 @@ class PackDetInputs(PackSamples):
         self.with_masks = with_masks
 
     def annotate(self, sample: DetDataSample, results: Mapping[str, Any]) -> None:
-        """Adds the instances, if there are boxes."""
+        """Adds the ground-truth instances to a sample if `results` contains boxes."""
         if "gt_bboxes" not in results:
             return
         boxes = np.asarray(results["gt_bboxes"], dtype=np.float32).reshape(-1, 4)

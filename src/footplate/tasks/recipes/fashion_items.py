@@ -155,11 +155,11 @@ class FashionItems(ComposedDataset):
         return {"classes": CLASSES}
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns a list that contains the class of an item."""
+        """Returns the class of an item, as a list with one item."""
         return [int(self._items.classes[self._indices[idx]])]
 
     def sample(self, index: int) -> dict[str, Any]:
-        """Returns the sample of an item before the pipeline is applied."""
+        """Returns the sample of an item without applying the pipeline."""
         item = self._indices[index]
         image = self._items.grey[item]
         return {

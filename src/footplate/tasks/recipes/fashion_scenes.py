@@ -212,7 +212,7 @@ class FashionScenes(ComposedDataset):
         return compose(self._items, self._style, np.random.default_rng((*self._key, index)))
 
     def sample(self, index: int) -> dict[str, Any]:
-        """Returns the sample of a scene before the pipeline is applied."""
+        """Returns the sample of a scene without applying the pipeline."""
         scene = self.scene(index)
         shape = scene.mask.shape
         return {
@@ -245,5 +245,5 @@ class FashionInstances(FashionScenes):
         return {"classes": CLASSES, "palette": super().metainfo["palette"][1:]}
 
     def sample(self, index: int) -> dict[str, Any]:
-        """Returns the sample of a scene before the pipeline is applied."""
+        """Returns the sample of a scene without applying the pipeline."""
         return {**super().sample(index), "img_id": index}

@@ -124,7 +124,7 @@ class PackSelfSupInputs(PackSamples):
         return {**packed, "inputs": views if isinstance(views, list) else [views]}
 
     def annotate(self, sample: SelfSupDataSample, results: Mapping[str, Any]) -> None:
-        """Adds the split (`part`), the label, and the entries for the configured keys."""
+        """Adds the split (`part`), the label, and the entries under the configured keys to a sample."""
         if self.part is not None:
             sample.set_metainfo({"part": self.part})
         if "gt_label" in results:

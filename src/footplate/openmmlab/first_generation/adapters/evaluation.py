@@ -33,7 +33,7 @@ _META = {"CLASSES": "classes", "PALETTE": "palette"}
 
 
 def adapt_dataset(dataset: Any, test_mode: bool = False) -> Any:
-    """Returns the dataset. If it has `CLASSES` or `PALETTE` but no `metainfo`, adds `metainfo`.
+    """Returns the dataset. If it lacks `metainfo`, derives it from `CLASSES` and `PALETTE`, if any.
 
     Args:
         dataset: A dataset, or the config to build it from.

@@ -171,7 +171,7 @@ class TextLoggerHook(LoggerHook):
         self.start_iter = runner.iter
 
     def log(self, runner: Any) -> Any:
-        """Logs the latest values. Returns a dict of these values with `mode`, `epoch` and `iter`."""
+        """Logs the latest values. Returns a dict of these values, plus `mode`, `epoch` and `iter`."""
         log_dict: OrderedDict[str, Any] = OrderedDict(
             mode=self.get_mode(runner), epoch=self.get_epoch(runner), iter=self.get_iter(runner, inner_iter=True)
         )

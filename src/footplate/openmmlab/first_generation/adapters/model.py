@@ -224,7 +224,7 @@ class LegacyModel(BaseModel):
 
     @torch.no_grad()
     def validation_losses(self, data: Any) -> dict[str, Any]:
-        """Returns the outputs of the model's `val_step`. If the model has none, returns the training outputs."""
+        """Returns the outputs of the model's `val_step`, or the training outputs if it has no `val_step`."""
         opened_data = self.data_preprocessor(data, False)
         step = getattr(self.module, "val_step", None)
         found = step(opened_data, self._optimizer) if step and _is_step(step) else self._losses(opened_data)

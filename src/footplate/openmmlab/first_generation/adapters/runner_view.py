@@ -54,7 +54,7 @@ class LogBuffer:
         self._begin: dict[str, int] = {}
 
     def update(self, values: Mapping[str, Any], count: int = 1) -> None:
-        """Records values, each averaged over `count` samples."""
+        """Records values, each of which is a mean over `count` samples."""
         for name, value in values.items():
             self._record(name, value)
             self._counts.setdefault(f"{self._mode()}/{name}", deque(maxlen=_KEPT_COUNTS)).append(count)

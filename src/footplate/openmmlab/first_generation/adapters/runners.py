@@ -46,8 +46,8 @@ class _RunnerClass(type):
 class BaseRunner(metaclass=_RunnerClass):
     """Base class for runners. A runner collects settings, and `run` trains with the engine's Runner.
 
-    After training, all other attributes, such as `runner.outputs`, are read from a RunnerView. Subclasses cannot
-    override `train`, `val` or `run_iter`, because the engine has its own loops.
+    After training, attributes that this class does not define, such as `runner.outputs`, are read from a RunnerView.
+    Subclasses cannot override `train`, `val` or `run_iter`, because the engine has its own loops.
 
     Args:
         model: A model of either generation, wrapped or not. Training starts from its current weights.

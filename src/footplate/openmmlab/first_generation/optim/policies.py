@@ -219,7 +219,7 @@ BY_ITERATION = (cyclic, one_cycle_lr, one_cycle_momentum)
 
 
 def find_policy(name: str, field: str) -> PolicyFunction:
-    """Returns the policy function for "lr" or "momentum". See `known_policy` for the names.
+    """Returns the policy function for "lr" or "momentum". See `known_policy` for the accepted names.
 
     Raises:
         ArgumentError: The policy is unknown.

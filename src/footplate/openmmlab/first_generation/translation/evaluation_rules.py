@@ -35,7 +35,7 @@ custom_hooks = [
 """,
 )
 def workflow(draft: Draft) -> None:
-    """Replaces validation phases with a hook that computes losses. Training phases need no setting."""
+    """Replaces validation phases with a hook that computes losses. Removes a workflow that only trains."""
     phases = [(mode, count) for mode, count in draft.take("workflow") or ()]
     if all(mode == "train" for mode, _ in phases):
         return
