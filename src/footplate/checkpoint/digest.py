@@ -1,7 +1,7 @@
 """Writes and verifies the SHA-256 digest at the end of a checkpoint file.
 
-A checkpoint is the zip archive that `torch.save` writes. The digest is stored in the archive's comment, which readers
-ignore. The content and the digest are thus committed together:
+A checkpoint is the zip archive that `torch.save` writes. The digest is stored in the archive's comment, which zip
+readers ignore, so renaming one file commits the content and its digest together:
 
     ... archive ... | end record (22 bytes) | footplate-checkpoint 1 saved=<ns> sha256=<64 hex digits>
 
@@ -54,7 +54,7 @@ class DigestSink:
         self._tail = b""  # the last 22 bytes: possibly the end record, which `finish` modifies
 
     def write(self, data: "bytes | bytearray | memoryview", /) -> int:
-        """Forwards all bytes except the last 22, which are held back."""
+        """Forwards all bytes except the last 22, which may be the end record that `finish` modifies."""
         view, before = memoryview(data).cast("B"), self._tail
         size = len(view)
         if size < _END_RECORD_BYTES:

@@ -151,7 +151,7 @@ Cut = Callable[[str, torch.Tensor], TensorShard | None]
 
 
 def split_state(state: Any, cut: Cut = lambda name, tensor: None) -> tuple[Any, dict[str, TensorShard]]:
-    """Replaces the sharded tensors in a state with references to their names.
+    """Splits a state into shards of its tensors and the remaining state, which refers to the shards by name.
 
     Args:
         state: Containers and tensors.

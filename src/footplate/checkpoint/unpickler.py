@@ -1,7 +1,7 @@
 """Unpickles data without importing or calling anything that it refers to.
 
 Each name in a pickle is replaced with a placeholder class unless it is in `_NAMES`. This table lists everything needed
-to build tensors, NumPy arrays and containers, and nothing that could reach other code.
+to build tensors, NumPy arrays and containers, and nothing that gives access to other code.
 """
 
 import pickle

@@ -65,7 +65,7 @@ def is_variable(config: object, key: object) -> bool:
 def calling_line() -> Origin:
     """Returns the file and line of the code that is calling this package.
 
-    If footplate calls itself, as for a command, returns a description instead of the file, and 0 as the line.
+    If no user code makes the call, returns "the command line" or "footplate itself" as the file, and 0 as the line.
     """
     frame = sys._getframe()
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):

@@ -135,7 +135,7 @@ def _written(value: Any, indent: str, used: int) -> str:
 
 
 def _parts(value: "dict[Any, Any] | list[Any] | tuple[Any, ...]") -> tuple[str, list[tuple[str, Any]], str]:
-    """Returns the opening bracket, the items with their prefixes (such as `key=`), and the closing bracket."""
+    """Splits a container into its opening bracket, items with prefixes (such as `key=`), and closing bracket."""
     if isinstance(value, dict):
         if all(isinstance(key, str) and is_identifier(key) for key in value):
             return "dict(", [(f"{key}=", item) for key, item in value.items()], ")"

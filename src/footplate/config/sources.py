@@ -136,7 +136,10 @@ def _packaged_config(name: str) -> str | None:
 
 
 def _near_config(package: str, file: str) -> str | None:
-    """Returns `package::file` for the config with the most similar name, or None. The suffix of `file` is optional."""
+    """Returns `package::file` for the config whose name is most similar to `file`, or None if none is similar.
+
+    The suffix of `file` is optional.
+    """
     for start in [Path(root, *folder) for root in _package_folders(package) for folder in _CONFIG_FOLDERS]:
         stems = {path.stem: path for path in sorted(start.rglob("*")) if path.suffix in SUFFIXES}
         near = nearest(Path(file).stem, stems)

@@ -17,8 +17,8 @@ _MIN_SIMILARITY = 0.85
 def check_top_level_keys(cfg: "Config | Mapping[Any, Any]", known: Collection[str]) -> None:
     """Raises an error if a top-level key looks like a misspelled known key.
 
-    Other unknown keys are allowed, since configs contain custom keys (`gallery_dataloader`, `models`) and variables. A
-    key counts as misspelled only if its words differ from the words of a known key by a few letters. Skips variables
+    Other unknown keys are allowed, since configs may contain variables and custom keys, such as `models`. A key
+    counts as misspelled only if its words differ from the words of a known key by a few letters. Skips variables
     (keys that other lines of the config use), and keys with the value None or False, which only disable something.
 
     Raises:

@@ -31,7 +31,7 @@ class UnusedChange(NamedTuple):
 
     @property
     def problem(self) -> str:
-        """A sentence that describes the problem and the keys to set instead."""
+        """A sentence that describes the problem and lists the keys to set instead."""
         if not self.was_read:
             return f"'{self.key}' has no effect unless your own code reads it: neither the config nor footplate uses it"
         advice = f"; set {list_names(self.unchanged, _MAX_NAMED)} instead" if self.unchanged else ""
@@ -76,7 +76,10 @@ def _changes(holder: Any, key: Any, path: tuple[Any, ...]) -> Iterator[tuple[tup
 
 
 def _keys_with(top: ConfigDict, known: Collection[str], path: Sequence[Any], value: Any) -> list[str]:
-    """Returns the key paths with a given value below `known` keys. Prefers keys with the same name as `path`."""
+    """Returns the paths of keys that have a given value. Considers the `known` top-level keys and the keys inside them.
+
+    Prefers keys with the same name as the last key in `path`. For common values, such as 0, returns only these.
+    """
     name = [part for part in path if isinstance(part, str)][-1]
     items = [(other, item) for other, item in walk_paths(top) if other[0] in known]
     equal = [other for other, item in items if type(item) is type(value) and item == value]

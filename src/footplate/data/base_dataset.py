@@ -256,7 +256,7 @@ class BaseDataset(Dataset[Any]):
 
 
 def _shared_flags() -> Tensor:
-    """Creates one flag per sample in shared memory. Indices that are equal modulo 2**20 share a flag."""
+    """Creates 2**20 flags for samples in shared memory. Samples whose indices are equal modulo 2**20 share a flag."""
     flags = torch.zeros(_MAX_FLAGS, dtype=torch.bool, device="cpu")
     flags.share_memory_()  # type: ignore[no-untyped-call]
     return flags

@@ -123,7 +123,10 @@ class BatchPlan(Sampler[BatchKey]):
         self._prepare(Pass(epoch, start, end))
 
     def state_dict(self, epoch: int) -> list[Any] | None:
-        """Returns the states of the custom samplers at the start of pass `epoch`, or None if they are stateless."""
+        """Returns the states that custom samplers had at the start of the pass with index `epoch`.
+
+        Returns None if the samplers are stateless.
+        """
         return self._states if self._begun_passes > epoch else self._sampler_states()
 
     def load_state_dict(self, states: Sequence[Mapping[str, Any]], epoch: int) -> None:
@@ -204,7 +207,7 @@ class BatchPlan(Sampler[BatchKey]):
             yield BatchKey(epoch, positions, indices, self.batch_sampler is None)
 
     def _batches(self, epoch: int, start: int) -> Iterator[tuple[int, Sequence[Any]]]:
-        """Yields, for each batch from `start` on, this rank's number of preceding samples and the sample indices."""
+        """Yields two values per batch from `start` on: the number of this rank's earlier samples, and its indices."""
         done = 0
         if self._has_own_batches:
             for number, indices in enumerate(self.batch_sampler):

@@ -19,8 +19,8 @@ class BaseDataElement:
     """A container for a sample or part of a sample, with data fields and the metainfo that describes them.
 
     Both kinds of fields are read as attributes. Assigning an attribute sets a data field; `set_metainfo` sets metainfo.
-    A name can be used for only one of them. Data is stored in the `__dict__` of the instance, so reading a data field
-    is a plain attribute access.
+    The same name cannot be used for both kinds. Data is stored in the `__dict__` of the instance, so reading a data
+    field is a plain attribute access.
 
     Args:
         metainfo: Information about the data, such as the image path or the shape before resizing.

@@ -134,7 +134,7 @@ def _check_dataset(cfg: Any) -> None:
 
 
 def _refuse_sections(loader: Any) -> None:
-    """Rejects a dataset or a list of configs in place of a dataloader. Its items would be mistaken for batches."""
+    """Rejects a loader that is a dataset or a list of configs, because its items would be mistaken for batches."""
     if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
         raise ArgumentError(
             "a data loader must yield batches, but a dataset yields individual samples",

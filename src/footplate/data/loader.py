@@ -111,7 +111,7 @@ class SampleLoader(DataLoader[Any]):
 
     @property
     def endless(self) -> bool:
-        """Whether a pass is endless."""
+        """Whether a pass over the loader never ends."""
         ends = self.plan.limit is not None or bool(self.plan.custom)
         return not ends and any(getattr(sampler, "endless", False) for sampler in self.plan.samplers)
 

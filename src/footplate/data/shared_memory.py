@@ -82,8 +82,8 @@ class RecordStore(Sequence[Any]):
 class SentBatch:
     """Wraps a batch that a worker sends to the main process. Unpickling returns the batch itself.
 
-    All arrays and dense tensors in the batch share one block of memory. Torch would send each tensor separately. The
-    messages between the processes would cost the main process a few hundred microseconds per tensor.
+    All arrays and dense tensors in the batch share one block of memory. Torch would send each tensor separately, which
+    would cost the main process a few hundred microseconds per tensor.
 
     Args:
         batch: Any object that can be pickled.

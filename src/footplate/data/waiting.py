@@ -12,8 +12,8 @@ class InterruptedWaitError(BaseException):
 class DataWait:
     """Records whether this process is waiting for data, so that a signal handler can end the wait with an error.
 
-    - Code that reads a sample or waits for a worker uses `call` or `over`. It can be interrupted; swapping the run's
-      random generators cannot.
+    - Code that reads a sample or waits for a worker runs through `call` or `over`. Only this code can be interrupted.
+      Code that swaps the run's random generators must run outside these methods.
     - The training loop sets `for_batch` and handles the error.
     - Signal handlers call `interrupt`.
 
@@ -27,7 +27,7 @@ class DataWait:
     _is_interruptible = False
 
     def call(self, function: Callable[[Any], Any], argument: Any) -> Any:
-        """Calls a function that waits for data, unless there is an error to raise."""
+        """Calls a function that waits for data, or raises a pending error if the training loop is waiting."""
         try:
             self._is_interruptible = True
             if self.pending is not None:
@@ -41,7 +41,7 @@ class DataWait:
         return map(self.call, repeat(next), repeat(iterator))
 
     def interrupt(self, error: BaseException, *, in_any_wait: bool = False) -> None:
-        """Raises an error if the training loop is waiting for a batch, or else at its next wait.
+        """Raises an error if the training loop is waiting for a batch. Otherwise, the next wait for a batch raises it.
 
         Args:
             error: The error.

@@ -173,7 +173,7 @@ def kill_workers(loaders: Iterable[Any]) -> None:
 
 
 def is_worker_death(error: RuntimeError) -> bool:
-    """Checks whether torch raised an error because of a dead worker."""
+    """Checks whether torch raised an error because a worker died."""
     return _PIDS.search(str(error)) is not None
 
 

@@ -1,4 +1,4 @@
-"""Reports errors of ranks, so that the cause is printed once and recorded by torchrun."""
+"""Reports errors on ranks, so that their cause is printed once and recorded by torchrun."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def await_cause(error: _Error) -> _Error | RankError:
     """Waits for the failed rank to report the cause, then returns the error for this rank to report.
 
     If all ranks raise the same error, rank 0 reports it at once, and the others wait briefly. A rank that lost its
-    connection waits longer for the failed rank. During the wait, a launcher such as torchrun ends this process.
+    connection waits longer for the failed rank. While a rank waits, a launcher such as torchrun may end its process.
     """
     is_consequence = is_lost_connection(error)
     if threading.current_thread() is threading.main_thread():

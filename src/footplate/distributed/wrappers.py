@@ -275,8 +275,8 @@ class RankwiseBatchNorm(PlainBatchNorm):
 
     Inputs have shape `(N, C, ...)`; N may differ between ranks. The variance is computed from deviations from the
     global mean, so that many small batches give the same result as one large batch, except for rounding. Computes in
-    float32 or higher, and returns the input dtype. This class is not derived from PyTorch's SyncBatchNorm, which
-    DistributedDataParallel rejects on CPUs.
+    float32 or higher precision, and returns the input dtype. This class is not derived from PyTorch's SyncBatchNorm,
+    which DistributedDataParallel rejects on CPUs.
     """
 
     def forward(self, input: Tensor) -> Tensor:

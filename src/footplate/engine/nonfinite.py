@@ -89,8 +89,8 @@ class NonFiniteHook(Hook):
     def check(self, runner: "Runner", done: int, *, stop: bool = False) -> None:
         """Checks the losses of the last `interval` iterations.
 
-        Also warns of steps that the device has skipped, and once if a loss scaler has reduced its scale below 1, since
-        overflow can then no longer explain why steps are skipped.
+        Also warns about steps that the device has skipped. If a loss scaler has reduced its scale below 1, warns about
+        this once, since overflow no longer explains the skipped steps.
 
         Args:
             runner: The runner.
@@ -153,8 +153,8 @@ def check_weights(runner: "Runner", *, together: bool = False) -> None:
 def nonfinite_weights(model: nn.Module, *, together: bool = False) -> list[str]:
     """Returns the names of parameters with NaN or infinity, and of buffers with NaN.
 
-    Infinity in a buffer may be intentional. All ranks must call this function if the model is sharded, in which case
-    each rank checks its own shards, or if `together` is set.
+    Infinity in a buffer may be intentional. If the model is sharded, each rank checks its own shards. In this case, or
+    if `together` is set, all ranks must call this function.
     """
     floats = [each for each in map(_real_values, (*model.parameters(), *model.buffers())) if each.is_floating_point()]
     # Read all sums at once, and check individual tensors only if any sum is non-finite.

@@ -40,7 +40,7 @@ def adapt_overridden(loop: "BaseTrainLoop") -> None:
 
 
 def _check_resumed_data(loop: "BaseTrainLoop") -> None:
-    """Checks that a loop that reads its own batches resumes at the right batch.
+    """Checks that a loop with its own code for reading batches resumes at the right batch.
 
     Warns if the loop starts reading from the first batch again.
 

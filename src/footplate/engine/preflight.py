@@ -37,7 +37,7 @@ def preflight(runner: "Runner") -> None:
 
     Warns about label maps that are likely wrong, classes that differ between datasets, and models whose number of
     classes differs from the dataset's. Leaves no files and records no metrics. Restores the random state, and the
-    buffers and plain attributes of modules.
+    model's buffers and simple attributes (numbers, bools and strings).
 
     Raises:
         FootplateError: The run cannot save, load or validate. Errors raised by the model or a metric are not wrapped.

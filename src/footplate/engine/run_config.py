@@ -96,7 +96,7 @@ class ResolvedConfig:
         check_kinds(self.sections)
 
     def recorded(self, *, is_plain: bool) -> Config:
-        """Returns the config to record. Without a config, this is the arguments, with objects converted to text.
+        """Returns the config to record. Without one, returns the arguments, with objects converted to text.
 
         A function that builds a plain module is recorded as a model config if other processes can import it.
         """
@@ -209,7 +209,7 @@ def known_keys() -> frozenset[str]:
 
 
 def keys_read(cfg: Config) -> frozenset[str]:
-    """Returns the top-level keys that have an effect in this config. All other names are variables."""
+    """Returns the top-level keys that have an effect in this config. All other top-level keys are variables."""
     return known_keys() if any(extension.translates(cfg) for extension in extensions()) else READ_KEYS
 
 
@@ -263,9 +263,9 @@ def complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[st
     """Returns the arguments of a Runner with derived values filled in.
 
     `max_epochs` or `max_iters` replaces the value in `train_cfg`. For a plain module, validation and test need only a
-    dataloader: without metrics, they report the loss, or the numbers that `validation_step` returns. The preflight is
-    then enabled by default, and a run with neither a config nor checkpoint settings saves after each epoch or
-    validation interval.
+    dataloader: without metrics, they report the loss, or the numbers that `validation_step` returns. For a plain
+    module, the preflight is also enabled by default, and a run with neither a config nor checkpoint settings saves
+    after each epoch or validation interval.
 
     Args:
         arguments: The Runner's arguments, keyed by name.

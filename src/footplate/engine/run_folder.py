@@ -126,7 +126,7 @@ class RunFolder:
             runner.visualizer.move(before, self.log_dir)
 
     def write_config(self, cfg: Any) -> None:
-        """Writes a config that comes from a file to the work_dir.
+        """Writes the config to the work_dir if it was loaded from a file.
 
         If a file with this name already exists in the work_dir and was written or edited by a user, writes the config
         to the log folder instead.

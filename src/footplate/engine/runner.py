@@ -693,7 +693,7 @@ class Runner:
         return [getattr(loop, "dataloader", None) for loop in loops]
 
     def _build_loop(self, cfg: Any, mode: str, base: type[BaseLoop]) -> Any:
-        """Builds a loop and its data. Returns None and loop objects unchanged."""
+        """Builds a loop with its loader and evaluator. Returns None and loop objects unchanged."""
         if cfg is None:
             return None
         if not isinstance(cfg, Mapping):

@@ -178,7 +178,7 @@ def check_train_loop(cfg: Any) -> None:
 
 
 def check_visualizer(cfg: Any) -> None:
-    """Checks the visualizer and its backends without building them, because some backends create a run on a server."""
+    """Checks the visualizer and its backends without building them, since building one may create a run on a server."""
     if not isinstance(cfg, Mapping):
         return
     VISUALIZERS.check({"type": "Visualizer", **cfg}, name="", save_dir=None)
@@ -196,7 +196,7 @@ def check_visualizer(cfg: Any) -> None:
 def check_optimization(sections: Sections) -> None:
     """Checks the optimizer and the schedules by building them for a small layer.
 
-    If `optim_wrapper.constructor` is set, checks only its name. (Constructors need the real model.)
+    If `optim_wrapper.constructor` is set, checks only the constructor's name, because constructors need the real model.
     """
     wrapper, train = sections["optim_wrapper"], sections["train_cfg"]
     if not isinstance(wrapper, Mapping) or not isinstance(wrapper.get("optimizer"), Mapping):

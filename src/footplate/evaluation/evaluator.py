@@ -204,7 +204,7 @@ class NamedMetric(BaseMetric[Any]):
 
 
 class FunctionMetric(NamedMetric):
-    """Averages a function's values over all samples. The value for each batch is weighted by its size.
+    """Averages a function's values over all samples. The value for each batch is weighted by the batch size.
 
     Args:
         function: A function that takes the predictions and the batch, both on the predictions' device, and returns a

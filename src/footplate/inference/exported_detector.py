@@ -98,7 +98,7 @@ class ExportedDetector(ExportedModel):
 
 
 class _Minimum:
-    """A lower limit. During tracing, some values count as above it and some do not, regardless of the example."""
+    """A lower limit. During tracing, a fixed selection of values is treated as above it, regardless of the example."""
 
     def __init__(self, value: float) -> None:
         self.value = value
@@ -287,8 +287,7 @@ _torch_squeeze = torch.squeeze
 
 
 def _split(tensor: Tensor, sizes: Any, dim: int = 0) -> Any:
-    """Splits a tensor. If there is only one size, returns the whole tensor, so that the trace does not fix its
-    length."""
+    """Splits a tensor. If there is only one size, returns the whole tensor, so that its traced length is not fixed."""
     if isinstance(sizes, (list, tuple)) and len(sizes) == 1:
         return (tensor,)
     return _torch_split(tensor, sizes, dim)

@@ -230,9 +230,8 @@ def _run_example(
 ) -> tuple[_Examples, Tensor, dict[str, Tensor]]:
     """Runs the model on an example input.
 
-    Returns three values: a function that creates examples, the example used, and its outputs.
-
-    By default, the example has the size and number of channels that the pipeline produces.
+    Returns three values: a function that creates examples, the example that was used, and its outputs. By default, the
+    example has the size and number of channels that the pipeline produces.
 
     Raises:
         DataError: The image cannot be read.
@@ -278,7 +277,10 @@ def _first_view(sample: Any) -> Tensor:
 
 
 def _example_images(shape: Sequence[int], image: Tensor | None = None) -> Tensor:
-    """Returns images of random pixels. The first one is `image` ``(1, C, H, W)``, if set, in the size of `shape`."""
+    """Returns images of random pixels. The first one is replaced by the resized `image`, if set.
+
+    `image` has shape ``(1, C, H, W)``, and `shape` is the shape of the result.
+    """
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, tuple(shape), generator=generator).float()
     if image is not None:

@@ -281,7 +281,7 @@ class Preprocessing(EvaluationData):
 
 
 def _file(path: str) -> dict[str, Any]:
-    """Returns a sample with an image path under the keys that loaders of either generation read."""
+    """Returns a sample with the image path, under the keys that first- and second-generation transforms read."""
     return {"img_path": path, "img_prefix": None, "img_info": {"filename": path}}
 
 

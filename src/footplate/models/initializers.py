@@ -21,8 +21,8 @@ Layers = str | Sequence[str] | None
 def truncated_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Tensor:
     """Fills a tensor with samples from a normal distribution truncated to `[a, b]`, using inverse transform sampling.
 
-    `mean` and `std` are the values before truncation. Unlike with `nn.init.trunc_normal_`, the result for a given seed
-    does not depend on the PyTorch version.
+    `mean` and `std` describe the distribution before truncation. Unlike with `nn.init.trunc_normal_`, the result for a
+    given seed does not depend on the PyTorch version.
     """
     below, above = (math.erf((bound - mean) / std / math.sqrt(2)) for bound in (a, b))
     values = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

@@ -168,7 +168,7 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
 
 
 def stack_batch(tensors: Sequence[Tensor], pad_size_divisor: int = 1, pad_value: float = 0) -> Tensor:
-    """Pads tensors at the end of all dimensions except the first to a common size, and stacks them.
+    """Pads tensors to a common size, at the end of every dimension except the first, and stacks them.
 
     Args:
         tensors: The tensors, such as images of shape ``(C, H, W)``, all with the same number of channels.

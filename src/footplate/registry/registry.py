@@ -352,7 +352,7 @@ class Registry:
         )
 
     def _import_locations(self, wanted: str | None = None) -> None:
-        """Imports the locations in order until the built-in entry `wanted` is registered."""
+        """Imports the modules in `locations`, in order, until the built-in entry `wanted` is registered."""
         while self._pending_locations and not _is_built_in(self._entries.get(wanted or "")):
             location = self._pending_locations[0]
             try:

@@ -202,7 +202,7 @@ def _is_loaded(setting: bool | None, results: dict[str, Any], key: str) -> bool:
 
 
 def _load_label_map(results: dict[str, Any]) -> NDArray[np.uint8]:
-    """Loads the label map of a record, of shape ``(H, W)``, and checks its shape and values."""
+    """Loads a record's label map, an array of shape ``(H, W)``, and checks its shape and values."""
     path = results["seg_map_path"]
     content = read_record_file(results, "seg_map_path")
     try:
