@@ -1,7 +1,7 @@
 """Checks the values of arguments, configs and checkpoints.
 
 Argument and config checks raise ArgumentError; checkpoint checks raise ValueError. In argument and config checks,
-`name` is the value's name in the message, and `key` is its key path, by default `name`.
+`name` is the value's name in the message, and `key` is its key path, which defaults to `name`.
 """
 
 import inspect

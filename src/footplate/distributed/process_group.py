@@ -181,7 +181,7 @@ def _leave() -> None:
 
 
 def active_launcher(launcher: str) -> str:
-    """Returns `launcher`, or "pytorch" instead of "none" if torchrun started this process.
+    """Returns "pytorch" if `launcher` is "none" and torchrun started this process; otherwise, returns `launcher`.
 
     Raises:
         ArgumentError: The launcher is unknown.

@@ -198,7 +198,7 @@ def _last_good(runner: "Runner") -> str:
 
 
 def capture_failure(runner: "Runner", error: NonFiniteError) -> None:
-    """Saves a capture of a non-finite iteration, and adds a note to the error that explains how to replay it.
+    """Saves a capture of the iteration with non-finite values, and adds a note to the error on how to replay it.
 
     A capture contains the last good checkpoint, the config, and all other settings that affect the results, so a replay
     is bit-identical up to the failed iteration. Without a checkpoint, the replay starts from the beginning. Captures do

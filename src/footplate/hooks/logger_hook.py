@@ -104,8 +104,8 @@ class LoggerHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Determines whether to also log at the end of an epoch or run.
 
-        Writes the config to the work_dir, records the start of the run, and logs the number of iterations that log
-        lines average over. (The live display, in contrast, shows the latest values.)
+        Writes the config to the work_dir, records the start of the run, and logs over how many iterations
+        each log line averages. (The live display, in contrast, shows the latest values.)
         """
         if is_main_process():
             runner.folder.write_config(runner.cfg)

@@ -139,7 +139,7 @@ class HistoryBuffer:
         return self._values[-1] if self._values else math.nan
 
     def mean(self, window_size: int | str | None = None) -> float:
-        """Returns the mean over the latest `window_size` values, the `"epoch"`, or all values (`"global"` or None)."""
+        """Returns the mean over the latest `window_size` values, over the epoch ("epoch"), or over all ("global" or None)."""
         totals = self._totals_of(window_size)
         return totals.sum / totals.weight if totals.weight else math.nan
 
@@ -171,7 +171,7 @@ class HistoryBuffer:
         return self._registered[method_name](self, *args, **kwargs)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state, from which a resumed run computes exactly the same statistics."""
+        """Returns the state that a resumed run needs to compute exactly the same statistics."""
         values, counts = self.data
         return {
             "values": torch.from_numpy(values),

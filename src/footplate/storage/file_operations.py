@@ -54,7 +54,7 @@ def file_system(path: Path) -> tuple[Any, str]:
 
 
 def _options(path: str) -> dict[str, Any]:
-    """Returns the fsspec options for a URL. For HTTP, these disable the time limit for entire downloads."""
+    """Returns the fsspec options for a URL. For HTTP, they disable the limit on the total time of a download."""
     protocol = path.partition("://")[0]
     if protocol not in ("http", "https") or importlib.util.find_spec("aiohttp") is None:
         return {}
@@ -67,7 +67,7 @@ def _options(path: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _remote(path: Path) -> Iterator[tuple[Any, str]]:
-    """Yields the fsspec file system for a URL and the path in it. Converts errors raised in the block.
+    """Yields the fsspec file system of a URL, and the path in that file system. Converts network errors to OSErrors.
 
     Raises:
         OSError: See `_network_errors`.

@@ -226,7 +226,7 @@ def _warn_about_missing_files(runner: Runner) -> None:
 
 
 def _check_work_dir(folder: str, size: int) -> None:
-    """Checks that the work_dir is writable and has room for a checkpoint, without creating it."""
+    """Checks, without creating the work_dir, that it is writable and has room for a checkpoint."""
     if storage.is_local(folder):
         path = Path(folder).expanduser().absolute()
         existing = next(parent for parent in (path, *path.parents) if parent.exists())

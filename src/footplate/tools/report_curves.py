@@ -113,7 +113,7 @@ def _chart(key: tuple[str, str], curves: Sequence[ReportCurve], equal: Sequence[
 
 
 def thinned(points: list[Point], most: int) -> list[Point]:
-    """Reduces a curve to about `most` points, keeping the minimum and maximum of each interval."""
+    """Reduces a curve to roughly `most` points, keeping the minimum and maximum of each interval."""
     if len(points) <= most:
         return points
     stretch = math.ceil(len(points) / (most // 2))

@@ -47,7 +47,7 @@ class Series(NamedTuple):
 
     @property
     def ends_nonfinite(self) -> bool:
-        """Whether the run recorded non-finite values after the last finite one."""
+        """Whether the most recently recorded value is non-finite."""
         return self.last_nonfinite is not None and self.last_nonfinite > self.points[-1][0]
 
 

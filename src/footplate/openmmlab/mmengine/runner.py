@@ -211,7 +211,7 @@ def turn_on_activation_checkpointing(model: nn.Module, modules: str | Sequence[s
 
 
 class BaseStrategy:
-    """Base class for strategies. Only the default strategies without settings are supported.
+    """Base class for strategies. Only the default strategies are supported, and they take no settings.
 
     Raises:
         ConfigError: The strategy has settings, or is not supported. The message lists the keys to set instead.

@@ -163,7 +163,7 @@ class WithMinimum(Curve):
         super().__post_init__()
 
     def minimum(self, base: float) -> float:
-        """Returns the minimum for a base value."""
+        """Returns the minimum value of the curve for a base value."""
         return float(self.eta_min or 0) if self.eta_min_ratio is None else base * self.eta_min_ratio
 
     def cosine_decay(self, value: float, base: float, step: int, half: float) -> float:
