@@ -45,8 +45,8 @@ lr_config = dict(
     policy="poly", power=1.0, min_lr=0, by_epoch=False, warmup="linear", warmup_iters=150, warmup_ratio=0.01
 )
 runner = dict(type="IterBasedRunner", max_iters=1600)
-checkpoint_config = dict(by_epoch=False, interval=320, max_keep_ckpts=2)
-evaluation = dict(interval=320, metric=["mIoU", "mDice", "mFscore"], save_best="mIoU")
+checkpoint_config = dict(by_epoch=False, interval=400, max_keep_ckpts=2)
+evaluation = dict(interval=400, metric=["mIoU", "mDice", "mFscore"], save_best="mIoU")
 
 # Runtime.
 log_config = dict(interval=50, hooks=[dict(type="TextLoggerHook", by_epoch=False)])

@@ -1,4 +1,4 @@
-"""Segments small scenes of clothes, shoes and bags. Takes 160 s of CPU time.
+"""Segments small scenes of clothes, shoes and bags. Takes 150 s of CPU time.
 
 To write your own config, edit a copy of this file and run `footplate train my-config.py`.
 """
@@ -39,7 +39,7 @@ model = dict(
 )
 
 # Training: 150 iterations of warm-up, and linear decay to zero. The schedules overlap, as in fashion-seg-v0.
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=1600, val_interval=320)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=1600, val_interval=400)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
@@ -55,7 +55,7 @@ param_scheduler = [
 # Checkpoints and logs.
 default_hooks = dict(
     logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
-    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=320, max_keep_ckpts=2, save_best="mIoU"),
+    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=400, max_keep_ckpts=2, save_best="mIoU"),
     visualization=dict(type="SegVisualizationHook", draw=True, interval=10, max_samples=4),
 )
 log_processor = dict(type="LogProcessor", window_size=50, by_epoch=False)
