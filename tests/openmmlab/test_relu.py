@@ -81,7 +81,15 @@ def test_loop_with_an_own_iteration_trains_old_code(tmp_path: Path) -> None:
             self._iter += 1
 
     cfg = settings(tmp_path, train_cfg={"type": OwnIteration, "max_epochs": 1}, default_hooks={"logger": None})
-    Runner(**{**cfg, "model": OldPyramid(adds=True, repaired=False)}).train()
+    runner = Runner(**{**cfg, "model": OldPyramid(adds=True, repaired=False)})
+    runner.train()
+    assert runner.iter == 4
+
+
+def test_model_that_needs_no_repair_is_left_as_it_was(tmp_path: Path) -> None:
+    model = OldPyramid(adds=True, repaired=True)
+    Runner(**{**settings(tmp_path), "model": model}).train()
+    assert "train_step" not in vars(model)
 
 
 @pytest.mark.parametrize("repaired", [False, True])

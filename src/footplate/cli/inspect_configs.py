@@ -226,7 +226,7 @@ def print_schema(arguments: argparse.Namespace) -> int:
 
 
 def list_models(arguments: argparse.Namespace) -> int:
-    """Prints the models whose name, package or description contains the given word. Returns 1 if there are none."""
+    """Prints the models whose name, package or description contains the given word. Returns 1 if no model matches."""
     from footplate import openmmlab
     from footplate.openmmlab.extension import CODE_BASES
     from footplate.registry.dotted_paths import is_footplate_alias, top_level_spec

@@ -17,7 +17,7 @@ def add_commands(subparsers: Any) -> None:
         help="check a run with a short trial before you start it",
         description="Do a trial run on the real data: build everything, train two iterations, validate one batch, save "
         "and load. Then describe the run: parameter groups, speed, time, memory, schedule, metrics, hooks and "
-        "warnings. No files are left behind.",
+        "warnings. Delete all written files at the end.",
     )
     add_config(check)
     check.add_argument(
@@ -34,7 +34,7 @@ def add_commands(subparsers: Any) -> None:
         help="time the phases of a training iteration",
         description="Train a few iterations on real data. Show the time spent waiting for data, in the data "
         "preprocessor, in forward and backward passes, in the optimizer and in hooks, and suggest improvements. "
-        "No files are left behind.",
+        "Delete all written files at the end.",
         epilog="Example: footplate profile config.py --iters 50",
     )
     add_config(profile)

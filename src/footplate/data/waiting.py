@@ -1,4 +1,4 @@
-"""Lets signal handlers end the wait for data with an error."""
+"""Interrupts the wait for data when a signal handler needs to raise an error."""
 
 from collections.abc import Callable, Iterator
 from itertools import repeat

@@ -65,7 +65,9 @@ def repair_first_step(model: Any) -> None:
             return repaired_step(*args, **kwargs)
         finally:
             if model.train_step is first_step:
-                model.train_step = chosen
+                del model.train_step  # usually, the method of the class takes its place again
+                if model.train_step != chosen:
+                    model.train_step = chosen
 
     def repaired_step(*args: Any, **kwargs: Any) -> Any:
         with InputSavingRelu():
