@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, settings
 
 # Tiny tensors gain nothing from threads, and tests that run side by side lose by them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tests run on the CPU, so that several processes need no devices of their own. To use a GPU: CUDA_VISIBLE_DEVICES=0
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 # Tests have no terminal, but readline, which pytest imports, passes the size of one to the processes that it starts.
 for each in ("COLUMNS", "LINES"):
     os.environ.pop(each, None)

@@ -64,7 +64,12 @@ def test_deterministic_algorithms(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     seed_everything({"seed": 1, "deterministic": True})
     assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.is_deterministic_algorithms_warn_only_enabled()
     assert os.environ.pop("CUBLAS_WORKSPACE_CONFIG") == ":4096:8"
+    seed_everything({"seed": 1, "deterministic": "warn"})
+    assert torch.is_deterministic_algorithms_warn_only_enabled()
+    with pytest.raises(ArgumentError, match="deterministic"):
+        seed_everything({"seed": 1, "deterministic": "yes"})
 
 
 @pytest.mark.parametrize("seed", [-1, "7"])

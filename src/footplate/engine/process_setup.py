@@ -104,7 +104,7 @@ def check_randomness(randomness: Mapping[str, Any]) -> None:
     """
     check_keys("randomness", randomness, RANDOMNESS_KEYS)
     for key in ("deterministic", "diff_rank_seed"):
-        if randomness.get(key) is not None:
+        if randomness.get(key) is not None and (key, randomness[key]) != ("deterministic", "warn"):
             check_flag(key, randomness[key], key=f"randomness.{key}")
     seed = randomness.get("seed")
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 32):
@@ -137,7 +137,7 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
     if randomness.get("deterministic"):
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
-        torch.use_deterministic_algorithms(True)
+        torch.use_deterministic_algorithms(True, warn_only=randomness["deterministic"] == "warn")
     return seed
 
 

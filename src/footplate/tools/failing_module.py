@@ -91,6 +91,8 @@ def module_error(stage: str, error: Exception, cfg: Any) -> ComponentError | Non
     advice = "Check that the shapes match, for example the numbers of channels and classes"
     if label := _INVALID_LABEL.search(str(error)):
         advice = f"The data contains the label {label[1]}. Labels must be smaller than num_classes; check both"
+    elif "deterministic" in str(error):
+        advice = "To continue with a warning, set randomness.deterministic='warn'"
     notes = [*describe_changes(cfg["model"], "model"), f"{advice}; {DEBUG_HINT}"]
     calls = [frame.f_locals for frame in frames if frame.f_code is _CALL and frame.f_locals["self"] is module]
     inputs = [*calls[-1]["args"], *calls[-1]["kwargs"].values()] if calls else []

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD
+from torch.optim import SGD, AdamW
 
 from footplate.errors import ArgumentError, NonFiniteError
 from footplate.optim import OptimWrapper
@@ -119,13 +119,20 @@ def test_steps_skipped_on_the_device_are_reported(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.WARNING, "footplate")
-    flags = iter([0.0, 1.0, 1.0])
+    check = gradient_checks._nonfinite_flag
     monkeypatch.setattr(
-        gradient_checks, "_nonfinite_flag", lambda gradients, flag: torch.tensor([next(flags)]).as_subclass(OnDevice)
+        gradient_checks, "_nonfinite_flag", lambda grads, flag: check(grads, flag).clone().as_subclass(OnDevice)
     )
     guard, params = GradientGuard("skip"), parameters(1.0)
+    optimizer = AdamW(params, lr=0.1, fused=True)
     for iteration in range(3):
-        assert guard.allows_step(SGD(params, lr=0.1, fused=True), iteration)
+        for each in params:
+            each.grad = torch.full_like(each, 1.0 if iteration == 0 else math.nan)
+        assert guard.allows_step(optimizer, iteration)
+        optimizer.step()
+        guard._cpu_flag.zero_()
+    assert [float(optimizer.state[each]["step"]) for each in params] == [1.0] * len(params)
+    assert all(each.isfinite().all() for each in params)
     assert not caplog.records  # nothing is read from the device
     guard.warn_of_skipped(3)
     guard.warn_of_skipped(6)

@@ -121,7 +121,7 @@ class GradientGuard:
         self.policy = policy
         self.count = 0
         self._skipped: Tensor | None = None  # how many steps the device has skipped since the last warning
-        self._cpu_flag = torch.zeros(1)  # reused in every step, because creating it takes as long as the check
+        self._cpu_flag = torch.zeros(())  # reused in every step, because creating it takes as long as the check
 
     def allows_step(
         self, optimizer: Optimizer, iteration: int, norm: Tensor | None = None, *, scaler_skips: bool = False
@@ -174,13 +174,13 @@ class GradientGuard:
 
 
 def _nonfinite_flag(gradients: list[Tensor], cpu_flag: Tensor) -> Tensor:
-    """Returns a tensor of shape ``(1,)`` that is positive if a gradient is non-finite on any rank.
+    """Returns a scalar tensor that is positive if a gradient is non-finite on any rank.
 
     On a CPU, may return `cpu_flag` itself, which must be 0 before the call.
     """
     if {*map(type, gradients)} == {Tensor} and len({gradient.dtype for gradient in gradients}) == 1:
         device = gradients[0].device
-        flag = cpu_flag if device.type == "cpu" else torch.zeros(1, device=device)
+        flag = cpu_flag if device.type == "cpu" else torch.zeros((), device=device)
         try:
             _check_finite(gradients, flag, _one(device))
             return flag
@@ -194,7 +194,7 @@ def _nonfinite_flag(gradients: list[Tensor], cpu_flag: Tensor) -> Tensor:
         kinds.setdefault((values.device, values.dtype), []).append(values)
     flags: dict[torch.device, Tensor] = {}
     for (device, _), group in kinds.items():
-        _check_finite(group, flags.setdefault(device, torch.zeros(1, device=device)), _one(device))
+        _check_finite(group, flags.setdefault(device, torch.zeros((), device=device)), _one(device))
     first, *others = flags.values()
     flag = sum((other.to(first.device) for other in others), first)
     sharded: list[Any] = [gradient for gradient in gradients if type(gradient) is not Tensor and is_dtensor(gradient)]
@@ -206,8 +206,8 @@ def _nonfinite_flag(gradients: list[Tensor], cpu_flag: Tensor) -> Tensor:
 
 @lru_cache
 def _one(device: torch.device) -> Tensor:
-    """Returns a tensor of shape ``(1,)`` with the value 1, which the kernel uses as the gradient scale."""
-    return torch.ones(1, device=device)
+    """Returns a scalar tensor with the value 1, which the kernel uses as the gradient scale."""
+    return torch.ones((), device=device)
 
 
 def can_skip_on_device(optimizer: Optimizer) -> bool:
