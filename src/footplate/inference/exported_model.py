@@ -58,7 +58,7 @@ class ExportedModel(nn.Module):
         return named
 
     def difference(self, outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
-        """Returns the largest difference between the outputs of the file and the model."""
+        """Returns the largest difference between the outputs of the exported file and the model."""
         return largest_difference(outputs, expected)
 
     def preprocess(self, images: Tensor) -> Tensor:

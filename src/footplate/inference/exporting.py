@@ -177,7 +177,7 @@ def _inputs_from(description: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[
 
 
 def describe_export(export: Export) -> str:
-    """Returns a description of an export, for the terminal.
+    """Describes an exported model in text for the terminal.
 
     Args:
         export: The result of `export_module` or `runner.export`.

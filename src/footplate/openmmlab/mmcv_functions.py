@@ -49,7 +49,7 @@ def build_optimizer(model: nn.Module, cfg: Mapping[str, Any]) -> Any:
 
 
 def obj_from_dict(info: Mapping[str, Any], parent: Any = None, default_args: Mapping[str, Any] | None = None) -> Any:
-    """Builds an object whose `type` is a class, or the name of a class in the module `parent`."""
+    """Builds an object from a dict whose `type` is a class, or the name of a class in the module `parent`."""
     settings = {**(default_args or {}), **info}
     kind = settings.pop("type")
     return (getattr(parent, kind) if isinstance(kind, str) else kind)(**settings)

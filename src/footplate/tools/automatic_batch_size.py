@@ -36,7 +36,7 @@ _SHARE = 0.85  # of the free memory; the rest is for workers, saves and fragment
 
 
 def with_smallest_size(cfg: Config) -> Config:
-    """Returns a second-generation config with the smallest batch size."""
+    """Returns the config in second-generation form, with the smallest batch size."""
     return _with_size(runner_config(cfg), _SMALLEST)
 
 
@@ -168,7 +168,7 @@ def _try_sizes(cfg: Config, folder: str, results: Connection) -> None:
 
 
 def _train_briefly(cfg: Config, folder: str, local_rank: int) -> Runner:
-    """Builds a single-process run, and trains it for two iterations to create weight averages and optimizer state."""
+    """Builds a single-process run, and trains for two iterations to create weight averages and optimizer state."""
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank % torch.cuda.device_count())
         free, total = torch.cuda.mem_get_info()

@@ -248,7 +248,7 @@ def _joined_lines(files: Sequence[Path]) -> tuple[list[dict[str, Any]], int | No
 
 
 def _place_derived(lines: Sequence[dict[str, Any]], epoch_length: int | None) -> float:
-    """Sets the training iteration (`at`) of each line from a launch with another engine.
+    """Sets the training iteration (`at`) of each log line that another engine wrote during one launch.
 
     Returns the iteration from which the launch resumed.
     """
@@ -271,7 +271,7 @@ def _place_derived(lines: Sequence[dict[str, Any]], epoch_length: int | None) ->
 
 
 def _derive_epoch_length(lines: Iterable[Mapping[str, Any]]) -> int | None:
-    """Derives the iterations per epoch from training lines. Returns None if the lines contain no epochs."""
+    """Derives the number of iterations per epoch from training log lines, or returns None if these lack epochs."""
     counted = [line for line in lines if line["mode"] == "train" and "epoch" in line and "iter" in line]
     if not counted:
         return None

@@ -166,7 +166,7 @@ class LinearClsHead(BaseModule):
         self.loss_module: nn.Module = build_part("loss", loss)
 
     def forward(self, features: Tensor | Sequence[Tensor]) -> Tensor:
-        """Maps features, or the last item of a sequence, to scores.
+        """Maps features to class scores. If the features are a sequence, uses its last item.
 
         The features have shape ``(N, in_channels)``, and the scores have shape ``(N, num_classes)``.
         """

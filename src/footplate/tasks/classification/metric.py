@@ -208,7 +208,7 @@ class LabelMetric(BaseMetric[tuple[int, ...]]):
             self.results.append((count, true_label(sample), *predicted))
 
     def labels(self, results: list[tuple[int, ...]]) -> tuple[_Counts, list[_Counts]]:
-        """Returns the N true classes and, for each threshold, the N predicted classes."""
+        """Returns the true classes of all N samples and, for each threshold, their predicted classes."""
         rows = [row[1:] for row in results if row[1] != self.ignore_index]
         truth, *predicted = np.array(rows, dtype=np.int64).reshape(-1, 1 + len(self.thrs)).T
         return truth, predicted

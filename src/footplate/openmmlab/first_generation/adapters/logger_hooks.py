@@ -66,7 +66,7 @@ class LoggerHook(Hook):
         self.log(runner)
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Returns the callbacks, keyed by event, including one that logs validation metrics."""
+        """Returns the hook's callbacks, keyed by event, including one that logs validation metrics."""
 
         def log_metrics(runner: "Runner", metrics: Mapping[str, float] | None = None) -> None:
             if "train_loop" not in runner.built:
@@ -167,7 +167,7 @@ class TextLoggerHook(LoggerHook):
         self.start_iter = 0
 
     def before_run(self, runner: Any) -> None:
-        """Stores the first iteration of the run."""
+        """Stores the iteration at which the run starts."""
         self.start_iter = runner.iter
 
     def log(self, runner: Any) -> Any:
@@ -181,7 +181,7 @@ class TextLoggerHook(LoggerHook):
         return log_dict
 
     def _log_info(self, log_dict: Mapping[str, Any], runner: Any) -> None:
-        """Writes the values to the log as one line."""
+        """Writes the values to the log in one line."""
         values = ", ".join(
             f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}"
             for name, value in log_dict.items()
@@ -302,7 +302,7 @@ class DvcliveLoggerHook(WriterLoggerHook):
 
 
 def _refused(service: str) -> type[LoggerHook]:
-    """Returns a logger class for a service that has no writer. The class's constructor raises an error."""
+    """Returns a logger class for a service that footplate has no writer for. Its constructor raises an error."""
     members = {
         "__doc__": f"Raises an error, because there is no writer for {service}.",
         "__module__": __name__,

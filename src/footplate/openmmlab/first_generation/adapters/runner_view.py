@@ -60,7 +60,7 @@ class LogBuffer:
             self._counts.setdefault(f"{self._mode()}/{name}", deque(maxlen=_KEPT_COUNTS)).append(count)
 
     def average(self, n: int = 0) -> None:
-        """Stores the mean of each scalar's latest `n` values (or all values since `clear`, if `n` is 0) in `output`."""
+        """Stores the mean of each scalar's latest `n` values (if `n` is 0, all values since `clear`) in `output`."""
         for name, values, counts in self._histories(n):
             OrderedDict.__setitem__(self.output, name, float((values * counts).sum() / counts.sum()))
         self.ready = True

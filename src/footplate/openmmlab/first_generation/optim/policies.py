@@ -174,7 +174,7 @@ def yolox(base: float, done: int, run: RunInfo, *, low: float, num_last_epochs: 
 
 
 def step_fixed_cosine(base: float, done: int, run: RunInfo, *, low: float) -> float:
-    """Decays the value along a half cosine after the warm-up. If the warm-up is linear, it starts at 0.
+    """Decays the value along a half cosine after the warm-up. A linear warm-up starts at 0.
 
     Source: the BYOL and SimSiam recipes of the first-generation code base for self-supervised learning.
     """

@@ -136,7 +136,7 @@ class Draft:
         self._note(Kind.WARNING, key, text, known)
 
     def ask(self, key: str, text: str, *, known: Iterable[str] = ()) -> None:
-        """Adds a note about a setting for the user to check. For a misspelled key, suggests one of the `known` keys."""
+        """Adds a note asking the user to check a setting. For a misspelled key, suggests one of the `known` keys."""
         self._note(Kind.PERSON, key, text, known)
 
     def origin(self, key: str) -> Origin | None:
