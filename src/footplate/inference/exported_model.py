@@ -77,7 +77,7 @@ class ExportedModel(nn.Module):
 def run_for_export(model: Any, inputs: Tensor) -> Any:
     """Runs a model on preprocessed images.
 
-    If the model belongs to one of footplate's tasks or to MMSegmentation, this includes postprocessing.
+    If the model belongs to one of footplate's tasks or to MMSegmentation, also postprocesses the outputs.
     """
     if hasattr(model, "predicted_tensors"):
         return model.predicted_tensors(inputs)

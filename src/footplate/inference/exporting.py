@@ -277,7 +277,7 @@ def _first_view(sample: Any) -> Tensor:
 
 
 def _example_images(shape: Sequence[int], image: Tensor | None = None) -> Tensor:
-    """Returns images of random pixels. The first one is replaced by the resized `image`, if set.
+    """Returns images of random pixels. If `image` is set, it is resized and replaces the first one.
 
     `image` has shape ``(1, C, H, W)``, and `shape` is the shape of the result.
     """

@@ -122,7 +122,7 @@ def jit(func: Any = None, **options: Any) -> Any:
 def get_logger(
     name: str, log_file: str | None = None, log_level: int = logging.INFO, file_mode: str = "w"
 ) -> logging.Logger:
-    """Returns a child of footplate's logger, which writes to the same outputs, and adds it to `logger_initialized`.
+    """Returns a child of footplate's logger that writes to the same outputs. Adds its name to `logger_initialized`.
 
     Args:
         name: The name of the child. If empty, footplate's logger itself is returned.

@@ -95,7 +95,8 @@ def _recorded_size(cfg: Mapping[str, Any]) -> int | None:
 
 
 def _try_in_process(cfg: Config) -> tuple[int, str]:
-    """Finds the largest batch size that fits. Uses a separate process, which may be killed if memory runs out.
+    """Finds the largest batch size that fits into memory, in a separate process, which may be killed if memory runs
+    out.
 
     Returns:
         The size, and the reason why larger sizes were not used.
@@ -128,8 +129,9 @@ def _try_in_process(cfg: Config) -> tuple[int, str]:
 
 
 def _try_sizes(cfg: Config, folder: str, results: Connection) -> None:
-    """Doubles the batch size until it no longer fits. Sends all sizes that fit and the reason for stopping to
-    `results`.
+    """Doubles the batch size until a batch no longer fits into memory.
+
+    Sends each size that fits, and the reason for stopping once it is known, to `results`.
     """
     nowhere = os.open(os.devnull, os.O_WRONLY)  # the actual run prints the same output
     os.dup2(nowhere, 1)

@@ -203,7 +203,7 @@ def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: in
 
 
 def explain_schedule(schedule: Schedule) -> str:
-    """Formats a plot and a table for each setting that changes, as text with lines of about 60 characters."""
+    """Formats a plot and a table of each optimizer setting that changes, as text about 60 characters wide."""
     lines = [f"schedule of {schedule.length} iterations, counted from 0; {schedule.model}", ""]
     for field in FIELDS:
         moving, constant = schedule.shown(field)
@@ -219,7 +219,7 @@ def explain_schedule(schedule: Schedule) -> str:
 
 
 def plot_schedule(schedule: Schedule) -> Image.Image:
-    """Returns an image with one panel per setting that changes. Always includes the learning rate."""
+    """Returns an image with one panel per optimizer setting that changes. Always includes the learning rate."""
     panels = []
     for field in FIELDS:
         moving, constant = schedule.shown(field)

@@ -151,7 +151,7 @@ def _is_built_by_code_base(kind: Any) -> bool:
 
 
 def _closed_constructors(kind: Any) -> list[Any]:
-    """Returns those of a class and its base classes whose constructors do not take `**kwargs`.
+    """Returns the classes in a class's MRO that define a constructor without `**kwargs`.
 
     The first one most likely determines which arguments the class accepts.
     """

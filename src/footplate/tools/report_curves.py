@@ -27,7 +27,7 @@ def arrange_charts(runs: Sequence[Run], headline: Series | None) -> dict[str, An
 
     A scalar that always equals an earlier one, such as the only term of a loss, gets no chart of its own. Its name is
     added to the title of the other chart. Per-class results are omitted; see `class_history`. `headline` is the series
-    of the headline metric in any of the runs.
+    of the headline metric in one of the runs.
 
     Returns:
         A dict with these keys:

@@ -215,8 +215,8 @@ def _read_lines(file: Path) -> list[dict[str, Any]]:
 def _joined_lines(files: Sequence[Path]) -> tuple[list[dict[str, Any]], int | None, list[str]]:
     """Joins the scalars of all launches of a run.
 
-    Returns three values: the lines, with the training iteration of each line as `at`; the iterations per epoch, or None
-    if unknown; and a list of facts that were derived because the run does not record them.
+    Returns three values: the log lines, with the training iteration of each line as `at`; the iterations per epoch, or
+    None if unknown; and a list of facts that were derived because the run does not record them.
     """
     trained: list[dict[str, Any]] = []
     evaluated: list[dict[str, Any]] = []  # from starts that did not train

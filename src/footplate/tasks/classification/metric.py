@@ -77,7 +77,7 @@ def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: M
 
 
 def class_names(meta: Mapping[str, Any] | None, count: int) -> list[str]:
-    """Returns the class names in `meta`, or the class indices as strings if there are not `count` distinct names."""
+    """Returns the class names in `meta`. If it lacks `count` distinct names, returns the class indices as strings."""
     names = list(dict.fromkeys(map(str, (meta or {}).get("classes") or ())))
     return names if len(names) == count else [str(index) for index in range(count)]
 
@@ -95,7 +95,7 @@ def threshold_suffix(threshold: float | None, several: Sequence[float | None]) -
 
 
 def rank_of_truth(scores: Tensor, truth: Tensor) -> Tensor:
-    """Returns how many classes rank above the true class, as an int64 tensor of shape ``(N,)``.
+    """Returns how many classes rank above each sample's true class, as an int64 tensor of shape ``(N,)``.
 
     Scores have shape ``(N, C)``.
 

@@ -190,7 +190,7 @@ def _handles(hook: Hook, event: str) -> bool:
 
 
 def _with_view(hook: Hook, event: str) -> Callable[..., Any]:
-    """Returns a callback that calls the hook's method for an event with a view of the runner."""
+    """Returns a callback that passes a view of the runner to the hook's method for an event."""
     method = getattr(hook, event)
     general = getattr(hook, GENERAL[event] or event)
     is_epoch = event.endswith("_epoch")

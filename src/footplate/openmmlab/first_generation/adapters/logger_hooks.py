@@ -237,7 +237,7 @@ class WriterLoggerHook(LoggerHook):
         self._guard = GuardedWriters(self._writers)
 
     def before_run(self, runner: Any) -> None:
-        """Builds the writer on the main process and writes the config."""
+        """Builds the writer in the main process and writes the config."""
         super().before_run(runner)
         if is_main_process():
             folder = runner.work_dir if "save_dir" in self._cfg else runner.log_dir
@@ -247,7 +247,7 @@ class WriterLoggerHook(LoggerHook):
             self._guard.call_all("add_config", runner.resolved.recorded(is_plain=runner.is_plain))
 
     def log(self, runner: Any) -> None:
-        """Writes the values from `get_loggable_tags`."""
+        """Sends the values from `get_loggable_tags` to the writer."""
         self._guard.call_all("add_scalars", self.get_loggable_tags(runner), self.get_iter(runner))
 
     def after_run(self, runner: Any) -> None:

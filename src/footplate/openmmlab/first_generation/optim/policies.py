@@ -162,7 +162,8 @@ def _one_cycle(
 
 
 def yolox(base: float, done: int, run: RunInfo, *, low: float, num_last_epochs: int = 0) -> float:
-    """Decays along a half cosine after a quadratic warm-up. The value is minimal in the last `num_last_epochs` epochs.
+    """Decays the value along a half cosine after a quadratic warm-up. It is minimal in the last `num_last_epochs`
+    epochs.
 
     Source: YOLOX: Exceeding YOLO Series in 2021 (Ge et al., 2021).
     """
@@ -261,7 +262,7 @@ class Policy(Curve):
         return (self._regular if position >= self.run.warmup_iters else self._warm)(base, position)
 
     def _regular(self, base: float, position: int) -> float:
-        """Returns the value without warm-up."""
+        """Returns the policy's value without warm-up."""
         settings = dict(self.settings)
         ratio = settings.pop("low_ratio", None)
         if ratio is not None:

@@ -111,7 +111,7 @@ class Draft:
             self.write(f"{path}.{key}", value)
 
     def append(self, path: str, value: Any) -> None:
-        """Appends an entry to a list of the second-generation config."""
+        """Appends an entry to a list in the second-generation config."""
         entries = self.translated.setdefault(path, [])
         entries.append(value)
         self.sources[(path, str(len(entries) - 1))] = self.source
