@@ -155,7 +155,7 @@ def box_iou_rotated(bboxes1: Tensor, bboxes2: Tensor, ious: Tensor, mode_flag: i
 
 
 def box_iou_quadri(bboxes1: Tensor, bboxes2: Tensor, ious: Tensor, mode_flag: int, aligned: bool) -> None:
-    """Writes the overlaps of two sets of convex quadrilaterals to `ious`; see `box_iou_rotated` for the mode.
+    """Writes the overlaps of two sets of convex quadrilaterals to `ious`; see `box_iou_rotated` for `mode_flag`.
 
     The quadrilaterals have shapes (N, 8) and (M, 8).
     """

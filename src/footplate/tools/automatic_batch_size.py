@@ -95,8 +95,9 @@ def _recorded_size(cfg: Mapping[str, Any]) -> int | None:
 
 
 def _try_in_process(cfg: Config) -> tuple[int, str]:
-    """Finds the largest batch size that fits into memory, in a separate process, which may be killed if memory runs
-    out.
+    """Finds the largest batch size that fits into memory.
+
+    Uses a separate process, which may be killed if memory runs out.
 
     Returns:
         The size, and the reason why larger sizes were not used.

@@ -166,7 +166,7 @@ class LinearClsHead(BaseModule):
         self.loss_module: nn.Module = build_part("loss", loss)
 
     def forward(self, features: Tensor | Sequence[Tensor]) -> Tensor:
-        """Maps features to class scores. If the features are a sequence, uses its last item.
+        """Maps features to class scores. Given a sequence of features, uses its last item.
 
         The features have shape ``(N, in_channels)``, and the scores have shape ``(N, num_classes)``.
         """

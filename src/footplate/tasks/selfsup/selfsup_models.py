@@ -106,8 +106,7 @@ class NonLinearNeck(BaseModule):
         self.layers.append(nn.Linear(hid_channels, out_channels))
 
     def forward(self, features: Tensor | Sequence[Tensor]) -> Tensor:
-        """Maps features to projections of shape ``(N, out_channels)``. If the features are a sequence, uses its last
-        item.
+        """Maps features to projections of shape ``(N, out_channels)``. Given a sequence, uses its last item.
 
         The features have shape ``(N, C)`` or ``(N, C, H, W)``.
         """

@@ -162,8 +162,9 @@ def _one_cycle(
 
 
 def yolox(base: float, done: int, run: RunInfo, *, low: float, num_last_epochs: int = 0) -> float:
-    """Decays the value along a half cosine after a quadratic warm-up. It is minimal in the last `num_last_epochs`
-    epochs.
+    """Decays the value along a half cosine after a quadratic warm-up.
+
+    The value is minimal in the last `num_last_epochs` epochs.
 
     Source: YOLOX: Exceeding YOLO Series in 2021 (Ge et al., 2021).
     """
