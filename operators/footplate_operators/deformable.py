@@ -83,7 +83,7 @@ def deform_conv_backward_parameters(
     scale: float,
     **settings: int,
 ) -> None:
-    """Computes the gradient with respect to the weight, multiplies it by `scale` and adds it to `grad_weight`."""
+    """Adds the gradient with respect to the weight, multiplied by `scale`, to `grad_weight`."""
     weight = torch.zeros_like(grad_weight)  # the convolution is linear in its weight
     (gradient,) = gradients(lambda weight: _deform_conv(input, offset, weight, **settings), (weight,), grad_output)
     grad_weight.add_(gradient, alpha=scale)

@@ -18,9 +18,9 @@ from footplate_operators.sampling import gradients, operators
 
 
 def _sigmoid_focal_loss(input: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float) -> Tensor:
-    """Returns the focal loss, of shape (N, C), of logits (N, C) for class indices (N,).
+    """Returns the focal loss of logits of shape (N, C) for class indices of shape (N,). The result has shape (N, C).
 
-    Class index C means background. `weight` contains a factor for each class, or is empty.
+    Class index C is the background. `weight` contains a factor for each class, or is empty.
     """
     positive = target[:, None] == torch.arange(input.size(1), device=input.device)
     probability = input.sigmoid()
@@ -50,7 +50,7 @@ def _softmax_focal_loss(logits: Tensor, target: Tensor, weight: Tensor, gamma: f
 def softmax_focal_loss_forward(
     input: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
 ) -> None:
-    """Computes the focal loss of probabilities (N, C) for class indices (N,), and writes it to `output` (N,).
+    """Writes the focal loss of probabilities of shape (N, C) for class indices of shape (N,) to `output`.
 
     The loss is 0 for class indices outside the range 0 to C - 1.
     """
@@ -66,7 +66,7 @@ def softmax_focal_loss_backward(
 
 
 def _carafe(features: Tensor, masks: Tensor, kernel_size: int, group_size: int, scale_factor: int) -> Tensor:
-    """Upsamples features (N, C, H, W) with a separate kernel for each output pixel.
+    """Upsamples features of shape (N, C, H, W) with a separate kernel for each output pixel.
 
     `masks` contains the kernels and has shape (N, groups * K * K, s * H, s * W).
     """
@@ -117,7 +117,7 @@ def _psa_mask(
     *_: int,
     **__: int,
 ) -> Tensor:
-    """Converts PSA masks (N, h_mask * w_mask, H, W) to an attention map (N, H * W, H, W).
+    """Converts PSA masks of shape (N, h_mask * w_mask, H, W) to an attention map of shape (N, H * W, H, W).
 
     The mask of a pixel contains a weight for each of its neighbors. With type 0 (collect), dimension 1 of the map
     indexes the neighbor, and the last two dimensions index the pixel. Type 1 (distribute) swaps them. The other
@@ -148,7 +148,10 @@ def masked_im2col_forward(
     pad_h: int,
     pad_w: int,
 ) -> None:
-    """Writes the patches around selected pixels of `im` (1, C, H, W) to `col` (C * kernel size, pixels)."""
+    """Writes the patches around selected pixels of an image to the columns of `col`.
+
+    `im` has shape (1, C, H, W), and `col` has shape (C * kernel size, pixels).
+    """
     padded = F.pad(im, (pad_w, pad_w, pad_h, pad_h))[0]
     y = mask_h_idx.long() + torch.arange(kernel_h, device=im.device)[:, None]
     x = mask_w_idx.long() + torch.arange(kernel_w, device=im.device)[:, None]
@@ -158,7 +161,7 @@ def masked_im2col_forward(
 def masked_col2im_forward(
     col: Tensor, mask_h_idx: Tensor, mask_w_idx: Tensor, im: Tensor, height: int, width: int, channels: int
 ) -> None:
-    """Writes each column of `col` (C, pixels) to one of the selected pixels of `im` (1, C, H, W)."""
+    """Writes each column of `col`, of shape (C, pixels), to a selected pixel of `im`, of shape (1, C, H, W)."""
     im[0, :, mask_h_idx.long(), mask_w_idx.long()] = col.view(channels, -1)
 
 

@@ -22,7 +22,7 @@ _BLOCK = 64  # the number of boxes that `nms` compares with all other boxes at o
 
 
 def _ious(boxes: _Array, others: _Array, offset: int) -> _Array:
-    """Returns the IoU of boxes (4, ...) and other boxes (4, ...). The shapes are broadcast."""
+    """Returns the IoU of two sets of boxes of shape (4, ...). The shapes are broadcast."""
     corners = (*map(np.maximum, boxes[:2], others[:2]), *map(np.minimum, boxes[2:], others[2:]))
     (width, height), *sides = (
         (each[2] - each[0] + offset, each[3] - each[1] + offset) for each in (corners, boxes, others)
@@ -71,7 +71,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
 
 
 def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
-    """Groups boxes (N, 5) by the kept box that suppresses them. The last column is the score."""
+    """Groups boxes of shape (N, 5) by the kept box that suppresses them. The last column is the score."""
     corners = dets.detach().cpu().numpy().T
     order = dets.detach()[:, 4].sort(descending=True, stable=True)[1].cpu().numpy()
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -89,12 +89,12 @@ def softnms(
     method: int,
     offset: int,
 ) -> Tensor:
-    """Runs Soft-NMS. Writes the kept boxes and their reduced scores to `dets` (N, 5), and returns their indices.
+    """Runs Soft-NMS. Writes the kept boxes and their reduced scores to `dets`, and returns the boxes' indices.
 
     Args:
         boxes: Boxes of shape (N, 4).
         scores: Scores of shape (N,).
-        dets: The output, sorted by descending score. Only one row per returned index is written.
+        dets: The output, of shape (N, 5), sorted by descending score. Only one row per returned index is written.
         iou_threshold: The minimum IoU at which methods 0 and 1 reduce a score.
         sigma: The width of the Gaussian for method 2.
         min_score: Boxes whose score falls below this value are removed.
@@ -123,7 +123,7 @@ def softnms(
 
 
 def _polygon_nms(corners: Tensor, order: Tensor, labels: Tensor | None, iou_threshold: float) -> Tensor:
-    """Runs NMS on polygons (N, 4, 2), per label if `labels` is set, and returns the indices of the kept polygons."""
+    """Runs NMS on polygons of shape (N, 4, 2), per label if `labels` is set, and returns the kept indices."""
     corners = corners.detach().double().cpu()
     low, high = corners.amin(1).numpy(), corners.amax(1).numpy()
     classes = None if labels is None else labels.cpu().numpy()
@@ -149,7 +149,7 @@ def nms_rotated(
     iou_threshold: float,
     multi_label: int,
 ) -> Tensor:
-    """Runs NMS on rotated boxes (N, 5) and returns the indices of the kept boxes, sorted by descending score.
+    """Runs NMS on rotated boxes of shape (N, 5). Returns the kept indices, sorted by descending score.
 
     If `multi_label` is set, the boxes have an additional last column with the label.
     """
@@ -159,7 +159,7 @@ def nms_rotated(
 def nms_quadri(
     dets: Tensor, scores: Tensor, order: Tensor, dets_sorted: Tensor, iou_threshold: float, multi_label: int
 ) -> Tensor:
-    """Runs NMS on quadrilaterals (N, 8) and returns the indices of the kept ones, sorted by descending score."""
+    """Runs NMS on quadrilaterals of shape (N, 8). Returns the kept indices, sorted by descending score."""
     return _polygon_nms(dets[:, :8].reshape(-1, 4, 2), order, dets[:, -1] if multi_label else None, iou_threshold)
 
 

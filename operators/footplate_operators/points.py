@@ -18,12 +18,15 @@ _CHUNK = 1 << 24  # the maximum number of distances in memory
 
 
 def _squared_distances(first: Tensor, second: Tensor) -> Tensor:
-    """Returns the squared distances, of shape (..., M, N), between points (..., M, 3) and (..., N, 3)."""
+    """Returns the squared distances, of shape (..., M, N), between points of shapes (..., M, 3) and (..., N, 3)."""
     return (first[..., :, None, :] - second[..., None, :, :]).square().sum(-1)
 
 
 def _squared_distances_in_chunks(first: Tensor, second: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Yields the squared distances (B, rows, N) for slices of the points (B, M, 3), to save memory."""
+    """Yields the squared distances between two sets of points in chunks, to save memory.
+
+    The first set has shape (B, M, 3). A chunk contains the distances for some of its rows and has shape (B, rows, N).
+    """
     rows = max(1, _CHUNK // max(1, len(first) * second.size(1)))
     for begin in range(0, first.size(1), rows):
         chunk = slice(begin, begin + rows)
@@ -57,10 +60,10 @@ def ball_query_forward(
     max_radius: float,
     nsample: int,
 ) -> None:
-    """Finds points (B, N, 3) at a distance between `min_radius` and `max_radius` from each center (B, M, 3).
+    """Finds the points at a distance between `min_radius` and `max_radius` from each center.
 
-    Writes the indices of the first `nsample` such points to `idx` (B, M, nsample). Leaves `idx` unchanged for centers
-    without such points.
+    The points have shape (B, N, 3), and the centers have shape (B, M, 3). Writes the indices of the first `nsample`
+    such points to `idx`, of shape (B, M, nsample). Leaves `idx` unchanged for centers without such points.
     """
     for chunk, squared in _squared_distances_in_chunks(new_xyz, xyz):
         hits = (squared == 0) | ((squared >= min_radius**2) & (squared < max_radius**2))
@@ -77,10 +80,11 @@ def stack_ball_query_forward(
     max_radius: float,
     nsample: int,
 ) -> None:
-    """For each center (sum of M, 3), finds the points (sum of N, 3) in the same sample that are within `max_radius`.
+    """For each center, finds the points in the same sample that are within a distance of `max_radius`.
 
-    Writes the indices of the first `nsample` such points, counted within the sample, to `idx` (sum of M, nsample). For
-    centers without such points, the first index is -1.
+    The points have shape (sum of N, 3), and the centers have shape (sum of M, 3). Writes the indices of the first
+    `nsample` such points, counted within the sample, to `idx`, of shape (sum of M, nsample). For centers without such
+    points, the first index is -1.
     """
     counts = new_xyz_batch_cnt.tolist(), xyz_batch_cnt.tolist()
     parts = []
@@ -93,7 +97,10 @@ def stack_ball_query_forward(
 
 
 def knn_forward(xyz: Tensor, new_xyz: Tensor, idx: Tensor, dist2: Tensor, b: int, n: int, m: int, nsample: int) -> None:
-    """Writes indices and squared distances of the points (B, N, 3) nearest to each center (B, M, 3), nearest first."""
+    """Writes the indices and squared distances of the points nearest to each center, nearest first.
+
+    The points have shape (B, N, 3), and the centers have shape (B, M, 3).
+    """
     for chunk, squared in _squared_distances_in_chunks(new_xyz, xyz):
         dist2[:, chunk], found = squared.topk(nsample, largest=False, sorted=True)
         idx[:, chunk] = found.to(idx.dtype)
@@ -102,9 +109,9 @@ def knn_forward(xyz: Tensor, new_xyz: Tensor, idx: Tensor, dist2: Tensor, b: int
 def furthest_point_sampling_forward(
     points_tensor: Tensor, temp_tensor: Tensor, idx_tensor: Tensor, *sizes: int, **named: int
 ) -> None:
-    """Samples points (B, N, 3). Starts with point 0, then repeatedly adds the point farthest from those sampled so far.
+    """Samples points by repeatedly adding the point farthest from those sampled so far, starting with point 0.
 
-    Writes the indices to `idx_tensor` (B, samples).
+    The points have shape (B, N, 3). Writes the indices to `idx_tensor`, of shape (B, samples).
     """
     batch = torch.arange(len(points_tensor))
     _sample_furthest(
@@ -115,7 +122,7 @@ def furthest_point_sampling_forward(
 def furthest_point_sampling_with_dist_forward(
     points_tensor: Tensor, temp_tensor: Tensor, idx_tensor: Tensor, *sizes: int, **named: int
 ) -> None:
-    """Samples points like `furthest_point_sampling_forward`, but takes the pairwise distances (B, N, N)."""
+    """Works like `furthest_point_sampling_forward`, but takes the pairwise distances, of shape (B, N, N)."""
     batch = torch.arange(len(points_tensor))
     _sample_furthest(lambda last: points_tensor[batch, last], temp_tensor, idx_tensor)
 
@@ -123,7 +130,8 @@ def furthest_point_sampling_with_dist_forward(
 def _sample_furthest(distances_to: Callable[[Tensor], Tensor], nearest: Tensor, indices: Tensor) -> None:
     """Writes the indices of the sampled points to `indices`.
 
-    `nearest` (B, N) stores the distance of each point to the nearest sampled point. Its initial values must be large.
+    `nearest`, of shape (B, N), stores each point's distance to the nearest sampled point. Its initial values must be
+    large.
     """
     last = torch.zeros(len(indices), dtype=torch.long, device=indices.device)
     for step in range(indices.size(1)):
@@ -133,12 +141,12 @@ def _sample_furthest(distances_to: Callable[[Tensor], Tensor], nearest: Tensor, 
 
 
 def _positions(indices: Tensor, features: Tensor) -> Tensor:
-    """Expands point indices (B, ...) for gathering from all channels of features (B, C, N)."""
+    """Expands point indices of shape (B, ...) to gather from all channels of features of shape (B, C, N)."""
     return indices.long().flatten(1)[:, None].expand(-1, features.size(1), -1)
 
 
 def _gather_points(features: Tensor, indices: Tensor, *sizes: int, **named: int) -> Tensor:
-    """Returns the features of the points in `indices` (B, npoints) as a tensor of shape (B, C, npoints)."""
+    """Returns the features of the points in `indices`, of shape (B, npoints), as a tensor of shape (B, C, npoints)."""
     return features.gather(2, _positions(indices, features)).view(*features.shape[:2], *indices.shape[1:])
 
 
@@ -152,10 +160,10 @@ group_points_forward, group_points_backward = gather_points_forward, gather_poin
 def _stack_group_points(
     features: Tensor, counts: Tensor, indices: Tensor, index_counts: Tensor, *sizes: int, **named: int
 ) -> Tensor:
-    """Groups the features of points (sum of N, C). Returns a tensor of shape (sum of M, C, nsample).
+    """Groups the features of points. Returns a tensor of shape (sum of M, C, nsample).
 
-    `indices` (sum of M, nsample) are point indices within each sample. `counts` and `index_counts` contain the numbers
-    of points and groups in each sample.
+    The features have shape (sum of N, C). `indices` are point indices within each sample, of shape (sum of M, nsample).
+    `counts` and `index_counts` contain the numbers of points and groups in each sample.
     """
     starts = counts.long().cumsum(0) - counts.long()
     rows = indices.long() + starts.repeat_interleave(index_counts.long())[:, None]
@@ -170,9 +178,10 @@ stack_group_points_forward, stack_group_points_backward = operators(
 
 
 def three_nn_forward(unknown: Tensor, known: Tensor, dist2: Tensor, idx: Tensor, *sizes: int, **named: int) -> None:
-    """For each point in `unknown` (B, N, 3), finds the three nearest points in `known` (B, M, 3).
+    """Finds the three points in `known` that are nearest to each point in `unknown`.
 
-    Writes the indices to `idx` and the squared distances to `dist2`, both (B, N, 3), sorted by distance.
+    `unknown` has shape (B, N, 3), and `known` has shape (B, M, 3). Writes the indices to `idx` and the squared
+    distances to `dist2`, both of shape (B, N, 3) and sorted by distance.
     """
     for chunk, squared in _squared_distances_in_chunks(unknown, known):
         dist2[:, chunk], found = squared.topk(3, largest=False, sorted=True)
@@ -180,7 +189,10 @@ def three_nn_forward(unknown: Tensor, known: Tensor, dist2: Tensor, idx: Tensor,
 
 
 def _three_interpolate(features: Tensor, indices: Tensor, weights: Tensor, *sizes: int, **named: int) -> Tensor:
-    """Returns the weighted sum of the features (B, C, M) of three points for each row of `indices` (B, N, 3)."""
+    """Returns the weighted sums of the features of three points each.
+
+    The features have shape (B, C, M). `indices` contains the three points for each sum and has shape (B, N, 3).
+    """
     return (_gather_points(features, indices) * weights[:, None]).sum(-1)
 
 
@@ -192,7 +204,10 @@ three_interpolate_forward, three_interpolate_backward = operators(
 def chamfer_distance_forward(
     xyz1: Tensor, xyz2: Tensor, dist1: Tensor, dist2: Tensor, idx1: Tensor, idx2: Tensor
 ) -> None:
-    """For each point (B, N, 2), finds the nearest point in the other set. Writes its squared distance and index."""
+    """For each point, finds the nearest point in the other set, and writes its squared distance and index.
+
+    The points have shape (B, N, 2).
+    """
     squared = _squared_distances(xyz1, xyz2)
     for (smallest, where), distance, index in ((squared.min(2), dist1, idx1), (squared.min(1), dist2, idx2)):
         distance.copy_(smallest)
@@ -223,7 +238,7 @@ def chamfer_distance_backward(
 
 
 def _in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
-    """Checks which points (..., M, 3) are in which boxes (..., T, 7).
+    """Checks which points of shape (..., M, 3) are in which boxes of shape (..., T, 7).
 
     A box consists of the x and y of its center, the z of its bottom, its three sizes and its angle around the z axis.
 
@@ -240,18 +255,21 @@ def _in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
 
 
 def points_in_boxes_part_forward(boxes: Tensor, pts: Tensor, box_idx_of_points: Tensor) -> None:
-    """Sets `box_idx_of_points` to the index of the first box (B, T, 7) that contains each point (B, M, 3), or to -1."""
+    """Sets `box_idx_of_points` to the index of the first box that contains each point, or to -1.
+
+    The boxes have shape (B, T, 7), and the points have shape (B, M, 3).
+    """
     found, any_hit = _first_hits(_in_boxes(pts, boxes), 1)
     box_idx_of_points.copy_(torch.where(any_hit, found[..., 0], -1))
 
 
 def points_in_boxes_all_forward(boxes: Tensor, pts: Tensor, box_idx_of_points: Tensor) -> None:
-    """Sets `box_idx_of_points` (B, M, T) to 1 where a point is in a box, and to 0 elsewhere."""
+    """Sets `box_idx_of_points`, of shape (B, M, T), to 1 where a point is in a box, and to 0 elsewhere."""
     box_idx_of_points.copy_(_in_boxes(pts, boxes))
 
 
 def points_in_boxes_cpu_forward(boxes: Tensor, pts: Tensor, pts_indices: Tensor) -> None:
-    """Sets `pts_indices` (T, M) to 1 where a point (M, 3) is in a box (T, 7), and to 0 elsewhere."""
+    """Sets `pts_indices`, of shape (T, M), to 1 where one of M points is in one of T boxes, and to 0 elsewhere."""
     inside = _in_boxes(pts, boxes)
     pts_indices.copy_(inside.mT if pts_indices.shape == inside.mT.shape else inside)
 
@@ -265,19 +283,19 @@ def roiaware_pool3d_forward(
     pooled_features: Tensor,
     pool_method: int,
 ) -> None:
-    """Divides each box (N, 7) into X x Y x Z voxels, and pools the features (P, C) of the points (P, 3) in each voxel.
+    """Divides each box into X x Y x Z voxels, and pools the features of the points in each voxel.
 
-    Writes the results to `pooled_features` (N, X, Y, Z, C). Empty voxels stay unchanged. For the backward pass, writes
-    the number of points in a voxel and their indices to `pts_idx_of_voxels` (N, X, Y, Z, 1 + the maximum number), and
-    the points with the maximum values to `argmax` (N, X, Y, Z, C); -1 is an empty voxel.
+    Writes the results to `pooled_features`, of shape (N, X, Y, Z, C). Empty voxels stay unchanged. For the backward
+    pass, writes the number of points in a voxel and their indices to `pts_idx_of_voxels`, of shape (N, X, Y, Z, 1 + the
+    maximum number), and the points with the maximum values to `argmax`, of shape (N, X, Y, Z, C); -1 is an empty voxel.
 
     Args:
-        rois: The boxes, with the z of their bottom.
-        pts: The points.
-        pts_feature: The features of the points.
-        argmax: Written for maximum pooling.
-        pts_idx_of_voxels: Written.
-        pooled_features: Written.
+        rois: The boxes, of shape (N, 7), with the z of their bottom.
+        pts: The points, of shape (P, 3).
+        pts_feature: The features of the points, of shape (P, C).
+        argmax: An output, written only for maximum pooling.
+        pts_idx_of_voxels: An output.
+        pooled_features: An output.
         pool_method: 0 for the maximum, 1 for the mean.
     """
     argmax.fill_(-1)
@@ -310,7 +328,7 @@ def roiaware_pool3d_forward(
 def roiaware_pool3d_backward(
     pts_idx_of_voxels: Tensor, argmax: Tensor, grad_out: Tensor, grad_in: Tensor, pool_method: int
 ) -> None:
-    """Adds the gradient of the point features to `grad_in` (P, C)."""
+    """Adds the gradient of the point features to `grad_in`, of shape (P, C)."""
     if pool_method == 0:
         rows = argmax.flatten(0, -2).long()
         grad_in.scatter_add_(0, rows.clamp(min=0), torch.where(rows < 0, 0, grad_out.flatten(0, -2)))
@@ -324,17 +342,17 @@ def roiaware_pool3d_backward(
 def roipoint_pool3d_forward(
     xyz: Tensor, boxes3d: Tensor, pts_feature: Tensor, pooled_features: Tensor, pooled_empty_flag: Tensor
 ) -> None:
-    """Writes the first S points in each box (B, M, 7), with their features, to `pooled_features` (B, M, S, 3 + C).
+    """Writes the first S points in each box, with their features, to `pooled_features`.
 
-    Boxes with fewer points repeat them in order. Writes 1 to `pooled_empty_flag` (B, M) for boxes without points, whose
-    features stay unchanged.
+    For a box with fewer points, repeats its points in order. For a box without points, writes 1 to `pooled_empty_flag`
+    and leaves the box's features unchanged.
 
     Args:
-        xyz: The points (B, N, 3).
-        boxes3d: The boxes, with the z of their bottom.
-        pts_feature: The features (B, N, C).
-        pooled_features: Written.
-        pooled_empty_flag: Written.
+        xyz: The points, of shape (B, N, 3).
+        boxes3d: The boxes, of shape (B, M, 7), with the z of their bottom.
+        pts_feature: The features, of shape (B, N, C).
+        pooled_features: An output, of shape (B, M, S, 3 + C).
+        pooled_empty_flag: An output, of shape (B, M).
     """
     values, size = torch.cat([xyz, pts_feature], 2), pooled_features.size(2)
     for sample, hits in enumerate(_in_boxes(xyz, boxes3d).mT):
@@ -348,9 +366,10 @@ def roipoint_pool3d_forward(
 
 
 def points_in_polygons_forward(points: Tensor, polygons: Tensor, output: Tensor) -> None:
-    """Sets `output` (N, M) to 1 where a point (N, 2) is in a quadrilateral (M, 8), and to 0 elsewhere.
+    """Sets `output`, of shape (N, M), to 1 where a point is in a quadrilateral, and to 0 elsewhere.
 
-    A point is inside if a horizontal ray from the point to the right crosses the border an odd number of times.
+    The points have shape (N, 2), and the quadrilaterals have shape (M, 8). A point is inside if a horizontal ray from
+    the point to the right crosses the border an odd number of times.
     """
     corners = polygons.view(-1, 4, 2)
     following = corners.roll(-1, 1)
@@ -373,7 +392,10 @@ def _voxels(points: Tensor, voxel_size: Tensor, coors_range: Tensor) -> tuple[Te
 
 
 def dynamic_voxelize_forward(points: Tensor, voxel_size: Tensor, coors_range: Tensor, coors: Tensor, **_: int) -> None:
-    """Writes the voxel of each point to `coors` (N, 3), in the order z, y, x. Writes -1 for points out of range."""
+    """Writes the voxel of each point to `coors`, in the order z, y, x. Writes -1 for points out of range.
+
+    `coors` has shape (N, 3).
+    """
     voxel, inside = _voxels(points, voxel_size, coors_range)
     coors.copy_(torch.where(inside[:, None], voxel, -1))
 

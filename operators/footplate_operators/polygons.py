@@ -11,7 +11,7 @@ _CHUNK = 4_000_000  # the maximum number of elements in a temporary array of pai
 
 
 def rotated_box_corners(boxes: Tensor) -> Tensor:
-    """Returns the corners of rotated boxes (N, 5) as a tensor of shape (N, 4, 2).
+    """Returns the corners of rotated boxes of shape (N, 5) as a tensor of shape (N, 4, 2).
 
     A box consists of center x, center y, width, height and angle in radians.
     """
@@ -25,13 +25,16 @@ def rotated_box_corners(boxes: Tensor) -> Tensor:
 
 
 def signed_areas(polygons: Tensor) -> Tensor:
-    """Returns the areas of polygons (..., corners, 2). With y pointing up, clockwise polygons have negative areas."""
+    """Returns the areas of polygons of shape (..., corners, 2).
+
+    Clockwise polygons have negative areas if the y axis points up.
+    """
     following = polygons.roll(-1, -2)
     return (polygons[..., 0] * following[..., 1] - polygons[..., 1] * following[..., 0]).sum(-1) / 2
 
 
 def counterclockwise(polygons: Tensor) -> Tensor:
-    """Reverses the corners of clockwise polygons (N, corners, 2), so that all polygons are counterclockwise."""
+    """Makes polygons of shape (N, corners, 2) counterclockwise by reversing the corners of clockwise ones."""
     return torch.where((signed_areas(polygons) < 0)[:, None, None], polygons.flip(1), polygons)
 
 
@@ -110,7 +113,7 @@ def overlaps(first: Tensor, second: Tensor, *, of_first: bool, aligned: bool) ->
 
 
 def convex_hull(points: np.ndarray) -> np.ndarray:
-    """Returns the indices of the points (N, 2) that form the convex hull, counterclockwise.
+    """Returns the indices of the points, of shape (N, 2), that form the convex hull, in counterclockwise order.
 
     Source: Andrew, Another efficient algorithm for convex hulls in two dimensions (1979).
     """
@@ -133,9 +136,9 @@ def convex_hull(points: np.ndarray) -> np.ndarray:
 
 
 def hulls(points: Tensor) -> Tensor:
-    """Returns the convex hull of each point set (N, points, 2), counterclockwise.
+    """Returns the counterclockwise convex hull of each point set. The sets have shape (N, points, 2).
 
-    The result has shape (N, points, 2). Hulls with fewer corners are padded by repeating their last corner.
+    The result has the same shape. Hulls with fewer corners are padded by repeating their last corner.
     """
     indices = np.zeros(points.shape[:2], dtype=np.int64)
     for row, each in zip(indices, points.detach().cpu().numpy(), strict=True):
@@ -152,21 +155,28 @@ def box_iou_rotated(bboxes1: Tensor, bboxes2: Tensor, ious: Tensor, mode_flag: i
 
 
 def box_iou_quadri(bboxes1: Tensor, bboxes2: Tensor, ious: Tensor, mode_flag: int, aligned: bool) -> None:
-    """Writes the overlaps of convex quadrilaterals (N, 8) and (M, 8) to `ious`, like `box_iou_rotated`."""
+    """Writes the overlaps of two sets of convex quadrilaterals to `ious`; see `box_iou_rotated` for `mode_flag`.
+
+    The quadrilaterals have shapes (N, 8) and (M, 8).
+    """
     first, second = bboxes1.reshape(-1, 4, 2), bboxes2.reshape(-1, 4, 2)
     ious.copy_(overlaps(first, second, of_first=mode_flag == 1, aligned=aligned).view_as(ious))
 
 
 def convex_iou(pointsets: Tensor, polygons: Tensor, ious: Tensor) -> None:
-    """Writes the IoU of the convex hulls of point sets (N, 18) and quadrilaterals (M, 8) to `ious` (N, M)."""
+    """Writes the IoU of N point sets' convex hulls and M quadrilaterals to `ious`, of shape (N, M).
+
+    The point sets have shape (N, 18), and the quadrilaterals have shape (M, 8).
+    """
     first, second = hulls(pointsets.double().reshape(-1, 9, 2)), polygons.reshape(-1, 4, 2)
     ious.copy_(overlaps(first, second, of_first=False, aligned=False).view_as(ious))
 
 
 def convex_giou(pointsets: Tensor, polygons: Tensor, output: Tensor) -> None:
-    """Computes the generalized IoU of the convex hulls of point sets (N, 18) and quadrilaterals (N, 8), pair by pair.
+    """Computes the generalized IoU of each point set's convex hull and the quadrilateral at the same index.
 
-    Writes the gradient with respect to the points, followed by the value, to `output` (N, 19).
+    The point sets have shape (N, 18), and the quadrilaterals have shape (N, 8). Writes the gradient with respect to the
+    points, followed by the value, to `output`, of shape (N, 19).
 
     Source: Rezatofighi et al., Generalized Intersection over Union (2019).
     """
@@ -182,9 +192,10 @@ def convex_giou(pointsets: Tensor, polygons: Tensor, output: Tensor) -> None:
 
 
 def min_area_polygons(pointsets: Tensor, polygons: Tensor) -> None:
-    """Writes the corners of the smallest rectangle around each point set (N, 18) to `polygons` (N, 8).
+    """Writes the corners of the smallest rectangle around each point set to `polygons`.
 
-    Tries one rectangle per edge of the convex hull, because the smallest rectangle has a side on one of the edges.
+    The point sets have shape (N, 18), and the corners have shape (N, 8). Tries one rectangle per edge of the convex
+    hull, because the smallest rectangle has a side on one of the edges.
     """
     corners = hulls(pointsets.double().reshape(-1, 9, 2))
     edges = corners.roll(-1, 1) - corners

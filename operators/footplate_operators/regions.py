@@ -70,7 +70,7 @@ def _positions(counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class _Points(NamedTuple):
-    """Sampling points in feature map pixels, with the image index of each point."""
+    """Sampling points in feature map pixel coordinates, with the image index of each point."""
 
     samples: _Samples
     image: Tensor
@@ -135,10 +135,10 @@ def roi_align_forward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """Applies RoIAlign to `input` (N, C, H, W) and writes the result to `output` (K, C, rows, columns).
+    """Applies RoIAlign to `input`, of shape (N, C, H, W), and writes the result to `output`.
 
-    `pool_mode` is 0 for max pooling and 1 for mean pooling. Max pooling also writes the coordinates of the largest
-    values to `argmax_y` and `argmax_x`.
+    `output` has shape (K, C, rows, columns). `pool_mode` is 0 for max pooling and 1 for mean pooling. Max pooling also
+    writes the coordinates of the largest values to `argmax_y` and `argmax_x`.
     """
     bins = (aligned_height, aligned_width)
     points = _aligned_points(rois, bins, spatial_scale, sampling_ratio, aligned)
@@ -308,9 +308,9 @@ deform_roi_pool_forward, deform_roi_pool_backward = operators(
 
 
 def _rotated_feature_align(features: Tensor, boxes: Tensor, spatial_scale: float, points: int) -> Tensor:
-    """Adds features sampled at the center of each pixel's box to the pixel's own features (N, C, H, W).
+    """Adds the features sampled at the center of each pixel's box to the pixel's own features.
 
-    If `points` is 5, also adds the features sampled at the four corners of the box.
+    If `points` is 5, also adds the features sampled at the four corners of the box. Features have shape (N, C, H, W).
 
     `boxes` has shape (N, H, W, 5): center y, center x, width and height in pixels, and angle in radians.
     """

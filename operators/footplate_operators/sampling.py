@@ -43,7 +43,7 @@ def bilinear_corners(y: Tensor, x: Tensor, height: int, width: int) -> Corners:
 
 
 def pixel_rows(features: Tensor) -> Tensor:
-    """Reshapes a feature map (N, C, H, W) to (N * H * W, C), with one row per pixel."""
+    """Reshapes a feature map from shape (N, C, H, W) to (N * H * W, C), with one row per pixel."""
     return features.permute(0, 2, 3, 1).reshape(-1, features.size(1))
 
 

@@ -1,4 +1,4 @@
-"""Implements the command line, with one module per command or group of commands.
+"""Implements the command-line interface, with one module per command or group of commands.
 
-A command parses its arguments, calls the library and prints the result.
+Each command parses its arguments, calls the library and prints the result.
 """

@@ -1,4 +1,4 @@
-"""Defines the argument parser, the options that several commands share, and hints for unknown arguments."""
+"""Defines the argument parser, the options that several commands share, and suggestions for unknown arguments."""
 
 import argparse
 import json
@@ -31,7 +31,7 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """Prints the error, refers to `--help`, and exits."""
+        """Prints the error with a reference to `--help`, and exits."""
         choice, missing = _INVALID_CHOICE.search(message), _MISSING.search(message)
         if choice:
             known = re.findall(r"[\w-]+", choice[2])
@@ -46,7 +46,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message}\nRun `{self.prog} --help` for usage.\n")
 
     def shorten_usage(self) -> None:
-        """Shortens the usage to positional arguments and required options. The help lists the other options."""
+        """Shortens the usage to positional arguments and required options. The help still lists the other options."""
         formatter = self._get_formatter()
         placed = [action for action in self._actions if not action.option_strings]
         if any(isinstance(action, argparse._SubParsersAction) for action in placed):

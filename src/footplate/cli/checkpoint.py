@@ -83,7 +83,7 @@ def add_commands(subparsers: Any) -> None:
 
 
 def show_contents(arguments: argparse.Namespace) -> int:
-    """Prints the contents of each file."""
+    """Prints the contents of each checkpoint."""
     from footplate.checkpoint import read_contents
 
     if wants_json(arguments):
@@ -186,7 +186,7 @@ def shard_file(arguments: argparse.Namespace) -> int:
 
 
 def _describe(found: "Contents", most: int | None) -> list[str]:
-    """Returns the lines that describe a checkpoint. Lists up to `most` weights."""
+    """Describes a checkpoint in lines of text, which list up to `most` of its weights."""
     from datetime import datetime, timezone
 
     from footplate.messages import format_bytes

@@ -25,7 +25,7 @@ def read_run_config(arguments: argparse.Namespace) -> "Config":
 
 
 def has_automatic_batch_size(cfg: "Config") -> bool:
-    """Checks whether a config of either generation has the batch size "auto"."""
+    """Checks whether a config of either generation sets the training batch size to "auto"."""
     data = cfg.get("data")
     sections = [cfg.get("train_dataloader"), data, data.get("train_dataloader") if isinstance(data, dict) else None]
     dicts = [section for section in sections if isinstance(section, dict)]

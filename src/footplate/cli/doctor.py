@@ -23,7 +23,7 @@ def add_commands(subparsers: Any) -> None:
 
 
 def check_installation(arguments: argparse.Namespace) -> int:
-    """Prints the problems of each code base. Returns 2 if there are any."""
+    """Prints the problems found in each code base. Returns 2 if there are any."""
     from footplate.config import Config
     from footplate.errors import ConfigError
     from footplate.openmmlab.code_bases import named_code_bases

@@ -1,4 +1,4 @@
-"""Formats errors. For an error in user code or an installed package, shows only the traceback lines of that code."""
+"""Formats errors. For an error in user code or an installed package, shows only the traceback lines from that code."""
 
 import errno
 import itertools
@@ -63,8 +63,8 @@ def describe_error(error: Exception, progress: str = "") -> tuple[str, int] | No
 def error_as_data(error: BaseException, message: str, code: int) -> dict[str, Any]:
     """Returns an error as a dict for `--json`.
 
-    `message` is the text for the terminal. If it is empty, uses the error's class and text. `code` is the command's
-    exit code.
+    `message` is the text shown in the terminal. If it is empty, the error's class and text are used. `code` is the
+    command's exit code.
     """
     if isinstance(error, KeyboardInterrupt):
         name = signal.Signals(code - 128).name
@@ -129,7 +129,7 @@ def _package_frames(error: BaseException) -> list[traceback.FrameSummary]:
 
 
 def _frames(error: BaseException) -> list[traceback.FrameSummary]:
-    """Returns the frames of an error and its causes, innermost first."""
+    """Returns the traceback frames of an error and its causes, innermost first."""
     frames = list(traceback.extract_tb(error.__traceback__))
     if _WORKER_ERROR.match(str(error)):
         found = _FRAME.findall(str(error))

@@ -166,7 +166,7 @@ def _check_options(arguments: argparse.Namespace, topic: str | None) -> None:
 
 
 def _print_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> None:
-    """Prints a topic and its warnings. With `--json`, warnings go to standard error."""
+    """Prints the explanation of a topic, and any warnings. With `--json`, warnings go to standard error."""
     from footplate.config import Config
     from footplate.storage import commit_image
     from footplate.tools import explain_loops, explain_optimizer
@@ -212,7 +212,7 @@ def diff_configs(arguments: argparse.Namespace) -> int:
 
 
 def print_schema(arguments: argparse.Namespace) -> int:
-    """Prints the schema, or writes it to a file."""
+    """Prints the JSON schema for configs, or writes it to a file."""
     from footplate.storage import check_output, commit_bytes
 
     text = (resources.files("footplate.tools") / "config_schema.json").read_bytes()

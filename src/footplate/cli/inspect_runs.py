@@ -113,7 +113,7 @@ def report_runs(arguments: argparse.Namespace) -> int:
 
 
 def replay_run(arguments: argparse.Namespace) -> int:
-    """Prints the layers of an iteration and its first non-finite values. Returns 1 if all values are finite."""
+    """Replays an iteration and prints where values become non-finite. Returns 1 if all values are finite."""
     from footplate.config import read_recorded
     from footplate.engine.nonfinite import SUFFIX
     from footplate.tools.replay import describe_replay, read_capture, replay
@@ -132,7 +132,7 @@ def replay_run(arguments: argparse.Namespace) -> int:
 
 
 def show_environment(arguments: argparse.Namespace) -> int:
-    """Prints the environment."""
+    """Prints the package versions, the accelerator and other facts about the environment."""
     from footplate.records import describe_environment
 
     facts = describe_environment()

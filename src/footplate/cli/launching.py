@@ -137,7 +137,7 @@ def run_in_processes(arguments: argparse.Namespace, processes: int, home: str | 
 def _torchrun(
     processes: int, restarts: int, argv: Sequence[str], home: str | None = None
 ) -> tuple[int, dict[str, Any] | None]:
-    """Runs Python with these arguments in several processes, like `torchrun --standalone`.
+    """Runs Python with the given arguments in several processes, like `torchrun --standalone`.
 
     Prints the error of the rank that failed first. If the rank reported no error, prints its exit code or signal, and
     the last checkpoint in `home`.

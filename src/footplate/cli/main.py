@@ -1,4 +1,4 @@
-"""The entry point of the command `footplate`."""
+"""Defines the entry point of the `footplate` command."""
 
 import argparse
 import importlib
@@ -78,7 +78,7 @@ def _add_common(command: argparse.ArgumentParser, *, prints_result: bool) -> Non
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command.
+    """Runs the `footplate` command with the given arguments.
 
     Args:
         argv: The arguments. By default, `sys.argv[1:]`.
@@ -159,7 +159,7 @@ def _end_interrupted(arguments: argparse.Namespace, error: KeyboardInterrupt) ->
 
 
 def _print_document(arguments: argparse.Namespace, error: BaseException, code: int, message: str = "") -> None:
-    """Prints an error as a JSON document if `--json` is given; see `error_as_data`. Only the first rank prints."""
+    """Prints an error as a JSON document if `--json` is given; see `error_as_data`. Only the first rank prints it."""
     if wants_json(arguments) and is_first_rank():
         from footplate.cli.error_messages import error_as_data
 

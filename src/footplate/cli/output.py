@@ -48,8 +48,8 @@ def print_error(text: str) -> None:
 def open_streams() -> None:
     """Sets up the standard streams.
 
-    Escapes control characters in tracebacks and in warnings of commands without a log. Escapes characters that the
-    encoding of standard output cannot represent.
+    Escapes control characters in tracebacks, and in the warnings of commands that have no log. Also escapes characters
+    that the encoding of standard output cannot represent.
     """
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(PrintableFormatter("%(message)s"))

@@ -114,9 +114,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _train_command(arguments: argparse.Namespace, cfg: "Config", values: "Mapping[str, Any]") -> list[str]:
-    """Returns the `footplate` arguments that train with a trial's values.
+    """Returns the `footplate` arguments for training with a trial's settings.
 
-    If the config has no seed, all trials get the same one, so that they differ only in their settings.
+    If the config has no seed, all trials use the same seed, so that they differ only in their settings.
     """
     from footplate.tools.sweep_space import overrides_of
 

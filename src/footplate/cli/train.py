@@ -123,7 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _resume_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Returns the Runner arguments for resuming. They are not saved in the config."""
+    """Returns the arguments that make a Runner resume. They are not saved in the config."""
     from footplate.errors import ArgumentError
 
     if arguments.resume is None:
@@ -137,7 +137,7 @@ def _resume_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _apply_options(arguments: argparse.Namespace, cfg: "Config") -> None:
-    """Writes the options to the config, so that the saved config is complete."""
+    """Applies the command-line options to the config, so that the saved config is complete."""
     from footplate.errors import ArgumentError
     from footplate.openmmlab.first_generation.translation import is_first_generation
 

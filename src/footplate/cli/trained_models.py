@@ -144,7 +144,7 @@ def predict_inputs(arguments: argparse.Namespace) -> int:
 
 
 def export_checkpoint(arguments: argparse.Namespace) -> int:
-    """Exports the model. Prints its inputs and outputs, and the difference between exported and original outputs."""
+    """Exports the model. Prints its inputs and outputs, and how much its outputs differ from the original model's."""
     from footplate.checkpoint import trusting
     from footplate.config import Config, as_plain
     from footplate.errors import ArgumentError

@@ -98,7 +98,7 @@ class ExportedDetector(ExportedModel):
 
 
 class _Minimum:
-    """A lower limit. During tracing, a fixed selection of values is treated as above it, regardless of the example."""
+    """A lower limit. During tracing, a fixed subset of the values counts as above it, whatever the example input."""
 
     def __init__(self, value: float) -> None:
         self.value = value
@@ -237,7 +237,7 @@ def register_operators() -> None:
 
 
 def _forward_of(function: Any) -> Any:
-    """Returns the forward function of an autograd function. It converts traced sizes in its arguments to integers."""
+    """Returns an autograd function's `forward`, wrapped to convert traced sizes in its arguments to integers."""
 
     def forward(*arguments: Any) -> Any:
         fixed = (int(each) if isinstance(each, Tensor) and not each.dim() else each for each in arguments)

@@ -58,7 +58,7 @@ class ExportedModel(nn.Module):
         return named
 
     def difference(self, outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
-        """Returns the largest difference between the outputs of the file and the model."""
+        """Returns the largest difference between the outputs of the exported file and the model."""
         return largest_difference(outputs, expected)
 
     def preprocess(self, images: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ class ExportedModel(nn.Module):
 def run_for_export(model: Any, inputs: Tensor) -> Any:
     """Runs a model on preprocessed images.
 
-    If the model belongs to one of footplate's tasks or to MMSegmentation, this includes postprocessing.
+    If the model belongs to one of footplate's tasks or to MMSegmentation, also postprocesses the outputs.
     """
     if hasattr(model, "predicted_tensors"):
         return model.predicted_tensors(inputs)

@@ -177,7 +177,7 @@ def _inputs_from(description: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[
 
 
 def describe_export(export: Export) -> str:
-    """Returns a description of an export, for the terminal.
+    """Describes an exported model in text for the terminal.
 
     Args:
         export: The result of `export_module` or `runner.export`.
@@ -277,7 +277,7 @@ def _first_view(sample: Any) -> Tensor:
 
 
 def _example_images(shape: Sequence[int], image: Tensor | None = None) -> Tensor:
-    """Returns images of random pixels. The first one is replaced by the resized `image`, if set.
+    """Returns images of random pixels. If `image` is set, it is resized and replaces the first one.
 
     `image` has shape ``(1, C, H, W)``, and `shape` is the shape of the result.
     """

@@ -1,6 +1,6 @@
 """Makes imports from mmcv, mmengine and other OpenMMLab packages resolve to footplate.
 
-Imports names lazily, because the core imports `extension` before the modules that the other names depend on.
+Names are imported lazily, because the core imports `extension` before the modules that the other names need.
 """
 
 import importlib

@@ -1,6 +1,6 @@
 """Finds the installed code bases that a config refers to, and imports them with footplate as their engine.
 
-Their registries become part of footplate's registry tree.
+The code bases' registries become part of footplate's registry tree.
 """
 
 import importlib
@@ -59,7 +59,8 @@ def import_modules(cfg: "Config", *, patches: bool = True) -> None:
     If a first-generation config sets `plugin = True`, as in MMDetection3D, the plugin is the package at `plugin_dir`,
     or the config's folder if `plugin_dir` is not set.
 
-    In these modules, OpenMMLab imports resolve to footplate. Also makes modules in the config's folder importable.
+    In these modules, imports from OpenMMLab packages resolve to footplate. Also makes modules in the config's folder
+    importable.
 
     Args:
         cfg: The config.

@@ -57,7 +57,7 @@ class OpenMMLab(Extension):
 
     @property
     def config_keys(self) -> frozenset[str]:
-        """The keys of first-generation configs."""
+        """The top-level keys that are specific to first-generation configs."""
         from footplate.openmmlab.first_generation.translation import FIRST_GENERATION_KEYS
 
         return frozenset(FIRST_GENERATION_KEYS)

@@ -49,7 +49,7 @@ def build_optimizer(model: nn.Module, cfg: Mapping[str, Any]) -> Any:
 
 
 def obj_from_dict(info: Mapping[str, Any], parent: Any = None, default_args: Mapping[str, Any] | None = None) -> Any:
-    """Builds an object whose `type` is a class, or the name of a class in the module `parent`."""
+    """Builds an object from a dict whose `type` is a class, or the name of a class in the module `parent`."""
     settings = {**(default_args or {}), **info}
     kind = settings.pop("type")
     return (getattr(parent, kind) if isinstance(kind, str) else kind)(**settings)
@@ -122,7 +122,7 @@ def jit(func: Any = None, **options: Any) -> Any:
 def get_logger(
     name: str, log_file: str | None = None, log_level: int = logging.INFO, file_mode: str = "w"
 ) -> logging.Logger:
-    """Returns a child of footplate's logger, which writes to the same outputs, and adds it to `logger_initialized`.
+    """Returns a child of footplate's logger that writes to the same outputs. Adds its name to `logger_initialized`.
 
     Args:
         name: The name of the child. If empty, footplate's logger itself is returned.

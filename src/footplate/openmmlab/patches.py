@@ -220,7 +220,7 @@ class _Replacer(ast.NodeTransformer):
         return [*([node] if kept else []), *made]
 
     def visit_Assign(self, node: ast.Assign) -> ast.stmt:
-        """Converts one-element arrays to numbers in assignments such as `score[i] = np.array(value).reshape(-1)`."""
+        """Makes assignments such as `score[i] = np.array(value).reshape(-1)` accept arrays with one element."""
         self.generic_visit(node)
         target, value = node.targets[0], node.value
         is_item = isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name)

@@ -48,7 +48,7 @@ def skip_failed_imports(tree: ast.Module, package: str) -> dict[str, Any]:
 
 
 def explain_cause(error: Exception, causes: Mapping[str, str] = _RAISED) -> list[str]:
-    """Returns descriptions of an error's known causes."""
+    """Returns a description of each known cause of an error."""
     text = f"{type(error).__name__}: {error}"
     return [cause for words, cause in causes.items() if words in text]
 

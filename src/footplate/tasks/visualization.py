@@ -91,7 +91,7 @@ class TaskVisualizer(Visualizer):
         raise NotImplementedError
 
     def difference(self, truth: Any, prediction: Any) -> ImageArray | None:
-        """Draws the differences between ground truth and prediction on the current image. Returns None by default.
+        """Returns the current image with the differences between ground truth and prediction, or None (the default).
 
         Args:
             truth: The ground truth.

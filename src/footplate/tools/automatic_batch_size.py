@@ -36,7 +36,7 @@ _SHARE = 0.85  # of the free memory; the rest is for workers, saves and fragment
 
 
 def with_smallest_size(cfg: Config) -> Config:
-    """Returns a second-generation config with the smallest batch size."""
+    """Returns the config in second-generation form, with the smallest batch size."""
     return _with_size(runner_config(cfg), _SMALLEST)
 
 
@@ -95,7 +95,9 @@ def _recorded_size(cfg: Mapping[str, Any]) -> int | None:
 
 
 def _try_in_process(cfg: Config) -> tuple[int, str]:
-    """Finds the largest batch size that fits. Uses a separate process, which may be killed if memory runs out.
+    """Finds the largest batch size that fits into memory.
+
+    Uses a separate process, which may be killed if memory runs out.
 
     Returns:
         The size, and the reason why larger sizes were not used.
@@ -128,8 +130,9 @@ def _try_in_process(cfg: Config) -> tuple[int, str]:
 
 
 def _try_sizes(cfg: Config, folder: str, results: Connection) -> None:
-    """Doubles the batch size until it no longer fits. Sends all sizes that fit and the reason for stopping to
-    `results`.
+    """Doubles the batch size until a batch no longer fits into memory.
+
+    Sends each size that fits, and the reason for stopping once it is known, to `results`.
     """
     nowhere = os.open(os.devnull, os.O_WRONLY)  # the actual run prints the same output
     os.dup2(nowhere, 1)
@@ -168,7 +171,7 @@ def _try_sizes(cfg: Config, folder: str, results: Connection) -> None:
 
 
 def _train_briefly(cfg: Config, folder: str, local_rank: int) -> Runner:
-    """Builds a single-process run, and trains it for two iterations to create weight averages and optimizer state."""
+    """Builds a single-process run, and trains for two iterations to create weight averages and optimizer state."""
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank % torch.cuda.device_count())
         free, total = torch.cuda.mem_get_info()

@@ -276,7 +276,7 @@ def _validate(runner: Runner, hook: "_TrialHook", largest: dict[str, Largest]) -
 def _call_own_hooks(runner: Runner, stage: "_TrialHook", *events: str, **arguments: Any) -> None:
     """Runs RuntimeInfoHook and the user's hooks on the given events.
 
-    Skips all other hooks of footplate and all checkpoint hooks, because they write files.
+    Skips all other footplate hooks and all checkpoint hooks, because they write files.
     """
     for event in events:
         for hook, method in runner.hooks.at(event):
@@ -287,7 +287,7 @@ def _call_own_hooks(runner: Runner, stage: "_TrialHook", *events: str, **argumen
 
 
 class _TrialHook(Hook):
-    """Measures two iterations, then stops the run.
+    """Measures the time of two iterations, then stops the run.
 
     Attributes:
         stage: The current stage of the run, and the config key to report for errors in this stage.
@@ -307,14 +307,14 @@ class _TrialHook(Hook):
         self._last = time.perf_counter()
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Measures the time spent waiting for data."""
+        """Computes how long training waited for the batch."""
         self.stage = (f"training iteration {self._done + 1}", "model")
         self.waiting, self._last = time.perf_counter() - self._last, time.perf_counter()
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Measures the iteration, and stops the run after the last one."""
+        """Computes how long the iteration took, and stops the run after the last iteration."""
         self.seconds, self._last = time.perf_counter() - self._last, time.perf_counter()
         self._done += 1
         self.stage = ("reading a training batch", "train_dataloader")

@@ -1,4 +1,4 @@
-"""Collects the warnings of a block instead of showing its log."""
+"""Hides the log of a `with` block and collects its warnings."""
 
 import logging
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from footplate.records.logger import ScreenHandler
 
 
 class _WarningCollector(ScreenHandler):
-    """Collects warnings instead of showing log records."""
+    """A log handler that collects warnings instead of printing them."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -20,7 +20,7 @@ class _WarningCollector(ScreenHandler):
 
 @contextmanager
 def collect_warnings() -> Iterator[list[str]]:
-    """Hides the log for the duration of a block, and collects its warnings in a list."""
+    """Hides the log for the duration of the block, and yields a list that collects the warnings."""
     logger, collector = logging.getLogger("footplate"), _WarningCollector()
     before, propagate = logger.handlers[:], logger.propagate
     logger.handlers[:], logger.propagate = [collector], False

@@ -25,7 +25,7 @@ class Line(NamedTuple):
 
 
 def source_files(cfg: Config) -> list[str]:
-    """Returns the config's own file and the files that set any current or replaced value."""
+    """Returns the config's own file, and all files that set a value, even one that was replaced later."""
     own = [str(cfg.filename)] if cfg.filename else []
     return list(dict.fromkeys([*own, *_files_of(_lines(cfg._cfg_dict, ""))]))
 
@@ -164,7 +164,7 @@ def brief(value: Any, width: int = 72) -> str:
 
 
 def value_history(value: object, origin: Origin | None) -> list[Replaced]:
-    """Returns all values that a key has had, from the value in the first base to `value`."""
+    """Returns all values that a key has had, from the value in the first base config to `value`."""
     links = [Replaced(value, origin)]
     while isinstance(origin, KeyOrigin) and origin.replaced is not None:
         links.append(origin.replaced)

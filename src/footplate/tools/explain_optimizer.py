@@ -110,7 +110,7 @@ def groups_in(wrapper: Any, model: nn.Module) -> Groups:
 
 
 def explain_params(groups: Groups) -> str:
-    """Formats the settings, the size, the origin and the first parameters of each group as text."""
+    """Formats the settings, the size, the origin and the first parameters of each parameter group as text."""
     total = sum(group.size for group in groups.groups)
     tensors = sum(len(group.names) for group in groups.groups)
     lines = [
@@ -158,12 +158,12 @@ class Schedule:
     tracks: list[Track]  # sorted by field; within a field, tracks with the most parameters come first
 
     def shown(self, field: str) -> tuple[list[Track], list[Track]]:
-        """Returns a field's changing tracks and its constant tracks."""
+        """Returns the tracks of a field, such as "lr": those that change during the run, and the constant ones."""
         tracks = [track for track in self.tracks if track.field == field]
         return [track for track in tracks if track.moves], [track for track in tracks if not track.moves]
 
     def points(self, track: Track) -> list[tuple[float, float]]:
-        """Returns the points of a track as pairs (iteration, value)."""
+        """Returns the points of a track as (iteration, value) pairs."""
         return list(zip(map(float, self.iters), track.values, strict=True))
 
 
@@ -203,7 +203,7 @@ def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: in
 
 
 def explain_schedule(schedule: Schedule) -> str:
-    """Formats a plot and a table for each setting that changes, as text with lines of about 60 characters."""
+    """Formats a plot and a table of each optimizer setting that changes, as text about 60 characters wide."""
     lines = [f"schedule of {schedule.length} iterations, counted from 0; {schedule.model}", ""]
     for field in FIELDS:
         moving, constant = schedule.shown(field)
@@ -219,7 +219,7 @@ def explain_schedule(schedule: Schedule) -> str:
 
 
 def plot_schedule(schedule: Schedule) -> Image.Image:
-    """Returns an image with one panel per setting that changes. Always includes the learning rate."""
+    """Returns an image with one panel per optimizer setting that changes. Always includes the learning rate."""
     panels = []
     for field in FIELDS:
         moving, constant = schedule.shown(field)
@@ -246,7 +246,7 @@ def _tracks(cfg: Config, model: nn.Module, per_epoch: int | None, iters: list[in
 
 
 def _table(schedule: Schedule, names: Sequence[str], tracks: Sequence[Track]) -> list[str]:
-    """Returns the lines of a table with the values of the tracks at selected iterations.
+    """Returns the lines of a table that shows the values of the tracks at selected iterations.
 
     These are iteration 0, the multiples of a round number, the last iteration, and the iterations where each track
     first reaches its maximum and minimum.

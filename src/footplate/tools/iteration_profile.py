@@ -63,8 +63,8 @@ class IterationProfile(NamedTuple):
 def profile_iterations(cfg: Config, *, iterations: int = 20) -> IterationProfile:
     """Trains for a few iterations on real data and times their parts. Does not validate or leave any files.
 
-    On an accelerator, each part begins and ends with a synchronization. Iterations become slower if the host and the
-    device would otherwise work in parallel.
+    On an accelerator, each part begins and ends with a synchronization. This slows down iterations in which the host
+    and the device would otherwise work in parallel.
 
     Args:
         cfg: The result of `check_config`.

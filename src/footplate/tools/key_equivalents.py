@@ -65,8 +65,8 @@ def accepted_in_either_generation(mapping: "ConfigDict", parts: Sequence[str]) -
 def restore_key(error: Exception, cfg: "Config | None") -> None:
     """Replaces an error's key with the key that the user wrote, unless the key exists in the config.
 
-    The key may come from a translated config, or may be relative to a part that a code base's constructor has built.
-    Finds the user's key by its last part and its location in `cfg`, the config before translation.
+    The error's key may come from a translated config, or may be relative to a section that a code base's constructor
+    builds. The user's key is the one in `cfg`, the config before translation, that has the same last part and location.
     """
     from footplate.config.key_paths import join_path, split_path
     from footplate.tools.key_lookup import find_value, paths_ending

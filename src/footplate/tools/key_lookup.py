@@ -12,7 +12,7 @@ _MAX_LISTED = 12
 
 
 def find_value(config: ConfigDict, path: str) -> tuple[Any, Any, Any]:
-    """Returns the last key in a key path, with its container and value, as (container, key, value).
+    """Follows a key path, and returns (container, key, value) for its last key.
 
     Raises:
         ConfigKeyError: The key does not exist. The message suggests paths with the same ending, or a similar key in the

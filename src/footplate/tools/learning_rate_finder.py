@@ -39,7 +39,7 @@ class LearningRateTest(NamedTuple):
     suggestion: float | None
 
     def plot(self) -> Image.Image:
-        """Draws the loss against the learning rate, with a line at the suggestion."""
+        """Plots the loss against the learning rate, with a line at the suggested rate."""
         curves = [PlottedCurve("smoothed loss", list(zip(self.rates, self.losses, strict=True)), annotated=False)]
         if self.suggestion is not None:
             line = [(self.suggestion, min(self.losses)), (self.suggestion, max(self.losses))]

@@ -50,7 +50,7 @@ class _Section(NamedTuple):
 
 
 class _Names(NamedTuple):
-    """Names in source files: all words, quoted words, and words that are read from a config."""
+    """The names in source files: all words, quoted words, and words that the code reads from a config."""
 
     words: frozenset[str]
     quoted: frozenset[str]
@@ -118,7 +118,7 @@ def warn_about_unread_keys(cfg: Config) -> None:
 
 
 def _sections(value: Any, key: str, owner: Any) -> Iterator[_Section]:
-    """Yields a section and all sections in it."""
+    """Yields a config section and all sections nested in it."""
     if isinstance(value, (list, tuple)):
         for place, item in enumerate(value):
             yield from _sections(item, f"{key}[{place}]", owner)
@@ -142,7 +142,7 @@ def _resolve(section: Mapping[str, Any]) -> tuple[Any, Exception | None]:
 
 
 def _is_built_by_code_base(kind: Any) -> bool:
-    """Checks whether the constructor of a class, which builds its nested sections, belongs to a code base.
+    """Checks whether the constructor of a class, which builds the nested sections, is defined in a code base.
 
     Constructors outside code bases may read their sections in any way.
     """
@@ -151,7 +151,7 @@ def _is_built_by_code_base(kind: Any) -> bool:
 
 
 def _closed_constructors(kind: Any) -> list[Any]:
-    """Returns the base classes whose constructors do not take `**kwargs`.
+    """Returns the classes in a class's MRO that define a constructor without `**kwargs`.
 
     The first one most likely determines which arguments the class accepts.
     """

@@ -51,7 +51,7 @@ def build_trial(cfg: Config, folder: str, **changes: Any) -> Runner:
 
 
 class StopHook(Hook):
-    """Stops a run after a number of iterations, before any validation."""
+    """Stops a run after a given number of iterations, before any validation."""
 
     priority = 100
 

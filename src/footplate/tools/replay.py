@@ -124,7 +124,7 @@ def replay(cfg: Config, path: str, facts: Mapping[str, Any]) -> Replay:
 
 
 class _RecorderHook(Hook):
-    """Records the layers in one iteration, then stops the run."""
+    """Records the outputs and gradients of all layers in one iteration, then stops the run."""
 
     priority = "HIGHEST"
 

@@ -15,7 +15,7 @@ Chart = dict[str, Any]
 
 
 class ReportCurve(NamedTuple):
-    """A scalar of one run."""
+    """One curve in a chart: a scalar of one run."""
 
     run: int
     series: Series
@@ -27,7 +27,7 @@ def arrange_charts(runs: Sequence[Run], headline: Series | None) -> dict[str, An
 
     A scalar that always equals an earlier one, such as the only term of a loss, gets no chart of its own. Its name is
     added to the title of the other chart. Per-class results are omitted; see `class_history`. `headline` is the series
-    of the headline metric in any of the runs.
+    of the headline metric in one of the runs.
 
     Returns:
         A dict with these keys:
@@ -65,7 +65,7 @@ def arrange_charts(runs: Sequence[Run], headline: Series | None) -> dict[str, An
 
 
 def _by_mode(run: Run) -> dict[str, dict[str, Series]]:
-    """Returns a dict of scalars, keyed by name, for each mode."""
+    """Groups the scalars of a run by mode, as dicts keyed by name."""
     modes: dict[str, dict[str, Series]] = {}
     for series in run.series:
         modes.setdefault(series.mode, {})[series.name] = series

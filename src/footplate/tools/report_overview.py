@@ -38,7 +38,7 @@ _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
 
 def choose_headline(runs: Sequence[Run], metric: str = "") -> tuple[Series, Rule] | None:
-    """Returns the metric for comparing runs, and its rule.
+    """Returns the metric for comparing runs, and its rule ("greater" or "less").
 
     Uses `metric` if all runs have it, and otherwise the first `save_best` metric that all runs have. If there is none,
     uses their first common metric, preferably one that is not a loss. Without validation, uses the training loss.

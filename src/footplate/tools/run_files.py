@@ -42,7 +42,7 @@ def read_text(file: Path) -> str:
 
 
 def read_logs(files: Iterable[Path]) -> list[str]:
-    """Returns the lines of several logs. Logs a warning for a log that cannot be read."""
+    """Returns the lines of several logs. Logs a warning for each log that cannot be read."""
     lines: list[str] = []
     for file in files:
         try:

@@ -215,8 +215,8 @@ def _read_lines(file: Path) -> list[dict[str, Any]]:
 def _joined_lines(files: Sequence[Path]) -> tuple[list[dict[str, Any]], int | None, list[str]]:
     """Joins the scalars of all launches of a run.
 
-    Returns three values: the lines, with the training iteration of each line as `at`; the iterations per epoch, or None
-    if unknown; and a list of facts that were derived because the run does not record them.
+    Returns three values: the log lines, with the training iteration of each line as `at`; the iterations per epoch, or
+    None if unknown; and a list of facts that were derived because the run does not record them.
     """
     trained: list[dict[str, Any]] = []
     evaluated: list[dict[str, Any]] = []  # from starts that did not train
@@ -248,7 +248,7 @@ def _joined_lines(files: Sequence[Path]) -> tuple[list[dict[str, Any]], int | No
 
 
 def _place_derived(lines: Sequence[dict[str, Any]], epoch_length: int | None) -> float:
-    """Sets the training iteration (`at`) of each line from a launch with another engine.
+    """Sets the training iteration (`at`) of each log line that another engine wrote during one launch.
 
     Returns the iteration from which the launch resumed.
     """
@@ -271,7 +271,7 @@ def _place_derived(lines: Sequence[dict[str, Any]], epoch_length: int | None) ->
 
 
 def _derive_epoch_length(lines: Iterable[Mapping[str, Any]]) -> int | None:
-    """Derives the iterations per epoch from training lines. Returns None if the lines contain no epochs."""
+    """Derives the number of iterations per epoch from training log lines, or returns None if these lack epochs."""
     counted = [line for line in lines if line["mode"] == "train" and "epoch" in line and "iter" in line]
     if not counted:
         return None

@@ -144,7 +144,7 @@ def run_length(
 
 
 def _run_schedules(steps: ScheduleSteps, iters: Collection[int], epoch_length: int | None) -> Iterator[int]:
-    """Steps the schedules through the last iteration in `iters`. Yields each of these before its schedule steps."""
+    """Steps the schedules until the last iteration in `iters`, and yields each iteration in `iters` before its step."""
     stops = set(iters)
     for iteration in range(max(stops, default=-1) + 1):
         if iteration in stops:

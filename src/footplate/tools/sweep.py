@@ -153,13 +153,13 @@ class Sweep:
         return trials
 
     def _ended_trials(self) -> list[Any]:
-        """Returns the ended trials. Omits a failed trial if a later trial has the same config."""
+        """Returns the trials that have ended. Omits a failed trial if a later trial has the same config."""
         ended = [trial for trial in self._trials(*_STATES) if "config" in trial.user_attrs]
         last = {trial.user_attrs["config"]: trial for trial in ended}
         return [trial for trial in ended if trial.state != TrialState.FAIL or trial is last[trial.user_attrs["config"]]]
 
     def _run_trial(self) -> None:
-        """Runs the next trial. If an earlier trial had the same config, resumes the run of that trial."""
+        """Runs the next trial. If an earlier trial had the same config, resumes that trial's run."""
         with self._lock:  # otherwise, two threads may get the same enqueued trial
             trial = self._study.ask()
         values = {parameter.key: parameter.suggest(trial) for parameter in self.parameters}

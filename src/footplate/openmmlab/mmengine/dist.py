@@ -153,7 +153,7 @@ def all_reduce(data: Tensor, op: str = "sum", group: Group = None) -> None:
 
 
 def all_reduce_dict(data: dict[str, Tensor], op: str = "sum", group: Group = None) -> None:
-    """Reduces the tensors of a dict across processes, in place and in sorted key order."""
+    """Reduces the tensors in a dict across processes, in place and in sorted key order."""
     for key in sorted(data):
         all_reduce(data[key], op, group)
 
@@ -175,7 +175,7 @@ def all_reduce_params(
 
 
 def all_gather(data: Tensor, group: Group = None) -> list[Tensor]:
-    """Returns the tensors of all processes. The tensors must have the same shape."""
+    """Gathers the tensors from all processes into a list. The tensors must have the same shape."""
     if get_world_size(group) == 1:
         return [data]
     sent = data.detach().to(get_comm_device(group)).contiguous()
@@ -185,7 +185,7 @@ def all_gather(data: Tensor, group: Group = None) -> list[Tensor]:
 
 
 def gather(data: Tensor, dst: int = 0, group: Group = None) -> list[Tensor | None]:
-    """Gathers the tensors of all processes on process `dst`. Returns an empty list on other processes."""
+    """Gathers the tensors from all processes on process `dst`. Returns an empty list on other processes."""
     gathered: list[Tensor | None] = list(all_gather(data, group))
     return gathered if get_rank(group) == dst else []
 
@@ -199,7 +199,7 @@ def broadcast(data: Tensor, src: int = 0, group: Group = None) -> None:
 
 
 def gather_object(data: Any, dst: int = 0, group: Group = None) -> list[Any] | None:
-    """Gathers the objects of all processes on process `dst`. Returns None on other processes."""
+    """Gathers the objects from all processes on process `dst`. Returns None on other processes."""
     found = distributed.gather_objects(data, group)
     return found if get_rank(group) == dst else None
 
@@ -218,7 +218,7 @@ def sync_random_seed(group: Group = None) -> int:
 
 
 def collect_results(results: list[Any], size: int, device: str = "cpu", tmpdir: str | None = None) -> list[Any] | None:
-    """Gathers the results of all processes on rank 0, in dataset order. Returns None on other ranks.
+    """Gathers the results from all processes on rank 0, in dataset order. Returns None on other ranks.
 
     Args:
         results: One result for each sample of this process.

@@ -12,7 +12,7 @@ from footplate.hooks.averaged_weights_hooks import AVERAGED_STATE
 
 class _EMAHookType(type):
     def __instancecheck__(cls, instance: object) -> bool:
-        """`isinstance` also returns True for footplate's own EMAHook, because code bases check for it this way."""
+        """Makes `isinstance` accept footplate's own EMAHook too, because code bases check for it this way."""
         return isinstance(instance, hooks.EMAHook) if cls is EMAHook else super().__instancecheck__(instance)
 
 

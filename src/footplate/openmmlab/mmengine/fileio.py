@@ -354,7 +354,7 @@ class FileClient:
 
     @staticmethod
     def parse_uri_prefix(uri: PathLike) -> str | None:
-        """Returns the prefix of a path, or None."""
+        """Returns the prefix of a path, or None if it has none."""
         return prefix_of(uri) or None
 
     register_backend = staticmethod(register_backend)

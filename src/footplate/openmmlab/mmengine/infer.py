@@ -148,7 +148,7 @@ class BaseInferencer(ABC):
         return model.to(device).eval()
 
     def _load_weights_to_model(self, model: nn.Module, checkpoint: Any, cfg: Any) -> None:
-        """Loads weights and dataset metadata from a checkpoint. If there is none, warns that the weights are random."""
+        """Loads weights and dataset metadata from a checkpoint. Without one, warns that the weights are random."""
         if checkpoint is None:
             _logger.warning("No checkpoint was specified, so the model has random weights.")
             return

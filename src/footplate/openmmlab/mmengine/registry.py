@@ -22,7 +22,7 @@ _logger = logging.getLogger("footplate.openmmlab")
 
 class _RegistryType(type):
     def __instancecheck__(cls, instance: object) -> bool:
-        """`isinstance` also returns True for footplate's root registries, which code bases import from `mmengine`."""
+        """Makes `isinstance` accept footplate's root registries too, which code bases import from `mmengine`."""
         return isinstance(instance, _Registry) if cls is Registry else super().__instancecheck__(instance)
 
 
@@ -32,7 +32,7 @@ class Registry(_Registry, metaclass=_RegistryType):
     _has_registered_all = False
 
     def register_all(self) -> None:
-        """Imports the classes of an early second-generation code base, whose registries have no locations."""
+        """Registers all classes of an early second-generation code base, whose registries do not list their modules."""
         utils = f"{self.scope}.utils"
         if self.locations or self._has_registered_all or self.scope not in CODE_BASES:
             return

@@ -28,7 +28,7 @@ class _Mixing(ABC):
 
     @abstractmethod
     def mix(self, inputs: Tensor, scores: Tensor, others: Tensor, share: float) -> tuple[Tensor, Tensor]:
-        """Mixes image n with image `others[n]`. Image n contributes a fraction of about `share`."""
+        """Mixes image n with image `others[n]`. Image n contributes about `share` of the result."""
 
 
 @MODELS.register_module()
@@ -65,7 +65,7 @@ class CutMix(_Mixing):
     """
 
     def mix(self, inputs: Tensor, scores: Tensor, others: Tensor, share: float) -> tuple[Tensor, Tensor]:
-        """Pastes a rectangle from image `others[n]` that covers about ``1 - share`` of the area."""
+        """Pastes a rectangle of image `others[n]` into image n. It covers about ``1 - share`` of the area."""
         height, width = inputs.shape[-2:]
         top, bottom = _draw_span(height, share)
         left, right = _draw_span(width, share)

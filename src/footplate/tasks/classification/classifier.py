@@ -122,7 +122,7 @@ class GlobalAveragePooling(nn.Module):
     """Averages feature maps over their spatial dimensions."""
 
     def forward(self, features: Tensor | Sequence[Tensor]) -> Tensor | tuple[Tensor, ...]:
-        """Averages feature maps of shape ``(N, C, H, W)`` to shape ``(N, C)``. For a sequence, returns a tuple."""
+        """Averages feature maps of shape ``(N, C, H, W)`` to shape ``(N, C)``. Given a sequence, returns a tuple."""
         if isinstance(features, Tensor):
             return features.mean(dim=(2, 3))
         return tuple(each.mean(dim=(2, 3)) for each in features)
@@ -166,7 +166,7 @@ class LinearClsHead(BaseModule):
         self.loss_module: nn.Module = build_part("loss", loss)
 
     def forward(self, features: Tensor | Sequence[Tensor]) -> Tensor:
-        """Maps features, or the last item of a sequence, to scores.
+        """Maps features to class scores. Given a sequence of features, uses its last item.
 
         The features have shape ``(N, in_channels)``, and the scores have shape ``(N, num_classes)``.
         """

@@ -36,7 +36,7 @@ class ConfusionMatrix(LabelMetric):
     default_prefix = "confusion_matrix"
 
     def compute_metrics(self, results: list[tuple[int, ...]]) -> dict[str, Tensor]:
-        """Returns the matrix as `result`. Also records it as per-class results if there are at most 100 classes."""
+        """Returns the matrix under the key `result`. Records per-class results if there are at most 100 classes."""
         truth, (predicted,) = self.labels(results)
         matrix = self.calculate(predicted, truth, results[0][0])
         if len(matrix) <= _MAX_RECORDED:

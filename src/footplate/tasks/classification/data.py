@@ -282,7 +282,7 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
             raise ArgumentError("to_onehot and batch_augments need num_classes", key="num_classes")
 
     def fit_samples(self, batch: dict[str, Any], training: bool) -> None:
-        """Mixes images and labels during training. Otherwise, with `to_onehot`, sets `gt_score` of labeled samples."""
+        """Mixes images and labels during training. Otherwise, `to_onehot` sets the `gt_score` of labeled samples."""
         samples = batch["data_samples"]
         if training and self.mixing is not None:
             if samples is None:

@@ -77,7 +77,7 @@ def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: M
 
 
 def class_names(meta: Mapping[str, Any] | None, count: int) -> list[str]:
-    """Returns the class names in `meta`, or the class indices as strings if there are not `count` distinct names."""
+    """Returns the class names in `meta`. If it lacks `count` distinct names, returns the class indices as strings."""
     names = list(dict.fromkeys(map(str, (meta or {}).get("classes") or ())))
     return names if len(names) == count else [str(index) for index in range(count)]
 
@@ -95,7 +95,7 @@ def threshold_suffix(threshold: float | None, several: Sequence[float | None]) -
 
 
 def rank_of_truth(scores: Tensor, truth: Tensor) -> Tensor:
-    """Returns how many classes rank above the true class, as an int64 tensor of shape ``(N,)``.
+    """Returns how many classes rank above each sample's true class, as an int64 tensor of shape ``(N,)``.
 
     Scores have shape ``(N, C)``.
 
@@ -208,7 +208,7 @@ class LabelMetric(BaseMetric[tuple[int, ...]]):
             self.results.append((count, true_label(sample), *predicted))
 
     def labels(self, results: list[tuple[int, ...]]) -> tuple[_Counts, list[_Counts]]:
-        """Returns the N true classes and, for each threshold, the N predicted classes."""
+        """Returns the true classes of all N samples and, for each threshold, their predicted classes."""
         rows = [row[1:] for row in results if row[1] != self.ignore_index]
         truth, *predicted = np.array(rows, dtype=np.int64).reshape(-1, 1 + len(self.thrs)).T
         return truth, predicted

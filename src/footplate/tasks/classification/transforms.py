@@ -72,7 +72,7 @@ class RandomResizedCrop(BaseTransform):
         return set_image(results, resize_image(crop, self.scale))
 
     def _draw_crop(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Returns the left, top, width and height of a random crop, or of a center crop if 10 random crops fail."""
+        """Returns the left, top, width and height of a random crop, or of a center crop if 10 attempts fail."""
         for _ in range(_ATTEMPTS):
             area = height * width * np.random.uniform(*self.crop_ratio_range)
             aspect = _log_uniform(*self.aspect_ratio_range)

@@ -107,7 +107,7 @@ class ClsVisualizationHook(BaseVisualizationHook):
         self.only_wrong = only_wrong
 
     def choose(self, outputs: Sequence[ClsDataSample]) -> Iterable[tuple[int, ClsDataSample]]:
-        """Returns (index, prediction) pairs: all of them, or only the wrong predictions if `only_wrong` is set."""
+        """Returns (index, prediction) pairs for the images to draw: all, or only wrong ones if `only_wrong` is set."""
         if not self.only_wrong:
             return enumerate(outputs)
         known = ((position, sample) for position, sample in enumerate(outputs) if "gt_label" in sample)

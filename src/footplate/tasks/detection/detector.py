@@ -62,7 +62,7 @@ class BaseDetector(TaskModel):
 
     @abstractmethod
     def candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the scores of candidates, from 0 to 1, and their boxes as x1 y1 x2 y2 in pixels of the inputs.
+        """Returns the scores (0 to 1) and the boxes (x1 y1 x2 y2, in pixels of the inputs) of all candidates.
 
         The scores have shape ``(N, P, C)``, and the boxes have shape ``(N, P, 4)``.
         """
@@ -193,7 +193,7 @@ class TransformersDetector(BaseDetector):
             raise ArgumentError(f"transformers rejected the config of '{name}': {reason}", key="config") from error
 
     def candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the scores of candidates, from 0 to 1, and their boxes as x1 y1 x2 y2 in pixels of the inputs.
+        """Returns the scores (0 to 1) and the boxes (x1 y1 x2 y2, in pixels of the inputs) of all candidates.
 
         The scores have shape ``(N, Q, C)``, and the boxes have shape ``(N, Q, 4)``.
         """

@@ -182,7 +182,7 @@ class CocoMetric(BaseMetric[ImageResult]):
 
 
 class Curves(NamedTuple):
-    """Precision and recall for boxes or masks.
+    """Precision and recall values for boxes or masks.
 
     Attributes:
         precision: ``(T, R, K, A, M)``, by threshold, recall, category, object size and prediction limit; -1 if there is

@@ -21,7 +21,7 @@ _MAX_POSITIONS, _SCORE_POWER, _IOU_POWER = 10, 0.5, 6.0
 
 
 class Grid(NamedTuple):
-    """The predictions at the P positions of all levels.
+    """The predictions at the P grid positions of all feature levels.
 
     Attributes:
         scores: ``(N, P, C)``, before the sigmoid.
@@ -119,7 +119,7 @@ class Targets(NamedTuple):
 
 @torch.no_grad()
 def assign(grid: Grid, instances: Sequence[InstanceData]) -> Targets:
-    """Assigns the best positions to each instance.
+    """Assigns the best grid positions to each instance.
 
     The rating of a position inside a box is `score ** 0.5 * iou ** 6`. Each instance gets the 10 positions with the
     highest ratings. A position belongs to at most one instance, the one with the highest IoU. Target scores are the

@@ -33,7 +33,7 @@ Split = Literal["train", "test"]
 
 
 class Items(NamedTuple):
-    """The items of one split.
+    """The items (clothes, shoes and bags) of one split.
 
     Attributes:
         grey: ``(N, 28, 28)``, uint8, 0 on the background.

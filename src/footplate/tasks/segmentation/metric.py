@@ -106,7 +106,7 @@ class IoUMetric(BaseMetric[Areas]):
         return {} if self.format_only else super().evaluate(size)
 
     def added(self, one: Areas, other: Areas) -> Areas:
-        """Returns the sum of the pixel counts."""
+        """Adds two sets of pixel counts, class by class."""
         return Areas(*(first + second for first, second in zip(one, other, strict=True)))
 
     def compute_metrics(self, results: list[Areas]) -> dict[str, float]:

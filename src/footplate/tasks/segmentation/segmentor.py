@@ -155,7 +155,7 @@ class EncoderDecoder(Pyramid):
         self.fine_head = nn.Conv2d(widths[0], 4 * num_classes, 1)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Returns scores of shape ``(N, num_classes, H, W)`` for images of shape ``(N, 3, H, W)`` and any size."""
+        """Returns scores of shape ``(N, num_classes, H, W)`` for images of shape ``(N, 3, H, W)`` of any size."""
         height, width = inputs.shape[-2:]
         decoded = self.decode(inputs)
         coarse = self.coarse_head(decoded[1])

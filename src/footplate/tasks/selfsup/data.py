@@ -40,7 +40,7 @@ class SelfSupDataSample(BaseDataElement):
 
 @TRANSFORMS.register_module()
 class MultiView(BaseTransform):
-    """Replaces `img` with a list of views, each made by a pipeline of random transforms.
+    """Replaces `img` with a list of views, each created by a pipeline of random transforms.
 
     Args:
         transforms: One pipeline, or one for each entry of `num_views`.

@@ -78,7 +78,7 @@ class NeighborPictureHook(Hook):
                 self._seen.append(_Sample(image, output.features.detach().cpu(), label, output.part == "test"))
 
     def after_val_epoch(self, runner: "Runner", metrics: dict[str, Any] | None = None) -> None:
-        """Draws the neighbors if there are both test and training images."""
+        """Draws the test images with their neighbors, if there are both test and training images."""
         test, train = ([sample for sample in self._seen if sample.is_test == is_test] for is_test in (True, False))
         self._seen = []
         if not test or not train:
@@ -175,7 +175,7 @@ class ValidateFirstHook(Hook):
         self._start: dict[str, float] = {}
 
     def before_train(self, runner: "Runner") -> None:
-        """Requests a validation run before training. (A resumed run already has the initial metrics.)"""
+        """Requests a validation run before training. A resumed run already has the initial metrics and skips this."""
         if runner.val_loop is None:
             raise ArgumentError("ValidateFirstHook needs a val_dataloader", key="val_dataloader")
         if runner.iter == 0:

@@ -106,7 +106,7 @@ class NonLinearNeck(BaseModule):
         self.layers.append(nn.Linear(hid_channels, out_channels))
 
     def forward(self, features: Tensor | Sequence[Tensor]) -> Tensor:
-        """Maps features, or the last item of a sequence, to projections of shape ``(N, out_channels)``.
+        """Maps features to projections of shape ``(N, out_channels)``. Given a sequence, uses its last item.
 
         The features have shape ``(N, C)`` or ``(N, C, H, W)``.
         """

@@ -33,7 +33,7 @@ _META = {"CLASSES": "classes", "PALETTE": "palette"}
 
 
 def adapt_dataset(dataset: Any, test_mode: bool = False) -> Any:
-    """Returns the dataset. If it lacks `metainfo`, derives it from `CLASSES` and `PALETTE`, if any.
+    """Builds the dataset if it is a config, and derives missing `metainfo` from `CLASSES` and `PALETTE`.
 
     Args:
         dataset: A dataset, or the config to build it from.
@@ -108,7 +108,7 @@ class LegacyMetric(BaseMetric[Any]):
         self._metrics: list[BaseMetric[Any]] = []
 
     def attach(self, dataset: Any) -> None:
-        """Sets the dataset. If it has no `evaluate`, builds footplate's metrics."""
+        """Sets the dataset to evaluate. If it has no `evaluate` method, builds footplate's own metrics."""
         self._dataset, self._metrics = dataset, []
         if hasattr(dataset, "evaluate"):
             return
@@ -135,7 +135,7 @@ class LegacyMetric(BaseMetric[Any]):
             each.dataset_meta = self.dataset_meta
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        """Stores the results of a batch."""
+        """Stores the predictions for a batch."""
         for each in self._metrics:
             each.process(data_batch, data_samples)
         if self._metrics:
@@ -276,7 +276,7 @@ class EvalHook(Hook):
         return next(iter(values.values()), None) if self.save_best == "auto" else values.get(self.save_best)
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Returns the callbacks, keyed by event.
+        """Returns the hook's callbacks, keyed by event.
 
         `before_run` also sets up validation and the hook that saves the best checkpoint.
         """
@@ -338,7 +338,7 @@ def _predict(model: Any, dataloader: Any, **_: Any) -> list[Any] | None:
 
 @HOOKS.register_module()
 class DistEvalHook(EvalHook):
-    """EvalHook for distributed runs."""
+    """The EvalHook for distributed runs."""
 
 
 class _HookValidation(ValLoop):

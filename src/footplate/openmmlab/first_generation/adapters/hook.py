@@ -133,7 +133,7 @@ class Hook(EngineHook):
         return bool(runner.iter + 1 == runner.max_iters)
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Returns the callbacks, keyed by event. They pass a view of the runner to the hook's methods.
+        """Returns the hook's callbacks, keyed by event. They pass a view of the runner to the hook's methods.
 
         Raises:
             ArgumentError: A method takes arguments other than the runner.
@@ -165,7 +165,7 @@ class Hook(EngineHook):
 
 @HOOKS.register_module()
 class ClosureHook(Hook):
-    """Calls a function on one event.
+    """Calls a function whenever a given event occurs.
 
     Args:
         fn_name: The event, such as `after_train_iter`.

@@ -66,7 +66,7 @@ class LoggerHook(Hook):
         self.log(runner)
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Returns the callbacks, keyed by event, including one that logs validation metrics."""
+        """Returns the hook's callbacks, keyed by event, including one that logs validation metrics."""
 
         def log_metrics(runner: "Runner", metrics: Mapping[str, float] | None = None) -> None:
             if "train_loop" not in runner.built:
@@ -167,7 +167,7 @@ class TextLoggerHook(LoggerHook):
         self.start_iter = 0
 
     def before_run(self, runner: Any) -> None:
-        """Stores the first iteration of the run."""
+        """Stores the iteration at which the run starts."""
         self.start_iter = runner.iter
 
     def log(self, runner: Any) -> Any:
@@ -181,7 +181,7 @@ class TextLoggerHook(LoggerHook):
         return log_dict
 
     def _log_info(self, log_dict: Mapping[str, Any], runner: Any) -> None:
-        """Writes the values to the log as one line."""
+        """Writes the values to the log in one line."""
         values = ", ".join(
             f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}"
             for name, value in log_dict.items()
@@ -237,7 +237,7 @@ class WriterLoggerHook(LoggerHook):
         self._guard = GuardedWriters(self._writers)
 
     def before_run(self, runner: Any) -> None:
-        """Builds the writer on the main process and writes the config."""
+        """Builds the writer in the main process and writes the config."""
         super().before_run(runner)
         if is_main_process():
             folder = runner.work_dir if "save_dir" in self._cfg else runner.log_dir
@@ -247,7 +247,7 @@ class WriterLoggerHook(LoggerHook):
             self._guard.call_all("add_config", runner.resolved.recorded(is_plain=runner.is_plain))
 
     def log(self, runner: Any) -> None:
-        """Writes the values from `get_loggable_tags`."""
+        """Sends the values from `get_loggable_tags` to the writer."""
         self._guard.call_all("add_scalars", self.get_loggable_tags(runner), self.get_iter(runner))
 
     def after_run(self, runner: Any) -> None:
@@ -302,7 +302,7 @@ class DvcliveLoggerHook(WriterLoggerHook):
 
 
 def _refused(service: str) -> type[LoggerHook]:
-    """Returns a logger class for a service that has no writer. The class's constructor raises an error."""
+    """Returns a logger class for a service that footplate has no writer for. Its constructor raises an error."""
     members = {
         "__doc__": f"Raises an error, because there is no writer for {service}.",
         "__module__": __name__,

@@ -47,7 +47,7 @@ class OptimizerHook(Hook):
             )
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Returns the callbacks, keyed by event.
+        """Returns the hook's callbacks, keyed by event.
 
         The optimizer step uses the current iteration's settings, even if schedules have already changed them for the
         next one.

@@ -60,7 +60,7 @@ class LogBuffer:
             self._counts.setdefault(f"{self._mode()}/{name}", deque(maxlen=_KEPT_COUNTS)).append(count)
 
     def average(self, n: int = 0) -> None:
-        """Stores the mean of each scalar's latest `n` values (or all values since `clear`, if `n` is 0) in `output`."""
+        """Stores the mean of each scalar's latest `n` values (if `n` is 0, all values since `clear`) in `output`."""
         for name, values, counts in self._histories(n):
             OrderedDict.__setitem__(self.output, name, float((values * counts).sum() / counts.sum()))
         self.ready = True
@@ -235,7 +235,7 @@ class RunnerView:
         return str(self._runner.save_checkpoint(out_dir, name, save_optimizer=save_optimizer, meta=meta))
 
     def set_training_event(self, event: str, arguments: Mapping[str, Any]) -> None:
-        """Updates the view before the hooks for a training event are called."""
+        """Updates the runner view before the hooks for a training event are called."""
         self.mode, self._event = "train", event
         if "batch_idx" not in arguments:
             return
@@ -258,7 +258,7 @@ class RunnerView:
     def set_validation_state(
         self, loader: Any, inner_iter: int = 0, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Updates the view for a validation phase of a workflow."""
+        """Updates the runner view for a validation phase of a workflow."""
         self.mode, self._event, self._validation_loader = "val", "", loader
         self.inner_iter, self.data_batch = inner_iter, data_batch
         if outputs is not None:

@@ -58,7 +58,7 @@ class UpdaterHook(Hook):
         self._regular: _Values = {}
 
     def before_run(self, runner: Any) -> None:
-        """Reads the initial values of the parameter groups."""
+        """Stores the initial learning rate or momentum of each parameter group."""
         for name, optimizer in _by_name(runner.optimizer):
             self._base[name] = []
             for group in optimizer.param_groups:
@@ -66,7 +66,7 @@ class UpdaterHook(Hook):
                 self._base[name].append(float(group.setdefault(f"initial_{self.field}", current)))
 
     def before_train_epoch(self, runner: Any) -> None:
-        """Sets the values for the epoch if `by_epoch` is set."""
+        """Sets the learning rate or momentum for the epoch if `by_epoch` is set."""
         if self.warmup_epochs is not None:
             self.warmup_iters = self.warmup_epochs * len(runner.data_loader)
         if self.by_epoch:
@@ -74,7 +74,7 @@ class UpdaterHook(Hook):
             self._write(runner, self._regular)
 
     def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
-        """Sets the values for the iteration during warm-up, or if `by_epoch` is not set."""
+        """Sets the learning rate or momentum for the iteration, during warm-up or if `by_epoch` is not set."""
         iteration, length = runner.iter, self.warmup_iters or 0
         if not self.by_epoch:
             self._regular = self._values(runner)
@@ -93,11 +93,11 @@ class UpdaterHook(Hook):
 
     @property
     def regular_values(self) -> Any:
-        """The current value for each parameter group, without warm-up."""
+        """The current learning rate or momentum of each parameter group, without warm-up."""
         return self._regular.get("", self._regular)
 
     def get_regular_values(self, runner: Any) -> Any:
-        """Computes the value for each parameter group in the current epoch or iteration, without warm-up."""
+        """Computes the current learning rate or momentum of each parameter group, without warm-up."""
         values = self._values(runner)
         return values.get("", values)
 

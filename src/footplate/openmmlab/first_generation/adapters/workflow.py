@@ -103,7 +103,7 @@ class WorkflowHook(Hook):
         self._validated_at = done
 
     def _validate(self, runner: "Runner", view: RunnerView, data: Iterable[Any]) -> None:
-        """Records the mean of each value over the validation data, weighted by the number of samples."""
+        """Runs the model on the validation data, and records the mean of each logged value over all samples."""
         found: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)  # values and numbers of samples
         for number, batch in enumerate(data):
             view.set_validation_state(self.dataloader, number, batch)
@@ -130,7 +130,7 @@ class WorkflowHook(Hook):
 
 @torch.no_grad()
 def _losses(model: Any, batch: Any) -> dict[str, Any]:
-    """Returns `log_vars`, `num_samples` and possibly other outputs for a batch, for models of either generation."""
+    """Runs a model of either generation on a batch. Returns `log_vars`, `num_samples` and possibly other outputs."""
     adapter = legacy_model_in(model)
     if adapter is not None:
         return dict(adapter.validation_losses(batch))

@@ -162,7 +162,9 @@ def _one_cycle(
 
 
 def yolox(base: float, done: int, run: RunInfo, *, low: float, num_last_epochs: int = 0) -> float:
-    """Decays along a half cosine after a quadratic warm-up. The value is minimal in the last `num_last_epochs` epochs.
+    """Decays the value along a half cosine after a quadratic warm-up.
+
+    The value is minimal in the last `num_last_epochs` epochs.
 
     Source: YOLOX: Exceeding YOLO Series in 2021 (Ge et al., 2021).
     """
@@ -174,7 +176,7 @@ def yolox(base: float, done: int, run: RunInfo, *, low: float, num_last_epochs: 
 
 
 def step_fixed_cosine(base: float, done: int, run: RunInfo, *, low: float) -> float:
-    """Decays the value along a half cosine after the warm-up. If the warm-up is linear, it starts at 0.
+    """Decays the value along a half cosine after the warm-up. A linear warm-up starts at 0.
 
     Source: the BYOL and SimSiam recipes of the first-generation code base for self-supervised learning.
     """
@@ -261,7 +263,7 @@ class Policy(Curve):
         return (self._regular if position >= self.run.warmup_iters else self._warm)(base, position)
 
     def _regular(self, base: float, position: int) -> float:
-        """Returns the value without warm-up."""
+        """Returns the policy's value without warm-up."""
         settings = dict(self.settings)
         ratio = settings.pop("low_ratio", None)
         if ratio is not None:

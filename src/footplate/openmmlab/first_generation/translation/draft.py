@@ -111,7 +111,7 @@ class Draft:
             self.write(f"{path}.{key}", value)
 
     def append(self, path: str, value: Any) -> None:
-        """Appends an entry to a list of the second-generation config."""
+        """Appends an entry to a list in the second-generation config."""
         entries = self.translated.setdefault(path, [])
         entries.append(value)
         self.sources[(path, str(len(entries) - 1))] = self.source
@@ -136,7 +136,7 @@ class Draft:
         self._note(Kind.WARNING, key, text, known)
 
     def ask(self, key: str, text: str, *, known: Iterable[str] = ()) -> None:
-        """Adds a note about a setting for the user to check. For a misspelled key, suggests one of the `known` keys."""
+        """Adds a note asking the user to check a setting. For a misspelled key, suggests one of the `known` keys."""
         self._note(Kind.PERSON, key, text, known)
 
     def origin(self, key: str) -> Origin | None:

@@ -145,7 +145,7 @@ def _wrappers(draft: Draft) -> dict[str, Mapping[str, Any]]:
 def _update_wrappers(
     draft: Draft, step: Mapping[str, Any], source: str, *, unused: Mapping[str, Any] | None = None
 ) -> None:
-    """Adds settings to the wrapper of each optimizer, and reports `unused` settings."""
+    """Adds settings to each optimizer wrapper, and reports `unused` settings."""
     for key, value in (unused or {}).items():
         if key not in _ALL_REDUCE_KEYS:
             known = (*_STEP_KEYS, *_ALL_REDUCE_KEYS)

@@ -1,4 +1,4 @@
-"""The recipe fashion-seg as a first-generation config. Training produces the same weights.
+"""The recipe fashion-seg as a first-generation config. Training produces the same weights as fashion-seg.
 
 Uses only keys of MMCV 1.x configs. `footplate migrate` converts it to the second generation.
 """
