@@ -33,7 +33,7 @@ class Extension:
         """Raises an error if ignoring a top-level key of the config would change the results."""
 
     def translates(self, cfg: Any) -> bool:
-        """Checks whether `translate` changes a config."""
+        """Checks whether `translate` would change a config."""
         return False
 
     def translate(self, cfg: Any) -> Any:
@@ -78,5 +78,5 @@ def extensions() -> tuple[Extension, ...]:
 
 
 def known_packages() -> dict[str, str]:
-    """Returns the PyPI package names of all extensions, keyed by scope. The name is "" if there is no package."""
+    """Returns the PyPI package names of all extensions, keyed by scope. Scopes without a package map to ""."""
     return {scope: package for extension in extensions() for scope, package in extension.packages.items()}

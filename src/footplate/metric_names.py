@@ -71,12 +71,12 @@ def expand_rules(metrics: Sequence[str], rules: Sequence[str]) -> list[Rule]:
 
 
 def is_better(value: float, than: float, rule: str, by: float = 0.0) -> bool:
-    """Checks whether `value` beats `than` by more than `by`. NaN is never better."""
+    """Checks whether `value` is better than the value `than` by more than `by`. NaN is never better."""
     return value - than > by if rule == "greater" else than - value > by
 
 
 def order_metrics(names: Iterable[str], first: Sequence[str] = ()) -> list[str]:
-    """Returns the metrics in display order, starting with `first`. Omits `support` and the remaining per-class results.
+    """Returns the metrics in display order, starting with `first`, without `support` and other per-class results.
 
     Args:
         names: All metrics.
@@ -100,7 +100,7 @@ def is_of_dataset(metric: str, datasets: Container[str]) -> bool:
 
 
 def validation_label(name: str, recorded: Container[str]) -> str:
-    """Returns the label of a validation scalar in logs: `val/<name>` if training logs the same name, else `name`.
+    """Returns the label of a validation scalar in logs: `val/<name>` if training logs the same name, otherwise `name`.
 
     Args:
         name: The name of the metric or loss.
@@ -115,7 +115,7 @@ def metric_of_label(label: str) -> str:
 
 
 def split_dataset(name: str) -> tuple[str, str]:
-    """Splits a metric name at its first slash into the dataset or metric prefix, which may be "", and the rest.
+    """Splits a metric name into its dataset or metric prefix (or "" if it has none) and the rest of the name.
 
     >>> split_dataset("night/mIoU"), split_dataset("IoU.T-shirt/top")
     (('night', 'mIoU'), ('', 'IoU.T-shirt/top'))

@@ -228,7 +228,7 @@ def read_contents(path: "str | os.PathLike[str]") -> Contents:
 
 
 def opaque_names(content: Any) -> list[str]:
-    """Returns the sorted names of the classes that were replaced by placeholders."""
+    """Returns the sorted names of the classes that unpickling replaced with placeholders."""
     return sorted({entry.name for entry in walk(content) if isinstance(entry, OpaqueObject)})
 
 

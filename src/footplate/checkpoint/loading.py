@@ -168,7 +168,7 @@ class LoadReport:
         loaded: Model keys that were loaded.
         missing: Model keys that are not in the file.
         unexpected: File keys that are not in the model.
-        mismatched: Keys whose shapes differ between the file and the model. The model keeps its values for them.
+        mismatched: Keys whose shapes differ between the file and the model. The model keeps its own values for these.
     """
 
     source: str

@@ -34,7 +34,7 @@ class _DatasetWrapper(Dataset[Any]):
 
     @property
     def metainfo(self) -> Any:
-        """The metadata of the (first) wrapped dataset."""
+        """The metadata of the wrapped dataset, or of the first one if there are several."""
         return _metainfo(wrapped_datasets(self)[0]) if self._metainfo is None else self._metainfo
 
     def full_init(self) -> None:
@@ -46,7 +46,7 @@ class _DatasetWrapper(Dataset[Any]):
             self._fully_initialized = True
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
-        """Returns the record of a sample."""
+        """Returns the record of the sample with index `idx`."""
         dataset, inner = self._locate(idx)
         return dataset.get_data_info(inner)  # type: ignore[no-any-return]
 

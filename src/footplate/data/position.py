@@ -1,4 +1,4 @@
-"""Reads any loader from a given position, i.e. from a batch within a pass over the loader."""
+"""Reads batches from any loader, starting at a given batch of a given pass over the loader."""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
@@ -73,7 +73,7 @@ def position_in(loader: Any) -> "DataPosition":
 
 
 class DataPosition:
-    """Tracks the position in a loader that has no state of its own, to find the next batch of a resumed run.
+    """Tracks the position in a loader that has no state of its own, so that a resumed run can find its next batch.
 
     | loader | passes |
     |---|---|

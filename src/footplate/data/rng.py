@@ -25,7 +25,7 @@ _Item = TypeVar("_Item")
 
 
 def mix_seed(*numbers: int) -> int:
-    """Mixes numbers into a 64-bit seed, which depends on all numbers and their order.
+    """Mixes numbers into a 64-bit seed that depends on all of them and on their order.
 
     Example:
         >>> mix_seed(0, 1) == mix_seed(1, 0)

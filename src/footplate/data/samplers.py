@@ -237,7 +237,7 @@ def set_epoch(samplers: Iterable[Any], epoch: int) -> None:
 
 
 def knows_ranks(loader: Any) -> bool:
-    """Checks whether a loader, its dataset or its sampler has an attribute that suggests that it knows its rank."""
+    """Checks whether a loader, its dataset or its sampler has an attribute that suggests rank awareness."""
     parts = (loader, getattr(loader, "dataset", None), *samplers_of(loader))
     return any(hasattr(part, name) for part in parts for name in _RANK_NAMES)
 

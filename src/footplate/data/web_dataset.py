@@ -162,12 +162,12 @@ class WebDataset(BaseDataset):
             raise
 
     def filter_data(self) -> Any:
-        """Returns all records."""
+        """Returns all records, because shard datasets are not filtered."""
         return self.data_list
 
     @property
     def digest(self) -> str:
-        """A SHA-256 of the names, sizes and file lists of all shards.
+        """The SHA-256 digest of the names, sizes and file lists of all shards.
 
         It is checked when a run resumes; see `DataPosition`.
         """

@@ -42,7 +42,7 @@ class BaseLoop:
         self.dataloader = self._as_loader(dataloader)
 
     def _as_loader(self, dataloader: Any) -> Any:
-        """Builds the loader if a loop is created with a config dict. The runner passes a loader."""
+        """Returns `dataloader`, building it first if it is a config dict. The runner always passes a built loader."""
         return build_dataloader(dataloader, seed=self.runner.seed)
 
     def run(self) -> Any:
@@ -310,7 +310,7 @@ class BaseTrainLoop(BaseLoop):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores the state from `state_dict`. Training then continues from that position."""
+        """Restores the state that `state_dict` returned. Training then continues from that position."""
         self._iter, self._epoch = read_count(state, "iter"), read_count(state, "epoch")
         # Checkpoints from other engines lack these keys. Assume that no validation or save is outstanding.
         state = {"validated_at": self._position, "validation_requested": False, "ended": True, **state}

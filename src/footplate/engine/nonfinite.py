@@ -131,8 +131,8 @@ def check_weights(runner: "Runner", *, together: bool = False) -> None:
 
     Args:
         runner: The runner.
-        together: Whether all ranks call this function. If so, weights on any rank count, so that all ranks save or none
-            does.
+        together: Whether all ranks call this function. If so, a non-finite weight on any rank keeps all ranks from
+            saving.
 
     Raises:
         NonFiniteError: A weight is non-finite, or a loss was non-finite and `on_nonfinite` requires the run to stop.

@@ -47,7 +47,7 @@ class Evaluator:
 
     @property
     def dataset_meta(self) -> Mapping[str, Any] | None:
-        """The dataset's metainfo. Setting it also sets it on all metrics."""
+        """The dataset's metainfo. Assigning it also updates all metrics."""
         return self._dataset_meta
 
     @dataset_meta.setter

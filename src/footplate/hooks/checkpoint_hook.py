@@ -238,7 +238,7 @@ class CheckpointHook(Hook):
             self._save(runner, done)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the best checkpoints."""
+        """Returns the paths and scores of the best checkpoints."""
         return {"best": self._best.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -33,7 +33,7 @@ SUFFIXES = {**{name: format_.suffix for name, format_ in FORMATS.items()}, SAFET
 LIMIT = 1e-3
 _OPERATOR = re.compile(r"\b(?:(?:aten|torchvision|prims|torch_nms|\w+_ops?)(?:::|\.)|mmcv::)[A-Za-z_]\w*(?:\.\w+)?")
 _NODE = re.compile(r" '%.*?'(?: \(in .*?\))?(?= because)|\.* +(?:Please|\[Caused by) .*", re.DOTALL)
-"""Parts of torch's error messages that print graph nodes or ask the user to report the error."""
+"""Matches the parts of torch's error messages that print graph nodes or ask the user to report the error."""
 _PACKAGES = tuple(os.path.dirname(str(package.__file__)) + os.sep for package in (torch, footplate))
 """The folders of torch and footplate. Stack frames in any other file belong to the model."""
 
@@ -248,7 +248,7 @@ def keep_file(export: Export, path: str, to: str) -> Export:
     """Moves an exported file and its data files from a temporary folder to the target folder.
 
     Args:
-        export: The export.
+        export: The export to move.
         path: The temporary file.
         to: The format.
 

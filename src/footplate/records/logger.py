@@ -233,7 +233,7 @@ def add_log_file(logger: logging.Logger, path: str, mode: str = "a") -> logging.
 
 
 class _SurvivingStream:
-    """Wraps a stream. Redirects it to /dev/null after a failed write."""
+    """Wraps a stream, and redirects it to /dev/null after a failed write."""
 
     def __init__(self, name: str, stream: Any) -> None:
         self._name, self._stream = name, stream

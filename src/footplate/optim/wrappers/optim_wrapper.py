@@ -242,7 +242,7 @@ class OptimWrapper(Accumulation):
 
     @property
     def parts(self) -> Mapping[str, "OptimWrapper"]:
-        """The wrappers of individual optimizers, keyed by name. A single wrapper has the key ""."""
+        """The wrappers for the individual optimizers, keyed by name. A single wrapper has the key ""."""
         return {"": self}
 
     def name_parameters(self, model: nn.Module) -> None:
