@@ -23,7 +23,7 @@ _MAX_LISTED = 12
 
 
 def check_count(name: str, value: object, *, least: int = 1, most: int | None = None, key: str | None = None) -> int:
-    """Returns `value` if it is an integer from `least` to `most`. Bools are rejected.
+    """Checks that `value` is an integer from `least` to `most`, and returns it. Rejects bools.
 
     Raises:
         ArgumentError: `value` is not an integer or is out of bounds.
@@ -39,7 +39,7 @@ def check_count(name: str, value: object, *, least: int = 1, most: int | None = 
 
 
 def check_fraction(name: str, value: object) -> float:
-    """Returns `value` if it is a number from 0 to 1.
+    """Checks that `value` is a number from 0 to 1, and returns it.
 
     Raises:
         ArgumentError: `value` is not a number in this range.
@@ -86,7 +86,7 @@ def check_number(
 
 
 def check_choice(name: str, value: object, choices: Collection[str], *, key: str | None = None) -> str:
-    """Returns `value` if it is one of `choices`.
+    """Checks that `value` is one of `choices`, and returns it.
 
     Raises:
         ArgumentError: `value` is not one of `choices`. The message suggests the most similar choice.
@@ -138,7 +138,7 @@ def check_keys(
 
 
 def check_flag(name: str, value: object, *, key: str | None = None) -> bool:
-    """Returns `value` if it is a bool. Rejects other types, since a string such as "no" counts as true in Python.
+    """Checks that `value` is a bool, and returns it. Other types are rejected: a string such as "no" would be truthy.
 
     Raises:
         ArgumentError: `value` is not a bool.
@@ -216,7 +216,7 @@ def read_number(state: Mapping[str, Any], key: str, *, least: float = -math.inf,
 
 
 def check_saved_number(value: Any, name: str, *, least: float = -math.inf, most: float = math.inf) -> float:
-    """Returns `value` if it is a real number from `least` to `most`.
+    """Checks that `value` is a real number from `least` to `most`, and returns it.
 
     Raises:
         ValueError: `value` is not a real number, is out of bounds, or is NaN.
@@ -264,7 +264,7 @@ def check_accepts(
     keywords: Sequence[str] = (),
     expected: Sequence[str] | None = None,
 ) -> None:
-    """Checks that an overridden method accepts the engine's arguments.
+    """Checks that an overridden method accepts the arguments that the engine passes.
 
     Args:
         owner: The object with the method.

@@ -31,7 +31,7 @@ def at_key(prefix: str) -> Iterator[None]:
 
 @contextmanager
 def located(source: object) -> Iterator[None]:
-    """Adds a location to errors raised in the block: the place in the config `source` where their key is set."""
+    """Adds a location to errors raised in the block: the place in the config `source` where the error's key is set."""
     try:
         yield
     except FootplateError as error:

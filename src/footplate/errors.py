@@ -109,7 +109,7 @@ class FootplateError(Exception):
 
     @property
     def has_found(self) -> bool:
-        """Whether `found` was passed. Its value may be None."""
+        """Whether `found` was passed, possibly with the value None."""
         return self.found is not _Missing
 
     def within(self, prefix: str) -> "FootplateError":

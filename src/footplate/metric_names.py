@@ -50,7 +50,7 @@ def find_rule(key: str, greater: Sequence[str] = GREATER, less: Sequence[str] = 
 
 
 def check_rule(rule: str) -> Rule:
-    """Checks a rule from a config and returns it.
+    """Checks that `rule` is "greater" or "less", and returns it.
 
     Raises:
         ArgumentError: The rule is neither "greater" nor "less".
@@ -71,7 +71,7 @@ def expand_rules(metrics: Sequence[str], rules: Sequence[str]) -> list[Rule]:
 
 
 def is_better(value: float, than: float, rule: str, by: float = 0.0) -> bool:
-    """Checks whether `value` is better than the value `than` by more than `by`. NaN is never better."""
+    """Checks whether `value` improves on the value `than` by more than `by`. NaN is never better."""
     return value - than > by if rule == "greater" else than - value > by
 
 

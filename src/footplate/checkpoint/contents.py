@@ -249,7 +249,7 @@ def _describe(value: Any) -> str:
 
 
 def weights_of(content: Any, source: str = "a checkpoint") -> "OrderedDict[str, Any]":
-    """Returns the weights in a checkpoint from footplate or another engine, or in a plain state dict.
+    """Returns the weights in a checkpoint (from footplate or another engine) or in a plain state dict.
 
     The result contains tensors and extra states. NumPy arrays are converted to tensors.
 

@@ -327,7 +327,7 @@ def _list_keys(title: str, entries: Sequence[object]) -> list[str]:
 
 @contextmanager
 def trusting(path: "str | os.PathLike[str] | None") -> Iterator[None]:
-    """Allows one checkpoint to execute code when it is loaded inside the block, and logs this.
+    """Allows one checkpoint to execute code when it is loaded inside the block. Loading it logs a warning.
 
     Args:
         path: The checkpoint, or None to trust no file.

@@ -103,7 +103,7 @@ class BaseDataElement:
         return element
 
     def clone(self) -> Self:
-        """Returns a shallow copy, which shares the values."""
+        """Returns a shallow copy that shares its values with this element."""
         return self._map_data(lambda value: value)
 
     def get(self, key: str, default: Any = None) -> Any:

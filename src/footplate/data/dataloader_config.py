@@ -274,7 +274,7 @@ def _build_worker_init(settings: Mapping[str, Any], seed: int) -> Callable[..., 
 
 
 def _build_entry(registry: Registry, settings: Mapping[str, Any], key: str, **arguments: Any) -> Any:
-    """Returns `settings[key]`. If it is a config dict, builds the object with `arguments` first."""
+    """Returns the object in `settings[key]`. If it is a config dict, first builds the object with `arguments`."""
     entry = settings.get(key)
     if not isinstance(entry, Mapping):
         return entry

@@ -257,7 +257,7 @@ class StatefulPosition(DataPosition):
         self._is_restored = False  # whether the next pass continues from a restored state
 
     def one_pass(self, epoch: int, start: int) -> Iterator[Any]:
-        """Yields the batches of one pass from batch `start` on. Raises a DataError if the loader has extra batches."""
+        """Yields the batches of one pass from batch `start` on. Raises a DataError if there are extra batches."""
         length, iterator = len(self._loader), self._read(epoch, start)
         yield from islice(iterator, length - start)
         for _ in iterator:  # read to the end, so that the loader's state marks the pass as complete

@@ -260,7 +260,7 @@ def can_start_anywhere(sampler: Any) -> bool:
 
 
 def is_custom(sampler: Any) -> bool:
-    """Checks whether a sampler's order may depend on more than seed and epoch, or its length may be wrong."""
+    """Checks whether a sampler's order may depend on more than seed and epoch, or whether its length may be wrong."""
     if can_start_anywhere(sampler) or type(sampler) in _DETERMINISTIC:
         return False
     return type(sampler) not in _SEEDABLE or getattr(sampler, "generator", None) is not None

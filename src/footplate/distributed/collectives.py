@@ -191,7 +191,7 @@ def check_same_parameters(model: nn.Module) -> None:
 
 
 def compare_with_main(mine: Sequence[str], message: str, hint: str) -> None:
-    """Raises a RankError on all ranks if the strings on any rank differ from those on rank 0.
+    """Checks that the strings in `mine` are the same on all ranks. Otherwise, raises a RankError on all ranks.
 
     Args:
         mine: The strings on this rank, such as descriptions of parameters.

@@ -117,7 +117,7 @@ class BaseTrainLoop(BaseLoop):
             adapt_overridden(self)
 
     def run(self) -> Any:
-        """Trains from the current position to the end, validating when due.
+        """Trains from the current position to the end of the run, and validates when due.
 
         Returns:
             The model.
@@ -133,7 +133,7 @@ class BaseTrainLoop(BaseLoop):
         return runner.model
 
     def _train(self) -> None:
-        """Trains and validates until `stop_training` is set or the end is reached."""
+        """Trains and validates until the run is complete or `stop_training` is set."""
         raise NotImplementedError
 
     def _begin(self) -> None:

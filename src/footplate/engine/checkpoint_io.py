@@ -83,7 +83,7 @@ class ResumePlan:
         return path or self.load_from, path is not None
 
     def pop_loaded(self, path: str) -> dict[str, Any] | None:
-        """Returns and forgets the checkpoint that `pick` has read, or returns None if `pick` has not read `path`."""
+        """Returns the checkpoint that `pick` has read, and releases it. Returns None if `pick` has not read `path`."""
         read, self._read = self._read, None
         return read[1] if read is not None and read[0] == path else None
 

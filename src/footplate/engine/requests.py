@@ -170,8 +170,8 @@ class Requests:
 class RequestExchangeHook(Hook):
     """Makes all ranks handle a request in the same iteration, no matter which rank received it.
 
-    Ranks exchange requests about once per second: after at most 10 iterations, or after each one if it takes longer
-    than a second.
+    Ranks exchange requests about once per second: after at most 10 iterations, or after each iteration if one takes
+    longer than a second.
     """
 
     priority = "LOWEST"
@@ -191,7 +191,7 @@ class RequestExchangeHook(Hook):
 
 
 def answer_requests(runner: "Runner") -> None:
-    """Handles the requests that arrived during an iteration or validation run: saves or stops the run.
+    """Handles the requests that arrived during an iteration or validation run by saving or stopping the run.
 
     Raises:
         Interrupted: A stop was requested. The run has been saved.

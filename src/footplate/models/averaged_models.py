@@ -273,7 +273,7 @@ class WarmUpEMA(ExponentialMovingAverage):
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Updates the averages with the current weights of `model`. The first update averages instead of copying."""
+        """Updates the averages with the current weights of `model`. The first update averages the weights, too."""
         self._update(model)
         self.count += 1
 

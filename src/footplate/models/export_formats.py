@@ -207,7 +207,7 @@ def exportable_operators() -> Iterator[None]:
 
 
 def difference_of(run: Run, module: nn.Module, inputs: Inputs, compare: Compare | None = None) -> float:
-    """Returns the difference between the outputs of a file and a module. `compare` defaults to `largest_difference`."""
+    """Returns the difference between an exported file's outputs and a module's. By default, this is the largest one."""
     expected = list(named_tensors("output", module(*inputs.args, **inputs.kwargs)).values())
     return (compare or largest_difference)(list(named_tensors("output", run(inputs)).values()), expected)
 

@@ -166,7 +166,7 @@ def export_call(
 def _compare(
     run: Run, module: nn.Module, inputs: Inputs, to: str, *, is_last: bool = False
 ) -> list[tuple[Inputs, float]]:
-    """Compares a file with the module. Returns the tested inputs, each with the difference between outputs.
+    """Compares an exported file with the module. Returns the tested inputs, each with the difference between outputs.
 
     If the file cannot be run on the example, returns an empty list, or raises an error if `is_last` is True.
 
@@ -213,7 +213,7 @@ def check_target(target: str, suffixes: Sequence[str], *, inputs: Sequence[str] 
 
 
 def write_and_open(to: str, request: ExportRequest, fixed: ExportRequest) -> Run:
-    """Writes a file and opens it. If exporting with dynamic shapes fails, exports `fixed` instead.
+    """Writes an exported file and opens it. If exporting with dynamic shapes fails, exports `fixed` instead.
 
     Raises:
         ExportError: The module cannot be exported.

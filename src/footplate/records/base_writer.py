@@ -173,7 +173,7 @@ class Tracker(BaseVisBackend):
             self._write(values, step)
 
     def close(self) -> None:
-        """Finishes the run. Later writes continue it."""
+        """Finishes the run. Any later write continues the run."""
         self._start_error = None
         if self._run is not None:
             self._finish()

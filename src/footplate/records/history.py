@@ -139,7 +139,7 @@ class HistoryBuffer:
         return self._values[-1] if self._values else math.nan
 
     def mean(self, window_size: int | str | None = None) -> float:
-        """Returns the mean of the latest `window_size` values, the epoch ("epoch"), or all values ("global", None)."""
+        """Averages the latest `window_size` values, the epoch ("epoch"), or all values ("global" or None)."""
         totals = self._totals_of(window_size)
         return totals.sum / totals.weight if totals.weight else math.nan
 

@@ -182,7 +182,7 @@ def _handled_by(*handlers: logging.Handler) -> Iterator[None]:
 
 @contextmanager
 def buffer_log() -> Iterator[list[logging.LogRecord]]:
-    """Collects the log records of the block in a list, to be passed to `logging_to` as `before`."""
+    """Collects the log records emitted in the block in a list, which can be passed to `logging_to` as `before`."""
     handler = _BufferHandler()
     with _handled_by(handler):
         yield handler.records

@@ -378,7 +378,7 @@ def build_visualizer(visualizer: Any, *, name: str, work_dir: str, log_dir: str)
 
 
 def _in_folder(work_dir: str, cfg: Any) -> Any:
-    """Makes the `save_dir` in the config of a visualizer or backend absolute."""
+    """Resolves a relative `save_dir` in the config of a visualizer or backend against `work_dir`."""
     if not isinstance(cfg, Mapping) or cfg.get("save_dir") is None:
         return cfg
     return with_origins({**cfg, "save_dir": output_path(work_dir, cfg["save_dir"], key="save_dir")}, cfg)
