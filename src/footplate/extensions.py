@@ -47,7 +47,7 @@ class Extension:
         """Adapts the model of a run before training."""
 
     def explain_unknown(self, noun: str, name: str) -> list[str]:
-        """Returns advice about a name that is not registered, or an empty list.
+        """Returns advice about a name that is not registered, or an empty list if there is none.
 
         Args:
             noun: The kind of entry, such as "transform".
@@ -56,7 +56,7 @@ class Extension:
         return []
 
     def explain_missing(self, scope: str) -> list[str]:
-        """Returns advice about a scope whose package is not installed, or an empty list."""
+        """Returns advice about a scope whose package is not installed, or an empty list if there is none."""
         return []
 
 

@@ -35,7 +35,7 @@ class Chunk(NamedTuple):
 
 
 class StoredTensor(NamedTuple):
-    """A tensor and its shards."""
+    """A tensor in a sharded checkpoint, and its shards."""
 
     dtype: torch.dtype
     size: tuple[int, ...]

@@ -256,7 +256,7 @@ def build_collate(cfg: Mapping[str, Any]) -> Callable[[Sequence[Any]], Any]:
 
 
 def _build_worker_init(settings: Mapping[str, Any], seed: int) -> Callable[..., Any] | None:
-    """Returns the function configured as `worker_init_fn`, or None.
+    """Returns the function configured as `worker_init_fn`, or None if it is not set.
 
     If `worker_init_fn` is a dict, the function also receives `num_workers`, `rank` and `seed`, if it accepts them.
     """

@@ -53,7 +53,7 @@ _Fields = Mapping[str, Sequence[str]]  # the file extensions for each record key
 
 
 class Member(NamedTuple):
-    """A file in a shard. `offset` and `size` are in bytes."""
+    """A file in a WebDataset shard. `offset` and `size` are in bytes."""
 
     name: str
     offset: int

@@ -57,7 +57,7 @@ class Interrupted(SystemExit):
 
 
 class Stop(enum.IntEnum):
-    """When to end training early. If ranks request different values, the highest one wins.
+    """When to end training early. If ranks request different values, the highest value wins.
 
     Iteration-based training always ends after the current iteration.
     """

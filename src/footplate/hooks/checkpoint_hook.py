@@ -296,7 +296,7 @@ class CheckpointHook(Hook):
 
     @property
     def best_checkpoints(self) -> list[str]:
-        """The best checkpoint for each metric."""
+        """The path of the best checkpoint for each metric."""
         return self._best.paths()
 
     def _save_bests(self, runner: Runner, scores: Sequence[tuple[MonitoredMetric, float | None]]) -> None:

@@ -23,7 +23,7 @@ _ONNX = "exporting to ONNX"  # why optional packages are imported, for error mes
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """A request to export a module.
+    """The module, file and settings for an export.
 
     Args:
         module: The module, in evaluation mode on the CPU.

@@ -195,7 +195,7 @@ class Drawing:
 
     @property
     def fig_save(self) -> Any:
-        """The matplotlib figure of `ax_save`."""
+        """The matplotlib figure that contains `ax_save`."""
         return self.ax_save.figure
 
     @property
