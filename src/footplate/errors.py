@@ -197,7 +197,7 @@ class DataError(FootplateError):
 class StorageError(DataError):
     """Raised if the data storage cannot be reached or written to, denies access, or needs a larger local cache.
 
-    `on_error='skip'` does not skip samples on this error, since they may be intact.
+    Even with `on_error='skip'`, this error stops the run, since the samples may be intact.
     """
 
 

@@ -37,7 +37,7 @@ class Extension:
         return False
 
     def translate(self, cfg: Any) -> Any:
-        """Translates a config to the Runner's keys."""
+        """Translates a config so that it uses the Runner's keys."""
         return cfg
 
     def check_dataset(self, dataset: Any) -> None:

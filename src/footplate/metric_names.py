@@ -110,7 +110,7 @@ def validation_label(name: str, recorded: Container[str]) -> str:
 
 
 def metric_of_label(label: str) -> str:
-    """Returns the metric name for a label from `validation_label`."""
+    """Returns the metric name for a label that `validation_label` returned."""
     return label.removeprefix(_VALIDATION)
 
 

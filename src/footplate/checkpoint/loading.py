@@ -259,7 +259,7 @@ def load_weights(
 
 
 def _shard_like(weights: dict[str, Any], expected: Mapping[str, torch.Tensor]) -> None:
-    """Shards the weights like the model's tensors, if the model is sharded."""
+    """If the model is sharded, shards the weights in the same way as the model's tensors."""
     if any(is_dtensor(each) for each in (*expected.values(), *weights.values()) if torch.is_tensor(each)):
         for key in [key for key in weights if key in expected and torch.is_tensor(weights[key])]:
             weights[key] = distribute_like(weights[key], expected[key])

@@ -145,7 +145,7 @@ class Config:
         return self._cfg_dict.to_dict()
 
     def dump(self, file: str | os.PathLike[str] | None = None) -> str | None:
-        """Writes the resolved config to one file. The suffix selects the format.
+        """Writes the resolved config to a single file. The suffix selects the format.
 
         Args:
             file: The path, or None to return the text in the format of the original file.

@@ -227,7 +227,7 @@ class ConfigDict(TracedDict):
         merge_into(self, child)
 
     def to_dict(self) -> dict[Any, Any]:
-        """Returns plain dicts. Lazily imported names become dotted strings."""
+        """Returns a copy as plain dicts. Lazily imported names become dotted strings."""
         plain: dict[Any, Any] = to_plain(self)
         return plain
 

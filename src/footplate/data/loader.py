@@ -232,7 +232,7 @@ class BatchReader(Dataset[Any]):
             return ReadFailure.of(f"{message}: {_summarize(error)}", error, _SENDING)
 
     def _read(self, key: BatchKey) -> Any:
-        """Returns a batch or a ReadFailure."""
+        """Reads and returns a batch, or returns a ReadFailure if reading fails."""
         dataset, seeding, samples = self.dataset, self._seeding, []
         worker = get_worker_info() if self._progress is not None else None
         seed = mix_seed(self.seed, key.epoch) if seeding is not None else 0

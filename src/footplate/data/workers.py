@@ -194,7 +194,7 @@ def _explain_timeout(message: str, samples: Mapping[int, int]) -> DataError | No
 
 
 def _explain_death(message: str, samples: Mapping[int, int]) -> DataError | None:
-    """Converts torch's message about a dead worker to an error with the sample, or returns None if it is unknown."""
+    """Converts torch's message about a dead worker to an error with the sample. Returns None if it is unknown."""
     processes, killed = _PIDS.search(message), _SIGNAL.search(message)
     numbers = map(int, processes[1].split(",")) if processes else ()
     process = next((number for number in numbers if number in samples), None)

@@ -50,7 +50,7 @@ class BaseLoop:
         raise NotImplementedError(f"{type(self).__name__} does not define run()")
 
     def _describe_data(self, dataloader: Any) -> None:
-        """Passes the dataset's metadata, like its classes, to the visualizer."""
+        """Passes the dataset's metadata, such as its classes, to the visualizer."""
         if (metainfo := metainfo_of(dataloader)) is not None:
             self.runner.visualizer.dataset_meta = metainfo
 
@@ -188,7 +188,7 @@ class BaseTrainLoop(BaseLoop):
             data_wait.for_batch = False
 
     def _return_to_last_iteration(self) -> None:
-        """If no batch of the epoch has been trained on, restores the random state from the start of the epoch."""
+        """Restores the random state from the start of the epoch if no batch of the epoch has been trained on."""
         if self._random_at_epoch_start is not None and self.at_epoch_start:
             restore_rng(self._random_at_epoch_start)
 

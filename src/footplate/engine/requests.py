@@ -69,7 +69,7 @@ class Stop(enum.IntEnum):
 
 @dataclass
 class Request:
-    """Requests to handle after the current iteration.
+    """The requests to handle after the current iteration.
 
     Attributes:
         signal: The number of the received signal, or 0. If it is set, the run is saved and the process ends.

@@ -647,7 +647,7 @@ class Runner:
         return build_optim_wrapper(self.model, optim_wrapper)
 
     def scale_lr(self, optim_wrapper: Any, auto_scale_lr: Mapping[str, Any] | None = None) -> None:
-        """Scales the learning rates for the global batch size; see `scale_learning_rates`."""
+        """Scales the learning rates according to the global batch size; see `scale_learning_rates`."""
         with at_key("auto_scale_lr"):
             scale_learning_rates(optim_wrapper, self.train_loop.dataloader, auto_scale_lr)
 

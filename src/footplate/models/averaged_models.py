@@ -243,7 +243,7 @@ class MomentumAnnealingEMA(ExponentialMovingAverage):
         self.gamma = gamma
 
     def weight(self, steps: int) -> float:
-        """Returns the momentum, decayed for the number of previous updates."""
+        """Returns the momentum after it has decayed for `steps` updates."""
         return max(self.momentum, self.gamma / (self.gamma + steps))
 
 
@@ -273,7 +273,7 @@ class WarmUpEMA(ExponentialMovingAverage):
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Updates the averages with the current weights of `model`. The first update averages the weights, too."""
+        """Updates the averages with the weights of `model`. Even the first update averages instead of copying."""
         self._update(model)
         self.count += 1
 

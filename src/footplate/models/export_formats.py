@@ -207,7 +207,7 @@ def exportable_operators() -> Iterator[None]:
 
 
 def difference_of(run: Run, module: nn.Module, inputs: Inputs, compare: Compare | None = None) -> float:
-    """Returns the difference between an exported file's outputs and a module's. By default, this is the largest one."""
+    """Returns the difference (by default, the largest) between the outputs of an exported file and a module."""
     expected = list(named_tensors("output", module(*inputs.args, **inputs.kwargs)).values())
     return (compare or largest_difference)(list(named_tensors("output", run(inputs)).values()), expected)
 

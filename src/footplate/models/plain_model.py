@@ -283,7 +283,7 @@ class PlainModel(ModelWrapper, BaseModel):
         return self._losses_in(loss(output, split_target(batch)[1]), "the loss function")
 
     def _losses_in(self, output: Any, source: str) -> dict[str, Any]:
-        """Extracts the losses from an output.
+        """Extracts the losses from a model output.
 
         Raises:
             ArgumentError: The output contains no loss.

@@ -88,7 +88,7 @@ class Drawing:
     def draw_lines(
         self, x_datas: Any, y_datas: Any, colors: Any = "g", line_styles: Any = "-", line_widths: Any = 1
     ) -> Self:
-        """Draws N lines. `x_datas` and `y_datas`, of shape ``(N, 2)``, contain the coordinates of their endpoints."""
+        """Draws N lines. `x_datas` and `y_datas`, of shape ``(N, 2)``, contain the coordinates of the endpoints."""
         ends = np.stack([_as_rows(x_datas, 2), _as_rows(y_datas, 2)], axis=2).reshape(-1, 4).tolist()
 
         def draw_one(draw: ImageDraw.ImageDraw, line: Any, fill: Any, outline: Any, width: int) -> None:
@@ -144,7 +144,7 @@ class Drawing:
         *,
         background: Color | None = None,
     ) -> Self:
-        """Draws texts at N positions, of shape ``(N, 2)``. The alignments set which point of a text is at its position.
+        """Draws texts at N positions, of shape ``(N, 2)``. The alignments set which point of a text is placed there.
 
         Args:
             texts: The texts.

@@ -1,4 +1,4 @@
-"""Base class for transforms, pipelines of transforms, and argument checks."""
+"""Argument checks, pipelines of transforms, and the base class for transforms."""
 
 import copy
 from abc import ABC, abstractmethod

@@ -126,7 +126,7 @@ class OptimWrapper(Accumulation):
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
         """Runs the backward pass for the scalar tensor `loss`, and counts the loss for gradient accumulation.
 
-        Does not divide the loss for gradient accumulation. To do this, pass the result of `scale_loss`.
+        The loss is not divided for gradient accumulation. To divide it, pass the result of `scale_loss`.
 
         Raises:
             ArgumentError: The loss does not depend on any trainable parameter.
