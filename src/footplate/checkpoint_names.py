@@ -25,5 +25,5 @@ def sharded_name(name: str) -> str:
 
 
 def best_prefix(key: str) -> str:
-    """Returns the file name prefix of a metric's best checkpoints."""
+    """Returns the file name prefix for the best checkpoints of the metric `key`."""
     return f"{BEST}{key.replace('/', '_')}_"

@@ -23,7 +23,7 @@ _MAX_LISTED = 12
 
 
 def check_count(name: str, value: object, *, least: int = 1, most: int | None = None, key: str | None = None) -> int:
-    """Returns `value` if it is an integer from `least` to `most`. Bools are rejected.
+    """Checks that `value` is an integer from `least` to `most`, and returns it. Rejects bools.
 
     Raises:
         ArgumentError: `value` is not an integer or is out of bounds.
@@ -39,7 +39,7 @@ def check_count(name: str, value: object, *, least: int = 1, most: int | None = 
 
 
 def check_fraction(name: str, value: object) -> float:
-    """Returns `value` if it is a number from 0 to 1.
+    """Checks that `value` is a number from 0 to 1, and returns it.
 
     Raises:
         ArgumentError: `value` is not a number in this range.
@@ -86,10 +86,10 @@ def check_number(
 
 
 def check_choice(name: str, value: object, choices: Collection[str], *, key: str | None = None) -> str:
-    """Returns `value` if it is one of `choices`.
+    """Checks that `value` is one of `choices`, and returns it.
 
     Raises:
-        ArgumentError: `value` is not one of them. The message suggests the most similar one.
+        ArgumentError: `value` is not one of `choices`. The message suggests the most similar choice.
     """
     if not isinstance(value, str) or value not in choices:
         raise ArgumentError(
@@ -138,7 +138,7 @@ def check_keys(
 
 
 def check_flag(name: str, value: object, *, key: str | None = None) -> bool:
-    """Returns `value` if it is a bool. Rejects other types, since a string such as "no" counts as true in Python.
+    """Checks that `value` is a bool, and returns it. Other types are rejected: a string such as "no" would be truthy.
 
     Raises:
         ArgumentError: `value` is not a bool.
@@ -176,7 +176,7 @@ def check_pattern(pattern: Any, *, key: str = "") -> re.Pattern[str]:
 
 
 def check_names(key: str, value: Any) -> list[str]:
-    """Returns a name or a list of names as a list. None becomes an empty list.
+    """Converts a name, a list of names or None to a list of names.
 
     Raises:
         ArgumentError: The value is neither a string nor a list of strings.
@@ -188,11 +188,11 @@ def check_names(key: str, value: Any) -> list[str]:
 
 
 def read_entry(state: Any, key: str) -> Any:
-    """Returns the value under `key`.
+    """Returns the value stored in `state` under `key`.
 
     Raises:
-        KeyError: The state has no such key.
-        ValueError: The state is not a dict.
+        KeyError: `state` has no such key.
+        ValueError: `state` is not a dict.
     """
     if not isinstance(state, Mapping):
         raise ValueError(f"expected a dict with the key '{key}', not {_shown(state)}")
@@ -200,7 +200,7 @@ def read_entry(state: Any, key: str) -> Any:
 
 
 def read_count(state: Mapping[str, Any], key: str, *, least: int = 0, most: int = MAX_RUN_LENGTH) -> int:
-    """Returns the integer under `key`.
+    """Returns the integer stored in `state` under `key`.
 
     Raises the same errors as `read_entry`, and ValueError if the value has another type or is out of bounds.
     """
@@ -211,12 +211,12 @@ def read_count(state: Mapping[str, Any], key: str, *, least: int = 0, most: int 
 
 
 def read_number(state: Mapping[str, Any], key: str, *, least: float = -math.inf, most: float = math.inf) -> float:
-    """Returns the real number under `key`. Raises the same errors as `read_entry` and `check_saved_number`."""
+    """Returns the real number in `state[key]`. Raises the same errors as `read_entry` and `check_saved_number`."""
     return check_saved_number(read_entry(state, key), key, least=least, most=most)
 
 
 def check_saved_number(value: Any, name: str, *, least: float = -math.inf, most: float = math.inf) -> float:
-    """Returns `value` if it is a real number from `least` to `most`.
+    """Checks that `value` is a real number from `least` to `most`, and returns it.
 
     Raises:
         ValueError: `value` is not a real number, is out of bounds, or is NaN.
@@ -227,7 +227,7 @@ def check_saved_number(value: Any, name: str, *, least: float = -math.inf, most:
 
 
 def read_flag(state: Mapping[str, Any], key: str) -> bool:
-    """Returns the bool under `key`.
+    """Returns the bool stored in `state` under `key`.
 
     Raises the same errors as `read_entry`, and ValueError if the value has another type.
     """
@@ -238,7 +238,7 @@ def read_flag(state: Mapping[str, Any], key: str) -> bool:
 
 
 def read_tensor(state: Mapping[str, Any], key: str, dim: int) -> "Tensor":
-    """Returns the floating-point tensor with `dim` dimensions under `key`.
+    """Returns the floating-point tensor with `dim` dimensions stored in `state` under `key`.
 
     Raises the same errors as `read_entry`, and ValueError if the value is not such a tensor.
     """
@@ -264,7 +264,7 @@ def check_accepts(
     keywords: Sequence[str] = (),
     expected: Sequence[str] | None = None,
 ) -> None:
-    """Checks that an overridden method accepts the engine's arguments.
+    """Checks that an overridden method accepts the arguments that the engine passes.
 
     Args:
         owner: The object with the method.

@@ -31,7 +31,7 @@ def at_key(prefix: str) -> Iterator[None]:
 
 @contextmanager
 def located(source: object) -> Iterator[None]:
-    """Adds a location to errors raised in the block: the place in the config `source` where their key is set."""
+    """Adds a location to errors raised in the block: the place in the config `source` where the error's key is set."""
     try:
         yield
     except FootplateError as error:
@@ -41,7 +41,7 @@ def located(source: object) -> Iterator[None]:
 
 @contextmanager
 def restoring(part: str) -> Iterator[None]:
-    """Converts errors raised in the block to a CheckpointError that states which `part` could not be restored."""
+    """Converts errors raised in the block to a CheckpointError stating that `part` could not be restored."""
     try:
         yield
     except FootplateError:
@@ -52,7 +52,7 @@ def restoring(part: str) -> Iterator[None]:
 
 
 def locate(error: FootplateError, source: object) -> None:
-    """Sets an error's origin to the place in the config `source` where the value at its key path was set."""
+    """Sets an error's origin to the place in the config `source` where the value at the error's key path was set."""
     first = next((name for name, _ in _STEP.findall(error.key)), None)
     # For a key that the config does not have, origin_at would return the origin of the first base.
     if error.origin is None and hasattr(source, "__contains__") and first in source:
@@ -60,7 +60,7 @@ def locate(error: FootplateError, source: object) -> None:
 
 
 def origin_at(source: object, path: str | Sequence[Any]) -> Origin | None:
-    """Returns the origin of the value at a key path, or of its closest parent whose origin is known.
+    """Returns the origin of the value at a key path, or of its nearest ancestor with a known origin.
 
     Args:
         source: A config.

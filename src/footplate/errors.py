@@ -38,7 +38,7 @@ _RECIPES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tasks", "re
 
 
 class _Missing:
-    """Marks that `found` was not passed. (Unlike an instance, a class keeps its identity when an error is pickled.)"""
+    """Marks a missing `found` argument. (Unlike an instance, a class keeps its identity when an error is pickled.)"""
 
 
 class Origin(NamedTuple):
@@ -81,7 +81,7 @@ class FootplateError(Exception):
         hides_cause: Whether to end the message with a hint that `--debug` shows where `__cause__` was raised.
 
     Attributes:
-        raised_at: The line of user code that raised `__cause__`, or "" if unknown. The hint contains it.
+        raised_at: The line of user code that raised `__cause__`, or "" if unknown. The hint includes this line.
     """
 
     exit_code = 2
@@ -109,7 +109,7 @@ class FootplateError(Exception):
 
     @property
     def has_found(self) -> bool:
-        """Whether `found` was passed. Its value may be None."""
+        """Whether `found` was passed, possibly with the value None."""
         return self.found is not _Missing
 
     def within(self, prefix: str) -> "FootplateError":
@@ -197,7 +197,7 @@ class DataError(FootplateError):
 class StorageError(DataError):
     """Raised if the data storage cannot be reached or written to, denies access, or needs a larger local cache.
 
-    `on_error='skip'` does not skip samples on this error, since they may be intact.
+    Even with `on_error='skip'`, this error stops the run, since the samples may be intact.
     """
 
 

@@ -33,11 +33,11 @@ class Extension:
         """Raises an error if ignoring a top-level key of the config would change the results."""
 
     def translates(self, cfg: Any) -> bool:
-        """Checks whether `translate` changes a config."""
+        """Checks whether `translate` would change a config."""
         return False
 
     def translate(self, cfg: Any) -> Any:
-        """Translates a config to the Runner's keys."""
+        """Translates a config so that it uses the Runner's keys."""
         return cfg
 
     def check_dataset(self, dataset: Any) -> None:
@@ -47,7 +47,7 @@ class Extension:
         """Adapts the model of a run before training."""
 
     def explain_unknown(self, noun: str, name: str) -> list[str]:
-        """Returns advice about a name that is not registered, or an empty list.
+        """Returns advice about a name that is not registered, or an empty list if there is none.
 
         Args:
             noun: The kind of entry, such as "transform".
@@ -56,7 +56,7 @@ class Extension:
         return []
 
     def explain_missing(self, scope: str) -> list[str]:
-        """Returns advice about a scope whose package is not installed, or an empty list."""
+        """Returns advice about a scope whose package is not installed, or an empty list if there is none."""
         return []
 
 
@@ -78,5 +78,5 @@ def extensions() -> tuple[Extension, ...]:
 
 
 def known_packages() -> dict[str, str]:
-    """Returns the PyPI package names of all extensions, keyed by scope. The name is "" if there is no package."""
+    """Returns the PyPI package names of all extensions, keyed by scope. Scopes without a package map to ""."""
     return {scope: package for extension in extensions() for scope, package in extension.packages.items()}

@@ -48,7 +48,7 @@ class PrintableFormatter(logging.Formatter):
 
 
 def pluralize(count: int, noun: str) -> str:
-    """Returns the count and the noun, in the plural unless the count is 1.
+    """Formats a count and a noun. The noun is in the plural unless the count is 1.
 
     >>> pluralize(1, "group"), pluralize(1200, "group")
     ('1 group', '1200 groups')

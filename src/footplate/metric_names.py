@@ -50,7 +50,7 @@ def find_rule(key: str, greater: Sequence[str] = GREATER, less: Sequence[str] = 
 
 
 def check_rule(rule: str) -> Rule:
-    """Checks a rule from a config and returns it.
+    """Checks that `rule` is "greater" or "less", and returns it.
 
     Raises:
         ArgumentError: The rule is neither "greater" nor "less".
@@ -71,12 +71,12 @@ def expand_rules(metrics: Sequence[str], rules: Sequence[str]) -> list[Rule]:
 
 
 def is_better(value: float, than: float, rule: str, by: float = 0.0) -> bool:
-    """Checks whether `value` beats `than` by more than `by`. NaN is never better."""
+    """Checks whether `value` improves on the value `than` by more than `by`. NaN is never better."""
     return value - than > by if rule == "greater" else than - value > by
 
 
 def order_metrics(names: Iterable[str], first: Sequence[str] = ()) -> list[str]:
-    """Returns the metrics in display order, starting with `first`. Omits `support` and the remaining per-class results.
+    """Returns the metrics in display order, starting with `first`, without `support` and other per-class results.
 
     Args:
         names: All metrics.
@@ -100,7 +100,7 @@ def is_of_dataset(metric: str, datasets: Container[str]) -> bool:
 
 
 def validation_label(name: str, recorded: Container[str]) -> str:
-    """Returns the label of a validation scalar in logs: `val/<name>` if training logs the same name, else `name`.
+    """Returns the label of a validation scalar in logs: `val/<name>` if training logs the same name, otherwise `name`.
 
     Args:
         name: The name of the metric or loss.
@@ -110,12 +110,12 @@ def validation_label(name: str, recorded: Container[str]) -> str:
 
 
 def metric_of_label(label: str) -> str:
-    """Returns the metric name for a label from `validation_label`."""
+    """Returns the metric name for a label that `validation_label` returned."""
     return label.removeprefix(_VALIDATION)
 
 
 def split_dataset(name: str) -> tuple[str, str]:
-    """Splits a metric name at its first slash into the dataset or metric prefix, which may be "", and the rest.
+    """Splits a metric name into its dataset or metric prefix (or "" if it has none) and the rest of the name.
 
     >>> split_dataset("night/mIoU"), split_dataset("IoU.T-shirt/top")
     (('night', 'mIoU'), ('', 'IoU.T-shirt/top'))

@@ -15,7 +15,7 @@ INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 Selection = str | Sequence[str] | Mapping[str, Any]
 """A mapping with two optional keys. `classes` contains class names, with or without the Python module path. `names`
-contains regular expressions that must match full module names. A string or a list is short for `names`."""
+contains regular expressions that must match full module names. A string or a list is shorthand for `names`."""
 
 
 def check_selection(selection: Selection) -> dict[str, list[str]]:
@@ -35,7 +35,7 @@ def select_modules(modules: Mapping[str, nn.Module], selection: Selection) -> di
 
     Args:
         modules: The modules to choose from, in the order of `named_modules`.
-        selection: The selection.
+        selection: Which modules to select; see `Selection`.
 
     Raises:
         ArgumentError: The selection is invalid (see `check_selection`), a class or a pattern matches no module, or a

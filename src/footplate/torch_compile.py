@@ -74,7 +74,7 @@ def _checked_options(options: object) -> dict[str, Any]:
 
 
 def uses_graphs(arguments: Mapping[str, Any]) -> bool:
-    """Checks whether `torch.compile` captures CUDA graphs on a GPU with these arguments."""
+    """Checks whether `torch.compile` with these arguments captures CUDA graphs on a GPU."""
     return (
         arguments.get("mode") in ("reduce-overhead", "max-autotune")
         or arguments.get("backend") == "cudagraphs"

@@ -113,7 +113,7 @@ def _download_from_hub(path: str) -> str:
 
 
 def find_url(path: str) -> str | None:
-    """Converts the address of weights to a URL. Returns None if it is the path of a file.
+    """Converts the address of weights to a URL. Returns None if `path` is a file path.
 
     Raises:
         CheckpointError: No published weights have this name.

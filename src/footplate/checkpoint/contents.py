@@ -228,7 +228,7 @@ def read_contents(path: "str | os.PathLike[str]") -> Contents:
 
 
 def opaque_names(content: Any) -> list[str]:
-    """Returns the sorted names of the classes that were replaced by placeholders."""
+    """Returns the sorted names of the classes that unpickling replaced with placeholders."""
     return sorted({entry.name for entry in walk(content) if isinstance(entry, OpaqueObject)})
 
 
@@ -249,7 +249,7 @@ def _describe(value: Any) -> str:
 
 
 def weights_of(content: Any, source: str = "a checkpoint") -> "OrderedDict[str, Any]":
-    """Returns the weights in a checkpoint from footplate or another engine, or in a plain state dict.
+    """Returns the weights in a checkpoint (from footplate or another engine) or in a plain state dict.
 
     The result contains tensors and extra states. NumPy arrays are converted to tensors.
 

@@ -106,7 +106,7 @@ def read_digest(stream: IO[bytes]) -> Digest:
 
 
 def verify_digest(stream: IO[bytes]) -> Digest:
-    """Verifies an open file's digest and returns the digest. Skips the verification if the file has none.
+    """Verifies an open file against its digest, and returns the digest. Skips verification if the file has none.
 
     Raises:
         CheckpointDamagedError: The digest does not match the content.

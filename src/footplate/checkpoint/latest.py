@@ -20,7 +20,7 @@ _RUN_KEYS = {"run", "optimizer", "param_schedulers", "message_hub"}
 
 
 def checked_template(value: Any) -> str:
-    """Returns `filename_tmpl` after checking that a run can resume from files that are named this way.
+    """Checks that a run can resume from files named with the template `filename_tmpl`, and returns the template.
 
     Raises:
         ArgumentError: The template has no placeholder for the number, or files with such names are ignored when a run
@@ -103,7 +103,7 @@ def read_pointer(folder: "str | os.PathLike[str]") -> str | None:
 
 
 def find_latest(folder: "str | os.PathLike[str]") -> str | None:
-    """Returns the path of the newest intact checkpoint of a run, or None.
+    """Returns the path of the newest intact checkpoint of a run, or None if there is none.
 
     Tries the candidates in the order of `list_candidates`. Skips files that contain weights but no training state. Logs
     a warning for each damaged checkpoint.

@@ -168,7 +168,7 @@ class LoadReport:
         loaded: Model keys that were loaded.
         missing: Model keys that are not in the file.
         unexpected: File keys that are not in the model.
-        mismatched: Keys whose shapes differ between the file and the model. The model keeps its values for them.
+        mismatched: Keys whose shapes differ between the file and the model. The model keeps its own values for these.
     """
 
     source: str
@@ -259,7 +259,7 @@ def load_weights(
 
 
 def _shard_like(weights: dict[str, Any], expected: Mapping[str, torch.Tensor]) -> None:
-    """Shards the weights like the model's tensors, if the model is sharded."""
+    """If the model is sharded, shards the weights in the same way as the model's tensors."""
     if any(is_dtensor(each) for each in (*expected.values(), *weights.values()) if torch.is_tensor(each)):
         for key in [key for key in weights if key in expected and torch.is_tensor(weights[key])]:
             weights[key] = distribute_like(weights[key], expected[key])
@@ -327,7 +327,7 @@ def _list_keys(title: str, entries: Sequence[object]) -> list[str]:
 
 @contextmanager
 def trusting(path: "str | os.PathLike[str] | None") -> Iterator[None]:
-    """Allows one checkpoint to execute code when it is loaded inside the block, and logs this.
+    """Allows one checkpoint to execute code when it is loaded inside the block. Loading it logs a warning.
 
     Args:
         path: The checkpoint, or None to trust no file.

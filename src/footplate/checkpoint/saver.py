@@ -194,7 +194,7 @@ class BackgroundSaver:
         self._group: Any = None  # a separate group, so that messages of saves and training do not mix
 
     def name_of(self, name: str) -> str:
-        """Returns `name` with the suffix for sharded or single-file checkpoints, depending on the run."""
+        """Returns `name` with the suffix `.sharded` if the run saves sharded checkpoints, and unchanged otherwise."""
         return sharded_name(name) if self.is_sharded else name
 
     def save(

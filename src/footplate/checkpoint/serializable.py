@@ -225,7 +225,7 @@ def gather_full_state(state: _T) -> _T:
 
 
 def cut_evenly(number: int, count: int) -> Cut:
-    """Builds a `cut` function for `split_state` that returns shard `number` of `count` along dim 0.
+    """Builds a `cut` function for `split_state` that returns shard `number` out of `count` shards along dim 0.
 
     It splits only floating-point tensors in the weights, averaged weights and optimizer state.
     """

@@ -35,7 +35,7 @@ class Chunk(NamedTuple):
 
 
 class StoredTensor(NamedTuple):
-    """A tensor and its shards."""
+    """A tensor in a sharded checkpoint, and its shards."""
 
     dtype: torch.dtype
     size: tuple[int, ...]
@@ -43,7 +43,7 @@ class StoredTensor(NamedTuple):
 
 
 class ShardLayout(NamedTuple):
-    """The content of `state.pth`."""
+    """The content of `state.pth` in a sharded checkpoint."""
 
     state: Any  # all state that is not sharded, with references in place of sharded tensors
     tensors: dict[str, StoredTensor]  # the sharded tensors by name
@@ -58,12 +58,12 @@ class ShardLayout(NamedTuple):
 
 
 def main_file(path: str) -> str:
-    """Returns the file that commits a checkpoint: `path` itself, or the state file of a sharded checkpoint."""
+    """Returns the file whose creation commits a checkpoint: `path`, or the state file of a sharded checkpoint."""
     return storage.join(path, STATE) if is_sharded_path(path) else path
 
 
 def is_own_file(name: str) -> bool:
-    """Checks whether footplate uses a file name for a state, a shard or a temporary file."""
+    """Checks whether a file name is one that footplate uses for states, shards or temporary files."""
     return _OWN_FILE.fullmatch(name) is not None
 
 

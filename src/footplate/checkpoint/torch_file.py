@@ -59,7 +59,7 @@ def read_content(stream: IO[bytes], *, device: "str | torch.device" = "cpu") -> 
 
 
 def verify_content(stream: IO[bytes]) -> Digest:
-    """Verifies a file by its digest, or else by the checksums in the archive, and returns the digest.
+    """Verifies a file against its digest, or against the checksums in the archive, and returns the digest.
 
     Files from PyTorch before 1.6 have neither, so they are read completely instead.
 

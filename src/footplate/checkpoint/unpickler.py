@@ -60,7 +60,7 @@ class OpaqueObject:
 
 
 def opaque_class(name: str) -> type[OpaqueObject]:
-    """Returns a placeholder class for the class with this name."""
+    """Returns a placeholder class for the class named `name`."""
     # There is no module with this name, so nothing can look up the source code of the class.
     return type("OpaqueObject", (OpaqueObject,), {"__slots__": (), "__module__": "opaque", "name": name})
 

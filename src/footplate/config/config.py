@@ -26,7 +26,7 @@ class Config:
         cfg_text: The source text.
         filename: The source file.
         env_variables: The environment variables used in the files.
-        format_python_code: Ignored, for compatibility; dumps are always formatted.
+        format_python_code: Accepted for compatibility and ignored; dumps are always formatted.
 
     Attributes:
         filename: The path that was passed to `fromfile`, or None.
@@ -90,7 +90,7 @@ class Config:
             import_custom_modules: Whether to import the modules in `custom_imports`.
             use_environment_variables: Whether to replace `{{$NAME:default}}` with environment variables.
             lazy_import: Whether a .py file is a pure-Python config. By default, this is detected.
-            format_python_code: Ignored, for compatibility; dumps are always formatted.
+            format_python_code: Accepted for compatibility and ignored; dumps are always formatted.
 
         Raises:
             ConfigError: A file is missing or invalid. The message states the file and line.
@@ -145,7 +145,7 @@ class Config:
         return self._cfg_dict.to_dict()
 
     def dump(self, file: str | os.PathLike[str] | None = None) -> str | None:
-        """Writes the resolved config to one file. The suffix selects the format.
+        """Writes the resolved config to a single file. The suffix selects the format.
 
         Args:
             file: The path, or None to return the text in the format of the original file.

@@ -20,7 +20,7 @@ _RECIPES = os.path.join(_PACKAGE, "tasks", "recipes", "configs", "")
 
 
 class Replaced(NamedTuple):
-    """A replaced value, with its origin if known."""
+    """A value that was replaced, and its origin if known."""
 
     value: Any
     origin: Origin | None
@@ -202,7 +202,7 @@ class ConfigDict(TracedDict):
         return result
 
     def copy(self) -> "ConfigDict":
-        """Returns a copy that shares nested dicts, but not lists and tuples."""
+        """Returns a copy that shares nested dicts with the original, but not lists and tuples."""
         return type(self)(self)
 
     def deepcopy(self) -> "ConfigDict":
@@ -227,7 +227,7 @@ class ConfigDict(TracedDict):
         merge_into(self, child)
 
     def to_dict(self) -> dict[Any, Any]:
-        """Returns plain dicts. Lazily imported names become dotted strings."""
+        """Returns a copy as plain dicts. Lazily imported names become dotted strings."""
         plain: dict[Any, Any] = to_plain(self)
         return plain
 

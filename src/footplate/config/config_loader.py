@@ -299,7 +299,7 @@ class Namespace(dict[str, Any]):
 
 
 def variables_of(namespace: Namespace, is_pure: bool) -> ConfigDict:
-    """Returns the keys that a config has set, except imports. Includes functions only for pure-Python configs."""
+    """Returns the keys that a config sets, without imports. Functions are included only for pure-Python configs."""
     dropped: tuple[type, ...] = (ModuleType,) if is_pure else (ModuleType, FunctionType)
     result = ConfigDict()
     for name, value in namespace.items():

@@ -96,7 +96,7 @@ class LazyObject:
 
     @property
     def dotted_path(self) -> str:
-        """The dotted name."""
+        """The dotted name of the object."""
         return self._path
 
     def build(self) -> Any:

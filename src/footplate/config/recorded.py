@@ -104,7 +104,7 @@ def _not_data(file: str, line: int, reason: str) -> ConfigSyntaxError:
 
 
 def _read_special(node: ast.expr) -> Any:
-    """Evaluates `float('inf')`, `inf`, `nan`, bytes or a set."""
+    """Evaluates an expression that is `float('inf')`, `inf`, `nan`, bytes or a set."""
     match node:
         case (
             ast.Name(id="inf" | "nan" as text)

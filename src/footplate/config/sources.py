@@ -129,7 +129,7 @@ def is_recipe(path: str) -> bool:
 
 
 def _packaged_config(name: str) -> str | None:
-    """Returns `package::file` for the config called `name` in footplate or an installed code base, or None."""
+    """Returns `package::file` for the config `name` in footplate or an installed code base, or None if unknown."""
     stem = Path(name).stem
     candidates = (_near_config(package, name) for package in ("footplate", *known_packages()))
     return next((config for config in candidates if config and Path(config.partition("::")[2]).stem == stem), None)

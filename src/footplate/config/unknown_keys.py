@@ -36,10 +36,10 @@ def check_top_level_keys(cfg: "Config | Mapping[Any, Any]", known: Collection[st
 
 
 def misspelled_key(key: str, known: Collection[str]) -> str | None:
-    """Returns the known key that `key` misspells, or None.
+    """Returns the known key that `key` misspells, or None if it is not a misspelling.
 
-    Stricter than `nearest`, which is only used for suggestions: the words of both keys must be similar and start with
-    the same letters.
+    This is stricter than `nearest`, which is only used for suggestions: the words of both keys must be similar and
+    start with the same letters.
 
     Example:
         >>> misspelled_key("train_dataloder", ["train_dataloader"])

@@ -15,7 +15,7 @@ _MAX_NAMED = 3
 
 
 class UnusedChange(NamedTuple):
-    """An ineffective change to a config variable.
+    """A change to a config variable that has no effect.
 
     Attributes:
         key: The key path of the changed value.

@@ -190,7 +190,7 @@ def join_root(root: str, path: str) -> str:
 def coco_package(why: str) -> ModuleType:
     """Imports and returns the package that decodes COCO masks and computes COCO metrics.
 
-    If the package is missing, the error message mentions `why`, the feature that needs it.
+    `why` is the feature that needs the package; it appears in the error message if the package is missing.
 
     Raises:
         MissingExtraError: The package is not installed.

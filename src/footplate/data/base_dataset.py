@@ -178,7 +178,7 @@ class BaseDataset(Dataset[Any]):
         return list(self.data_list)
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
-        """Returns a copy of one record, with its index as `sample_idx`."""
+        """Returns a copy of one record, with its index stored as `sample_idx`."""
         self.full_init()
         record: dict[str, Any] = self.data_list[idx]
         if not self.serialize_data:
@@ -256,7 +256,7 @@ class BaseDataset(Dataset[Any]):
 
 
 def _shared_flags() -> Tensor:
-    """Creates 2**20 flags for samples in shared memory. Samples whose indices are equal modulo 2**20 share a flag."""
+    """Creates 2**20 per-sample flags in shared memory. Samples whose indices are equal modulo 2**20 share a flag."""
     flags = torch.zeros(_MAX_FLAGS, dtype=torch.bool, device="cpu")
     flags.share_memory_()  # type: ignore[no-untyped-call]
     return flags

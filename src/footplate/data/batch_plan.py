@@ -207,7 +207,7 @@ class BatchPlan(Sampler[BatchKey]):
             yield BatchKey(epoch, positions, indices, self.batch_sampler is None)
 
     def _batches(self, epoch: int, start: int) -> Iterator[tuple[int, Sequence[Any]]]:
-        """Yields two values per batch from `start` on: the number of this rank's earlier samples, and its indices."""
+        """Yields two values per batch from `start` on: the number of earlier samples on this rank, and the indices."""
         done = 0
         if self._has_own_batches:
             for number, indices in enumerate(self.batch_sampler):

@@ -103,11 +103,11 @@ class BaseDataElement:
         return element
 
     def clone(self) -> Self:
-        """Returns a shallow copy, which shares the values."""
+        """Returns a shallow copy that shares its values with this element."""
         return self._map_data(lambda value: value)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Returns the data or metainfo field `key`, or `default`."""
+        """Returns the data or metainfo field `key`, or `default` if it does not exist."""
         return getattr(self, key, default) if key in self else default
 
     def pop(self, key: str, default: Any = _ABSENT) -> Any:
@@ -261,7 +261,7 @@ class BaseDataElement:
         return f"{type(self).__name__}(\n{body}\n)" if lines else f"{type(self).__name__}()"
 
     def _call(self, method: str, *args: Any, **kwargs: Any) -> Self:
-        """Returns a copy with the results of calling a method on each value. Values without this method are kept."""
+        """Returns a copy in which a method has been applied to each value. Values without this method are kept."""
         return self._map_data(
             lambda value: getattr(value, method)(*args, **kwargs) if hasattr(value, method) else value
         )

@@ -153,9 +153,10 @@ def _refuse_configs(entries: Any, what: str) -> None:
 
 
 def check_same_dataset(loader: Any) -> None:
-    """Checks that all ranks have the same dataset if a sampler splits it across them. All ranks must call this.
+    """Checks that all ranks have the same dataset if a sampler splits it across them.
 
-    Compares the lengths of the dataset and its wrapped datasets, and the indices of torch subsets.
+    All ranks must call this function. Compares the lengths of the dataset and its wrapped datasets, and the indices of
+    torch subsets.
 
     Raises:
         RankError: The datasets differ, so samples would be lost or would leak from the training set into the validation
@@ -180,7 +181,7 @@ def _describe_dataset(dataset: Any) -> list[str]:
 
 
 LOADER_COUNTS = {"batch_size": 1, "num_workers": 0, "num_batch_per_epoch": 1, "prefetch_factor": 1}
-"""The minimum values of the integer keys."""
+"""The minimum values of the integer dataloader settings."""
 
 
 def _check_settings(cfg: Mapping[str, Any]) -> None:
@@ -229,7 +230,7 @@ def _describe_folders(dataset: Any) -> list[str]:
 
 
 def _build_function(cfg: Any, key: str) -> Callable[..., Any]:
-    """Returns the function for `cfg`, which is a function, its name, or a dict with a `type` and arguments."""
+    """Returns the function specified by `cfg`: a function, its name, or a dict with a `type` and arguments."""
     with at_key(key):
         cfg = import_lazy(cfg)
         if isinstance(cfg, str):
@@ -255,7 +256,7 @@ def build_collate(cfg: Mapping[str, Any]) -> Callable[[Sequence[Any]], Any]:
 
 
 def _build_worker_init(settings: Mapping[str, Any], seed: int) -> Callable[..., Any] | None:
-    """Returns the function configured as `worker_init_fn`, or None.
+    """Returns the function configured as `worker_init_fn`, or None if it is not set.
 
     If `worker_init_fn` is a dict, the function also receives `num_workers`, `rank` and `seed`, if it accepts them.
     """
@@ -273,7 +274,7 @@ def _build_worker_init(settings: Mapping[str, Any], seed: int) -> Callable[..., 
 
 
 def _build_entry(registry: Registry, settings: Mapping[str, Any], key: str, **arguments: Any) -> Any:
-    """Returns the object under `key`, built with `arguments` if it is a config dict."""
+    """Returns the object in `settings[key]`. If it is a config dict, first builds the object with `arguments`."""
     entry = settings.get(key)
     if not isinstance(entry, Mapping):
         return entry

@@ -34,7 +34,7 @@ class _DatasetWrapper(Dataset[Any]):
 
     @property
     def metainfo(self) -> Any:
-        """The metadata of the (first) wrapped dataset."""
+        """The metadata of the wrapped dataset, or of the first one if there are several."""
         return _metainfo(wrapped_datasets(self)[0]) if self._metainfo is None else self._metainfo
 
     def full_init(self) -> None:
@@ -46,7 +46,7 @@ class _DatasetWrapper(Dataset[Any]):
             self._fully_initialized = True
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
-        """Returns the record of a sample."""
+        """Returns the record of the sample with index `idx`."""
         dataset, inner = self._locate(idx)
         return dataset.get_data_info(inner)  # type: ignore[no-any-return]
 
@@ -239,7 +239,7 @@ class ClassBalancedDataset(_DatasetWrapper):
 
 
 def wrapped_datasets(dataset: Any) -> list[Any]:
-    """Returns the datasets that a dataset wraps (its attribute `dataset` or `datasets`), or an empty list."""
+    """Returns the datasets that a dataset wraps (in its attribute `dataset` or `datasets`), or [] if there are none."""
     return [*(getattr(dataset, "datasets", None) or ()), *([dataset.dataset] if hasattr(dataset, "dataset") else [])]
 
 

@@ -145,7 +145,7 @@ class SampleLoader(DataLoader[Any]):
             return None if key is None else self._deliver(self._reader.dataset[key], self.share)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        """Yields the batches of the epoch that is set on a sampler, or else of the next epoch (initially 0)."""
+        """Yields the batches of the epoch that the sampler has been set to, or else of the next epoch (initially 0)."""
         epochs = (getattr(sampler, "epoch", None) for sampler in self.plan.samplers)
         epoch = next((number for number in epochs if isinstance(number, int)), self._next_epoch)
         try:
@@ -232,7 +232,7 @@ class BatchReader(Dataset[Any]):
             return ReadFailure.of(f"{message}: {_summarize(error)}", error, _SENDING)
 
     def _read(self, key: BatchKey) -> Any:
-        """Returns a batch or a ReadFailure."""
+        """Reads and returns a batch, or returns a ReadFailure if reading fails."""
         dataset, seeding, samples = self.dataset, self._seeding, []
         worker = get_worker_info() if self._progress is not None else None
         seed = mix_seed(self.seed, key.epoch) if seeding is not None else 0

@@ -1,4 +1,4 @@
-"""Reads any loader from a given position, i.e. from a batch within a pass over the loader."""
+"""Reads batches from any loader, starting at a given batch of a given pass over the loader."""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
@@ -73,7 +73,7 @@ def position_in(loader: Any) -> "DataPosition":
 
 
 class DataPosition:
-    """Tracks the position in a loader that has no state of its own, to find the next batch of a resumed run.
+    """Tracks the position in a loader that has no state of its own, so that a resumed run can find its next batch.
 
     | loader | passes |
     |---|---|
@@ -257,7 +257,7 @@ class StatefulPosition(DataPosition):
         self._is_restored = False  # whether the next pass continues from a restored state
 
     def one_pass(self, epoch: int, start: int) -> Iterator[Any]:
-        """Yields the batches of one pass from batch `start` on. Raises a DataError if the loader has extra batches."""
+        """Yields the batches of one pass from batch `start` on. Raises a DataError if there are extra batches."""
         length, iterator = len(self._loader), self._read(epoch, start)
         yield from islice(iterator, length - start)
         for _ in iterator:  # read to the end, so that the loader's state marks the pass as complete
@@ -296,7 +296,7 @@ class StatefulPosition(DataPosition):
 
 
 def _find_stateful(loader: Any) -> Any:
-    """Returns the object whose `state_dict` contains the position in the data, or None.
+    """Returns the object whose `state_dict` contains the position in the data, or None if there is none.
 
     This is the loader itself, or an iterable dataset that is read in this process.
     """

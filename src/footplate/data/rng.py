@@ -25,7 +25,7 @@ _Item = TypeVar("_Item")
 
 
 def mix_seed(*numbers: int) -> int:
-    """Mixes numbers into a 64-bit seed, which depends on all numbers and their order.
+    """Mixes numbers into a 64-bit seed that depends on all of them and on their order.
 
     Example:
         >>> mix_seed(0, 1) == mix_seed(1, 0)
@@ -53,10 +53,9 @@ def seed_generators(seed: int) -> None:
 
 
 def seed_albumentations() -> None:
-    """Makes Albumentations derive its random numbers from Python's generator, so that they can be reproduced.
+    """Makes Albumentations derive its random numbers from Python's generator, so that they are reproducible.
 
-    Since version 1.4.19, each `Compose` has its own generators, which are not seeded. If the user has set a seed, it
-    still applies.
+    Since version 1.4.19, each `Compose` has its own, unseeded generators. A seed set by the user still applies.
     """
     compose: Any = getattr(sys.modules.get("albumentations"), "Compose", None)
     if not hasattr(compose, "set_random_seed") or hasattr(compose.__call__, "__wrapped__"):
@@ -84,7 +83,7 @@ def preserve_random_state() -> Iterator[None]:
 
 
 class SampleGenerators:
-    """Keeps sample-reading code from using or changing the run's global random generators.
+    """Prevents code that reads samples from using or changing the run's global random generators.
 
     The numpy generator is replaced rather than copied, because copying its state would slow down reading a small batch
     by 50%. As a side effect, the run's numpy generator loses a value that `np.random.randn`, which generates values in
@@ -108,7 +107,7 @@ class SampleGenerators:
 
 
 def with_separate_generators(iterator: Iterator[_Item], seed: int) -> Iterator[_Item]:
-    """Yields the items of an iterator, which runs with separate random generators seeded with `seed`."""
+    """Yields the items of an iterator that runs with separate random generators, which are seeded with `seed`."""
     states = None
     while True:
         with preserve_random_state():

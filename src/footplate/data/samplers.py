@@ -237,7 +237,7 @@ def set_epoch(samplers: Iterable[Any], epoch: int) -> None:
 
 
 def knows_ranks(loader: Any) -> bool:
-    """Checks whether a loader, its dataset or its sampler has an attribute that suggests that it knows its rank."""
+    """Checks whether a loader, its dataset or its sampler has an attribute that suggests rank awareness."""
     parts = (loader, getattr(loader, "dataset", None), *samplers_of(loader))
     return any(hasattr(part, name) for part in parts for name in _RANK_NAMES)
 
@@ -260,7 +260,7 @@ def can_start_anywhere(sampler: Any) -> bool:
 
 
 def is_custom(sampler: Any) -> bool:
-    """Checks whether a sampler's order may depend on more than seed and epoch, or its length may be wrong."""
+    """Checks whether a sampler's order may depend on more than seed and epoch, or whether its length may be wrong."""
     if can_start_anywhere(sampler) or type(sampler) in _DETERMINISTIC:
         return False
     return type(sampler) not in _SEEDABLE or getattr(sampler, "generator", None) is not None

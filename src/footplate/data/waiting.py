@@ -37,7 +37,7 @@ class DataWait:
             self._is_interruptible = False
 
     def over(self, iterator: Iterator[Any]) -> Iterator[Any]:
-        """Wraps an iterator that waits for the workers of a loader."""
+        """Wraps an iterator over a loader, so that each wait for the loader's workers can be interrupted."""
         return map(self.call, repeat(next), repeat(iterator))
 
     def interrupt(self, error: BaseException, *, in_any_wait: bool = False) -> None:
@@ -45,7 +45,7 @@ class DataWait:
 
         Args:
             error: The error.
-            in_any_wait: Whether to raise it now if this process is waiting for data for another reason.
+            in_any_wait: Whether to also raise the error now if this process is waiting for data for any other reason.
         """
         self.pending = error
         if self._is_interruptible and (self.for_batch or in_any_wait):

@@ -53,7 +53,7 @@ _Fields = Mapping[str, Sequence[str]]  # the file extensions for each record key
 
 
 class Member(NamedTuple):
-    """A file in a shard. `offset` and `size` are in bytes."""
+    """A file in a WebDataset shard. `offset` and `size` are in bytes."""
 
     name: str
     offset: int
@@ -162,12 +162,12 @@ class WebDataset(BaseDataset):
             raise
 
     def filter_data(self) -> Any:
-        """Returns all records."""
+        """Returns all records, because shard datasets are not filtered."""
         return self.data_list
 
     @property
     def digest(self) -> str:
-        """A SHA-256 of the names, sizes and file lists of all shards.
+        """The SHA-256 digest of the names, sizes and file lists of all shards.
 
         It is checked when a run resumes; see `DataPosition`.
         """

@@ -131,7 +131,7 @@ class WorkerInit:
 
 
 def explain_worker_death(error: Exception, loaders: Iterable[Any]) -> DataError | None:
-    """Returns an error that includes the sample a dead worker was reading, or None if no worker has died.
+    """Returns an error that identifies the sample a dead worker was reading, or None if no worker has died.
 
     Also kills the other workers.
 
@@ -194,7 +194,7 @@ def _explain_timeout(message: str, samples: Mapping[int, int]) -> DataError | No
 
 
 def _explain_death(message: str, samples: Mapping[int, int]) -> DataError | None:
-    """Converts torch's message about a dead worker to an error that includes the sample, or returns None."""
+    """Converts torch's message about a dead worker to an error with the sample. Returns None if it is unknown."""
     processes, killed = _PIDS.search(message), _SIGNAL.search(message)
     numbers = map(int, processes[1].split(",")) if processes else ()
     process = next((number for number in numbers if number in samples), None)

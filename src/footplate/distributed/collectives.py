@@ -25,7 +25,7 @@ def is_distributed() -> bool:
 
 
 def get_rank(group: Group = None) -> int:
-    """Returns this process's rank in a group (by default, of all processes), or 0 if there is no process group."""
+    """Returns this process's rank in `group` (all processes by default), or 0 if there is no process group."""
     return dist.get_rank(group) if is_distributed() else 0
 
 
@@ -191,10 +191,10 @@ def check_same_parameters(model: nn.Module) -> None:
 
 
 def compare_with_main(mine: Sequence[str], message: str, hint: str) -> None:
-    """Raises a RankError on all ranks if any rank's descriptions differ from rank 0's.
+    """Checks that the strings in `mine` are the same on all ranks. Otherwise, raises a RankError on all ranks.
 
     Args:
-        mine: The descriptions on this rank.
+        mine: The strings on this rank, such as descriptions of parameters.
         message: The message, with `%s` for the ranks that differ.
         hint: The cause, or how to fix it.
     """

@@ -40,7 +40,7 @@ def is_lost_connection(error: BaseException | None) -> bool:
 
 
 def await_cause(error: _Error) -> _Error | RankError:
-    """Waits for the failed rank to report the cause, then returns the error for this rank to report.
+    """Waits for the failed rank to report the cause, then returns the error that this rank should report.
 
     If all ranks raise the same error, rank 0 reports it at once, and the others wait briefly. A rank that lost its
     connection waits longer for the failed rank. While a rank waits, a launcher such as torchrun may end its process.

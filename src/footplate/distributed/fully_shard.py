@@ -65,9 +65,9 @@ def FullyShard(  # noqa: N802 - the name that configs use
             `loss`.
 
     Raises:
-        ArgumentError: A key, class, dtype, policy or method is unknown, a class or pattern does not match, two groups
-            share a weight, the mesh does not match the number of processes, or the model cannot be split according to
-            `tensor_parallel`.
+        ArgumentError: A key, class, dtype, policy or method is unknown, a class or pattern matches no module, two
+            groups share a weight, the mesh does not match the number of processes, or the model cannot be split
+            according to `tensor_parallel`.
     """
     if mesh is not None and len(mesh) != 2:
         raise ArgumentError("mesh must be two numbers: (replicas, shards)", key="mesh", found=mesh)
@@ -167,7 +167,7 @@ def _precision(cfg: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_tensor_parallel(value: Any) -> tuple[int, Mapping[str, str] | None]:
-    """Returns the size and the plan from `tensor_parallel`, a number or a dict. None means a size of 1.
+    """Parses `tensor_parallel`, a number or a dict, and returns the size and the plan. None means a size of 1.
 
     Raises:
         ArgumentError: A key, a number or a style is invalid.

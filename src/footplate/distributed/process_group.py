@@ -206,7 +206,7 @@ def check_launcher(launcher: str) -> None:
 
 
 def rank_from_environment() -> int:
-    """Returns the rank assigned by a launcher, or 0. Works without a process group."""
+    """Returns the rank assigned by a launcher, or 0 without a launcher. Does not need a process group."""
     names = (name for launcher in ("pytorch", "mpi", "slurm") for name in _VARIABLES[launcher].ranks)
     return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()), 0)
 

@@ -31,7 +31,10 @@ def local_tensor(tensor: Tensor) -> Tensor:
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """Gathers a DTensor into a full tensor. All ranks in its mesh must call this. Returns other tensors unchanged."""
+    """Gathers a DTensor into a full tensor. Returns other tensors unchanged.
+
+    All ranks in the mesh of a DTensor must call this function.
+    """
     gather = getattr(tensor, "full_tensor", None)
     return tensor if gather is None else torch.as_tensor(gather())
 

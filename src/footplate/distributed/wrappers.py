@@ -49,7 +49,7 @@ class ModelWrapper(nn.Module):
 
 @MODEL_WRAPPERS.register_module(name=["MMDistributedDataParallel", "DistributedDataParallel"])
 class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
-    """A DistributedDataParallel with the `train_step`, `val_step` and `test_step` of its model.
+    """A DistributedDataParallel wrapper that provides the model's `train_step`, `val_step` and `test_step`.
 
     Args:
         module: A BaseModel.
@@ -188,7 +188,7 @@ def wrap_model(
 
     Args:
         model: The model, on its device.
-        cfg: `model_wrapper_cfg`: `dict(type='MMDistributedDataParallel', ...)` or `dict(type='FullyShard', ...)`.
+        cfg: The value of `model_wrapper_cfg`, such as `dict(type='FullyShard', ...)`.
         find_unused_parameters: Whether some parameters may not contribute to the loss in an iteration.
         sync_bn: "torch" to synchronize batch normalization layers.
     """

@@ -42,7 +42,7 @@ class BaseLoop:
         self.dataloader = self._as_loader(dataloader)
 
     def _as_loader(self, dataloader: Any) -> Any:
-        """Builds the loader if a loop is created with a config dict. The runner passes a loader."""
+        """Returns `dataloader`, building it first if it is a config dict. The runner always passes a built loader."""
         return build_dataloader(dataloader, seed=self.runner.seed)
 
     def run(self) -> Any:
@@ -50,7 +50,7 @@ class BaseLoop:
         raise NotImplementedError(f"{type(self).__name__} does not define run()")
 
     def _describe_data(self, dataloader: Any) -> None:
-        """Passes the dataset's metadata, like its classes, to the visualizer."""
+        """Passes the dataset's metadata, such as its classes, to the visualizer."""
         if (metainfo := metainfo_of(dataloader)) is not None:
             self.runner.visualizer.dataset_meta = metainfo
 
@@ -117,7 +117,7 @@ class BaseTrainLoop(BaseLoop):
             adapt_overridden(self)
 
     def run(self) -> Any:
-        """Trains from the current position to the end, validating when due.
+        """Trains from the current position to the end of the run, and validates when due.
 
         Returns:
             The model.
@@ -133,7 +133,7 @@ class BaseTrainLoop(BaseLoop):
         return runner.model
 
     def _train(self) -> None:
-        """Trains and validates until `stop_training` is set or the end is reached."""
+        """Trains and validates until the run is complete or `stop_training` is set."""
         raise NotImplementedError
 
     def _begin(self) -> None:
@@ -188,7 +188,7 @@ class BaseTrainLoop(BaseLoop):
             data_wait.for_batch = False
 
     def _return_to_last_iteration(self) -> None:
-        """If no batch of the epoch has been trained on, restores the random state from the start of the epoch."""
+        """Restores the random state from the start of the epoch if no batch of the epoch has been trained on."""
         if self._random_at_epoch_start is not None and self.at_epoch_start:
             restore_rng(self._random_at_epoch_start)
 
@@ -310,7 +310,7 @@ class BaseTrainLoop(BaseLoop):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores the state from `state_dict`. Training then continues from that position."""
+        """Restores the state that `state_dict` returned. Training then continues from that position."""
         self._iter, self._epoch = read_count(state, "iter"), read_count(state, "epoch")
         # Checkpoints from other engines lack these keys. Assume that no validation or save is outstanding.
         state = {"validated_at": self._position, "validation_requested": False, "ended": True, **state}

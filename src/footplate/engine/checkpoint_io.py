@@ -61,7 +61,7 @@ class ResumePlan:
         self._read: tuple[str, dict[str, Any] | None] | None = None
 
     def pick(self) -> tuple[str | None, bool]:
-        """Returns the checkpoint path, or None, and whether the run resumes from it.
+        """Returns the checkpoint path (None if there is none) and whether the run resumes from it.
 
         The search for the newest complete checkpoint has to read the file to verify it. `pop_loaded` returns the
         content, so that the file is not read twice.
@@ -83,7 +83,7 @@ class ResumePlan:
         return path or self.load_from, path is not None
 
     def pop_loaded(self, path: str) -> dict[str, Any] | None:
-        """Returns and forgets the checkpoint that `pick` has read, or returns None if `pick` has not read `path`."""
+        """Returns the checkpoint that `pick` has read, and releases it. Returns None if `pick` has not read `path`."""
         read, self._read = self._read, None
         return read[1] if read is not None and read[0] == path else None
 
@@ -282,7 +282,8 @@ def _meta_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
 def _replicated_storages(runner: "Runner", path: str) -> Set[int]:
     """Returns the storage addresses of tensors that are replicated on all ranks.
 
-    For a sharded checkpoint, each rank saves a part of each of these tensors. For others, returns an empty set.
+    For a sharded checkpoint, each rank saves a part of each of these tensors. For other checkpoints, returns an empty
+    set.
     """
     if not is_sharded_path(path):
         return frozenset()

@@ -46,7 +46,7 @@ def delegate(path: str) -> Any:
 
 
 def loop_settings(cfg: Mapping[str, Any], mode: str) -> dict[str, Any]:
-    """Returns a loop config with a `type`. If a training config has none, `by_epoch` selects a built-in loop.
+    """Returns a loop config that has a `type`. If a training config has no `type`, `by_epoch` selects a built-in loop.
 
     Args:
         cfg: `train_cfg`, `val_cfg` or `test_cfg`.
@@ -64,7 +64,7 @@ def loop_settings(cfg: Mapping[str, Any], mode: str) -> dict[str, Any]:
 def counts_epochs(train_cfg: Any) -> bool:
     """Checks whether a training loop, or its config dict, counts epochs rather than iterations.
 
-    If the config has a `type`, this depends on the loop class.
+    If the config has a `type`, the loop class determines the result.
 
     Raises:
         ArgumentError: `by_epoch` is not a bool.

@@ -118,10 +118,10 @@ class Hook:
     swaps_weights = False
 
     def before_run(self, runner: "Runner") -> None:
-        """Called once, before anything else."""
+        """Called once, at the start of a run."""
 
     def after_run(self, runner: "Runner") -> None:
-        """Called once, at the end."""
+        """Called once, at the end of a run."""
 
     def before_train(self, runner: "Runner") -> None:
         """Called before the first training iteration."""
@@ -148,7 +148,7 @@ class Hook:
         """Called with a loaded checkpoint before it is used. The hook may modify it."""
 
     def before_train_epoch(self, runner: "Runner") -> None:
-        """Called before each epoch. Iteration-based training calls it once."""
+        """Called before each epoch. In iteration-based training, called only once."""
         self._before_epoch(runner, mode="train")
 
     def before_val_epoch(self, runner: "Runner") -> None:
@@ -230,15 +230,15 @@ class Hook:
         return n > 0 and done >= start and (done - start) % n == 0
 
     def end_of_epoch(self, dataloader: Any, batch_idx: int) -> bool:
-        """Checks whether this is the last batch of the loader."""
+        """Checks whether `batch_idx` is the index of the loader's last batch."""
         return bool(batch_idx + 1 == len(dataloader))
 
     def is_last_train_epoch(self, runner: "Runner") -> bool:
-        """Checks whether this is the last epoch."""
+        """Checks whether the current epoch is the last one."""
         return runner.epoch + 1 == runner.max_epochs
 
     def is_last_train_iter(self, runner: "Runner") -> bool:
-        """Checks whether this is the last iteration."""
+        """Checks whether the current iteration is the last one."""
         return runner.iter + 1 == runner.max_iters
 
     def listeners(self) -> dict[str, Callable[..., Any]]:

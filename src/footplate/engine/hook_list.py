@@ -32,7 +32,7 @@ Listener = tuple[Hook, Callable[..., Any]]
 
 @dataclass
 class _Entry:
-    """A hook in the list.
+    """A hook in a `HookList`.
 
     Attributes:
         hook: The hook.
@@ -148,7 +148,7 @@ class HookList(Sequence[Hook]):
         return methods
 
     def order(self) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-        """Yields each event that has hooks, with their names and priorities in execution order."""
+        """Yields each event that has hooks, with the hooks' names and priorities in execution order."""
         names = {priority.value: priority.name for priority in Priority}
         for event in EVENTS:
             acting = []

@@ -184,7 +184,7 @@ def _compile(parts: Sequence[Any], arguments: Mapping[str, Any]) -> None:
 
 
 def _copying_losses(compiled: Callable[..., Any], part: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    """Clones the losses of a CUDA graph, because the next replay would overwrite them before they are read."""
+    """Clones the losses that a CUDA graph returns, because the next replay may overwrite them before they are used."""
     outputs = compiled(part, *args, **kwargs)
     if not isinstance(outputs, dict):
         return outputs

@@ -18,7 +18,7 @@ def record_modules(model: nn.Module) -> Callable[[], None]:
     Plain attributes are those whose values are numbers, bools or strings.
 
     Returns:
-        A function that restores what was recorded.
+        A function that restores the recorded state.
     """
     rng, modules = capture_rng(), list(unwrap_model(model).modules())
     buffers = [(each, name, buffer) for each in modules for name, buffer in each.named_buffers(recurse=False)]

@@ -131,8 +131,8 @@ def check_weights(runner: "Runner", *, together: bool = False) -> None:
 
     Args:
         runner: The runner.
-        together: Whether all ranks call this function. If so, weights on any rank count, so that all ranks save or none
-            does.
+        together: Whether all ranks call this function. If so, a non-finite weight on any rank keeps all ranks from
+            saving.
 
     Raises:
         NonFiniteError: A weight is non-finite, or a loss was non-finite and `on_nonfinite` requires the run to stop.
@@ -151,7 +151,7 @@ def check_weights(runner: "Runner", *, together: bool = False) -> None:
 
 
 def nonfinite_weights(model: nn.Module, *, together: bool = False) -> list[str]:
-    """Returns the names of parameters with NaN or infinity, and of buffers with NaN.
+    """Returns the names of parameters that contain NaN or infinity, and of buffers that contain NaN.
 
     Infinity in a buffer may be intentional. If the model is sharded, each rank checks its own shards. In this case, or
     if `together` is set, all ranks must call this function.
@@ -198,7 +198,7 @@ def _last_good(runner: "Runner") -> str:
 
 
 def capture_failure(runner: "Runner", error: NonFiniteError) -> None:
-    """Saves a capture of the iteration with non-finite values, and adds a note to the error on how to replay it.
+    """Saves a capture of the iteration with non-finite values, and adds replay instructions to the error.
 
     A capture contains the last good checkpoint, the config, and all other settings that affect the results, so a replay
     is bit-identical up to the failed iteration. Without a checkpoint, the replay starts from the beginning. Captures do

@@ -57,7 +57,7 @@ class Interrupted(SystemExit):
 
 
 class Stop(enum.IntEnum):
-    """When to end training early. If ranks request different values, the highest one wins.
+    """When to end training early. If ranks request different values, the highest value wins.
 
     Iteration-based training always ends after the current iteration.
     """
@@ -69,7 +69,7 @@ class Stop(enum.IntEnum):
 
 @dataclass
 class Request:
-    """Requests to handle after the current iteration.
+    """The requests to handle after the current iteration.
 
     Attributes:
         signal: The number of the received signal, or 0. If it is set, the run is saved and the process ends.
@@ -170,8 +170,8 @@ class Requests:
 class RequestExchangeHook(Hook):
     """Makes all ranks handle a request in the same iteration, no matter which rank received it.
 
-    Ranks exchange requests about once per second: after at most 10 iterations, or after each one if it takes longer
-    than a second.
+    Ranks exchange requests about once per second: after at most 10 iterations, or after each iteration if one takes
+    longer than a second.
     """
 
     priority = "LOWEST"
@@ -191,7 +191,7 @@ class RequestExchangeHook(Hook):
 
 
 def answer_requests(runner: "Runner") -> None:
-    """Handles the requests that arrived during an iteration or validation run: saves or stops the run.
+    """Handles the requests that arrived during an iteration or validation run by saving or stopping the run.
 
     Raises:
         Interrupted: A stop was requested. The run has been saved.

@@ -96,7 +96,7 @@ class ResolvedConfig:
         check_kinds(self.sections)
 
     def recorded(self, *, is_plain: bool) -> Config:
-        """Returns the config to record. Without one, returns the arguments, with objects converted to text.
+        """Returns the config to record. Without a config, returns the arguments, with objects converted to text.
 
         A function that builds a plain module is recorded as a model config if other processes can import it.
         """

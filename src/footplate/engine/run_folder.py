@@ -106,12 +106,12 @@ class RunFolder:
 
     @property
     def log_dir(self) -> str:
-        """The log folder."""
+        """The run's log folder: `timestamp` in `work_dir`."""
         return os.path.join(self.work_dir, self.timestamp)
 
     @contextlib.contextmanager
     def buffered_log(self) -> Iterator[None]:
-        """Buffers log records from inside the block until the log file is open."""
+        """Buffers the log records emitted inside the block until the log file is open."""
         with buffer_log() as records:
             yield
         self.records += records

@@ -309,7 +309,7 @@ class Runner:
         return runner
 
     def buffered_log(self) -> AbstractContextManager[None]:
-        """Buffers log records from inside the block until the log file is open."""
+        """Buffers the log records emitted inside the block until the log file is open."""
         return self.folder.buffered_log()
 
     def train(self) -> Any:
@@ -554,7 +554,7 @@ class Runner:
         self.checkpoints.start(self, whole_model=whole_model)
 
     def restore_random_state(self) -> None:
-        """Restores the random state from the resumed checkpoint. Loops call this method before they start to train."""
+        """Restores the random state from the resumed checkpoint. Loops call this method before training starts."""
         if self.resume_plan.random is not None:
             restore_rng(self.resume_plan.random)
 
@@ -566,12 +566,12 @@ class Runner:
 
     @Component
     def val_loop(self) -> ValLoop | None:
-        """The validation loop, or None."""
+        """The validation loop, or None if the run has no validation."""
         return self.build_val_loop(self.sections["val_cfg"])  # type: ignore[no-any-return]
 
     @Component
     def test_loop(self) -> TestLoop | None:
-        """The test loop, or None."""
+        """The test loop, or None if the run has no test."""
         return self.build_test_loop(self.sections["test_cfg"])  # type: ignore[no-any-return]
 
     @Component
@@ -647,7 +647,7 @@ class Runner:
         return build_optim_wrapper(self.model, optim_wrapper)
 
     def scale_lr(self, optim_wrapper: Any, auto_scale_lr: Mapping[str, Any] | None = None) -> None:
-        """Scales the learning rates for the global batch size; see `scale_learning_rates`."""
+        """Scales the learning rates according to the global batch size; see `scale_learning_rates`."""
         with at_key("auto_scale_lr"):
             scale_learning_rates(optim_wrapper, self.train_loop.dataloader, auto_scale_lr)
 
@@ -664,22 +664,22 @@ class Runner:
         )
 
     def build_log_processor(self, log_processor: Any) -> LogProcessor:
-        """Builds the log processor; see the function `build_log_processor`."""
+        """Builds the log processor; see `footplate.engine.components.build_log_processor`."""
         return build_log_processor(log_processor, self.sections["train_cfg"])
 
     def build_visualizer(self, visualizer: Any = None) -> Visualizer:
-        """Builds the visualizer; see the function `build_visualizer`."""
+        """Builds the visualizer; see `footplate.visualization.build_visualizer`."""
         names = {"name": self.experiment_name, "work_dir": self.work_dir, "log_dir": self.log_dir}
         return build_visualizer(visualizer, **names)
 
     @property
     def val_dataloader(self) -> Any:
-        """The loader of the validation loop, or None."""
+        """The loader of the validation loop, or None if there is no such loop."""
         return getattr(self.val_loop, "dataloader", None)
 
     @property
     def test_dataloader(self) -> Any:
-        """The loader of the test loop, or None."""
+        """The loader of the test loop, or None if there is no such loop."""
         return getattr(self.test_loop, "dataloader", None)
 
     @property
@@ -693,7 +693,7 @@ class Runner:
         return [getattr(loop, "dataloader", None) for loop in loops]
 
     def _build_loop(self, cfg: Any, mode: str, base: type[BaseLoop]) -> Any:
-        """Builds a loop with its loader and evaluator. Returns None and loop objects unchanged."""
+        """Builds a loop with its loader and evaluator. If `cfg` is None or a loop object, returns it unchanged."""
         if cfg is None:
             return None
         if not isinstance(cfg, Mapping):

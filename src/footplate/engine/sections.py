@@ -140,7 +140,7 @@ def check_loaders(section: Any) -> None:
 
 
 def check_evaluation(mode: str, sections: Sections) -> None:
-    """Checks the metrics and the loop for a mode, "val" or "test"."""
+    """Checks the metrics and the loop for validation ("val") or testing ("test")."""
     evaluator, loaders, cfg = (sections[f"{mode}_{part}"] for part in ("evaluator", "dataloader", "cfg"))
     has_several = has_several_loaders(loaders)
     with at_key(f"{mode}_evaluator"):

@@ -157,7 +157,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
         self._batches = batches
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores the state from `state_dict`. Training then continues from that position."""
+        """Restores the state that `state_dict` returned. Training then continues from that position."""
         super().load_state_dict(state)
         self._batches = None
 

@@ -226,7 +226,7 @@ def sets_of(loop: Any) -> list[EvaluationSet]:
 
 
 def has_several_loaders(cfg: Any) -> bool:
-    """Checks whether a dataloader section maps names to loaders."""
+    """Checks whether a dataloader section is a dict that maps dataset names to loaders."""
     if not isinstance(cfg, Mapping) or not cfg or "dataset" in cfg:
         return False
     return all(

@@ -47,7 +47,7 @@ class Evaluator:
 
     @property
     def dataset_meta(self) -> Mapping[str, Any] | None:
-        """The dataset's metainfo. Setting it also sets it on all metrics."""
+        """The dataset's metainfo. Assigning it also updates all metrics."""
         return self._dataset_meta
 
     @dataset_meta.setter
@@ -232,7 +232,7 @@ class FunctionMetric(NamedMetric):
         self.results += [values] * batch_size_of(data_batch)
 
     def compute_metrics(self, results: list[dict[str, float]]) -> dict[str, float]:
-        """Returns the means as a dict."""
+        """Returns a dict of the mean values."""
         columns: dict[str, list[float]] = {}
         for result in results:
             for name, value in result.items():
@@ -282,7 +282,7 @@ class UpdatedMetric(NamedMetric):
         return values
 
     def evaluate(self, size: int) -> dict[str, Any]:
-        """Computes the metric values over all ranks' samples."""
+        """Computes the metric values over the samples of all ranks."""
         if self._is_gathered:
             return super().evaluate(size)
         if not any(gather_objects(len(self.results))):

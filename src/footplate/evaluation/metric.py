@@ -254,7 +254,7 @@ class DumpResults(BaseMetric[Any]):
         self.results.extend(copy.deepcopy(to_device(list(data_samples), "cpu")))
 
     def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
-        """Writes the file. Returns no metric values."""
+        """Writes the pickle file. Returns no metric values."""
         commit_bytes(output_path(self.context.folder, self.out_file_path), pickle.dumps(results))
         return {}
 

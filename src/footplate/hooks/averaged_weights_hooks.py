@@ -113,7 +113,7 @@ class EMAHook(AveragedWeightsHook):
         self._is_swapped = False
 
     def before_run(self, runner: Runner) -> None:
-        """Builds the average. If it has no updates yet, copies the model's weights, which may just have been loaded."""
+        """Builds the averaged model. If it has no updates yet, copies the weights, which may just have been loaded."""
         average = self.build_average(runner)
         if average.count == 0:
             average.copy_from(self._model)
@@ -134,7 +134,7 @@ class EMAHook(AveragedWeightsHook):
             )
 
     def build_average(self, runner: Runner) -> BaseAveragedModel:
-        """Returns the average. The first call builds it from the run's model."""
+        """Returns the averaged model, which the first call builds from the run's model."""
         self._model = unwrap_model(runner.model)
         if self.ema_model is None:
             self.ema_model = self._averaged(self._model)

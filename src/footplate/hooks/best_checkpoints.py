@@ -49,11 +49,11 @@ class BestCheckpoints:
         return any(entry["path"] == path for entry in chain.from_iterable(self.ranked.values()))
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the scores and paths."""
+        """Returns the scores and paths of the best checkpoints."""
         return copy.deepcopy(self.ranked)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores the scores and paths from `state_dict`."""
+        """Restores the scores and paths that `state_dict` returned."""
         self.ranked = {
             metric: [{"score": read_number(entry, "score"), "path": str(entry["path"])} for entry in ranked]
             for metric, ranked in state.items()

@@ -238,7 +238,7 @@ class CheckpointHook(Hook):
             self._save(runner, done)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the best checkpoints."""
+        """Returns the paths and scores of the best checkpoints."""
         return {"best": self._best.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -274,7 +274,7 @@ class CheckpointHook(Hook):
         self._write(runner, path, AfterSave(runner.folder.home, on_committed))
 
     def _remove_old(self, newest: int) -> None:
-        """Removes all but the last `max_keep_ckpts` of the checkpoints up to number `newest`. Keeps all later ones."""
+        """Removes all but the last `max_keep_ckpts` checkpoints up to number `newest`. Keeps all later checkpoints."""
         numbers = {name: number_in(self.filename_tmpl, name) for name in storage.list_dir(self._folder)}
         earlier = {name: number for name, number in numbers.items() if number is not None and number <= newest}
         for name in sorted(earlier, key=lambda name: earlier[name])[: -self.max_keep_ckpts]:
@@ -296,7 +296,7 @@ class CheckpointHook(Hook):
 
     @property
     def best_checkpoints(self) -> list[str]:
-        """The best checkpoint for each metric."""
+        """The path of the best checkpoint for each metric."""
         return self._best.paths()
 
     def _save_bests(self, runner: Runner, scores: Sequence[tuple[MonitoredMetric, float | None]]) -> None:

@@ -1,4 +1,4 @@
-"""Hooks for small tasks, like emptying the cache or checking the number of classes."""
+"""Hooks for small tasks, such as emptying the cache or checking the number of classes."""
 
 import logging
 from typing import Any

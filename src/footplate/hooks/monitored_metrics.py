@@ -36,7 +36,7 @@ class MissingMetricError(ArgumentError):
     Args:
         what: The setting that selects the metric, e.g. "save_best".
         name: The metric.
-        metrics: The existing metrics.
+        metrics: The names of the available metrics.
         key: The key path of the setting in the config.
     """
 
@@ -113,5 +113,5 @@ class MonitoredMetric:
         return check_score(self.name, metrics[self.name], key=self.key)
 
     def is_better(self, value: float, than: float, by: float = 0.0) -> bool:
-        """Checks whether `value` beats `than` by more than `by`."""
+        """Checks whether `value` improves on the value `than` by more than `by`."""
         return self.rule is not None and is_better(value, than, self.rule, by)

@@ -17,7 +17,7 @@ class ParamSchedulerHook(Hook):
     _steps = collect_steps([])  # used until training starts, and in runs that only validate
 
     def before_train(self, runner: Runner) -> None:
-        """Groups the schedules by the event that steps them."""
+        """Groups the schedules by the event after which they step."""
         self._steps = collect_steps(runner.param_schedulers)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:

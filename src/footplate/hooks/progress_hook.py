@@ -81,7 +81,7 @@ class ProgressHook(Hook):
             self._draw(runner, done)
 
     def before_val(self, runner: Runner) -> None:
-        """Adds a line for validation."""
+        """Adds a line for validation to the display."""
         skipped = getattr(runner.val_loop, "left_out", ())
         lengths = [length_of(each.dataloader) for each in sets_of(runner.val_loop) if each.name not in skipped]
         self._validation = (0, None if None in lengths else sum(length or 0 for length in lengths))

@@ -158,7 +158,7 @@ def _begin_evaluation(runner: Runner, mode: str) -> None:
 
 
 def _find_rates(optim_wrapper: Any) -> dict[str, dict[str, Any]]:
-    """Returns a dict that maps the log name of each learning rate to the dict that contains the rate as `lr`."""
+    """Returns the dicts that contain learning rates as `lr`, keyed by the log names of the rates."""
     rates = {}
     for part, wrapper in optim_wrapper.parts.items():
         groups = wrapper.param_groups

@@ -71,9 +71,9 @@ def _checkpointed(kind: type[nn.Module]) -> type[nn.Module]:
 
 
 class _Repeating(AbstractContextManager[None]):
-    """A context manager that restores the buffers and the Python and NumPy random states from when it was created.
+    """Restores the original buffers and the Python and NumPy random states for the duration of a backward pass.
 
-    It is entered in each backward pass. On exit, it restores the values from before it was entered.
+    The original values are recorded when an instance is created. On exit, the values before entry are restored.
     """
 
     def __init__(self, module: nn.Module, inputs: Any) -> None:

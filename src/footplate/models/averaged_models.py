@@ -109,7 +109,7 @@ class BaseAveragedModel(nn.Module):
 
     @torch.no_grad()
     def swap_with(self, model: nn.Module) -> None:
-        """Swaps all values with `model`."""
+        """Swaps all averages with the values of `model`."""
         for ours, theirs in self._pair_with(model):
             backup = [tensor.clone() for tensor in ours]
             _copy(ours, theirs)
@@ -207,7 +207,7 @@ class ExponentialMovingAverage(BaseAveragedModel):
         self.momentum = momentum
 
     def weight(self, steps: int) -> float:
-        """Returns the momentum."""
+        """Returns the momentum, which is the same for all steps."""
         return self.momentum
 
 
@@ -243,7 +243,7 @@ class MomentumAnnealingEMA(ExponentialMovingAverage):
         self.gamma = gamma
 
     def weight(self, steps: int) -> float:
-        """Returns the decayed momentum."""
+        """Returns the momentum after it has decayed for `steps` updates."""
         return max(self.momentum, self.gamma / (self.gamma + steps))
 
 
@@ -268,12 +268,12 @@ class WarmUpEMA(ExponentialMovingAverage):
         self.warm_up = check_count("warm_up", warm_up)
 
     def weight(self, steps: int) -> float:
-        """Returns the weight of new values."""
+        """Returns the weight of new values, which grows during the warm-up."""
         return min(self.momentum**self.interval, (1 + steps) / (self.warm_up + steps))
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Updates the averages with the current weights of `model`. The first update averages instead of copying."""
+        """Updates the averages with the weights of `model`. Even the first update averages instead of copying."""
         self._update(model)
         self.count += 1
 

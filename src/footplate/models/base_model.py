@@ -54,7 +54,7 @@ class BaseModel(BaseModule, ABC):
 
     @abstractmethod
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Runs the network. The keyword argument `mode` selects the result.
+        """Runs the network. The keyword argument `mode` determines what is returned.
 
         - "loss": a dict of losses; see `parse_losses`.
         - "predict": a list of predictions, one per sample.

@@ -76,7 +76,7 @@ class BaseModule(nn.Module):
 
 
 class Sequential(BaseModule, nn.Sequential):
-    """A `torch.nn.Sequential` with `init_cfg`; see `BaseModule`."""
+    """A `torch.nn.Sequential` that supports `init_cfg`; see `BaseModule`."""
 
     def __init__(self, *modules: Any, init_cfg: InitCfg = None) -> None:
         BaseModule.__init__(self, init_cfg)
@@ -84,7 +84,7 @@ class Sequential(BaseModule, nn.Sequential):
 
 
 class ModuleList(BaseModule, nn.ModuleList):
-    """A `torch.nn.ModuleList` with `init_cfg`; see `BaseModule`."""
+    """A `torch.nn.ModuleList` that supports `init_cfg`; see `BaseModule`."""
 
     def __init__(self, modules: Iterable[nn.Module] | None = None, init_cfg: InitCfg = None) -> None:
         BaseModule.__init__(self, init_cfg)
@@ -92,7 +92,7 @@ class ModuleList(BaseModule, nn.ModuleList):
 
 
 class ModuleDict(BaseModule, nn.ModuleDict):
-    """A `torch.nn.ModuleDict` with `init_cfg`; see `BaseModule`."""
+    """A `torch.nn.ModuleDict` that supports `init_cfg`; see `BaseModule`."""
 
     def __init__(self, modules: Mapping[str, nn.Module] | None = None, init_cfg: InitCfg = None) -> None:
         BaseModule.__init__(self, init_cfg)

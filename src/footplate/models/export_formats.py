@@ -23,7 +23,7 @@ _ONNX = "exporting to ONNX"  # why optional packages are imported, for error mes
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """A request to export a module.
+    """The module, file and settings for an export.
 
     Args:
         module: The module, in evaluation mode on the CPU.
@@ -207,7 +207,7 @@ def exportable_operators() -> Iterator[None]:
 
 
 def difference_of(run: Run, module: nn.Module, inputs: Inputs, compare: Compare | None = None) -> float:
-    """Returns the difference between the outputs of a file and a module. `compare` defaults to `largest_difference`."""
+    """Returns the difference (by default, the largest) between the outputs of an exported file and a module."""
     expected = list(named_tensors("output", module(*inputs.args, **inputs.kwargs)).values())
     return (compare or largest_difference)(list(named_tensors("output", run(inputs)).values()), expected)
 

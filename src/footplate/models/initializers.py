@@ -51,7 +51,7 @@ class BaseInit:
     layer: Layers = None
 
     least_dim: ClassVar[int] = 0
-    """Weights with fewer dimensions, such as in normalization layers, are left unchanged."""
+    """Weights with fewer dimensions than this, such as those of normalization layers, are left unchanged."""
 
     def __post_init__(self) -> None:
         if self.bias_prob is not None:

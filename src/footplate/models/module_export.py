@@ -33,7 +33,7 @@ SUFFIXES = {**{name: format_.suffix for name, format_ in FORMATS.items()}, SAFET
 LIMIT = 1e-3
 _OPERATOR = re.compile(r"\b(?:(?:aten|torchvision|prims|torch_nms|\w+_ops?)(?:::|\.)|mmcv::)[A-Za-z_]\w*(?:\.\w+)?")
 _NODE = re.compile(r" '%.*?'(?: \(in .*?\))?(?= because)|\.* +(?:Please|\[Caused by) .*", re.DOTALL)
-"""Parts of torch's error messages that print graph nodes or ask the user to report the error."""
+"""Matches the parts of torch's error messages that print graph nodes or ask the user to report the error."""
 _PACKAGES = tuple(os.path.dirname(str(package.__file__)) + os.sep for package in (torch, footplate))
 """The folders of torch and footplate. Stack frames in any other file belong to the model."""
 
@@ -166,7 +166,7 @@ def export_call(
 def _compare(
     run: Run, module: nn.Module, inputs: Inputs, to: str, *, is_last: bool = False
 ) -> list[tuple[Inputs, float]]:
-    """Compares a file with the module. Returns the tested inputs, each with the difference between outputs.
+    """Compares an exported file with the module. Returns the tested inputs, each with the difference between outputs.
 
     If the file cannot be run on the example, returns an empty list, or raises an error if `is_last` is True.
 
@@ -213,7 +213,7 @@ def check_target(target: str, suffixes: Sequence[str], *, inputs: Sequence[str] 
 
 
 def write_and_open(to: str, request: ExportRequest, fixed: ExportRequest) -> Run:
-    """Writes a file and opens it. If exporting with dynamic shapes fails, exports `fixed` instead.
+    """Writes an exported file and opens it. If exporting with dynamic shapes fails, exports `fixed` instead.
 
     Raises:
         ExportError: The module cannot be exported.
@@ -248,7 +248,7 @@ def keep_file(export: Export, path: str, to: str) -> Export:
     """Moves an exported file and its data files from a temporary folder to the target folder.
 
     Args:
-        export: The export.
+        export: The export to move.
         path: The temporary file.
         to: The format.
 

@@ -87,7 +87,7 @@ class PackageSource:
 
 
 class TimmModels(PackageSource):
-    """The timm models. `features_only=True` builds backbones. Names may contain a tag: `resnet18.a1_in1k`."""
+    """The timm models. `features_only=True` builds backbones. Names may contain a tag, as in `resnet18.a1_in1k`."""
 
     def names(self) -> list[str]:
         """Returns the names of the models."""

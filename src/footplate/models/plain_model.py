@@ -36,7 +36,7 @@ class _WholeBatch(BaseDataPreprocessor):
 
 
 class TrainStep:
-    """The `step` argument of a `training_step`, which contains the current iteration and epoch and can log values.
+    """The `step` argument of a `training_step`, which provides the current iteration and epoch, and logs values.
 
     Example:
         >>> def training_step(model, batch, step):
@@ -83,7 +83,7 @@ class PlainModel(ModelWrapper, BaseModel):
     The module receives a dict batch as keyword arguments, a list or tuple as positional arguments, and any other batch
     as its only argument. In training, the loss comes from the first of these that is available:
 
-    1. `training_step(module, batch)`. It may have two additional arguments, which are recognized by name. `step` is a
+    1. `training_step(module, batch)`. It may accept two additional arguments, which are recognized by name. `step` is a
        `TrainStep`. `optimizers` (or `optimizer`) is the run's optimizer wrapper, or a mapping from names to wrappers.
        With this argument, the function must step the optimizers itself, for example with
        `optimizers["generator"].update_params(loss)`. It may return a loss or a dict of values to log. Gradients are
@@ -283,7 +283,7 @@ class PlainModel(ModelWrapper, BaseModel):
         return self._losses_in(loss(output, split_target(batch)[1]), "the loss function")
 
     def _losses_in(self, output: Any, source: str) -> dict[str, Any]:
-        """Extracts the losses from an output.
+        """Extracts the losses from a model output.
 
         Raises:
             ArgumentError: The output contains no loss.

@@ -63,7 +63,7 @@ def drop_duplicates(groups: Iterable[Group]) -> Iterator[Group]:
 
 
 def _split(group: Group) -> tuple[Group, Sequence[nn.Parameter]]:
-    """Returns the settings and the parameters of a group. (`params` may be a single parameter.)"""
+    """Splits a parameter group into its settings and its parameters. (`params` may be a single parameter.)"""
     params = group["params"]
     settings = {key: value for key, value in group.items() if key != "params"}
     return settings, params if isinstance(params, (list, tuple)) else [params]
@@ -120,7 +120,7 @@ class DefaultOptimWrapperConstructor:
             self.base_wd = default_of(self.optimizer_cfg, "weight_decay")
         self.reasons: dict[str, tuple[str, ...]] = {}
         self.whole_model: nn.Module | None = None
-        """With several optimizers, the model that contains the submodule to optimize."""
+        """With several optimizers, the whole model that contains the submodule to optimize; otherwise None."""
 
     @property
     def rules(self) -> ParamwiseRules:

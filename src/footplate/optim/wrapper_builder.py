@@ -163,7 +163,7 @@ def _with_parameter_names(wrapper: OptimWrapper, model: nn.Module) -> OptimWrapp
 
 
 def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any] | None) -> None:
-    """Scales all learning rates by the ratio of the actual global batch size to the one assumed by the config.
+    """Scales all learning rates by the ratio of the actual global batch size to the batch size that the config assumes.
 
     Args:
         optim_wrapper: The wrapper for one or more optimizers.

@@ -132,7 +132,7 @@ class DVCLiveVisBackend(InitTracker):
         self._artifact_suffix = artifact_suffix
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
-        """Writes the config as parameters."""
+        """Writes the config as DVCLive parameters."""
         values = json.loads(json.dumps(config.to_dict(), default=str))  # YAML does not support tuples or objects
         self.experiment.log_params(values)
 

@@ -42,7 +42,7 @@ class BaseVisBackend:
 
     @property
     def experiment(self) -> Any:
-        """The underlying object, such as a TensorBoard SummaryWriter."""
+        """The library object that this writer wraps, such as a TensorBoard SummaryWriter."""
         return self
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
@@ -173,7 +173,7 @@ class Tracker(BaseVisBackend):
             self._write(values, step)
 
     def close(self) -> None:
-        """Finishes the run. Later writes continue it."""
+        """Finishes the run. Any later write continues the run."""
         self._start_error = None
         if self._run is not None:
             self._finish()
@@ -215,7 +215,7 @@ class Tracker(BaseVisBackend):
         raise NotImplementedError
 
     def _write(self, values: Mapping[str, float], step: int) -> None:
-        """Writes the numbers for one step."""
+        """Writes the scalars for one step."""
         raise NotImplementedError
 
     def _finish(self) -> None:
@@ -236,7 +236,7 @@ class InitTracker(Tracker):
     """
 
     starter: ClassVar[str] = "init"
-    """The function of the library that starts a run."""
+    """The name of the library function that starts a run."""
 
     def __init__(self, save_dir: str | None = None, init_kwargs: Mapping[str, Any] | None = None) -> None:
         super().__init__(save_dir)

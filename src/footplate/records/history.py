@@ -123,7 +123,7 @@ class HistoryBuffer:
         self.append(log_val, count)
 
     def start_epoch(self) -> None:
-        """Starts a new `"epoch"` window."""
+        """Starts a new `"epoch"` window for statistics."""
         self._add_to_totals()
         self._epoch = _Totals()
 
@@ -139,7 +139,7 @@ class HistoryBuffer:
         return self._values[-1] if self._values else math.nan
 
     def mean(self, window_size: int | str | None = None) -> float:
-        """Averages the latest `window_size` values, the epoch ("epoch"), or everything ("global", None)."""
+        """Averages the latest `window_size` values, the epoch ("epoch"), or all values ("global" or None)."""
         totals = self._totals_of(window_size)
         return totals.sum / totals.weight if totals.weight else math.nan
 

@@ -180,7 +180,7 @@ class LogProcessor:
         return tag | self._apply_rules(histories) if mode == "train" else tag
 
     def _apply_rules(self, histories: Mapping[str, HistoryBuffer]) -> dict[str, Any]:
-        """Returns the training values set by `custom_cfg`. The first call warns about rules with an unknown source."""
+        """Returns the training values that `custom_cfg` defines. The first call warns about unknown sources."""
         tag = {}
         is_first, self._rules_are_matched = not self._rules_are_matched, True
         for rule in self.custom_cfg:

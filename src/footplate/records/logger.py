@@ -182,7 +182,7 @@ def _handled_by(*handlers: logging.Handler) -> Iterator[None]:
 
 @contextmanager
 def buffer_log() -> Iterator[list[logging.LogRecord]]:
-    """Collects the log records of the block in a list, to be passed to `logging_to` as `before`."""
+    """Collects the log records emitted in the block in a list, which can be passed to `logging_to` as `before`."""
     handler = _BufferHandler()
     with _handled_by(handler):
         yield handler.records
@@ -233,7 +233,7 @@ def add_log_file(logger: logging.Logger, path: str, mode: str = "a") -> logging.
 
 
 class _SurvivingStream:
-    """Wraps a stream. Redirects it to /dev/null after a failed write."""
+    """Wraps a stream, and redirects it to /dev/null after a failed write."""
 
     def __init__(self, name: str, stream: Any) -> None:
         self._name, self._stream = name, stream

@@ -1,4 +1,4 @@
-"""Collects the scalars and infos that the components of a run record."""
+"""Collects the scalars and runtime info that the components of a run record."""
 
 import logging
 from collections.abc import Collection, Mapping
@@ -70,7 +70,7 @@ class Instances:
 
 
 class MessageHub(Instances):
-    """Stores the histories of scalars and the latest values of infos.
+    """Stores the histories of scalars and the latest runtime info.
 
     Scalar keys start with the phase, as in `"train/loss"` and `"val/mIoU"`. Code that records a value in every
     iteration should call `history(key)` once and append to the result. Checkpoints include all keys except those
@@ -79,7 +79,7 @@ class MessageHub(Instances):
     Args:
         name: The name of the hub. A run's hub is named after the experiment.
         log_scalars: The initial histories.
-        runtime_info: The initial infos.
+        runtime_info: The initial runtime info.
         resumed_keys: Maps each key to whether checkpoints include it. The default for a key is True.
     """
 
@@ -94,7 +94,7 @@ class MessageHub(Instances):
         self.log_scalars: dict[str, HistoryBuffer] = dict(log_scalars or {})
         """The histories, keyed by name."""
         self.runtime_info: dict[str, Any] = dict(runtime_info or {})
-        """The infos, keyed by name."""
+        """The entries of the runtime info, keyed by name."""
         self._not_resumed = {key for key, is_resumed in (resumed_keys or {}).items() if not is_resumed}
 
     def history(self, key: str) -> HistoryBuffer:
@@ -134,7 +134,7 @@ class MessageHub(Instances):
                 self.update_scalar(key, value, resumed=resumed)
 
     def update_info(self, key: str, value: Any, resumed: bool = True) -> None:
-        """Sets an info of the run, such as a path, replacing its previous value."""
+        """Sets an entry of the runtime info, such as a path, and replaces its previous value."""
         if not resumed:
             self._not_resumed.add(key)
         self.runtime_info[key] = value
@@ -149,15 +149,15 @@ class MessageHub(Instances):
         return self.log_scalars[key]
 
     def get_info(self, key: str, default: Any = None) -> Any:
-        """Returns the info under `key`, or `default`."""
+        """Returns the runtime info entry `key`, or `default` if there is none."""
         return self.runtime_info.get(key, default)
 
     def pop_info(self, key: str, default: Any = None) -> Any:
-        """Removes and returns the info under `key`, or returns `default`."""
+        """Removes and returns the runtime info entry `key`, or returns `default` if there is none."""
         return self.runtime_info.pop(key, default)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the scalars and infos that a resumed run needs."""
+        """Returns the scalars and the runtime info that a resumed run needs."""
         skipped = self._not_resumed
         return {
             "log_scalars": {k: v.state_dict() for k, v in self.log_scalars.items() if k not in skipped},

@@ -94,7 +94,7 @@ class WandbVisBackend(LoggingTracker):
             self.experiment.log_code(name=self._log_code_name)
 
     def add_graph(self, model: Any, data_batch: Any, **kwargs: Any) -> None:
-        """Logs gradients and weights of the model by calling `watch` with `watch_kwargs`."""
+        """Logs the model's gradients and weights by calling `watch` with `watch_kwargs`."""
         self.experiment.watch(model, **self._watch_kwargs)
 
     def _start(self) -> Any:

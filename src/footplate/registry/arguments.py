@@ -29,7 +29,7 @@ _TYPE_NAMES: dict[type, str] = {
 
 
 class Arguments(NamedTuple):
-    """The arguments of a class or function.
+    """The arguments that a class or function accepts.
 
     Attributes:
         types: The types that each keyword's annotation allows. An empty tuple allows any value. Only annotations in
@@ -48,7 +48,7 @@ class Arguments(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def arguments_of(entry: Callable[..., Any]) -> Arguments:
-    """Returns the arguments of a class or function.
+    """Returns the arguments that a class or function accepts.
 
     If a constructor in footplate takes `**settings`, the keywords of the base class's constructor are included.
     Functions that have any other `**kwargs` or are implemented in C may accept any keyword.

@@ -241,7 +241,7 @@ class Registry:
     def _constructor_error(
         self, entry: Any, settings: Mapping[str, Any], error: Exception, source: object
     ) -> BuildError:
-        """Returns the error to raise when a constructor has failed. It identifies the wrong argument if possible."""
+        """Returns the error to raise when a constructor has failed. If possible, it identifies the wrong argument."""
         what, wrong = self._describe(entry), next(wrong_types(entry, settings), None)
         key, notes, near = "", describe_changes(source), None
         message = f"{what} cannot be built: {type(error).__name__}: " + str(error).strip().partition("\n")[0]

@@ -16,7 +16,7 @@ known_scopes = set(known_packages())
 
 
 def default_scope() -> str | None:
-    """Returns the default scope, such as 'mmseg', that the current config sets, or None."""
+    """Returns the default scope that the current config sets, such as 'mmseg', or None if it sets none."""
     return _current_scope.get()
 
 
@@ -59,6 +59,6 @@ def explain_missing_scope(scope: str) -> list[str]:
 
 
 def code_base_of(entry: Any) -> str:
-    """Returns the installed code base that defines a class, or "". A user folder with the same name does not count."""
+    """Returns the installed code base that defines a class, or "". Ignores user folders with the same name."""
     package = str(entry.__module__).partition(".")[0]
     return package if package in known_packages() and not is_user_module(package) else ""

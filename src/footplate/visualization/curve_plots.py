@@ -25,7 +25,7 @@ _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6
 
 
 class PlottedCurve(NamedTuple):
-    """A curve: a label, and points (x, y) in ascending order of x.
+    """A labeled curve whose points (x, y) are in ascending order of x.
 
     If `annotated` is True, the legend shows the last value, and curves with up to 30 points get markers.
     """

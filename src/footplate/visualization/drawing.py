@@ -88,7 +88,7 @@ class Drawing:
     def draw_lines(
         self, x_datas: Any, y_datas: Any, colors: Any = "g", line_styles: Any = "-", line_widths: Any = 1
     ) -> Self:
-        """Draws N lines. `x_datas` and `y_datas`, of shape ``(N, 2)``, contain the coordinates of their endpoints."""
+        """Draws N lines. `x_datas` and `y_datas`, of shape ``(N, 2)``, contain the coordinates of the endpoints."""
         ends = np.stack([_as_rows(x_datas, 2), _as_rows(y_datas, 2)], axis=2).reshape(-1, 4).tolist()
 
         def draw_one(draw: ImageDraw.ImageDraw, line: Any, fill: Any, outline: Any, width: int) -> None:
@@ -144,7 +144,7 @@ class Drawing:
         *,
         background: Color | None = None,
     ) -> Self:
-        """Draws texts at N positions, of shape ``(N, 2)``. The alignments set which point of a text is at its position.
+        """Draws texts at N positions, of shape ``(N, 2)``. The alignments set which point of a text is placed there.
 
         Args:
             texts: The texts.
@@ -195,7 +195,7 @@ class Drawing:
 
     @property
     def fig_save(self) -> Any:
-        """The matplotlib figure of `ax_save`."""
+        """The matplotlib figure that contains `ax_save`."""
         return self.ax_save.figure
 
     @property
@@ -306,7 +306,7 @@ def sample_image(path: str | None, data_batch: Any, position: int) -> ImageArray
 
 
 def planes_to_image(planes: Any) -> ImageArray:
-    """Converts an array of shape ``(1 or 3, h, w)``, with values from 0 to 255, to a uint8 RGB image ``(h, w, 3)``."""
+    """Converts values from 0 to 255, of shape ``(1 or 3, h, w)``, to a uint8 RGB image of shape ``(h, w, 3)``."""
     pixels = np.rint(as_array(planes)).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 

@@ -40,8 +40,9 @@ def draw_featmap(
     """Draws a feature map as an image, with colors from blue (low values) to red (high values).
 
     Args:
-        featmap: ``(C, H, W)``, with any range of values.
-        overlaid_image: ``(H', W', 3)`` or ``(H', W')``, uint8. The feature map is blended with this image.
+        featmap: An array of shape ``(C, H, W)`` with any range of values.
+        overlaid_image: A uint8 image of shape ``(H', W', 3)`` or ``(H', W')``. The feature map is blended with this
+            image.
         channel_reduction: "squeeze_mean" draws the mean over channels. "select_max" draws the channel with the largest
             mean. None draws a grid of the `topk` channels with the largest means.
         topk: The number of channels in the grid, or -1 for all.
@@ -51,10 +52,10 @@ def draw_featmap(
         alpha: The weight of the feature map, between 0 and 1. At 1, `overlaid_image` is invisible.
 
     Returns:
-        A uint8 RGB image ``(H, W, 3)``, or ``(rows * H, columns * W, 3)`` for a grid.
+        A uint8 RGB image of shape ``(H, W, 3)``, or ``(rows * H, columns * W, 3)`` for a grid.
 
     Raises:
-        ArgumentError: The feature map is not ``(C, H, W)``, or an argument is invalid.
+        ArgumentError: The feature map does not have the shape ``(C, H, W)``, or an argument is invalid.
 
     Example:
         >>> draw_featmap(np.zeros((8, 4, 6)), resize_shape=(40, 60)).shape
@@ -167,7 +168,7 @@ class Visualizer(Drawing, Instances):
 
     Args:
         name: The name for `get_instance`.
-        image: The initial RGB image ``(H, W, 3)``, uint8.
+        image: The initial image, a uint8 RGB array of shape ``(H, W, 3)``.
         vis_backends: The writers, as objects or dicts for VISBACKENDS. `get_backend` finds a writer by the `name` in
             its config, or by its class name if the config sets no name.
         save_dir: The run's folder. Writers use its subfolder `vis_data` unless their config sets a folder.
@@ -255,13 +256,13 @@ class Visualizer(Drawing, Instances):
         self._writers.call_all("add_image", name, image, step)
 
     def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
-        """Passes a number to all writers."""
+        """Passes a scalar to all writers."""
         self._writers.call_all("add_scalar", name, value, step, **kwargs)
 
     def add_scalars(
         self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
     ) -> None:
-        """Passes the numbers for one step to all writers."""
+        """Passes the scalars for one step to all writers."""
         self._writers.call_all("add_scalars", scalar_dict, step, file_path, **kwargs)
 
     @_skippable
@@ -281,7 +282,7 @@ class Visualizer(Drawing, Instances):
 
         Args:
             name: The name of the image.
-            image: An RGB image ``(H, W, 3)``, uint8.
+            image: A uint8 RGB image of shape ``(H, W, 3)``.
             data_sample: The annotations and predictions. If None, only the image is drawn.
             draw_gt: Whether to draw the ground truth.
             draw_pred: Whether to draw the prediction.
@@ -339,7 +340,7 @@ class Visualizer(Drawing, Instances):
         return self._writers.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores the writer states from `state_dict`. Must be called before anything is written."""
+        """Restores the writer states that `state_dict` returned. Must be called before anything is written."""
         self._writers.load_state_dict(state)
 
     def move(self, before: str, now: str) -> None:
@@ -377,7 +378,7 @@ def build_visualizer(visualizer: Any, *, name: str, work_dir: str, log_dir: str)
 
 
 def _in_folder(work_dir: str, cfg: Any) -> Any:
-    """Makes the `save_dir` in the config of a visualizer or backend absolute."""
+    """Resolves a relative `save_dir` in the config of a visualizer or backend against `work_dir`."""
     if not isinstance(cfg, Mapping) or cfg.get("save_dir") is None:
         return cfg
     return with_origins({**cfg, "save_dir": output_path(work_dir, cfg["save_dir"], key="save_dir")}, cfg)

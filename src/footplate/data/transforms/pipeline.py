@@ -1,4 +1,4 @@
-"""Base class for transforms, pipelines of transforms, and argument checks."""
+"""Argument checks, pipelines of transforms, and the base class for transforms."""
 
 import copy
 from abc import ABC, abstractmethod
@@ -118,7 +118,7 @@ class TestTimeAug(BaseTransform):
 
 
 def check_range(name: str, value: Sequence[float]) -> tuple[float, float]:
-    """Returns `value` after checking that it is a pair of non-negative numbers in ascending order.
+    """Checks that `value` is a pair of non-negative numbers in ascending order, and returns it.
 
     Raises:
         ArgumentError: `value` is not such a pair.

@@ -129,7 +129,7 @@ class MultiStep(Curve):
 
 @dataclass(frozen=True)
 class Poly(Curve):
-    """Decays the value to `eta_min` as `(1 - position / last) ** power`.
+    """Decays the value to `eta_min` polynomially, in proportion to `(1 - position / last) ** power`.
 
     Source: ParseNet (Liu et al., 2015), the "poly" policy.
 
@@ -163,7 +163,7 @@ class WithMinimum(Curve):
         super().__post_init__()
 
     def minimum(self, base: float) -> float:
-        """Returns the minimum value of the curve for a base value."""
+        """Returns the minimum of the curve for the given base value."""
         return float(self.eta_min or 0) if self.eta_min_ratio is None else base * self.eta_min_ratio
 
     def cosine_decay(self, value: float, base: float, step: int, half: float) -> float:

@@ -241,7 +241,7 @@ class ParamSchedule:
 
 
 class ScheduleSteps(NamedTuple):
-    """A run's schedules in stepping order, grouped by the event on which they step."""
+    """A run's schedules in stepping order, grouped by the event after which they step."""
 
     by_iter: list[Callable[[], None]]
     """The `step` methods to call after each training iteration."""
@@ -252,7 +252,7 @@ class ScheduleSteps(NamedTuple):
 
 
 def collect_steps(schedules: Iterable[ParamSchedule] | Mapping[str, Iterable[ParamSchedule]]) -> ScheduleSteps:
-    """Groups schedules by the event on which they step.
+    """Groups schedules by the event after which they step.
 
     Args:
         schedules: Schedules, or a dict that maps optimizer names to lists of schedules.

@@ -179,7 +179,7 @@ class ReduceOnPlateau(MetricSchedule):
 
 @PARAM_SCHEDULERS.register_module()
 class ReduceOnPlateauLR(ReduceOnPlateau):
-    """`ReduceOnPlateau` for the learning rate."""
+    """A `ReduceOnPlateau` schedule for the learning rate."""
 
     def __init__(self, optimizer: HasParamGroups, **settings: Any) -> None:
         super().__init__(optimizer, "lr", **settings)
@@ -187,7 +187,7 @@ class ReduceOnPlateauLR(ReduceOnPlateau):
 
 @PARAM_SCHEDULERS.register_module()
 class ReduceOnPlateauMomentum(ReduceOnPlateau):
-    """`ReduceOnPlateau` for the momentum."""
+    """A `ReduceOnPlateau` schedule for the momentum."""
 
     def __init__(self, optimizer: HasParamGroups, **settings: Any) -> None:
         super().__init__(optimizer, "momentum", **settings)

@@ -22,7 +22,7 @@ _logger = logging.getLogger("footplate.optim")
 
 
 class TorchSchedule(MetricSchedule):
-    """Wraps a torch scheduler: steps it and saves its state.
+    """Wraps a torch scheduler, so that a run steps it and saves its state.
 
     Args:
         optimizer: The run's optimizer or optimizer wrapper.

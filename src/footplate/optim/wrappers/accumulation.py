@@ -44,7 +44,7 @@ class Accumulation:
         return loss / (remainder if is_in_last_round else self._accumulative_counts)
 
     def should_update(self) -> bool:
-        """Checks whether to step now, i.e. after a complete accumulation round or the run's last loss."""
+        """Checks whether to step the optimizer now, i.e. after a complete accumulation round or the run's last loss."""
         count = self._accumulative_counts
         return count == 1 or self._inner_count % count == 0 or self._inner_count == self._max_counts
 

@@ -90,7 +90,7 @@ class AmpOptimWrapper(OptimWrapper):
         self.loss_scaler.step(self.optimizer, **kwargs)
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
-        """Returns a context manager for the forward pass that enables mixed precision; see also `OptimWrapper`."""
+        """Returns a context manager that enables mixed precision in the forward pass; see also the base class."""
         context = super().optim_context(model)
         if context is NO_CONTEXT:
             return self._autocast

@@ -71,7 +71,7 @@ class GradientClipper:
 
 
 def build_clipper(cfg: Mapping[str, Any]) -> GradientClipper:
-    """Builds a gradient clipper from `clip_grad=dict(...)`.
+    """Builds a gradient clipper from the value of `clip_grad`.
 
     Args:
         cfg: A dict with a `type` ("norm", the default, or "value") and arguments for `clip_grad_norm_` or
@@ -217,7 +217,7 @@ def can_skip_on_device(optimizer: Optimizer) -> bool:
 
 
 def foreign_gradients_error() -> ArgumentError:
-    """Returns the error for gradients that should have been computed with the wrapper's `backward`, but were not."""
+    """Returns the error to raise if gradients were not computed with the wrapper's `backward`."""
     return ArgumentError(
         "the gradients were computed with loss.backward(), so they are neither scaled for mixed precision nor "
         "averaged over processes",

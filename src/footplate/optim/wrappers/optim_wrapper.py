@@ -126,7 +126,7 @@ class OptimWrapper(Accumulation):
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
         """Runs the backward pass for the scalar tensor `loss`, and counts the loss for gradient accumulation.
 
-        Does not divide the loss for gradient accumulation. To do this, pass the result of `scale_loss`.
+        The loss is not divided for gradient accumulation. To divide it, pass the result of `scale_loss`.
 
         Raises:
             ArgumentError: The loss does not depend on any trainable parameter.
@@ -242,7 +242,7 @@ class OptimWrapper(Accumulation):
 
     @property
     def parts(self) -> Mapping[str, "OptimWrapper"]:
-        """The wrappers of individual optimizers, keyed by name. A single wrapper has the key ""."""
+        """The wrappers for the individual optimizers, keyed by name. A single wrapper has the key ""."""
         return {"": self}
 
     def name_parameters(self, model: nn.Module) -> None:

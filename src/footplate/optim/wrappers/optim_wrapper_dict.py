@@ -83,7 +83,7 @@ class OptimWrapperDict(OptimWrapper):
         return stack
 
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
-        """Sets the loss counts in all wrappers."""
+        """Passes the loss counts for gradient accumulation to all wrappers."""
         for wrapper in self.values():
             wrapper.initialize_count_status(model, init_counts, max_counts)
 
@@ -111,7 +111,7 @@ class OptimWrapperDict(OptimWrapper):
         return {name: wrapper.param_groups for name, wrapper in self.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns a dict that maps wrapper names to states."""
+        """Returns a dict that maps the name of each wrapper to its state."""
         return {name: wrapper.state_dict() for name, wrapper in self.items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
