@@ -97,6 +97,7 @@ def test_sorted_vertices_enclose_the_intersection() -> None:
         ([3, 3, 2, 2, 0], 0),  # a common corner
         ([9, 9, 2, 2, 0], 0),
         ([1, 1, math.sqrt(2), math.sqrt(2), math.pi / 4], 2),  # the corners are on the axes
+        ([1e6, 1e6, 2e6, 2e6, 0], 4),  # around, and much larger
         ([1, 1, 0, 0, 0], 0),
     ],
 )
@@ -107,18 +108,21 @@ def test_sorted_vertices_of_special_boxes(box: list[float], area: float, dtype: 
 
 
 def test_order_and_padding_of_sorted_vertices() -> None:
-    shifted = SQUARE + torch.tensor([0.5, 1])
-    vertices, mask = intersection_candidates(SQUARE.expand(4, 4, 2), torch.stack((SQUARE, shifted, SQUARE + 9, SQUARE)))
-    mask[0, 3, 5] = False  # a corner that rounding places outside of the identical box
+    right = torch.tensor([2, 0])
+    others = torch.stack((SQUARE, SQUARE + torch.tensor([0.5, 1]), SQUARE + 9, SQUARE + right, SQUARE))
+    vertices, mask = intersection_candidates(SQUARE.expand(5, 4, 2), others)
+    mask[0, 4, 1] = False  # a corner that rounding places outside of the identical box
     found = sorted_indices(vertices, mask)
     assert found.dtype == torch.int32
     assert found[0].tolist() == [
         [2, 3, 0, 1, 2, 8, 8, 8, 8],  # the corners of the first box
         [2, 19, 4, 12, 2, 8, 8, 8, 8],
         [8] * 9,
-        [2, 3, 0, 1, 2, 8, 8, 8, 8],
+        [8] * 9,  # only two different vertices
+        [2, 3, 0, 5, 2, 8, 8, 8, 8],
     ]
     assert sorted_indices(vertices[:, :0], mask[:, :0]).shape == (1, 0, 9)
+    assert sorted_indices(vertices.to("meta"), mask.to("meta")).device.type == "meta"  # no tensor is on the CPU
 
 
 def test_more_than_eight_candidates_form_a_closed_polygon() -> None:
