@@ -57,7 +57,8 @@ def intersection_candidates(first: Tensor, second: Tensor) -> tuple[Tensor, Tens
         edges = (box.roll(-1, 1) - box)[:, None]
         gaps = points[:, :, None] - box[:, None]
         distance = (edges[..., 0] * gaps[..., 1] - edges[..., 1] * gaps[..., 0]) / edges.norm(dim=-1)
-        return (distance >= -1e-6).all(-1)  # false for boxes without size, where the distance is NaN
+        inside: Tensor = (distance >= -1e-6).all(-1)  # false for boxes without size, where the distance is NaN
+        return inside
 
     crossings = torch.where(crosses[..., None], crossings, 0).flatten(1, 2)
     mask = torch.cat((within(first, second), within(second, first), crosses.flatten(1)), 1)
