@@ -2,9 +2,9 @@
 
     python -m benchmarks.code_bases HOST DATA WORK_DIR [--engine mmengine] [--only FAMILY ...] [--seconds 90]
 
-HOST is mmseg, mmdet, mmdet3d, mmpretrain, mmpose, mmselfsup, mmaction, mmocr or mmyolo. The output has one JSON line
-per family. The same initial weights and the same random states are used on both engines, so that their losses can be
-compared. Each config runs in a process of its own, forked after the code base was imported.
+HOST is mmseg, mmdet, mmdet3d, mmpretrain, mmpose, mmselfsup, mmaction, mmocr, mmrotate or mmyolo. The output has one
+JSON line per family. The same initial weights and the same random states are used on both engines, so that their losses
+can be compared. Each config runs in a process of its own, forked after the code base was imported.
 
     python -m benchmarks.code_bases HOST DATA WORK_DIR --only FAMILY --time 10
 
@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.code_bases import configs, mmaction, mmdet, mmdet3d, mmocr, mmyolo, timing
+from benchmarks.code_bases import configs, mmaction, mmdet, mmdet3d, mmocr, mmrotate, mmyolo, timing
 from benchmarks.code_bases.configs import CONFIGS, FAMILIES, SIZES, families, lengthen, shrink, walk
 from benchmarks.code_bases.made_up_data import register_transforms, seed_all, write_scenes
 
@@ -41,6 +41,7 @@ PREPARE: dict[str, Callable[[Any, str, int], None]] = {
     "mmpose": configs.prepare_mmpose,
     "mmselfsup": configs.prepare_mmselfsup,
     "mmaction": mmaction.prepare,
+    "mmrotate": mmrotate.prepare,
     "mmyolo": mmyolo.prepare,
 }
 

@@ -17,12 +17,10 @@ from footplate_operators import deformable, layers, nms, points, polygons, regio
 _HOMES = (deformable, layers, nms, points, polygons, regions, sparse)
 MISSING = """
 assign_score_withk_backward assign_score_withk_forward bezier_align_backward bezier_align_forward bias_act
-border_align_backward border_align_forward
-contour_expand correlation_backward correlation_forward diff_iou_rotated_sort_vertices_forward filtered_lrelu
+border_align_backward border_align_forward contour_expand correlation_backward correlation_forward filtered_lrelu
 filtered_lrelu_act_ get_indice_pairs_2d_backward get_indice_pairs_3d_backward iou3d_boxes_overlap_bev_forward
 iou3d_nms3d_forward iou3d_nms3d_normal_forward prroi_pool_backward prroi_pool_coor_backward prroi_pool_forward
-riroi_align_rotated_backward riroi_align_rotated_forward sync_bn_backward_data sync_bn_backward_param
-sync_bn_forward_mean sync_bn_forward_output sync_bn_forward_var
+sync_bn_backward_data sync_bn_backward_param sync_bn_forward_mean sync_bn_forward_output sync_bn_forward_var
 """
 
 

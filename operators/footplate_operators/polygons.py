@@ -1,4 +1,4 @@
-"""Computes overlaps of rotated boxes, convex quadrilaterals and convex hulls, in double precision."""
+"""Operators on rotated boxes, convex quadrilaterals and convex hulls. Overlaps are computed in double precision."""
 
 import numpy as np
 import torch
@@ -7,6 +7,9 @@ from torch import Tensor
 
 # Edges count as collinear if their distance is below this fraction of the polygon size.
 _ON_ONE_LINE = 1e-10
+# Vertices count as one if their distance is below this fraction of the polygon size, because mmcv computes them in
+# single precision.
+_SAME_VERTEX = 1e-5
 _CHUNK = 4_000_000  # the maximum number of elements in a temporary array of pairs
 
 
@@ -209,3 +212,31 @@ def min_area_polygons(pointsets: Tensor, polygons: Tensor) -> None:
     ends = ((high, low), (low, low), (low, high), (high, high))
     found = [along[:, :1] * axis + aside[:, 1:] * normal for along, aside in ends]
     polygons.copy_(torch.stack(found, 1).flatten(1))
+
+
+def diff_iou_rotated_sort_vertices_forward(vertices: Tensor, mask: Tensor, num_valid: Tensor) -> Tensor:
+    """Sorts the vertices of the intersections of boxes counterclockwise, starting at the positive x axis.
+
+    Args:
+        vertices: The candidates for vertices, relative to a point inside the intersection, of shape (B, N, 24, 2): the
+            corners of the two boxes, followed by the intersections of their edges.
+        mask: Which candidates are vertices, of shape (B, N, 24).
+        num_valid: The number of vertices. It is not needed, because `mask` contains it.
+
+    Returns:
+        The indices of the vertices, as an int32 tensor of shape (B, N, 9). The first index is repeated after the last
+        one, so that the polygon is closed. The other places contain the index of an edge intersection that is not a
+        vertex. Of vertices at the same position, only the first is included. If fewer than three vertices remain, none
+        is included.
+    """
+    size = vertices.norm(dim=-1).masked_fill(~mask, 0).amax(-1)[..., None, None]
+    same = (vertices[..., :, None, :] - vertices[..., None, :, :]).norm(dim=-1) <= _SAME_VERTEX * size
+    first = mask & ~(same & mask[..., None, :]).tril(-1).any(-1)
+    place = torch.arange(vertices.size(-2), device=mask.device)
+    padding = ~mask & (place >= 8)  # these are zero, unlike the corners
+    angle = torch.atan2(vertices[..., 1], vertices[..., 0]) % (2 * torch.pi)
+    order = torch.where(first, angle, torch.where(padding, 10.0, 20.0)).argsort(dim=-1, stable=True)[..., :9]
+    count = first.sum(-1, keepdim=True).clamp(max=8)
+    unused = order.gather(-1, count)
+    closed = torch.where(place[:9] == count, order[..., :1], order)
+    return torch.where((place[:9] <= count) & (count >= 3), closed, unused).int()

@@ -5,9 +5,10 @@ center x, center y, width, height, and angle in radians. Functions write their r
 caller.
 
 Sources: He et al., Mask R-CNN (2017); Girshick, Fast R-CNN (2015); Dai et al., Deformable Convolutional Networks
-(2017); Yang et al., R3Det (2021).
+(2017); Yang et al., R3Det (2021); Han et al., ReDet (2021).
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -274,6 +275,42 @@ def _roi_align_rotated(
 
 roi_align_rotated_forward, roi_align_rotated_backward = operators(
     _roi_align_rotated, forward="input rois output", backward="grad_output rois grad_input"
+)
+
+
+def _riroi_align_rotated(
+    features: Tensor,
+    rois: Tensor,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+    num_samples: int,
+    num_orientations: int,
+    clockwise: bool,
+) -> Tensor:
+    """Applies RoIAlign to rotated RoIs, and shifts the orientation channels by the angle of each RoI.
+
+    Each group of `num_orientations` consecutive channels contains the responses to equally spaced orientations.
+    Between two orientations, the channels are interpolated linearly. The angle that selects the channels is the RoI's
+    own, even if `clockwise` reverses the direction of the sampling grid.
+    """
+    bins = (pooled_height, pooled_width)
+    pooled = _roi_align_rotated(features, rois, *bins, spatial_scale, num_samples, aligned=False, clockwise=clockwise)
+    groups = pooled.view(len(rois), features.size(1) // num_orientations, num_orientations, *bins)
+    turn = rois[:, 5] * (num_orientations / (2 * math.pi))
+    lower = turn.floor()
+    share = (turn - lower)[:, None, None, None, None]
+    source = (torch.arange(num_orientations, device=rois.device) - lower.long()[:, None]) % num_orientations
+
+    def shifted(indices: Tensor) -> Tensor:
+        return torch.take_along_dim(groups, indices[:, None, :, None, None], 2)
+
+    mixed = (1 - share) * shifted(source) + share * shifted((source + 1) % num_orientations)
+    return mixed.flatten(1, 2)
+
+
+riroi_align_rotated_forward, riroi_align_rotated_backward = operators(
+    _riroi_align_rotated, forward="features rois output", backward="grad_output rois grad_features"
 )
 
 

@@ -7,7 +7,7 @@ import pytest
 from footplate.cli.main import main
 from footplate.errors import ConfigError, UnknownNameError
 from footplate.openmmlab import uninstall, use_code_bases
-from footplate.openmmlab.requirements import explain_installation, explain_unmet
+from footplate.openmmlab.requirements import explain_installation, explain_unmet, extra_of
 from footplate.registry import MODELS
 from tests.openmmlab.conftest import WritePackage
 
@@ -57,6 +57,12 @@ def test_an_extra_installs_each_generation(site: Path) -> None:
     assert explain_installation("mmpose") == [
         "Install it: pip install 'footplate[mmpose]' && pip install --no-deps 'mmpose>=1.0,<2'"
     ]
+    assert explain_installation("mmrotate") == [
+        "Install it: pip install 'footplate[mmrotate]'",
+        "For first-generation configs: pip install 'footplate[mmrotate0]' && pip install --no-deps 'mmrotate<1'",
+    ]
+    write_metadata(site, "mmrotate", "0.3.4", ["Requires-Dist: mmcv-full"])
+    assert extra_of("mmrotate") == "mmrotate0"
     write_metadata(site, "mmdet", "3.3.0", [])
     assert explain_unmet("mmdet2")[0].startswith("Missing: mmdet<3,>=2.20 (3.3.0 is installed)")
 

@@ -138,14 +138,14 @@ def test_modules_of_code_bases_are_patched(mmcls: None) -> None:
     assert applied_patches() == {"numpy.float": 1, "numpy.uint8()": 1, "torch._six.container_abcs": 1}
 
 
-def test_modules_of_second_generation_code_bases_are_patched_if_they_use_names_removed_from_numpy(
-    package: WritePackage,
-) -> None:
+def test_modules_of_second_generation_code_bases_are_patched_if_they_use_removed_names(package: WritePackage) -> None:
     package("mmcv", {"__init__": "__version__ = '2.1.0'\n"})
     ragged = "import numpy as np\nvalues = [[1], [2, 3]]\narray = np.array(values)\n"
-    package("mmaction", {"__init__": "mmcv_maximum_version = '2.2.0'\n", "data": KIND, "unchanged": ragged})
+    modules = {"data": KIND, "types": "from collections import Sequence\n"}
+    package("mmaction", {"__init__": "mmcv_maximum_version = '2.2.0'\n", **modules, "unchanged": ragged})
     openmmlab.install()
     assert importlib.import_module("mmaction.data").kind is float
+    assert importlib.import_module("mmaction.types").Sequence is collections.abc.Sequence
     with pytest.raises(ValueError, match="inhomogeneous"):
         importlib.import_module("mmaction.unchanged")
 

@@ -42,6 +42,110 @@ def test_the_area_of_an_intersection(other: Tensor, area: float) -> None:
     assert polygons.intersection_areas(*reversed(pair)).item() == pytest.approx(area, abs=1e-7)
 
 
+def intersection_candidates(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns what mmcv passes to the sorting operator: 24 candidates (1, N, 24, 2) and which of them are vertices."""
+    start, end = (each[:, :, None] for each in (first, first.roll(-1, 1)))
+    corner, edge = second[:, None], (second.roll(-1, 1) - second)[:, None]
+    across = edge[..., 0] * (end - start)[..., 1] - edge[..., 1] * (end - start)[..., 0]
+    gap = start - corner
+    along = (edge[..., 1] * gap[..., 0] - edge[..., 0] * gap[..., 1]) / torch.where(across == 0, 1, across)
+    crossings = start + along[..., None] * (end - start)
+    aside = ((crossings - corner) * edge).sum(-1) / edge.square().sum(-1)
+    crosses = (across != 0) & (along > 0) & (along < 1) & (aside > 0) & (aside < 1)
+
+    def within(points: Tensor, box: Tensor) -> Tensor:
+        edges = (box.roll(-1, 1) - box)[:, None]
+        gaps = points[:, :, None] - box[:, None]
+        distance = (edges[..., 0] * gaps[..., 1] - edges[..., 1] * gaps[..., 0]) / edges.norm(dim=-1)
+        inside: Tensor = (distance >= -1e-6).all(-1)  # false for boxes without size, where the distance is NaN
+        return inside
+
+    crossings = torch.where(crosses[..., None], crossings, 0).flatten(1, 2)
+    mask = torch.cat((within(first, second), within(second, first), crosses.flatten(1)), 1)
+    return torch.cat((first, second, crossings), 1)[None], mask[None]
+
+
+def sorted_indices(vertices: Tensor, mask: Tensor) -> Tensor:
+    count = mask.sum(-1, dtype=torch.int32)
+    center = (vertices * mask[..., None]).sum(-2, keepdim=True) / count[..., None, None]
+    return polygons.diff_iou_rotated_sort_vertices_forward(vertices - center, mask, count)
+
+
+def area_of_sorted_vertices(first: Tensor, second: Tensor) -> Tensor:
+    vertices, mask = intersection_candidates(first, second)
+    indices = sorted_indices(vertices, mask).long()
+    polygon = vertices.gather(2, indices[..., None].expand(-1, -1, -1, 2))[0]
+    following = polygon[:, 1:]
+    return (polygon[:, :-1, 0] * following[..., 1] - polygon[:, :-1, 1] * following[..., 0]).sum(-1) / 2
+
+
+def test_sorted_vertices_enclose_the_intersection() -> None:
+    random = torch.Generator().manual_seed(1)
+    first, second = torch.rand(2, 500, 5, generator=random, dtype=torch.float64) + torch.tensor([0, 0, 0.2, 0.2, 0])
+    corners = [polygons.rotated_box_corners(each * torch.tensor([2, 2, 2, 1, 7])) for each in (first, second)]
+    found = area_of_sorted_vertices(*corners)
+    torch.testing.assert_close(found, polygons.intersection_areas(*corners), rtol=0, atol=1e-12)
+    assert (found == 0).sum() > 20
+
+
+@pytest.mark.parametrize(
+    ("box", "area"),
+    [
+        ([1, 1, 2, 2, 0], 4),  # identical
+        ([1, 1, 2, 2, math.pi / 2], 4),
+        ([1.5, 0.5, 1, 1, 0], 1),  # within, with a common corner that is not the first one
+        ([3, 1, 2, 2, 0], 0),  # a common edge
+        ([3, 3, 2, 2, 0], 0),  # a common corner
+        ([9, 9, 2, 2, 0], 0),
+        ([1, 1, math.sqrt(2), math.sqrt(2), math.pi / 4], 2),  # the corners are on the axes
+        ([1e6, 1e6, 2e6, 2e6, 0], 4),  # around, and much larger
+        ([1, 1, 0, 0, 0], 0),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_sorted_vertices_of_special_boxes(box: list[float], area: float, dtype: torch.dtype) -> None:
+    pair = SQUARE[None].to(dtype), rotated(box)[None].to(dtype)
+    assert area_of_sorted_vertices(*pair).item() == pytest.approx(area, abs=1e-6)
+
+
+def test_order_and_padding_of_sorted_vertices() -> None:
+    right = torch.tensor([2, 0])
+    others = torch.stack((SQUARE, SQUARE + torch.tensor([0.5, 1]), SQUARE + 9, SQUARE + right, SQUARE))
+    vertices, mask = intersection_candidates(SQUARE.expand(5, 4, 2), others)
+    mask[0, 4, 1] = False  # a corner that rounding places outside of the identical box
+    found = sorted_indices(vertices, mask)
+    assert found.dtype == torch.int32
+    assert found[0].tolist() == [
+        [2, 3, 0, 1, 2, 8, 8, 8, 8],  # the corners of the first box
+        [2, 19, 4, 12, 2, 8, 8, 8, 8],
+        [8] * 9,
+        [8] * 9,  # only two different vertices
+        [2, 3, 0, 5, 2, 8, 8, 8, 8],
+    ]
+    assert sorted_indices(vertices[:, :0], mask[:, :0]).shape == (1, 0, 9)
+    assert sorted_indices(vertices.to("meta"), mask.to("meta")).device.type == "meta"  # no tensor is on the CPU
+
+
+def test_more_than_eight_candidates_form_a_closed_polygon() -> None:
+    nearly_identical = SQUARE[None], rotated([1, 1, 2, 2, 1e-9])[None]
+    assert intersection_candidates(*nearly_identical)[1].sum() == 16
+    assert area_of_sorted_vertices(*nearly_identical).item() == pytest.approx(4)
+    angle = torch.arange(24.0)[None, None] / 4
+    circle = torch.stack((angle.cos(), angle.sin()), -1)
+    every = torch.ones(1, 1, 24, dtype=torch.bool)
+    found = polygons.diff_iou_rotated_sort_vertices_forward(circle, every, every.sum(-1))
+    assert found.tolist() == [[[0, 1, 2, 3, 4, 5, 6, 7, 0]]]
+
+
+def test_gradient_of_the_area_of_sorted_vertices() -> None:
+    random = torch.Generator().manual_seed(4)
+    boxes = torch.rand(20, 5, generator=random, dtype=torch.float64) + torch.tensor([0, 0, 1, 1, 0])
+    others = polygons.rotated_box_corners(torch.rand(20, 5, generator=random, dtype=torch.float64) + 0.5)
+    assert torch.autograd.gradcheck(
+        lambda each: area_of_sorted_vertices(polygons.rotated_box_corners(each), others), boxes.requires_grad_()
+    )
+
+
 def test_no_boxes() -> None:
     found = torch.zeros(0, 3)
     polygons.box_iou_rotated(torch.zeros(0, 5), torch.rand(3, 5), found, mode_flag=0, aligned=False)

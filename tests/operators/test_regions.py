@@ -1,6 +1,7 @@
 """Compares region operators without reference figures with plain loops."""
 
 import math
+from itertools import product
 
 import pytest
 import torch
@@ -48,6 +49,56 @@ def test_roi_pool(scale: float) -> None:
     regions.roi_pool_backward(torch.ones_like(output), rois, argmax, gradient, 2, 3, scale)
     assert gradient.sum() == (argmax >= 0).sum()
     assert (gradient * features).sum() == pytest.approx(output.sum().item(), abs=1e-4)
+
+
+@pytest.mark.parametrize("clockwise", [False, True])
+@pytest.mark.parametrize("samples", [0, 2])
+def test_rotation_invariant_roi_align(samples: int, clockwise: bool) -> None:
+    orientations, bins, scale = 4, (2, 3), 0.5
+    features = torch.randn(2, 2 * orientations, 9, 8, generator=RANDOM)
+    rois = torch.tensor(
+        [
+            [1, 7.0, 9.0, 10.0, 6.0, 0.4],
+            [0, 8.0, 6.0, 9.0, 5.0, -2.9],
+            [0, 5.0, 8.0, 4.0, 12.0, math.pi / 2],  # exactly one orientation further
+            [1, 16.0, 18.0, 8.0, 8.0, 10.0],  # partly outside, and turned more than once
+            [1, 4.0, 4.0, 0.0, 0.0, 1.0],  # empty: one pixel is used
+        ]
+    )
+    output = torch.zeros(5, 2 * orientations, *bins)
+    settings = {"spatial_scale": scale, "num_samples": samples, "num_orientations": orientations}
+    settings |= {"pooled_height": bins[0], "pooled_width": bins[1], "clockwise": clockwise}
+    regions.riroi_align_rotated_forward(features, rois, output, **settings)
+    expected = torch.zeros_like(output)
+    for roi, (image, *values) in enumerate(rois.tolist()):
+        center_x, center_y, width, height = (value * scale for value in values[:4])
+        width, height, angle = max(width, 1.0), max(height, 1.0), -values[4] if clockwise else values[4]
+        grid_y, grid_x = samples or math.ceil(height / bins[0]), samples or math.ceil(width / bins[1])
+        turned, share = divmod(values[4] * orientations / (2 * math.pi), 1)
+        for channel in range(2 * orientations):
+            group, orientation = divmod(channel, orientations)
+            sources = [group * orientations + int(orientation - turned + step) % orientations for step in (0, 1)]
+            for row, column in product(range(bins[0]), range(bins[1])):
+                for step_y, step_x in product(range(grid_y), range(grid_x)):
+                    down = ((row + (step_y + 0.5) / grid_y) / bins[0] - 0.5) * height
+                    across = ((column + (step_x + 0.5) / grid_x) / bins[1] - 0.5) * width
+                    y = down * math.cos(angle) - across * math.sin(angle) + center_y
+                    x = down * math.sin(angle) + across * math.cos(angle) + center_x
+                    for source, part in zip(sources, (1 - share, share), strict=True):
+                        value = part * bilinear(features[int(image), source], y, x)
+                        expected[roi, channel, row, column] += value / (grid_y * grid_x)
+    torch.testing.assert_close(output, expected, rtol=0, atol=1e-5)
+    cotangent, step = torch.randn(output.shape, generator=RANDOM), torch.randn(features.shape, generator=RANDOM)
+    gradient, change = torch.zeros_like(features), torch.zeros_like(output)
+    regions.riroi_align_rotated_backward(cotangent, rois, gradient, **settings)
+    regions.riroi_align_rotated_forward(features + step, rois, change, **settings)
+    slope = ((change - output) * cotangent).sum()  # the operator is linear in the features
+    assert (gradient * step).sum().item() == pytest.approx(slope.item(), abs=1e-4)
+
+
+def test_rotation_invariant_roi_align_without_rois() -> None:
+    output = torch.zeros(0, 8, 7, 7)
+    regions.riroi_align_rotated_forward(torch.rand(1, 8, 5, 5), torch.zeros(0, 6), output, 7, 7, 1.0, 2, 8, False)
 
 
 def test_deformable_roi_pool_shifts_bins() -> None:

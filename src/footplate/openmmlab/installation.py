@@ -26,7 +26,7 @@ from footplate.data.workers import WorkerSetup
 from footplate.openmmlab.extension import CODE_BASES
 from footplate.openmmlab.mmengine import registry_members, runner_members
 from footplate.openmmlab.names import DISTRIBUTIONS, Names, describe_unknown_name, names_of
-from footplate.openmmlab.patches import forget_applied, patch, uses_removed_numpy_names
+from footplate.openmmlab.patches import forget_applied, patch, uses_removed_names
 from footplate.openmmlab.skipped_imports import skip_failed_imports, skipped
 from footplate.openmmlab.versions import accepted_ranges, is_for_mmcv_1, restore_versions, show_accepted_versions
 from footplate.registry.dotted_paths import is_user_module, top_level_spec
@@ -206,8 +206,8 @@ class InstalledFinder(MetaPathFinder):
 
     Adds the names from mmcv 1.x that mmcv 2 no longer has, and sets mmcv's version to one that the imported code base
     accepts. In mmcv and first-generation code, also replaces names that were removed from PyTorch, NumPy or Python. In
-    other code bases, it does this only in modules that use names removed from NumPy. Once a first-generation code base
-    is imported, modules in the current folder also count as first-generation code.
+    other code bases, it does this only in modules that use names removed from NumPy or collections. Once a
+    first-generation code base is imported, modules in the current folder also count as first-generation code.
 
     A package that restricts the version of mmcv or MMEngine in its `__init__.py` also counts as a code base. In
     installed code bases, modules that cannot be imported are skipped; see `skip_failed_imports`.
@@ -273,8 +273,8 @@ class InstalledFinder(MetaPathFinder):
             if self.patches and is_for_mmcv_1(source):
                 self._patched.add(top)
                 self._patches_current_folder = True
-        needs_numpy_1 = self.patches and top in self._code_bases and uses_removed_numpy_names(source)
-        patched = patch(source, name) if top in self._patched or needs_numpy_1 else None
+        is_outdated = self.patches and top in self._code_bases and uses_removed_names(source)
+        patched = patch(source, name) if top in self._patched or is_outdated else None
         if is_guarded:
             tree, values = patched or (ast.parse(source), {})
             patched = tree, values | skip_failed_imports(tree, name)

@@ -129,8 +129,10 @@ PATCHES = _read_table()
 _CHANGED = ("torch.load", "pycocotools.coco.COCO")  # these still exist, but behave differently
 _FLAT_VALUE = re.compile(r"\] = .*\.reshape\(-1\)")
 _WORDS = re.compile(rf"\b(?:{'|'.join(sorted({each.rpartition('.')[2].rstrip('()') for each in PATCHES}))})\b")
-_REMOVED_FROM_NUMPY = re.compile(
-    rf"\b(?:np|numpy)\.(?:{'|'.join(path[6:] for path in PATCHES if re.fullmatch(r'numpy[.][A-Za-z0-9_]+', path))})\b"
+_NUMPY_NAMES = "|".join(path[6:] for path in PATCHES if re.fullmatch(r"numpy[.]\w+", path))
+_COLLECTIONS_NAMES = "|".join(path[12:] for path in PATCHES if path.startswith("collections."))
+_REMOVED = re.compile(
+    rf"\b(?:np|numpy)\.(?:{_NUMPY_NAMES})\b|\bcollections(?:\.| import (?:.*\W)?)(?:{_COLLECTIONS_NAMES})\b"
 )
 _applied: defaultdict[str, set[str]] = defaultdict(set)
 
@@ -151,9 +153,9 @@ def forget_applied() -> None:
     _applied.clear()
 
 
-def uses_removed_numpy_names(source: str) -> bool:
-    """Checks whether code uses a name such as `np.Inf` that was removed from NumPy."""
-    return _REMOVED_FROM_NUMPY.search(source) is not None
+def uses_removed_names(source: str) -> bool:
+    """Checks whether code uses a name that was removed from NumPy or collections, such as `np.Inf`."""
+    return _REMOVED.search(source) is not None
 
 
 def patch(source: str, module: str) -> tuple[ast.Module, dict[str, Any]] | None:
