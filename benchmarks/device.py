@@ -330,8 +330,14 @@ def main(arguments: list[str] | None = None) -> int:
         dist.destroy_process_group()
         return 0
     name = torch.cuda.get_device_name() if chosen.device == "cuda" else "CPU, small models"
-    lines = [f"{name}, torch {torch.__version__}, {date.today()}, {chosen.rounds} rounds:", ""]
-    lines += ["| " + " | ".join(_HEAD) + " |", "|---" * len(_HEAD) + "|"]
+    lines: list[str] = []
+
+    def show(*more: str) -> None:
+        lines.extend(more)
+        print(*more, sep="\n", flush=True)
+
+    show(f"{name}, torch {torch.__version__}, {date.today()}, {chosen.rounds} rounds:", "")
+    show("| " + " | ".join(_HEAD) + " |", "|---" * len(_HEAD) + "|")
     alone = [name for name in chosen.rows if not ROWS[name] & _DISTRIBUTED]
     parts = [measure(alone, chosen.device, chosen.rounds)]
     if ranked := [name for name in chosen.rows if name not in alone]:
@@ -339,17 +345,18 @@ def main(arguments: list[str] | None = None) -> int:
     met = True
     for name, pairs in (each for part in parts for each in part):
         cells, ratio = row(name, pairs)
-        lines.append("| " + " | ".join(cells) + " |")
+        show("| " + " | ".join(cells) + " |")
         met = met and (chosen.device == "cpu" or (ratio <= _GOAL and not pairs[-1][1].waits))
     try:
-        operators = list(compare_operators(chosen.device, chosen.rounds))
+        operators = compare_operators(chosen.device, chosen.rounds)
+        first = next(operators)
     except ImportError:
-        lines += ["", "Operators were not compared, because torchvision is not installed."]
+        show("", "Operators were not compared, because torchvision is not installed.")
     else:
-        lines += ["", "| operator | torchvision | footplate_operators | ratio (range) |", "|---" * 4 + "|"]
-        lines += ["| " + " | ".join(row(*each)[0][:4]) + " |" for each in operators]
+        show("", "| operator | torchvision | footplate_operators | ratio (range) |", "|---" * 4 + "|")
+        for each in (first, *operators):
+            show("| " + " | ".join(row(*each)[0][:4]) + " |")
     text = "\n".join(lines)
-    print(text)
     if chosen.write:
         before, _, rest = _PAGE.read_text().partition(_MARKS[0])
         after = rest.partition(_MARKS[1])[2]

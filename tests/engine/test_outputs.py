@@ -22,7 +22,6 @@ PLACES: dict[str, Any] = {
     "trace folder": lambda path: {
         "custom_hooks": [{"type": "ProfilerHook", "on_trace_ready": {"type": "tb_trace", "dir_name": path}}]
     },
-    "curves": lambda path: {"custom_hooks": [{"type": "CurveHook", "filename": path}]},
     "record": lambda path: {"custom_hooks": [{"type": "RecordHook", "filename": path, "text": "x"}]},
     "test pictures": lambda path: {"custom_hooks": [{"type": "DetVisualizationHook", "test_out_dir": path}]},
     "predictions": lambda path: {"val_evaluator": {"type": "DumpResults", "out_file_path": f"{path}.pkl"}},

@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from footplate import Config, Runner
 from footplate.evaluation import BaseMetric
-from footplate.hooks import CurveHook, LoggerHook, RecordHook
+from footplate.hooks import LoggerHook, RecordHook
 from footplate.storage import read_bytes
-from footplate.visualization import Visualizer, curve_plots
-from footplate.visualization.curve_plots import Panel
+from footplate.visualization import Visualizer
 from tests.support import loader, settings
 
 ITERATIONS = {"by_epoch": False, "max_iters": 10, "val_interval": 5}
@@ -99,24 +97,6 @@ def test_config_of_earlier_run_is_replaced_unless_edited(tmp_path: Path, edited:
         if edited and seed == 1:
             written.write_text(written.read_text() + "mine = 1\n")
     assert Config.fromfile(written).randomness.seed == (1 if edited else 2)
-
-
-@pytest.mark.parametrize("by_epoch", [True, False])
-def test_curves_are_drawn_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_epoch: bool) -> None:
-    drawn: list[Panel] = []
-
-    def kept(panels: list[Panel], label: str) -> Image.Image:
-        drawn.extend(panels)
-        return Image.new("RGB", (20, 10))
-
-    monkeypatch.setattr(curve_plots, "plot", kept)
-    hooks = {"checkpoint": None, "logger": {"interval": 1}}
-    runner = Runner(**settings(tmp_path, by_epoch=by_epoch, default_hooks=hooks, custom_hooks=[CurveHook("loss.png")]))
-    runner.train()
-    with Image.open(Path(runner.log_dir, "loss.png")) as picture:
-        assert picture.size == (20, 10)
-    found = [[x for x, _ in curve.points] for panel in drawn for curve in panel.curves if curve.label == "accuracy"]
-    assert found == [[4, 8, 12]]
 
 
 class Recorder(Visualizer):

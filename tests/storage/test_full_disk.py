@@ -17,7 +17,9 @@ from footplate.evaluation import DumpResults, EvaluationContext
 from footplate.records import LocalVisBackend
 from footplate.tasks.detection import CocoMetric
 from footplate.tasks.segmentation import IoUMetric
-from footplate.visualization import Visualizer, draw_curves
+from footplate.tools.run_curves import draw_curves
+from footplate.tools.runs import Series
+from footplate.visualization import Visualizer
 from tests.support import TINY
 
 _NOISE = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
@@ -60,7 +62,7 @@ def _write_boxes() -> None:
 WRITERS: dict[str, Callable[[], Any]] = {
     "validation image": lambda: LocalVisBackend(".").add_image("val", _NOISE, 1),
     "test image": lambda: Visualizer().add_datasample("a", _NOISE, None, out_file="shown/a.jpg"),
-    "curves": lambda: draw_curves("scalars.json", "curves.png"),
+    "curves": lambda: draw_curves([Series("loss", "train", [(1.0, 0.5)])], "curves.png"),
     "dumped config": lambda: Config({"a": ["long"] * 9}).dump("dumped.yaml"),
     "predictions": _dump_results,
     "masks for a submission": _format_masks,

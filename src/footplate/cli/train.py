@@ -77,10 +77,11 @@ def run(arguments: argparse.Namespace) -> int:
     from footplate import openmmlab
     from footplate.checkpoint import trusting
     from footplate.engine import Runner
-    from footplate.hooks import CurveHook, ProgressHook, RecordHook
+    from footplate.hooks import ProgressHook, RecordHook
     from footplate.openmmlab.first_generation.translation import is_first_generation
     from footplate.records import surviving_streams
     from footplate.tools.explain_keys import explain_config
+    from footplate.tools.run_curves import CurveHook
 
     batch_size = ""
     if has_automatic_batch_size(cfg):

@@ -169,6 +169,7 @@ def _compile(parts: Sequence[Any], arguments: Mapping[str, Any]) -> None:
     def call(part: Any, *args: Any, **kwargs: Any) -> Any:
         return part._call_impl(*args, **kwargs)
 
+    call.__code__ = call.__code__.replace()  # older versions of torch count the recompilations of a code object
     # Once this limit is exceeded, torch stops compiling the function. The default is meant for a single module, but is
     # shared by all of them.
     limits: dict[str, Any] = {"recompile_limit": _RECOMPILE_LIMIT * len(parts), "isolate_recompiles": True}

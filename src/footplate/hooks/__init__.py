@@ -10,7 +10,7 @@ from footplate.hooks.housekeeping_hooks import (
     SyncBuffersHook,
     UnevenStepHook,
 )
-from footplate.hooks.logger_hook import CurveHook, LoggerHook, NaiveVisualizationHook, RecordHook
+from footplate.hooks.logger_hook import LoggerHook, NaiveVisualizationHook, RecordHook
 from footplate.hooks.param_scheduler_hook import ParamSchedulerHook
 from footplate.hooks.prepare_tta_hook import PrepareTTAHook
 from footplate.hooks.profiler_hook import ProfilerHook
@@ -20,7 +20,6 @@ from footplate.hooks.stopping_hooks import EarlyStoppingHook, TimeLimitHook
 
 __all__ = [
     "CheckpointHook",
-    "CurveHook",
     "DistSamplerSeedHook",
     "EMAHook",
     "EarlyStoppingHook",

@@ -17,10 +17,10 @@ from footplate.errors import ArgumentError
 from footplate.hooks.checkpoint_hook import best_rules
 from footplate.messages import printable
 from footplate.metric_names import validation_label
-from footplate.records import NOT_SHOWN, average_over_ranks, numbers_in
+from footplate.records import average_over_ranks, numbers_in
 from footplate.registry import HOOKS
 from footplate.storage import check_output_path, commit_bytes, output_path, read_bytes
-from footplate.visualization import ImageNames, draw_curves, sample_image, skipping_failed_image
+from footplate.visualization import ImageNames, sample_image
 
 
 @HOOKS.register_module()
@@ -198,32 +198,6 @@ class LoggerHook(Hook):
     def _step(self, runner: Runner) -> int:
         # Iteration-based training has no meaningful epochs, whatever `log_metric_by_epoch` is.
         return runner.epoch if self.log_metric_by_epoch and runner.by_epoch else runner.iter
-
-
-@HOOKS.register_module()
-class CurveHook(Hook):
-    """Plots the run's losses and metrics to `<timestamp>/<filename>` after the last iteration.
-
-    Args:
-        filename: The name of the PNG file.
-    """
-
-    priority = "LOWEST"
-
-    def __init__(self, filename: str = "curves.png") -> None:
-        self.filename = check_output_path(filename, key="filename")
-
-    def after_train(self, runner: Runner) -> None:
-        """Plots the scalars that the local backend has written. Does nothing without a local backend."""
-        scalars = os.path.join(runner.log_dir, "vis_data", "scalars.json")
-        if is_main_process() and os.path.exists(scalars):
-            path = output_path(runner.log_dir, self.filename)
-            counts_epochs = any(isinstance(hook, LoggerHook) and hook.log_metric_by_epoch for hook in runner.hooks)
-            # The number of iterations per step of the validation metrics.
-            length = (length_of(runner.train_dataloader) or 1) if counts_epochs and runner.by_epoch else 1
-            with skipping_failed_image(self.filename):
-                draw_curves(scalars, path, epoch_length=length)
-                runner.logger.info("curves: %s", path, extra=NOT_SHOWN)
 
 
 @HOOKS.register_module()

@@ -306,13 +306,13 @@ def status(path: Path) -> FileStatus:
 
 
 def make_dirs(folder: Path) -> None:
-    """Creates a folder and its parents if they do not exist.
+    """Creates a folder and its parents if they do not exist. An empty path is the current folder.
 
     Raises:
         OSError: The folder cannot be created.
     """
     if is_local(folder):
-        os.makedirs(local_path(folder), exist_ok=True)
+        os.makedirs(local_path(folder) or os.curdir, exist_ok=True)
     else:
         with _remote(folder) as (system, inner):
             system.makedirs(inner, exist_ok=True)

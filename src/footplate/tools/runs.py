@@ -102,13 +102,10 @@ def read_run(path: str | Path) -> Run:
     """
     path = Path(path)
     folder = path if path.is_dir() else path.parent
-    files = [path] if path.is_file() else in_order(safe_files(_scalar_files(path), path))
-    if not files:
-        raise _no_run(path)
-    lines, length, derived = _joined_lines(files)
+    lines, length, derived = _joined_lines(path)
     series = _series(lines)
     if not series:
-        raise DataError(f"there are no finite scalars in '{files[0]}'")
+        raise DataError(f"there are no finite scalars in '{path}'")
     starts = [start.folder for start in starts_of(folder)] if path.is_dir() else [folder]
     warnings = _warnings(folder)
     diverged = [
@@ -212,8 +209,17 @@ def _read_lines(file: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _joined_lines(files: Sequence[Path]) -> tuple[list[dict[str, Any]], int | None, list[str]]:
-    """Joins the scalars of all launches of a run.
+def read_series(work_dir: str | Path) -> list[Series]:
+    """Returns the scalars of a run, including those of the launches that it resumes.
+
+    Raises:
+        DataError: There are no scalars, or a file is invalid.
+    """
+    return _series(_joined_lines(Path(work_dir))[0])
+
+
+def _joined_lines(path: Path) -> tuple[list[dict[str, Any]], int | None, list[str]]:
+    """Joins the scalars of all launches of a run, or reads a single file.
 
     Returns three values: the log lines, with the training iteration of each line as `at`; the iterations per epoch, or
     None if unknown; and a list of facts that were derived because the run does not record them.
@@ -221,6 +227,9 @@ def _joined_lines(files: Sequence[Path]) -> tuple[list[dict[str, Any]], int | No
     trained: list[dict[str, Any]] = []
     evaluated: list[dict[str, Any]] = []  # from starts that did not train
     length, derived = None, []
+    files = [path] if path.is_file() else in_order(safe_files(_scalar_files(path), path))
+    if not files:
+        raise _no_run(path)
     for file in files:
         start, lines = read_start(file.parent.parent), _read_lines(file)
         if not start.trains:

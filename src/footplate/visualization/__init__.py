@@ -1,6 +1,5 @@
 """Draws on images and plots a run's curves. Does not need a display."""
 
-from footplate.visualization.curve_plots import draw_curves
 from footplate.visualization.drawing import (
     Color,
     Drawing,
@@ -31,7 +30,6 @@ __all__ = [
     "as_rgb",
     "build_visualizer",
     "canvas_to_image",
-    "draw_curves",
     "draw_featmap",
     "heat_colors",
     "planes_to_image",

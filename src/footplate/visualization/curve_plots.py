@@ -1,7 +1,5 @@
 """Plots a run's curves with matplotlib."""
 
-import json
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -9,13 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from footplate.errors import DataError
 from footplate.messages import printable
-from footplate.metric_names import is_of_class, is_undefined, metric_of_label
-from footplate.storage import commit_image
 from footplate.visualization.drawing import canvas_to_image
 
-_UNPLOTTED = frozenset({"step", "iter", "epoch", "time", "data_time", "memory", "eta", "base_lr"})
 _MAX_CURVES = 8
 _MAX_LARGE = 4  # if there are more panels than this, they are drawn smaller
 _MAX_LABEL = 40  # characters
@@ -60,53 +54,6 @@ def find_duplicates(curves: Mapping[str, Sequence[tuple[float, ...]]]) -> dict[s
     return {name: first for name, first in firsts.items() if name != first}
 
 
-def draw_curves(scalars_path: str, out_path: str, *, epoch_length: int = 1) -> None:
-    """Plots losses, metrics and the learning rate to an image file. Per-class results are omitted.
-
-    Args:
-        scalars_path: A file with one JSON object per line, e.g. `vis_data/scalars.json`.
-        out_path: The path of the image.
-        epoch_length: The number of iterations per `step` in validation records: the epoch length if validation is
-            logged by epoch, otherwise 1.
-
-    Raises:
-        DataError: The file contains no scalars to draw.
-    """
-    points, x_label = _read_points(scalars_path, epoch_length)
-    panels: dict[str, list[PlottedCurve]] = {}
-    metrics = {metric_of_label(name) for trains, name in points if not trains}
-    for (trains, name), curve in sorted(points.items(), key=lambda item: item[0][1] != "loss"):
-        label = name if trains else metric_of_label(name)
-        if trains or not is_of_class(label, metrics):
-            panels.setdefault(panel_title(label, curve, trains=trains), []).append(PlottedCurve(label, curve))
-    if not panels:
-        raise DataError("there are no scalars to draw", found=scalars_path)
-    order = sorted(panels, key=lambda title: (title in ("gradient norm", "learning rate"), title))
-    commit_image(out_path, plot([Panel(title, _distinct(panels[title])) for title in order], x_label))
-
-
-def _read_points(path: str, epoch_length: int) -> tuple[dict[tuple[bool, str], list[tuple[float, float]]], str]:
-    """Returns a dict with the points of each scalar, and the label of the x-axis.
-
-    Each key consists of a bool, which is True for training and False for validation, and the scalar's name.
-    """
-    points: dict[tuple[bool, str], list[tuple[float, float]]] = {}
-    x_label = "step"
-    with open(path, encoding="utf-8") as file:
-        records = [json.loads(line) for line in file if line.strip()]
-    for scalars in records:
-        trains = "lr" in scalars  # only training records contain the learning rate; all others are from validation
-        x_label = "iteration" if "iter" in scalars else x_label
-        step = float(scalars.get("step", 0)) * (1 if trains else epoch_length)
-        for name, value in scalars.items():
-            is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-            if not is_number or name.rpartition("/")[2] in _UNPLOTTED:
-                continue
-            if trains or not is_undefined(metric_of_label(name), value):
-                points.setdefault((trains, name), []).append((step, float(value)))
-    return points, x_label
-
-
 def panel_title(label: str, points: Sequence[tuple[float, float]], *, trains: bool) -> str:
     """Returns the title of a curve's panel. Fractions, percentages and larger values get separate panels."""
     group, slash, _ = label.partition("/")
@@ -119,11 +66,6 @@ def panel_title(label: str, points: Sequence[tuple[float, float]], *, trains: bo
         return f"{where} loss".strip()
     largest = max(abs(y) for _, y in points)
     return f"{where or 'training'}, {'up to 1' if largest <= 1 else 'up to 100' if largest <= 100 else 'above 100'}"
-
-
-def _distinct(curves: Sequence[PlottedCurve]) -> list[PlottedCurve]:
-    repeated = find_duplicates({curve.label: curve.points for curve in curves})
-    return [curve for curve in curves if curve.label not in repeated]
 
 
 def plot(panels: Sequence[Panel], x_label: str, *, log_x: bool = False) -> Image.Image:

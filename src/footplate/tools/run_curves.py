@@ -1,0 +1,62 @@
+"""Plots the curves of a run when it ends."""
+
+import os
+from collections.abc import Sequence
+
+from footplate.distributed import is_main_process
+from footplate.engine import Hook, Runner
+from footplate.errors import DataError
+from footplate.metric_names import is_of_class, metric_of_label
+from footplate.records import NOT_SHOWN
+from footplate.storage import commit_image
+from footplate.tools.runs import Series, read_series
+from footplate.visualization import skipping_failed_image
+from footplate.visualization.curve_plots import Panel, PlottedCurve, find_duplicates, panel_title, plot
+
+_FILE = "curves.png"
+_UNPLOTTED = frozenset({"time", "data_time", "memory", "eta", "base_lr"})
+
+
+class CurveHook(Hook):
+    """Plots losses, metrics and learning rates to `<timestamp>/curves.png` after the last iteration.
+
+    A resumed run is plotted from its first iteration. Does nothing without a local backend, which writes the scalars.
+    """
+
+    priority = "LOWEST"
+
+    def after_train(self, runner: Runner) -> None:
+        """Plots the scalars of the run."""
+        if not is_main_process() or not os.path.exists(os.path.join(runner.log_dir, "vis_data", "scalars.json")):
+            return
+        path = os.path.join(runner.log_dir, _FILE)
+        with skipping_failed_image(_FILE):
+            draw_curves(read_series(runner.folder.work_dir), path)
+            runner.logger.info("curves: %s", path, extra=NOT_SHOWN)
+
+
+def draw_curves(run: Sequence[Series], path: str) -> None:
+    """Plots the scalars of a run to an image file. Per-class results and times are omitted.
+
+    Raises:
+        DataError: There is nothing to plot.
+    """
+    panels: dict[str, list[PlottedCurve]] = {}
+    metrics = {metric_of_label(series.name) for series in run if series.mode != "train"}
+    for series in sorted(run, key=lambda series: series.name != "loss"):
+        trains = series.mode == "train"
+        label = series.name if trains else metric_of_label(series.name)
+        if series.name.rpartition("/")[2] in _UNPLOTTED or (not trains and is_of_class(label, metrics)):
+            continue
+        panels.setdefault(panel_title(label, series.points, trains=trains), []).append(
+            PlottedCurve(label, series.points)
+        )
+    if not panels:
+        raise DataError("there are no scalars to draw")
+    order = sorted(panels, key=lambda title: (title in ("gradient norm", "learning rate"), title))
+    commit_image(path, plot([Panel(title, _distinct(panels[title])) for title in order], "iteration"))
+
+
+def _distinct(curves: Sequence[PlottedCurve]) -> list[PlottedCurve]:
+    repeated = find_duplicates({curve.label: curve.points for curve in curves})
+    return [curve for curve in curves if curve.label not in repeated]
