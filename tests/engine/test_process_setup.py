@@ -65,6 +65,11 @@ def test_deterministic_algorithms(monkeypatch: pytest.MonkeyPatch) -> None:
     seed_everything({"seed": 1, "deterministic": True})
     assert torch.are_deterministic_algorithms_enabled()
     assert os.environ.pop("CUBLAS_WORKSPACE_CONFIG") == ":4096:8"
+    seed_everything({"seed": 1})  # the next run in the process
+    assert not torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)  # by the user
+    seed_everything({"seed": 1})
+    assert torch.are_deterministic_algorithms_enabled()
 
 
 @pytest.mark.parametrize("seed", [-1, "7"])

@@ -24,7 +24,7 @@ import torch.distributed as dist
 from footplate.checkpoint import AfterSave
 from footplate.data import kill_workers
 from footplate.data.waiting import data_wait
-from footplate.distributed import barrier, get_rank, is_distributed
+from footplate.distributed import compute_on_ranks, get_rank, is_distributed
 from footplate.engine.hook import Hook
 from footplate.error_context import add_note
 from footplate.records.logger import print_urgent
@@ -75,11 +75,13 @@ class Request:
         signal: The number of the received signal, or 0. If it is set, the run is saved and the process ends.
         save: Whether to save the run.
         stop: When to end training.
+        validation: Whether to validate.
     """
 
     signal: int = 0
     save: bool = False
     stop: Stop = Stop.NO
+    validation: bool = False
 
 
 class Requests:
@@ -105,11 +107,12 @@ class Requests:
     def __init__(self, device: torch.device, phases: Sequence[str]) -> None:
         self._device, self._phases = device, phases
         self.can_save_after_error = True
+        self.own = Request()
         self.reset()
 
     def reset(self) -> None:
-        """Drops all requests."""
-        self.own = Request()
+        """Drops all requests, except for a validation run that a loaded checkpoint requires."""
+        self.own = Request(validation=self.own.validation)
         self.agreed = Request() if is_distributed() else self.own
         self.pending = self.saved_after_error = False
         self.scheduled_saves: list[Callable[[], None]] = []
@@ -154,11 +157,13 @@ class Requests:
         save = own.save
         if save:  # reset only if it was True when read, because a signal may have set it since
             own.save = False
-        values = [own.signal, save, own.stop, -pause]
+        values = [own.signal, save, own.stop, own.validation, -pause]
+        own.validation = False
         requests = torch.tensor(values, dtype=torch.int64, device=self._device)
         dist.all_reduce(requests, dist.ReduceOp.MAX)
-        number, save, stop, pause = requests.tolist()
+        number, save, stop, validation, pause = requests.tolist()
         agreed.stop = Stop(stop)
+        agreed.validation |= bool(validation)
         if number and not agreed.signal:
             agreed.signal = number
             self.announce_stop()
@@ -214,8 +219,7 @@ def answer_requests(runner: "Runner") -> None:
     number, agreed.save = agreed.signal, False
     save_on_request(runner)
     if number:
-        runner.saver.wait()
-        barrier()  # the launcher may kill all ranks as soon as one has exited
+        compute_on_ranks(runner.saver.wait)  # the launcher may kill all ranks as soon as one has exited
         runner.visualizer.close()
         kill_workers(runner.built_loaders())  # hung workers would keep the process from exiting
         error = Interrupted(number)
