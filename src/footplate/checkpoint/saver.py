@@ -254,7 +254,8 @@ class BackgroundSaver:
     def complete(self) -> None:
         """Calls `wait` if a save has finished. Otherwise, does nothing.
 
-        With several ranks, an error waits for the next save, where all ranks can raise it (decision 037).
+        With several ranks, a failed save is handled by the next `save` or `wait`, where all ranks can raise the error
+        (decision 037).
         """
         save = self._pending
         if save is not None and save.has_ended and (save.error is None or get_world_size() == 1):

@@ -1,4 +1,4 @@
-"""Handles requests to save or stop a run, and saves the run if reading data fails.
+"""Handles requests to save, stop or validate a run, and saves the run if reading data fails.
 
 A signal handler or hook writes its request to `Requests.own`. `Requests.exchange` combines the requests of all ranks in
 `Requests.agreed`; in a single process, both are the same object. Between iterations, the training loop handles the
@@ -7,6 +7,7 @@ fields of `agreed`:
 - `signal` saves the run and ends the process with `Interrupted`.
 - `save` saves the run.
 - `stop` ends training early; see `Stop`.
+- `validation` validates the model.
 """
 
 import enum
@@ -111,7 +112,7 @@ class Requests:
         self.reset()
 
     def reset(self) -> None:
-        """Drops all requests, except for a validation run that a loaded checkpoint requires."""
+        """Drops all requests, except for a validation run, which a loaded checkpoint may have requested."""
         self.own = Request(validation=self.own.validation)
         self.agreed = Request() if is_distributed() else self.own
         self.pending = self.saved_after_error = False
