@@ -112,11 +112,13 @@ def test_inference_mode_gives_the_same_run(
 
 def test_buffers_are_broadcast_before_each_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
-    monkeypatch.setattr(evaluation_loops, "broadcast_buffers", lambda model: told.append((model, model.training)))
     runner = Runner(**settings(tmp_path))
+    runner.model.register_buffer("seen", torch.zeros(1))
+    sent = lambda tensors: told.append(([*tensors], runner.model.training))  # noqa: E731
+    monkeypatch.setattr(evaluation_loops, "broadcast_tensors", sent)
     runner.val()
     runner.test()
-    assert told == [(runner.model, False)] * 2
+    assert told == [([runner.model.seen], False)] * 2
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,11 @@ def test_deterministic_algorithms(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.is_deterministic_algorithms_warn_only_enabled()
     with pytest.raises(ArgumentError, match="deterministic"):
         seed_everything({"seed": 1, "deterministic": "yes"})
+    seed_everything({"seed": 1})  # the next run in the process
+    assert not torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)  # by the user
+    seed_everything({"seed": 1})
+    assert torch.are_deterministic_algorithms_enabled()
 
 
 @pytest.mark.parametrize("seed", [-1, "7"])

@@ -11,7 +11,7 @@ import torch
 
 from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint, saver
-from footplate.engine.requests import save_on_request
+from footplate.engine.requests import Stop, save_on_request
 from footplate.errors import ArgumentError
 from footplate.hooks import CheckpointHook
 from tests.support import Witness, settings
@@ -216,17 +216,21 @@ def test_missing_metric_suggests_a_similar_one(tmp_path: Path) -> None:
     assert caught.value.notes == ("metrics: accuracy",)
 
 
-def test_published_files_have_the_published_keys(tmp_path: Path) -> None:
-    runner, _ = run(
-        tmp_path,
-        epochs(2),
-        interval=1,
-        published_keys=["state_dict", "meta"],
-        save_best="acc",
-        val_evaluator=told(acc=[2, 1]),
-    )
+class StopMidEpoch(Hook):
+    """Ends training in the second epoch, like a time limit."""
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        if runner.iter == 5:
+            runner.requests.own.stop = Stop.AFTER_ITERATION
+
+
+@pytest.mark.parametrize(("hooks", "last"), [([], "epoch_2"), ([StopMidEpoch()], "epoch_1")])
+def test_published_files_have_the_published_keys(tmp_path: Path, hooks: list[Hook], last: str) -> None:
+    saving = {"interval": 1, "published_keys": ["state_dict", "meta"], "save_best": "acc"}
+    cfg = settings(tmp_path / "work", train_cfg=epochs(2), custom_hooks=hooks, val_evaluator=told(acc=[2, 1]))
+    Runner(**{**cfg, "default_hooks": {"checkpoint": saving}}).train()
     published = {each.stem.rpartition("-")[0]: each for each in (tmp_path / "work").glob("*-????????.pth")}
-    assert set(published) == {"epoch_2", "best_acc_epoch_1"}
+    assert set(published) == {last, "best_acc_epoch_1"}
     for stem, path in published.items():
         read = torch.load(path, weights_only=True)
         whole = load_checkpoint(str(tmp_path / f"work/{stem}.pth"))

@@ -252,8 +252,13 @@ class BackgroundSaver:
         self._alarm()
 
     def complete(self) -> None:
-        """Calls `wait` if a save has finished. Otherwise, does nothing."""
-        if self._pending is not None and self._pending.has_ended:
+        """Calls `wait` if a save has finished. Otherwise, does nothing.
+
+        With several ranks, a failed save is handled by the next `save` or `wait`, where all ranks can raise the error
+        (decision 037).
+        """
+        save = self._pending
+        if save is not None and save.has_ended and (save.error is None or get_world_size() == 1):
             self.wait()
 
     def wait(self) -> None:

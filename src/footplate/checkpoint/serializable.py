@@ -162,13 +162,12 @@ def split_state(state: Any, cut: Cut = lambda name, tensor: None) -> tuple[Any, 
         The state with references, and a dict of shards, keyed by name.
     """
     shards: dict[str, TensorShard] = {}
-    names: dict[Any, str] = {}  # by memory address, since tensors may share memory
+    names: dict[Any, str] = {}  # by memory, which tensors may share
 
     def replace(name: str, tensor: Any) -> Any:
         if not isinstance(tensor, torch.Tensor):
             return tensor
-        local = local_tensor(tensor.detach())
-        key = (local.data_ptr() or id(tensor), local.storage_offset(), tuple(tensor.shape), tensor.stride())
+        local, key = local_tensor(tensor.detach()), _memory_key(tensor)
         if key in names:
             return {_MARK: names[key]}
         shard: TensorShard | None
@@ -185,6 +184,16 @@ def split_state(state: Any, cut: Cut = lambda name, tensor: None) -> tuple[Any, 
         return {_MARK: name}
 
     return rebuild(state, replace), shards
+
+
+def _memory_key(tensor: torch.Tensor) -> tuple[Any, ...]:
+    """Returns a key that is equal for tensors that share their values.
+
+    The key of an empty shard, which has no address, also depends on its storage. Therefore, all ranks agree on which
+    tensors are shared.
+    """
+    local = local_tensor(tensor.detach())
+    return local.untyped_storage()._cdata, local.storage_offset(), tuple(tensor.shape), tensor.stride()
 
 
 def join_state(state: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
@@ -210,12 +219,12 @@ def gather_full_state(state: _T) -> _T:
 
     On other ranks, the sharded tensors are replaced by empty tensors.
     """
-    gathered: dict[int, torch.Tensor] = {}  # by memory address, since tensors may share memory
+    gathered: dict[Any, torch.Tensor] = {}  # by memory, which tensors may share
 
     def replace(_: str, value: Any) -> Any:
         if not isinstance(value, torch.Tensor) or not is_dtensor(value):
             return value
-        key = local_tensor(value).data_ptr() or id(value)
+        key = _memory_key(value)
         if key not in gathered:
             full = full_tensor(value.detach())
             gathered[key] = full.cpu() if is_main_process() else torch.empty(0)

@@ -1,14 +1,13 @@
 """Distributed training with torch.distributed. All functions also work in a single process."""
 
 from footplate.distributed.collectives import (
-    barrier,
-    broadcast_buffers,
     broadcast_object,
     broadcast_tensors,
     check_same_parameters,
     collect_results,
     compare_with_main,
     compute_on_main,
+    compute_on_ranks,
     gather_objects,
     get_data_rank,
     get_data_world_size,
@@ -40,8 +39,6 @@ from footplate.distributed.wrappers import (
 __all__ = [
     "active_launcher",
     "await_cause",
-    "barrier",
-    "broadcast_buffers",
     "broadcast_object",
     "check_dist_cfg",
     "check_launcher",
@@ -51,6 +48,7 @@ __all__ = [
     "collect_results",
     "compare_with_main",
     "compute_on_main",
+    "compute_on_ranks",
     "gather_objects",
     "get_data_rank",
     "get_data_world_size",

@@ -63,38 +63,41 @@ def is_main_process(group: Group = None) -> bool:
     return get_rank(group) == 0
 
 
-def barrier(group: Group = None) -> None:
-    """Waits until all ranks in a group have reached this call."""
-    if is_distributed():
-        dist.barrier(group)
-
-
-def broadcast_object(value: _T, source: int = 0) -> _T:
-    """Returns the `value` of rank `source` on all ranks."""
+def broadcast_object(value: _T) -> _T:
+    """Returns the `value` of rank 0 on all ranks."""
     if not is_distributed():
         return value
     box = [value]
-    dist.broadcast_object_list(box, src=source)
+    dist.broadcast_object_list(box, src=0)
     return box[0]
 
 
+def compute_on_ranks(compute: Callable[[], _T]) -> list[_T]:
+    """Calls a function on each rank. Returns the results of all ranks, in rank order, on every rank.
+
+    If the function fails on any rank, all ranks raise the error of the first of these ranks. Use this function before a
+    branch or an error that decides about a later collective, so that all ranks decide the same (decision 037). The
+    function itself must not contain a collective.
+    """
+    raised: Exception | None = None
+    try:
+        outcome: Any = compute(), None
+    except Exception as error:  # noqa: BLE001 - raised again, on every rank
+        raised, outcome = error, (None, _portable(error))
+    outcomes = gather_objects(outcome)
+    for rank, (_, received) in enumerate(outcomes):
+        if received is not None:
+            raise (rank == get_rank() and raised) or received  # on this rank, the original error with its traceback
+    return [result for result, _ in outcomes]
+
+
 def compute_on_main(compute: Callable[[], _T]) -> _T:
-    """Calls a function on rank 0, and returns its result or raises its exception on all ranks.
+    """Calls a function on rank 0, and returns its result or raises its error on all ranks; see `compute_on_ranks`.
 
     Use this function where ranks might get different results, for example when listing a folder that is being written
     to.
     """
-    result: _T | None = None
-    raised: Exception | None = None
-    if is_main_process():
-        try:
-            result = compute()
-        except Exception as error:  # noqa: BLE001 - raised again, on every rank
-            raised = error
-    result, received = broadcast_object((result, raised and _portable(raised)))
-    if received is not None:
-        raise raised or received  # on rank 0, the original error with its traceback
-    return result  # type: ignore[return-value]
+    return compute_on_ranks(compute if is_main_process() else lambda: None)[0]  # type: ignore[return-value]
 
 
 def _portable(error: Exception) -> Exception:
@@ -102,12 +105,7 @@ def _portable(error: Exception) -> Exception:
     try:
         return pickle.loads(pickle.dumps(error))  # type: ignore[no-any-return]
     except Exception:  # noqa: BLE001 - user-defined exceptions may raise anything
-        return RankError(f"rank 0 raised {type(error).__name__}: {error}")
-
-
-def broadcast_buffers(model: nn.Module) -> None:
-    """Copies buffers, such as batch norm statistics, from rank 0 to all ranks."""
-    broadcast_tensors(model.buffers())
+        return RankError(f"rank {get_rank()} raised {type(error).__name__}: {error}")
 
 
 @torch.no_grad()

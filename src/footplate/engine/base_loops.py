@@ -8,6 +8,8 @@ from footplate.checks import check_accepts, check_count, check_number, read_coun
 from footplate.data import build_dataloader, capture_rng, length_of, metainfo_of, restore_rng
 from footplate.data.position import position_in
 from footplate.data.waiting import InterruptedWaitError, data_wait
+from footplate.distributed import compute_on_ranks
+from footplate.engine.components import delegate
 from footplate.engine.overridden_loops import adapt_overridden
 from footplate.engine.process_setup import keep_freed_memory
 from footplate.engine.requests import Stop, answer_requests, save_after_data_error
@@ -63,7 +65,8 @@ class BaseLoop:
 class BaseTrainLoop(BaseLoop):
     """Base class for training loops. Subclasses implement `_train`.
 
-    If a hook sets `validation_requested`, the loop validates after the current iteration or epoch.
+    If a hook sets `validation_requested`, the loop validates after the current iteration or epoch. With several ranks,
+    it validates as soon as they have exchanged their requests, which takes up to 10 iterations.
 
     Args:
         runner: The runner that owns the loop.
@@ -105,7 +108,6 @@ class BaseTrainLoop(BaseLoop):
         changes = checked_intervals(dynamic_intervals or ())
         self.dynamic_milestones = [0, *(milestone for milestone, _ in changes)]
         self.dynamic_intervals = [val_interval, *(interval for _, interval in changes)]
-        self.validation_requested = False
         self.ended = False  # whether the final validation and save are complete
         self._iter = self._epoch = 0
         self._began_at: int | None = None  # the iteration at which this process started or resumed the run
@@ -129,7 +131,7 @@ class BaseTrainLoop(BaseLoop):
             self._validate_if_due()  # if the run was saved just before a validation
             self._train()
         runner.call_hook("after_train")
-        runner.saver.wait()
+        compute_on_ranks(runner.saver.wait)  # afterwards, each rank can read the last checkpoint
         return runner.model
 
     def _train(self) -> None:
@@ -198,7 +200,7 @@ class BaseTrainLoop(BaseLoop):
         if runner.val_loop is None or not self._validation_is_due():
             return
         # Set before the validation, so that a run that resumes from the best checkpoint does not repeat the validation.
-        self._validated_at, self.validation_requested = self._position, False
+        self._validated_at, runner.requests.agreed.validation = self._position, False
         with runner.phase("val"):
             runner.val_loop.run()
         runner.model.train()
@@ -206,8 +208,8 @@ class BaseTrainLoop(BaseLoop):
 
     def _validation_is_due(self) -> bool:
         done = self._position
-        if self.validation_requested or done == self._validated_at:
-            return self.validation_requested
+        if (is_requested := self.runner.requests.agreed.validation) or done == self._validated_at:
+            return is_requested
         self._decide_current_val_interval()
         return self.out_of_time or validation_is_due(done, self._end, self.val_begin, self.val_interval)
 
@@ -248,6 +250,7 @@ class BaseTrainLoop(BaseLoop):
         """Whether the run is complete, including the final validation and the final save."""
         return self._position >= self._end and self.ended
 
+    validation_requested: bool = delegate("runner.requests.own.validation")
     iter = property(attrgetter("_iter"), doc="The number of completed iterations.")
 
     @property
@@ -304,7 +307,7 @@ class BaseTrainLoop(BaseLoop):
             "iter": iteration,
             "epoch": epoch,
             "validated_at": self._validated_at,
-            "validation_requested": self.validation_requested,
+            "validation_requested": self.validation_requested or self.runner.requests.agreed.validation,
             "ended": self.ended,
             "data": self._data.state_dict(iteration, epoch if self.by_epoch else None),
         }

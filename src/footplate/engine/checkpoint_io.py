@@ -21,7 +21,7 @@ from footplate.checkpoint import (
 from footplate.checkpoint.saver import NOTHING
 from footplate.checkpoint.serializable import gather_full_state
 from footplate.checkpoint_names import BEST, is_sharded_path
-from footplate.distributed import compute_on_main, is_main_process, unwrap_model
+from footplate.distributed import compute_on_main, compute_on_ranks, is_main_process, unwrap_model
 from footplate.distributed.sharding import is_dtensor, is_sharded, reshard
 from footplate.engine import state
 from footplate.engine.nonfinite import check_weights
@@ -162,10 +162,12 @@ class CheckpointIO:
             after: Callbacks to run when the save has finished. They run in the main thread: after an iteration, before
                 the next save, or in `saver.wait()`.
         """
-        self.saver.wait()  # the state to save includes the outcome of the previous save
         reshard(runner.model)
         try:
-            check_weights(runner, together=background)
+            if background or is_sharded(runner.model):
+                compute_on_ranks(lambda: check_weights(runner))
+            else:
+                check_weights(runner)
         except NonFiniteError as error:
             if runner.nonfinite.loss == "stop":
                 raise

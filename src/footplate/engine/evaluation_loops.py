@@ -9,7 +9,7 @@ import torch
 
 from footplate.checks import check_flag
 from footplate.data import SampleLoader, batch_size_of, batches, length_of
-from footplate.distributed import broadcast_buffers, broadcast_object, gather_objects, is_model_wrapper
+from footplate.distributed import broadcast_object, broadcast_tensors, gather_objects, is_model_wrapper
 from footplate.engine.base_loops import BaseLoop
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import Evaluator, build_evaluator
@@ -125,7 +125,7 @@ class _EvaluationLoop(BaseLoop):
         runner.call_hook(f"before_{mode}")
         runner.call_hook(f"before_{mode}_epoch")
         runner.model.eval()
-        broadcast_buffers(runner.model)  # so that all ranks evaluate the same model, namely the saved one
+        broadcast_tensors(runner.model.buffers())  # so that all ranks evaluate the same model, namely the saved one
         metrics: dict[str, float] = {}
         for dataset in due:
             self.choose(dataset)

@@ -4,7 +4,6 @@ import contextlib
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +14,8 @@ from footplate import storage
 from footplate.checkpoint import load_checkpoint, save_checkpoint
 from footplate.checks import check_choice, check_count, check_keys
 from footplate.config import Config
-from footplate.distributed import gather_objects, is_main_process, unwrap_model
-from footplate.distributed.sharding import is_sharded, local_tensor
+from footplate.distributed import compute_on_ranks, is_main_process, unwrap_model
+from footplate.distributed.sharding import local_tensor
 from footplate.engine.hook import Hook
 from footplate.errors import CheckpointError, ConfigError, FootplateError, NonFiniteError
 from footplate.messages import list_names
@@ -80,11 +79,11 @@ class NonFiniteHook(Hook):
     def after_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Checks the losses at the end of each interval."""
         if (runner.iter + 1) % self.interval == 0:
-            self.check(runner, runner.iter + 1)
+            compute_on_ranks(lambda: self.check(runner, runner.iter + 1))
 
     def after_train(self, runner: "Runner") -> None:
         """Checks the losses of the last, possibly incomplete interval."""
-        self.check(runner, runner.iter)
+        compute_on_ranks(lambda: self.check(runner, runner.iter))
 
     def check(self, runner: "Runner", done: int, *, stop: bool = False) -> None:
         """Checks the losses of the last `interval` iterations.
@@ -126,22 +125,20 @@ class NonFiniteHook(Hook):
                 )
 
 
-def check_weights(runner: "Runner", *, together: bool = False) -> None:
-    """Checks the losses and weights before a save, so that checkpoints never contain non-finite weights.
+def check_weights(runner: "Runner") -> None:
+    """Checks this rank's losses and weights before a save, so that checkpoints never contain non-finite weights.
 
-    Args:
-        runner: The runner.
-        together: Whether all ranks call this function. If so, a non-finite weight on any rank keeps all ranks from
-            saving.
+    First waits for the previous save, whose outcome is part of the state to save.
 
     Raises:
+        CheckpointError: The previous save failed, and `on_save_error` is "stop".
         NonFiniteError: A weight is non-finite, or a loss was non-finite and `on_nonfinite` requires the run to stop.
     """
+    runner.saver.wait()
     done, _ = runner.train_loop.completed
     if runner.nonfinite.loss == "stop":
         runner.nonfinite.check(runner, done)
-    names = nonfinite_weights(unwrap_model(runner.model), together=together)
-    if names:
+    if names := nonfinite_weights(unwrap_model(runner.model)):
         runner.nonfinite.check(runner, done, stop=True)
         raise NonFiniteError(
             f"the weights contain NaN or infinity after iteration {done}, so they are not saved",
@@ -150,11 +147,10 @@ def check_weights(runner: "Runner", *, together: bool = False) -> None:
         )
 
 
-def nonfinite_weights(model: nn.Module, *, together: bool = False) -> list[str]:
-    """Returns the names of parameters that contain NaN or infinity, and of buffers that contain NaN.
+def nonfinite_weights(model: nn.Module) -> list[str]:
+    """Returns the names of this rank's parameters (or shards) with NaN or infinity, and of buffers with NaN.
 
-    Infinity in a buffer may be intentional. If the model is sharded, each rank checks its own shards. In this case, or
-    if `together` is set, all ranks must call this function.
+    Infinity in a buffer may be intentional.
     """
     floats = [each for each in map(_real_values, (*model.parameters(), *model.buffers())) if each.is_floating_point()]
     # Read all sums at once, and check individual tensors only if any sum is non-finite.
@@ -163,8 +159,7 @@ def nonfinite_weights(model: nn.Module, *, together: bool = False) -> list[str]:
     if sums and not torch.stack(sums).isfinite().all():
         names += [name for name, each in model.named_parameters() if not _real_values(each).isfinite().all()]
         names += [name for name, each in model.named_buffers() if each.isnan().any()]
-    all_names = gather_objects(names) if together or is_sharded(model) else [names]
-    return list(dict.fromkeys(chain.from_iterable(all_names)))
+    return names
 
 
 def _real_values(tensor: Tensor) -> Tensor:

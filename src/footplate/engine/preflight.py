@@ -13,7 +13,7 @@ from footplate import storage
 from footplate.checkpoint import load_checkpoint, save_checkpoint, split_state
 from footplate.data import metainfo_of
 from footplate.data.dataset_wrappers import innermost_datasets
-from footplate.distributed import is_main_process
+from footplate.distributed import compute_on_main, is_main_process
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import state
 from footplate.engine.evaluation_loops import loss_of, predicting
@@ -44,9 +44,8 @@ def preflight(runner: "Runner") -> None:
     """
     with _restoring_state(runner):
         size = checkpoint_size(runner)
-        if is_main_process():
-            _check_folders(runner, size)
-            _check_labels(runner)
+        compute_on_main(lambda: _check_folders(runner, size))
+        compute_on_main(lambda: _check_labels(runner))
         with runner.phase("preflight"):
             metrics = [_metrics_of_one_batch(runner, chosen) for chosen in _validation_sets(runner)]
         if metrics and all(metrics):  # otherwise, some metrics are unknown

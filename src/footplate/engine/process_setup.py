@@ -37,6 +37,7 @@ _logger = logging.getLogger("footplate.engine")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _MAX_BLOCK = (1 << 30, 1 << 25)  # in bytes; older versions accept only the smaller value
 _MAX_FREE = (1 << 31) - 1  # in bytes, at the end of the heap
+_is_deterministic = False  # whether the latest run in this process has requested deterministic algorithms
 
 
 def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
@@ -122,6 +123,7 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
     Returns:
         The seed, which is the same in all processes.
     """
+    global _is_deterministic
     check_randomness(randomness)
     import rich.style  # noqa: F401 - import before seeding: the import draws random numbers
 
@@ -134,10 +136,13 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
     random.seed(own)
     np.random.seed(own)
     torch.manual_seed(own)
-    if randomness.get("deterministic"):
+    was_deterministic, _is_deterministic = _is_deterministic, bool(randomness.get("deterministic"))
+    if _is_deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
         torch.use_deterministic_algorithms(True, warn_only=randomness["deterministic"] == "warn")
+    elif was_deterministic:  # otherwise, keep what the user has set
+        torch.use_deterministic_algorithms(False)
     return seed
 
 

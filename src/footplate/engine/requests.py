@@ -1,4 +1,4 @@
-"""Handles requests to save or stop a run, and saves the run if reading data fails.
+"""Handles requests to save, stop or validate a run, and saves the run if reading data fails.
 
 A signal handler or hook writes its request to `Requests.own`. `Requests.exchange` combines the requests of all ranks in
 `Requests.agreed`; in a single process, both are the same object. Between iterations, the training loop handles the
@@ -7,6 +7,7 @@ fields of `agreed`:
 - `signal` saves the run and ends the process with `Interrupted`.
 - `save` saves the run.
 - `stop` ends training early; see `Stop`.
+- `validation` validates the model.
 """
 
 import enum
@@ -24,7 +25,7 @@ import torch.distributed as dist
 from footplate.checkpoint import AfterSave
 from footplate.data import kill_workers
 from footplate.data.waiting import data_wait
-from footplate.distributed import barrier, get_rank, is_distributed
+from footplate.distributed import compute_on_ranks, get_rank, is_distributed
 from footplate.engine.hook import Hook
 from footplate.error_context import add_note
 from footplate.records.logger import print_urgent
@@ -75,11 +76,13 @@ class Request:
         signal: The number of the received signal, or 0. If it is set, the run is saved and the process ends.
         save: Whether to save the run.
         stop: When to end training.
+        validation: Whether to validate.
     """
 
     signal: int = 0
     save: bool = False
     stop: Stop = Stop.NO
+    validation: bool = False
 
 
 class Requests:
@@ -105,11 +108,12 @@ class Requests:
     def __init__(self, device: torch.device, phases: Sequence[str]) -> None:
         self._device, self._phases = device, phases
         self.can_save_after_error = True
+        self.own = Request()
         self.reset()
 
     def reset(self) -> None:
-        """Drops all requests."""
-        self.own = Request()
+        """Drops all requests, except for a validation run, which a loaded checkpoint may have requested."""
+        self.own = Request(validation=self.own.validation)
         self.agreed = Request() if is_distributed() else self.own
         self.pending = self.saved_after_error = False
         self.scheduled_saves: list[Callable[[], None]] = []
@@ -154,11 +158,13 @@ class Requests:
         save = own.save
         if save:  # reset only if it was True when read, because a signal may have set it since
             own.save = False
-        values = [own.signal, save, own.stop, -pause]
+        values = [own.signal, save, own.stop, own.validation, -pause]
+        own.validation = False
         requests = torch.tensor(values, dtype=torch.int64, device=self._device)
         dist.all_reduce(requests, dist.ReduceOp.MAX)
-        number, save, stop, pause = requests.tolist()
+        number, save, stop, validation, pause = requests.tolist()
         agreed.stop = Stop(stop)
+        agreed.validation |= bool(validation)
         if number and not agreed.signal:
             agreed.signal = number
             self.announce_stop()
@@ -214,8 +220,7 @@ def answer_requests(runner: "Runner") -> None:
     number, agreed.save = agreed.signal, False
     save_on_request(runner)
     if number:
-        runner.saver.wait()
-        barrier()  # the launcher may kill all ranks as soon as one has exited
+        compute_on_ranks(runner.saver.wait)  # the launcher may kill all ranks as soon as one has exited
         runner.visualizer.close()
         kill_workers(runner.built_loaders())  # hung workers would keep the process from exiting
         error = Interrupted(number)

@@ -162,8 +162,7 @@ class RunFolder:
         """
         is_main = is_main_process()
         if for_training:
-            if is_main:
-                _lock_folders(runner, resources)
+            compute_on_main(lambda: _lock_folders(runner, resources))
             with self.buffered_log():
                 _refuse_overwriting(runner)
         self.create(runner)

@@ -91,10 +91,10 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                 index += 1
                 if requests.pending:
                     self._answer_requests()
-                if self.validation_requested:
+                if requests.agreed.validation:
                     self._validate_if_due()
                 if requests.agreed.stop is Stop.AFTER_ITERATION and index < length:
-                    self.validation_requested = True
+                    requests.agreed.validation = True
                     return
         finally:
             batches.close()  # also stops the workers

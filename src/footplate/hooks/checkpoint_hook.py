@@ -20,7 +20,7 @@ from footplate.checkpoint import (
 from footplate.checkpoint.latest import folder_below
 from footplate.checkpoint_names import BEST, best_prefix
 from footplate.checks import check_count, check_flag, check_names
-from footplate.distributed import compute_on_main, is_main_process
+from footplate.distributed import compute_on_main, compute_on_ranks
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner
 from footplate.engine.requests import save_on_request
@@ -217,22 +217,18 @@ class CheckpointHook(Hook):
         All other hooks have already run at this point. If a run is killed before this, the resumed run repeats
         everything after the last iteration.
         """
-        runner.saver.wait()
+        compute_on_ranks(runner.saver.wait)
         end, done = runner.max_epochs if self.by_epoch else runner.max_iters, self._done(runner)
-        if self.save_last and self.by_epoch and not runner.train_loop.at_epoch_start:
-            save_on_request(runner)  # stopped mid-epoch, so an epoch number would be wrong
-            return
         path = self._path_to_write(runner, done)
+        is_mid_epoch = self.by_epoch and not runner.train_loop.at_epoch_start  # an epoch number would be wrong
         # Only rank 0 knows whether the checkpoint of the last iteration was saved.
-        saves_end = self.save_last or compute_on_main(lambda: runner.saver.last == path)
+        saves_end = not is_mid_epoch and compute_on_main(lambda: self.save_last or runner.saver.last == path)
         if self.published_keys:
             if saves_end:
                 self._save(runner, done)
-                runner.saver.wait()
-            if is_main_process():
-                for source in [*([path] if saves_end else []), *self._best.paths()]:
-                    if self._is_in_folder(source):
-                        self._publish(runner, source)
+            compute_on_main(lambda: self._publish(runner, path))
+        if is_mid_epoch and self.save_last:
+            save_on_request(runner)
         if saves_end:
             runner.train_loop.ended = done == end
             self._save(runner, done)
@@ -300,7 +296,7 @@ class CheckpointHook(Hook):
         return self._best.paths()
 
     def _save_bests(self, runner: Runner, scores: Sequence[tuple[MonitoredMetric, float | None]]) -> None:
-        runner.saver.wait()  # the previous save of a best checkpoint may have failed
+        compute_on_ranks(runner.saver.wait)  # the previous save of a best checkpoint may have failed
         # Only the main process knows whether that save failed, but all processes must take part in the next one.
         admitted = compute_on_main(lambda: [self._admits(runner, metric, score) for metric, score in scores])
         for (metric, score), is_admitted in zip(scores, admitted, strict=True):
@@ -340,19 +336,22 @@ class CheckpointHook(Hook):
 
         self._write(runner, path, AfterSave(on_committed=on_committed, on_failed=on_failed))
 
-    def _publish(self, runner: Runner, path: str) -> None:
-        checkpoint = load_checkpoint(path, in_place=True)
-        keys = self.published_keys or ()
-        if missing := [key for key in keys if key not in checkpoint]:
-            runner.logger.warning("Cannot publish all keys: %s has no '%s'.", path, "', '".join(missing))
-        stem = os.path.splitext(path)[0]
-        draft = storage.join(self._folder, f".{os.path.basename(stem)}.partial")
-        save_checkpoint({key: checkpoint[key] for key in keys if key in checkpoint}, draft)
-        content = storage.read_bytes(draft)
-        final = f"{stem}-{hashlib.sha256(content).hexdigest()[:8]}.pth"
-        storage.commit_bytes(final, content)
-        storage.remove(draft)
-        runner.logger.info("Published the checkpoint as %s.", final)
+    def _publish(self, runner: Runner, last: str) -> None:
+        """Writes the published files of the best checkpoints, and of the checkpoint `last` if it has been saved."""
+        runner.saver.wait()
+        keys, is_saved = self.published_keys or (), runner.saver.last == last
+        for path in filter(self._is_in_folder, [*([last] if is_saved else []), *self._best.paths()]):
+            checkpoint = load_checkpoint(path, in_place=True)
+            if missing := [key for key in keys if key not in checkpoint]:
+                runner.logger.warning("Cannot publish all keys: %s has no '%s'.", path, "', '".join(missing))
+            stem = os.path.splitext(path)[0]
+            draft = storage.join(self._folder, f".{os.path.basename(stem)}.partial")
+            save_checkpoint({key: checkpoint[key] for key in keys if key in checkpoint}, draft)
+            content = storage.read_bytes(draft)
+            final = f"{stem}-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+            storage.commit_bytes(final, content)
+            storage.remove(draft)
+            runner.logger.info("Published the checkpoint as %s.", final)
 
 
 def best_rules(runner: Runner) -> dict[str, Rule | None]:

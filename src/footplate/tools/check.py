@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,6 @@ from footplate.config import Config
 from footplate.data import BaseDataset, length_of
 from footplate.data.dataset_wrappers import count_skipped, innermost_datasets
 from footplate.distributed import (
-    barrier,
     broadcast_object,
     gather_objects,
     get_data_world_size,
@@ -138,13 +137,9 @@ def _shared_folder(cfg: Config) -> Iterator[str]:
     """Creates a folder that all processes share, and removes it when the last process is done."""
     with located(cfg):
         process_setup.prepare(cfg.get("env_cfg") or {}, launcher=cfg.get("launcher") or "none")
-    if is_main_process():
-        with temporary_folder("footplate-check-") as folder:
-            yield broadcast_object(folder)
-            barrier()
-    else:
-        yield broadcast_object("")
-        barrier()
+    with temporary_folder("footplate-check-") if is_main_process() else nullcontext("") as folder:
+        yield broadcast_object(folder)
+        gather_objects(None)
 
 
 def _try(cfg: Config, folder: str) -> tuple[Runner, dict[str, Largest], dict[str, Any]]:

@@ -84,6 +84,12 @@ def get_local_rank() -> int:
     return get_rank(get_local_group()) if distributed.is_distributed() else 0
 
 
+def barrier(group: Group = None) -> None:
+    """Waits until all processes of a group have reached this call."""
+    if distributed.is_distributed():
+        torch_dist.barrier(group)
+
+
 def init_dist(launcher: str, backend: str | None = None, **options: Any) -> None:
     """Initializes the default process group. In `options`, only `timeout` and `port` have an effect."""
     known = {key: value for key, value in options.items() if key in ("timeout", "port")}
