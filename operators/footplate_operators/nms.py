@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from footplate_operators.compiled import compiled_operators, compute_type
 from footplate_operators.polygons import overlaps, rotated_box_corners
 
 _Array = npt.NDArray[Any]
@@ -52,9 +53,14 @@ def _suppress(order: _Array, suppressed: Callable[[int, _Array], _Array]) -> lis
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
     """Runs NMS and returns the int64 indices of the kept boxes, sorted by descending score."""
+    compiled = None if offset else compiled_operators(boxes)
+    if compiled is not None:
+        dtype = compute_type(boxes)
+        kept: Tensor = compiled.nms(boxes.detach().to(dtype), scores.detach().to(dtype), iou_threshold)
+        return kept
     order = scores.detach().sort(descending=True, stable=True)[1].cpu().numpy()
     corners = np.ascontiguousarray(boxes.detach().cpu().numpy()[order].T)
-    kept, rest = [np.empty(0, dtype=int)], np.arange(len(order))
+    blocks, rest = [np.empty(0, dtype=int)], np.arange(len(order))
     with np.errstate(divide="ignore", invalid="ignore"):
         while len(rest):
             block, rest = rest[:_BLOCK], rest[_BLOCK:]
@@ -64,10 +70,10 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
             for place in range(len(block)):
                 if remains[place]:
                     remains[place + 1 :] &= ~overlap[place, place + 1 :]
-            kept.append(block[remains])
+            blocks.append(block[remains])
             overlap = _ious(ours[:, remains], corners[:, None, rest], offset) > iou_threshold
             rest = rest[~overlap.any(0)]
-    return torch.from_numpy(order[np.concatenate(kept)]).to(boxes.device)
+    return torch.from_numpy(order[np.concatenate(blocks)]).to(boxes.device)
 
 
 def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from footplate_operators.compiled import compiled_operators, compute_type
 from footplate_operators.sampling import bilinear_corners, gradients, operators, pixel_rows, weighted_rows
 
 
@@ -142,6 +143,12 @@ def roi_align_forward(
     writes the coordinates of the largest values to `argmax_y` and `argmax_x`.
     """
     bins = (aligned_height, aligned_width)
+    compiled = compiled_operators(input) if pool_mode == 1 else None
+    if compiled is not None:
+        dtype = compute_type(input)
+        settings = (spatial_scale, *bins, sampling_ratio, aligned)
+        output.copy_(compiled.roi_align(input.to(dtype), rois.to(dtype), *settings))
+        return
     points = _aligned_points(rois, bins, spatial_scale, sampling_ratio, aligned)
     if pool_mode == 1:
         output.copy_(_mean_of_bins(input, points, bins))
@@ -176,6 +183,12 @@ def roi_align_backward(
 ) -> None:
     """Writes the gradient of RoIAlign with respect to its input to `grad_input`."""
     bins = (aligned_height, aligned_width)
+    compiled = compiled_operators(grad_output) if pool_mode == 1 else None
+    if compiled is not None:
+        dtype = compute_type(grad_output)
+        settings = (spatial_scale, *bins, *grad_input.shape, sampling_ratio, aligned)
+        grad_input.copy_(compiled._roi_align_backward(grad_output.to(dtype), rois.to(dtype), *settings))
+        return
     if pool_mode == 1:
         points = _aligned_points(rois, bins, spatial_scale, sampling_ratio, aligned)
         zeros = torch.zeros_like(grad_input)  # the mean is linear, so the values do not matter

@@ -1,6 +1,7 @@
 """Writes checkpoints atomically, either synchronously or in a background thread."""
 
 import logging
+import mmap
 import os
 import threading
 import time
@@ -342,7 +343,7 @@ class _HostCopier:
             if torch.accelerator.is_available():
                 self._buffer = torch.empty(sum(sizes), dtype=torch.uint8, pin_memory=True).numpy()
             else:
-                self._buffer = np.empty(sum(sizes), np.uint8)  # numpy requests huge pages, but torch does not
+                self._buffer = np.frombuffer(mmap.mmap(-1, sum(sizes)), np.uint8)  # does not fragment the heap
         copies, start = {}, 0
         for (address, memory), size in zip(storages.items(), sizes, strict=True):
             piece = self._buffer[start : start + memory.nbytes()]

@@ -1,0 +1,32 @@
+"""The compiled operators of torchvision, which are used on GPUs."""
+
+import importlib
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def compiled_operators(inputs: Tensor) -> Any:
+    """Returns torchvision's operators, or None if `inputs` is on a CPU or torchvision cannot be loaded.
+
+    On a GPU, they are more than ten times as fast as the operators of this package, which are faster on a CPU. Their
+    gradients are not deterministic, so they are not used if only deterministic algorithms are allowed.
+    """
+    return _load() if inputs.is_cuda and not torch.are_deterministic_algorithms_enabled() else None
+
+
+@cache
+def _load() -> Any:
+    try:
+        importlib.import_module("torchvision")
+        torch.ops.torchvision.nms  # noqa: B018 - missing if torchvision was built for another version of torch
+    except (ImportError, OSError, RuntimeError, AttributeError):
+        return None
+    return torch.ops.torchvision
+
+
+def compute_type(inputs: Tensor) -> torch.dtype:
+    """Returns the type in which an operator computes: at least float32."""
+    return torch.promote_types(inputs.dtype, torch.float32)
