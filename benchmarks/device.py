@@ -6,7 +6,8 @@
 Both loops train the same network on the same batches, in turns in the same process; distributed rows run under
 torchrun, with two ranks if there are two devices. A step is the mean after a warm-up. On a GPU, the table also shows
 peak memory, and how often footplate waits for the device in a step, as counted by `torch.cuda.set_sync_debug_mode`.
-Goals on a GPU: at most 1.02 times the step of the hand-written loop, and no waiting. Operators are those of
+Goals on a GPU: at most 1.02 times the step of the hand-written loop, and waits only to read losses at the end and in
+iteration 50, when they are checked. Operators are those of
 `footplate_operators`, compared with torchvision. The exit code is 1 if a goal on a GPU is missed.
 """
 
@@ -45,6 +46,7 @@ from footplate_operators import nms, regions
 _PAGE = Path(__file__).parents[1] / "docs" / "measurements.md"
 _MARKS = ("<!-- benchmarks.device -->", "<!-- end -->")
 _GOAL = 1.02
+_MAX_WAITS = 0.1  # per step
 _HEAD = ("step", "hand-written loop", "footplate", "ratio (range)", "peak memory", "waits per step")
 # By name: what a step does in addition to a ResNet-50 in float32 on batches that are on the device.
 ROWS: dict[str, frozenset[str]] = {
@@ -346,7 +348,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name, pairs in (each for part in parts for each in part):
         cells, ratio = row(name, pairs)
         show("| " + " | ".join(cells) + " |")
-        met = met and (chosen.device == "cpu" or (ratio <= _GOAL and not pairs[-1][1].waits))
+        met = met and (chosen.device == "cpu" or (ratio <= _GOAL and pairs[-1][1].waits <= _MAX_WAITS))
     try:
         operators = compare_operators(chosen.device, chosen.rounds)
         first = next(operators)

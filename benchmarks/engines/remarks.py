@@ -71,17 +71,17 @@ TRIED: dict[str, str] = {
 OPEN_ON_GPU: tuple[tuple[str, str], ...] = (
     (
         (
-            "Time of a ResNet-50 training step with bfloat16, eager and compiled, for footplate, the bare "
-            "loop, MMEngine and Lightning; number of copies to the host between two log lines"
+            "Time of a ResNet-50 training step with MMEngine, and, compiled, with footplate, the bare loop, MMEngine "
+            "and Lightning"
         ),
         "python -m benchmarks.engines.gpu --environments",
     ),
     (
         (
-            "Steps of ResNet-50 and SegFormer-B0 with AMP, channels-last, compilation, EMA, clipping, activation "
-            "checkpointing, DDP and FSDP2, relative to a hand-written loop; mmcv operators relative to torchvision"
+            "Time of a training step that is compiled to CUDA graphs, or communicates between two GPUs, relative to a "
+            "hand-written loop"
         ),
-        "python -m benchmarks.device --write",
+        "python -m benchmarks.device",
     ),
     (
         "Time to accuracy of `fashion-seg` with footplate, the bare loop, MMEngine, Lightning and Trainer",
