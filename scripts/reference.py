@@ -129,7 +129,8 @@ def _commands() -> list[str]:
         for option in command._actions:
             if option.dest == "help" or option.help == argparse.SUPPRESS:
                 continue
-            value = str(option.metavar or option.dest.upper()) if option.nargs != 0 else ""
+            value = option.metavar or option.dest.upper() if option.nargs != 0 else ""
+            value = " ".join(value) if isinstance(value, tuple) else value
             names = " ".join(filter(None, (", ".join(option.option_strings), value)))
             choices = f" ({', '.join(map(str, option.choices))})" if option.choices else ""
             lines.append(f"| `{names}` | {_cell(_sentence((option.help or '') + choices))} |")

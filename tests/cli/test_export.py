@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,6 +37,10 @@ def test_export_prints_the_largest_difference(footplate: Command) -> None:
     assert lines[4].endswith("tested with inputs of 2x1x32x32, 3x1x32x32, 1x1x33x35, 1x1x35x41")
     probabilities, labels = torch.jit.load("model.pt")(torch.zeros(5, 1, 28, 28))  # type: ignore[no-untyped-call]
     assert torch.equal(probabilities.argmax(1), labels)
+    _, said, _ = footplate("export", "model.pth", "--to", "torchscript", "--json")
+    shown = json.loads(said)
+    assert shown["inputs"]["images"][0] == ["N", 1, "H", "W"]
+    assert shown["outputs"] == {"probabilities": ["N", 10], "labels": ["N"]}
 
 
 @pytest.mark.parametrize(

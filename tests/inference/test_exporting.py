@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,7 @@ def test_file_computes_what_the_model_does_at_other_sizes(tmp_path: Path, to: st
         assert (exported.outputs, exported.tested) == ({}, [])
         assert text == f"{target}: {format_bytes(exported.size)}\n"
         return
-    assert exported.outputs == {"probabilities": (2, 10), "labels": (2,)}
+    assert exported.outputs == {"probabilities": ("N", 10), "labels": ("N",)}
     assert exported.tested == [(2, 1, 28, 28), (3, 1, 28, 28), (1, 1, 29, 31), (1, 1, 31, 37)]
     assert "input       images (N, 1, H, W), float32, 0 to 255\n" in text
 
@@ -148,24 +149,40 @@ def test_image_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         export_model(open_trained(tmp_path / "model.pth"), str(tmp_path / "a.pt"), "torchscript", image="no.png")
 
 
-@pytest.mark.parametrize("detections", [0, 7])
-def test_number_of_detections_is_shown_as_k(detections: int) -> None:
-    outputs = {"boxes": ("K", 4), "scores": ("K",), "masks": ("K", 64, 96)}
-    shapes: list[tuple[int, ...]] = [(1, 3, 64, 96), (1, 3, 65, 97)]
-    inputs = {"images": ((1, 3, 64, 96), "float32, 0 to 255")}
-    export = Export("a.onnx", outputs, shapes, 0.0, size=1, inputs=inputs, detections=detections)
-    lines = describe_export(export).splitlines()
-    assert lines[2:5] == [
-        "output      boxes (K, 4)",
-        "output      scores (K)",
-        "output      masks (K, H, W)",
-    ]
-    assert lines[6] == f"K           the number of detections; {detections} in the example"
-    if not detections:
-        assert lines[5] == (
-            "note        nothing is detected in the example, so nothing was compared; "
-            "pass an image with objects: --image FILE"
-        )
+@pytest.mark.filterwarnings("ignore:.*torch.jit.load.*:DeprecationWarning")
+@pytest.mark.parametrize("order", ["bgr", "rgb"])
+def test_channel_order_and_transforms_are_in_the_output_and_in_the_file(tmp_path: Path, order: str) -> None:
+    cfg = recipe("fashion-seg", tmp_path / "work")
+    resize = {"type": "Resize", "scale": (96, 64), "keep_ratio": True}
+    loading = {"type": "LoadImageFromFile", "channel_order": order}
+    save_untrained(cfg, tmp_path / "model.pth")
+    cfg["test_dataloader"]["dataset"]["pipeline"] = [loading, resize, {"type": "PackSegInputs"}]
+    exported = export_model(open_trained(tmp_path / "model.pth", cfg), str(tmp_path / "a.pt"), "torchscript")
+    values = f"float32, 0 to 255, {order.upper()}, after Resize(scale=[96, 64], keep_ratio=True)"
+    assert exported.inputs == {"images": (("N", 3, "H", "W"), values)}
+    files = {"metainfo.json": ""}
+    torch.jit.load(tmp_path / "a.pt", _extra_files=files)  # type: ignore[no-untyped-call]
+    metainfo = json.loads(files["metainfo.json"])
+    assert metainfo["channel_order"] == order
+    assert json.loads(metainfo["pipeline"]) == [{**resize, "scale": [96, 64]}]
+
+
+@pytest.mark.parametrize(
+    ("detections", "compared", "line"),
+    [
+        (7, 3, "compared    3 of 7 instances, those with a score above 0.3"),
+        (7, 0, "note        no instance in the example scores above 0.3, so only the best one was compared"),
+        (0, 0, "note        nothing is detected in the example, so nothing was compared"),
+    ],
+)
+def test_number_of_compared_detections_is_shown(detections: int, compared: int, line: str) -> None:
+    outputs = {"boxes": ("K", 4), "masks": ("K", "H", "W")}
+    counts = {"detections": detections, "compared": compared}
+    lines = describe_export(Export("a.onnx", outputs, [(1, 3, 64, 96)], 0.0, **counts)).splitlines()
+    assert lines[1:3] == ["output      boxes (K, 4)", "output      masks (K, H, W)"]
+    assert lines[-2] == line + ("" if compared else "; pass an image with objects: --image FILE")
+    assert lines[-1] == f"K           the number of detections; {detections} in the example"
+    assert (lines[3] == "difference  at most 0, tested with inputs of 1x3x64x96") is (detections > 0)
 
 
 class _Pooled(torch.nn.Module):

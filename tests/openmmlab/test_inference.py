@@ -1,11 +1,14 @@
 """Predicts with checkpoints of installed code bases, and exports them, in the environment of `test_code_bases.py`."""
 
+import importlib
 import json
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.modules import ROOT
 from tests.openmmlab.environment import ENVIRONMENT, run, write_scenes
@@ -96,6 +99,92 @@ def test_exported_detector_and_predict_find_the_same_boxes(python: str, folder: 
         assert found["label"] == label
         assert found["score"] == pytest.approx(score, abs=1e-5)
         assert found["box"] == pytest.approx(box, abs=0.01)
+
+
+MASKS = (
+    DETECTION.replace("faster_rcnn/faster", "mask_rcnn/mask")
+    .replace("scale=(96, 96)", "scale=(96, 64)")
+    .replace("dict(type='RandomFlip', prob=0.5),", "")
+    .replace("roi_head=dict(", "roi_head=dict(mask_head=dict(num_classes=2), ")
+)
+# Random weights that detect objects with different scores, and masks that fill the boxes.
+DETECTOR = """
+import torch
+import footplate.openmmlab
+footplate.openmmlab.install()
+from mmdet.registry import MODELS
+from mmengine import Config
+torch.manual_seed(1)
+cfg = Config.fromfile('masks.py')
+model = MODELS.build(cfg.model)
+model.init_weights()
+model.roi_head.bbox_head.fc_cls.weight.data *= 30
+model.roi_head.mask_head.conv_logits.weight.data *= 0
+model.roi_head.mask_head.conv_logits.bias.data += 1
+meta = {'cfg': cfg.pretty_text, 'dataset_meta': {'classes': ('a', 'b')}}
+torch.save({'state_dict': model.state_dict(), 'meta': meta}, 'masks.pth')
+"""
+RESULTS = """
+import json
+from pycocotools import mask
+code = open('snippet.py').read()
+for line in open('masks/predictions.jsonl'):
+    predicted, names = json.loads(line), {}
+    exec(code.replace('images/1.jpg', predicted['input']), names)
+    shown = [place for place, score in enumerate(names['scores']) if score >= 0.3]
+    assert len(shown) == len(predicted['instances']) > 3, (len(shown), len(predicted['instances']))
+    for instance in predicted['instances']:
+        def distance(place):
+            return max(abs(names['boxes'][place] - instance['box']))
+        place = min((each for each in shown if names['labels'][each] == instance['label']), key=distance)
+        assert distance(place) < 0.05, distance(place)
+        assert names['classes'][names['labels'][place]] == instance['class']
+        assert abs(names['scores'][place] - instance['score']) < 1e-4
+        ours, theirs = names['masks'][place], mask.decode(instance['segmentation']).astype(bool)
+        assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
+        print((ours & theirs).sum() / max(1, (ours | theirs).sum()))
+"""
+
+
+def test_code_of_the_page_and_predict_find_the_same_instances(python: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    write_scenes(tmp_path)
+    (tmp_path / "pair").mkdir()
+    image = Image.open(tmp_path / "data/images/0.png")
+    for name, size in (("landscape", (150, 90)), ("portrait", (85, 130))):
+        image.resize(size, Image.Resampling.BICUBIC).save(tmp_path / f"pair/{name}.png")
+    page = (ROOT / "docs/predicting.md").read_text()
+    (code,) = re.findall(r"^```\n(import cv2.*?)^```$", page, re.M | re.S)
+    codes = {"masks": MASKS, "detector": DETECTOR, "results": RESULTS, "snippet": code}
+    for name, text in codes.items():
+        (tmp_path / f"{name}.py").write_text(text)
+
+    def script(name: str) -> str:
+        done = subprocess.run([python, name], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    script("detector.py")
+    (target,) = re.findall(r"InferenceSession\('(.*)'\)", code)
+    words = ["masks.pth", "--to", "onnx", "-o", target, "--image", "pair/landscape.png"]
+    output = run(python, tmp_path, "export", *words)
+    values = "float32, 0 to 255, BGR, after Resize(scale=[96, 64], keep_ratio=True)"
+    assert f"input       images (1, 3, H, W), {values}\n" in output
+    run(python, tmp_path, "predict", "masks.pth", "pair", "--out", "masks", "--device", "cpu", "--batch-size", "1")
+    overlaps = [float(line) for line in script("results.py").split()]
+    assert sum(overlaps) / len(overlaps) > 0.9
+    session: Any = importlib.import_module("onnxruntime").InferenceSession(tmp_path / target)
+    shapes = {value.name: value.shape for value in (*session.get_inputs(), *session.get_outputs())}
+    assert shapes == {
+        "images": [1, 3, "H", "W"],
+        "boxes": ["K", 4],
+        "scores": ["K"],
+        "labels": ["K"],
+        "masks": ["K", "H", "W"],
+    }
+    words = ["masks.pth", "--to", "onnx", "-o", target, "--opset", "11"]
+    output = run(python, tmp_path, "export", *words, code=2)
+    assert "MMDetection detectors can be exported only with opset 17 or later" in output
 
 
 @pytest.mark.parametrize(("name", "key"), [("mmpretrain", "scores"), ("mmseg", "classes"), ("mmdet", "instances")])

@@ -71,7 +71,10 @@ def add_commands(subparsers: Any) -> None:
     )
     add_trained(export)
     export.add_argument(
-        "--to", metavar="FORMAT", required=True, help="onnx, torch-export, torchscript, or safetensors (weights only)"
+        "--to",
+        metavar="FORMAT",
+        required=True,
+        help="the format: onnx, torch-export, torchscript, or safetensors (weights only)",
     )
     export.add_argument(
         "-o",
@@ -79,9 +82,16 @@ def add_commands(subparsers: Any) -> None:
         metavar="FILE",
         help="the file to write (default: the checkpoint name with a new suffix)",
     )
-    export.add_argument("--opset", metavar="N", type=int, help="the ONNX opset version")
     export.add_argument(
-        "--size", metavar="N", type=int, nargs=2, help="height and width of the example input (default: the pipeline's)"
+        "--opset", metavar="N", type=int, help="the ONNX opset version; for MMDetection detectors, 17 or later"
+    )
+    export.add_argument(
+        "--size",
+        metavar=("H", "W"),
+        type=int,
+        nargs=2,
+        help="height and width of the example input, to which an image is resized (default: the size that the pipeline "
+        "produces)",
     )
     export.add_argument(
         "--image",

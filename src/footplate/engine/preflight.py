@@ -50,7 +50,8 @@ def preflight(runner: "Runner") -> None:
             metrics = [_metrics_of_one_batch(runner, chosen) for chosen in _validation_sets(runner)]
         if metrics and all(metrics):  # otherwise, some metrics are unknown
             _check_monitored(runner, [name for names in metrics for name in names])
-    _logger.info("Preflight: a checkpoint saved before the first step would take up %s.", format_bytes(size))
+    message = "Preflight: a checkpoint saved before the first step would take up %s. Later ones add optimizer state."
+    _logger.info(message, format_bytes(size))
 
 
 def _validation_sets(runner: "Runner") -> Sequence[EvaluationSet]:

@@ -4,6 +4,8 @@ The export traces the detector's own `predict`. A trace contains only the operat
 functions in this module make sure that these operations do not depend on the example.
 """
 
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -14,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from footplate.errors import import_optional
 from footplate.inference.exported_model import ExportedModel
-from footplate.models.export_formats import adaptive_avg_pool2d
+from footplate.models.export_formats import ExportRequest, adaptive_avg_pool2d
 from footplate.models.module_export import ExportError
 from footplate.tasks.detection.data import DetDataSample
 from footplate_operators import nms as boxes_operators
@@ -36,7 +39,7 @@ _MODULES = (
 _FIELDS = {"boxes": "bboxes", "scores": "scores", "labels": "labels", "masks": "masks"}
 _is_tracing: Any = torch.jit.is_tracing  # type: ignore[attr-defined]
 _register: Any = torch.onnx.register_custom_op_symbolic  # type: ignore[attr-defined]
-_MINIMUM_SCORE = 0.3
+MINIMUM_SCORE = 0.3
 _TRACED = 300
 
 
@@ -78,7 +81,7 @@ class ExportedDetector(ExportedModel):
         is the fraction of pixels that differ.
         """
         scale = torch.cat([expected[0].abs().flatten(), torch.ones(1)]).max()
-        minimum = min([_MINIMUM_SCORE, *(0.9 * expected[1]).sort()[0][-1:].tolist()])
+        minimum = min([MINIMUM_SCORE, *(0.9 * expected[1]).sort()[0][-1:].tolist()])
         differences = [0.0]
         for ours, theirs in ((outputs, expected), (expected, outputs)):
             chosen = ours[1] > minimum
@@ -280,6 +283,45 @@ def traceable() -> Iterator[None]:
     finally:
         for (target, name, _), original in zip(replaced, originals, strict=True):
             setattr(target, name, original)
+
+
+def write_traced(request: ExportRequest) -> None:
+    """Writes an ONNX file by tracing, which records only the operations executed for the example."""
+    onnx = import_optional("onnx", extra="export", why="exporting to ONNX")
+    names, outputs = list(request.inputs.tensors()), list(request.names)
+    axes = {name: {dim: "NCHW"[dim] for dim in request.dims or ()} for name in names}
+    axes |= {name: {0: "K"} for name in outputs}
+    if request.dims and "masks" in axes:
+        axes["masks"] |= {1: "H", 2: "W"}
+    with _no_stdout():
+        torch.onnx.export(
+            request.module,
+            request.inputs.args,
+            request.path,
+            dynamo=False,
+            input_names=names,
+            output_names=outputs,
+            opset_version=request.opset,
+            dynamic_axes=axes,
+        )
+    model = onnx.load(request.path)
+    model.graph.output[outputs.index("boxes")].type.tensor_type.shape.dim[1].dim_value = 4
+    onnx.helper.set_model_props(model, dict(request.metainfo))
+    onnx.save(model, request.path)
+
+
+@contextmanager
+def _no_stdout() -> Iterator[None]:
+    """Discards output to stdout, because torch prints the whole graph from C++ if an export fails."""
+    sys.stdout.flush()
+    stdout, null = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 1)
+        yield
+    finally:
+        os.dup2(stdout, 1)
+        os.close(stdout)
+        os.close(null)
 
 
 _torch_split: Any = Tensor.split

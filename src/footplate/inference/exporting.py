@@ -8,18 +8,26 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from footplate.checkpoint import weights_of
 from footplate.checks import check_choice, check_count
+from footplate.config import as_plain
 from footplate.distributed import unwrap_model
 from footplate.error_context import located
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
-from footplate.inference.exported_detector import OPSET, ExportedDetector, traceable
+from footplate.inference.exported_detector import (
+    MINIMUM_SCORE,
+    OPSET,
+    ExportedDetector,
+    traceable,
+    write_traced,
+)
 from footplate.inference.exported_model import ExportedModel
-from footplate.inference.trained_model import CONFIG_ADVICE, Preprocessing, TrainedModel
+from footplate.inference.trained_model import CONFIG_ADVICE, Preprocessing, TrainedModel, name_of
 from footplate.messages import format_bytes, labeled
 from footplate.models import PlainModel
 from footplate.models.example_inputs import Inputs, replace_values
@@ -36,6 +44,7 @@ from footplate.models.module_export import (
     export_weights_only,
     format_shapes,
     keep_file,
+    name_dims,
     temporary_file,
     write_and_open,
 )
@@ -71,9 +80,9 @@ def export_model(
         trained: The model.
         target: The file to write.
         to: The format, one of `NAMES`.
-        opset: The ONNX opset version; only for the format "onnx".
-        size: The height and width of the example input; by default, the size that the pipeline produces. Only for image
-            models.
+        opset: The ONNX opset version; only for the format "onnx". At least 17 for MMDetection detectors.
+        size: The height and width of the example input, to which `image` is resized. By default, the size that the
+            pipeline produces from `image`, or else from a square image. Only for image models.
         image: An image file to verify the file with, preprocessed by the config's pipeline. By default, the file is
             verified with random pixels, in which most detectors detect nothing. Only for image models.
 
@@ -112,28 +121,40 @@ def export_model(
     is_detector = any(kind.__module__ == "mmdet.models.detectors.base" for kind in type(model).__mro__)
     if is_detector and to != "onnx":
         raise ExportError(f"MMDetection detectors cannot be exported to {to}", key="--to", notes=["Use --to onnx."])
+    if is_detector and opset is not None and opset < OPSET:
+        message = f"MMDetection detectors can be exported only with opset {OPSET} or later"
+        raise ArgumentError(message, key="--opset", found=opset)
     with located(trained.cfg), using_scope(trained.cfg.get("default_scope")), exportable_operators():
         module = ExportedDetector(model).eval() if is_detector else ExportedModel(model).eval()
-        examples, images, outputs = _run_example(trained, module, size, image)
-        metainfo = {"classes": json.dumps([str(name) for name in trained.metainfo.get("classes") or ()])}
+        preprocessing = Preprocessing(trained.cfg)
+        examples, images, outputs = _run_example(preprocessing, module, size, image)
+        order, steps = _channel_order(preprocessing), _steps(preprocessing)
+        metainfo = {
+            "classes": json.dumps([str(name) for name in trained.metainfo.get("classes") or ()]),
+            "channel_order": order,
+            "pipeline": json.dumps(steps),
+        }
+        values = f"float32, 0 to 255{order and f', {order.upper()}'}"
+        if steps:
+            values += f", after {_calls(steps)}"
         with temporary_file(target) as path:
             traced = _inputs(_example_images(images.shape))  # so that the image verifies more than its own trace
             request = ExportRequest(module, traced, list(outputs), path, metainfo, opset, dims=(0, 2, 3))
             if is_detector:
-                request = replace(request, opset=opset or OPSET, dims=(2, 3), traced=True)
-            shapes: dict[str, tuple[int | str, ...]] = {name: tuple(output.shape) for name, output in outputs.items()}
-            described = {_INPUT: (tuple(images.shape), "float32, 0 to 255")}
+                request = replace(request, opset=opset or OPSET, dims=(2, 3), write=write_traced)
             with traceable() if is_detector else nullcontext():
-                export = Export(target, shapes, *_write(to, request, examples), inputs=described)
+                tested, difference, multiple = _write(to, request, examples)
+            counts = (1,) if tested[0][0] != len(images) else ()  # the batch size is fixed
+            shapes = {
+                name: name_dims((*counts, *output.shape[len(counts) :]), tested) for name, output in outputs.items()
+            }
+            inputs = {_INPUT: (name_dims(tested[0], tested), values)}
+            export = Export(target, shapes, tested, difference, multiple, inputs=inputs)
             if is_detector:
                 export = export._replace(
                     outputs={name: ("K", *shape[1:]) for name, shape in shapes.items()},
-                    detections=len(outputs["boxes"]),
-                )
-            if export.tested[0][0] != len(images):  # the batch size is fixed
-                export = export._replace(
-                    outputs={name: (1, *shape[1:]) for name, shape in shapes.items()},
-                    inputs={_INPUT: (export.tested[0], described[_INPUT][1])},
+                    detections=len(outputs["scores"]),
+                    compared=int((outputs["scores"] > MINIMUM_SCORE).sum()),
                 )
             return keep_file(export, path, to)
 
@@ -185,29 +206,25 @@ def describe_export(export: Export) -> str:
     lines = [f"{' and '.join([export.path, *export.data_files])}: {format_bytes(export.size)}"]
     if not export.tested:
         return lines[0] + "\n"
-    first = export.tested[0]
-    varies_in_batch = len({shape[:1] for shape in export.tested}) > 1
-    varies_in_size = len({shape[2:] for shape in export.tested}) > 1
 
-    def sizes(shape: tuple[int | str, ...]) -> str:
-        parts = list(map(str, shape))
-        if varies_in_batch and shape[:1] == first[:1]:
-            parts[0] = "N"
-        if varies_in_size and shape[-2:] == first[-2:]:
-            parts[-2:] = "H", "W"
-        return ", ".join(parts)
+    def line(label: str, name: str, shape: tuple[int | str, ...], values: str = "") -> str:
+        return labeled(label, f"{name} ({', '.join(map(str, shape))}){values}")
 
-    lines += [labeled("input", f"{name} ({sizes(shape)}), {values}") for name, (shape, values) in export.inputs.items()]
+    lines += [line("input", name, shape, f", {values}") for name, (shape, values) in export.inputs.items()]
     if export.multiple > 1:
         lines.append(labeled("sizes", f"height and width must be multiples of {export.multiple}"))
-    lines += [labeled("output", f"{name} ({sizes(shape)})") for name, shape in export.outputs.items()]
-    if export.detections == 0:
-        note = "nothing is detected in the example, so nothing was compared; pass an image with objects: --image FILE"
-        lines.append(labeled("note", note))
-    else:
+    lines += [line("output", name, shape) for name, shape in export.outputs.items()]
+    if export.detections != 0:
         tested = f"tested with inputs of {format_shapes(export.tested)}"
         lines.append(labeled("difference", f"at most {export.difference:.2g}, {tested}"))
     if export.detections is not None:
+        label, text = "compared", f"{export.compared} of {export.detections} instances, those with a score above 0.3"
+        if not export.compared:
+            text = "no instance in the example scores above 0.3, so only the best one was compared"
+            if not export.detections:
+                text = "nothing is detected in the example, so nothing was compared"
+            label, text = "note", f"{text}; pass an image with objects: --image FILE"
+        lines.append(labeled(label, text))
         lines.append(labeled("K", f"the number of detections; {export.detections} in the example"))
     return "\n".join(lines) + "\n"
 
@@ -226,7 +243,7 @@ def _suffix(to: str) -> str:
 
 
 def _run_example(
-    trained: TrainedModel, module: ExportedModel, size: Sequence[int] | None, image: str | None
+    preprocessing: Preprocessing, module: ExportedModel, size: Sequence[int] | None, image: str | None
 ) -> tuple[_Examples, Tensor, dict[str, Tensor]]:
     """Runs the model on an example input.
 
@@ -237,7 +254,6 @@ def _run_example(
         DataError: The image cannot be read.
         ExportError: The model's data preprocessor has a step that cannot be exported, or the model cannot be run.
     """
-    preprocessing = Preprocessing(trained.cfg)
     source = image or _example_images((*preprocessing.image_size, 3)).to(torch.uint8).numpy()
     samples = [preprocessing(source, index, "example.png") for index in range(2)]
     images = torch.stack(list(map(_first_view, samples))).float()
@@ -268,6 +284,27 @@ def _run_example(
         problem = "predict" if isinstance(module, ExportedDetector) else "be run in mode='tensor'"
         raise export_error(f"the model cannot {problem} on an example input", error, key) from error
     return examples, example, outputs
+
+
+def _channel_order(preprocessing: Preprocessing) -> str:
+    """Returns "rgb" or "bgr", the order that the pipeline produces, or "" for images without three channels."""
+    red = np.zeros((*preprocessing.image_size, 3), np.uint8)
+    red[..., 0] = 255
+    channels = _first_view(preprocessing(red, 0, "example.png")).float()
+    if len(channels) != 3:
+        return ""
+    return "rgb" if channels[0].mean() > channels[2].mean() else "bgr"
+
+
+def _steps(preprocessing: Preprocessing) -> list[dict[str, Any]]:
+    """Returns the configs of the transforms that the images need before the exported model."""
+    return [as_plain(step) for step in preprocessing.transforms if not name_of(step).startswith(("Load", "Pack"))]
+
+
+def _calls(steps: Sequence[Mapping[str, Any]]) -> str:
+    """Formats transforms, e.g. as "Resize(scale=[1333, 800], keep_ratio=True)"."""
+    arguments = [", ".join(f"{key}={value!r}" for key, value in step.items() if key != "type") for step in steps]
+    return ", ".join(f"{name_of(step)}({values})" for step, values in zip(steps, arguments, strict=True))
 
 
 def _first_view(sample: Any) -> Tensor:
@@ -340,6 +377,6 @@ def _write(to: str, request: ExportRequest, examples: _Examples) -> tuple[list[t
         if all(supports((1 if 0 in dims else count, channels, *size)) for size in (larger, largest)):
             return tested, max(differences), multiple
         del tested[passed:]
-    if 2 in dims and (request.traced or is_wrong):  # the file might accept other sizes but give wrong results
+    if 2 in dims and (request.write or is_wrong):  # the file might accept other sizes but give wrong results
         return _write(to, replace(request, dims=dims[:-2]), examples)
     return tested, max(differences), 1

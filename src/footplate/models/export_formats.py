@@ -2,8 +2,6 @@
 
 import json
 import logging
-import os
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,7 +31,7 @@ class ExportRequest:
         metainfo: Metadata to store in the file, e.g. the classes.
         opset: The ONNX opset version, or None for the default.
         dims: The input dimensions that may vary if the model supports it. None means all dimensions.
-        traced: Whether to write an ONNX file by tracing, which records only the operations executed for the example.
+        write: A function that writes the file instead of the function of the format.
     """
 
     module: nn.Module
@@ -43,7 +41,7 @@ class ExportRequest:
     metainfo: Mapping[str, str]
     opset: int | None = None
     dims: Sequence[int] | None = None
-    traced: bool = False
+    write: "Callable[[ExportRequest], None] | None" = None
 
 
 class ExportFormat(NamedTuple):
@@ -65,9 +63,6 @@ def _trace(request: ExportRequest) -> Any:
 
 
 def _write_onnx(request: ExportRequest) -> None:
-    if request.traced:
-        _write_traced_onnx(request)
-        return
     import_optional("onnxscript", extra="export", why=_ONNX)
     # Otherwise, onnxscript would print a traceback for an unsupported opset before the error below is raised.
     logging.getLogger("onnxscript.version_converter").setLevel(logging.ERROR)
@@ -111,39 +106,6 @@ def adaptive_avg_pool2d(images: Tensor, output_size: Any) -> Tensor:
         is_inside = (position >= index * size // count) & (position < ((index + 1) * size + count - 1) // count)
         matrices.append(is_inside.to(images.dtype) / is_inside.sum(1, keepdim=True))
     return matrices[0] @ images @ matrices[1].T
-
-
-def _write_traced_onnx(request: ExportRequest) -> None:
-    onnx = import_optional("onnx", extra="export", why=_ONNX)
-    names = list(request.inputs.tensors())
-    with _no_stdout():
-        torch.onnx.export(
-            request.module,
-            request.inputs.args,
-            request.path,
-            dynamo=False,
-            input_names=names,
-            output_names=list(request.names),
-            opset_version=request.opset,
-            dynamic_axes={name: {dim: f"{name}_{dim}" for dim in request.dims or ()} for name in names},
-        )
-    model = onnx.load(request.path)
-    onnx.helper.set_model_props(model, dict(request.metainfo))
-    onnx.save(model, request.path)
-
-
-@contextmanager
-def _no_stdout() -> Iterator[None]:
-    """Discards output to stdout, because torch prints the whole graph from C++ if an export fails."""
-    sys.stdout.flush()
-    stdout, null = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 1)
-        yield
-    finally:
-        os.dup2(stdout, 1)
-        os.close(stdout)
-        os.close(null)
 
 
 def _open_onnx(path: str) -> Run:

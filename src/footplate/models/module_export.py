@@ -43,17 +43,18 @@ class Export(NamedTuple):
 
     Attributes:
         path: The path of the file.
-        outputs: The shape of each output for the first tested input, keyed by output name. Empty if the file contains
-            only weights.
+        outputs: The shape of each output, keyed by output name. Dimensions that may vary are letters, such as "N", "H",
+            "W" and "K". Empty if the file contains only weights.
         tested: The input shapes that the file was tested with. If the model has several inputs, these are the shapes of
             the first one. Empty if the file contains only weights.
         difference: The largest difference between the file's outputs and the model's.
         multiple: If the height and width of an input may vary, they must be multiples of this number.
         size: The size in bytes, including `data_files`.
         data_files: Files in the same folder that contain the weights of an ONNX model larger than 1.5 GiB.
-        inputs: The first tested shape and the dtype of each input, keyed by input name.
+        inputs: The shape of each input and a description of its values, keyed by input name.
         detections: The number of detections in the example, which is "K" in `outputs`. None if the outputs are not
             detections.
+        compared: The number of these detections with a score above 0.3. If it is 0, only the best one was compared.
     """
 
     path: str
@@ -63,8 +64,9 @@ class Export(NamedTuple):
     multiple: int = 1
     size: int = 0
     data_files: Sequence[str] = ()
-    inputs: Mapping[str, tuple[tuple[int, ...], str]] = {}
+    inputs: Mapping[str, tuple[tuple[int | str, ...], str]] = {}
     detections: int | None = None
+    compared: int = 0
 
 
 class ExportError(FootplateError):
@@ -155,10 +157,12 @@ def export_call(
             shapes = [tuple(next(iter(each.tensors().values())).shape) for each, _ in tested]
             export = Export(
                 target,
-                {name: tuple(output.shape) for name, output in zip(names, outputs.values(), strict=True)},
+                {name: name_dims(output.shape, shapes) for name, output in zip(names, outputs.values(), strict=True)},
                 shapes,
                 max(difference for _, difference in tested),
-                inputs={name: (tuple(each.shape), str(each.dtype)[6:]) for name, each in first.tensors().items()},
+                inputs={
+                    name: (name_dims(each.shape, shapes), str(each.dtype)[6:]) for name, each in first.tensors().items()
+                },
             )
             return keep_file(export, path, to)
 
@@ -219,12 +223,12 @@ def write_and_open(to: str, request: ExportRequest, fixed: ExportRequest) -> Run
         ExportError: The module cannot be exported.
     """
     try:
-        FORMATS[to].write(request)
+        (request.write or FORMATS[to].write)(request)
     except FootplateError:
         raise
     except Exception:  # noqa: BLE001 - some models can only be exported for a fixed size
         try:
-            FORMATS[to].write(fixed)
+            (fixed.write or FORMATS[to].write)(fixed)
         except Exception as error:
             raise export_error(f"the model cannot be exported to {to}", error) from error
     try:
@@ -270,6 +274,16 @@ def keep_file(export: Export, path: str, to: str) -> Export:
     for each, file in zip(written, files, strict=True):
         os.replace(os.path.join(temporary, each), file)
     return export._replace(size=sum(map(os.path.getsize, files)), data_files=files[:-1])
+
+
+def name_dims(shape: Sequence[int], tested: Sequence[tuple[int, ...]]) -> tuple[int | str, ...]:
+    """Replaces the batch size, the height and the width in a shape with letters if they vary in the tested inputs."""
+    first, named = tested[0], list[int | str](shape)
+    if len({other[:1] for other in tested}) > 1 and shape[:1] == first[:1]:
+        named[0] = "N"
+    if len({other[2:] for other in tested}) > 1 and shape[-2:] == first[-2:]:
+        named[-2:] = "H", "W"
+    return tuple(named)
 
 
 def format_shapes(shapes: Sequence[tuple[int, ...]]) -> str:
