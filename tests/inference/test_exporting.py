@@ -177,8 +177,8 @@ def test_channel_order_and_transforms_are_in_the_output_and_in_the_file(tmp_path
 )
 def test_number_of_compared_detections_is_shown(detections: int, compared: int, line: str) -> None:
     outputs = {"boxes": ("K", 4), "masks": ("K", "H", "W")}
-    counts = {"detections": detections, "compared": compared}
-    lines = describe_export(Export("a.onnx", outputs, [(1, 3, 64, 96)], 0.0, **counts)).splitlines()
+    export = Export("a.onnx", outputs, [(1, 3, 64, 96)], 0.0, detections=detections, compared=compared)
+    lines = describe_export(export).splitlines()
     assert lines[1:3] == ["output      boxes (K, 4)", "output      masks (K, H, W)"]
     assert lines[-2] == line + ("" if compared else "; pass an image with objects: --image FILE")
     assert lines[-1] == f"K           the number of detections; {detections} in the example"
