@@ -53,19 +53,16 @@ class Labels(NamedTuple):
         return getattr(self.dataset, "ignore_index", 255) if self.are_maps else None
 
     def __str__(self) -> str:
-        amounts = Counter[int]()
+        names = dict[int | None, str](enumerate(self.classes))
+        amounts = Counter[int | None](dict.fromkeys(names, 0))
         for sample in self.samples:
             amounts.update(sample.amounts)
-        names = dict(enumerate(self.classes))
-        labels = sorted(({*amounts} | {*names}) - {self.ignored}, key=lambda label: -amounts[label])
-        shares = [(names.get(label, f"label {label}"), amounts[label]) for label in labels]
-        ignored = [("ignored", amount) for label, amount in amounts.items() if label == self.ignored]
-        total = amounts.total()
-        return ", ".join(
-            list_names([f"{name} {_percent(amount / total)}" for name, amount in part], _MAX_NAMES)
-            for part in (shares, ignored)
-            if part
-        )
+        total, ignored = amounts.total() or 1, amounts.pop(self.ignored, 0)
+        shares = [
+            f"{names.get(label, f'label {label}')} {_percent(amount / total)}"
+            for label, amount in amounts.most_common()
+        ]
+        return list_names(shares, _MAX_NAMES) + (f", ignored {_percent(ignored / total)}" if ignored else "")
 
     def warn(self) -> None:
         """Warns about labels outside the classes, and about classes that do not occur."""
@@ -90,9 +87,10 @@ class Labels(NamedTuple):
 
     def _warn_about_missing(self, missing: Sequence[int], counts: Counter[int]) -> None:
         dataset = self.dataset
-        prefix = getattr(dataset, "data_prefix", None) or {}
-        folders = [prefix.get(name) if isinstance(prefix, Mapping) else prefix for name in ("seg_map_path", "img_path")]
-        where = folders[0] or getattr(dataset, "ann_file", None) or folders[1] or type(dataset).__name__
+        prefix = getattr(dataset, "data_prefix", None)
+        folders = prefix if isinstance(prefix, Mapping) else {}
+        paths = (folders.get("seg_map_path"), getattr(dataset, "ann_file", None), folders.get("img_path"))
+        where = next(filter(None, paths), type(dataset).__name__)
         present = [label for label in range(len(self.classes)) if label in counts and label != self.ignored]
         selects_classes = getattr(dataset, "label_map", None) is not None  # and ignores the others on purpose
         if self.are_maps and self.ignored in counts and len(present) < 2 and not selects_classes:
@@ -125,9 +123,11 @@ class LabelCounter:
         """Records the labels in the results of a pipeline."""
         for key in _LABELS if isinstance(results, Mapping) else ():
             values = results.get(key)
-            is_array = isinstance(values, np.ndarray) and values.dtype.kind in "iu"
-            if isinstance(values, int) or (is_array and (key not in _MAPS or values.ndim == 2)):
-                labels, amounts = np.unique(values, return_counts=True)
+            if isinstance(values, (int, np.integer)):
+                values = np.array(values)
+            is_integer = isinstance(values, np.ndarray) and values.dtype.kind in "iu"
+            if is_integer and (key not in _MAPS or values.ndim == 2):
+                labels, amounts = np.unique(values.astype(np.int64), return_counts=True)  # faster than uint8
                 file = next((str(results[name]) for name in _PATHS if results.get(name)), "?")
                 self._samples[key].append(_Sample(file, dict(zip(labels.tolist(), amounts.tolist(), strict=True))))
         return results
