@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from footplate.config import Config
-from footplate.data import BaseDataset
+from footplate.data import BaseDataset, Compose
 from footplate.data.dataloader_config import build_dataloader
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, DataError
@@ -103,3 +103,10 @@ def test_color_masks_are_reported_with_their_file(tmp_path: Path, masks: Path) -
 def test_a_label_map_that_cannot_be_read_is_left_to_the_run(tmp_path: Path, masks: Path) -> None:
     (masks / "a.png").write_bytes(b"broken")
     build(tmp_path, CONFIG.replace(", reduce_zero_label=True", ""))
+
+
+def test_datasets_of_the_first_generation_are_not_checked() -> None:
+    class Maps(list[Any]):
+        reduce_zero_label, pipeline = False, Compose([LoadMaps(reduce_zero_label=True)])
+
+    build_dataloader({"dataset": Maps([1])})

@@ -16,7 +16,8 @@ def check_label_maps(dataset: Any) -> None:
     """
     transforms = list(getattr(getattr(dataset, "pipeline", None), "transforms", ()))
     loads = [code_base_of(type(each)) == "mmseg" and hasattr(each, "reduce_zero_label") for each in transforms]
-    if not any(loads) or len(dataset) == 0:
+    is_readable = hasattr(dataset, "get_data_info") and len(dataset) > 0  # datasets of mmseg 0.x have no such method
+    if not any(loads) or not is_readable:
         return
     place, record = loads.index(True), dataset.get_data_info(0)
     loader = transforms[place]
