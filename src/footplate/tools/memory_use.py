@@ -115,7 +115,7 @@ def bytes_of(tensors: Iterable[Any]) -> int:
 
 @contextmanager
 def counting_activations(model: nn.Module) -> Iterator[Callable[[], int]]:
-    """Measures the tensors that are saved for the backward pass inside the `with` block.
+    """Measures the total size of the tensors that are saved for the backward pass inside the `with` block.
 
     With activation checkpointing, a module saves only its inputs. Weights and buffers are not counted, except for the
     gathered weights of a sharded model.

@@ -18,7 +18,7 @@ _LEVELS = 256  # the full hue circle in Pillow
 class PhotoMetricDistortion(BaseTransform):
     """Changes brightness, contrast, saturation and hue of `img`, each with probability 0.5.
 
-    At random, the contrast is changed either right after the brightness or last. Saturation and hue are changed in HSV
+    The contrast is changed either right after the brightness or at the very end, at random. Saturation and hue are changed in HSV
     space, and only for images with three channels, in RGB or BGR order.
 
     Args:
