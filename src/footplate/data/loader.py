@@ -276,7 +276,9 @@ def _summarize(error: BaseException) -> str:
 
 
 def _details(error: BaseException) -> list[str]:
-    """Returns the lines of a footplate error after its first line. For other errors, returns the code location, or an explanation if a file is missing."""
+    """Returns the lines of a footplate error after its first line. For other errors, returns the code location, or an
+    explanation if a file is missing.
+    """
     if isinstance(error, FootplateError):
         return [line.strip() for line in str(error).split("\n")[1:]]
     if isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
