@@ -238,7 +238,7 @@ def read_flag(state: Mapping[str, Any], key: str) -> bool:
 
 
 def read_tensor(state: Mapping[str, Any], key: str, dim: int) -> "Tensor":
-    """Returns the floating-point tensor with `dim` dimensions stored in `state` under `key`.
+    """Returns the `dim`-dimensional floating-point tensor that `state` stores under `key`.
 
     Raises the same errors as `read_entry`, and ValueError if the value is not such a tensor.
     """

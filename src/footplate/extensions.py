@@ -56,7 +56,7 @@ class Extension:
         return []
 
     def explain_missing(self, scope: str) -> list[str]:
-        """Returns advice about a scope whose package is not installed, or an empty list if there is none."""
+        """Returns the notes for an error about a scope whose package is not installed. The list may be empty."""
         return []
 
 

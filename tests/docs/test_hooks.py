@@ -7,6 +7,7 @@ import pytest
 
 from footplate.engine import Hook
 from footplate.registry import HOOKS
+from footplate.tools.run_curves import CurveHook
 from tests.docs.pages import DOCS
 
 # First-generation hooks are described with the translation of their configs.
@@ -14,11 +15,12 @@ _ELSEWHERE = "footplate.openmmlab."
 
 
 def built_in() -> set[str]:
-    """Returns the registered hooks, and those that the engine adds to a run."""
+    """Returns the registered hooks, and those that the engine and `footplate train` add to a run."""
     hooks: set[Any] = {*HOOKS.module_dict.values(), *Hook.__subclasses__()}
     modules = {hook.__name__: hook.__module__ for hook in hooks if hook.__module__.startswith("footplate.")}
     registered = {name for name, module in modules.items() if not module.startswith(_ELSEWHERE)}
-    return {name for name in registered if name in HOOKS or modules[name].startswith("footplate.engine.")}
+    added = {name for name in registered if modules[name].startswith("footplate.engine.")} | {CurveHook.__name__}
+    return {name for name in registered if name in HOOKS} | added
 
 
 @pytest.mark.parametrize("page", ["hooks.md", "hooks.zh.md"])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from tests.openmmlab.environment import ENVIRONMENT, run, same, train
 from tests.support import summation_tolerance
@@ -74,6 +75,24 @@ def test_scripts_of_code_bases_train_and_test(python: str, run_folder: Path) -> 
     run(python, run_folder, "run", *words)
     (metrics,) = (run_folder / "tested").glob("2*/2*.json")
     assert any(key.endswith("bbox_mAP") for key in json.loads(metrics.read_text()))
+
+
+@pytest.mark.slow
+def test_label_maps_that_do_not_fit_are_reported(python: str, run_folder: Path) -> None:
+    config = SEGMENTATION.replace("['a', 'b', 'c']", "['a', 'b']").replace(", [0, 90, 0]]", "]")
+    (run_folder / "config.py").write_text(config)
+    output = " ".join(run(python, run_folder, "check", "config.py").split())
+    assert "labels outside the classes, which are 0 to 1 (ignored pixels are 255): label 2 in 'data/labels/" in output
+    loading = "dict(type='LoadAnnotations'{}),\n"  # of the training pipeline
+    config = SEGMENTATION.replace(loading.format(""), loading.format(", reduce_zero_label=True"))
+    (run_folder / "config.py").write_text(config)
+    output = run(python, run_folder, "check", "config.py", code=2)
+    assert "error: reduce_zero_label is True in LoadAnnotations, but False in the dataset\n  at config.py:" in output
+    for path in (run_folder / "data/labels").iterdir():
+        Image.open(path).convert("RGB").save(path)
+    (run_folder / "config.py").write_text(SEGMENTATION)
+    output = run(python, run_folder, "train", "config.py", code=2)
+    assert "error: the label map 'data/labels/0.png' has 3 channels; an index mask has one" in output
 
 
 KILLER = """

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from footplate.config import Config
-from footplate.data import BaseDataset
+from footplate.data import BaseDataset, Compose
 from footplate.engine import EpochBasedTrainLoop, Hook
 from footplate.errors import DataError
 from footplate.registry import DATASETS, HOOKS, LOOPS, MODELS
@@ -194,3 +194,34 @@ def test_check_lists_missing_and_empty_files(tmp_path: Path) -> None:
     cfg["work_dir"] = str(tmp_path / "work")
     names = f"{tmp_path}/3.txt, {tmp_path}/7.txt"
     assert list(check(cfg).warnings) == [f"2 data files are missing or empty: {names}"]
+
+
+@DATASETS.register_module()
+class LabeledPoints(Points):
+    """Points with labels for a task, one of which is not a class."""
+
+    pipeline = Compose([])
+
+    def __getitem__(self, index: int) -> Any:
+        return self.pipeline({**super().__getitem__(index), "gt_label": 5 if index == 3 else 0, "img_path": f"{index}"})
+
+
+@MODELS.register_module()
+class PointModel(ToyModel):
+    def forward(  # type: ignore[override]
+        self, inputs: Any, labels: Any, gt_label: Any, img_path: Any, mode: str = "tensor"
+    ) -> Any:
+        return super().forward(inputs, labels, mode)
+
+
+def test_check_shows_the_labels_and_warns_about_them(tmp_path: Path) -> None:
+    text = TINY.replace('"Points"', '"LabeledPoints"').replace('"ToyModel"', '"PointModel"')
+    (tmp_path / "tiny.py").write_text(text)
+    cfg = Config.fromfile(str(tmp_path / "tiny.py"))
+    cfg["work_dir"] = str(tmp_path / "work")
+    checked = check(cfg)
+    assert "labels      left 94%, label 5 6%, right 0%" in checked.text.splitlines()
+    assert checked.warnings == [
+        "There are labels outside the classes, which are 0 to 1: label 5 in '3'.",
+        "These classes have no samples in 'LabeledPoints': right.",
+    ]

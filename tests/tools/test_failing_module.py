@@ -6,6 +6,8 @@ import torch
 from torch import nn
 
 from footplate.config import Config
+from footplate.data.data_element import BaseDataElement
+from footplate.tasks.structures import PixelData
 from footplate.tools.failing_module import is_out_of_memory, module_error
 
 
@@ -49,6 +51,22 @@ def test_label_that_is_not_a_class_is_named() -> None:
         Scored()(torch.zeros(3, 4))
     found = module_error("training", caught.value, Config({"model": {"type": "Scored"}}))
     assert "The data contains the label 3. Labels must be smaller than num_classes; check both" in str(found)
+
+
+@pytest.mark.parametrize("field", ["gt_label", "gt_sem_seg"])
+def test_file_with_a_label_that_is_not_a_class_is_named(field: str) -> None:
+    class OfSamples(Scored):
+        def forward(self, inputs: torch.Tensor, samples: Any = ()) -> torch.Tensor:
+            return super().forward(inputs)
+
+    samples = [BaseDataElement(metainfo={"img_path": name}) for name in ("a.png", "b.png")]
+    for sample, label in zip(samples, (1, 3), strict=True):
+        values = torch.full((1, 2, 2), label)
+        sample.set_data({field: PixelData(data=values) if field == "gt_sem_seg" else values.flatten()})
+    with pytest.raises(IndexError) as caught:
+        OfSamples()(torch.zeros(3, 4), samples=samples)
+    found = module_error("training", caught.value, Config({"model": {"type": "OfSamples"}}))
+    assert "'b.png' contains the label 3. Labels must be smaller than num_classes" in str(found)
 
 
 class Doubling(torch.optim.SGD):

@@ -31,9 +31,9 @@ _META_KEYS = ("epoch", "iter", "time", "experiment_name", "seed", "footplate_ver
 def verify(path: "str | os.PathLike[str]") -> Digest:
     """Verifies the entire content of a checkpoint and returns its digest.
 
-    Files from other programs have no digest; for these, verifies the checksums that `torch.save` stores for each
-    tensor. Files from PyTorch before 1.6 have no checksums either, so they are read completely instead. For a sharded
-    checkpoint, verifies all files.
+    Files from other programs have no digest, so this function verifies the checksums that `torch.save` stores for each
+    tensor. Files written by PyTorch versions before 1.6 have no checksums either, so they are read completely instead.
+    For a sharded checkpoint, verifies all files.
 
     Args:
         path: A checkpoint file, or the folder of a sharded checkpoint.

@@ -127,7 +127,7 @@ def test_checkpoint(arguments: argparse.Namespace) -> int:
 
 
 def predict_inputs(arguments: argparse.Namespace) -> int:
-    """Predicts on the inputs and prints the path of the predictions."""
+    """Runs inference on the inputs and prints the path of the output file."""
     from footplate.checkpoint import trusting
     from footplate.errors import DataError
     from footplate.inference import Predictor, open_trained, predict_files

@@ -276,9 +276,8 @@ def _summarize(error: BaseException) -> str:
 
 
 def _details(error: BaseException) -> list[str]:
-    """Returns the remaining lines of a footplate error.
-
-    For other errors, explains a missing file or returns the code location.
+    """Returns the lines of a footplate error after its first line. For other errors, returns the code location, or an
+    explanation if a file is missing.
     """
     if isinstance(error, FootplateError):
         return [line.strip() for line in str(error).split("\n")[1:]]

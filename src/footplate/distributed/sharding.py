@@ -100,7 +100,7 @@ def world_mesh(device: str, group: object) -> Any:
 
 
 def new_cpu_group() -> Any:
-    """Creates a gloo group of all ranks, or returns None without a process group. All ranks must call this function."""
+    """Creates a gloo group of all ranks, which must all call this. Returns None if there is no process group."""
     return dist.new_group(backend="gloo") if is_distributed() else None
 
 

@@ -128,7 +128,7 @@ class HookList(Sequence[Hook]):
         return next(entry.key for entry in self._entries if entry.hook is hook)
 
     def locate(self, error: FootplateError, hook: object) -> None:
-        """Prepends the hook's key path to an error's key if that key is one of the hook's arguments."""
+        """If an error's key is an argument of the hook, prepends the hook's key path to it."""
         argument = error.key.partition(".")[0].partition("[")[0]
         for entry in self._entries:
             if entry.hook is hook and argument in entry.arguments:

@@ -35,7 +35,7 @@ RANDOMNESS_KEYS = ("seed", "deterministic", "diff_rank_seed")
 _logger = logging.getLogger("footplate.engine")
 # From malloc.h of glibc.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_MAX_BLOCK = (1 << 30, 1 << 25)  # in bytes; older versions accept only the smaller value
+_MAX_BLOCK = 1 << 25  # in bytes; if larger blocks were on the heap, it would become fragmented and grow
 _MAX_FREE = (1 << 31) - 1  # in bytes, at the end of the heap
 _is_deterministic = False  # whether the latest run in this process has requested deterministic algorithms
 
@@ -178,8 +178,8 @@ def keep_freed_memory(device: torch.device) -> None:
         return
     with contextlib.suppress(AttributeError):
         mallopt = ctypes.pythonapi.mallopt  # from the C library that Python is linked against
-        if any(mallopt(_M_MMAP_THRESHOLD, size) for size in _MAX_BLOCK):
-            mallopt(_M_TRIM_THRESHOLD, _MAX_FREE)
+        mallopt(_M_MMAP_THRESHOLD, _MAX_BLOCK)
+        mallopt(_M_TRIM_THRESHOLD, _MAX_FREE)
 
 
 def pick_device() -> torch.device:

@@ -1,8 +1,7 @@
 """Defines the evaluator. Converts functions and torchmetrics-style objects to metrics."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -79,16 +78,16 @@ class Evaluator:
                     "Pass validation_step=..., a function of the model and the batch, in addition to training_step."
                 ],
             )
-        samples: list[Any] = []
-        if not all(metric.takes_whole_batches for metric in self.metrics):
-            if not isinstance(data_samples, Iterable):
-                message = "in mode 'predict', a model must return a list with one prediction per sample"
-                raise ArgumentError(message, found=type(data_samples))
-            samples = [sample.to_dict() if isinstance(sample, BaseDataElement) else sample for sample in data_samples]
+        samples: Any = None
         for index, metric in enumerate(self.metrics):
-            with self._at_metric(index):
+            if not metric.takes_whole_batches and samples is None:
+                samples = _as_dicts(data_samples)
+            try:
                 metric.process(data_batch, data_samples if metric.takes_whole_batches else samples)
                 metric.add_up()
+            except Exception as error:
+                self._locate(error, index)
+                raise
 
     def evaluate(self, size: int) -> dict[str, Any]:
         """Computes all metrics for a dataset of `size` samples, and returns their values in a single dict.
@@ -98,12 +97,14 @@ class Evaluator:
         """
         values: dict[str, Any] = {}
         for index, metric in enumerate(self.metrics):
-            with self._at_metric(index):
-                for name, value in metric.evaluate(size).items():
-                    if name in values:
-                        notes = [metric.rename_advice]
-                        raise ArgumentError(f"two metrics return values named '{name}'", notes=notes)
-                    values[name] = value
+            try:
+                results = metric.evaluate(size)
+                if same := sorted(results.keys() & values.keys()):
+                    raise ArgumentError(f"two metrics return values named '{same[0]}'", notes=[metric.rename_advice])
+            except Exception as error:
+                self._locate(error, index)
+                raise
+            values.update(results)
         return values
 
     def offline_evaluate(
@@ -133,16 +134,21 @@ class Evaluator:
             return f"{self.key}[{index}]"
         return ".".join(filter(None, [self.key, *self.names[index : index + 1]]))
 
-    @contextmanager
-    def _at_metric(self, index: int) -> Iterator[None]:
-        try:
-            yield
-        except FootplateError as error:
-            error.within(self._metric_key(index))
-            raise
-        except Exception as error:
-            add_note(error, f"raised by the metric {self._metric_key(index)}")
-            raise
+    def _locate(self, error: Exception, index: int) -> None:
+        """Adds the metric that raised an error to the error."""
+        key = self._metric_key(index)
+        if isinstance(error, FootplateError):
+            error.within(key)
+        else:
+            add_note(error, f"raised by the metric {key}")
+
+
+def _as_dicts(data_samples: Any) -> list[Any]:
+    """Returns the predictions for a batch, with data elements converted to dicts."""
+    if not isinstance(data_samples, Iterable):
+        message = "in mode 'predict', a model must return a list with one prediction per sample"
+        raise ArgumentError(message, found=type(data_samples))
+    return [sample.to_dict() if isinstance(sample, BaseDataElement) else sample for sample in data_samples]
 
 
 EVALUATOR.register_module(module=Evaluator)  # not a decorator, because the registry checks for subclasses of Evaluator

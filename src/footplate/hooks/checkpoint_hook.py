@@ -270,7 +270,7 @@ class CheckpointHook(Hook):
         self._write(runner, path, AfterSave(runner.folder.home, on_committed))
 
     def _remove_old(self, newest: int) -> None:
-        """Removes all but the last `max_keep_ckpts` checkpoints up to number `newest`. Keeps all later checkpoints."""
+        """Removes all but the last `max_keep_ckpts` of the checkpoints up to number `newest`. Keeps later ones."""
         numbers = {name: number_in(self.filename_tmpl, name) for name in storage.list_dir(self._folder)}
         earlier = {name: number for name, number in numbers.items() if number is not None and number <= newest}
         for name in sorted(earlier, key=lambda name: earlier[name])[: -self.max_keep_ckpts]:

@@ -73,7 +73,7 @@ def _checkpointed(kind: type[nn.Module]) -> type[nn.Module]:
 class _Repeating(AbstractContextManager[None]):
     """Restores the original buffers and the Python and NumPy random states for the duration of a backward pass.
 
-    The original values are recorded when an instance is created. On exit, the values before entry are restored.
+    The original values are recorded when an instance is created. On exit, the values from before entry are restored.
     """
 
     def __init__(self, module: nn.Module, inputs: Any) -> None:

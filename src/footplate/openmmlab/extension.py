@@ -92,11 +92,15 @@ class OpenMMLab(Extension):
         return [replaced] if replaced else [f"It could not be imported. {skipped[name]}"] if name in skipped else []
 
     def check_dataset(self, dataset: Any) -> None:
-        """Checks the labels of MMDetection's CocoDataset."""
+        """Checks the labels of MMDetection's CocoDataset, and the label maps of MMSegmentation's datasets."""
         if hasattr(dataset, "cat2label"):
             from footplate.openmmlab.coco_labels import check_categories
 
             check_categories(dataset)
+        if hasattr(dataset, "reduce_zero_label"):
+            from footplate.openmmlab.label_maps import check_label_maps
+
+            check_label_maps(dataset)
 
     def explain_missing(self, scope: str) -> list[str]:
         """Returns instructions for installing a code base, or an empty list if the scope is not a code base."""

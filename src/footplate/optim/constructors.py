@@ -174,8 +174,7 @@ class DefaultOptimWrapperConstructor:
                 self.reasons[location.path.lstrip(".")] = reasons
             params.append(group)
         for name, child in module.named_children():
-            path = f"{prefix}.{name}" if prefix else name
-            self.add_params(params, child, path, is_deformable(module))
+            self.add_params(params, child, f"{prefix}.{name}" if prefix else name, is_deformable(module))
 
     def _is_in(self, param_group: Group, param_group_list: Sequence[Group]) -> bool:
         """Checks whether any group in `param_group_list` contains a parameter of `param_group`."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from footplate.checks import check_flag, check_number
-from footplate.error_context import at_key, located
+from footplate.error_context import NOT_USER_CODE, at_key, located, origin_of
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
 from footplate.module_selection import BATCH_NORMS, INSTANCE_NORMS
@@ -81,11 +81,10 @@ class ParamwiseRules(NamedTuple):
         key = min((key for key in custom_keys if key in location.path), key=lambda key: (-len(key), key), default=None)
         if key is not None:
             fields = {name: value for name, value in custom_keys[key].items() if value is not None}
-            multipliers = [fields.pop(name, None) for name in _CUSTOM_MULTIPLIERS]
-            return {**self._scaled(*multipliers), **fields}, (f"custom_keys.{key}",)
-        lr_rule, decay_rule = self.lr_rule(location), self.decay_rule(location)
-        reasons = tuple(rule for rule in (lr_rule, decay_rule) if self.cfg.get(rule) is not None)
-        return self._scaled(self.cfg.get(lr_rule), self.cfg.get(decay_rule)), reasons
+            scaled = self._scaled(*(fields.pop(name, None) for name in _CUSTOM_MULTIPLIERS))
+            return scaled | fields, (f"custom_keys.{key}",)
+        rules = self.lr_rule(location), self.decay_rule(location)
+        return self._scaled(*map(self.cfg.get, rules)), tuple(rule for rule in rules if self.cfg.get(rule) is not None)
 
     def lr_rule(self, location: ParamLocation) -> str:
         """Returns the learning rate multiplier key for a parameter without a custom key, or "" if none applies."""
@@ -107,12 +106,8 @@ class ParamwiseRules(NamedTuple):
         return next((key for key, does in applies.items() if does and self.cfg.get(key) is not None), "")
 
     def _scaled(self, lr_mult: float | None, decay_mult: float | None) -> dict[str, Any]:
-        settings = {}
-        if lr_mult is not None and self.base_lr is not None:
-            settings["lr"] = self.base_lr * lr_mult
-        if decay_mult is not None and self.base_wd is not None:
-            settings["weight_decay"] = self.base_wd * decay_mult
-        return settings
+        scales = (("lr", self.base_lr, lr_mult), ("weight_decay", self.base_wd, decay_mult))
+        return {name: base * scale for name, base, scale in scales if base is not None and scale is not None}
 
 
 def check_paramwise(cfg: Any) -> None:
@@ -128,10 +123,9 @@ def check_paramwise(cfg: Any) -> None:
             check_number(key, cfg.get(key), least=0, optional=True)
         check_flag("bypass_duplicate", cfg.get("bypass_duplicate", False))
         custom_keys = cfg.get("custom_keys") or {}
-        is_valid = isinstance(custom_keys, Mapping) and all(
+        if not isinstance(custom_keys, Mapping) or not all(
             isinstance(key, str) and isinstance(settings, Mapping) for key, settings in custom_keys.items()
-        )
-        if not is_valid:
+        ):
             raise ArgumentError("custom_keys must map strings to dicts", key="custom_keys", found=custom_keys)
         for key, settings in custom_keys.items():
             for name in (*_CUSTOM_MULTIPLIERS, "lr", "weight_decay", "momentum"):
@@ -151,21 +145,25 @@ def warn_of_unknown_keys(cfg: Mapping[str, Any], known: Sequence[str] = PARAMWIS
 
 
 def warn_of_idle_keys(rules: ParamwiseRules, model: nn.Module) -> None:
-    """Warns about custom keys that match no parameter, and multipliers for fields that the optimizer does not have."""
+    """Warns about custom keys that match no parameter, and multipliers for fields that the optimizer does not have.
+
+    Ignores unmatched keys in the configs of packages, because they apply to several models and cannot be edited.
+    """
     custom_keys = rules.cfg.get("custom_keys") or {}
     used = [key for section in (rules.cfg, *custom_keys.values()) for key in section if section[key] is not None]
     for field, base, multipliers in (
         ("weight_decay", rules.base_wd, (*_DECAY_MULTIPLIERS, "decay_mult")),
         ("lr", rules.base_lr, (*_LR_MULTIPLIERS, "lr_mult")),
     ):
-        idle = [f'"{key}"' for key in multipliers if key in used]
-        if base is None and idle:
+        if base is None and (idle := [f'"{key}"' for key in multipliers if key in used]):
             _warn(f'{", ".join(idle)} in paramwise_cfg has no effect: the optimizer has no "{field}"')
-    paths = [f".{name}" if "." not in name else name for name, _ in model.named_parameters(remove_duplicate=False)]
+    paths = [name if "." in name else f".{name}" for name, _ in model.named_parameters(remove_duplicate=False)]
     for key in custom_keys:
-        if not any(key in path for path in paths):
-            names = sorted({part for path in paths for part in [path, *path.split(".")]})
-            _warn(f'the custom key "{key}" in paramwise_cfg matches no parameter', nearest(key.strip("."), names))
+        origin = origin_of(custom_keys, key)
+        if not any(key in path for path in paths) and not (origin and origin.file.startswith(NOT_USER_CODE)):
+            place = f"{origin}: " if origin else ""
+            near = nearest(key.strip("."), [*paths, *".".join(paths).split(".")])
+            _warn(f'{place}the custom key "{key}" in paramwise_cfg matches no parameter', near)
 
 
 def _warn(message: str, suggestion: str | None = None) -> None:

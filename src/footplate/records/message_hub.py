@@ -43,7 +43,7 @@ class Instances:
 
     @classmethod
     def get_instance(cls: type[_Self], name: str, **kwargs: Any) -> _Self:
-        """Returns the instance named `name`, which is created with `kwargs` if it does not exist."""
+        """Returns the instance named `name`. Creates it with `kwargs` if it does not exist."""
         if name not in cls._instance_dict:
             cls._instance_dict[name] = cls(name=name, **kwargs)
         instance: _Self = cls._instance_dict[name]

@@ -80,7 +80,7 @@ def parent(path: Path) -> str:
 
 
 def base_name(path: Path) -> str:
-    """Returns the last part of `path`, without the query of an HTTP URL."""
+    """Returns the last part of `path`, without the query string if it is an HTTP URL."""
     if is_local(path):
         return os.path.basename(local_path(path))
     return posixpath.basename(split_query(os.fspath(path))[0])

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
+from textwrap import shorten
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,6 +33,7 @@ from footplate.tools.run_files import config_of
 _AUTO = "auto"
 _SIZE = "train_dataloader.batch_size"
 _SMALLEST = 2  # one sample is too few for batch normalization
+_MAX_REASON = 110  # characters; PyTorch lists how the memory is used
 _SHARE = 0.85  # of the free memory; the rest is for workers, saves and fragmentation
 
 
@@ -165,7 +167,8 @@ def _try_sizes(cfg: Config, folder: str, results: Connection) -> None:
     except FootplateError as error:
         results.send((0, "", error))
     except BaseException as error:  # noqa: BLE001 - sent to the parent process
-        results.send((fitting, f"larger batches fail: {type(error).__name__}: {error}".partition("\n")[0], None))
+        reason = f"larger batches fail: {type(error).__name__}: {error}".partition("\n")[0]
+        results.send((fitting, shorten(reason, _MAX_REASON, placeholder=" ..."), None))
     finally:
         os._exit(0)  # the cleanup of a normal exit would need memory
 

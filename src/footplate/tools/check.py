@@ -103,6 +103,9 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
                     check_visualizer(checked.get("visualizer"))
                 with _shared_folder(checked) as folder:
                     runner, largest, measured = _try(checked, folder)
+                    for data in largest.values():
+                        if data.labels is not None:
+                            data.labels.warn()
                     skipped = count_skipped(getattr(runner.train_dataloader, "dataset", None))
                     if skipped:
                         _logger.warning(
@@ -336,6 +339,8 @@ def _describe_trial(
         rows.append(("processes", f"{runner.world_size}, {kind} over {dist.get_backend()}{samples}"))
         peak = f"{peak} on each rank" if min(memory) == max(memory) else f"{min(memory)} to {peak} across the ranks"
     rows += [(f"{mode} data", f"{data.samples} samples, {data.description}") for mode, data in largest.items()]
+    if "train" in largest and largest["train"].labels is not None:
+        rows.append(("labels", str(largest["train"].labels)))
     step, waiting = measured["seconds_per_iteration"], measured["seconds_of_waiting"]
     speed = f"{step:.3g} s per iteration, plus {waiting:.3g} s waiting for data"
     seconds, validating = runner.max_iters * (step + waiting), measured["seconds_per_validation"]

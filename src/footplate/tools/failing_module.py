@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from footplate.data.data_element import BaseDataElement
 from footplate.distributed import unwrap_model
 from footplate.error_context import describe_changes, origin_at
 from footplate.errors import DEBUG_HINT, FootplateError
@@ -89,17 +90,34 @@ def module_error(stage: str, error: Exception, cfg: Any) -> ComponentError | Non
             break
         key, section = f"{key}.{part}", section[part]
     advice = "Check that the shapes match, for example the numbers of channels and classes"
+    calls = [frame.f_locals for frame in frames if frame.f_code is _CALL]
     if label := _INVALID_LABEL.search(str(error)):
-        advice = f"The data contains the label {label[1]}. Labels must be smaller than num_classes; check both"
+        advice = f"{_file_with(int(label[1]), calls)} contains the label {label[1]}. "
+        advice += "Labels must be smaller than num_classes; check both"
     elif "deterministic" in str(error):
         advice = "To continue with a warning, set randomness.deterministic='warn'"
     notes = [*describe_changes(cfg["model"], "model"), f"{advice}; {DEBUG_HINT}"]
-    calls = [frame.f_locals for frame in frames if frame.f_code is _CALL and frame.f_locals["self"] is module]
-    inputs = [*calls[-1]["args"], *calls[-1]["kwargs"].values()] if calls else []
+    inputs = next((_inputs(call) for call in reversed(calls) if call["self"] is module), [])
     shapes = ", ".join(str(tuple(value.shape)) for value in inputs if isinstance(value, Tensor))
     if shapes and not list(module.children()):  # a layer
         notes.insert(0, f"{name} is {' '.join(repr(module).split())}; its input is {shapes}")
     return _located(ComponentError(stage, error, key=key, module=name, notes=notes), cfg)
+
+
+def _inputs(call: Mapping[str, Any]) -> list[Any]:
+    """Returns the inputs of a module call from the variables of its stack frame."""
+    return [*call["args"], *call["kwargs"].values()]
+
+
+def _file_with(label: int, calls: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the file of the first sample with a label among the inputs of module calls, or "The data"."""
+    inputs = [value for call in calls for value in _inputs(call) if isinstance(value, list)]
+    for sample in (sample for value in inputs for sample in value if isinstance(sample, BaseDataElement)):
+        truth = getattr(sample.get("gt_sem_seg", sample.get("gt_label")), "data", None)
+        file = sample.get("seg_map_path", sample.get("img_path"))
+        if file and isinstance(truth, Tensor) and bool((truth == label).any()):
+            return f"'{file}'"
+    return "The data"
 
 
 def _located(error: ComponentError, cfg: Any) -> ComponentError:

@@ -19,6 +19,7 @@ from footplate.errors import DataError
 from footplate.hooks import EMAHook
 from footplate.messages import pluralize
 from footplate.tools.failing_module import is_out_of_memory
+from footplate.tools.label_counts import Labels, counting_labels
 
 _MAX_READ = 64  # samples
 
@@ -29,6 +30,7 @@ class Largest(NamedTuple):
     batch: Any
     samples: int | str  # the number of samples in the dataset, or "unknown"
     description: str
+    labels: Labels | None = None  # of the inspected samples
 
 
 def largest_batch(loader: Any) -> Largest:
@@ -38,6 +40,8 @@ def largest_batch(loader: Any) -> Largest:
     largest, the widest and the tallest sample, because padding may extend all samples to the greatest height and width.
     If the whole dataset was read, the next largest samples fill the rest of the batch. Otherwise, copies of the largest
     sample do.
+
+    Also counts the labels of the samples that were read.
 
     If the dataset has no length, returns the first batch of the loader.
 
@@ -52,8 +56,10 @@ def largest_batch(loader: Any) -> Largest:
         for batch in loader:
             return Largest(batch, count or "unknown", "the first batch, since the dataset has no length")
         raise DataError("the dataloader has no batches")
-    indices = list(range(0, count, max(1, count // _MAX_READ)))[:_MAX_READ]
-    read = dict(zip(indices, _read(dataset, indices, list), strict=True))
+    size_read = min(count, _MAX_READ)
+    indices = [place * count // size_read for place in range(size_read)]
+    with counting_labels(dataset) as counter:
+        read = dict(zip(indices, _read(dataset, indices, list), strict=True))
 
     def size(index: int) -> int:
         return sum(tensor.numel() for _, tensor in tensors_in(read[index]))
@@ -67,7 +73,8 @@ def largest_batch(loader: Any) -> Largest:
     samples = [*dict.fromkeys([largest, widest, tallest, *rest]), *[largest] * batch_size][:batch_size]
     varied = "all of the same size," if len(set(map(size, read))) == 1 else "of several sizes, at most"
     sizes = f"{len(read)} inspected, {varied} {_describe_shape(read[largest])}"
-    return Largest(_read(read, samples, collate), count, f"batches of {batch_size}, {sizes}")
+    labels = counter.labels_of(dataset, read[largest], are_complete=len(read) == count)
+    return Largest(_read(read, samples, collate), count, f"batches of {batch_size}, {sizes}", labels)
 
 
 def _read(source: Any, indices: Sequence[int], collate: Callable[[Any], Any]) -> Any:
@@ -108,7 +115,7 @@ def bytes_of(tensors: Iterable[Any]) -> int:
 
 @contextmanager
 def counting_activations(model: nn.Module) -> Iterator[Callable[[], int]]:
-    """Measures the tensors that are saved for the backward pass inside the `with` block.
+    """Measures the total size of the tensors that are saved for the backward pass inside the `with` block.
 
     With activation checkpointing, a module saves only its inputs. Weights and buffers are not counted, except for the
     gathered weights of a sharded model.

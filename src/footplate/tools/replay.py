@@ -62,7 +62,7 @@ class Replay:
 
 
 def read_capture(path: str) -> tuple[str, dict[str, Any]]:
-    """Reads the recorded facts about a run from a capture, without executing code in it.
+    """Reads what a capture records about its run, without executing the capture's code.
 
     Args:
         path: The capture, or a folder that contains one.

@@ -306,7 +306,7 @@ def sample_image(path: str | None, data_batch: Any, position: int) -> ImageArray
 
 
 def planes_to_image(planes: Any) -> ImageArray:
-    """Converts values from 0 to 255, of shape ``(1 or 3, h, w)``, to a uint8 RGB image of shape ``(h, w, 3)``."""
+    """Converts values from 0 to 255, an array of shape ``(1 or 3, h, w)``, to a uint8 RGB image, ``(h, w, 3)``."""
     pixels = np.rint(as_array(planes)).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 

@@ -25,6 +25,21 @@ SHORT = [
     "model.data_preprocessor.size=[32,48]",
     "default_hooks.checkpoint.interval=1",
 ]
+DAYS = """
+_base_ = 'my-scenes.py'
+val_dataloader = dict(
+    _delete_=True,
+    day=_base_.val_dataloader,
+    night=dict(
+        batch_size=8,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        dataset=dict(
+            type='BaseSegDataset', data_root='night', data_prefix=dict(img_path='images', seg_map_path='masks'),
+            metainfo=dict(classes=_base_.classes), pipeline=_base_.val_pipeline, test_mode=True)))
+test_dataloader = val_dataloader
+val_cfg = dict(type='ValLoop', loss=True, intervals=dict(night=1000))
+default_hooks = dict(checkpoint=dict(save_best=['day/mIoU', 'night/mIoU'], max_keep_best=2))
+"""
 SMALL = {"my-segformer.py": ["model.config.hidden_sizes=[8,8,16,16]", "model.config.depths=[1,1,1,1]"]}
 
 
@@ -44,9 +59,10 @@ def write_data(folder: Path, *, split: str, number: int = 3) -> None:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Returns a folder with the configs of the guide and the data that it describes."""
+    """Returns a folder with the configs of the guide, one with two validation sets, and the data."""
     monkeypatch.chdir(tmp_path)
     write_configs("segmentation", tmp_path)
+    (tmp_path / "my-days.py").write_text(DAYS)
     for split in ("train", "val"):
         write_data(tmp_path / "data", split=split)
     write_data(tmp_path / "night", split="")

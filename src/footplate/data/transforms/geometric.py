@@ -128,7 +128,7 @@ class RandomResize(BaseTransform):
 
 @TRANSFORMS.register_module()
 class RandomFlip(BaseTransform):
-    """Randomly flips an image and its annotations, and adds `flip` and `flip_direction`.
+    """Randomly flips an image and its annotations, and records `flip` and `flip_direction` in the results.
 
     Args:
         prob: The probability, from 0 to 1.

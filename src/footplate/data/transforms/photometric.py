@@ -18,8 +18,8 @@ _LEVELS = 256  # the full hue circle in Pillow
 class PhotoMetricDistortion(BaseTransform):
     """Changes brightness, contrast, saturation and hue of `img`, each with probability 0.5.
 
-    At random, the contrast is changed either right after the brightness or last. Saturation and hue are changed in HSV
-    space, and only for images with three channels, in RGB or BGR order.
+    The contrast is changed either right after the brightness or at the very end, at random. Saturation and hue are
+    changed in HSV space, and only for images with three channels, in RGB or BGR order.
 
     Args:
         brightness_delta: The maximum change of pixel values, which range from 0 to 255.

@@ -1,4 +1,4 @@
-"""A schedule that reduces a field of parameter groups when a metric stops improving."""
+"""A schedule that reduces the learning rate or another setting when a metric stops improving."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence

@@ -218,7 +218,8 @@ class LabelMetric(BaseMetric[tuple[int, ...]]):
 class SingleLabelMetric(LabelMetric):
     """Precision, recall and F1-score in percent, and support, reported as `single-label/precision` etc.
 
-    A class without predictions has precision 0, and a class without samples has recall 0. Both count in the means.
+    A class without predictions has precision 0, and a class without samples has recall 0. Both are included in the
+    averages.
 
     Args:
         thrs: A prediction counts only if its score exceeds this threshold; None for no threshold. With several

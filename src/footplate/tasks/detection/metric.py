@@ -110,7 +110,7 @@ class CocoMetric(BaseMetric[ImageResult]):
         self.ann_file = self._own_ann_file or getattr(dataset, "ann_file", None) or None
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        """Records the predictions and, without an annotation file, the ground truth."""
+        """Records the predictions and, if there is no annotation file, also the ground truth."""
         check_samples(self, data_samples)
         truth = self.ann_file is None and not self.format_only
         masks = "segm" in self.metrics

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -147,15 +147,27 @@ class BaseSegDataset(BaseDataset):
                 count += 1
         where, present = self.data_prefix["seg_map_path"], labels - {self.ignore_index}
         if self.ignore_index in labels and len(present) < 2:
-            _logger.warning(
-                "Found only ignored pixels%s in %s from '%s'. Label maps must contain class indices from 0 to %d.",
-                "".join(f" and class {label}" for label in present),
-                pluralize(count, "label map"),
-                where,
-                len(classes) - 1,
-            )
+            warn_about_ignored_pixels(present, count, where, len(classes))
         elif count == len(self):
             warn_about_missing_classes(classes, present, where)
+
+
+def warn_about_ignored_pixels(labels: Collection[int], count: int, where: Any, num_classes: int) -> None:
+    """Warns that label maps contain at most one class apart from ignored pixels.
+
+    Args:
+        labels: The classes that occur; at most one.
+        count: The number of inspected label maps.
+        where: The folder of the label maps.
+        num_classes: The number of classes.
+    """
+    _logger.warning(
+        "Found only ignored pixels%s in %s from '%s'. Label maps must contain class indices from 0 to %d.",
+        "".join(f" and class {label}" for label in labels),
+        pluralize(count, "label map"),
+        where,
+        num_classes - 1,
+    )
 
 
 _META_KEYS = (
