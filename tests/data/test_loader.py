@@ -8,13 +8,22 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
 
 from footplate.data import (
     DefaultSampler,
     InfiniteSampler,
     SampleLoader,
     batches,
+    build_dataloader,
     default_collate,
     endless_batches,
     length_of,
@@ -120,6 +129,26 @@ def test_torch_samplers_can_start_anywhere_without_reading() -> None:
     assert list(batches(found, epoch=2, start=3)) == whole[3:]
     assert len(dataset.read) == 5
     assert whole != list(batches(found, epoch=3))
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        RandomSampler(range(40), replacement=True),
+        SubsetRandomSampler(range(40)),
+        WeightedRandomSampler([1.0] * 40, 40),
+    ],
+)
+def test_a_torch_sampler_yields_the_same_order_when_it_is_used_again(sampler: Any) -> None:
+    def orders() -> list[Any]:
+        plain = DataLoader(Noise(40), 4, sampler=sampler, collate_fn=lambda samples: [sample[0] for sample in samples])
+        converted = build_dataloader(plain, seed=1)
+        return [list(batches(converted, epoch=epoch)) for epoch in (2, 3)]
+
+    first = orders()
+    torch.rand(1)
+    assert orders() == first
+    assert first[0] != first[1]
 
 
 class Growing:

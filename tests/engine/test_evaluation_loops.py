@@ -11,7 +11,7 @@ from footplate import Hook, Runner
 from footplate.data import build_dataloader
 from footplate.engine import evaluation_loops
 from footplate.errors import ArgumentError
-from footplate.evaluation import build_evaluator
+from footplate.evaluation import BaseMetric, build_evaluator
 from footplate.evaluation.evaluation_sets import (
     build_evaluation_sets,
     build_evaluators,
@@ -119,6 +119,56 @@ def test_buffers_are_broadcast_before_each_evaluation(tmp_path: Path, monkeypatc
     runner.val()
     runner.test()
     assert told == [([runner.model.seen], False)] * 2
+
+
+class Seen(BaseMetric[int]):
+    """Counts samples, like `Counter`, but adds up the results during the evaluation."""
+
+    def process(self, data_batch: Any, data_samples: Any) -> None:
+        self.results += [1] * len(data_samples)
+
+    def added(self, one: int, other: int) -> int:
+        return one + other
+
+    def compute_metrics(self, results: list[int]) -> dict[str, int]:
+        return {"seen": sum(results)}
+
+
+class Counter:
+    """Counts samples, with the methods of torchmetrics."""
+
+    count = 0
+
+    def update(self, predictions: torch.Tensor, target: torch.Tensor) -> None:
+        self.count += len(target)
+
+    def compute(self) -> int:
+        return self.count
+
+    def reset(self) -> None:
+        self.count = 0
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("metric", [Seen(), {"seen": Counter()}, {"seen": lambda predicted, batch: float(batch[1][0])}])
+def test_results_of_an_aborted_evaluation_are_discarded(
+    tmp_path: Path, error: type[BaseException], metric: Any
+) -> None:
+    """A notebook calls `val` again after a failure or an interrupt."""
+    batches: list[Any] = [(torch.ones(70, 2), torch.full((70,), number)) for number in range(3)]
+
+    def validate(model: nn.Module, batch: Any) -> Any:
+        if not batch:
+            raise error
+        return model(batch[0])
+
+    runner = Runner(nn.Linear(2, 2), tmp_path, val_dataloader=batches, validation_step=validate, val_evaluator=metric)
+    expected = runner.val()
+    bad_batch, batches[1] = batches[1], ()
+    with pytest.raises(error):
+        runner.val()
+    batches[1] = bad_batch
+    assert runner.val() == expected
 
 
 @pytest.mark.parametrize(

@@ -301,6 +301,33 @@ def test_different_schedules_continue_from_the_position(
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("batch_size", [2, 8])
+def test_schedules_follow_a_new_batch_size(tmp_path: Path, batch_size: int, caplog: pytest.LogCaptureFixture) -> None:
+    cosine = {"type": "CosineAnnealingLR", "eta_min": 0.0, "convert_to_iter_based": True}
+    cfg = {**config(tmp_path / "run", by_epoch=True), "param_scheduler": [cosine, _BY_EPOCH]}
+    resized = {**cfg, "train_dataloader": loader(batch_size=batch_size)}
+    whole = run(resized, work_dir=str(tmp_path / "whole"))
+    run(cfg)
+    (tmp_path / "run/epoch_3.pth").unlink()
+    resumed = run(resized, resume=True)
+    length = 16 // batch_size
+    read = [each.message_hub.state_dict()["log_scalars"]["train/lr"]["values"].tolist() for each in (resumed, whole)]
+    assert read[0][-length:] == read[1][-length:]
+    names = "CosineAnnealingLR, ExponentialLR"
+    message = f"({names}, at iteration {2 * length}) differ from those in the checkpoint ({names}, at iteration 8)"
+    assert any(message in line for line in caplog.messages)
+
+
+def test_reductions_on_a_plateau_survive_a_new_batch_size(tmp_path: Path) -> None:
+    plateau = {"type": "ReduceOnPlateauLR", "monitor": "accuracy", "rule": "less", "patience": 0, "threshold": 1e9}
+    warmup = {"type": "LinearLR", "start_factor": 0.1, "end": 3, "by_epoch": False}
+    cfg = {**config(tmp_path, by_epoch=True), "param_scheduler": [warmup, plateau]}
+    rates = [row["lr"] for row in run(cfg).history]
+    (tmp_path / "epoch_3.pth").unlink()
+    resumed = run({**cfg, "train_dataloader": loader(batch_size=2)}, resume=True)
+    assert resumed.history[-1]["lr"] == rates[-1] == pytest.approx(rates[0] / 10)
+
+
 _BY_EPOCH = {"type": "ExponentialLR", "gamma": 0.7}
 
 

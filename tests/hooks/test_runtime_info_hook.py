@@ -10,6 +10,7 @@ import torch
 from footplate import BaseModel, Hook, Runner
 from footplate.errors import ArgumentError
 from footplate.evaluation import BaseMetric
+from footplate.records import HistoryBuffer
 from footplate.registry import MODELS
 from tests.support import ToyModel, settings
 
@@ -82,13 +83,23 @@ def test_scalar_and_other_metrics_are_recorded(tmp_path: Path) -> None:
     assert (hub.get_info("test/table"), hub.get_info("test/name")) == ([1, 2], "x")
 
 
-@pytest.mark.parametrize(("by_epoch", "count"), [(True, 4), (False, 12)])
-def test_epoch_window_starts_with_the_epoch(tmp_path: Path, by_epoch: bool, count: int) -> None:
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_epoch_window_starts_with_the_epoch_or_validation_interval(tmp_path: Path, by_epoch: bool) -> None:
     train_cfg = settings(tmp_path, by_epoch=by_epoch)["train_cfg"]
     hub = trained(tmp_path, train_cfg=train_cfg)
     history = hub.get_scalar("train/loss")
-    assert history.mean("epoch") == pytest.approx(history.mean(count))
+    assert history.mean("epoch") == pytest.approx(history.mean(4))
     assert history.mean("global") == pytest.approx(history.mean(12))
+
+
+def test_rows_are_means_of_more_losses_than_are_stored(tmp_path: Path) -> None:
+    """A validation interval may have more iterations than `HistoryBuffer` stores values."""
+    cfg = settings(tmp_path, by_epoch=False, default_hooks=QUIET)
+    losses = values(trained(tmp_path, train_cfg=cfg["train_cfg"]), "train/loss")
+    runner = Runner(**cfg)
+    runner.message_hub.log_scalars["train/loss"] = HistoryBuffer(max_length=2)
+    runner.train()
+    assert [row["loss"] for row in runner.history] == [sum(losses[at : at + 4]) / 4 for at in (0, 4, 8)]
 
 
 @MODELS.register_module()

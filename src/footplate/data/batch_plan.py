@@ -7,10 +7,9 @@ import copy
 import logging
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import count, islice, repeat
+from itertools import chain, count, islice, repeat
 from typing import Any, NamedTuple
 
-import torch
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, Sampler
 
 from footplate.data.rng import mix_seed, with_separate_generators
@@ -75,7 +74,6 @@ class BatchPlan(Sampler[BatchKey]):
         self._has_own_batches = self.batch_sampler is not None and type(self.batch_sampler) is not BatchSampler
         self.samplers = samplers_of(loader)
         self.custom = [sampler for sampler in self.samplers if is_custom(sampler)]
-        self._unseeded = [sampler for sampler in self.samplers if getattr(sampler, "generator", self) is None]
         self.seed, self.limit = seed, limit
         self.passes_continue = limit is not None and not self.custom and bool(getattr(self.sampler, "endless", False))
         self._rank, self.world_size = get_data_rank(), get_data_world_size()
@@ -177,8 +175,6 @@ class BatchPlan(Sampler[BatchKey]):
 
     def _prepare(self, current: Pass) -> None:
         set_epoch(self.samplers, current.epoch)
-        for sampler in self._unseeded:
-            sampler.generator = torch.Generator().manual_seed(mix_seed(self.seed, current.epoch))
         self.current = current
 
     def _sampler_states(self) -> list[Any] | None:
@@ -189,8 +185,9 @@ class BatchPlan(Sampler[BatchKey]):
 
     def _keys(self, epoch: int, start: int, end: int | None) -> Iterator[BatchKey]:
         batches = self._batches(epoch, start)
-        if self.custom:
-            batches = with_separate_generators(batches, mix_seed(self.seed, epoch))
+        # torch's samplers draw all random numbers before their first index, custom samplers at any time.
+        seeded = islice(batches, None if self.custom else 1)
+        batches = chain(with_separate_generators(seeded, mix_seed(self.seed, epoch)), batches)
         if self.counted is not None:
             end = len(self)
         for number, (done, indices) in enumerate(batches, start):

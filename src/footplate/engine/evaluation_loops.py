@@ -156,6 +156,7 @@ class _EvaluationLoop(BaseLoop):
         """Evaluates the selected dataset and returns its metrics."""
         runner = self.runner
         self._losses = MeanLosses() if self.loss else None
+        self.evaluator.reset()
         for idx, data_batch in enumerate(batches(self.dataloader)):
             self.run_iter(idx, data_batch)
         size = length_of(getattr(self.dataloader, "dataset", None))

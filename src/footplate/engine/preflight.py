@@ -175,6 +175,7 @@ def trial_evaluator(evaluator: Evaluator, dataset: Any = None) -> Iterator[Evalu
     """
     with temporary_folder("footplate-trial-") as folder:
         trial = copy.deepcopy(evaluator, {id(dataset): dataset})
+        trial.reset()
         trial.set_context(folder=folder, is_trial=True)
         yield trial
 

@@ -27,11 +27,13 @@ class History(Sequence[Row]):
     Attributes:
         model: The trained model.
         rows: The rows, oldest first.
+        last_iter: The iteration of the last row, or 0 if there are no rows.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.rows: list[Row] = []
+        self.last_iter = 0  # not a property, because each iteration reads it
 
     @overload
     def __getitem__(self, index: int) -> Row: ...
@@ -86,15 +88,11 @@ class History(Sequence[Row]):
         order = sorted(panels, key=lambda title: (title != "loss", title == "learning rate"))
         return plot([Panel(title, panels[title]) for title in order], "iteration")
 
-    @property
-    def last_iter(self) -> int:
-        """The iteration of the last row, or 0 if there are no rows."""
-        return int(self.rows[-1]["iter"]) if self.rows else 0
-
     def add(self, epoch: int, iteration: int, scalars: Mapping[str, float]) -> None:
         """Adds scalars to the row for an iteration. Appends a new row if needed."""
         if not self.rows or self.last_iter != iteration:
             self.rows.append({"epoch": epoch, "iter": iteration})
+            self.last_iter = iteration
         self.rows[-1].update(scalars)
 
     def to_pandas(self) -> Any:
@@ -120,6 +118,7 @@ class History(Sequence[Row]):
                 if not isinstance(value, (int, float)):
                     raise ValueError(f"'{name}' must be a number")
         self.rows = [dict(row) for row in state["rows"]]
+        self.last_iter = int(self.rows[-1]["iter"]) if self.rows else 0
 
 
 def _shown(value: float | None) -> str:

@@ -155,7 +155,7 @@ def restore(
         _restore_optimizer(runner, checkpoint)
     if param_schedulers and "param_schedulers" in checkpoint:
         with restoring("param_schedulers"):
-            _restore_schedules(runner, checkpoint["param_schedulers"])
+            _restore_schedules(runner, checkpoint["param_schedulers"], place["iter"])
     else:
         _move_schedules(runner, chain.from_iterable(schedules_by_optimizer(runner.param_schedulers).values()))
     for path, participant in _participants(runner).items():
@@ -194,25 +194,37 @@ def _restore_optimizer(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
         choose_settings(runner.optim_wrapper, configured, takes_config=runner.resume_plan.takes_settings)
 
 
-def _restore_schedules(runner: "Runner", state: Any) -> None:
-    """Restores the schedules, or fast-forwards them to the current iteration if they differ from the saved ones."""
+def _restore_schedules(runner: "Runner", state: Any, saved_iter: int) -> None:
+    """Restores the schedules, or fast-forwards them to the current iteration if they differ from the saved ones.
+
+    If the batch size has changed, the current iteration differs from `saved_iter`, so schedules that count iterations
+    are fast-forwarded too. Schedules next to a `ReduceOnPlateau` are not, because its reductions would be lost.
+    """
+    now = runner.train_loop.iter
     groups = schedules_by_optimizer(runner.param_schedulers)
     saved_states = by_optimizer(state, groups)
     for name, schedules in groups.items():
         states = saved_states[name]
         pairs = list(zip(schedules, states, strict=False))
-        if len(schedules) == len(states) and all(schedule.matches(saved) for schedule, saved in pairs):
+        is_in_place = (
+            now == saved_iter
+            or all(schedule.by_epoch for schedule in schedules)
+            or any(schedule.takes_metrics for schedule in schedules)
+        )
+        is_same = len(schedules) == len(states) and all(schedule.matches(saved) for schedule, saved in pairs)
+        if is_same and is_in_place:
             # Load them in the order in which a run steps them: a schedule that was saved at its end may step when
             # loaded.
             for schedule, saved in sorted(pairs, key=lambda pair: bool(pair[0].by_epoch)):
                 schedule.load_state_dict(saved)
             continue
         _logger.warning(
-            "The schedules in the config (%s) differ from those in the checkpoint (%s). "
-            "Using the schedules in the config, fast-forwarded to iteration %d.",
+            "The schedules in the config (%s, at iteration %d) differ from those in the checkpoint (%s, at iteration "
+            "%d). Using the schedules in the config, fast-forwarded to the current iteration.",
             ", ".join(type(schedule).__name__ for schedule in schedules) or "none",
+            now,
             ", ".join(str(saved.get("type", saved.get("param_name"))) for saved in states) or "none",
-            runner.train_loop.iter,
+            saved_iter,
         )
         _move_schedules(runner, schedules)
 

@@ -68,6 +68,11 @@ class Evaluator:
         for metric in self.metrics:
             metric.context = metric.context._replace(**changes)
 
+    def reset(self) -> None:
+        """Discards the results of all metrics. Loops call this before each evaluation."""
+        for metric in self.metrics:
+            metric.reset()
+
     def process(self, data_samples: Sequence[Any], data_batch: Any = None) -> None:
         """Passes the predictions for a batch, one per sample, to all metrics. Converts data elements to dicts."""
         if data_samples is None and self.metrics:
@@ -123,6 +128,7 @@ class Evaluator:
         if data is not None and len(data) != len(data_samples):
             raise ArgumentError(f"data_samples and data have different lengths: {len(data_samples)} and {len(data)}")
         size = len(data_samples)
+        self.reset()
         for start in range(0, size, chunk_size):
             indices = range(start, min(start + chunk_size, size))  # not all datasets support slices
             batch = None if data is None else [data[index] for index in indices]
@@ -284,8 +290,13 @@ class UpdatedMetric(NamedMetric):
         for predictions, target in results:
             self._update(predictions, target)
         values = self.named_numbers(self.metric.compute())
-        self.metric.reset()
+        self.reset()
         return values
+
+    def reset(self) -> None:
+        """Discards all results, and resets the object."""
+        super().reset()
+        self.metric.reset()
 
     def evaluate(self, size: int) -> dict[str, Any]:
         """Computes the metric values over the samples of all ranks."""
@@ -293,7 +304,6 @@ class UpdatedMetric(NamedMetric):
             return super().evaluate(size)
         if not any(gather_objects(len(self.results))):
             raise DataError(f"the metric '{self._label}' has no results: the dataset is empty")
-        self.results.clear()
         return self.compute_metrics([])
 
     def _update(self, predictions: Any, target: Any) -> None:

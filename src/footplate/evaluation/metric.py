@@ -194,6 +194,14 @@ class BaseMetric(ABC, Generic[_Result]):
             self._summed_count += count
             del self.results[:count]
 
+    def reset(self) -> None:
+        """Discards all results. Called at the start of each evaluation, because the previous one may have been aborted.
+
+        Override this method in metrics that store values outside `self.results`, and call `super().reset()`.
+        """
+        self.results.clear()
+        self._sum_of_results, self._summed_count = [], 0
+
     def evaluate(self, size: int) -> dict[str, Any]:
         """Computes the metric values from all results since the last call, then clears the results.
 
@@ -215,8 +223,7 @@ class BaseMetric(ABC, Generic[_Result]):
             self.add_up(keep=max(seen - share, 0))
             local, size = self._sum_of_results, sys.maxsize
         results = collect_results(to_device(local, "cpu"), size)
-        self.results.clear()
-        self._sum_of_results, self._summed_count = [], 0
+        BaseMetric.reset(self)  # an override may discard values that `compute_metrics` needs
         return compute_on_main(lambda: self._compute(results or []))
 
     def _compute(self, results: list[_Result]) -> dict[str, Any]:

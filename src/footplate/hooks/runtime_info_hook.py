@@ -31,7 +31,7 @@ class RuntimeInfoHook(Hook):
     with means over all processes.
 
     Adds a row to the runner's `history` after each epoch or, in iteration-based training, after each validation
-    interval.
+    interval. The next row's `"epoch"` window starts with the next iteration.
     """
 
     priority = "VERY_HIGH"
@@ -74,14 +74,14 @@ class RuntimeInfoHook(Hook):
     def before_train_epoch(self, runner: Runner) -> None:
         """Records the epoch."""
         runner.message_hub.update_info("epoch", runner.epoch)
-        if runner.train_loop.at_epoch_start:
-            for key, history in runner.message_hub.log_scalars.items():
-                if key.startswith("train/"):
-                    history.start_epoch()
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Records the iteration and the current learning rates."""
         runner.message_hub.runtime_info["iter"] = runner.iter
+        if batch_idx == 0 if self._loop.by_epoch else runner.iter == runner.history.last_iter:
+            for key, history in runner.message_hub.log_scalars.items():
+                if key.startswith("train/"):
+                    history.start_epoch()
         for history, settings in self._rate_histories:
             history.append(settings["lr"])
 
@@ -110,12 +110,11 @@ class RuntimeInfoHook(Hook):
 
     def _add_row(self, runner: Runner, epoch: int, done: int) -> None:
         average_over_ranks(runner.message_hub.log_scalars)
-        window = "epoch" if runner.by_epoch else done - runner.history.last_iter
         scalars = {}
         for key, history in runner.message_hub.log_scalars.items():
             mode, _, name = key.partition("/")
             if mode == "train" and name not in _TIMES:
-                scalars[name] = history.current() if name in self._rates else history.mean(window)
+                scalars[name] = history.current() if name in self._rates else history.mean("epoch")
         runner.history.add(epoch, done, scalars)
 
     def before_val(self, runner: Runner) -> None:

@@ -139,7 +139,12 @@ class HistoryBuffer:
         return self._values[-1] if self._values else math.nan
 
     def mean(self, window_size: int | str | None = None) -> float:
-        """Averages the latest `window_size` values, the epoch ("epoch"), or all values ("global" or None)."""
+        """Averages the latest `window_size` values (at most `max_length`), the epoch, or the run.
+
+        Args:
+            window_size: A number of values, "epoch", or "global" (or None) for the run. In iteration-based training,
+                "epoch" starts at the last row of the run's `History`.
+        """
         totals = self._totals_of(window_size)
         return totals.sum / totals.weight if totals.weight else math.nan
 

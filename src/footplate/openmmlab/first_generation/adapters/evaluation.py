@@ -149,6 +149,12 @@ class LegacyMetric(BaseMetric[Any]):
         else:
             self.results.extend(map(_encode_masks, data_samples))
 
+    def reset(self) -> None:
+        """Discards all results."""
+        super().reset()
+        for each in self._metrics:
+            each.reset()
+
     def evaluate(self, size: int) -> dict[str, Any]:
         """Gathers the results of all processes and computes the metrics."""
         if not self._metrics:
