@@ -37,7 +37,8 @@ _logger = logging.getLogger("footplate.engine")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _MAX_BLOCK = (1 << 30, 1 << 25)  # in bytes; older versions accept only the smaller value
 _MAX_FREE = (1 << 31) - 1  # in bytes, at the end of the heap
-_is_deterministic = False  # whether the latest run in this process has requested deterministic algorithms
+# Whether the latest run in this process has requested `cudnn_benchmark`, or deterministic algorithms.
+_benchmarks = _is_deterministic = False
 
 
 def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
@@ -51,11 +52,13 @@ def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
     Raises:
         ArgumentError: A key or value is unknown.
     """
+    global _benchmarks
     check_environment(env_cfg)
     if initialize(launcher, env_cfg.get("dist_cfg")):
         report_uncaught_errors()
-    if env_cfg.get("cudnn_benchmark"):
-        torch.backends.cudnn.benchmark = True
+    had_benchmarks, _benchmarks = _benchmarks, bool(env_cfg.get("cudnn_benchmark"))
+    if _benchmarks or had_benchmarks:  # otherwise, keep what the user has set
+        torch.backends.cudnn.benchmark = _benchmarks
     if env_cfg.get("resource_limit"):
         with contextlib.suppress(ImportError):  # not available on all systems
             import resource
