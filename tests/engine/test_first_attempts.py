@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from footplate import Hook, Runner
+from footplate.checkpoint.digest import Digest, verify_digest
 from footplate.errors import ArgumentError
 
 _DATA = TensorDataset(torch.randn(8, 4), torch.randn(8, 1))
@@ -143,7 +144,7 @@ def test_method_of_a_lightning_module_is_explained(tmp_path: Path) -> None:
     assert "lambda model, batch: model.training_step(batch)" in str(error.value)
 
 
-def test_best_checkpoint_is_loaded_by_name(tmp_path: Path) -> None:
+def test_best_checkpoint_is_loaded_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def loss(output: Tensor, target: Tensor) -> Tensor:
         return nn.functional.mse_loss(output, target)
 
@@ -158,7 +159,15 @@ def test_best_checkpoint_is_loaded_by_name(tmp_path: Path) -> None:
     best = torch.load(tmp_path / "best_score_epoch_1.pth", weights_only=True)["state_dict"]
     assert torch.equal(runner.load_checkpoint("best")["state_dict"]["weight"], best["weight"])
     other = _runner(tmp_path, loss=loss, max_epochs=3, **settings)  # as in a later process
+    verified: list[str] = []
+
+    def count(stream: Any) -> Digest:
+        verified.append(Path(stream.name).name)
+        return verify_digest(stream)
+
+    monkeypatch.setattr("footplate.checkpoint.torch_file.verify_digest", count)
     assert torch.equal(other.load_checkpoint("best")["state_dict"]["weight"], best["weight"])
+    assert verified == ["best_score_epoch_1.pth"]  # no other file is read in full
 
 
 def test_best_checkpoint_of_a_failed_run_is_loaded_by_name(tmp_path: Path) -> None:
