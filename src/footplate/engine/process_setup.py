@@ -110,9 +110,8 @@ def check_randomness(randomness: Mapping[str, Any]) -> None:
     for key in ("deterministic", "diff_rank_seed"):
         if randomness.get(key) is not None and (key, randomness[key]) != ("deterministic", "warn"):
             check_flag(key, randomness[key], key=f"randomness.{key}")
-    seed = randomness.get("seed")
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 32):
-        raise ArgumentError("the seed must be an integer from 0 to 2**32 - 1", key="randomness.seed", found=seed)
+    if randomness.get("seed") is not None:
+        check_count("the seed", randomness["seed"], least=0, most=(1 << 32) - 1, key="randomness.seed")
 
 
 def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int | None] = lambda: None) -> int:
@@ -135,6 +134,7 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
         seed = compute_on_main(resumed)
     if seed is None:
         seed = broadcast_object(int.from_bytes(os.urandom(4), "little") % (1 << 31))
+    seed = int(seed)  # from a NumPy integer, which `random.seed` rejects
     own = (seed + get_rank()) % (1 << 32) if randomness.get("diff_rank_seed") else seed
     random.seed(own)
     np.random.seed(own)
