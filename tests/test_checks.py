@@ -1,11 +1,13 @@
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from footplate.checks import (
     check_choice,
     check_count,
+    check_fraction,
     check_keys,
     read_count,
     read_flag,
@@ -21,6 +23,14 @@ def test_check_count_rejects_other_values(value: object) -> None:
     with pytest.raises(ArgumentError) as caught:
         check_count("interval", value, key="hook.interval")
     assert str(caught.value) == f"interval must be an integer >= 1\n  key hook.interval\n  found: {value!r}"
+
+
+def test_numpy_numbers_become_plain_numbers() -> None:
+    numbers = check_count("interval", np.int64(3)), check_fraction("prob", np.float32(0.5)), check_fraction("prob", 1)
+    assert numbers == (3, 0.5, 1.0)
+    assert [type(number) for number in numbers] == [int, float, float]
+    with pytest.raises(ArgumentError, match="an integer >= 1"):
+        check_count("interval", np.float64(3))
 
 
 def test_check_choice_suggests_the_nearest_name() -> None:

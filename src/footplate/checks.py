@@ -9,7 +9,7 @@ import math
 import numbers
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from footplate.error_context import origin_of
 from footplate.errors import ArgumentError
@@ -22,8 +22,8 @@ MAX_RUN_LENGTH = 10**12  # iterations or epochs
 _MAX_LISTED = 12
 
 
-def check_count(name: str, value: object, *, least: int = 1, most: int | None = None, key: str | None = None) -> int:
-    """Checks that `value` is an integer from `least` to `most`, and returns it. Rejects bools.
+def check_count(name: str, value: Any, *, least: int = 1, most: int | None = None, key: str | None = None) -> int:
+    """Checks that `value` is an integer from `least` to `most`, and returns it as an int. Rejects bools.
 
     Raises:
         ArgumentError: `value` is not an integer or is out of bounds.
@@ -31,25 +31,25 @@ def check_count(name: str, value: object, *, least: int = 1, most: int | None = 
     >>> check_count("interval", 3)
     3
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or int(value) < least:
         raise ArgumentError(f"{name} must be an integer >= {least}", key=key or name, found=value)
     if most is not None and value > most:
         raise ArgumentError(f"{name} must be at most {most:,}", key=key or name, found=value)
-    return value
+    return int(value)
 
 
-def check_fraction(name: str, value: object) -> float:
-    """Checks that `value` is a number from 0 to 1, and returns it.
+def check_fraction(name: str, value: Any) -> float:
+    """Checks that `value` is a number from 0 to 1, and returns it as a float.
 
     Raises:
         ArgumentError: `value` is not a number in this range.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+    if not is_number(value) or not 0 <= value <= 1:
         raise ArgumentError(f"{name} must be a number from 0 to 1", key=name, found=value)
-    return value
+    return float(value)
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Checks whether `value` is a real number. NumPy scalars count as real numbers; bools do not."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
@@ -223,7 +223,7 @@ def check_saved_number(value: Any, name: str, *, least: float = -math.inf, most:
     """
     if not is_number(value) or not least <= value <= most:
         raise ValueError(f"'{name}' must be a number within the allowed range, not {_shown(value)}")
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def read_flag(state: Mapping[str, Any], key: str) -> bool:

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from footplate import Runner
 from footplate.data import SampleLoader, build_dataloader, explain_worker_death
+from footplate.engine.requests import Interrupted
 from footplate.errors import ArgumentError, DataError
 from tests.support import settings
 
@@ -133,6 +134,22 @@ def test_workers_that_hang_are_killed(tmp_path: Path) -> None:
     for process in loader.worker_progress.samples():
         assert not os.path.exists(f"/proc/{process}") or "Z" in Path(f"/proc/{process}/stat").read_text().split()[2]
     assert len(list(make("nothing"))) == 8  # other loaders still work
+
+
+def test_an_interrupted_run_continues_in_the_same_process(tmp_path: Path) -> None:
+    loader = make("nothing", persistent_workers=True)
+    runner = Runner(**settings(tmp_path, train_dataloader=loader))
+
+    def interrupt(runner: Runner) -> None:
+        if runner.iter == 10:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    runner.on("before_train_iter", interrupt)
+    with pytest.raises(Interrupted):
+        runner.train()
+    assert runner.iter == 11
+    runner.train()
+    assert runner.iter == 24
 
 
 def test_an_exception_of_a_worker_is_reported_with_its_sample() -> None:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from footplate import Hook, Runner
+from footplate.checkpoint.digest import Digest, verify_digest
+from footplate.config.recorded import read_recorded
 from footplate.errors import ArgumentError
 
 _DATA = TensorDataset(torch.randn(8, 4), torch.randn(8, 1))
@@ -143,7 +145,7 @@ def test_method_of_a_lightning_module_is_explained(tmp_path: Path) -> None:
     assert "lambda model, batch: model.training_step(batch)" in str(error.value)
 
 
-def test_best_checkpoint_is_loaded_by_name(tmp_path: Path) -> None:
+def test_best_checkpoint_is_loaded_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def loss(output: Tensor, target: Tensor) -> Tensor:
         return nn.functional.mse_loss(output, target)
 
@@ -158,7 +160,15 @@ def test_best_checkpoint_is_loaded_by_name(tmp_path: Path) -> None:
     best = torch.load(tmp_path / "best_score_epoch_1.pth", weights_only=True)["state_dict"]
     assert torch.equal(runner.load_checkpoint("best")["state_dict"]["weight"], best["weight"])
     other = _runner(tmp_path, loss=loss, max_epochs=3, **settings)  # as in a later process
+    verified: list[str] = []
+
+    def count(stream: Any) -> Digest:
+        verified.append(Path(stream.name).name)
+        return verify_digest(stream)
+
+    monkeypatch.setattr("footplate.checkpoint.torch_file.verify_digest", count)
     assert torch.equal(other.load_checkpoint("best")["state_dict"]["weight"], best["weight"])
+    assert verified == ["best_score_epoch_1.pth"]  # no other file is read in full
 
 
 def test_best_checkpoint_of_a_failed_run_is_loaded_by_name(tmp_path: Path) -> None:
@@ -183,6 +193,23 @@ def test_best_checkpoint_of_a_failed_run_is_loaded_by_name(tmp_path: Path) -> No
     best = torch.load(tmp_path / "best_score_epoch_2.pth", weights_only=True)["state_dict"]
     later = _runner(tmp_path, **settings)
     assert torch.equal(later.load_checkpoint("best")["state_dict"]["weight"], best["weight"])
+
+
+def test_settings_may_be_numpy_numbers(tmp_path: Path) -> None:
+    data = {"dataset": _DATA, "batch_size": np.int64(4), "collate_fn": {"type": "default_collate"}}
+    settings: dict[str, Any] = {
+        "train_dataloader": data,
+        "optim_wrapper": {"optimizer": {"type": "SGD", "lr": np.float32(0.5)}, "accumulative_counts": np.int32(1)},
+        "randomness": {"seed": np.int64(7)},
+        "env_cfg": {"dist_cfg": {"timeout": np.int64(60)}},
+        "max_iters": np.int64(3),
+    }
+    runner = Runner(nn.Linear(4, 1), tmp_path, loss=nn.MSELoss(), **settings)
+    runner.train()
+    assert (runner.iter, runner.seed, type(runner.max_iters), type(runner.seed)) == (3, 7, int, int)
+    (recorded,) = tmp_path.glob("*/vis_data/config.py")
+    cfg = read_recorded(recorded)
+    assert (cfg.max_iters, cfg.train_dataloader.batch_size, cfg.optim_wrapper.optimizer.lr) == (3, 4, 0.5)
 
 
 def test_hook_can_stop_a_run_as_in_lightning(tmp_path: Path) -> None:

@@ -105,6 +105,15 @@ def test_prepare_applies_env_cfg(monkeypatch: pytest.MonkeyPatch) -> None:
         check_environment({"mp_cfg": {"mp_start_method": "spoon"}})
 
 
+def test_cudnn_benchmark_ends_with_the_run_that_set_it() -> None:
+    prepare({"cudnn_benchmark": True}, launcher="none")
+    prepare({}, launcher="none")  # the next run in the process
+    assert not torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True  # by the user
+    prepare({}, launcher="none")
+    assert torch.backends.cudnn.benchmark
+
+
 @pytest.fixture(autouse=True)
 def _as_it_was() -> Iterator[None]:
     before = torch.backends.cudnn.benchmark

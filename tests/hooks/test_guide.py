@@ -12,6 +12,7 @@ from footplate import HOOKS, Config, Runner, hooks
 from footplate.engine import Priority
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.requests import RequestExchangeHook
+from footplate.tools.run_curves import CurveHook
 from tests.support import settings
 
 GUIDE = (Path(__file__).parents[2] / "docs/hooks.md").read_text(encoding="utf-8")
@@ -48,6 +49,7 @@ def test_table_of_priorities_is_correct() -> None:
         **known,
         "NonFiniteHook": NonFiniteHook.priority,
         "RequestExchangeHook": RequestExchangeHook.priority,
+        "CurveHook": CurveHook.priority,
     }
 
 

@@ -4,6 +4,7 @@ import json
 import keyword
 import logging
 import math
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,8 +17,7 @@ from footplate.errors import ConfigError
 _logger = logging.getLogger("footplate.config")
 _RESERVED = ("_base_", "_deprecation_")
 _LINE_WIDTH = 88
-
-
+_SCALARS: dict[type, type] = {bool: bool, str: str, int: numbers.Integral, float: numbers.Real}
 # The types that each format supports in addition to strings, numbers, booleans, lists, and dicts with string keys.
 _TYPES: dict[str, tuple[type, ...]] = {
     ".py": (type(None), tuple, set, bytes, range),
@@ -61,7 +61,7 @@ def write_config(mapping: dict[Any, Any], suffix: str) -> str:
 
 def _converted(value: Any, suffix: str) -> Any:
     """Converts a value to the types that a format supports."""
-    types = _TYPES[suffix]
+    types = (*_SCALARS, *_TYPES[suffix])
     if isinstance(value, dict):
         result = {}
         for key, item in value.items():
@@ -76,14 +76,17 @@ def _converted(value: Any, suffix: str) -> Any:
             with at_key(f"[{index}]"):
                 items.append(_converted(item, suffix))
         return tuple(items) if type(value) is tuple and tuple in types else items
-    for kind in (bool, str, int, float):
-        if isinstance(value, kind):
-            return kind(value)
+    value = plain_scalar(value)
     name = dotted_name(value)
     if type(value) in types or name:
         return value if type(value) in types else name
     described = "None" if value is None else f"a value of type {type(value).__name__}"
     raise ConfigError(f"a {suffix} config cannot represent {described}", found=value)
+
+
+def plain_scalar(value: Any) -> Any:
+    """Converts NumPy numbers and instances of subclasses of str, int and float. Returns other values unchanged."""
+    return next((kind(value) for kind, base in _SCALARS.items() if isinstance(value, base)), value)
 
 
 def dotted_name(value: object) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from footplate.config.config import Config
-from footplate.config.formats import dotted_name, write_config
+from footplate.config.formats import dotted_name, plain_scalar, write_config
 from footplate.config.literals import read_literal
 from footplate.config.sources import absolute, read_text, suffix_of
 from footplate.errors import ConfigSyntaxError, Origin
@@ -60,7 +60,8 @@ def parse_recorded(text: str, file: str) -> Config:
 def as_plain(value: Any) -> Any:
     """Replaces objects inside a value with text, so that the value can be recorded.
 
-    Replaces classes and functions with their names, and torch optimizers with their settings.
+    Replaces classes and functions with their names, torch optimizers with their settings, and NumPy numbers with plain
+    numbers.
 
     Example:
         >>> as_plain({"model": object(), "train_cfg": {"max_epochs": 3}})
@@ -72,6 +73,7 @@ def as_plain(value: Any) -> Any:
         return [as_plain(item) for item in value]
     if dotted_name(value) is None and hasattr(value, "add_param_group"):
         return _settings_of(value)
+    value = plain_scalar(value)
     return value if value is None or type(value) in _PLAIN else _as_text(value)
 
 

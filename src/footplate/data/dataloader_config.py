@@ -68,8 +68,7 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0) -> Any:
     """
     if not isinstance(cfg, Mapping):
         return _convert_loader(cfg, seed)
-    _check_settings(cfg)
-    settings = dict(cfg)
+    settings = _checked_settings(cfg)
     sampler_seed = seed + (get_data_rank() if settings.pop("diff_rank_seed", False) else 0)
     dataset = _build_dataset(settings.pop("dataset"))
     settings["collate_fn"] = build_collate(settings)
@@ -105,7 +104,7 @@ def check_dataloader(cfg: Any) -> None:
     if not isinstance(cfg, Mapping):
         _refuse_sections(cfg)
         return
-    _check_settings(cfg)
+    _checked_settings(cfg)
     for key in ("dataset", "sampler", "batch_sampler"):
         value = cfg.get(key)
         # Otherwise, the characters of a string would be treated as samples or indices.
@@ -184,8 +183,9 @@ LOADER_COUNTS = {"batch_size": 1, "num_workers": 0, "num_batch_per_epoch": 1, "p
 """The minimum values of the integer dataloader settings."""
 
 
-def _check_settings(cfg: Mapping[str, Any]) -> None:
-    """Checks the keys and values of a dataloader section."""
+def _checked_settings(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """Checks the keys and values of a dataloader section, and returns a copy without NumPy integers."""
+    settings = dict(cfg)
     check_keys("a data loader", cfg, LOADER_KEYS, prefix="")
     if cfg.get("dataset") is None:
         raise BuildError("a data loader must have a 'dataset'", origin=origin_of(cfg), key="dataset")
@@ -193,8 +193,9 @@ def _check_settings(cfg: Mapping[str, Any]) -> None:
     check_flag("diff_rank_seed", cfg.get("diff_rank_seed", False))
     for key, least in LOADER_COUNTS.items():
         if cfg.get(key) is not None:
-            check_count(key, cfg[key], least=least)
+            settings[key] = check_count(key, cfg[key], least=least)
     check_number("timeout", cfg.get("timeout"), optional=True)
+    return settings
 
 
 def _build_dataset(cfg: Any) -> Any:

@@ -138,6 +138,10 @@ class SampleLoader(DataLoader[Any]):
             raise batch.error from batch.cause
         return batch
 
+    def forget_workers(self) -> None:
+        """Makes the next pass start new workers, even with `persistent_workers`."""
+        self._reader._iterator = None
+
     def peek(self) -> Any:
         """Reads the first batch in this process and returns it, or None if there are no batches."""
         key = next(iter(self.plan), None)

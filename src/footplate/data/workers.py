@@ -142,7 +142,11 @@ def explain_worker_death(error: Exception, loaders: Iterable[Any]) -> DataError 
     if not isinstance(error, RuntimeError):
         return None
     loaders = list(loaders)
-    samples = {process: index for progress in _progress_of(loaders) for process, index in progress.samples().items()}
+    samples = {
+        process: index
+        for loader in _with_workers(loaders)
+        for process, index in loader.worker_progress.samples().items()
+    }
     message = f"{error} {error.__cause__ or ''}"  # torch may mention the signal only in the cause
     explained = _explain_timeout(message, samples) or _explain_death(message, samples)
     if explained is not None:
@@ -153,21 +157,22 @@ def explain_worker_death(error: Exception, loaders: Iterable[Any]) -> DataError 
 
 
 def kill_workers(loaders: Iterable[Any]) -> None:
-    """Kills the workers of loaders that are no longer used, so that a hung worker cannot keep this process alive.
+    """Kills the workers of loaders, so that a hung worker cannot keep this process alive.
 
-    Uses SIGKILL, because a hung worker may ignore other signals, and a dead worker may hold the lock of the shared
-    queue.
+    The next pass over a loader starts new workers. Uses SIGKILL, because a hung worker may ignore other signals, and a
+    dead worker may hold the lock of the shared queue.
     """
     if not hasattr(signal, "SIGCHLD"):
         return
     # Disable torch's handler, which raises an error in the main thread when a worker dies.
     is_main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if is_main_thread else None
-    for progress in _progress_of(loaders):
-        for process in progress.samples():
+    for loader in _with_workers(loaders):
+        for process in loader.worker_progress.samples():
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
                 os.kill(process, signal.SIGKILL)
                 os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
+        loader.forget_workers()
     if is_main_thread:
         signal.signal(signal.SIGCHLD, handler if handler is not None else signal.SIG_DFL)
 
@@ -177,9 +182,8 @@ def is_worker_death(error: RuntimeError) -> bool:
     return _PIDS.search(str(error)) is not None
 
 
-def _progress_of(loaders: Iterable[Any]) -> list[WorkerProgress]:
-    several = [getattr(loader, "worker_progress", None) for loader in loaders]
-    return [progress for progress in several if progress is not None]
+def _with_workers(loaders: Iterable[Any]) -> list[Any]:
+    return [loader for loader in loaders if getattr(loader, "worker_progress", None) is not None]
 
 
 def _explain_timeout(message: str, samples: Mapping[int, int]) -> DataError | None:

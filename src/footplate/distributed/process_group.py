@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from footplate.checks import check_choice, check_count, check_keys
+from footplate.checks import check_choice, check_count, check_keys, is_number
 from footplate.distributed.collectives import is_distributed
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, RankError
@@ -130,8 +130,8 @@ def check_dist_cfg(dist_cfg: Mapping[str, Any]) -> dict[str, Any]:
             raise ArgumentError("init_backend must be 'torch'", key="init_backend", found=settings["init_backend"])
         if port is not None:
             check_count("port", port, most=(1 << 16) - 1)
-        if isinstance(timeout, (int, float)) and not isinstance(timeout, bool) and 0 < timeout < 1e9:
-            settings["timeout"] = datetime.timedelta(seconds=timeout)
+        if is_number(timeout) and 0 < timeout < 1e9:
+            settings["timeout"] = datetime.timedelta(seconds=float(timeout))
         elif timeout is not None and not isinstance(timeout, datetime.timedelta):
             raise ArgumentError("timeout must be a positive number of seconds", key="timeout", found=timeout)
     return settings

@@ -222,7 +222,7 @@ class CheckpointIO:
         names = [] if path or not storage.exists(home) else storage.list_dir(home)
         best = [storage.join(home, name) for name in names if name.startswith(BEST)]
         for file in [] if path else [*list_candidates(home)[:1], *best]:
-            checkpoint = load_checkpoint(file, in_place=True)
+            checkpoint = load_checkpoint(file, "meta", in_place=True)
             name = state.part_of(checkpoint, "message_hub", "runtime_info").get("best_ckpt")
             age = (_meta_of(checkpoint).get("iter", 0), file in best)
             if name and age > newest:

@@ -37,7 +37,8 @@ _logger = logging.getLogger("footplate.engine")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _MAX_BLOCK = 1 << 25  # in bytes; if larger blocks were on the heap, it would become fragmented and grow
 _MAX_FREE = (1 << 31) - 1  # in bytes, at the end of the heap
-_is_deterministic = False  # whether the latest run in this process has requested deterministic algorithms
+# Whether the latest run in this process has requested `cudnn_benchmark`, or deterministic algorithms.
+_benchmarks = _is_deterministic = False
 
 
 def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
@@ -51,11 +52,13 @@ def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
     Raises:
         ArgumentError: A key or value is unknown.
     """
+    global _benchmarks
     check_environment(env_cfg)
     if initialize(launcher, env_cfg.get("dist_cfg")):
         report_uncaught_errors()
-    if env_cfg.get("cudnn_benchmark"):
-        torch.backends.cudnn.benchmark = True
+    had_benchmarks, _benchmarks = _benchmarks, bool(env_cfg.get("cudnn_benchmark"))
+    if _benchmarks or had_benchmarks:  # otherwise, keep what the user has set
+        torch.backends.cudnn.benchmark = _benchmarks
     if env_cfg.get("resource_limit"):
         with contextlib.suppress(ImportError):  # not available on all systems
             import resource
@@ -107,9 +110,8 @@ def check_randomness(randomness: Mapping[str, Any]) -> None:
     for key in ("deterministic", "diff_rank_seed"):
         if randomness.get(key) is not None and (key, randomness[key]) != ("deterministic", "warn"):
             check_flag(key, randomness[key], key=f"randomness.{key}")
-    seed = randomness.get("seed")
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 32):
-        raise ArgumentError("the seed must be an integer from 0 to 2**32 - 1", key="randomness.seed", found=seed)
+    if randomness.get("seed") is not None:
+        check_count("the seed", randomness["seed"], least=0, most=(1 << 32) - 1, key="randomness.seed")
 
 
 def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int | None] = lambda: None) -> int:
@@ -132,6 +134,7 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
         seed = compute_on_main(resumed)
     if seed is None:
         seed = broadcast_object(int.from_bytes(os.urandom(4), "little") % (1 << 31))
+    seed = int(seed)  # from a NumPy integer, which `random.seed` rejects
     own = (seed + get_rank()) % (1 << 32) if randomness.get("diff_rank_seed") else seed
     random.seed(own)
     np.random.seed(own)
