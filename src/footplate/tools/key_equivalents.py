@@ -69,11 +69,16 @@ def restore_key(error: Exception, cfg: "Config | None") -> None:
     builds. The user's key is the one in `cfg`, the config before translation, that has the same last part and location.
     """
     from footplate.config.key_paths import join_path, split_path
+    from footplate.openmmlab.first_generation.translation.log_rules import logger_of_writer
     from footplate.tools.key_lookup import find_value, paths_ending
 
     if not isinstance(error, FootplateError) or cfg is None or error.origin is None or not error.key:
         return
     if _has_key(cfg, error.key):
+        return
+    logger = logger_of_writer(cfg, error.key)
+    if logger is not None:
+        error.key = logger
         return
     try:
         last = join_path(split_path(error.key)[-1:])
