@@ -35,6 +35,16 @@ def equivalent_key(cfg: "Config", path: str) -> str | None:
     return next(present, None) or next((key for key in candidates if _is_accepted(cfg, key)), None)
 
 
+def config_with_key(cfg: "Config", path: str) -> "Config":
+    """Returns the translated config if `path` is a key of it but not of the first-generation config `cfg`, or `cfg`."""
+    from footplate.openmmlab.first_generation.translation import is_first_generation, translate
+
+    if not path or _has_key(cfg, path) or not is_first_generation(cfg):
+        return cfg
+    translated = translate(cfg)
+    return translated if _has_key(translated, path) else cfg
+
+
 def accepted_in_either_generation(mapping: "ConfigDict", parts: Sequence[str]) -> Collection[str]:
     """Returns the keys accepted in a config section of either generation, or an empty collection if they are unknown.
 
