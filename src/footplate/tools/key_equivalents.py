@@ -86,7 +86,7 @@ def restore_key(error: Exception, cfg: "Config | None") -> None:
         return
     if _has_key(cfg, error.key):
         return
-    logger = logger_of_writer(cfg, error.key)
+    logger = logger_of_writer(cfg._cfg_dict, error.key)
     if logger is not None:
         error.key = logger
         return
