@@ -1,13 +1,18 @@
 from itertools import islice
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from torch.utils.data import Dataset
 
+from footplate.config import Config
 from footplate.data import SampleLoader, batch_plan, build_dataloader, samplers
+from footplate.engine import Runner
 from footplate.errors import DataError
 from footplate.registry import DATASETS
+from tests.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
+from tests.openmmlab.first_generation.adapters.support import OldPoints, old_config
 from tests.openmmlab.first_generation.translation.support import EPOCHS, ITERS, sections
 
 FLAGS = np.array([1, 0, 0, 1, 0, 0, 1, 0, 0, 0, 1], dtype=np.uint8)  # 7 of group 0, 4 of group 1
@@ -70,6 +75,42 @@ def test_resumed_pass_yields_the_same_batches(length: Any, epoch: int) -> None:
     rest = read(loader(1, 2, length=length, workers_per_gpu=1), epoch=epoch, start=2)
     assert rest[: len(whole) - 2] == whole[2:]
     assert whole != read(loader(1, 2, length=length), epoch=epoch + 1) or length is ITERS
+
+
+@DATASETS.register_module()
+class FlaggedPoints(OldPoints):
+    """Sixteen points, ten of group 0. Records the samples that are read."""
+
+    flag = np.array([0, 1, 0, 0, 1, 0, 1, 0] * 2)
+    flag[-1] = flag[-3] = 0
+    reads: ClassVar[list[int]] = []
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        self.reads.append(index)
+        return super().__getitem__(index)
+
+
+def train(folder: Path, resumed: str | None = None) -> tuple[list[int], dict[str, Any]]:
+    """Trains for two epochs of three iterations per rank. Returns the indices that were read, and the weights."""
+    cfg = old_config(folder, checkpoint_config={"interval": 2, "by_epoch": False}, resume_from=resumed)
+    cfg["data"] = {"samples_per_gpu": 4, "workers_per_gpu": 0, "train": {"type": "FlaggedPoints"}}
+    cfg["runner"] = {"type": "EpochBasedRunner", "max_epochs": 2}
+    runner = Runner.from_cfg(Config({**cfg, "preflight": False, "launcher": "pytorch"}))
+    FlaggedPoints.reads.clear()
+    runner.train()
+    weights = {name: value.tolist() for name, value in runner.model.state_dict().items()}
+    return list(FlaggedPoints.reads), weights
+
+
+def test_run_resumed_within_an_epoch_is_bit_identical_on_two_ranks(tmp_path: Path, on_ranks: OnRanks) -> None:  # noqa: F811
+    whole = on_ranks(2, train, tmp_path / "whole")
+    rest = on_ranks(2, train, tmp_path / "rest", str(tmp_path / "whole" / "iter_2.pth"))
+    for (all_reads, weights), (reads, resumed_weights) in zip(whole, rest, strict=True):
+        assert len(all_reads) == 2 * 3 * 4
+        assert reads == all_reads[2 * 4 :]
+        assert resumed_weights == weights
+        assert all(len(set(FlaggedPoints.flag[all_reads[at : at + 4]])) == 1 for at in range(0, 24, 4))
+    assert set(whole[0][0][:12]) | set(whole[1][0][:12]) == set(range(16))  # the first epoch
 
 
 def test_dataset_without_groups_is_batched_as_before() -> None:
