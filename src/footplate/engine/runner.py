@@ -663,7 +663,7 @@ class Runner:
         return build_visualizer(visualizer, **names)
 
     # Without a function in Python, because hooks read it several times per iteration.
-    iter = property(attrgetter("progress.iter"), doc="The number of completed training iterations.")
+    iter: int = property(attrgetter("progress.iter"))  # type: ignore[assignment]
 
     @property
     def epoch(self) -> int:
