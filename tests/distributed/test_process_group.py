@@ -2,6 +2,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -236,7 +237,7 @@ def test_threads_have_the_gil_before_the_exit(first_of_two: dict[str, str]) -> N
 def test_a_fork_waits_for_threads_that_release_tensors(monkeypatch: pytest.MonkeyPatch, several: bool) -> None:
     waits: list[float] = []
     monkeypatch.setattr(process_group, "is_distributed", lambda: several)
-    monkeypatch.setattr(process_group.time, "sleep", waits.append)
+    monkeypatch.setattr(time, "sleep", waits.append)
     if not os.fork():
         os._exit(0)
     os.wait()
