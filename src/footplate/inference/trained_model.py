@@ -37,6 +37,7 @@ Pixels = npt.NDArray[np.uint8]
 _LOADS_IMAGE = re.compile(r"Load\w*Image")
 _LOADS_ANNOTATIONS = re.compile(r"Load\w*(Annotation|Proposals|SegMap)")
 NO_PIPELINE = "the config has no test or validation data with a pipeline that preprocesses images"
+_WITHOUT_PIPELINE = "Without a pipeline, build the model in Python, and call load_weights and then export_module."
 CONFIG_ADVICE = "Pass the training run's config: --config FILE, or config=FILE in Python."
 _DEFAULT_SIZE = (224, 224)
 _DEFAULT_LOADER = {"type": "LoadImageFromFile", "channel_order": "rgb"}
@@ -204,7 +205,9 @@ class EvaluationData:
         while isinstance(dataset, Mapping) and "pipeline" not in dataset:  # a wrapper; continue with its first dataset
             dataset = dataset.get("dataset") or next(iter(dataset.get("datasets") or ()), None)
         if dataset is None:
-            raise ArgumentError(NO_PIPELINE, key=self.key, notes=["Use a config whose test data has a `pipeline`."])
+            raise ArgumentError(
+                NO_PIPELINE, key=self.key, notes=["Use a config whose test data has a `pipeline`.", _WITHOUT_PIPELINE]
+            )
         self.dataset: Mapping[str, Any] = dataset
         self.transforms = [step for step in dataset["pipeline"] if not _LOADS_ANNOTATIONS.match(name_of(step))]
         with at_key(f"{self.mode}_dataloader"):
@@ -293,7 +296,9 @@ def _evaluation_section(cfg: Config) -> tuple[str, Mapping[str, Any]]:
             section = next(iter(section.values()))
         if isinstance(section, Mapping):
             return mode, section
-    raise ArgumentError(NO_PIPELINE, key="test_dataloader", notes=["Use a config with a test_dataloader."])
+    raise ArgumentError(
+        NO_PIPELINE, key="test_dataloader", notes=["Use a config with a test_dataloader.", _WITHOUT_PIPELINE]
+    )
 
 
 def name_of(transform: Any) -> str:
