@@ -1,0 +1,40 @@
+"""Adds the metadata that first-generation code expects to checkpoints."""
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from footplate.checkpoint.serializable import to_serializable
+from footplate.engine import Hook
+from footplate.errors import CheckpointError
+from footplate.openmmlab.first_generation.adapters.runner_view import view_of
+from footplate.registry import HOOKS
+
+if TYPE_CHECKING:
+    from footplate.engine import Runner
+
+_logger = logging.getLogger("footplate.openmmlab.first_generation")
+
+
+@HOOKS.register_module()
+class LegacyCheckpointHook(Hook):
+    """Saves `runner.meta`, and restores its `hook_msgs` when a run resumes.
+
+    A value that a checkpoint cannot contain is left out, and a warning is logged.
+    """
+
+    def before_save_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
+        """Adds the metadata to a checkpoint."""
+        meta = checkpoint["meta"]
+        for key, value in view_of(runner).meta.items():
+            try:
+                meta.setdefault(key, to_serializable(value))
+            except CheckpointError as error:
+                _logger.warning("The checkpoint is saved without runner.meta['%s']: %s", key, error.message)
+
+    def after_load_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
+        """Restores the messages of hooks."""
+        meta = checkpoint.get("meta")
+        messages = meta.get("hook_msgs") if isinstance(meta, Mapping) else None
+        if runner.resume_plan.is_resuming and isinstance(messages, Mapping):
+            view_of(runner).meta.setdefault("hook_msgs", {}).update(messages)
