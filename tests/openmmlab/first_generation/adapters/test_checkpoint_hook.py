@@ -49,4 +49,13 @@ def test_metadata_that_cannot_be_saved_is_left_out(tmp_path: Path, caplog: pytes
         meta = train(tmp_path, MetaHook(), log_level="INFO")
     assert meta["note"] == "a"
     assert "function" not in meta
-    assert "without runner.meta['function']" in caplog.text
+    assert "without meta['function']" in caplog.text
+
+
+def test_labels_and_the_metadata_of_the_config_are_saved(tmp_path: Path) -> None:
+    saving = {"interval": 1, "meta": {"mmdet_version": "2.28.2"}}
+    meta = train(tmp_path, checkpoint_config=saving)
+    assert meta["CLASSES"] == ("left", "right")
+    assert meta["PALETTE"] == ((0, 0, 0), (255, 255, 255))
+    assert meta["mmdet_version"] == "2.28.2"
+    assert train(tmp_path / "own", checkpoint_config={"meta": {"CLASSES": ("a", "b")}})["CLASSES"] == ("a", "b")

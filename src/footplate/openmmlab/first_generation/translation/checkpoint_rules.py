@@ -3,7 +3,7 @@
 from footplate.checks import check_flag
 from footplate.openmmlab.first_generation.translation.draft import Draft, rule, with_origins
 
-_OBSOLETE_KEYS = ("meta", "create_symlink", "file_client_args")
+_OBSOLETE_KEYS = ("create_symlink", "file_client_args")
 
 
 @rule(
@@ -23,6 +23,8 @@ def checkpoint_config(draft: Draft) -> None:
         return
     settings = dict(cfg)
     kind = settings.pop("type", "CheckpointHook")
+    if (meta := settings.pop("meta", None)) is not None:
+        draft.write("default_hooks.legacy_checkpoint.meta", meta, "checkpoint_config")
     for key in _OBSOLETE_KEYS:
         if settings.pop(key, None) is not None:
             draft.warn(f"checkpoint_config.{key}", "has no counterpart and was removed")
