@@ -1,6 +1,7 @@
 """Checkpoints of first-generation runs contain what first-generation code expects in them."""
 
 import logging
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from footplate import Config, Runner
 from footplate.checkpoint import load_checkpoint
+from footplate.engine.requests import Interrupted
 from footplate.openmmlab.first_generation.adapters import Hook
 from tests.openmmlab.first_generation.adapters.support import old_config
 
@@ -59,3 +61,20 @@ def test_labels_and_the_metadata_of_the_config_are_saved(tmp_path: Path) -> None
     assert meta["PALETTE"] == ((0, 0, 0), (255, 255, 255))
     assert meta["mmdet_version"] == "2.28.2"
     assert train(tmp_path / "own", checkpoint_config={"meta": {"CLASSES": ("a", "b")}})["CLASSES"] == ("a", "b")
+
+
+def test_latest_pth_is_a_link_to_the_newest_checkpoint(tmp_path: Path) -> None:
+    class StopHook(Hook):
+        def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+            if runner.iter == 5:
+                signal.raise_signal(signal.SIGINT)
+
+    link = tmp_path / "latest.pth"
+    with pytest.raises(Interrupted):
+        train(tmp_path, StopHook())
+    assert link.readlink() == Path("on_signal.pth")
+    train(tmp_path, resume_from=str(link))
+    assert link.readlink() == Path("epoch_3.pth")
+    assert not list(tmp_path.glob("*.partial"))
+    train(tmp_path / "other", checkpoint_config={"create_symlink": False})
+    assert not (tmp_path / "other" / "latest.pth").exists()
