@@ -6,6 +6,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -69,11 +70,14 @@ class TrainedModel:
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """The classes and colors of the training data, if the checkpoint contains them."""
+        """The classes and colors in the checkpoint or, if it contains none, of the evaluation data in the config."""
         meta = self.meta
         saved = meta.get("dataset_meta")
         if not isinstance(saved, Mapping):
             saved = {key: meta[key] for key in ("CLASSES", "PALETTE") if meta.get(key) is not None}  # of MMCV 1.x
+        if not saved and self.has_data:
+            with using_scope(self.cfg.get("default_scope")):
+                saved = _labels_in(_evaluation_section(self.cfg)[1].get("dataset"))
         return {  # code bases save arrays
             str(key).lower(): value.tolist() if isinstance(value, torch.Tensor | np.ndarray) else value
             for key, value in saved.items()
@@ -299,6 +303,20 @@ def _evaluation_section(cfg: Config) -> tuple[str, Mapping[str, Any]]:
     raise ArgumentError(
         NO_PIPELINE, key="test_dataloader", notes=["Use a config with a test_dataloader.", _WITHOUT_PIPELINE]
     )
+
+
+def _labels_in(dataset: Any) -> dict[str, Any]:
+    """Returns the classes and colors that a dataset's config sets, or those of its class. Opens dataset wrappers."""
+    while isinstance(dataset, Mapping):
+        kind: Any = None
+        with suppress(FootplateError):  # the dataset itself is not needed
+            kind = DATASETS.resolve(dataset.get("type"), dataset)
+        of_class = getattr(kind, "METAINFO", {"classes": getattr(kind, "CLASSES", None)})
+        for source in (dataset.get("metainfo") or {}, dataset, of_class):
+            if source.get("classes") is not None:  # may also be the path of a file, which is not read
+                return {key: source[key] for key in ("classes", "palette") if isinstance(source.get(key), list | tuple)}
+        dataset = dataset.get("dataset") or next(iter(dataset.get("datasets") or ()), None)
+    return {}
 
 
 def name_of(transform: Any) -> str:
