@@ -91,3 +91,14 @@ def test_misspelt_first_generation_key_is_corrected(
     code, _, errors = footplate("explain", tmp_path / "old.py", "--set", written)
     assert code == 2
     assert f"did you mean '{meant}'?" in errors
+
+
+def test_explain_shows_translated_keys_of_a_first_generation_config(tmp_path: Path, footplate: Command) -> None:
+    (tmp_path / "old.py").write_text(FIRST)
+    code, output, errors = footplate("explain", tmp_path / "old.py", "optim_wrapper")
+    assert (code, errors) == (0, "")
+    assert output.startswith("optim_wrapper = dict(")
+    assert "old.py:2" in output
+    assert "optim_wrapper.optimizer.lr" in footplate("explain", tmp_path / "old.py", "optim_wrapper", "--json")[1]
+    code, _, errors = footplate("explain", tmp_path / "old.py", "optimizr")
+    assert (code, errors.splitlines()[-1]) == (2, "  did you mean 'optimizer'?")

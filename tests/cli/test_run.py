@@ -61,6 +61,22 @@ def test_a_script_sees_what_python_would_give_it(tmp_path: Path) -> None:
     assert shown[1] == shown[0]
 
 
+@pytest.mark.parametrize("prefix", [["-m", "footplate"], ["-c", "from footplate.cli.main import main; main()"]])
+def test_script_imports_the_package_in_the_current_folder(tmp_path: Path, prefix: list[str]) -> None:
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "project.py").write_text("value = 3\n")
+    (tmp_path / "json.py").write_text("raise ImportError\n")  # does not replace an installed module
+    (tmp_path / "tools/script.py").write_text("import json, project\nprint(project.value)\n")
+    done = subprocess.run(
+        [sys.executable, "-P", *prefix, "run", "tools/script.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "3\n", done.stderr
+
+
 def test_imports_of_mmengine_resolve_to_footplate(tmp_path: Path, footplate: Command) -> None:
     (tmp_path / "script.py").write_text("from mmengine.runner import Runner\nprint(Runner.__module__)\n")
     assert footplate("run", "script.py") == (0, "footplate.engine.runner\n", "")

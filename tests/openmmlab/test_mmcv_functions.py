@@ -1,4 +1,7 @@
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -77,6 +80,25 @@ def _restored_loggers() -> Iterator[None]:
             logger.removeHandler(handler)
             handler.close()
         logger.setLevel(level)
+
+
+@pytest.mark.parametrize(("rank", "lines"), [("0", 1), ("1", 0)])
+def test_get_logger_writes_to_the_screen_of_rank_0(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: str, lines: int
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from mmcv.utils import get_logger\n"
+        "logger = get_logger('mine', 'mine.log')\n"
+        "get_logger('mine', 'mine.log').info('parameters: 3 M')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    if rank != "0":
+        environment |= {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2"}
+    command = [sys.executable, "-m", "footplate", "run", str(script)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.count("footplate.mine - INFO - parameters: 3 M\n") == lines
+    assert (tmp_path / "mine.log").read_text().count("parameters: 3 M") == 1
 
 
 def test_get_logger_returns_a_child_of_footplates_logger(tmp_path: Path) -> None:

@@ -36,6 +36,16 @@ def test_summary_of_a_run(run: Run) -> None:
     assert figures["checkpoints"] == {"iter_30.pth": 4}
 
 
+def test_values_of_a_test_are_not_the_best_of_the_run(tmp_path: Path) -> None:
+    lines = [{"loss": 4.0, "iter": 10, "step": 10}, {"mIoU": 40.0, "step": 10}, {"test/mIoU": 50.0, "step": 0}]
+    (tmp_path / "scalars.json").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    run = read_run(tmp_path)
+    assert list(summarize(run)["best"]) == ["mIoU"]
+    text = explain_runs([run])
+    assert "best        mIoU 40 at iteration 10\n" in text
+    assert "test        test/mIoU 50\n" in text
+
+
 def test_text_contains_the_summary(run: Run) -> None:
     text = explain_runs([run, run])
     assert text.count("30 iterations") == 2

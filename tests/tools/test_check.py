@@ -1,4 +1,5 @@
 import re
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 from footplate.config import Config
 from footplate.data import BaseDataset, Compose
 from footplate.engine import EpochBasedTrainLoop, Hook
-from footplate.errors import DataError
+from footplate.errors import DataError, MissingExtraError
 from footplate.registry import DATASETS, HOOKS, LOOPS, MODELS
 from footplate.tools.check import check
 from footplate.tools.failing_module import ComponentError
@@ -225,3 +226,14 @@ def test_check_shows_the_labels_and_warns_about_them(tmp_path: Path) -> None:
         "There are labels outside the classes, which are 0 to 1: label 5 in '3'.",
         "These classes have no samples in 'LabeledPoints': right.",
     ]
+
+
+def test_check_finds_a_missing_package_of_a_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    writers = "visualizer = dict(vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])\n"
+    (tmp_path / "tiny.py").write_text(f"{TINY}\n{writers}")
+    cfg = Config.fromfile(str(tmp_path / "tiny.py"))
+    cfg["work_dir"] = str(tmp_path / "work")
+    with pytest.raises(MissingExtraError, match="needs the package 'tensorboard'") as found:
+        check(cfg)
+    assert found.value.key == "visualizer.vis_backends[1]"

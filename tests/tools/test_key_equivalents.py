@@ -24,3 +24,13 @@ def test_key_that_cannot_be_found_stays(tmp_path: Path) -> None:
         error = BuildError("unknown", key=key, origin=Origin(str(path), 2))
         restore_key(error, cfg)
         assert error.key == key
+
+
+def test_key_of_a_writer_is_that_of_the_logger(tmp_path: Path) -> None:
+    path = tmp_path / "run.py"
+    path.write_text(
+        "log_config = dict(hooks=[dict(type='TextLoggerHook'), dict(type='Own'), dict(type='TensorboardLoggerHook')])\n"
+    )
+    error = BuildError("missing", key="visualizer.vis_backends[1]", origin=Origin(str(path), 1))
+    restore_key(error, Config.fromfile(path))
+    assert error.key == "log_config.hooks[2]"

@@ -49,7 +49,8 @@ def add_commands(subparsers: Any) -> None:
         description="Show the resolved config with the file and line of every key, the history of a key, or a "
         "topic: the hooks of each event, the schedule, the parameter groups, or the loops and their intervals. Showing "
         "a topic builds the components that it needs. Otherwise, the config's modules are not imported.",
-        epilog="Example: footplate explain config.py optim_wrapper.optimizer.lr",
+        epilog="Example: footplate explain config.py optim_wrapper.optimizer.lr. For a first-generation config, KEY "
+        "may also be a key of the translated config.",
     )
     add_config(explain)
     explain.add_argument(
@@ -125,7 +126,7 @@ def explain_config(arguments: argparse.Namespace) -> int:
     """Explains a topic, a key or all keys, or writes the resolved config to a single file."""
     from footplate.storage import check_output
     from footplate.tools import explain_keys
-    from footplate.tools.key_equivalents import equivalent_key
+    from footplate.tools.key_equivalents import config_with_key, equivalent_key
 
     topic = arguments.key if arguments.key in TOPICS else None
     _check_options(arguments, topic)
@@ -142,6 +143,7 @@ def explain_config(arguments: argparse.Namespace) -> int:
         return 0
     key = (arguments.key or "").removeprefix(".")
     try:
+        cfg = config_with_key(cfg, key)
         if wants_json(arguments):
             print_json(arguments, explain_keys.keys_as_data(cfg, key))
         else:

@@ -19,7 +19,7 @@ def add_commands(subparsers: Any) -> None:
         help="run a script, in several processes or with an OpenMMLab code base",
         description="Run a Python script as `python SCRIPT ARGS...` does, or as torchrun does if --nproc is given. "
         "Imports of mmengine resolve to footplate, and imports of mmcv.ops do not need compiled operators. Scripts "
-        "such as a code base's tools/train.py therefore run unchanged.",
+        "such as a code base's tools/train.py therefore run unchanged. Modules in the current folder can be imported.",
         epilog="Example: footplate run tools/train.py configs/my_config.py --work-dir work_dirs/my_run",
     )
     add_processes(parser)
@@ -54,10 +54,10 @@ def run(arguments: argparse.Namespace) -> int:
         return run_in_processes(arguments, processes)
     openmmlab.install(not arguments.no_patches)
     multiprocessing.set_forkserver_preload([])  # by default, the server itself would import the script
-    # As with `python SCRIPT`, the folder of the script replaces the current folder.
+    # As with `python SCRIPT`, the folder of the script comes first. The project's package is in the current folder.
     if sys.path[0] in ("", os.getcwd()):
         del sys.path[0]
-    sys.path.insert(0, os.path.dirname(os.path.realpath(file)))
+    sys.path[:] = [os.path.dirname(os.path.realpath(file)), *sys.path, os.getcwd()]
     sys.argv = [arguments.script, *arguments.rest]
     try:
         runpy.run_path(file, run_name="__main__")

@@ -57,6 +57,7 @@ class OpenMMLab(Extension):
     packages = {"mmengine": "", "mmcv": "", **CODE_BASES}
     locations = {
         **dict.fromkeys(("hook", "dataset", "function", "model", "optimizer wrapper", "metric"), _ADAPTERS),
+        "data sampler": (f"{_PACKAGE}.adapters.group_batches",),
         "optimizer constructor": _OPTIM,
         "parameter scheduler": _OPTIM,
         "visualizer backend": ("footplate.openmmlab.refused",),

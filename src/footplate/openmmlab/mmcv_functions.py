@@ -15,7 +15,7 @@ from torch.utils import cpp_extension
 from torch.utils.data import DataLoader
 
 from footplate.checkpoint import save_checkpoint as _save_checkpoint
-from footplate.distributed import get_rank, unwrap_model
+from footplate.distributed import get_rank, rank_from_environment, unwrap_model
 from footplate.errors import ConfigError
 from footplate.openmmlab.first_generation.adapters.model import unpack_containers
 from footplate.openmmlab.mmengine.dist import all_reduce_params, collect_results
@@ -23,7 +23,7 @@ from footplate.openmmlab.mmengine.progress import ProgressBar
 from footplate.openmmlab.mmengine.registry import build_from_cfg
 from footplate.openmmlab.mmengine.runner import set_random_seed as _seed
 from footplate.openmmlab.mmengine.utils import apply_to
-from footplate.records import add_log_file
+from footplate.records import add_log_file, set_level
 from footplate.records import get_logger as _get_logger
 from footplate.registry import DATASETS, OPTIMIZER_BUILDERS
 
@@ -124,6 +124,8 @@ def get_logger(
 ) -> logging.Logger:
     """Returns a child of footplate's logger that writes to the same outputs. Adds its name to `logger_initialized`.
 
+    Rank 0 also writes to the screen, even if no run has been built yet.
+
     Args:
         name: The name of the child. If empty, footplate's logger itself is returned.
         log_file: An additional file to write to.
@@ -132,6 +134,8 @@ def get_logger(
     """
     logger = _get_logger(f"footplate.{name}".rstrip("."))
     logger_initialized[logger.name] = True
+    if rank_from_environment() == 0:
+        set_level(_get_logger().level)  # adds the screen to footplate's logger
     # First-generation code often requests the same logger several times.
     known = [each.baseFilename for each in logger.handlers if isinstance(each, logging.FileHandler)]
     if log_file is not None and os.path.abspath(log_file) not in known:

@@ -31,9 +31,11 @@ def summarize(run: Run) -> dict[str, Any]:
         - `last`: the last training values, keyed by name.
         - `best`: the best values, keyed by name, each with its iteration. The metric that selects the best checkpoint
           comes first. Per-class results are omitted. A metric that is also logged in training is named `val/<name>`.
+        - `test`: the last test values, keyed by name, without per-class results.
         - `checkpoints`: the sizes in bytes by file name, or by folder name for sharded checkpoints.
         - `derived`: the values that the run does not record and that were therefore derived from its log.
     """
+    ranked = ranked_metrics(run)
     trained = [series for series in run.series if series.mode == "train"]
     logged = max((int(series.points[-1][0]) for series in trained), default=None)
     time, data, memory = (run.find(name, "train") for name in _MEASURED)
@@ -55,7 +57,8 @@ def summarize(run: Run) -> dict[str, Any]:
         "memory": max(value for _, value in memory.points) if memory else None,
         "logged": logged,
         "last": {series.name: series.points[-1][1] for series in trained if series.name not in _MEASURED},
-        "best": {name_in_log(run, series): find_best(series, rule) for series, rule in ranked_metrics(run)},
+        "best": {name_in_log(run, series): find_best(series, rule) for series, rule in ranked if series.mode == "val"},
+        "test": {series.name: series.points[-1][1] for series, _ in ranked if series.mode == "test"},
         "checkpoints": {file.name: size for file, size in run.checkpoints.items()},
         "derived": run.derived,
     }
@@ -176,6 +179,8 @@ def _text(run: Run, summary: dict[str, Any]) -> str:
         ("best", f"{name} {best['value']:.6g} at {_position(run, best['iteration'])}")
         for name, best in summary["best"].items()
     ]
+    if summary["test"]:
+        rows.append(("test", ", ".join(f"{name} {value:.6g}" for name, value in summary["test"].items())))
     time, logged = summary["time"], summary["logged"]
     whole = logged == summary["iterations"]
     if time:

@@ -45,7 +45,9 @@ from footplate.hooks import CheckpointHook, RuntimeInfoHook
 from footplate.interrupts import temporary_folder
 from footplate.messages import format_bytes, format_seconds, labeled, list_names, pluralize
 from footplate.records import memory_in_use
+from footplate.records.base_writer import Tracker
 from footplate.records.logger import buffer_log
+from footplate.registry import VISBACKENDS
 from footplate.tools.collected_warnings import collect_warnings
 from footplate.tools.explain_loops import explain_loops, loops_as_data, order_of_hooks
 from footplate.tools.explain_optimizer import groups_in
@@ -101,6 +103,7 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
             if run:
                 with located(checked), at_key("visualizer"):  # the trial has no backends
                     check_visualizer(checked.get("visualizer"))
+                    _check_packages_of_writers(checked.get("visualizer"))
                 with _shared_folder(checked) as folder:
                     runner, largest, measured = _try(checked, folder)
                     for data in largest.values():
@@ -133,6 +136,17 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
     count = f", {pluralize(len(warnings), 'warning')}" if warnings else ""
     text = "\n".join([f"{cfg.filename or 'config'}: {result}{count}", *lines]) + "\n"
     return Checked(text, warnings, loops, measured)
+
+
+def _check_packages_of_writers(visualizer: Any) -> None:
+    """Builds each writer that uses a library, which imports the library but does not start a run."""
+    backends = visualizer.get("vis_backends") if isinstance(visualizer, Mapping) else None
+    for place, backend in enumerate(backends or ()):
+        if isinstance(backend, Mapping):
+            kind = VISBACKENDS.resolve(backend.get("type"), backend)
+            if isinstance(kind, type) and issubclass(kind, Tracker):
+                with at_key(f"vis_backends[{place}]"):
+                    VISBACKENDS.build({key: backend[key] for key in backend if key != "name"})
 
 
 @contextmanager

@@ -35,6 +35,16 @@ def equivalent_key(cfg: "Config", path: str) -> str | None:
     return next(present, None) or next((key for key in candidates if _is_accepted(cfg, key)), None)
 
 
+def config_with_key(cfg: "Config", path: str) -> "Config":
+    """Returns the translated config if `path` is a key of it but not of the first-generation config `cfg`, or `cfg`."""
+    from footplate.openmmlab.first_generation.translation import is_first_generation, translate
+
+    if not path or _has_key(cfg, path) or not is_first_generation(cfg):
+        return cfg
+    translated = translate(cfg)
+    return translated if _has_key(translated, path) else cfg
+
+
 def accepted_in_either_generation(mapping: "ConfigDict", parts: Sequence[str]) -> Collection[str]:
     """Returns the keys accepted in a config section of either generation, or an empty collection if they are unknown.
 
@@ -69,11 +79,16 @@ def restore_key(error: Exception, cfg: "Config | None") -> None:
     builds. The user's key is the one in `cfg`, the config before translation, that has the same last part and location.
     """
     from footplate.config.key_paths import join_path, split_path
+    from footplate.openmmlab.first_generation.translation.log_rules import logger_of_writer
     from footplate.tools.key_lookup import find_value, paths_ending
 
     if not isinstance(error, FootplateError) or cfg is None or error.origin is None or not error.key:
         return
     if _has_key(cfg, error.key):
+        return
+    logger = logger_of_writer(cfg, error.key)
+    if logger is not None:
+        error.key = logger
         return
     try:
         last = join_path(split_path(error.key)[-1:])

@@ -9,7 +9,7 @@ LOADERS: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
     (
         {"samples_per_gpu": 4, "drop_last": True, "train_dataloader": {"samples_per_gpu": 8, "pin_memory": True}},
         "train_dataloader",
-        {"batch_size": 8, "drop_last": True, "pin_memory": True},
+        {"batch_size": 8, "batch_sampler": {"type": "LegacyBatchSampler", "drop_last": True}, "pin_memory": True},
     ),
     ({"drop_last": True, "val_dataloader": {"samples_per_gpu": 8}}, "val_dataloader", {"batch_size": 8}),
 ]
@@ -20,7 +20,7 @@ def test_each_split_becomes_a_dataloader(settings: dict[str, Any], name: str, ex
     data = {"train": {"type": "A"}, "val": {"type": "B"}, "test": {"type": "C"}, **settings}
     loader = sections({**EPOCHS, "data": data, "evaluation": {}})[name]
     assert {key: loader[key] for key in expected} == expected
-    assert ("drop_last" in loader) is ("drop_last" in expected)
+    assert "drop_last" not in loader
     assert loader["sampler"] == {"type": "DefaultSampler", "shuffle": name == "train_dataloader"}
 
 

@@ -15,6 +15,8 @@ _TRAIN_ONLY_KEYS = ("drop_last", "class_aware_sampler")
 _SAMPLER_KEYS = ("shuffle", "class_aware_sampler", "round_up", "seed")
 # Code bases that validate with the training batch size. Others use 1 by default, because image sizes differ.
 _BATCHED_VALIDATION = ("mmcls", "mmselfsup")
+# Code bases whose datasets have no groups. In others, no batch mixes landscape and portrait images.
+_UNGROUPED = ("mmaction", "mmcls", "mmpose", "mmseg", "mmselfsup")
 # Settings that are now determined by the launcher.
 _LAUNCHER_KEYS = ("dist", "num_gpus")
 _KNOWN = (*SPLITS, *_LOADERS, *LOADER_KEYS, *_SAMPLER_KEYS, *_LAUNCHER_KEYS)
@@ -24,6 +26,7 @@ _KNOWN = (*SPLITS, *_LOADERS, *LOADER_KEYS, *_SAMPLER_KEYS, *_LAUNCHER_KEYS)
     "data",
     "persistent_workers",
     given="""
+default_scope = 'mmseg'
 runner = dict(type='IterBasedRunner', max_iters=80000)
 evaluation = dict(interval=8000, metric='mIoU')
 """,
@@ -129,6 +132,10 @@ def make_loader(draft: Draft, settings: Mapping[str, Any], cfg: Any, *, test_mod
     loader = {new: settings[old] for old, new in LOADER_KEYS.items() if settings.get(old) is not None}
     loader.setdefault("sampler", sampler)
     loader.setdefault("collate_fn", {"type": "legacy_collate"})
+    has_groups = shuffle and draft.original.get("default_scope") not in _UNGROUPED
+    if has_groups and loader["sampler"] is sampler and not settings.get("class_aware_sampler"):
+        dropped = {"drop_last": loader.pop("drop_last")} if "drop_last" in loader else {}
+        loader.setdefault("batch_sampler", {"type": "LegacyBatchSampler", **dropped})
     return {**loader, "dataset": ConfigDict(adapter)}
 
 

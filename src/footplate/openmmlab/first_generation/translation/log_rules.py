@@ -1,5 +1,6 @@
 """Translates loggers."""
 
+import re
 from collections.abc import Container, Mapping
 from typing import Any
 
@@ -93,6 +94,20 @@ def writer_of(logger: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any],
         if live:
             made["init_kwargs"] = {"dir" if name == "path" else name: value for name, value in live.items()}
     return made, _describe_unsupported(settings, supported)
+
+
+def logger_of_writer(cfg: Mapping[str, Any], key: str) -> str | None:
+    """Returns the key of the logger that was translated to a visualizer backend, or None for any other key.
+
+    Args:
+        cfg: The first-generation config.
+        key: The key path of the backend, such as `visualizer.vis_backends[1]`, or of one of its settings.
+    """
+    place = re.match(r"visualizer\.vis_backends\[(\d+)\]", key)
+    hooks = cfg["log_config"].get("hooks") if isinstance(cfg.get("log_config"), Mapping) else None
+    loggers = [index for index, hook in enumerate(hooks or ()) if hook.get("type") in WRITERS]
+    number = int(place[1]) - 1 if place else -1  # after LocalVisBackend
+    return f"log_config.hooks[{loggers[number]}]" if 0 <= number < len(loggers) else None
 
 
 def _describe_unsupported(settings: Mapping[str, Any], supported: Container[str]) -> str:

@@ -1,0 +1,94 @@
+"""Batches of samples of one group: first-generation detectors do not mix landscape and portrait images in a batch."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import BatchSampler, Sampler
+
+from footplate.data import DefaultSampler, InfiniteSampler
+from footplate.errors import DataError
+from footplate.registry import DATA_SAMPLERS
+
+
+class GroupBatchSampler(Sampler[list[int]]):
+    """Yields batches whose samples belong to one group. `dataset.flag` contains the group of each sample.
+
+    An epoch visits each sample at least once. Samples of a group are repeated until all its batches are full and all
+    ranks have the same number of batches. With an InfiniteSampler, each rank collects its samples by group, and yields
+    a batch as soon as it is full.
+
+    The batches depend only on the sampler's seed, the epoch and the number of ranks.
+
+    Args:
+        sampler: Provides the dataset, the seed and the epoch.
+        batch_size: The number of samples in each batch.
+
+    Raises:
+        DataError: The number of groups differs from the number of samples.
+    """
+
+    def __init__(self, sampler: DefaultSampler | InfiniteSampler, batch_size: int) -> None:
+        self.sampler, self.batch_size = sampler, batch_size
+        dataset: Any = sampler.dataset
+        self.groups = np.asarray(dataset.flag)  # (N,)
+        if len(self.groups) != sampler.size:
+            raise DataError(
+                f"the dataset '{type(dataset).__name__}' has {sampler.size} samples, but its `flag` has "
+                f"{len(self.groups)} entries"
+            )
+
+    def iterate_from(self, start: int) -> Iterator[list[int]]:
+        """Yields this rank's batches in the epoch from index `start` on."""
+        batches = self._collected() if self.sampler.endless else self._epoch()
+        return islice(batches, start, None)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return self.iterate_from(0)
+
+    def __len__(self) -> int:
+        if self.sampler.endless:
+            return -(-len(self.sampler) // self.batch_size)
+        _, sizes = np.unique(self.groups, return_counts=True)
+        return sum(-(-int(size) // (self.batch_size * self.sampler.world_size)) for size in sizes)
+
+    def _epoch(self) -> Iterator[list[int]]:
+        sampler: Any = self.sampler
+        generator = torch.Generator().manual_seed(sampler.seed + sampler.epoch)
+        step = self.batch_size * sampler.world_size
+        batches = []
+        for group in np.unique(self.groups):
+            members = np.flatnonzero(self.groups == group)
+            order = members[torch.randperm(len(members), generator=generator).numpy()]
+            batches.append(np.resize(order, (-(-len(order) // step) * sampler.world_size, self.batch_size)))
+        joined = np.concatenate(batches)  # (number of batches, batch size)
+        for number in torch.randperm(len(joined), generator=generator)[sampler.rank :: sampler.world_size]:
+            yield joined[number].tolist()
+
+    def _collected(self) -> Iterator[list[int]]:
+        batches: dict[Any, list[int]] = {group: [] for group in self.groups.tolist()}
+        for index in self.sampler:
+            batch = batches[self.groups[index].item()]
+            batch.append(index)
+            if len(batch) == self.batch_size:
+                yield batch.copy()
+                batch.clear()
+
+
+def batch_by_group(sampler: Any, batch_size: int, drop_last: bool = False) -> Any:
+    """Returns a `GroupBatchSampler` if the dataset has groups, and otherwise a plain batch sampler.
+
+    Args:
+        sampler: The sampler of a dataset. The dataset has groups if it has a `flag` that is not empty.
+        batch_size: The number of samples in each batch.
+        drop_last: Whether to drop an incomplete last batch. Batches of groups are always complete.
+    """
+    flag = getattr(sampler.dataset, "flag", None)
+    if flag is None or len(flag) == 0:
+        return BatchSampler(sampler, batch_size, drop_last)
+    return GroupBatchSampler(sampler, batch_size)
+
+
+DATA_SAMPLERS.register_module(name="LegacyBatchSampler", module=batch_by_group)
