@@ -31,7 +31,7 @@ def check_count(name: str, value: Any, *, least: int = 1, most: int | None = Non
     >>> check_count("interval", 3)
     3
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or int(value) < least:
+    if not is_integer(value) or value < least:
         raise ArgumentError(f"{name} must be an integer >= {least}", key=key or name, found=value)
     if most is not None and value > most:
         raise ArgumentError(f"{name} must be at most {most:,}", key=key or name, found=value)
@@ -52,6 +52,11 @@ def check_fraction(name: str, value: Any) -> float:
 def is_number(value: object) -> TypeGuard[float]:
     """Checks whether `value` is a real number. NumPy scalars count as real numbers; bools do not."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def is_integer(value: object) -> TypeGuard[int]:
+    """Checks whether `value` is an integer. NumPy integers count as integers; bools do not."""
+    return is_number(value) and isinstance(value, numbers.Integral)
 
 
 def check_number(
@@ -205,7 +210,7 @@ def read_count(state: Mapping[str, Any], key: str, *, least: int = 0, most: int 
     Raises the same errors as `read_entry`, and ValueError if the value has another type or is out of bounds.
     """
     value = read_entry(state, key)
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not least <= int(value) <= most:
+    if not is_integer(value) or not least <= value <= most:
         raise ValueError(f"'{key}' must be an integer from {least} to {most:,}, not {_shown(value)}")
     return int(value)
 

@@ -79,3 +79,13 @@ def test_mistakes_are_reported_in_a_few_lines(
 def test_recipe_is_migrated_to_the_current_folder(old: Path) -> None:
     assert main(["migrate", "fashion-seg-v0"]) == 0
     assert (old.parent / "fashion-seg-v0_migrated.py").is_file()
+
+
+def test_migrated_file_names_the_code_base_of_its_model(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, source in {"__init__": "mmcv_maximum_version = '1.8.0'\n", "models/net": "class Net: ...\n"}.items():
+        path = old.parent / "packages" / "mmdet" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+    monkeypatch.syspath_prepend(str(old.parent / "packages"))
+    assert main(["migrate", "old.py", "-o", "new.py"]) == 0
+    assert Config.fromfile("new.py")["default_scope"] == "mmdet"

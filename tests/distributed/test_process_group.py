@@ -2,6 +2,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -229,3 +230,15 @@ def test_threads_have_the_gil_before_the_exit(first_of_two: dict[str, str]) -> N
     environment = {**os.environ, **first_of_two, "WORLD_SIZE": "1"}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert "released" in done.stdout
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="forks safely")
+@pytest.mark.parametrize("several", [False, True])
+def test_a_fork_waits_for_threads_that_release_tensors(monkeypatch: pytest.MonkeyPatch, several: bool) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(process_group, "is_distributed", lambda: several)
+    monkeypatch.setattr(time, "sleep", waits.append)
+    if not os.fork():
+        os._exit(0)
+    os.wait()
+    assert waits == [0.002] * several

@@ -195,6 +195,17 @@ def test_best_checkpoint_of_a_failed_run_is_loaded_by_name(tmp_path: Path) -> No
     assert torch.equal(later.load_checkpoint("best")["state_dict"]["weight"], best["weight"])
 
 
+@pytest.mark.parametrize("name", ["max_epochs", "max_iters"])
+def test_longer_run_needs_a_new_runner(tmp_path: Path, name: str) -> None:
+    runner = _runner(tmp_path)
+    runner.train()
+    with pytest.raises(AttributeError, match=r"set a greater max_epochs or max_iters in Runner\(\.\.\.\), and resume"):
+        setattr(runner, name, 3)
+    longer = _runner(tmp_path, max_epochs=3, resume=True)
+    longer.train()
+    assert (runner.epoch, longer.epoch) == (2, 3)
+
+
 def test_settings_may_be_numpy_numbers(tmp_path: Path) -> None:
     data = {"dataset": _DATA, "batch_size": np.int64(4), "collate_fn": {"type": "default_collate"}}
     settings: dict[str, Any] = {

@@ -318,6 +318,15 @@ def test_schedules_follow_a_new_batch_size(tmp_path: Path, batch_size: int, capl
     assert any(message in line for line in caplog.messages)
 
 
+def test_history_has_a_row_per_epoch_after_a_larger_batch_size(tmp_path: Path) -> None:
+    no_validation = dict.fromkeys(["val_dataloader", "val_evaluator", "val_cfg"])
+    cfg = {**config(tmp_path, by_epoch=True), **no_validation, "default_hooks": {"checkpoint": {"interval": 1}}}
+    run(cfg)
+    (tmp_path / "epoch_3.pth").unlink()
+    resumed = run({**cfg, "train_dataloader": loader(batch_size=8)}, resume=True)
+    assert [(row["epoch"], row["iter"]) for row in resumed.history] == [(1, 4), (2, 8), (3, 6)]
+
+
 def test_reductions_on_a_plateau_survive_a_new_batch_size(tmp_path: Path) -> None:
     plateau = {"type": "ReduceOnPlateauLR", "monitor": "accuracy", "rule": "less", "patience": 0, "threshold": 1e9}
     warmup = {"type": "LinearLR", "start_factor": 0.1, "end": 3, "by_epoch": False}

@@ -37,7 +37,7 @@ def save_untrained(cfg: Config, path: Path, *, recorded: str | None = None) -> R
     metainfo = dict(runner.test_dataloader.dataset.metainfo)
     content = {"cfg": cfg.pretty_text if recorded is None else recorded, "dataset_meta": metainfo}
     save_checkpoint({"meta": content, "state_dict": runner.model.state_dict()}, path)
-    runner.load_from = str(path)
+    runner.resume_plan.load_from = str(path)
     return runner
 
 

@@ -117,6 +117,24 @@ def test_classes_and_colors_may_be_those_of_the_first_generation(tmp_path: Path)
     assert found == {"classes": ["dark", "bright"], "palette": [[255, 0, 0], [0, 255, 0]]}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "classes"),
+    [
+        ("type='Points', classes=['dark', 'bright'],", ["dark", "bright"]),
+        ("type='OldPoints',", ("left", "right")),
+        ("type='OldPoints', classes='names.txt',", None),
+    ],
+)
+def test_classes_that_the_checkpoint_lacks_are_those_of_the_config(
+    tmp_path: Path, arguments: str, classes: Any
+) -> None:
+    config = CONFIG.replace("type='Points',", arguments)
+    config = config.replace("imports=[", "imports=['tests.openmmlab.first_generation.adapters.support', ")
+    path = tmp_path / "config.py"
+    path.write_text(config)
+    assert Predictor(save(tmp_path, {"cfg": ""}, torch.save), config=path).metainfo.get("classes") == classes
+
+
 @pytest.mark.parametrize("is_file", [True, False], ids=["file", "pixels"])
 def test_first_generation_model_predicts_and_draws(checkpoint: Path, tmp_path: Path, is_file: bool) -> None:
     pixels = np.zeros((4, 6, 3), np.uint8)

@@ -189,6 +189,9 @@ class BackgroundSaver:
         self.lost: str | None = None  # the reason why the newest save failed, or None if it succeeded
         self.seconds = 0.0  # the duration of the longest save
         self.is_sharded = False  # whether ranks write their own shards, to a folder
+        self.write_pointer: Callable[[str, str], None] = (
+            write_pointer  # replaced in first-generation runs, which also link to the checkpoint
+        )
         self._alarm = alarm
         self._pending: _Save | None = None
         self._copier = _HostCopier()
@@ -244,7 +247,7 @@ class BackgroundSaver:
             commit()
             save.is_saved = True
             if save.after.home is not None and save.is_committed_here:
-                write_pointer(save.after.home, save.path)
+                self.write_pointer(save.after.home, save.path)
         except BaseException as error:  # noqa: BLE001 - raised again by `wait`, in the caller's thread
             save.error = error
             self._log_failure(save)

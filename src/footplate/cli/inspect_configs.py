@@ -48,9 +48,9 @@ def add_commands(subparsers: Any) -> None:
         help="show where each key of a config is set, or what the config does",
         description="Show the resolved config with the file and line of every key, the history of a key, or a "
         "topic: the hooks of each event, the schedule, the parameter groups, or the loops and their intervals. Showing "
-        "a topic builds the components that it needs. Otherwise, the config's modules are not imported. For a "
-        "first-generation config, KEY may also be a key of the translated config.",
-        epilog="Example: footplate explain config.py optim_wrapper.optimizer.lr",
+        "a topic builds the components that it needs. Otherwise, the config's modules are not imported.",
+        epilog="Example: footplate explain config.py optim_wrapper.optimizer.lr. For a first-generation config, KEY "
+        "may also be a key of the translated config.",
     )
     add_config(explain)
     explain.add_argument(

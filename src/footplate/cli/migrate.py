@@ -31,6 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     from footplate.config.formats import write_config
     from footplate.config.sources import find_config
     from footplate.errors import ArgumentError, ConfigError
+    from footplate.openmmlab.code_bases import named_code_bases
     from footplate.openmmlab.first_generation.translation import Kind, is_first_generation, translate_sections
     from footplate.storage import check_output, commit_bytes
     from footplate.tools.explain_keys import source_files
@@ -43,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("the config has no first-generation keys", found=path, notes=["There is nothing to migrate."])
     if Path(output).is_file() and not arguments.force:
         raise ArgumentError(f"'{output}' already exists", notes=["Use --force to replace it."])
+    named_code_bases(cfg)  # sets `default_scope`, which the migrated config needs to find its classes
     translation = translate_sections(cfg)
     text = write_config(translation.sections, ".py")
     if load_text(text, output, ".py", Options()).mapping.to_dict() != translation.sections.to_dict():

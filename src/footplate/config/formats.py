@@ -4,10 +4,10 @@ import json
 import keyword
 import logging
 import math
-import numbers
 from collections.abc import Mapping
 from typing import Any
 
+from footplate.checks import is_integer, is_number
 from footplate.config.imports import LazyObject
 from footplate.config.key_paths import walk_paths
 from footplate.config.sources import PLACEHOLDER_BRACE
@@ -17,7 +17,7 @@ from footplate.errors import ConfigError
 _logger = logging.getLogger("footplate.config")
 _RESERVED = ("_base_", "_deprecation_")
 _LINE_WIDTH = 88
-_SCALARS: dict[type, type] = {bool: bool, str: str, int: numbers.Integral, float: numbers.Real}
+SCALARS = (bool, str, int, float)
 # The types that each format supports in addition to strings, numbers, booleans, lists, and dicts with string keys.
 _TYPES: dict[str, tuple[type, ...]] = {
     ".py": (type(None), tuple, set, bytes, range),
@@ -61,7 +61,7 @@ def write_config(mapping: dict[Any, Any], suffix: str) -> str:
 
 def _converted(value: Any, suffix: str) -> Any:
     """Converts a value to the types that a format supports."""
-    types = (*_SCALARS, *_TYPES[suffix])
+    types = (*SCALARS, *_TYPES[suffix])
     if isinstance(value, dict):
         result = {}
         for key, item in value.items():
@@ -86,7 +86,9 @@ def _converted(value: Any, suffix: str) -> Any:
 
 def plain_scalar(value: Any) -> Any:
     """Converts NumPy numbers and instances of subclasses of str, int and float. Returns other values unchanged."""
-    return next((kind(value) for kind, base in _SCALARS.items() if isinstance(value, base)), value)
+    if isinstance(value, str):
+        return str(value)
+    return int(value) if is_integer(value) else float(value) if is_number(value) else value
 
 
 def dotted_name(value: object) -> str | None:

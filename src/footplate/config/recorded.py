@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from footplate.config.config import Config
-from footplate.config.formats import dotted_name, plain_scalar, write_config
+from footplate.config.formats import SCALARS, dotted_name, plain_scalar, write_config
 from footplate.config.literals import read_literal
 from footplate.config.sources import absolute, read_text, suffix_of
 from footplate.errors import ConfigSyntaxError, Origin
 
-_PLAIN = (str, int, float, bool)
 _MAX_OBJECT = 2000  # characters
 _NOTE = "Recorded configs are read as data, and no code in them is executed."
 
@@ -68,13 +67,13 @@ def as_plain(value: Any) -> Any:
         {'model': '<builtins.object>', 'train_cfg': {'max_epochs': 3}}
     """
     if isinstance(value, Mapping):
-        return {key if isinstance(key, _PLAIN) else _as_text(key): as_plain(item) for key, item in value.items()}
+        return {key if isinstance(key, SCALARS) else _as_text(key): as_plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [as_plain(item) for item in value]
     if dotted_name(value) is None and hasattr(value, "add_param_group"):
         return _settings_of(value)
     value = plain_scalar(value)
-    return value if value is None or type(value) in _PLAIN else _as_text(value)
+    return value if value is None or type(value) in SCALARS else _as_text(value)
 
 
 def _settings_of(optimizer: Any) -> dict[str, Any]:

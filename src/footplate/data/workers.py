@@ -7,7 +7,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from multiprocessing.sharedctypes import RawArray
 from multiprocessing.util import Finalize, get_temp_dir, is_exiting
 from types import FrameType
@@ -130,7 +130,7 @@ class WorkerInit:
         self._first_term = self._first_term or now
 
 
-def explain_worker_death(error: Exception, loaders: Iterable[Any]) -> DataError | None:
+def explain_worker_death(error: Exception, loaders: Collection[Any]) -> DataError | None:
     """Returns an error that identifies the sample a dead worker was reading, or None if no worker has died.
 
     Also kills the other workers.
@@ -141,7 +141,6 @@ def explain_worker_death(error: Exception, loaders: Iterable[Any]) -> DataError 
     """
     if not isinstance(error, RuntimeError):
         return None
-    loaders = list(loaders)
     samples = {
         process: index
         for loader in _with_workers(loaders)

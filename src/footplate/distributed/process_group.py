@@ -5,6 +5,7 @@ import datetime
 import os
 import re
 import socket
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ DIST_KEYS = ("backend", "timeout", "port", "init_backend")
 _GPU_BACKENDS = "cpu:gloo,cuda:nccl"
 _DEFAULT_PORT = 29500
 _LAST_RELEASES = 0.1  # in seconds
+_RELEASES = 0.002  # in seconds
 _FIRST_SLURM_PORT, _SLURM_PORTS = 15000, 15000  # below the ephemeral port range of Linux
 
 
@@ -178,6 +180,21 @@ def _leave() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
     time.sleep(_LAST_RELEASES)
+
+
+def _let_threads_finish() -> None:
+    """Waits until no thread holds the interpreter lock that a forked process would wait for forever.
+
+    Before Python 3.12, a thread that starts to use Python needs this lock. Gloo's threads do so to release the tensors
+    of a collective that has just ended, for example when the workers of a data loader are forked.
+    """
+    if is_distributed():
+        time.sleep(_RELEASES)
+        sys._current_frames()  # acquires and releases the lock
+
+
+if sys.version_info < (3, 12):
+    os.register_at_fork(before=_let_threads_finish)
 
 
 def active_launcher(launcher: str) -> str:

@@ -9,7 +9,6 @@ from footplate.data import build_dataloader, capture_rng, length_of, metainfo_of
 from footplate.data.position import position_in
 from footplate.data.waiting import InterruptedWaitError, data_wait
 from footplate.distributed import compute_on_ranks
-from footplate.engine.components import delegate
 from footplate.engine.overridden_loops import adapt_overridden
 from footplate.engine.process_setup import keep_freed_memory
 from footplate.engine.requests import Stop, answer_requests, save_after_data_error
@@ -250,7 +249,15 @@ class BaseTrainLoop(BaseLoop):
         """Whether the run is complete, including the final validation and the final save."""
         return self._position >= self._end and self.ended
 
-    validation_requested: bool = delegate("runner.requests.own.validation")
+    @property
+    def validation_requested(self) -> bool:
+        """Whether this rank has requested a validation run."""
+        return self.runner.requests.own.validation
+
+    @validation_requested.setter
+    def validation_requested(self, wanted: bool) -> None:
+        self.runner.requests.own.validation = wanted
+
     iter = property(attrgetter("_iter"), doc="The number of completed iterations.")
 
     @property

@@ -1,7 +1,6 @@
 """Lazily built components of a run, and helpers for their configs."""
 
 from collections.abc import Callable, Mapping
-from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from footplate.checks import check_flag
@@ -29,20 +28,6 @@ class Component(Generic[_T]):
 
     def __set__(self, instance: Any, value: _T) -> None:
         instance.built[self._name] = value
-
-
-def delegate(path: str) -> Any:
-    """Returns a property that reads and writes an attribute of one of the object's components.
-
-    Args:
-        path: The dotted path of the attribute, e.g. "folder.work_dir".
-    """
-    owner, _, name = path.rpartition(".")
-
-    def write(instance: Any, value: Any) -> None:
-        setattr(attrgetter(owner)(instance) if owner else instance, name, value)
-
-    return property(attrgetter(path), write)
 
 
 def loop_settings(cfg: Mapping[str, Any], mode: str) -> dict[str, Any]:

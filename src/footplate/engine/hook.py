@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from footplate.checks import check_accepts, check_choice
+from footplate.checks import check_accepts, check_choice, is_integer
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
 
@@ -73,7 +73,7 @@ def get_priority(priority: int | str | Priority) -> int:
     """
     if isinstance(priority, str):
         return Priority[check_choice("priority", priority.upper(), Priority.__members__)].value
-    if isinstance(priority, bool) or not isinstance(priority, int) or not 0 <= priority <= 100:
+    if not is_integer(priority) or not 0 <= priority <= 100:
         raise ArgumentError("'priority' must be a name or a number from 0 to 100", key="priority", found=priority)
     return int(priority)
 

@@ -232,7 +232,7 @@ def _save_capture(runner: "Runner", error: NonFiniteError) -> str:
         "iteration": iteration,
         "message": error.message,
         "origin": origin,
-        "load_from": None if origin else runner.load_from,
+        "load_from": None if origin else runner.resume_plan.load_from,
         **facts_of(runner),
     }
     stem = storage.join(runner.work_dir, f"nonfinite_iter_{iteration}")

@@ -5,13 +5,13 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from typing_extensions import Never
 
-from footplate.checkpoint import BackgroundSaver
 from footplate.checkpoint.loading import STRIP_WRAPPER
 from footplate.checks import check_keys
 from footplate.config import Config
@@ -35,7 +35,6 @@ from footplate.engine.components import (
     Component,
     build_log_processor,
     counts_epochs,
-    delegate,
     loop_settings,
 )
 from footplate.engine.evaluation_loops import TestLoop, ValLoop
@@ -75,6 +74,9 @@ if TYPE_CHECKING:
     from footplate.models.module_export import Export
 
 _logger = logging.getLogger("footplate.engine")
+_LENGTH = (
+    "The length of a run is fixed. To train further, set a greater max_epochs or max_iters in Runner(...), and resume."
+)
 
 
 @RUNNERS.register_module(name=["Runner", "FlexibleRunner"])
@@ -163,21 +165,6 @@ class Runner:
     """
 
     model: Any
-    # Attributes of components, forwarded for convenience.
-    cfg: Any = delegate("resolved.cfg")
-    sections: dict[str, Any] = delegate("resolved.sections")
-    work_dir: str = delegate("folder.work_dir")
-    log_dir: str = delegate("folder.log_dir")
-    timestamp: str = delegate("folder.timestamp")
-    load_from: str | None = delegate("resume_plan.load_from")
-    saver: BackgroundSaver = delegate("checkpoints.saver")
-    train_dataloader: Any = delegate("train_loop.dataloader")
-    participants: dict[str, Any] = delegate("checkpoints.participants")
-    max_epochs: int = delegate("train_loop.max_epochs")
-    max_iters: int = delegate("train_loop.max_iters")
-    should_stop: bool = delegate("train_loop.stop_training")  # Lightning's name
-    iter: int = delegate("progress.iter")
-    epoch: int = delegate("progress.epoch")
 
     def __init__(
         self,
@@ -234,6 +221,7 @@ class Runner:
         # Six stages, each of which depends on the previous ones. Sections: all arguments by name, checked and
         # completed.
         self.resolved = ResolvedConfig(arguments)
+        self.cfg, self.sections = self.resolved.cfg, self.resolved.sections
         self.built: dict[str, Any] = {}
         self.phases: list[str] = []
         self.events: list[str] = []
@@ -250,6 +238,7 @@ class Runner:
         with at_key("log_file"):
             check_log_file(log_file or {})
         self.folder = RunFolder(self.sections["work_dir"])
+        self.work_dir = self.folder.work_dir
         stem = os.path.splitext(os.path.basename(getattr(self.cfg, "filename", None) or "run"))[0]
         self.experiment_name = experiment_name or f"{stem}_{self.timestamp}"
         self.message_hub = MessageHub(self.experiment_name)
@@ -258,6 +247,7 @@ class Runner:
         # Start: find the checkpoint to start from. If the config sets no seed, it comes from the checkpoint.
         self.requests = Requests(self.device, self.phases)
         self.checkpoints = CheckpointIO(on_save_error, alarm=self.requests.alarm)
+        self.saver, self.participants = self.checkpoints.saver, self.checkpoints.participants
         self.progress: CheckpointIO | BaseTrainLoop = self.checkpoints  # until `train_loop` is built
         start = checkpoint_to_start_from(self.folder.home, load_from, resume)
         self.resume_plan = ResumePlan(self.folder.home, *start, takes_settings=resume_settings == "take")
@@ -331,7 +321,7 @@ class Runner:
             self.restore_random_state()
             _logger.info(
                 "The run is complete: it has trained for %d iterations, and its configured length is %d. To train "
-                "further, increase %s; to start over, use a new work_dir.",
+                "further, increase %s in the config or in Runner(...), and resume; to start over, use a new work_dir.",
                 loop.iter,
                 loop.max_iters,
                 "max_epochs" if self.by_epoch else "max_iters",
@@ -671,6 +661,56 @@ class Runner:
         """Builds the visualizer; see `footplate.visualization.build_visualizer`."""
         names = {"name": self.experiment_name, "work_dir": self.work_dir, "log_dir": self.log_dir}
         return build_visualizer(visualizer, **names)
+
+    # Without a function in Python, because hooks read it several times per iteration.
+    iter: int = property(attrgetter("progress.iter"))  # type: ignore[assignment]
+
+    @property
+    def epoch(self) -> int:
+        """The number of completed epochs."""
+        return self.progress.epoch
+
+    @property
+    def max_epochs(self) -> int:
+        """The number of epochs in the run."""
+        return self.train_loop.max_epochs
+
+    @max_epochs.setter
+    def max_epochs(self, value: int) -> None:
+        raise AttributeError(_LENGTH)
+
+    @property
+    def max_iters(self) -> int:
+        """The number of iterations in the run."""
+        return self.train_loop.max_iters
+
+    @max_iters.setter
+    def max_iters(self, value: int) -> None:
+        raise AttributeError(_LENGTH)
+
+    @property
+    def should_stop(self) -> bool:
+        """Lightning's name for `stop_training` of the training loop."""
+        return self.train_loop.stop_training
+
+    @should_stop.setter
+    def should_stop(self, wanted: bool) -> None:
+        self.train_loop.stop_training = wanted
+
+    @property
+    def log_dir(self) -> str:
+        """The run's log folder."""
+        return self.folder.log_dir
+
+    @property
+    def timestamp(self) -> str:
+        """The start time of the run, which is also the name of the log folder."""
+        return self.folder.timestamp
+
+    @property
+    def train_dataloader(self) -> Any:
+        """The loader of the training loop."""
+        return self.train_loop.dataloader
 
     @property
     def val_dataloader(self) -> Any:

@@ -177,8 +177,13 @@ def _participants(runner: "Runner") -> dict[str, Any]:
         name = f"run.hooks.{type(hook).__name__}"
         count = sum(key.partition("#")[0] == name for key in hooks)
         hooks[f"{name}#{count + 1}" if count else name] = hook
-    own = {"message_hub": runner.message_hub, "run.writers": runner.visualizer, "run.history": runner.history}
-    return {**own, **hooks, **runner.participants}
+    return {
+        "message_hub": runner.message_hub,
+        "run.writers": runner.visualizer,
+        "run.history": runner.history,
+        **hooks,
+        **runner.participants,
+    }
 
 
 def _restore_optimizer(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
@@ -235,11 +240,10 @@ def part_of(checkpoint: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
     Raises:
         CheckpointError: The value at the key path is not a dict.
     """
-    part = checkpoint
     for key in keys:
         with restoring(".".join(keys)):
-            part = dict(part.get(key, {}))
-    return part
+            checkpoint = dict(checkpoint.get(key, {}))
+    return checkpoint
 
 
 def random_of(checkpoint: Mapping[str, Any], rank: int) -> dict[str, Any] | None:

@@ -105,7 +105,7 @@ class RuntimeInfoHook(Hook):
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Adds a row to the run's history."""
-        if runner.iter > runner.history.last_iter:
+        if runner.iter != runner.history.last_iter:
             self._add_row(runner, runner.epoch + runner.by_epoch, runner.iter)
 
     def _add_row(self, runner: Runner, epoch: int, done: int) -> None:

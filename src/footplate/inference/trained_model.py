@@ -6,6 +6,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,6 +38,7 @@ Pixels = npt.NDArray[np.uint8]
 _LOADS_IMAGE = re.compile(r"Load\w*Image")
 _LOADS_ANNOTATIONS = re.compile(r"Load\w*(Annotation|Proposals|SegMap)")
 NO_PIPELINE = "the config has no test or validation data with a pipeline that preprocesses images"
+_WITHOUT_PIPELINE = "Without a pipeline, build the model in Python, and call load_weights and then export_module."
 CONFIG_ADVICE = "Pass the training run's config: --config FILE, or config=FILE in Python."
 _DEFAULT_SIZE = (224, 224)
 _DEFAULT_LOADER = {"type": "LoadImageFromFile", "channel_order": "rgb"}
@@ -68,11 +70,14 @@ class TrainedModel:
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """The classes and colors of the training data, if the checkpoint contains them."""
+        """The classes and colors in the checkpoint or, if it contains none, of the evaluation data in the config."""
         meta = self.meta
         saved = meta.get("dataset_meta")
         if not isinstance(saved, Mapping):
             saved = {key: meta[key] for key in ("CLASSES", "PALETTE") if meta.get(key) is not None}  # of MMCV 1.x
+        if not saved and self.has_data:
+            with using_scope(self.cfg.get("default_scope")):
+                saved = _labels_in(_evaluation_section(self.cfg)[1].get("dataset"))
         return {  # code bases save arrays
             str(key).lower(): value.tolist() if isinstance(value, torch.Tensor | np.ndarray) else value
             for key, value in saved.items()
@@ -204,7 +209,9 @@ class EvaluationData:
         while isinstance(dataset, Mapping) and "pipeline" not in dataset:  # a wrapper; continue with its first dataset
             dataset = dataset.get("dataset") or next(iter(dataset.get("datasets") or ()), None)
         if dataset is None:
-            raise ArgumentError(NO_PIPELINE, key=self.key, notes=["Use a config whose test data has a `pipeline`."])
+            raise ArgumentError(
+                NO_PIPELINE, key=self.key, notes=["Use a config whose test data has a `pipeline`.", _WITHOUT_PIPELINE]
+            )
         self.dataset: Mapping[str, Any] = dataset
         self.transforms = [step for step in dataset["pipeline"] if not _LOADS_ANNOTATIONS.match(name_of(step))]
         with at_key(f"{self.mode}_dataloader"):
@@ -293,7 +300,23 @@ def _evaluation_section(cfg: Config) -> tuple[str, Mapping[str, Any]]:
             section = next(iter(section.values()))
         if isinstance(section, Mapping):
             return mode, section
-    raise ArgumentError(NO_PIPELINE, key="test_dataloader", notes=["Use a config with a test_dataloader."])
+    raise ArgumentError(
+        NO_PIPELINE, key="test_dataloader", notes=["Use a config with a test_dataloader.", _WITHOUT_PIPELINE]
+    )
+
+
+def _labels_in(dataset: Any) -> dict[str, Any]:
+    """Returns the classes and colors that a dataset's config sets, or those of its class. Opens dataset wrappers."""
+    while isinstance(dataset, Mapping):
+        kind: Any = None
+        with suppress(FootplateError):  # the dataset itself is not needed
+            kind = DATASETS.resolve(dataset.get("type"), dataset)
+        of_class = getattr(kind, "METAINFO", {"classes": getattr(kind, "CLASSES", None)})
+        for source in (dataset.get("metainfo") or {}, dataset, of_class):
+            if source.get("classes") is not None:  # may also be the path of a file, which is not read
+                return {key: source[key] for key in ("classes", "palette") if isinstance(source.get(key), list | tuple)}
+        dataset = dataset.get("dataset") or next(iter(dataset.get("datasets") or ()), None)
+    return {}
 
 
 def name_of(transform: Any) -> str:

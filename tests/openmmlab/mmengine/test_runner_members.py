@@ -31,7 +31,7 @@ def test_properties_and_private_names(tmp_path: Path) -> None:
     assert (runner.default_scope, runner.auto_scale_lr) == (None, {"enable": False})
     assert (runner._hooks, runner._seed, runner._train_loop) == (runner.hooks, 4, runner.train_loop)
     runner._load_from = "weights.pth"
-    assert runner.load_from == "weights.pth"
+    assert runner.resume_plan.load_from == "weights.pth"
     assert runner.get_hooks_info() == runner.hooks.describe()
 
 

@@ -46,6 +46,7 @@ def walk(curve: Curve, span: int, base: float = 1.0) -> list[float]:
         (QuadraticWarmup(), 4, [1 / 16, 4 / 16, 9 / 16, 1.0]),
         (OneCycle(eta_max=1.0, total_steps=10, pct_start=0.5, div_factor=4.0, anneal_strategy="linear"), 1, [0.25]),
         (OneCycle(eta_max=1.0, total_steps=2, pct_start=1.0), 3, [0.04, 1.0, 1.0]),
+        (OneCycle(eta_max=1.0, pct_start=1.0), 2, [0.04, 1.0]),
     ],
 )
 def test_values_at_each_position(curve: Curve, span: int, values: list[float]) -> None:

@@ -2,13 +2,27 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 from footplate.distributed import active_launcher, is_distributed
 from footplate.engine import Runner, process_setup
-from footplate.engine.components import delegate
 from footplate.engine.hook_list import build_hooks
 from footplate.records import MessageHub, add_log_file, set_level
+
+
+def delegate(path: str) -> Any:
+    """Returns a property that reads and writes an attribute of one of the object's components.
+
+    Args:
+        path: The dotted path of the attribute, e.g. "folder.work_dir".
+    """
+    owner, _, name = path.rpartition(".")
+
+    def write(instance: Any, value: Any) -> None:
+        setattr(attrgetter(owner)(instance) if owner else instance, name, value)
+
+    return property(attrgetter(path), write)
 
 
 class RunnerMembers(Runner):
@@ -115,8 +129,8 @@ class RunnerMembers(Runner):
 
     _hooks, _seed, _rank = map(delegate, ("hooks", "seed", "rank"))
     _world_size, _experiment_name = map(delegate, ("world_size", "experiment_name"))
-    _work_dir, _log_dir, _timestamp = map(delegate, ("work_dir", "log_dir", "timestamp"))
-    _load_from, _resume = map(delegate, ("load_from", "resume_plan.resume"))
+    _work_dir, _log_dir, _timestamp = map(delegate, ("work_dir", "folder.log_dir", "folder.timestamp"))
+    _load_from, _resume = map(delegate, ("resume_plan.load_from", "resume_plan.resume"))
     _train_loop, _val_loop, _test_loop = map(delegate, ("train_loop", "val_loop", "test_loop"))
 
 

@@ -297,7 +297,7 @@ class OneCycle(Cycle):
 
     Args:
         eta_max: The peak.
-        total_steps: The number of positions in the cycle.
+        total_steps: The number of positions in the cycle. Defaults to the length of the schedule.
         div_factor: The peak divided by the initial value.
         final_div_factor: The initial value divided by the final value.
         pct_start: The fraction of positions before the peak, from 0 to 1.
@@ -306,14 +306,15 @@ class OneCycle(Cycle):
     """
 
     eta_max: float = number(above=0)
-    total_steps: int = positions()
+    total_steps: int | None = number(None, above=0, is_position=True)
     div_factor: float = number(25.0, above=0)
     final_div_factor: float = number(1e4, above=0)
 
     @override
     def __call__(self, value: float, base: float, position: int, span: int) -> float:
         first = self.eta_max / self.div_factor
-        return self.value_at(position, self.total_steps, (first, self.eta_max, first / self.final_div_factor))
+        targets = (first, self.eta_max, first / self.final_div_factor)
+        return self.value_at(position, self.total_steps or span, targets)
 
     @override
     def rebased(self, base: float) -> float:

@@ -187,15 +187,17 @@ def _check_ends(schedules: Schedules, lengths: Mapping[str, int | None]) -> None
             (other for other in schedules if other.param_name == schedule.param_name),
             key=lambda other: other.end * (epoch_length or 1) if other.by_epoch else other.end,
         )
+        length = None if is_torch else schedule.curve.length()
+        end = schedule.end if length is None else schedule.begin + length
         problem = effect = ""
         if schedule.begin >= total:
             problem = f"begins at {schedule.begin}, at or after"
-        elif total + 1 < schedule.end < ENDLESS:
-            problem = f"ends at {schedule.end}, after"
+        elif total + 1 < end < ENDLESS:
+            problem = f"ends at {end}, after"
         elif unreached:
             problem = f"has a milestone at {unreached[0]}, at or after"
-        elif schedule is last and schedule.end < total and not schedule.curve.ends_at_base():
-            problem = f"ends at {schedule.end}, before"
+        elif schedule is last and end < total and not schedule.curve.ends_at_base():
+            problem = f"ends at {end}, before"
             effect = f". After that, it no longer changes {schedule.param_name}."
         if problem:
             _logger.warning("%s (by %s) %s the end of training at %d%s", name, unit, problem, total, effect)

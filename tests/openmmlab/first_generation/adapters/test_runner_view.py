@@ -20,6 +20,8 @@ def test_averages_of_an_epoch_equal_those_of_mmcv(tmp_path: Path) -> None:
             runner.log_buffer.update({"mine": float(runner.iter)}, runner.iter + 1)
 
         def after_train_epoch(self, runner: Any) -> None:
+            assert runner.log_buffer.val_history["mine"] == list(range(runner.iter - 4, runner.iter))
+            assert runner.log_buffer.n_history["mine"] == list(range(runner.iter - 3, runner.iter + 1))
             runner.log_buffer.average()
             assert "lr" not in runner.log_buffer.output
             seen.append(runner.log_buffer.output["mine"])

@@ -29,7 +29,7 @@ from footplate.registry.arguments import arguments_of
 if TYPE_CHECKING:
     from footplate.engine import Runner
 
-_META = {"CLASSES": "classes", "PALETTE": "palette"}
+METAINFO_KEYS = {"CLASSES": "classes", "PALETTE": "palette"}
 
 
 def adapt_dataset(dataset: Any, test_mode: bool = False) -> Any:
@@ -43,7 +43,9 @@ def adapt_dataset(dataset: Any, test_mode: bool = False) -> Any:
         # A code base may have its own function for building datasets, in particular dataset wrappers.
         with at_key("dataset"), RegistryMembers.switch_scope_and_registry(DATASETS, None) as registry:  # type: ignore[arg-type]
             dataset = registry.build(_in_test_mode(dataset) if test_mode else dataset)
-    known = {new: getattr(dataset, old) for old, new in _META.items() if getattr(dataset, old, None) is not None}
+    known = {
+        new: getattr(dataset, old) for old, new in METAINFO_KEYS.items() if getattr(dataset, old, None) is not None
+    }
     if known and not hasattr(dataset, "metainfo"):
         dataset.metainfo = known
     return dataset

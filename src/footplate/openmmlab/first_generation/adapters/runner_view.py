@@ -53,6 +53,16 @@ class LogBuffer:
         self._counts: dict[str, deque[float]] = {}
         self._begin: dict[str, int] = {}
 
+    @property
+    def val_history(self) -> dict[str, list[float]]:
+        """The values of each scalar recorded since the latest `clear`, keyed by name."""
+        return {name: values.tolist() for name, values, _ in self._histories()}
+
+    @property
+    def n_history(self) -> dict[str, list[float]]:
+        """The number of samples that each value in `val_history` is a mean over."""
+        return {name: counts.tolist() for name, _, counts in self._histories()}
+
     def update(self, values: Mapping[str, Any], count: int = 1) -> None:
         """Records values, each of which is a mean over `count` samples."""
         for name, value in values.items():

@@ -3,8 +3,6 @@
 from footplate.checks import check_flag
 from footplate.openmmlab.first_generation.translation.draft import Draft, rule, with_origins
 
-_OBSOLETE_KEYS = ("meta", "create_symlink", "file_client_args")
-
 
 @rule(
     "checkpoint_config",
@@ -23,9 +21,11 @@ def checkpoint_config(draft: Draft) -> None:
         return
     settings = dict(cfg)
     kind = settings.pop("type", "CheckpointHook")
-    for key in _OBSOLETE_KEYS:
-        if settings.pop(key, None) is not None:
-            draft.warn(f"checkpoint_config.{key}", "has no counterpart and was removed")
+    for key in ("meta", "create_symlink"):
+        if (value := settings.pop(key, None)) is not None:
+            draft.write(f"default_hooks.legacy_checkpoint.{key}", value)
+    if settings.pop("file_client_args", None) is not None:
+        draft.warn("checkpoint_config.file_client_args", "has no counterpart and was removed")
     if check_flag("sync_buffer", settings.pop("sync_buffer", False), key="checkpoint_config.sync_buffer"):
         draft.append("custom_hooks", {"type": "SyncBuffersHook", "priority": "HIGH"})
     made = {"type": kind, "interval": -1, "by_epoch": draft.by_epoch, **settings}

@@ -36,12 +36,14 @@ default_hooks = dict(
     timer=dict(priority='LOW'),
     logger=dict(priority='VERY_LOW'),
     param_scheduler=dict(priority='VERY_HIGH'),
-    checkpoint=dict(priority='NORMAL'))
+    checkpoint=dict(priority='NORMAL'),
+    legacy_checkpoint=dict(type='LegacyCheckpointHook'))
 """,
 )
 def priorities(draft: Draft) -> None:
-    """Sets first-generation priorities for the default hooks."""
+    """Sets first-generation priorities for the default hooks, and adds the hook for first-generation checkpoints."""
     for name, priority in (("timer", "LOW"), ("logger", "VERY_LOW"), ("param_scheduler", "VERY_HIGH")):
         draft.write(f"default_hooks.{name}.priority", priority)
     if draft.translated["default_hooks"].get("checkpoint", {}) is not None:
         draft.write("default_hooks.checkpoint.priority", "NORMAL")
+    draft.write("default_hooks.legacy_checkpoint.type", "LegacyCheckpointHook")

@@ -96,7 +96,7 @@ def writer_of(logger: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any],
     return made, _describe_unsupported(settings, supported)
 
 
-def logger_of_writer(cfg: Mapping[str, Any], key: str) -> str | None:
+def logger_of_writer(cfg: Any, key: str) -> str | None:
     """Returns the key of the logger that was translated to a visualizer backend, or None for any other key.
 
     Args:

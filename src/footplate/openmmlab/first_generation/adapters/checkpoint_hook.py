@@ -1,0 +1,88 @@
+"""Adds what first-generation code expects to checkpoints and their folder: metadata and the link `latest.pth`."""
+
+import contextlib
+import logging
+import os
+import secrets
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from footplate import storage
+from footplate.checkpoint.latest import write_pointer
+from footplate.checkpoint.serializable import to_serializable
+from footplate.checkpoint_names import is_sharded_path
+from footplate.checks import check_flag
+from footplate.engine import Hook
+from footplate.errors import ArgumentError, CheckpointError
+from footplate.openmmlab.first_generation.adapters.evaluation import METAINFO_KEYS
+from footplate.openmmlab.first_generation.adapters.runner_view import view_of
+from footplate.registry import HOOKS
+from footplate.storage.paths import local_path
+
+if TYPE_CHECKING:
+    from footplate.engine import Runner
+
+LINK = "latest.pth"
+_logger = logging.getLogger("footplate.openmmlab.first_generation")
+
+
+@HOOKS.register_module()
+class LegacyCheckpointHook(Hook):
+    """Saves the dataset's `CLASSES` and `PALETTE` and `runner.meta`, and restores `hook_msgs` when a run resumes.
+
+    A value that a checkpoint cannot contain is left out, and a warning is logged.
+
+    Args:
+        meta: Additional entries for the checkpoint's `meta`.
+        create_symlink: Whether to keep a symbolic link `latest.pth` to the newest checkpoint, in its folder.
+
+    Raises:
+        ArgumentError: `meta` is not a dict.
+    """
+
+    def __init__(self, meta: Mapping[str, Any] | None = None, create_symlink: bool = True) -> None:
+        if not isinstance(meta, Mapping | None):
+            raise ArgumentError("meta must be a dict", key="meta", found=meta)
+        self.meta = dict(meta or {})
+        self.create_symlink = check_flag("create_symlink", create_symlink)
+
+    def before_train(self, runner: "Runner") -> None:
+        """Makes the run update the link after each save."""
+        if self.create_symlink:
+            runner.saver.write_pointer = _write_pointer_and_link
+
+    def before_save_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
+        """Adds the metadata to a checkpoint."""
+        meta = checkpoint["meta"]
+        for key, value in {**_labels(runner, meta), **self.meta, **view_of(runner).meta}.items():
+            try:
+                meta.setdefault(key, to_serializable(value))
+            except CheckpointError as error:
+                _logger.warning("The checkpoint is saved without meta['%s']: %s", key, error.message)
+
+    def after_load_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
+        """Restores the messages of hooks."""
+        meta = checkpoint.get("meta")
+        messages = meta.get("hook_msgs") if isinstance(meta, Mapping) else None
+        if runner.resume_plan.is_resuming and isinstance(messages, Mapping):
+            view_of(runner).meta.setdefault("hook_msgs", {}).update(messages)
+
+
+def _write_pointer_and_link(folder: str, path: str) -> None:
+    """Writes `last_checkpoint`, and replaces the link `latest.pth` next to the checkpoint."""
+    write_pointer(folder, path)
+    if not storage.is_local(path) or is_sharded_path(path):
+        return
+    parent, name = os.path.split(local_path(path))
+    link, draft = os.path.join(parent, LINK), os.path.join(parent, f".{LINK}.{secrets.token_hex(4)}.partial")
+    with contextlib.suppress(OSError):  # not all file systems support links
+        if os.path.islink(link) or not os.path.exists(link):
+            os.symlink(name, draft)
+            os.replace(draft, link)
+
+
+def _labels(runner: "Runner", meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the `CLASSES` and `PALETTE` of the training data, under these names."""
+    dataset, metainfo = getattr(runner.train_loop.dataloader, "dataset", None), meta.get("dataset_meta", {})
+    found = {old: getattr(dataset, old, metainfo.get(new)) for old, new in METAINFO_KEYS.items()}
+    return {old: value for old, value in found.items() if value is not None}
