@@ -68,12 +68,13 @@ class LegacyCheckpointHook(Hook):
             view_of(runner).meta.setdefault("hook_msgs", {}).update(messages)
 
 
-def _write_pointer_and_link(folder: str, path: str) -> None:
+def _write_pointer_and_link(folder: "str | os.PathLike[str]", path: "str | os.PathLike[str]") -> None:
     """Writes `last_checkpoint`, and replaces the link `latest.pth` next to the checkpoint."""
     write_pointer(folder, path)
-    if not storage.is_local(path) or is_sharded_path(path):
+    file = local_path(path)
+    if not storage.is_local(path) or is_sharded_path(file):
         return
-    parent, name = os.path.split(local_path(path))
+    parent, name = os.path.split(file)
     link, draft = os.path.join(parent, LINK), os.path.join(parent, f".{LINK}.{secrets.token_hex(4)}.partial")
     with contextlib.suppress(OSError):  # not all file systems support links
         if os.path.islink(link) or not os.path.exists(link):
