@@ -78,3 +78,9 @@ def test_latest_pth_is_a_link_to_the_newest_checkpoint(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.partial"))
     train(tmp_path / "other", checkpoint_config={"create_symlink": False})
     assert not (tmp_path / "other" / "latest.pth").exists()
+
+
+def test_gradients_are_freed_in_a_run_without_first_generation_hooks(tmp_path: Path) -> None:
+    runner = Runner.from_cfg(Config(old_config(tmp_path)))
+    runner.train()
+    assert not runner.optim_wrapper.keeps_gradients

@@ -57,7 +57,7 @@ def steps(runner: Runner) -> int:
 
 
 def saved(runner: Runner) -> list[str]:
-    return sorted(path.name for path in Path(runner.work_dir).glob("*.pth"))
+    return sorted(path.name for path in Path(runner.work_dir).glob("*_*.pth"))
 
 
 def momenta(expected: list[float]) -> Callable[[Runner], bool]:

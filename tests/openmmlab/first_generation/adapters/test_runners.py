@@ -71,7 +71,8 @@ def test_script_reproduces_the_weights_of_mmcv(tmp_path: Path) -> None:
     assert sums(runner.model) == pytest.approx(REFERENCE_SUMS, rel=summation_tolerance(12 * 32))
     assert recorder.rates == pytest.approx([0.1] * 8 + [0.01] * 4)
     assert recorder.counters == [(place // 4, place, place % 4, 3, 12) for place in range(12)]
-    assert sorted(path.name for path in tmp_path.glob("*.pth")) == ["epoch_1.pth", "epoch_2.pth", "epoch_3.pth"]
+    names = ["epoch_1.pth", "epoch_2.pth", "epoch_3.pth", "latest.pth"]
+    assert sorted(path.name for path in tmp_path.glob("*.pth")) == names
     assert (runner.epoch, runner.iter, runner.max_iters, runner.experiment_name) == (3, 12, 12, "mine")
 
 

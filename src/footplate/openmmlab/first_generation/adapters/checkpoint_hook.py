@@ -15,7 +15,7 @@ from footplate.checks import check_flag
 from footplate.engine import Hook
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.openmmlab.first_generation.adapters.evaluation import METAINFO_KEYS
-from footplate.openmmlab.first_generation.adapters.runner_view import view_of
+from footplate.openmmlab.first_generation.adapters.runner_view import existing_view_of, view_of
 from footplate.registry import HOOKS
 from footplate.storage.paths import local_path
 
@@ -53,8 +53,8 @@ class LegacyCheckpointHook(Hook):
 
     def before_save_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
         """Adds the metadata to a checkpoint."""
-        meta = checkpoint["meta"]
-        for key, value in {**_labels(runner, meta), **self.meta, **view_of(runner).meta}.items():
+        meta, view = checkpoint["meta"], existing_view_of(runner)
+        for key, value in {**_labels(runner, meta), **self.meta, **(view.meta if view else {})}.items():
             try:
                 meta.setdefault(key, to_serializable(value))
             except CheckpointError as error:
@@ -64,16 +64,17 @@ class LegacyCheckpointHook(Hook):
         """Restores the messages of hooks."""
         meta = checkpoint.get("meta")
         messages = meta.get("hook_msgs") if isinstance(meta, Mapping) else None
-        if runner.resume_plan.is_resuming and isinstance(messages, Mapping):
+        if runner.resume_plan.is_resuming and isinstance(messages, Mapping) and messages:
             view_of(runner).meta.setdefault("hook_msgs", {}).update(messages)
 
 
-def _write_pointer_and_link(folder: str, path: str) -> None:
+def _write_pointer_and_link(folder: "str | os.PathLike[str]", path: "str | os.PathLike[str]") -> None:
     """Writes `last_checkpoint`, and replaces the link `latest.pth` next to the checkpoint."""
     write_pointer(folder, path)
-    if not storage.is_local(path) or is_sharded_path(path):
+    file = local_path(path)
+    if not storage.is_local(path) or is_sharded_path(file):
         return
-    parent, name = os.path.split(local_path(path))
+    parent, name = os.path.split(file)
     link, draft = os.path.join(parent, LINK), os.path.join(parent, f".{LINK}.{secrets.token_hex(4)}.partial")
     with contextlib.suppress(OSError):  # not all file systems support links
         if os.path.islink(link) or not os.path.exists(link):

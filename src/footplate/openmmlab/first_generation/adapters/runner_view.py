@@ -121,6 +121,11 @@ def view_of(runner: "Runner") -> "RunnerView":
     return view
 
 
+def existing_view_of(runner: "Runner") -> "RunnerView | None":
+    """Returns the view of a runner if a hook has used it. Creating one makes the optimizer keep gradients."""
+    return _views.get(runner)
+
+
 class RunnerView:
     """Adapter that gives a runner the attributes and methods of a first-generation runner.
 
