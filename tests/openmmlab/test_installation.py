@@ -187,13 +187,13 @@ def test_an_unusable_code_base_is_an_error(package: WritePackage, modules: dict[
 
 
 def test_missing_requirements_of_a_code_base_are_listed_at_once(package: WritePackage) -> None:
-    about = package("mmrotate", {"__init__": "import no_such_package"}).parent / "mmrotate-1.0.dist-info"
+    about = package("mmrazor", {"__init__": "import no_such_package"}).parent / "mmrazor-1.0.dist-info"
     about.mkdir()
     needed = ("no-such-package>=1", "numpy", "no-such-tables", "mmcv-full", "no-such-tests ; extra == 'tests'")
-    lines = ["Name: mmrotate", "Version: 1.0", *(f"Requires-Dist: {each}" for each in needed)]
+    lines = ["Name: mmrazor", "Version: 1.0", *(f"Requires-Dist: {each}" for each in needed)]
     (about / "METADATA").write_text("\n".join(lines))
     with pytest.raises(ConfigError) as caught:
-        openmmlab.use_code_bases({"default_scope": "mmrotate"})
+        openmmlab.use_code_bases({"default_scope": "mmrazor"})
     assert caught.value.notes == (
         "Missing: no-such-package>=1, no-such-tables.",
         "Run: pip install 'no-such-package>=1' no-such-tables",

@@ -59,6 +59,7 @@ def test_first_generation_config_keeps_its_random_state_and_hooks(
         "param_scheduler": {"priority": "VERY_HIGH"},
         "checkpoint": None,
         "logger": None,
+        "legacy_checkpoint": {"type": "LegacyCheckpointHook"},
     }
     assert cfg["work_dir"] == "work"
 

@@ -216,11 +216,11 @@ class DataPosition:
             self._plan.load_state_dict(state["samplers"], epoch)
 
     def _settings(self) -> dict[str, int | None]:
-        """Returns the settings that determine which samples a batch contains."""
+        """Returns the settings that determine which samples a batch contains. Unknown settings are None."""
         loader = self._loader
         is_stream = isinstance(getattr(loader, "dataset", None), torch.utils.data.IterableDataset)
         return {
-            "batch_size": None if self._plan is None else loader.batch_size,  # None: unknown
+            "batch_size": None if self._plan is None else getattr(loader.batch_sampler, "batch_size", None),
             "world_size": get_data_world_size(),
             "length": length_of(loader),
             "num_workers": getattr(loader, "num_workers", None) if is_stream else None,
