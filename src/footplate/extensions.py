@@ -47,7 +47,7 @@ class Extension:
         """Adapts the model of a run before training."""
 
     def explain_unknown(self, noun: str, name: str) -> list[str]:
-        """Returns advice about a name that is not registered, or an empty list if there is none.
+        """Returns the notes for an error about a name that is not registered. The list may be empty.
 
         Args:
             noun: The kind of entry, such as "transform".

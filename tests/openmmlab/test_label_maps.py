@@ -102,7 +102,7 @@ def test_color_masks_are_reported_with_their_file(tmp_path: Path, masks: Path) -
 
 def test_a_label_map_that_cannot_be_read_is_left_to_the_run(tmp_path: Path, masks: Path) -> None:
     (masks / "a.png").write_bytes(b"broken")
-    build(tmp_path, CONFIG.replace(", reduce_zero_label=True", ""))
+    assert build(tmp_path, CONFIG.replace(", reduce_zero_label=True", "")).dataset
 
 
 def test_datasets_of_the_first_generation_are_not_checked() -> None:

@@ -43,7 +43,7 @@ def test_the_area_of_an_intersection(other: Tensor, area: float) -> None:
 
 
 def intersection_candidates(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns what mmcv passes to the sorting operator: 24 candidates (1, N, 24, 2) and which of them are vertices."""
+    """Returns the inputs of the sorting operator: candidates of shape (1, N, 24, 2), and a mask of the vertices."""
     start, end = (each[:, :, None] for each in (first, first.roll(-1, 1)))
     corner, edge = second[:, None], (second.roll(-1, 1) - second)[:, None]
     across = edge[..., 0] * (end - start)[..., 1] - edge[..., 1] * (end - start)[..., 0]

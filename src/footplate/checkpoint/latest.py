@@ -103,7 +103,7 @@ def read_pointer(folder: "str | os.PathLike[str]") -> str | None:
 
 
 def find_latest(folder: "str | os.PathLike[str]") -> str | None:
-    """Returns the path of the newest intact checkpoint of a run, or None if there is none.
+    """Returns the path of a run's newest intact checkpoint, or None if the run has no intact checkpoint.
 
     Tries the candidates in the order of `list_candidates`. Skips files that contain weights but no training state. Logs
     a warning for each damaged checkpoint.

@@ -239,7 +239,7 @@ class ClassBalancedDataset(_DatasetWrapper):
 
 
 def wrapped_datasets(dataset: Any) -> list[Any]:
-    """Returns the datasets that a dataset wraps (in its attribute `dataset` or `datasets`), or [] if there are none."""
+    """Returns the datasets in the attribute `dataset` or `datasets` of a dataset wrapper; otherwise, an empty list."""
     return [*(getattr(dataset, "datasets", None) or ()), *([dataset.dataset] if hasattr(dataset, "dataset") else [])]
 
 

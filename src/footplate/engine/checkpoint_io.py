@@ -61,7 +61,7 @@ class ResumePlan:
         self._read: tuple[str, dict[str, Any] | None] | None = None
 
     def pick(self) -> tuple[str | None, bool]:
-        """Returns the checkpoint path (None if there is none) and whether the run resumes from it.
+        """Returns the path of the checkpoint to load, or None, and whether the run resumes from it.
 
         The search for the newest complete checkpoint has to read the file to verify it. `pop_loaded` returns the
         content, so that the file is not read twice.

@@ -149,11 +149,11 @@ class MessageHub(Instances):
         return self.log_scalars[key]
 
     def get_info(self, key: str, default: Any = None) -> Any:
-        """Returns the runtime info entry `key`, or `default` if there is none."""
+        """Returns the runtime info entry `key`, or `default` if the entry does not exist."""
         return self.runtime_info.get(key, default)
 
     def pop_info(self, key: str, default: Any = None) -> Any:
-        """Removes and returns the runtime info entry `key`, or returns `default` if there is none."""
+        """Removes the runtime info entry `key` and returns its value, or `default` if it does not exist."""
         return self.runtime_info.pop(key, default)
 
     def state_dict(self) -> dict[str, Any]:

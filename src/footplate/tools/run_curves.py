@@ -53,10 +53,8 @@ def draw_curves(run: Sequence[Series], path: str) -> None:
         )
     if not panels:
         raise DataError("there are no scalars to draw")
-    order = sorted(panels, key=lambda title: (title in ("gradient norm", "learning rate"), title))
-    commit_image(path, plot([Panel(title, _distinct(panels[title])) for title in order], "iteration"))
-
-
-def _distinct(curves: Sequence[PlottedCurve]) -> list[PlottedCurve]:
-    repeated = find_duplicates({curve.label: curve.points for curve in curves})
-    return [curve for curve in curves if curve.label not in repeated]
+    shown = []
+    for title in sorted(panels, key=lambda title: (title in ("gradient norm", "learning rate"), title)):
+        repeated = find_duplicates({curve.label: curve.points for curve in panels[title]})
+        shown.append(Panel(title, [curve for curve in panels[title] if curve.label not in repeated]))
+    commit_image(path, plot(shown, "iteration"))
