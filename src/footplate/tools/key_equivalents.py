@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def suggest_equivalent(error: FootplateError, cfg: "Config", path: str) -> None:
-    """If an unknown key belongs to the other config generation, changes the error to suggest the equivalent key."""
+    """Changes an error about an unknown key to suggest the equivalent key if `path` belongs to the other generation."""
     from footplate.openmmlab.first_generation.translation import is_first_generation
 
     key = equivalent_key(cfg, path)
@@ -36,7 +36,10 @@ def equivalent_key(cfg: "Config", path: str) -> str | None:
 
 
 def config_with_key(cfg: "Config", path: str) -> "Config":
-    """Returns the translated config if `path` is a key of it but not of the first-generation config `cfg`, or `cfg`."""
+    """Returns the second-generation translation of a first-generation config if only the translation has a key `path`.
+
+    Otherwise, returns `cfg` itself.
+    """
     from footplate.openmmlab.first_generation.translation import is_first_generation, translate
 
     if not path or _has_key(cfg, path) or not is_first_generation(cfg):

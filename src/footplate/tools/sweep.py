@@ -83,8 +83,8 @@ class Sweep:
             The finished trials, best first.
 
         Raises:
-            ArgumentError: A key is not in the config or is varied twice, or it is unknown whether a higher metric is
-                better.
+            ArgumentError: A key is varied twice or has no effect, or it is unknown whether a higher metric is better.
+            OverrideError: A key is not in the config, or a choice has the wrong type.
             MissingMetricError: A trial's first validation run does not compute the metric.
             DataError: The study in the folder is damaged.
         """
