@@ -56,7 +56,7 @@ def predicted_label(sample: Mapping[str, Any], threshold: float | None = None) -
 
 
 def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: Mapping[str, Any] | None) -> int:
-    """Returns the number of classes.
+    """Returns the number of classes, after checking it against the scores of the samples.
 
     Args:
         samples: The samples of a batch.

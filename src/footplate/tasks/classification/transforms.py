@@ -200,7 +200,7 @@ class RandomTone(BaseTransform):
 
 @TRANSFORMS.register_module()
 class RandomBlur(BaseTransform):
-    """Blurs `img` with a Gaussian.
+    """Blurs `img` with a Gaussian filter of random size.
 
     Args:
         prob: The probability of blurring, from 0 to 1.

@@ -21,7 +21,7 @@ _KEYS = {
 
 
 def load_coco_file(path: str, *, optional: Collection[str] = ()) -> dict[str, Any]:
-    """Returns the content of a COCO file.
+    """Reads a COCO file and checks its sections, entries and boxes.
 
     Args:
         path: The JSON file.

@@ -87,7 +87,7 @@ class BaseDetector(TaskModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Selects which predictions of an image to keep.
+    """Selects the predictions of an image to keep by score, non-maximum suppression and number.
 
     Args:
         score_thr: The minimum score, 0 to 1.

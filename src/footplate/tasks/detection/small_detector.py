@@ -119,7 +119,7 @@ class Targets(NamedTuple):
 
 @torch.no_grad()
 def assign(grid: Grid, instances: Sequence[InstanceData]) -> Targets:
-    """Assigns the best grid positions to each instance.
+    """Assigns the best grid positions to each instance, and returns the training targets.
 
     The rating of a position inside a box is `score ** 0.5 * iou ** 6`. Each instance gets the 10 positions with the
     highest ratings. A position belongs to at most one instance, the one with the highest IoU. Target scores are the

@@ -57,7 +57,7 @@ class Scene(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class SceneStyle:
-    """The layout of scenes.
+    """The size, noise and number of items of scenes, and how items are transformed.
 
     Args:
         size: The height and width of a scene in pixels.

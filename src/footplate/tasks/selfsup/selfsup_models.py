@@ -162,7 +162,7 @@ class ContrastiveHead(nn.Module):
 
 @MODELS.register_module()
 class SimCLR(BaseSelfSup):
-    """SimCLR: contrastive learning with two views.
+    """Contrastive learning from two views of each image (SimCLR).
 
     Args:
         backbone: Maps images to feature maps ``(N, C, H, W)``; if it returns several, the last one is used. `backbone`,
@@ -289,7 +289,7 @@ class MAEPretrainHead(nn.Module):
 
 @MODELS.register_module()
 class MAE(BaseSelfSup):
-    """A masked autoencoder.
+    """A masked autoencoder, which learns to predict the pixels of masked patches.
 
     Args:
         backbone: An encoder with a `forward_masked` method, such as MAEViT. `backbone`, `neck` and `head` are modules
