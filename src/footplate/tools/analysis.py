@@ -18,7 +18,7 @@ _MEASURED = ("time", "data_time", "memory")
 
 
 def summarize(run: Run) -> dict[str, Any]:
-    """Returns the summary of a run.
+    """Returns the times, best and last values, and checkpoints of a run.
 
     Returns:
         A dict with these keys:

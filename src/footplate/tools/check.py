@@ -63,7 +63,7 @@ _MAX_FILES = 10  # in a warning
 
 
 class Checked(NamedTuple):
-    """The result of a check.
+    """The summary, warnings and measurements of a check.
 
     Attributes:
         text: The summary, with one item per line.

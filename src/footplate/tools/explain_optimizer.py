@@ -168,7 +168,9 @@ class Schedule:
 
 
 def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: int | None = None) -> Schedule:
-    """Simulates the parameter schedules of a run.
+    """Simulates the schedules of a run and returns the optimizer settings.
+
+    For a run of more than 512 iterations, returns only samples and the iterations around the highest and lowest values.
 
     Args:
         cfg: A config of either generation.

@@ -76,10 +76,11 @@ def accepted_in_either_generation(mapping: "ConfigDict", parts: Sequence[str]) -
 
 
 def restore_key(error: Exception, cfg: "Config | None") -> None:
-    """Replaces an error's key with the key that the user wrote, unless the key exists in the config.
+    """Replaces an error's key with the key that the user wrote, unless the error's key exists in `cfg`.
 
     The error's key may come from a translated config, or may be relative to a section that a code base's constructor
     builds. The user's key is the one in `cfg`, the config before translation, that has the same last part and location.
+    If there is no such key or more than one, the error is not changed.
     """
     from footplate.config.key_paths import join_path, split_path
     from footplate.openmmlab.first_generation.translation.log_rules import logger_of_writer

@@ -41,7 +41,7 @@ class Reading(NamedTuple):
 
 @dataclass
 class Replay:
-    """The record of one replayed iteration."""
+    """The outputs, gradients and losses of one replayed iteration."""
 
     iteration: int  # counted from 1
     # The outputs of modules, then the gradients of parameters, in order of computation. Inner modules come first.

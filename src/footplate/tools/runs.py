@@ -60,7 +60,7 @@ class RunImage(NamedTuple):
 
 
 class PerClassResults(NamedTuple):
-    """A table of per-class results."""
+    """The per-class results of one validation or test run, for one dataset and metric, as a table."""
 
     dataset: str  # the name of the dataset, "" if there is only one
     metric: str

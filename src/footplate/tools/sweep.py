@@ -55,7 +55,7 @@ class TrialInfo(NamedTuple):
 
 @dataclass
 class Sweep:
-    """A sweep over settings of a config.
+    """Trains a config with different settings, chosen by optuna, and compares their scores.
 
     The folder contains the optuna study and the work_dir of each trial, named after the hash of its config. If the
     config, the metric, the keys or the choices change, the sweep becomes a separate study in the same file.
