@@ -46,7 +46,7 @@ def print_error(text: str) -> None:
 
 
 def open_streams() -> None:
-    """Sets up the standard streams.
+    """Makes the standard streams escape characters that are unsafe or cannot be encoded.
 
     Escapes control characters in tracebacks, and in the warnings of commands that have no log. Also escapes characters
     that the encoding of standard output cannot represent.

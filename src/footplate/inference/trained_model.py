@@ -309,7 +309,10 @@ def _evaluation_section(cfg: Config) -> tuple[str, Mapping[str, Any]]:
 
 
 def _labels_in(dataset: Any) -> dict[str, Any]:
-    """Returns the classes and colors that a dataset's config sets, or those of its class. Opens dataset wrappers."""
+    """Returns the classes and colors that a dataset's config or class sets, or {} if neither sets classes.
+
+    For a wrapper without classes, searches its first dataset.
+    """
     while isinstance(dataset, Mapping):
         kind: Any = None
         with suppress(FootplateError):  # the dataset itself is not needed
