@@ -165,7 +165,7 @@ class ClsDataSample(BaseDataElement):
     """
 
     def set_gt_label(self, value: Labels) -> Self:
-        """Sets the true class or classes. Raises an ArgumentError if `value` is neither an integer nor a list of them."""
+        """Sets one or more true classes. Raises an ArgumentError if `value` contains anything but integers."""
         self.gt_label = to_labels(value)
         return self
 
