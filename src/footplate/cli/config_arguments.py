@@ -33,7 +33,10 @@ def has_automatic_batch_size(cfg: "Config") -> bool:
 
 
 def read_config(arguments: argparse.Namespace, *, import_custom_modules: bool = True) -> "Config":
-    """Loads the config given in the arguments and applies the overrides."""
+    """Loads the config given in the arguments and applies the overrides.
+
+    `import_custom_modules` specifies whether to import the modules that the config uses.
+    """
     from footplate.config import Config
 
     cfg = Config.fromfile(arguments.config, import_custom_modules=False)
@@ -44,7 +47,10 @@ def read_config(arguments: argparse.Namespace, *, import_custom_modules: bool = 
 def apply_override_arguments(
     cfg: "Config", arguments: argparse.Namespace, *, import_custom_modules: bool = True
 ) -> "Config":
-    """Applies `--cfg-options` and `--set` to a config and returns it."""
+    """Applies `--cfg-options` and `--set` to a config in place and returns it.
+
+    `import_custom_modules` specifies whether to import the modules that the config uses.
+    """
     from footplate.errors import OverrideError
     from footplate.tools.key_equivalents import accepted_in_either_generation, suggest_equivalent
     from footplate.tools.overrides import apply_overrides

@@ -35,7 +35,9 @@ _FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)\n(?:    (.*)\n)?', re.
 
 
 def describe_error(error: Exception, progress: str = "") -> tuple[str, int] | None:
-    """Formats an error for the terminal. For errors in user code, adds `progress`, which states how far the run got.
+    """Formats an error for the terminal.
+
+    `progress` states how far the run got. It is added to errors in user code and in installed packages.
 
     Returns:
         The message and the exit code, or None for a bug in footplate, whose traceback should be printed.
@@ -84,8 +86,8 @@ def error_as_data(error: BaseException, message: str, code: int) -> dict[str, An
 def raise_module_error(stage: str, error: BaseException, runner: "Runner") -> None:
     """Raises an error that shows the module in which a torch operation failed, and the module's config section.
 
-    Does nothing in two cases: the error occurred in user code (the message then shows the source lines), or the
-    connection to another rank was lost. `stage` is the stage of the run, such as "the test".
+    Does nothing if the error occurred in user code (the message then shows the source lines), if the connection to
+    another rank was lost, or if no module is responsible. `stage` is the stage of the run, such as "the test".
 
     Raises:
         ComponentError: The operation failed in a module of the model.

@@ -249,9 +249,9 @@ def list_models(arguments: argparse.Namespace) -> int:
 
 
 def _try_to_import(module: str) -> bool:
-    """Imports a module of an installed package.
+    """Imports a module of an installed package, and returns whether this succeeded.
 
-    Prints a warning if that fails, for example if a dependency is missing.
+    Prints a warning if the import fails, for example if a dependency is missing.
     """
     try:
         importlib.import_module(module)

@@ -69,7 +69,7 @@ def add_commands(subparsers: Any) -> None:
 
 
 def analyze_runs(arguments: argparse.Namespace) -> int:
-    """Prints the summaries of runs and writes their curves."""
+    """Prints the summaries of runs. Writes their curves if `--plot` or `--csv` is given."""
     from footplate.storage import check_output, commit_bytes, commit_image
     from footplate.tools import analysis
     from footplate.tools.runs import read_runs

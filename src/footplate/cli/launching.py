@@ -54,14 +54,14 @@ def is_first_rank() -> bool:
 
 
 def start_processes(arguments: argparse.Namespace) -> int | None:
-    """If `--nproc` is given, checks the config and runs this command in several processes.
+    """Checks the config and runs this command in several processes if `--nproc` is given.
 
     Returns:
         None if this process must run the command itself. Otherwise, the exit code of the process that failed first, or
         130 or 143 if a signal ended the processes.
 
     Raises:
-        ConfigError: The config is invalid.
+        FootplateError: The config is invalid.
         ArgumentError: `--nproc` or `--max-restarts` is invalid.
     """
     from footplate.engine.run_config import check_config

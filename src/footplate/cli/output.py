@@ -46,7 +46,7 @@ def print_error(text: str) -> None:
 
 
 def open_streams() -> None:
-    """Sets up the standard streams.
+    """Makes the standard streams escape characters that are unsafe or cannot be encoded.
 
     Escapes control characters in tracebacks, and in the warnings of commands that have no log. Also escapes characters
     that the encoding of standard output cannot represent.
@@ -60,10 +60,10 @@ def open_streams() -> None:
 
 @contextlib.contextmanager
 def reserving_stdout(arguments: argparse.Namespace) -> Iterator[None]:
-    """With `--json`, reserves standard output for the JSON document. All other output goes to standard error.
+    """Reserves standard output for the JSON document if `--json` is given. All other output goes to standard error.
 
-    This includes the output of child processes and C code, which write to file descriptor 1. They may still write while
-    the process exits, so the descriptor remains redirected after the block.
+    Child processes and C code write to file descriptor 1, so the descriptor is redirected as well. It stays redirected
+    after the block, because they may still write while the process exits.
 
     Args:
         arguments: The arguments of the command. Sets `arguments.results` to the document's stream, and

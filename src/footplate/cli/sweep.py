@@ -59,7 +59,7 @@ def add_commands(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs a sweep and prints the best settings."""
+    """Runs a sweep and prints the best settings. Returns 1 if no trial was completed."""
     from footplate.errors import ArgumentError
     from footplate.tools.sweep_space import parse_parameter, with_values
 

@@ -65,7 +65,7 @@ def add_commands(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Trains a model and returns the exit code."""
+    """Trains a model and returns the exit code, which is 4 if the last save failed."""
     if hasattr(signal, "SIGUSR1"):  # requests a save; outside training, it would end the process
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     cfg = read_run_config(arguments)

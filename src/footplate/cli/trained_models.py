@@ -127,7 +127,7 @@ def test_checkpoint(arguments: argparse.Namespace) -> int:
 
 
 def predict_inputs(arguments: argparse.Namespace) -> int:
-    """Runs inference on the inputs and prints the path of the output file."""
+    """Runs inference on the inputs and prints the path of the output file. Returns 2 if an input cannot be read."""
     from footplate.checkpoint import trusting
     from footplate.errors import DataError
     from footplate.inference import Predictor, open_trained, predict_files

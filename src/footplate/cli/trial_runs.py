@@ -96,7 +96,7 @@ def check_run(arguments: argparse.Namespace) -> int:
 
 
 def profile_run(arguments: argparse.Namespace) -> int:
-    """Profiles a few iterations and prints the profile."""
+    """Trains for a few iterations and prints how long each part of an iteration takes."""
     from footplate.distributed import rank_from_environment
     from footplate.engine.run_config import runner_config
     from footplate.tools.iteration_profile import profile_iterations

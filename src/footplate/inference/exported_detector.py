@@ -61,7 +61,11 @@ class ExportedDetector(ExportedModel):
                 cfg["nms"]["split_thr"] = 2**31  # otherwise, a loop over classes suppresses boxes if there are many
 
     def named_outputs(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns the outputs as a dict, keyed by name."""
+        """Returns `boxes` of shape ``(K, 4)``, `scores` and `labels` of shape ``(K,)``, and `masks` if there are any.
+
+        Raises:
+            ExportError: The model predicts no instances.
+        """
         inputs = self.preprocess(images)
         size, padded = tuple(images.shape[-2:]), tuple(inputs.shape[-2:])
         meta = {"ori_shape": size, "img_shape": size, "pad_shape": padded, "batch_input_shape": padded}
@@ -76,9 +80,10 @@ class ExportedDetector(ExportedModel):
     def difference(self, outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
         """Returns the largest difference between two sets of instances, regardless of their order.
 
-        Considers the instances that score above 0.3, or the best one if none does. Compares each of them to the most
-        similar instance of the same class. Coordinates are divided by the largest coordinate. For masks, the difference
-        is the fraction of pixels that differ.
+        Considers the instances that score above 0.3, or above 90 % of the highest expected score if this is lower.
+        Compares each of them to the most similar instance of the same class. Coordinates are divided by the largest
+        coordinate. For masks, the difference is the fraction of pixels that differ. Returns infinity if only one set
+        contains instances to consider and the other set is empty.
         """
         scale = torch.cat([expected[0].abs().flatten(), torch.ones(1)]).max()
         minimum = min([MINIMUM_SCORE, *(0.9 * expected[1]).sort()[0][-1:].tolist()])

@@ -50,7 +50,7 @@ class ExportedModel(nn.Module):
         return tuple(self.named_outputs(images).values())
 
     def named_outputs(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns the outputs as a dict, keyed by name."""
+        """Returns the outputs for a batch of images, keyed by name."""
         named = named_tensors("output", run_for_export(self.model, self.preprocess(images)))
         if "probabilities" in named and named["probabilities"].dim() == 4:  # removes the padding
             height, width = images.shape[-2:]

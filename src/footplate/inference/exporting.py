@@ -56,7 +56,7 @@ _INPUT = "images"
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
 _CPU = torch.device("cpu")
 _Examples = Callable[[Sequence[int]], Tensor]
-"""Returns example images of the given shape."""
+"""A function that returns example images of the given shape."""
 
 
 def export_model(
@@ -201,7 +201,7 @@ def describe_export(export: Export) -> str:
     """Describes an exported model in text for the terminal.
 
     Args:
-        export: The result of `export_module` or `runner.export`.
+        export: The result of `export_model`, `export_module` or `runner.export`.
     """
     lines = [f"{' and '.join([export.path, *export.data_files])}: {format_bytes(export.size)}"]
     if not export.tested:

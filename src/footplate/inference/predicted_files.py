@@ -149,7 +149,10 @@ def predict_files(
 
 
 def _save_image(out: str, name: str, pixels: npt.NDArray[Any]) -> str:
-    """Writes a PNG file quickly, with little compression and no sync. (A lost file can be created again.)"""
+    """Writes a PNG file to `out` quickly, with little compression and no sync. (A lost file can be created again.)
+
+    Returns `name`, the path relative to `out`.
+    """
     path = os.path.join(out, name)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     Image.fromarray(pixels).save(path, compress_level=1)

@@ -53,7 +53,7 @@ class Predictor:
     as in `footplate test`.
 
     Args:
-        checkpoint: The path or address of a checkpoint, or an opened checkpoint.
+        checkpoint: The path or address of a checkpoint (see `load_checkpoint`), or the result of `open_trained`.
         config: The config, its path or the name of a recipe. By default, the config in the checkpoint is used. It is
             read as data, without executing code.
         device: The device, such as "cuda:1". By default, the accelerator of this machine, or the CPU.
@@ -61,7 +61,7 @@ class Predictor:
 
     Attributes:
         model: The model, in evaluation mode.
-        metainfo: The `classes` and the `palette` from the checkpoint.
+        metainfo: The `classes` and the `palette` from the checkpoint or, if it contains none, from the config.
         batch_size: The number of images in a batch.
 
     Raises:

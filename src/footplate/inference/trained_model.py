@@ -49,7 +49,7 @@ class TrainedModel:
     """A checkpoint with its config.
 
     Args:
-        path: The path or address of the checkpoint.
+        path: The path or address of the checkpoint; see `load_checkpoint`.
         content: The result of `load_checkpoint`.
         cfg: The config that the model was trained with.
     """
@@ -119,13 +119,12 @@ class TrainedModel:
 def open_trained(
     checkpoint: "str | os.PathLike[str]", config: "Config | str | os.PathLike[str] | None" = None
 ) -> TrainedModel:
-    """Opens a checkpoint with its config. The recorded config is read as data; no code in the file is executed.
+    """Opens a checkpoint with its config. No code from the checkpoint is executed; its config is read as data.
 
-    If the checkpoint does not contain a config, the config is empty. This is the case for plain torch modules trained
-    with the Python API.
+    If `config` is None and the checkpoint contains no config, the result has an empty config.
 
     Args:
-        checkpoint: The path or address of the checkpoint.
+        checkpoint: The path or address of the checkpoint; see `load_checkpoint`.
         config: The config, its path or the name of a recipe. By default, the config in the checkpoint is used.
 
     Raises:
@@ -148,7 +147,7 @@ def open_trained(
 
 
 def _check_module(kind: object) -> None:
-    """Checks that the module of a dotted path exists.
+    """Checks that the top-level module of a dotted path exists. Ignores names without a dot and registry scopes.
 
     Raises:
         ArgumentError: The module does not exist.
@@ -293,7 +292,11 @@ def _file(path: str) -> dict[str, Any]:
 
 
 def _evaluation_section(cfg: Config) -> tuple[str, Mapping[str, Any]]:
-    """Returns "test" and the test section, or "val" and the validation section if there is no test data."""
+    """Returns "test" and the test dataloader's section, or "val" and the validation section if there is no test data.
+
+    Raises:
+        ArgumentError: There is neither test nor validation data.
+    """
     for mode in ("test", "val"):
         section = cfg.get(f"{mode}_dataloader")
         if has_several_loaders(section):  # uses the first of several datasets
@@ -306,7 +309,10 @@ def _evaluation_section(cfg: Config) -> tuple[str, Mapping[str, Any]]:
 
 
 def _labels_in(dataset: Any) -> dict[str, Any]:
-    """Returns the classes and colors that a dataset's config sets, or those of its class. Opens dataset wrappers."""
+    """Returns the classes and colors that a dataset's config or class sets, or {} if neither sets classes.
+
+    For a wrapper without classes, searches its first dataset.
+    """
     while isinstance(dataset, Mapping):
         kind: Any = None
         with suppress(FootplateError):  # the dataset itself is not needed

@@ -22,11 +22,13 @@ class LegendEntry(NamedTuple):
 
 
 class PanelImage(np.ndarray[Any, np.dtype[np.uint8]]):
-    """An image made up of several panels. LocalVisBackend stores the layout in the file so that reports can split it.
+    """An image made up of several panels.
+
+    LocalVisBackend stores the layout in the image file, so that reports can show the panels separately.
 
     Attributes:
-        layout: A dict with `panels` (the caption and the box x1 y1 x2 y2 of each panel) and `legend` (labels and
-            colors).
+        layout: A dict with `panels`, a list of ``[caption, x1, y1, x2, y2]``, and `legend`, a list of
+            ``[label, red, green, blue]``.
     """
 
     layout: dict[str, Any]

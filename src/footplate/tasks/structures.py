@@ -93,8 +93,8 @@ class InstanceData(BaseDataElement):
 class PixelData(BaseDataElement):
     """A data element whose fields are tensors or arrays of shape ``(C, H, W)`` with a common height and width.
 
-    Fields can be masks, heat maps or feature maps, for example. A field of shape
-    ``(H, W)`` is stored with shape ``(1, H, W)``. Indexing by rows and columns crops all fields.
+    Fields can be masks, heat maps or feature maps, for example. A field of shape ``(H, W)`` is stored with shape
+    ``(1, H, W)``. Indexing by rows and columns crops all fields.
 
     Example:
         >>> PixelData(data=torch.zeros(64, 48))[10:20, :8].shape

@@ -303,7 +303,7 @@ def list_folder(folder: str) -> list[str]:
 
 
 def is_folder(path: str) -> bool:
-    """Checks whether a path is a folder.
+    """Checks whether a path is a folder that can be listed.
 
     Returns False for a file, even if the storage lists it as a folder that contains only itself.
     """

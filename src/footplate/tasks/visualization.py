@@ -91,7 +91,9 @@ class TaskVisualizer(Visualizer):
         raise NotImplementedError
 
     def difference(self, truth: Any, prediction: Any) -> ImageArray | None:
-        """Returns the current image with the differences between ground truth and prediction, or None (the default).
+        """Draws the errors of the prediction on the current image and returns the image.
+
+        Returns None by default; `render` then omits the error panel.
 
         Args:
             truth: The ground truth.
@@ -100,7 +102,9 @@ class TaskVisualizer(Visualizer):
         return None
 
     def render(self, image: Any, data_sample: Any, *, draw_gt: bool = True, draw_pred: bool = True) -> ImageArray:
-        """Draws the image, the ground truth, the prediction and an error panel side by side. Omits panels without data.
+        """Draws the image, the ground truth, the prediction and an error panel side by side, and returns the result.
+
+        Omits panels without data.
 
         Args:
             image: A uint8 image: RGB ``(H, W, 3)`` or grayscale ``(H, W)``.

@@ -18,22 +18,25 @@ _MEASURED = ("time", "data_time", "memory")
 
 
 def summarize(run: Run) -> dict[str, Any]:
-    """Returns the summary of a run.
+    """Returns the times, best and last values, and checkpoints of a run.
 
     Returns:
         A dict with these keys:
 
         - `iterations`: the number of iterations.
-        - `time`: the mean, median and maximum of the logged seconds per iteration, the share of time spent waiting for
-          data, and the total in seconds. None if times are not recorded.
+        - `time`: `mean`, `median` and `longest` of the logged seconds per iteration, `data_share` (the fraction of time
+          spent waiting for data) and `total` (seconds). None if times are not recorded.
         - `memory`: the peak memory in MiB, or None if not recorded.
-        - `logged`: the iteration of the last training log line. `time` and `last` cover the run up to this iteration.
+        - `logged`: the iteration of the last training log line, or None if there is none. `time` and `last` cover the
+          run up to this iteration.
         - `last`: the last training values, keyed by name.
-        - `best`: the best values, keyed by name, each with its iteration. The metric that selects the best checkpoint
-          comes first. Per-class results are omitted. A metric that is also logged in training is named `val/<name>`.
+        - `best`: the best validation values, keyed by name, each as returned by `find_best`. The metric that selects
+          the best checkpoint comes first. Per-class results are omitted. A metric that is also logged in training is
+          named `val/<name>`.
         - `test`: the last test values, keyed by name, without per-class results.
         - `checkpoints`: the sizes in bytes by file name, or by folder name for sharded checkpoints.
-        - `derived`: the values that the run does not record and that were therefore derived from its log.
+        - `derived`: the names of facts that the run does not record, such as the epoch length, and that were derived
+          from its log.
     """
     ranked = ranked_metrics(run)
     trained = [series for series in run.series if series.mode == "train"]
@@ -74,7 +77,10 @@ def count_iterations(run: Run) -> int:
 
 
 def ranked_metrics(run: Run) -> list[tuple[Series, Rule]]:
-    """Returns the metrics of a run with their rules, `save_best` metrics first. Omits per-class results."""
+    """Returns the validation and test metrics of a run with their rules, `save_best` metrics first.
+
+    Omits per-class results.
+    """
     validated = {series.name: series for series in run.series if series.mode != "train"}
     selecting, rules = save_best_settings(run)
     names = order_metrics(validated, selecting)
@@ -90,14 +96,17 @@ def save_best_settings(run: Run) -> tuple[list[str], dict[str, Rule]]:
 
 
 def find_best(series: Series, rule: Rule) -> dict[str, Any]:
-    """Returns the best value of a series, its iteration, and whether lower is better."""
+    """Returns the best value of a series as `value`, its `iteration`, and whether lower is better as `small`."""
     choose = min if rule == "less" else max
     at, value = choose(series.points, key=lambda point: point[1])
     return {"value": value, "iteration": at, "small": rule == "less"}
 
 
 def name_in_log(run: Run, series: Series) -> str:
-    """Returns the name of a series in the log, which is `val/<name>` if training has a series of the same name."""
+    """Returns the name of a series in the log.
+
+    The name of a validation or test series is `val/<name>` or `test/<name>` if training has a series of the same name.
+    """
     if series.mode == "train":
         return series.name
     recorded = {f"train/{series.name}"} if run.find(series.name, "train") is not None else ()
@@ -128,7 +137,13 @@ def explain_runs(runs: Sequence[Run]) -> str:
 
 
 def curves_as_csv(runs: Sequence[Run], names: Sequence[str] = ()) -> str:
-    """Returns the scalars as CSV with one value per row: run, mode, name, iteration, value."""
+    """Returns the scalars as CSV with one value per row: run, mode, name, iteration, value.
+
+    `names` selects scalars; by default, all are included.
+
+    Raises:
+        ArgumentError: A scalar in `names` does not occur in any run.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["run", "mode", "name", "iteration", "value"])
@@ -218,7 +233,7 @@ def best_metrics(cfg: Mapping[str, Any]) -> list[str]:
 
 
 def best_metric_rules(cfg: Mapping[str, Any]) -> dict[str, Rule]:
-    """Returns the rules that a config sets for its `save_best` metrics."""
+    """Returns the rules that a config sets for its `save_best` metrics, keyed by metric. Empty if it sets none."""
     best, stated = best_metrics(cfg), _best_setting(cfg, "rule")
     rules = expand_rules(best, [stated] if isinstance(stated, str) else list(stated))
     return dict(zip(best, rules, strict=True)) if rules else {}

@@ -48,7 +48,7 @@ def choose_batch_size(cfg: Config, **start: Any) -> tuple[Config, str]:
     A separate process trains on the largest samples of the dataset to find the size. A resumed run uses its recorded
     batch size. Every rank must call this function before the process group is created.
 
-    `cfg` may be of either generation. `start` overrides its keys `resume` and `load_from`.
+    `cfg` may be of either generation. `start` overrides the config's `resume` and `load_from`.
 
     Returns:
         The second-generation config and a sentence for the log.
@@ -83,7 +83,13 @@ def _with_size(cfg: Config, size: int) -> Config:
 
 
 def _recorded_size(cfg: Mapping[str, Any]) -> int | None:
-    """Returns the recorded batch size if a run is resumed, and None if a new run starts."""
+    """Returns the batch size recorded in the work_dir if a run is resumed.
+
+    Returns None if a new run starts, or if nothing is recorded and there may be no run to resume.
+
+    Raises:
+        ArgumentError: The checkpoint to resume is given, but no batch size is recorded.
+    """
     if not cfg.get("resume") and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
         return None
     size = _value(config_of(Path(cfg["work_dir"])), _SIZE)

@@ -63,7 +63,7 @@ _MAX_FILES = 10  # in a warning
 
 
 class Checked(NamedTuple):
-    """The result of a check.
+    """The summary, warnings and measurements of a check.
 
     Attributes:
         text: The summary, with one item per line.
@@ -217,7 +217,7 @@ def _try(cfg: Config, folder: str) -> tuple[Runner, dict[str, Largest], dict[str
 def _warn_about_missing_files(runner: Runner) -> None:
     """Warns about local files of the training and validation data that are missing or empty.
 
-    Ignores datasets without any local files: either their paths are keys of another storage system, or the trial fails
+    Ignores datasets of which no file exists: either their paths are keys of another storage system, or the trial fails
     on the first file anyway.
     """
     loops = (runner.train_loop, *getattr(runner.val_loop, "sets", ()))

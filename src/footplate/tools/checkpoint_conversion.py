@@ -99,7 +99,7 @@ def average_weights(
     Raises:
         ArgumentError: There are no paths, the number of shares differs from the number of paths, or the shares sum to
             zero.
-        CheckpointError: A file cannot be read, or its keys or shapes differ from those in the first file.
+        CheckpointError: A file cannot be read, or the names, shapes or types of its weights differ from the first file.
 
     Source: https://arxiv.org/abs/1803.05407
     """
@@ -158,7 +158,7 @@ def shard(source: "str | os.PathLike[str]", target: "str | os.PathLike[str]", co
 
     Raises:
         CheckpointError: The file is not an intact checkpoint, or the folder cannot be written or contains other files.
-        ArgumentError: A path has the wrong suffix, or one path is inside the other.
+        ArgumentError: `count` is not positive, a path has the wrong suffix, or one path is inside the other.
     """
     from footplate.checkpoint.sharded import save_shards  # slow to import
 

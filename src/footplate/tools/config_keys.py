@@ -100,7 +100,7 @@ FIXED_KEYS: Mapping[str, Collection[str]] = {
     "auto_scale_lr": SCALING_KEYS,
     "compile": (*COMPILE_KEYS, "target", "regions"),
 }
-"""The keys of each section that does not describe a class, by key path of the section."""
+"""Maps the key path of each section that does not configure a class to the keys that the section accepts."""
 
 DEFAULT_TYPES = {
     "optim_wrapper": "OptimWrapper",

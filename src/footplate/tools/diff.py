@@ -24,7 +24,7 @@ _SCOPE = "_scope_"
 
 
 class Difference(NamedTuple):
-    """A key whose value differs between two configs. `first` or `second` is None if that config lacks the key."""
+    """A key path whose value differs between two configs. `first` or `second` is None if that config lacks the key."""
 
     path: str
     first: "Side | None"
@@ -70,10 +70,10 @@ def compare(first: Config, second: Config) -> list[Difference]:
 
 
 def compare_seeds(first: str, second: str) -> list[Difference]:
-    """Compares the recorded seeds of two runs. (Their configs do not always set a seed.)
+    """Compares the recorded seeds of two runs, given their work_dirs. (Their configs do not always set a seed.)
 
     Returns:
-        The difference, or an empty list if the seeds are equal or one of them is not recorded.
+        The difference, or an empty list if the seeds are equal, or if a path is not a work_dir with a recorded seed.
     """
     one, two = (environment_of(Path(name)).get("seed") if os.path.isdir(name) else None for name in (first, second))
     if not isinstance(one, int) or not isinstance(two, int) or one == two:

@@ -168,7 +168,9 @@ class Schedule:
 
 
 def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: int | None = None) -> Schedule:
-    """Simulates the parameter schedules of a run.
+    """Simulates the schedules of a run and returns the optimizer settings.
+
+    For a run of more than 512 iterations, returns only samples and the iterations around the highest and lowest values.
 
     Args:
         cfg: A config of either generation.
@@ -176,7 +178,8 @@ def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: in
         length_of_epoch: The number of iterations per epoch. If None, it is determined from the training data.
 
     Raises:
-        FootplateError: A component cannot be built, or the run is epoch-based and the epoch length is unknown.
+        FootplateError: A component cannot be built, the run is epoch-based and the epoch length is unknown, or the run
+            has more than 100 million iterations.
     """
     cfg = prepare(cfg)
     model, description = build_model(cfg, other)
@@ -289,7 +292,7 @@ def _describe_parameters(track: Track) -> str:
 
 
 def terminal_plot(curves: Sequence[Sequence[tuple[float, float]]]) -> list[str]:
-    """Plots curves as text, without colors and with a fixed width.
+    """Plots curves as lines of text, without colors and with a fixed width.
 
     Args:
         curves: The points of each curve in ascending order of x; x starts at 0.

@@ -110,7 +110,10 @@ def _inputs(call: Mapping[str, Any]) -> list[Any]:
 
 
 def _file_with(label: int, calls: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the file of the first sample with a label among the inputs of module calls, or "The data"."""
+    """Searches the inputs of module calls for a sample that contains `label`.
+
+    Returns the quoted path of the sample, or "The data" if there is no such sample.
+    """
     inputs = [value for call in calls for value in _inputs(call) if isinstance(value, list)]
     for sample in (sample for value in inputs for sample in value if isinstance(sample, BaseDataElement)):
         truth = getattr(sample.get("gt_sem_seg", sample.get("gt_label")), "data", None)

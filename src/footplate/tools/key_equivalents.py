@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def suggest_equivalent(error: FootplateError, cfg: "Config", path: str) -> None:
-    """If an unknown key belongs to the other config generation, changes the error to suggest the equivalent key."""
+    """Changes an error about an unknown key to suggest the equivalent key if `path` belongs to the other generation."""
     from footplate.openmmlab.first_generation.translation import is_first_generation
 
     key = equivalent_key(cfg, path)
@@ -36,7 +36,10 @@ def equivalent_key(cfg: "Config", path: str) -> str | None:
 
 
 def config_with_key(cfg: "Config", path: str) -> "Config":
-    """Returns the translated config if `path` is a key of it but not of the first-generation config `cfg`, or `cfg`."""
+    """Returns the second-generation translation of a first-generation config if only the translation has a key `path`.
+
+    Otherwise, returns `cfg` itself.
+    """
     from footplate.openmmlab.first_generation.translation import is_first_generation, translate
 
     if not path or _has_key(cfg, path) or not is_first_generation(cfg):
@@ -73,10 +76,11 @@ def accepted_in_either_generation(mapping: "ConfigDict", parts: Sequence[str]) -
 
 
 def restore_key(error: Exception, cfg: "Config | None") -> None:
-    """Replaces an error's key with the key that the user wrote, unless the key exists in the config.
+    """Replaces an error's key with the key that the user wrote, unless the error's key exists in `cfg`.
 
     The error's key may come from a translated config, or may be relative to a section that a code base's constructor
     builds. The user's key is the one in `cfg`, the config before translation, that has the same last part and location.
+    If there is no such key or more than one, the error is not changed.
     """
     from footplate.config.key_paths import join_path, split_path
     from footplate.openmmlab.first_generation.translation.log_rules import logger_of_writer

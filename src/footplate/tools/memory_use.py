@@ -43,7 +43,7 @@ def largest_batch(loader: Any) -> Largest:
 
     Also counts the labels of the samples that were read.
 
-    If the dataset has no length, returns the first batch of the loader.
+    If the dataset has no length or the loader has no batch size, returns the first batch of the loader.
 
     Raises:
         DataError: The loader has no batches, or a sample cannot be read or collated.

@@ -51,7 +51,7 @@ def build_trial(cfg: Config, folder: str, **changes: Any) -> Runner:
 
 
 class StopHook(Hook):
-    """Stops a run after a given number of iterations, before any validation."""
+    """Stops a run after a given number of iterations, and prevents validation before that."""
 
     priority = 100
 
@@ -111,11 +111,13 @@ def silencing_unmatched_keys(model: nn.Module) -> Iterator[None]:
 
 
 def find_epoch_length(cfg: Config, given: int | None) -> tuple[int | None, str]:
-    """Returns the number of iterations per epoch and "", or None and the reason if the training data cannot be read.
+    """Returns the number of iterations per epoch, or None if it is unknown.
+
+    The second value is the reason if the training data cannot be read, and otherwise "".
 
     Args:
         cfg: The config, in second-generation form.
-        given: The number set by the user, or None.
+        given: The number set by the user, which is returned as is. If None, the dataloader is built.
     """
     if given is not None or cfg.get("train_dataloader") is None:
         return given, ""

@@ -36,12 +36,12 @@ class Reading(NamedTuple):
     shape: tuple[int, ...]
     nonfinite: str  # the numbers of NaN and infinite entries, or "" if all entries are finite
     low: float  # the minimum of the finite entries, NaN if there are none
-    high: float
+    high: float  # the maximum
 
 
 @dataclass
 class Replay:
-    """The record of one replayed iteration."""
+    """The outputs, gradients and losses of one replayed iteration."""
 
     iteration: int  # counted from 1
     # The outputs of modules, then the gradients of parameters, in order of computation. Inner modules come first.
@@ -62,13 +62,13 @@ class Replay:
 
 
 def read_capture(path: str) -> tuple[str, dict[str, Any]]:
-    """Reads what a capture records about its run, without executing the capture's code.
+    """Reads the facts that a capture records about its run, such as the iteration and the seed. Executes no code.
 
     Args:
         path: The capture, or a folder that contains one.
 
     Returns:
-        The path of the capture, and the facts.
+        The path of the capture, and the facts by name.
 
     Raises:
         ArgumentError: There is no capture, or the folder contains several.
@@ -91,6 +91,7 @@ def replay(cfg: Config, path: str, facts: Mapping[str, Any]) -> Replay:
     """Restores the state from a capture, and records the iteration that stopped the run.
 
     Hooks and validation run as in training. Files are written only to a temporary folder, which is removed at the end.
+    The number of torch threads is set to the number in the capture.
 
     Args:
         cfg: The config of the run, of either generation. It is not changed.

@@ -130,8 +130,8 @@ def _as_json(value: Any) -> Any:
 class Embedded(NamedTuple):
     """The images embedded in a page."""
 
-    # One `{"run": number, "name": ..., "frames": [...]}` per name. A frame contains its `step`, a `legend` with labels
-    # and CSS colors, and `panels`. Each panel has a caption and an index into `sources`.
+    # One `{"run": number, "name": ..., "frames": [...]}` per run and name. A frame contains its `step`, a `legend` with
+    # labels and CSS colors, and `panels`. Each panel has a caption and an index into `sources`.
     found: list[dict[str, Any]]
     sources: list[str]  # data URIs; identical panels share one
     left_out: int  # the number of images omitted to limit the size of the page
@@ -193,7 +193,7 @@ def _layout(layout: Any, size: tuple[int, int]) -> tuple[list[Any], list[Any]]:
     """Parses the layout stored in an image file. Returns the panels (each a caption and a box) and the legend.
 
     Raises:
-        ValueError: The layout is invalid.
+        ValueError, TypeError, KeyError: The layout is invalid.
     """
     boxes = [(str(caption), int(a), int(b), int(c), int(d)) for caption, a, b, c, d in layout["panels"]]
     legend = [

@@ -135,7 +135,7 @@ def class_history(runs: Sequence[Run], best_steps: Sequence[float | None]) -> li
     """Returns the per-class results of all runs, grouped by dataset, metric and mode.
 
     If there are many steps, omits some of them, but never the first, the best or the last step. `best_steps` contains
-    the iteration of each run's best validation result.
+    the iteration of each run's best validation result, or None.
 
     Returns:
         One dict per group, with its `set`, `metric`, `mode` and `runs`. Each item of `runs` contains the number of the

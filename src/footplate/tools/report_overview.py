@@ -38,10 +38,11 @@ _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
 
 def choose_headline(runs: Sequence[Run], metric: str = "") -> tuple[Series, Rule] | None:
-    """Returns the metric for comparing runs, and its rule ("greater" or "less").
+    """Returns the metric for comparing runs and its rule ("greater" or "less"), or None without metrics and losses.
 
-    Uses `metric` if all runs have it, and otherwise the first `save_best` metric that all runs have. If there is none,
-    uses their first common metric, preferably one that is not a loss. Without validation, uses the training loss.
+    Chooses from the metrics that all runs have, or from all metrics if they have none in common. Prefers `metric` or,
+    if it is empty, the `save_best` metrics of the first run, and then metrics that are not losses. Uses the first
+    training loss if no run has validation or test metrics.
     """
     ranked = [ranked_metrics(run) for run in runs]
     shared = set.intersection(*({series.name for series, _ in metrics} for metrics in ranked))
@@ -55,7 +56,7 @@ def choose_headline(runs: Sequence[Run], metric: str = "") -> tuple[Series, Rule
 
 
 def best_first(runs: Sequence[Run], headline: tuple[Series, Rule] | None) -> list[int]:
-    """Returns the indices of runs, sorted by their best headline metric. Runs without the metric come last."""
+    """Returns the indices of runs, sorted from the best to the worst headline metric. Runs without it come last."""
 
     def rank(place: int) -> float:
         series = headline and runs[place].find(headline[0].name, headline[0].mode)
@@ -120,9 +121,9 @@ def _headline_facts(run: Run, headline: Series, rule: Rule) -> dict[str, Any]:
 
 
 def run_state(run: Run) -> dict[str, Any]:
-    """Returns the numbers of completed and planned iterations, and whether the run is finished.
+    """Returns the completed (`done`) and `planned` iterations (None if unknown), and whether the run is `finished`.
 
-    The number of completed iterations is the highest one among the scalars and checkpoint names.
+    `done` is the highest iteration among the scalars and checkpoint names.
     """
     units = {"iter": 1, "epoch": run.epoch_length or 0}
     saved = filter(None, (_SAVED.search(file.name) for file in run.checkpoints))
@@ -140,9 +141,9 @@ def run_state(run: Run) -> dict[str, Any]:
 def _checkpoint_to_use(run: Run, headline: str) -> dict[str, Any] | None:
     """Returns the best checkpoint (or the last one if none is marked as best), with a command that uses it.
 
-    By default, this is `footplate predict`. A run that was started from Python has no data pipeline for predictions, so
-    the command is `footplate export` instead. If the config does not describe the model either, returns Python code
-    that loads the weights.
+    The command is usually `footplate predict`. A run that was started from Python has no data pipeline for predictions,
+    so the command is `footplate export` instead. If the config does not describe the model either, the command is
+    Python code that loads the weights. Returns None if the run has no checkpoints.
     """
     prefix = best_prefix(headline)
     best = [

@@ -15,7 +15,7 @@ _logger = logging.getLogger("footplate.tools")
 
 
 def safe_files(files: Iterable[Path], folder: Path) -> list[Path]:
-    """Returns the regular files whose resolved paths are inside a folder.
+    """Returns the existing files whose resolved paths are inside a folder. Logs a warning for each file outside.
 
     Reports are shared, so a link in a run folder must not add other files of this machine to a report.
     """
@@ -125,9 +125,9 @@ def config_of(folder: Path) -> Config | None:
     Skips configs that cannot be read. Logs a warning if none of the configs can be read.
 
     Args:
-        folder: A work_dir, the folder of one start, or its `vis_data` folder.
+        folder: A work_dir, the folder of one launch, or its `vis_data` folder.
     """
-    # The newest start comes first.
+    # The newest launch comes first.
     folders = [*(start.folder / "vis_data" for start in reversed(starts_of(folder))), folder / "vis_data", folder]
     recorded = [parent / name for parent in folders for name in ("config.py", "config.json")]
     others = sorted(folder.glob("*.py"), key=modification_time, reverse=True)

@@ -41,7 +41,7 @@ class Series(NamedTuple):
     """The values of one scalar over a run."""
 
     name: str
-    mode: str  # "train", "val", or "test", whose names begin with "test/"
+    mode: str  # "train", "val" or "test"; the names of test scalars begin with "test/"
     points: list[Point]  # pairs of training iteration and finite value, sorted by iteration
     last_nonfinite: float | None = None  # the iteration of the last value that was NaN or infinite
 
@@ -60,7 +60,7 @@ class RunImage(NamedTuple):
 
 
 class PerClassResults(NamedTuple):
-    """A table of per-class results."""
+    """The per-class results of one validation or test run, for one dataset and metric, as a table."""
 
     dataset: str  # the name of the dataset, "" if there is only one
     metric: str
@@ -80,13 +80,13 @@ class Run(NamedTuple):
     config: Config | None  # read as data; None if there is no readable config
     explained: str  # the config with the location of each key, or ""
     per_class: list[PerClassResults]  # the tables of each dataset, metric and mode, in ascending order of steps
-    environment: dict[str, Any]  # the environment of the last start, or {}
+    environment: dict[str, Any]  # the environment of the last launch, or {}
     warnings: list[str]  # logged warnings and errors with their times, and warnings about the records themselves
     derived: list[str]  # the facts that were derived from the log because the run does not record them
     checkpoints: dict[Path, int]  # the bytes of files and of sharded checkpoints, sorted from oldest to newest
 
     def find(self, name: str, mode: str | None = None) -> Series | None:
-        """Returns the series with the given name, or None if the run has no such series."""
+        """Returns the first series with the given name and mode (any mode if None), or None if there is none."""
         return next((each for each in self.series if each.name == name and mode in (None, each.mode)), None)
 
 
@@ -94,7 +94,7 @@ def read_run(path: str | Path) -> Run:
     """Reads the output of a run.
 
     Args:
-        path: A work_dir with the folders of one or more starts, where later starts resume earlier ones, or a single
+        path: A work_dir with the folders of one or more launches, where later launches resume earlier ones, or a single
             file of scalars: `scalars.json`, `<time>.json` or the first generation's `<time>.log.json`.
 
     Raises:
@@ -132,7 +132,7 @@ def read_run(path: str | Path) -> Run:
 
 
 def read_runs(paths: Sequence[str]) -> list[Run]:
-    """Reads several runs. Logs a warning for each path that is not a run, such as a report in a sweep folder.
+    """Reads several runs. If one of several paths is not a run, such as a report in a sweep folder, logs a warning.
 
     Raises:
         DataError: A path does not exist, or none of the paths is a run.
@@ -225,7 +225,7 @@ def _joined_lines(path: Path) -> tuple[list[dict[str, Any]], int | None, list[st
     None if unknown; and a list of facts that were derived because the run does not record them.
     """
     trained: list[dict[str, Any]] = []
-    evaluated: list[dict[str, Any]] = []  # from starts that did not train
+    evaluated: list[dict[str, Any]] = []  # from launches that did not train
     length, derived = None, []
     files = [path] if path.is_file() else in_order(safe_files(_scalar_files(path), path))
     if not files:
@@ -245,7 +245,7 @@ def _joined_lines(path: Path) -> tuple[list[dict[str, Any]], int | None, list[st
             length = _derive_epoch_length(lines) or length
             position = _place_derived(lines, length)
             derived = ["the epoch length"] * (length is not None) + ["the order of its starts"] * (len(files) > 1)
-        if lines:  # replace later lines of earlier starts, and a repeated validation
+        if lines:  # replace later lines of earlier launches, and a repeated validation
             repeated = {line["mode"] for line in lines if line["at"] == position}
             trained = [
                 line
@@ -275,12 +275,15 @@ def _place_derived(lines: Sequence[dict[str, Any]], epoch_length: int | None) ->
             at = (line.get("epoch", 1) - 1) * (epoch_length or 0) + line["iter"]
         line["at"] = at  # first-generation validation lines count batches: keep the training iteration
     begin = min((line["at"] for line in lines), default=math.inf)
-    # If a start validates first, it resumed at that iteration; otherwise it resumed before it.
+    # If a launch validates first, it resumed at that iteration; otherwise it resumed before that iteration.
     return begin if all(line["mode"] != "train" for line in lines if line["at"] == begin) else begin - 0.5
 
 
 def _derive_epoch_length(lines: Iterable[Mapping[str, Any]]) -> int | None:
-    """Derives the number of iterations per epoch from training log lines, or returns None if these lack epochs."""
+    """Derives the number of iterations per epoch from training log lines.
+
+    Returns None if the lines lack epochs or count the iterations of the whole run.
+    """
     counted = [line for line in lines if line["mode"] == "train" and "epoch" in line and "iter" in line]
     if not counted:
         return None

@@ -55,7 +55,7 @@ class TrialInfo(NamedTuple):
 
 @dataclass
 class Sweep:
-    """A sweep over settings of a config.
+    """Trains a config with different settings, chosen by optuna, and compares their scores.
 
     The folder contains the optuna study and the work_dir of each trial, named after the hash of its config. If the
     config, the metric, the keys or the choices change, the sweep becomes a separate study in the same file.
@@ -83,8 +83,8 @@ class Sweep:
             The finished trials, best first.
 
         Raises:
-            ArgumentError: A key is not in the config or is varied twice, or it is unknown whether a higher metric is
-                better.
+            ArgumentError: A key is varied twice or has no effect, or it is unknown whether a higher metric is better.
+            OverrideError: A key is not in the config, or a choice has the wrong type.
             MissingMetricError: A trial's first validation run does not compute the metric.
             DataError: The study in the folder is damaged.
         """

@@ -22,13 +22,16 @@ class _Mixing(ABC):
         self.alpha = alpha
 
     def __call__(self, inputs: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the mixed float inputs, of shape ``(N, C, H, W)``, and soft labels of shape ``(N, num_classes)``."""
+        """Returns the mixed inputs, float ``(N, C, H, W)``, and the mixed soft labels, ``(N, num_classes)``."""
         share = float(np.random.beta(self.alpha, self.alpha))
         return self.mix(inputs, scores, torch.randperm(len(inputs)).to(inputs.device), share)
 
     @abstractmethod
     def mix(self, inputs: Tensor, scores: Tensor, others: Tensor, share: float) -> tuple[Tensor, Tensor]:
-        """Mixes image n with image `others[n]`. Image n contributes about `share` of the result."""
+        """Mixes image n with image `others[n]` and returns the inputs and soft labels.
+
+        The weight of image n is about `share`.
+        """
 
 
 @MODELS.register_module()
@@ -36,7 +39,7 @@ class Mixup(_Mixing):
     """Blends each image with another image from the batch, and blends their labels with the same weights.
 
     Args:
-        alpha: The parameter of the Beta(alpha, alpha) distribution from which the first image's weight is sampled.
+        alpha: The weight of each image is sampled once per batch from a Beta(alpha, alpha) distribution.
 
     Raises:
         ArgumentError: `alpha` is not positive.
@@ -55,8 +58,8 @@ class CutMix(_Mixing):
     """Replaces a rectangle of each image with the same rectangle of another image, and mixes the labels by area.
 
     Args:
-        alpha: The parameter of the Beta(alpha, alpha) distribution from which the first image's share of the area is
-            sampled, before the rectangle is clipped to the image.
+        alpha: The fraction of the area that each image keeps is sampled once per batch from a Beta(alpha, alpha)
+            distribution. It is larger if the rectangle is clipped at the border of the image.
 
     Raises:
         ArgumentError: `alpha` is not positive.
@@ -65,7 +68,10 @@ class CutMix(_Mixing):
     """
 
     def mix(self, inputs: Tensor, scores: Tensor, others: Tensor, share: float) -> tuple[Tensor, Tensor]:
-        """Pastes a rectangle of image `others[n]` into image n. It covers about ``1 - share`` of the area."""
+        """Pastes a rectangle of image `others[n]` into image n and returns the inputs and soft labels.
+
+        The rectangle covers about ``1 - share`` of the area, or less if it is clipped at the border.
+        """
         height, width = inputs.shape[-2:]
         top, bottom = _draw_span(height, share)
         left, right = _draw_span(width, share)

@@ -24,16 +24,17 @@ class ImageClassifier(TaskModel):
 
     Args:
         backbone: Maps images to feature maps. `backbone`, `neck` and `head` are modules or configs for MODELS.
-        neck: Maps feature maps to the inputs of the head.
+        neck: Maps feature maps to the inputs of the head. By default, the head takes the feature maps.
         head: A module with `loss(features, data_samples)` and `predict(features, data_samples)`, such as LinearClsHead.
-        train_cfg: A dict with one or more batch augmentations under `augments`. Set them either here or in the
-            preprocessor's `batch_augments`.
+            Without a head, the model only computes features.
+        train_cfg: A dict with one or more batch augmentations under `augments`, and optionally their `probs`. Set them
+            either here or in the preprocessor's `batch_augments`.
         data_preprocessor: See `BaseModel`; a ClsDataPreprocessor by default.
         init_cfg: See `BaseModel`.
         flip_test: Whether to average the features of the image and its flipped copy when predicting.
 
     Raises:
-        ArgumentError: Both `train_cfg` and the preprocessor define batch augmentations.
+        ArgumentError: `train_cfg` has batch augmentations, and `data_preprocessor` is a module or has them too.
 
     Example:
         >>> import torch
@@ -122,7 +123,7 @@ class GlobalAveragePooling(nn.Module):
     """Averages feature maps over their spatial dimensions."""
 
     def forward(self, features: Tensor | Sequence[Tensor]) -> Tensor | tuple[Tensor, ...]:
-        """Averages feature maps of shape ``(N, C, H, W)`` to shape ``(N, C)``. Given a sequence, returns a tuple."""
+        """Averages feature maps of shape ``(N, C, H, W)`` to shape ``(N, C)``. For a sequence, returns a tuple."""
         if isinstance(features, Tensor):
             return features.mean(dim=(2, 3))
         return tuple(each.mean(dim=(2, 3)) for each in features)
@@ -136,7 +137,7 @@ class LinearClsHead(BaseModule):
         num_classes: The number of classes.
         in_channels: The number of input channels.
         loss: A module or a config for MODELS. The module takes scores ``(N, C)`` and labels ``(N,)`` or soft labels
-            ``(N, C)``.
+            ``(N, C)``. The default is cross entropy.
         topk: The values of k for the training accuracy.
         cal_acc: Whether to log the top-k accuracy during training.
         init_cfg: See `BaseModule`; by default, weights are normally distributed with a standard deviation of 0.01.
@@ -166,7 +167,7 @@ class LinearClsHead(BaseModule):
         self.loss_module: nn.Module = build_part("loss", loss)
 
     def forward(self, features: Tensor | Sequence[Tensor]) -> Tensor:
-        """Maps features to class scores. Given a sequence of features, uses its last item.
+        """Returns the class scores for features, or for the last item of a sequence of features.
 
         The features have shape ``(N, in_channels)``, and the scores have shape ``(N, num_classes)``.
         """
@@ -179,8 +180,11 @@ class LinearClsHead(BaseModule):
     ) -> dict[str, Tensor]:
         """Returns `loss` and, if `cal_acc` is set, `accuracy_top-k` in percent.
 
+        Uses `gt_score` if all samples have it, otherwise `gt_label`.
+
         Raises:
-            DataError: A sample has no ground truth, has several classes but no `gt_score`, or has a class out of range.
+            DataError: A sample has no ground truth. If `gt_label` is used: a sample does not have exactly one class, or
+                its class is out of range.
         """
         scores = self(features)
         samples = check_truth(data_samples, "gt_score", "gt_label")
@@ -203,7 +207,10 @@ class LinearClsHead(BaseModule):
     def predict(
         self, features: Tensor | Sequence[Tensor], data_samples: Sequence[ClsDataSample] | None = None
     ) -> list[ClsDataSample]:
-        """Returns one ClsDataSample per image, with `pred_score` and `pred_label`."""
+        """Sets `pred_score` and `pred_label` in each image's sample and returns the samples.
+
+        Creates samples if none are passed.
+        """
         scores = self(features).softmax(dim=1)
         samples = data_samples or [ClsDataSample() for _ in scores]
         for sample, sample_scores in zip(samples, scores, strict=True):
@@ -247,9 +254,6 @@ class LabelSmoothLoss(nn.Module):
         self.register_buffer("class_weight", weights, persistent=False)
 
     def forward(self, scores: Tensor, target: Tensor) -> Tensor:
-        """Returns the mean loss for logits of shape ``(N, C)`` and labels, which may be soft.
-
-        Labels have shape ``(N,)``, and soft labels have shape ``(N, C)``.
-        """
+        """Returns the weighted mean loss for logits ``(N, C)`` and labels ``(N,)`` or soft labels ``(N, C)``."""
         loss = F.cross_entropy(scores, target, self.class_weight, label_smoothing=self.label_smooth_val)
         return self.loss_weight * loss

@@ -30,7 +30,8 @@ class ConfusionMatrix(LabelMetric):
         settings: Arguments for `BaseMetric`.
 
     Raises:
-        DataError: A class is out of range, or a sample does not have exactly one true class.
+        DataError: A class is out of range, a sample does not have exactly one true class, or the number of classes is
+            unknown.
     """
 
     default_prefix = "confusion_matrix"
@@ -50,7 +51,7 @@ class ConfusionMatrix(LabelMetric):
     ) -> Tensor:
         """Returns the confusion matrix as an int64 tensor of shape ``(num_classes, num_classes)``.
 
-        `pred` and `target` have shape ``(N,)``.
+        `pred` and `target` have shape ``(N,)``. Raises a DataError if a class is out of range.
         """
         predicted, truth = torch.as_tensor(pred).long(), torch.as_tensor(target).long()
         check_classes("ground truth", truth, num_classes)

@@ -47,8 +47,8 @@ class CustomDataset(BaseDataset):
         data_root: The root folder for relative paths.
         data_prefix: The image folder under `data_root`, or a dict with this folder as `img_path`.
         ann_file: The text file under `data_root`; empty if the folders define the classes.
-        with_label: Whether images have labels. If False, all images in the folder and its subfolders are used, and
-            samples have only `img_path`.
+        with_label: Whether images have labels. If False, samples have only `img_path`. The lines of `ann_file` then
+            contain only paths; without `ann_file`, all images in the folder and its subfolders are used.
         extensions: The file extensions of images, case-insensitive.
         metainfo: A dict with `classes`, a list of names or the path of a text file with names. If all folders are named
             after classes, the labels are the indices of these classes. If all classes have folders, other folders are
@@ -84,7 +84,7 @@ class CustomDataset(BaseDataset):
         )
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """Returns a record for each image."""
+        """Returns a record for each image, with `img_path` and, unless `with_label` is False, `gt_label`."""
         folder = self.data_prefix.get("img_path") or "."
         records: list[dict[str, Any]]
         if self.ann_file:
@@ -122,7 +122,7 @@ class CustomDataset(BaseDataset):
         return {"img_path": join(folder, path.strip()), "gt_label": int(label)}
 
     def _labels(self, folder: str) -> dict[str, int]:
-        """Returns a dict of labels, keyed by folder name, and sets the classes in the metainfo."""
+        """Maps folder names to labels, and sets the classes in the metainfo."""
         names = [name for name in list_folder(folder) if not has_suffix(name, self.extensions)]
         folders = [name for name in names if is_folder(join(folder, name))]
         if not folders:
@@ -165,12 +165,12 @@ class ClsDataSample(BaseDataElement):
     """
 
     def set_gt_label(self, value: Labels) -> Self:
-        """Sets one or more true classes. Raises an ArgumentError if `value` is not an integer or a list of integers."""
+        """Sets one or more true classes. Raises an ArgumentError if `value` contains anything but integers."""
         self.gt_label = to_labels(value)
         return self
 
     def set_gt_score(self, value: Scores) -> Self:
-        """Sets the soft labels, one per class. Raises an ArgumentError if `value` is not a sequence of numbers."""
+        """Sets the soft labels, one per class. Raises an ArgumentError if `value` is not one-dimensional."""
         self.gt_score = _to_scores(value)
         return self
 
@@ -282,7 +282,10 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
             raise ArgumentError("to_onehot and batch_augments need num_classes", key="num_classes")
 
     def fit_samples(self, batch: dict[str, Any], training: bool) -> None:
-        """Mixes images and labels during training. Otherwise, `to_onehot` sets the `gt_score` of labeled samples."""
+        """Applies `batch_augments` to images and labels during training.
+
+        Otherwise, sets the `gt_score` of all samples if `to_onehot` is set and every sample has a label.
+        """
         samples = batch["data_samples"]
         if training and self.mixing is not None:
             if samples is None:

@@ -43,7 +43,7 @@ def predicted_label(sample: Mapping[str, Any], threshold: float | None = None) -
     `pred_label`.
 
     Raises:
-        DataError: The sample has neither `pred_score` nor `pred_label`.
+        DataError: There is neither `pred_score` nor `pred_label`.
     """
     if "pred_score" in sample:
         scores = as_array(sample["pred_score"])
@@ -56,12 +56,16 @@ def predicted_label(sample: Mapping[str, Any], threshold: float | None = None) -
 
 
 def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: Mapping[str, Any] | None) -> int:
-    """Returns the number of classes.
+    """Returns the number of classes, after checking it against the scores of the samples.
 
-    Uses `given` or the number of scores if available, otherwise the dataset's number of classes.
+    Args:
+        samples: The samples of a batch.
+        given: The configured number, or None to use the number of scores in `pred_score`. Without scores, the number
+            of class names in `meta` is used.
+        meta: The metainfo of the dataset.
 
     Raises:
-        DataError: The number is unknown, or the scores do not match it.
+        DataError: The number is unknown, or differs from the number of scores.
     """
     counts = {len(sample["pred_score"]) for sample in samples if "pred_score" in sample}
     if given is not None or not counts:
@@ -97,9 +101,8 @@ def threshold_suffix(threshold: float | None, several: Sequence[float | None]) -
 def rank_of_truth(scores: Tensor, truth: Tensor) -> Tensor:
     """Returns how many classes rank above each sample's true class, as an int64 tensor of shape ``(N,)``.
 
-    Scores have shape ``(N, C)``.
-
-    If two classes have equal scores, the one with the lower index ranks first.
+    `scores` have shape ``(N, C)``, and `truth` has shape ``(N,)``. If two classes have equal scores, the one with the
+    lower index ranks first.
 
     Example:
         >>> rank_of_truth(torch.tensor([[0.2, 0.5, 0.3], [0.4, 0.4, 0.2]]), torch.tensor([2, 1]))
@@ -125,9 +128,9 @@ class Accuracy(BaseMetric[tuple[int, float]]):
         settings: Arguments for `BaseMetric`.
 
     Raises:
-        ArgumentError: A threshold is not a number, or a value of k is not positive, exceeds the number of classes, or
-            exceeds 1 although samples have no scores.
-        DataError: A sample does not have exactly one true class, or its class is out of range.
+        ArgumentError: A value of k is not positive, exceeds the number of classes, or exceeds 1 although a sample has
+            no scores.
+        DataError: A sample has no prediction, does not have exactly one true class, or has a class out of range.
     """
 
     default_prefix = "accuracy"
@@ -169,7 +172,7 @@ class Accuracy(BaseMetric[tuple[int, float]]):
                 self.results.append((int(truth != predicted_label(sample)), np.inf))
 
     def compute_metrics(self, results: list[tuple[int, float]]) -> dict[str, float]:
-        """Returns a dict of accuracies, which are NaN if all samples are ignored."""
+        """Returns a dict of accuracies in percent, which are NaN if all samples are ignored."""
         ranks, scores = np.array([result for result in results if result[0] >= 0]).reshape(-1, 2).T
         values = {}
         for k in self.topk:
@@ -208,7 +211,10 @@ class LabelMetric(BaseMetric[tuple[int, ...]]):
             self.results.append((count, true_label(sample), *predicted))
 
     def labels(self, results: list[tuple[int, ...]]) -> tuple[_Counts, list[_Counts]]:
-        """Returns the true classes of all N samples and, for each threshold, their predicted classes."""
+        """Returns true classes ``(N,)`` and, for each threshold, predicted classes ``(N,)``.
+
+        Leaves out samples with the class `ignore_index`.
+        """
         rows = [row[1:] for row in results if row[1] != self.ignore_index]
         truth, *predicted = np.array(rows, dtype=np.int64).reshape(-1, 1 + len(self.thrs)).T
         return truth, predicted
@@ -233,7 +239,8 @@ class SingleLabelMetric(LabelMetric):
 
     Raises:
         ArgumentError: An item or the average is unknown.
-        DataError: A class is out of range, or a sample does not have exactly one true class.
+        DataError: A class is out of range, a sample does not have exactly one true class, or the number of classes is
+            unknown.
     """
 
     default_prefix = "single-label"
@@ -258,7 +265,7 @@ class SingleLabelMetric(LabelMetric):
         self.average = average
 
     def compute_metrics(self, results: list[tuple[int, ...]]) -> dict[str, Any]:
-        """Returns a dict of metrics."""
+        """Returns the values in `items` for each threshold, and records the per-class results."""
         truth, predictions = self.labels(results)
         count = results[0][0]
         values: dict[str, Any] = {}
@@ -282,6 +289,9 @@ def precision_recall_f1(
         truth: The true classes, ``(N,)``.
         num_classes: The number of classes.
         average: See `SingleLabelMetric`.
+
+    Raises:
+        DataError: A class is out of range.
     """
     check_classes("ground truth", truth, num_classes)
     check_classes("prediction", predicted, num_classes, ignored=-1)

@@ -30,7 +30,7 @@ class CenterCrop(BaseTransform):
         self.crop_size = check_size("crop_size", crop_size)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Pads `img` to at least the crop size, and returns a center crop. `img` has the shape (H, W) or (H, W, C)."""
+        """Replaces `img`, of shape ``(H, W)`` or ``(H, W, C)``, with its center crop."""
         image, (width, height) = results["img"], self.crop_size
         missing = [max(0, wanted - present) for wanted, present in zip((height, width), image.shape[:2], strict=True)]
         margins = [(length // 2, length - length // 2) for length in missing] + [(0, 0)] * (image.ndim - 2)
@@ -50,7 +50,7 @@ class RandomResizedCrop(BaseTransform):
             uniformly distributed.
 
     Raises:
-        ArgumentError: A length is not positive, or a range is empty.
+        ArgumentError: A length is not positive, or a range is not a pair of ascending, non-negative numbers.
 
     Source: Szegedy et al., "Going Deeper with Convolutions", arXiv:1409.4842.
     """
@@ -175,11 +175,11 @@ class RandomWarp(BaseTransform):
 
 @TRANSFORMS.register_module()
 class RandomTone(BaseTransform):
-    """Applies a random gamma and dimming to `img`: ``dim * value ** gamma``, with values from 0 to 1.
+    """Applies a random gamma and dimming to `img`: ``factor * value ** exponent``, with values from 0 to 1.
 
     Args:
-        gamma: The maximum absolute value of the random exponent's logarithm.
-        dim: The maximum fraction of brightness to remove.
+        gamma: The natural logarithm of the exponent is uniformly distributed from ``-gamma`` to ``gamma``.
+        dim: The factor is uniformly distributed from ``1 - dim`` to 1.
 
     Raises:
         ArgumentError: `dim` is not between 0 and 1.
@@ -200,7 +200,7 @@ class RandomTone(BaseTransform):
 
 @TRANSFORMS.register_module()
 class RandomBlur(BaseTransform):
-    """Blurs `img` with a Gaussian.
+    """Blurs `img` with a Gaussian filter of random size.
 
     Args:
         prob: The probability of blurring, from 0 to 1.

@@ -114,11 +114,11 @@ class ClsVisualizationHook(BaseVisualizationHook):
         return [each for each in known if each[1].pred_label[0].item() not in each[1].gt_label.tolist()]
 
     def after_val_epoch(self, runner: "Runner", metrics: dict[str, Any] | None = None) -> None:
-        """Draws the confusion matrix."""
+        """Draws the confusion matrix if the metrics contain one."""
         self._draw_matrix(runner, metrics, "val")
 
     def after_test_epoch(self, runner: "Runner", metrics: dict[str, Any] | None = None) -> None:
-        """Draws the confusion matrix."""
+        """Draws the confusion matrix if the metrics contain one."""
         self._draw_matrix(runner, metrics, "test")
 
     def _draw_matrix(self, runner: "Runner", metrics: Mapping[str, Any] | None, mode: str) -> None:

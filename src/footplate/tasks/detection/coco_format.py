@@ -21,11 +21,12 @@ _KEYS = {
 
 
 def load_coco_file(path: str, *, optional: Collection[str] = ()) -> dict[str, Any]:
-    """Returns the content of a COCO file.
+    """Reads a COCO file and checks its sections, entries and boxes.
 
     Args:
         path: The JSON file.
-        optional: The keys that the file may lack: "annotations" (the section) and "bbox" (the box of an annotation).
+        optional: The keys that the file may lack: "annotations" (the section), "bbox" (the box of an annotation) or
+            both. A missing "annotations" section is returned as an empty list.
 
     Raises:
         DataError: A section, an entry or a value is missing or malformed.
@@ -80,7 +81,7 @@ def image_result(sample: Mapping[str, Any], *, with_truth: bool, with_masks: boo
     """Extracts the predictions and, optionally, the ground truth from a DetDataSample converted to a dict.
 
     Raises:
-        DataError: Predictions, ground truth or masks are missing.
+        DataError: Predictions, ground truth or masks are missing, or the ground-truth masks were resized.
     """
     name = str(sample.get("img_path", sample.get("img_id", "")))
     if "pred_instances" not in sample:
@@ -126,7 +127,13 @@ def _entries(
 
 
 def as_results(results: Sequence[ImageResult], ids: Sequence[Any], category_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """Returns the predictions for all images in the COCO results format."""
+    """Returns the predictions for all images in the COCO results format.
+
+    Args:
+        results: One result per image.
+        ids: The id of each image.
+        category_ids: The category id of each class.
+    """
     return [
         {**entry, "image_id": image_id, "category_id": category_ids[entry["category_id"]]}
         for result, image_id in zip(results, ids, strict=True)
@@ -135,7 +142,10 @@ def as_results(results: Sequence[ImageResult], ids: Sequence[Any], category_ids:
 
 
 def as_truth(results: Sequence[ImageResult], ids: Sequence[Any], classes: Sequence[str]) -> dict[str, Any]:
-    """Returns the ground truth in COCO format; category ids are class indices."""
+    """Returns the ground truth of `results` as the content of a COCO file. Category ids are class indices.
+
+    `ids` contains the id of each image.
+    """
     images, entries = [], []
     for (_, (height, width), _, true), image_id in zip(results, ids, strict=True):
         images.append({"id": image_id, "file_name": str(image_id), "height": height, "width": width})
@@ -149,7 +159,7 @@ def as_truth(results: Sequence[ImageResult], ids: Sequence[Any], classes: Sequen
 
 
 def area(entry: Mapping[str, Any], *, of_mask: bool) -> float:
-    """Returns the area of an annotation's box or run-length encoded mask, in pixels."""
+    """Returns the area of an annotation's box in pixels, or of its run-length encoded mask if `of_mask` is set."""
     if of_mask:
         return float(coco_package("measuring masks").mask.area(entry["segmentation"]))
     return float(entry["bbox"][2] * entry["bbox"][3])

@@ -154,7 +154,10 @@ class DetDataSample(BaseDataElement):
 
 
 def above_score(sample: Any, score: float) -> Any:
-    """Returns a copy of a sample without predictions that score below `score`. Other values are returned unchanged."""
+    """Returns a copy of a sample that keeps only predictions with at least the given score.
+
+    Returns `sample` itself if it is not a data element or has no predictions with scores.
+    """
     instances = sample.get("pred_instances") if isinstance(sample, BaseDataElement) else None
     if instances is None or "scores" not in instances:
         return sample
@@ -220,7 +223,7 @@ class DetDataPreprocessor(ImgDataPreprocessor):
         self.mask_pad_value = mask_pad_value
 
     def fit_samples(self, batch: dict[str, Any], training: bool) -> None:
-        """Stores the padded image size in each sample, and pads masks to this size."""
+        """Stores the padded image size in each sample. Pads ground-truth masks to this size if `pad_mask` is set."""
         shape = tuple(batch["inputs"].shape[-2:])
         for sample in batch["data_samples"] or ():
             sample.set_metainfo({"batch_input_shape": shape, "pad_shape": shape})

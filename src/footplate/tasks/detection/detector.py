@@ -53,7 +53,7 @@ class BaseDetector(TaskModel):
             self.select: Selection = MODELS.build(with_origins(settings, test_cfg))
 
     def outputs(self, inputs: Tensor) -> Any:
-        """Returns the scores and boxes of all candidates."""
+        """Returns the scores and boxes of all candidates; see `candidates`."""
         return self.candidates(inputs)
 
     @abstractmethod
@@ -87,13 +87,16 @@ class BaseDetector(TaskModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Selects which predictions of an image to keep.
+    """Selects the predictions of an image to keep by score, non-maximum suppression and number.
 
     Args:
         score_thr: The minimum score, 0 to 1.
         nms_pre: The maximum number of predictions before non-maximum suppression.
         nms_iou_thr: The IoU threshold of the class-wise non-maximum suppression, 0 to 1; None disables it.
         max_per_img: The maximum number of predictions to keep.
+
+    Raises:
+        ArgumentError: A threshold is not between 0 and 1, or a number is not positive.
     """
 
     score_thr: float = 0.05
@@ -136,7 +139,7 @@ def true_instances(data_samples: Sequence[DetDataSample] | None, num_classes: in
     """Returns the ground-truth instances of each image in a batch.
 
     Raises:
-        DataError: The ground truth is missing, or has a class out of range.
+        DataError: The ground truth is missing, or has a class out of range. Only labels on the CPU are checked.
     """
     instances = [sample.gt_instances for sample in check_truth(data_samples, "gt_instances")]
     labels = torch.cat([each.labels for each in instances])
@@ -205,7 +208,7 @@ class TransformersDetector(BaseDetector):
         return scores, from_centers(found.pred_boxes.float()) * _sides(inputs.shape[-2:], inputs)
 
     def losses(self, inputs: Tensor, instances: Sequence[InstanceData]) -> dict[str, Tensor]:
-        """Returns the `loss` and its components; the components are detached from the graph."""
+        """Returns the `loss` and its components, which are detached from the graph. Omits auxiliary losses."""
         size = _sides(inputs.shape[-2:], inputs)
         truth = [{"class_labels": each.labels, "boxes": to_centers(each.bboxes) / size} for each in instances]
         found = self.detector(pixel_values=inputs, labels=truth)
@@ -214,7 +217,7 @@ class TransformersDetector(BaseDetector):
 
 
 def _sides(shape: Sequence[int], like: Tensor) -> Tensor:
-    """Returns the tensor ``(width, height, width, height)``."""
+    """Converts a shape (height, width) to a float tensor (width, height, width, height) on the device of `like`."""
     height, width = shape
     return torch.tensor([width, height, width, height], dtype=torch.float32, device=like.device)
 
@@ -255,7 +258,7 @@ def aligned_giou(boxes: Tensor, others: Tensor) -> Tensor:
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, *, labels: Tensor | None = None) -> Tensor:
-    """Applies non-maximum suppression. Returns the K int64 indices of the remaining boxes, best first.
+    """Applies non-maximum suppression. Returns the int64 indices of the remaining boxes, ``(K,)``, best first.
 
     If two boxes have equal scores, the first one ranks higher.
 

@@ -47,14 +47,16 @@ class CocoMetric(BaseMetric[ImageResult]):
         metric: One or more of "bbox" for boxes, "segm" for masks, and "proposal" for the class-agnostic recall of
             boxes.
         classwise: Whether to also log a table of the average precision of each class, and to report it as
-            `<class>_precision` for boxes and as `segm_<class>_precision` for masks.
+            `<class>_precision` for boxes and as `segm_<class>_precision` for masks. The precision is NaN for a class
+            without ground truth.
         proposal_nums: The limits on the number of predictions per image.
         iou_thrs: One or more IoU thresholds; by default 0.5, 0.55 ... 0.95.
         metric_items: The values to report. The default is `mAP`, `mAP_50`, `mAP_75`, `mAP_s`, `mAP_m` and `mAP_l`, or
             recalls such as `AR@100` for "proposal".
         format_only: Whether to only write predictions, without computing metrics.
         outfile_prefix: The path prefix of prediction files, relative to the run's folder (`work_dir/<timestamp>`).
-            Writes `<prefix>.bbox.json`, `<prefix>.segm.json` and, without an annotation file, `<prefix>.gt.json`.
+            Writes `<prefix>.bbox.json` or `<prefix>.segm.json`, depending on `metric`. Also writes `<prefix>.gt.json`
+            if the ground truth comes from the samples.
         file_client_args: Ignored; accepted for compatibility.
         backend_args: Ignored; accepted for compatibility.
         settings: Arguments for `BaseMetric`; the default prefix is "coco".
@@ -110,14 +112,14 @@ class CocoMetric(BaseMetric[ImageResult]):
         self.ann_file = self._own_ann_file or getattr(dataset, "ann_file", None) or None
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        """Records the predictions and, if there is no annotation file, also the ground truth."""
+        """Records the predictions. Also records the ground truth if metrics need it and there is no annotation file."""
         check_samples(self, data_samples)
         truth = self.ann_file is None and not self.format_only
         masks = "segm" in self.metrics
         self.results += [image_result(sample, with_truth=truth, with_masks=masks) for sample in data_samples]
 
     def compute_metrics(self, results: list[ImageResult]) -> dict[str, float]:
-        """Writes the requested files. Returns a dict of metrics, which is empty if `format_only` is set."""
+        """Writes files if `outfile_prefix` is set. Returns a dict of metrics, empty if `format_only` is set."""
         numbers = [result.image_id for result in results]
         twice = [number for number, count in Counter(numbers).items() if count > 1]
         if self.ann_file is None and (twice or not all(isinstance(number, int) for number in numbers)):
@@ -207,7 +209,7 @@ def measure(
     thresholds: Sequence[float],
     category_ids: Sequence[int],
 ) -> Curves:
-    """Evaluates results against the ground truth.
+    """Computes the precision and recall of results by comparing them with the ground truth.
 
     Args:
         truth: The content of a COCO file, with the images to evaluate.
@@ -265,9 +267,9 @@ def _positions(ids: Iterable[Any]) -> dict[Any, int]:
 def named_values(curves: Curves) -> dict[str, float]:
     """Returns a dict of COCO metrics, which are -1 if there is no ground truth.
 
-    `mAP` is the mean over thresholds and categories. `mAP_50` and `mAP_75` use one threshold. `mAP_s`, `mAP_m` and
-    `mAP_l` are for small, medium and large instances: below 32² pixels, from 32² to 96² pixels, and above. `AR@100` is
-    the mean recall with at most 100 predictions per image.
+    `mAP` is the mean over thresholds and categories. `mAP_50` and `mAP_75` use one IoU threshold, and are -1 if it was
+    not evaluated. `mAP_s`, `mAP_m` and `mAP_l` are for small, medium and large instances: below 32² pixels, from 32² to
+    96² pixels, and above. `AR@100` is the mean recall with at most 100 predictions per image.
 
     Source: https://cocodataset.org/#detection-eval.
     """

@@ -37,7 +37,7 @@ class Grid(NamedTuple):
 class PyramidDetector(Pyramid):
     """A feature pyramid with a prediction head at each level.
 
-    At each position, a head predicts the distances to the four sides of a box, in units of the stride.
+    At each grid position, a head predicts class scores and the distances from the position to the sides of a box.
 
     Args:
         num_classes: The number of classes.
@@ -119,7 +119,7 @@ class Targets(NamedTuple):
 
 @torch.no_grad()
 def assign(grid: Grid, instances: Sequence[InstanceData]) -> Targets:
-    """Assigns the best grid positions to each instance.
+    """Assigns the best grid positions to each instance, and returns the training targets.
 
     The rating of a position inside a box is `score ** 0.5 * iou ** 6`. Each instance gets the 10 positions with the
     highest ratings. A position belongs to at most one instance, the one with the highest IoU. Target scores are the
@@ -223,7 +223,7 @@ class SmallDetector(BaseDetector):
         return {"loss_cls": classes, "loss_bbox": self.box_weight * boxes, "iou": iou}
 
     def candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns scores and boxes; with `flip_test`, they are averaged over the image and its flipped copy."""
+        """Returns scores and boxes, averaged over each image and its flipped copy if `flip_test` is set."""
         height, width = inputs.shape[-2:]
         stride = self.network.stride
         inputs = F.pad(inputs, (0, -width % stride, 0, -height % stride))  # so that the flipped image has the same grid

@@ -84,7 +84,7 @@ class DetLocalVisualizer(TaskVisualizer):
         super().add_datasample(name, image, above_score(data_sample, pred_score_thr), *args, **settings)
 
     def overlay(self, data: InstanceData, shape: Sequence[int]) -> set[int]:
-        """Draws masks, boxes, classes and scores."""
+        """Draws masks, boxes, classes and scores, and returns the drawn labels."""
         height, width = self.get_image().shape[:2]
         factor = np.array([width / shape[1], height / shape[0]] * 2)
         labels = as_array(data.labels).tolist()

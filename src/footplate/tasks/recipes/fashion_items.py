@@ -151,7 +151,7 @@ class FashionItems(ComposedDataset):
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """The class names."""
+        """A dict with the class names as `classes`."""
         return {"classes": CLASSES}
 
     def get_cat_ids(self, idx: int) -> list[int]:

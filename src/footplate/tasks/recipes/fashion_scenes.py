@@ -57,7 +57,7 @@ class Scene(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class SceneStyle:
-    """The layout of scenes.
+    """The size, noise and number of items of scenes, and how items are transformed.
 
     Args:
         size: The height and width of a scene in pixels.
@@ -141,7 +141,10 @@ def find_position(owner: NDArray[np.int8], shape: tuple[int, ...], rng: np.rando
 
 
 def annotate_scene(canvas: _Pixels, owner: NDArray[np.int8], classes: NDArray[np.int64]) -> Scene:
-    """Derives masks and boxes from the item index of each pixel. Drops fully hidden items."""
+    """Builds a scene from its canvas, of shape ``(3, H, W)``, and the index of the item at each pixel.
+
+    The index of background pixels is -1. Items that are fully hidden are left out.
+    """
     instance_masks = owner == np.arange(len(classes), dtype=np.int8)[:, None, None]
     visible = instance_masks.any(axis=(1, 2))
     mask = np.append(classes + 1, 0).astype(np.uint8)[owner]
@@ -158,8 +161,8 @@ def annotate_scene(canvas: _Pixels, owner: NDArray[np.int8], classes: NDArray[np
 class FashionScenes(ComposedDataset):
     """Small scenes composed of images of clothes, shoes and bags, for segmentation and detection.
 
-    A scene depends only on the split, seed and index, and is composed on access. Training scenes contain only training
-    items, and test scenes only test items.
+    A scene depends only on the split, seed, style and index, and is composed on access. Training scenes contain only
+    training items, and test scenes only test items.
 
     Without a pipeline, a sample is a dict with the image's metadata and these arrays: `img` (uint8, RGB, of shape
     ``(H, W, 3)``), `gt_seg_map` (uint8, of shape ``(H, W)``, 0 for the background and 1 + class for an item),
@@ -204,7 +207,7 @@ class FashionScenes(ComposedDataset):
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """The classes and the palette of the segmentation map; the background comes first."""
+        """A dict with the `classes` and the `palette` of the segmentation map. The background comes first."""
         return {"classes": ("background", *CLASSES), "palette": [list(color) for color in _PALETTE]}
 
     def scene(self, index: int) -> Scene:
@@ -241,9 +244,9 @@ class FashionInstances(FashionScenes):
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """The classes and the palette, without the background."""
+        """A dict with the `classes` and the `palette`, without the background."""
         return {"classes": CLASSES, "palette": super().metainfo["palette"][1:]}
 
     def sample(self, index: int) -> dict[str, Any]:
-        """Returns the sample of a scene without applying the pipeline."""
+        """Returns the sample of a scene, including `img_id`, without applying the pipeline."""
         return {**super().sample(index), "img_id": index}

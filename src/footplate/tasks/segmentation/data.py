@@ -47,11 +47,12 @@ class BaseSegDataset(BaseDataset):
         data/street/masks/train/a/0001.png
 
     Args:
-        ann_file: A text file with one image name per line, with or without suffix. By default, all images are used.
+        ann_file: A text file with one image name per line. Names without a suffix get `img_suffix`, or ".jpg" if it is
+            not set. By default, all images are used.
         img_suffix: The suffix of image files; by default, any common image format.
         seg_map_suffix: The suffix of label maps, which replaces the image suffix.
         metainfo: A dict with `classes` and optionally a `palette` with a color for each class. If a subclass defines
-            `METAINFO`, classes that are not listed here are ignored.
+            `METAINFO`, pixels of its other classes are ignored.
         data_root: The root folder for relative paths.
         data_prefix: A dict with the folders `img_path` and, if there are label maps, `seg_map_path`.
         ignore_index: The label of ignored pixels.
@@ -59,7 +60,7 @@ class BaseSegDataset(BaseDataset):
         settings: Arguments for `BaseDataset`, such as `pipeline`, `indices`, `test_mode` and `on_error`.
 
     Raises:
-        DataError: A folder does not exist, or an image has no label map.
+        DataError: A folder does not exist, there are no images, or an image has no label map.
         ArgumentError: A class is missing from a subclass's `METAINFO`.
     """
 
@@ -127,14 +128,14 @@ class BaseSegDataset(BaseDataset):
         return record
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns the classes in the label map of a sample."""
+        """Returns the classes in the label map of a sample, without `ignore_index`."""
         labels = LoadAnnotations(with_seg=True).transform(self.get_data_info(idx))["gt_seg_map"]
         return [int(each) for each in np.unique(labels) if each != self.ignore_index]
 
     def warn_about_labels(self) -> None:
-        """Warns if the inspected label maps contain at most one class apart from ignored pixels, as 0/255 masks do.
+        """Reads up to 16 label maps, and warns if they contain ignored pixels and at most one class, as 0/255 masks do.
 
-        Also warns about missing classes if all label maps were inspected.
+        Otherwise, warns about missing classes if all label maps were read.
         """
         classes = list(self._metainfo.get("classes") or ())
         if not self._has_truth or len(classes) < 2 or self.label_map is not None:
@@ -225,7 +226,7 @@ class PackSegInputs(PackSamples):
         super().__init__("img", meta_keys)
 
     def annotate(self, sample: SegDataSample, results: Mapping[str, Any]) -> None:
-        """Adds the label map."""
+        """Adds the label map to a sample, if there is one."""
         if "gt_seg_map" in results:
             labels = np.asarray(results["gt_seg_map"]).astype(np.int64)
             if "num_classes" in results:
@@ -243,8 +244,8 @@ class SegDataPreProcessor(ImgDataPreprocessor):
     Args:
         mean: The value to subtract from each channel.
         std: The value to divide each channel by.
-        size: The height and width to pad to; by default, the largest height and width in the batch.
-        size_divisor: Height and width are padded to multiples of this number.
+        size: The minimum height and width of the padded images in training.
+        size_divisor: In training, height and width are padded to multiples of this number.
         pad_val: The padding value of images, applied after normalization.
         seg_pad_val: The padding value of label maps; use the label that the loss ignores.
         test_cfg: A dict with the `size` or `size_divisor` for validation and testing.

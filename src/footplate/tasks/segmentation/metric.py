@@ -86,7 +86,7 @@ class IoUMetric(BaseMetric[Areas]):
         self.classwise = classwise
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        """Counts the pixels of each sample."""
+        """Counts the pixels of each sample per class, and writes the predictions if `output_dir` is set."""
         needed = {"pred_sem_seg": True, "gt_sem_seg": not self.format_only, "img_path": self.output_dir is not None}
         check_samples(self, data_samples, *(name for name, is_needed in needed.items() if is_needed))
         count = 0 if self.format_only else len(required_classes(self))
@@ -110,7 +110,10 @@ class IoUMetric(BaseMetric[Areas]):
         return Areas(*(first + second for first, second in zip(one, other, strict=True)))
 
     def compute_metrics(self, results: list[Areas]) -> dict[str, float]:
-        """Returns the overall accuracy and the means, and the per-class results if `classwise` is set."""
+        """Logs and records the per-class results, and returns a dict of metrics in percent.
+
+        The dict contains `aAcc`, the means over classes and, if `classwise` is set, the values of each class.
+        """
         areas = Areas(*(np.sum(column, axis=0) for column in zip(*results, strict=True)))
         columns, classes = self._columns(areas), required_classes(self)
         self.record_per_class("IoU", classes, columns)
@@ -156,6 +159,9 @@ def count_areas(
         num_classes: The number of classes.
         ignore_index: The label of ignored pixels.
         where: The name of the image, used in error messages.
+
+    Raises:
+        DataError: The shapes differ, or a class is out of range.
     """
     if predicted.shape != truth.shape:
         raise DataError(

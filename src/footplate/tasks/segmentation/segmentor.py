@@ -234,7 +234,7 @@ class SegFormer(BaseSegmentor):
         self.network: Any = transformers.SegformerForSemanticSegmentation(made)
 
     def score(self, inputs: Tensor) -> Tensor:
-        """Returns scores of shape ``(N, num_classes, H / 4, W / 4)``."""
+        """Returns scores at the resolution of the first stage, by default ``(N, num_classes, H / 4, W / 4)``."""
         scores: Tensor = self.network(pixel_values=inputs).logits
         return scores.float()
 
@@ -244,7 +244,10 @@ class SegTTAModel(BaseTTAModel):
     """Averages the class probabilities over the views of an image. The model itself undoes flipping and resizing."""
 
     def merge_preds(self, data_samples_list: list[list[Any]]) -> list[SegDataSample]:
-        """Returns the sample of each image's first unflipped view, with the mean probabilities of all views."""
+        """Returns the sample of each image's first unflipped view, with the mean probabilities of all views.
+
+        The probabilities replace `seg_logits`. If all views are flipped, uses the first one.
+        """
         merged = []
         for views in data_samples_list:
             probabilities = torch.stack([view.seg_logits.data.softmax(dim=0) for view in views]).mean(dim=0)

@@ -49,7 +49,7 @@ class SegLocalVisualizer(TaskVisualizer):
         self._classes, self._palette = classes, palette
 
     def overlay(self, data: PixelData, shape: Sequence[int]) -> set[int]:
-        """Colors the pixels of the image according to a label map of the same size."""
+        """Colors the pixels of the image according to a label map of the same size, and returns the drawn labels."""
         labels = as_array(data.data)[0].astype(np.int64)
         drawn = [label for label in np.unique(labels).tolist() if 0 <= label != _IGNORED]
         masks = np.reshape([labels == label for label in drawn], (-1, *labels.shape))
@@ -57,7 +57,10 @@ class SegLocalVisualizer(TaskVisualizer):
         return set(drawn)
 
     def difference(self, truth: PixelData, prediction: PixelData) -> ImageArray | None:
-        """Returns the image in grayscale with misclassified pixels in red. Ignores pixels without a true class."""
+        """Returns the image in grayscale with misclassified pixels in red. Ignores pixels without a true class.
+
+        Returns None if the label maps differ in size.
+        """
         true, predicted = (as_array(pixels.data)[0].astype(np.int64) for pixels in (truth, prediction))
         if true.shape != predicted.shape:
             return None

@@ -33,7 +33,7 @@ class SelfSupDataSample(BaseDataElement):
     """
 
     def set_gt_label(self, value: Any) -> Self:
-        """Sets the true class. Raises an ArgumentError if `value` is not an integer."""
+        """Sets the true class. Raises an ArgumentError if `value` contains anything but integers."""
         self.gt_label = to_labels(value)
         return self
 

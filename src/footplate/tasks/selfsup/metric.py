@@ -98,7 +98,7 @@ class _Probe(BaseMetric[Seen]):
             self.results.append(Seen(features, int(sample["gt_label"]), sample["part"] == "test"))
 
     def compute_metrics(self, results: list[Seen]) -> dict[str, float]:
-        """Returns the accuracy on the test samples."""
+        """Returns `top1`, the accuracy on the test samples in percent."""
         features = torch.from_numpy(np.stack([each.features for each in results]))
         labels = torch.tensor([each.label for each in results])
         test = torch.tensor([each.is_test for each in results])
@@ -114,7 +114,7 @@ class _Probe(BaseMetric[Seen]):
 
     @abstractmethod
     def predict(self, features: Tensor, labels: Tensor, queries: Tensor, num_classes: int) -> Tensor:
-        """Predicts the class of each query from the training features and labels.
+        """Predicts the class of each query from the training features and labels, as an int64 tensor of shape ``(M,)``.
 
         `queries` have shape ``(M, D)``, `features` have shape ``(N, D)``, and `labels` have shape ``(N,)``.
         """
@@ -132,7 +132,7 @@ class KNNProbe(_Probe):
         settings: `of` ("features" or "pixels") and arguments for `BaseMetric`.
 
     Raises:
-        DataError: There are fewer than k training samples, or a sample has no class or no `part`.
+        DataError: There are fewer than k training samples or no test samples, or a sample has no class or no `part`.
         ArgumentError: An argument is invalid.
 
     Source: Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", arXiv:1805.01978.
@@ -169,7 +169,7 @@ class LinearProbe(_Probe):
         settings: `of` ("features" or "pixels") and arguments for `BaseMetric`.
 
     Raises:
-        DataError: A sample has no class or no `part`.
+        DataError: A sample has no class or no `part`, or there are no "train" or no "test" samples.
         ArgumentError: `l2` is negative.
     """
 

@@ -40,9 +40,9 @@ class _Sample(NamedTuple):
 
 @HOOKS.register_module()
 class NeighborPictureHook(Hook):
-    """Draws test images with their nearest training images in feature space.
+    """Draws test images with their nearest training images in feature space after every validation run.
 
-    Neighbors of the same class have a blue frame.
+    Neighbors of the same class have a blue frame, other neighbors an orange one.
 
     Args:
         num_queries: The number of test images, spread evenly over the validation dataset.
@@ -138,7 +138,7 @@ class ReconstructionPictureHook(Hook):
 
 
 def draw_rows(rows: Sequence[Sequence[tuple[ImageArray, tuple[int, int, int]]]]) -> ImageArray:
-    """Draws images in rows.
+    """Returns an image that shows rows of framed images.
 
     Args:
         rows: The rows, as lists of images ``(h, w, 3)`` with their frame colors. All images have the same size; small

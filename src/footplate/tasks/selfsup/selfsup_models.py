@@ -57,7 +57,10 @@ class BaseSelfSup(TaskModel):
     def predict(
         self, inputs: Sequence[Tensor], data_samples: Sequence[SelfSupDataSample] | None
     ) -> list[SelfSupDataSample]:
-        """Sets the `features` of each sample from the first view. Creates samples if none are passed."""
+        """Sets the `features` of each sample from the first view and returns the samples.
+
+        Creates samples if none are passed.
+        """
         features = self.extract_feat(inputs[0])
         filled = list(data_samples) if data_samples is not None else [SelfSupDataSample() for _ in features]
         for sample, row in zip(filled, features.float(), strict=True):
@@ -106,7 +109,7 @@ class NonLinearNeck(BaseModule):
         self.layers.append(nn.Linear(hid_channels, out_channels))
 
     def forward(self, features: Tensor | Sequence[Tensor]) -> Tensor:
-        """Maps features to projections of shape ``(N, out_channels)``. Given a sequence, uses its last item.
+        """Maps features, or the last item of a sequence of features, to projections of shape ``(N, out_channels)``.
 
         The features have shape ``(N, C)`` or ``(N, C, H, W)``.
         """
@@ -159,7 +162,7 @@ class ContrastiveHead(nn.Module):
 
 @MODELS.register_module()
 class SimCLR(BaseSelfSup):
-    """SimCLR: contrastive learning with two views.
+    """Contrastive learning from two views of each image (SimCLR).
 
     Args:
         backbone: Maps images to feature maps ``(N, C, H, W)``; if it returns several, the last one is used. `backbone`,
@@ -186,7 +189,7 @@ class SimCLR(BaseSelfSup):
         return last.mean(dim=(2, 3)) if last.dim() == 4 else last
 
     def loss(self, inputs: Sequence[Tensor], data_samples: Sequence[SelfSupDataSample] | None) -> dict[str, Tensor]:
-        """Returns the `loss` for two views."""
+        """Returns the `loss` for two views. Raises a DataError for any other number of views."""
         if len(inputs) != 2:
             raise DataError(
                 f"SimCLR needs two views of each image, but each has {len(inputs)}",
@@ -211,6 +214,10 @@ class MAEPretrainDecoder(BaseModule):
         decoder_num_heads: The number of attention heads of each layer.
         mlp_ratio: The MLP's hidden dimension, as a multiple of the embedding dimension.
         init_cfg: See `BaseModule`; by default, linear layers use Xavier uniform initialization.
+
+    Raises:
+        ArgumentError: `decoder_embed_dim` is not a multiple of 4 and of `decoder_num_heads`, or `decoder_depth` is not
+            positive.
     """
 
     def __init__(
@@ -237,7 +244,7 @@ class MAEPretrainDecoder(BaseModule):
         init_attention(self.decoder_blocks)
 
     def forward(self, masked: Masked) -> Tensor:
-        """Returns the predicted pixels of all patches as a tensor of shape ``(N, L, C * patch_size ** 2)``."""
+        """Returns the predicted pixels of all L patches as a tensor of shape ``(N, L, C * patch_size ** 2)``."""
         tokens = self.decoder_embed(masked.tokens)
         count, width = masked.mask.shape[1], tokens.shape[2]
         places = masked.seen[..., None].expand(-1, -1, width)
@@ -282,7 +289,7 @@ class MAEPretrainHead(nn.Module):
 
 @MODELS.register_module()
 class MAE(BaseSelfSup):
-    """A masked autoencoder.
+    """A masked autoencoder, which learns to predict the pixels of masked patches.
 
     Args:
         backbone: An encoder with a `forward_masked` method, such as MAEViT. `backbone`, `neck` and `head` are modules

@@ -28,7 +28,9 @@ class Masked(NamedTuple):
 
 @MODELS.register_module()
 class MAEViT(BaseModule):
-    """A vision transformer.
+    """A vision transformer for square images of a fixed size.
+
+    `forward` computes features. `forward_masked` encodes a random subset of the patches, for masked autoencoders.
 
     Args:
         img_size: The height and width of the images.
@@ -42,8 +44,8 @@ class MAEViT(BaseModule):
         init_cfg: See `BaseModule`; by default, linear layers use Xavier uniform initialization.
 
     Raises:
-        ArgumentError: `img_size` is not divisible by `patch_size`, `embed_dims` is not divisible by `num_heads`, or
-            `mask_ratio` masks no patches or all of them.
+        ArgumentError: `img_size` is not a multiple of `patch_size`, `embed_dims` is not a multiple of 4 and of
+            `num_heads`, `num_layers` is not positive, or `mask_ratio` masks no patches or all of them.
 
     Source: Dosovitskiy et al., "An Image is Worth 16x16 Words", arXiv:2010.11929; He et al., "Masked Autoencoders Are
         Scalable Vision Learners", arXiv:2111.06377.
@@ -111,7 +113,11 @@ class MAEViT(BaseModule):
 
 
 def make_layers(count: int, width: int, num_heads: int, mlp_ratio: float) -> nn.ModuleList:
-    """Builds pre-norm transformer layers without dropout."""
+    """Builds `count` pre-norm transformer layers without dropout.
+
+    Raises:
+        ArgumentError: `count` is not positive, or `width` is not divisible by `num_heads`.
+    """
     check_count("num_layers", count)
     if width % num_heads:
         raise ArgumentError(f"the width {width} is not divisible by num_heads {num_heads}", key="num_heads")
@@ -132,7 +138,10 @@ def init_attention(layers: nn.ModuleList) -> None:
 
 
 def position_codes(width: int, side: int) -> Tensor:
-    """Returns 2D sine-cosine position embeddings of shape ``(1, side * side, width)``; `width` must be a multiple of 4.
+    """Returns 2D sine-cosine position embeddings of shape ``(1, side * side, width)``.
+
+    Raises:
+        ArgumentError: `width` is not a multiple of 4.
 
     Source: Vaswani et al., "Attention Is All You Need", arXiv:1706.03762, section 3.5, applied to rows and columns.
     """
