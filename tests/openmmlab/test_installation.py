@@ -14,6 +14,7 @@ from footplate.config import Config
 from footplate.engine import Hook as EngineHook
 from footplate.errors import BuildError, ConfigError
 from footplate.openmmlab.first_generation.adapters import Hook
+from footplate.openmmlab.first_generation.translation import translate
 from footplate.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS, using_scope
 from tests.openmmlab.conftest import WritePackage
 
@@ -220,6 +221,17 @@ def test_the_plugin_of_a_first_generation_config_is_imported(
     monkeypatch.setattr(sys, "path", list(sys.path))
     openmmlab.import_modules(Config.fromfile(str(config)))
     assert sys.modules["projects.plugin"].value is HOOKS
+
+
+def test_a_migrated_config_still_imports_its_plugin(
+    package: WritePackage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package("migrated", {"plugin/__init__": "imported = True\n"})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    old = Config.fromstring(f"{PLUGIN}plugin_dir = 'migrated/plugin/'\n", ".py")
+    openmmlab.import_modules(translate(old))
+    assert sys.modules["migrated.plugin"].imported
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,8 @@ def used_code_bases() -> tuple[str, ...]:
 def import_modules(cfg: "Config", *, patches: bool = True) -> None:
     """Imports a config's code bases, its plugin and the modules in its `custom_imports`.
 
-    If a first-generation config sets `plugin = True`, as in MMDetection3D, the plugin is the package at `plugin_dir`,
-    or the config's folder if `plugin_dir` is not set.
+    If the config sets `plugin = True`, as in first-generation code for MMDetection3D, the plugin is the package at
+    `plugin_dir`, or the config's folder if `plugin_dir` is not set.
 
     In these modules, imports from OpenMMLab packages resolve to footplate. Also makes modules in the config's folder
     importable.
@@ -69,14 +69,14 @@ def import_modules(cfg: "Config", *, patches: bool = True) -> None:
     Raises:
         ConfigError: A module, the plugin or a code base does not exist or cannot be imported.
     """
-    is_first = is_first_generation(cfg)
-    if "custom_imports" in cfg or is_first:
+    has_plugin = cfg.get("plugin") is True
+    if "custom_imports" in cfg or has_plugin or is_first_generation(cfg):
         install(patches)
     use_code_bases(cfg, patches=patches)
     folder = os.path.dirname(os.path.abspath(str(cfg.filename)))
     if cfg.filename and folder not in sys.path:
         sys.path.append(folder)  # the current folder takes precedence
-    if cfg.get("plugin") is True and is_first:
+    if has_plugin:
         key = "plugin_dir" if "plugin_dir" in cfg else "plugin"
         path = cfg["plugin_dir"] if key == "plugin_dir" else os.path.dirname(os.path.relpath(str(cfg.filename)))
         parts = os.path.normpath(str(path)).split(os.sep)
