@@ -78,8 +78,8 @@ def _changes(holder: Any, key: Any, path: tuple[Any, ...]) -> Iterator[tuple[tup
 def _keys_with(top: ConfigDict, known: Collection[str], path: Sequence[Any], value: Any) -> list[str]:
     """Returns the paths of keys that have a given value, searching only the `known` top-level keys and their content.
 
-    If some of these keys have the same name as the last key in `path`, returns only these. For common values, such as 0,
-    returns only keys with the same name, because other keys may have the same value by chance.
+    If some of these keys have the same name as the last key in `path`, returns only these. For common values, such as
+    0, returns only keys with the same name, because other keys may have the same value by chance.
     """
     name = [part for part in path if isinstance(part, str)][-1]
     items = [(other, item) for other, item in walk_paths(top) if other[0] in known]
