@@ -98,7 +98,7 @@ def origin_of(mapping: object, key: object = None) -> Origin | None:
 
 
 def describe_changes(section: object, key: str = "") -> list[str]:
-    """Returns a list with one note that names the values in a section that another config file has overridden.
+    """Returns a list with one note, which lists the values in a section that another config file has overridden.
 
     The list is empty if there are no such values. `key` is the section's key path.
     """
@@ -122,8 +122,8 @@ def _changes_in(section: object, key: str) -> Iterator[tuple[str, Origin]]:
 def explain_missing_path(path: str) -> list[str]:
     """Returns notes about a path that does not exist.
 
-    One note contains the absolute path, unless `path` is absolute. Another note names the first missing folder or file,
-    and suggests a similar name in the same folder.
+    One note contains the absolute path, unless `path` is absolute. Another note contains the first missing folder or
+    file, and suggests a similar name in the same folder.
     """
     tried = folder = os.path.abspath(path)
     lines = [] if os.path.isabs(path) else [f"tried {tried}; relative paths are resolved against the current folder"]

@@ -1,6 +1,6 @@
 """Defines extensions, which add config formats, scopes and registry entries to the core.
 
-`footplate/__init__.py` registers footplate's own extensions. They are imported on first use.
+`footplate/__init__.py` registers footplate's own extensions. Extensions are imported on first use.
 """
 
 from collections.abc import Mapping

@@ -20,7 +20,7 @@ class UnusedChange(NamedTuple):
     Attributes:
         key: The key path of the changed value.
         origin: Where the change was made.
-        was_read: Whether the config uses the previous value. If not, the user's own code may use the new one.
+        was_read: Whether the config uses the previous value. If False, only the user's own code may use the new value.
         unchanged: The key paths that still have the previous value.
     """
 

@@ -62,9 +62,9 @@ class SampleLoader(DataLoader[Any]):
 
     Attributes:
         plan: The plan that assigns samples to batches.
-        share: The loss weight of the latest batch, which makes the mean over ranks equal the mean over samples. It is
-            1, except for an uneven last batch. In that case, it is this rank's number of samples divided by the mean
-            over all ranks, or 0 if this rank has no samples left.
+        share: The loss weight of the latest batch, which makes the mean over ranks equal the mean over samples. The
+            weight is 1, except for an uneven last batch. For that batch, the weight is this rank's number of samples
+            divided by the mean over all ranks, or 0 if this rank has no samples left.
 
     Raises:
         DataError: During iteration, a sample cannot be read or samples cannot be collated.

@@ -24,7 +24,7 @@ _NAMES = {"length": "epoch length", "num_workers": "number of workers"}
 def batches(loader: Iterable[Any], *, epoch: int = 0, start: int = 0, length: int | None = None) -> Iterator[Any]:
     """Returns an iterator over the batches of one pass over a loader.
 
-    A `SampleLoader` skips batches at no cost. Other loaders read and discard them.
+    A `SampleLoader` skips the batches before `start` at no cost. Other loaders read and discard these batches.
 
     Args:
         loader: Any iterable of batches.

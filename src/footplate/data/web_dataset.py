@@ -169,7 +169,7 @@ class WebDataset(BaseDataset):
     def digest(self) -> str:
         """The SHA-256 digest of the names, sizes and file lists of all shards.
 
-        It is checked when a run resumes; see `DataPosition`.
+        A run can resume only if the digest is unchanged; see `DataPosition.load_state_dict`.
         """
         self.full_init()
         return self._digest
@@ -187,7 +187,7 @@ class WebDataset(BaseDataset):
         return [int(self._read_record(idx, {field: files[field]})["gt_label"])]
 
     def shard_numbers(self) -> NDArray[np.int32]:
-        """Returns the shard index of each sample as an array of shape ``(N,)``. Samplers with `shard_window` use it."""
+        """Returns the shard index of each sample as an array of shape ``(N,)``, for samplers with `shard_window`."""
         self.full_init()
         return np.fromiter((record[0] for record in self.data_list), dtype=np.int32, count=len(self.data_list))
 

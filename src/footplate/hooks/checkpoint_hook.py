@@ -35,7 +35,7 @@ from footplate.registry import HOOKS
 class CheckpointHook(Hook):
     """Saves checkpoints with names like `epoch_12.pth`, `iter_4000.pth` and `best_mIoU_iter_4000.pth`.
 
-    This hook runs after all other hooks, so that checkpoints include any changes they make. Best checkpoints are saved
+    This hook runs after all other hooks, so that checkpoints include all changes by hooks. Best checkpoints are saved
     after validation. Old checkpoints are removed only after the new one is on disk.
 
     Args:

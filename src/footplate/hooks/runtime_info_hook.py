@@ -27,8 +27,8 @@ class RuntimeInfoHook(Hook):
     `dataset_meta`. Scalars: `train/lr` and other rates, `train/<loss>`, `val/<metric>`, `test/<metric>`. A loss or
     metric whose name is reserved for the log, such as `lr` or `time`, is recorded as `<name>_of_model`.
 
-    With several processes, each process first records only its own losses. Logging and saving replace them with means
-    over all processes.
+    With several processes, each process first records only its own losses. Before losses are logged or saved, they are
+    replaced with means over all processes.
 
     Adds a row to the runner's `history` after each epoch or, in iteration-based training, after each validation
     interval. A row contains the latest learning rates, and the means of the losses and other training scalars (except

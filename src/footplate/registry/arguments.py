@@ -148,7 +148,7 @@ def check_annotations(
 def wrong_types(entry: Callable[..., Any], settings: Mapping[str, Any]) -> Iterator[tuple[str, tuple[type, ...]]]:
     """Yields arguments whose values do not match their annotations, with the allowed types.
 
-    Do not reject a value for this reason alone, because classes may accept values that their annotations do not allow.
+    Classes may accept values that their annotations do not allow, so do not reject a value only because of the result.
     """
     for key, allowed in arguments_of(entry).types.items():
         if key in settings and not _fits(settings[key], allowed):

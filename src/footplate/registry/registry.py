@@ -243,7 +243,7 @@ class Registry:
     def _constructor_error(
         self, entry: Any, settings: Mapping[str, Any], error: Exception, source: object
     ) -> BuildError:
-        """Returns the error to raise when a constructor has failed. If possible, it identifies the wrong argument."""
+        """Returns the error to raise after a constructor has failed, with the wrong argument if it can be determined."""
         what, wrong = self._describe(entry), next(wrong_types(entry, settings), None)
         key, notes, near = "", describe_changes(source), None
         message = f"{what} cannot be built: {type(error).__name__}: " + str(error).strip().partition("\n")[0]
@@ -267,8 +267,8 @@ class Registry:
 
         Args:
             kind: The value of `type`.
-            source: The mapping that contains the value. If it comes from a Python config, a dotted path may refer to
-                any class that the registry accepts.
+            source: The mapping that contains the value. If a Python config has set the value, a dotted path may refer
+                to any class that the registry accepts.
             key: The key under which `source` contains the value.
 
         Raises:

@@ -94,8 +94,8 @@ def sync_folder(folder: str) -> None:
 def lock(path: str) -> FileLock:
     """Returns an exclusive lock for `path` across processes and threads, as a context manager.
 
-    The lock is a hidden file in the same folder, which is created if necessary. It is never removed, because removing
-    it could allow two processes to acquire the lock.
+    The lock is a hidden file in the same folder, which is created if necessary. The file is never removed, because
+    removing it could allow two processes to acquire the lock.
 
     Raises:
         OSError: The folder of `path` cannot be created.
