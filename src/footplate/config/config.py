@@ -104,9 +104,9 @@ class Config:
 
     @staticmethod
     def fromstring(cfg_str: str, file_format: str) -> "Config":
-        """Loads a config from a string, and imports the modules in `custom_imports`.
+        """Loads a config from a string. Relative base paths are resolved against the current folder.
 
-        Relative base paths are resolved against the current folder.
+        Imports the modules in `custom_imports`.
 
         Args:
             cfg_str: The text.

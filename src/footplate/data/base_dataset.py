@@ -137,7 +137,7 @@ class BaseDataset(Dataset[Any]):
         self._fully_initialized = True
 
     def _get_unserialized_subset(self, indices: Indices) -> list[Any]:
-        """Returns the records selected by `indices`; see the class docstring."""
+        """Returns the records that the constructor's `indices` would select."""
         return [self.data_list[index] for index in _select_indices(indices, len(self.data_list))]
 
     def _serialize_data(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -195,7 +195,7 @@ class BaseDataset(Dataset[Any]):
         return self.pipeline(self.get_data_info(idx))
 
     def get_subset_(self, indices: Indices) -> None:
-        """Keeps only the records selected by `indices`; see the class docstring."""
+        """Keeps only the records that the constructor's `indices` would select."""
         self.full_init()
         selected = _select_indices(indices, len(self))
         if isinstance(self.data_list, RecordStore):
@@ -206,7 +206,7 @@ class BaseDataset(Dataset[Any]):
             self._skipped = _shared_flags()  # indices now refer to other samples
 
     def get_subset(self, indices: Indices) -> Self:
-        """Returns a copy of the dataset with only the records selected by `indices`; see the class docstring."""
+        """Returns a copy of the dataset with only the records that the constructor's `indices` would select."""
         self.full_init()
         other = copy.copy(self)
         other._metainfo = self.metainfo

@@ -243,7 +243,7 @@ class Registry:
     def _constructor_error(
         self, entry: Any, settings: Mapping[str, Any], error: Exception, source: object
     ) -> BuildError:
-        """Returns the error to raise after a constructor has failed, with the wrong argument if it can be determined."""
+        """Returns the error to raise after a constructor has failed, with the wrong argument if that is known."""
         what, wrong = self._describe(entry), next(wrong_types(entry, settings), None)
         key, notes, near = "", describe_changes(source), None
         message = f"{what} cannot be built: {type(error).__name__}: " + str(error).strip().partition("\n")[0]

@@ -27,9 +27,7 @@ Direction = Literal["horizontal", "vertical"]
 
 @TRANSFORMS.register_module()
 class Resize(BaseTransform):
-    """Resizes an image and its annotations.
-
-    Adds `keep_ratio`, and `scale_factor`: the ratios of the new width and height to those before the first resize.
+    """Resizes an image and its annotations. Adds `scale_factor`, the ratios of new to original width and height.
 
     Args:
         scale: Width and height of the result. With `keep_ratio`, the larger number limits the longer image side, and
