@@ -125,7 +125,7 @@ def check_keys(
         section: The section to check.
         known: The known keys.
         prefix: The section's key path with a trailing dot; by default, `name` and a dot.
-        elsewhere: The settings to use instead of keys that do not belong in this section, keyed by these keys.
+        elsewhere: Maps each key that belongs elsewhere to the setting to use instead.
 
     Raises:
         ArgumentError: The section has an unknown key. The message suggests the most similar known key, or lists the

@@ -105,7 +105,7 @@ def dotted_name(value: object) -> str | None:
 def write_python(mapping: Mapping[str, Any]) -> str:
     """Returns the Python source of a config. Loading the source yields an equal config.
 
-    The only exception are functions, classes and lazily imported names, which become dotted strings.
+    Functions, classes and lazily imported names are the only exception: they become dotted strings.
 
     Example:
         >>> print(write_python({"optimizer": {"type": "AdamW", "lr": 0.001}}), end="")

@@ -56,7 +56,7 @@ def join_path(parts: Sequence[Any]) -> str:
 
 
 def next_key(holder: ConfigDict, parts: list[Any]) -> tuple[Any, list[Any]]:
-    """Returns the key of `holder` with which a path begins, and the remaining parts of the path.
+    """Splits a path into its first key in `holder` and the remaining parts.
 
     A key may contain dots. If several keys match, returns the longest. A number that `holder` has only as an integer
     key is returned as an integer. If no key matches, returns the first part unchanged.
@@ -72,7 +72,7 @@ def next_key(holder: ConfigDict, parts: list[Any]) -> tuple[Any, list[Any]]:
 
 
 def next_step(holder: Any, parts: list[Any], done: list[Any]) -> tuple[Any, list[Any]]:
-    """Returns the key or index in `holder` with which a path begins, and the remaining parts of the path.
+    """Splits a path into its first key or index in `holder` and the remaining parts.
 
     `done` is the path to `holder`, for error messages.
 

@@ -53,7 +53,7 @@ def parse_value(text: str) -> Any:
 def read_literal(node: ast.expr, read_other: Callable[[ast.expr], Any]) -> Any:
     """Returns the value of a syntax tree without executing code.
 
-    Evaluates numbers, booleans, None and strings, also if they are nested in lists, tuples, `{...}` and `dict(...)`.
+    Evaluates numbers, booleans, None and strings, alone or nested in lists, tuples, `{...}` and `dict(...)`.
 
     Args:
         node: The syntax tree.

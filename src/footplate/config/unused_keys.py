@@ -20,7 +20,8 @@ class UnusedChange(NamedTuple):
     Attributes:
         key: The key path of the changed value.
         origin: Where the change was made.
-        was_read: Whether the config uses the previous value. If False, only the user's own code may use the new value.
+        was_read: Whether the config uses the previous value. If False, the config does not use the variable at all, but
+            the user's own code might.
         unchanged: The key paths that still have the previous value.
     """
 

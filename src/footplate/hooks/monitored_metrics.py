@@ -113,5 +113,5 @@ class MonitoredMetric:
         return check_score(self.name, metrics[self.name], key=self.key)
 
     def is_better(self, value: float, than: float, by: float = 0.0) -> bool:
-        """Checks whether `value` is better than the value `than` by more than `by`. False if there is no rule."""
+        """Checks whether `value` is better than the value `than` by more than `by`, if the rule is known."""
         return self.rule is not None and is_better(value, than, self.rule, by)

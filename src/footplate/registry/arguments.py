@@ -169,5 +169,5 @@ def _fits(value: Any, allowed: tuple[type, ...]) -> bool:
 
 
 def describe_types(allowed: tuple[type, ...]) -> str:
-    """Returns a text that describes the allowed types, such as "an integer or None"."""
+    """Returns a description of the allowed types, such as "an integer or None"."""
     return " or ".join(dict.fromkeys(_TYPE_NAMES.get(kind, kind.__name__) for kind in allowed))

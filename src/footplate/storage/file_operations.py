@@ -349,7 +349,7 @@ def remove_empty_folder(folder: Path) -> None:
 def clean_stale(folder: Path) -> list[str]:
     """Removes temporary files that have not been written to for ten minutes, and returns their paths.
 
-    Does nothing if the folder is remote or does not exist.
+    Returns an empty list if the folder is remote or does not exist.
 
     Raises:
         OSError: The folder cannot be read.
