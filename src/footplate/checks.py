@@ -1,7 +1,9 @@
 """Checks the values of arguments, configs and checkpoints.
 
-Argument and config checks raise ArgumentError; checkpoint checks raise ValueError. In argument and config checks,
-`name` is the value's name in the message, and `key` is its key path, which defaults to `name`.
+Functions that check arguments and configs raise ArgumentError. Their argument `name` is the value's name in the
+message, and `key` is its key path in the config, which defaults to `name` unless noted otherwise. Functions that check
+the content of a checkpoint (`read_...` and `check_saved_number`) raise KeyError if a key is missing, and ValueError if
+a value is invalid.
 """
 
 import inspect
@@ -24,6 +26,8 @@ _MAX_LISTED = 12
 
 def check_count(name: str, value: Any, *, least: int = 1, most: int | None = None, key: str | None = None) -> int:
     """Checks that `value` is an integer from `least` to `most`, and returns it as an int. Rejects bools.
+
+    If `most` is None, there is no upper bound.
 
     Raises:
         ArgumentError: `value` is not an integer or is out of bounds.
@@ -121,7 +125,7 @@ def check_keys(
         section: The section to check.
         known: The known keys.
         prefix: The section's key path with a trailing dot; by default, `name` and a dot.
-        elsewhere: Maps keys that do not belong here to the setting to use instead.
+        elsewhere: Maps each key that belongs elsewhere to the setting to use instead.
 
     Raises:
         ArgumentError: The section has an unknown key. The message suggests the most similar known key, or lists the
@@ -157,7 +161,7 @@ def check_score(name: str, value: object, *, key: str) -> float:
     """Converts the value of the metric `name` to a float. The value may be a number or a one-element array.
 
     Raises:
-        ArgumentError: The value cannot be converted.
+        ArgumentError: The value is a string or cannot be converted.
     """
     try:
         if isinstance(value, (str, bytes)):
@@ -168,7 +172,7 @@ def check_score(name: str, value: object, *, key: str) -> float:
 
 
 def check_pattern(pattern: Any, *, key: str = "") -> re.Pattern[str]:
-    """Compiles a regular expression.
+    """Compiles and returns a regular expression. `key` is empty by default.
 
     Raises:
         ArgumentError: `pattern` is not a valid regular expression.
@@ -276,7 +280,7 @@ def check_accepts(
         method: The name of the method.
         arguments: The names of the positional arguments.
         keywords: The names of the keyword arguments.
-        expected: All argument names to show in the message, if the method may accept fewer.
+        expected: The argument names to show in the message; by default, `arguments` and `keywords`.
 
     Raises:
         ArgumentError: The method does not accept these arguments.
@@ -294,7 +298,16 @@ def check_accepts(
 
 
 def check_takes(problem: str, function: Callable[..., Any], *arguments: str) -> None:
-    """Raises an ArgumentError that starts with `problem` if `function` cannot be called with the given arguments."""
+    """Checks that a function accepts the given positional arguments. Skips functions that have no signature.
+
+    Args:
+        problem: The start of the error message.
+        function: The function to check.
+        arguments: The names of the arguments, which are shown in the message.
+
+    Raises:
+        ArgumentError: The function accepts fewer arguments, or requires more.
+    """
     try:
         inspect.signature(function).bind(*arguments)
     except ValueError:  # some C functions have no signature

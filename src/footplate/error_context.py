@@ -21,7 +21,7 @@ NOT_USER_CODE = (_OWN_CODE, *{os.path.join(path, "") for path in sysconfig.get_p
 
 @contextmanager
 def at_key(prefix: str) -> Iterator[None]:
-    """Prepends `prefix` to the key path of errors raised in the block."""
+    """Prepends `prefix` to the key path of each FootplateError raised in the block."""
     try:
         yield
     except FootplateError as error:
@@ -31,7 +31,7 @@ def at_key(prefix: str) -> Iterator[None]:
 
 @contextmanager
 def located(source: object) -> Iterator[None]:
-    """Adds a location to errors raised in the block: the place in the config `source` where the error's key is set."""
+    """Sets the origin of each FootplateError raised in the block to where the config `source` sets the error's key."""
     try:
         yield
     except FootplateError as error:
@@ -41,7 +41,10 @@ def located(source: object) -> Iterator[None]:
 
 @contextmanager
 def restoring(part: str) -> Iterator[None]:
-    """Converts errors raised in the block to a CheckpointError stating that `part` could not be restored."""
+    """Converts exceptions raised in the block to a CheckpointError, which states that `part` could not be restored.
+
+    A FootplateError is not converted.
+    """
     try:
         yield
     except FootplateError:
@@ -52,7 +55,10 @@ def restoring(part: str) -> Iterator[None]:
 
 
 def locate(error: FootplateError, source: object) -> None:
-    """Sets an error's origin to the place in the config `source` where the value at the error's key path was set."""
+    """Sets an error's origin to the place in the config `source` where the value at the error's key path was set.
+
+    Does nothing if the error already has an origin, or if the config does not have the top-level key.
+    """
     first = next((name for name, _ in _STEP.findall(error.key)), None)
     # For a key that the config does not have, origin_at would return the origin of the first base.
     if error.origin is None and hasattr(source, "__contains__") and first in source:
@@ -61,6 +67,8 @@ def locate(error: FootplateError, source: object) -> None:
 
 def origin_at(source: object, path: str | Sequence[Any]) -> Origin | None:
     """Returns the origin of the value at a key path, or of its nearest ancestor with a known origin.
+
+    Returns None if no origin is known.
 
     Args:
         source: A config.
@@ -78,9 +86,9 @@ def origin_at(source: object, path: str | Sequence[Any]) -> Origin | None:
 
 
 def origin_of(mapping: object, key: object = None) -> Origin | None:
-    """Returns the origin of `mapping[key]`, or of the mapping if `key` is None.
+    """Returns the origin of `mapping[key]` or, if it is unknown or `key` is None, the origin of the mapping itself.
 
-    Returns None if the origin is unknown.
+    Returns None if neither origin is known.
     """
     origins = getattr(mapping, "_origins", None)
     if not isinstance(origins, Mapping):
@@ -90,9 +98,9 @@ def origin_of(mapping: object, key: object = None) -> Origin | None:
 
 
 def describe_changes(section: object, key: str = "") -> list[str]:
-    """Returns a list with one note about the values in a section that were overridden by another config file.
+    """Returns a list with one note, which lists the values in a section that another config file has overridden.
 
-    The list is empty if there are no overrides. `key` is the section's key path.
+    The list is empty if there are no such values. `key` is the section's key path.
     """
     changes = [f"{path} ({origin})" for path, origin in _changes_in(section, key)]
     return [f"changed from the base: {list_names(changes, _MAX_CHANGES)}"] if changes else []
@@ -112,9 +120,10 @@ def _changes_in(section: object, key: str) -> Iterator[tuple[str, Origin]]:
 
 
 def explain_missing_path(path: str) -> list[str]:
-    """Returns notes about a path that does not exist: the absolute path and the first missing folder or file.
+    """Returns notes about a path that does not exist.
 
-    Suggests a similar name in the parent folder.
+    One note contains the absolute path, unless `path` is absolute. Another note contains the first missing folder or
+    file, and suggests a similar name in the same folder.
     """
     tried = folder = os.path.abspath(path)
     lines = [] if os.path.isabs(path) else [f"tried {tried}; relative paths are resolved against the current folder"]
@@ -152,7 +161,7 @@ def add_note(error: BaseException, note: str) -> None:
 def innermost_user_line(stack: Iterable[tuple[FrameType, int]]) -> str:
     """Returns the location of the innermost line of user code in a stack as "file:line".
 
-    If the stack contains no user code, uses the innermost line of footplate's own code.
+    If the stack contains no user code, returns the innermost line of footplate's own code, or "" if there is none.
 
     Args:
         stack: Frames with their line numbers, outermost frame first.

@@ -12,7 +12,7 @@
     │   └── BuildError                a wrong or missing argument, or a class of the wrong type (also a TypeError)
     ├── ArgumentError                 an invalid value (also a ValueError)
     ├── DataError                     a sample or dataset cannot be used
-    │   └── StorageError              the data storage cannot be reached, read or written
+    │   └── StorageError              remote data cannot be read or copied to the local disk
     ├── NonFiniteError                a loss, a gradient or a weight is NaN or infinite; exit code 3
     ├── ExitError                     user code tried to exit the process during a run; exit code 1
     ├── RankError                     ranks disagree or cannot connect, or a rank is lost
@@ -77,7 +77,7 @@ class FootplateError(Exception):
         key: The key path in the config, such as `optim_wrapper.optimizer.lr`.
         found: The invalid value.
         suggestion: The word that the user most likely meant.
-        notes: Additional lines.
+        notes: Additional lines of the message.
         hides_cause: Whether to end the message with a hint that `--debug` shows where `__cause__` was raised.
 
     Attributes:
@@ -195,7 +195,7 @@ class DataError(FootplateError):
 
 
 class StorageError(DataError):
-    """Raised if the data storage cannot be reached or written to, denies access, or needs a larger local cache.
+    """Raised if remote storage cannot be reached or denies access, or if the local copy of a file cannot be written.
 
     Even with `on_error='skip'`, this error stops the run, since the samples may be intact.
     """
@@ -207,7 +207,7 @@ class NonFiniteError(FootplateError):
     Args:
         message: A sentence that states what is non-finite and since when.
         iteration: The first affected iteration, counted from 1; None if unknown.
-        notes: Additional lines.
+        notes: Additional lines of the message.
     """
 
     exit_code = 3
@@ -252,10 +252,10 @@ class MissingExtraError(FootplateError, ImportError):
 
 
 def import_optional(module: str, *, extra: str, why: str, package: str = "") -> Any:
-    """Imports a module of an optional package.
+    """Imports and returns a module of an optional package.
 
     Args:
-        module: The module.
+        module: The dotted name of the module.
         extra: The footplate extra that installs the package.
         why: The feature that requires the package.
         package: The name of the package; by default, the first part of `module`.

@@ -1,6 +1,6 @@
 """Defines extensions, which add config formats, scopes and registry entries to the core.
 
-`footplate/__init__.py` registers footplate's own extensions. They are imported on first use.
+`footplate/__init__.py` registers footplate's own extensions. Extensions are imported on first use.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ class Extension:
     Attributes:
         packages: Maps additional scopes, such as "mmdet", to their PyPI packages, or to "" if they have no package.
         locations: Maps registry names, such as "hook", to the modules to import for their additional entries.
-        ignored_keys: Maps top-level config keys that have no effect to advice, which is shown in a warning.
+        ignored_keys: The top-level config keys that have no effect, each with the advice to show in a warning.
     """
 
     packages: Mapping[str, str] = {}
@@ -30,7 +30,7 @@ class Extension:
         return frozenset()
 
     def check_config(self, cfg: Any) -> None:
-        """Raises an error if ignoring a top-level key of the config would change the results."""
+        """Raises an error if the config sets a key that footplate would ignore although it affects the results."""
 
     def translates(self, cfg: Any) -> bool:
         """Checks whether `translate` would change a config."""

@@ -96,7 +96,7 @@ def format_seconds(seconds: float) -> str:
 
 
 def nearest(word: object, candidates: Iterable[str], *, similarity: float | None = None) -> str | None:
-    """Returns the candidate most similar to `word`, or None if none is similar enough.
+    """Returns the candidate most similar to `word`, ignoring case, or None if none is similar enough.
 
     Args:
         word: The word to correct.
@@ -146,7 +146,7 @@ def terminal_width(stream: Any) -> int | None:
 
 
 def styled(text: str, code: int, stream: Any) -> str:
-    """Adds an ANSI style, such as 31 for red, if the stream is a terminal and NO_COLOR is not set."""
+    """Adds an ANSI style, such as 31 for red, unless the stream is not a terminal or NO_COLOR or TERM=dumb is set."""
     is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or terminal_width(stream) is None
     return text if is_plain else f"\x1b[{code}m{text}\x1b[0m"
 
@@ -154,18 +154,21 @@ def styled(text: str, code: int, stream: Any) -> str:
 def wrap_log(text: str, width: int) -> str:
     """Wraps a log message of one or more lines to `width` columns and indents continuation lines.
 
-    Breaks lines only between words. A word that is wider than the terminal, such as a path, stays whole.
+    Breaks lines only between words. A word that is longer than a line, such as a path, stays whole.
     """
     wrapped = [_wrap_line(line, width, "", min(_indentation(line) + _INDENT, width // 2)) for line in text.split("\n")]
     return "\n".join(wrapped)
 
 
 def wrap_text(text: str, width: int | None = None) -> str:
-    """Wraps a command's output at word boundaries. Continuation lines are indented to the second column.
+    """Wraps a command's output at word boundaries.
+
+    Continuation lines are aligned with the text after the label or, without a label, indented by two spaces.
 
     Args:
         text: One or more lines. Two or more spaces separate an optional label from the rest of its line.
-        width: The number of columns. The default is the width of the terminal, or 100 if there is no terminal.
+        width: The number of columns, at least 40. The default is the width of the terminal, or 100 if there is no
+            terminal.
 
     Example:
         >>> print(wrap_text("metrics     mIoU, mAcc, mDice, mFscore, mPrecision, mRecall", 40))

@@ -71,7 +71,7 @@ def expand_rules(metrics: Sequence[str], rules: Sequence[str]) -> list[Rule]:
 
 
 def is_better(value: float, than: float, rule: str, by: float = 0.0) -> bool:
-    """Checks whether `value` improves on the value `than` by more than `by`. NaN is never better."""
+    """Checks whether `value` is better than the value `than` by more than `by`. NaN is never better."""
     return value - than > by if rule == "greater" else than - value > by
 
 
@@ -80,7 +80,8 @@ def order_metrics(names: Iterable[str], first: Sequence[str] = ()) -> list[str]:
 
     Args:
         names: All metrics.
-        first: The `save_best` metrics, which are always included.
+        first: The `save_best` metrics, which are included even if they are per-class results. Names that are not in
+            `names` are ignored.
     """
     present = dict.fromkeys(names)
     selected = [name for name in first if name in present]
@@ -125,7 +126,7 @@ def split_dataset(name: str) -> tuple[str, str]:
 
 
 def only_term(values: Mapping[str, Any]) -> str | None:
-    """Returns the name of the only loss term, or None if there are several.
+    """Returns the name of the only loss term besides the total loss, or None if the number of terms is not one.
 
     A single term equals the total loss, so it does not need to be shown.
 

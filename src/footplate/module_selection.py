@@ -65,7 +65,7 @@ def select_modules(modules: Mapping[str, nn.Module], selection: Selection) -> di
 
 
 def nearest_prefix(pattern: str, names: Iterable[str]) -> str | None:
-    """Returns the module or parameter name that a pattern was most likely meant to match.
+    """Returns the module or parameter name that a pattern was most likely meant to match, or None if none is similar.
 
     Args:
         pattern: A regular expression that does not match the start of any name.

@@ -41,7 +41,7 @@ def compile_arguments(given: bool | Mapping[str, Any] | None) -> dict[str, Any] 
         given: The value of `compile` in a config.
 
     Raises:
-        ArgumentError: The value is neither a bool nor a dict, or the dict has an argument that configs must not set.
+        ArgumentError: The value is neither a bool nor a dict, or an argument is invalid or not allowed in configs.
     """
     if given is None or given is False:
         return None

@@ -29,7 +29,7 @@ class Config:
         format_python_code: Accepted for compatibility and ignored; dumps are always formatted.
 
     Attributes:
-        filename: The path that was passed to `fromfile`, or None.
+        filename: The path that was passed to `fromfile` (for the name of a recipe, the recipe's path), or None.
         text: The source text of the file and its bases, each preceded by its path.
         env_variables: The environment variables used in the files, with their values.
 
@@ -106,6 +106,8 @@ class Config:
     def fromstring(cfg_str: str, file_format: str) -> "Config":
         """Loads a config from a string. Relative base paths are resolved against the current folder.
 
+        Imports the modules in `custom_imports`.
+
         Args:
             cfg_str: The text.
             file_format: `.py`, `.json`, `.yaml` or `.toml`.
@@ -145,7 +147,7 @@ class Config:
         return self._cfg_dict.to_dict()
 
     def dump(self, file: str | os.PathLike[str] | None = None) -> str | None:
-        """Writes the resolved config to a single file. The suffix selects the format.
+        """Writes the resolved config to a single file, or returns its text. The suffix selects the format.
 
         Args:
             file: The path, or None to return the text in the format of the original file.
@@ -168,7 +170,7 @@ class Config:
             allow_list_keys: Whether numbers in a path may be list indices.
 
         Raises:
-            ConfigError: A path goes through a value that is not a dict, or past the end of a list.
+            ConfigError: A path goes through a value that is neither a dict nor a list, or past the end of a list.
         """
         merge_options(self._cfg_dict, options, origin=calling_line(), allow_list_keys=allow_list_keys)
 

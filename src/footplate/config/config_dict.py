@@ -37,7 +37,7 @@ class KeyOrigin(Origin):
 
     replaced: Replaced | None
     is_read = False  # whether other lines of the config use the key as a variable
-    is_read_here = False  # whether they use the value set here
+    is_read_here = False  # whether other lines use the value that was set here, not only a previous value
 
     def __new__(cls, file: str, line: int, replaced: Replaced | None = None) -> "KeyOrigin":
         """Creates an origin. Origins are compared and hashed by file and line."""
@@ -65,7 +65,8 @@ def is_variable(config: object, key: object) -> bool:
 def calling_line() -> Origin:
     """Returns the file and line of the code that is calling this package.
 
-    If no user code makes the call, returns "the command line" or "footplate itself" as the file, and 0 as the line.
+    If the caller is a module of footplate rather than user code, the file is "the command line" or "footplate itself",
+    and the line is 0.
     """
     frame = sys._getframe()
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
@@ -123,9 +124,10 @@ class TracedDict(dict[Any, Any]):
         return self[key]
 
     def update(self, /, *args: Any, **kwargs: Any) -> None:
-        """Sets several keys, with the origins recorded in the given mapping.
+        """Sets several keys. In a `ConfigDict`, dicts are merged into existing dicts.
 
-        In a `ConfigDict`, dicts are merged into existing dicts.
+        If the argument is a dict with recorded origins, its keys keep these origins. The origin of any other key is the
+        line that calls this method.
         """
         origins, place = getattr(args[0], "_origins", {}) if args else {}, calling_line()
         for key, value in dict(*args, **kwargs).items():

@@ -46,7 +46,7 @@ class Loaded(NamedTuple):
         mapping: The keys and values.
         texts: The source text of each file, bases first.
         environment: The environment variables that were used.
-        imported: The names that a pure-Python config imports. Configs that inherit from it may use them.
+        imported: The names that a pure-Python config imports, with their values. Inheriting configs may use the names.
     """
 
     mapping: ConfigDict

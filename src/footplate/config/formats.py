@@ -85,7 +85,10 @@ def _converted(value: Any, suffix: str) -> Any:
 
 
 def plain_scalar(value: Any) -> Any:
-    """Converts NumPy numbers and instances of subclasses of str, int and float. Returns other values unchanged."""
+    """Converts NumPy numbers, and instances of subclasses of str, int and float, to plain Python values.
+
+    Returns other values unchanged.
+    """
     if isinstance(value, str):
         return str(value)
     return int(value) if is_integer(value) else float(value) if is_number(value) else value
@@ -100,9 +103,9 @@ def dotted_name(value: object) -> str | None:
 
 
 def write_python(mapping: Mapping[str, Any]) -> str:
-    """Returns the Python source of a config. Loading it yields an equal config.
+    """Returns the Python source of a config. Loading the source yields an equal config.
 
-    Functions, classes and lazily imported names become dotted strings.
+    Functions, classes and lazily imported names are the only exception: they become dotted strings.
 
     Example:
         >>> print(write_python({"optimizer": {"type": "AdamW", "lr": 0.001}}), end="")

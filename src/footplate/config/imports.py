@@ -54,7 +54,7 @@ def import_custom(config: "Config | ConfigDict") -> None:
 
 
 def import_module(name: str, origin: Origin | None = None, key: str = "custom_imports.imports") -> None:
-    """Imports a module.
+    """Imports a module whose name comes from a config.
 
     Args:
         name: The dotted name of the module.

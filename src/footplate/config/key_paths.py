@@ -15,7 +15,7 @@ def split_path(path: str) -> list[str]:
     """Splits a key path at dots and brackets. A quoted key may contain dots.
 
     Raises:
-        ConfigError: A part is empty, or a quote or bracket is not closed.
+        ConfigError: A part is empty, a quote or bracket is not closed, or two parts are not separated.
 
     Example:
         >>> split_path("optim_wrapper.custom_keys.'layers.0'.lr_mult")
@@ -56,7 +56,11 @@ def join_path(parts: Sequence[Any]) -> str:
 
 
 def next_key(holder: ConfigDict, parts: list[Any]) -> tuple[Any, list[Any]]:
-    """Returns the next key in a path (an integer, or a string that may contain dots), and the remaining parts."""
+    """Splits a path into its first key in `holder` and the remaining parts.
+
+    A key may contain dots. If several keys match, returns the longest. A number that `holder` has only as an integer
+    key is returned as an integer. If no key matches, returns the first part unchanged.
+    """
     for count in range(len(parts), 1, -1):
         key = ".".join(map(str, parts[:count]))
         if key in holder:
@@ -68,7 +72,9 @@ def next_key(holder: ConfigDict, parts: list[Any]) -> tuple[Any, list[Any]]:
 
 
 def next_step(holder: Any, parts: list[Any], done: list[Any]) -> tuple[Any, list[Any]]:
-    """Returns the next key or index in a path, and the remaining parts. `done` is the path to `holder`.
+    """Splits a path into its first key or index in `holder` and the remaining parts.
+
+    `done` is the path to `holder`, for error messages.
 
     Raises:
         ConfigError: `holder` is neither a dict nor a list, or the path goes past the end of a list.
@@ -97,7 +103,7 @@ def merge_options(
         allow_list_keys: Whether numbers in a path may be indices into lists and tuples.
 
     Raises:
-        ConfigError: A path goes through a value that is not a dict, or past the end of a list.
+        ConfigError: A path goes through a value that is neither a dict nor a list, or past the end of a list.
     """
     try:
         for path, value in options.items():

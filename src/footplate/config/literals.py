@@ -51,10 +51,12 @@ def parse_value(text: str) -> Any:
 
 
 def read_literal(node: ast.expr, read_other: Callable[[ast.expr], Any]) -> Any:
-    """Evaluates a syntax tree of plain values, without executing code.
+    """Returns the value of a syntax tree without executing code.
+
+    Evaluates numbers, booleans, None and strings, alone or nested in lists, tuples, `{...}` and `dict(...)`.
 
     Args:
-        node: Numbers, booleans, None and strings, in lists, tuples, `{...}` and `dict(...)`.
+        node: The syntax tree.
         read_other: A function that returns the value of any other node.
     """
     match node:
@@ -75,7 +77,11 @@ def read_literal(node: ast.expr, read_other: Callable[[ast.expr], Any]) -> Any:
 
 
 def _read_text(node: ast.expr, source: str) -> Any:
-    """Returns the source text of a word or an expression."""
+    """Returns the source text of a node as a string, or the constant (such as `null`) that the text stands for.
+
+    Raises:
+        OverrideError: The text starts like a container or a quoted string.
+    """
     text = ast.get_source_segment(source, node) or ""
     if text.startswith(_OPENINGS):
         raise _unreadable(text)

@@ -39,7 +39,7 @@ class Script(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def parse(path: str, text: str, *, pure: bool | None = None) -> Script:
-    """Parses a config, or returns the cached result for the same text.
+    """Parses a .py config. The result is cached.
 
     Args:
         path: The path, for errors and origins.

@@ -17,7 +17,7 @@ _NOTE = "Recorded configs are read as data, and no code in them is executed."
 
 
 def as_python(config: Config) -> str:
-    """Returns the Python source of a config. Loading it yields an equal config.
+    """Returns the Python source of a config. Loading the source yields an equal config; see `write_python`.
 
     Raises:
         ConfigError: A value is an object that cannot be written as source code.
@@ -57,10 +57,10 @@ def parse_recorded(text: str, file: str) -> Config:
 
 
 def as_plain(value: Any) -> Any:
-    """Replaces objects inside a value with text, so that the value can be recorded.
+    """Returns a copy of a value that can be recorded as JSON: dicts, lists, strings, numbers, booleans and None.
 
-    Replaces classes and functions with their names, torch optimizers with their settings, and NumPy numbers with plain
-    numbers.
+    Classes and functions become dotted names, torch optimizers become dicts of their settings, tuples become lists,
+    NumPy numbers become plain numbers, and other objects become text.
 
     Example:
         >>> as_plain({"model": object(), "train_cfg": {"max_epochs": 3}})

@@ -39,7 +39,7 @@ def absolute(path: str | os.PathLike[str]) -> str:
 
 
 def suffix_of(path: str, asked_at: Origin | None = None) -> str:
-    """Returns the lowercase suffix of a config file.
+    """Returns the lowercase suffix of a config file. `asked_at` is the origin of the reference to the file.
 
     Raises:
         ConfigError: The suffix does not belong to any config format.
@@ -52,7 +52,7 @@ def suffix_of(path: str, asked_at: Origin | None = None) -> str:
 
 
 def read_text(path: str, asked_at: Origin | None = None) -> str:
-    """Returns the text of a config file. `asked_at` is the origin of the reference to it.
+    """Returns the text of a config file. `asked_at` is the origin of the reference to the file.
 
     Raises:
         ConfigError: The file is missing, not a regular file, unreadable or not UTF-8.
@@ -106,6 +106,7 @@ def locate(package: str, file: str, asked_at: Origin | None = None) -> str:
     """Returns the path of a config in another package, without importing the package.
 
     `file` is relative to the config folder of the package, or to the package itself. The suffix `.py` is optional.
+    `asked_at` is the origin of the reference to the config.
 
     Raises:
         ConfigError: The package is not installed or has no such config.
@@ -167,11 +168,11 @@ def expand_placeholders(
         path: The absolute path of the file.
         predefined: Whether to replace `{{ fileDirname }}` and similar names.
         environment: Whether to replace environment variables.
-        literal: A function that formats the value of an environment variable if its placeholder contains quotation
-            marks.
+        literal: Formats the value of an environment variable whose placeholder contains quotation marks, as in
+            `{{ '$NAME:default' }}`.
 
     Returns:
-        The text, and the environment variables it uses.
+        The new text, and the values of the environment variables in it, keyed by name.
 
     Raises:
         ConfigKeyError: An environment variable is not set and has no default.
@@ -214,7 +215,7 @@ def _escaped(value: str) -> str:
 
 
 def references_in(text: str) -> list[str]:
-    """Returns the key paths in the base that the expanded text refers to."""
+    """Returns the key paths of the base values that an expanded text refers to, such as `a.b`."""
     return [path.replace("·", ".") for path in _REFERENCE.findall(text)]
 
 
@@ -233,7 +234,10 @@ def fill_string(text: str, base: Any, origin: Origin) -> Any:
 
 
 def fill_references(value: Any, base: Any, origin: Origin) -> Any:
-    """Replaces references to the base in all strings inside a value. `origin` is the origin of the value."""
+    """Returns a copy of a value in which references to the base are replaced in all strings; see `fill_string`.
+
+    `origin` is the origin of the value.
+    """
     if isinstance(value, TracedDict):
         result = value.copy()
         for key, item in value.items():

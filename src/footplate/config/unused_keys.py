@@ -20,7 +20,8 @@ class UnusedChange(NamedTuple):
     Attributes:
         key: The key path of the changed value.
         origin: Where the change was made.
-        was_read: Whether the config uses the previous value. If not, the user's own code may use the new one.
+        was_read: Whether the config uses the previous value. If False, the config does not use the variable at all, but
+            the user's own code might.
         unchanged: The key paths that still have the previous value.
     """
 
@@ -76,9 +77,10 @@ def _changes(holder: Any, key: Any, path: tuple[Any, ...]) -> Iterator[tuple[tup
 
 
 def _keys_with(top: ConfigDict, known: Collection[str], path: Sequence[Any], value: Any) -> list[str]:
-    """Returns the paths of keys that have a given value. Considers the `known` top-level keys and the keys inside them.
+    """Returns the paths of keys that have a given value, searching only the `known` top-level keys and their content.
 
-    Prefers keys with the same name as the last key in `path`. For common values, such as 0, returns only these.
+    If some of these keys have the same name as the last key in `path`, returns only these. For common values, such as
+    0, returns only keys with the same name, because other keys may have the same value by chance.
     """
     name = [part for part in path if isinstance(part, str)][-1]
     items = [(other, item) for other, item in walk_paths(top) if other[0] in known]

@@ -53,7 +53,7 @@ class BaseDataset(Dataset[Any]):
         max_refetch: The maximum number of other samples to try if the pipeline returns None.
         on_error: "stop" or "skip". With "skip", a sample that cannot be read is replaced as if the pipeline had
             returned None, counted in `skipped`, and logged as a warning. The run still stops if most samples cannot be
-            read, or if storage cannot be reached.
+            read, or if storage cannot be reached. "skip" has no effect if `test_mode` is set.
 
     Raises:
         DataError: The annotation file cannot be read.
@@ -137,7 +137,7 @@ class BaseDataset(Dataset[Any]):
         self._fully_initialized = True
 
     def _get_unserialized_subset(self, indices: Indices) -> list[Any]:
-        """Returns the records selected by `indices`; see the class docstring."""
+        """Returns the records that the constructor's `indices` would select."""
         return [self.data_list[index] for index in _select_indices(indices, len(self.data_list))]
 
     def _serialize_data(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -146,7 +146,7 @@ class BaseDataset(Dataset[Any]):
         return store.arrays
 
     def load_data_list(self) -> list[Any]:
-        """Reads the annotation file and converts its records with `parse_data_info`."""
+        """Reads the annotation file, converts its records with `parse_data_info`, and returns them."""
         if not self.ann_file:
             raise DataError(f"the dataset '{type(self).__name__}' has no ann_file", key="ann_file")
         with at_key("ann_file"):
@@ -174,7 +174,7 @@ class BaseDataset(Dataset[Any]):
         return raw_data_info
 
     def filter_data(self) -> list[Any]:
-        """Selects the records in `self.data_list` to keep. By default, keeps all of them."""
+        """Returns the records in `self.data_list` to keep. By default, returns all of them."""
         return list(self.data_list)
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
@@ -195,7 +195,7 @@ class BaseDataset(Dataset[Any]):
         return self.pipeline(self.get_data_info(idx))
 
     def get_subset_(self, indices: Indices) -> None:
-        """Keeps only the records selected by `indices`; see the class docstring."""
+        """Keeps only the records that the constructor's `indices` would select."""
         self.full_init()
         selected = _select_indices(indices, len(self))
         if isinstance(self.data_list, RecordStore):
@@ -206,7 +206,7 @@ class BaseDataset(Dataset[Any]):
             self._skipped = _shared_flags()  # indices now refer to other samples
 
     def get_subset(self, indices: Indices) -> Self:
-        """Returns a copy of the dataset with only the records selected by `indices`."""
+        """Returns a copy of the dataset with only the records that the constructor's `indices` would select."""
         self.full_init()
         other = copy.copy(self)
         other._metainfo = self.metainfo

@@ -42,8 +42,9 @@ def default_collate(samples: Sequence[Any]) -> Any:
 
 
 def _collate(samples: Sequence[Any], collate_values: Callable[[Sequence[Any]], Any]) -> Any:
-    """Collates nested samples. Collects strings and data elements in lists, and collates other values with
-    `collate_values`.
+    """Collates nested samples. `collate_values` collates the innermost values.
+
+    Strings and data elements are always collected in lists.
     """
     first = samples[0]
     if isinstance(first, (BaseDataElement, str, bytes)):
@@ -142,7 +143,7 @@ def batch_size_of(batch: Any) -> int:
 
 
 def map_tensors(data: Any, change: Callable[[Any], Any]) -> Any:
-    """Applies `change` to all tensors and all objects with a `to` method in nested dicts, lists and tuples."""
+    """Returns a copy of nested dicts, lists and tuples, with `change` applied to tensors and objects with `to()`."""
     if isinstance(data, Tensor):
         return change(data)
     if isinstance(data, dict):

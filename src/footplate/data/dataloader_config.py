@@ -61,6 +61,9 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0) -> Any:
             `SampleLoader`, and any other loader is returned unchanged.
         seed: The seed for sample order and augmentation.
 
+    Returns:
+        A `SampleLoader`, or a torch DataLoader if the dataset is an IterableDataset.
+
     Raises:
         BuildError: `dataset` is missing.
         ArgumentError: A key is unknown, or a value is invalid.
@@ -172,7 +175,10 @@ def check_same_dataset(loader: Any) -> None:
 
 
 def _describe_dataset(dataset: Any) -> list[str]:
-    """Returns a line with the lengths of a dataset and its wrapped datasets, and with digests of subset indices."""
+    """Returns one line for a dataset and one for each wrapped dataset: the class and the length.
+
+    The line for a torch Subset also contains a digest of the indices.
+    """
     text = f"{type(dataset).__name__}: {length_of(dataset)} samples"
     if isinstance(dataset, Subset):
         text += f", digest {hashlib.sha256(repr(np.asarray(dataset.indices).tolist()).encode()).hexdigest()[:8]}"
@@ -251,7 +257,7 @@ def _build_function(cfg: Any, key: str) -> Callable[..., Any]:
 
 
 def build_collate(cfg: Mapping[str, Any]) -> Callable[[Sequence[Any]], Any]:
-    """Returns the collate function of a dataloader section."""
+    """Returns the collate function of a dataloader section. The default is `pseudo_collate`."""
     collate = cfg.get("collate_fn")
     return _build_function("pseudo_collate" if collate is None else collate, "collate_fn")
 
@@ -275,7 +281,7 @@ def _build_worker_init(settings: Mapping[str, Any], seed: int) -> Callable[..., 
 
 
 def _build_entry(registry: Registry, settings: Mapping[str, Any], key: str, **arguments: Any) -> Any:
-    """Returns the object in `settings[key]`. If it is a config dict, first builds the object with `arguments`."""
+    """Returns `settings[key]`. If it is a config dict, builds and returns the object, with additional `arguments`."""
     entry = settings.get(key)
     if not isinstance(entry, Mapping):
         return entry

@@ -256,7 +256,7 @@ def count_skipped(dataset: Any) -> int:
 
 
 def combined_digest(dataset: Any) -> str | None:
-    """Joins the digests of a dataset and its wrapped datasets, or returns None if no dataset has a digest.
+    """Returns the digests of a dataset and its wrapped datasets, separated by spaces, or None if there are none.
 
     The result does not depend on the wrappers.
     """

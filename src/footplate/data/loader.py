@@ -36,8 +36,9 @@ _PATH_KEYS = ("img_path", "path", "file_name", "filename", "file_path")
 
 
 class SampleLoader(DataLoader[Any]):
-    """A DataLoader that can start a pass at any batch, and whose batches do not depend on earlier reads.
+    """A DataLoader that can start at any batch of a pass, and whose batches do not depend on earlier reads.
 
+    A pass is one iteration over the loader, usually an epoch.
     The random state for each sample depends only on seed, epoch and position in the global order; see `BatchReader`.
     Samples therefore do not depend on the number of workers or on whether the run was resumed. Iteration does not
     change the global random generators. Each `for batch in loader` iterates over the next epoch. To choose an epoch,
@@ -61,9 +62,9 @@ class SampleLoader(DataLoader[Any]):
 
     Attributes:
         plan: The plan that assigns samples to batches.
-        share: The loss weight of the latest batch, which makes the mean over ranks equal the mean over samples. It is
-            1, except for an uneven last batch. In that case, it is this rank's number of samples divided by the mean
-            over all ranks, or 0 if this rank has no samples left.
+        share: The loss weight of the latest batch, which makes the mean over ranks equal the mean over samples. The
+            weight is 1, except for an uneven last batch. For that batch, the weight is this rank's number of samples
+            divided by the mean over all ranks, or 0 if this rank has no samples left.
 
     Raises:
         DataError: During iteration, a sample cannot be read or samples cannot be collated.
@@ -273,7 +274,7 @@ class BatchReader(Dataset[Any]):
 
 
 def _summarize(error: BaseException) -> str:
-    """Returns the first line of an error message."""
+    """Returns the first line of an error message, with the error's type unless it is a FootplateError."""
     if isinstance(error, FootplateError):
         return error.message.strip().split("\n", 1)[0]
     return f"{type(error).__name__}: {str(error).strip()}".split("\n", 1)[0].rstrip(": ")

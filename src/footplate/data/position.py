@@ -24,7 +24,7 @@ _NAMES = {"length": "epoch length", "num_workers": "number of workers"}
 def batches(loader: Iterable[Any], *, epoch: int = 0, start: int = 0, length: int | None = None) -> Iterator[Any]:
     """Returns an iterator over the batches of one pass over a loader.
 
-    A `SampleLoader` skips batches at no cost. Other loaders read and discard them.
+    A `SampleLoader` skips the batches before `start` at no cost. Other loaders read and discard these batches.
 
     Args:
         loader: Any iterable of batches.
@@ -75,13 +75,15 @@ def position_in(loader: Any) -> "DataPosition":
 class DataPosition:
     """Tracks the position in a loader that has no state of its own, so that a resumed run can find its next batch.
 
-    | loader | passes |
-    |---|---|
-    | `SampleLoader` | computed from the number of batches |
-    | `SampleLoader` with custom samplers, or any other loader with a length | counted |
-    | stream without a length | not counted; a resumed run reads them again from the start |
+    A position is the index of a pass (one iteration over the loader) and the index of a batch in that pass.
 
-    Passes are counted as they are read, since a pass may have fewer or more batches than the loader's length.
+    | loader | how the pass is determined |
+    |---|---|
+    | `SampleLoader` | by dividing the number of iterations by the length of the loader |
+    | `SampleLoader` with custom samplers, or any other loader with a length | by counting passes as they are read |
+    | stream without a length | not at all: a resumed run reads the stream again from the start |
+
+    Passes are counted because a pass may have fewer or more batches than the loader's length.
 
     Args:
         loader: The training loader.
@@ -115,7 +117,10 @@ class DataPosition:
         return _skip(self._passes(0, 0, 0), start) if self._is_stream else self._passes(epoch, start, iteration)
 
     def _passes(self, first: int, start: int, iteration: int) -> Iterator[Any]:
-        """Yields the batches of pass `first`, if any are left, and of all later passes."""
+        """Yields the batches of pass `first` from batch `start` on, if any are left, and of all later passes.
+
+        `iteration` is the index of the first iteration. Raises a DataError if a later pass has no batches.
+        """
         for epoch in count(first):
             before = iteration
             if not self._is_stream:
@@ -157,7 +162,8 @@ class DataPosition:
             The position as a number of batches of the current size.
 
         Raises:
-            DataError: The shards of the dataset have changed since the checkpoint was saved.
+            DataError: The shards of the dataset have changed since the checkpoint was saved, or a loader with a state
+                was saved with a different number of processes.
         """
         self._check_dataset(state.get("dataset"))
         epoch, batch = read_count(state, "epoch"), read_count(state, "batch")

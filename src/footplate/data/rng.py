@@ -74,7 +74,7 @@ def seed_albumentations() -> None:
 
 @contextmanager
 def preserve_random_state() -> Iterator[None]:
-    """Restores the global random generators at the end of the block."""
+    """Restores the global CPU generators of Python, numpy and torch at the end of the block."""
     states = _get_states()
     try:
         yield
@@ -83,7 +83,7 @@ def preserve_random_state() -> Iterator[None]:
 
 
 class SampleGenerators:
-    """Prevents code that reads samples from using or changing the run's global random generators.
+    """Prevents code that reads samples from changing the run's global random generators.
 
     The numpy generator is replaced rather than copied, because copying its state would slow down reading a small batch
     by 50%. As a side effect, the run's numpy generator loses a value that `np.random.randn`, which generates values in
@@ -95,7 +95,7 @@ class SampleGenerators:
 
     @contextmanager
     def activate(self) -> Iterator[None]:
-        """Uses separate generator states inside the block, then restores the run's states."""
+        """Replaces the numpy generator inside the block, then restores the run's Python, numpy and torch CPU states."""
         python, numpy, tensors = random.getstate(), np.random.get_bit_generator(), torch.get_rng_state()  # type: ignore[attr-defined]
         np.random.set_bit_generator(self._numpy)  # type: ignore[attr-defined]
         try:

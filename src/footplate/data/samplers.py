@@ -60,7 +60,7 @@ class _SeededSampler(Sampler[int]):
             self._shard_numbers = torch.from_numpy(shard_numbers(dataset)).long()
 
     def iterate_from(self, start: int) -> Iterator[int]:
-        """Yields this rank's samples from index `start` on. Skipping samples is free."""
+        """Yields the indices of this rank's samples, except the first `start`. Skipping takes no time."""
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[int]:
@@ -124,7 +124,7 @@ class DefaultSampler(_SeededSampler):
         self.epoch = epoch
 
     def iterate_from(self, start: int) -> Iterator[int]:
-        """Yields this rank's samples in the epoch from index `start` on. Skipping samples is free.
+        """Yields the indices of this rank's samples in the epoch, except the first `start`. Skipping takes no time.
 
         All ranks yield the same number of samples, even if `round_up` is False.
         """
@@ -155,7 +155,7 @@ class InfiniteSampler(_SeededSampler):
         """Does nothing, because the order does not depend on the epoch."""
 
     def iterate_from(self, start: int) -> Iterator[int]:
-        """Yields this rank's samples endlessly from index `start` on. Skipping samples is free."""
+        """Yields the indices of this rank's samples endlessly, except the first `start`. Skipping takes no time."""
         return chain.from_iterable(self._passes(self.rank + start * self.world_size))
 
     def _passes(self, position: int) -> Iterator[Iterator[int]]:
@@ -252,7 +252,8 @@ def _iterate(indices: torch.Tensor | range) -> Iterator[int]:
 def can_start_anywhere(sampler: Any) -> bool:
     """Checks whether a sampler can start at any index with `iterate_from`.
 
-    Returns False if a subclass overrides only `__iter__`, since the two methods may then yield different samples.
+    Returns False if a subclass overrides `__iter__` but not `iterate_from`, because the two methods may then yield
+    different samples.
     """
     mro, names = type(sampler).__mro__, ("iterate_from", "__iter__")
     definers = [next((kind for kind in mro if name in vars(kind)), None) for name in names]

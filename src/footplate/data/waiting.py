@@ -41,7 +41,7 @@ class DataWait:
         return map(self.call, repeat(next), repeat(iterator))
 
     def interrupt(self, error: BaseException, *, in_any_wait: bool = False) -> None:
-        """Raises an error if the training loop is waiting for a batch. Otherwise, the next wait for a batch raises it.
+        """Raises `error` if the training loop is waiting for a batch. If not, the next wait for a batch raises `error`.
 
         Args:
             error: The error.

@@ -1,7 +1,7 @@
 """A dataset of WebDataset shards: tar files that contain the files of many samples.
 
 The index of a shard lists the name, offset and size of each file, so that samples can be read in any order. It is
-stored in the cache folder, under a name derived from the address, size and modification time of the shard.
+stored in the cache folder, under a name derived from the path or URL, size and modification time of the shard.
 """
 
 import hashlib
@@ -89,7 +89,7 @@ class Shard:
         return members
 
     def read(self, members: Sequence[Member]) -> list[bytes]:
-        """Reads adjacent files and returns their contents."""
+        """Returns the contents of adjacent files. Raises a DataError if they cannot be read or the shard is shorter."""
         begin = min(member.offset for member in members)
         end = max(member.offset + member.size for member in members)
         with explain_read_errors("shard", self.path), self._open() as stream:
@@ -169,7 +169,7 @@ class WebDataset(BaseDataset):
     def digest(self) -> str:
         """The SHA-256 digest of the names, sizes and file lists of all shards.
 
-        It is checked when a run resumes; see `DataPosition`.
+        A run can resume only if the digest is unchanged; see `DataPosition.load_state_dict`.
         """
         self.full_init()
         return self._digest
@@ -187,7 +187,7 @@ class WebDataset(BaseDataset):
         return [int(self._read_record(idx, {field: files[field]})["gt_label"])]
 
     def shard_numbers(self) -> NDArray[np.int32]:
-        """Returns the shard index of each sample as an array of shape ``(N,)``. Samplers with `shard_window` use it."""
+        """Returns the shard index of each sample as an array of shape ``(N,)``, for samplers with `shard_window`."""
         self.full_init()
         return np.fromiter((record[0] for record in self.data_list), dtype=np.int32, count=len(self.data_list))
 
@@ -226,11 +226,14 @@ class WebDataset(BaseDataset):
 
 
 def expand_shards(shards: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], root: str = "") -> list[str]:
-    """Expands `shards` to a list of paths.
+    """Expands `shards` to a list of paths. A folder stands for the `.tar` files in it.
 
     Args:
         shards: A list of paths, a folder, or a path with number ranges in braces.
         root: The base folder or URL for relative paths.
+
+    Raises:
+        DataError: A folder cannot be read, or there are no shards.
 
     Example:
         >>> expand_shards("a-{08..10}.tar", "data")

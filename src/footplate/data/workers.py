@@ -44,7 +44,7 @@ class WorkerProgress:
         return bool(self._slots[-1])
 
     def begin(self, worker: int) -> None:
-        """Records that this process is a worker."""
+        """Records the process id of the worker with index `worker`. Called in the worker process."""
         self._slots[worker] = os.getpid()
         self.record(worker, None)
 
@@ -131,9 +131,9 @@ class WorkerInit:
 
 
 def explain_worker_death(error: Exception, loaders: Collection[Any]) -> DataError | None:
-    """Returns an error that identifies the sample a dead worker was reading, or None if no worker has died.
+    """Returns an error that identifies the samples that dead or hung workers were reading, and kills all workers.
 
-    Also kills the other workers.
+    Returns None, without killing workers, if `error` has another cause.
 
     Args:
         error: An error from torch's DataLoader.
@@ -197,7 +197,10 @@ def _explain_timeout(message: str, samples: Mapping[int, int]) -> DataError | No
 
 
 def _explain_death(message: str, samples: Mapping[int, int]) -> DataError | None:
-    """Converts torch's message about a dead worker to an error with the sample. Returns None if it is unknown."""
+    """Converts torch's message about a dead worker to an error that identifies the sample.
+
+    Returns None if the message is not about one of these workers.
+    """
     processes, killed = _PIDS.search(message), _SIGNAL.search(message)
     numbers = map(int, processes[1].split(",")) if processes else ()
     process = next((number for number in numbers if number in samples), None)

@@ -25,12 +25,12 @@ def is_distributed() -> bool:
 
 
 def get_rank(group: Group = None) -> int:
-    """Returns this process's rank in `group` (all processes by default), or 0 if there is no process group."""
+    """Returns this process's rank in `group` (by default, among all processes), or 0 without a process group."""
     return dist.get_rank(group) if is_distributed() else 0
 
 
 def get_world_size(group: Group = None) -> int:
-    """Returns the number of ranks in a group, or 1 if there is no process group."""
+    """Returns the number of ranks in `group` (by default, of all processes), or 1 without a process group."""
     return dist.get_world_size(group) if is_distributed() else 1
 
 
@@ -64,7 +64,7 @@ def is_main_process(group: Group = None) -> bool:
 
 
 def broadcast_object(value: _T) -> _T:
-    """Returns the `value` of rank 0 on all ranks."""
+    """Returns the `value` of rank 0 on all ranks. All ranks must call this function."""
     if not is_distributed():
         return value
     box = [value]
@@ -75,9 +75,9 @@ def broadcast_object(value: _T) -> _T:
 def compute_on_ranks(compute: Callable[[], _T]) -> list[_T]:
     """Calls a function on each rank. Returns the results of all ranks, in rank order, on every rank.
 
-    If the function fails on any rank, all ranks raise the error of the first of these ranks. Use this function before a
-    branch or an error that decides about a later collective, so that all ranks decide the same (decision 037). The
-    function itself must not contain a collective.
+    If `compute` fails on any rank, all ranks raise the error of the lowest rank on which it failed. Use this where a
+    result or an error determines whether a rank reaches a later collective, so that all ranks take the same path
+    (decision 037). `compute` must not contain a collective.
     """
     raised: Exception | None = None
     try:
@@ -110,7 +110,7 @@ def _portable(error: Exception) -> Exception:
 
 @torch.no_grad()
 def broadcast_tensors(tensors: Iterable[Tensor]) -> None:
-    """Copies tensors from rank 0 to all ranks, except sharded tensors."""
+    """Overwrites tensors on all ranks with the values from rank 0. Skips sharded tensors."""
     for tensor in tensors if is_distributed() else ():
         if tensor.numel() and not hasattr(tensor, "to_local"):  # not a DTensor, whose import is slow
             value = tensor.detach().contiguous()
@@ -119,7 +119,7 @@ def broadcast_tensors(tensors: Iterable[Tensor]) -> None:
 
 
 def average_gradients(parameters: Sequence[Tensor]) -> None:
-    """Averages the gradients of the parameters over all ranks. A missing gradient counts as zero."""
+    """Replaces the gradients of the parameters with their means over all ranks. A missing gradient counts as zero."""
     for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
@@ -168,7 +168,9 @@ def local_sample_count(size: int, rank: int, world: int) -> int:
 
 
 def check_same_parameters(model: nn.Module) -> None:
-    """Checks that parameter names, shapes and dtypes are the same on all ranks. All ranks must call this function.
+    """Checks that all ranks have the same parameters: names, shapes, dtypes, and which ones are frozen.
+
+    All ranks must call this function.
 
     Raises:
         RankError: The parameters differ. All ranks raise this error. The message shows the first parameter that
@@ -189,12 +191,15 @@ def check_same_parameters(model: nn.Module) -> None:
 
 
 def compare_with_main(mine: Sequence[str], message: str, hint: str) -> None:
-    """Checks that the strings in `mine` are the same on all ranks. Otherwise, raises a RankError on all ranks.
+    """Checks that the strings in `mine` are the same on all ranks. All ranks must call this function.
 
     Args:
         mine: The strings on this rank, such as descriptions of parameters.
-        message: The message, with `%s` for the ranks that differ.
-        hint: The cause, or how to fix it.
+        message: The error message, with `%s` for the ranks that differ from rank 0.
+        hint: The likely cause of a difference, or advice.
+
+    Raises:
+        RankError: The strings differ. All ranks raise this error.
     """
     pairs = zip_longest(mine, broadcast_object(mine), fillvalue="nothing")
     difference = next((f"{here} on rank {get_rank()}, {there} on rank 0" for here, there in pairs if here != there), "")

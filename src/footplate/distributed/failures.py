@@ -40,10 +40,11 @@ def is_lost_connection(error: BaseException | None) -> bool:
 
 
 def await_cause(error: _Error) -> _Error | RankError:
-    """Waits for the failed rank to report the cause, then returns the error that this rank should report.
+    """Waits until the rank that failed first can report its error, then returns the error that this rank should report.
 
-    If all ranks raise the same error, rank 0 reports it at once, and the others wait briefly. A rank that lost its
-    connection waits longer for the failed rank. While a rank waits, a launcher such as torchrun may end its process.
+    If this rank lost the connection to another rank, waits 5 seconds and returns a RankError. Any other error is
+    returned, at once on rank 0 and after 1 second on the other ranks, since all ranks may have raised the same error.
+    Meanwhile, a launcher such as torchrun may end this process: the default handler of SIGTERM is restored.
     """
     is_consequence = is_lost_connection(error)
     if threading.current_thread() is threading.main_thread():
@@ -66,7 +67,12 @@ def await_cause(error: _Error) -> _Error | RankError:
 
 
 def record_error(message: str, document: Mapping[str, Any]) -> None:
-    """Writes this rank's error to the file that torchrun reads, if torchrun started this process."""
+    """Writes this rank's error to the file that torchrun reads. Does nothing if torchrun did not start this process.
+
+    Args:
+        message: The error message.
+        document: The error as data, for programs that read the file.
+    """
     path = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if path:
         extra = {"py_callstack": message, "timestamp": str(int(time.time()))}
@@ -75,7 +81,10 @@ def record_error(message: str, document: Mapping[str, Any]) -> None:
 
 
 def report_uncaught_errors() -> None:
-    """Handles uncaught errors in a script in the same way as errors in `footplate train`."""
+    """Installs an exception hook that reports a script's uncaught errors in the same way as `footplate train`.
+
+    The hook calls `await_cause` and `record_error`.
+    """
     show = sys.excepthook
 
     def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -65,9 +65,9 @@ def FullyShard(  # noqa: N802 - the name that configs use
             `loss`.
 
     Raises:
-        ArgumentError: A key, class, dtype, policy or method is unknown, a class or pattern matches no module, two
-            groups share a weight, the mesh does not match the number of processes, or the model cannot be split
-            according to `tensor_parallel`.
+        ArgumentError: A key, dtype, style or method is unknown, a class or pattern matches no module, two groups share
+            a weight, the mesh does not match the number of processes, or the model cannot be split according to
+            `tensor_parallel`.
     """
     if mesh is not None and len(mesh) != 2:
         raise ArgumentError("mesh must be two numbers: (replicas, shards)", key="mesh", found=mesh)
@@ -119,7 +119,7 @@ def FullyShard(  # noqa: N802 - the name that configs use
 
 
 def _check_shared_weights(model: nn.Module, chosen: Mapping[str, nn.Module]) -> None:
-    """Checks that no two communication groups share a weight."""
+    """Raises an ArgumentError if two communication groups share a weight."""
     groups: dict[int, str] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         owners = [owner for owner in chosen if name.startswith(f"{owner}.")]

@@ -117,10 +117,10 @@ def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None
 
 
 def check_dist_cfg(dist_cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """Checks `dist_cfg` and returns it with `timeout` as a timedelta.
+    """Checks `dist_cfg` and returns a copy in which `timeout` is a timedelta.
 
     Raises:
-        ArgumentError: A key or value is unknown.
+        ArgumentError: A key is unknown, or a value is invalid.
     """
     if not isinstance(dist_cfg, Mapping):
         raise ArgumentError("dist_cfg must be a dict", key="env_cfg.dist_cfg", found=dist_cfg)
@@ -144,10 +144,11 @@ def find_rank_info(launcher: str, port: int | None = None) -> RankInfo | None:
 
     Args:
         launcher: See `initialize`.
-        port: The port of rank 0, if the launcher does not set it.
+        port: The port of rank 0, unless the environment variable MASTER_PORT is set. The default is derived from the
+            job for srun, and is 29500 for other launchers.
 
     Raises:
-        ArgumentError: The launcher is unknown or did not start this process.
+        ArgumentError: The launcher is unknown, did not start this process, or does not provide the address of rank 0.
     """
     launcher = active_launcher(launcher)
     if launcher == "none":
@@ -183,7 +184,7 @@ def _leave() -> None:
 
 
 def _let_threads_finish() -> None:
-    """Waits until no thread holds the interpreter lock that a forked process would wait for forever.
+    """Waits until no thread holds the interpreter's lock for new threads, which would block a forked process forever.
 
     Before Python 3.12, a thread that starts to use Python needs this lock. Gloo's threads do so to release the tensors
     of a collective that has just ended, for example when the workers of a data loader are forked.
@@ -239,12 +240,16 @@ def first_host(nodes: str) -> str:
 
 
 def _variable(names: tuple[str, ...]) -> str | None:
-    """Returns the value of the first environment variable in `names` that is set."""
+    """Returns the value of the first environment variable in `names` that is set, or None if none is set."""
     return next((os.environ[name] for name in names if name in os.environ), None)
 
 
 def _number(launcher: str, names: tuple[str, ...], default: int | None = None) -> int:
-    """Returns the integer value of the first environment variable in `names` that is set."""
+    """Returns the integer value of the first environment variable in `names` that is set, or else `default`.
+
+    Raises:
+        ArgumentError: No variable is set, and there is no default.
+    """
     text = _variable(names) or default
     if text is None:
         message = f"launcher '{launcher}' needs {_VARIABLES[launcher].starters} to start the processes"

@@ -69,7 +69,10 @@ def distribute_like(value: Tensor, like: Tensor) -> Tensor:
 
 
 def tensor_norms(tensors: Iterable[Tensor], order: float = 2.0) -> Tensor:
-    """Returns the norms of the full tensors, of shape `(N,)`. Performs one all-reduce per sharded mesh dimension."""
+    """Returns the norms of N tensors, of shape `(N,)`. The norm of a DTensor is computed over all of its shards.
+
+    `order` is the order of the norm, and may be infinite. Performs one all-reduce per sharded mesh dimension.
+    """
     tensors = list(tensors)
     local = [local_tensor(each) for each in tensors]
     # Replace empty shards, which have no infinity norm.
@@ -93,14 +96,18 @@ def tensor_norms(tensors: Iterable[Tensor], order: float = 2.0) -> Tensor:
 
 @functools.lru_cache(maxsize=1)
 def world_mesh(device: str, group: object) -> Any:
-    """Returns a mesh of all ranks. The mesh is cached, because creating it may open connections between all ranks."""
+    """Returns the one-dimensional mesh of all ranks for a device type, such as "cuda".
+
+    The mesh is cached, because creating it may open connections between all ranks. `group`, the process group of all
+    ranks, is only part of the cache key.
+    """
     from torch.distributed.device_mesh import init_device_mesh
 
     return init_device_mesh(device, (get_world_size(),))
 
 
 def new_cpu_group() -> Any:
-    """Creates a gloo group of all ranks, which must all call this. Returns None if there is no process group."""
+    """Creates a gloo group of all ranks, or returns None without a process group. All ranks must call this function."""
     return dist.new_group(backend="gloo") if is_distributed() else None
 
 
@@ -112,9 +119,10 @@ def initialize_from_main(model: nn.Module) -> None:
 
 
 def mean_gradients(parameters: Sequence[Tensor]) -> list[Tensor | None]:
-    """Returns the mean of each gradient over all ranks, or None if no rank has one. All ranks must call this function.
+    """Returns the mean of each parameter's gradient over all ranks. All ranks must call this function.
 
-    Use this function while DistributedDataParallel accumulates gradients, which then differ between ranks.
+    A missing gradient counts as zero. If no rank has a gradient for a parameter, the entry is None. Use this function
+    while DistributedDataParallel accumulates gradients, which then differ between ranks.
     """
     exists = torch.tensor([each.grad is not None for each in parameters], dtype=torch.uint8)
     exists = exists.to(parameters[0].device)

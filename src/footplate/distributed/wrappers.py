@@ -35,7 +35,7 @@ _SYNC_BN_KINDS = ("torch", "mmcv")
 
 
 class ModelWrapper(nn.Module):
-    """Base class for model wrappers. Accessing a model attribute on the wrapper raises an error that suggests a fix."""
+    """Base class for model wrappers. Reading an attribute that only the model has raises an error with advice."""
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -108,9 +108,9 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
         return loss
 
     def _pass_through(self, value: Tensor) -> Tensor:
-        """Passes a computed loss through the forward method of DistributedDataParallel.
+        """Passes a computed loss through the forward method of DistributedDataParallel, and returns the loss.
 
-        This prepares the gradient reduction in the next backward pass.
+        This call prepares DistributedDataParallel to reduce gradients in the next backward pass.
         """
         model = self.module
         self.module = _Bypass(model)

@@ -43,7 +43,7 @@ class EvaluationSet(NamedTuple):
         return self.interval is None or done % self.interval == 0 or done >= end
 
     def named(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
-        """Adds the dataset's prefix to metric names."""
+        """Returns a copy of `metrics` with the dataset's prefix added to the names."""
         return {dataset_metric(self.name, key): value for key, value in metrics.items()}
 
 
@@ -80,7 +80,8 @@ def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -> Non
 def warn_about_num_classes(cfg: Any, trained: Any) -> None:
     """Warns if a `num_classes` in the model config differs from the number of classes in the training data.
 
-    Ignores region proposal heads, which have one class, and semantic segmentation heads, which have their own classes.
+    Ignores backbones, any `num_classes` of 1, region proposal heads (which have one class), and semantic segmentation
+    heads (which have their own classes).
 
     Args:
         cfg: The run's config.
@@ -103,7 +104,7 @@ def _classes(metainfo: Any) -> Sequence[Any]:
 def build_loaders(cfg: Any, build: Callable[[Any], Any]) -> Any:
     """Builds the loader for a section, or a dict of loaders if the section maps names to sections.
 
-    With several processes, disables padding, so that each sample is evaluated exactly once.
+    Disables padding in the loaders that it builds. With several processes, each sample is then evaluated exactly once.
 
     Args:
         cfg: A dataloader section, or a dict that maps dataset names to such sections.
@@ -215,7 +216,7 @@ def build_evaluation_sets(loaders: Any, evaluators: Any, intervals: Mapping[str,
 
 
 def sets_of(loop: Any) -> list[EvaluationSet]:
-    """Returns the evaluation sets of a loop.
+    """Returns the evaluation sets of a loop, or an empty list if `loop` is None.
 
     For a training loop or a custom loop, returns a single set without metrics.
     """

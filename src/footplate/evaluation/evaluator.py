@@ -141,7 +141,7 @@ class Evaluator:
         return ".".join(filter(None, [self.key, *self.names[index : index + 1]]))
 
     def _locate(self, error: Exception, index: int) -> None:
-        """Adds the metric that raised an error to the error."""
+        """Adds the config key of the metric at `index` to an error that the metric raised."""
         key = self._metric_key(index)
         if isinstance(error, FootplateError):
             error.within(key)
@@ -313,7 +313,10 @@ class UpdatedMetric(NamedMetric):
 
 
 def rows_of(data: Any) -> list[Any]:
-    """Splits a tensor or list, or a tuple or dict of these, into rows, and moves the rows to the CPU."""
+    """Splits a batch into batches of one sample on the CPU.
+
+    The batch is a tensor of shape ``(N, ...)`` or a list of N items, or a tuple or dict of these.
+    """
     if isinstance(data, Mapping):
         return [dict(zip(data, row, strict=True)) for row in zip(*map(rows_of, data.values()), strict=True)]
     if isinstance(data, tuple):
@@ -341,7 +344,7 @@ def returned_numbers(output: Any, batch: Any) -> dict[str, Any]:
 
 
 def mean(values: Sequence[float]) -> float:
-    """Returns the mean of numbers, which may be infinite or NaN."""
+    """Returns the mean of one or more numbers, which may be infinite or NaN."""
     # fsum is exact, but raises an error for inf - inf instead of returning NaN.
     total = math.fsum(values) if all(map(math.isfinite, values)) else sum(values)
     return total / len(values)

@@ -205,10 +205,12 @@ class BaseMetric(ABC, Generic[_Result]):
     def evaluate(self, size: int) -> dict[str, Any]:
         """Computes the metric values from all results since the last call, then clears the results.
 
-        All ranks return the same values or raise the same error. `size` is the number of samples in the dataset.
+        All ranks return the same values. If `compute_metrics` fails, all ranks raise the same error. `size` is the
+        number of samples in the dataset.
 
         Raises:
-            DataError: No rank has any results.
+            DataError: No rank has any results, or this rank has summed more results than its part of the dataset has
+                samples.
             ArgumentError: `compute_metrics` does not return a dict that maps names to values.
         """
         local: list[Any] = self.results
@@ -267,5 +269,8 @@ class DumpResults(BaseMetric[Any]):
 
 
 def to_device(data: Any, device: torch.device | str) -> Any:
-    """Detaches all tensors in nested dicts, lists and tuples, and moves them to a device."""
+    """Returns a copy of nested dicts, lists and tuples with all tensors detached and moved to a device.
+
+    Also moves other objects that have a `to` method.
+    """
     return map_tensors(data, lambda value: (value.detach() if isinstance(value, Tensor) else value).to(device))

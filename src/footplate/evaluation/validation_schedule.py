@@ -32,17 +32,27 @@ def validation_points(
 
 
 def interval_at(done: int, milestones: Sequence[int], intervals: Sequence[int]) -> int:
-    """Returns the interval that applies after `done` epochs or iterations."""
+    """Returns the interval that applies after `done` epochs or iterations.
+
+    Each entry of `intervals` applies from the entry of `milestones` with the same index on. The first milestone is 0.
+    """
     return intervals[bisect.bisect(milestones, done + 1) - 1]
 
 
 def validation_is_due(done: int, end: int, begin: int, interval: int) -> bool:
-    """Checks whether a run of `end` epochs or iterations validates after `done` of them."""
+    """Checks whether a run of `end` epochs or iterations validates after `done` of them.
+
+    Validation is due at each multiple of `interval` and at the end, but not before `begin`.
+    """
     return done > 0 and done >= begin and (done % interval == 0 or done == end)
 
 
 def checked_intervals(intervals: Any) -> list[tuple[int, int]]:
-    """Checks `dynamic_intervals` and returns its (milestone, interval) pairs."""
+    """Checks `dynamic_intervals` and returns its (milestone, interval) pairs.
+
+    Raises:
+        ArgumentError: A milestone or interval is not a positive integer, or the milestones are not in ascending order.
+    """
     try:
         pairs = [(milestone, interval) for milestone, interval in intervals]
         is_sorted = pairs == sorted(pairs, key=lambda pair: pair[0])

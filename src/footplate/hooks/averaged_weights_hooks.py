@@ -19,7 +19,7 @@ from footplate.optim.optimizer_builder import is_schedule_free
 from footplate.registry import HOOKS, MODELS
 
 AVERAGED_STATE = "ema_state_dict"
-_MAX_REST = 0.2  # warn if the initial weights make up more than this share of the final average
+_MAX_REST = 0.2  # warn if the initial weights make up more than this fraction of the final average
 _logger = logging.getLogger("footplate.hooks")
 
 
@@ -113,7 +113,7 @@ class EMAHook(AveragedWeightsHook):
         self._is_swapped = False
 
     def before_run(self, runner: Runner) -> None:
-        """Builds the averaged model. If it has no updates yet, copies the weights, which may just have been loaded."""
+        """Builds the averaged model. If it has no updates yet, copies the model's weights, which may have changed."""
         average = self.build_average(runner)
         if average.count == 0:
             average.copy_from(self._model)

@@ -26,7 +26,7 @@ class BestCheckpoints:
         self.ranked: dict[str, Ranked] = {}
 
     def admits(self, metric: MonitoredMetric, score: float, path: str) -> bool:
-        """Checks whether a checkpoint with this score ranks among the best and beats any existing one at `path`."""
+        """Checks whether a score ranks among the best and, if a checkpoint exists at `path`, beats its score."""
         ranked = self.ranked.get(metric.name, [])
         if any(entry["path"] == path and not metric.is_better(score, entry["score"]) for entry in ranked):
             return False

@@ -35,7 +35,7 @@ from footplate.registry import HOOKS
 class CheckpointHook(Hook):
     """Saves checkpoints with names like `epoch_12.pth`, `iter_4000.pth` and `best_mIoU_iter_4000.pth`.
 
-    This hook runs after all other hooks, so that checkpoints include any changes they make. Best checkpoints are saved
+    This hook runs after all other hooks, so that checkpoints include all changes by hooks. Best checkpoints are saved
     after validation. Old checkpoints are removed only after the new one is on disk.
 
     Args:
@@ -124,7 +124,7 @@ class CheckpointHook(Hook):
         return [MonitoredMetric(name, "save_best", rule, self.greater_keys, self.less_keys) for name, rule in pairs]
 
     def before_train(self, runner: Runner) -> None:
-        """Checks the monitored metrics, and sets the checkpoint folder and format."""
+        """Checks the `save_best` metrics, and sets the checkpoint folder and format."""
         for metric in self.monitored:
             metric.check(runner)
         self._adapt_to_loop(runner)
@@ -214,8 +214,8 @@ class CheckpointHook(Hook):
     def after_train(self, runner: Runner) -> None:
         """Saves the last checkpoint again to mark the end of the run, and writes the published files.
 
-        All other hooks have already run at this point. If a run is killed before this, the resumed run repeats
-        everything after the last iteration.
+        All other hooks have already run at this point. If a run is killed earlier, the resumed run repeats everything
+        that follows the last iteration.
         """
         compute_on_ranks(runner.saver.wait)
         end, done = runner.max_epochs if self.by_epoch else runner.max_iters, self._done(runner)
@@ -270,7 +270,7 @@ class CheckpointHook(Hook):
         self._write(runner, path, AfterSave(runner.folder.home, on_committed))
 
     def _remove_old(self, newest: int) -> None:
-        """Removes all but the last `max_keep_ckpts` of the checkpoints up to number `newest`. Keeps later ones."""
+        """Removes checkpoints up to number `newest`, except the last `max_keep_ckpts` of them. Keeps later ones."""
         numbers = {name: number_in(self.filename_tmpl, name) for name in storage.list_dir(self._folder)}
         earlier = {name: number for name, number in numbers.items() if number is not None and number <= newest}
         for name in sorted(earlier, key=lambda name: earlier[name])[: -self.max_keep_ckpts]:

@@ -65,7 +65,10 @@ def is_notebook() -> bool:
 
 
 def bar_line(label: str, done: int, length: int | None, *parts: str) -> Table:
-    """Returns a line with a progress bar. Pass `length=None` if the length is unknown."""
+    """Returns a line with a label, a progress bar, the count `done/length` and further parts.
+
+    Pass `length=None` if the length is unknown.
+    """
     line = Table.grid(padding=(0, 1, 0, 0))
     bar = ProgressBar(length or max(done, 1), done, width=28, complete_style="green", finished_style="green")
     line.add_row(label, bar, text_line(f"{done}/{length}" if length else str(done or "starting"), *parts))

@@ -62,7 +62,7 @@ class MonitoredMetric:
     Args:
         name: The metric.
         key: The hook setting that selects the metric, for messages.
-        rule: Whether higher or lower is better. By default, it is derived from the name.
+        rule: "greater" or "less". By default, the rule is derived from the name.
         greater: See `find_rule`.
         less: See `find_rule`.
     """
@@ -113,5 +113,5 @@ class MonitoredMetric:
         return check_score(self.name, metrics[self.name], key=self.key)
 
     def is_better(self, value: float, than: float, by: float = 0.0) -> bool:
-        """Checks whether `value` improves on the value `than` by more than `by`."""
+        """Checks whether `value` is better than the value `than` by more than `by`, if the rule is known."""
         return self.rule is not None and is_better(value, than, self.rule, by)

@@ -49,7 +49,7 @@ class PrepareTTAHook(Hook):
             check_choice("a phase", phase, ("test", "val"), key="phases")
 
     def before_run(self, runner: Runner) -> None:
-        """Wraps the model and replaces the pipelines in the loops of this run."""
+        """Builds the merging model for the run's loops, and replaces the pipelines of their datasets."""
         for phase in self.phases:
             loop = runner.built.get(f"{phase}_loop")
             if loop is None:

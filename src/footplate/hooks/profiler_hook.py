@@ -24,7 +24,9 @@ _Handler = Callable[[Any], None]
 
 @HOOKS.register_module()
 class ProfilerHook(Hook):
-    """Profiles the first iterations or epochs of training, and writes or logs the results.
+    """Profiles the first iterations or epochs of a training run, and writes or logs the results.
+
+    In a resumed run, counts from the iteration or epoch at which the run resumes.
 
     Args:
         by_epoch: Whether `profile_times` counts epochs rather than iterations.

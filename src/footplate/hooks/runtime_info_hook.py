@@ -23,15 +23,16 @@ _TIMES = ("time", "data_time")  # not recorded, because a resumed run could not 
 class RuntimeInfoHook(Hook):
     """Records the epoch, iteration, learning rates, losses and metrics in the message hub.
 
-    Runtime info: `epoch`, `iter`, `max_epochs`, `max_iters`, `seed`, `experiment_name`, `cfg`, `dataset_meta`. Scalars:
-    `train/lr` and other rates, `train/<loss>`, `val/<metric>`, `test/<metric>`. A loss or metric whose name is reserved
-    for the log, such as `lr` or `time`, is recorded as `<name>_of_model`.
+    Runtime info: `loop_stage`, `epoch`, `iter`, `max_epochs`, `max_iters`, `seed`, `experiment_name`, `cfg`,
+    `dataset_meta`. Scalars: `train/lr` and other rates, `train/<loss>`, `val/<metric>`, `test/<metric>`. A loss or
+    metric whose name is reserved for the log, such as `lr` or `time`, is recorded as `<name>_of_model`.
 
-    With several processes, each process records only its own losses. When they are logged or saved, they are replaced
-    with means over all processes.
+    With several processes, each process first records only its own losses. Before losses are logged or saved, they are
+    replaced with means over all processes.
 
     Adds a row to the runner's `history` after each epoch or, in iteration-based training, after each validation
-    interval. The next row's `"epoch"` window starts with the next iteration.
+    interval. A row contains the latest learning rates, and the means of the losses and other training scalars (except
+    times) since the previous row.
     """
 
     priority = "VERY_HIGH"

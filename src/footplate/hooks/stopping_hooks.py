@@ -110,7 +110,7 @@ class EarlyStoppingHook(Hook):
         self._metric.check_in(metrics)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the best and latest values, and the number of validation runs since the best one."""
+        """Returns the best and latest values, and the number of validation runs since the last improvement."""
         return {"wait_count": self.wait_count, "best_score": self.best_score, "last_score": self.last_score}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -139,7 +139,7 @@ class EarlyStoppingHook(Hook):
 class TimeLimitHook(Hook):
     """Stops training early enough for the final validation run and save to finish within the time limit.
 
-    The training loop adds this hook if `train_cfg` sets `max_hours`. The clock starts when training starts in this
+    This hook is added automatically if `train_cfg` sets `max_hours`. The clock starts when training starts in this
     process, so a resumed run gets the full time limit again. The time to reserve at the end is estimated from the
     longest validation run and save so far. Until the first validation run, a validation batch is assumed to take as
     long as a training iteration.

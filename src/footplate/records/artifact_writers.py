@@ -179,7 +179,7 @@ class MLflowVisBackend(Tracker):
         tracking_uri: The URI of the store. Defaults to the environment variable MLFLOW_TRACKING_URI, or a SQLite file
             in `save_dir`.
         artifact_suffix: The suffixes of the files in `save_dir` to log as artifacts at the end of the run.
-        tracked_config_keys: The top-level config keys to log as parameters. By default, all keys.
+        tracked_config_keys: The top-level config keys to log as parameters. By default, all keys are logged.
         artifact_location: The artifact location of a new experiment.
 
     Raises:

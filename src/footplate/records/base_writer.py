@@ -188,7 +188,7 @@ class Tracker(BaseVisBackend):
         self.identity = dict(state)
 
     def _continued(self, path: str) -> str | None:
-        """Returns the counterpart of `path` in the run to continue, or None if it does not exist.
+        """Returns the path that corresponds to `path` in the run to continue, or None if it does not exist.
 
         The identity comes from a checkpoint, which may not be trustworthy. Only the start time in it is used, so the
         result is always in the same work_dir.
@@ -258,7 +258,8 @@ class GuardedWriters:
     """Forwards each call to all writers.
 
     If a writer fails, for example because its disk is full or its server is down, logs a warning once. After three
-    consecutive failures, the writer is skipped. A FootplateError is not suppressed, because it reports a user error.
+    consecutive failures, only `close` is still forwarded to that writer. A FootplateError is not suppressed, because it
+    reports a user error.
 
     Args:
         writers: Writers, keyed by name. Writers may be added to the mapping later.

@@ -25,7 +25,7 @@ _OF_CODE_BASES = ("mmcv", "mmcv-lite", "opencv-python", "opencv-python-headless"
 
 
 def memory_in_use(device: torch.device) -> int:
-    """Returns the peak memory use in MiB: device memory on CUDA, process memory on other devices."""
+    """Returns the peak memory use in MiB: device memory on CUDA, process memory on other devices (0 on Windows)."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device) >> 20)
     if resource is None:
@@ -76,7 +76,10 @@ def installed_packages() -> dict[str, str]:
 
 
 def _read_git() -> dict[str, Any] | None:
-    """Returns the commit, the branch and the changed files of the git repository in the current folder."""
+    """Returns the commit, the branch and the changed files of the git repository that contains the current folder.
+
+    Returns None if there is no repository or commit, or if git fails or takes too long.
+    """
     # Disable core.fsmonitor: a repository's config could set it to any program, which git would run.
     git = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false"]
     command = [*git, "status", "--porcelain=v2", "--branch", "--untracked-files=no"]

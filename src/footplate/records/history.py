@@ -22,7 +22,7 @@ _CHUNK = 1024
 
 
 class _Totals(NamedTuple):
-    """Statistics of all values since the start of the run or epoch."""
+    """Statistics of all values since the start of the run or epoch. `weight` is the sum of the counts."""
 
     weight: float = 0.0
     sum: float = 0.0
@@ -57,7 +57,8 @@ class HistoryBuffer:
 
     Attributes:
         averages_ranks: Whether `average_over_ranks` replaces the values of this rank with means over all ranks.
-        total: The number of values added so far, including those that are no longer stored.
+        total: The number of values added so far, including those that are no longer stored. After `load_state_dict`,
+            starts from the number of restored values.
 
     Raises:
         ValueError: `log_history` and `count_history` differ in length.
@@ -139,22 +140,22 @@ class HistoryBuffer:
         return self._values[-1] if self._values else math.nan
 
     def mean(self, window_size: int | str | None = None) -> float:
-        """Averages the latest `window_size` values (at most `max_length`), the epoch, or the run.
+        """Returns the mean of the values in a window, or NaN if there are none.
 
         Args:
-            window_size: A number of values, "epoch", or "global" (or None) for the run. In iteration-based training,
-                "epoch" starts at the last row of the run's `History`.
+            window_size: The number of latest values (at most `max_length`), "epoch", or "global" (or None) for the run.
+                In iteration-based training, "epoch" starts at the last row of the run's `History`.
         """
         totals = self._totals_of(window_size)
         return totals.sum / totals.weight if totals.weight else math.nan
 
     def min(self, window_size: int | str | None = None) -> float:
-        """Returns the minimum over a window; see `mean`."""
+        """Returns the minimum over a window, or NaN if there are no values; see `mean`."""
         totals = self._totals_of(window_size)
         return totals.min if totals.weight else math.nan
 
     def max(self, window_size: int | str | None = None) -> float:
-        """Returns the maximum over a window; see `mean`."""
+        """Returns the maximum over a window, or NaN if there are no values; see `mean`."""
         totals = self._totals_of(window_size)
         return totals.max if totals.weight else math.nan
 
@@ -226,8 +227,8 @@ class HistoryBuffer:
 def average_over_ranks(histories: Mapping[str, HistoryBuffer]) -> None:
     """Replaces the values added since the last call with means over the ranks. All ranks must call this function.
 
-    Averages only histories with `averages_ranks` set. A rank's mean excludes ranks that have added a different number
-    of values.
+    Skips histories without `averages_ranks`, and those in which a new value has a count other than 1. A rank's mean
+    excludes ranks that have added a different number of values.
     """
     if get_world_size() == 1:
         return

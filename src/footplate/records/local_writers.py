@@ -25,12 +25,12 @@ _MARK = "# Written by a run, which replaces this file only while it is unchanged
 
 @VISBACKENDS.register_module()
 class LocalVisBackend(BaseVisBackend):
-    """Writes files to `save_dir`: scalars as JSON lines, images as PNG, and the config as Python and JSON.
+    """Writes files to `save_dir`: scalars as JSON lines, images as PNG, and the config as Python.
 
     Args:
         save_dir: The output folder, `work_dir/<timestamp>/vis_data` in a run.
         img_save_dir: The folder for images inside `save_dir`.
-        config_save_file: The name of the Python file. The JSON file has the same name with the suffix .json.
+        config_save_file: The name of the Python file with the config.
         scalar_save_file: The name of the file for scalars.
     """
 
@@ -64,9 +64,9 @@ class LocalVisBackend(BaseVisBackend):
         write_config(config, str(self.folder / self._config))
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Writes a uint8 image of shape `(H, W, 3)` or `(H, W)` to `vis_image/<name>_<step>.png`.
+        """Writes a uint8 image of shape `(H, W, 3)` or `(H, W)` to `<img_save_dir>/<name>_<step>.png`.
 
-        For an image with several panels, stores their `layout` in the file as JSON.
+        If the image has an attribute `layout`, which describes its panels, the file also contains the layout as JSON.
         """
         path = output_path(str(self.folder), f"{self._images}/{name}_{step}.png")
         texts = PngInfo()
@@ -135,7 +135,9 @@ class TensorboardVisBackend(Tracker):
 
 
 def write_config(config: Config, path: str, *, signed: bool = False) -> None:
-    """Atomically writes a config as Python. If the config contains objects, the file cannot be loaded.
+    """Atomically writes a config as Python.
+
+    If the config contains objects that have no source code, logs a warning, because the file cannot be loaded.
 
     Args:
         config: The config.
@@ -151,7 +153,7 @@ def write_config(config: Config, path: str, *, signed: bool = False) -> None:
 
 
 def is_written_config(path: str) -> bool:
-    """Checks whether the file at `path` was written by `write_config` and has not changed since then."""
+    """Checks whether `write_config` wrote the file at `path` with `signed=True`, and the file is unchanged."""
     try:
         first, _, text = Path(path).read_text(encoding="utf-8").partition("\n")
     except (OSError, UnicodeDecodeError):

@@ -104,7 +104,7 @@ class LogProcessor:
                     raise ArgumentError(f"two rules in custom_cfg set '{names[-1]}'")
 
     def get_log_after_iter(self, runner: _LoggedRun, batch_idx: int, mode: str) -> tuple[dict[str, Any], str]:
-        """Returns the scalars and the log line after an iteration.
+        """Returns the scalars, keyed by name, and the log line for an iteration that has just ended.
 
         Args:
             runner: The runner.
@@ -133,7 +133,7 @@ class LogProcessor:
     def get_log_after_epoch(
         self, runner: _LoggedRun, batch_idx: int, mode: str, with_non_scalar: bool = False
     ) -> tuple[dict[str, Any], str]:
-        """Returns the metrics and the log line after a validation or test run.
+        """Returns the metrics and mean times, keyed by name, and the log line for a validation or test run.
 
         Args:
             runner: The runner.
@@ -197,7 +197,7 @@ class LogProcessor:
         return tag
 
     def _infos(self, runner: _LoggedRun, mode: str) -> dict[str, Any]:
-        """Returns the metrics that are not scalars. Omits datasets that the loop skipped."""
+        """Returns the metrics that are not scalars, keyed by name. Omits metrics of datasets that the loop skipped."""
         prefix = f"{mode}/"
         skipped = getattr(getattr(runner, f"{mode}_loop", None), "left_out", ())
         infos = runner.message_hub.runtime_info.items()

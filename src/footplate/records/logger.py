@@ -272,7 +272,7 @@ class _SurvivingStream:
 def surviving_streams() -> Iterator[None]:
     """Keeps the block running if printing fails, for example due to a broken pipe, a closed terminal or a full disk.
 
-    After the first failure, logs a warning and discards all further output.
+    After the first failure of stdout or stderr, logs a warning and discards all further output to that stream.
     """
     replaced = {}
     for name, title in (("stdout", "standard output"), ("stderr", "standard error")):
@@ -293,7 +293,7 @@ def surviving_streams() -> Iterator[None]:
 def print_urgent(line: str) -> None:
     """Writes a line to stderr from a signal handler, bypassing buffers that may be in use.
 
-    On a terminal, the line replaces the live display, which is redrawn below it. If the stream is closed, the line is
+    On a terminal, the line replaces the live display, which is redrawn below the line. If stderr is closed, the line is
     lost.
     """
     if sys.__stderr__ is None:

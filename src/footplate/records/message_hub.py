@@ -126,7 +126,7 @@ class MessageHub(Instances):
         self.history(key).update(value, count)
 
     def update_scalars(self, log_dict: Mapping[str, Any], resumed: bool = True) -> None:
-        """Records several values, each a number or `dict(value=..., count=...)`."""
+        """Records several values, each a number or `dict(value=..., count=...)`; see `update_scalar`."""
         for key, value in log_dict.items():
             if isinstance(value, Mapping):
                 self.update_scalar(key, value["value"], value.get("count", 1), resumed)
@@ -134,7 +134,7 @@ class MessageHub(Instances):
                 self.update_scalar(key, value, resumed=resumed)
 
     def update_info(self, key: str, value: Any, resumed: bool = True) -> None:
-        """Sets an entry of the runtime info, such as a path, and replaces its previous value."""
+        """Sets an entry of the runtime info, such as a path. `resumed` is whether checkpoints include the entry."""
         if not resumed:
             self._not_resumed.add(key)
         self.runtime_info[key] = value
@@ -157,7 +157,10 @@ class MessageHub(Instances):
         return self.runtime_info.pop(key, default)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the scalars and the runtime info that a resumed run needs."""
+        """Returns the scalars and the runtime info to save in checkpoints.
+
+        Omits keys that were recorded with `resumed=False`, and values that cannot be loaded without executing code.
+        """
         skipped = self._not_resumed
         return {
             "log_scalars": {k: v.state_dict() for k, v in self.log_scalars.items() if k not in skipped},

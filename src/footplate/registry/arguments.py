@@ -34,7 +34,7 @@ class Arguments(NamedTuple):
     Attributes:
         types: The types that each keyword's annotation allows. An empty tuple allows any value. Only annotations in
             footplate and torch are used.
-        defaults: The default value of each keyword.
+        defaults: The default value of each keyword, or `inspect.Parameter.empty` if it has none.
         required: The required keywords.
         accepts_any: Whether the class or function might accept other keywords, because it has `**kwargs` or is
             implemented in C.
@@ -148,7 +148,7 @@ def check_annotations(
 def wrong_types(entry: Callable[..., Any], settings: Mapping[str, Any]) -> Iterator[tuple[str, tuple[type, ...]]]:
     """Yields arguments whose values do not match their annotations, with the allowed types.
 
-    Use this function only to explain a failure, because classes may accept values that their annotations do not allow.
+    Classes may accept values that their annotations do not allow, so do not reject a value only because of the result.
     """
     for key, allowed in arguments_of(entry).types.items():
         if key in settings and not _fits(settings[key], allowed):
@@ -169,5 +169,5 @@ def _fits(value: Any, allowed: tuple[type, ...]) -> bool:
 
 
 def describe_types(allowed: tuple[type, ...]) -> str:
-    """Describes the allowed types for a message."""
+    """Returns a description of the allowed types, such as "an integer or None"."""
     return " or ".join(dict.fromkeys(_TYPE_NAMES.get(kind, kind.__name__) for kind in allowed))

@@ -11,9 +11,10 @@ _SKIPPED = {"site-packages", "node_modules", "__pycache__", "build", "work_dirs"
 
 
 def find_definition(name: str) -> tuple[str, str] | None:
-    """Returns the path and module of the file below the current folder that defines a class or function.
+    """Returns the relative path and the dotted module name of the file that defines a class or function.
 
-    Ignores modules that have already been imported. Returns None if none of the first 5000 files defines it.
+    Searches the current folder and its subfolders, but not modules that have already been imported. Returns None if
+    none of the first 5000 files defines the name.
     """
     return _find_below(os.getcwd(), name)
 

@@ -2,8 +2,9 @@
 
 Data configs (YAML, JSON, TOML) are untrusted, and constructors in libraries may unpickle files or run programs. Dotted
 paths in data configs may therefore refer only to registered classes, classes in the user's own modules, and the classes
-in `TORCH_CLASSES`. Nothing else is imported or called. A Python config has already been executed, so its dotted paths
-may refer to any class that the registry accepts. Python code can pass any class directly.
+in `TORCH_CLASSES`. To find these classes, modules of footplate, the user's own modules and `<package>.registry` may be
+imported. Nothing else is imported or called. A Python config has already been executed, so its dotted paths may refer
+to any class that the registry accepts. Python code can pass any class directly.
 """
 
 import importlib
@@ -43,7 +44,7 @@ def mark_executed(file: str) -> None:
 
 
 def is_from_executed_config(mapping: object, key: str = "type") -> bool:
-    """Checks whether a key in a mapping comes from a config file that this process has executed."""
+    """Checks whether the value of a key was set in a config file that this process has executed."""
     origins = getattr(mapping, "_origins", None)
     origin = origins.get(key) if isinstance(origins, Mapping) else None  # the mapping's own origin is not sufficient
     return isinstance(origin, Origin) and origin.file in _executed
@@ -122,7 +123,7 @@ def _is_installed(place: str) -> bool:
 
 
 def is_footplate_alias(spec: importlib.machinery.ModuleSpec | None) -> bool:
-    """Checks whether a module spec belongs to a module that footplate itself provides."""
+    """Checks whether a module spec belongs to a module that footplate provides under another name, e.g. `mmengine`."""
     return spec is not None and type(spec.loader).__module__.startswith("footplate.")
 
 

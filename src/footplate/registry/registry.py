@@ -166,8 +166,8 @@ class Registry:
 
         Raises:
             UnknownNameError: The name is not registered. The message suggests the most similar name.
-            BuildError: The dotted path refers to an object that configs must not use. The object is not called, and no
-                modules other than user modules are imported.
+            BuildError: The dotted path refers to an object that configs must not use. The object is not called. Except
+                for `<package>.registry`, no module of an installed package is imported.
         """
         return self._get(key, trusted=False)
 
@@ -183,7 +183,9 @@ class Registry:
 
         Raises:
             UnknownNameError: `type` is not registered.
-            BuildError: `cfg` is not a dict with a `type`, or an argument is unknown or missing.
+            BuildError: `cfg` is not a dict with a `type`, an argument is unknown or missing, or the constructor of an
+                object from a config file fails.
+            ArgumentError: An argument does not match its annotation.
         """
         if self._build_func is not None:
             return self._build_func(cfg, *args, registry=self, **kwargs)
@@ -241,7 +243,7 @@ class Registry:
     def _constructor_error(
         self, entry: Any, settings: Mapping[str, Any], error: Exception, source: object
     ) -> BuildError:
-        """Returns the error to raise when a constructor has failed. If possible, it identifies the wrong argument."""
+        """Returns the error to raise after a constructor has failed, with the wrong argument if that is known."""
         what, wrong = self._describe(entry), next(wrong_types(entry, settings), None)
         key, notes, near = "", describe_changes(source), None
         message = f"{what} cannot be built: {type(error).__name__}: " + str(error).strip().partition("\n")[0]
@@ -265,9 +267,13 @@ class Registry:
 
         Args:
             kind: The value of `type`.
-            source: The mapping that contains the value. If it comes from a Python config, a dotted path may refer to
-                any class that the registry accepts.
+            source: The mapping that contains the value. If a Python config has set the value, a dotted path may refer
+                to any class that the registry accepts.
             key: The key under which `source` contains the value.
+
+        Raises:
+            UnknownNameError: The name is not registered.
+            BuildError: The class has the wrong base class, or configs must not use it.
         """
         if isinstance(kind, str):
             try:
@@ -326,7 +332,9 @@ class Registry:
         return entry
 
     def _may_register(self, name: str, entry: Any) -> bool:
-        """Checks whether a class may be registered under a name, even if the name is already in use.
+        """Checks whether to register a class under a name that may already be in use.
+
+        A user class replaces a built-in class, but not the other way around.
 
         Raises:
             DuplicateNameError: The name is already used by another class, and both are built-in or both are user

@@ -1,8 +1,8 @@
 """The root registries, with the same names as in MMEngine, and the registries for models in installed packages.
 
-Each registry lists the modules that define its built-in entries. They are imported on first lookup. If a base class is
-set, only its subclasses are accepted. With `strict=False`, this applies only to dotted paths, because existing code
-also registers plain functions.
+Each registry lists the modules that define its built-in entries. These modules are imported on first lookup. If a base
+class is set, only its subclasses are accepted. With `strict=False`, the base class is checked only for dotted paths,
+because existing code also registers plain functions.
 """
 
 from collections.abc import Callable

@@ -16,7 +16,7 @@ known_scopes = set(known_packages())
 
 
 def default_scope() -> str | None:
-    """Returns the default scope that the current config sets, such as 'mmseg', or None if it sets none."""
+    """Returns the current default scope, such as 'mmseg', or None if the config does not set one."""
     return _current_scope.get()
 
 
@@ -45,9 +45,9 @@ def is_installed(package: str) -> bool:
 
 
 def explain_missing_scope(scope: str) -> list[str]:
-    """Explains why a scope has no registry: either its package is not installed, or the scope does not exist.
+    """Returns notes that explain why a scope has no registry: its package is not installed, or the scope is unknown.
 
-    Returns the lines of the message, or an empty list if the package is installed.
+    The list is empty if the package is installed.
     """
     if is_installed(scope):
         return []
@@ -59,6 +59,9 @@ def explain_missing_scope(scope: str) -> list[str]:
 
 
 def code_base_of(entry: Any) -> str:
-    """Returns the installed code base that defines a class, or "". Ignores user folders with the same name."""
+    """Returns the name of the installed code base that defines a class, or "" if the class is not from a code base.
+
+    A user's folder with the name of a code base does not count.
+    """
     package = str(entry.__module__).partition(".")[0]
     return package if package in known_packages() and not is_user_module(package) else ""

@@ -54,7 +54,7 @@ def file_system(path: Path) -> tuple[Any, str]:
 
 
 def _options(path: str) -> dict[str, Any]:
-    """Returns the fsspec options for a URL. For HTTP, they disable the limit on the total time of a download."""
+    """Returns the fsspec options for a URL. An HTTP download may take any time as long as data keeps arriving."""
     protocol = path.partition("://")[0]
     if protocol not in ("http", "https") or importlib.util.find_spec("aiohttp") is None:
         return {}
@@ -208,7 +208,7 @@ def commit_image(path: Path, image: "Image", **options: Any) -> None:
 
 
 def open_file(path: Path, mode: str = "rb") -> IO[Any]:
-    """Opens a file in place. For atomic writing, use `atomic_file`.
+    """Opens a file in place, in text modes as UTF-8. For atomic writing, use `atomic_file`.
 
     Raises:
         OSError: The file cannot be opened.
@@ -233,7 +233,7 @@ def local_copy(path: Path, folder: str, size: int) -> str:
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ConnectionError: The storage cannot be reached, or refuses the request.
+        ConnectionError: The storage cannot be reached, refuses the request, or sends a different number of bytes.
         OSError: The copy cannot be written.
     """
     import fsspec
@@ -347,7 +347,9 @@ def remove_empty_folder(folder: Path) -> None:
 
 
 def clean_stale(folder: Path) -> list[str]:
-    """Removes temporary files that dead processes left behind in a local folder, and returns their paths.
+    """Removes temporary files that have not been written to for ten minutes, and returns their paths.
+
+    Returns an empty list if the folder is remote or does not exist.
 
     Raises:
         OSError: The folder cannot be read.

@@ -23,7 +23,8 @@ _FOLDER_SYNC_UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACC
 def atomic_local_file(path: str) -> Iterator[IO[bytes]]:
     """Opens a temporary file in the folder of `path`, and renames it to `path` at the end of the block.
 
-    Syncs the file before renaming it, and the folder afterwards.
+    If the block raises an exception, removes the temporary file instead. Creates missing folders. Syncs the file before
+    renaming it, and the folder afterwards.
 
     Raises:
         OSError: A step failed. The previous file is unchanged.
@@ -93,8 +94,8 @@ def sync_folder(folder: str) -> None:
 def lock(path: str) -> FileLock:
     """Returns an exclusive lock for `path` across processes and threads, as a context manager.
 
-    The lock is a hidden file in the same folder, which is created if necessary. It is never removed, because removing
-    it could allow two processes to acquire the lock.
+    The lock is a hidden file in the same folder, which is created if necessary. The file is never removed, because
+    removing it could allow two processes to acquire the lock.
 
     Raises:
         OSError: The folder of `path` cannot be created.

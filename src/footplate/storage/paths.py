@@ -98,9 +98,9 @@ def split_query(url: str) -> tuple[str, str]:
 
 
 def missing_path_notes(path: Path) -> list[str]:
-    """Explains why a local path does not exist: returns the absolute path and its first missing part.
+    """Returns notes that explain why a local path does not exist; see `explain_missing_path`.
 
-    Suggests a similar name in the parent folder. Returns an empty list if the path exists or is remote.
+    Returns an empty list if the path is remote.
 
     Example:
         >>> missing_path_notes(os.path.join(os.sep, "nowhere", "a.json"))
@@ -120,7 +120,7 @@ def check_output(output: Path, *, suffixes: Sequence[str] = (), inputs: Iterable
         inputs: The files and folders to read. Symbolic links and relative paths are resolved.
 
     Raises:
-        ArgumentError: The suffix is not supported, or the output is an input.
+        ArgumentError: The suffix is not supported, or the output is an input, contains an input or is inside one.
     """
     name = os.fspath(output)
     path = local_path(name)
@@ -159,7 +159,7 @@ def check_output_path(path: object, *, key: str = "") -> str:
     """Returns `path` after checking that it is relative and stays inside its base folder.
 
     Raises:
-        ArgumentError: The path is not a string, is absolute, or points outside the folder.
+        ArgumentError: The path is not a non-empty string, is absolute, or points outside the folder.
     """
     if not isinstance(path, str) or not path or "\0" in path:
         raise ArgumentError("an output path must be a non-empty string", key=key, found=path)

@@ -26,8 +26,8 @@ class RandomCrop(BaseTransform):
 
     Args:
         crop_size: Height and width, or one number for both.
-        cat_max_ratio: The maximum fraction of the crop that a single class may cover. If a class covers more, draws a
-            new crop, up to 10 times.
+        cat_max_ratio: The limit for the fraction of a crop's labeled pixels that belong to one class. If a class
+            reaches the limit, draws a new crop, up to 10 times. Values below 1 require `gt_seg_map`.
         ignore_index: The label of ignored pixels.
 
     Raises:
@@ -101,7 +101,10 @@ class Pad(BaseTransform):
 
 
 def crop_sample(results: dict[str, Any], crop: tuple[slice, slice]) -> dict[str, Any]:
-    """Crops a sample to the rows and columns in `crop`, and removes boxes outside it."""
+    """Crops a sample in place to the rows and columns in `crop`, and returns it.
+
+    Clips boxes to the crop. Removes boxes outside the crop, together with their labels and masks.
+    """
     set_image(results, np.ascontiguousarray(results["img"][crop]))
     if "gt_seg_map" in results:
         results["gt_seg_map"] = np.ascontiguousarray(results["gt_seg_map"][crop])

@@ -27,7 +27,7 @@ Direction = Literal["horizontal", "vertical"]
 
 @TRANSFORMS.register_module()
 class Resize(BaseTransform):
-    """Resizes an image and its annotations. Adds `scale_factor`, the ratios of new to old width and height.
+    """Resizes an image and its annotations. Adds `scale_factor`, the ratios of new to original width and height.
 
     Args:
         scale: Width and height of the result. With `keep_ratio`, the larger number limits the longer image side, and

@@ -34,7 +34,7 @@ class LoadImageFromFile(BaseTransform):
     Args:
         to_float32: Whether to convert the values to float32.
         color_type: "color" for three channels, "grayscale" for one channel, or "unchanged" for the channels of the
-            file. With the suffix "_ignore_orientation", the EXIF orientation is ignored.
+            file. "unchanged" and the suffix "_ignore_orientation" ignore the EXIF orientation.
         ignore_empty: Whether to drop a sample whose image cannot be read, instead of raising an error.
         channel_order: The order of channels for "color": "bgr", which OpenMMLab configs expect, or "rgb".
         draft: The minimum length of the shorter side in pixels. JPEG files are decoded at 1/2, 1/4 or 1/8 of their
@@ -70,7 +70,7 @@ class LoadImageFromFile(BaseTransform):
         self.draft = None if draft is None else check_count("draft", draft)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
-        """Adds the image to the sample."""
+        """Adds the image to the sample and returns the sample, or None if `ignore_empty` drops it."""
         path = results["img_path"]
         try:
             content = read_record_file(results, "img_path")

@@ -129,7 +129,11 @@ def check_range(name: str, value: Sequence[float]) -> tuple[float, float]:
 
 
 def check_pair(name: str, value: Any) -> tuple[Any, Any]:
-    """Converts `value` to a pair of positive numbers. A single number is used for both."""
+    """Converts `value` to a pair of positive numbers. A single number is used for both.
+
+    Raises:
+        ArgumentError: `value` is not a positive number or a pair of positive numbers.
+    """
     pair = tuple(value) if isinstance(value, Sequence) else (value, value)
     if len(pair) != 2:
         raise ArgumentError(f"{name} must be one or two numbers", key=name, found=value)
@@ -139,7 +143,11 @@ def check_pair(name: str, value: Any) -> tuple[Any, Any]:
 
 
 def check_size(name: str, size: int | Sequence[int]) -> tuple[int, int]:
-    """Converts a size to a pair of positive integers. A single number is used for both."""
+    """Converts a size to a pair of positive integers. A single number is used for both.
+
+    Raises:
+        ArgumentError: `size` is not a positive integer or a pair of positive integers.
+    """
     first, second = check_pair(name, size)
     return check_count(name, first), check_count(name, second)
 
