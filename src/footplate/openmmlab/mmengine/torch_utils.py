@@ -218,7 +218,7 @@ def get_device() -> str:
 
 
 def _max_memory(kind: str, device: Any = None) -> int:
-    """Returns the peak memory allocated on a device since the last call, in MB."""
+    """Returns the peak memory allocated on a device since the last call, in MiB."""
     module = getattr(torch, kind)
     memory = module.max_memory_allocated(device)
     module.reset_peak_memory_stats(device)
