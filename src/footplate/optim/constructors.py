@@ -260,7 +260,11 @@ class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
     def add_params(
         self, params: list[Group], module: nn.Module, prefix: str = "", is_dcn_module: bool | None = None
     ) -> None:
-        """Appends one group for each trainable parameter of `module`."""
+        """Appends one group for each trainable parameter of `module`. Ignores `prefix` and `is_dcn_module`.
+
+        Raises:
+            ArgumentError: The backbone is not supported.
+        """
         layers, rate = self.paramwise_cfg["num_layers"], self._rate
         kind = self.paramwise_cfg.get("decay_type", "layer_wise")
         backbone = type(getattr(module, "backbone", None)).__name__

@@ -202,7 +202,7 @@ class ParamSchedule:
         return [read_field(group, self._key) for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the settings, position, base values and current values as plain numbers."""
+        """Returns the type, settings, position, base values and current values as plain data."""
         return {
             "type": type(self).__name__,
             "param_name": self.param_name,
