@@ -133,6 +133,10 @@ def export_call(
         kwargs: The keyword arguments of an example call.
         to: The format, one of `FORMATS`.
         opset: The ONNX opset version.
+
+    Raises:
+        ArgumentError: See `export_module`.
+        ExportError: See `export_module`.
     """
     check_target(target, [SUFFIXES[to]], has_opset=opset is not None)
     inputs = inputs_of(module, args, kwargs)

@@ -177,7 +177,11 @@ class SegmentationModels(PackageSource):
         )
 
     def build(self, name: str, pretrained: bool = False, **settings: Any) -> Any:
-        """Builds a model from its class's arguments. Without `pretrained`, `encoder_weights` defaults to None."""
+        """Builds a model from its class's arguments. Without `pretrained`, `encoder_weights` defaults to None.
+
+        Raises:
+            ArgumentError: An argument refers to a file or address.
+        """
         if not pretrained:
             settings.setdefault("encoder_weights", None)
         _refuse(settings, *_TIMM_FILES)  # timm encoders accept these arguments

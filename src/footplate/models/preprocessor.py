@@ -79,6 +79,9 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
         non_blocking: See `BaseDataPreprocessor`.
         batch_augments: Callables, or dicts for MODELS, to apply in order during training. Each takes and returns
             `(inputs, data_samples)`.
+
+    Raises:
+        ArgumentError: `mean` or `std` is invalid, only one of them is set, or both channel conversions are set.
     """
 
     def __init__(

@@ -329,7 +329,11 @@ def _as_rows(values: Any, width: int) -> npt.NDArray[np.float64]:
 
 
 def _each(value: Any, count: int) -> list[Any]:
-    """Returns one value for each of `count` shapes, by repeating a single value or a shorter list if needed."""
+    """Returns one value for each of `count` shapes, by repeating a single value or a shorter list if needed.
+
+    Raises:
+        ArgumentError: The list is empty.
+    """
     items = list(value) if isinstance(value, (list, tuple)) or np.ndim(value) else [value]
     if count and not items:
         raise ArgumentError("expected one value or a non-empty list of values for the shapes or texts", found=value)
