@@ -128,7 +128,7 @@ def furthest_point_sampling_forward(
 def furthest_point_sampling_with_dist_forward(
     points_tensor: Tensor, temp_tensor: Tensor, idx_tensor: Tensor, *sizes: int, **named: int
 ) -> None:
-    """Works like `furthest_point_sampling_forward`, but takes the pairwise distances, of shape (B, N, N)."""
+    """Works like `furthest_point_sampling_forward`, but `points_tensor` has the pairwise distances, (B, N, N)."""
     batch = torch.arange(len(points_tensor))
     _sample_furthest(lambda last: points_tensor[batch, last], temp_tensor, idx_tensor)
 
@@ -233,7 +233,10 @@ def chamfer_distance_backward(
     grad_xyz1: Tensor,
     grad_xyz2: Tensor,
 ) -> None:
-    """Adds the gradients of both sets of distances to `grad_xyz1` and `grad_xyz2`."""
+    """Adds the gradients with respect to both sets of points to `grad_xyz1` and `grad_xyz2`.
+
+    `grad_dist1` and `grad_dist2` are the gradients with respect to the squared distances.
+    """
 
     def distances(xyz1: Tensor, xyz2: Tensor) -> Tensor:
         nearest2, nearest1 = (
@@ -273,12 +276,18 @@ def points_in_boxes_part_forward(boxes: Tensor, pts: Tensor, box_idx_of_points: 
 
 
 def points_in_boxes_all_forward(boxes: Tensor, pts: Tensor, box_idx_of_points: Tensor) -> None:
-    """Sets `box_idx_of_points`, of shape (B, M, T), to 1 where a point is in a box, and to 0 elsewhere."""
+    """Sets `box_idx_of_points`, of shape (B, M, T), to 1 where a point is in a box, and to 0 elsewhere.
+
+    The boxes have shape (B, T, 7), and the points have shape (B, M, 3).
+    """
     box_idx_of_points.copy_(_in_boxes(pts, boxes))
 
 
 def points_in_boxes_cpu_forward(boxes: Tensor, pts: Tensor, pts_indices: Tensor) -> None:
-    """Sets `pts_indices`, of shape (T, M), to 1 where one of M points is in one of T boxes, and to 0 elsewhere."""
+    """Sets `pts_indices`, of shape (T, M), to 1 where a point is in a box, and to 0 elsewhere.
+
+    The boxes have shape (T, 7), and the points have shape (M, 3).
+    """
     inside = _in_boxes(pts, boxes)
     pts_indices.copy_(inside.mT if pts_indices.shape == inside.mT.shape else inside)
 

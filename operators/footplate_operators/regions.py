@@ -219,9 +219,10 @@ def roi_pool_forward(
     pooled_width: int,
     spatial_scale: float,
 ) -> None:
-    """Writes the largest value in each bin to `output`, and its position in the flattened feature map to `argmax`.
+    """Applies RoIPool to `input`, of shape (N, C, H, W).
 
-    The position is -1 if the bin is empty.
+    Writes the largest value in each bin to `output`, and its position in the flattened feature map to `argmax`, both of
+    shape (K, C, rows, columns). Empty bins have value 0 and position -1.
     """
     channels, height, width = input.shape[1:]
     left, top = rois[:, 1] * spatial_scale, rois[:, 2] * spatial_scale

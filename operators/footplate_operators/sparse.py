@@ -105,8 +105,8 @@ def indice_conv_forward(
     """Returns the features (M, C_out) of the output cells.
 
     Args:
-        features: (N, C_in).
-        filters: (kernel size..., C_in, C_out).
+        features: The features of the input cells, (N, C_in).
+        filters: The weights, (kernel size..., C_in, C_out).
         pairs: The pairs of input and output cells.
         counts: The number of pairs for each position of the kernel.
         num_out: The number of output cells, M.
