@@ -119,14 +119,22 @@ class LabelData(BaseDataElement):
 
     @staticmethod
     def onehot_to_label(onehot: Tensor) -> Tensor:
-        """Converts a one-hot or multi-hot tensor of shape ``(num_classes,)`` to class indices (int64, ascending)."""
+        """Converts a one-hot or multi-hot tensor of shape ``(num_classes,)`` to class indices (int64, ascending).
+
+        Raises:
+            ArgumentError: The tensor has another number of dimensions, or values other than 0 and 1.
+        """
         if onehot.dim() != 1 or not ((onehot == 0) | (onehot == 1)).all():
             raise ArgumentError("a one-hot label must be a one-dimensional tensor of zeros and ones", found=onehot)
         return onehot.nonzero().flatten()
 
     @staticmethod
     def label_to_onehot(label: Tensor, num_classes: int) -> Tensor:
-        """Converts class indices to a one-hot or multi-hot tensor of shape ``(num_classes,)`` with the same dtype."""
+        """Converts class indices to a one-hot or multi-hot tensor of shape ``(num_classes,)`` with the same dtype.
+
+        Raises:
+            ArgumentError: An index is not between 0 and `num_classes - 1`.
+        """
         if label.numel() and not 0 <= int(label.min()) <= int(label.max()) < num_classes:
             raise ArgumentError(f"labels must be between 0 and {num_classes - 1}", found=label.tolist())
         onehot = torch.zeros(num_classes, dtype=label.dtype, device=label.device)

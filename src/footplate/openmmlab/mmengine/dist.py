@@ -75,12 +75,12 @@ def get_local_group() -> Group:
 
 
 def get_local_size() -> int:
-    """Returns the number of processes on this machine."""
+    """Returns the number of processes on this machine. Requires `init_local_group`; see `get_local_group`."""
     return get_world_size(get_local_group()) if distributed.is_distributed() else 1
 
 
 def get_local_rank() -> int:
-    """Returns the rank of this process on its machine."""
+    """Returns the rank of this process on its machine. Requires `init_local_group`; see `get_local_group`."""
     return get_rank(get_local_group()) if distributed.is_distributed() else 0
 
 

@@ -107,7 +107,7 @@ class _FileSystemBackend(BaseStorageBackend):
         return path
 
     def copytree(self, src: PathLike, dst: PathLike) -> str:
-        """Copies a folder to a path, which must not exist yet, and returns this path."""
+        """Copies a folder to the path `dst` and returns `dst`. Raises FileExistsError if `dst` already exists."""
         if self.exists(dst):
             raise FileExistsError(f"'{dst}' already exists. Pass a path that does not exist yet.")
         for name in self.list_dir_or_file(src, list_dir=False, recursive=True):

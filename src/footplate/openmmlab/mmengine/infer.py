@@ -47,6 +47,9 @@ class BaseInferencer(ABC):
         device: The device; by default, the first available accelerator.
         scope: The registry scope; by default, the config's `default_scope`.
         show_progress: Whether to show a progress bar.
+
+    Raises:
+        ConfigError: There is no config, or the published model does not exist.
     """
 
     preprocess_kwargs: ClassVar[set[str]] = set()

@@ -85,7 +85,7 @@ class TimeCounter:
 
     Args:
         log_interval: The number of calls between log lines.
-        warmup_interval: The number of initial calls to exclude from the mean.
+        warmup_interval: The number of initial calls to exclude from the mean, at least 1.
         with_sync: Whether to synchronize with the GPU before each time measurement.
         tag: The name in the log.
         logger: See `print_log`.

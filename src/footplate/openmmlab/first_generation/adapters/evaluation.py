@@ -110,7 +110,11 @@ class LegacyMetric(BaseMetric[Any]):
         self._metrics: list[BaseMetric[Any]] = []
 
     def attach(self, dataset: Any) -> None:
-        """Sets the dataset to evaluate. If it has no `evaluate` method, builds footplate's own metrics."""
+        """Sets the dataset to evaluate. If it has no `evaluate` method, builds footplate's own metrics.
+
+        Raises:
+            ArgumentError: The dataset has no `evaluate`, and `metric` is not set or contains an unknown name.
+        """
         self._dataset, self._metrics = dataset, []
         if hasattr(dataset, "evaluate"):
             return

@@ -256,7 +256,7 @@ class RunnerView:
         return str(self._runner.save_checkpoint(out_dir, name, save_optimizer=save_optimizer, meta=meta))
 
     def set_training_event(self, event: str, arguments: Mapping[str, Any]) -> None:
-        """Updates the runner view before the hooks for a training event are called."""
+        """Updates the view from the engine's `arguments` for a training event, before the hooks are called."""
         self.mode, self._event = "train", event
         if "batch_idx" not in arguments:
             return

@@ -173,7 +173,11 @@ class BaseRunner(metaclass=_RunnerClass):
         self._resume_from = checkpoint
 
     def save_checkpoint(self, out_dir: str, **settings: Any) -> str:
-        """Saves a checkpoint after `run` has finished; see `RunnerView.save_checkpoint`."""
+        """Saves a checkpoint after `run` has finished; see `RunnerView.save_checkpoint`.
+
+        Raises:
+            ArgumentError: `run` has not finished.
+        """
         if self._ran is None:
             raise ArgumentError(f"{type(self).__name__} cannot save a checkpoint before run() is called")
         return view_of(self._ran).save_checkpoint(out_dir, **settings)

@@ -84,6 +84,9 @@ def cosine_restart(
     """Decays the value to `low` along a half cosine in each period.
 
     A period starts at `low` plus its restart weight times the distance between `low` and the base value.
+
+    Raises:
+        ArgumentError: There is not one weight per period, or the periods are shorter than the run.
     """
     ends = list(itertools.accumulate(periods))
     if len(periods) != len(restart_weights) or ends[-1] < run.full:
