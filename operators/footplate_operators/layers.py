@@ -1,6 +1,6 @@
 """Operators for losses and layers: focal loss, CARAFE, PSA masks, rotated filters, resampling and others.
 
-Functions write their results to tensors allocated by the caller.
+Unless they return a tensor or list, functions write their results to tensors allocated by the caller.
 
 Sources: Lin et al., Focal Loss (2017); Wang et al., CARAFE (2019); Zhao et al., PSANet (2018); Han et al., S2ANet
 (2021); Wang et al., PAN (2019); Karras et al., StyleGAN2 (2020); Shao et al., Temporal
@@ -52,7 +52,7 @@ def softmax_focal_loss_forward(
 ) -> None:
     """Writes the focal loss of probabilities of shape (N, C) for class indices of shape (N,) to `output`.
 
-    The loss is 0 for class indices outside the range 0 to C - 1.
+    The loss is 0 for class indices outside the range 0 to C - 1. `weight` has a factor for each class, or is empty.
     """
     output.copy_(_softmax_focal_loss(input.log(), target, weight, gamma, alpha))
 
@@ -68,7 +68,8 @@ def softmax_focal_loss_backward(
 def _carafe(features: Tensor, masks: Tensor, kernel_size: int, group_size: int, scale_factor: int) -> Tensor:
     """Upsamples features of shape (N, C, H, W) with a separate kernel for each output pixel.
 
-    `masks` contains the kernels and has shape (N, groups * K * K, s * H, s * W).
+    `masks` contains the kernels and has shape (N, groups * K * K, s * H, s * W), where K is `kernel_size`, `groups` is
+    `group_size` and s is `scale_factor`.
     """
     count, channels, height, width = features.shape
     neighbors = F.unfold(features, kernel_size, padding=(kernel_size - 1) // 2)
@@ -150,7 +151,8 @@ def masked_im2col_forward(
 ) -> None:
     """Writes the patches around selected pixels of an image to the columns of `col`.
 
-    `im` has shape (1, C, H, W), and `col` has shape (C * kernel size, pixels).
+    `im` has shape (1, C, H, W), and `col` has shape (C * kernel size, pixels). `mask_h_idx` and `mask_w_idx` contain
+    the rows and columns of the pixels.
     """
     padded = F.pad(im, (pad_w, pad_w, pad_h, pad_h))[0]
     y = mask_h_idx.long() + torch.arange(kernel_h, device=im.device)[:, None]
@@ -161,7 +163,10 @@ def masked_im2col_forward(
 def masked_col2im_forward(
     col: Tensor, mask_h_idx: Tensor, mask_w_idx: Tensor, im: Tensor, height: int, width: int, channels: int
 ) -> None:
-    """Writes each column of `col`, of shape (C, pixels), to a selected pixel of `im`, of shape (1, C, H, W)."""
+    """Writes each column of `col`, of shape (C, pixels), to a selected pixel of `im`, of shape (1, C, H, W).
+
+    `mask_h_idx` and `mask_w_idx` contain the rows and columns of the pixels. Ignores `height` and `width`.
+    """
     im[0, :, mask_h_idx.long(), mask_w_idx.long()] = col.view(channels, -1)
 
 
@@ -276,10 +281,10 @@ def upfirdn2d(
 def fused_bias_leakyrelu(
     input: Tensor, bias: Tensor, refer: Tensor, act: int, grad: int, alpha: float, scale: float
 ) -> Tensor:
-    """Adds `bias` to `input` and applies a leaky ReLU scaled by `scale`.
+    """Adds `bias` to `input`, applies a leaky ReLU with the negative slope `alpha`, and multiplies by `scale`.
 
     With `grad=1`, returns the gradient instead. In this case, `input` is the output's gradient, and `refer` is the
-    output.
+    output. Ignores `act`.
     """
     if bias.numel():
         input = input + bias.view(1, -1, *[1] * (input.dim() - 2))

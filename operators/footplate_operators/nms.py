@@ -52,7 +52,10 @@ def _suppress(order: _Array, suppressed: Callable[[int, _Array], _Array]) -> lis
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
-    """Runs NMS and returns the int64 indices of the kept boxes, sorted by descending score."""
+    """Runs NMS and returns the int64 indices of the kept boxes, sorted by descending score.
+
+    A box is removed if its IoU with a kept box that has a higher score is above `iou_threshold`.
+    """
     compiled = None if offset else compiled_operators(boxes)
     if compiled is not None:
         dtype = compute_type(boxes)
@@ -77,7 +80,10 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
 
 
 def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
-    """Groups boxes of shape (N, 5) by the kept box that suppresses them. The last column is the score."""
+    """Runs NMS on boxes of shape (N, 5), whose last column is the score.
+
+    Returns a list of indices for each kept box: its own index, followed by the boxes that it suppresses.
+    """
     corners = dets.detach().cpu().numpy().T
     order = dets.detach()[:, 4].sort(descending=True, stable=True)[1].cpu().numpy()
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -129,7 +135,10 @@ def softnms(
 
 
 def _polygon_nms(corners: Tensor, order: Tensor, labels: Tensor | None, iou_threshold: float) -> Tensor:
-    """Runs NMS on polygons of shape (N, 4, 2), per label if `labels` is set, and returns the kept indices."""
+    """Runs NMS on polygons of shape (N, 4, 2) and returns the kept indices, sorted by descending score.
+
+    `order` contains the indices sorted by descending score. If `labels` is set, runs NMS separately for each label.
+    """
     corners = corners.detach().double().cpu()
     low, high = corners.amin(1).numpy(), corners.amax(1).numpy()
     classes = None if labels is None else labels.cpu().numpy()
@@ -157,7 +166,8 @@ def nms_rotated(
 ) -> Tensor:
     """Runs NMS on rotated boxes of shape (N, 5). Returns the kept indices, sorted by descending score.
 
-    If `multi_label` is set, the boxes have an additional last column with the label.
+    If `multi_label` is set, the boxes have an additional last column with the label. `order` contains the indices
+    sorted by descending score. Ignores `scores`, `dets_sorted` and `labels`.
     """
     return _polygon_nms(rotated_box_corners(dets[:, :5]), order, dets[:, -1] if multi_label else None, iou_threshold)
 
@@ -165,12 +175,15 @@ def nms_rotated(
 def nms_quadri(
     dets: Tensor, scores: Tensor, order: Tensor, dets_sorted: Tensor, iou_threshold: float, multi_label: int
 ) -> Tensor:
-    """Runs NMS on quadrilaterals of shape (N, 8). Returns the kept indices, sorted by descending score."""
+    """Runs NMS on quadrilaterals of shape (N, 8); see `nms_rotated` for the other arguments and the result."""
     return _polygon_nms(dets[:, :8].reshape(-1, 4, 2), order, dets[:, -1] if multi_label else None, iou_threshold)
 
 
 def bbox_overlaps(boxes1: Tensor, boxes2: Tensor, ious: Tensor, mode: int, aligned: bool, offset: int) -> None:
-    """Writes the overlaps of boxes to `ious`: the IoU, or the intersection over the first box's area if `mode` is 1."""
+    """Writes the overlaps of boxes to `ious`: the IoU, or the intersection over the first box's area if `mode` is 1.
+
+    The boxes have shapes (N, 4) and (M, 4), and `ious` has shape (N, M), or (N,) if `aligned` is set.
+    """
     first, second = (boxes1, boxes2) if aligned else (boxes1[:, None], boxes2[None])
 
     def area(boxes: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Operators on point clouds, such as neighbor search, grouping, interpolation and voxelization.
 
-Points have shape (..., 3) and the coordinates x, y and z. Functions write their results to tensors allocated by the
-caller. The arguments `sizes` and `named` contain tensor sizes and are ignored.
+Points have shape (..., 3) and the coordinates x, y and z. Unless they return tensors, functions write their results to
+tensors allocated by the caller. The arguments `sizes` and `named` contain tensor sizes and are ignored.
 
 Sources: Qi et al., PointNet++ (2017); Zhou and Tuzel, VoxelNet (2018).
 """
@@ -34,7 +34,9 @@ def _squared_distances_in_chunks(first: Tensor, second: Tensor) -> Iterator[tupl
 
 
 def _first_hits(hits: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Returns the positions of the first `count` True values in each row. Shorter rows repeat their first position.
+    """Returns the positions of the first `count` True values in each row.
+
+    A row with fewer True values repeats its first position. A row without any contains N.
 
     Args:
         hits: A bool tensor of shape (..., N).
@@ -60,10 +62,11 @@ def ball_query_forward(
     max_radius: float,
     nsample: int,
 ) -> None:
-    """Finds the points at a distance between `min_radius` and `max_radius` from each center.
+    """Finds the points at a distance of 0, or between `min_radius` and `max_radius`, from each center.
 
-    The points have shape (B, N, 3), and the centers have shape (B, M, 3). Writes the indices of the first `nsample`
-    such points to `idx`, of shape (B, M, nsample). Leaves `idx` unchanged for centers without such points.
+    The points `xyz` have shape (B, N, 3), and the centers `new_xyz` have shape (B, M, 3). Writes the indices of the
+    first `nsample` such points to `idx`, of shape (B, M, nsample), and repeats the first index if there are fewer.
+    Leaves `idx` unchanged for centers without such points. Ignores `b`, `n` and `m`.
     """
     for chunk, squared in _squared_distances_in_chunks(new_xyz, xyz):
         hits = (squared == 0) | ((squared >= min_radius**2) & (squared < max_radius**2))
@@ -80,11 +83,12 @@ def stack_ball_query_forward(
     max_radius: float,
     nsample: int,
 ) -> None:
-    """For each center, finds the points in the same sample that are within a distance of `max_radius`.
+    """Finds the points within a distance of `max_radius` from each center, in the same sample.
 
-    The points have shape (sum of N, 3), and the centers have shape (sum of M, 3). Writes the indices of the first
-    `nsample` such points, counted within the sample, to `idx`, of shape (sum of M, nsample). For centers without such
-    points, the first index is -1.
+    The points `xyz` have shape (sum of N, 3), and the centers `new_xyz` have shape (sum of M, 3). `xyz_batch_cnt` and
+    `new_xyz_batch_cnt` contain the numbers N and M for each sample. Writes the indices of the first `nsample` such
+    points, counted within the sample, to `idx`, of shape (sum of M, nsample), and repeats the first index if there are
+    fewer. For centers without such points, the first index is -1 and the others are 0.
     """
     counts = new_xyz_batch_cnt.tolist(), xyz_batch_cnt.tolist()
     parts = []
@@ -97,9 +101,10 @@ def stack_ball_query_forward(
 
 
 def knn_forward(xyz: Tensor, new_xyz: Tensor, idx: Tensor, dist2: Tensor, b: int, n: int, m: int, nsample: int) -> None:
-    """Writes the indices and squared distances of the points nearest to each center, nearest first.
+    """Finds the `nsample` points nearest to each center, nearest first.
 
-    The points have shape (B, N, 3), and the centers have shape (B, M, 3).
+    The points `xyz` have shape (B, N, 3), and the centers `new_xyz` have shape (B, M, 3). Writes the indices to `idx`
+    and the squared distances to `dist2`, both of shape (B, M, nsample). Ignores `b`, `n` and `m`.
     """
     for chunk, squared in _squared_distances_in_chunks(new_xyz, xyz):
         dist2[:, chunk], found = squared.topk(nsample, largest=False, sorted=True)
@@ -111,7 +116,8 @@ def furthest_point_sampling_forward(
 ) -> None:
     """Samples points by repeatedly adding the point farthest from those sampled so far, starting with point 0.
 
-    The points have shape (B, N, 3). Writes the indices to `idx_tensor`, of shape (B, samples).
+    The points have shape (B, N, 3). Writes the indices to `idx_tensor`, of shape (B, samples). The values of
+    `temp_tensor`, of shape (B, N), must be large and are overwritten.
     """
     batch = torch.arange(len(points_tensor))
     _sample_furthest(
@@ -122,7 +128,7 @@ def furthest_point_sampling_forward(
 def furthest_point_sampling_with_dist_forward(
     points_tensor: Tensor, temp_tensor: Tensor, idx_tensor: Tensor, *sizes: int, **named: int
 ) -> None:
-    """Works like `furthest_point_sampling_forward`, but takes the pairwise distances, of shape (B, N, N)."""
+    """Works like `furthest_point_sampling_forward`, but `points_tensor` has the pairwise distances, (B, N, N)."""
     batch = torch.arange(len(points_tensor))
     _sample_furthest(lambda last: points_tensor[batch, last], temp_tensor, idx_tensor)
 
@@ -130,6 +136,7 @@ def furthest_point_sampling_with_dist_forward(
 def _sample_furthest(distances_to: Callable[[Tensor], Tensor], nearest: Tensor, indices: Tensor) -> None:
     """Writes the indices of the sampled points to `indices`.
 
+    `distances_to` takes the index of one point in each sample, and returns the squared distances to these points.
     `nearest`, of shape (B, N), stores each point's distance to the nearest sampled point. Its initial values must be
     large.
     """
@@ -189,9 +196,10 @@ def three_nn_forward(unknown: Tensor, known: Tensor, dist2: Tensor, idx: Tensor,
 
 
 def _three_interpolate(features: Tensor, indices: Tensor, weights: Tensor, *sizes: int, **named: int) -> Tensor:
-    """Returns the weighted sums of the features of three points each.
+    """Interpolates features: returns weighted sums of the features of three points, of shape (B, C, N).
 
-    The features have shape (B, C, M). `indices` contains the three points for each sum and has shape (B, N, 3).
+    The features have shape (B, C, M). `indices` and `weights`, of shape (B, N, 3), contain the three points of each sum
+    and their weights.
     """
     return (_gather_points(features, indices) * weights[:, None]).sum(-1)
 
@@ -204,9 +212,10 @@ three_interpolate_forward, three_interpolate_backward = operators(
 def chamfer_distance_forward(
     xyz1: Tensor, xyz2: Tensor, dist1: Tensor, dist2: Tensor, idx1: Tensor, idx2: Tensor
 ) -> None:
-    """For each point, finds the nearest point in the other set, and writes its squared distance and index.
+    """Finds the nearest point in the other set for each point, and writes its squared distance and index.
 
-    The points have shape (B, N, 2).
+    The sets `xyz1` and `xyz2` have shapes (B, N, 2) and (B, M, 2). `dist1` and `idx1` receive the results for the
+    points in `xyz1`, and `dist2` and `idx2` the results for the points in `xyz2`.
     """
     squared = _squared_distances(xyz1, xyz2)
     for (smallest, where), distance, index in ((squared.min(2), dist1, idx1), (squared.min(1), dist2, idx2)):
@@ -224,7 +233,10 @@ def chamfer_distance_backward(
     grad_xyz1: Tensor,
     grad_xyz2: Tensor,
 ) -> None:
-    """Adds the gradients of both sets of distances to `grad_xyz1` and `grad_xyz2`."""
+    """Adds the gradients with respect to both sets of points to `grad_xyz1` and `grad_xyz2`.
+
+    `grad_dist1` and `grad_dist2` are the gradients with respect to the squared distances.
+    """
 
     def distances(xyz1: Tensor, xyz2: Tensor) -> Tensor:
         nearest2, nearest1 = (
@@ -264,12 +276,18 @@ def points_in_boxes_part_forward(boxes: Tensor, pts: Tensor, box_idx_of_points: 
 
 
 def points_in_boxes_all_forward(boxes: Tensor, pts: Tensor, box_idx_of_points: Tensor) -> None:
-    """Sets `box_idx_of_points`, of shape (B, M, T), to 1 where a point is in a box, and to 0 elsewhere."""
+    """Sets `box_idx_of_points`, of shape (B, M, T), to 1 where a point is in a box, and to 0 elsewhere.
+
+    The boxes have shape (B, T, 7), and the points have shape (B, M, 3).
+    """
     box_idx_of_points.copy_(_in_boxes(pts, boxes))
 
 
 def points_in_boxes_cpu_forward(boxes: Tensor, pts: Tensor, pts_indices: Tensor) -> None:
-    """Sets `pts_indices`, of shape (T, M), to 1 where one of M points is in one of T boxes, and to 0 elsewhere."""
+    """Sets `pts_indices`, of shape (T, M), to 1 where a point is in a box, and to 0 elsewhere.
+
+    The boxes have shape (T, 7), and the points have shape (M, 3).
+    """
     inside = _in_boxes(pts, boxes)
     pts_indices.copy_(inside.mT if pts_indices.shape == inside.mT.shape else inside)
 
@@ -286,14 +304,15 @@ def roiaware_pool3d_forward(
     """Divides each box into X x Y x Z voxels, and pools the features of the points in each voxel.
 
     Writes the results to `pooled_features`, of shape (N, X, Y, Z, C). Empty voxels stay unchanged. For the backward
-    pass, writes the number of points in a voxel and their indices to `pts_idx_of_voxels`, of shape (N, X, Y, Z, 1 + the
-    maximum number), and the points with the maximum values to `argmax`, of shape (N, X, Y, Z, C); -1 is an empty voxel.
+    pass, writes the number of points in each voxel and their indices to `pts_idx_of_voxels`, of shape (N, X, Y, Z, 1 +
+    maximum number of points). Maximum pooling also writes the indices of the points with the maximum values to
+    `argmax`, of shape (N, X, Y, Z, C), and -1 for empty voxels.
 
     Args:
-        rois: The boxes, of shape (N, 7), with the z of their bottom.
+        rois: The boxes, of shape (N, 7); see `_in_boxes`.
         pts: The points, of shape (P, 3).
         pts_feature: The features of the points, of shape (P, C).
-        argmax: An output, written only for maximum pooling.
+        argmax: An output. For mean pooling, it is filled with -1.
         pts_idx_of_voxels: An output.
         pooled_features: An output.
         pool_method: 0 for the maximum, 1 for the mean.
@@ -349,7 +368,7 @@ def roipoint_pool3d_forward(
 
     Args:
         xyz: The points, of shape (B, N, 3).
-        boxes3d: The boxes, of shape (B, M, 7), with the z of their bottom.
+        boxes3d: The boxes, of shape (B, M, 7); see `_in_boxes`.
         pts_feature: The features, of shape (B, N, C).
         pooled_features: An output, of shape (B, M, S, 3 + C).
         pooled_empty_flag: An output, of shape (B, M).
@@ -382,7 +401,10 @@ def points_in_polygons_forward(points: Tensor, polygons: Tensor, output: Tensor)
 
 
 def _voxels(points: Tensor, voxel_size: Tensor, coors_range: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the voxel of each point, of shape (N, 3) in the order z, y, x, and whether each point is in range."""
+    """Returns the voxel of each point, of shape (N, 3) in the order z, y, x, and whether each point is in range.
+
+    See `hard_voxelize_forward` for the arguments.
+    """
     low, high = coors_range.to(points).view(2, 3)
     size = voxel_size.to(points)
     grid = ((high - low) / size).round().long()
@@ -394,7 +416,7 @@ def _voxels(points: Tensor, voxel_size: Tensor, coors_range: Tensor) -> tuple[Te
 def dynamic_voxelize_forward(points: Tensor, voxel_size: Tensor, coors_range: Tensor, coors: Tensor, **_: int) -> None:
     """Writes the voxel of each point to `coors`, in the order z, y, x. Writes -1 for points out of range.
 
-    `coors` has shape (N, 3).
+    `coors` has shape (N, 3). See `hard_voxelize_forward` for the other arguments.
     """
     voxel, inside = _voxels(points, voxel_size, coors_range)
     coors.copy_(torch.where(inside[:, None], voxel, -1))

@@ -152,13 +152,16 @@ def hulls(points: Tensor) -> Tensor:
 
 
 def box_iou_rotated(bboxes1: Tensor, bboxes2: Tensor, ious: Tensor, mode_flag: int, aligned: bool) -> None:
-    """Writes the IoU of rotated boxes, or the intersection over the first box's area if `mode_flag` is 1, to `ious`."""
+    """Writes the IoU of rotated boxes, or the intersection over the first box's area if `mode_flag` is 1, to `ious`.
+
+    The boxes have shapes (N, 5) and (M, 5), and `ious` has shape (N, M), or (N,) if `aligned` is set.
+    """
     first, second = rotated_box_corners(bboxes1), rotated_box_corners(bboxes2)
     ious.copy_(overlaps(first, second, of_first=mode_flag == 1, aligned=aligned).view_as(ious))
 
 
 def box_iou_quadri(bboxes1: Tensor, bboxes2: Tensor, ious: Tensor, mode_flag: int, aligned: bool) -> None:
-    """Writes the overlaps of two sets of convex quadrilaterals to `ious`; see `box_iou_rotated` for `mode_flag`.
+    """Writes the overlaps of two sets of convex quadrilaterals to `ious`; see `box_iou_rotated`.
 
     The quadrilaterals have shapes (N, 8) and (M, 8).
     """
@@ -221,7 +224,7 @@ def diff_iou_rotated_sort_vertices_forward(vertices: Tensor, mask: Tensor, num_v
         vertices: The candidates for vertices, relative to a point inside the intersection, of shape (B, N, 24, 2): the
             corners of the two boxes, followed by the intersections of their edges.
         mask: Which candidates are vertices, of shape (B, N, 24).
-        num_valid: The number of vertices. It is not needed, because `mask` contains it.
+        num_valid: Ignored; `mask` determines the number of vertices.
 
     Returns:
         The indices of the vertices, as an int32 tensor of shape (B, N, 9). The first index is repeated after the last

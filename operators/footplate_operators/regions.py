@@ -4,6 +4,10 @@ RoIs have shape (K, 5): image index, and x1, y1, x2 and y2 in image pixels. Rota
 center x, center y, width, height, and angle in radians. Functions write their results to tensors allocated by the
 caller.
 
+`spatial_scale` is the size of the feature map relative to the image. `sampling_ratio` is the number of sampling points
+per bin in each direction; 0 means about one point per pixel. If `aligned` is set, coordinates are shifted by half a
+pixel; otherwise, RoIs are at least one pixel wide and high. `clockwise` reverses the direction of angles.
+
 Sources: He et al., Mask R-CNN (2017); Girshick, Fast R-CNN (2015); Dai et al., Deformable Convolutional Networks
 (2017); Yang et al., R3Det (2021); Han et al., ReDet (2021).
 """
@@ -215,9 +219,10 @@ def roi_pool_forward(
     pooled_width: int,
     spatial_scale: float,
 ) -> None:
-    """Writes the largest value in each bin to `output`, and its position in the flattened feature map to `argmax`.
+    """Applies RoIPool to `input`, of shape (N, C, H, W).
 
-    The position is -1 if the bin is empty.
+    Writes the largest value in each bin to `output`, and its position in the flattened feature map to `argmax`, both of
+    shape (K, C, rows, columns). Empty bins have value 0 and position -1.
     """
     channels, height, width = input.shape[1:]
     left, top = rois[:, 1] * spatial_scale, rois[:, 2] * spatial_scale
@@ -239,7 +244,10 @@ def roi_pool_forward(
 
 
 def _pixel_range(start: Tensor, length: Tensor, bins: int, size: int) -> tuple[Tensor, Tensor]:
-    """Returns the first and end pixel (exclusive) of each bin, of shape (K, bins) and clipped to the feature map."""
+    """Returns the first and end pixel (exclusive) of each bin, of shape (K, bins) and clipped to the feature map.
+
+    `start` and `length`, of shape (K,), are the RoIs' position and extent along one axis. `size` is the feature map's.
+    """
     edges = torch.arange(bins + 1, device=start.device) * (length / bins)[:, None] + start[:, None]
     edges = torch.where(length[:, None] > 0, edges, 0)
     return edges[:, :-1].floor().long().clamp(0, size), edges[:, 1:].ceil().long().clamp(0, size)

@@ -88,8 +88,8 @@ def operators(function: Callable[..., Tensor], forward: str, backward: str) -> t
         function: Computes the output. Its first parameters have the names of tensors in `forward`; the others are
             settings.
         forward: The names of the forward operator's tensors. The operator writes the result to `output`.
-        backward: The names of the backward operator's tensors. `grad_output` is the gradient of the output; without it,
-            the gradient is all ones. The operator writes the gradient with respect to each non-empty input `x` to
+        backward: The names of the backward operator's tensors. `grad_output` is the gradient of the output; if it is
+            not listed, all ones are used. The operator writes the gradient with respect to each non-empty input `x` to
             `grad_x`. Inputs that are not listed are replaced with zeros, so the function must be linear in them.
     """
     inputs = [name for name in inspect.signature(function).parameters if name in forward.split()]

@@ -1,9 +1,10 @@
 """Convolution and max pooling of sparse grids.
 
 Only occupied cells are stored: their features (N, C), and their positions (N, 1 + D), int32, which consist of the
-index of the sample and one coordinate per dimension. A layer lists which input cell contributes to which output cell
-at each of the K positions of its kernel. These lists are `pairs` (K, 2, N), int32: the row of the input, the row of the
-output, and -1 after the last pair. `counts` (K,), int32, contains their lengths.
+index of the sample and one coordinate per dimension. For each of the K positions of a layer's kernel, `pairs`
+(K, 2, N), int32, lists which input cell contributes to which output cell: the rows of the input cells in `pairs[k, 0]`,
+and the rows of the output cells in `pairs[k, 1]`. -1 follows the last pair. `counts` (K,), int32, contains the number
+of pairs for each position.
 
 Source: Yan et al., SECOND: Sparsely Embedded Convolutional Detection (2018).
 """
@@ -88,7 +89,10 @@ get_indice_pairs_2d_forward = get_indice_pairs_4d_forward = get_indice_pairs_3d_
 
 
 def _pairs(pairs: Tensor, counts: Tensor, *, inverse: int = 0) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Yields the kernel position and the rows of the input and the output, where there are pairs."""
+    """Yields each kernel position that has pairs, with the rows of the input and output cells.
+
+    If `inverse` is set, exchanges input and output.
+    """
     for position, count in enumerate(counts.tolist()):
         if count:
             source, target = pairs[position, :, :count].long()
@@ -101,12 +105,12 @@ def indice_conv_forward(
     """Returns the features (M, C_out) of the output cells.
 
     Args:
-        features: (N, C_in).
-        filters: (kernel size..., C_in, C_out).
-        pairs: The pairs of cells.
-        counts: Their numbers.
-        num_out: M.
-        inverse: Whether to exchange input and output, so that a strided convolution is undone.
+        features: The features of the input cells, (N, C_in).
+        filters: The weights, (kernel size..., C_in, C_out).
+        pairs: The pairs of input and output cells.
+        counts: The number of pairs for each position of the kernel.
+        num_out: The number of output cells, M.
+        inverse: Whether to exchange input and output, to undo a strided convolution.
         subm: Ignored.
     """
     kernels = filters.flatten(0, -3)

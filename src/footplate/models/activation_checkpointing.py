@@ -71,9 +71,9 @@ def _checkpointed(kind: type[nn.Module]) -> type[nn.Module]:
 
 
 class _Repeating(AbstractContextManager[None]):
-    """Restores the original buffers and the Python and NumPy random states for the duration of a backward pass.
+    """Restores a module's buffers and the Python and NumPy random states while its activations are recomputed.
 
-    The original values are recorded when an instance is created. On exit, the values from before entry are restored.
+    The state to restore is recorded when an instance is created. On exit, the state from before entry is restored.
     """
 
     def __init__(self, module: nn.Module, inputs: Any) -> None:

@@ -14,7 +14,8 @@ from footplate.errors import ArgumentError
 from footplate.registry import MODELS
 
 _logger = logging.getLogger("footplate.models")
-# The dicts in which two modules store a tensor, and its name in them. Modules may replace the tensor itself.
+# Two dicts that contain a tensor, one from the averaged model and one from the source model, and the tensor's key in
+# both. The tensors themselves are not kept, because modules may replace them.
 _Pair = tuple[dict[str, Any], dict[str, Any], str]
 
 
@@ -69,11 +70,17 @@ class BaseAveragedModel(nn.Module):
         raise NotImplementedError
 
     avg_func: Callable[[Tensor, Tensor, int], None] | None = None
-    """Updates an average in place with a new value, given the number of previous updates."""
+    """Takes an average, a new value and the number of previous updates, and updates the average in place.
+
+    If None, averages are weighted by `weight`.
+    """
 
     @property
     def avg_parameters(self) -> dict[str, Tensor]:
-        """The averages, keyed by name, for subclasses that override `update_parameters`, as in MMYOLO."""
+        """The averaged parameters (with `update_buffers`, also the buffers), keyed by name.
+
+        Subclasses that override `update_parameters`, as in MMYOLO, use this property.
+        """
         return self.module.state_dict() if self.update_buffers else dict(self.module.named_parameters())
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -116,7 +123,9 @@ class BaseAveragedModel(nn.Module):
             _copy(theirs, backup)
 
     def _pair_with(self, model: nn.Module) -> list[tuple[list[Tensor], list[Tensor]]]:
-        """Returns two pairs of tensor lists (averages, model): the tensors to average, and the tensors to copy.
+        """Returns two pairs of tensor lists: the tensors to average, and the tensors to copy.
+
+        Each pair contains the tensors of the averaged model and the corresponding tensors of `model`.
 
         For sharded tensors, the lists contain the local shards.
         """
@@ -225,7 +234,7 @@ class StochasticWeightAverage(BaseAveragedModel):
 
 @MODELS.register_module()
 class MomentumAnnealingEMA(ExponentialMovingAverage):
-    """An exponential moving average whose momentum decays: `max(momentum, gamma / (gamma + steps))`.
+    """An exponential moving average with the momentum `max(momentum, gamma / (gamma + steps))` after `steps` updates.
 
     Args:
         model: The model to average.
@@ -251,7 +260,7 @@ class MomentumAnnealingEMA(ExponentialMovingAverage):
 class WarmUpEMA(ExponentialMovingAverage):
     """An exponential moving average with a warm-up, as in the first-generation EMA hook.
 
-    The weight of new values is `min(momentum ** interval, (1 + steps) / (warm_up + steps))`.
+    After `steps` updates, the weight of new values is `min(momentum ** interval, (1 + steps) / (warm_up + steps))`.
 
     Args:
         model: The model to average. Its initial values are the initial averages.

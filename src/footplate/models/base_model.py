@@ -88,7 +88,7 @@ class BaseModel(BaseModule, ABC):
         return self._run_forward(self.data_preprocessor(data, False), "predict")
 
     def val_loss(self, data: Any) -> dict[str, Tensor]:
-        """Returns the losses for one validation batch as scalar tensors, and their sum as "loss"."""
+        """Returns the values to log for one validation batch as scalar tensors, with the total loss as "loss"."""
         return self.parse_losses(self._run_forward(self.data_preprocessor(data, False), "loss"))[1]
 
     def parse_losses(self, losses: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -97,7 +97,7 @@ class BaseModel(BaseModule, ABC):
 
     @property
     def device(self) -> torch.device:
-        """The device of the first parameter or buffer."""
+        """The device of the first parameter or buffer, or the CPU if there is none."""
         tensor: Tensor | None = next(chain(self.parameters(), self.buffers()), None)
         return torch.device("cpu") if tensor is None else tensor.device
 
@@ -149,7 +149,7 @@ class BaseTTAModel(BaseModel):
                 view is a list of samples.
 
         Raises:
-            DataError: The batch contains no views.
+            DataError: See `split_views`.
         """
         views = [self.module.test_step(view) for view in split_views(data)]
         return self.merge_preds([list(predictions) for predictions in zip(*views, strict=True)])

@@ -48,7 +48,7 @@ class BaseModule(nn.Module):
         return self._is_init
 
     def init_weights(self) -> None:
-        """Initializes the weights of this module and then those of its children.
+        """Initializes this module's weights, then its children's. Further calls only log a warning.
 
         Pretrained weights are loaded last. If `init_cfg` is a single dict with pretrained weights, the children are
         not initialized.
@@ -100,7 +100,7 @@ class ModuleDict(BaseModule, nn.ModuleDict):
 
 
 def initialize(module: nn.Module, init_cfg: InitCfg) -> None:
-    """Initializes the weights of any module as specified in `init_cfg`; see `BaseModule.init_weights`."""
+    """Applies the initializers in `init_cfg` to any module; see `BaseModule` for the format of `init_cfg`."""
     for cfg in _as_list(init_cfg):
         settings = {key: value for key, value in cfg.items() if key != "override"}
         overrides = _as_list(cfg.get("override"))

@@ -32,7 +32,7 @@ class Inputs(NamedTuple):
 
     @property
     def batch_size(self) -> int | None:
-        """The size of the first dimension, or None if it differs between tensors."""
+        """The size of the first dimension, or None if tensors differ in it or have no dimensions."""
         sizes = {tensor.shape[0] if tensor.dim() else None for tensor in self.tensors().values()}
         return sizes.pop() if len(sizes) == 1 else None
 
@@ -50,7 +50,7 @@ class Inputs(NamedTuple):
 
 
 def inputs_of(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Inputs:
-    """Returns the inputs for the call `module(*args, **kwargs)`.
+    """Returns the inputs of the call `module(*args, **kwargs)`, detached and moved to the CPU.
 
     Raises:
         ArgumentError: The module does not accept the arguments, or they contain no tensor.
@@ -76,9 +76,9 @@ def inputs_of(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
 
 
 def named_tensors(name: str, value: Any) -> dict[str, Tensor]:
-    """Returns the tensors in a nested value as a dict. Their names consist of `name` and their keys or indices.
+    """Returns the tensors in a nested value, keyed by `name`, keys and indices joined with underscores.
 
-    If `name` is "output" and the value is a mapping, the names consist only of its keys.
+    `name` is omitted for named tuples, and for mappings if it is "output". Values that are not tensors are skipped.
     """
     if isinstance(value, Tensor):
         return {name: value}
@@ -122,7 +122,7 @@ def _described(value: Any) -> Any:
 
 
 def replace_values(value: Any, kind: type, function: Callable[[Any], Any]) -> Any:
-    """Applies a function to all values of a given type in nested lists, tuples and dicts."""
+    """Returns a copy of nested lists, tuples and dicts in which `function` was applied to all values of type `kind`."""
     if isinstance(value, kind):
         return function(value)
     if isinstance(value, Mapping):

@@ -31,7 +31,7 @@ class ExportRequest:
         metainfo: Metadata to store in the file, e.g. the classes.
         opset: The ONNX opset version, or None for the default.
         dims: The input dimensions that may vary if the model supports it. None means all dimensions.
-        write: A function that writes the file instead of the function of the format.
+        write: A function that writes the file. None means the format's own function.
     """
 
     module: nn.Module
@@ -96,7 +96,10 @@ def _write_onnx(request: ExportRequest) -> None:
 
 
 def adaptive_avg_pool2d(images: Tensor, output_size: Any) -> Tensor:
-    """Implements adaptive pooling as matrix multiplication, because torch's decomposition would fix the input size."""
+    """Applies adaptive average pooling to images of shape ``(..., H, W)``, as a matrix multiplication.
+
+    Unlike torch's decomposition of this operator, the exported graph accepts other input sizes.
+    """
     output_size = (output_size, output_size) if isinstance(output_size, int) else output_size
     if all(count == 1 for count in output_size):
         return images.mean((-2, -1), keepdim=True)
@@ -153,7 +156,7 @@ FORMATS: Mapping[str, ExportFormat] = {
 
 @contextmanager
 def exportable_operators() -> Iterator[None]:
-    """Disables fused transformer layers, which cannot be exported, and suppresses tracer warnings."""
+    """Disables gradients, warnings, and fused transformer layers, which cannot be exported, while the block runs."""
     outer = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     logger = logging.getLogger("torch.onnx")  # it warns about packages that the model does not need
@@ -169,7 +172,10 @@ def exportable_operators() -> Iterator[None]:
 
 
 def difference_of(run: Run, module: nn.Module, inputs: Inputs, compare: Compare | None = None) -> float:
-    """Returns the difference (by default, the largest) between the outputs of an exported file and a module."""
+    """Runs an exported file and a module, and returns the difference between their outputs.
+
+    The function `compare`, by default `largest_difference`, computes the difference.
+    """
     expected = list(named_tensors("output", module(*inputs.args, **inputs.kwargs)).values())
     return (compare or largest_difference)(list(named_tensors("output", run(inputs)).values()), expected)
 
@@ -177,9 +183,9 @@ def difference_of(run: Run, module: nn.Module, inputs: Inputs, compare: Compare 
 def largest_difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
     """Returns the largest difference between outputs. For integers, this is the fraction of values that differ.
 
-    If an output's largest absolute value is above 1, the difference is divided by it, because rounding errors scale
-    with the values. The result is infinite if the outputs differ in number or shape, or if only one of two values is
-    finite.
+    If the largest absolute value of an expected output is above 1, the difference is divided by this value, because
+    rounding errors scale with the values. The result is infinite if the outputs differ in number or shape, if a value
+    is NaN, or if two different values include an infinity.
     """
     if [tuple(tensor.shape) for tensor in outputs] != [tuple(tensor.shape) for tensor in expected]:
         return float("inf")

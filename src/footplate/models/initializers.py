@@ -51,7 +51,7 @@ class BaseInit:
     layer: Layers = None
 
     least_dim: ClassVar[int] = 0
-    """Weights with fewer dimensions than this, such as those of normalization layers, are left unchanged."""
+    """Weights with fewer dimensions than this, as in normalization layers, are left unchanged."""
 
     def __post_init__(self) -> None:
         if self.bias_prob is not None:
@@ -60,10 +60,10 @@ class BaseInit:
         self.layers = check_names("layer", self.layer)
 
     def initialize(self, module: nn.Module, *, everything: bool) -> None:
-        """Initializes the layers of `module` that are instances of the selected classes, children first.
+        """Initializes the layers in `module` whose class is selected by `layer`, children first.
 
         Args:
-            module: The module, which may itself be such a layer.
+            module: The module. It is also initialized if its class is selected.
             everything: Whether to initialize all layers regardless of their class.
         """
         for child in module.children():
@@ -73,7 +73,7 @@ class BaseInit:
             self.initialize_layer(module)
 
     def initialize_layer(self, module: nn.Module) -> None:
-        """Initializes a layer's own weight and bias, but not those of its children."""
+        """Initializes a layer's own weight and bias. Does not change the layer's children."""
         weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
         if isinstance(weight, Tensor) and weight.dim() >= self.least_dim:
             self.fill(weight)

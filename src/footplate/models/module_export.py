@@ -54,7 +54,8 @@ class Export(NamedTuple):
         inputs: The shape of each input and a description of its values, keyed by input name.
         detections: The number of detections in the example, which is "K" in `outputs`. None if the outputs are not
             detections.
-        compared: The number of these detections with a score above 0.3. If it is 0, only the best one was compared.
+        compared: The number of detections with a score above 0.3, which were compared. If 0, only the detection with
+            the highest score was compared.
     """
 
     path: str
@@ -96,7 +97,8 @@ def export_module(
         weights: A state dict to export instead of the module's.
 
     Raises:
-        ArgumentError: `path` is not a local file with one of the suffixes, or the module does not accept the example.
+        ArgumentError: `path` is not a local file with one of these suffixes, the module does not accept the example, or
+            `opset` is set for another format.
         ExportError: The module cannot be exported, or the file computes different outputs than the module.
         MissingExtraError: A package that the format requires is not installed.
     """
@@ -131,6 +133,10 @@ def export_call(
         kwargs: The keyword arguments of an example call.
         to: The format, one of `FORMATS`.
         opset: The ONNX opset version.
+
+    Raises:
+        ArgumentError: See `export_module`.
+        ExportError: See `export_module`.
     """
     check_target(target, [SUFFIXES[to]], has_opset=opset is not None)
     inputs = inputs_of(module, args, kwargs)
@@ -172,7 +178,7 @@ def _compare(
 ) -> list[tuple[Inputs, float]]:
     """Compares an exported file with the module. Returns the tested inputs, each with the difference between outputs.
 
-    If the file cannot be run on the example, returns an empty list, or raises an error if `is_last` is True.
+    Unless `is_last` is True, returns an empty list if the file cannot be run on the example or differs too much.
 
     Raises:
         ExportError: The file cannot be run on the example, and `is_last` is True.
@@ -197,7 +203,7 @@ def _compare(
 
 
 def export_weights_only(weights: Mapping[str, Any], target: str) -> Export:
-    """Writes the tensors of a state dict to a safetensors file."""
+    """Writes the tensors of a state dict to a safetensors file. Omits all other values."""
     write_safetensors({name: value for name, value in weights.items() if isinstance(value, Tensor)}, target)
     return Export(target, {}, [], 0.0, size=os.path.getsize(target))
 
@@ -206,8 +212,8 @@ def check_target(target: str, suffixes: Sequence[str], *, inputs: Sequence[str] 
     """Checks the target path of an export.
 
     Raises:
-        ArgumentError: The target is not a local file with one of the suffixes or is also an input, or an opset is set
-            for a format other than ONNX.
+        ArgumentError: The target is not a local file with one of the suffixes, is also an input, or has an opset
+            although its format is not ONNX.
     """
     storage.check_output(target, suffixes=suffixes, inputs=inputs)
     if not storage.is_local(target):
@@ -217,10 +223,12 @@ def check_target(target: str, suffixes: Sequence[str], *, inputs: Sequence[str] 
 
 
 def write_and_open(to: str, request: ExportRequest, fixed: ExportRequest) -> Run:
-    """Writes an exported file and opens it. If exporting with dynamic shapes fails, exports `fixed` instead.
+    """Writes an exported file in the format `to`, and returns a function that runs the file.
+
+    If `request`, with dynamic shapes, cannot be exported, writes `fixed` instead.
 
     Raises:
-        ExportError: The module cannot be exported.
+        ExportError: The module cannot be exported, or the file cannot be opened.
     """
     try:
         (request.write or FORMATS[to].write)(request)
@@ -292,7 +300,7 @@ def format_shapes(shapes: Sequence[tuple[int, ...]]) -> str:
 
 
 def export_error(problem: str, error: Exception, key: str = "") -> ExportError:
-    """Returns an error that states the cause, the unsupported operator, and the line of model code that calls it."""
+    """Returns an error with `problem`, its cause and, if found, the operator and the failing line of model code."""
     cause: BaseException = error
     lines: list[str] = []
     while True:

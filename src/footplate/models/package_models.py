@@ -22,7 +22,10 @@ _TRANSFORMERS_MODEL = re.compile(r"(?!Auto|.*PreTrained).+(Model|Backbone|For[A-
 
 
 def check_offline(settings: Mapping[str, Any], key: str = "config") -> None:
-    """Raises an ArgumentError if a setting would make transformers download weights or execute remote code."""
+    """Raises an ArgumentError if a setting would make transformers download weights or execute remote code.
+
+    `key` is the key path of `settings` in the config, for the error.
+    """
     for name, value in settings.items():
         place = f"{key}.{name}"
         is_foreign_kernel = "implementation" in str(name) and value not in (None, *_BUILT_IN_ATTENTION)
@@ -64,7 +67,10 @@ def first_doc_line(entry: Any) -> str:
 
 
 class PackageSource:
-    """Lists, describes and builds the models in an imported package. Configs can refer only to listed models."""
+    """Base class for the models of an imported package. Subclasses implement `names` and `build`.
+
+    Configs can refer only to models for which `has` returns True.
+    """
 
     def __init__(self, package: Any) -> None:
         self.package = package
@@ -171,7 +177,11 @@ class SegmentationModels(PackageSource):
         )
 
     def build(self, name: str, pretrained: bool = False, **settings: Any) -> Any:
-        """Builds a model from its class's arguments. Without `pretrained`, `encoder_weights` defaults to None."""
+        """Builds a model from its class's arguments. Without `pretrained`, `encoder_weights` defaults to None.
+
+        Raises:
+            ArgumentError: An argument refers to a file or address.
+        """
         if not pretrained:
             settings.setdefault("encoder_weights", None)
         _refuse(settings, *_TIMM_FILES)  # timm encoders accept these arguments

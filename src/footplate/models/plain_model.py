@@ -1,4 +1,4 @@
-"""Trains modules that are not subclasses of BaseModel: plain torch, timm and transformers models, for example."""
+"""Wraps modules that are not subclasses of BaseModel, such as timm and transformers models, for training."""
 
 import inspect
 import numbers
@@ -94,7 +94,7 @@ class PlainModel(ModelWrapper, BaseModel):
     The result is a scalar tensor, an object with a `loss` attribute, or a dict of losses. In a dict, the entry "loss"
     is minimized and other scalars are only logged. If there is no such entry, all entries with "loss" in their name are
     summed. Validation never calls `training_step`. It computes the loss with `loss`, or takes it from the module's
-    output. If there is a `training_step`, validation passes the output of `validation_step` to `loss`.
+    output. If there is a `training_step`, validation passes the predictions to `loss`.
 
     Attributes:
         inputs: A description of the module's inputs in the first training step; see `describe_inputs`. Empty if
@@ -140,8 +140,8 @@ class PlainModel(ModelWrapper, BaseModel):
             if (function := functions[name]) is not None:
                 with at_key(name):
                     check_takes(f"{name} must be a function of", function, *arguments)
-        self._current: dict[str, Any] = {}  # the current values of these arguments
-        self._validated: tuple[Any, Any, Any] | None = None  # of the latest val_step: data, batch and output
+        self._current: dict[str, Any] = {}  # the values for `_step_arguments` in the current step
+        self._validated: tuple[Any, Any, Any] | None = None  # data, batch and output of the latest val_step
         self.inputs: dict[str, Any] | None = None
 
     def forward(self, batch: Any, mode: str = "tensor") -> Any:
@@ -209,7 +209,7 @@ class PlainModel(ModelWrapper, BaseModel):
         return self.val_step(data)
 
     def val_loss(self, data: Any) -> dict[str, Tensor]:
-        """Returns the losses for one validation batch as scalar tensors.
+        """Returns the values to log for one validation batch as scalar tensors, with the total loss as "loss".
 
         Raises:
             ArgumentError: There is a `training_step` but no `loss`.
@@ -283,7 +283,7 @@ class PlainModel(ModelWrapper, BaseModel):
         return self._losses_in(loss(output, split_target(batch)[1]), "the loss function")
 
     def _losses_in(self, output: Any, source: str) -> dict[str, Any]:
-        """Extracts the losses from a model output.
+        """Returns the losses in `output`, keyed by name. The error refers to `source`, which returned the output.
 
         Raises:
             ArgumentError: The output contains no loss.
@@ -320,17 +320,20 @@ def _named_losses(output: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _line_for_method(step: Any) -> str:
-    """Returns advice for a model with a method `step` that takes a batch and possibly its index, as in Lightning."""
+    """Returns advice to pass a model's own method `step` as `training_step`.
+
+    As in Lightning, the method takes a batch and possibly the batch index.
+    """
     further = list(inspect.signature(step).parameters.values())[1:2]
     arguments = "batch, 0" if further and further[0].default is inspect.Parameter.empty else "batch"
     return f"Pass training_step=lambda model, batch: model.{step.__name__}({arguments})."
 
 
 def _further_arguments(training_step: Any) -> tuple[str, ...]:
-    """Returns the names of the arguments that follow the module and the batch in a `training_step`.
+    """Returns which of `optimizer`, `optimizers` and `step` a `training_step` takes after the module and the batch.
 
     Raises:
-        ArgumentError: An argument is unknown and has no default.
+        ArgumentError: The function has another argument without a default, or is a model's own method.
     """
     if training_step is None:
         return ()

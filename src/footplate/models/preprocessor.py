@@ -70,7 +70,8 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
     Args:
         mean: The values to subtract from the channels, after `bgr_to_rgb` or `rgb_to_bgr`: either one value per channel
             or a single value for all channels.
-        std: The values to divide the channels by, in the same format as `mean`.
+        std: The values to divide the channels by, in the same format as `mean`. If neither is set, images are only
+            converted to float.
         pad_size_divisor: The height and width are padded to multiples of this number.
         pad_value: The value of padded pixels, after normalization.
         bgr_to_rgb: Whether to swap the first and the third channel.
@@ -78,6 +79,9 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
         non_blocking: See `BaseDataPreprocessor`.
         batch_augments: Callables, or dicts for MODELS, to apply in order during training. Each takes and returns
             `(inputs, data_samples)`.
+
+    Raises:
+        ArgumentError: `mean` or `std` is invalid, only one of them is set, or both channel conversions are set.
     """
 
     def __init__(
@@ -151,7 +155,7 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
         return stack_batch([self._normalize(image) for image in inputs], self.pad_size_divisor, self.pad_value)
 
     def _normalize(self, images: Tensor) -> Tensor:
-        """Swaps and normalizes the channels of images of shape ``(..., C, H, W)``."""
+        """Converts images of shape ``(..., C, H, W)`` to float, and swaps and normalizes channels as configured."""
         needs_three = self._channel_conversion or (self._enable_normalize and len(self.mean) == 3)
         if images.dim() < 3 or (needs_three and images.shape[-3] != 3):
             raise DataError(

@@ -1,6 +1,6 @@
 """Makes imports from mmcv, mmengine and other OpenMMLab packages resolve to footplate.
 
-Names are imported lazily, because the core imports `extension` before the modules that the other names need.
+Names are imported lazily: the core imports `extension` from this package before the modules that other names need.
 """
 
 import importlib

@@ -113,7 +113,7 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
         The names and versions of the code bases, such as "mmdet 3.3.0".
 
     Raises:
-        ConfigError: A code base is installed but cannot be imported.
+        ConfigError: A code base cannot be imported, or was imported before footplate.
     """
     used = [scope for scope in named_code_bases(cfg) if _is_installed(scope)]
     default = cfg.get("default_scope")

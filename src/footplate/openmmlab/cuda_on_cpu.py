@@ -35,10 +35,10 @@ def _on_cpu(value: Any) -> Any:
 
 @contextmanager
 def cuda_on_cpu() -> Iterator[None]:
-    """Runs the block on the CPU, even if it calls `.cuda()`, uses `torch.cuda.device` or `torch.cuda.FloatTensor`, or
-    passes `device='cuda'`.
+    """Runs code for CUDA on the CPU for the duration of the block.
 
-    Inside the block, `torch.cuda.is_available()` returns False.
+    In the block, `.cuda()`, `device='cuda'`, `torch.cuda.device` and tensor types such as `torch.cuda.FloatTensor` use
+    the CPU, and `torch.cuda.is_available()` returns False.
     """
     load = torch.load
 

@@ -29,8 +29,8 @@ def check_code_base(name: str) -> dict[str, Any]:
         name: The name of a code base, or of a footplate extra for one generation of a code base, such as "mmseg0".
 
     Returns:
-        A dict with the keys `name`, `version`, `problems` (which include fixes) and `remarks` (about modules that
-        cannot be imported).
+        A dict with the keys `name`, `version`, `problems` (a list of lines, including fixes) and `remarks` (a list with
+        "complete" if there are no problems, and a line about each module that cannot be imported).
     """
     scope = scope_of(name)
     version = installed_version(CODE_BASES[scope])
@@ -52,7 +52,10 @@ def check_code_base(name: str) -> dict[str, Any]:
 
 
 def check_environment() -> list[dict[str, Any]]:
-    """Checks the optional packages and the installed code bases. Reports missing optional packages as remarks only."""
+    """Checks footplate's optional packages and the installed code bases.
+
+    Returns one dict per package, in the format of `check_code_base`. A missing optional package is only a remark.
+    """
     versions = {"footplate": __version__, "Python": platform.python_version(), "torch": str(torch.__version__)}
     rows = [{"name": name, "version": version, "problems": [], "remarks": []} for name, version in versions.items()]
     for extra in extras():

@@ -89,13 +89,16 @@ class OpenMMLab(Extension):
         return translate_for_run(cfg)
 
     def prepare_training(self, model: Any) -> None:
-        """Lets code written for PyTorch < 1.9 modify the output of a ReLU in place."""
+        """Supports models that modify the output of a ReLU in place, as PyTorch < 1.9 allowed."""
         from footplate.openmmlab.relu import repair_first_step
 
         repair_first_step(model)
 
     def explain_unknown(self, noun: str, name: str) -> list[str]:
-        """Suggests a replacement for a first-generation transform, or explains why a name could not be imported."""
+        """Returns advice about an unknown name, or an empty list.
+
+        The advice is a replacement for a first-generation transform, or the reason why the name could not be imported.
+        """
         from footplate.openmmlab.skipped_imports import skipped
 
         replaced = noun == "transform" and _REPLACED_TRANSFORMS.get(name)

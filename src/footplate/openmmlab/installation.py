@@ -125,7 +125,10 @@ def uninstall() -> None:
 
 
 def _prepare_process(name: str) -> dict[str, Any]:
-    """Sets up footplate's imports in processes started with the "spawn" method, as in MMRotate's evaluation."""
+    """Returns multiprocessing's preparation data, which also sets up footplate's imports in the new process.
+
+    Processes started with the "spawn" method need this, as in MMRotate's evaluation.
+    """
     # Unpickling the setup calls its functions. The process does this before it reads the other keys.
     return {"footplate": WorkerSetup(), **_get_preparation_data(name)}
 
@@ -206,7 +209,7 @@ class InstalledFinder(MetaPathFinder):
 
     Adds the names from mmcv 1.x that mmcv 2 no longer has, and sets mmcv's version to one that the imported code base
     accepts. In mmcv and first-generation code, also replaces names that were removed from PyTorch, NumPy or Python. In
-    other code bases, it does this only in modules that use names removed from NumPy or collections. Once a
+    other code bases, replaces them only in modules that use names removed from NumPy or collections. Once a
     first-generation code base is imported, modules in the current folder also count as first-generation code.
 
     A package that restricts the version of mmcv or MMEngine in its `__init__.py` also counts as a code base. In
@@ -230,7 +233,7 @@ class InstalledFinder(MetaPathFinder):
         is_known = top in self._code_bases | self.completed | self._patched
         if not is_known and not self._patches_current_folder and fullname != top:
             return None
-        # The other finders include those of editable installs.
+        # Editable installs have finders of their own.
         ours = NamesFinder | InstalledFinder | OperatorsFinder
         others = [each for each in sys.meta_path if not isinstance(each, ours)]
         spec = next(filter(None, (each.find_spec(fullname, path, target) for each in others)), None)

@@ -83,7 +83,7 @@ def auto_fp16(*args: Any, **kwargs: Any) -> Callable[[_Function], _Function]:
 
 
 def force_fp32(*args: Any, **kwargs: Any) -> Callable[[_Function], Callable[..., Any]]:
-    """Returns a decorator that disables mixed precision for a method and casts its arguments to float32."""
+    """Returns a decorator that, under autocast, runs a method in float32: without autocast and with cast arguments."""
 
     def decorate(function: _Function) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -177,18 +177,18 @@ def set_random_seed(seed: int, deterministic: bool = False, use_rank_shift: bool
 
 
 def allreduce_params(params: Iterable[Tensor], coalesce: bool = True, bucket_size_mb: int = -1) -> None:
-    """Averages parameters over all processes, in place."""
+    """Averages parameters over all processes, in place. Ignores the other arguments."""
     all_reduce_params([each.data for each in params], coalesce, bucket_size_mb, op="mean")
 
 
 def allreduce_grads(params: Iterable[Tensor], coalesce: bool = True, bucket_size_mb: int = -1) -> None:
-    """Averages the gradients of parameters over all processes, in place."""
+    """Averages the gradients of parameters over all processes, in place. Ignores the other arguments."""
     with_gradient = [each.grad for each in params if each.requires_grad and each.grad is not None]
     allreduce_params(with_gradient, coalesce, bucket_size_mb)
 
 
 def cast_tensor_type(inputs: Any, src_type: torch.dtype, dst_type: torch.dtype) -> Any:
-    """Converts all tensors of type `src_type` in nested data to `dst_type`."""
+    """Returns nested data with all tensors of type `src_type` converted to `dst_type`."""
     return apply_to(
         inputs, lambda data: torch.is_tensor(data) and data.dtype == src_type, lambda data: data.to(dst_type)
     )

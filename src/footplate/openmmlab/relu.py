@@ -38,8 +38,8 @@ class InputSavingRelu(TorchFunctionMode):
 def repair_first_step(model: Any) -> None:
     """Repeats the first training step with `InputSavingRelu` if the model modifies the output of a ReLU in place.
 
-    All later steps then use it too. Does nothing with several processes, because ranks cannot restart their gradient
-    synchronization.
+    In this case, all later steps also use `InputSavingRelu`. Does nothing with several processes, because ranks cannot
+    restart their gradient synchronization.
     """
     if is_distributed():
         return

@@ -71,7 +71,7 @@ def array(value: Any) -> np.ndarray[Any, Any]:
 
 
 def asfarray(a: Any, dtype: Any = np.float64) -> np.ndarray[Any, Any]:
-    """Converts a value to a floating-point array."""
+    """Converts a value to an array of type `dtype`, or float64 if `dtype` is an integer type."""
     return np.asarray(a, dtype if np.issubdtype(dtype, np.inexact) else np.float64)
 
 

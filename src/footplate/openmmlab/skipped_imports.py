@@ -29,7 +29,7 @@ class MissingPackageError(ConfigError, ImportError):
 
 
 def skip_failed_imports(tree: ast.Module, package: str) -> dict[str, Any]:
-    """Modifies a package's `__init__.py` so that failing imports of its own modules are skipped.
+    """Modifies the syntax tree of a package's `__init__.py` so that failing imports of its own modules are skipped.
 
     Names that cannot be imported become placeholders.
 
@@ -48,7 +48,10 @@ def skip_failed_imports(tree: ast.Module, package: str) -> dict[str, Any]:
 
 
 def explain_cause(error: Exception, causes: Mapping[str, str] = _RAISED) -> list[str]:
-    """Returns a description of each known cause of an error."""
+    """Returns a description of each known cause of an error.
+
+    `causes` maps phrases in the error message to descriptions.
+    """
     text = f"{type(error).__name__}: {error}"
     return [cause for words, cause in causes.items() if words in text]
 

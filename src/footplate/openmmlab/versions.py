@@ -24,7 +24,9 @@ _ranges: dict[str, list[tuple[str, str]]] = {}  # maps packages to the version r
 
 
 def accepted_ranges(source: str) -> dict[str, tuple[str, str]]:
-    """Returns the minimum and maximum version of each package that a code base restricts.
+    """Returns the minimum and maximum version of each package for which a code base sets a maximum.
+
+    The minimum defaults to "0".
 
     Args:
         source: The source of the code base's `__init__.py`, with assignments such as `mmcv_maximum_version = '1.8.0'`.

@@ -20,5 +20,5 @@ def schedules_by_optimizer(schedules: Any) -> dict[str, Any]:
 
 
 def single_or_by_name(values: Mapping[str, Any]) -> Any:
-    """The inverse of `by_optimizer`. Returns the value itself for a single optimizer, and the dict otherwise."""
+    """Returns the value itself for a single optimizer, and the dict otherwise. The inverse of `by_optimizer`."""
     return values.get("", values)

@@ -28,7 +28,10 @@ _logger = logging.getLogger("footplate.optim")
 
 Group = dict[str, Any]
 LayerIndex = Callable[[list[str], int], int]
-"""A function that takes the components of a parameter name and the number of layers, and returns the layer index."""
+"""A function that takes the components of a parameter name and `num_layers`, and returns the layer index.
+
+The index is 0 for embeddings and `num_layers + 1` for parameters outside the backbone.
+"""
 
 
 def merge_groups(groups: Iterable[Group]) -> list[Group]:
@@ -94,7 +97,7 @@ class DefaultOptimWrapperConstructor:
         paramwise_cfg: The per-parameter settings.
 
     Raises:
-        ArgumentError: A setting has the wrong type.
+        ArgumentError: A setting is missing or has the wrong type.
 
     Example:
         >>> from torch import nn
@@ -193,7 +196,10 @@ class DefaultOptimWrapperConstructor:
 
 
 def convnext_layer(path: list[str], layers: int) -> int:
-    """Returns the layer index of a ConvNeXt parameter. In the third stage, three blocks in a row count as one layer."""
+    """Returns the layer index of a ConvNeXt parameter; see `LayerIndex`.
+
+    In the third stage, three blocks in a row count as one layer.
+    """
     match path:
         case ["backbone", "cls_token" | "mask_token" | "pos_embed", *_]:
             return 0
@@ -205,7 +211,7 @@ def convnext_layer(path: list[str], layers: int) -> int:
 
 
 def convnext_stage(path: list[str], layers: int) -> int:
-    """Returns the stage index of a ConvNeXt parameter."""
+    """Returns the stage index of a ConvNeXt parameter; see `LayerIndex`."""
     match path:
         case ["backbone", "cls_token" | "mask_token" | "pos_embed" | "downsample_layers", *_]:
             return 0
@@ -215,7 +221,7 @@ def convnext_stage(path: list[str], layers: int) -> int:
 
 
 def vit_layer(path: list[str], layers: int) -> int:
-    """Returns the layer index of a vision transformer parameter."""
+    """Returns the layer index of a vision transformer parameter; see `LayerIndex`."""
     match path:
         case ["backbone", "cls_token" | "mask_token" | "pos_embed" | "patch_embed", *_]:
             return 0
@@ -254,7 +260,11 @@ class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
     def add_params(
         self, params: list[Group], module: nn.Module, prefix: str = "", is_dcn_module: bool | None = None
     ) -> None:
-        """Appends one group for each trainable parameter of `module`."""
+        """Appends one group for each trainable parameter of `module`. Ignores `prefix` and `is_dcn_module`.
+
+        Raises:
+            ArgumentError: The backbone is not supported.
+        """
         layers, rate = self.paramwise_cfg["num_layers"], self._rate
         kind = self.paramwise_cfg.get("decay_type", "layer_wise")
         backbone = type(getattr(module, "backbone", None)).__name__

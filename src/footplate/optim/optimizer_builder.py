@@ -133,7 +133,7 @@ def is_schedule_free(optimizer: Any) -> bool:
 
 
 def default_of(cfg: Mapping[str, Any], field: str) -> float | None:
-    """Returns the value of `field` in `cfg`, or its default in the optimizer's signature if that is a number.
+    """Returns `cfg[field]` or, if it is missing, the optimizer's default. Returns None if the default is not a number.
 
     Raises:
         ArgumentError: The value in `cfg` is not a number or is out of range.

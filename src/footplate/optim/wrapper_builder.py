@@ -19,7 +19,8 @@ from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIM
 
 SCALING_KEYS = ("enable", "base_batch_size")  # the keys of auto_scale_lr
 _logger = logging.getLogger("footplate.optim")
-# Optimizers that compute their own step size. Their lr only multiplies it, so it is not scaled.
+# Prefixes of optimizers that compute their own step size. Their lr is only a factor of this step size, so
+# `auto_scale_lr` does not change it.
 _WITHOUT_RATE = ("DAdapt", "Prodigy")
 
 
@@ -102,7 +103,7 @@ class MultiOptimWrapperConstructor:
         paramwise_cfg: The default `paramwise_cfg` for all sections.
 
     Raises:
-        BuildError: An entry is not a dict, an optimizer or a wrapper.
+        BuildError: An entry is not a dict, an optimizer or a wrapper, or the model has no such submodule.
     """
 
     def __init__(self, optim_wrapper_cfg: Mapping[str, Any], paramwise_cfg: Mapping[str, Any] | None = None) -> None:
@@ -147,7 +148,11 @@ def _build_one(cfg: Any, model: nn.Module) -> OptimWrapper:
 
 
 def _with_parameter_names(wrapper: OptimWrapper, model: nn.Module) -> OptimWrapper:
-    """Passes parameter names to a wrapper if all of its parameters belong to the model."""
+    """Passes parameter names to a wrapper if all of its parameters belong to the model. Returns the wrapper.
+
+    Raises:
+        ArgumentError: None of its parameters belongs to the model.
+    """
     model = unwrap_model(model)
     known = set(map(id, model.parameters()))
     is_known = [id(parameter) in known for group in wrapper.param_groups for parameter in group["params"]]
@@ -163,7 +168,9 @@ def _with_parameter_names(wrapper: OptimWrapper, model: nn.Module) -> OptimWrapp
 
 
 def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any] | None) -> None:
-    """Scales all learning rates by the ratio of the actual global batch size to the batch size that the config assumes.
+    """Scales learning rates by the ratio of the actual global batch size to the batch size that the config assumes.
+
+    Does nothing if scaling is disabled. Skips optimizers that compute their own step size.
 
     Args:
         optim_wrapper: The wrapper for one or more optimizers.

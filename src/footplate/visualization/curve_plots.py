@@ -55,7 +55,13 @@ def find_duplicates(curves: Mapping[str, Sequence[tuple[float, ...]]]) -> dict[s
 
 
 def panel_title(label: str, points: Sequence[tuple[float, float]], *, trains: bool) -> str:
-    """Returns the title of a curve's panel. Fractions, percentages and larger values get separate panels."""
+    """Returns the title of the panel for a curve. Fractions, percentages and larger values get separate panels.
+
+    Args:
+        label: The name of the curve, such as "loss" or "coco/bbox_mAP".
+        points: The points (x, y) of the curve.
+        trains: Whether the values were logged in training rather than in validation.
+    """
     group, slash, _ = label.partition("/")
     if trains and group == "grad_norm":
         return "gradient norm"
@@ -69,7 +75,10 @@ def panel_title(label: str, points: Sequence[tuple[float, float]], *, trains: bo
 
 
 def plot(panels: Sequence[Panel], x_label: str, *, log_x: bool = False) -> Image.Image:
-    """Plots panels one below the other, with a shared x-axis. Each panel shows at most eight curves."""
+    """Plots panels one below the other, with a shared x-axis, and returns the image.
+
+    Each panel shows at most eight curves. `log_x` makes the x-axis logarithmic.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # imported here, because it takes half a second
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine

@@ -260,13 +260,16 @@ def as_array(values: Any) -> npt.NDArray[Any]:
 
 
 def text_font(size: int, text: str) -> ImageFont.FreeTypeFont:
-    """Returns a font with a height of `size` pixels that has a glyph for every character in `text`."""
+    """Returns a font with a height of `size` pixels and, if possible, a glyph for every character in `text`."""
     return _load_font(_font_file(frozenset("a0").union(letter for letter in text if not letter.isascii())), size)
 
 
 @cache
 def _font_file(letters: frozenset[str]) -> str:
-    """Returns a font file with all these characters: matplotlib's DejaVu Sans if possible, else an installed font."""
+    """Returns a font file with all these characters: matplotlib's DejaVu Sans, or else an installed font.
+
+    If no font has all of them, returns DejaVu Sans.
+    """
     import matplotlib
 
     usual = os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
@@ -290,7 +293,7 @@ def sample_image(path: str | None, data_batch: Any, position: int) -> ImageArray
     """Returns a sample's image as an RGB array of shape ``(H, W, 3)``, or None if it has no image.
 
     Args:
-        path: The image file, or None if the image was created in memory.
+        path: The image file. If it is None or does not exist, the image is taken from the batch.
         data_batch: The batch: a dict with `inputs`, or a sequence whose first item is the inputs. Each input has the
             shape ``(C, H, W)`` and values from 0 to 255.
         position: The index of the sample in the batch.
@@ -326,7 +329,11 @@ def _as_rows(values: Any, width: int) -> npt.NDArray[np.float64]:
 
 
 def _each(value: Any, count: int) -> list[Any]:
-    """Returns one value for each of `count` shapes, by repeating a single value or a shorter list if needed."""
+    """Returns one value for each of `count` shapes, by repeating a single value or a shorter list if needed.
+
+    Raises:
+        ArgumentError: The list is empty.
+    """
     items = list(value) if isinstance(value, (list, tuple)) or np.ndim(value) else [value]
     if count and not items:
         raise ArgumentError("expected one value or a non-empty list of values for the shapes or texts", found=value)

@@ -240,7 +240,7 @@ class Visualizer(Drawing, Instances):
         self._writers.call_all("add_graph", model, data_batch, **kwargs)
 
     def add_image(self, name: str, image: Any, step: int = 0) -> None:
-        """Passes a uint8 RGB image of shape ``(H, W, 3)`` to all writers.
+        """Passes a uint8 image of shape ``(H, W)`` or ``(H, W, C)`` to all writers, where C is 1, 3 (RGB) or 4 (RGBA).
 
         Raises:
             ArgumentError: The image has a different type or shape.

@@ -114,7 +114,10 @@ class ActivationAnalyzer(_Analyzer):
 def complexity_stats_table(
     flops: FlopAnalyzer, activations: ActivationAnalyzer | None = None, show_param_shapes: bool = True
 ) -> str:
-    """Returns a table of the parameters, operations and activations of each module."""
+    """Returns a table of the parameters, operations and activations of each module.
+
+    For single parameters, `show_param_shapes` shows the shape instead of the number of elements.
+    """
     shapes = {name: str(tuple(parameter.shape)) for name, parameter in flops._model.named_parameters()}
     rows = [("module", "parameters or shape", "flops", "activations")]
     for name, count in parameter_count(flops._model).items():

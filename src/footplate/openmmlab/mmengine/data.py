@@ -44,7 +44,7 @@ force_init_env = _after("_init_env", "_env_initialized")
 def worker_init_fn(
     worker_id: int, num_workers: int, rank: int, seed: int, disable_subprocess_warning: bool = False
 ) -> None:
-    """Seeds Python, NumPy and PyTorch in a worker process, based on the rank and the worker id."""
+    """Seeds Python, NumPy and PyTorch in a worker process with `seed + num_workers * rank + worker_id`."""
     seed_generators(num_workers * rank + worker_id + seed)
 
 
@@ -88,7 +88,10 @@ def value2list(value: Any, valid_type: type | tuple[type, ...], expand_dim: int)
 
 
 def convert_overlay_heatmap(feat_map: Any, img: Any = None, alpha: float = 0.5) -> ImageArray:
-    """Draws a heatmap of shape ``(H, W)`` or ``(1, H, W)``. Blends it with `img`, if given, using weight `alpha`."""
+    """Draws a heatmap of shape ``(H, W)`` or ``(1, H, W)`` as a uint8 RGB image of shape ``(H, W, 3)``.
+
+    If `img` is set, blends the heatmap with this image. `alpha` is the weight of the heatmap.
+    """
     channel = as_array(feat_map)
     return draw_featmap(channel if channel.ndim == 3 else channel[None], img, alpha=alpha)
 
@@ -97,6 +100,7 @@ def color_val_matplotlib(colors: str | tuple[int, ...] | Sequence[Any]) -> Any:
     """Converts colors to matplotlib's format. Color names are unchanged; RGB values from 0 to 255 are scaled to 0 to 1.
 
     Raises:
+        AssertionError: A tuple does not consist of three numbers from 0 to 255.
         TypeError: `colors` is neither a color nor a list of colors.
     """
     if isinstance(colors, str):
@@ -115,14 +119,22 @@ class LabelData(BaseDataElement):
 
     @staticmethod
     def onehot_to_label(onehot: Tensor) -> Tensor:
-        """Converts a one-hot or multi-hot tensor of shape ``(num_classes,)`` to class indices (int64, ascending)."""
+        """Converts a one-hot or multi-hot tensor of shape ``(num_classes,)`` to class indices (int64, ascending).
+
+        Raises:
+            ArgumentError: The tensor has another number of dimensions, or values other than 0 and 1.
+        """
         if onehot.dim() != 1 or not ((onehot == 0) | (onehot == 1)).all():
             raise ArgumentError("a one-hot label must be a one-dimensional tensor of zeros and ones", found=onehot)
         return onehot.nonzero().flatten()
 
     @staticmethod
     def label_to_onehot(label: Tensor, num_classes: int) -> Tensor:
-        """Converts class indices to a one-hot or multi-hot tensor of shape ``(num_classes,)`` with the same dtype."""
+        """Converts class indices to a one-hot or multi-hot tensor of shape ``(num_classes,)`` with the same dtype.
+
+        Raises:
+            ArgumentError: An index is not between 0 and `num_classes - 1`.
+        """
         if label.numel() and not 0 <= int(label.min()) <= int(label.max()) < num_classes:
             raise ArgumentError(f"labels must be between 0 and {num_classes - 1}", found=label.tolist())
         onehot = torch.zeros(num_classes, dtype=label.dtype, device=label.device)

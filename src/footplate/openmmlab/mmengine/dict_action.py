@@ -25,7 +25,11 @@ class DictAction(argparse.Action):
         values: str | Sequence[Any] | None,
         option_string: str | None = None,
     ) -> None:
-        """Merges the pairs into the dict collected from earlier uses of the flag."""
+        """Merges the pairs into the dict collected from earlier uses of the flag.
+
+        Raises:
+            argparse.ArgumentError: A value does not have the form `key=value` or cannot be parsed.
+        """
         options = dict(getattr(namespace, self.dest, None) or {})
         for pair in [values] if isinstance(values, str) else values or []:
             key, mark, value = str(pair).partition("=")

@@ -75,12 +75,12 @@ def get_local_group() -> Group:
 
 
 def get_local_size() -> int:
-    """Returns the number of processes on this machine."""
+    """Returns the number of processes on this machine. Requires `init_local_group`; see `get_local_group`."""
     return get_world_size(get_local_group()) if distributed.is_distributed() else 1
 
 
 def get_local_rank() -> int:
-    """Returns the rank of this process on its machine."""
+    """Returns the rank of this process on its machine. Requires `init_local_group`; see `get_local_group`."""
     return get_rank(get_local_group()) if distributed.is_distributed() else 0
 
 
@@ -91,7 +91,10 @@ def barrier(group: Group = None) -> None:
 
 
 def init_dist(launcher: str, backend: str | None = None, **options: Any) -> None:
-    """Initializes the default process group. In `options`, only `timeout` and `port` have an effect."""
+    """Initializes the default process group for a launcher: "none", "pytorch", "slurm" or "mpi".
+
+    In `options`, only `timeout` and `port` have an effect.
+    """
     known = {key: value for key, value in options.items() if key in ("timeout", "port")}
     distributed.initialize(launcher, {**({} if backend is None else {"backend": backend}), **known} or None)
 
@@ -159,7 +162,7 @@ def all_reduce(data: Tensor, op: str = "sum", group: Group = None) -> None:
 
 
 def all_reduce_dict(data: dict[str, Tensor], op: str = "sum", group: Group = None) -> None:
-    """Reduces the tensors in a dict across processes, in place and in sorted key order."""
+    """Reduces the tensors in a dict across processes, in place and in sorted key order; see `all_reduce`."""
     for key in sorted(data):
         all_reduce(data[key], op, group)
 

@@ -46,7 +46,7 @@ class BaseStorageBackend(metaclass=ABCMeta):
 
     @abstractmethod
     def get(self, filepath: Any) -> bytes:
-        """Returns the content of a file."""
+        """Returns the content of a file as bytes."""
 
     def get_text(self, filepath: Any, encoding: str = "utf-8") -> str:
         """Returns the content of a text file."""
@@ -64,14 +64,14 @@ class _FileSystemBackend(BaseStorageBackend):
         return storage.read_bytes(self._path(filepath))
 
     def put(self, obj: bytes | io.BytesIO, filepath: PathLike) -> None:
-        """Writes a file. Creates missing folders."""
+        """Writes bytes, or the content of a BytesIO, to a file. Creates missing folders."""
         data = obj.getvalue() if isinstance(obj, io.BytesIO) else obj
         path = self._path(filepath)
         storage.make_dirs(storage.parent(path))
         storage.commit_bytes(path, data)
 
     def put_text(self, obj: str, filepath: PathLike, encoding: str = "utf-8") -> None:
-        """Writes a text file. Creates missing folders."""
+        """Writes a string to a text file. Creates missing folders."""
         self.put(obj.encode(encoding), filepath)
 
     def exists(self, filepath: PathLike) -> bool:
@@ -89,7 +89,7 @@ class _FileSystemBackend(BaseStorageBackend):
         return bool(system.isfile(path))
 
     def join_path(self, filepath: PathLike, *filepaths: PathLike) -> str:
-        """Appends components to a path."""
+        """Appends components to a path and returns the result."""
         return storage.join(self._path(filepath), *(os.fspath(each) for each in filepaths))
 
     @contextmanager
@@ -107,7 +107,7 @@ class _FileSystemBackend(BaseStorageBackend):
         return path
 
     def copytree(self, src: PathLike, dst: PathLike) -> str:
-        """Copies a folder to a path, which must not exist yet, and returns this path."""
+        """Copies a folder to the path `dst` and returns `dst`. Raises FileExistsError if `dst` already exists."""
         if self.exists(dst):
             raise FileExistsError(f"'{dst}' already exists. Pass a path that does not exist yet.")
         for name in self.list_dir_or_file(src, list_dir=False, recursive=True):
@@ -204,7 +204,8 @@ class PetrelBackend(_FileSystemBackend):
     """Accesses files in an object store, such as `s3://bucket/name`, through fsspec.
 
     Args:
-        path_mapping: Maps path prefixes to their replacements.
+        path_mapping: Maps parts of paths, usually prefixes, to their replacements. Only the first occurrence of each
+            part is replaced.
         enable_mc: Ignored.
         conf_path: Ignored; fsspec reads its own configuration.
     """
@@ -471,7 +472,10 @@ file_handlers: dict[str, BaseFileHandler] = {
 
 
 def register_handler(file_formats: str | list[str], **kwargs: Any) -> Callable[[type], type]:
-    """Returns a decorator that registers a handler class for one or more file formats."""
+    """Returns a decorator that registers an instance of a handler class for one or more file formats.
+
+    `kwargs` are the constructor's arguments.
+    """
 
     def register(handler: type) -> type:
         for name in [file_formats] if isinstance(file_formats, str) else file_formats:
@@ -576,7 +580,10 @@ def dict_from_file(
     file_client_args: Options = None,
     backend_args: Options = None,
 ) -> dict[Any, Any]:
-    """Reads a dict from a text file. Each line consists of a key and one or more values, separated by spaces."""
+    """Reads a dict from a text file. Each line consists of a key and one or more values, separated by single spaces.
+
+    Several values become a list. `key_type` converts the keys.
+    """
     mapping = {}
     for line in list_from_file(filename, encoding=encoding, backend_args=backend_args or file_client_args):
         key, *values = line.split(" ")
@@ -601,7 +608,7 @@ def check_file_exist(filename: str | Path, msg_tmpl: str = "The file '{}' does n
 
 
 def mkdir_or_exist(dir_name: str | Path, mode: int = 0o777) -> None:
-    """Creates a folder and its parents."""
+    """Creates a folder and its parents, unless they exist. Expands `~` to the home folder."""
     Path(dir_name).expanduser().mkdir(mode=mode, parents=True, exist_ok=True)
 
 

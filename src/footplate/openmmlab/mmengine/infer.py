@@ -40,12 +40,16 @@ class BaseInferencer(ABC):
     """Runs a trained model on images in four steps: preprocess, forward, visualize and postprocess.
 
     Args:
-        model: A config file, a config, or the name of a published model.
+        model: A config file, a config, or the name of a published model. If None, the config stored in the checkpoint
+            `weights` is used.
         weights: The path or URL of a checkpoint. By default, published models load their published weights, and other
             models keep their initial weights.
         device: The device; by default, the first available accelerator.
         scope: The registry scope; by default, the config's `default_scope`.
         show_progress: Whether to show a progress bar.
+
+    Raises:
+        ConfigError: There is no config, or the published model does not exist.
     """
 
     preprocess_kwargs: ClassVar[set[str]] = set()
@@ -160,7 +164,7 @@ class BaseInferencer(ABC):
             model.dataset_meta = lower
 
     def _init_collate(self, cfg: Any) -> Callable[..., Any]:
-        """Returns the collate function of `test_dataloader`."""
+        """Returns the collate function of `test_dataloader`, by default `pseudo_collate`."""
         settings = cfg.get("test_dataloader", {}).get("collate_fn")
         if settings is None:
             return pseudo_collate
@@ -235,7 +239,11 @@ class BaseInferencer(ABC):
 
     @staticmethod
     def list_models(scope: str | None = None, patterns: str = r".*") -> list[str]:
-        """Returns the names of a code base's published models, filtered by a regular expression."""
+        """Returns the names of a code base's published models whose start matches the regular expression `patterns`.
+
+        Raises:
+            ConfigError: There is neither a `scope` nor a default scope.
+        """
         scope = scope or default_scope()
         if scope is None:
             raise ConfigError("Pass a code base as `scope`, such as 'mmseg'.")

@@ -32,7 +32,10 @@ class Registry(_Registry, metaclass=_RegistryType):
     _has_registered_all = False
 
     def register_all(self) -> None:
-        """Registers all classes of an early second-generation code base, whose registries do not list their modules."""
+        """Registers all classes of an early second-generation code base, whose registries do not list their modules.
+
+        Does nothing for other registries.
+        """
         utils = f"{self.scope}.utils"
         if self.locations or self._has_registered_all or self.scope not in CODE_BASES:
             return

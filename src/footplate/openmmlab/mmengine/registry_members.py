@@ -24,7 +24,7 @@ class RegistryMembers(Registry):
 
     @staticmethod
     def infer_scope() -> str:
-        """Returns the top-level package of the code two frames up the stack."""
+        """Returns the top-level package of the function that called the caller of this method."""
         return str(sys._getframe(2).f_globals.get("__name__", "")).partition(".")[0]
 
     @staticmethod
@@ -37,7 +37,7 @@ class RegistryMembers(Registry):
     def switch_scope_and_registry(self, scope: str | None) -> Iterator["Registry"]:
         """Sets the default scope for the duration of the block, and yields the registry of that scope.
 
-        If `scope` is None, keeps the current scope.
+        If `scope` is None, keeps the current scope. If the scope has no such registry, yields this registry.
         """
         with using_scope(scope):
             member = self.root._member(default_scope())

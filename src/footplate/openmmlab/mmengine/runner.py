@@ -38,7 +38,7 @@ class CheckpointLoader:
         """Registers a loader for address prefixes. Without `loader`, returns a decorator.
 
         Args:
-            prefixes: One or more prefixes.
+            prefixes: One or more prefixes, as regular expressions. The longest matching prefix is used.
             loader: A function `(filename, map_location) -> checkpoint`.
             force: Whether to replace a registered loader.
 
@@ -74,7 +74,7 @@ _load_checkpoint = CheckpointLoader.load_checkpoint
 
 
 def _load_checkpoint_with_prefix(prefix: str, filename: str, map_location: Any = None) -> "OrderedDict[str, Any]":
-    """Returns the weights in a checkpoint whose keys start with a prefix, with the prefix removed.
+    """Returns the checkpoint's weights whose keys start with `prefix`. Removes the prefix from the keys.
 
     Raises:
         AssertionError: No key has the prefix.
@@ -95,13 +95,13 @@ def _load_checkpoint_to_model(
     logger: Any = None,
     revise_keys: ReviseKeys = STRIP_WRAPPER,
 ) -> Any:
-    """Loads the weights of a checkpoint into a model and returns the checkpoint."""
+    """Loads the weights of a checkpoint into a model and returns the checkpoint; see `load_checkpoint`."""
     load_weights(trained_model(model), checkpoint, strict=strict, revise_keys=revise_keys)
     return checkpoint
 
 
 def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any], strict: bool = False, logger: Any = None) -> None:
-    """Loads a state dict into a module and logs mismatches."""
+    """Loads a state dict into a module. Logs mismatches, or raises an error if `strict` is set. Ignores `logger`."""
     load_weights(trained_model(module), dict(state_dict), strict=strict)
 
 
@@ -147,7 +147,7 @@ def save_checkpoint(
 
 
 def set_random_seed(seed: int | None = None, deterministic: bool = False, diff_rank_seed: bool = False) -> int:
-    """Seeds Python, NumPy and PyTorch. Returns the seed.
+    """Seeds Python, NumPy and PyTorch. Returns the seed of this process.
 
     Args:
         seed: The seed; by default, a random seed that is the same on all processes.
@@ -188,7 +188,7 @@ def calc_dynamic_intervals(
 def get_state_dict(
     module: nn.Module, destination: Any = None, prefix: str = "", keep_vars: bool = False
 ) -> dict[str, Any]:
-    """Returns the state dict of a module, wrapped or not."""
+    """Returns the state dict of a module, wrapped or not. If `destination` is set, updates and returns that dict."""
     state: dict[str, Any] = unwrap_model(module).state_dict(prefix=prefix, keep_vars=keep_vars)
     if destination is None:
         return state

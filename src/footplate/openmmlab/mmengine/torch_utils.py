@@ -85,7 +85,7 @@ class TimeCounter:
 
     Args:
         log_interval: The number of calls between log lines.
-        warmup_interval: The number of initial calls to exclude from the mean.
+        warmup_interval: The number of initial calls to exclude from the mean, at least 1.
         with_sync: Whether to synchronize with the GPU before each time measurement.
         tag: The name in the log.
         logger: See `print_log`.
@@ -218,7 +218,7 @@ def get_device() -> str:
 
 
 def _max_memory(kind: str, device: Any = None) -> int:
-    """Returns the peak memory allocated on a device since the last call, in MB."""
+    """Returns the peak memory allocated on a device since the last call, in MiB."""
     module = getattr(torch, kind)
     memory = module.max_memory_allocated(device)
     module.reset_peak_memory_stats(device)

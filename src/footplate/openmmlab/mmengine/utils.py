@@ -63,7 +63,7 @@ version_info = parse_version_info(__version__)
 
 
 def to_ntuple(count: int) -> Callable[[Any], tuple[Any, ...]]:
-    """Returns a function that converts an iterable to a tuple, and any other value to a tuple of `count` copies."""
+    """Returns a function that converts an iterable to a tuple, and a string or other value to `count` copies of it."""
 
     def convert(x: Any) -> tuple[Any, ...]:
         return tuple(x) if isinstance(x, Iterable) and not isinstance(x, str) else tuple(repeat(x, count))
@@ -75,7 +75,7 @@ to_1tuple, to_2tuple, to_3tuple, to_4tuple = map(to_ntuple, range(1, 5))
 
 
 def iter_cast(inputs: Iterable[Any], dst_type: type, return_type: type | None = None) -> Any:
-    """Converts each item of an iterable to `dst_type`."""
+    """Converts each item of an iterable to `dst_type`. Returns an iterator, or an instance of `return_type` if set."""
     converted = map(dst_type, inputs)
     return converted if return_type is None else return_type(converted)
 
@@ -118,7 +118,7 @@ def concat_list(in_list: list[list[Any]]) -> list[Any]:
 
 
 def apply_to(data: Any, expr: Callable[[Any], bool], apply_func: Callable[[Any], Any]) -> Any:
-    """Applies `apply_func` to the items of nested data for which `expr` returns True."""
+    """Returns a copy of nested data in which `apply_func` was applied to the items for which `expr` returns True."""
     if expr(data):
         return apply_func(data)
     if isinstance(data, MutableMapping):

@@ -42,14 +42,17 @@ def number(default: Any = dataclasses.MISSING, *, is_position: bool = False, **l
 
 
 def positions(*, least: int = 1, is_list: bool = False) -> Any:
-    """Declares a setting that is a whole number of epochs or iterations, or a list of such numbers."""
+    """Declares a setting that is a whole number (>= `least`) of epochs or iterations, or a list of such numbers."""
     check = partial(check_positions, least=least, is_list=is_list)
     return dataclasses.field(metadata={"check": check, "is_position": True})
 
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """Base class for curves. The fields of a subclass are its settings, and `__call__` computes the values."""
+    """Base class for curves. The fields of a subclass are its settings, and `__call__` computes the values.
+
+    A position is a number of epochs or iterations since the schedule's `begin`.
+    """
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -70,8 +73,8 @@ class Curve:
         Args:
             value: The current value of the field.
             base: The base value of the field.
-            position: The position, counted from the `begin` of the schedule.
-            span: The number of positions that the schedule covers.
+            position: The current position, starting at 0.
+            span: The length of the schedule in epochs or iterations.
         """
         raise NotImplementedError
 
@@ -86,11 +89,11 @@ class Curve:
         return dataclasses.replace(self, **converted)
 
     def length(self) -> int | None:
-        """Returns the length of the curve in positions, or None if the schedule's `end` determines it."""
+        """Returns the curve's length in epochs or iterations, or None if the schedule's `end` determines the length."""
         return None
 
     def rebased(self, base: float) -> float:
-        """Returns the base value that this schedule and all later ones use instead of `base`."""
+        """Returns the base value to use instead of `base` in this schedule and all later ones."""
         return base
 
     def ends_at_base(self) -> bool:

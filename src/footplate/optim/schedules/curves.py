@@ -1,7 +1,8 @@
-"""Curves for parameter schedules. They are dataclasses whose fields are config keys.
+"""Curves for parameter schedules: dataclasses whose fields are config keys.
 
-A curve is a pure function of the current value, the base value and the position. It can be used for any field of a
-parameter group. Curves for first-generation configs are in `policies.py`.
+A curve is a pure function of the current value, the base value and the position: the number of epochs or iterations
+since the schedule's `begin`. Any field of a parameter group can follow a curve. Curves for first-generation configs are
+in `policies.py`.
 """
 
 import bisect
@@ -19,7 +20,7 @@ from footplate.optim.schedules.base_curve import Curve, number, positions
 
 @dataclass(frozen=True)
 class Constant(Curve):
-    """Multiplies the value by `factor`, and restores it at the last position.
+    """Multiplies the value by `factor` at the start, and divides it by `factor` in the last epoch or iteration.
 
     Args:
         factor: The factor, above 0 and at most 1.
@@ -80,7 +81,7 @@ class QuadraticWarmup(Curve):
 
 @dataclass(frozen=True)
 class Exponential(Curve):
-    """Multiplies the value by `gamma` at each position except the first.
+    """Multiplies the value by `gamma` in each epoch or iteration except the first.
 
     Args:
         gamma: The factor, at least 0.
@@ -95,10 +96,10 @@ class Exponential(Curve):
 
 @dataclass(frozen=True)
 class Step(Curve):
-    """Multiplies the value by `gamma` every `step_size` positions.
+    """Multiplies the value by `gamma` every `step_size` epochs or iterations.
 
     Args:
-        step_size: The number of positions between changes.
+        step_size: The number of epochs or iterations between changes.
         gamma: The factor, at least 0.
     """
 
@@ -115,7 +116,8 @@ class MultiStep(Curve):
     """Multiplies the value by `gamma` at each milestone.
 
     Args:
-        milestones: The positions at which the value changes. If a milestone is repeated, `gamma` applies repeatedly.
+        milestones: The epochs or iterations at which the value changes, counted from `begin`. If a milestone is
+            repeated, `gamma` applies repeatedly.
         gamma: The factor, at least 0.
     """
 
@@ -134,7 +136,7 @@ class Poly(Curve):
     Source: ParseNet (Liu et al., 2015), the "poly" policy.
 
     Args:
-        eta_min: The last value.
+        eta_min: The final value.
         power: The exponent.
     """
 
@@ -152,7 +154,7 @@ class Poly(Curve):
 
 @dataclass(frozen=True, kw_only=True)
 class WithMinimum(Curve):
-    """Base class for curves that decay to `eta_min`, or to `eta_min_ratio` times the base value."""
+    """Base class for curves that decay to `eta_min` (0 by default), or to `eta_min_ratio` times the base value."""
 
     eta_min: float | None = number(None, least=0)
     eta_min_ratio: float | None = number(None, least=0)
@@ -175,7 +177,7 @@ class WithMinimum(Curve):
 
 @dataclass(frozen=True)
 class CosineAnnealing(WithMinimum):
-    """Follows a cosine between the base value and the minimum, with a half period of `T_max` positions.
+    """Follows a cosine between the base value and the minimum, with a half period of `T_max` epochs or iterations.
 
     Source: SGDR (Loshchilov and Hutter, 2017), without restarts.
 
@@ -206,7 +208,7 @@ class CosineRestart(WithMinimum):
     Source: SGDR (Loshchilov and Hutter, 2017).
 
     Args:
-        periods: The lengths of the periods.
+        periods: The lengths of the periods in epochs or iterations.
         restart_weights: The restart weight of each period.
         eta_min: The minimum. Defaults to 0.
         eta_min_ratio: The minimum relative to the base value, instead of `eta_min`.
@@ -270,11 +272,11 @@ class Cycle(Curve):
         super().__post_init__()
 
     def value_at(self, position: int, total: int, values: tuple[float, float, float]) -> float:
-        """Returns the value at a position of a cycle with `total` positions. The value is constant after the cycle.
+        """Returns the value at a position of a cycle. The value is constant after the cycle.
 
         Args:
-            position: The position.
-            total: The number of positions in the cycle.
+            position: The position, starting at 0.
+            total: The length of the cycle in epochs or iterations.
             values: The initial value, the peak, and the final value.
         """
         (first, peak, last), rise, position = values, self.pct_start * total, min(position, total - 1)
@@ -297,10 +299,10 @@ class OneCycle(Cycle):
 
     Args:
         eta_max: The peak.
-        total_steps: The number of positions in the cycle. Defaults to the length of the schedule.
+        total_steps: The length of the cycle in epochs or iterations. Defaults to the length of the schedule.
         div_factor: The peak divided by the initial value.
         final_div_factor: The initial value divided by the final value.
-        pct_start: The fraction of positions before the peak, from 0 to 1.
+        pct_start: The fraction of the cycle before the peak, from 0 to 1.
         anneal_strategy: "cos" or "linear".
         three_phase: Whether to add a middle phase that returns to the initial value and takes as long as the increase.
     """

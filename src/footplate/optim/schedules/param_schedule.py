@@ -22,7 +22,7 @@ class HasParamGroups(Protocol):
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The parameter groups."""
+        """The parameter groups, as in `torch.optim.Optimizer`."""
 
 
 def field_key(optimizer: HasParamGroups, field: str) -> str:
@@ -52,10 +52,11 @@ def write_field(group: dict[str, Any], key: str, value: float) -> None:
 class ParamSchedule:
     """Applies a curve to one field of all parameter groups, from `begin` to `end`.
 
-    Each `step` advances by one position. From `begin` to `end`, it sets the field of each group to `curve(current
-    value, base value, position, end - begin)`. Outside this range, the schedule does not change the field. You can
-    therefore chain several schedules for one field: each continues from the last value of the previous one. The base
-    value is the initial value of the field, stored in the group as `initial_<field>`.
+    Each call to `step` advances by one epoch or iteration. From `begin` to `end`, `step` sets the field of each group
+    to `curve(current value, base value, position, end - begin)`, where `position` is counted from `begin`. Outside this
+    range, `step` does not change the field. You can therefore chain several schedules for one field: each continues
+    from the last value of the previous one. The base value is the initial value of the field, stored in the group as
+    `initial_<field>`.
 
     Args:
         optimizer: An optimizer or optimizer wrapper.
@@ -63,12 +64,12 @@ class ParamSchedule:
             curve's settings are read from the attributes of the schedule without being checked.
         param_name: The field to schedule, such as `lr`, `weight_decay` or `momentum` (the first beta of optimizers
             with betas).
-        begin: The first position of the schedule.
-        end: The end position (exclusive). By default, the schedule is as long as the curve, or covers the rest of
-            training if the curve has no length.
-        last_step: The last completed position, for continuing a schedule without resetting the groups. -1 starts from
-            the beginning.
-        by_epoch: Whether positions are epochs instead of iterations.
+        begin: The epoch or iteration at which the schedule begins.
+        end: The epoch or iteration at which the schedule ends (exclusive). By default, the schedule is as long as the
+            curve, or covers the rest of training if the curve has no length.
+        last_step: The last completed position, counted from `begin`, for continuing a schedule without resetting the
+            groups. -1 starts from the beginning.
+        by_epoch: Whether the schedule counts epochs rather than iterations.
         verbose: Whether to log each change.
         convert_to_iter_based: Whether to convert `begin`, `end` and the curve's settings from epochs to iterations.
         epoch_length: The number of iterations per epoch, for `convert_to_iter_based`.
@@ -145,7 +146,7 @@ class ParamSchedule:
     def build_iter_from_epoch(
         cls, optimizer: HasParamGroups, *args: Any, epoch_length: int, **settings: Any
     ) -> "ParamSchedule":
-        """Builds an iteration-based schedule from settings that are given in epochs."""
+        """Builds an iteration-based schedule from settings in epochs."""
         return cls(optimizer, *args, convert_to_iter_based=True, epoch_length=epoch_length, **settings)
 
     @property
@@ -170,7 +171,7 @@ class ParamSchedule:
             write_field(group, self._key, self.base_values[index])
 
     def start(self) -> None:
-        """Moves to the first position, and sets the base values for this schedule and all later ones."""
+        """Performs the first step, and sets the base values for this schedule and all later ones."""
         self.base_values = [self.curve.rebased(base) for base in self.base_values]
         for group, base in zip(self.optimizer.param_groups, self.base_values, strict=True):
             group[self._initial] = base
@@ -178,7 +179,7 @@ class ParamSchedule:
             self.step()
 
     def step(self) -> None:
-        """Advances by one position."""
+        """Advances by one epoch or iteration, and sets the field if the schedule is active."""
         self._global_step += 1
         if not self.begin <= self._global_step < self.end:
             return
@@ -191,7 +192,7 @@ class ParamSchedule:
             write_field(group, self._key, value)
 
     def _get_value(self) -> list[float]:
-        """Returns the value for each group at position `last_step`. Subclasses may override this method."""
+        """Returns each group's value for the current position, `last_step`. Subclasses may override this method."""
         position, span = self.last_step, self.end - self.begin
         pairs = zip(self.optimizer.param_groups, self.base_values, strict=True)
         return [self.curve(read_field(group, self._key), base, position, span) for group, base in pairs]
@@ -201,7 +202,7 @@ class ParamSchedule:
         return [read_field(group, self._key) for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the settings, position, base values and current values as plain numbers."""
+        """Returns the type, settings, position, base values and current values as plain data."""
         return {
             "type": type(self).__name__,
             "param_name": self.param_name,

@@ -53,7 +53,8 @@ class ReduceOnPlateau(MetricSchedule):
         monitor: The name of the validation metric to monitor.
         rule: "less" if lower values of the metric are better, "greater" if higher values are.
         factor: The factor, above 0 and below 1.
-        patience: The number of validation runs without improvement before the field is reduced.
+        patience: The number of consecutive validation runs without improvement to tolerate. The next one reduces the
+            field.
         threshold: The minimum improvement.
         threshold_rule: "rel" if `threshold` is relative to the best value, "abs" if it is absolute.
         cooldown: The number of validation runs after each reduction that do not count towards `patience`.
@@ -122,7 +123,7 @@ class ReduceOnPlateau(MetricSchedule):
             raise ArgumentError(message, key="min_value", found=min_value)
 
     def start(self) -> None:
-        """Resets the schedule to position 0, before the first validation run."""
+        """Prepares the schedule for the first validation run. Does not change the field."""
         super().start()
         self._global_step = 0
 
@@ -132,7 +133,7 @@ class ReduceOnPlateau(MetricSchedule):
         Reduces the field's value if the metric has not improved for more than `patience` validation runs.
 
         Args:
-            metrics: The metrics of a validation run. If None, only the position advances.
+            metrics: The metrics of a validation run. If None, the run is only counted.
 
         Raises:
             ArgumentError: `metrics` does not contain the monitored metric.
@@ -167,11 +168,11 @@ class ReduceOnPlateau(MetricSchedule):
                 write_field(group, self._key, reduced)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the position, the best value and the counters."""
+        """Returns the state of `ParamSchedule`, the best value of the metric, and the counters."""
         return {**super().state_dict(), **{name: getattr(self, name) for name in _COUNTERS}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Loads the position, the best value and the counters."""
+        """Loads a state returned by `state_dict`, but not the settings; see `ParamSchedule`."""
         super().load_state_dict(state_dict)
         for name in _COUNTERS:
             setattr(self, name, state_dict[name])

@@ -34,7 +34,7 @@ class Accumulation:
         self.has_loaded_gradients = False
 
     def scale_loss(self, loss: Tensor) -> Tensor:
-        """Returns `loss` multiplied by `loss_share` and divided by the number of accumulated losses."""
+        """Returns `loss` multiplied by `loss_share` and divided by the number of losses in its accumulation round."""
         if self.loss_share != 1:
             loss = loss * self.loss_share
         if self._accumulative_counts == 1:
@@ -78,7 +78,10 @@ class Accumulation:
             )
 
     def _saved_gradients(self, state: Mapping[str, Any]) -> Sequence[Tensor | None]:
-        """Returns a saved state's accumulated gradients, or an empty tuple if `accumulative_counts` has changed."""
+        """Returns a saved state's accumulated gradients, and records whether there are any.
+
+        Returns an empty tuple if there are none, or if `accumulative_counts` has changed since, with a warning.
+        """
         gradients = state.get("accumulated_gradients")
         count = state.get("accumulative_counts", self._accumulative_counts)  # missing in older checkpoints
         if gradients is not None and count != self._accumulative_counts:

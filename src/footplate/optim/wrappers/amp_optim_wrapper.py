@@ -68,6 +68,9 @@ class AmpOptimWrapper(OptimWrapper):
 
         If gradients overflow, the scaler skips the step and lowers the scale. `on_nonfinite` applies only if lowering
         the scale cannot help, i.e. if the scale is fixed or at most 1.
+
+        Raises:
+            ArgumentError: See `OptimWrapper.step`.
         """
         scaler = self.loss_scaler
         if scaler.is_enabled():

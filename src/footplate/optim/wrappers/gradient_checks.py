@@ -43,7 +43,11 @@ class GradientClipper:
 
     @torch.no_grad()
     def __call__(self, params: list[Tensor]) -> Tensor | None:
-        """Clips the gradients of `params` and returns their norm before clipping, or None if it was not computed."""
+        """Clips the gradients of `params` and returns their norm before clipping, or None if it was not computed.
+
+        Raises:
+            ArgumentError: A gradient is sparse.
+        """
         gradients = [parameter.grad for parameter in params if parameter.grad is not None]
         if any(gradient.is_sparse for gradient in gradients):
             raise ArgumentError("clip_grad does not support sparse gradients", key="optim_wrapper.clip_grad")

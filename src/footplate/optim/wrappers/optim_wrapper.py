@@ -33,8 +33,8 @@ class OptimWrapper(Accumulation):
         accumulative_counts: The number of losses whose gradients are accumulated per step. Each loss is divided by this
             number or, at the end of the run, by the number of remaining losses. Accumulating batches of equal size is
             therefore equivalent to using one large batch.
-        clip_grad: `dict(max_norm=..., norm_type=2)` or `dict(type="value", clip_value=...)`. The norm before clipping
-            is recorded as `train/grad_norm`.
+        clip_grad: `dict(max_norm=..., norm_type=2)` or `dict(type="value", clip_value=...)`. If gradients are clipped
+            by norm, the norm before clipping is recorded as `train/grad_norm`.
         grad_clip: An alias for `clip_grad`.
         on_nonfinite: What to do about non-finite gradients: "skip", "stop" or "warn". By default, the run's policy
             applies. Outside a run, gradients are not checked.
@@ -321,7 +321,7 @@ class OptimWrapper(Accumulation):
                 self.optimizer.add_param_group({"params": [self._named[name] for name in names]})
 
     def _clip_gradients(self) -> Tensor | None:
-        """Clips the gradients. If this computes their norm, records and returns it."""
+        """Clips the gradients. Records and returns their norm before clipping, or returns None if it is unknown."""
         norm = self._clipper(self._parameters()) if self._clipper is not None else None
         if norm is not None:
             MessageHub.get_current_instance().history("train/grad_norm").append(norm)

@@ -46,15 +46,15 @@ class OptimWrapperDict(OptimWrapper):
         return iter(self.optim_wrappers)
 
     def keys(self) -> Iterator[str]:
-        """Returns the names of the wrappers."""
+        """Returns an iterator over the names of the wrappers."""
         return iter(self.optim_wrappers)
 
     def values(self) -> Iterator[OptimWrapper]:
-        """Returns the wrappers."""
+        """Returns an iterator over the wrappers."""
         return iter(self.optim_wrappers.values())
 
     def items(self) -> Iterator[tuple[str, OptimWrapper]]:
-        """Returns (name, wrapper) pairs."""
+        """Returns an iterator over (name, wrapper) pairs."""
         return iter(self.optim_wrappers.items())
 
     def update_params(self, *_: Any, **__: Any) -> NoReturn:

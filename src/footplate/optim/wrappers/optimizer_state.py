@@ -26,7 +26,7 @@ class Layout(NamedTuple):
     parameters: dict[str, Tensor]
     """All parameters, keyed by name, in the order of the model."""
     is_named: bool
-    """Whether the names come from the model. If not, parameters are matched by position."""
+    """Whether the names come from the model. If not, parameters are matched by their order."""
 
 
 def layout_of(optimizer: Optimizer, names: Mapping[int, str]) -> Layout:

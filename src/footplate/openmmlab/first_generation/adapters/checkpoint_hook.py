@@ -1,4 +1,4 @@
-"""Adds what first-generation code expects to checkpoints and their folder: metadata and the link `latest.pth`."""
+"""Adds first-generation metadata to checkpoints, and the link `latest.pth` to their folder."""
 
 import contextlib
 import logging
@@ -30,7 +30,7 @@ _logger = logging.getLogger("footplate.openmmlab.first_generation")
 class LegacyCheckpointHook(Hook):
     """Saves the dataset's `CLASSES` and `PALETTE` and `runner.meta`, and restores `hook_msgs` when a run resumes.
 
-    A value that a checkpoint cannot contain is left out, and a warning is logged.
+    Omits values that a checkpoint cannot contain, with a warning.
 
     Args:
         meta: Additional entries for the checkpoint's `meta`.
@@ -52,7 +52,7 @@ class LegacyCheckpointHook(Hook):
             runner.saver.write_pointer = _write_pointer_and_link
 
     def before_save_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
-        """Adds the metadata to a checkpoint."""
+        """Adds the metadata to `checkpoint["meta"]`. Does not replace existing entries."""
         meta, view = checkpoint["meta"], existing_view_of(runner)
         for key, value in {**_labels(runner, meta), **self.meta, **(view.meta if view else {})}.items():
             try:
@@ -61,7 +61,7 @@ class LegacyCheckpointHook(Hook):
                 _logger.warning("The checkpoint is saved without meta['%s']: %s", key, error.message)
 
     def after_load_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
-        """Restores the messages of hooks."""
+        """Restores `hook_msgs` in `runner.meta` if the run is resuming."""
         meta = checkpoint.get("meta")
         messages = meta.get("hook_msgs") if isinstance(meta, Mapping) else None
         if runner.resume_plan.is_resuming and isinstance(messages, Mapping) and messages:
@@ -83,7 +83,7 @@ def _write_pointer_and_link(folder: "str | os.PathLike[str]", path: "str | os.Pa
 
 
 def _labels(runner: "Runner", meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the `CLASSES` and `PALETTE` of the training data, under these names."""
+    """Returns the training dataset's classes and palette under the keys "CLASSES" and "PALETTE", if they are known."""
     dataset, metainfo = getattr(runner.train_loop.dataloader, "dataset", None), meta.get("dataset_meta", {})
     found = {old: getattr(dataset, old, metainfo.get(new)) for old, new in METAINFO_KEYS.items()}
     return {old: value for old, value in found.items() if value is not None}

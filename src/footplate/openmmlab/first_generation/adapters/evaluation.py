@@ -110,7 +110,11 @@ class LegacyMetric(BaseMetric[Any]):
         self._metrics: list[BaseMetric[Any]] = []
 
     def attach(self, dataset: Any) -> None:
-        """Sets the dataset to evaluate. If it has no `evaluate` method, builds footplate's own metrics."""
+        """Sets the dataset to evaluate. If it has no `evaluate` method, builds footplate's own metrics.
+
+        Raises:
+            ArgumentError: The dataset has no `evaluate`, and `metric` is not set or contains an unknown name.
+        """
         self._dataset, self._metrics = dataset, []
         if hasattr(dataset, "evaluate"):
             return
@@ -137,7 +141,7 @@ class LegacyMetric(BaseMetric[Any]):
             each.dataset_meta = self.dataset_meta
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        """Stores the predictions for a batch."""
+        """Stores the predictions for a batch, or the results of the dataset's `pre_eval`."""
         for each in self._metrics:
             each.process(data_batch, data_samples)
         if self._metrics:
@@ -168,7 +172,7 @@ class LegacyMetric(BaseMetric[Any]):
         return values
 
     def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
-        """Calls the dataset's `evaluate`."""
+        """Returns the metrics that the dataset's `evaluate` computes."""
         joined: Any = results
         # MMPose's datasets expect a list with the results of each batch, other datasets one dict with all results.
         is_mmpose = any(kind.__module__.startswith("mmpose.") for kind in type(self._dataset).__mro__)
@@ -179,7 +183,10 @@ class LegacyMetric(BaseMetric[Any]):
 
 
 def _encode_masks(result: Any) -> Any:
-    """Encodes the masks of an MMDetection result `(boxes, masks)` as RLE, like MMDetection's test functions."""
+    """Encodes the masks of an MMDetection result `(boxes, masks)` as RLE, like MMDetection's test functions.
+
+    Other results are returned unchanged.
+    """
     if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], (list, tuple))):
         return result
     boxes, masks = result
@@ -346,7 +353,7 @@ def _predict(model: Any, dataloader: Any, **_: Any) -> list[Any] | None:
 
 @HOOKS.register_module()
 class DistEvalHook(EvalHook):
-    """The EvalHook for distributed runs."""
+    """The same as `EvalHook`, under the name that configs of distributed runs use."""
 
 
 class _HookValidation(ValLoop):

@@ -1,4 +1,7 @@
-"""Batches of samples of one group: first-generation detectors do not mix landscape and portrait images in a batch."""
+"""A batch sampler for datasets with groups.
+
+First-generation detectors group images so that no batch mixes landscape and portrait images.
+"""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -27,7 +30,7 @@ class GroupBatchSampler(Sampler[list[int]]):
         batch_size: The number of samples in each batch.
 
     Raises:
-        DataError: The number of groups differs from the number of samples.
+        DataError: `dataset.flag` does not have one entry per sample.
     """
 
     def __init__(self, sampler: DefaultSampler | InfiniteSampler, batch_size: int) -> None:
@@ -41,7 +44,7 @@ class GroupBatchSampler(Sampler[list[int]]):
             )
 
     def iterate_from(self, start: int) -> Iterator[list[int]]:
-        """Yields this rank's batches in the epoch from index `start` on."""
+        """Yields this rank's batches of sample indices in the epoch, starting with batch `start`."""
         batches = self._collected() if self.sampler.endless else self._epoch()
         return islice(batches, start, None)
 

@@ -109,7 +109,7 @@ class Hook(EngineHook):
         self.after_iter(runner)
 
     def every_n_epochs(self, runner: Any, n: int, start: int = 0) -> bool:
-        """Checks whether the current epoch (counted from 1) is a multiple of `n`."""
+        """Checks whether the current epoch (counted from 1) is a multiple of `n`. Ignores `start`."""
         return n > 0 and bool((runner.epoch + 1) % n == 0)
 
     def every_n_inner_iters(self, runner: Any, n: int) -> bool:
@@ -121,7 +121,7 @@ class Hook(EngineHook):
         return n > 0 and bool((runner.iter + 1) % n == 0)
 
     def end_of_epoch(self, runner: Any, batch_idx: int | None = None) -> bool:
-        """Checks whether the current iteration is the last one in the epoch."""
+        """Checks whether the current iteration is the last one in the epoch. Ignores `batch_idx`."""
         return bool(runner.inner_iter + 1 == len(runner.data_loader))
 
     def is_last_epoch(self, runner: Any) -> bool:

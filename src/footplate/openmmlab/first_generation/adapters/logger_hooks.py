@@ -98,7 +98,7 @@ class LoggerHook(Hook):
         return int(runner.iter + (runner.mode == "train"))  # incremented before a validation
 
     def get_step(self, runner: Any) -> int:
-        """Returns the step number for logging scalars."""
+        """Returns the step number for logging scalars: the epoch for validation by epoch, otherwise the iteration."""
         return self.get_epoch(runner) if self.by_epoch and runner.mode == "val" else self.get_iter(runner)
 
     def get_lr_tags(self, runner: Any) -> dict[str, float]:
@@ -194,7 +194,7 @@ class TextLoggerHook(LoggerHook):
         """Does nothing, because `scalars.json` already contains the values. Subclasses may override this method."""
 
     def _get_max_memory(self, runner: Any) -> int:
-        """Returns the peak GPU memory allocated for tensors, in MB."""
+        """Returns the peak GPU memory allocated for tensors, in MiB."""
         return torch.cuda.max_memory_allocated() // 2**20
 
 

@@ -53,7 +53,7 @@ class DataContainer:
         return self._data.type() if isinstance(self._data, Tensor) else type(self._data)
 
     def size(self, *args: Any, **kwargs: Any) -> Any:
-        """Returns the tensor's size."""
+        """Returns the tensor's size. Takes the same arguments as `Tensor.size`."""
         return self._data.size(*args, **kwargs)
 
     def dim(self) -> int:
@@ -99,14 +99,14 @@ def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
 
 
 def unpack_containers(data: Any) -> Any:
-    """Replaces the data containers in a batch with their values."""
+    """Returns a collated batch with its data containers replaced by their values."""
     return apply_to(data, lambda value: isinstance(value, DataContainer), lambda container: container.data[0])
 
 
 def scatter(inputs: Any, target_gpus: Any = None, dim: int = 0) -> Any:
     """Unpacks the data containers in a batch and returns the batch in a one-element tuple.
 
-    The tuple has one element because each process has one device.
+    The tuple has one element because each process has one device. Ignores `target_gpus` and `dim`.
     """
     return (unpack_containers(inputs),)
 
@@ -128,11 +128,11 @@ class MMDataParallel(nn.Module):
         return self.module(*self._unpack(list(inputs)), **self._unpack(kwargs))
 
     def train_step(self, *inputs: Any, **kwargs: Any) -> Any:
-        """Calls the model's own `train_step`."""
+        """Calls the model's own `train_step` with the data unpacked and moved as in `forward`."""
         return self.module.train_step(*self._unpack(list(inputs)), **self._unpack(kwargs))
 
     def val_step(self, *inputs: Any, **kwargs: Any) -> Any:
-        """Calls the model's own `val_step`."""
+        """Calls the model's own `val_step` with the data unpacked and moved as in `forward`."""
         return self.module.val_step(*self._unpack(list(inputs)), **self._unpack(kwargs))
 
     def _unpack(self, data: Any) -> Any:
@@ -224,7 +224,7 @@ class LegacyModel(BaseModel):
 
     @torch.no_grad()
     def validation_losses(self, data: Any) -> dict[str, Any]:
-        """Returns the outputs of the model's `val_step`, or the training outputs if it has no `val_step`."""
+        """Returns the outputs of the model's `val_step` or, if it has none, of a training step without gradients."""
         opened_data = self.data_preprocessor(data, False)
         step = getattr(self.module, "val_step", None)
         found = step(opened_data, self._optimizer) if step and _is_step(step) else self._losses(opened_data)

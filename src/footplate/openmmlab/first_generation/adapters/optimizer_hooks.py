@@ -38,7 +38,7 @@ class OptimizerHook(Hook):
         self.detect_anomalous_params = detect_anomalous_params
 
     def before_run(self, runner: Any) -> None:
-        """Checks that the optimizer wrapper does not also step the optimizer."""
+        """Raises an ArgumentError if the optimizer wrapper also steps the optimizer."""
         if not isinstance(runner.optim_wrapper, SteppedByHook):
             raise ArgumentError(
                 f"both {type(self).__name__} and the optimizer wrapper call optimizer.step()",

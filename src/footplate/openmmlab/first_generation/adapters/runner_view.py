@@ -55,22 +55,25 @@ class LogBuffer:
 
     @property
     def val_history(self) -> dict[str, list[float]]:
-        """The values of each scalar recorded since the latest `clear`, keyed by name."""
+        """The values of each scalar recorded in the current mode since the latest `clear`, keyed by name."""
         return {name: values.tolist() for name, values, _ in self._histories()}
 
     @property
     def n_history(self) -> dict[str, list[float]]:
-        """The number of samples that each value in `val_history` is a mean over."""
+        """The number of samples averaged in each value of `val_history`."""
         return {name: counts.tolist() for name, _, counts in self._histories()}
 
     def update(self, values: Mapping[str, Any], count: int = 1) -> None:
-        """Records values, each of which is a mean over `count` samples."""
+        """Records values that are means over `count` samples."""
         for name, value in values.items():
             self._record(name, value)
             self._counts.setdefault(f"{self._mode()}/{name}", deque(maxlen=_KEPT_COUNTS)).append(count)
 
     def average(self, n: int = 0) -> None:
-        """Stores the mean of each scalar's latest `n` values (if `n` is 0, all values since `clear`) in `output`."""
+        """Averages each scalar's latest `n` values, weighted by their sample counts, and stores the means in `output`.
+
+        If `n` is 0, averages all values since `clear`.
+        """
         for name, values, counts in self._histories(n):
             OrderedDict.__setitem__(self.output, name, float((values * counts).sum() / counts.sum()))
         self.ready = True
@@ -88,7 +91,7 @@ class LogBuffer:
         self.ready = True
 
     def clear_output(self) -> None:
-        """Clears `output`."""
+        """Clears `output` and marks it as not ready to be logged."""
         self.output.clear()
         self.ready = False
 
@@ -122,7 +125,10 @@ def view_of(runner: "Runner") -> "RunnerView":
 
 
 def existing_view_of(runner: "Runner") -> "RunnerView | None":
-    """Returns the view of a runner if a hook has used it. Creating one makes the optimizer keep gradients."""
+    """Returns the view of a runner, or None if no hook has used one.
+
+    Does not create a view, because that would make the optimizer wrapper keep gradients after each step.
+    """
     return _views.get(runner)
 
 
@@ -225,7 +231,7 @@ class RunnerView:
         return self._current("momentum")
 
     def register_hook(self, hook: Any, priority: int | str = "NORMAL") -> None:
-        """Adds a hook."""
+        """Adds a hook of either generation to the run."""
         self._runner.register_hook(hook, priority)
 
     def get_hook_info(self) -> str:
@@ -240,9 +246,9 @@ class RunnerView:
         meta: Mapping[str, Any] | None = None,
         create_symlink: bool = True,
     ) -> str:
-        """Saves a checkpoint and returns its path.
+        """Saves a checkpoint in `out_dir` and returns its path.
 
-        The default for `filename_tmpl` is `epoch_{}.pth` or `iter_{}.pth`.
+        The default for `filename_tmpl` is `epoch_{}.pth` or `iter_{}.pth`. `create_symlink` is ignored.
         """
         by_epoch = self._runner.train_loop.by_epoch
         number = (self._runner.epoch if by_epoch else self._runner.iter) + 1
@@ -250,7 +256,7 @@ class RunnerView:
         return str(self._runner.save_checkpoint(out_dir, name, save_optimizer=save_optimizer, meta=meta))
 
     def set_training_event(self, event: str, arguments: Mapping[str, Any]) -> None:
-        """Updates the runner view before the hooks for a training event are called."""
+        """Updates the view from the engine's `arguments` for a training event, before the hooks are called."""
         self.mode, self._event = "train", event
         if "batch_idx" not in arguments:
             return

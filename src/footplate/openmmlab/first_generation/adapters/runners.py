@@ -113,7 +113,7 @@ class BaseRunner(metaclass=_RunnerClass):
         self.register_hook(HOOKS.build(settings), priority)
 
     def _register(self, key: str, priority: str, value: Any) -> None:
-        """Sets a config section. If the value is a hook, adds the hook instead. If it is None, does nothing."""
+        """Sets the config section `key`, or adds a hook with `priority` if the value is a hook. Ignores None."""
         if isinstance(value, Mapping):
             self._sections[key] = value
         elif value is not None:
@@ -157,7 +157,7 @@ class BaseRunner(metaclass=_RunnerClass):
         return load_weights_from(_unwrapped(self.model), filename, map_location, strict, **settings)
 
     def resume(self, checkpoint: str, resume_optimizer: bool = True, map_location: Any = "cpu") -> None:
-        """Resumes the run from a checkpoint.
+        """Resumes the run from a checkpoint. Ignores `map_location`.
 
         Raises:
             ArgumentError: `resume_optimizer` is False, which is not supported.
@@ -173,7 +173,11 @@ class BaseRunner(metaclass=_RunnerClass):
         self._resume_from = checkpoint
 
     def save_checkpoint(self, out_dir: str, **settings: Any) -> str:
-        """Saves a checkpoint after `run` has finished; see `RunnerView.save_checkpoint`."""
+        """Saves a checkpoint after `run` has finished; see `RunnerView.save_checkpoint`.
+
+        Raises:
+            ArgumentError: `run` has not finished.
+        """
         if self._ran is None:
             raise ArgumentError(f"{type(self).__name__} cannot save a checkpoint before run() is called")
         return view_of(self._ran).save_checkpoint(out_dir, **settings)
@@ -190,8 +194,8 @@ class BaseRunner(metaclass=_RunnerClass):
         Args:
             data_loaders: One dataloader for each phase of the workflow.
             workflow: The phases, such as `[("train", 1), ("val", 1)]`.
-            length: The length of the run, unless it was passed to the constructor.
-            lengths: The length of the run, passed as `max_epochs` or `max_iters`.
+            length: The number of epochs or iterations. Defaults to the length passed to the constructor.
+            lengths: An alternative to `length`: the keyword argument `max_epochs` or `max_iters`.
 
         Raises:
             FootplateError: A component is invalid, or the run has no length, work_dir or training data.

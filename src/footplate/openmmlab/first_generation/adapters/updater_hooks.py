@@ -88,16 +88,19 @@ class UpdaterHook(Hook):
 
     @property
     def base_values(self) -> Any:
-        """The initial learning rate or momentum of each parameter group."""
+        """The initial learning rate or momentum of each parameter group, as a list.
+
+        If there are several optimizers, a dict of such lists, keyed by optimizer name.
+        """
         return self._base.get("", self._base)
 
     @property
     def regular_values(self) -> Any:
-        """The current learning rate or momentum of each parameter group, without warm-up."""
+        """The current values without warm-up, in the same form as `base_values`."""
         return self._regular.get("", self._regular)
 
     def get_regular_values(self, runner: Any) -> Any:
-        """Computes the current learning rate or momentum of each parameter group, without warm-up."""
+        """Computes the current values without warm-up, in the same form as `base_values`."""
         values = self._values(runner)
         return values.get("", values)
 
@@ -166,7 +169,10 @@ def _by_name(optimizer: Any) -> list[tuple[str, Any]]:
 
 
 def annealing_cos(start: float, end: float, factor: float, weight: float = 1) -> float:
-    """Interpolates from `start` to `end` along a half cosine. `factor` is the progress, from 0 to 1."""
+    """Interpolates from `start` to `end` along a half cosine.
+
+    `factor` is the progress, from 0 to 1. `weight` scales the distance from `end`.
+    """
     return end + 0.5 * weight * (start - end) * (math.cos(math.pi * factor) + 1)
 
 

@@ -49,9 +49,10 @@ def check_warmup(warmup: str | None, iters: int, ratio: float) -> None:
 
 
 def warm_value(field: str, regular: float, kind: str | None, ratio: float, done: float) -> float:
-    """Returns the warm-up value after a fraction `done` of the warm-up. See `RunInfo` for `kind` and `ratio`.
+    """Returns the value after a fraction `done` of the warm-up. See `RunInfo` for `kind` and `ratio`.
 
-    Learning rates are multiplied by the warm-up factor; momenta are divided by it.
+    `regular` is the value without warm-up. Learning rates are multiplied by the warm-up factor, and momenta are divided
+    by the factor.
     """
     factors = {"constant": ratio, "linear": 1 - (1 - done) * (1 - ratio), "exp": ratio ** (1 - done)}
     factor = float(factors[str(kind)])
@@ -61,7 +62,10 @@ def warm_value(field: str, regular: float, kind: str | None, ratio: float, done:
 def step(
     base: float, done: int, run: RunInfo, *, step: int | Sequence[int], gamma: float = 0.1, low: float | None = None
 ) -> float:
-    """Scales the base value by `gamma` every `step` epochs or iterations, or at each milestone if `step` is a list."""
+    """Multiplies the value by `gamma` every `step` epochs or iterations, or at each milestone if `step` is a list.
+
+    The value does not fall below `low`.
+    """
     # In an unsorted list, a step only takes effect once all previous steps have been reached.
     count = done // step if isinstance(step, int) else len(list(itertools.takewhile(lambda each: each <= done, step)))
     value = base * gamma**count
@@ -69,7 +73,7 @@ def step(
 
 
 def flat_cosine(base: float, done: int, run: RunInfo, *, low: float, start_percent: float = 0.75) -> float:
-    """Keeps the base value for a fraction `start_percent` (0 to 1) of the run, then decays it along a half cosine."""
+    """Keeps the base value for a fraction `start_percent` (0 to 1) of the run, then decays to `low` along a cosine."""
     start = round(run.full * start_percent)
     return base if done <= start else cosine_between(base, low, (done - start) / (run.full - start))
 
@@ -77,7 +81,13 @@ def flat_cosine(base: float, done: int, run: RunInfo, *, low: float, start_perce
 def cosine_restart(
     base: float, done: int, run: RunInfo, *, low: float, periods: Sequence[int], restart_weights: Sequence[float] = (1,)
 ) -> float:
-    """Decays the base value along a half cosine in each period, scaled by the period's restart weight."""
+    """Decays the value to `low` along a half cosine in each period.
+
+    A period starts at `low` plus its restart weight times the distance between `low` and the base value.
+
+    Raises:
+        ArgumentError: There is not one weight per period, or the periods are shorter than the run.
+    """
     ends = list(itertools.accumulate(periods))
     if len(periods) != len(restart_weights) or ends[-1] < run.full:
         raise ArgumentError(
@@ -101,10 +111,11 @@ def cyclic(
     anneal_strategy: str = "cos",
     gamma: float = 1.0,
 ) -> float:
-    """Divides the run into `cyclic_times` cycles.
+    """Changes the value in `cyclic_times` cycles of equal length.
 
-    Each cycle goes from the base value to `target_ratio[0]` times the base value, then to `target_ratio[1]` times the
-    base value. From cycle to cycle, `gamma` scales the peak's distance from the base value.
+    Each cycle goes from the base value to a peak of `target_ratio[0]` times the base value, and then to
+    `target_ratio[1]` times the base value. The peak comes after a fraction `step_ratio_up` of the cycle. From cycle to
+    cycle, `gamma` scales the peak's distance from the base value.
 
     Source: Cyclical Learning Rates for Training Neural Networks (Smith, 2017).
     """
@@ -130,7 +141,7 @@ def one_cycle_lr(
     final_div_factor: float = 1e4,
     **cycle: Any,
 ) -> float:
-    """The OneCycle policy of `lr_config`, which ignores the base value."""
+    """Computes the OneCycle policy of `lr_config`, which ignores the base value. See `OneCycle` for the arguments."""
     first = max_lr / div_factor
     return _one_cycle((first, max_lr, first / final_div_factor), done, run, **cycle)
 
@@ -138,7 +149,10 @@ def one_cycle_lr(
 def one_cycle_momentum(
     base: float, done: int, run: RunInfo, *, base_momentum: float = 0.85, max_momentum: float = 0.95, **cycle: Any
 ) -> float:
-    """The OneCycle policy of `momentum_config`, which ignores the base value."""
+    """Computes the OneCycle policy of `momentum_config`, which ignores the base value.
+
+    The momentum goes from `max_momentum` to `base_momentum` and back. See `OneCycle` for the other arguments.
+    """
     return _one_cycle((max_momentum, base_momentum, max_momentum), done, run, **cycle)
 
 
@@ -164,7 +178,7 @@ def _one_cycle(
 def yolox(base: float, done: int, run: RunInfo, *, low: float, num_last_epochs: int = 0) -> float:
     """Decays the value along a half cosine after a quadratic warm-up.
 
-    The value is minimal in the last `num_last_epochs` epochs.
+    The value is `low` in the last `num_last_epochs` epochs.
 
     Source: YOLOX: Exceeding YOLO Series in 2021 (Ge et al., 2021).
     """
@@ -176,7 +190,7 @@ def yolox(base: float, done: int, run: RunInfo, *, low: float, num_last_epochs: 
 
 
 def step_fixed_cosine(base: float, done: int, run: RunInfo, *, low: float) -> float:
-    """Decays the value along a half cosine after the warm-up. A linear warm-up starts at 0.
+    """Decays the value along a half cosine after the warm-up. A linear warm-up starts at 0, not at `warmup_ratio`.
 
     Source: the BYOL and SimSiam recipes of the first-generation code base for self-supervised learning.
     """
@@ -187,7 +201,10 @@ def step_fixed_cosine(base: float, done: int, run: RunInfo, *, low: float) -> fl
 def cooled_cosine(
     base: float, done: int, run: RunInfo, *, low: float, cool_down_ratio: float = 0.1, cool_down_time: int = 10
 ) -> float:
-    """Decays along a half cosine, then uses `cool_down_ratio` times the minimum for the last `cool_down_time` steps."""
+    """Decays the value to `low` along a half cosine, and then keeps it at `cool_down_ratio * low`.
+
+    The second phase lasts `cool_down_time` epochs or iterations.
+    """
     end = run.full - cool_down_time
     return low * cool_down_ratio if done > end else cosine_between(base, low, done / end)
 
@@ -221,7 +238,7 @@ BY_ITERATION = (cyclic, one_cycle_lr, one_cycle_momentum)
 
 
 def find_policy(name: str, field: str) -> PolicyFunction:
-    """Returns the policy function for "lr" or "momentum". See `known_policy` for the accepted names.
+    """Returns the function of a policy for `field`, "lr" or "momentum". See `known_policy` for the accepted names.
 
     Raises:
         ArgumentError: The policy is unknown.

@@ -112,7 +112,14 @@ def _translate_split(draft: Draft, data: ConfigDict, split: str, common: Mapping
 
 
 def make_loader(draft: Draft, settings: Mapping[str, Any], cfg: Any, *, test_mode: bool) -> dict[str, Any]:
-    """Returns the config of a dataloader. Sets the sampler, and wraps the dataset or datasets in an adapter."""
+    """Returns the config of a dataloader, with a sampler and with the dataset wrapped in an adapter.
+
+    Args:
+        draft: The draft of the whole config.
+        settings: The dataloader settings, under their first-generation names.
+        cfg: The config of the dataset, or a list of configs to concatenate.
+        test_mode: Whether to build the dataset with `test_mode=True`.
+    """
     shuffle = check_flag("shuffle", settings.get("shuffle", True), key="data.shuffle")
     if settings.get("class_aware_sampler"):
         sampler = {"type": "ClassAwareSampler", **settings["class_aware_sampler"]}
@@ -144,7 +151,7 @@ def _as_list(cfg: Any) -> list[Any]:
 
 
 def _keep(draft: Draft, loader: str, settings: Mapping[str, Any]) -> None:
-    """Keeps unsupported settings of `data` or one of its dataloaders, and adds notes about them."""
+    """Moves unsupported settings of `data`, or of one of its dataloaders, to `data_settings`, with a note for each."""
     for name, value in settings.items():
         key = f"{loader}.{name}" if loader else name
         draft.write(f"data_settings.{key}", value)

@@ -46,12 +46,12 @@ class Note(NamedTuple):
         return f"{place}{self.key}: {self.text}"
 
 
-# Sections whose types belong to the engine. A `_scope_` inherited from a package config is dropped.
+# Sections whose types belong to the engine. Draft.take removes `_scope_`, which package configs may set, from them.
 _ENGINE_SECTIONS = ("checkpoint_config", "evaluation", "log_config", "lr_config", "momentum_config", "runner")
 
 
 class Draft:
-    """A config that is being translated. Rules read from it and write to it.
+    """A config that is being translated by rules.
 
     A rule takes the keys that it translates and writes the result. Keys that no rule takes are kept. Existing
     second-generation sections are also kept and take precedence.
@@ -84,7 +84,7 @@ class Draft:
         self.by_epoch, self.length = self._run_length()
 
     def take(self, key: str) -> Any:
-        """Removes a key from `remaining` and returns its value, or a copy if the value is a dict."""
+        """Removes a key from `remaining` and returns its value, or None if the key is missing. Copies a dict."""
         value = self.remaining.pop(key, None)
         if not isinstance(value, Mapping):
             return value

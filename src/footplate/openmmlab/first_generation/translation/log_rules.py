@@ -83,7 +83,7 @@ def _backend(draft: Draft, hook: Mapping[str, Any], key: str, interval: int) -> 
 
 
 def writer_of(logger: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """Returns the config of the visualizer backend for a logger, and a message about unsupported settings."""
+    """Returns the config of the visualizer backend for a logger, and a message about unsupported settings or ""."""
     backend, renamed = WRITERS[logger]
     made = {"type": backend, **{new: settings[old] for old, new in renamed.items() if settings.get(old) is not None}}
     supported = {*renamed, *_IGNORED_SETTINGS}
