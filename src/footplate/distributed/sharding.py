@@ -69,7 +69,7 @@ def distribute_like(value: Tensor, like: Tensor) -> Tensor:
 
 
 def tensor_norms(tensors: Iterable[Tensor], order: float = 2.0) -> Tensor:
-    """Returns the norms of N tensors, of shape `(N,)`. The norm of a DTensor is computed over all of its shards.
+    """Returns a tensor of shape `(N,)` with the norms of N tensors. A DTensor's norm covers all of its shards.
 
     `order` is the order of the norm, and may be infinite. Performs one all-reduce per sharded mesh dimension.
     """

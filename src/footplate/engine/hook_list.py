@@ -172,7 +172,7 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
 
     Args:
         default_hooks: Changes to the default hooks, keyed by hook name. None removes a hook, and a dict without `type`
-            changes its arguments. Any other name adds a hook.
+            changes its arguments. An unknown name adds a hook.
         custom_hooks: Additional hooks: objects, or config dicts with an optional `priority`.
 
     Raises:

@@ -252,8 +252,8 @@ def _lock_folders(runner: "Runner", locks: contextlib.ExitStack) -> None:
 def checkpoint_to_start_from(home: str, load_from: str | None, resume: bool | str) -> tuple[str | None, bool | str]:
     """Returns the effective values of `load_from` and `resume`. All ranks must call this function.
 
-    If torchrun has restarted the run, it resumes from its last checkpoint. Any checkpoint in `home` must be from this
-    run; see `_refuse_overwriting`.
+    If torchrun has restarted the run, it resumes from its last checkpoint. `home` contains no checkpoints of other
+    runs; see `_refuse_overwriting`.
     """
     count = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     if count == "0":

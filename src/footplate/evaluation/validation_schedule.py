@@ -34,7 +34,7 @@ def validation_points(
 def interval_at(done: int, milestones: Sequence[int], intervals: Sequence[int]) -> int:
     """Returns the interval that applies after `done` epochs or iterations.
 
-    Each entry of `intervals` applies from the entry of `milestones` with the same index on. The first milestone is 0.
+    Each interval applies from the milestone with the same index. The first milestone is 0.
     """
     return intervals[bisect.bisect(milestones, done + 1) - 1]
 

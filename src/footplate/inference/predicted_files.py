@@ -230,7 +230,8 @@ def _name(label: int, classes: Sequence[Any]) -> str:
 def _plain(value: Any) -> Any:
     """Makes a value JSON-serializable.
 
-    Arrays and tensors become lists of rounded numbers; other objects become strings.
+    Arrays and tensors become lists of rounded numbers, data elements become dicts, and any other objects become
+    strings.
     """
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}

@@ -60,7 +60,7 @@ class LocalVisBackend(BaseVisBackend):
         return self._folder
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
-        """Writes the config as Python code, which commands read without executing it."""
+        """Writes the config as Python code. Commands that read the file do not execute it."""
         write_config(config, str(self.folder / self._config))
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:

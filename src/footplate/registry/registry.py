@@ -302,7 +302,7 @@ class Registry:
         return entry
 
     def _import_registry_of(self, package: str) -> None:
-        """Imports `package.registry`, which registers classes, unless a registry with that scope exists."""
+        """Imports `package.registry`, which registers classes, unless a registry whose scope is `package` exists."""
         module = f"{package}.registry"
         if not package.isidentifier() or package in sys.stdlib_module_names or module in sys.modules:
             return

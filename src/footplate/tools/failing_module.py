@@ -33,7 +33,7 @@ class ComponentError(FootplateError):
     Args:
         stage: The stage of the run, such as "training iteration 1".
         error: The original error.
-        key: The most likely config section.
+        key: The config section that most likely caused the error.
         module: The name of the module that raised the error, or "" if unknown.
         notes: Additional lines of the message. By default, the message suggests `--debug`.
     """

@@ -132,7 +132,7 @@ def read_run(path: str | Path) -> Run:
 
 
 def read_runs(paths: Sequence[str]) -> list[Run]:
-    """Reads several runs. If one of several paths is not a run, such as a report in a sweep folder, logs a warning.
+    """Reads several runs. Skips paths that are not runs, such as a sweep's report, with a warning.
 
     Raises:
         DataError: A path does not exist, or none of the paths is a run.

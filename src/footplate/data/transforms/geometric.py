@@ -114,7 +114,7 @@ class RandomResize(BaseTransform):
         self.keep_ratio = keep_ratio
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Resizes the sample as `Resize` does, and adds `scale`."""
+        """Samples a size, stores it as `scale`, and resizes the sample like `Resize`."""
         if self.ratio_range is not None:
             ratio = np.random.uniform(*self.ratio_range)
             width, height = (max(1, int(length * ratio)) for length in self.scales[0])

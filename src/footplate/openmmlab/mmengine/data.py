@@ -122,7 +122,7 @@ class LabelData(BaseDataElement):
         """Converts a one-hot or multi-hot tensor of shape ``(num_classes,)`` to class indices (int64, ascending).
 
         Raises:
-            ArgumentError: The tensor has another number of dimensions, or values other than 0 and 1.
+            ArgumentError: The tensor is not one-dimensional, or has values other than 0 and 1.
         """
         if onehot.dim() != 1 or not ((onehot == 0) | (onehot == 1)).all():
             raise ArgumentError("a one-hot label must be a one-dimensional tensor of zeros and ones", found=onehot)

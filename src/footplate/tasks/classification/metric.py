@@ -81,7 +81,7 @@ def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: M
 
 
 def class_names(meta: Mapping[str, Any] | None, count: int) -> list[str]:
-    """Returns the class names in `meta`. If it lacks `count` distinct names, returns the class indices as strings."""
+    """Returns the class names in `meta`. If there are not exactly `count` distinct names, returns indices."""
     names = list(dict.fromkeys(map(str, (meta or {}).get("classes") or ())))
     return names if len(names) == count else [str(index) for index in range(count)]
 

@@ -216,8 +216,8 @@ class MAEPretrainDecoder(BaseModule):
         init_cfg: See `BaseModule`; by default, linear layers use Xavier uniform initialization.
 
     Raises:
-        ArgumentError: `decoder_embed_dim` is not a multiple of 4 and of `decoder_num_heads`, or `decoder_depth` is not
-            positive.
+        ArgumentError: `decoder_embed_dim` is not a multiple of both 4 and `decoder_num_heads`, or `decoder_depth` is
+            not positive.
     """
 
     def __init__(

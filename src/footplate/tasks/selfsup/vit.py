@@ -44,8 +44,8 @@ class MAEViT(BaseModule):
         init_cfg: See `BaseModule`; by default, linear layers use Xavier uniform initialization.
 
     Raises:
-        ArgumentError: `img_size` is not a multiple of `patch_size`, `embed_dims` is not a multiple of 4 and of
-            `num_heads`, `num_layers` is not positive, or `mask_ratio` masks no patches or all of them.
+        ArgumentError: `img_size` is not a multiple of `patch_size`, `embed_dims` is not a multiple of both 4
+            and `num_heads`, `num_layers` is not positive, or `mask_ratio` masks no patches or all of them.
 
     Source: Dosovitskiy et al., "An Image is Worth 16x16 Words", arXiv:2010.11929; He et al., "Masked Autoencoders Are
         Scalable Vision Learners", arXiv:2111.06377.
