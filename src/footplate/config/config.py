@@ -29,12 +29,13 @@ class Config:
         format_python_code: Accepted for compatibility and ignored; dumps are always formatted.
 
     Attributes:
-        filename: The path that was passed to `fromfile` (for the name of a recipe, the recipe's path), or None.
+        filename: The source file, or None. A name without a suffix, such as a recipe name, is replaced with the path of
+            the file.
         text: The source text of the file and its bases, each preceded by its path.
         env_variables: The environment variables used in the files, with their values.
 
     Raises:
-        ConfigError: `cfg_dict` is not a mapping, or a key has the same name as an attribute of this class.
+        ConfigError: `cfg_dict` is not a mapping, or has the key `filename`, `text`, `pretty_text` or `env_variables`.
 
     Example:
         >>> config = Config.fromstring("optimizer = dict(type='SGD', lr=0.1)", ".py")
@@ -85,7 +86,7 @@ class Config:
         """Loads a .py, .json, .yaml or .toml config with its bases.
 
         Args:
-            filename: A path, `package::file` for a config in another package, or the name of a recipe.
+            filename: A path, `package::file` for a config in an installed package, or the name of a recipe.
             use_predefined_variables: Whether to replace `{{ fileDirname }}` and similar placeholders.
             import_custom_modules: Whether to import the modules in `custom_imports`.
             use_environment_variables: Whether to replace `{{$NAME:default}}` with environment variables.
@@ -150,7 +151,7 @@ class Config:
         """Writes the resolved config to a single file, or returns its text. The suffix selects the format.
 
         Args:
-            file: The path, or None to return the text in the format of the original file.
+            file: The path, or None to return the text in the format of the source file (by default, Python).
 
         Raises:
             ConfigError: The format cannot represent a value.
@@ -163,7 +164,7 @@ class Config:
         return None
 
     def merge_from_dict(self, options: Mapping[str, Any], allow_list_keys: bool = True) -> None:
-        """Merges values at key paths, such as `{"model.backbone.depth": 50, "pipeline.0.type": "Load"}`.
+        """Merges options, such as `{"model.backbone.depth": 50, "pipeline.0.type": "Load"}`, into the config.
 
         Args:
             options: Maps key paths to values. Dicts are merged and support `_delete_`.

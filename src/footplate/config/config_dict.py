@@ -63,10 +63,10 @@ def is_variable(config: object, key: object) -> bool:
 
 
 def calling_line() -> Origin:
-    """Returns the file and line of the code that is calling this package.
+    """Returns the file and line of the code that called `footplate.config`.
 
-    If the caller is a module of footplate rather than user code, the file is "the command line" or "footplate itself",
-    and the line is 0.
+    If a command of footplate is the caller, the file is "the command line". For all other footplate code except
+    recipes, the file is "footplate itself". In both cases, the line is 0.
     """
     frame = sys._getframe()
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
@@ -208,7 +208,7 @@ class ConfigDict(TracedDict):
         return type(self)(self)
 
     def deepcopy(self) -> "ConfigDict":
-        """Returns a deep copy of nested dicts and lists."""
+        """Returns a deep copy with the same origins."""
         return copy.deepcopy(self)
 
     def pop(self, key: Any, default: Any = None) -> Any:
@@ -216,7 +216,7 @@ class ConfigDict(TracedDict):
         return super().pop(key, default)
 
     def merge(self, options: Mapping[Any, Any]) -> None:
-        """Merges a mapping the way a config is merged into its base: dicts are merged, other values are replaced.
+        """Merges a mapping into this dict. Nested dicts are merged, and other values are replaced.
 
         A dict with `_delete_=True` replaces the existing dict.
 
@@ -255,7 +255,8 @@ def merge_into(
 
     Args:
         base: The config, changed in place.
-        child: The keys to merge. As in MMEngine, `_delete_` is kept if the base does not have the dict's key.
+        child: The keys to merge. If the base does not have the key of a dict, the dict keeps its `_delete_`, as in
+            MMEngine.
         option: The origin of all values, if they come from an override rather than a file.
         allow_list_keys: Whether a dict whose keys are indices changes the items of a list.
 
@@ -305,7 +306,7 @@ def is_index(part: object) -> bool:
 
 
 def copy_as_config_dict(value: Any) -> Any:
-    """Returns a copy with a separate `ConfigDict` for every dict."""
+    """Returns a copy in which every dict is a new `ConfigDict`, and every list and tuple is new."""
     kind = type(value)
     if kind in _LEAVES:
         return value

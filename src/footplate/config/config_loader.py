@@ -231,7 +231,7 @@ class _FileLoader:
 
 
 def _set_scope(value: Any, scope: str) -> None:
-    """Sets `_scope_` in each outermost dict with a `type`. Nested dicts inherit the scope."""
+    """Sets `_scope_` in each outermost dict with a `type`, unless it is already set. Nested dicts inherit the scope."""
     if isinstance(value, dict):
         if "type" in value:
             dict.setdefault(value, "_scope_", scope)
@@ -264,7 +264,7 @@ class Namespace(dict[str, Any]):
         super().__setitem__(name, value)
 
     def add(self, name: str, value: Any) -> None:
-        """Adds a variable that is not set by the config itself."""
+        """Adds a variable that the config itself does not set."""
         super().__setitem__(name, value)
 
     def make_dict(self, line: int, key_lines: Iterable[tuple[Any, int]], /, *args: Any, **kwargs: Any) -> TracedDict:

@@ -26,7 +26,7 @@ _TIMESTAMP = "tag:yaml.org,2002:timestamp"
 _FLOAT = "tag:yaml.org,2002:float"
 _PLAIN_FLOAT = re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+\Z")
 _LINE = re.compile(r"line (\d+)")
-# Matches references to the base outside of strings and comments, which need quotes.
+# The group `bare` matches references to the base that need quotes, i.e. those outside of strings and comments.
 _REFERENCE = re.compile(
     r'"""(?:[^\\]|\\.)*?"""|\'\'\'.*?\'\'\'|"(?:[^"\\]|\\.)*"|\'[^\'\n]*\'|#[^\n]*'
     r"|(?P<bare>__base__[\w·]+)(?!\s*[:=])",
@@ -90,7 +90,7 @@ def _quoted(text: str) -> str:
 
 
 def _traced(value: Any, place: Origin) -> Any:
-    """Converts a parsed value: sets `place` as the origin of all keys, and converts dates to strings."""
+    """Converts dicts to TracedDict, with `place` as the origin of all keys, and dates and times to strings."""
     if isinstance(value, dict):
         result = TracedDict()
         result._origins[None] = place

@@ -81,7 +81,7 @@ def import_module(name: str, origin: Origin | None = None, key: str = "custom_im
 
 
 class LazyObject:
-    """A dotted name in a config, which is imported only when an object is built from it.
+    """A dotted name in a config. The name is imported only when `build` is called.
 
     Args:
         path: The dotted name, such as `torch.optim.SGD`.

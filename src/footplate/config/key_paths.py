@@ -58,8 +58,8 @@ def join_path(parts: Sequence[Any]) -> str:
 def next_key(holder: ConfigDict, parts: list[Any]) -> tuple[Any, list[Any]]:
     """Splits a path into its first key in `holder` and the remaining parts.
 
-    A key may contain dots. If several keys match, returns the longest. A number that `holder` has only as an integer
-    key is returned as an integer. If no key matches, returns the first part unchanged.
+    A key may contain dots. If several keys match, returns the longest. If `holder` has a number only as an integer key,
+    returns the integer. If no key matches, returns the first part unchanged.
     """
     for count in range(len(parts), 1, -1):
         key = ".".join(map(str, parts[:count]))

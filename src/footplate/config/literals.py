@@ -57,7 +57,7 @@ def read_literal(node: ast.expr, read_other: Callable[[ast.expr], Any]) -> Any:
 
     Args:
         node: The syntax tree.
-        read_other: A function that returns the value of any other node.
+        read_other: A function that is called for every other kind of node, and returns the node's value.
     """
     match node:
         case ast.Constant(value=bool() | int() | float() | str() | None):
@@ -77,7 +77,7 @@ def read_literal(node: ast.expr, read_other: Callable[[ast.expr], Any]) -> Any:
 
 
 def _read_text(node: ast.expr, source: str) -> Any:
-    """Returns the source text of a node as a string, or the constant (such as `null`) that the text stands for.
+    """Returns the source text of a node. If the text is the name of a constant, such as `null`, returns its value.
 
     Raises:
         OverrideError: The text starts like a container or a quoted string.

@@ -142,8 +142,8 @@ class _Rewriter(ast.NodeTransformer):
 
     - `dict(...)` and `{...}` become calls to `MAKE_DICT`, with the lines of the dict and its keys.
     - Names and strings that refer to the base become calls to `FILL`.
-    - In a pure-Python config, imports become calls to `IMPORT`, or to `INHERIT` in `with read_base():`, except inside
-      functions and classes.
+    - In a pure-Python config, imports become calls to `IMPORT`, and imports in `with read_base():` become calls to
+      `INHERIT`. Imports inside functions and classes remain, and so does `import` of standard library modules.
 
     Attributes:
         reads: The variables of the config and its base that the code reads.

@@ -57,7 +57,7 @@ def parse_recorded(text: str, file: str) -> Config:
 
 
 def as_plain(value: Any) -> Any:
-    """Returns a copy of a value that can be recorded as JSON: dicts, lists, strings, numbers, booleans and None.
+    """Converts a value to types that JSON supports: dicts, lists, strings, numbers, booleans and None.
 
     Classes and functions become dotted names, torch optimizers become dicts of their settings, tuples become lists,
     NumPy numbers become plain numbers, and other objects become text.
@@ -77,7 +77,10 @@ def as_plain(value: Any) -> Any:
 
 
 def _settings_of(optimizer: Any) -> dict[str, Any]:
-    """Returns the type and the settings of an optimizer. Settings that differ between parameter groups become lists."""
+    """Returns the type and the settings of an optimizer.
+
+    If settings differ between parameter groups, `param_groups` lists them for each group.
+    """
     groups = []
     for group in optimizer.param_groups:
         settings = {key: value for key, value in group.items() if key != "params" and value is not None}
@@ -105,7 +108,7 @@ def _not_data(file: str, line: int, reason: str) -> ConfigSyntaxError:
 
 
 def _read_special(node: ast.expr) -> Any:
-    """Evaluates an expression that is `float('inf')`, `inf`, `nan`, bytes or a set."""
+    """Evaluates `float('inf')`, `inf`, `nan`, and literals such as bytes and sets."""
     match node:
         case (
             ast.Name(id="inf" | "nan" as text)

@@ -1,7 +1,7 @@
 """Finds config files, reads their text, and replaces placeholders in double braces.
 
-`{{ fileDirname }}` and similar names stand for parts of the file's own path, and `{{$NAME:default}}` for an environment
-variable. `{{ _base_.a.b }}` stands for a value in the base, and is replaced after the bases are loaded.
+`{{ fileDirname }}` and similar names stand for parts of the file's own path. `{{$NAME:default}}` stands for an
+environment variable. `{{ _base_.a.b }}` stands for a value in the base, and is replaced after the bases are loaded.
 """
 
 import importlib.util
@@ -103,7 +103,7 @@ def find_config(name: str | os.PathLike[str]) -> str:
 
 
 def locate(package: str, file: str, asked_at: Origin | None = None) -> str:
-    """Returns the path of a config in another package, without importing the package.
+    """Returns the path of a config in an installed package, without importing the package.
 
     `file` is relative to the config folder of the package, or to the package itself. The suffix `.py` is optional.
     `asked_at` is the origin of the reference to the config.

@@ -17,9 +17,9 @@ _MIN_SIMILARITY = 0.85
 def check_top_level_keys(cfg: "Config | Mapping[Any, Any]", known: Collection[str]) -> None:
     """Raises an error if a top-level key looks like a misspelled known key.
 
-    Other unknown keys are allowed, since configs may contain variables and custom keys, such as `models`. A key
-    counts as misspelled only if its words differ from the words of a known key by a few letters. Skips variables
-    (keys that other lines of the config use), and keys with the value None or False, which only disable something.
+    Unknown keys that do not resemble a known key are allowed, since configs may contain variables and custom keys; see
+    `misspelled_key`. Skips variables (keys that other lines of the config use), keys that start with an underscore, and
+    keys with the value None or False, which only disable something.
 
     Raises:
         ConfigKeyError: A key looks misspelled.
@@ -36,10 +36,11 @@ def check_top_level_keys(cfg: "Config | Mapping[Any, Any]", known: Collection[st
 
 
 def misspelled_key(key: str, known: Collection[str]) -> str | None:
-    """Returns the known key that `key` misspells, or None if it is not a misspelling.
+    """Returns the known key that `key` misspells, or None if `key` is not a misspelling.
 
-    This is stricter than `nearest`, which is only used for suggestions: the words of both keys must be similar and
-    start with the same letters.
+    This is stricter than `nearest`, which is only used for suggestions. Both keys need the same number of words. Each
+    word has to be similar to its counterpart and start with the same letter. Keys that differ only in case, underscores
+    or hyphens also match.
 
     Example:
         >>> misspelled_key("train_dataloder", ["train_dataloader"])

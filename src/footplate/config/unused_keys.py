@@ -43,11 +43,11 @@ class UnusedChange(NamedTuple):
 
 
 def find_unused_changes(cfg: "Config", known: Collection[str]) -> list[UnusedChange]:
-    """Returns the variable changes that come too late to have an effect.
+    """Returns the changes to config variables that have no effect, at most one per variable.
 
     Suppose a base contains `optimizer = dict(lr=0.1)` and `optim_wrapper = dict(optimizer=optimizer)`. A config that
-    inherits from it has two separate dicts: changing the first one, in the config or by an override, does not change
-    the second. `known` contains the keys that a run reads; all other top-level keys are variables.
+    inherits from this base has two separate dicts: changing the first one, in the config or by an override, does not
+    change the second. `known` contains the keys that a run reads; all other top-level keys are variables.
     """
     top = cfg._cfg_dict
     found = []
