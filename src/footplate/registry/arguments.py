@@ -146,9 +146,9 @@ def check_annotations(
 
 
 def wrong_types(entry: Callable[..., Any], settings: Mapping[str, Any]) -> Iterator[tuple[str, tuple[type, ...]]]:
-    """Yields arguments whose values do not match their annotations, with the allowed types.
+    """Yields the name and the allowed types of each argument whose value does not match its annotation.
 
-    Classes may accept values that their annotations do not allow, so do not reject a value only because of the result.
+    A class may accept values that its annotations do not allow, so a mismatch alone is no reason to reject a value.
     """
     for key, allowed in arguments_of(entry).types.items():
         if key in settings and not _fits(settings[key], allowed):

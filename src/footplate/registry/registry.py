@@ -54,8 +54,8 @@ class Registry:
         scope: The scope of the registry. Defaults to the top-level package that creates it.
         locations: Dotted names of modules that register entries. The modules are imported on first lookup.
         base: The required base class of all entries, as `"package.module:Class"`.
-        strict: If False, any class or function can be registered, and `base` applies only to dotted paths, which may
-            also refer to functions whose return annotation is a subclass of `base`.
+        strict: If False, any class or function can be registered, and `base` is checked only for dotted paths. Dotted
+            paths may also refer to functions whose return annotation is a subclass of `base`.
         noun: The term for an entry in messages. Defaults to `name`.
 
     Attributes:
@@ -149,7 +149,7 @@ class Registry:
             module: The class or function to register.
 
         Raises:
-            DuplicateNameError: The name is already used by another user class, and `force` is False.
+            DuplicateNameError: The name is in use, and the new class cannot replace the old one without `force`.
             BuildError: The class is not a subclass of the registry's base class.
         """
         if inspect.isclass(name):
@@ -208,16 +208,17 @@ class Registry:
                 raise self._constructor_error(entry, settings, error, cfg) from error
 
     def check(self, cfg: Any, *args: Any, **kwargs: Any) -> None:
-        """Checks the `type` and the arguments of a config without building it. Ignores objects that are already built.
+        """Checks the `type` and the arguments of a config without building it. Does nothing if `cfg` is not a dict.
 
         Args:
             cfg: The config.
             args: The positional arguments for `build`. Their values are ignored.
-            kwargs: The keyword arguments for `build`. Their values are ignored.
+            kwargs: The keyword arguments for `build`. Values that are not known yet may be None.
 
         Raises:
             UnknownNameError: `type` is not registered.
             BuildError: `cfg` has no `type`, or an argument is unknown or missing.
+            ArgumentError: An argument does not match its annotation.
         """
         if isinstance(cfg, Mapping):
             with self._resolving(cfg, kwargs, args):
@@ -310,10 +311,10 @@ class Registry:
             importlib.import_module(module)
 
     def _find_in_any_scope(self, name: str) -> Callable[..., Any] | None:
-        """Finds a user class, or a class of the default scope's package, by name, even if it is in another scope.
+        """Finds a class by name in all scopes. Only user classes and classes from the default scope's package count.
 
         For example, MMDetection3D and its plugins register detectors in MMDetection's registry. Returns None if several
-        classes match.
+        classes match, or if there is no default scope.
         """
         if default_scope() is None:
             return None
@@ -334,11 +335,11 @@ class Registry:
     def _may_register(self, name: str, entry: Any) -> bool:
         """Checks whether to register a class under a name that may already be in use.
 
-        A user class replaces a built-in class, but not the other way around.
+        A user class replaces a built-in class, but not the other way around. If a second code base uses the name of a
+        code base's class, the first class stays.
 
         Raises:
-            DuplicateNameError: The name is already used by another class, and both are built-in or both are user
-                classes.
+            DuplicateNameError: The name is already in use, and neither of these rules applies.
         """
         present = self._entries.get(name)
         if present is None or present is entry:
@@ -360,7 +361,7 @@ class Registry:
         )
 
     def _import_locations(self, wanted: str | None = None) -> None:
-        """Imports the modules in `locations`, in order, until the built-in entry `wanted` is registered."""
+        """Imports the modules in `locations`, in order, until the built-in entry `wanted` is registered (None: all)."""
         while self._pending_locations and not _is_built_in(self._entries.get(wanted or "")):
             location = self._pending_locations[0]
             try:

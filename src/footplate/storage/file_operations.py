@@ -54,7 +54,7 @@ def file_system(path: Path) -> tuple[Any, str]:
 
 
 def _options(path: str) -> dict[str, Any]:
-    """Returns the fsspec options for a URL. An HTTP download may take any time as long as data keeps arriving."""
+    """Returns the fsspec options for a URL. For HTTP, limits the time without new data, but not the total time."""
     protocol = path.partition("://")[0]
     if protocol not in ("http", "https") or importlib.util.find_spec("aiohttp") is None:
         return {}
@@ -157,7 +157,7 @@ def commit_bytes(path: Path, data: bytes) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Checks that a folder is writable by writing and removing a file. Creates the folder if it is missing.
+    """Writes and removes a file to check that a folder is writable. Creates the folder if it is missing.
 
     Raises:
         OSError: Writing failed.
@@ -208,7 +208,7 @@ def commit_image(path: Path, image: "Image", **options: Any) -> None:
 
 
 def open_file(path: Path, mode: str = "rb") -> IO[Any]:
-    """Opens a file in place, in text modes as UTF-8. For atomic writing, use `atomic_file`.
+    """Opens a file. Text modes use UTF-8. To write a file atomically, use `atomic_file` instead.
 
     Raises:
         OSError: The file cannot be opened.

@@ -27,7 +27,7 @@ def atomic_local_file(path: str) -> Iterator[IO[bytes]]:
     renaming it, and the folder afterwards.
 
     Raises:
-        OSError: A step failed. The previous file is unchanged.
+        OSError: A step failed. The previous file is unchanged, unless only the last step, syncing the folder, failed.
     """
     folder, name = os.path.split(os.path.abspath(path))
     if os.path.exists(path) and not os.path.isfile(path):

@@ -87,7 +87,9 @@ def base_name(path: Path) -> str:
 
 
 def split_query(url: str) -> tuple[str, str]:
-    """Splits an HTTP URL before its query, such as the signature of a signed URL. Other paths have no query.
+    """Splits an HTTP URL into the part before the query and the query itself, including the question mark.
+
+    For example, the query may be the signature of a signed URL. For all other paths, the query is empty.
 
     Example:
         >>> split_query("https://host/a.tar?signature=12")
