@@ -102,7 +102,7 @@ class DataUnpickler(pickle.Unpickler):
     """Unpickles plain data only: numbers, strings, containers and NumPy arrays.
 
     Raises:
-        DataError: The file refers to any other class or function. That class or function is not called.
+        DataError: The file refers to a class or function that plain data does not need. It is not called.
     """
 
     @override
@@ -156,8 +156,7 @@ def read_file(path: str) -> bytes:
 def read_record_file(record: dict[str, Any], key: str) -> bytes:
     """Returns the content of the file at the path `record[key]`.
 
-    Shard datasets have already read the file into `record["file_contents"][key]`. In this case, removes and returns
-    that entry, so that it does not become part of the sample.
+    If a shard dataset has already read the file, removes the content from `record["file_contents"]` and returns it.
 
     Raises:
         DataError: The file cannot be read.
@@ -221,7 +220,7 @@ def decode_mask(segmentation: Any, shape: tuple[int, int]) -> npt.NDArray[np.boo
 
     Raises:
         DataError: The segmentation is malformed, or its size differs from the image size.
-        MissingExtraError: The package faster-coco-eval is not installed.
+        MissingExtraError: Neither faster-coco-eval nor pycocotools is installed.
 
     Example:
         >>> decode_mask([[0, 0, 2, 0, 2, 2, 0, 2]], (3, 4)).astype(int).tolist()

@@ -137,7 +137,7 @@ class BaseDataset(Dataset[Any]):
         self._fully_initialized = True
 
     def _get_unserialized_subset(self, indices: Indices) -> list[Any]:
-        """Returns the records that the constructor's `indices` would select."""
+        """Returns the selected records. `indices` has the same meaning as in the constructor."""
         return [self.data_list[index] for index in _select_indices(indices, len(self.data_list))]
 
     def _serialize_data(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -174,7 +174,7 @@ class BaseDataset(Dataset[Any]):
         return raw_data_info
 
     def filter_data(self) -> list[Any]:
-        """Returns the records in `self.data_list` to keep. By default, returns all of them."""
+        """Returns those records of `self.data_list` that the dataset should keep. By default, returns all of them."""
         return list(self.data_list)
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
@@ -195,7 +195,7 @@ class BaseDataset(Dataset[Any]):
         return self.pipeline(self.get_data_info(idx))
 
     def get_subset_(self, indices: Indices) -> None:
-        """Keeps only the records that the constructor's `indices` would select."""
+        """Keeps only the selected records. `indices` has the same meaning as in the constructor."""
         self.full_init()
         selected = _select_indices(indices, len(self))
         if isinstance(self.data_list, RecordStore):
@@ -206,7 +206,7 @@ class BaseDataset(Dataset[Any]):
             self._skipped = _shared_flags()  # indices now refer to other samples
 
     def get_subset(self, indices: Indices) -> Self:
-        """Returns a copy of the dataset with only the records that the constructor's `indices` would select."""
+        """Returns a copy of the dataset with only the selected records. `indices` has the constructor's meaning."""
         self.full_init()
         other = copy.copy(self)
         other._metainfo = self.metainfo
@@ -283,7 +283,7 @@ def _load_values(defaults: Mapping[str, Any], metainfo: Mapping[str, Any] | None
 
 
 def _select_indices(indices: Indices, size: int) -> Sequence[int]:
-    """Converts `indices` to a list of non-negative indices below `size`."""
+    """Converts `indices` to a sequence of non-negative indices below `size`."""
     if isinstance(indices, (int, np.integer)):
         return range(size)[:indices] if indices >= 0 else range(size)[indices:]
     chosen = np.asarray(indices, dtype=None if len(indices) else int)

@@ -143,7 +143,10 @@ def batch_size_of(batch: Any) -> int:
 
 
 def map_tensors(data: Any, change: Callable[[Any], Any]) -> Any:
-    """Returns a copy of nested dicts, lists and tuples, with `change` applied to tensors and objects with `to()`."""
+    """Returns a copy of nested dicts, lists and tuples in which `change` has been applied to every tensor.
+
+    Also applies `change` to all other objects that have a `to` method.
+    """
     if isinstance(data, Tensor):
         return change(data)
     if isinstance(data, dict):

@@ -175,7 +175,7 @@ def check_same_dataset(loader: Any) -> None:
 
 
 def _describe_dataset(dataset: Any) -> list[str]:
-    """Returns one line for a dataset and one for each wrapped dataset: the class and the length.
+    """Returns a line with the class and the length of a dataset, followed by such lines for its wrapped datasets.
 
     The line for a torch Subset also contains a digest of the indices.
     """
@@ -281,7 +281,7 @@ def _build_worker_init(settings: Mapping[str, Any], seed: int) -> Callable[..., 
 
 
 def _build_entry(registry: Registry, settings: Mapping[str, Any], key: str, **arguments: Any) -> Any:
-    """Returns `settings[key]`. If it is a config dict, builds and returns the object, with additional `arguments`."""
+    """Returns `settings[key]`. If the value is a config dict, returns the object built from it and `arguments`."""
     entry = settings.get(key)
     if not isinstance(entry, Mapping):
         return entry

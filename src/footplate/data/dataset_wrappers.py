@@ -239,7 +239,7 @@ class ClassBalancedDataset(_DatasetWrapper):
 
 
 def wrapped_datasets(dataset: Any) -> list[Any]:
-    """Returns the datasets in the attribute `dataset` or `datasets` of a dataset wrapper; otherwise, an empty list."""
+    """Returns the datasets in a wrapper's attribute `dataset` or `datasets`, or an empty list if there are none."""
     return [*(getattr(dataset, "datasets", None) or ()), *([dataset.dataset] if hasattr(dataset, "dataset") else [])]
 
 

@@ -122,7 +122,7 @@ class SampleLoader(DataLoader[Any]):
         Args:
             epoch: The index of the pass.
             start: The index of the first batch.
-            length: The maximum number of batches in each pass, including those before `start`.
+            length: The maximum number of batches in a pass, including those before `start`.
         """
         self.plan.begin(epoch, start, length)
         if self.num_workers or self.pin_memory:
@@ -150,7 +150,7 @@ class SampleLoader(DataLoader[Any]):
             return None if key is None else self._deliver(self._reader.dataset[key], self.share)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        """Yields the batches of the epoch that the sampler has been set to, or else of the next epoch (initially 0)."""
+        """Yields the batches of the sampler's epoch or, if no sampler has an epoch, of the next epoch (initially 0)."""
         epochs = (getattr(sampler, "epoch", None) for sampler in self.plan.samplers)
         epoch = next((number for number in epochs if isinstance(number, int)), self._next_epoch)
         try:
@@ -281,8 +281,9 @@ def _summarize(error: BaseException) -> str:
 
 
 def _details(error: BaseException) -> list[str]:
-    """Returns the lines of a footplate error after its first line. For other errors, returns the code location, or an
-    explanation if a file is missing.
+    """Returns notes about an error: for a FootplateError, the lines of its message after the first one.
+
+    For other errors, returns the code location, or an explanation if a file is missing.
     """
     if isinstance(error, FootplateError):
         return [line.strip() for line in str(error).split("\n")[1:]]

@@ -30,7 +30,7 @@ def batches(loader: Iterable[Any], *, epoch: int = 0, start: int = 0, length: in
         loader: Any iterable of batches.
         epoch: The index of the pass, which is passed to the samplers' `set_epoch`.
         start: The index of the first batch.
-        length: The maximum number of batches in the pass, including those before `start`.
+        length: The maximum number of batches in a pass, including those before `start`.
 
     Raises:
         DataError: During iteration, a sample cannot be read or samples cannot be collated.
@@ -108,16 +108,16 @@ class DataPosition:
         return self._locate(iteration)[0]
 
     def one_pass(self, epoch: int, start: int) -> Iterator[Any]:
-        """Returns the batches of one pass from batch `start` on. Stops at the loader's length."""
+        """Returns the batches of one pass, starting at batch `start`. Stops at the loader's length."""
         return self._read(epoch, start, len(self._loader))
 
     def endless(self, iteration: int) -> Iterator[Any]:
-        """Returns the batches of all passes from an iteration on."""
+        """Returns the batches of all passes, starting at an iteration."""
         epoch, start = self._locate(iteration)
         return _skip(self._passes(0, 0, 0), start) if self._is_stream else self._passes(epoch, start, iteration)
 
     def _passes(self, first: int, start: int, iteration: int) -> Iterator[Any]:
-        """Yields the batches of pass `first` from batch `start` on, if any are left, and of all later passes.
+        """Yields the batches of pass `first`, starting at batch `start`, and then the batches of all later passes.
 
         `iteration` is the index of the first iteration. Raises a DataError if a later pass has no batches.
         """
@@ -162,8 +162,8 @@ class DataPosition:
             The position as a number of batches of the current size.
 
         Raises:
-            DataError: The shards of the dataset have changed since the checkpoint was saved, or a loader with a state
-                was saved with a different number of processes.
+            DataError: The shards of the dataset have changed since the checkpoint was saved, or the loader has its own
+                state and the number of processes has changed.
         """
         self._check_dataset(state.get("dataset"))
         epoch, batch = read_count(state, "epoch"), read_count(state, "batch")
@@ -207,7 +207,7 @@ class DataPosition:
         return self._epoch + passes, batch - passes * (self._length or 0)
 
     def _read(self, epoch: int, start: int, length: int | None = None) -> Iterator[Any]:
-        """Returns the batches of one pass from batch `start` on."""
+        """Returns the batches of one pass, starting at batch `start`."""
         if self._generator is not None:  # the workers' seeds come from this generator
             self._generator.manual_seed(mix_seed(self._generator_seed, epoch))
         return batches(self._loader, epoch=epoch, start=start, length=length)
@@ -263,7 +263,7 @@ class StatefulPosition(DataPosition):
         self._is_restored = False  # whether the next pass continues from a restored state
 
     def one_pass(self, epoch: int, start: int) -> Iterator[Any]:
-        """Yields the batches of one pass from batch `start` on. Raises a DataError if there are extra batches."""
+        """Yields the batches of one pass, starting at batch `start`. Raises a DataError if there are extra batches."""
         length, iterator = len(self._loader), self._read(epoch, start)
         yield from islice(iterator, length - start)
         for _ in iterator:  # read to the end, so that the loader's state marks the pass as complete
@@ -302,7 +302,7 @@ class StatefulPosition(DataPosition):
 
 
 def _find_stateful(loader: Any) -> Any:
-    """Returns the object whose `state_dict` contains the position in the data, if any.
+    """Returns the object whose `state_dict` contains the position in the data, or None if there is none.
 
     This is the loader itself, or an iterable dataset that is read in this process.
     """

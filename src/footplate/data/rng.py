@@ -86,8 +86,8 @@ class SampleGenerators:
     """Prevents code that reads samples from changing the run's global random generators.
 
     The numpy generator is replaced rather than copied, because copying its state would slow down reading a small batch
-    by 50%. As a side effect, the run's numpy generator loses a value that `np.random.randn`, which generates values in
-    pairs, may have buffered.
+    by 50%. `np.random.randn` generates values in pairs and buffers the second value. The run's numpy generator loses
+    such a value when it is replaced.
     """
 
     def __init__(self) -> None:

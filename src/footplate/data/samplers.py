@@ -26,7 +26,7 @@ class _SeededSampler(Sampler[int]):
     """A sampler whose global order depends on a seed, and which splits the samples across ranks.
 
     Args:
-        dataset: The dataset; only its length is used.
+        dataset: The dataset. Only its length and, with `shard_window`, its shards are used.
         shuffle: Whether to shuffle the samples in each pass.
         seed: The seed for shuffling. By default, all ranks share a random seed.
         shard_window: The number of shards whose samples are mixed. The order of shards is random, and samples are mixed
@@ -86,7 +86,7 @@ class DefaultSampler(_SeededSampler):
     The global order depends only on seed and epoch, not on the number of ranks.
 
     Args:
-        dataset: The dataset; only its length is used.
+        dataset: The dataset. Only its length and, with `shard_window`, its shards are used.
         shuffle: Whether to shuffle the samples in each epoch.
         seed: The seed for shuffling. By default, all ranks share a random seed.
         round_up: Whether to repeat the first samples at the end, so that all ranks have the same number of samples. If
@@ -261,7 +261,7 @@ def can_start_anywhere(sampler: Any) -> bool:
 
 
 def is_custom(sampler: Any) -> bool:
-    """Checks whether a sampler's order may depend on more than seed and epoch, or whether its length may be wrong."""
+    """Checks whether a sampler's order may depend on more than seed and epoch, or its length may be wrong."""
     if can_start_anywhere(sampler) or type(sampler) in _DETERMINISTIC:
         return False
     return type(sampler) not in _SEEDABLE or getattr(sampler, "generator", None) is not None

@@ -89,7 +89,7 @@ class Shard:
         return members
 
     def read(self, members: Sequence[Member]) -> list[bytes]:
-        """Returns the contents of adjacent files. Raises a DataError if they cannot be read or the shard is shorter."""
+        """Returns the contents of adjacent files. Raises a DataError if they cannot be read or the shard has shrunk."""
         begin = min(member.offset for member in members)
         end = max(member.offset + member.size for member in members)
         with explain_read_errors("shard", self.path), self._open() as stream:
@@ -180,7 +180,7 @@ class WebDataset(BaseDataset):
         return self._read_record(idx, self.data_list[idx][2])
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns the class of a sample without reading the image. Raises a KeyError if there is no `gt_label`."""
+        """Returns a sample's class as a list, without reading the image. Raises a KeyError if there is no class."""
         self.full_init()
         files = self.data_list[idx][2]
         field = "record" if "record" in files and "gt_label" not in files else "gt_label"

@@ -158,8 +158,8 @@ def explain_worker_death(error: Exception, loaders: Collection[Any]) -> DataErro
 def kill_workers(loaders: Iterable[Any]) -> None:
     """Kills the workers of loaders, so that a hung worker cannot keep this process alive.
 
-    The next pass over a loader starts new workers. Uses SIGKILL, because a worker ignores other signals while it
-    waits for a lock, such as that of a queue whose holder has died.
+    The next pass over a loader starts new workers. Uses SIGKILL, because a worker ignores all other signals while it
+    waits for a lock, for example if the process that held the lock of a queue has died.
     """
     if not hasattr(signal, "SIGCHLD"):
         return

@@ -69,7 +69,7 @@ class Pad(BaseTransform):
         pad_val: The padding value of images, or `dict(img=..., seg=...)`. Label maps are padded with 255 by default.
 
     Raises:
-        ArgumentError: `size` and `size_divisor` are both set or both missing, or the value is not positive.
+        ArgumentError: `size` and `size_divisor` are both set or both missing, or one of them is not positive.
     """
 
     def __init__(

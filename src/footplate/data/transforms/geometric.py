@@ -37,7 +37,7 @@ class Resize(BaseTransform):
         clip_object_border: Whether to clip boxes at the image border.
 
     Raises:
-        ArgumentError: `scale` and `scale_factor` are both set or both missing, or the value is not positive.
+        ArgumentError: `scale` and `scale_factor` are both set or both missing, or one of them is not positive.
 
     Example:
         >>> Resize((1333, 800), keep_ratio=True)({"img": np.zeros((480, 640, 3), np.uint8)})["img"].shape
@@ -97,7 +97,7 @@ class RandomResize(BaseTransform):
         keep_ratio: See `Resize`.
 
     Raises:
-        ArgumentError: `ratio_range` is missing for a single scale, or a range is empty.
+        ArgumentError: A value is invalid, or `ratio_range` is missing for a single size or set for a pair of sizes.
     """
 
     def __init__(

@@ -116,8 +116,8 @@ class LoadImageFromFile(BaseTransform):
 class LoadAnnotations(BaseTransform):
     """Loads the annotations of a record: its `instances`, and the label map at `seg_map_path`.
 
-    For each kind of annotation, the setting None loads it if the record contains it, True requires it, and False
-    ignores it.
+    For `with_bbox`, `with_label` and `with_seg`, True requires the annotation, False ignores it, and None loads it if
+    the record contains it.
 
     Args:
         with_bbox: Whether to load boxes as `gt_bboxes` (float32, ``(N, 4)``) and `gt_ignore_flags` (bool, ``(N,)``).
@@ -193,7 +193,7 @@ class LoadAnnotations(BaseTransform):
 
 
 def _is_loaded(setting: bool | None, results: dict[str, Any], key: str) -> bool:
-    """Checks whether to load an annotation, given the setting and the record's keys."""
+    """Checks whether to load an annotation. Raises a DataError if the setting requires it, but the record lacks it."""
     is_present = results.get(key) is not None
     if setting and not is_present:
         image = results.get("img_path", "")
