@@ -101,7 +101,7 @@ def compute_on_main(compute: Callable[[], _T]) -> _T:
 
 
 def _portable(error: Exception) -> Exception:
-    """Returns an error that other ranks can receive: the error itself, or its text if it cannot be pickled."""
+    """Returns an error that other ranks can receive: the error itself, or a RankError if it cannot be pickled."""
     try:
         return pickle.loads(pickle.dumps(error))  # type: ignore[no-any-return]
     except Exception:  # noqa: BLE001 - user-defined exceptions may raise anything

@@ -40,10 +40,10 @@ def is_lost_connection(error: BaseException | None) -> bool:
 
 
 def await_cause(error: _Error) -> _Error | RankError:
-    """Waits until the rank that failed first can report its error, then returns the error that this rank should report.
+    """Gives the rank that failed first time to report its error, then returns the error that this rank should report.
 
     If this rank lost the connection to another rank, waits 5 seconds and returns a RankError. Any other error is
-    returned, at once on rank 0 and after 1 second on the other ranks, since all ranks may have raised the same error.
+    returned at once on rank 0, and after 1 second on all other ranks, since all ranks may have raised the same error.
     Meanwhile, a launcher such as torchrun may end this process: the default handler of SIGTERM is restored.
     """
     is_consequence = is_lost_connection(error)

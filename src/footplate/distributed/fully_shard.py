@@ -50,12 +50,12 @@ def FullyShard(  # noqa: N802 - the name that configs use
         module: The unsharded model, on its device. With a single process, the model is returned unchanged.
         shard: A dict with `classes` (class names of modules) and `names` (regular expressions that must match full
             module names).
-        mesh: `(replicas, shards)`, whose product must be the number of processes. Weights are sharded within groups of
-            `shards` consecutive ranks, and each group holds a replica. By default, all processes form one group.
-        tensor_parallel: The number of consecutive ranks that each layer is split across, or a dict with this number as
-            `size` and a `plan` that maps patterns of module names to "colwise" or "rowwise". By default, the model's
-            own plan is used. These ranks train on the same batches. With a `mesh`, the product of all three numbers
-            must be the number of processes.
+        mesh: `(replicas, shards)`. Weights are sharded within groups of `shards` consecutive ranks. Each group holds a
+            replica. Replicas times shards times the tensor-parallel size has to equal the number of processes. By
+            default, all processes form one group.
+        tensor_parallel: The number of consecutive ranks that each layer is split across. These ranks train on the same
+            batches. You can also pass a dict with this number as `size` and a `plan` that maps patterns of module names
+            to styles such as "colwise" and "rowwise". By default, the model's own plan is used.
         mixed_precision: A dict with `param_dtype`, `reduce_dtype` and `output_dtype` as dtype names, and
             `cast_forward_inputs`.
         reshard_after_forward: Whether to free the full parameters after the forward pass. A number reshards them across
@@ -110,7 +110,7 @@ def FullyShard(  # noqa: N802 - the name that configs use
                 fsdp.register_fsdp_forward_method(child, name)
 
     def reshard_without_gradients(root: nn.Module, *_: Any) -> None:
-        """Reshards the root module if no backward pass will do so, for example after validation."""
+        """Reshards the root module if no backward pass will do so, for example during validation."""
         if not torch.is_grad_enabled():
             root.reshard()  # type: ignore[operator]
 

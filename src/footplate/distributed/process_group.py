@@ -184,10 +184,11 @@ def _leave() -> None:
 
 
 def _let_threads_finish() -> None:
-    """Waits until no thread holds the interpreter's lock for new threads, which would block a forked process forever.
+    """Waits until no thread holds the interpreter's lock for new threads.
 
-    Before Python 3.12, a thread that starts to use Python needs this lock. Gloo's threads do so to release the tensors
-    of a collective that has just ended, for example when the workers of a data loader are forked.
+    A process that is forked while the lock is held, such as a data loader's worker, blocks forever. Before Python 3.12,
+    a thread that starts to use Python needs this lock. Gloo's threads do so to release the tensors of a collective that
+    has just ended.
     """
     if is_distributed():
         time.sleep(_RELEASES)

@@ -50,7 +50,7 @@ def reshard(model: nn.Module) -> nn.Module:
 def distribute_like(value: Tensor, like: Tensor) -> Tensor:
     """Returns `value` sharded like `like`, or as a full tensor if `like` is not sharded.
 
-    All ranks must call this function. If `value` is not sharded, it must be the same on all ranks. If the shapes
+    All ranks must call this function. If `value` is not sharded, pass the same value on all ranks. If the shapes
     differ, returns `value` unchanged.
     """
     if not is_dtensor(like):

@@ -120,7 +120,7 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
             self.module = model
 
     def no_sync(self) -> AbstractContextManager[None]:  # type: ignore[override]
-        """Returns a context manager that disables gradient reduction, except in the first pass of a static graph."""
+        """Returns a context manager that disables gradient reduction. With a static graph, the first has no effect."""
         if self.static_graph and not self._has_traced_graph:
             self._has_traced_graph = True
             return nullcontext()
@@ -149,7 +149,7 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
 
 
 class _Bypass(nn.Module):
-    """A module with a model's parameters and buffers that returns its input unchanged."""
+    """A module that has a model's parameters and buffers, and returns its input unchanged."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -184,13 +184,13 @@ def wrap_model(
     find_unused_parameters: bool = False,
     sync_bn: str | None = None,
 ) -> nn.Module:
-    """Wraps a model for distributed training. With a single process, returns the model unchanged.
+    """Wraps a model for distributed training. With a single process, returns the model without a wrapper.
 
     Args:
         model: The model, on its device.
         cfg: The value of `model_wrapper_cfg`, such as `dict(type='FullyShard', ...)`.
-        find_unused_parameters: Whether some parameters may not contribute to the loss in an iteration.
-        sync_bn: "torch" to synchronize batch normalization layers.
+        find_unused_parameters: Whether to expect that some parameters do not contribute to the loss of an iteration.
+        sync_bn: "torch" to synchronize batch normalization layers; see `synchronize_batch_norm`.
     """
     model = synchronize_batch_norm(model, sync_bn)
     set_tensor_parallel_size(1)
@@ -237,10 +237,10 @@ def initialize_weights(model: nn.Module) -> bool:
 def synchronize_batch_norm(model: nn.Module, kind: str | None = None) -> nn.Module:
     """Converts the batch normalization layers of a model to suit the number of ranks.
 
-    The model must be on its device. With a single process, converts synchronized layers to plain ones and logs a
+    Move the model to its device first. With a single process, converts synchronized layers to plain ones and logs a
     message. With several processes, converts all layers to synchronized ones if `kind` is "torch" or "mmcv" (the two
-    have the same meaning), and leaves plain layers unchanged if it is None. PyTorch's SyncBatchNorm does not support
-    CPUs, so a different layer with the same state is used there.
+    have the same meaning). If `kind` is None, plain layers stay plain. PyTorch's SyncBatchNorm does not support CPUs,
+    so a different layer with the same state is used there.
     """
     if kind is not None:
         check_choice("sync_bn", kind, _SYNC_BN_KINDS)

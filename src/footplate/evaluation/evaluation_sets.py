@@ -48,14 +48,14 @@ class EvaluationSet(NamedTuple):
 
 
 def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -> None:
-    """Checks that labels refer to the same classes in the training data and in other datasets.
+    """Checks that labels refer to the same classes in the training data and in the validation or test datasets.
 
     Only logs a warning if the number of classes differs (an open-vocabulary model may be validated on additional
     classes) or if the data is test data (which may come from another project).
 
     Args:
         trained: The metainfo of the training data, or None.
-        sets: The other datasets.
+        sets: The validation or test datasets.
         mode: "validation" or "test", for the message.
 
     Raises:

@@ -74,7 +74,10 @@ class Evaluator:
             metric.reset()
 
     def process(self, data_samples: Sequence[Any], data_batch: Any = None) -> None:
-        """Passes the predictions for a batch, one per sample, to all metrics. Converts data elements to dicts."""
+        """Passes the predictions for a batch, one per sample, to all metrics.
+
+        Data elements are converted to dicts, except for metrics that take whole batches.
+        """
         if data_samples is None and self.metrics:
             raise ArgumentError(
                 "the metrics need predictions, but the model does not return any",
@@ -164,8 +167,8 @@ def build_evaluator(cfg: Any) -> Evaluator:
     """Builds an evaluator from a `val_evaluator` or `test_evaluator` section.
 
     Args:
-        cfg: An Evaluator, a value for its `metrics` argument, or `dict(metrics=[...])`. The dict needs a `type` only to
-            use another evaluator class.
+        cfg: An Evaluator, a value for its `metrics` argument, or `dict(metrics=[...])`. The dict needs a `type` only
+            for an evaluator class other than Evaluator.
 
     Raises:
         ArgumentError: `cfg` has an unsupported type.
@@ -221,7 +224,8 @@ class FunctionMetric(NamedMetric):
     Args:
         function: A function that takes the predictions and the batch, both on the predictions' device, and returns a
             number or a dict of numbers.
-        name: The name of the number, or the prefix for the dict's keys. Defaults to the function's name.
+        name: The name of a number, or the prefix for a dict's keys. By default, a number is named after the function,
+            and a dict's keys have no prefix.
 
     Raises:
         ArgumentError: A lambda has no name, or the function does not accept two arguments.
@@ -263,7 +267,8 @@ class UpdatedMetric(NamedMetric):
 
     Args:
         metric: The object.
-        name: The name of the number, or the prefix for the dict's keys. Defaults to the name of the object's class.
+        name: The name of a number, or the prefix for a dict's keys. By default, a number is named after the object's
+            class, and a dict's keys have no prefix.
     """
 
     def __init__(self, metric: Any, name: str | None = None) -> None:

@@ -203,7 +203,7 @@ class BaseMetric(ABC, Generic[_Result]):
         self._sum_of_results, self._summed_count = [], 0
 
     def evaluate(self, size: int) -> dict[str, Any]:
-        """Computes the metric values from all results since the last call, then clears the results.
+        """Computes the metric values from the results of all ranks, then clears the results.
 
         All ranks return the same values. If `compute_metrics` fails, all ranks raise the same error. `size` is the
         number of samples in the dataset.

@@ -17,7 +17,7 @@ def validation_points(
         end: The total number of epochs or iterations.
         val_begin: The earliest epoch or iteration after which to validate.
         val_interval: The number of epochs or iterations between validation runs.
-        dynamic_intervals: `[(milestone, interval), ...]`. Each interval applies from its milestone on.
+        dynamic_intervals: `[(milestone, interval), ...]`. Each interval takes effect when its milestone begins.
 
     >>> validation_points(5, val_interval=2)
     [2, 4, 5]
@@ -34,7 +34,7 @@ def validation_points(
 def interval_at(done: int, milestones: Sequence[int], intervals: Sequence[int]) -> int:
     """Returns the interval that applies after `done` epochs or iterations.
 
-    Each interval applies from the milestone with the same index. The first milestone is 0.
+    This is the interval of the last milestone up to `done + 1`. The first milestone is 0.
     """
     return intervals[bisect.bisect(milestones, done + 1) - 1]
 
