@@ -113,7 +113,7 @@ class EMAHook(AveragedWeightsHook):
         self._is_swapped = False
 
     def before_run(self, runner: Runner) -> None:
-        """Builds the averaged model. If it has no updates yet, copies the model's weights, which may have changed."""
+        """Builds the averaged model. If it has no updates yet, copies the model's current weights into it."""
         average = self.build_average(runner)
         if average.count == 0:
             average.copy_from(self._model)

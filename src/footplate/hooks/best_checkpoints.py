@@ -26,7 +26,10 @@ class BestCheckpoints:
         self.ranked: dict[str, Ranked] = {}
 
     def admits(self, metric: MonitoredMetric, score: float, path: str) -> bool:
-        """Checks whether a score ranks among the best and, if a checkpoint exists at `path`, beats its score."""
+        """Checks whether a checkpoint with this score would rank among the best.
+
+        Returns False if the checkpoint at `path` is already ranked and its score is at least as good.
+        """
         ranked = self.ranked.get(metric.name, [])
         if any(entry["path"] == path and not metric.is_better(score, entry["score"]) for entry in ranked):
             return False

@@ -146,7 +146,7 @@ class CheckpointHook(Hook):
         return runner.folder.home if self.out_dir is None else folder_below(self.out_dir, runner.work_dir)
 
     def paths_to_overwrite(self, runner: Runner) -> list[str]:
-        """Returns existing checkpoints that the run would overwrite, i.e. those beyond its starting point."""
+        """Returns the paths of checkpoints that the run would overwrite, i.e. those beyond its starting point."""
         self._adapt_to_loop(runner)
         folder = self.folder_in(runner)
         is_resumed = self._is_resumed(runner)
@@ -355,6 +355,6 @@ class CheckpointHook(Hook):
 
 
 def best_rules(runner: Runner) -> dict[str, Rule | None]:
-    """Returns the rule for each `save_best` metric. A rule is set by the user or derived from the metric name."""
+    """Returns the rule for each `save_best` metric: as set by the user or derived from the name, or None if unknown."""
     hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
     return {metric.name: metric.rule for hook in hooks for metric in hook.monitored}

@@ -22,8 +22,8 @@ class FreezeHook(Hook):
     Frozen parameters receive no gradients, so optimizers do not change them, not even through weight decay.
 
     Args:
-        patterns: Regular expressions, matched against the start of parameter names, such as "backbone" or
-            r"backbone\\.layer[12]".
+        patterns: Regular expressions, such as "backbone" or r"backbone\\.layer[12]", which are matched against the
+            start of parameter names.
         until_iter: The number of iterations to keep the parameters frozen, counted from the start of the run.
         until_epoch: The number of epochs to keep the parameters frozen. If neither `until_iter` nor `until_epoch` is
             set, they stay frozen for the whole run.

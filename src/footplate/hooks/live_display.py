@@ -91,7 +91,7 @@ def loss_text(name: str, values: Iterable[float]) -> Text:
 
 
 def metric_text(name: str, latest: float, best: float, iteration: int) -> Text:
-    """Formats a metric: its best value, the iteration that reached it, and the latest value if it is different."""
+    """Formats a metric: its best value, the iteration that reached it, and the latest value if it differs."""
     now = "" if latest == best else f", now {latest:.4g}"
     return Text.assemble(f"{one_line(name)} ", (f"{best:.4g}", "green"), f" at {iteration}{now}")
 

@@ -31,7 +31,7 @@ class LoggerHook(Hook):
         interval: The number of iterations between log lines.
         ignore_last: Whether to skip the last log line of an epoch if it covers fewer than `interval` iterations. Epochs
             shorter than `interval` are always logged at the end.
-        interval_exp_name: The number of iterations between log lines that include the experiment name.
+        interval_exp_name: The number of iterations between log lines with the experiment name.
         out_dir: A folder to copy the logs to at the end of the run.
         out_suffix: The suffixes of the files to copy.
         keep_local: Whether to keep the original files after copying.
@@ -102,10 +102,10 @@ class LoggerHook(Hook):
         self._record_start(runner, "test")
 
     def before_train(self, runner: Runner) -> None:
-        """Determines whether to also log at the end of an epoch or run.
+        """Writes the config to the work_dir, and records the start of the run.
 
-        Writes the config to the work_dir, records the start of the run, and logs over how many iterations
-        each log line averages. (The live display, in contrast, shows the latest values.)
+        Logs the number of iterations that log lines average over. (The live display shows the latest values instead.)
+        Also determines whether to log at the end of an epoch or run.
         """
         if is_main_process():
             runner.folder.write_config(runner.cfg)

@@ -34,7 +34,7 @@ class ProfilerHook(Hook):
         activity_with_cpu: Whether to profile the CPU.
         activity_with_cuda: Whether to profile the GPU, if there is one.
         schedule: Arguments for `torch.profiler.schedule`: `wait`, `warmup`, `active` and `skip_first`, which are
-            numbers of iterations, and `repeat`.
+            numbers of iterations, and `repeat`, the number of cycles.
         on_trace_ready: What to do with traces. `dict(type="log_trace", sort_by=..., row_limit=...)` logs a table.
             `dict(type="tb_trace", dir_name=..., worker_name=...)` writes traces to a subfolder of the log folder, for
             TensorBoard and chrome://tracing. You can also pass a function that takes the profiler.

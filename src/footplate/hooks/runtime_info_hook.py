@@ -23,9 +23,10 @@ _TIMES = ("time", "data_time")  # not recorded, because a resumed run could not 
 class RuntimeInfoHook(Hook):
     """Records the epoch, iteration, learning rates, losses and metrics in the message hub.
 
-    Runtime info: `loop_stage`, `epoch`, `iter`, `max_epochs`, `max_iters`, `seed`, `experiment_name`, `cfg`,
-    `dataset_meta`. Scalars: `train/lr` and other rates, `train/<loss>`, `val/<metric>`, `test/<metric>`. A loss or
-    metric whose name is reserved for the log, such as `lr` or `time`, is recorded as `<name>_of_model`.
+    The runtime info entries are `loop_stage`, `epoch`, `iter`, `max_epochs`, `max_iters`, `seed`, `experiment_name`,
+    `cfg` and `dataset_meta`. The scalars are `train/lr` and other rates, `train/<loss>`, `val/<metric>` and
+    `test/<metric>`. A loss or metric whose name is reserved for the log, such as `lr` or `time`, is recorded as
+    `<name>_of_model`.
 
     With several processes, each process first records only its own losses. Before losses are logged or saved, they are
     replaced with means over all processes.

@@ -166,7 +166,7 @@ class TimeLimitHook(Hook):
         self._end = time.monotonic() + self.max_hours * _SECONDS
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Starts timing the first iteration."""
+        """Starts timing the first iteration of the epoch."""
         self._since = time.monotonic()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
@@ -185,7 +185,7 @@ class TimeLimitHook(Hook):
             self._end_in_time(runner)
 
     def _elapsed(self) -> float:
-        """Returns the time in seconds since the previous call, or since the start of the current validation run."""
+        """Returns the seconds since the timer was last restarted, and restarts it."""
         now, since = time.monotonic(), self._since
         self._since = now
         return now - since

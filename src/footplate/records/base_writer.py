@@ -106,7 +106,7 @@ class Tracker(BaseVisBackend):
     """
 
     package: ClassVar[str] = ""
-    """The name of the library and of the extra that installs it."""
+    """The name of the library, and also the name of the footplate extra that installs it."""
 
     def __init__(self, save_dir: str | None = None) -> None:
         super().__init__(save_dir)
@@ -188,7 +188,7 @@ class Tracker(BaseVisBackend):
         self.identity = dict(state)
 
     def _continued(self, path: str) -> str | None:
-        """Returns the path that corresponds to `path` in the run to continue, or None if it does not exist.
+        """Returns the counterpart of `path` in the folder of the run to continue, or None if it does not exist.
 
         The identity comes from a checkpoint, which may not be trustworthy. Only the start time in it is used, so the
         result is always in the same work_dir.

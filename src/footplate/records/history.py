@@ -161,7 +161,7 @@ class HistoryBuffer:
 
     @classmethod
     def register_statistics(cls, method: Statistic) -> Statistic:
-        """Registers `method(history, ...)` as a statistic under its own name. Can be used as a decorator."""
+        """Registers a function `method(history, ...)` as a statistic with the same name. Can be used as a decorator."""
         cls._registered[method.__name__] = method
         return method
 

@@ -137,7 +137,7 @@ class TensorboardVisBackend(Tracker):
 def write_config(config: Config, path: str, *, signed: bool = False) -> None:
     """Atomically writes a config as Python.
 
-    If the config contains objects that have no source code, logs a warning, because the file cannot be loaded.
+    If the config contains objects that cannot be written as source code, logs a warning that the file cannot be loaded.
 
     Args:
         config: The config.

@@ -55,14 +55,14 @@ class LogProcessor:
     Args:
         window_size: The number of iterations to average losses and times over.
         by_epoch: Whether log lines count epochs instead of iterations.
-        custom_cfg: Rules that add or replace values, such as `dict(data_src='loss', log_name='loss_large',
-            method_name='mean', window_size=100)`. `window_size` is a number, "epoch" or "global" (the default). Without
-            a `log_name`, the value replaces the one that is logged by default. Other keys are passed to registered
-            statistics.
+        custom_cfg: Rules that add or replace values. A rule is a dict, for example `dict(data_src='loss',
+            log_name='loss_large', method_name='mean', window_size=100)`. `window_size` is a number, "epoch" or "global"
+            (the default). Without a `log_name`, the value replaces the one that is logged by default. Additional keys
+            are passed to the statistic, if it is a registered one.
         num_digits: The number of digits after the decimal point.
         log_with_hierarchy: Whether names include the phase, as in `train/loss`.
-        mean_pattern: A regular expression. Matching scalars are averaged over the window; for others, the latest value
-            is logged.
+        mean_pattern: A regular expression for the start of scalar names. Matching scalars are averaged over the window.
+            For all other scalars, the latest value is logged.
 
     Raises:
         ArgumentError: A rule in `custom_cfg` is malformed.

@@ -36,7 +36,7 @@ class LoggingTracker(InitTracker):
         return run
 
     def _offline(self, service: str) -> dict[str, str]:
-        """Returns the setting for an offline run, which avoids a login prompt."""
+        """Logs a warning, and returns the setting for an offline run, which avoids a login prompt."""
         message = "Not logged in to %s, so the run is stored offline in %s. Run `%s sync` to upload it."
         _logger.warning(message, service, self.folder, self.package)
         return {"mode": "offline"}
@@ -88,7 +88,7 @@ class WandbVisBackend(LoggingTracker):
         self._watch_kwargs = dict(watch_kwargs or {})
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
-        """Adds the config to the tracker's run (`run.config`)."""
+        """Adds the config to the run (`run.config`). If `log_code_name` is set, also uploads the code."""
         self.experiment.config.update(config.to_dict(), allow_val_change=True)
         if self._log_code_name is not None:
             self.experiment.log_code(name=self._log_code_name)
