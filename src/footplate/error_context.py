@@ -98,7 +98,7 @@ def origin_of(mapping: object, key: object = None) -> Origin | None:
 
 
 def describe_changes(section: object, key: str = "") -> list[str]:
-    """Returns a list with one note, which lists the values in a section that another config file has overridden.
+    """Returns a list with one note about the values in a section that come from a different file than the section.
 
     The list is empty if there are no such values. `key` is the section's key path.
     """

@@ -224,7 +224,7 @@ class ExitError(FootplateError):
 
 
 class RankError(FootplateError):
-    """Raised if ranks cannot connect or have different parameters, or if a rank is lost."""
+    """Raised if ranks cannot connect, if they disagree (for example, on the dataset), or if a rank is lost."""
 
 
 class CheckpointError(FootplateError):

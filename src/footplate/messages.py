@@ -146,7 +146,10 @@ def terminal_width(stream: Any) -> int | None:
 
 
 def styled(text: str, code: int, stream: Any) -> str:
-    """Adds an ANSI style, such as 31 for red, unless the stream is not a terminal or NO_COLOR or TERM=dumb is set."""
+    """Adds an ANSI style, such as 31 for red, to a text for a stream.
+
+    Returns the text unchanged if the stream is not a terminal, or if NO_COLOR or TERM=dumb is set.
+    """
     is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or terminal_width(stream) is None
     return text if is_plain else f"\x1b[{code}m{text}\x1b[0m"
 

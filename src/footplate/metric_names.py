@@ -1,4 +1,4 @@
-"""Derives the dataset, the class and the rule (whether "greater" or "less" is better) from a metric name."""
+"""Derives the dataset, the class and the rule (whether higher or lower values are better) from a metric name."""
 
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -76,7 +76,7 @@ def is_better(value: float, than: float, rule: str, by: float = 0.0) -> bool:
 
 
 def order_metrics(names: Iterable[str], first: Sequence[str] = ()) -> list[str]:
-    """Returns the metrics in display order, starting with `first`, without `support` and other per-class results.
+    """Returns the metrics in display order, starting with `first`. Omits `support` and per-class results.
 
     Args:
         names: All metrics.
@@ -126,9 +126,9 @@ def split_dataset(name: str) -> tuple[str, str]:
 
 
 def only_term(values: Mapping[str, Any]) -> str | None:
-    """Returns the name of the only loss term besides the total loss, or None if the number of terms is not one.
+    """Returns the name of the only loss term if it equals the total loss, or None otherwise.
 
-    A single term equals the total loss, so it does not need to be shown.
+    Such a term does not need to be shown in addition to the total loss.
 
     >>> only_term({"loss": 0.5, "loss_ce": 0.5, "acc": 90.0})
     'loss_ce'
