@@ -37,11 +37,11 @@ _EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff",
 
 @DATASETS.register_module()
 class CustomDataset(BaseDataset):
-    """A dataset of images that are sorted into one folder per class or listed in a text file.
+    """A dataset of images that are sorted into class folders (with any subfolders) or listed in a text file.
 
-    Without `ann_file`, the folders in `data_prefix` are the classes, sorted by name. They may have subfolders. With
-    `ann_file`, each line of this file contains a path under `data_prefix` and a class index: `shoes/01.png 4`. Samples
-    have `img_path` and `gt_label`.
+    Without `ann_file`, the folders in `data_prefix` are the classes, sorted by name. With `ann_file`, each line of this
+    file contains a path under `data_prefix` and a class index: `shoes/01.png 4`. Samples have `img_path` and
+    `gt_label`.
 
     Args:
         data_root: The root folder for relative paths.

@@ -175,9 +175,7 @@ class RandomWarp(BaseTransform):
 
 @TRANSFORMS.register_module()
 class RandomTone(BaseTransform):
-    """Randomly changes the gamma of `img` and darkens it.
-
-    Each pixel value, scaled to the range 0 to 1, becomes ``factor * value ** exponent``.
+    """Changes the tone of `img` randomly. Each value, scaled to 0 to 1, becomes ``factor * value ** exponent``.
 
     Args:
         gamma: The natural logarithm of the exponent is sampled uniformly from ``-gamma`` to ``gamma``.
