@@ -31,7 +31,7 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """Prints the error with a reference to `--help`, and exits with code 2. Also prints it as JSON if requested."""
+        """Prints the error with a reference to `--help`, and exits with code 2. With `--json`, prints JSON as well."""
         choice, missing = _INVALID_CHOICE.search(message), _MISSING.search(message)
         if choice:
             known = re.findall(r"[\w-]+", choice[2])
@@ -99,7 +99,7 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
 
 
 def add_trained(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments for a checkpoint, its config and config overrides to the parser."""
+    """Adds the arguments for a trained model: the checkpoint, its config, overrides, `--trust` and `--cpu`."""
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint of the model")
     parser.add_argument(
         "--config",
@@ -147,7 +147,7 @@ def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespa
 
 
 def _key_ending_in(name: str, arguments: argparse.Namespace) -> str:
-    """Returns the path of the config key that ends with `name`, or "" if the config has no such key."""
+    """Returns the path of a config key called `name`, or "" if there is none. Prefers keys that footplate reads."""
     from footplate.config import Config
     from footplate.config.key_paths import split_path
     from footplate.engine.run_config import keys_read

@@ -186,7 +186,7 @@ def shard_file(arguments: argparse.Namespace) -> int:
 
 
 def _describe(found: "Contents", most: int | None) -> list[str]:
-    """Describes a checkpoint in lines of text, which list up to `most` of its weights."""
+    """Returns lines of text that describe a checkpoint. Lists at most `most` weights, or all weights if it is None."""
     from datetime import datetime, timezone
 
     from footplate.messages import format_bytes

@@ -47,7 +47,7 @@ def read_config(arguments: argparse.Namespace, *, import_custom_modules: bool = 
 def apply_override_arguments(
     cfg: "Config", arguments: argparse.Namespace, *, import_custom_modules: bool = True
 ) -> "Config":
-    """Applies `--cfg-options` and `--set` to a config in place and returns it.
+    """Applies `--cfg-options` and `--set` to a config in place, and returns the config.
 
     `import_custom_modules` specifies whether to import the modules that the config uses.
     """

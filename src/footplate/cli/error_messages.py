@@ -84,13 +84,14 @@ def error_as_data(error: BaseException, message: str, code: int) -> dict[str, An
 
 
 def raise_module_error(stage: str, error: BaseException, runner: "Runner") -> None:
-    """Raises an error that shows the module in which a torch operation failed, and the module's config section.
+    """Raises an error that shows the module or optimizer in which a torch operation failed, and its config section.
 
     Does nothing if the error occurred in user code (the message then shows the source lines), if the connection to
-    another rank was lost, or if no module is responsible. `stage` is the stage of the run, such as "the test".
+    another rank was lost, or if no module or optimizer is responsible. `stage` is the stage of the run, such as "the
+    test".
 
     Raises:
-        ComponentError: The operation failed in a module of the model.
+        ComponentError: The operation failed in a module of the model or in the optimizer.
     """
     from footplate.distributed.failures import is_lost_connection
 
@@ -120,7 +121,8 @@ def user_frames(error: BaseException) -> list[traceback.FrameSummary]:
 def _package_frames(error: BaseException) -> list[traceback.FrameSummary]:
     """Returns the frames of installed packages in an error's traceback, innermost first.
 
-    Skips frames of torch and NumPy, because footplate may have called them with wrong arguments.
+    Skips frames of torch and NumPy, because footplate may have called them with wrong arguments. Stops at the first
+    frame of footplate.
     """
     frames = [
         frame

@@ -264,7 +264,7 @@ def _try_to_import(module: str) -> bool:
 def _registered_models(*, with_packages: bool) -> Iterator[_ModelLine]:
     """Yields the registered models, followed by the models of installed packages.
 
-    If `with_packages` is False, yields only one line per package.
+    If `with_packages` is False, yields one line for each package instead of its models.
     """
     from footplate.models.package_models import first_doc_line
     from footplate.registry import MODELS

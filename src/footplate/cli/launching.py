@@ -57,8 +57,7 @@ def start_processes(arguments: argparse.Namespace) -> int | None:
     """Checks the config and runs this command in several processes if `--nproc` is given.
 
     Returns:
-        None if this process must run the command itself. Otherwise, the exit code of the process that failed first, or
-        130 or 143 if a signal ended the processes.
+        None if this process must run the command itself. Otherwise, the result of `run_in_processes`.
 
     Raises:
         FootplateError: The config is invalid.
@@ -118,7 +117,8 @@ def run_in_processes(arguments: argparse.Namespace, processes: int, home: str | 
         home: The run's checkpoint folder, if the run can be resumed.
 
     Returns:
-        The exit code of the process that failed first, or 130 or 143 if a signal ended the processes.
+        0 if all processes succeeded, the exit code of the process that failed first, or 128 plus the signal number if a
+        signal ended the processes.
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     os.environ.setdefault("PYTHONFAULTHANDLER", "1")  # a rank that crashes prints its stack
@@ -143,7 +143,8 @@ def _torchrun(
     the last checkpoint in `home`.
 
     Returns:
-        The exit code, and the error as data. The error is None if no rank failed or a signal stopped the run.
+        The exit code, and the error as data. The error is None if the ranks finished, or were stopped
+        by SIGHUP, SIGINT or SIGTERM.
     """
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

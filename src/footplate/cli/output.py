@@ -63,7 +63,7 @@ def reserving_stdout(arguments: argparse.Namespace) -> Iterator[None]:
     """Reserves standard output for the JSON document if `--json` is given. All other output goes to standard error.
 
     Child processes and C code write to file descriptor 1, so the descriptor is redirected as well. It stays redirected
-    after the block, because they may still write while the process exits.
+    after the block, because child processes and C code may still write while this process exits.
 
     Args:
         arguments: The arguments of the command. Sets `arguments.results` to the document's stream, and

@@ -41,7 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ArgumentError: The script does not exist.
         SystemExit: The script called `sys.exit` with a code other than 0.
-        FootplateError: The script raised it. (With several ranks or `--debug`, any error of the script is raised.)
+        FootplateError: The script raised this error. With several ranks or `--debug`, the script's other errors are
+            raised as well.
     """
     from footplate import openmmlab
     from footplate.distributed import is_distributed

@@ -181,14 +181,17 @@ def _warn_of_changes(runner: "Runner") -> None:
 
 
 def print_resume_command(runner: "Runner", arguments: argparse.Namespace) -> None:
-    """Prints the command that resumes a stopped run, unless an external launcher started the run."""
+    """Prints the command that resumes a stopped run.
+
+    Prints nothing if there is no checkpoint, or if an external launcher started the run.
+    """
     started_here = runner.world_size == 1 or arguments.nproc is not None
     if not runner.rank and started_here and runner.saver.last is not None:
         print_text(f"{'resume:':<{_LABEL_WIDTH}}{resume_command(arguments.argv)}\n")
 
 
 def resume_command(argv: Sequence[str]) -> str:
-    """Returns the command that resumes a run. `argv` contains the arguments of its last start or resume.
+    """Returns the command that resumes a run. `argv` contains the arguments of the command that last started the run.
 
     >>> resume_command(["train", "a.py", "--resume", "x.pth", "--set", "a.b=[1, 2]"])
     "footplate train a.py --set 'a.b=[1, 2]' --resume"
@@ -213,7 +216,7 @@ def _end_failed(
     stopped the run.
 
     Raises:
-        ComponentError: A torch operation failed in a module of the model.
+        ComponentError: A torch operation failed in a module of the model or in the optimizer.
     """
     from footplate.checkpoint.latest import read_pointer
     from footplate.cli.error_messages import raise_module_error

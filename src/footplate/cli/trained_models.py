@@ -154,7 +154,10 @@ def predict_inputs(arguments: argparse.Namespace) -> int:
 
 
 def export_checkpoint(arguments: argparse.Namespace) -> int:
-    """Exports the model. Prints its inputs and outputs, and how much its outputs differ from the original model's."""
+    """Exports the model.
+
+    Prints the inputs and outputs of the exported file, and how much these outputs differ from the model's outputs.
+    """
     from footplate.checkpoint import trusting
     from footplate.config import Config, as_plain
     from footplate.errors import ArgumentError

@@ -80,10 +80,10 @@ class ExportedDetector(ExportedModel):
     def difference(self, outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
         """Returns the largest difference between two sets of instances, regardless of their order.
 
-        Considers the instances that score above 0.3, or above 90 % of the highest expected score if this is lower.
-        Compares each of them to the most similar instance of the same class. Coordinates are divided by the largest
-        coordinate. For masks, the difference is the fraction of pixels that differ. Returns infinity if only one set
-        contains instances to consider and the other set is empty.
+        Considers the instances that score above 0.3, or above 90 % of the highest expected score if that is below 0.3.
+        Compares each of them with the most similar instance in the other set. Instances of different classes differ by
+        at least 1. Coordinates are divided by the largest coordinate. For masks, the difference is the fraction of
+        pixels that differ. Returns infinity if one set contains instances to consider and the other set is empty.
         """
         scale = torch.cat([expected[0].abs().flatten(), torch.ones(1)]).max()
         minimum = min([MINIMUM_SCORE, *(0.9 * expected[1]).sort()[0][-1:].tolist()])
@@ -106,7 +106,10 @@ class ExportedDetector(ExportedModel):
 
 
 class _Minimum:
-    """A lower limit. During tracing, a fixed subset of the values counts as above it, whatever the example input."""
+    """A lower limit for values.
+
+    During tracing, a fixed subset of the values is treated as above the limit, regardless of the example input.
+    """
 
     def __init__(self, value: float) -> None:
         self.value = value
@@ -334,7 +337,7 @@ _torch_squeeze = torch.squeeze
 
 
 def _split(tensor: Tensor, sizes: Any, dim: int = 0) -> Any:
-    """Splits a tensor. If there is only one size, returns the whole tensor, so that its traced length is not fixed."""
+    """Splits a tensor. For a single size, returns ``(tensor,)``, so that the traced length is not fixed."""
     if isinstance(sizes, (list, tuple)) and len(sizes) == 1:
         return (tensor,)
     return _torch_split(tensor, sizes, dim)

@@ -16,8 +16,9 @@ class ExportedModel(nn.Module):
     The input is a float32 tensor of shape ``(N, C, H, W)`` with values from 0 to 255, in the channel order of the
     pipeline.
 
-    Normalizes and pads the images as the model's data preprocessor does. The outputs of footplate's task models are
-    probabilities and labels, boxes and scores, or features. Other models are run in mode "tensor".
+    Swaps channels, normalizes and pads the images with the settings of the model's data preprocessor. The outputs of
+    footplate's task models are probabilities and labels, boxes and scores, or features. For the outputs of other
+    models, see `run_for_export`.
 
     Args:
         model: A model in evaluation mode.
@@ -62,7 +63,7 @@ class ExportedModel(nn.Module):
         return largest_difference(outputs, expected)
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """Normalizes and pads images as the data preprocessor does in validation."""
+        """Swaps channels, normalizes and pads images with the settings of the model's data preprocessor."""
         inputs = images.flip(1) if self._swaps else images
         if self._normalizes:
             inputs = (inputs - self.mean) / self.std

@@ -82,9 +82,9 @@ def export_model(
         to: The format, one of `NAMES`.
         opset: The ONNX opset version; only for the format "onnx". At least 17 for MMDetection detectors.
         size: The height and width of the example input, to which `image` is resized. By default, the size that the
-            pipeline produces from `image`, or else from a square image. Only for image models.
-        image: An image file to verify the file with, preprocessed by the config's pipeline. By default, the file is
-            verified with random pixels, in which most detectors detect nothing. Only for image models.
+            pipeline produces from `image`, or from a generated image if `image` is None. Only for image models.
+        image: An image for verifying the exported file. It is preprocessed by the config's pipeline. By default, the
+            file is verified with random pixels, in which most detectors detect nothing. Only for image models.
 
     Raises:
         ArgumentError: The format is unknown, `target` is not a local file with the suffix of the format, or the format
@@ -297,7 +297,7 @@ def _channel_order(preprocessing: Preprocessing) -> str:
 
 
 def _steps(preprocessing: Preprocessing) -> list[dict[str, Any]]:
-    """Returns the configs of the transforms that the images need before the exported model."""
+    """Returns the configs of the transforms to apply before the exported model. Omits loading and packing."""
     return [as_plain(step) for step in preprocessing.transforms if not name_of(step).startswith(("Load", "Pack"))]
 
 
@@ -314,7 +314,7 @@ def _first_view(sample: Any) -> Tensor:
 
 
 def _example_images(shape: Sequence[int], image: Tensor | None = None) -> Tensor:
-    """Returns images of random pixels. If `image` is set, it is resized and replaces the first one.
+    """Returns images of random pixels. If `image` is set, it is resized and replaces the first image.
 
     `image` has shape ``(1, C, H, W)``, and `shape` is the shape of the result.
     """

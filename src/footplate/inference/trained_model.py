@@ -194,7 +194,7 @@ class EvaluationData:
         key: The key path of the dataset.
         dataset: The config of the dataset.
         transforms: The configs of its transforms, without those that load annotations.
-        collate: Merges samples into a batch.
+        collate: The function that merges samples into a batch.
         batch_size: The batch size.
 
     Raises:

@@ -130,7 +130,10 @@ class PixelData(BaseDataElement):
 
 
 def _check_same(element: BaseDataElement, name: str, value: Any, what: str, measure: Callable[[Any], Any]) -> None:
-    """Raises an ArgumentError if a new field differs from an existing one in `measure`, such as its length."""
+    """Raises an ArgumentError if `measure(field)` is not the same for a new field and for all existing fields.
+
+    `what` describes the measured property in the error message.
+    """
     for other, field in element.__dict__.items():
         if other not in (name, "_" + name) and measure(field) != measure(value):
             raise ArgumentError(

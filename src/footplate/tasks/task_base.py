@@ -27,7 +27,7 @@ _logger = logging.getLogger("footplate.tasks")
 
 
 class Pyramid(nn.Module):
-    """A residual encoder, and a decoder with lateral connections for its deepest levels.
+    """A residual encoder, followed by a decoder with lateral connections for the deepest levels.
 
     The first convolution has a stride of 2, so that no other layer runs at full resolution.
 
@@ -157,7 +157,7 @@ def check_truth(data_samples: Sequence[Any] | None, *fields: str) -> Sequence[An
 
 
 def build_part(name: str, part: Part) -> nn.Module:
-    """Returns a module, or builds it from a config. Errors are reported under the key `name`."""
+    """Returns `part` if it is a module, or builds a module from the config `part`. Errors refer to the key `name`."""
     if isinstance(part, nn.Module):
         return part
     with at_key(name):
@@ -166,7 +166,10 @@ def build_part(name: str, part: Part) -> nn.Module:
 
 
 def data_field(name: str, kind: type) -> property:
-    """Returns a property for data samples that checks the type of a value and stores the value in the field `_name`."""
+    """Returns a property for a class of data samples.
+
+    Setting the property checks that the value has the type `kind`, and stores it in the field `_<name>`.
+    """
     return property(
         lambda sample: getattr(sample, f"_{name}"),
         lambda sample, value: sample.set_field(value, f"_{name}", dtype=kind),
@@ -265,14 +268,16 @@ def warn_about_missing_classes(classes: Sequence[str] | None, labels: Collection
 
 
 def check_images(images: Collection[Any], where: str, suffixes: Iterable[str]) -> None:
-    """Raises a DataError if a dataset found no images in the folder or file `where`."""
+    """Raises a DataError if `images` is empty. The error message contains `where`, the searched folder or file."""
     if not images:
         notes = [f"Image files must end in {', '.join(suffixes)}"]
         raise DataError(f"there are no images in '{where}'", key="data_prefix", notes=notes)
 
 
 def find_files(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
-    """Yields the relative paths of all files with one of the suffixes in a folder and its subfolders.
+    """Yields the paths of all files in a folder and its subfolders that end with one of the suffixes.
+
+    The paths are relative to the folder.
 
     Raises:
         DataError: The folder does not exist or cannot be read.

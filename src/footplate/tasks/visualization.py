@@ -57,7 +57,8 @@ class TaskVisualizer(Visualizer):
 
     Attributes:
         fields: A pair for the ground truth and a pair for the prediction. Each pair contains the name of the data
-            field, and the name of the metainfo field with the image size (height, width) that its coordinates refer to.
+            field and the name of a metainfo field. The latter contains the image size (height, width) to which the
+            coordinates in the data refer.
         least_size: The minimum length of the longer side in pixels; smaller images are enlarged.
     """
 
@@ -86,7 +87,7 @@ class TaskVisualizer(Visualizer):
 
         Args:
             data: The value of the data field.
-            shape: The height and width that its coordinates refer to.
+            shape: The image height and width to which the coordinates in `data` refer.
         """
         raise NotImplementedError
 

@@ -35,8 +35,8 @@ def summarize(run: Run) -> dict[str, Any]:
           named `val/<name>`.
         - `test`: the last test values, keyed by name, without per-class results.
         - `checkpoints`: the sizes in bytes by file name, or by folder name for sharded checkpoints.
-        - `derived`: the names of facts that the run does not record, such as the epoch length, and that were derived
-          from its log.
+        - `derived`: the names of facts, such as the epoch length, that the run does not record. They were derived from
+          its log.
     """
     ranked = ranked_metrics(run)
     trained = [series for series in run.series if series.mode == "train"]
@@ -70,7 +70,7 @@ def summarize(run: Run) -> dict[str, Any]:
 def count_iterations(run: Run) -> int:
     """Returns the last iteration with a recorded value.
 
-    Ignores test values unless there are no others, because the tested checkpoint may be from another run.
+    Ignores test values unless the run has only test values, because a tested checkpoint may come from a different run.
     """
     trained = [series for series in run.series if series.mode != "test"] or run.series
     return int(max(series.points[-1][0] for series in trained))
@@ -155,7 +155,7 @@ def curves_as_csv(runs: Sequence[Run], names: Sequence[str] = ()) -> str:
 def plot_curves(runs: Sequence[Run], names: Sequence[str] = ()) -> Image.Image:
     """Returns an image with one panel per scalar. Each panel shows the curves of all runs.
 
-    By default, shows the loss, the validation scalars and the learning rate.
+    By default, shows the loss, the learning rate, and all scalars of validation and test runs.
 
     Raises:
         ArgumentError: A scalar in `names` does not occur in any run.
@@ -233,7 +233,7 @@ def best_metrics(cfg: Mapping[str, Any]) -> list[str]:
 
 
 def best_metric_rules(cfg: Mapping[str, Any]) -> dict[str, Rule]:
-    """Returns the rules that a config sets for its `save_best` metrics, keyed by metric. Empty if it sets none."""
+    """Returns the rules that a config sets for its `save_best` metrics, keyed by metric, or {} if it sets none."""
     best, stated = best_metrics(cfg), _best_setting(cfg, "rule")
     rules = expand_rules(best, [stated] if isinstance(stated, str) else list(stated))
     return dict(zip(best, rules, strict=True)) if rules else {}

@@ -38,7 +38,7 @@ _SHARE = 0.85  # of the free memory; the rest is for workers, saves and fragment
 
 
 def with_smallest_size(cfg: Config) -> Config:
-    """Returns the config in second-generation form, with the smallest batch size."""
+    """Returns the config in second-generation form, with a training batch size of 2, the smallest size to try."""
     return _with_size(runner_config(cfg), _SMALLEST)
 
 

@@ -139,7 +139,7 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
 
 
 def _check_packages_of_writers(visualizer: Any) -> None:
-    """Builds each writer that uses a library, which imports the library but does not start a run."""
+    """Builds each visualization backend that uses a library. This imports the library, but does not start a run."""
     backends = visualizer.get("vis_backends") if isinstance(visualizer, Mapping) else None
     for place, backend in enumerate(backends or ()):
         if isinstance(backend, Mapping):
@@ -217,8 +217,8 @@ def _try(cfg: Config, folder: str) -> tuple[Runner, dict[str, Largest], dict[str
 def _warn_about_missing_files(runner: Runner) -> None:
     """Warns about local files of the training and validation data that are missing or empty.
 
-    Ignores datasets of which no file exists: either their paths are keys of another storage system, or the trial fails
-    on the first file anyway.
+    Ignores a dataset if none of its files exist. In this case, either its paths are not local files but keys in a
+    storage system, or the trial fails on the first file anyway.
     """
     loops = (runner.train_loop, *getattr(runner.val_loop, "sets", ()))
     datasets = [leaf for loop in loops for leaf in innermost_datasets(getattr(loop.dataloader, "dataset", None))]

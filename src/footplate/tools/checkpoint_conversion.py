@@ -99,7 +99,7 @@ def average_weights(
     Raises:
         ArgumentError: There are no paths, the number of shares differs from the number of paths, or the shares sum to
             zero.
-        CheckpointError: A file cannot be read, or the names, shapes or types of its weights differ from the first file.
+        CheckpointError: A file cannot be read, or its weights differ from the first file's in name, shape or type.
 
     Source: https://arxiv.org/abs/1803.05407
     """

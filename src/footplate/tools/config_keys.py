@@ -109,7 +109,7 @@ DEFAULT_TYPES = {
     "val_cfg": "ValLoop",
     "test_cfg": "TestLoop",
 }
-"""Maps the key path of a section to its default `type`. The type of `train_cfg` depends on its length."""
+"""Maps the key path of a section to its default `type`. The default for `train_cfg` depends on its keys."""
 
 
 def accepted_keys(cfg: Mapping[Any, Any], parts: Sequence[str], *, at: Sequence[str] = ()) -> Collection[str]:

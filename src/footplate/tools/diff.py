@@ -70,7 +70,9 @@ def compare(first: Config, second: Config) -> list[Difference]:
 
 
 def compare_seeds(first: str, second: str) -> list[Difference]:
-    """Compares the recorded seeds of two runs, given their work_dirs. (Their configs do not always set a seed.)
+    """Compares the recorded seeds of two runs, given their work_dirs.
+
+    A config does not always set the seed, so `compare` may not find this difference.
 
     Returns:
         The difference, or an empty list if the seeds are equal, or if a path is not a work_dir with a recorded seed.

@@ -25,7 +25,7 @@ class Line(NamedTuple):
 
 
 def source_files(cfg: Config) -> list[str]:
-    """Returns the config's own file, and all files that set a value, even one that was replaced later."""
+    """Returns the config's own file and all files that set a value, including values that were replaced later."""
     own = [str(cfg.filename)] if cfg.filename else []
     return list(dict.fromkeys([*own, *_files_of(_lines(cfg._cfg_dict, ""))]))
 

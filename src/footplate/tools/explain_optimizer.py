@@ -158,7 +158,7 @@ class Schedule:
     tracks: list[Track]  # sorted by field; within a field, tracks with the most parameters come first
 
     def shown(self, field: str) -> tuple[list[Track], list[Track]]:
-        """Returns the tracks of a field, such as "lr": those that change during the run, and the constant ones."""
+        """Returns two lists of tracks for a field: the tracks that change during the run, and the constant tracks."""
         tracks = [track for track in self.tracks if track.field == field]
         return [track for track in tracks if track.moves], [track for track in tracks if not track.moves]
 
@@ -170,7 +170,8 @@ class Schedule:
 def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: int | None = None) -> Schedule:
     """Simulates the schedules of a run and returns the optimizer settings.
 
-    For a run of more than 512 iterations, returns only samples and the iterations around the highest and lowest values.
+    For a run of more than 512 iterations, returns the settings only at sampled iterations, and around the highest and
+    lowest values.
 
     Args:
         cfg: A config of either generation.

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 def suggest_equivalent(error: FootplateError, cfg: "Config", path: str) -> None:
-    """Changes an error about an unknown key to suggest the equivalent key if `path` belongs to the other generation."""
+    """Changes an error about the unknown key `path` to suggest the equivalent key in the config's own generation.
+
+    Does nothing if there is no equivalent key.
+    """
     from footplate.openmmlab.first_generation.translation import is_first_generation
 
     key = equivalent_key(cfg, path)
@@ -79,8 +82,8 @@ def restore_key(error: Exception, cfg: "Config | None") -> None:
     """Replaces an error's key with the key that the user wrote, unless the error's key exists in `cfg`.
 
     The error's key may come from a translated config, or may be relative to a section that a code base's constructor
-    builds. The user's key is the one in `cfg`, the config before translation, that has the same last part and location.
-    If there is no such key or more than one, the error is not changed.
+    builds. `cfg` is the config before translation. The user's key is the key in `cfg` that has the same last part and
+    the same location. If there is no such key or more than one, the error is not changed.
     """
     from footplate.config.key_paths import join_path, split_path
     from footplate.openmmlab.first_generation.translation.log_rules import logger_of_writer

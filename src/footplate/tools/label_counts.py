@@ -154,7 +154,7 @@ class LabelCounter:
 def counting_labels(dataset: Any) -> Iterator[LabelCounter]:
     """Counts the labels that the dataset's pipelines load in this process inside the `with` block.
 
-    Label maps are counted before they are cropped, because a crop may miss labels.
+    Label maps are counted before they are cropped, because cropping may remove labels.
     """
     counter = LabelCounter()
     pipelines = [getattr(getattr(leaf, "pipeline", None), "transforms", None) for leaf in innermost_datasets(dataset)]

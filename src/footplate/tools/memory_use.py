@@ -96,7 +96,7 @@ def _describe_shape(sample: Any) -> str:
 
 
 def tensors_in(value: Any, key: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Yields each tensor in nested values with its path, such as `[0]` or `.loss`."""
+    """Yields a pair (path, tensor) for each tensor in nested values. A path has the form `[0]` or `.loss`."""
     if isinstance(value, Tensor):
         yield key, value
     elif isinstance(value, (Mapping, BaseDataElement)):
@@ -108,7 +108,10 @@ def tensors_in(value: Any, key: str = "") -> Iterator[tuple[str, Tensor]]:
 
 
 def bytes_of(tensors: Iterable[Any]) -> int:
-    """Returns the total size in bytes of all tensors in the values. For sharded tensors, counts only local shards."""
+    """Returns the total size of the tensors in bytes. For sharded tensors, counts only local shards.
+
+    Values that are not tensors are ignored.
+    """
     local = [local_tensor(value) for value in tensors if isinstance(value, Tensor)]
     return sum(tensor.numel() * tensor.element_size() for tensor in local)
 

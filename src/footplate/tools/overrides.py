@@ -28,8 +28,8 @@ def apply_overrides(
     Args:
         cfg: The config, changed in place.
         overrides: Strings such as `key=value`.
-        strict: Whether to reject unknown keys and values of a different type. Keys that start with `+` are always
-            accepted. If False, logs a warning and merges the value, like the OpenMMLab tools.
+        strict: Whether to reject unknown keys, and values that differ in type from the current value. If False, logs a
+            warning and merges the value, like the OpenMMLab tools. Keys that start with `+` are always accepted.
         accepted: A function that returns the keys accepted by the section at a key path. These keys can be added
             without `+`.
 

@@ -51,7 +51,7 @@ def build_trial(cfg: Config, folder: str, **changes: Any) -> Runner:
 
 
 class StopHook(Hook):
-    """Stops a run after a given number of iterations, and prevents validation before that."""
+    """Stops a run after a given number of iterations, and disables validation until then."""
 
     priority = 100
 
@@ -111,9 +111,10 @@ def silencing_unmatched_keys(model: nn.Module) -> Iterator[None]:
 
 
 def find_epoch_length(cfg: Config, given: int | None) -> tuple[int | None, str]:
-    """Returns the number of iterations per epoch, or None if it is unknown.
+    """Returns the number of iterations per epoch and a message.
 
-    The second value is the reason if the training data cannot be read, and otherwise "".
+    The number is None if it is unknown. The message says why the training data cannot be read, or is "" if there is no
+    problem.
 
     Args:
         cfg: The config, in second-generation form.
@@ -144,7 +145,10 @@ class _Part(nn.Module):
 
 
 class StandIn(nn.Module):
-    """A small placeholder model with one submodule for each section of a model config, named after that section.
+    """A small placeholder model with one submodule for each component in a model config, except `data_preprocessor`.
+
+    Each submodule has the name of its config section. If there are no components, the model has a `backbone` and a
+    `head`.
 
     Args:
         model: The `model` section of a config.

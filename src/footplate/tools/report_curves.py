@@ -26,8 +26,9 @@ def arrange_charts(runs: Sequence[Run], headline: Series | None) -> dict[str, An
     """Groups the scalars of runs into charts.
 
     A scalar that always equals an earlier one, such as the only term of a loss, gets no chart of its own. Its name is
-    added to the title of the other chart. Per-class results are omitted; see `class_history`. `headline` is the series
-    of the headline metric in one of the runs.
+    added to the title of the earlier scalar's chart. Per-class results are omitted; see `class_history`.
+
+    `headline` is the series of the headline metric in one of the runs.
 
     Returns:
         A dict with these keys:

@@ -38,11 +38,11 @@ _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
 
 def choose_headline(runs: Sequence[Run], metric: str = "") -> tuple[Series, Rule] | None:
-    """Returns the metric for comparing runs and its rule ("greater" or "less"), or None without metrics and losses.
+    """Returns the metric for comparing runs, and its rule: "greater" or "less".
 
     Chooses from the metrics that all runs have, or from all metrics if they have none in common. Prefers `metric` or,
     if it is empty, the `save_best` metrics of the first run, and then metrics that are not losses. Uses the first
-    training loss if no run has validation or test metrics.
+    training loss if no run has validation or test metrics. Returns None if there is no training loss either.
     """
     ranked = [ranked_metrics(run) for run in runs]
     shared = set.intersection(*({series.name for series, _ in metrics} for metrics in ranked))
@@ -169,8 +169,8 @@ def _checkpoint_to_use(run: Run, headline: str) -> dict[str, Any] | None:
 def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
     """Checks whether a run overfits: validation gets worse after its best value while the training loss falls.
 
-    Uses the validation loss if there is one, and otherwise the headline metric. (The metric may keep improving after
-    the loss has started to get worse.) If the training loss also rises, the run has diverged. Regardless of its best
+    Uses the validation loss if there is one, and otherwise the headline metric. (A metric may keep improving after the
+    loss has started to get worse.) If the training loss also rises, the run has diverged. Regardless of its best
     value, a run has failed if the headline metric ends worse than it started, or if the last value of the headline
     metric, a validation loss or the training loss is non-finite.
 

@@ -15,9 +15,10 @@ _logger = logging.getLogger("footplate.tools")
 
 
 def safe_files(files: Iterable[Path], folder: Path) -> list[Path]:
-    """Returns the existing files whose resolved paths are inside a folder. Logs a warning for each file outside.
+    """Returns the existing files whose resolved paths are inside a folder.
 
-    Reports are shared, so a link in a run folder must not add other files of this machine to a report.
+    Logs a warning for each file outside the folder. Reports are shared, so a link in a run folder must not add other
+    files of this machine to a report.
     """
     safe = []
     for file in filter(Path.is_file, files):
@@ -62,7 +63,7 @@ def read_record(file: Path, folder: Path) -> dict[str, Any]:
 
 
 class Start(NamedTuple):
-    """One launch of a run, which has its own folder. Only launches by footplate record the fields after `folder`."""
+    """One launch of a run. Each launch has a folder. Only launches by footplate record the fields after `folder`."""
 
     folder: Path
     kind: str = ""  # "train", "resume", "val" or "test"; "" if the start is not recorded

@@ -44,7 +44,7 @@ def simulate(
     Returns:
         `{parameter name: {"lr": [...], "momentum": [...], "weight_decay": [...]}}`. Each list contains the values in
         effect during `iters`. `momentum` is the first beta if the optimizer has betas. If the optimizer does not have a
-        setting, its values are None. Schedules that depend on a metric do not change anything.
+        setting, its values are None. Schedules that depend on a metric have no effect.
 
     Raises:
         FootplateError: The config cannot be built, or does not set the length of the run.

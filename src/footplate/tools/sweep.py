@@ -57,8 +57,8 @@ class TrialInfo(NamedTuple):
 class Sweep:
     """Trains a config with different settings, chosen by optuna, and compares their scores.
 
-    The folder contains the optuna study and the work_dir of each trial, named after the hash of its config. If the
-    config, the metric, the keys or the choices change, the sweep becomes a separate study in the same file.
+    The folder contains the optuna study and the work_dir of each trial. The name of a work_dir is the hash of the
+    trial's config. If the config, the metric, the keys or the choices change, a new study is started in the same file.
     """
 
     cfg: Config
@@ -240,7 +240,7 @@ class Sweep:
 
 
 def _hash(content: Mapping[str, Any]) -> str:
-    """Returns a hash that identifies a config. Equal configs have equal hashes."""
+    """Returns a short hash of a config. Keys in `START_KEYS` do not affect it."""
     content = {key: value for key, value in content.items() if key not in START_KEYS}
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=repr).encode()).hexdigest()[:12]
 

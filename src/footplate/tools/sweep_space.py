@@ -87,7 +87,7 @@ def check_parameters(cfg: Config, parameters: Sequence[Parameter]) -> None:
 
 
 def with_values(cfg: Config, values: Mapping[str, Any]) -> Config:
-    """Returns a copy of a config with the values of a trial, which are keyed by key path."""
+    """Returns a copy of a config with the values of a trial. `values` maps key paths to values."""
     changed = copy.deepcopy(cfg)
     apply_overrides(changed, overrides_of(values), accepted=accepted_in_either_generation)
     return changed

@@ -60,7 +60,7 @@ class Drawing:
         """Sets the image, of shape ``(H, W, 3)`` (RGB) or ``(H, W)`` (grayscale), with values from 0 to 255.
 
         Raises:
-            ArgumentError: The image has any other shape.
+            ArgumentError: The image does not have one of these shapes.
         """
         pixels = as_array(image)
         if pixels.ndim == 2:
@@ -144,7 +144,7 @@ class Drawing:
         *,
         background: Color | None = None,
     ) -> Self:
-        """Draws texts at N positions, of shape ``(N, 2)``. The alignments set which point of a text is placed there.
+        """Draws texts at N positions, of shape ``(N, 2)``. The alignments set which point of a text is at its position.
 
         Args:
             texts: The texts.

@@ -135,7 +135,7 @@ class ImageNames:
 
 @contextmanager
 def skipping_failed_image(name: str) -> Iterator[None]:
-    """Logs a warning if the block fails, because an image that cannot be drawn must not end a run."""
+    """Logs an exception in the block as a warning, so that an image that cannot be drawn does not end the run."""
     try:
         yield
     except Exception as error:  # noqa: BLE001 - it may come from a user-defined visualizer
@@ -172,8 +172,8 @@ class Visualizer(Drawing, Instances):
         vis_backends: The writers, as objects or dicts for VISBACKENDS. `get_backend` finds a writer by the `name` in
             its config, or by its class name if the config sets no name.
         save_dir: The run's folder. Writers use its subfolder `vis_data` unless their config sets a folder.
-        fig_save_cfg: Stored as an attribute for existing code.
-        fig_show_cfg: Stored as an attribute for existing code.
+        fig_save_cfg: Not used; stored as an attribute for compatibility.
+        fig_show_cfg: Not used; stored as an attribute for compatibility.
 
     Raises:
         ArgumentError: Two writers have the same name.
@@ -243,7 +243,7 @@ class Visualizer(Drawing, Instances):
         """Passes a uint8 image of shape ``(H, W)`` or ``(H, W, C)`` to all writers, where C is 1, 3 (RGB) or 4 (RGBA).
 
         Raises:
-            ArgumentError: The image has a different type or shape.
+            ArgumentError: The image does not have this type, or does not have one of these shapes.
         """
         # A PanelImage keeps its layout.
         image = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asanyarray(image)
@@ -340,11 +340,14 @@ class Visualizer(Drawing, Instances):
         return self._writers.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores the writer states that `state_dict` returned. Must be called before anything is written."""
+        """Restores the writer states that `state_dict` returned. Call this method before anything is written."""
         self._writers.load_state_dict(state)
 
     def move(self, before: str, now: str) -> None:
-        """Redirects writers from the folder `before` to the folder `now`. Must be called before anything is written."""
+        """Redirects writers from the folder `before` to the folder `now`.
+
+        Call this method before anything is written.
+        """
         for backend in self._vis_backends.values():
             if isinstance(backend, BaseVisBackend):
                 backend.move(before, now)

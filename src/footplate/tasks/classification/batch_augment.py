@@ -59,7 +59,7 @@ class CutMix(_Mixing):
 
     Args:
         alpha: The fraction of the area that each image keeps is sampled once per batch from a Beta(alpha, alpha)
-            distribution. It is larger if the rectangle is clipped at the border of the image.
+            distribution. The actual fraction is larger if the rectangle is clipped at the border of the image.
 
     Raises:
         ArgumentError: `alpha` is not positive.
@@ -83,7 +83,7 @@ class CutMix(_Mixing):
 
 @MODELS.register_module()
 class RandomBatchAugment:
-    """Applies one randomly chosen augmentation to each batch.
+    """Applies at most one randomly chosen augmentation to each batch.
 
     Args:
         augments: One or more augmentations, as objects or configs for MODELS.
@@ -121,6 +121,9 @@ class RandomBatchAugment:
 
 
 def _draw_span(length: int, share: float) -> tuple[int, int]:
-    """Samples the start and end of one side of a rectangle with a random center, clipped to the image."""
+    """Samples the start and end of a rectangle along an axis of the image.
+
+    The rectangle has a random center and is clipped to the image. `length` is the size of the image along the axis.
+    """
     middle, half = np.random.randint(length), length * (1 - share) ** 0.5 / 2
     return max(0, round(middle - half)), min(length, round(middle + half))

@@ -34,7 +34,8 @@ class ImageClassifier(TaskModel):
         flip_test: Whether to average the features of the image and its flipped copy when predicting.
 
     Raises:
-        ArgumentError: `train_cfg` has batch augmentations, and `data_preprocessor` is a module or has them too.
+        ArgumentError: `train_cfg` has batch augmentations, and `data_preprocessor` is a module or also has batch
+            augmentations.
 
     Example:
         >>> import torch
@@ -183,8 +184,8 @@ class LinearClsHead(BaseModule):
         Uses `gt_score` if all samples have it, otherwise `gt_label`.
 
         Raises:
-            DataError: A sample has no ground truth. If `gt_label` is used: a sample does not have exactly one class, or
-                its class is out of range.
+            DataError: A sample has no ground truth. When `gt_label` is used, this error is also raised if a sample does
+                not have exactly one class, or if its class is out of range.
         """
         scores = self(features)
         samples = check_truth(data_samples, "gt_score", "gt_label")

@@ -37,7 +37,7 @@ _EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff",
 
 @DATASETS.register_module()
 class CustomDataset(BaseDataset):
-    """A dataset of images that are sorted into one folder per class (nested at any depth) or listed in a text file.
+    """A dataset of images that are sorted into class folders (with any subfolders) or listed in a text file.
 
     Without `ann_file`, the folders in `data_prefix` are the classes, sorted by name. With `ann_file`, each line of this
     file contains a path under `data_prefix` and a class index: `shoes/01.png 4`. Samples have `img_path` and
@@ -50,8 +50,8 @@ class CustomDataset(BaseDataset):
         with_label: Whether images have labels. If False, samples have only `img_path`. The lines of `ann_file` then
             contain only paths; without `ann_file`, all images in the folder and its subfolders are used.
         extensions: The file extensions of images, case-insensitive.
-        metainfo: A dict with `classes`, a list of names or the path of a text file with names. If all folders are named
-            after classes, the labels are the indices of these classes. If all classes have folders, other folders are
+        metainfo: A dict with `classes`, a list of names or the path of a text file with names. If each folder has the
+            name of a class, its label is the index of this class. If each class has a folder, additional folders are
             ignored with a warning. Otherwise, classes are assigned to folders in order.
         classes: An alternative to `metainfo["classes"]`.
         settings: Arguments for `BaseDataset`, such as `pipeline`, `indices`, `test_mode`, `lazy_init` and `on_error`.
@@ -282,9 +282,9 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
             raise ArgumentError("to_onehot and batch_augments need num_classes", key="num_classes")
 
     def fit_samples(self, batch: dict[str, Any], training: bool) -> None:
-        """Applies `batch_augments` to images and labels during training.
+        """Applies `batch_augments`, if set, to images and labels during training.
 
-        Otherwise, sets the `gt_score` of all samples if `to_onehot` is set and every sample has a label.
+        In all other cases, sets the `gt_score` of all samples if `to_onehot` is set and every sample has a label.
         """
         samples = batch["data_samples"]
         if training and self.mixing is not None:

@@ -40,7 +40,7 @@ def predicted_label(sample: Mapping[str, Any], threshold: float | None = None) -
     """Returns the class with the highest score, or -1 if this score does not exceed the threshold.
 
     If several classes tie for the highest score, returns the one with the lowest index. Without `pred_score`, returns
-    `pred_label`.
+    the first class in `pred_label`.
 
     Raises:
         DataError: There is neither `pred_score` nor `pred_label`.
@@ -81,7 +81,7 @@ def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: M
 
 
 def class_names(meta: Mapping[str, Any] | None, count: int) -> list[str]:
-    """Returns the class names in `meta`. If there are not exactly `count` distinct names, returns indices."""
+    """Returns the class names in `meta`, or class indices if `meta` does not have exactly `count` distinct names."""
     names = list(dict.fromkeys(map(str, (meta or {}).get("classes") or ())))
     return names if len(names) == count else [str(index) for index in range(count)]
 

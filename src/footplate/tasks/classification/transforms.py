@@ -23,7 +23,7 @@ class CenterCrop(BaseTransform):
         crop_size: The output width and height, or one number for both.
 
     Raises:
-        ArgumentError: A length is not positive.
+        ArgumentError: The width or height is not positive.
     """
 
     def __init__(self, crop_size: int | tuple[int, int]) -> None:
@@ -50,7 +50,7 @@ class RandomResizedCrop(BaseTransform):
             uniformly distributed.
 
     Raises:
-        ArgumentError: A length is not positive, or a range is not a pair of ascending, non-negative numbers.
+        ArgumentError: The width or height is not positive, or a range is not a pair of ascending, non-negative numbers.
 
     Source: Szegedy et al., "Going Deeper with Convolutions", arXiv:1409.4842.
     """
@@ -114,7 +114,7 @@ class ResizeEdge(BaseTransform):
 
 @TRANSFORMS.register_module()
 class RandomWarp(BaseTransform):
-    """Rotates, scales, stretches, shears, shifts and flips `img` around its center, in one affine transformation.
+    """Randomly rotates, scales, stretches, shears, shifts and flips `img` in one affine transformation.
 
     Pixels outside the image become black. Annotations are not changed, so use this transform only for classification.
 
@@ -175,11 +175,11 @@ class RandomWarp(BaseTransform):
 
 @TRANSFORMS.register_module()
 class RandomTone(BaseTransform):
-    """Applies a random gamma and dimming to `img`: ``factor * value ** exponent``, with values from 0 to 1.
+    """Changes the tone of `img` randomly. Each value, scaled to 0 to 1, becomes ``factor * value ** exponent``.
 
     Args:
-        gamma: The natural logarithm of the exponent is uniformly distributed from ``-gamma`` to ``gamma``.
-        dim: The factor is uniformly distributed from ``1 - dim`` to 1.
+        gamma: The natural logarithm of the exponent is sampled uniformly from ``-gamma`` to ``gamma``.
+        dim: The factor is sampled uniformly from ``1 - dim`` to 1.
 
     Raises:
         ArgumentError: `dim` is not between 0 and 1.

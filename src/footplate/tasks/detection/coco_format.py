@@ -68,7 +68,7 @@ class ImageResult(NamedTuple):
         image_id: The id of the image.
         shape: The height and width of the original image.
         predicted: The predictions.
-        true: The ground truth, or None if it is read from a file.
+        true: The ground truth, or None if it was not extracted from the sample.
     """
 
     image_id: Any

@@ -45,7 +45,7 @@ class CocoDataset(BaseDataset):
     - `data_prefix`: `dict(img=...)`, the folder that `file_name` is relative to.
     - `metainfo`: `dict(classes=[...])` selects and orders the categories; by default, all categories in file order.
     - `filter_cfg`: `filter_empty_gt=True` removes images without instances, and `min_size=32` removes images whose
-      shorter side has fewer pixels. Ignored if `test_mode` is set.
+      shorter side has fewer than 32 pixels. Ignored if `test_mode` is set.
     - `test_mode`: Whether to keep all images, and to accept a file without annotations.
 
     Raises:
@@ -154,7 +154,7 @@ class DetDataSample(BaseDataElement):
 
 
 def above_score(sample: Any, score: float) -> Any:
-    """Returns a copy of a sample that keeps only predictions with at least the given score.
+    """Returns a copy of a sample that keeps only predictions with scores of at least `score`.
 
     Returns `sample` itself if it is not a data element or has no predictions with scores.
     """

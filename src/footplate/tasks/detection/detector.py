@@ -87,7 +87,7 @@ class BaseDetector(TaskModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Selects the predictions of an image to keep by score, non-maximum suppression and number.
+    """Filters the predictions for an image by score, by non-maximum suppression, and by a maximum number.
 
     Args:
         score_thr: The minimum score, 0 to 1.
@@ -208,7 +208,10 @@ class TransformersDetector(BaseDetector):
         return scores, from_centers(found.pred_boxes.float()) * _sides(inputs.shape[-2:], inputs)
 
     def losses(self, inputs: Tensor, instances: Sequence[InstanceData]) -> dict[str, Tensor]:
-        """Returns the `loss` and its components, which are detached from the graph. Omits auxiliary losses."""
+        """Returns the total `loss` and its components.
+
+        The components are detached from the graph, and do not include auxiliary losses.
+        """
         size = _sides(inputs.shape[-2:], inputs)
         truth = [{"class_labels": each.labels, "boxes": to_centers(each.bboxes) / size} for each in instances]
         found = self.detector(pixel_values=inputs, labels=truth)

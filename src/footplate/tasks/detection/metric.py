@@ -46,8 +46,8 @@ class CocoMetric(BaseMetric[ImageResult]):
         ann_file: A COCO file with the ground truth.
         metric: One or more of "bbox" for boxes, "segm" for masks, and "proposal" for the class-agnostic recall of
             boxes.
-        classwise: Whether to also log a table of the average precision of each class, and to report it as
-            `<class>_precision` for boxes and as `segm_<class>_precision` for masks. The precision is NaN for a class
+        classwise: Whether to also log a table of the average precision of each class, and to report each value as
+            `<class>_precision` for boxes and as `segm_<class>_precision` for masks. The value is NaN for a class
             without ground truth.
         proposal_nums: The limits on the number of predictions per image.
         iou_thrs: One or more IoU thresholds; by default 0.5, 0.55 ... 0.95.

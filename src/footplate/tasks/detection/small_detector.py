@@ -178,7 +178,8 @@ class SmallDetector(BaseDetector):
         settings: Arguments for `BaseDetector`.
 
     Raises:
-        ArgumentError: `test_cfg` is invalid.
+        ArgumentError: `test_cfg` is invalid, `widths` and `depths` differ in length, or `levels` is not between 1 and
+            `len(widths) - 1`.
 
     Source: Tian et al., "FCOS", arXiv:1904.01355; Feng et al., "TOOD", arXiv:2108.07755.
 

@@ -71,7 +71,7 @@ class DetLocalVisualizer(TaskVisualizer):
         pred_score_thr: float = 0.3,
         **settings: Any,
     ) -> None:
-        """Draws a sample; see `Visualizer.add_datasample` for the other arguments.
+        """Draws a sample. Omits predictions with scores below `pred_score_thr`. See also `Visualizer.add_datasample`.
 
         Args:
             name: The name of the image.

@@ -57,7 +57,7 @@ class Scene(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class SceneStyle:
-    """The size, noise and number of items of scenes, and how items are transformed.
+    """Settings for composing scenes: their size and noise, and the number and transformation of their items.
 
     Args:
         size: The height and width of a scene in pixels.
@@ -130,7 +130,7 @@ def transform_item(items: Items, index: int, style: SceneStyle, rng: np.random.G
 def find_position(owner: NDArray[np.int8], shape: tuple[int, ...], rng: np.random.Generator) -> tuple[int, int]:
     """Returns the top-left corner for a new item.
 
-    Tries a few random corners and chooses the one that hides the fewest pixels of earlier items.
+    Tries a few random corners and chooses the one at which the new item hides the fewest pixels of earlier items.
     """
     limits = np.subtract(owner.shape, shape) + 1
     corners = (rng.random((_CANDIDATE_POSITIONS, 2)) * limits).astype(np.int64).tolist()

@@ -52,7 +52,7 @@ class BaseSegDataset(BaseDataset):
         img_suffix: The suffix of image files; by default, any common image format.
         seg_map_suffix: The suffix of label maps, which replaces the image suffix.
         metainfo: A dict with `classes` and optionally a `palette` with a color for each class. If a subclass defines
-            `METAINFO`, pixels of its other classes are ignored.
+            `METAINFO`, `classes` may select some of its classes; pixels of the remaining classes are ignored.
         data_root: The root folder for relative paths.
         data_prefix: A dict with the folders `img_path` and, if there are label maps, `seg_map_path`.
         ignore_index: The label of ignored pixels.

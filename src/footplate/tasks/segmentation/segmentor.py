@@ -214,7 +214,7 @@ class SegFormer(BaseSegmentor):
 
     Args:
         num_classes: The number of classes, including the background.
-        config: Arguments for transformers' `SegformerConfig`, such as `hidden_sizes`, `depths`, `sr_ratios`.
+        config: Arguments for transformers' `SegformerConfig`, such as `hidden_sizes`, `depths` and `sr_ratios`.
         settings: Arguments for `BaseSegmentor`.
 
     Raises:
@@ -241,12 +241,12 @@ class SegFormer(BaseSegmentor):
 
 @MODELS.register_module()
 class SegTTAModel(BaseTTAModel):
-    """Averages the class probabilities over the views of an image. The model itself undoes flipping and resizing."""
+    """Averages the class probabilities over the views of an image. The wrapped model undoes flipping and resizing."""
 
     def merge_preds(self, data_samples_list: list[list[Any]]) -> list[SegDataSample]:
         """Returns the sample of each image's first unflipped view, with the mean probabilities of all views.
 
-        The probabilities replace `seg_logits`. If all views are flipped, uses the first one.
+        The probabilities replace `seg_logits`. If all views are flipped, returns the sample of the first view.
         """
         merged = []
         for views in data_samples_list:

@@ -69,7 +69,7 @@ class _Probe(BaseMetric[Seen]):
         settings: Arguments for `BaseMetric`.
 
     Raises:
-        DataError: A sample has no class or no `part`, or there are no "train" or no "test" samples.
+        DataError: A sample has no class or no `part`, or there are no "train" samples or no "test" samples.
     """
 
     def __init__(
@@ -114,9 +114,10 @@ class _Probe(BaseMetric[Seen]):
 
     @abstractmethod
     def predict(self, features: Tensor, labels: Tensor, queries: Tensor, num_classes: int) -> Tensor:
-        """Predicts the class of each query from the training features and labels, as an int64 tensor of shape ``(M,)``.
+        """Predicts the class of each query. Returns an int64 tensor of shape ``(M,)``.
 
-        `queries` have shape ``(M, D)``, `features` have shape ``(N, D)``, and `labels` have shape ``(N,)``.
+        `queries` have shape ``(M, D)``. The training data consists of `features`, of shape ``(N, D)``, and `labels`, of
+        shape ``(N,)``.
         """
 
 
@@ -169,7 +170,7 @@ class LinearProbe(_Probe):
         settings: `of` ("features" or "pixels") and arguments for `BaseMetric`.
 
     Raises:
-        DataError: A sample has no class or no `part`, or there are no "train" or no "test" samples.
+        DataError: A sample has no class or no `part`, or there are no "train" samples or no "test" samples.
         ArgumentError: `l2` is negative.
     """
 

@@ -120,7 +120,7 @@ class NonLinearNeck(BaseModule):
 
 @MODELS.register_module()
 class ContrastiveHead(nn.Module):
-    """Computes the NT-Xent loss, which trains each view to be most similar to the other view of the same image.
+    """Computes the NT-Xent loss, which is low if each view is most similar to the other view of the same image.
 
     In distributed training, each rank uses only the views of its own batch.
 
@@ -167,8 +167,8 @@ class SimCLR(BaseSelfSup):
     Args:
         backbone: Maps images to feature maps ``(N, C, H, W)``; if it returns several, the last one is used. `backbone`,
             `neck` and `head` are modules or configs for MODELS.
-        neck: Maps feature maps to projections ``(N, D)``, such as NonLinearNeck.
-        head: Computes the loss from the projections of two views, such as ContrastiveHead.
+        neck: A module, such as NonLinearNeck, that maps feature maps to projections ``(N, D)``.
+        head: A module, such as ContrastiveHead, that computes the loss from the projections of two views.
 
     Source: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", arXiv:2002.05709.
 
@@ -216,8 +216,8 @@ class MAEPretrainDecoder(BaseModule):
         init_cfg: See `BaseModule`; by default, linear layers use Xavier uniform initialization.
 
     Raises:
-        ArgumentError: `decoder_embed_dim` is not a multiple of both 4 and `decoder_num_heads`, or `decoder_depth` is
-            not positive.
+        ArgumentError: `decoder_embed_dim` is not a multiple of 4, `decoder_embed_dim` is not a multiple of
+            `decoder_num_heads`, or `decoder_depth` is not positive.
     """
 
     def __init__(
@@ -294,8 +294,9 @@ class MAE(BaseSelfSup):
     Args:
         backbone: An encoder with a `forward_masked` method, such as MAEViT. `backbone`, `neck` and `head` are modules
             or configs for MODELS.
-        neck: Maps the encoder's output to the pixels of all patches, such as MAEPretrainDecoder.
-        head: Computes the loss from images, predicted pixels and mask, such as MAEPretrainHead.
+        neck: A module, such as MAEPretrainDecoder, that maps the encoder's output to the pixels of all patches.
+        head: A module, such as MAEPretrainHead, that computes the loss from the images, the predicted pixels and the
+            mask.
 
     Source: He et al., "Masked Autoencoders Are Scalable Vision Learners", arXiv:2111.06377.
 

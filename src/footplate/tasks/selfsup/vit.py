@@ -44,8 +44,9 @@ class MAEViT(BaseModule):
         init_cfg: See `BaseModule`; by default, linear layers use Xavier uniform initialization.
 
     Raises:
-        ArgumentError: `img_size` is not a multiple of `patch_size`, `embed_dims` is not a multiple of both 4
-            and `num_heads`, `num_layers` is not positive, or `mask_ratio` masks no patches or all of them.
+        ArgumentError: `img_size` is not a multiple of `patch_size`, `embed_dims` is not a multiple of 4, `embed_dims`
+            is not a multiple of `num_heads`, `num_layers` is not positive, or `mask_ratio` masks no patches or all of
+            them.
 
     Source: Dosovitskiy et al., "An Image is Worth 16x16 Words", arXiv:2010.11929; He et al., "Masked Autoencoders Are
         Scalable Vision Learners", arXiv:2111.06377.
@@ -130,7 +131,10 @@ def make_layers(count: int, width: int, num_heads: int, mlp_ratio: float) -> nn.
 
 
 def init_attention(layers: nn.ModuleList) -> None:
-    """Initializes the query, key and value weights, which initializers for linear layers do not cover."""
+    """Initializes the query, key and value weights of each layer with Xavier uniform initialization.
+
+    Initializers for linear layers do not cover these weights.
+    """
     for layer in layers:
         if isinstance(layer, nn.TransformerEncoderLayer):
             for weights in layer.self_attn.in_proj_weight.chunk(3):
