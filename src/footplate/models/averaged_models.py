@@ -290,7 +290,8 @@ class WarmUpEMA(ExponentialMovingAverage):
 class _StateCopy(nn.Module):
     """Copies the parameters and buffers of a sharded model, which does not support `deepcopy`.
 
-    The copy has the same names and shared parameters as the model, but no `forward`.
+    The copy uses the model's names. Parameters that are shared in the model are also shared in the copy. The copy has
+    no `forward`.
     """
 
     def __init__(self, model: nn.Module, copies: dict[int, nn.Parameter] | None = None) -> None:

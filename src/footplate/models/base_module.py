@@ -22,8 +22,9 @@ class BaseModule(nn.Module):
     """A module that initializes its weights as specified in `init_cfg`.
 
     Args:
-        init_cfg: A dict for WEIGHT_INITIALIZERS or a list of such dicts. `layer` lists the layer classes to initialize,
-            by name. `override` is a dict, or a list of dicts, with different settings for the submodule `name`.
+        init_cfg: A dict for WEIGHT_INITIALIZERS or a list of such dicts. `layer` lists the names of the layer classes
+            to initialize. `override` is a dict or a list of dicts. Each has different settings for one submodule, whose
+            name is under the key `name`.
 
     Example:
         >>> from torch import nn

@@ -32,7 +32,7 @@ class Inputs(NamedTuple):
 
     @property
     def batch_size(self) -> int | None:
-        """The size of the first dimension, or None if tensors differ in it or have no dimensions."""
+        """The size of the tensors' first dimension, or None if the sizes differ or a tensor has no dimensions."""
         sizes = {tensor.shape[0] if tensor.dim() else None for tensor in self.tensors().values()}
         return sizes.pop() if len(sizes) == 1 else None
 
@@ -76,9 +76,10 @@ def inputs_of(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
 
 
 def named_tensors(name: str, value: Any) -> dict[str, Tensor]:
-    """Returns the tensors in a nested value, keyed by `name`, keys and indices joined with underscores.
+    """Returns the tensors in a nested value. Each key is `name` followed by the path in the value, e.g. "boxes_0".
 
-    `name` is omitted for named tuples, and for mappings if it is "output". Values that are not tensors are skipped.
+    The keys for named tuples omit `name`, and so do the keys for mappings if `name` is "output". Skips values that are
+    not tensors.
     """
     if isinstance(value, Tensor):
         return {name: value}

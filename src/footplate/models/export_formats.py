@@ -98,7 +98,7 @@ def _write_onnx(request: ExportRequest) -> None:
 def adaptive_avg_pool2d(images: Tensor, output_size: Any) -> Tensor:
     """Applies adaptive average pooling to images of shape ``(..., H, W)``, as a matrix multiplication.
 
-    Unlike torch's decomposition of this operator, the exported graph accepts other input sizes.
+    Unlike with torch's decomposition of this operator, the exported graph accepts input sizes other than the example's.
     """
     output_size = (output_size, output_size) if isinstance(output_size, int) else output_size
     if all(count == 1 for count in output_size):
@@ -156,7 +156,10 @@ FORMATS: Mapping[str, ExportFormat] = {
 
 @contextmanager
 def exportable_operators() -> Iterator[None]:
-    """Disables gradients, warnings, and fused transformer layers, which cannot be exported, while the block runs."""
+    """Disables gradients, warnings and fused transformer layers while the block runs.
+
+    Fused transformer layers cannot be exported.
+    """
     outer = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     logger = logging.getLogger("torch.onnx")  # it warns about packages that the model does not need
@@ -185,7 +188,7 @@ def largest_difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) ->
 
     If the largest absolute value of an expected output is above 1, the difference is divided by this value, because
     rounding errors scale with the values. The result is infinite if the outputs differ in number or shape, if a value
-    is NaN, or if two different values include an infinity.
+    is NaN, or if a value is infinite and the corresponding value is different.
     """
     if [tuple(tensor.shape) for tensor in outputs] != [tuple(tensor.shape) for tensor in expected]:
         return float("inf")

@@ -98,7 +98,7 @@ def export_module(
 
     Raises:
         ArgumentError: `path` is not a local file with one of these suffixes, the module does not accept the example, or
-            `opset` is set for another format.
+            `opset` is set for `.pt2` or `.pt`.
         ExportError: The module cannot be exported, or the file computes different outputs than the module.
         MissingExtraError: A package that the format requires is not installed.
     """
@@ -225,7 +225,7 @@ def check_target(target: str, suffixes: Sequence[str], *, inputs: Sequence[str] 
 def write_and_open(to: str, request: ExportRequest, fixed: ExportRequest) -> Run:
     """Writes an exported file in the format `to`, and returns a function that runs the file.
 
-    If `request`, with dynamic shapes, cannot be exported, writes `fixed` instead.
+    `request` has dynamic shapes. If it cannot be exported, writes `fixed`, which has fixed shapes, instead.
 
     Raises:
         ExportError: The module cannot be exported, or the file cannot be opened.

@@ -1,7 +1,7 @@
 """Builds timm, torchvision, transformers and segmentation_models_pytorch models by name.
 
-Nothing is downloaded unless `pretrained=True`. Arguments that would make a package read other files or download from an
-address in the config are rejected.
+Nothing is downloaded unless `pretrained=True`. Arguments that would make a package read a file or download from an
+address are rejected.
 """
 
 import inspect
@@ -154,7 +154,7 @@ class TransformersModels(PackageSource):
         return ""
 
     def build(self, name: str, **settings: Any) -> Any:
-        """Builds a model from `config`, a config object or a dict of its settings. Accepts no other arguments."""
+        """Builds a model from its only argument, `config`, which is a config object or a dict of settings."""
         kind = getattr(self.package, name)
         check_keys("model", settings, ["config"], prefix="")
         config = settings.get("config")
@@ -177,7 +177,7 @@ class SegmentationModels(PackageSource):
         )
 
     def build(self, name: str, pretrained: bool = False, **settings: Any) -> Any:
-        """Builds a model from its class's arguments. Without `pretrained`, `encoder_weights` defaults to None.
+        """Builds a model from the arguments of its class. Without `pretrained`, `encoder_weights` defaults to None.
 
         Raises:
             ArgumentError: An argument refers to a file or address.

@@ -86,8 +86,8 @@ class PlainModel(ModelWrapper, BaseModel):
     1. `training_step(module, batch)`. It may accept two additional arguments, which are recognized by name. `step` is a
        `TrainStep`. `optimizers` (or `optimizer`) is the run's optimizer wrapper, or a mapping from names to wrappers.
        With this argument, the function must step the optimizers itself, for example with
-       `optimizers["generator"].update_params(loss)`. It may return a loss or a dict of values to log. Gradients are
-       computed only for the parameters of the optimizer that is updated.
+       `optimizers["generator"].update_params(loss)`. It may return a loss or a dict of values to log. With several
+       optimizers, each update computes gradients only for the parameters of its own optimizer.
     2. `loss(output, target)`. The module is called without the target; see `split_target`.
     3. The output of the module itself.
 
@@ -333,7 +333,8 @@ def _further_arguments(training_step: Any) -> tuple[str, ...]:
     """Returns which of `optimizer`, `optimizers` and `step` a `training_step` takes after the module and the batch.
 
     Raises:
-        ArgumentError: The function has another argument without a default, or is a model's own method.
+        ArgumentError: The function cannot be called with these arguments, or is a method that takes a batch as its
+            first argument.
     """
     if training_step is None:
         return ()

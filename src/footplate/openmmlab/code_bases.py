@@ -59,8 +59,8 @@ def import_modules(cfg: "Config", *, patches: bool = True) -> None:
     If the config sets `plugin = True`, as in first-generation code for MMDetection3D, the plugin is the package at
     `plugin_dir`, or the config's folder if `plugin_dir` is not set.
 
-    In these modules, imports from OpenMMLab packages resolve to footplate. Also makes modules in the config's folder
-    importable.
+    In all of these modules, including the plugin, imports from OpenMMLab packages resolve to footplate. Also makes
+    modules in the config's folder importable.
 
     Args:
         cfg: The config.

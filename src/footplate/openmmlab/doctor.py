@@ -29,8 +29,9 @@ def check_code_base(name: str) -> dict[str, Any]:
         name: The name of a code base, or of a footplate extra for one generation of a code base, such as "mmseg0".
 
     Returns:
-        A dict with the keys `name`, `version`, `problems` (a list of lines, including fixes) and `remarks` (a list with
-        "complete" if there are no problems, and a line about each module that cannot be imported).
+        A dict with the keys `name`, `version`, `problems` and `remarks`. `problems` is a list of lines about
+        problems and how to fix them. `remarks` is a list with "complete" if there are no problems, and a line for each
+        import error.
     """
     scope = scope_of(name)
     version = installed_version(CODE_BASES[scope])
@@ -54,7 +55,8 @@ def check_code_base(name: str) -> dict[str, Any]:
 def check_environment() -> list[dict[str, Any]]:
     """Checks footplate's optional packages and the installed code bases.
 
-    Returns one dict per package, in the format of `check_code_base`. A missing optional package is only a remark.
+    Returns one dict each for footplate, Python, torch, every extra and every installed code base, in the format of
+    `check_code_base`. A missing optional package is only a remark.
     """
     versions = {"footplate": __version__, "Python": platform.python_version(), "torch": str(torch.__version__)}
     rows = [{"name": name, "version": version, "problems": [], "remarks": []} for name, version in versions.items()]

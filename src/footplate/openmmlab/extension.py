@@ -89,7 +89,7 @@ class OpenMMLab(Extension):
         return translate_for_run(cfg)
 
     def prepare_training(self, model: Any) -> None:
-        """Supports models that modify the output of a ReLU in place, as PyTorch < 1.9 allowed."""
+        """Makes training work for models that modify the output of a ReLU in place, which PyTorch < 1.9 allowed."""
         from footplate.openmmlab.relu import repair_first_step
 
         repair_first_step(model)

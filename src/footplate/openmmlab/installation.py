@@ -209,7 +209,7 @@ class InstalledFinder(MetaPathFinder):
 
     Adds the names from mmcv 1.x that mmcv 2 no longer has, and sets mmcv's version to one that the imported code base
     accepts. In mmcv and first-generation code, also replaces names that were removed from PyTorch, NumPy or Python. In
-    other code bases, replaces them only in modules that use names removed from NumPy or collections. Once a
+    other code bases, does so only in modules that use names removed from NumPy or collections. Once a
     first-generation code base is imported, modules in the current folder also count as first-generation code.
 
     A package that restricts the version of mmcv or MMEngine in its `__init__.py` also counts as a code base. In
@@ -228,7 +228,7 @@ class InstalledFinder(MetaPathFinder):
         self._patches_current_folder = False
 
     def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Returns the spec of a module to modify, or None for any other module."""
+        """Returns the spec of a module if the module has to be modified, and otherwise None."""
         top = fullname.partition(".")[0]
         is_known = top in self._code_bases | self.completed | self._patched
         if not is_known and not self._patches_current_folder and fullname != top:
@@ -256,7 +256,7 @@ class InstalledFinder(MetaPathFinder):
         return spec
 
     def _execute(self, loader: SourceFileLoader, execute: Callable[[ModuleType], None], module: ModuleType) -> None:
-        """Executes a module after modifying its code.
+        """Executes a module after modifying its code. Without a GPU, uses replacements for some modules instead.
 
         Args:
             loader: The loader of the module.

@@ -83,7 +83,10 @@ def auto_fp16(*args: Any, **kwargs: Any) -> Callable[[_Function], _Function]:
 
 
 def force_fp32(*args: Any, **kwargs: Any) -> Callable[[_Function], Callable[..., Any]]:
-    """Returns a decorator that, under autocast, runs a method in float32: without autocast and with cast arguments."""
+    """Returns a decorator that makes a method run in float32 even if autocast is enabled.
+
+    In this case, the method is called with autocast disabled and with floating-point arguments converted to float32.
+    """
 
     def decorate(function: _Function) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -145,7 +148,7 @@ def get_logger(
 
 
 get_root_logger = functools.partial(get_logger, "")
-"""Returns footplate's logger; see get_logger for the other arguments."""
+"""Returns footplate's logger. Takes the arguments of `get_logger` except `name`."""
 
 
 def get_host_info() -> str:
@@ -177,12 +180,12 @@ def set_random_seed(seed: int, deterministic: bool = False, use_rank_shift: bool
 
 
 def allreduce_params(params: Iterable[Tensor], coalesce: bool = True, bucket_size_mb: int = -1) -> None:
-    """Averages parameters over all processes, in place. Ignores the other arguments."""
+    """Averages parameters over all processes, in place. Ignores `coalesce` and `bucket_size_mb`."""
     all_reduce_params([each.data for each in params], coalesce, bucket_size_mb, op="mean")
 
 
 def allreduce_grads(params: Iterable[Tensor], coalesce: bool = True, bucket_size_mb: int = -1) -> None:
-    """Averages the gradients of parameters over all processes, in place. Ignores the other arguments."""
+    """Averages the gradients of parameters over all processes, in place. Ignores `coalesce` and `bucket_size_mb`."""
     with_gradient = [each.grad for each in params if each.requires_grad and each.grad is not None]
     allreduce_params(with_gradient, coalesce, bucket_size_mb)
 
@@ -205,7 +208,7 @@ def scatter_kwargs(inputs: Any, kwargs: Any, target_gpus: Any = None, dim: int =
 
 @functools.cache
 def _get_stream(device: Any) -> Any:
-    """Returns the stream for copying to a device, or None for the CPU. `device` may be an index; -1 means the CPU."""
+    """Returns a new stream for copying to a device, or None for the CPU. `device` may be an index; -1 means the CPU."""
     if isinstance(device, int):
         device = torch.device("cpu") if device < 0 else torch.device("cuda", device)
     return None if device.type == "cpu" else torch.cuda.Stream(device)  # type: ignore[no-untyped-call]

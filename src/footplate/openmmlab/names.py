@@ -35,7 +35,10 @@ def _read_names() -> dict[str, Names]:
 
 
 NAMES = _read_names()
-"""Maps modules to their names. Names that an installed mmcv 2 or code base already has are not replaced."""
+"""Maps each module to the names that footplate provides in it.
+
+They do not replace names that an installed mmcv 2 or code base already has.
+"""
 
 
 def names_of(module: str) -> Names | None:
@@ -57,7 +60,7 @@ def names_of(module: str) -> Names | None:
 def describe_unknown_name(module: str, name: str) -> str:
     """Returns the error message for a name that footplate does not provide.
 
-    The message suggests either another module that has this name, or a similar name.
+    The message suggests a different module that has this name or, if there is none, a similar name.
 
     Args:
         module: The module that the name was imported from, such as `mmengine.hooks`.

@@ -8,7 +8,9 @@ from footplate.registry import VISBACKENDS
 
 
 class Refused:
-    """Base class for unsupported classes that published configs refer to. It must be the first base class.
+    """Base class for unsupported classes that published configs refer to.
+
+    Subclasses must list it as their first base class.
 
     Raises:
         ArgumentError: The class is instantiated.
@@ -29,7 +31,7 @@ class Refused:
 
 
 def _refused(service: str) -> type[BaseVisBackend]:
-    """Returns a writer class with the same name as in MMEngine. Its constructor raises an error."""
+    """Registers and returns a writer class, named as in MMEngine, whose constructor raises an error."""
     members = {
         "__doc__": f"Raises an error, because {service} is not supported.",
         "__module__": __name__,

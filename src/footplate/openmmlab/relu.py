@@ -36,10 +36,10 @@ class InputSavingRelu(TorchFunctionMode):
 
 
 def repair_first_step(model: Any) -> None:
-    """Repeats the first training step with `InputSavingRelu` if the model modifies the output of a ReLU in place.
+    """Makes a model use `InputSavingRelu` if its first training step modifies the output of a ReLU in place.
 
-    In this case, all later steps also use `InputSavingRelu`. Does nothing with several processes, because ranks cannot
-    restart their gradient synchronization.
+    In this case, the first step is repeated. Does nothing with several processes, because ranks cannot restart their
+    gradient synchronization.
     """
     if is_distributed():
         return

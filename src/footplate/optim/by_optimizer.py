@@ -15,7 +15,7 @@ def by_optimizer(values: Any, names: Iterable[str]) -> dict[str, Any]:
 
 
 def schedules_by_optimizer(schedules: Any) -> dict[str, Any]:
-    """Returns a dict that maps optimizer names to schedule lists. Optimizers without schedules may be missing."""
+    """Returns a dict that maps optimizer names to schedule lists. The dict may omit optimizers without schedules."""
     return by_optimizer(schedules, schedules if isinstance(schedules, Mapping) else [""])
 
 

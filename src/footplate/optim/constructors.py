@@ -48,7 +48,10 @@ def merge_groups(groups: Iterable[Group]) -> list[Group]:
 
 
 def drop_duplicates(groups: Iterable[Group]) -> Iterator[Group]:
-    """Yields the groups after dropping parameters that occur in earlier groups. Warns if their settings differ."""
+    """Yields the groups without the parameters that occur in earlier groups. Skips groups that become empty.
+
+    Warns about parameters whose settings differ between groups.
+    """
     first: dict[int, Group] = {}  # the settings of each parameter, by id
     differing = 0
     for group in groups:
@@ -66,7 +69,7 @@ def drop_duplicates(groups: Iterable[Group]) -> Iterator[Group]:
 
 
 def _split(group: Group) -> tuple[Group, Sequence[nn.Parameter]]:
-    """Splits a parameter group into its settings and its parameters. (`params` may be a single parameter.)"""
+    """Splits a parameter group into its settings and its parameters. `params` may be a single parameter."""
     params = group["params"]
     settings = {key: value for key, value in group.items() if key != "params"}
     return settings, params if isinstance(params, (list, tuple)) else [params]
@@ -159,6 +162,8 @@ class DefaultOptimWrapperConstructor:
     ) -> None:
         """Appends one group for each parameter of `module` and its submodules, in order.
 
+        With `bypass_duplicate`, skips parameters that are already in `params`.
+
         Args:
             params: The list of groups to extend.
             module: The module that contains the parameters.
@@ -243,12 +248,14 @@ _LAYERS: dict[str, dict[str, LayerIndex]] = {
     name=["LearningRateDecayOptimizerConstructor", "LayerDecayOptimizerConstructor"]
 )
 class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
-    """Multiplies a parameter's learning rate by `decay_rate` once for each layer or stage between it and the head.
+    """Decays the learning rate layer by layer or stage by stage, from the head to the input.
 
-    One-dimensional parameters and biases get no weight decay. The keys of `paramwise_cfg` are `decay_rate` (or
-    `layer_decay_rate`), `num_layers` and `decay_type` ("layer_wise" or "stage_wise"). The model's `backbone` must be a
-    ConvNeXt (both decay types), or a BEiT, MAE or other vision transformer whose blocks are in `layers` (only
-    "layer_wise").
+    A parameter's learning rate is `lr * decay_rate ** distance`, where `distance` is the number of layers or stages
+    from the head. One-dimensional parameters and biases get no weight decay.
+
+    The keys of `paramwise_cfg` are `decay_rate` (or `layer_decay_rate`), `num_layers` and `decay_type` ("layer_wise" or
+    "stage_wise"). The model's `backbone` must be a ConvNeXt (both decay types), or a BEiT, MAE or other vision
+    transformer whose blocks are in `layers` (only "layer_wise").
 
     Source: BEiT: BERT Pre-Training of Image Transformers (Bao et al., 2022); A ConvNet for the 2020s (Liu et al.,
     2022).

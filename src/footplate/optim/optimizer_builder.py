@@ -133,7 +133,7 @@ def is_schedule_free(optimizer: Any) -> bool:
 
 
 def default_of(cfg: Mapping[str, Any], field: str) -> float | None:
-    """Returns `cfg[field]` or, if it is missing, the optimizer's default. Returns None if the default is not a number.
+    """Returns `cfg[field]` or, if it is missing, the optimizer's default. Returns None if there is no numeric default.
 
     Raises:
         ArgumentError: The value in `cfg` is not a number or is out of range.

@@ -31,7 +31,7 @@ class ParamLocation(NamedTuple):
     module: nn.Module
     ndim: int
     in_deformable: bool = False
-    """Whether the module's parent, or the module passed to `add_params`, is a deformable convolution."""
+    """Whether the module's parent is a deformable convolution."""
 
     @property
     def path(self) -> str:
@@ -76,7 +76,7 @@ class ParamwiseRules(NamedTuple):
     base_wd: float | None
 
     def settings(self, location: ParamLocation) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """Returns the settings in which a parameter differs from the optimizer, and the config keys that set them."""
+        """Returns a parameter's settings that differ from the optimizer's, and the config keys that set them."""
         custom_keys = self.cfg.get("custom_keys") or {}
         key = min((key for key in custom_keys if key in location.path), key=lambda key: (-len(key), key), default=None)
         if key is not None:
@@ -87,15 +87,18 @@ class ParamwiseRules(NamedTuple):
         return self._scaled(*map(self.cfg.get, rules)), tuple(rule for rule in rules if self.cfg.get(rule) is not None)
 
     def lr_rule(self, location: ParamLocation) -> str:
-        """Returns the learning rate multiplier key for a parameter without a custom key, or "" if none applies."""
+        """Returns the key of the learning rate multiplier for a parameter that no custom key matches.
+
+        Returns "" if no multiplier applies.
+        """
         if location.is_offset and self.cfg.get("dcn_offset_lr_mult") is not None:
             return "dcn_offset_lr_mult"
         return "bias_lr_mult" if location.name == "bias" and not (location.is_norm or location.in_deformable) else ""
 
     def decay_rule(self, location: ParamLocation) -> str:
-        """Returns the weight decay multiplier key for a parameter without a custom key, or "" if none applies.
+        """Returns the key of the weight decay multiplier for a parameter that no custom key matches.
 
-        If several multipliers apply, returns the first one that is set.
+        If several multipliers apply, returns the first one that is set. Returns "" if no multiplier applies.
         """
         applies = {
             "norm_decay_mult": location.is_norm,
@@ -133,7 +136,10 @@ def check_paramwise(cfg: Any) -> None:
 
 
 def warn_of_unknown_keys(cfg: Mapping[str, Any], known: Sequence[str] = PARAMWISE_KEYS) -> None:
-    """Warns about unknown keys in `paramwise_cfg`. `known` defaults to the keys of the default constructor."""
+    """Warns about unknown keys in `paramwise_cfg`, and about misspelled multipliers in `custom_keys`.
+
+    `known` defaults to the keys of the default constructor.
+    """
     for key in cfg:
         if key not in known:
             _warn(f'unknown key "{key}" in paramwise_cfg', nearest(key, known))
@@ -147,7 +153,7 @@ def warn_of_unknown_keys(cfg: Mapping[str, Any], known: Sequence[str] = PARAMWIS
 def warn_of_idle_keys(rules: ParamwiseRules, model: nn.Module) -> None:
     """Warns about custom keys that match no parameter, and multipliers for fields that the optimizer does not have.
 
-    Ignores unmatched keys in the configs of packages, because they apply to several models and cannot be edited.
+    Ignores unmatched keys in the configs of installed packages, which apply to several models and cannot be edited.
     """
     custom_keys = rules.cfg.get("custom_keys") or {}
     used = [key for section in (rules.cfg, *custom_keys.values()) for key in section if section[key] is not None]

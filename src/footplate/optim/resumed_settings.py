@@ -1,4 +1,4 @@
-"""Compares a resumed run's optimizer settings in the config and the checkpoint, and selects which ones to use."""
+"""Compares the optimizer settings in a resumed run's config and checkpoint, and selects which ones to use."""
 
 import copy
 import inspect

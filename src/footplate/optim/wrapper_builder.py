@@ -151,7 +151,7 @@ def _with_parameter_names(wrapper: OptimWrapper, model: nn.Module) -> OptimWrapp
     """Passes parameter names to a wrapper if all of its parameters belong to the model. Returns the wrapper.
 
     Raises:
-        ArgumentError: None of its parameters belongs to the model.
+        ArgumentError: None of the wrapper's parameters belongs to the model.
     """
     model = unwrap_model(model)
     known = set(map(id, model.parameters()))

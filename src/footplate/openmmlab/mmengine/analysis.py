@@ -38,7 +38,10 @@ def _format_size(x: int, sig_figs: int = 3, hide_zero: bool = False) -> str:
 
 
 def parameter_count(model: nn.Module) -> defaultdict[str, int]:
-    """Returns parameter counts, keyed by module name, where "" is the whole model. Counts shared parameters once."""
+    """Returns the number of elements in each module and in each parameter, keyed by name.
+
+    The key "" is the whole model. Shared parameters are counted once.
+    """
     counts: defaultdict[str, int] = defaultdict(int)
     for name, parameter in model.named_parameters():
         _add(counts, name, parameter)
@@ -116,7 +119,8 @@ def complexity_stats_table(
 ) -> str:
     """Returns a table of the parameters, operations and activations of each module.
 
-    For single parameters, `show_param_shapes` shows the shape instead of the number of elements.
+    The table also has a row for each parameter. If `show_param_shapes` is set, these rows show the parameter's shape
+    instead of the number of elements.
     """
     shapes = {name: str(tuple(parameter.shape)) for name, parameter in flops._model.named_parameters()}
     rows = [("module", "parameters or shape", "flops", "activations")]

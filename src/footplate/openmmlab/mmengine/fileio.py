@@ -309,7 +309,7 @@ def get_file_backend(
         enable_singleton: Whether to reuse the object created earlier for the same arguments.
 
     Raises:
-        ArgumentError: There is no such backend.
+        ArgumentError: `backend_args` contains the name of an unknown backend.
     """
     options = dict(backend_args or {})
     name = options.pop("backend", None)

@@ -152,7 +152,7 @@ class BaseInferencer(ABC):
         return model.to(device).eval()
 
     def _load_weights_to_model(self, model: nn.Module, checkpoint: Any, cfg: Any) -> None:
-        """Loads weights and dataset metadata from a checkpoint. Without one, warns that the weights are random."""
+        """Loads weights and dataset metadata from a checkpoint. If there is none, warns about random weights."""
         if checkpoint is None:
             _logger.warning("No checkpoint was specified, so the model has random weights.")
             return
@@ -239,7 +239,9 @@ class BaseInferencer(ABC):
 
     @staticmethod
     def list_models(scope: str | None = None, patterns: str = r".*") -> list[str]:
-        """Returns the names of a code base's published models whose start matches the regular expression `patterns`.
+        """Returns the names of a code base's published models that match the regular expression `patterns`.
+
+        The expression only has to match the start of a name.
 
         Raises:
             ConfigError: There is neither a `scope` nor a default scope.

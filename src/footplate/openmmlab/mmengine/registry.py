@@ -85,7 +85,7 @@ class DefaultScope(ManagerMixin):
 
 
 def init_default_scope(scope: str) -> None:
-    """Sets the default scope. Logs a warning if this replaces another scope."""
+    """Sets the default scope. Logs a warning if a different scope was set before."""
     before = default_scope()
     if before not in (None, scope):
         _logger.warning("Replacing the default scope '%s' with '%s'.", before, scope)

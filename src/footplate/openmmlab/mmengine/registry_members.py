@@ -24,7 +24,7 @@ class RegistryMembers(Registry):
 
     @staticmethod
     def infer_scope() -> str:
-        """Returns the top-level package of the function that called the caller of this method."""
+        """Returns the top-level package of the caller's caller."""
         return str(sys._getframe(2).f_globals.get("__name__", "")).partition(".")[0]
 
     @staticmethod
@@ -35,9 +35,9 @@ class RegistryMembers(Registry):
 
     @contextmanager
     def switch_scope_and_registry(self, scope: str | None) -> Iterator["Registry"]:
-        """Sets the default scope for the duration of the block, and yields the registry of that scope.
+        """Sets the default scope for the duration of the block, and yields this tree's registry for the scope.
 
-        If `scope` is None, keeps the current scope. If the scope has no such registry, yields this registry.
+        If `scope` is None, keeps the current scope. If the tree has no registry for the scope, yields this registry.
         """
         with using_scope(scope):
             member = self.root._member(default_scope())
@@ -63,7 +63,7 @@ class RegistryMembers(Registry):
 
 
 def add_members() -> None:
-    """Adds the members to `Registry` itself, so that even the root registries have them."""
+    """Adds the members of `RegistryMembers` to `Registry` itself, so that even the root registries have them."""
     for name, member in vars(RegistryMembers).items():
         if not name.startswith("__"):
             setattr(Registry, name, member)

@@ -119,7 +119,7 @@ def load_checkpoint(
         model: The model, wrapped or not.
         filename: The path or address.
         map_location: The device for the tensors; the CPU by default.
-        strict: Whether all keys must match.
+        strict: Whether to raise an error if keys or shapes do not match.
         logger: Ignored; mismatches are reported in footplate's log.
         revise_keys: Pairs `(regular expression, replacement)` that are applied to the keys.
     """
@@ -204,7 +204,7 @@ def turn_on_activation_checkpointing(model: nn.Module, modules: str | Sequence[s
         modules: One or more submodule names.
 
     Raises:
-        ArgumentError: There is no such submodule, or its `forward` cannot be replaced.
+        ArgumentError: A submodule does not exist, or its `forward` cannot be replaced.
     """
     names = [modules] if isinstance(modules, str) else modules
     checkpoint_activations(model, [re.escape(name) for name in names])

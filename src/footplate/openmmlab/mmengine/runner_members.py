@@ -135,7 +135,7 @@ class RunnerMembers(Runner):
 
 
 def add_members() -> None:
-    """Adds the members to `Runner` itself, so that all runners have them."""
+    """Adds the members of `RunnerMembers` to `Runner` itself, so that all runners have them."""
     for name, member in vars(RunnerMembers).items():
         if not name.startswith("__"):
             setattr(Runner, name, member)

@@ -133,7 +133,9 @@ def apply_to(data: Any, expr: Callable[[Any], bool], apply_func: Callable[[Any],
 
 
 def import_modules_from_strings(imports: str | Sequence[str] | None, allow_failed_imports: bool = False) -> Any:
-    """Imports one or more modules. Returns a list of modules if `imports` is a list.
+    """Imports one or more modules and returns them.
+
+    Returns a module if `imports` is a string, None if it is empty or None, and otherwise a list of modules.
 
     Args:
         imports: A module name, a list of module names, or None.

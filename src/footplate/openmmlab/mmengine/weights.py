@@ -24,7 +24,7 @@ from footplate.module_selection import BATCH_NORMS, INSTANCE_NORMS
 def _initializer(kind: type[BaseInit], order: str) -> Callable[..., None]:
     """Returns a function that initializes a layer, but not its children.
 
-    `order` lists the other arguments of this function in positional order.
+    `order` lists the positional arguments that the returned function takes after the layer.
     """
 
     def initialize(module: nn.Module, *values: Any, **settings: Any) -> None:

@@ -116,8 +116,8 @@ class MultiStep(Curve):
     """Multiplies the value by `gamma` at each milestone.
 
     Args:
-        milestones: The epochs or iterations at which the value changes, counted from `begin`. If a milestone is
-            repeated, `gamma` applies repeatedly.
+        milestones: The epochs or iterations at which the value changes, counted from `begin`. A milestone that is
+            listed twice multiplies the value by `gamma` twice.
         gamma: The factor, at least 0.
     """
 
@@ -131,7 +131,9 @@ class MultiStep(Curve):
 
 @dataclass(frozen=True)
 class Poly(Curve):
-    """Decays the value to `eta_min` polynomially, in proportion to `(1 - position / last) ** power`.
+    """Decays the value to `eta_min` polynomially.
+
+    The distance from `eta_min` is proportional to `(1 - position / last) ** power`, where `last` is the last position.
 
     Source: ParseNet (Liu et al., 2015), the "poly" policy.
 

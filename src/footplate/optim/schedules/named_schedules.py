@@ -95,7 +95,7 @@ def build_param_schedulers(
         counts_epochs: Whether the run is epoch-based. Used only for torch schedulers.
 
     Returns:
-        The schedules in stepping order, or a dict that maps optimizer names to such lists.
+        A list of schedules in stepping order. For several optimizers, a dict that maps their names to such lists.
 
     Raises:
         FootplateError: A schedule cannot be built. The error includes the key path in `param_scheduler`.
@@ -161,8 +161,8 @@ def _build(cfg: Any, optimizer: HasParamGroups, lengths: Mapping[str, int | None
 def _check_ends(schedules: Schedules, lengths: Mapping[str, int | None]) -> None:
     """Warns about schedules that do not match the length of the run.
 
-    A schedule may end one step after training, which is a common way to avoid the final value. The last schedule may
-    end early if it ends at the base value, like a warm-up.
+    Does not warn about a schedule that ends one step after training, which is a common way to avoid the final value.
+    Also does not warn if the last schedule of a field ends early but at the base value, like a warm-up.
 
     Raises:
         ArgumentError: A torch scheduler has fewer steps than the run, so it would fail during training.

@@ -171,7 +171,10 @@ class ParamSchedule:
             write_field(group, self._key, self.base_values[index])
 
     def start(self) -> None:
-        """Performs the first step, and sets the base values for this schedule and all later ones."""
+        """Sets the base values for this schedule and all later ones, and performs the first step.
+
+        A schedule that requires validation metrics has no first step.
+        """
         self.base_values = [self.curve.rebased(base) for base in self.base_values]
         for group, base in zip(self.optimizer.param_groups, self.base_values, strict=True):
             group[self._initial] = base

@@ -33,7 +33,7 @@ class TorchSchedule(MetricSchedule):
         monitor: The name of the validation metric for ReduceLROnPlateau.
 
     Raises:
-        ArgumentError: The scheduler belongs to another optimizer.
+        ArgumentError: The scheduler was created for a different optimizer than `optimizer`.
     """
 
     advice = ("Pass param_scheduler=dict(scheduler=..., monitor='...').",)
@@ -91,7 +91,10 @@ class TorchSchedule(MetricSchedule):
         """Does nothing, because torch schedulers set the first value in their constructors."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the scheduler's state and type. The prefix `torch.` distinguishes it from footplate's schedules."""
+        """Returns the scheduler's state and type.
+
+        The type has the prefix `torch.`, which distinguishes it from the types of footplate's schedules.
+        """
         name = f"torch.{type(self.scheduler).__name__}"
         return {"type": name, "by_epoch": self.by_epoch, "state": self.scheduler.state_dict()}
 

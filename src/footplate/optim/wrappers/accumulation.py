@@ -49,7 +49,7 @@ class Accumulation:
         return count == 1 or self._inner_count % count == 0 or self._inner_count == self._max_counts
 
     def should_sync(self) -> bool:
-        """Checks whether the next loss's gradients must be synchronized between ranks."""
+        """Checks whether to synchronize the next loss's gradients between ranks."""
         after, count = self._inner_count + 1, self._accumulative_counts
         return after % count == 0 or after == self._max_counts
 
@@ -80,7 +80,8 @@ class Accumulation:
     def _saved_gradients(self, state: Mapping[str, Any]) -> Sequence[Tensor | None]:
         """Returns a saved state's accumulated gradients, and records whether there are any.
 
-        Returns an empty tuple if there are none, or if `accumulative_counts` has changed since, with a warning.
+        Returns an empty tuple if there are none. If `accumulative_counts` has changed since the state was saved, logs a
+        warning and also returns an empty tuple.
         """
         gradients = state.get("accumulated_gradients")
         count = state.get("accumulative_counts", self._accumulative_counts)  # missing in older checkpoints

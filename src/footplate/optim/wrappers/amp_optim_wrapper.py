@@ -28,7 +28,7 @@ class AmpOptimWrapper(OptimWrapper):
         loss_scale: "dynamic", a fixed number, or a dict with arguments for `torch.amp.GradScaler`. Used only with
             float16, since bfloat16 has the same range as float32.
         dtype: "float16" or "bfloat16". Defaults to float16 on a GPU and bfloat16 on a CPU.
-        use_fsdp: Ignored; accepted for compatibility. GradScaler supports sharded gradients.
+        use_fsdp: Ignored, because `GradScaler` supports sharded gradients without a setting.
         settings: Arguments for `OptimWrapper`.
 
     Raises:

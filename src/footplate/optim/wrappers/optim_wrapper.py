@@ -37,7 +37,7 @@ class OptimWrapper(Accumulation):
             by norm, the norm before clipping is recorded as `train/grad_norm`.
         grad_clip: An alias for `clip_grad`.
         on_nonfinite: What to do about non-finite gradients: "skip", "stop" or "warn". By default, the run's policy
-            applies. Outside a run, gradients are not checked.
+            applies, and gradients are not checked outside a run.
         compile: Whether to compile the optimizer's step, or a dict of arguments for `torch.compile`. Learning rates
             become tensors, so that changing them does not trigger a recompilation.
 
@@ -46,8 +46,8 @@ class OptimWrapper(Accumulation):
         keeps_gradients: Whether gradients are kept after a step, until the next loss.
         prepare_backward: A function that is called before each backward pass with the loss and the result of
             `should_sync()`, and returns the loss. Set by models that average gradients over processes.
-        unreduced: Parameters that were frozen when the model was wrapped, so that the model does not average their
-            gradients. If they are unfrozen later, the optimizer wrapper averages their gradients instead.
+        unreduced: Parameters that were frozen when the model was wrapped for distributed training. The model does not
+            average their gradients. If they are unfrozen later, the optimizer wrapper does.
 
     Raises:
         ArgumentError: An argument is invalid.
@@ -166,8 +166,8 @@ class OptimWrapper(Accumulation):
         """Clips the gradients and steps the optimizer. The guard may skip the step if gradients are non-finite.
 
         Raises:
-            ArgumentError: The gradients were not computed with `backward`, which is required to scale them or average
-                them over processes. Also raised if the parameters are sharded and none of them has a gradient.
+            ArgumentError: The gradients have to be scaled or averaged over processes, but were not computed with
+                `backward`. Also raised if the parameters are sharded and none of them has a gradient.
         """
         if not self._ran_backward and self.prepare_backward is not None:
             raise foreign_gradients_error()
@@ -200,7 +200,9 @@ class OptimWrapper(Accumulation):
         self.optimizer.zero_grad(**kwargs)
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
-        """Returns a context manager for the forward pass that disables gradient synchronization during accumulation.
+        """Returns a context manager for the forward pass.
+
+        It disables gradient synchronization while gradients are accumulated.
 
         Args:
             model: The model, including its wrapper for distributed training.

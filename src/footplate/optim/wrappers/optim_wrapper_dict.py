@@ -98,11 +98,11 @@ class OptimWrapperDict(OptimWrapper):
             wrapper.guard(policy)
 
     def get_lr(self) -> dict[str, list[float]]:
-        """Returns `{"<name>.lr": [...]}` for each wrapper."""
+        """Returns a dict with an entry `"<name>.lr": [...]` for each wrapper."""
         return {f"{name}.lr": wrapper.get_lr()["lr"] for name, wrapper in self.items()}
 
     def get_momentum(self) -> dict[str, list[float]]:
-        """Returns `{"<name>.momentum": [...]}` for each wrapper."""
+        """Returns a dict with an entry `"<name>.momentum": [...]` for each wrapper."""
         return {f"{name}.momentum": wrapper.get_momentum()["momentum"] for name, wrapper in self.items()}
 
     @property
@@ -118,7 +118,7 @@ class OptimWrapperDict(OptimWrapper):
         """Loads the states of the wrappers.
 
         Raises:
-            CheckpointError: The states belong to different optimizers.
+            CheckpointError: The names in `state_dict` differ from the names of the wrappers.
         """
         if set(state_dict) != set(self.optim_wrappers):
             raise CheckpointError(

@@ -1,4 +1,4 @@
-"""Adds first-generation metadata to checkpoints, and the link `latest.pth` to their folder."""
+"""Adds first-generation metadata to checkpoints, and creates the link `latest.pth` in their folder."""
 
 import contextlib
 import logging
@@ -28,13 +28,14 @@ _logger = logging.getLogger("footplate.openmmlab.first_generation")
 
 @HOOKS.register_module()
 class LegacyCheckpointHook(Hook):
-    """Saves the dataset's `CLASSES` and `PALETTE` and `runner.meta`, and restores `hook_msgs` when a run resumes.
+    """Saves `runner.meta` and the dataset's `CLASSES` and `PALETTE`, and restores `hook_msgs` when a run resumes.
 
-    Omits values that a checkpoint cannot contain, with a warning.
+    If a checkpoint cannot contain a value, logs a warning and omits it.
 
     Args:
         meta: Additional entries for the checkpoint's `meta`.
-        create_symlink: Whether to keep a symbolic link `latest.pth` to the newest checkpoint, in its folder.
+        create_symlink: Whether to create a symbolic link to the newest checkpoint, named `latest.pth`, in the
+            checkpoint's folder.
 
     Raises:
         ArgumentError: `meta` is not a dict.
@@ -47,7 +48,7 @@ class LegacyCheckpointHook(Hook):
         self.create_symlink = check_flag("create_symlink", create_symlink)
 
     def before_train(self, runner: "Runner") -> None:
-        """Makes the run update the link after each save."""
+        """Makes the run update the link after each save, if `create_symlink` is set."""
         if self.create_symlink:
             runner.saver.write_pointer = _write_pointer_and_link
 
@@ -69,7 +70,10 @@ class LegacyCheckpointHook(Hook):
 
 
 def _write_pointer_and_link(folder: "str | os.PathLike[str]", path: "str | os.PathLike[str]") -> None:
-    """Writes `last_checkpoint`, and replaces the link `latest.pth` next to the checkpoint."""
+    """Writes `last_checkpoint`, and replaces the link `latest.pth` next to the checkpoint.
+
+    Creates no link for remote or sharded checkpoints, or if the file system does not support links.
+    """
     write_pointer(folder, path)
     file = local_path(path)
     if not storage.is_local(path) or is_sharded_path(file):

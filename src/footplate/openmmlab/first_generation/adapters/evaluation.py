@@ -80,7 +80,10 @@ _METRICS = {
     "segm": ("CocoMetric", "metric"),
     "accuracy": ("Accuracy", None),
 }
-"""For datasets without `evaluate`. Maps each metric to its class, and to the class's argument that selects it."""
+"""Maps each metric name to the class that computes the metric, and to the class's argument that takes the name.
+
+Used for datasets without `evaluate`.
+"""
 
 
 @METRICS.register_module()

@@ -19,14 +19,14 @@ from footplate.registry import DATA_SAMPLERS
 class GroupBatchSampler(Sampler[list[int]]):
     """Yields batches whose samples belong to one group. `dataset.flag` contains the group of each sample.
 
-    An epoch visits each sample at least once. Samples of a group are repeated until all its batches are full and all
-    ranks have the same number of batches. With an InfiniteSampler, each rank collects its samples by group, and yields
-    a batch as soon as it is full.
+    An epoch visits each sample at least once. Samples of a group are repeated until all of the group's batches are full
+    and all ranks have the same number of batches. With an InfiniteSampler, each rank collects its samples by group, and
+    yields a batch as soon as it is full.
 
     The batches depend only on the sampler's seed, the epoch and the number of ranks.
 
     Args:
-        sampler: Provides the dataset, the seed and the epoch.
+        sampler: The sampler, which provides the dataset, the seed and the epoch.
         batch_size: The number of samples in each batch.
 
     Raises:

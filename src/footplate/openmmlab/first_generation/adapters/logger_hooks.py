@@ -52,7 +52,10 @@ class LoggerHook(Hook):
         runner.log_buffer.clear()
 
     def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
-        """Computes the averages and logs them if `interval` iterations have passed."""
+        """Computes the averages and logs them if `interval` iterations have passed.
+
+        In an epoch-based run, also logs them at the end of an epoch unless `ignore_last` is set.
+        """
         is_time = self.every_n_inner_iters if self.by_epoch else self.every_n_iters
         if is_time(runner, self.interval) or (self.by_epoch and self.end_of_epoch(runner) and not self.ignore_last):
             runner.log_buffer.average(self.interval)
@@ -92,13 +95,19 @@ class LoggerHook(Hook):
         return int(runner.epoch + 1 if runner.mode == "train" else runner.epoch)
 
     def get_iter(self, runner: Any, inner_iter: bool = False) -> int:
-        """Returns the iteration number, counted from 1. If `inner_iter` is set, the count restarts at each epoch."""
+        """Returns the iteration number, counted from 1.
+
+        If `inner_iter` is set and the run is epoch-based, returns the number within the epoch.
+        """
         if self.by_epoch and inner_iter:
             return int(runner.inner_iter + 1)
         return int(runner.iter + (runner.mode == "train"))  # incremented before a validation
 
     def get_step(self, runner: Any) -> int:
-        """Returns the step number for logging scalars: the epoch for validation by epoch, otherwise the iteration."""
+        """Returns the step number for logging scalars.
+
+        This is the epoch number for validation in an epoch-based run, and otherwise the iteration number.
+        """
         return self.get_epoch(runner) if self.by_epoch and runner.mode == "val" else self.get_iter(runner)
 
     def get_lr_tags(self, runner: Any) -> dict[str, float]:
@@ -302,7 +311,7 @@ class DvcliveLoggerHook(WriterLoggerHook):
 
 
 def _refused(service: str) -> type[LoggerHook]:
-    """Returns a logger class for a service that footplate has no writer for. Its constructor raises an error."""
+    """Registers and returns a logger class whose constructor raises an error, because `service` is not supported."""
     members = {
         "__doc__": f"Raises an error, because there is no writer for {service}.",
         "__module__": __name__,

@@ -112,7 +112,7 @@ def scatter(inputs: Any, target_gpus: Any = None, dim: int = 0) -> Any:
 
 
 class MMDataParallel(nn.Module):
-    """Wraps a model, because first-generation code expects the model in `model.module`.
+    """Wraps a model so that first-generation code finds the model in `model.module`.
 
     Args:
         module: The model.
@@ -163,8 +163,8 @@ class LegacyModel(BaseModel):
 
     Losses come from the model's `train_step(data, optimizer)` or, if it has none, from `forward(return_loss=True,
     **data)` and `_parse_losses`. Predictions come from `forward(return_loss=False, **data)`, or from
-    `forward(mode="test", **data)` if `forward` has a `mode` argument instead. If the model accepts `rescale`, it is set
-    to True.
+    `forward(mode="test", **data)` if `forward` has a `mode` argument instead. If the model accepts the argument
+    `rescale`, predictions are computed with `rescale=True`.
 
     Args:
         module: The model.

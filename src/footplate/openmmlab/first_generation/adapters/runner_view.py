@@ -1,4 +1,4 @@
-"""The first-generation view of a runner that is passed to hooks, and its log buffer."""
+"""`RunnerView`, which first-generation hooks receive in place of the runner, and its log buffer."""
 
 import weakref
 from collections import OrderedDict, deque
@@ -117,7 +117,7 @@ _views: "WeakKeyDictionary[Runner, RunnerView]" = WeakKeyDictionary()
 
 
 def view_of(runner: "Runner") -> "RunnerView":
-    """Returns the first-generation view of a runner, which all hooks share."""
+    """Returns the first-generation view of a runner. All hooks of a runner share one view."""
     view = _views.get(runner)
     if view is None:
         view = _views[runner] = RunnerView(runner)

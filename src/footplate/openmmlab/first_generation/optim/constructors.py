@@ -21,7 +21,10 @@ class FirstGenerationRules(ParamwiseRules):
     """
 
     def decay_rule(self, location: ParamLocation) -> str:
-        """Returns the multiplier key for a parameter's weight decay if no custom key matches, or "" if none applies."""
+        """Returns the key of the weight decay multiplier for a parameter that no custom key matches.
+
+        Returns "" if no multiplier applies.
+        """
         if location.is_norm:
             return "norm_decay_mult"
         if location.is_depthwise:

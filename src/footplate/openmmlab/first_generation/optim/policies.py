@@ -86,7 +86,7 @@ def cosine_restart(
     A period starts at `low` plus its restart weight times the distance between `low` and the base value.
 
     Raises:
-        ArgumentError: There is not one weight per period, or the periods are shorter than the run.
+        ArgumentError: There is not exactly one weight per period, or the periods together are shorter than the run.
     """
     ends = list(itertools.accumulate(periods))
     if len(periods) != len(restart_weights) or ends[-1] < run.full:
@@ -307,7 +307,7 @@ def build_policy(name: str, settings: Mapping[str, Any], field: str, run: RunInf
         run: The length of the run and its warm-up settings.
 
     Raises:
-        ArgumentError: The policy is unknown, or its settings contradict each other.
+        ArgumentError: The policy is unknown, or its settings are invalid.
         BuildError: A setting is unknown or missing.
     """
     policy = find_policy(name, field)

@@ -83,7 +83,10 @@ def _backend(draft: Draft, hook: Mapping[str, Any], key: str, interval: int) -> 
 
 
 def writer_of(logger: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """Returns the config of the visualizer backend for a logger, and a message about unsupported settings or ""."""
+    """Returns the config of the visualizer backend for a logger, and a message about unsupported settings.
+
+    The message is "" if all settings are supported.
+    """
     backend, renamed = WRITERS[logger]
     made = {"type": backend, **{new: settings[old] for old, new in renamed.items() if settings.get(old) is not None}}
     supported = {*renamed, *_IGNORED_SETTINGS}
@@ -97,7 +100,9 @@ def writer_of(logger: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any],
 
 
 def logger_of_writer(cfg: Any, key: str) -> str | None:
-    """Returns the key of the logger that was translated to a visualizer backend, or None for any other key.
+    """Returns the first-generation key of the logger that was translated to a visualizer backend.
+
+    Returns None if `key` does not refer to such a backend.
 
     Args:
         cfg: The first-generation config.

@@ -90,7 +90,7 @@ def policy_name(cfg: Mapping[str, Any], key: str) -> str | None:
 
 
 def known_policy(name: str) -> str | None:
-    """Returns the name of a built-in policy, or None. Like MMCV, also accepts names such as "Step" for "step"."""
+    """Returns the built-in policy that `name` refers to, or None. Like MMCV, accepts "Step" for "step"."""
     return next((each for each in KNOWN_POLICIES if name in (each, each.title() if each.islower() else each)), None)
 
 
