@@ -1,9 +1,9 @@
 """Saves runs and loads checkpoints. A `ResumePlan` selects the checkpoint that a run starts from."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence, Set
-from contextlib import nullcontext, suppress
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -36,8 +36,29 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("footplate.engine")
 
 
+class Position(NamedTuple):
+    """The numbers of completed iterations and epochs."""
+
+    iter: int = 0
+    epoch: int = 0
+
+
+class Load(NamedTuple):
+    """A checkpoint to load.
+
+    Attributes:
+        path: The path or address.
+        resuming: Whether the run resumes from the checkpoint, rather than only taking its weights.
+        content: The content, if it has been read already.
+    """
+
+    path: str
+    resuming: bool = False
+    content: dict[str, Any] | None = None
+
+
 class ResumePlan:
-    """Selects the checkpoint that a run starts from, and tracks whether it has been loaded.
+    """The settings that select the checkpoint that a run starts from.
 
     Args:
         home: The run's checkpoint folder.
@@ -46,46 +67,35 @@ class ResumePlan:
             `home` if it has a checkpoint, and otherwise starts with the weights of `load_from`.
         takes_settings: Whether a resumed run uses the optimizer settings in the config rather than those in the
             checkpoint.
-
-    Attributes:
-        is_done: Whether the checkpoint has been loaded. Later calls must not overwrite the trained weights.
-        is_resuming: Whether `CheckpointIO.resume` is loading a checkpoint, which restores more than the weights.
-        random: The random state in the resumed checkpoint, or None.
     """
 
     def __init__(self, home: str, load_from: str | None, resume: bool | str, *, takes_settings: bool) -> None:
         self.home, self.load_from, self.resume = home, load_from, resume
         self.takes_settings = takes_settings
-        self.is_done = self.is_resuming = False
-        self.random: dict[str, Any] | None = None
-        self._read: tuple[str, dict[str, Any] | None] | None = None
 
-    def pick(self) -> tuple[str | None, bool]:
-        """Returns the path of the checkpoint to load, or None, and whether the run resumes from it.
+    def find(self) -> Load | None:
+        """Returns the checkpoint that the run starts from, or None. All ranks must call this method.
 
-        The search for the newest complete checkpoint has to read the file to verify it. `pop_loaded` returns the
+        The search for the newest complete checkpoint has to read the file to verify it. The result contains the
         content, so that the file is not read twice.
         """
-        if self.resume != "auto" and (not self.resume or self.load_from is not None):
-            return self.load_from, bool(self.resume)
+        own = None if self.load_from is None else Load(self.load_from, resuming=self.resume is True)
+        if not self.resume or (own is not None and own.resuming):
+            return own
+        content = None
 
         def find() -> str | None:
-            self._read = load_latest(self.home)
-            return self._read[0] if self._read else None
+            nonlocal content
+            path, content = load_latest(self.home) or (None, None)
+            return path
 
-        path = compute_on_main(find)
-        if path is None:
-            # With "auto", a job can use the same command to start and to restart. With True, an earlier run is
-            # expected.
-            level = logging.INFO if self.resume == "auto" else logging.WARNING
-            message = "Found no checkpoint to resume from in %s. The run starts from the beginning."
-            _logger.log(level, message, self.home)
-        return path or self.load_from, path is not None
-
-    def pop_loaded(self, path: str) -> dict[str, Any] | None:
-        """Returns the checkpoint that `pick` has read, and releases it. Returns None if `pick` has not read `path`."""
-        read, self._read = self._read, None
-        return read[1] if read is not None and read[0] == path else None
+        if path := compute_on_main(find):
+            return Load(path, resuming=True, content=content)
+        # With "auto", a job can use the same command to start and to restart. With True, an earlier run is expected.
+        level = logging.INFO if self.resume == "auto" else logging.WARNING
+        message = "Found no checkpoint to resume from in %s. The run starts from the beginning."
+        _logger.log(level, message, self.home)
+        return own
 
     def seed(self) -> int | None:
         """Returns the seed of the run to resume, or None if no run is resumed or its checkpoint has no seed.
@@ -111,14 +121,13 @@ class CheckpointIO:
     Loading goes through the runner's methods, which subclasses may override:
 
         Runner.load_or_resume       before training and evaluation
-          start                     once: picks the checkpoint
+          start                     once: finds the checkpoint
             Runner.resume           if the run resumes; otherwise Runner.load_checkpoint
               resume                restores optimizer, schedules, position and random state after the weights
                 Runner.load_checkpoint
                   load              reads the file, calls `after_load_checkpoint`, and loads the weights
 
-    `load` and the hooks check `ResumePlan.is_resuming`. It cannot be passed as an argument, because overridden methods
-    and hooks have MMEngine's signatures.
+    These methods and the hooks have MMEngine's signatures, so `loading` tells the inner ones what the outer ones know.
 
     Args:
         on_save_error: See `Runner`.
@@ -128,15 +137,17 @@ class CheckpointIO:
         saver: The saver, which writes the files.
         participants: Additional objects to save, keyed by the path of their state in the checkpoint.
         report: A report about the most recently loaded weights, or None.
-        iter: The number of completed iterations in the most recently loaded checkpoint.
-        epoch: The number of completed epochs in that checkpoint.
+        loading: The checkpoint that `start` or `resume` is loading, or one without a path.
+        random: The random state to resume with, or None.
     """
 
     def __init__(self, on_save_error: str, alarm: Callable[[], None]) -> None:
         self.saver = BackgroundSaver(on_save_error, alarm=alarm)
         self.participants: dict[str, Any] = {}
         self.report: LoadReport | None = None
-        self.iter = self.epoch = 0
+        self.loading = Load("")
+        self.random: dict[str, Any] | None = None
+        self._has_started = False
 
     def save(
         self,
@@ -197,15 +208,17 @@ class CheckpointIO:
         revise_keys: Sequence[tuple[str, str]],
     ) -> dict[str, Any]:
         """Loads the weights of a checkpoint and returns the checkpoint; see `Runner.load_checkpoint`."""
-        plan = runner.resume_plan
         model = trained_model(runner.model)
-        checkpoint = plan.pop_loaded(path) if map_location == "cpu" else None
+        loading = self.loading
+        checkpoint = loading.content if (loading.path, map_location) == (path, "cpu") else None
         if checkpoint is None:
-            checkpoint = load_checkpoint(path, map_location, like=model, in_place=plan.is_resuming)
+            checkpoint = load_checkpoint(path, map_location, like=model, in_place=loading.resuming)
         runner.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         self.report = load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, name=path)
         meta = _meta_of(checkpoint)
-        self.iter, self.epoch = (meta[key] if isinstance(meta.get(key), int) else 0 for key in ("iter", "epoch"))
+        if isinstance(runner.progress, Position):  # a training loop has its own
+            counts = (meta[key] if isinstance(meta.get(key), int) else 0 for key in ("iter", "epoch"))
+            runner.progress = Position(*counts)
         return checkpoint
 
     def find_best(self, runner: "Runner") -> str:
@@ -240,39 +253,40 @@ class CheckpointIO:
         self, runner: "Runner", path: str, map_location: str, *, optimizer: bool, param_schedulers: bool
     ) -> None:
         """Restores the state of the run from a checkpoint; see `Runner.resume`."""
-        plan = runner.resume_plan
-        plan.is_resuming = True
-        try:
+        with self._loading(self.loading if self.loading.resuming else Load(path, resuming=True)):
             checkpoint = runner.load_checkpoint(path, "cpu" if map_location == "default" else map_location, True)
-        finally:
-            plan.is_resuming = False
-        keeps_schedules = optimizer and param_schedulers and not plan.takes_settings
+        keeps_schedules = optimizer and param_schedulers and not runner.resume_plan.takes_settings
         state.restore(runner, checkpoint, optimizer=optimizer, param_schedulers=keeps_schedules)
-        plan.random = state.random_of(checkpoint, runner.rank)
+        self.random = state.random_of(checkpoint, runner.rank)
         self.saver.last = path
         _logger.info("Resumed from %s at epoch %d, iteration %d.", path, runner.epoch, runner.iter)
 
     def start(self, runner: "Runner", *, whole_model: bool) -> None:
-        """Loads the checkpoint of the resume plan; see `Runner.load_or_resume`."""
-        plan = runner.resume_plan
-        if plan.is_done:
+        """Loads the checkpoint that the run starts from; see `Runner.load_or_resume`."""
+        if self._has_started:
             return
-        path, resumes = plan.pick()
-        if path is None:
-            plan.is_done = True
-            return
-        key = at_key("load_from") if path == plan.load_from else nullcontext()
-        with located(runner.cfg), key, runner.buffered_log():
-            checkpoint = None
-            if resumes:
-                runner.resume(path)
-            else:
-                checkpoint = runner.load_checkpoint(path)
-            if whole_model and self.report is not None:
-                self.report.require_whole_model()
-                trained = _meta_of(checkpoint or {}).get("dataset_meta")
-                check_classes(trained, getattr(runner.test_loop, "sets", ()), "test")
-        plan.is_done = True  # only now, so that a second attempt in a notebook does not start without the weights
+        load = runner.resume_plan.find()
+        if load is not None:
+            key = at_key("load_from") if load.path == runner.resume_plan.load_from else nullcontext()
+            with self._loading(load), located(runner.cfg), key, runner.buffered_log():
+                checkpoint = None
+                if load.resuming:
+                    runner.resume(load.path)
+                else:
+                    checkpoint = runner.load_checkpoint(load.path)
+                if whole_model and self.report is not None:
+                    self.report.require_whole_model()
+                    trained = _meta_of(checkpoint or {}).get("dataset_meta")
+                    check_classes(trained, getattr(runner.test_loop, "sets", ()), "test")
+        self._has_started = True  # only now, so that a second attempt in a notebook does not start without the weights
+
+    @contextmanager
+    def _loading(self, load: Load) -> Iterator[None]:
+        before, self.loading = self.loading, load
+        try:
+            yield
+        finally:
+            self.loading = before
 
 
 def _meta_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -30,7 +30,7 @@ from footplate.distributed import (
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import process_setup, run_config
 from footplate.engine.base_loops import BaseLoop, BaseTrainLoop, check_has_batches, check_loop_class
-from footplate.engine.checkpoint_io import CheckpointIO, ResumePlan
+from footplate.engine.checkpoint_io import CheckpointIO, Position, ResumePlan
 from footplate.engine.components import (
     Component,
     build_log_processor,
@@ -158,7 +158,8 @@ class Runner:
         built: The components that have been built or assigned, keyed by name.
         resolved: The config and its sections, translated and completed; see `ResolvedConfig`.
         checkpoints: Saves and loads checkpoints; see `CheckpointIO`.
-        resume_plan: The checkpoint that the run starts from; see `ResumePlan`.
+        progress: The training loop, or the position in the loaded checkpoint if there is no training loop.
+        resume_plan: The settings that select the checkpoint that the run starts from; see `ResumePlan`.
 
     Raises:
         FootplateError: A component cannot be built. The message states where it is configured and how to fix it.
@@ -248,7 +249,7 @@ class Runner:
         self.requests = Requests(self.device, self.phases)
         self.checkpoints = CheckpointIO(on_save_error, alarm=self.requests.alarm)
         self.saver, self.participants = self.checkpoints.saver, self.checkpoints.participants
-        self.progress: CheckpointIO | BaseTrainLoop = self.checkpoints  # until `train_loop` is built
+        self.progress: Position | BaseTrainLoop = Position()  # until `train_loop` is built
         start = checkpoint_to_start_from(self.folder.home, load_from, resume)
         self.resume_plan = ResumePlan(self.folder.home, *start, takes_settings=resume_settings == "take")
         self.seed = process_setup.seed_everything(randomness or {}, resumed=self.resume_plan.seed)
@@ -330,7 +331,7 @@ class Runner:
         with running(self, for_training=True):
             self._run(loop)
         loop.ended = True
-        self.resume_plan.random = None
+        self.checkpoints.random = None
         return result
 
     def build_training(self) -> None:
@@ -545,8 +546,8 @@ class Runner:
 
     def restore_random_state(self) -> None:
         """Restores the random state from the resumed checkpoint. Loops call this method before training starts."""
-        if self.resume_plan.random is not None:
-            restore_rng(self.resume_plan.random)
+        if self.checkpoints.random is not None:
+            restore_rng(self.checkpoints.random)
 
     @Component
     def train_loop(self) -> BaseTrainLoop:

@@ -64,7 +64,7 @@ class LegacyCheckpointHook(Hook):
         """Restores the messages of hooks."""
         meta = checkpoint.get("meta")
         messages = meta.get("hook_msgs") if isinstance(meta, Mapping) else None
-        if runner.resume_plan.is_resuming and isinstance(messages, Mapping) and messages:
+        if runner.checkpoints.loading.resuming and isinstance(messages, Mapping) and messages:
             view_of(runner).meta.setdefault("hook_msgs", {}).update(messages)
 
 
