@@ -15,7 +15,7 @@ from typing_extensions import Never
 from footplate.checkpoint.loading import STRIP_WRAPPER
 from footplate.checks import check_keys
 from footplate.config import Config
-from footplate.data import build_dataloader, check_same_dataset, length_of, restore_rng
+from footplate.data import build_dataloader, length_of, restore_rng
 from footplate.distributed import (
     broadcast_tensors,
     get_rank,
@@ -29,14 +29,9 @@ from footplate.distributed import (
 )
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import process_setup, run_config
-from footplate.engine.base_loops import BaseLoop, BaseTrainLoop, check_has_batches, check_loop_class
+from footplate.engine.base_loops import BaseTrainLoop
 from footplate.engine.checkpoint_io import CheckpointIO, Position, ResumePlan
-from footplate.engine.components import (
-    Component,
-    build_log_processor,
-    counts_epochs,
-    loop_settings,
-)
+from footplate.engine.components import Component, build_log_processor, build_loop, counts_epochs
 from footplate.engine.evaluation_loops import TestLoop, ValLoop
 from footplate.engine.hook import FunctionHook, Hook
 from footplate.engine.hook_list import build_hooks, implicit_hooks
@@ -53,7 +48,6 @@ from footplate.engine.signals import handling_signals
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator
-from footplate.evaluation.evaluation_sets import build_evaluators, build_loaders
 from footplate.extensions import extensions
 from footplate.models import PlainModel, trained_model
 from footplate.module_selection import Selection
@@ -67,7 +61,7 @@ from footplate.records import (
     check_log_file,
     set_level,
 )
-from footplate.registry import LOOPS, RUNNERS
+from footplate.registry import RUNNERS
 from footplate.visualization import Visualizer, build_visualizer
 
 if TYPE_CHECKING:
@@ -329,7 +323,17 @@ class Runner:
             )
             return result
         with running(self, for_training=True):
-            self._run(loop)
+            broadcast_tensors(self.model.parameters())  # user code may have loaded different weights on each rank
+            _logger.info("%s", self.hooks.describe(), extra=NOT_SHOWN)
+            self.optim_wrapper.initialize_count_status(self.model, loop.iter, loop.max_iters)
+            process_setup.warn_of_nondeterminism(self)
+            self.requests.reset()
+            self.call_hook("before_run")
+            if self.sections["preflight"]:
+                preflight(self)
+            with handling_signals(self):
+                loop.run()
+            self.call_hook("after_run")
         loop.ended = True
         self.checkpoints.random = None
         return result
@@ -349,19 +353,6 @@ class Runner:
         for extension in extensions():
             extension.prepare_training(self.model)
         self._can_train = True
-
-    def _run(self, loop: BaseTrainLoop) -> None:
-        broadcast_tensors(self.model.parameters())  # in case user code has loaded different weights on different ranks
-        _logger.info("%s", self.hooks.describe(), extra=NOT_SHOWN)
-        self.optim_wrapper.initialize_count_status(self.model, loop.iter, loop.max_iters)
-        process_setup.warn_of_nondeterminism(self)
-        self.requests.reset()
-        self.call_hook("before_run")
-        if self.sections["preflight"]:
-            preflight(self)
-        with handling_signals(self):
-            loop.run()
-        self.call_hook("after_run")
 
     def val(self) -> dict[str, float]:
         """Runs validation and returns the metrics."""
@@ -583,15 +574,15 @@ class Runner:
         Subclasses may override this and the other `build_*` methods to customize components.
         """
         self._required("train_dataloader")
-        return self._build_loop(loop, "train", BaseTrainLoop)  # type: ignore[no-any-return]
+        return build_loop(self, loop, "train")  # type: ignore[no-any-return]
 
     def build_val_loop(self, loop: Any) -> Any:
         """Builds the validation loop from `val_cfg`, or returns None if `val_cfg` is None."""
-        return self._build_loop(loop, "val", BaseLoop)
+        return build_loop(self, loop, "val")
 
     def build_test_loop(self, loop: Any) -> Any:
         """Builds the test loop from `test_cfg`, or returns None if `test_cfg` is None."""
-        return self._build_loop(loop, "test", BaseLoop)
+        return build_loop(self, loop, "test")
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> Any:
@@ -732,33 +723,6 @@ class Runner:
         """Returns the loaders of the loops that have been built so far, with None for loops without a loader."""
         loops = [self.built[name] for name in ("train_loop", "val_loop", "test_loop") if name in self.built]
         return [getattr(loop, "dataloader", None) for loop in loops]
-
-    def _build_loop(self, cfg: Any, mode: str, base: type[BaseLoop]) -> Any:
-        """Builds a loop with its loader and evaluator. If `cfg` is None or a loop object, returns it unchanged."""
-        if cfg is None:
-            return None
-        if not isinstance(cfg, Mapping):
-            check_loop_class(type(cfg), base, f"{mode}_cfg")
-            return cfg
-        settings, data, section = loop_settings(cfg, mode), dict[str, Any](), self.sections[f"{mode}_dataloader"]
-        with at_key(f"{mode}_dataloader"):  # before the loop, so that errors have the key of the data
-            if mode == "train":
-                data["dataloader"] = self._build_loader(section)
-                check_has_batches(data["dataloader"])
-            else:
-                data["dataloader"] = build_loaders(section, self._build_loader)
-        if mode != "train":
-            with at_key(f"{mode}_evaluator"):
-                evaluator = self.sections[f"{mode}_evaluator"]
-                data["evaluator"] = build_evaluators(evaluator, data["dataloader"], self.build_evaluator)
-        with at_key(f"{mode}_cfg"):
-            check_loop_class(LOOPS.resolve(settings["type"], settings), base, "type")
-            return LOOPS.build(settings, runner=self, **data)
-
-    def _build_loader(self, section: Any) -> Any:
-        loader = self.build_dataloader(section, self.seed)
-        check_same_dataset(loader)
-        return loader
 
     def _required(self, name: str) -> Any:
         if self.sections[name] is None:
