@@ -28,21 +28,24 @@ from footplate.distributed import (
     wrap_model,
 )
 from footplate.distributed.sharding import is_sharded
-from footplate.engine import process_setup, run_config
+from footplate.engine import process_setup
 from footplate.engine.base_loops import BaseTrainLoop
 from footplate.engine.checkpoint_io import CheckpointIO, Position, ResumePlan
 from footplate.engine.components import Component, build_log_processor, build_loop, counts_epochs
 from footplate.engine.evaluation_loops import TestLoop, ValLoop
 from footplate.engine.hook import FunctionHook, Hook
 from footplate.engine.hook_list import build_hooks, implicit_hooks
+from footplate.engine.idle_settings import warn_about_idle_settings, warn_about_variables
 from footplate.engine.model_setup import build_model
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.preflight import preflight
 from footplate.engine.requests import Requests
-from footplate.engine.run_config import RESUME_ARGUMENTS, ResolvedConfig
+from footplate.engine.resolved_config import ResolvedConfig
+from footplate.engine.run_config import arguments_in, located_in, runner_config
 from footplate.engine.run_errors import refusing_exits, running
 from footplate.engine.run_folder import RunFolder, checkpoint_to_start_from
 from footplate.engine.run_history import History
+from footplate.engine.runner_arguments import ELSEWHERE, PYTHON_ARGUMENTS, RESUME_ARGUMENTS
 from footplate.engine.sections import check_sections, check_tensor_parallel
 from footplate.engine.signals import handling_signals
 from footplate.error_context import at_key, located, with_origins
@@ -212,7 +215,7 @@ class Runner:
         **unknown: Never,
     ) -> None:
         arguments = {name: value for name, value in locals().items() if name not in ("self", "unknown")}
-        check_keys("Runner", unknown, arguments, prefix="", elsewhere=run_config.ELSEWHERE)
+        check_keys("Runner", unknown, arguments, prefix="", elsewhere=ELSEWHERE)
         # Six stages, each of which depends on the previous ones. Sections: all arguments by name, checked and
         # completed.
         self.resolved = ResolvedConfig(arguments)
@@ -278,14 +281,14 @@ class Runner:
             ConfigError: The config mixes optimization keys of both generations.
         """
         cfg = cfg if isinstance(cfg, Config) else Config(dict(cfg))
-        separate = [*run_config.PYTHON_ARGUMENTS, *(RESUME_ARGUMENTS if overrides.get("resume") is True else ())]
+        separate = [*PYTHON_ARGUMENTS, *(RESUME_ARGUMENTS if overrides.get("resume") is True else ())]
         added = {name: overrides.pop(name) for name in separate if name in overrides}
         with buffer_log() as records, refusing_exits():
             with located(cfg):
                 set_level(cfg.get("log_level") or "INFO", screen=rank_from_environment() == 0)
-            cfg = run_config.runner_config(cfg, overrides)
-            arguments = run_config.arguments_in(cfg)
-            with run_config.located_in(cfg):
+            cfg = runner_config(cfg, overrides)
+            arguments = arguments_in(cfg)
+            with located_in(cfg):
                 if check:
                     check_sections(ResolvedConfig(arguments).sections)
                 kind = RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type") if "runner_type" in cfg else cls
@@ -304,12 +307,12 @@ class Runner:
             The model, or the `history` for a plain torch module, which is trained in place.
         """
         with located(self.cfg), self.buffered_log(), refusing_exits():
-            run_config.warn_about_variables(self.cfg)
+            warn_about_variables(self.cfg)
             if self.resolved.unrecorded:
                 _logger.info("`footplate export` cannot rebuild the model of this run: %s", self.resolved.unrecorded)
             self.build_training()
             if self.val_loop is None:
-                run_config.warn_about_idle_settings(self.cfg, self.hooks, self.param_schedulers)
+                warn_about_idle_settings(self.cfg, self.hooks, self.param_schedulers)
         loop, result = self.train_loop, self.history if self.is_plain else self.model
         self.load_or_resume()
         if loop.finished:
