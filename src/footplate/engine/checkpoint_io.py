@@ -16,8 +16,8 @@ from footplate.checkpoint import (
     load_checkpoint,
     load_latest,
     load_weights,
-    read_contents,
 )
+from footplate.checkpoint.contents import read_outline
 from footplate.checkpoint.saver import NOTHING
 from footplate.checkpoint.serializable import gather_full_state
 from footplate.checkpoint_names import BEST, is_sharded_path
@@ -109,7 +109,7 @@ class ResumePlan:
             paths = paths or list_candidates(self.home)
         for path in paths:
             with suppress(CheckpointError):
-                seed = read_contents(path).meta.get("seed", "")
+                seed = str(_meta_of(read_outline(path).content).get("seed"))
                 if seed.isdecimal():
                     return int(seed)
         return None
