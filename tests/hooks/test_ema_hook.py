@@ -7,7 +7,7 @@ import torch
 
 from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint
-from footplate.engine.checkpoint_io import Load
+from footplate.engine.resume_plan import Load
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.hooks import EMAHook
 from footplate.models import BaseModel

@@ -1,8 +1,8 @@
-"""Saves runs and loads checkpoints. A `ResumePlan` selects the checkpoint that a run starts from."""
+"""Saves runs and loads checkpoints."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -14,19 +14,18 @@ from footplate.checkpoint import (
     LoadReport,
     list_candidates,
     load_checkpoint,
-    load_latest,
     load_weights,
 )
-from footplate.checkpoint.contents import read_outline
 from footplate.checkpoint.saver import NOTHING
 from footplate.checkpoint.serializable import gather_full_state
 from footplate.checkpoint_names import BEST, is_sharded_path
-from footplate.distributed import compute_on_main, compute_on_ranks, is_main_process, unwrap_model
+from footplate.distributed import compute_on_ranks, is_main_process, unwrap_model
 from footplate.distributed.sharding import is_dtensor, is_sharded, reshard
 from footplate.engine import state
 from footplate.engine.nonfinite import check_weights
+from footplate.engine.resume_plan import Load
 from footplate.error_context import at_key, located
-from footplate.errors import ArgumentError, CheckpointError, NonFiniteError
+from footplate.errors import ArgumentError, NonFiniteError
 from footplate.evaluation.evaluation_sets import check_classes
 from footplate.models import trained_model
 
@@ -41,78 +40,6 @@ class Position(NamedTuple):
 
     iter: int = 0
     epoch: int = 0
-
-
-class Load(NamedTuple):
-    """A checkpoint to load.
-
-    Attributes:
-        path: The path or address.
-        resuming: Whether the run resumes from the checkpoint, rather than only taking its weights.
-        content: The content, if it has been read already.
-    """
-
-    path: str
-    resuming: bool = False
-    content: dict[str, Any] | None = None
-
-
-class ResumePlan:
-    """The settings that select the checkpoint that a run starts from.
-
-    Args:
-        home: The run's checkpoint folder.
-        load_from: The checkpoint set by the user.
-        resume: True resumes from `load_from`, or from the newest complete checkpoint in `home`. "auto" resumes from
-            `home` if it has a checkpoint, and otherwise starts with the weights of `load_from`.
-        takes_settings: Whether a resumed run uses the optimizer settings in the config rather than those in the
-            checkpoint.
-    """
-
-    def __init__(self, home: str, load_from: str | None, resume: bool | str, *, takes_settings: bool) -> None:
-        self.home, self.load_from, self.resume = home, load_from, resume
-        self.takes_settings = takes_settings
-
-    def find(self) -> Load | None:
-        """Returns the checkpoint that the run starts from, or None. All ranks must call this method.
-
-        The search for the newest complete checkpoint has to read the file to verify it. The result contains the
-        content, so that the file is not read twice.
-        """
-        own = None if self.load_from is None else Load(self.load_from, resuming=self.resume is True)
-        if not self.resume or (own is not None and own.resuming):
-            return own
-        content = None
-
-        def find() -> str | None:
-            nonlocal content
-            path, content = load_latest(self.home) or (None, None)
-            return path
-
-        if path := compute_on_main(find):
-            return Load(path, resuming=True, content=content)
-        # With "auto", a job can use the same command to start and to restart. With True, an earlier run is expected.
-        level = logging.INFO if self.resume == "auto" else logging.WARNING
-        message = "Found no checkpoint to resume from in %s. The run starts from the beginning."
-        _logger.log(level, message, self.home)
-        return own
-
-    def seed(self) -> int | None:
-        """Returns the seed of the run to resume, or None if no run is resumed or its checkpoint has no seed.
-
-        If the config sets no seed, the original run chose a random one, which determines the order of the data.
-        """
-        if not self.resume:
-            return None
-        paths: list[str] = [self.load_from] if self.load_from is not None and self.resume != "auto" else []
-        with suppress(CheckpointError):  # reported when the checkpoint is loaded
-            paths = paths or list_candidates(self.home)
-        for path in paths:
-            with suppress(CheckpointError):
-                seed = str(_meta_of(read_outline(path).content).get("seed"))
-                if seed.isdecimal():
-                    return int(seed)
-        return None
 
 
 class CheckpointIO:

@@ -30,7 +30,7 @@ from footplate.distributed import (
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import process_setup
 from footplate.engine.base_loops import BaseTrainLoop
-from footplate.engine.checkpoint_io import CheckpointIO, Position, ResumePlan
+from footplate.engine.checkpoint_io import CheckpointIO, Position
 from footplate.engine.components import Component, build_log_processor, build_loop, counts_epochs
 from footplate.engine.evaluation_loops import TestLoop, ValLoop
 from footplate.engine.hook import FunctionHook, Hook
@@ -41,9 +41,10 @@ from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.preflight import preflight
 from footplate.engine.requests import Requests
 from footplate.engine.resolved_config import ResolvedConfig
+from footplate.engine.resume_plan import ResumePlan
 from footplate.engine.run_config import arguments_in, located_in, runner_config
 from footplate.engine.run_errors import refusing_exits, running
-from footplate.engine.run_folder import RunFolder, checkpoint_to_start_from
+from footplate.engine.run_folder import RunFolder
 from footplate.engine.run_history import History
 from footplate.engine.runner_arguments import ELSEWHERE, PYTHON_ARGUMENTS, RESUME_ARGUMENTS
 from footplate.engine.sections import check_sections, check_tensor_parallel
@@ -156,7 +157,7 @@ class Runner:
         resolved: The config and its sections, translated and completed; see `ResolvedConfig`.
         checkpoints: Saves and loads checkpoints; see `CheckpointIO`.
         progress: The training loop, or the position in the loaded checkpoint if there is no training loop.
-        resume_plan: The settings that select the checkpoint that the run starts from; see `ResumePlan`.
+        resume_plan: Selects the checkpoint that the run starts from; see `ResumePlan`.
 
     Raises:
         FootplateError: A component cannot be built. The message states where it is configured and how to fix it.
@@ -247,8 +248,8 @@ class Runner:
         self.checkpoints = CheckpointIO(on_save_error, alarm=self.requests.alarm)
         self.saver, self.participants = self.checkpoints.saver, self.checkpoints.participants
         self.progress: Position | BaseTrainLoop = Position()  # until `train_loop` is built
-        start = checkpoint_to_start_from(self.folder.home, load_from, resume)
-        self.resume_plan = ResumePlan(self.folder.home, *start, takes_settings=resume_settings == "take")
+        takes_settings = resume_settings == "take"
+        self.resume_plan = ResumePlan(self.folder.home, load_from, resume, takes_settings=takes_settings)
         self.seed = process_setup.seed_everything(randomness or {}, resumed=self.resume_plan.seed)
 
         # Hooks: their constructors may use the message hub and the visualizer, and draw seeded random numbers.
