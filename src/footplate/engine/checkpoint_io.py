@@ -158,23 +158,23 @@ class CheckpointIO:
             ArgumentError: There is no best checkpoint.
             CheckpointError: A checkpoint cannot be read.
         """
-        path, home, newest = runner.message_hub.get_info("best_ckpt"), runner.folder.home, (-1, False)
-        names = [] if path or not storage.exists(home) else storage.list_dir(home)
+        if path := runner.message_hub.get_info("best_ckpt"):
+            return str(path)
+        home, found = runner.folder.home, []
+        names = storage.list_dir(home) if storage.exists(home) else []
         best = [storage.join(home, name) for name in names if name.startswith(BEST)]
-        for file in [] if path else [*list_candidates(home)[:1], *best]:
+        for file in [*list_candidates(home)[:1], *best]:
             checkpoint = load_checkpoint(file, "meta", in_place=True)
-            name = state.part_of(checkpoint, "message_hub", "runtime_info").get("best_ckpt")
-            age = (_meta_of(checkpoint).get("iter", 0), file in best)
-            if name and age > newest:
-                newest = age
+            if name := state.part_of(checkpoint, "message_hub", "runtime_info").get("best_ckpt"):
                 path = storage.join(storage.parent(file), storage.base_name(name))  # the folder may have been moved
-        if path is None:
+                found.append((_meta_of(checkpoint).get("iter", 0), file in best, path))
+        if not found:
             raise ArgumentError(
-                f"there is no best checkpoint in '{runner.folder.home}'",
+                f"there is no best checkpoint in '{home}'",
                 found="best",
                 notes=["Set default_hooks=dict(checkpoint=dict(save_best='...')), and train first."],
             )
-        return str(path)
+        return max(found, key=lambda place: place[:2])[-1]  # from the newest file
 
     def resume(
         self, runner: "Runner", path: str, map_location: str, *, optimizer: bool, param_schedulers: bool

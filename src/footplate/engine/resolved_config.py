@@ -43,7 +43,7 @@ class ResolvedConfig:
         cfg = sections.pop("cfg", None)
         self.has_cfg = cfg is not None
         set_default_scope(sections["default_scope"])
-        self.sections = complete_sections(sections, has_cfg=self.has_cfg)
+        self.sections = _complete_sections(sections, has_cfg=self.has_cfg)
         self.unrecorded = ""
         cfg = cfg or self._cfg_of_builder(sections["model"])
         # Copied, because some user-defined constructors modify the dicts that they are built from.
@@ -70,7 +70,7 @@ class ResolvedConfig:
         return Config()
 
 
-def complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[str, Any]:
+def _complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[str, Any]:
     """Returns the arguments of a Runner with derived values filled in.
 
     `max_epochs` or `max_iters` replaces the value in `train_cfg`. For a plain module, validation and test need only a

@@ -221,10 +221,6 @@ class Runner:
         # completed.
         self.resolved = ResolvedConfig(arguments)
         self.cfg, self.sections = self.resolved.cfg, self.resolved.sections
-        self.built: dict[str, Any] = {}
-        self.phases: list[str] = []
-        self.events: list[str] = []
-        self.failed_in = ""
 
         # Process: the launcher determines the rank and device, and the rank determines what is logged.
         process_setup.prepare(env_cfg or {}, launcher=launcher)
@@ -243,11 +239,16 @@ class Runner:
         self.message_hub = MessageHub(self.experiment_name)
         MessageHub.keep_instance(self.message_hub)
 
-        # Start: find the checkpoint to start from. If the config sets no seed, it comes from the checkpoint.
+        # State: nothing has been built or run. If the config sets no seed, it comes from the checkpoint to resume from.
+        self.built: dict[str, Any] = {}
+        self._can_train = False  # whether `build_training` has been called
+        self.phases: list[str] = []
+        self.events: list[str] = []
+        self.failed_in = ""
+        self.progress: Position | BaseTrainLoop = Position()  # until `train_loop` is built
         self.requests = Requests(self.device, self.phases)
         self.checkpoints = CheckpointIO(on_save_error, alarm=self.requests.alarm)
         self.saver, self.participants = self.checkpoints.saver, self.checkpoints.participants
-        self.progress: Position | BaseTrainLoop = Position()  # until `train_loop` is built
         takes_settings = resume_settings == "take"
         self.resume_plan = ResumePlan(self.folder.home, load_from, resume, takes_settings=takes_settings)
         self.seed = process_setup.seed_everything(randomness or {}, resumed=self.resume_plan.seed)
@@ -262,7 +263,6 @@ class Runner:
 
         # Model: needs the seed and the device. Built last, so that errors in hook settings are reported sooner.
         self.model = self.wrap_model(model_wrapper_cfg, self.build_model(model))
-        self._can_train = False  # whether `build_training` has been called
         self.history = History(trained_model(self.model))
 
     @classmethod
@@ -296,10 +296,6 @@ class Runner:
                 runner: Runner = kind(**{**arguments, **added}, cfg=cfg)
         runner.folder.records += records
         return runner
-
-    def buffered_log(self) -> AbstractContextManager[None]:
-        """Buffers the log records emitted inside the block until the log file is open."""
-        return self.folder.buffered_log()
 
     def train(self) -> Any:
         """Trains until the end of the run, starting from scratch or from a checkpoint.
@@ -370,6 +366,47 @@ class Runner:
         """
         return self._evaluate("test")
 
+    def _evaluate(self, mode: str) -> dict[str, float]:
+        with located(self.cfg):
+            loop = getattr(self, f"{mode}_loop")
+        if loop is None:
+            needed = "" if self.is_plain else f", {mode}_cfg and {mode}_evaluator"
+            raise ArgumentError(f"the run has no {mode} loop: it needs {mode}_dataloader{needed}")
+        self.load_or_resume(whole_model=mode == "test")
+        with running(self, for_training=False):
+            self.call_hook("before_run")
+            with self.phase(mode):
+                metrics: dict[str, float] = loop.run()
+            self.call_hook("after_run")
+        return metrics
+
+    def register_hook(self, hook: Hook | Mapping[str, Any], priority: int | str | None = None) -> None:
+        """Adds a hook, which may be an object or a config dict. `priority` defaults to the hook's own priority."""
+        self.hooks.build(hook, priority)
+
+    def on(self, event: str, function: Callable[..., Any] | None = None, priority: int | str | None = None) -> Any:
+        """Registers a function to call on an event. Can also be used as a decorator: `@runner.on("after_run")`.
+
+        Args:
+            event: The event. See `Hook` for a list.
+            function: A function that takes the runner and, optionally, the event's arguments by name, such as `outputs`
+                for "after_train_iter" or `metrics` for "after_val_epoch".
+            priority: The priority relative to hooks on the same event. Defaults to "NORMAL".
+
+        Returns:
+            The function.
+
+        Raises:
+            ArgumentError: The event is unknown, or the signature of the function does not match the event.
+
+        Example:
+            >>> runner.on("after_val_epoch", lambda runner, metrics: print(metrics))  # doctest: +SKIP
+        """
+        if function is None:
+            return partial(self.on, event, priority=priority)
+        self.hooks.register(FunctionHook(event, function), priority)
+        return function
+
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
         """Calls the hooks for the event `fn_name`, in order.
 
@@ -406,19 +443,27 @@ class Runner:
                 if hook.swaps_weights:
                     hook.restore_weights(self)
 
-    def _evaluate(self, mode: str) -> dict[str, float]:
-        with located(self.cfg):
-            loop = getattr(self, f"{mode}_loop")
-        if loop is None:
-            needed = "" if self.is_plain else f", {mode}_cfg and {mode}_evaluator"
-            raise ArgumentError(f"the run has no {mode} loop: it needs {mode}_dataloader{needed}")
-        self.load_or_resume(whole_model=mode == "test")
-        with running(self, for_training=False):
-            self.call_hook("before_run")
-            with self.phase(mode):
-                metrics: dict[str, float] = loop.run()
-            self.call_hook("after_run")
-        return metrics
+    def log(self, name: str, value: Any) -> None:
+        """Logs a number for the current epoch or validation run to `history` and the visualization backends.
+
+        Call this method in an "after_train_epoch" or "after_val_epoch" hook, in all processes. In a `training_step`,
+        use `step.log`.
+
+        Args:
+            name: The name, e.g. "val/calibration_error".
+            value: A number or a tensor with one element.
+
+        Example:
+            >>> runner.on("after_train_epoch", lambda runner: runner.log("weights", 0.5))  # doctest: +SKIP
+        """
+        number = float(value.item() if isinstance(value, Tensor) else value)
+        self.history.add(self.epoch, self.iter, {name: number})
+        if is_main_process():
+            self.visualizer.add_scalar(name, number, step=self.iter)
+
+    def buffered_log(self) -> AbstractContextManager[None]:
+        """Buffers the log records emitted inside the block until the log file is open."""
+        return self.folder.buffered_log()
 
     def save_checkpoint(
         self,
@@ -456,33 +501,6 @@ class Runner:
         options |= {"save_optimizer": save_optimizer, "save_param_scheduler": save_param_scheduler}
         self.checkpoints.save(self, path, meta=meta, **options)
         return path
-
-    def export(self, path: str | os.PathLike[str], example: Any = None, *, opset: int | None = None) -> "Export":
-        """Exports the model to a file, with the same weights as in a checkpoint (the averaged weights, for example).
-
-        The exported model is in evaluation mode. Its outputs are compared with the original model's outputs.
-
-        Args:
-            path: The file to write. Its suffix selects the format: `.onnx`, `.pt2` (torch.export), `.pt` (TorchScript)
-                or `.safetensors` (only the weights).
-            example: An example input for the model: a tensor, a tuple of positional arguments or a dict of keyword
-                arguments. Not needed for `.safetensors`.
-            opset: The ONNX opset version; only for `.onnx`.
-
-        Raises:
-            ArgumentError: The suffix is unknown, the model does not accept the example, or it is sharded.
-            ExportError: The model cannot be exported, or the exported model computes different outputs.
-        """
-        from footplate.models.module_export import export_module  # imports torch.export
-
-        model = trained_model(self.model)
-        if is_sharded(model):
-            raise ArgumentError("a sharded model cannot be exported", notes=["Export a checkpoint of the run instead."])
-        checkpoint = {"state_dict": model.state_dict()}
-        for hook in self.hooks:
-            if hook.swaps_weights:
-                hook.before_save_checkpoint(self, checkpoint)
-        return export_module(model, path, example, opset=opset, weights=checkpoint["state_dict"])
 
     def load_checkpoint(
         self,
@@ -544,6 +562,33 @@ class Runner:
         if self.checkpoints.random is not None:
             restore_rng(self.checkpoints.random)
 
+    def export(self, path: str | os.PathLike[str], example: Any = None, *, opset: int | None = None) -> "Export":
+        """Exports the model to a file, with the same weights as in a checkpoint (the averaged weights, for example).
+
+        The exported model is in evaluation mode. Its outputs are compared with the original model's outputs.
+
+        Args:
+            path: The file to write. Its suffix selects the format: `.onnx`, `.pt2` (torch.export), `.pt` (TorchScript)
+                or `.safetensors` (only the weights).
+            example: An example input for the model: a tensor, a tuple of positional arguments or a dict of keyword
+                arguments. Not needed for `.safetensors`.
+            opset: The ONNX opset version; only for `.onnx`.
+
+        Raises:
+            ArgumentError: The suffix is unknown, the model does not accept the example, or it is sharded.
+            ExportError: The model cannot be exported, or the exported model computes different outputs.
+        """
+        from footplate.models.module_export import export_module  # imports torch.export
+
+        model = trained_model(self.model)
+        if is_sharded(model):
+            raise ArgumentError("a sharded model cannot be exported", notes=["Export a checkpoint of the run instead."])
+        checkpoint = {"state_dict": model.state_dict()}
+        for hook in self.hooks:
+            if hook.swaps_weights:
+                hook.before_save_checkpoint(self, checkpoint)
+        return export_module(model, path, example, opset=opset, weights=checkpoint["state_dict"])
+
     @Component
     def train_loop(self) -> BaseTrainLoop:
         """The training loop."""
@@ -601,6 +646,10 @@ class Runner:
             dataloader = with_origins({**dataloader, "diff_rank_seed": True}, dataloader)
         return build_dataloader(dataloader, seed=seed or 0)
 
+    def build_evaluator(self, evaluator: Any) -> Evaluator:
+        """Builds an evaluator from a metric, a config dict, or a list of these."""
+        return build_evaluator(evaluator)
+
     def build_model(self, model: Any) -> nn.Module:
         """Builds the model and moves it to the device; see `model_setup.build_model`."""
         return build_model(model, self.sections, self.device)
@@ -623,10 +672,6 @@ class Runner:
         if tensor_parallel_size() > 1:
             check_tensor_parallel(self.sections)
         return wrapped
-
-    def build_evaluator(self, evaluator: Any) -> Evaluator:
-        """Builds an evaluator from a metric, a config dict, or a list of these."""
-        return build_evaluator(evaluator)
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
         """Builds the optimizer wrapper and its optimizer. Returns a wrapper object unchanged."""
@@ -658,6 +703,11 @@ class Runner:
         names = {"name": self.experiment_name, "work_dir": self.work_dir, "log_dir": self.log_dir}
         return build_visualizer(visualizer, **names)
 
+    def _required(self, name: str) -> Any:
+        if self.sections[name] is None:
+            raise ArgumentError(f"training needs '{name}'", key=name)
+        return self.sections[name]
+
     # Without a function in Python, because hooks read it several times per iteration.
     iter: int = property(attrgetter("progress.iter"))  # type: ignore[assignment]
 
@@ -685,6 +735,11 @@ class Runner:
         raise AttributeError(_LENGTH)
 
     @property
+    def by_epoch(self) -> bool:
+        """Whether training counts epochs rather than iterations."""
+        return counts_epochs(self.sections["train_cfg"])
+
+    @property
     def should_stop(self) -> bool:
         """Lightning's name for `stop_training` of the training loop."""
         return self.train_loop.stop_training
@@ -692,16 +747,6 @@ class Runner:
     @should_stop.setter
     def should_stop(self, wanted: bool) -> None:
         self.train_loop.stop_training = wanted
-
-    @property
-    def log_dir(self) -> str:
-        """The run's log folder."""
-        return self.folder.log_dir
-
-    @property
-    def timestamp(self) -> str:
-        """The start time of the run, which is also the name of the log folder."""
-        return self.folder.timestamp
 
     @property
     def train_dataloader(self) -> Any:
@@ -718,20 +763,20 @@ class Runner:
         """The loader of the test loop, or None if there is no such loop."""
         return getattr(self.test_loop, "dataloader", None)
 
-    @property
-    def by_epoch(self) -> bool:
-        """Whether training counts epochs rather than iterations."""
-        return counts_epochs(self.sections["train_cfg"])
-
     def built_loaders(self) -> list[Any]:
         """Returns the loaders of the loops that have been built so far, with None for loops without a loader."""
         loops = [self.built[name] for name in ("train_loop", "val_loop", "test_loop") if name in self.built]
         return [getattr(loop, "dataloader", None) for loop in loops]
 
-    def _required(self, name: str) -> Any:
-        if self.sections[name] is None:
-            raise ArgumentError(f"training needs '{name}'", key=name)
-        return self.sections[name]
+    @property
+    def log_dir(self) -> str:
+        """The run's log folder."""
+        return self.folder.log_dir
+
+    @property
+    def timestamp(self) -> str:
+        """The start time of the run, which is also the name of the log folder."""
+        return self.folder.timestamp
 
     @property
     def is_plain(self) -> bool:
@@ -742,48 +787,3 @@ class Runner:
     def unwrapped_model(self) -> Any:
         """The model without its distributed and torch.compile wrappers."""
         return unwrap_model(self.model)
-
-    def register_hook(self, hook: Hook | Mapping[str, Any], priority: int | str | None = None) -> None:
-        """Adds a hook, which may be an object or a config dict. `priority` defaults to the hook's own priority."""
-        self.hooks.build(hook, priority)
-
-    def on(self, event: str, function: Callable[..., Any] | None = None, priority: int | str | None = None) -> Any:
-        """Registers a function to call on an event. Can also be used as a decorator: `@runner.on("after_run")`.
-
-        Args:
-            event: The event. See `Hook` for a list.
-            function: A function that takes the runner and, optionally, the event's arguments by name, such as `outputs`
-                for "after_train_iter" or `metrics` for "after_val_epoch".
-            priority: The priority relative to hooks on the same event. Defaults to "NORMAL".
-
-        Returns:
-            The function.
-
-        Raises:
-            ArgumentError: The event is unknown, or the signature of the function does not match the event.
-
-        Example:
-            >>> runner.on("after_val_epoch", lambda runner, metrics: print(metrics))  # doctest: +SKIP
-        """
-        if function is None:
-            return partial(self.on, event, priority=priority)
-        self.hooks.register(FunctionHook(event, function), priority)
-        return function
-
-    def log(self, name: str, value: Any) -> None:
-        """Logs a number for the current epoch or validation run to `history` and the visualization backends.
-
-        Call this method in an "after_train_epoch" or "after_val_epoch" hook, in all processes. In a `training_step`,
-        use `step.log`.
-
-        Args:
-            name: The name, e.g. "val/calibration_error".
-            value: A number or a tensor with one element.
-
-        Example:
-            >>> runner.on("after_train_epoch", lambda runner: runner.log("weights", 0.5))  # doctest: +SKIP
-        """
-        number = float(value.item() if isinstance(value, Tensor) else value)
-        self.history.add(self.epoch, self.iter, {name: number})
-        if is_main_process():
-            self.visualizer.add_scalar(name, number, step=self.iter)
