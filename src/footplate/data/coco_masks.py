@@ -49,7 +49,7 @@ def decode_mask(segmentation: Any, shape: tuple[int, int]) -> npt.NDArray[np.boo
 
     Raises:
         DataError: The segmentation is malformed, or its size differs from the image size.
-        MissingExtraError: The package faster-coco-eval is not installed.
+        MissingExtraError: Neither faster-coco-eval nor pycocotools is installed.
 
     Example:
         >>> decode_mask([[0, 0, 2, 0, 2, 2, 0, 2]], (3, 4)).astype(int).tolist()

@@ -47,7 +47,7 @@ class ResumePlan:
         self.takes_settings = takes_settings
         restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         if restarts != "0":
-            # Any checkpoint in `home` is from this run, because a new run refuses to overwrite those of other runs.
+            # `home` contains no checkpoints of other runs, because a run refuses to start in such a folder.
             is_saved = compute_on_main(lambda: read_pointer(home) is not None)
             _logger.warning(
                 "Restart %s of %s by torchrun: the run %s.",
