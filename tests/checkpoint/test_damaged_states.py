@@ -15,11 +15,11 @@ from footplate.checkpoint import (
     find_latest,
     list_candidates,
     load_checkpoint,
-    read_contents,
     save_checkpoint,
     verify,
 )
 from footplate.errors import FootplateError
+from footplate.tools.checkpoint_contents import read_contents
 from footplate.tools.checkpoint_conversion import average_weights, consolidate, export_weights, shard
 from tests.checkpoint.damaged_states import ITERATIONS, Damage, config, damaged, damages, example, write
 

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from footplate.checkpoint import find_latest, load_checkpoint, load_weights, read_contents, verify
+from footplate.checkpoint import find_latest, load_checkpoint, load_weights, verify
 from footplate.checkpoint.torch_file import read_content
 from footplate.checkpoint.unpickler import _NAMES
 from footplate.errors import CheckpointError
+from footplate.tools.checkpoint_contents import read_contents
 from tests.checkpoint.gadgets import FORMS, GADGETS, Call, files, spelled
 from tests.checkpoint.sharded_examples import save, spoil
 

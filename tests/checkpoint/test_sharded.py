@@ -14,7 +14,6 @@ from footplate.checkpoint import (
     BackgroundSaver,
     find_latest,
     load_checkpoint,
-    read_contents,
     remove_checkpoint,
     save_checkpoint,
     saver,
@@ -30,6 +29,7 @@ from footplate.checkpoint_names import sharded_name
 from footplate.distributed import get_rank, wrap_model
 from footplate.distributed.sharding import is_dtensor, local_tensor
 from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError
+from footplate.tools.checkpoint_contents import read_contents
 from footplate.tools.checkpoint_conversion import consolidate, shard
 from tests.checkpoint.sharded_examples import change, example, save, shard_state
 from tests.distributed.conftest import on_ranks  # noqa: F401 - a fixture

@@ -1,17 +1,14 @@
 import json
 import os
 import pickle
-import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from footplate.data import BaseDataset, annotations
-from footplate.data.annotations import decode_mask, join_root, load_annotations, read_file
-from footplate.errors import DataError, MissingExtraError, StorageError
-from footplate.tasks.detection.coco_format import encode_mask
+from footplate.data.annotations import join_root, load_annotations, read_file
+from footplate.errors import DataError, StorageError
 
 CONTENT = {"metainfo": {"classes": ["a"]}, "data_list": [{"img_path": "1.png"}]}
 
@@ -47,10 +44,6 @@ def test_a_storage_that_refuses_access_is_not_a_damaged_file(monkeypatch: pytest
     with pytest.raises(DataError, match=r"the file 'a\.png' cannot be read") as caught:
         read_file("a.png")
     assert type(caught.value) is DataError
-
-
-SQUARE = np.zeros((6, 8), dtype=bool)
-SQUARE[1:4, 2:5] = True
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.yaml", "A.YML"])
@@ -109,51 +102,3 @@ def test_references_are_resolved(tmp_path: Path) -> None:
     text = "base: &base {width: 4}\nmetainfo: {}\ndata_list:\n- {<<: *base, img_path: 1.png}\n- *base\n"
     (tmp_path / "a.yaml").write_text(text)
     assert load_annotations(str(tmp_path / "a.yaml")) == ({}, [{"width": 4, "img_path": "1.png"}, {"width": 4}])
-
-
-@pytest.mark.parametrize(
-    "segmentation",
-    [
-        [[2, 1, 5, 1, 5, 4, 2, 4]],
-        [[0, 0, 1, 1], [2, 1, 5, 1, 5, 4, 2, 4]],
-        {"size": [6, 8], "counts": [13, 3, 3, 3, 3, 3, 20]},
-        encode_mask(SQUARE),
-    ],
-)
-def test_polygons_and_run_lengths_give_the_same_mask(segmentation: Any) -> None:
-    assert np.array_equal(decode_mask(segmentation, (6, 8)), SQUARE)
-
-
-def test_encoded_masks_are_decoded_to_equal_masks() -> None:
-    rng = np.random.default_rng(0)
-    for share in (0.0, 0.01, 0.5, 1.0):
-        mask = rng.random((37, 53)) < share
-        runs = encode_mask(mask)
-        assert isinstance(runs["counts"], str)
-        assert np.array_equal(decode_mask(runs, (37, 53)), mask)
-
-
-@pytest.mark.parametrize(
-    ("segmentation", "message"),
-    [
-        ({"size": [6, 8], "counts": [0, 10**12]}, "the run lengths of a segmentation do not add up to 48 pixels"),
-        ({"size": [1 << 20, 1 << 20], "counts": "0"}, r"size \(1048576, 1048576\) does not match an image"),
-        (
-            [[0, 0, 1e9, 0, 1e9, 1e9]],
-            r"a segmentation polygon has a point far outside its image of size \(6, 8\)",
-        ),
-        ([[0, 0, float("nan"), 0, 1, 1]], "a segmentation polygon has a point far outside its image"),
-        ({"size": [6, 8], "counts": "zzzz"}, "cannot be decoded"),
-        (encode_mask(SQUARE[:5]), r"size \(5, 8\) does not match an image of size \(6, 8\)"),
-    ],
-)
-def test_invalid_segmentations_are_refused(segmentation: Any, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        decode_mask(segmentation, (6, 8))
-
-
-def test_a_missing_package_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
-    monkeypatch.setitem(sys.modules, "pycocotools.mask", None)
-    with pytest.raises(MissingExtraError, match=r"faster-coco-eval.*\n.*footplate\[detection\]"):
-        encode_mask(SQUARE)

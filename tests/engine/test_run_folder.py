@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 from footplate import Runner
-from footplate.checkpoint import write_pointer
 from footplate.distributed import failures
 from footplate.engine import run_folder
 from footplate.engine.run_errors import running
-from footplate.engine.run_folder import checkpoint_to_start_from, locked
+from footplate.engine.run_folder import locked
 from footplate.errors import ArgumentError, StorageError
 from tests.support import settings
 
@@ -84,23 +83,6 @@ def _refused(cfg: dict[str, Any]) -> None:
         Runner(**cfg).train()
     assert caught.value.key == "default_hooks.checkpoint.out_dir"
     assert caught.value.notes[-1] == "Use another folder, or stop the other run."
-
-
-@pytest.mark.parametrize("resume", [False, True])
-def test_restart_by_torchrun_resumes_from_the_last_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, resume: bool
-) -> None:
-    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
-    begin = "Restart 1 of 3 by torchrun: the run"
-    assert checkpoint_to_start_from(str(tmp_path), "weights.pth", resume) == ("weights.pth", resume)
-    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    assert checkpoint_to_start_from(str(tmp_path), "weights.pth", resume) == ("weights.pth", resume)
-    write_pointer(tmp_path, tmp_path / "epoch_1.pth")
-    assert checkpoint_to_start_from(str(tmp_path), "weights.pth", resume) == (None, True)
-    assert caplog.messages == [
-        f"{begin} starts over, because it has not saved a checkpoint yet.",
-        f"{begin} resumes from its last checkpoint.",
-    ]
 
 
 def record(text: str) -> logging.LogRecord:

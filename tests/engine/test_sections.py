@@ -6,7 +6,8 @@ import pytest
 
 from footplate import Runner
 from footplate.config import Config
-from footplate.engine.run_config import PYTHON_ARGUMENTS, check_config, known_keys
+from footplate.engine.run_config import check_config, known_keys
+from footplate.engine.runner_arguments import PYTHON_ARGUMENTS
 from footplate.engine.sections import RUNNER_KEYS
 from footplate.errors import ArgumentError, FootplateError, UnknownNameError
 from footplate.hooks import CheckpointHook

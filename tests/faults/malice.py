@@ -18,9 +18,10 @@ import torch
 import yaml
 
 from footplate import Config, Runner
-from footplate.checkpoint import find_latest, load_checkpoint, load_weights, read_contents, verify
+from footplate.checkpoint import find_latest, load_checkpoint, load_weights, verify
 from footplate.errors import CheckpointError, FootplateError
 from footplate.registry import OPTIMIZERS
+from footplate.tools.checkpoint_contents import read_contents
 from footplate.tools.overrides import apply_overrides
 from tests.checkpoint import gadgets
 from tests.checkpoint.packing import pack

@@ -1,6 +1,6 @@
 """Saves checkpoints atomically. Loads checkpoints after verifying them, without executing code from the file."""
 
-from footplate.checkpoint.contents import Contents, read_contents, rename_keys, verify, weights_of
+from footplate.checkpoint.contents import rename_keys, verify, weights_of
 from footplate.checkpoint.digest import Digest
 from footplate.checkpoint.latest import (
     checked_template,
@@ -28,7 +28,6 @@ __all__ = [
     "STRIP_WRAPPER",
     "AfterSave",
     "BackgroundSaver",
-    "Contents",
     "Digest",
     "LoadReport",
     "Mismatch",
@@ -41,7 +40,6 @@ __all__ = [
     "load_latest",
     "load_weights",
     "number_in",
-    "read_contents",
     "read_pointer",
     "remove_checkpoint",
     "rename_keys",

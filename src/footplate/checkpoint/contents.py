@@ -1,4 +1,4 @@
-"""Opens and verifies checkpoints, lists their content without reading tensor values, and finds their weights."""
+"""Opens and verifies checkpoints, reads their outlines, and finds their weights."""
 
 import io
 import os
@@ -13,19 +13,17 @@ import torch
 
 from footplate import storage
 from footplate.checkpoint.digest import Digest, read_digest
-from footplate.checkpoint.serializable import join_state, tensors_in, walk
+from footplate.checkpoint.serializable import join_state, walk
 from footplate.checkpoint.shard_layout import ShardLayout, main_file, parse_layout
 from footplate.checkpoint.torch_file import read_content, verify_content
 from footplate.checkpoint.unpickler import OpaqueObject
 from footplate.checkpoint_names import SAFETENSORS_SUFFIX, STATE, SUFFIXES, is_sharded_path
 from footplate.errors import CheckpointDamagedError, CheckpointError, FootplateError
-from footplate.messages import list_names
 
 _CONFIG_SUFFIXES = (".py", ".yaml", ".yml", ".json", ".toml")
 _MAX_REASON = 200
 _MAX_KEYS = 10
 _WEIGHT_KEYS = ("state_dict", "model_state_dict", "model", "module", "weights")
-_META_KEYS = ("epoch", "iter", "time", "experiment_name", "seed", "footplate_version", "mmengine_version")
 
 
 def verify(path: "str | os.PathLike[str]") -> Digest:
@@ -171,81 +169,9 @@ def naming_checkpoint(path: str) -> Iterator[None]:
         raise CheckpointError(f"cannot use checkpoint '{path}': {type(error).__name__}: {reason}") from error
 
 
-class ContentSection(NamedTuple):
-    """A top-level entry of a checkpoint."""
-
-    name: str  # the key
-    tensors: int  # the number of tensors in the entry
-    size: int  # the size of these tensors in bytes
-    text: str  # for an entry without tensors, its value or keys; otherwise empty
-
-
-class Contents(NamedTuple):
-    """A summary of a checkpoint's content."""
-
-    path: str  # the file or folder
-    size: int  # the size in bytes
-    digest: Digest  # the recorded digest and time, not verified; the SHA-256 is None if another program wrote the file
-    meta: dict[str, str]  # epoch, iteration, seed and other metadata
-    sections: list[ContentSection]  # the top-level entries, in order
-    weights: list[tuple[str, tuple[int, ...], str]]  # name, shape and dtype of each weight
-    opaque_names: list[str]  # the class names of objects that were not instantiated
-
-
-def read_contents(path: "str | os.PathLike[str]") -> Contents:
-    """Lists the content of a checkpoint. Reads only the shapes of tensors, without verification.
-
-    Raises:
-        CheckpointError: The file does not exist or is not a checkpoint.
-    """
-    name = os.fspath(path)
-    with naming_checkpoint(name):
-        content, digest = read_outline(name)
-        sections = []
-        for key, value in content.items():
-            tensors = tensors_in(value)
-            size = sum(tensor.nbytes for tensor in tensors)
-            sections.append(ContentSection(str(key), len(tensors), size, "" if tensors else _describe(value)))
-        meta = content.get("meta")
-        known = {key: str(meta[key]) for key in _META_KEYS if key in meta} if isinstance(meta, Mapping) else {}
-        try:
-            weights = weights_of(content)
-        except CheckpointError:
-            weights = OrderedDict()
-        return Contents(
-            name,
-            _size_of(name),
-            digest,
-            known,
-            sections,
-            [
-                (key, tuple(value.shape), str(value.dtype).removeprefix("torch."))
-                for key, value in weights.items()
-                if isinstance(value, torch.Tensor)
-            ],
-            opaque_names(content),
-        )
-
-
 def opaque_names(content: Any) -> list[str]:
     """Returns the sorted names of the classes that unpickling replaced with placeholders."""
     return sorted({entry.name for entry in walk(content) if isinstance(entry, OpaqueObject)})
-
-
-def _size_of(path: str) -> int:
-    files = [storage.join(path, name) for name in storage.list_dir(path)] if is_sharded_path(path) else [path]
-    return sum(storage.status(file).size for file in files)
-
-
-def _describe(value: Any) -> str:
-    """Returns a short description of an entry that contains no tensors."""
-    if isinstance(value, OpaqueObject):
-        return f"an object of class {value.name}"
-    if isinstance(value, Mapping):
-        return list_names(value, _MAX_KEYS) or "empty"
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return f"{len(value)} values" if value else "empty"
-    return repr(value) if isinstance(value, str) else str(value)
 
 
 def weights_of(content: Any, source: str = "a checkpoint") -> "OrderedDict[str, Any]":

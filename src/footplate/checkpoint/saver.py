@@ -189,9 +189,7 @@ class BackgroundSaver:
         self.lost: str | None = None  # the reason why the newest save failed, or None if it succeeded
         self.seconds = 0.0  # the duration of the longest save
         self.is_sharded = False  # whether ranks write their own shards, to a folder
-        self.write_pointer: Callable[[str, str], None] = (
-            write_pointer  # replaced in first-generation runs, which also link to the checkpoint
-        )
+        self.write_pointer: Callable[[str, str], None] = write_pointer  # hooks may replace it
         self._alarm = alarm
         self._pending: _Save | None = None
         self._copier = _HostCopier()

@@ -9,7 +9,7 @@ from footplate.cli.output import print_json, print_result, print_text, wants_jso
 from footplate.messages import pluralize
 
 if TYPE_CHECKING:
-    from footplate.checkpoint import Contents
+    from footplate.tools.checkpoint_contents import Contents
 
 _MAX_ROWS = 20  # weights to show without --all
 
@@ -84,7 +84,7 @@ def add_commands(subparsers: Any) -> None:
 
 def show_contents(arguments: argparse.Namespace) -> int:
     """Prints the contents of each checkpoint."""
-    from footplate.checkpoint import read_contents
+    from footplate.tools.checkpoint_contents import read_contents
 
     if wants_json(arguments):
         print_json(arguments, [read_contents(path) for path in arguments.files])

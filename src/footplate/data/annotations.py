@@ -1,33 +1,26 @@
-"""Reads dataset files, with retries and clear errors, and decodes COCO masks."""
+"""Reads dataset files, with retries and clear errors."""
 
-import importlib
 import io
 import json
 import logging
-import math
 import pickle
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import PurePosixPath, PureWindowsPath
-from types import ModuleType
 from typing import Any, TypeVar
 
-import numpy as np
-import numpy.typing as npt
 import yaml
 from typing_extensions import override
 
-from footplate.errors import DataError, MissingExtraError, StorageError
+from footplate.errors import DataError, StorageError
 from footplate.storage import is_local, join, missing_path_notes, read_bytes
 
 _logger = logging.getLogger("footplate.data")
 _RETRY_SECONDS = (1.0, 5.0)  # delays before retries of a failed storage request
 _Result = TypeVar("_Result")
 _SUFFIXES = (".json", ".yaml", ".yml", ".pkl", ".pickle")
-_MIN_NUMBERS = 6  # three corners of a polygon
-_MAX_DISTANCE = 10  # from the origin to a polygon corner, as a multiple of the longer image side
 # Names needed to rebuild data, keyed by module. All others are rejected, since modules also expose what they import.
 _DATA_NAMES = {
     "builtins": {"set", "frozenset", "complex", "slice", "range", "bytearray", "object", "int", "float", "str", "bool"},
@@ -184,84 +177,3 @@ def join_root(root: str, path: str) -> str:
     if not root or "://" in path or PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute():
         return path
     return join(root, path) if path else root
-
-
-def coco_package(why: str) -> ModuleType:
-    """Imports and returns the package that decodes COCO masks and computes COCO metrics.
-
-    `why` is the feature that needs the package; it appears in the error message if the package is missing.
-
-    Raises:
-        MissingExtraError: The package is not installed.
-    """
-    try:
-        return importlib.import_module("faster_coco_eval")
-    except ImportError as error:
-        raise MissingExtraError("faster-coco-eval", extra="detection", why=why) from error
-
-
-def mask_tools(why: str) -> Any:
-    """Imports the module for run-length encoding from faster-coco-eval or, if that is not installed, pycocotools."""
-    try:
-        return coco_package(why).mask
-    except MissingExtraError:
-        with suppress(ImportError):
-            return importlib.import_module("pycocotools.mask")
-        raise
-
-
-def decode_mask(segmentation: Any, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Decodes a segmentation in COCO format into a boolean mask of shape ``(H, W)``.
-
-    Args:
-        segmentation: A list of polygons `[x1, y1, x2, y2, ...]`, or a compressed or uncompressed run-length encoding.
-            Polygons with fewer than three corners are ignored.
-        shape: Height and width of the image.
-
-    Raises:
-        DataError: The segmentation is malformed, or its size differs from the image size.
-        MissingExtraError: Neither faster-coco-eval nor pycocotools is installed.
-
-    Example:
-        >>> decode_mask([[0, 0, 2, 0, 2, 2, 0, 2]], (3, 4)).astype(int).tolist()
-        [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]]
-    """
-    tools = mask_tools("reading masks")
-    try:
-        check_segmentation(segmentation, shape)
-        runs = segmentation  # compressed run lengths, unless converted below
-        if isinstance(segmentation, list):
-            polygons = [polygon for polygon in segmentation if len(polygon) >= _MIN_NUMBERS]
-            if not polygons:
-                return np.zeros(shape, dtype=bool)
-            runs = tools.merge(tools.frPyObjects(polygons, *shape))
-        elif isinstance(segmentation["counts"], list):
-            runs = tools.frPyObjects(segmentation, *shape)
-        decoded: npt.NDArray[np.bool_] = tools.decode(runs).astype(bool)
-    except (TypeError, ValueError, KeyError, IndexError, RuntimeError, OverflowError) as error:
-        why = str(error).split("\n", 1)[0]
-        raise DataError(f"a segmentation cannot be decoded: {why}", found=str(segmentation)[:60]) from error
-    return decoded
-
-
-def check_segmentation(segmentation: Any, shape: tuple[int, int]) -> None:
-    """Checks that a segmentation matches its image, so that decoding it cannot take excessive time or memory.
-
-    Raises:
-        DataError: The run lengths do not match the image size, or a corner is non-finite or far outside the image.
-        TypeError, KeyError: The value is not a segmentation.
-    """
-    if not isinstance(segmentation, list):
-        size = tuple(segmentation["size"])
-        if size != tuple(shape) or any(type(side) is not int for side in size):
-            raise DataError(f"a segmentation of size {size} does not match an image of size {tuple(shape)}")
-        counts = segmentation["counts"]
-        if isinstance(counts, list) and not (
-            all(type(count) is int and count >= 0 for count in counts) and sum(counts) == math.prod(shape)
-        ):
-            raise DataError(f"the run lengths of a segmentation do not add up to {math.prod(shape)} pixels")
-        return
-    limit = _MAX_DISTANCE * max(shape)
-    for polygon in segmentation:
-        if len(polygon) and not np.abs(polygon).max() <= limit:  # also true for NaN
-            raise DataError(f"a segmentation polygon has a point far outside its image of size {tuple(shape)}")

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, count, islice, repeat
 from typing import Any, NamedTuple
 
-from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, Sampler
+from torch.utils.data import BatchSampler, DataLoader, DistributedSampler
 
 from footplate.data.rng import mix_seed, with_separate_generators
 from footplate.data.samplers import DefaultSampler, RankSampler, can_start_anywhere, is_custom, samplers_of, set_epoch
@@ -36,8 +36,8 @@ class Pass(NamedTuple):
     end: int | None  # the index after the last batch, or None if the samplers decide
 
 
-class BatchPlan(Sampler[BatchKey]):
-    """Yields the sample indices of each batch in the current pass. `begin` sets the current pass.
+class BatchPlan:
+    """Plans the batches of each pass: their sample indices and their shares. `begin` prepares the samplers for a pass.
 
     For example, this is the plan for 8 samples on 3 ranks with a batch size of 2, if each sample counts only once
     (`counted` is 8):
@@ -59,7 +59,6 @@ class BatchPlan(Sampler[BatchKey]):
         counted: The number of samples if each one is read exactly once, or None if some may be read twice. With a
             custom batch sampler, the number of batches. Batches with a share of 0 do not count.
         world_size: The number of ranks that the samples are split across.
-        current: The current pass.
         passes_continue: Whether `limit` splits an endless sampler, so that each pass continues where the previous one
             ended.
     """
@@ -80,7 +79,6 @@ class BatchPlan(Sampler[BatchKey]):
         self.counted: int | None = None
         if getattr(self.sampler, "round_up", True) is False:
             self.count_once()
-        self.current = Pass(0, 0, limit)
         # For custom samplers: the number of passes begun so far, and the sampler states at the start of the latest one.
         self._begun_passes = 0
         self._states: list[Any] | None = None
@@ -98,8 +96,10 @@ class BatchPlan(Sampler[BatchKey]):
         elif isinstance(sampler, DistributedSampler):
             self.counted = min(len(sampler.dataset), sampler.total_size)  # type: ignore[arg-type]
 
-    def begin(self, epoch: int, start: int = 0, length: int | None = None) -> None:
-        """Prepares the samplers for a pass. Replays earlier passes of custom samplers, without reading data.
+    def begin(self, epoch: int, start: int = 0, length: int | None = None) -> Pass:
+        """Prepares the samplers for a pass, and returns the pass.
+
+        Replays earlier passes of custom samplers, without reading data.
 
         Args:
             epoch: The index of the pass.
@@ -114,11 +114,12 @@ class BatchPlan(Sampler[BatchKey]):
                 message = "Restoring %s by replaying %d earlier passes without reading data."
                 _logger.info(message, names, passes)
             for earlier in range(self._begun_passes, epoch):
-                self._prepare(Pass(earlier, 0, end))
-                deque(self, maxlen=0)
+                set_epoch(self.samplers, earlier)
+                deque(self.keys(Pass(earlier, 0, end)), maxlen=0)
             self._begun_passes = max(self._begun_passes, epoch + 1)
             self._states = self._sampler_states()
-        self._prepare(Pass(epoch, start, end))
+        set_epoch(self.samplers, epoch)
+        return Pass(epoch, start, end)
 
     def state_dict(self, epoch: int) -> list[Any] | None:
         """Returns the states that custom samplers had at the start of the pass with index `epoch`.
@@ -139,10 +140,6 @@ class BatchPlan(Sampler[BatchKey]):
             sampler.load_state_dict(copy.deepcopy(state))
         self._begun_passes = epoch
 
-    def __iter__(self) -> Iterator[BatchKey]:
-        # Bind the current pass now, so that overlapping passes do not affect each other.
-        return self._keys(*self.current)
-
     def __len__(self) -> int:
         if self.passes_continue and self.limit is not None:
             return self.limit
@@ -154,36 +151,9 @@ class BatchPlan(Sampler[BatchKey]):
             length = -(-self.counted // (self.world_size * self.batch_size))
         return length if self.limit is None else min(length, self.limit)
 
-    def shares(self) -> Iterator[float]:
-        """Yields the `share` of each batch in the current pass (see `SampleLoader`), and then 1 forever."""
-        return repeat(1.0) if self.counted is None else map(self._share, count(self.current.start))
-
-    def _share(self, number: int) -> float:
-        """Returns the size of this rank's batch relative to the mean batch size over all ranks."""
-        size, begin, end = self.counted or 0, number * self.batch_size, (number + 1) * self.batch_size
-        total = min(end * self.world_size, size) - min(begin * self.world_size, size)
-        local = max(min(end, self._local_size) - begin, 0)
-        return local * self.world_size / total if total > 0 else 1.0
-
-    @property
-    def _local_size(self) -> int:
-        """The number of samples on this rank, without padding.
-
-        In the example in the class docstring, the three ranks have 3, 3 and 2 samples.
-        """
-        return local_sample_count(self.counted or 0, self._rank, self.world_size)
-
-    def _prepare(self, current: Pass) -> None:
-        set_epoch(self.samplers, current.epoch)
-        self.current = current
-
-    def _sampler_states(self) -> list[Any] | None:
-        """Returns the states of the custom samplers, or None if there are no such samplers or they are stateless."""
-        if not all(hasattr(sampler, "state_dict") and hasattr(sampler, "load_state_dict") for sampler in self.custom):
-            return None
-        return [copy.deepcopy(sampler.state_dict()) for sampler in self.custom] or None
-
-    def _keys(self, epoch: int, start: int, end: int | None) -> Iterator[BatchKey]:
+    def keys(self, current: Pass) -> Iterator[BatchKey]:
+        """Yields the keys of the batches in a pass for which `begin` has prepared the samplers."""
+        epoch, start, end = current
         batches = self._batches(epoch, start)
         # torch's samplers draw all random numbers before their first index, custom samplers at any time.
         seeded = islice(batches, None if self.custom else 1)
@@ -202,6 +172,31 @@ class BatchPlan(Sampler[BatchKey]):
             first, step = self._rank + done * self.world_size, self.world_size
             positions = range(first, first + len(indices) * step, step)
             yield BatchKey(epoch, positions, indices, self.batch_sampler is None)
+
+    def shares(self, current: Pass) -> Iterator[float]:
+        """Yields the `share` of each batch in a pass (see `SampleLoader`), and then 1 forever."""
+        return repeat(1.0) if self.counted is None else map(self._share, count(current.start))
+
+    def _share(self, number: int) -> float:
+        """Returns the size of this rank's batch relative to the mean batch size over all ranks."""
+        size, begin, end = self.counted or 0, number * self.batch_size, (number + 1) * self.batch_size
+        total = min(end * self.world_size, size) - min(begin * self.world_size, size)
+        local = max(min(end, self._local_size) - begin, 0)
+        return local * self.world_size / total if total > 0 else 1.0
+
+    @property
+    def _local_size(self) -> int:
+        """The number of samples on this rank, without padding.
+
+        In the example in the class docstring, the three ranks have 3, 3 and 2 samples.
+        """
+        return local_sample_count(self.counted or 0, self._rank, self.world_size)
+
+    def _sampler_states(self) -> list[Any] | None:
+        """Returns the states of the custom samplers, or None if there are no such samplers or they are stateless."""
+        if not all(hasattr(sampler, "state_dict") and hasattr(sampler, "load_state_dict") for sampler in self.custom):
+            return None
+        return [copy.deepcopy(sampler.state_dict()) for sampler in self.custom] or None
 
     def _batches(self, epoch: int, start: int) -> Iterator[tuple[int, Sequence[Any]]]:
         """Yields two values per batch from `start` on: the number of earlier samples on this rank, and the indices."""

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from footplate.data.batch_plan import BatchKey, BatchPlan
+from footplate.data.batch_plan import BatchKey, BatchPlan, Pass
 from footplate.data.rng import (
     SampleGenerators,
     mix_seed,
@@ -101,8 +101,9 @@ class SampleLoader(DataLoader[Any]):
         generator = torch.Generator().manual_seed(mix_seed(self.seed))
         options |= {"collate_fn": _identity, "generator": generator}
         # A second loader reads whole batches, so that `dataset` and `sampler` of this loader remain the user's.
-        self._reader: DataLoader[Any] = DataLoader(reader, batch_size=None, sampler=self.plan, **options)
-        self._next_epoch = 0
+        self._reader_keys = _ReaderKeys()
+        self._reader: DataLoader[Any] = DataLoader(reader, batch_size=None, sampler=self._reader_keys, **options)
+        self._epoch = self._next_epoch = 0  # of the latest pass, and of the next iteration
         self.share = 1.0
 
     @property
@@ -124,14 +125,16 @@ class SampleLoader(DataLoader[Any]):
             start: The index of the first batch.
             length: The maximum number of batches in a pass, including those before `start`.
         """
-        self.plan.begin(epoch, start, length)
+        self._epoch, current = epoch, self.plan.begin(epoch, start, length)
+        keys = self.plan.keys(current)
         if self.num_workers or self.pin_memory:
+            self._reader_keys.latest = keys
             read = data_wait.over(iter(self._reader))
         else:
             # Bypass torch's iterator: its profiler entry can take as long as reading a sample.
-            read = map(self._reader.dataset.__getitem__, self.plan)
+            read = map(self._reader.dataset.__getitem__, keys)
         # This iterator keeps no reference to a batch, so each batch is freed before the next request (decision 025).
-        return map(self._deliver, read, self.plan.shares())
+        return map(self._deliver, read, self.plan.shares(current))
 
     def _deliver(self, batch: Any, share: float) -> Any:
         self.share = share
@@ -145,7 +148,7 @@ class SampleLoader(DataLoader[Any]):
 
     def peek(self) -> Any:
         """Reads the first batch in this process and returns it, or None if there are no batches."""
-        key = next(iter(self.plan), None)
+        key = next(self.plan.keys(Pass(self._epoch, 0, self.plan.limit)), None)
         with preserve_random_state():
             return None if key is None else self._deliver(self._reader.dataset[key], self.share)
 
@@ -156,12 +159,21 @@ class SampleLoader(DataLoader[Any]):
         try:
             yield from self.batches(epoch=epoch)
         finally:
-            if self.plan.current.epoch == epoch:  # no other pass has started since
+            if self._epoch == epoch:  # no other pass has started since
                 self._next_epoch = epoch + 1
                 set_epoch(self.plan.samplers, epoch + 1)
 
     def __len__(self) -> int:
         return len(self.plan)
+
+
+class _ReaderKeys(Sampler[BatchKey]):
+    """The keys of the latest pass, for torch's DataLoader, which iterates over the same sampler in every pass."""
+
+    latest: Iterator[BatchKey] = iter(())
+
+    def __iter__(self) -> Iterator[BatchKey]:
+        return self.latest
 
 
 class WorkerError(Exception):

@@ -40,11 +40,7 @@ class BaseLoop:
         for method, arguments in self.overridable_methods.items():
             if self.overrides(method):
                 check_accepts(self, method, arguments)
-        self.dataloader = self._as_loader(dataloader)
-
-    def _as_loader(self, dataloader: Any) -> Any:
-        """Returns `dataloader`, building it first if it is a config dict. The runner always passes a built loader."""
-        return build_dataloader(dataloader, seed=self.runner.seed)
+        self.dataloader = build_dataloader(dataloader, seed=runner.seed)  # the runner passes a loader
 
     def run(self) -> Any:
         """Runs the loop once."""

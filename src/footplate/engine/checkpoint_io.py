@@ -1,9 +1,9 @@
-"""Saves runs and loads checkpoints. A `ResumePlan` selects the checkpoint that a run starts from."""
+"""Saves runs and loads checkpoints."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence, Set
-from contextlib import nullcontext, suppress
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -14,19 +14,18 @@ from footplate.checkpoint import (
     LoadReport,
     list_candidates,
     load_checkpoint,
-    load_latest,
     load_weights,
-    read_contents,
 )
 from footplate.checkpoint.saver import NOTHING
 from footplate.checkpoint.serializable import gather_full_state
 from footplate.checkpoint_names import BEST, is_sharded_path
-from footplate.distributed import compute_on_main, compute_on_ranks, is_main_process, unwrap_model
+from footplate.distributed import compute_on_ranks, is_main_process, unwrap_model
 from footplate.distributed.sharding import is_dtensor, is_sharded, reshard
 from footplate.engine import state
 from footplate.engine.nonfinite import check_weights
+from footplate.engine.resume_plan import Load
 from footplate.error_context import at_key, located
-from footplate.errors import ArgumentError, CheckpointError, NonFiniteError
+from footplate.errors import ArgumentError, NonFiniteError
 from footplate.evaluation.evaluation_sets import check_classes
 from footplate.models import trained_model
 
@@ -36,73 +35,11 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("footplate.engine")
 
 
-class ResumePlan:
-    """Selects the checkpoint that a run starts from, and tracks whether it has been loaded.
+class Position(NamedTuple):
+    """The numbers of completed iterations and epochs."""
 
-    Args:
-        home: The run's checkpoint folder.
-        load_from: The checkpoint set by the user.
-        resume: True resumes from `load_from`, or from the newest complete checkpoint in `home`. "auto" resumes from
-            `home` if it has a checkpoint, and otherwise starts with the weights of `load_from`.
-        takes_settings: Whether a resumed run uses the optimizer settings in the config rather than those in the
-            checkpoint.
-
-    Attributes:
-        is_done: Whether the checkpoint has been loaded. Later calls must not overwrite the trained weights.
-        is_resuming: Whether `CheckpointIO.resume` is loading a checkpoint, which restores more than the weights.
-        random: The random state in the resumed checkpoint, or None.
-    """
-
-    def __init__(self, home: str, load_from: str | None, resume: bool | str, *, takes_settings: bool) -> None:
-        self.home, self.load_from, self.resume = home, load_from, resume
-        self.takes_settings = takes_settings
-        self.is_done = self.is_resuming = False
-        self.random: dict[str, Any] | None = None
-        self._read: tuple[str, dict[str, Any] | None] | None = None
-
-    def pick(self) -> tuple[str | None, bool]:
-        """Returns the path of the checkpoint to load, or None, and whether the run resumes from it.
-
-        The search for the newest complete checkpoint has to read the file to verify it. `pop_loaded` returns the
-        content, so that the file is not read twice.
-        """
-        if self.resume != "auto" and (not self.resume or self.load_from is not None):
-            return self.load_from, bool(self.resume)
-
-        def find() -> str | None:
-            self._read = load_latest(self.home)
-            return self._read[0] if self._read else None
-
-        path = compute_on_main(find)
-        if path is None:
-            # With "auto", a job can use the same command to start and to restart. With True, an earlier run is
-            # expected.
-            level = logging.INFO if self.resume == "auto" else logging.WARNING
-            message = "Found no checkpoint to resume from in %s. The run starts from the beginning."
-            _logger.log(level, message, self.home)
-        return path or self.load_from, path is not None
-
-    def pop_loaded(self, path: str) -> dict[str, Any] | None:
-        """Returns the checkpoint that `pick` has read, and releases it. Returns None if `pick` has not read `path`."""
-        read, self._read = self._read, None
-        return read[1] if read is not None and read[0] == path else None
-
-    def seed(self) -> int | None:
-        """Returns the seed of the run to resume, or None if no run is resumed or its checkpoint has no seed.
-
-        If the config sets no seed, the original run chose a random one, which determines the order of the data.
-        """
-        if not self.resume:
-            return None
-        paths: list[str] = [self.load_from] if self.load_from is not None and self.resume != "auto" else []
-        with suppress(CheckpointError):  # reported when the checkpoint is loaded
-            paths = paths or list_candidates(self.home)
-        for path in paths:
-            with suppress(CheckpointError):
-                seed = read_contents(path).meta.get("seed", "")
-                if seed.isdecimal():
-                    return int(seed)
-        return None
+    iter: int = 0
+    epoch: int = 0
 
 
 class CheckpointIO:
@@ -111,14 +48,13 @@ class CheckpointIO:
     Loading goes through the runner's methods, which subclasses may override:
 
         Runner.load_or_resume       before training and evaluation
-          start                     once: picks the checkpoint
+          start                     once: finds the checkpoint
             Runner.resume           if the run resumes; otherwise Runner.load_checkpoint
               resume                restores optimizer, schedules, position and random state after the weights
                 Runner.load_checkpoint
                   load              reads the file, calls `after_load_checkpoint`, and loads the weights
 
-    `load` and the hooks check `ResumePlan.is_resuming`. It cannot be passed as an argument, because overridden methods
-    and hooks have MMEngine's signatures.
+    These methods and the hooks have MMEngine's signatures, so `loading` tells the inner ones what the outer ones know.
 
     Args:
         on_save_error: See `Runner`.
@@ -128,15 +64,17 @@ class CheckpointIO:
         saver: The saver, which writes the files.
         participants: Additional objects to save, keyed by the path of their state in the checkpoint.
         report: A report about the most recently loaded weights, or None.
-        iter: The number of completed iterations in the most recently loaded checkpoint.
-        epoch: The number of completed epochs in that checkpoint.
+        loading: The checkpoint that `start` or `resume` is loading, or one without a path.
+        random: The random state to resume with, or None.
     """
 
     def __init__(self, on_save_error: str, alarm: Callable[[], None]) -> None:
         self.saver = BackgroundSaver(on_save_error, alarm=alarm)
         self.participants: dict[str, Any] = {}
         self.report: LoadReport | None = None
-        self.iter = self.epoch = 0
+        self.loading = Load("")
+        self.random: dict[str, Any] | None = None
+        self._has_started = False
 
     def save(
         self,
@@ -197,15 +135,17 @@ class CheckpointIO:
         revise_keys: Sequence[tuple[str, str]],
     ) -> dict[str, Any]:
         """Loads the weights of a checkpoint and returns the checkpoint; see `Runner.load_checkpoint`."""
-        plan = runner.resume_plan
         model = trained_model(runner.model)
-        checkpoint = plan.pop_loaded(path) if map_location == "cpu" else None
+        loading = self.loading
+        checkpoint = loading.content if (loading.path, map_location) == (path, "cpu") else None
         if checkpoint is None:
-            checkpoint = load_checkpoint(path, map_location, like=model, in_place=plan.is_resuming)
+            checkpoint = load_checkpoint(path, map_location, like=model, in_place=loading.resuming)
         runner.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         self.report = load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, name=path)
         meta = _meta_of(checkpoint)
-        self.iter, self.epoch = (meta[key] if isinstance(meta.get(key), int) else 0 for key in ("iter", "epoch"))
+        if isinstance(runner.progress, Position):  # a training loop has its own
+            counts = (meta[key] if isinstance(meta.get(key), int) else 0 for key in ("iter", "epoch"))
+            runner.progress = Position(*counts)
         return checkpoint
 
     def find_best(self, runner: "Runner") -> str:
@@ -218,61 +158,62 @@ class CheckpointIO:
             ArgumentError: There is no best checkpoint.
             CheckpointError: A checkpoint cannot be read.
         """
-        path, home, newest = runner.message_hub.get_info("best_ckpt"), runner.folder.home, (-1, False)
-        names = [] if path or not storage.exists(home) else storage.list_dir(home)
+        if path := runner.message_hub.get_info("best_ckpt"):
+            return str(path)
+        home, found = runner.folder.home, []
+        names = storage.list_dir(home) if storage.exists(home) else []
         best = [storage.join(home, name) for name in names if name.startswith(BEST)]
-        for file in [] if path else [*list_candidates(home)[:1], *best]:
+        for file in [*list_candidates(home)[:1], *best]:
             checkpoint = load_checkpoint(file, "meta", in_place=True)
-            name = state.part_of(checkpoint, "message_hub", "runtime_info").get("best_ckpt")
-            age = (_meta_of(checkpoint).get("iter", 0), file in best)
-            if name and age > newest:
-                newest = age
+            if name := state.part_of(checkpoint, "message_hub", "runtime_info").get("best_ckpt"):
                 path = storage.join(storage.parent(file), storage.base_name(name))  # the folder may have been moved
-        if path is None:
+                found.append((_meta_of(checkpoint).get("iter", 0), file in best, path))
+        if not found:
             raise ArgumentError(
-                f"there is no best checkpoint in '{runner.folder.home}'",
+                f"there is no best checkpoint in '{home}'",
                 found="best",
                 notes=["Set default_hooks=dict(checkpoint=dict(save_best='...')), and train first."],
             )
-        return str(path)
+        return max(found, key=lambda place: place[:2])[-1]  # from the newest file
 
     def resume(
         self, runner: "Runner", path: str, map_location: str, *, optimizer: bool, param_schedulers: bool
     ) -> None:
         """Restores the state of the run from a checkpoint; see `Runner.resume`."""
-        plan = runner.resume_plan
-        plan.is_resuming = True
-        try:
+        with self._loading(self.loading if self.loading.resuming else Load(path, resuming=True)):
             checkpoint = runner.load_checkpoint(path, "cpu" if map_location == "default" else map_location, True)
-        finally:
-            plan.is_resuming = False
-        keeps_schedules = optimizer and param_schedulers and not plan.takes_settings
+        keeps_schedules = optimizer and param_schedulers and not runner.resume_plan.takes_settings
         state.restore(runner, checkpoint, optimizer=optimizer, param_schedulers=keeps_schedules)
-        plan.random = state.random_of(checkpoint, runner.rank)
+        self.random = state.random_of(checkpoint, runner.rank)
         self.saver.last = path
         _logger.info("Resumed from %s at epoch %d, iteration %d.", path, runner.epoch, runner.iter)
 
     def start(self, runner: "Runner", *, whole_model: bool) -> None:
-        """Loads the checkpoint of the resume plan; see `Runner.load_or_resume`."""
-        plan = runner.resume_plan
-        if plan.is_done:
+        """Loads the checkpoint that the run starts from; see `Runner.load_or_resume`."""
+        if self._has_started:
             return
-        path, resumes = plan.pick()
-        if path is None:
-            plan.is_done = True
-            return
-        key = at_key("load_from") if path == plan.load_from else nullcontext()
-        with located(runner.cfg), key, runner.buffered_log():
-            checkpoint = None
-            if resumes:
-                runner.resume(path)
-            else:
-                checkpoint = runner.load_checkpoint(path)
-            if whole_model and self.report is not None:
-                self.report.require_whole_model()
-                trained = _meta_of(checkpoint or {}).get("dataset_meta")
-                check_classes(trained, getattr(runner.test_loop, "sets", ()), "test")
-        plan.is_done = True  # only now, so that a second attempt in a notebook does not start without the weights
+        load = runner.resume_plan.find()
+        if load is not None:
+            key = at_key("load_from") if load.path == runner.resume_plan.load_from else nullcontext()
+            with self._loading(load), located(runner.cfg), key, runner.buffered_log():
+                checkpoint = None
+                if load.resuming:
+                    runner.resume(load.path)
+                else:
+                    checkpoint = runner.load_checkpoint(load.path)
+                if whole_model and self.report is not None:
+                    self.report.require_whole_model()
+                    trained = _meta_of(checkpoint or {}).get("dataset_meta")
+                    check_classes(trained, getattr(runner.test_loop, "sets", ()), "test")
+        self._has_started = True  # only now, so that a second attempt in a notebook does not start without the weights
+
+    @contextmanager
+    def _loading(self, load: Load) -> Iterator[None]:
+        before, self.loading = self.loading, load
+        try:
+            yield
+        finally:
+            self.loading = before
 
 
 def _meta_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,12 +1,18 @@
-"""Lazily built components of a run, and helpers for their configs."""
+"""Lazily built components of a run, and the functions that build loops and log processors from their configs."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from footplate.checks import check_flag
+from footplate.data import check_same_dataset
+from footplate.engine.base_loops import BaseLoop, BaseTrainLoop, check_has_batches, check_loop_class
 from footplate.error_context import at_key, with_origins
+from footplate.evaluation.evaluation_sets import build_evaluators, build_loaders
 from footplate.records import LogProcessor
 from footplate.registry import LOG_PROCESSORS, LOOPS
+
+if TYPE_CHECKING:
+    from footplate.engine.runner import Runner
 
 _T = TypeVar("_T")
 
@@ -28,6 +34,42 @@ class Component(Generic[_T]):
 
     def __set__(self, instance: Any, value: _T) -> None:
         instance.built[self._name] = value
+
+
+def build_loop(runner: "Runner", cfg: Any, mode: str) -> Any:
+    """Builds a loop with its loader and evaluator. If `cfg` is None or a loop object, returns it unchanged.
+
+    Args:
+        runner: The runner, whose `build_dataloader` and `build_evaluator` build the data.
+        cfg: `train_cfg`, `val_cfg` or `test_cfg`.
+        mode: "train", "val" or "test".
+    """
+    if cfg is None:
+        return None
+    base = BaseTrainLoop if mode == "train" else BaseLoop
+    if not isinstance(cfg, Mapping):
+        check_loop_class(type(cfg), base, f"{mode}_cfg")
+        return cfg
+
+    def build_loader(section: Any) -> Any:
+        loader = runner.build_dataloader(section, runner.seed)
+        check_same_dataset(loader)
+        return loader
+
+    data: dict[str, Any] = {}
+    with at_key(f"{mode}_dataloader"):  # before the loop, so that errors have the key of the data
+        section = runner.sections[f"{mode}_dataloader"]
+        data["dataloader"] = build_loader(section) if mode == "train" else build_loaders(section, build_loader)
+        if mode == "train":
+            check_has_batches(data["dataloader"])
+    if mode != "train":
+        with at_key(f"{mode}_evaluator"):
+            evaluator = runner.sections[f"{mode}_evaluator"]
+            data["evaluator"] = build_evaluators(evaluator, data["dataloader"], runner.build_evaluator)
+    settings = loop_settings(cfg, mode)
+    with at_key(f"{mode}_cfg"):
+        check_loop_class(LOOPS.resolve(settings["type"], settings), base, "type")
+        return LOOPS.build(settings, runner=runner, **data)
 
 
 def loop_settings(cfg: Mapping[str, Any], mode: str) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
 from footplate.checks import check_flag
-from footplate.data import SampleLoader, batch_size_of, batches, length_of
+from footplate.data import SampleLoader, batch_size_of, batches, build_dataloader, length_of
 from footplate.distributed import broadcast_object, broadcast_tensors, gather_objects, is_model_wrapper
 from footplate.engine.base_loops import BaseLoop
 from footplate.errors import ArgumentError, DataError
@@ -90,9 +91,10 @@ class _EvaluationLoop(BaseLoop):
         loss: bool = False,
         intervals: Mapping[str, int] | None = None,
     ) -> None:
-        super().__init__(runner, dataloader)
-        evaluators = build_evaluators(evaluator, self.dataloader, build_evaluator)
-        self.sets = build_evaluation_sets(self.dataloader, evaluators, intervals)
+        # The runner passes loaders and evaluators, which are not built again.
+        loaders = build_loaders(dataloader, partial(build_dataloader, seed=runner.seed))
+        self.sets = build_evaluation_sets(loaders, build_evaluators(evaluator, loaders, build_evaluator), intervals)
+        super().__init__(runner, self.sets[0].dataloader)
         for dataset in self.sets:
             dataset.evaluator.key = f"{self.mode}_evaluator.{dataset.name}".rstrip(".")
             dataset.evaluator.set_context(mode=self.mode, step=lambda: runner.iter)
@@ -105,9 +107,6 @@ class _EvaluationLoop(BaseLoop):
         self.loss = loss
         self._lists_samples = not runner.is_plain  # whether a list of predictions has one entry per sample
         self.choose(self.sets[0])
-
-    def _as_loader(self, dataloader: Any) -> Any:
-        return build_loaders(dataloader, super()._as_loader)
 
     def run(self) -> dict[str, float]:
         """Evaluates all datasets that are due.

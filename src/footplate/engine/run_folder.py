@@ -1,4 +1,4 @@
-"""Manages a run's folder: logs, locks, overwrite protection, and restarts by torchrun.
+"""Manages a run's folder: logs, locks and overwrite protection.
 
 `work_dir` contains the logs and the lock. Checkpoints are saved to `home`, which is `work_dir` or a remote folder.
 """
@@ -247,25 +247,6 @@ def _lock_folders(runner: "Runner", locks: contextlib.ExitStack) -> None:
     folders = [folder for hook in runner.hooks if (folder := hook.folder_in(runner)) and storage.is_local(folder)]
     for folder in {storage.absolute(folder) for folder in folders} - {runner.work_dir}:
         locks.enter_context(locked(folder, "default_hooks.checkpoint.out_dir"))
-
-
-def checkpoint_to_start_from(home: str, load_from: str | None, resume: bool | str) -> tuple[str | None, bool | str]:
-    """Returns the effective values of `load_from` and `resume`. All ranks must call this function.
-
-    If torchrun has restarted the run, it resumes from its last checkpoint. `home` contains no checkpoints of other
-    runs; see `_refuse_overwriting`.
-    """
-    count = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    if count == "0":
-        return load_from, resume
-    is_saved = compute_on_main(lambda: read_pointer(home) is not None)
-    _logger.warning(
-        "Restart %s of %s by torchrun: the run %s.",
-        count,
-        os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"),
-        "resumes from its last checkpoint" if is_saved else "starts over, because it has not saved a checkpoint yet",
-    )
-    return (None, True) if is_saved else (load_from, resume)
 
 
 def _refuse_overwriting(runner: "Runner") -> None:

@@ -15,7 +15,7 @@ from typing_extensions import Never
 from footplate.checkpoint.loading import STRIP_WRAPPER
 from footplate.checks import check_keys
 from footplate.config import Config
-from footplate.data import build_dataloader, check_same_dataset, length_of, restore_rng
+from footplate.data import build_dataloader, length_of, restore_rng
 from footplate.distributed import (
     broadcast_tensors,
     get_rank,
@@ -28,32 +28,30 @@ from footplate.distributed import (
     wrap_model,
 )
 from footplate.distributed.sharding import is_sharded
-from footplate.engine import process_setup, run_config
-from footplate.engine.base_loops import BaseLoop, BaseTrainLoop, check_has_batches, check_loop_class
-from footplate.engine.checkpoint_io import CheckpointIO, ResumePlan
-from footplate.engine.components import (
-    Component,
-    build_log_processor,
-    counts_epochs,
-    loop_settings,
-)
+from footplate.engine import process_setup
+from footplate.engine.base_loops import BaseTrainLoop
+from footplate.engine.checkpoint_io import CheckpointIO, Position
+from footplate.engine.components import Component, build_log_processor, build_loop, counts_epochs
 from footplate.engine.evaluation_loops import TestLoop, ValLoop
 from footplate.engine.hook import FunctionHook, Hook
 from footplate.engine.hook_list import build_hooks, implicit_hooks
+from footplate.engine.idle_settings import warn_about_idle_settings, warn_about_variables
 from footplate.engine.model_setup import build_model
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.preflight import preflight
 from footplate.engine.requests import Requests
-from footplate.engine.run_config import RESUME_ARGUMENTS, ResolvedConfig
+from footplate.engine.resolved_config import ResolvedConfig
+from footplate.engine.resume_plan import ResumePlan
+from footplate.engine.run_config import arguments_in, located_in, runner_config
 from footplate.engine.run_errors import refusing_exits, running
-from footplate.engine.run_folder import RunFolder, checkpoint_to_start_from
+from footplate.engine.run_folder import RunFolder
 from footplate.engine.run_history import History
+from footplate.engine.runner_arguments import ELSEWHERE, PYTHON_ARGUMENTS, RESUME_ARGUMENTS
 from footplate.engine.sections import check_sections, check_tensor_parallel
 from footplate.engine.signals import handling_signals
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator
-from footplate.evaluation.evaluation_sets import build_evaluators, build_loaders
 from footplate.extensions import extensions
 from footplate.models import PlainModel, trained_model
 from footplate.module_selection import Selection
@@ -67,7 +65,7 @@ from footplate.records import (
     check_log_file,
     set_level,
 )
-from footplate.registry import LOOPS, RUNNERS
+from footplate.registry import RUNNERS
 from footplate.visualization import Visualizer, build_visualizer
 
 if TYPE_CHECKING:
@@ -158,7 +156,8 @@ class Runner:
         built: The components that have been built or assigned, keyed by name.
         resolved: The config and its sections, translated and completed; see `ResolvedConfig`.
         checkpoints: Saves and loads checkpoints; see `CheckpointIO`.
-        resume_plan: The checkpoint that the run starts from; see `ResumePlan`.
+        progress: The training loop, or the position in the loaded checkpoint if there is no training loop.
+        resume_plan: Selects the checkpoint that the run starts from; see `ResumePlan`.
 
     Raises:
         FootplateError: A component cannot be built. The message states where it is configured and how to fix it.
@@ -217,15 +216,11 @@ class Runner:
         **unknown: Never,
     ) -> None:
         arguments = {name: value for name, value in locals().items() if name not in ("self", "unknown")}
-        check_keys("Runner", unknown, arguments, prefix="", elsewhere=run_config.ELSEWHERE)
+        check_keys("Runner", unknown, arguments, prefix="", elsewhere=ELSEWHERE)
         # Six stages, each of which depends on the previous ones. Sections: all arguments by name, checked and
         # completed.
         self.resolved = ResolvedConfig(arguments)
         self.cfg, self.sections = self.resolved.cfg, self.resolved.sections
-        self.built: dict[str, Any] = {}
-        self.phases: list[str] = []
-        self.events: list[str] = []
-        self.failed_in = ""
 
         # Process: the launcher determines the rank and device, and the rank determines what is logged.
         process_setup.prepare(env_cfg or {}, launcher=launcher)
@@ -244,13 +239,18 @@ class Runner:
         self.message_hub = MessageHub(self.experiment_name)
         MessageHub.keep_instance(self.message_hub)
 
-        # Start: find the checkpoint to start from. If the config sets no seed, it comes from the checkpoint.
+        # State: nothing has been built or run. If the config sets no seed, it comes from the checkpoint to resume from.
+        self.built: dict[str, Any] = {}
+        self._can_train = False  # whether `build_training` has been called
+        self.phases: list[str] = []
+        self.events: list[str] = []
+        self.failed_in = ""
+        self.progress: Position | BaseTrainLoop = Position()  # until `train_loop` is built
         self.requests = Requests(self.device, self.phases)
         self.checkpoints = CheckpointIO(on_save_error, alarm=self.requests.alarm)
         self.saver, self.participants = self.checkpoints.saver, self.checkpoints.participants
-        self.progress: CheckpointIO | BaseTrainLoop = self.checkpoints  # until `train_loop` is built
-        start = checkpoint_to_start_from(self.folder.home, load_from, resume)
-        self.resume_plan = ResumePlan(self.folder.home, *start, takes_settings=resume_settings == "take")
+        takes_settings = resume_settings == "take"
+        self.resume_plan = ResumePlan(self.folder.home, load_from, resume, takes_settings=takes_settings)
         self.seed = process_setup.seed_everything(randomness or {}, resumed=self.resume_plan.seed)
 
         # Hooks: their constructors may use the message hub and the visualizer, and draw seeded random numbers.
@@ -263,7 +263,6 @@ class Runner:
 
         # Model: needs the seed and the device. Built last, so that errors in hook settings are reported sooner.
         self.model = self.wrap_model(model_wrapper_cfg, self.build_model(model))
-        self._can_train = False  # whether `build_training` has been called
         self.history = History(trained_model(self.model))
 
     @classmethod
@@ -283,24 +282,20 @@ class Runner:
             ConfigError: The config mixes optimization keys of both generations.
         """
         cfg = cfg if isinstance(cfg, Config) else Config(dict(cfg))
-        separate = [*run_config.PYTHON_ARGUMENTS, *(RESUME_ARGUMENTS if overrides.get("resume") is True else ())]
+        separate = [*PYTHON_ARGUMENTS, *(RESUME_ARGUMENTS if overrides.get("resume") is True else ())]
         added = {name: overrides.pop(name) for name in separate if name in overrides}
         with buffer_log() as records, refusing_exits():
             with located(cfg):
                 set_level(cfg.get("log_level") or "INFO", screen=rank_from_environment() == 0)
-            cfg = run_config.runner_config(cfg, overrides)
-            arguments = run_config.arguments_in(cfg)
-            with run_config.located_in(cfg):
+            cfg = runner_config(cfg, overrides)
+            arguments = arguments_in(cfg)
+            with located_in(cfg):
                 if check:
                     check_sections(ResolvedConfig(arguments).sections)
                 kind = RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type") if "runner_type" in cfg else cls
                 runner: Runner = kind(**{**arguments, **added}, cfg=cfg)
         runner.folder.records += records
         return runner
-
-    def buffered_log(self) -> AbstractContextManager[None]:
-        """Buffers the log records emitted inside the block until the log file is open."""
-        return self.folder.buffered_log()
 
     def train(self) -> Any:
         """Trains until the end of the run, starting from scratch or from a checkpoint.
@@ -309,12 +304,12 @@ class Runner:
             The model, or the `history` for a plain torch module, which is trained in place.
         """
         with located(self.cfg), self.buffered_log(), refusing_exits():
-            run_config.warn_about_variables(self.cfg)
+            warn_about_variables(self.cfg)
             if self.resolved.unrecorded:
                 _logger.info("`footplate export` cannot rebuild the model of this run: %s", self.resolved.unrecorded)
             self.build_training()
             if self.val_loop is None:
-                run_config.warn_about_idle_settings(self.cfg, self.hooks, self.param_schedulers)
+                warn_about_idle_settings(self.cfg, self.hooks, self.param_schedulers)
         loop, result = self.train_loop, self.history if self.is_plain else self.model
         self.load_or_resume()
         if loop.finished:
@@ -328,9 +323,19 @@ class Runner:
             )
             return result
         with running(self, for_training=True):
-            self._run(loop)
+            broadcast_tensors(self.model.parameters())  # user code may have loaded different weights on each rank
+            _logger.info("%s", self.hooks.describe(), extra=NOT_SHOWN)
+            self.optim_wrapper.initialize_count_status(self.model, loop.iter, loop.max_iters)
+            process_setup.warn_of_nondeterminism(self)
+            self.requests.reset()
+            self.call_hook("before_run")
+            if self.sections["preflight"]:
+                preflight(self)
+            with handling_signals(self):
+                loop.run()
+            self.call_hook("after_run")
         loop.ended = True
-        self.resume_plan.random = None
+        self.checkpoints.random = None
         return result
 
     def build_training(self) -> None:
@@ -349,19 +354,6 @@ class Runner:
             extension.prepare_training(self.model)
         self._can_train = True
 
-    def _run(self, loop: BaseTrainLoop) -> None:
-        broadcast_tensors(self.model.parameters())  # in case user code has loaded different weights on different ranks
-        _logger.info("%s", self.hooks.describe(), extra=NOT_SHOWN)
-        self.optim_wrapper.initialize_count_status(self.model, loop.iter, loop.max_iters)
-        process_setup.warn_of_nondeterminism(self)
-        self.requests.reset()
-        self.call_hook("before_run")
-        if self.sections["preflight"]:
-            preflight(self)
-        with handling_signals(self):
-            loop.run()
-        self.call_hook("after_run")
-
     def val(self) -> dict[str, float]:
         """Runs validation and returns the metrics."""
         return self._evaluate("val")
@@ -373,6 +365,47 @@ class Runner:
             CheckpointError: A tensor of the model is missing from `load_from` or has a different shape there.
         """
         return self._evaluate("test")
+
+    def _evaluate(self, mode: str) -> dict[str, float]:
+        with located(self.cfg):
+            loop = getattr(self, f"{mode}_loop")
+        if loop is None:
+            needed = "" if self.is_plain else f", {mode}_cfg and {mode}_evaluator"
+            raise ArgumentError(f"the run has no {mode} loop: it needs {mode}_dataloader{needed}")
+        self.load_or_resume(whole_model=mode == "test")
+        with running(self, for_training=False):
+            self.call_hook("before_run")
+            with self.phase(mode):
+                metrics: dict[str, float] = loop.run()
+            self.call_hook("after_run")
+        return metrics
+
+    def register_hook(self, hook: Hook | Mapping[str, Any], priority: int | str | None = None) -> None:
+        """Adds a hook, which may be an object or a config dict. `priority` defaults to the hook's own priority."""
+        self.hooks.build(hook, priority)
+
+    def on(self, event: str, function: Callable[..., Any] | None = None, priority: int | str | None = None) -> Any:
+        """Registers a function to call on an event. Can also be used as a decorator: `@runner.on("after_run")`.
+
+        Args:
+            event: The event. See `Hook` for a list.
+            function: A function that takes the runner and, optionally, the event's arguments by name, such as `outputs`
+                for "after_train_iter" or `metrics` for "after_val_epoch".
+            priority: The priority relative to hooks on the same event. Defaults to "NORMAL".
+
+        Returns:
+            The function.
+
+        Raises:
+            ArgumentError: The event is unknown, or the signature of the function does not match the event.
+
+        Example:
+            >>> runner.on("after_val_epoch", lambda runner, metrics: print(metrics))  # doctest: +SKIP
+        """
+        if function is None:
+            return partial(self.on, event, priority=priority)
+        self.hooks.register(FunctionHook(event, function), priority)
+        return function
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
         """Calls the hooks for the event `fn_name`, in order.
@@ -410,19 +443,27 @@ class Runner:
                 if hook.swaps_weights:
                     hook.restore_weights(self)
 
-    def _evaluate(self, mode: str) -> dict[str, float]:
-        with located(self.cfg):
-            loop = getattr(self, f"{mode}_loop")
-        if loop is None:
-            needed = "" if self.is_plain else f", {mode}_cfg and {mode}_evaluator"
-            raise ArgumentError(f"the run has no {mode} loop: it needs {mode}_dataloader{needed}")
-        self.load_or_resume(whole_model=mode == "test")
-        with running(self, for_training=False):
-            self.call_hook("before_run")
-            with self.phase(mode):
-                metrics: dict[str, float] = loop.run()
-            self.call_hook("after_run")
-        return metrics
+    def log(self, name: str, value: Any) -> None:
+        """Logs a number for the current epoch or validation run to `history` and the visualization backends.
+
+        Call this method in an "after_train_epoch" or "after_val_epoch" hook, in all processes. In a `training_step`,
+        use `step.log`.
+
+        Args:
+            name: The name, e.g. "val/calibration_error".
+            value: A number or a tensor with one element.
+
+        Example:
+            >>> runner.on("after_train_epoch", lambda runner: runner.log("weights", 0.5))  # doctest: +SKIP
+        """
+        number = float(value.item() if isinstance(value, Tensor) else value)
+        self.history.add(self.epoch, self.iter, {name: number})
+        if is_main_process():
+            self.visualizer.add_scalar(name, number, step=self.iter)
+
+    def buffered_log(self) -> AbstractContextManager[None]:
+        """Buffers the log records emitted inside the block until the log file is open."""
+        return self.folder.buffered_log()
 
     def save_checkpoint(
         self,
@@ -460,33 +501,6 @@ class Runner:
         options |= {"save_optimizer": save_optimizer, "save_param_scheduler": save_param_scheduler}
         self.checkpoints.save(self, path, meta=meta, **options)
         return path
-
-    def export(self, path: str | os.PathLike[str], example: Any = None, *, opset: int | None = None) -> "Export":
-        """Exports the model to a file, with the same weights as in a checkpoint (the averaged weights, for example).
-
-        The exported model is in evaluation mode. Its outputs are compared with the original model's outputs.
-
-        Args:
-            path: The file to write. Its suffix selects the format: `.onnx`, `.pt2` (torch.export), `.pt` (TorchScript)
-                or `.safetensors` (only the weights).
-            example: An example input for the model: a tensor, a tuple of positional arguments or a dict of keyword
-                arguments. Not needed for `.safetensors`.
-            opset: The ONNX opset version; only for `.onnx`.
-
-        Raises:
-            ArgumentError: The suffix is unknown, the model does not accept the example, or it is sharded.
-            ExportError: The model cannot be exported, or the exported model computes different outputs.
-        """
-        from footplate.models.module_export import export_module  # imports torch.export
-
-        model = trained_model(self.model)
-        if is_sharded(model):
-            raise ArgumentError("a sharded model cannot be exported", notes=["Export a checkpoint of the run instead."])
-        checkpoint = {"state_dict": model.state_dict()}
-        for hook in self.hooks:
-            if hook.swaps_weights:
-                hook.before_save_checkpoint(self, checkpoint)
-        return export_module(model, path, example, opset=opset, weights=checkpoint["state_dict"])
 
     def load_checkpoint(
         self,
@@ -545,8 +559,35 @@ class Runner:
 
     def restore_random_state(self) -> None:
         """Restores the random state from the resumed checkpoint. Loops call this method before training starts."""
-        if self.resume_plan.random is not None:
-            restore_rng(self.resume_plan.random)
+        if self.checkpoints.random is not None:
+            restore_rng(self.checkpoints.random)
+
+    def export(self, path: str | os.PathLike[str], example: Any = None, *, opset: int | None = None) -> "Export":
+        """Exports the model to a file, with the same weights as in a checkpoint (the averaged weights, for example).
+
+        The exported model is in evaluation mode. Its outputs are compared with the original model's outputs.
+
+        Args:
+            path: The file to write. Its suffix selects the format: `.onnx`, `.pt2` (torch.export), `.pt` (TorchScript)
+                or `.safetensors` (only the weights).
+            example: An example input for the model: a tensor, a tuple of positional arguments or a dict of keyword
+                arguments. Not needed for `.safetensors`.
+            opset: The ONNX opset version; only for `.onnx`.
+
+        Raises:
+            ArgumentError: The suffix is unknown, the model does not accept the example, or it is sharded.
+            ExportError: The model cannot be exported, or the exported model computes different outputs.
+        """
+        from footplate.models.module_export import export_module  # imports torch.export
+
+        model = trained_model(self.model)
+        if is_sharded(model):
+            raise ArgumentError("a sharded model cannot be exported", notes=["Export a checkpoint of the run instead."])
+        checkpoint = {"state_dict": model.state_dict()}
+        for hook in self.hooks:
+            if hook.swaps_weights:
+                hook.before_save_checkpoint(self, checkpoint)
+        return export_module(model, path, example, opset=opset, weights=checkpoint["state_dict"])
 
     @Component
     def train_loop(self) -> BaseTrainLoop:
@@ -582,15 +623,15 @@ class Runner:
         Subclasses may override this and the other `build_*` methods to customize components.
         """
         self._required("train_dataloader")
-        return self._build_loop(loop, "train", BaseTrainLoop)  # type: ignore[no-any-return]
+        return build_loop(self, loop, "train")  # type: ignore[no-any-return]
 
     def build_val_loop(self, loop: Any) -> Any:
         """Builds the validation loop from `val_cfg`, or returns None if `val_cfg` is None."""
-        return self._build_loop(loop, "val", BaseLoop)
+        return build_loop(self, loop, "val")
 
     def build_test_loop(self, loop: Any) -> Any:
         """Builds the test loop from `test_cfg`, or returns None if `test_cfg` is None."""
-        return self._build_loop(loop, "test", BaseLoop)
+        return build_loop(self, loop, "test")
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> Any:
@@ -604,6 +645,10 @@ class Runner:
         if diff_rank_seed and isinstance(dataloader, Mapping):
             dataloader = with_origins({**dataloader, "diff_rank_seed": True}, dataloader)
         return build_dataloader(dataloader, seed=seed or 0)
+
+    def build_evaluator(self, evaluator: Any) -> Evaluator:
+        """Builds an evaluator from a metric, a config dict, or a list of these."""
+        return build_evaluator(evaluator)
 
     def build_model(self, model: Any) -> nn.Module:
         """Builds the model and moves it to the device; see `model_setup.build_model`."""
@@ -627,10 +672,6 @@ class Runner:
         if tensor_parallel_size() > 1:
             check_tensor_parallel(self.sections)
         return wrapped
-
-    def build_evaluator(self, evaluator: Any) -> Evaluator:
-        """Builds an evaluator from a metric, a config dict, or a list of these."""
-        return build_evaluator(evaluator)
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
         """Builds the optimizer wrapper and its optimizer. Returns a wrapper object unchanged."""
@@ -662,6 +703,11 @@ class Runner:
         names = {"name": self.experiment_name, "work_dir": self.work_dir, "log_dir": self.log_dir}
         return build_visualizer(visualizer, **names)
 
+    def _required(self, name: str) -> Any:
+        if self.sections[name] is None:
+            raise ArgumentError(f"training needs '{name}'", key=name)
+        return self.sections[name]
+
     # Without a function in Python, because hooks read it several times per iteration.
     iter: int = property(attrgetter("progress.iter"))  # type: ignore[assignment]
 
@@ -689,6 +735,11 @@ class Runner:
         raise AttributeError(_LENGTH)
 
     @property
+    def by_epoch(self) -> bool:
+        """Whether training counts epochs rather than iterations."""
+        return counts_epochs(self.sections["train_cfg"])
+
+    @property
     def should_stop(self) -> bool:
         """Lightning's name for `stop_training` of the training loop."""
         return self.train_loop.stop_training
@@ -696,16 +747,6 @@ class Runner:
     @should_stop.setter
     def should_stop(self, wanted: bool) -> None:
         self.train_loop.stop_training = wanted
-
-    @property
-    def log_dir(self) -> str:
-        """The run's log folder."""
-        return self.folder.log_dir
-
-    @property
-    def timestamp(self) -> str:
-        """The start time of the run, which is also the name of the log folder."""
-        return self.folder.timestamp
 
     @property
     def train_dataloader(self) -> Any:
@@ -722,47 +763,20 @@ class Runner:
         """The loader of the test loop, or None if there is no such loop."""
         return getattr(self.test_loop, "dataloader", None)
 
-    @property
-    def by_epoch(self) -> bool:
-        """Whether training counts epochs rather than iterations."""
-        return counts_epochs(self.sections["train_cfg"])
-
     def built_loaders(self) -> list[Any]:
         """Returns the loaders of the loops that have been built so far, with None for loops without a loader."""
         loops = [self.built[name] for name in ("train_loop", "val_loop", "test_loop") if name in self.built]
         return [getattr(loop, "dataloader", None) for loop in loops]
 
-    def _build_loop(self, cfg: Any, mode: str, base: type[BaseLoop]) -> Any:
-        """Builds a loop with its loader and evaluator. If `cfg` is None or a loop object, returns it unchanged."""
-        if cfg is None:
-            return None
-        if not isinstance(cfg, Mapping):
-            check_loop_class(type(cfg), base, f"{mode}_cfg")
-            return cfg
-        settings, data, section = loop_settings(cfg, mode), dict[str, Any](), self.sections[f"{mode}_dataloader"]
-        with at_key(f"{mode}_dataloader"):  # before the loop, so that errors have the key of the data
-            if mode == "train":
-                data["dataloader"] = self._build_loader(section)
-                check_has_batches(data["dataloader"])
-            else:
-                data["dataloader"] = build_loaders(section, self._build_loader)
-        if mode != "train":
-            with at_key(f"{mode}_evaluator"):
-                evaluator = self.sections[f"{mode}_evaluator"]
-                data["evaluator"] = build_evaluators(evaluator, data["dataloader"], self.build_evaluator)
-        with at_key(f"{mode}_cfg"):
-            check_loop_class(LOOPS.resolve(settings["type"], settings), base, "type")
-            return LOOPS.build(settings, runner=self, **data)
+    @property
+    def log_dir(self) -> str:
+        """The run's log folder."""
+        return self.folder.log_dir
 
-    def _build_loader(self, section: Any) -> Any:
-        loader = self.build_dataloader(section, self.seed)
-        check_same_dataset(loader)
-        return loader
-
-    def _required(self, name: str) -> Any:
-        if self.sections[name] is None:
-            raise ArgumentError(f"training needs '{name}'", key=name)
-        return self.sections[name]
+    @property
+    def timestamp(self) -> str:
+        """The start time of the run, which is also the name of the log folder."""
+        return self.folder.timestamp
 
     @property
     def is_plain(self) -> bool:
@@ -773,48 +787,3 @@ class Runner:
     def unwrapped_model(self) -> Any:
         """The model without its distributed and torch.compile wrappers."""
         return unwrap_model(self.model)
-
-    def register_hook(self, hook: Hook | Mapping[str, Any], priority: int | str | None = None) -> None:
-        """Adds a hook, which may be an object or a config dict. `priority` defaults to the hook's own priority."""
-        self.hooks.build(hook, priority)
-
-    def on(self, event: str, function: Callable[..., Any] | None = None, priority: int | str | None = None) -> Any:
-        """Registers a function to call on an event. Can also be used as a decorator: `@runner.on("after_run")`.
-
-        Args:
-            event: The event. See `Hook` for a list.
-            function: A function that takes the runner and, optionally, the event's arguments by name, such as `outputs`
-                for "after_train_iter" or `metrics` for "after_val_epoch".
-            priority: The priority relative to hooks on the same event. Defaults to "NORMAL".
-
-        Returns:
-            The function.
-
-        Raises:
-            ArgumentError: The event is unknown, or the signature of the function does not match the event.
-
-        Example:
-            >>> runner.on("after_val_epoch", lambda runner, metrics: print(metrics))  # doctest: +SKIP
-        """
-        if function is None:
-            return partial(self.on, event, priority=priority)
-        self.hooks.register(FunctionHook(event, function), priority)
-        return function
-
-    def log(self, name: str, value: Any) -> None:
-        """Logs a number for the current epoch or validation run to `history` and the visualization backends.
-
-        Call this method in an "after_train_epoch" or "after_val_epoch" hook, in all processes. In a `training_step`,
-        use `step.log`.
-
-        Args:
-            name: The name, e.g. "val/calibration_error".
-            value: A number or a tensor with one element.
-
-        Example:
-            >>> runner.on("after_train_epoch", lambda runner: runner.log("weights", 0.5))  # doctest: +SKIP
-        """
-        number = float(value.item() if isinstance(value, Tensor) else value)
-        self.history.add(self.epoch, self.iter, {name: number})
-        if is_main_process():
-            self.visualizer.add_scalar(name, number, step=self.iter)

@@ -53,7 +53,7 @@ class AveragedWeightsHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Restores the training weights of a resumed run."""
-        if AVERAGED_STATE not in checkpoint or not runner.resume_plan.is_resuming:
+        if AVERAGED_STATE not in checkpoint or not runner.checkpoints.loading.resuming:
             return
         names, saved = list(checkpoint["state_dict"]), checkpoint[AVERAGED_STATE]
         if missing := [name for name in names if f"module.{name}" not in saved]:
@@ -172,7 +172,7 @@ class EMAHook(AveragedWeightsHook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Restores the training weights and the average of a resumed run. For any other run, resets the average."""
-        if not runner.resume_plan.is_resuming:
+        if not runner.checkpoints.loading.resuming:
             if self.ema_model is not None:
                 self.ema_model.count = 0
             return

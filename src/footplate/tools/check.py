@@ -24,6 +24,7 @@ from footplate.distributed import (
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner, process_setup
 from footplate.engine.evaluation_loops import ValLoop, predicting
+from footplate.engine.idle_settings import warn_about_idle_settings, warn_about_variables
 from footplate.engine.preflight import (
     check_free_space,
     checkpoint_size,
@@ -32,12 +33,7 @@ from footplate.engine.preflight import (
     trial_evaluator,
 )
 from footplate.engine.requests import EarlyExitError
-from footplate.engine.run_config import (
-    check_config,
-    runner_config,
-    warn_about_idle_settings,
-    warn_about_variables,
-)
+from footplate.engine.run_config import check_config, runner_config
 from footplate.engine.sections import check_visualizer
 from footplate.error_context import at_key, located
 from footplate.errors import CheckpointError, FootplateError

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from footplate.checks import check_choice, check_count
-from footplate.data.annotations import decode_mask, read_record_file
+from footplate.data.annotations import read_record_file
+from footplate.data.coco_masks import decode_mask
 from footplate.data.transforms.pipeline import BaseTransform
 from footplate.errors import DataError
 from footplate.registry import TRANSFORMS

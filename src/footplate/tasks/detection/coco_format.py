@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from footplate.data.annotations import check_segmentation, coco_package, load_data_file, mask_tools
+from footplate.data.annotations import load_data_file
+from footplate.data.coco_masks import check_segmentation, coco_package, mask_tools
 from footplate.error_context import at_key
 from footplate.errors import DataError
 from footplate.messages import nearest

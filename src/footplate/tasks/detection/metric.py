@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from footplate.checks import check_choice
-from footplate.data.annotations import coco_package
+from footplate.data.coco_masks import coco_package
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric
 from footplate.registry import METRICS

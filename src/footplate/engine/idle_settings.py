@@ -1,0 +1,62 @@
+"""Warns about settings that have no effect."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from footplate.config import Config, find_unused_changes
+from footplate.config.config_dict import is_variable
+from footplate.engine.hook_list import HookList
+from footplate.engine.sections import READ_KEYS
+from footplate.error_context import origin_at
+from footplate.errors import FootplateError
+from footplate.extensions import extensions
+from footplate.optim.schedules import collect_steps
+
+_logger = logging.getLogger("footplate.engine")
+
+
+def warn_about_variables(cfg: Config) -> None:
+    """Warns about top-level keys that have no effect, and about variables that are changed after their last use."""
+    for change in find_unused_changes(cfg, READ_KEYS):
+        _logger.warning("%s", change)
+    ignored = {key: advice for extension in extensions() for key, advice in extension.ignored_keys.items()}
+    reasons = {
+        key: f" in footplate. {advice}" for key, advice in ignored.items() if cfg.get(key) and not is_variable(cfg, key)
+    }
+    top, model = cfg.get("data_preprocessor"), cfg.get("model")
+    own = model.get("data_preprocessor") if isinstance(model, Mapping) else None
+    if top is not None and own is not None and _without_scope(top) != _without_scope(own):
+        reasons["data_preprocessor"] = ", because the model has its own. Set model.data_preprocessor."
+    _warn_about_keys(cfg, reasons)
+
+
+def warn_about_idle_settings(cfg: Any, hooks: HookList, schedules: Any = ()) -> None:
+    """Warns about settings that need a metric if the run has no validation.
+
+    Args:
+        cfg: The config, used to report where each setting is defined.
+        hooks: The run's hooks.
+        schedules: The run's schedules.
+    """
+    idle = []
+    for hook in hooks:
+        try:
+            hook.check_metrics(())
+        except FootplateError as error:
+            idle.append(f"{hooks.key_of(hook)}.{error.key}")
+    if collect_steps(schedules).by_metrics:
+        idle.append("param_scheduler")
+    _warn_about_keys(cfg, dict.fromkeys(idle, ": it needs a metric, but the run has no validation"))
+
+
+def _warn_about_keys(cfg: Any, reasons: Mapping[str, str]) -> None:
+    for key, reason in reasons.items():
+        origin = origin_at(cfg, key)
+        _logger.warning("%s%s has no effect%s", f"{origin}: " if origin else "", key, reason)
+
+
+def _without_scope(section: Any) -> Any:
+    return (
+        {key: value for key, value in section.items() if key != "_scope_"} if isinstance(section, Mapping) else section
+    )

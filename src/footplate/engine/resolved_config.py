@@ -1,0 +1,153 @@
+"""Fills in the settings of a run that derive from others."""
+
+import copy
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from footplate.config import Config, as_plain
+from footplate.engine.components import counts_epochs
+from footplate.engine.model_setup import describe_builder
+from footplate.engine.runner_arguments import LENGTHS, PYTHON_ARGUMENTS
+from footplate.engine.sections import RUNNER_KEYS, check_kinds
+from footplate.error_context import with_origins
+from footplate.errors import ArgumentError, FootplateError
+from footplate.evaluation.evaluator import returned_numbers
+from footplate.models import FUNCTIONS, is_plain
+from footplate.registry import set_default_scope
+
+_SAVE_INTERVAL, _KEPT_CHECKPOINTS = 1000, 2  # in iteration-based runs of plain modules
+
+
+class ResolvedConfig:
+    """The settings of a run, with derived values filled in.
+
+    Args:
+        arguments: The Runner's arguments, keyed by name. They may be objects or config dicts.
+
+    Attributes:
+        cfg: The complete config that the arguments come from. For a run built from objects, it contains only the model,
+            or nothing if another process cannot rebuild the model.
+        has_cfg: Whether the arguments come from a config.
+        sections: All other arguments, keyed by name. Unset arguments are None.
+        unrecorded: Why a model built by a function cannot be recorded in the config, or "".
+
+    Raises:
+        ArgumentError: A section has a value of the wrong type, or only some sections of a phase are set.
+    """
+
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        sections = {**dict.fromkeys((*RUNNER_KEYS, *PYTHON_ARGUMENTS)), **arguments}
+        cfg = sections.pop("cfg", None)
+        self.has_cfg = cfg is not None
+        set_default_scope(sections["default_scope"])
+        self.sections = _complete_sections(sections, has_cfg=self.has_cfg)
+        self.unrecorded = ""
+        cfg = cfg or self._cfg_of_builder(sections["model"])
+        # Copied, because some user-defined constructors modify the dicts that they are built from.
+        self.cfg: Any = Config(cfg, cfg.text, cfg.filename, cfg.env_variables) if isinstance(cfg, Config) else cfg
+        check_kinds(self.sections)
+
+    def recorded(self, *, is_plain: bool) -> Config:
+        """Returns the config to record. Without a config, returns the arguments, with objects converted to text.
+
+        A function that builds a plain module is recorded as a model config if other processes can import it.
+        """
+        if self.has_cfg:
+            return self.cfg  # type: ignore[no-any-return]
+        arguments = {name: value for name, value in self.sections.items() if value is not None and value is not False}
+        return Config(as_plain({**arguments, **(self.cfg if is_plain else {})}))
+
+    def _cfg_of_builder(self, model: Any) -> Config:
+        """Returns a config for a model built by a function, or an empty config if that is impossible."""
+        if callable(model) and not isinstance(model, nn.Module):
+            try:
+                return Config({"model": describe_builder(model)})
+            except FootplateError as error:
+                self.unrecorded = str(error)
+        return Config()
+
+
+def _complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[str, Any]:
+    """Returns the arguments of a Runner with derived values filled in.
+
+    `max_epochs` or `max_iters` replaces the value in `train_cfg`. For a plain module, validation and test need only a
+    dataloader: without metrics, they report the loss, or the numbers that `validation_step` returns. For a plain
+    module, the preflight is also enabled by default, and a run with neither a config nor checkpoint settings saves
+    after each epoch or validation interval.
+
+    Args:
+        arguments: The Runner's arguments, keyed by name.
+        has_cfg: Whether the arguments come from a config.
+
+    Raises:
+        ArgumentError: Two arguments conflict.
+    """
+    sections = {**arguments, "train_cfg": _with_length(arguments)}
+    if isinstance(sections["work_dir"], os.PathLike):
+        sections["work_dir"] = os.fspath(sections["work_dir"])
+    is_from_python = callable(sections["model"]) and not has_cfg
+    trains_plain_module = is_plain(sections["model"]) or any(sections[name] is not None for name in FUNCTIONS)
+    for mode in ("val", "test"):
+        if sections[f"{mode}_dataloader"] is None:
+            continue
+        if trains_plain_module and sections[f"{mode}_evaluator"] is None:
+            metrics = copy.deepcopy(sections["val_evaluator"])
+            if metrics is None:
+                metrics = [] if _reports_loss(sections, mode) else [returned_numbers]
+            sections[f"{mode}_evaluator"] = metrics
+        if (trains_plain_module or is_from_python) and sections[f"{mode}_cfg"] is None:
+            sections[f"{mode}_cfg"] = {"loss": True} if trains_plain_module and _reports_loss(sections, mode) else {}
+    if trains_plain_module:
+        if sections["preflight"] is None:
+            sections["preflight"] = True
+        sections["default_hooks"] = _with_checkpoints(sections, has_defaults=is_from_python)
+    return sections
+
+
+def _reports_loss(sections: Mapping[str, Any], mode: str) -> bool:
+    """Checks whether a plain module's validation or test run reports the loss. The first matching row applies.
+
+    | arguments that are set | reports the loss |
+    |---|---|
+    | `loss` | yes |
+    | metrics | no |
+    | `training_step` and `validation_step` | no: the loss of the predictions is unknown |
+    | others | yes: there is nothing else to report |
+    """
+    if sections["loss"] is not None:
+        return True
+    has_own_steps = sections["training_step"] is not None and sections["validation_step"] is not None
+    return not (sections[f"{mode}_evaluator"] or has_own_steps)
+
+
+def _with_length(sections: Mapping[str, Any]) -> Any:
+    """Returns `train_cfg` updated with `max_epochs` or `max_iters`."""
+    train_cfg = sections["train_cfg"]
+    lengths = {name: sections[name] for name in LENGTHS if sections[name] is not None}
+    if not lengths:
+        return train_cfg
+    name, length = list(lengths.items())[-1]
+    if not isinstance(train_cfg, (Mapping, type(None))):
+        raise ArgumentError(f"'{name}' has no effect if 'train_cfg' is a loop object", key=name, found=length)
+    merged = {**(train_cfg or {}), **lengths}
+    if merged.keys() >= set(LENGTHS):
+        raise ArgumentError("'max_epochs' and 'max_iters' cannot both be set", key=name, found=length)
+    return with_origins(merged, train_cfg)
+
+
+def _with_checkpoints(sections: Mapping[str, Any], *, has_defaults: bool) -> Any:
+    """Returns `default_hooks` with default checkpoint settings for a plain module."""
+    hooks, train_cfg = sections["default_hooks"] or {}, sections["train_cfg"]
+    by_epoch, checkpoint = counts_epochs(train_cfg), hooks.get("checkpoint", {})
+    if not isinstance(checkpoint, Mapping) or "type" in checkpoint:
+        return hooks
+    defaults: dict[str, Any] = {"by_epoch": by_epoch}
+    if has_defaults and checkpoint.keys().isdisjoint(("interval", "by_epoch")):
+        settings = train_cfg if isinstance(train_cfg, Mapping) else {}
+        interval = 1 if by_epoch else settings.get("val_interval", _SAVE_INTERVAL)
+        defaults |= {"interval": interval, "max_keep_ckpts": _KEPT_CHECKPOINTS}
+    checkpoint = with_origins({**defaults, **checkpoint}, checkpoint)
+    return with_origins({**hooks, "checkpoint": checkpoint}, hooks)

@@ -1,0 +1,102 @@
+"""Selects the checkpoint that a run starts from."""
+
+import logging
+import os
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from footplate.checkpoint import list_candidates, load_latest, read_pointer
+from footplate.checkpoint.contents import read_outline
+from footplate.distributed import compute_on_main
+from footplate.engine.state import part_of
+from footplate.errors import CheckpointError
+
+_logger = logging.getLogger("footplate.engine")
+
+
+class Load(NamedTuple):
+    """A checkpoint to load.
+
+    Attributes:
+        path: The path or address.
+        resuming: Whether the run resumes from the checkpoint, rather than only taking its weights.
+        content: The content, if it has been read already.
+    """
+
+    path: str
+    resuming: bool = False
+    content: dict[str, Any] | None = None
+
+
+class ResumePlan:
+    """Selects the checkpoint that a run starts from.
+
+    If torchrun has restarted the run, it resumes from its last checkpoint. All ranks must create the plan together.
+
+    Args:
+        home: The run's checkpoint folder.
+        load_from: The checkpoint set by the user.
+        resume: True resumes from `load_from`, or from the newest complete checkpoint in `home`. "auto" resumes from
+            `home` if it has a checkpoint, and otherwise starts with the weights of `load_from`.
+        takes_settings: Whether a resumed run uses the optimizer settings in the config rather than those in the
+            checkpoint.
+    """
+
+    def __init__(self, home: str, load_from: str | None, resume: bool | str, *, takes_settings: bool) -> None:
+        self.home, self.load_from, self.resume = home, load_from, resume
+        self.takes_settings = takes_settings
+        restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        if restarts != "0":
+            # `home` contains no checkpoints of other runs, because a run refuses to start in such a folder.
+            is_saved = compute_on_main(lambda: read_pointer(home) is not None)
+            _logger.warning(
+                "Restart %s of %s by torchrun: the run %s.",
+                restarts,
+                os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"),
+                "resumes from its last checkpoint"
+                if is_saved
+                else "starts over, because it has not saved a checkpoint yet",
+            )
+            if is_saved:
+                self.load_from, self.resume = None, True
+
+    def find(self) -> Load | None:
+        """Returns the checkpoint that the run starts from, or None. All ranks must call this method.
+
+        The search for the newest complete checkpoint has to read the file to verify it. The result contains the
+        content, so that the file is not read twice.
+        """
+        own = None if self.load_from is None else Load(self.load_from, resuming=self.resume is True)
+        if not self.resume or (own is not None and own.resuming):
+            return own
+        content = None
+
+        def search() -> str | None:
+            nonlocal content
+            path, content = load_latest(self.home) or (None, None)
+            return path
+
+        if path := compute_on_main(search):
+            return Load(path, resuming=True, content=content)
+        # With "auto", a job can use the same command to start and to restart. With True, an earlier run is expected.
+        level = logging.INFO if self.resume == "auto" else logging.WARNING
+        message = "Found no checkpoint to resume from in %s. The run starts from the beginning."
+        _logger.log(level, message, self.home)
+        return own
+
+    def seed(self) -> int | None:
+        """Returns the seed of the run to resume, or None if no run is resumed or its checkpoint has no seed.
+
+        If the config sets no seed, the original run chose a random one, which determines the order of the data.
+        """
+        if not self.resume:
+            return None
+        paths: list[str] = [self.load_from] if self.load_from is not None and self.resume != "auto" else []
+        with suppress(CheckpointError):  # reported when the checkpoint is loaded
+            paths = paths or list_candidates(self.home)
+        for path in paths:
+            with suppress(CheckpointError):
+                seed = str(part_of(read_outline(path).content, "meta").get("seed"))
+                if seed.isdecimal():
+                    return int(seed)
+        return None

@@ -1,0 +1,40 @@
+"""Names of Runner arguments that are not config keys, and of arguments in other engines."""
+
+from footplate.models import FUNCTIONS
+
+LENGTHS = ("max_epochs", "max_iters")
+PYTHON_ARGUMENTS = (*LENGTHS, *FUNCTIONS)
+"""Runner arguments that are not config keys."""
+ELSEWHERE = {
+    "accumulate_grad_batches": "optim_wrapper=dict(optimizer=..., accumulative_counts=...)",
+    "accelerator": "the environment variable CUDA_VISIBLE_DEVICES; an empty value selects the CPU",
+    "callbacks": "custom_hooks=[...], or call runner.on(event, function)",
+    "check_val_every_n_epoch": "train_cfg=dict(val_interval=...)",
+    "ckpt_path": "load_from=..., or resume=True to continue the run in work_dir",
+    "criterion": "loss=...",
+    "default_root_dir": "work_dir=...",
+    "device": "the environment variable CUDA_VISIBLE_DEVICES; an empty value selects the CPU",
+    "devices": "the number of processes: footplate run --nproc 2 SCRIPT",
+    "enable_checkpointing": "default_hooks=dict(checkpoint=None)",
+    "epochs": "max_epochs=...",
+    "gradient_clip_val": "optim_wrapper=dict(optimizer=..., clip_grad=dict(max_norm=...))",
+    "hooks": "custom_hooks=[...]",
+    "limit_train_batches": "max_iters=...",
+    "log_every_n_steps": "default_hooks=dict(logger=dict(interval=...))",
+    "logger": "visualizer=dict(vis_backends=[...])",
+    "max_steps": "max_iters=...",
+    "metrics": "val_evaluator={'name': ...}",
+    "num_train_epochs": "max_epochs=...",
+    "optimizer": "optim_wrapper=...",
+    "optimizers": "optim_wrapper={'name': ...}",
+    "precision": "optim_wrapper=dict(type='AmpOptimWrapper', optimizer=...)",
+    "save_best": "default_hooks=dict(checkpoint=dict(save_best=...))",
+    "scheduler": "param_scheduler=...",
+    "seed": "randomness=dict(seed=...)",
+    "val_check_interval": "train_cfg=dict(val_interval=...), in epochs, or in iterations if max_iters is set",
+    "val_interval": "train_cfg=dict(val_interval=...)",
+    "vis_backends": "visualizer=dict(vis_backends=[...])",
+}
+"""Maps argument names from other engines to their footplate equivalents, for error messages."""
+RESUME_ARGUMENTS = ("resume", "load_from", "resume_settings")
+"""Arguments that a resumed run leaves out of its recorded config, so that the config still starts the original run."""

@@ -1,0 +1,28 @@
+from pathlib import Path
+
+import pytest
+
+from footplate.checkpoint import write_pointer
+from footplate.engine.resume_plan import ResumePlan
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_restart_by_torchrun_resumes_from_the_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, resume: bool
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
+
+    def planned() -> tuple[str | None, bool | str]:
+        plan = ResumePlan(str(tmp_path), "weights.pth", resume, takes_settings=False)
+        return plan.load_from, plan.resume
+
+    begin = "Restart 1 of 3 by torchrun: the run"
+    assert planned() == ("weights.pth", resume)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert planned() == ("weights.pth", resume)
+    write_pointer(tmp_path, tmp_path / "epoch_1.pth")
+    assert planned() == (None, True)
+    assert caplog.messages == [
+        f"{begin} starts over, because it has not saved a checkpoint yet.",
+        f"{begin} resumes from its last checkpoint.",
+    ]
