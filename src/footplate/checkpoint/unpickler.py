@@ -107,7 +107,7 @@ def _build_bytes(text: Any, encoding: Any = "latin1") -> bytes:
 def _build_tensor(
     storage: Any, offset: Any, size: Any, stride: Any, grad: Any = None, hooks: Any = None, metadata: Any = None
 ) -> torch.Tensor:
-    """Builds a tensor that has no gradient and no hooks."""
+    """Builds a tensor from its storage. Ignores `grad` and `hooks`."""
     return _build_typed_tensor(storage, offset, size, stride, grad, hooks, storage.dtype, metadata)
 
 

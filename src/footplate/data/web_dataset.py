@@ -117,9 +117,9 @@ class WebDataset(BaseDataset):
         shards: The paths or URLs of the shards: a list, a folder, or a pattern such as `train-{0000..0099}.tar`.
         fields: Maps record keys to file extensions; `;` separates alternatives. Files under keys that end in `_path`
             are loaded by the transforms of the pipeline. Other files are parsed by extension: `cls`, `index` and `id`
-            as integers, `txt` as text, `json`, `npy` as an array, and all others as bytes. If the key is `record`, the
-            items of the JSON object are added to the record. Every sample must have all fields. By default, `img_path`
-            is the image, and `seg_map_path` (`seg.png` or `mask.png`), `gt_label` (`cls`) and `record` (`json`) are
+            as integers, `txt` as text, `json` as JSON, `npy` as an array, and all others as bytes. If the key is
+            `record`, the items of the JSON object are added to the record. Every sample must have all fields. By
+            default, `img_path` is the image, and `seg_map_path` (`seg.png` or `mask.png`), `gt_label` (`cls`) and `record` (`json`) are
             read if the first sample has them.
         data_root: The base folder or URL for relative paths.
         cache_dir: The folder for shard indexes and for copies of remote shards.

@@ -200,7 +200,7 @@ def answer_requests(runner: "Runner") -> None:
     """Handles the requests that arrived during an iteration or validation run by saving or stopping the run.
 
     Raises:
-        Interrupted: A stop was requested. The run has been saved.
+        Interrupted: A stop was requested. The run has been saved, unless a logged error prevented it.
         CheckpointError: A save failed, and `on_save_error` is "stop".
         RuntimeError: A worker died.
     """

@@ -201,8 +201,8 @@ def _is_for_mmcv_1(scope: str) -> bool:
 def _find_first_generation(cfg: "Config | MutableMapping[str, Any]") -> str | None:
     """Returns the installed first-generation code base that a config was written for, or None.
 
-    Among the code bases that define the model, chooses the one that defines the most types in the config. If none of
-    them defines the model (it may come from `custom_imports`), compares only the other types.
+    Among the code bases that define the model, chooses the one that defines the most types in the config. If no code
+    base defines the model (it may come from `custom_imports`), compares only the other types.
     """
     model = cfg.get("model")
     kind = model.get("type") if isinstance(model, Mapping) else None

@@ -102,8 +102,8 @@ class _Recorder(StopHook):
 
     Attributes:
         measured: The number of measured iterations, negative during the warm-up.
-        seconds: The seconds spent in each part and in each hook, excluding nested measured calls. "data" is the total
-            time of the iterations.
+        seconds: The seconds spent in each part and in each hook, excluding nested measured calls. "data" is the
+            total time of the iterations; the other parts are subtracted from it later.
     """
 
     def __init__(self, iterations: int) -> None:

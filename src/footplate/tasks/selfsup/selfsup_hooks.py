@@ -141,8 +141,8 @@ def draw_rows(rows: Sequence[Sequence[tuple[ImageArray, tuple[int, int, int]]]])
     """Returns an image that shows rows of framed images.
 
     Args:
-        rows: The rows, as lists of images ``(h, w, 3)`` with their frame colors. All images have the same size; small
-            ones are enlarged by an integer factor.
+        rows: The rows, as lists of images ``(h, w, 3)`` with their frame colors. All images must have the same size. If
+            they are small, they are enlarged by an integer factor.
     """
     lines = []
     for row in rows:

@@ -121,9 +121,9 @@ class Draft:
         self._note(Kind.BECAME, key, text)
 
     def note_result(self, key: str) -> None:
-        """Adds a note that lists the key paths written for a key.
+        """Adds a note that lists the paths in the new config that replace the old key `key`.
 
-        If none were written, notes that the key was removed, unless there is already a note about it.
+        If there are none, notes that the key was removed, unless there is already a note about it.
         """
         paths = dict.fromkeys(
             ".".join(part for part in path if not part.isdigit()) for path, old in self.sources.items() if old == key
