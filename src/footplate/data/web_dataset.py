@@ -119,8 +119,8 @@ class WebDataset(BaseDataset):
             are loaded by the transforms of the pipeline. Other files are parsed by extension: `cls`, `index` and `id`
             as integers, `txt` as text, `json` as JSON, `npy` as an array, and all others as bytes. If the key is
             `record`, the items of the JSON object are added to the record. Every sample must have all fields. By
-            default, `img_path` is the image, and `seg_map_path` (`seg.png` or `mask.png`), `gt_label` (`cls`) and `record` (`json`) are
-            read if the first sample has them.
+            default, `img_path` is the image, and `seg_map_path` (`seg.png` or `mask.png`), `gt_label` (`cls`) and
+            `record` (`json`) are read if the first sample has them.
         data_root: The base folder or URL for relative paths.
         cache_dir: The folder for shard indexes and for copies of remote shards.
         ignore_index: The label of ignored pixels in label maps.
