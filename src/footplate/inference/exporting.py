@@ -372,8 +372,9 @@ def _write(to: str, request: ExportRequest, examples: _Examples) -> tuple[list[t
     # An odd multiple of a power of two is not a multiple of any higher power.
     for multiple in _MULTIPLES if 2 in dims else ():
         passed = len(tested)
-        larger = [multiple * (side // multiple + 1 | 1) for side in (height, width + multiple)]
-        largest = [larger[0] + 2 * multiple, larger[1] + 6 * multiple]
+        larger = [multiple * (side // multiple + 1 | 1) for side in (height, width)]
+        # A model may have a branch for features with an odd height and width, so only one of the two becomes even.
+        largest = [larger[0] + 2 * multiple, larger[1] + 4 * multiple]
         if all(supports((1 if 0 in dims else count, channels, *size)) for size in (larger, largest)):
             return tested, max(differences), multiple
         del tested[passed:]
