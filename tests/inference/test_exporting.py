@@ -71,6 +71,14 @@ class OddSizesModel(TwoWayModel):
 
 
 @MODELS.register_module()
+class RandomModel(TwoWayModel):
+    """A model that draws random numbers in every prediction, as SegNeXt in MMSegmentation."""
+
+    def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor") -> Any:
+        return inputs * torch.rand_like(inputs)
+
+
+@MODELS.register_module()
 class NoneFromEval(ListModel):
     """A model whose `eval` returns nothing, as that of MMDetection's detectors with a teacher."""
 
@@ -158,6 +166,15 @@ def test_sizes_are_tested_with_odd_and_even_features(tmp_path: Path) -> None:
     save_checkpoint({"meta": {}, "state_dict": {"scale": torch.ones(1)}}, tmp_path / "model.pth")
     trained = open_trained(tmp_path / "model.pth", cfg)
     assert export_model(trained, str(tmp_path / "a.pt"), "torchscript", size=(32, 32)).multiple == 16
+
+
+def test_model_with_random_predictions_is_rejected(tmp_path: Path) -> None:
+    cfg = recipe("fashion-cls", tmp_path / "work")
+    cfg["model"] = {"type": "RandomModel"}
+    save_checkpoint({"meta": {}, "state_dict": {"scale": torch.ones(1)}}, tmp_path / "model.pth")
+    trained = open_trained(tmp_path / "model.pth", cfg)
+    with pytest.raises(ExportError, match="the model's outputs differ between two runs on the same input"):
+        export_model(trained, str(tmp_path / "a.pt"), "torchscript")
 
 
 def test_image_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:

@@ -252,7 +252,8 @@ def _run_example(
 
     Raises:
         DataError: The image cannot be read.
-        ExportError: The model's data preprocessor has a step that cannot be exported, or the model cannot be run.
+        ExportError: The model's data preprocessor has a step that cannot be exported, or the model cannot be run or
+            returns different outputs each time.
     """
     source = image or _example_images((*preprocessing.image_size, 3)).to(torch.uint8).numpy()
     samples = [preprocessing(source, index, "example.png") for index in range(2)]
@@ -283,6 +284,12 @@ def _run_example(
                 key = "--size"  # the model supports the size of the pipeline
         problem = "predict" if isinstance(module, ExportedDetector) else "be run in mode='tensor'"
         raise export_error(f"the model cannot {problem} on an example input", error, key) from error
+    if module.difference(module(example), list(outputs.values())) > LIMIT:
+        raise ExportError(
+            "the model's outputs differ between two runs on the same input",
+            key="model",
+            notes=["Models that use random numbers to predict cannot be exported."],
+        )
     return examples, example, outputs
 
 
