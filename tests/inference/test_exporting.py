@@ -71,6 +71,14 @@ class OddSizesModel(TwoWayModel):
 
 
 @MODELS.register_module()
+class OneImageModel(TwoWayModel):
+    """A model that accepts only one image, as MaskFormer in MMSegmentation."""
+
+    def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor") -> Any:
+        return [inputs * self.scale][len(inputs) - 1]
+
+
+@MODELS.register_module()
 class RandomModel(TwoWayModel):
     """A model that draws random numbers in every prediction, as SegNeXt in MMSegmentation."""
 
@@ -166,6 +174,14 @@ def test_sizes_are_tested_with_odd_and_even_features(tmp_path: Path) -> None:
     save_checkpoint({"meta": {}, "state_dict": {"scale": torch.ones(1)}}, tmp_path / "model.pth")
     trained = open_trained(tmp_path / "model.pth", cfg)
     assert export_model(trained, str(tmp_path / "a.pt"), "torchscript", size=(32, 32)).multiple == 16
+
+
+def test_model_for_one_image_is_exported(tmp_path: Path) -> None:
+    cfg = recipe("fashion-cls", tmp_path / "work")
+    cfg["model"] = {"type": "OneImageModel"}
+    save_checkpoint({"meta": {}, "state_dict": {"scale": torch.ones(1)}}, tmp_path / "model.pth")
+    exported = export_model(open_trained(tmp_path / "model.pth", cfg), str(tmp_path / "a.pt"), "torchscript")
+    assert exported.inputs["images"][0] == (1, 1, "H", "W")
 
 
 def test_model_with_random_predictions_is_rejected(tmp_path: Path) -> None:

@@ -269,21 +269,26 @@ def _run_example(
                 notes=["Only channel swapping, normalization and padding can be exported."],
             )
     examples = _example_images if image is None else partial(_example_images, image=images[:1])
-    shape = (1 if isinstance(module, ExportedDetector) else 2, *images.shape[1:])
-    sides = shape[2:] if size is None else tuple(check_count("--size", side) for side in size)
-    example = examples((*shape[:2], *sides))
-    try:
-        outputs = module.named_outputs(example)
-    except FootplateError:
-        raise
-    except Exception as error:
-        key = "model"
-        if size is not None:
-            with suppress(Exception):
-                module.named_outputs(examples(shape))
-                key = "--size"  # the model supports the size of the pipeline
-        problem = "predict" if isinstance(module, ExportedDetector) else "be run in mode='tensor'"
-        raise export_error(f"the model cannot {problem} on an example input", error, key) from error
+    is_detector = isinstance(module, ExportedDetector)
+    sides = images.shape[2:] if size is None else tuple(check_count("--size", side) for side in size)
+    for count in (1,) if is_detector else (2, 1):  # MMSegmentation's MaskFormer accepts only one image
+        shape = (count, *images.shape[1:])
+        example = examples((*shape[:2], *sides))
+        try:
+            outputs = module.named_outputs(example)
+            break
+        except FootplateError:
+            raise
+        except Exception as error:
+            if count == 2:
+                continue
+            key = "model"
+            if size is not None:
+                with suppress(Exception):
+                    module.named_outputs(examples(shape))
+                    key = "--size"  # the model supports the size of the pipeline
+            problem = "predict" if is_detector else "be run in mode='tensor'"
+            raise export_error(f"the model cannot {problem} on an example input", error, key) from error
     if module.difference(module(example), list(outputs.values())) > LIMIT:
         raise ExportError(
             "the model's outputs differ between two runs on the same input",
