@@ -289,7 +289,7 @@ def _run_example(
                     key = "--size"  # the model supports the size of the pipeline
             problem = "predict" if is_detector else "be run in mode='tensor'"
             raise export_error(f"the model cannot {problem} on an example input", error, key) from error
-    if module.difference(module(example), list(outputs.values())) > LIMIT:
+    if LIMIT < module.difference(module(example), list(outputs.values())) < float("inf"):  # infinite for NaN
         raise ExportError(
             "the model's outputs differ between two runs on the same input",
             key="model",
