@@ -49,12 +49,14 @@ def export(host: str, path: Path, data: str, work_dir: Path, size: int) -> dict[
     cfg = Config.fromfile(str(path))
     shrink(cfg, str(work_dir))
     if not any(node.get("multi_grid") for node in walk(cfg.model)):
-        shallow_networks()
+        shallow_networks(transformers=host == "mmpretrain", stages=host == "mmpretrain")
     test_cfg = cfg.model.get("test_cfg") or {}
     PREPARE[host](cfg, data, size)
     if host == "mmseg":
         cfg.model.test_cfg = {**test_cfg, "mode": "whole"}
     for node in walk(cfg.model):
+        if isinstance(node.get("depths"), (list, tuple)):
+            node["depths"] = [min(2, depth) for depth in node["depths"]]
         if "max_per_img" in node:  # not more than there are queries
             node["max_per_img"] = min(node["max_per_img"], 100)
     nodes = list(walk(cfg.train_dataloader))
@@ -121,8 +123,13 @@ def random_weights(cfg: Any, host: str, data: str, size: int) -> dict[str, Tenso
             layer.register_forward_hook(rescale)
     model.eval()
     with torch.no_grad():
-        for image in scenes(data, [(size, size), (size + 64, size + 160)]):
-            model.test_step(preprocessing.collate([preprocessing(image, 0, "scene.png")]))
+        for height, width in ((size, size), (size + 64, size + 160)):
+            try:
+                for image in scenes(data, [(height, width)]):
+                    model.test_step(preprocessing.collate([preprocessing(image, 0, "scene.png")]))
+            except (AssertionError, RuntimeError):
+                if height == size:  # otherwise, the model does not support this size
+                    raise
     return dict(model.state_dict())
 
 
@@ -150,7 +157,7 @@ def compare(predictor: Any, path: str, images: Any) -> dict[str, Any]:
             row = {"pixels": float((outputs["labels"] == prediction.pred_sem_seg.data).double().mean())}
             row["difference"] = largest(outputs["probabilities"][0] - prediction.seg_logits.data.softmax(0))
         else:
-            (scores,) = outputs.values()
+            scores = torch.stack(list(outputs.values())).sum(0)  # Conformer adds the scores of its two branches
             is_distribution = bool((prediction.pred_score.sum() - 1).abs() < 1e-4)
             scores = scores.softmax(1) if is_distribution else scores.sigmoid()
             row = {"difference": largest(scores[0] - prediction.pred_score)}

@@ -57,17 +57,22 @@ def model_types() -> list[Any]:
     return found
 
 
-def shallow_networks(*, transformers: bool = False) -> None:
+def shallow_networks(*, transformers: bool = False, stages: bool = False) -> None:
     """Limits every stage of the residual networks of a code base to one block; the numbers of channels stay.
 
     Args:
         transformers: Whether to limit vision transformers to four layers, too.
+        stages: Whether to limit every stage of other networks to two blocks, too.
     """
     for kind in model_types():
         for arch in getattr(kind, "arch_zoo", {}).values() if transformers else ():
-            if isinstance(arch, dict) and "num_layers" in arch:
+            if isinstance(arch, dict) and "num_layers" in arch and "downscale_indices" not in arch:
                 arch["num_layers"] = 4
         settings = vars(kind).get("arch_settings") if isinstance(kind, type) else None
+        archs = getattr(kind, "arch_zoo", None) or settings
+        for arch in archs.values() if stages and isinstance(archs, dict) else ():
+            if isinstance(arch, dict) and isinstance(arch.get("depths"), list):
+                arch["depths"] = [min(2, depth) for depth in arch["depths"]]
         for depth, value in settings.items() if isinstance(settings, dict) else ():
             match value:
                 case (type() as block, tuple(numbers)):  # of blocks; other entries belong to other networks

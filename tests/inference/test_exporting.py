@@ -62,6 +62,31 @@ class TwoWayModel(BaseModel):
 
 
 @MODELS.register_module()
+class OddSizesModel(TwoWayModel):
+    """A model with a branch for features with an odd height and width, as that of PSANet in MMSegmentation."""
+
+    def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor") -> Any:
+        features = F.avg_pool2d(inputs * self.scale, 8, ceil_mode=True)
+        return -features if features.shape[2] % 2 and features.shape[3] % 2 else features
+
+
+@MODELS.register_module()
+class OneImageModel(TwoWayModel):
+    """A model that accepts only one image, as MaskFormer in MMSegmentation."""
+
+    def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor") -> Any:
+        return [inputs * self.scale][len(inputs) - 1]
+
+
+@MODELS.register_module()
+class RandomModel(TwoWayModel):
+    """A model that draws random numbers in every prediction, as SegNeXt in MMSegmentation."""
+
+    def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor") -> Any:
+        return inputs * torch.rand_like(inputs)
+
+
+@MODELS.register_module()
 class NoneFromEval(ListModel):
     """A model whose `eval` returns nothing, as that of MMDetection's detectors with a teacher."""
 
@@ -123,7 +148,7 @@ def test_file_computes_what_the_model_does_at_other_sizes(tmp_path: Path, to: st
         assert text == f"{target}: {format_bytes(exported.size)}\n"
         return
     assert exported.outputs == {"probabilities": ("N", 10), "labels": ("N",)}
-    assert exported.tested == [(2, 1, 28, 28), (3, 1, 28, 28), (1, 1, 29, 31), (1, 1, 31, 37)]
+    assert exported.tested == [(2, 1, 28, 28), (3, 1, 28, 28), (1, 1, 29, 29), (1, 1, 31, 33)]
     assert "input       images (N, 1, H, W), float32, 0 to 255\n" in text
 
 
@@ -141,6 +166,31 @@ def test_file_is_verified_with_the_image(tmp_path: Path, size: tuple[int, int] |
         assert len(exported.tested) == 4
     with pytest.raises(ExportError, match="its outputs differ from the model's by"):
         export_model(trained, target, "torchscript", size=size, image=str(tmp_path / "0.png"))
+
+
+def test_sizes_are_tested_with_odd_and_even_features(tmp_path: Path) -> None:
+    cfg = recipe("fashion-cls", tmp_path / "work")
+    cfg["model"] = {"type": "OddSizesModel"}
+    save_checkpoint({"meta": {}, "state_dict": {"scale": torch.ones(1)}}, tmp_path / "model.pth")
+    trained = open_trained(tmp_path / "model.pth", cfg)
+    assert export_model(trained, str(tmp_path / "a.pt"), "torchscript", size=(32, 32)).multiple == 16
+
+
+def test_model_for_one_image_is_exported(tmp_path: Path) -> None:
+    cfg = recipe("fashion-cls", tmp_path / "work")
+    cfg["model"] = {"type": "OneImageModel"}
+    save_checkpoint({"meta": {}, "state_dict": {"scale": torch.ones(1)}}, tmp_path / "model.pth")
+    exported = export_model(open_trained(tmp_path / "model.pth", cfg), str(tmp_path / "a.pt"), "torchscript")
+    assert exported.inputs["images"][0] == (1, 1, "H", "W")
+
+
+def test_model_with_random_predictions_is_rejected(tmp_path: Path) -> None:
+    cfg = recipe("fashion-cls", tmp_path / "work")
+    cfg["model"] = {"type": "RandomModel"}
+    save_checkpoint({"meta": {}, "state_dict": {"scale": torch.ones(1)}}, tmp_path / "model.pth")
+    trained = open_trained(tmp_path / "model.pth", cfg)
+    with pytest.raises(ExportError, match="the model's outputs differ between two runs on the same input"):
+        export_model(trained, str(tmp_path / "a.pt"), "torchscript")
 
 
 def test_image_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:

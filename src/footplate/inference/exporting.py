@@ -252,7 +252,8 @@ def _run_example(
 
     Raises:
         DataError: The image cannot be read.
-        ExportError: The model's data preprocessor has a step that cannot be exported, or the model cannot be run.
+        ExportError: The model's data preprocessor has a step that cannot be exported, or the model cannot be run or
+            returns different outputs each time.
     """
     source = image or _example_images((*preprocessing.image_size, 3)).to(torch.uint8).numpy()
     samples = [preprocessing(source, index, "example.png") for index in range(2)]
@@ -268,21 +269,32 @@ def _run_example(
                 notes=["Only channel swapping, normalization and padding can be exported."],
             )
     examples = _example_images if image is None else partial(_example_images, image=images[:1])
-    shape = (1 if isinstance(module, ExportedDetector) else 2, *images.shape[1:])
-    sides = shape[2:] if size is None else tuple(check_count("--size", side) for side in size)
-    example = examples((*shape[:2], *sides))
-    try:
-        outputs = module.named_outputs(example)
-    except FootplateError:
-        raise
-    except Exception as error:
-        key = "model"
-        if size is not None:
-            with suppress(Exception):
-                module.named_outputs(examples(shape))
-                key = "--size"  # the model supports the size of the pipeline
-        problem = "predict" if isinstance(module, ExportedDetector) else "be run in mode='tensor'"
-        raise export_error(f"the model cannot {problem} on an example input", error, key) from error
+    is_detector = isinstance(module, ExportedDetector)
+    sides = images.shape[2:] if size is None else tuple(check_count("--size", side) for side in size)
+    for count in (1,) if is_detector else (2, 1):  # MMSegmentation's MaskFormer accepts only one image
+        shape = (count, *images.shape[1:])
+        example = examples((*shape[:2], *sides))
+        try:
+            outputs = module.named_outputs(example)
+            break
+        except FootplateError:
+            raise
+        except Exception as error:
+            if count == 2:
+                continue
+            key = "model"
+            if size is not None:
+                with suppress(Exception):
+                    module.named_outputs(examples(shape))
+                    key = "--size"  # the model supports the size of the pipeline
+            problem = "predict" if is_detector else "be run in mode='tensor'"
+            raise export_error(f"the model cannot {problem} on an example input", error, key) from error
+    if LIMIT < module.difference(module(example), list(outputs.values())) < float("inf"):  # infinite for NaN
+        raise ExportError(
+            "the model's outputs differ between two runs on the same input",
+            key="model",
+            notes=["Models that use random numbers to predict cannot be exported."],
+        )
     return examples, example, outputs
 
 
@@ -372,8 +384,9 @@ def _write(to: str, request: ExportRequest, examples: _Examples) -> tuple[list[t
     # An odd multiple of a power of two is not a multiple of any higher power.
     for multiple in _MULTIPLES if 2 in dims else ():
         passed = len(tested)
-        larger = [multiple * (side // multiple + 1 | 1) for side in (height, width + multiple)]
-        largest = [larger[0] + 2 * multiple, larger[1] + 6 * multiple]
+        larger = [multiple * (side // multiple + 1 | 1) for side in (height, width)]
+        # A model may have a branch for features with an odd height and width, so only one of the two becomes even.
+        largest = [larger[0] + 2 * multiple, larger[1] + 4 * multiple]
         if all(supports((1 if 0 in dims else count, channels, *size)) for size in (larger, largest)):
             return tested, max(differences), multiple
         del tested[passed:]
