@@ -47,7 +47,7 @@ class CheckpointIO:
 
     Loading goes through the runner's methods, which subclasses may override:
 
-        Runner.load_or_resume       before training and evaluation
+        Runner.load_or_resume       before training, and before an evaluation unless the user has loaded weights
           start                     once: finds the checkpoint
             Runner.resume           if the run resumes; otherwise Runner.load_checkpoint
               resume                restores optimizer, schedules, position and random state after the weights
@@ -66,6 +66,7 @@ class CheckpointIO:
         report: A report about the most recently loaded weights, or None.
         loading: The checkpoint that `start` or `resume` is loading, or one without a path.
         random: The random state to resume with, or None.
+        is_loaded_by_user: Whether the user has called `load_checkpoint` or `resume`.
     """
 
     def __init__(self, on_save_error: str, alarm: Callable[[], None]) -> None:
@@ -74,6 +75,7 @@ class CheckpointIO:
         self.report: LoadReport | None = None
         self.loading = Load("")
         self.random: dict[str, Any] | None = None
+        self.is_loaded_by_user = False
         self._has_started = False
 
     def save(
@@ -142,6 +144,7 @@ class CheckpointIO:
             checkpoint = load_checkpoint(path, map_location, like=model, in_place=loading.resuming)
         runner.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         self.report = load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, name=path)
+        self.is_loaded_by_user |= not loading.path
         meta = _meta_of(checkpoint)
         if isinstance(runner.progress, Position):  # a training loop has its own
             counts = (meta[key] if isinstance(meta.get(key), int) else 0 for key in ("iter", "epoch"))
@@ -186,6 +189,7 @@ class CheckpointIO:
         state.restore(runner, checkpoint, optimizer=optimizer, param_schedulers=keeps_schedules)
         self.random = state.random_of(checkpoint, runner.rank)
         self.saver.last = path
+        self.is_loaded_by_user |= not self.loading.path
         _logger.info("Resumed from %s at epoch %d, iteration %d.", path, runner.epoch, runner.iter)
 
     def start(self, runner: "Runner", *, whole_model: bool) -> None:

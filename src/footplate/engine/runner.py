@@ -355,11 +355,14 @@ class Runner:
         self._can_train = True
 
     def val(self) -> dict[str, float]:
-        """Runs validation and returns the metrics."""
+        """Runs validation and returns the metrics.
+
+        Uses the weights that `load_checkpoint` has loaded, or else the checkpoint selected by `load_from` and `resume`.
+        """
         return self._evaluate("val")
 
     def test(self) -> dict[str, float]:
-        """Runs the test loop and returns the metrics.
+        """Runs the test loop and returns the metrics. Selects the weights like `val`.
 
         Raises:
             CheckpointError: A tensor of the model is missing from `load_from` or has a different shape there.
@@ -372,7 +375,8 @@ class Runner:
         if loop is None:
             needed = "" if self.is_plain else f", {mode}_cfg and {mode}_evaluator"
             raise ArgumentError(f"the run has no {mode} loop: it needs {mode}_dataloader{needed}")
-        self.load_or_resume(whole_model=mode == "test")
+        if not self.checkpoints.is_loaded_by_user:
+            self.load_or_resume(whole_model=mode == "test")
         with running(self, for_training=False):
             self.call_hook("before_run")
             with self.phase(mode):
