@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from footplate import Runner
 from footplate.tools.analysis import explain_runs, summarize
 from footplate.tools.report_curves import arrange_charts
@@ -31,6 +33,16 @@ def test_epoch_length_is_recorded(tmp_path: Path) -> None:
     assert (run.epoch_length, iterations(tmp_path, "accuracy")) == (10, [10, 20, 30])
     assert summarize(run)["iterations"] == 30
     assert "derived" not in explain_runs([run])
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_numbers_that_a_hook_logs_keep_their_iteration(tmp_path: Path, by_epoch: bool) -> None:
+    runner = run_in(tmp_path, default_hooks={"logger": {"log_metric_by_epoch": by_epoch}})
+    runner.on("after_train_epoch", lambda runner: runner.log("norm", 1.0))
+    runner.on("after_val_epoch", lambda runner: runner.log("error", 2.0))
+    runner.train()
+    assert summarize(read_run(tmp_path))["iterations"] == 12
+    assert [iterations(tmp_path, name) for name in ("norm", "error", "accuracy")] == [[4, 8, 12]] * 3
 
 
 def test_test_in_the_folder_of_a_run_keeps_its_iterations(tmp_path: Path) -> None:
@@ -74,13 +86,12 @@ def test_derived_facts_of_other_engines_are_named(tmp_path: Path) -> None:
     lines = [{"lr": 0.1, "loss": 1.0, "epoch": at // 99 + 1, "iter": at, "step": at} for at in (50, 149, 248)]
     file = tmp_path / "20260101_000000/vis_data/scalars.json"
     file.parent.mkdir(parents=True)
-    file.write_text("".join(json.dumps(line) + "\n" for line in [*lines, {"acc": 0.5, "step": 1}]))
+    file.write_text("".join(json.dumps(line) + "\n" for line in [*lines, {"acc": 0.5, "step": 1, "iteration": 99}]))
     run = read_run(tmp_path)
     assert run.derived == ["the epoch length"]
     assert "note        the run does not record the epoch length; it was derived from the log" in explain_runs([run])
     (tmp_path / "20260101_000000/start.json").write_text(
-        '{"kind": "train", "time": "2026-01-01T00:00:00+00:00", "iteration": 0, "epoch_length": 99, '
-        '"metric_step": "epoch"}'
+        '{"kind": "train", "time": "2026-01-01T00:00:00+00:00", "iteration": 0, "epoch_length": 99}'
     )
     assert (read_run(tmp_path).derived, iterations(tmp_path, "acc")) == ([], [99])
 

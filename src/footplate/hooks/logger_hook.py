@@ -83,13 +83,12 @@ class LoggerHook(Hook):
         if not is_main_process() or self._recorded_start in ("train", "resume", kind):
             return
         self._recorded_start = kind
-        trains, counts_epochs = kind in ("train", "resume"), runner.by_epoch and self.log_metric_by_epoch
+        trains = kind in ("train", "resume")
         facts = {
             "kind": kind,
             "time": datetime.now(timezone.utc).isoformat(timespec="microseconds"),
             "iteration": runner.iter,
             "epoch_length": length_of(runner.train_dataloader) if trains and runner.by_epoch else None,
-            "metric_step": "epoch" if counts_epochs else "iteration",
         }
         commit_bytes(os.path.join(runner.log_dir, "start.json"), json.dumps(facts).encode())
 
@@ -146,7 +145,7 @@ class LoggerHook(Hook):
             # A training scalar with the same name would have different steps, so the metric gets a prefix.
             recorded = {*runner.message_hub.log_scalars, "train/time", "train/data_time"}
             named = {validation_label(name, recorded): value for name, value in tag.items()}
-            runner.visualizer.add_scalars(named, step=self._step(runner), file_path=self._json_name)
+            self._add_metrics(runner, named, file_path=self._json_name)
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Logs the metrics and writes them to `<timestamp>/<timestamp>.json` and the visualization backends.
@@ -164,7 +163,7 @@ class LoggerHook(Hook):
             metrics = {f"test/{name.removeprefix('test/')}": value for name, value in numbers_in(tag).items()}
             for name in ("test/time", "test/data_time"):
                 metrics.pop(name, None)
-            runner.visualizer.add_scalars(metrics, step=self._step(runner))
+            self._add_metrics(runner, metrics)
 
     def after_train(self, runner: Runner) -> None:
         """Logs the number of training samples that could not be read."""
@@ -195,9 +194,10 @@ class LoggerHook(Hook):
                     if not self.keep_local:
                         os.remove(path)
 
-    def _step(self, runner: Runner) -> int:
+    def _add_metrics(self, runner: Runner, metrics: Mapping[str, Any], file_path: str | None = None) -> None:
         # Iteration-based training has no meaningful epochs, whatever `log_metric_by_epoch` is.
-        return runner.epoch if self.log_metric_by_epoch and runner.by_epoch else runner.iter
+        step = runner.epoch if self.log_metric_by_epoch and runner.by_epoch else runner.iter
+        runner.visualizer.add_scalars(metrics, step=step, file_path=file_path, iteration=runner.iter)
 
 
 @HOOKS.register_module()

@@ -79,11 +79,22 @@ class LocalVisBackend(BaseVisBackend):
         self.add_scalars({name: value}, step)
 
     def add_scalars(
-        self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
+        self,
+        scalar_dict: Mapping[str, Any],
+        step: int = 0,
+        file_path: str | None = None,
+        *,
+        iteration: int | None = None,
+        **kwargs: Any,
     ) -> None:
-        """Appends several scalars as one JSON line. If `file_path` is set, also appends the line to that file."""
+        """Appends several scalars as one JSON line. If `file_path` is set, also appends the line to that file.
+
+        If `step` may be an epoch, `iteration` is the training iteration, which is written too.
+        """
         line = {name: value.item() if hasattr(value, "item") else value for name, value in scalar_dict.items()}
         line["step"] = line.pop("step", step)
+        if iteration is not None:
+            line["iteration"] = iteration
         text, folder = json.dumps(line), str(self.folder)
         for name in (self._scalars, file_path):
             if name is not None:

@@ -70,7 +70,6 @@ class Start(NamedTuple):
     time: str = ""  # in UTC
     iteration: int = 0  # the completed iterations, or the iteration of the evaluated checkpoint
     epoch_length: int | None = None  # in iterations; None if the run does not count epochs
-    counts_epochs: bool = False  # whether validation metrics are recorded by epoch
 
     @property
     def trains(self) -> bool:
@@ -97,7 +96,6 @@ def read_start(folder: Path) -> Start:
             time=time.isoformat(timespec="microseconds"),
             iteration=int(record["iteration"]),
             epoch_length=None if length is None else int(length),
-            counts_epochs=record["metric_step"] == "epoch",
         )
     return Start(folder)
 

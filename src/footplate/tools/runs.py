@@ -28,7 +28,7 @@ from footplate.tools.run_files import (
 )
 
 _logger = logging.getLogger("footplate.tools")
-_COUNTERS = frozenset({"step", "iter", "epoch"})
+_COUNTERS = frozenset({"step", "iter", "epoch", "iteration"})
 _POSITION = _COUNTERS | {"mode", "at"}
 _TIMES = frozenset({"lr", "time", "data_time", "memory"})  # ignored in validations
 
@@ -237,9 +237,8 @@ def _joined_lines(path: Path) -> tuple[list[dict[str, Any]], int | None, list[st
             continue
         if start.kind:
             length = start.epoch_length
-            unit = length if start.counts_epochs and length else 1  # iterations per metric step
             for line in lines:
-                line["at"] = line.get("step", 0.0) * (1 if line["mode"] == "train" else unit)
+                line["at"] = line.get("iteration", line.get("step", 0.0))
             position: float = start.iteration
         else:
             length = _derive_epoch_length(lines) or length

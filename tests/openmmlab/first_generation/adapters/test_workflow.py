@@ -74,9 +74,9 @@ def test_evaluation_and_workflow_write_separate_scalars(
     runner = Runner.from_cfg({**old_config_with_evaluation(tmp_path, by_epoch=by_epoch), "workflow": workflow})
     runner.train()
     lines = [json.loads(line) for line in (Path(runner.log_dir) / "vis_data/scalars.json").read_text().splitlines()]
-    losses = {"val/loss_cls", "val/acc_of_workflow", "val/loss", "step"}
+    losses = {"val/loss_cls", "val/acc_of_workflow", "val/loss", "step", "iteration"}
     assert [line["step"] for line in lines if set(line) == losses] == validated_at
-    metrics = {"accuracy", "val/time", "val/data_time", "step"}
+    metrics = {"accuracy", "val/time", "val/data_time", "step", "iteration"}
     assert [line["step"] for line in lines if set(line) == metrics] == evaluated_at
     assert len(lines) == len(validated_at) + len(evaluated_at) + 6
 

@@ -125,7 +125,7 @@ class WorkflowHook(Hook):
         text = "  ".join(f"{name}: {value:.4f}" for name, value in means.items())
         runner.logger.info("%s(val) [%d]  %s", unit, done, text)
         if is_main_process():
-            runner.visualizer.add_scalars(means, step=done)
+            runner.visualizer.add_scalars(means, step=done, iteration=runner.iter)
 
 
 @torch.no_grad()
