@@ -171,6 +171,17 @@ def test_best_checkpoint_is_loaded_by_name(tmp_path: Path, monkeypatch: pytest.M
     assert verified == ["best_score_epoch_1.pth"]  # no other file is read in full
 
 
+def test_exported_best_checkpoint_is_not_taken_for_a_checkpoint(tmp_path: Path) -> None:
+    hooks = {"checkpoint": {"save_best": "loss"}}
+    runner = _runner(tmp_path, val_dataloader=_loader(), default_hooks=hooks)
+    runner.train()
+    (best,) = tmp_path.glob("best_loss_*.pth")
+    for suffix in (".pt", ".pt2"):
+        runner.export(best.with_suffix(suffix), torch.zeros(1, 4))
+    weight = _runner(tmp_path, default_hooks=hooks).load_checkpoint("best")["state_dict"]["weight"]
+    assert torch.equal(weight, torch.load(best, weights_only=True)["state_dict"]["weight"])
+
+
 def test_best_checkpoint_of_a_failed_run_is_loaded_by_name(tmp_path: Path) -> None:
     """The checkpoint of an epoch, which is written before the validation of the epoch, names an earlier one."""
     scores = iter([9.0, 3.0, 2.0, 1.0])

@@ -12,6 +12,7 @@ from footplate.checkpoint import (
     AfterSave,
     BackgroundSaver,
     LoadReport,
+    is_written_by_footplate,
     list_candidates,
     load_checkpoint,
     load_weights,
@@ -166,7 +167,7 @@ class CheckpointIO:
         home, found = runner.folder.home, []
         names = storage.list_dir(home) if storage.exists(home) else []
         best = [storage.join(home, name) for name in names if name.startswith(BEST)]
-        for file in [*list_candidates(home)[:1], *best]:
+        for file in [*list_candidates(home)[:1], *filter(is_written_by_footplate, best)]:  # not an exported model
             checkpoint = load_checkpoint(file, "meta", in_place=True)
             if name := state.part_of(checkpoint, "message_hub", "runtime_info").get("best_ckpt"):
                 path = storage.join(storage.parent(file), storage.base_name(name))  # the folder may have been moved
