@@ -1,6 +1,7 @@
 """What users of other engines try first: it works, or the error says what to write."""
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,30 @@ def test_exported_best_checkpoint_is_not_taken_for_a_checkpoint(tmp_path: Path) 
         runner.export(best.with_suffix(suffix), torch.zeros(1, 4))
     weight = _runner(tmp_path, default_hooks=hooks).load_checkpoint("best")["state_dict"]["weight"]
     assert torch.equal(weight, torch.load(best, weights_only=True)["state_dict"]["weight"])
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_best_checkpoint_of_a_moved_run_is_in_its_new_folder(tmp_path: Path, copied: bool) -> None:
+    scores = iter([1.0, 2.0, 3.0, 0.5])
+    settings: dict[str, Any] = {
+        "val_dataloader": [_DATA.tensors],
+        "val_evaluator": {"score": lambda output, batch: next(scores)},
+        "default_hooks": {"checkpoint": {"save_best": "score", "rule": "less"}},
+        "resume": "auto",
+        "preflight": False,
+    }
+    _runner(tmp_path / "old", **settings).train()
+    (shutil.copytree if copied else shutil.move)(tmp_path / "old", tmp_path / "new")
+    if copied:
+        shutil.copy(tmp_path / "old/epoch_2.pth", tmp_path / "old/best_score_epoch_1.pth")
+    runner = _runner(tmp_path / "new", max_epochs=3, **settings)
+    runner.train()
+    assert runner.message_hub.get_info("best_ckpt") == str(tmp_path / "new/best_score_epoch_1.pth")
+    weight = runner.load_checkpoint("best")["state_dict"]["weight"]
+    best = torch.load(tmp_path / "new/best_score_epoch_1.pth", weights_only=True)
+    assert torch.equal(weight, best["state_dict"]["weight"])
+    _runner(tmp_path / "new", max_epochs=4, **settings).train()
+    assert [path.name for path in tmp_path.glob("new/best_*")] == ["best_score_epoch_4.pth"]
 
 
 def test_best_checkpoint_of_a_failed_run_is_loaded_by_name(tmp_path: Path) -> None:

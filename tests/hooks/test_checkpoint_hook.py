@@ -284,7 +284,7 @@ def test_resumed_copy_does_not_change_the_original(tmp_path: Path) -> None:
     _told(tmp_path / "two", 3, 3.0, resume=True)
     assert _held(tmp_path / "one") == before
     left = {each for each in _held(tmp_path / "two") if "-" not in each}
-    assert left == {"best_acc_epoch_2.pth", "best_acc_epoch_3.pth", "epoch_3.pth", "last_checkpoint"}
+    assert left == {"best_acc_epoch_3.pth", "epoch_3.pth", "last_checkpoint"}
 
 
 def test_metrics_with_the_same_file_name_keep_their_files(tmp_path: Path) -> None:

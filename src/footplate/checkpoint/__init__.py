@@ -9,6 +9,7 @@ from footplate.checkpoint.latest import (
     list_candidates,
     number_in,
     read_pointer,
+    relocate,
     write_pointer,
 )
 from footplate.checkpoint.loading import (
@@ -41,6 +42,7 @@ __all__ = [
     "load_weights",
     "number_in",
     "read_pointer",
+    "relocate",
     "remove_checkpoint",
     "rename_keys",
     "save_checkpoint",

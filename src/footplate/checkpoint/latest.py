@@ -102,6 +102,15 @@ def read_pointer(folder: "str | os.PathLike[str]") -> str | None:
     return None if "\0" in pointer else pointer or None  # some file systems leave zeros after a crash
 
 
+def relocate(path: str, folder: str) -> str:
+    """Returns the path of the file with the same name in `folder`, or `path` if there is none.
+
+    Checkpoints record absolute paths, which are outdated if the run's folder has been moved or copied.
+    """
+    moved = storage.join(folder, storage.base_name(path))
+    return moved if storage.exists(moved) else path
+
+
 def find_latest(folder: "str | os.PathLike[str]") -> str | None:
     """Returns the path of a run's newest intact checkpoint, or None if the run has no intact checkpoint.
 

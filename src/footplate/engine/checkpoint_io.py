@@ -16,6 +16,7 @@ from footplate.checkpoint import (
     list_candidates,
     load_checkpoint,
     load_weights,
+    relocate,
 )
 from footplate.checkpoint.saver import NOTHING
 from footplate.checkpoint.serializable import gather_full_state
@@ -170,7 +171,7 @@ class CheckpointIO:
         for file in [*list_candidates(home)[:1], *filter(is_written_by_footplate, best)]:  # not an exported model
             checkpoint = load_checkpoint(file, "meta", in_place=True)
             if name := state.part_of(checkpoint, "message_hub", "runtime_info").get("best_ckpt"):
-                path = storage.join(storage.parent(file), storage.base_name(name))  # the folder may have been moved
+                path = relocate(name, storage.parent(file))
                 found.append((_meta_of(checkpoint).get("iter", 0), file in best, path))
         if not found:
             raise ArgumentError(
@@ -190,6 +191,10 @@ class CheckpointIO:
         state.restore(runner, checkpoint, optimizer=optimizer, param_schedulers=keeps_schedules)
         self.random = state.random_of(checkpoint, runner.rank)
         self.saver.last = path
+        infos = runner.message_hub.runtime_info
+        for name in infos:
+            if name.startswith(("best_ckpt", "last_ckpt")):
+                infos[name] = relocate(str(infos[name]), storage.parent(path))
         self.is_loaded_by_user |= not self.loading.path
         _logger.info("Resumed from %s at epoch %d, iteration %d.", path, runner.epoch, runner.iter)
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
+from footplate.checkpoint import relocate
 from footplate.checks import read_number
 from footplate.hooks.monitored_metrics import MonitoredMetric
 
@@ -42,6 +43,11 @@ class BestCheckpoints:
         ranked.insert(place, {"score": score, "path": path})
         self.ranked[metric.name] = ranked[: self._maximum]
         return place, [entry["path"] for entry in ranked[self._maximum :]]
+
+    def relocate(self, folder: str) -> None:
+        """Replaces the paths of checkpoints that are in `folder` now; see `footplate.checkpoint.relocate`."""
+        for entry in chain.from_iterable(self.ranked.values()):
+            entry["path"] = relocate(entry["path"], folder)
 
     def paths(self) -> list[str]:
         """Returns the path of the best checkpoint for each metric."""

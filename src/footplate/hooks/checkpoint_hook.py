@@ -124,11 +124,15 @@ class CheckpointHook(Hook):
         return [MonitoredMetric(name, "save_best", rule, self.greater_keys, self.less_keys) for name, rule in pairs]
 
     def before_train(self, runner: Runner) -> None:
-        """Checks the `save_best` metrics, and sets the checkpoint folder and format."""
+        """Checks the `save_best` metrics, and sets the checkpoint folder and format.
+
+        If the run's folder has been moved or copied, the best checkpoints are those in its new folder.
+        """
         for metric in self.monitored:
             metric.check(runner)
         self._adapt_to_loop(runner)
         self._folder = self.folder_in(runner)
+        self._best.relocate(self._folder)
         runner.saver.is_sharded = is_sharded(runner.model) if self.sharded is None else self.sharded
 
     def _adapt_to_loop(self, runner: Runner) -> None:
