@@ -63,7 +63,7 @@ class _EvaluationLoop(BaseLoop):
             dict that maps dataset names to loaders; metrics are then named like `name/mIoU`.
         evaluator: An evaluator, a metric or a list of metrics, as objects or config dicts. For several datasets, you
             can pass a dict that maps dataset names to evaluators.
-        fp16: Whether to predict in half precision where the device supports it.
+        fp16: Whether to predict in mixed precision: float16 on an accelerator, bfloat16 on a CPU.
         inference_mode: Whether to predict in `torch.inference_mode` rather than `torch.no_grad`. This is faster for
             models with many small operations. However, if the model, a metric or a hook keeps tensors from validation,
             they cannot be used in training or modified in place.
