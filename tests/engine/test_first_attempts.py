@@ -231,6 +231,15 @@ def test_best_checkpoint_of_a_failed_run_is_loaded_by_name(tmp_path: Path) -> No
     assert torch.equal(later.load_checkpoint("best")["state_dict"]["weight"], best["weight"])
 
 
+def test_own_val_cfg_keeps_the_validation_loss(tmp_path: Path) -> None:
+    metrics = {"mean": lambda output, batch: output.mean()}
+    settings: dict[str, Any] = {"val_dataloader": _loader(), "val_evaluator": metrics}
+    history = _runner(tmp_path / "kept", val_cfg={"inference_mode": True}, **settings).train()
+    assert {"val/loss", "val/mean"} <= history[-1].keys()
+    history = _runner(tmp_path / "unset", val_cfg={"loss": False}, **settings).train()
+    assert "val/loss" not in history[-1]
+
+
 @pytest.mark.parametrize("average", [[], [{"type": "EMAHook", "momentum": 0.5}]])
 def test_explicitly_loaded_weights_are_evaluated_rather_than_the_last_ones(tmp_path: Path, average: list[Any]) -> None:
     sets = {"val_dataloader": _loader(), "test_dataloader": _loader()}

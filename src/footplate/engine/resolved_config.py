@@ -98,8 +98,11 @@ def _complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[s
             if metrics is None:
                 metrics = [] if _reports_loss(sections, mode) else [returned_numbers]
             sections[f"{mode}_evaluator"] = metrics
-        if (trains_plain_module or is_from_python) and sections[f"{mode}_cfg"] is None:
-            sections[f"{mode}_cfg"] = {"loss": True} if trains_plain_module and _reports_loss(sections, mode) else {}
+        if trains_plain_module or is_from_python:
+            settings = {} if sections[f"{mode}_cfg"] is None else sections[f"{mode}_cfg"]
+            if trains_plain_module and isinstance(settings, Mapping) and "type" not in settings:
+                settings = with_origins({"loss": _reports_loss(sections, mode), **settings}, settings)
+            sections[f"{mode}_cfg"] = settings
     if trains_plain_module:
         if sections["preflight"] is None:
             sections["preflight"] = True
