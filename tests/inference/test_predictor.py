@@ -14,6 +14,7 @@ from footplate.errors import ArgumentError, CheckpointError, DataError
 from footplate.inference import Predictor
 from footplate.inference.predictor import load_rgb
 from tests.inference.models import recipe, save_pictures, save_untrained
+from tests.support import settings
 
 # The fields of the ground truth that the metrics of each recipe need.
 _TRUTH = {
@@ -207,3 +208,10 @@ def test_averaged_weights_are_those_that_a_test_uses(tmp_path: Path) -> None:
     assert all(torch.equal(value, tested[key]) for key, value in used.items())
     latest = trained.model.state_dict()
     assert any(not torch.equal(value, latest[key]) for key, value in used.items())
+
+
+def test_dataset_without_a_pipeline_is_explained(tmp_path: Path) -> None:
+    Runner.from_cfg(settings(tmp_path)).train()
+    with pytest.raises(ArgumentError, match="no test or validation data with a pipeline") as error:
+        Predictor(str(tmp_path / "epoch_3.pth"))
+    assert "Then call the model to predict" in error.value.notes[-1]

@@ -85,8 +85,8 @@ def check_kinds(sections: Sections) -> None:
             notes = ["In Python, you can pass max_epochs or max_iters instead."] if missing[0] == "train_cfg" else []
             if missing[0] == "optim_wrapper" and sections["training_step"] is not None:
                 notes.append(
-                    "Pass the optimizers as optim_wrapper={name: optimizer}, so that they are saved. "
-                    "training_step(model, batch, optimizers) then receives them and calls their step()."
+                    "Pass optim_wrapper=optimizer, or optim_wrapper={name: optimizer} if training_step(model, batch, "
+                    "optimizers) steps several."
                 )
             raise ArgumentError(f"{phase} needs '{missing[0]}'", key=missing[0], notes=notes)
     if sections["param_scheduler"] is not None and sections["optim_wrapper"] is None:
