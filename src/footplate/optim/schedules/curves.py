@@ -295,7 +295,8 @@ class Cycle(Curve):
 class OneCycle(Cycle):
     """Increases from `eta_max / div_factor` to `eta_max`, then decays to `eta_max / div_factor / final_div_factor`.
 
-    The curve does not depend on the base value. It is constant after `total_steps`.
+    The curve does not depend on the base value. It is constant after `total_steps`. Unlike torch's OneCycleLR,
+    `OneCycleLR` changes only the learning rate and not the momentum.
 
     Source: Super-Convergence (Smith and Topin, 2019).
 
