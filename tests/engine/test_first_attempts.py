@@ -15,6 +15,7 @@ from footplate import Hook, Runner
 from footplate.checkpoint.digest import Digest, verify_digest
 from footplate.config.recorded import read_recorded
 from footplate.errors import ArgumentError
+from tests.support import settings
 
 _DATA = TensorDataset(torch.randn(8, 4), torch.randn(8, 1))
 
@@ -229,6 +230,20 @@ def test_best_checkpoint_of_a_failed_run_is_loaded_by_name(tmp_path: Path) -> No
     best = torch.load(tmp_path / "best_score_epoch_2.pth", weights_only=True)["state_dict"]
     later = _runner(tmp_path, **settings)
     assert torch.equal(later.load_checkpoint("best")["state_dict"]["weight"], best["weight"])
+
+
+def test_missing_optimizer_of_an_ordinary_step_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="training needs 'optim_wrapper'") as error:
+        _runner(tmp_path, loss=None, training_step=_training_step, optim_wrapper=None)
+    assert error.value.notes[0].startswith("Pass optim_wrapper=optimizer, or")
+
+
+def test_plain_module_in_a_config_is_explained(tmp_path: Path) -> None:
+    cfg = settings(tmp_path, model={"type": "torch.nn.Linear", "in_features": 4, "out_features": 2})
+    cfg |= {"train_dataloader": {**cfg["train_dataloader"], "dataset": {"type": "Points", "form": "tuple"}}}
+    with pytest.raises(ArgumentError) as error:
+        Runner.from_cfg({**cfg, "preflight": False}).train()
+    assert "In a config, derive the model from BaseModel instead." in str(error.value)
 
 
 def test_own_val_cfg_keeps_the_validation_loss(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ IDLE = [
         NO_VALIDATION | STOPPING,
         "custom_hooks[0].monitor has no effect: it needs a metric, but the run has no validation",
     ),
+    ({"loss": {"type": "MSELoss"}}, "loss has no effect: it is an argument of Runner(...). In a config, derive"),
     (NO_VALIDATION | BEST, "default_hooks.checkpoint.save_best has no effect: it needs a metric, but the run"),
 ]
 

@@ -11,6 +11,7 @@ from footplate.engine.sections import READ_KEYS
 from footplate.error_context import origin_at
 from footplate.errors import FootplateError
 from footplate.extensions import extensions
+from footplate.models import FUNCTIONS
 from footplate.optim.schedules import collect_steps
 
 _logger = logging.getLogger("footplate.engine")
@@ -24,6 +25,8 @@ def warn_about_variables(cfg: Config) -> None:
     reasons = {
         key: f" in footplate. {advice}" for key, advice in ignored.items() if cfg.get(key) and not is_variable(cfg, key)
     }
+    advice = ": it is an argument of Runner(...). In a config, derive the model from BaseModel, and set val_evaluator."
+    reasons |= {key: advice for key in FUNCTIONS if cfg.get(key) and not is_variable(cfg, key)}
     top, model = cfg.get("data_preprocessor"), cfg.get("model")
     own = model.get("data_preprocessor") if isinstance(model, Mapping) else None
     if top is not None and own is not None and _without_scope(top) != _without_scope(own):

@@ -23,7 +23,10 @@ from footplate.registry import MODEL_WRAPPERS
 
 FUNCTIONS = ("loss", "training_step", "validation_step")
 """The functions of a PlainModel, which are also Runner arguments."""
-_ADVICE = "Pass loss=..., a function of (output, target), or training_step=..., a function of (model, batch)."
+_ADVICE = (
+    "Pass loss=..., a function of (output, target), or training_step=..., a function of (model, batch). In a config, "
+    "derive the model from BaseModel instead."
+)
 _OPTIMIZERS = ("optimizer", "optimizers")
 _VALIDATION_ADVICE = "Pass validation_step=..., a function of (model, batch) that returns the predictions."
 
