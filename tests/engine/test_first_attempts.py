@@ -1,5 +1,6 @@
 """What users of other engines try first: it works, or the error says what to write."""
 
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -73,6 +74,8 @@ def test_predictions_without_a_metric_are_an_error(tmp_path: Path) -> None:
     [
         ("val_interval", "Set train_cfg=dict(val_interval=...)."),
         ("seed", "Set randomness=dict(seed=...)."),
+        ("limit_train_batches", "Set max_iters=... instead of max_epochs."),
+        ("enable_progress_bar", "Set custom_hooks=[dict(type='ProgressHook')]."),
         ("callbacks", "Set custom_hooks=[...], or call runner.on(event, function)."),
     ],
 )
@@ -104,6 +107,27 @@ def test_numbers_logged_after_an_epoch_are_in_the_history(tmp_path: Path) -> Non
     runner.on("after_train_epoch", lambda runner: runner.log("train/norm", torch.tensor(1.5, requires_grad=True)))
     runner.on("after_val_epoch", lambda runner: runner.log("val/error", runner.epoch))
     assert [(row["train/norm"], row["val/error"]) for row in runner.train()] == [(1.5, 1), (1.5, 2)]
+
+
+def test_numbers_logged_in_a_step_are_means_in_the_log_like_the_losses(tmp_path: Path) -> None:
+    def training_step(model: nn.Module, batch: Any, step: Any) -> Tensor:
+        step.log("index", step.iter)
+        step.log("head.lr", step.iter)
+        return _training_step(model, batch)
+
+    hooks = {"logger": {"interval": 4}}
+    _runner(tmp_path, loss=None, training_step=training_step, max_epochs=None, max_iters=4, default_hooks=hooks).train()
+    (line,) = next(tmp_path.glob("*/vis_data/scalars.json")).read_text().splitlines()
+    assert json.loads(line)["index"] == 1.5  # of 0, 1, 2 and 3
+    assert json.loads(line)["head.lr"] == 3
+
+
+def test_longer_schedule_of_a_resumed_run_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    schedule = {"type": "OneCycleLR", "eta_max": 0.1, "by_epoch": False}
+    _runner(tmp_path, param_scheduler=schedule).train()
+    with caplog.at_level(logging.INFO, "footplate"):
+        _runner(tmp_path, param_scheduler=schedule, max_epochs=3, resume="auto").train()
+    assert "OneCycleLR was saved with end=4 and now has end=6, so its values continue on a different" in caplog.text
 
 
 def test_images_of_the_wrong_type_are_rejected(tmp_path: Path) -> None:

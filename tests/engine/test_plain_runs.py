@@ -316,7 +316,7 @@ FLOAT16 = {"type": "AmpOptimWrapper", "dtype": "float16"}
     ("changes", "words"),
     [
         ({"optim_wrapper": list(GAN().optimizers().values())}, "Pass several optimizers as a dict"),
-        ({"optim_wrapper": None}, r"optim_wrapper=\{name: optimizer\}, so that they are saved"),
+        ({"optim_wrapper": None}, r"optim_wrapper=\{name: optimizer\} if training_step"),
         (
             {"training_step": lambda model, batch: gan_losses(model, batch[0])[0]},
             r'optimizers\["generator"\].update_params',

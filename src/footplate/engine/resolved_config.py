@@ -18,6 +18,7 @@ from footplate.evaluation.evaluator import returned_numbers
 from footplate.models import FUNCTIONS, is_plain
 from footplate.registry import set_default_scope
 
+_ALL_BUT_RATES = r"(?!(.*\.)?(base_)?lr$)"  # like losses, the values that `training_step` logs are averaged
 _SAVE_INTERVAL, _KEPT_CHECKPOINTS = 1000, 2  # in iteration-based runs of plain modules
 
 
@@ -75,8 +76,8 @@ def _complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[s
 
     `max_epochs` or `max_iters` replaces the value in `train_cfg`. For a plain module, validation and test need only a
     dataloader: without metrics, they report the loss, or the numbers that `validation_step` returns. For a plain
-    module, the preflight is also enabled by default, and a run with neither a config nor checkpoint settings saves
-    after each epoch or validation interval.
+    module, the preflight is also enabled by default, log lines average all values except learning rates, and a run with
+    neither a config nor checkpoint settings saves after each epoch or validation interval.
 
     Args:
         arguments: The Runner's arguments, keyed by name.
@@ -107,6 +108,9 @@ def _complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[s
         if sections["preflight"] is None:
             sections["preflight"] = True
         sections["default_hooks"] = _with_checkpoints(sections, has_defaults=is_from_python)
+        processor = sections["log_processor"] or {}
+        if isinstance(processor, Mapping):
+            sections["log_processor"] = with_origins({"mean_pattern": _ALL_BUT_RATES, **processor}, processor)
     return sections
 
 

@@ -259,7 +259,7 @@ class Runner:
         with at_key("on_nonfinite"):
             self.nonfinite = NonFiniteHook(on_nonfinite)
         self.hooks.register(self.nonfinite)
-        self.log_processor = self.build_log_processor(log_processor)
+        self.log_processor = self.build_log_processor(self.sections["log_processor"])
 
         # Model: needs the seed and the device. Built last, so that errors in hook settings are reported sooner.
         self.model = self.wrap_model(model_wrapper_cfg, self.build_model(model))

@@ -4,6 +4,7 @@ import datetime
 import logging
 from collections import deque
 from collections.abc import Iterable, Mapping
+from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,11 @@ def _optimizer_state(runner: "Runner", *, together: bool) -> dict[str, Any]:
     return state
 
 
+@cache
+def _log_mean_gradients() -> None:
+    _logger.info("Saving the accumulated gradients as a mean, so a resumed run will differ by rounding errors.")
+
+
 def _average_accumulated_gradients(runner: "Runner", state: dict[str, Any], *, together: bool) -> None:
     """Averages the gradients of an unfinished accumulation round over all ranks."""
     wrappers = runner.optim_wrapper.parts
@@ -98,7 +104,7 @@ def _average_accumulated_gradients(runner: "Runner", state: dict[str, Any], *, t
         # If any rank has gradients, all ranks take part, because a loss may reach a parameter on only some of the
         # ranks.
         if together and any(gather_objects(is_unfinished)):
-            _logger.info("Saving the accumulated gradients as a mean, so a resumed run will differ by rounding errors.")
+            _log_mean_gradients()
             parameters = [parameter for group in wrappers[name].param_groups for parameter in group["params"]]
             part["accumulated_gradients"] = mean_gradients(parameters)
 
@@ -222,6 +228,9 @@ def _restore_schedules(runner: "Runner", state: Any, saved_iter: int) -> None:
             # loaded.
             for schedule, saved in sorted(pairs, key=lambda pair: bool(pair[0].by_epoch)):
                 schedule.load_state_dict(saved)
+                if saved.get("end", schedule.end) != schedule.end:
+                    text = "%s was saved with end=%s and now has end=%s, so its values continue on a different curve."
+                    _logger.info(text, type(schedule).__name__, saved["end"], schedule.end)
             continue
         _logger.warning(
             "The schedules in the config (%s, at iteration %d) differ from those in the checkpoint (%s, at iteration "
