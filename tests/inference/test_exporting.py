@@ -69,6 +69,16 @@ class NoneFromEval(ListModel):
         super().eval()
 
 
+@MODELS.register_module()
+class WindowModel(TwoWayModel):
+    """Predicts in sliding windows, as many configs of MMSegmentation do."""
+
+    test_cfg = {"mode": "slide", "crop_size": [16, 16], "stride": [8, 8]}
+
+    def encode_decode(self, inputs: Tensor, metas: Any) -> Tensor:
+        return inputs.expand(-1, 2, -1, -1) * self.scale
+
+
 class _Listing(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -125,6 +135,24 @@ def test_file_computes_what_the_model_does_at_other_sizes(tmp_path: Path, to: st
     assert exported.outputs == {"probabilities": ("N", 10), "labels": ("N",)}
     assert exported.tested == [(2, 1, 28, 28), (3, 1, 28, 28), (1, 1, 29, 31), (1, 1, 31, 37)]
     assert "input       images (N, 1, H, W), float32, 0 to 255\n" in text
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated")
+def test_file_that_predicts_whole_images_instead_of_windows_is_exported_with_a_warning(tmp_path: Path) -> None:
+    cfg = recipe("fashion-cls", tmp_path / "work")
+    cfg["model"] = {"type": "WindowModel"}
+    save_checkpoint({"meta": {}, "state_dict": {"scale": torch.ones(1)}}, tmp_path / "model.pth")
+    target = str(tmp_path / "a.pt")
+    exported = export_model(open_trained(tmp_path / "model.pth", cfg), target, "torchscript")
+    *_, difference, warning = describe_export(exported).splitlines()
+    assert "at most 0 from the model on whole images, tested with" in difference
+    assert warning == (
+        "warning     the file predicts whole images, but `test` and `predict` use sliding windows "
+        "(crop_size=(16, 16), stride=(8, 8)), so results differ. Run the file on these windows instead."
+    )
+    files = {"metainfo.json": ""}
+    torch.jit.load(target, _extra_files=files)  # type: ignore[no-untyped-call]
+    assert json.loads(json.loads(files["metainfo.json"])["sliding_window"]) == {"crop_size": [16, 16], "stride": [8, 8]}
 
 
 @pytest.mark.parametrize("size", [None, (20, 36)])
