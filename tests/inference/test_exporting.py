@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import json
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from footplate.inference import (
 from footplate.inference.exported_model import ExportedModel
 from footplate.messages import format_bytes
 from footplate.models import BaseModel, ImgDataPreprocessor
-from footplate.models.export_formats import largest_difference
+from footplate.models.export_formats import exportable_operators, largest_difference
 from footplate.models.module_export import Export, export_error
 from footplate.registry import MODELS
 from footplate.tasks.segmentation.data import SegDataSample
@@ -389,3 +390,12 @@ def test_wrong_arguments_are_errors(
     save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
     with pytest.raises(ArgumentError, match=message):
         export_model(open_trained(tmp_path / "model.pth"), str(tmp_path / target), to, **options)
+
+
+def test_messages_of_the_exporters_about_skipped_optimizations_are_hidden(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("onnxscript.optimizer._constant_folding")
+    with exportable_operators():
+        logger.warning("Skipping constant folding")
+    assert not caplog.records
+    logger.warning("later")
+    assert caplog.messages == ["later"]
