@@ -102,6 +102,16 @@ def origin_at(source: object, path: str | Sequence[Any]) -> Origin | None:
     return origin
 
 
+def key_of_section(config: object, key: str, origin: Origin) -> str:
+    """Returns the key path of the nested section whose key path `key` is set at `origin`, or an empty string."""
+    for name, section in config.items() if isinstance(config, Mapping) else ():
+        if isinstance(section, Mapping):
+            inner = key_of_section(section, key, origin)
+            if inner or (key.partition(".")[0] in section and origin_at(section, key) == origin):
+                return f"{name}.{inner}".rstrip(".")
+    return ""
+
+
 def origin_of(mapping: object, key: object = None) -> Origin | None:
     """Returns the origin of `mapping[key]` or, if it is unknown or `key` is None, the origin of the mapping itself.
 
