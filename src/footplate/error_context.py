@@ -67,19 +67,14 @@ def locate(error: FootplateError, source: object) -> None:
         error.origin = origin_at(source, error.key)
 
 
-def _key_of_weights(source: object, key: str) -> str:
+def _key_of_weights(source: Any, key: str) -> str:
     """Returns the key of the weights, since a code base's model may pass `pretrained` to its backbone as `init_cfg`."""
-    sections = key.split(".")[:-2]
-    while sections:
-        section: Any = source
-        for name in sections:
-            section = section.get(name) if hasattr(section, "get") else None
-        if isinstance(section, Mapping) and section.get("init_cfg"):
-            return key
+    section, path, found = source, "", key
+    for name in key.split(".")[:-1]:
+        section, path = section.get(name) if hasattr(section, "get") else None, f"{path}{name}."
         if isinstance(section, Mapping) and section.get("pretrained"):
-            return ".".join([*sections, "pretrained"])
-        sections.pop()
-    return key
+            found = f"{path}pretrained"
+    return key if section else found  # the last section is the `init_cfg`
 
 
 def origin_at(source: object, path: str | Sequence[Any]) -> Origin | None:
@@ -100,16 +95,6 @@ def origin_at(source: object, path: str | Sequence[Any]) -> Origin | None:
         except (KeyError, IndexError, TypeError):
             break
     return origin
-
-
-def key_of_section(config: object, key: str, origin: Origin) -> str:
-    """Returns the key path of the nested section whose key path `key` is set at `origin`, or an empty string."""
-    for name, section in config.items() if isinstance(config, Mapping) else ():
-        if isinstance(section, Mapping):
-            inner = key_of_section(section, key, origin)
-            if inner or (key.partition(".")[0] in section and origin_at(section, key) == origin):
-                return f"{name}.{inner}".rstrip(".")
-    return ""
 
 
 def origin_of(mapping: object, key: object = None) -> Origin | None:

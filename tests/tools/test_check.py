@@ -220,7 +220,7 @@ class FailingModel(PointModel):
     def forward(self, *args: Any, mode: str = "tensor", **kwargs: Any) -> Any:
         if mode == "loss":
             raise IndexError("Target 5 is out of bounds.")
-        return super().forward(*args, mode=mode, **kwargs)
+        return super().forward(*args, mode=mode, **kwargs)  # type: ignore[misc]
 
 
 def test_check_shows_the_labels_and_warns_about_them(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 from pkgutil import resolve_name
 from typing import Any, TypeVar, get_type_hints, overload
 
-from footplate.error_context import describe_changes, explain_missing_path, key_of_section, origin_at, origin_of
+from footplate.error_context import describe_changes, explain_missing_path, origin_at, origin_of
 from footplate.errors import BuildError, DuplicateNameError, FootplateError, UnknownNameError
 from footplate.extensions import extensions, known_packages
 from footplate.messages import nearest
@@ -201,7 +201,11 @@ class Registry:
                     error.origin = origin_at(cfg, error.key or "type")
                     error.notes = (*error.notes, *describe_changes(cfg))
                 else:  # raised when the constructor built a section of the config
-                    error.within(key_of_section(cfg, error.key, error.origin))
+                    first, place = error.key.partition(".")[0], error.origin
+                    for name, value in cfg.items():
+                        if isinstance(value, Mapping) and first in value and origin_at(value, error.key) == place:
+                            error.within(name)
+                            break
                 raise
             except _CONSTRUCTOR_ERRORS as error:
                 if origin_of(cfg, "type") is None:

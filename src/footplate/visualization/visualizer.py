@@ -386,7 +386,7 @@ def _in_folder(work_dir: str, cfg: Any) -> Any:
     """Resolves the `save_dir` in the config of a visualizer or backend against `work_dir`."""
     if not isinstance(cfg, Mapping) or cfg.get("save_dir") is None:
         return cfg
-    origin, script = origin_of(cfg, "save_dir"), getattr(sys.modules["__main__"], "__file__", None)
-    if origin is not None and script is not None and os.path.abspath(origin.file) == os.path.abspath(script):
+    origin = origin_of(cfg, "save_dir")
+    if origin and os.path.abspath(origin.file) == getattr(sys.modules["__main__"], "__file__", None):
         return cfg
     return with_origins({**cfg, "save_dir": output_path(work_dir, cfg["save_dir"], key="save_dir")}, cfg)
