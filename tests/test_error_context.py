@@ -2,8 +2,9 @@ from typing import Any
 
 import pytest
 
-from footplate.error_context import add_note, at_key, located, origin_of, with_origins
-from footplate.errors import ArgumentError, FootplateError, Origin
+from footplate.config import Config
+from footplate.error_context import add_note, at_key, locate, located, origin_of, with_origins
+from footplate.errors import ArgumentError, CheckpointError, FootplateError, Origin
 
 
 def test_at_key_prepends_to_key_path() -> None:
@@ -60,3 +61,17 @@ def test_added_note_is_always_shown(count: int) -> None:
     add_note(error, "and this")
     lines = str(error).splitlines()
     assert (len(lines), lines[2]) == (min(count, 2) + 3, "  and this")
+
+
+@pytest.mark.parametrize(
+    ("model", "key"),
+    [
+        ({"pretrained": "a.pth", "backbone": {"init_cfg": None}}, "model.pretrained"),
+        ({"backbone": {"pretrained": "a.pth"}}, "model.backbone.pretrained"),
+        ({"pretrained": None, "backbone": {"init_cfg": {"checkpoint": "a.pth"}}}, "model.backbone.init_cfg.checkpoint"),
+    ],
+)
+def test_weights_that_a_model_passes_to_its_backbone_are_reported_with_their_own_key(model: Any, key: str) -> None:
+    error = CheckpointError("cannot download", key="model.backbone.init_cfg.checkpoint")
+    locate(error, Config({"model": model}))
+    assert error.key == key

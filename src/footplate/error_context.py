@@ -59,10 +59,22 @@ def locate(error: FootplateError, source: object) -> None:
 
     Does nothing if the error already has an origin, or if the config does not have the top-level key.
     """
+    if error.key.endswith(".init_cfg.checkpoint"):
+        error.key = _key_of_weights(source, error.key)
     first = next((name for name, _ in _STEP.findall(error.key)), None)
     # For a key that the config does not have, origin_at would return the origin of the first base.
     if error.origin is None and hasattr(source, "__contains__") and first in source:
         error.origin = origin_at(source, error.key)
+
+
+def _key_of_weights(source: Any, key: str) -> str:
+    """Returns the key of the weights, since a code base's model may pass `pretrained` to its backbone as `init_cfg`."""
+    section, path, found = source, "", key
+    for name in key.split(".")[:-1]:
+        section, path = section.get(name) if hasattr(section, "get") else None, f"{path}{name}."
+        if isinstance(section, Mapping) and section.get("pretrained"):
+            found = f"{path}pretrained"
+    return key if section else found  # the last section is the `init_cfg`
 
 
 def origin_at(source: object, path: str | Sequence[Any]) -> Origin | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from footplate import openmmlab
+from tests.support import TINY
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -154,3 +155,20 @@ def test_a_missing_script_is_an_error(tmp_path: Path, footplate: Command, words:
     (tmp_path / "tools").mkdir()
     (tmp_path / "tools/train.py").touch()
     assert footplate("run", *words) == (2, "", error.replace("{tools}", str(tmp_path / "tools")))
+
+
+def test_a_script_may_save_drawn_images_in_any_folder(
+    tmp_path: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tiny.py").write_text(TINY)
+    (tmp_path / "draw.py").write_text(
+        "import sys\nfrom mmengine import Config\nfrom mmengine.runner import Runner\n"
+        "cfg = Config.fromfile('tiny.py')\n"
+        "cfg.visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])\n"
+        "cfg.visualizer['save_dir'], cfg.work_dir = sys.argv[1], 'work'\n"
+        "Runner.from_cfg(cfg).visualizer.add_scalar('a', 1.0)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    for folder in ("shown", str(tmp_path / "other")):
+        assert footplate("run", "draw.py", folder)[0] == 0
+        assert (tmp_path / folder / "vis_data" / "scalars.json").is_file()

@@ -12,7 +12,7 @@ from footplate.engine.run_config import check_config
 from footplate.engine.sections import READ_KEYS
 from footplate.errors import FootplateError
 from footplate.tools.check import check
-from tests.support import settings
+from tests.support import TINY, settings
 
 # The arguments of both runners of MMEngine 0.10.7, and the other config keys that they read.
 MMENGINE = (
@@ -140,3 +140,21 @@ def test_preprocessor_that_the_model_does_not_use_is_reported(tmp_path: Path, ow
 
     found = [line for line in lines if "data_preprocessor has no effect, because the model has its own" in line]
     assert [f"{Path('run.py')}:" in line for line in found] == ([True] if warned else [])
+
+
+@pytest.mark.parametrize(("changed", "warned"), [("model.data_preprocessor", False), ("data_preprocessor", True)])
+def test_preprocessor_that_a_base_copies_to_the_model_is_reported_only_if_it_is_changed(
+    tmp_path: Path, changed: str, warned: bool
+) -> None:
+    (tmp_path / "base.py").write_text(
+        TINY + "data_preprocessor = dict(type='ImgDataPreprocessor', pad_value=3)\n"
+        "model['data_preprocessor'] = data_preprocessor\n"
+    )
+    *outer, name = changed.split(".")
+    section = f"{name}=dict(pad_value=4)"
+    (tmp_path / "run.py").write_text(f"_base_ = 'base.py'\n{f'model = dict({section})' if outer else section}\n")
+    cfg = Config.fromfile(str(tmp_path / "run.py"))
+    cfg["work_dir"] = str(tmp_path / "work")
+    warnings = check(cfg, run=False).warnings
+    late = "'data_preprocessor.pad_value' has no effect, because other keys already use the previous value"
+    assert [late in warning for warning in warnings] == ([True] if warned else [])

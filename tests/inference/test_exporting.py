@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import json
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from footplate.inference import (
 from footplate.inference.exported_model import ExportedModel
 from footplate.messages import format_bytes
 from footplate.models import BaseModel, ImgDataPreprocessor
-from footplate.models.export_formats import largest_difference
+from footplate.models.export_formats import exportable_operators, largest_difference
 from footplate.models.module_export import Export, export_error
 from footplate.registry import MODELS
 from footplate.tasks.segmentation.data import SegDataSample
@@ -94,6 +95,16 @@ class NoneFromEval(ListModel):
         super().eval()
 
 
+@MODELS.register_module()
+class WindowModel(TwoWayModel):
+    """Predicts in sliding windows, as many configs of MMSegmentation do."""
+
+    test_cfg = {"mode": "slide", "crop_size": [16, 16], "stride": [8, 8]}
+
+    def encode_decode(self, inputs: Tensor, metas: Any) -> Tensor:
+        return inputs.expand(-1, 2, -1, -1) * self.scale
+
+
 class _Listing(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -150,6 +161,24 @@ def test_file_computes_what_the_model_does_at_other_sizes(tmp_path: Path, to: st
     assert exported.outputs == {"probabilities": ("N", 10), "labels": ("N",)}
     assert exported.tested == [(2, 1, 28, 28), (3, 1, 28, 28), (1, 1, 29, 29), (1, 1, 31, 33)]
     assert "input       images (N, 1, H, W), float32, 0 to 255\n" in text
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated")
+def test_file_that_predicts_whole_images_instead_of_windows_is_exported_with_a_warning(tmp_path: Path) -> None:
+    cfg = recipe("fashion-cls", tmp_path / "work")
+    cfg["model"] = {"type": "WindowModel"}
+    save_checkpoint({"meta": {}, "state_dict": {"scale": torch.ones(1)}}, tmp_path / "model.pth")
+    target = str(tmp_path / "a.pt")
+    exported = export_model(open_trained(tmp_path / "model.pth", cfg), target, "torchscript")
+    *_, difference, warning = describe_export(exported).splitlines()
+    assert "at most 0 from the model on whole images, tested with" in difference
+    assert warning == (
+        "warning     the file predicts whole images, but `test` and `predict` use sliding windows "
+        "(crop_size=(16, 16), stride=(8, 8)), so results differ. Run the file on these windows instead."
+    )
+    files = {"metainfo.json": ""}
+    torch.jit.load(target, _extra_files=files)  # type: ignore[no-untyped-call]
+    assert json.loads(json.loads(files["metainfo.json"])["sliding_window"]) == {"crop_size": [16, 16], "stride": [8, 8]}
 
 
 @pytest.mark.parametrize("size", [None, (20, 36)])
@@ -411,3 +440,12 @@ def test_wrong_arguments_are_errors(
     save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
     with pytest.raises(ArgumentError, match=message):
         export_model(open_trained(tmp_path / "model.pth"), str(tmp_path / target), to, **options)
+
+
+def test_messages_of_the_exporters_about_skipped_optimizations_are_hidden(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("onnxscript.optimizer._constant_folding")
+    with exportable_operators():
+        logger.warning("Skipping constant folding")
+    assert not caplog.records
+    logger.warning("later")
+    assert caplog.messages == ["later"]

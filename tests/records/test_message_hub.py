@@ -63,3 +63,12 @@ def test_state_is_loaded_into_existing_histories(hub: MessageHub) -> None:
     assert other.history("train/loss") is held
     assert held.data[0].tolist() == [2.0]
     assert other.get_info("seed") == 7
+
+
+def test_histories_of_another_engine_are_skipped_with_one_warning(
+    hub: MessageHub, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub.load_state_dict({"log_scalars": {"train/loss": object(), "val/mIoU": object()}})
+    assert caplog.messages == [
+        "Not restoring the history of 2 scalars, because a different engine wrote the checkpoint."
+    ]

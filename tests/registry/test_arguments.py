@@ -8,7 +8,7 @@ from torch import nn
 
 from footplate import Runner
 from footplate.config import ConfigDict, LazyObject
-from footplate.errors import ArgumentError, BuildError, Origin
+from footplate.errors import ArgumentError, BuildError, FootplateError, Origin
 from footplate.registry import ROOT_REGISTRIES, Registry
 from footplate.registry.arguments import (
     arguments_of,
@@ -82,6 +82,18 @@ def test_constructor_error_gets_location_of_its_key(shapes: Registry) -> None:
     with pytest.raises(ArgumentError, match="a side is positive") as caught:
         shapes.build(Traced(type="Square", side=-2))
     assert (caught.value.origin, caught.value.key, caught.value.found) == (Origin("b.py", 5), "side", -2)
+
+
+def test_error_in_a_section_that_a_constructor_builds_has_the_whole_key(shapes: Registry) -> None:
+    class Group:
+        def __init__(self, inner: Any) -> None:
+            self.inner = shapes.build(inner)
+
+    shapes.register_module(module=Group)
+    for wrong, key in (({"type": "Squar"}, "type"), ({"type": "Square", "sid": 3}, "sid")):
+        with pytest.raises(FootplateError) as caught:
+            shapes.build(Traced(type="Group", inner=Traced(type="Group", inner=Traced(**wrong))))
+        assert caught.value.key == f"inner.inner.{key}"
 
 
 def test_custom_build_func() -> None:

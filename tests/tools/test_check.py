@@ -215,6 +215,14 @@ class PointModel(ToyModel):
         return super().forward(inputs, labels, mode)
 
 
+@MODELS.register_module()
+class FailingModel(PointModel):
+    def forward(self, *args: Any, mode: str = "tensor", **kwargs: Any) -> Any:
+        if mode == "loss":
+            raise IndexError("Target 5 is out of bounds.")
+        return super().forward(*args, mode=mode, **kwargs)  # type: ignore[misc]
+
+
 def test_check_shows_the_labels_and_warns_about_them(tmp_path: Path) -> None:
     text = TINY.replace('"Points"', '"LabeledPoints"').replace('"ToyModel"', '"PointModel"')
     (tmp_path / "tiny.py").write_text(text)
@@ -226,6 +234,16 @@ def test_check_shows_the_labels_and_warns_about_them(tmp_path: Path) -> None:
         "There are labels outside the classes, which are 0 to 1: label 5 in '3'.",
         "These classes have no samples in 'LabeledPoints': right.",
     ]
+
+
+def test_check_warns_about_labels_even_if_the_trial_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = TINY.replace('"Points"', '"LabeledPoints"').replace('"ToyModel"', '"FailingModel"')
+    (tmp_path / "tiny.py").write_text(text)
+    cfg = Config.fromfile(str(tmp_path / "tiny.py"))
+    cfg["work_dir"] = str(tmp_path / "work")
+    with pytest.raises(ComponentError, match="IndexError: Target 5 is out of bounds"):
+        check(cfg)
+    assert "There are labels outside the classes, which are 0 to 1: label 5 in '3'." in caplog.messages
 
 
 def test_check_finds_a_missing_package_of_a_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

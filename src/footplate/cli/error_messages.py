@@ -54,7 +54,12 @@ def describe_error(error: Exception, progress: str = "") -> tuple[str, int] | No
         for number, frame in enumerate(frames[: _MAX_LINES - 2 - bool(progress)]):
             lines.append(f"  {'called at' if number else 'at'} {_location(frame)}, in {frame.name}: {frame.line}")
         lines += [f"  {progress}"] if progress else []
-        lines += [f"  {advice}" for text, advice in _ADVICE.items() if text in str(error)]
+        advice = [advice for text, advice in _ADVICE.items() if text in str(error)]
+        if isinstance(error, (IndexError, RuntimeError)):
+            from footplate.tools.failing_module import label_advice
+
+            advice += filter(None, [label_advice(error)])
+        lines += [f"  {each}" for each in advice]
         return "\n".join([*lines, "  --debug shows the whole traceback"]) + "\n", 1
     if isinstance(error, OSError) and is_of_system:
         action = "write" if error.filename is None else f"use '{error.filename}'"

@@ -75,6 +75,14 @@ class ExportedModel(nn.Module):
         return inputs
 
 
+def sliding_window(model: Any) -> dict[str, tuple[int, int]]:
+    """Returns the `crop_size` and `stride` of the windows in which MMSegmentation predicts, or an empty dict."""
+    test_cfg = getattr(model, "test_cfg", None) or {}
+    if not hasattr(model, "encode_decode") or test_cfg.get("mode") != "slide":
+        return {}
+    return {name: tuple(test_cfg[name]) for name in ("crop_size", "stride")}
+
+
 def run_for_export(model: Any, inputs: Tensor) -> Any:
     """Runs a model on preprocessed images.
 

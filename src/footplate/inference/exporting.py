@@ -26,7 +26,7 @@ from footplate.inference.exported_detector import (
     traceable,
     write_traced,
 )
-from footplate.inference.exported_model import ExportedModel
+from footplate.inference.exported_model import ExportedModel, sliding_window
 from footplate.inference.trained_model import CONFIG_ADVICE, Preprocessing, TrainedModel, name_of
 from footplate.messages import format_bytes, labeled
 from footplate.models import PlainModel
@@ -134,6 +134,9 @@ def export_model(
             "channel_order": order,
             "pipeline": json.dumps(steps),
         }
+        window = sliding_window(model)
+        if window:
+            metainfo["sliding_window"] = json.dumps(window)
         values = f"float32, 0 to 255{order and f', {order.upper()}'}"
         if steps:
             values += f", after {_calls(steps)}"
@@ -149,7 +152,7 @@ def export_model(
                 name: name_dims((*counts, *output.shape[len(counts) :]), tested) for name, output in outputs.items()
             }
             inputs = {_INPUT: (name_dims(tested[0], tested), values)}
-            export = Export(target, shapes, tested, difference, multiple, inputs=inputs)
+            export = Export(target, shapes, tested, difference, multiple, inputs=inputs, sliding_window=window)
             if is_detector:
                 export = export._replace(
                     outputs={name: ("K", *shape[1:]) for name, shape in shapes.items()},
@@ -216,7 +219,12 @@ def describe_export(export: Export) -> str:
     lines += [line("output", name, shape) for name, shape in export.outputs.items()]
     if export.detections != 0:
         tested = f"tested with inputs of {format_shapes(export.tested)}"
-        lines.append(labeled("difference", f"at most {export.difference:.2g}, {tested}"))
+        reference = " from the model on whole images" if export.sliding_window else ""
+        lines.append(labeled("difference", f"at most {export.difference:.2g}{reference}, {tested}"))
+    if export.sliding_window:
+        settings = ", ".join(f"{name}={value}" for name, value in export.sliding_window.items())
+        text = f"the file predicts whole images, but `test` and `predict` use sliding windows ({settings})"
+        lines.append(labeled("warning", f"{text}, so results differ. Run the file on these windows instead."))
     if export.detections is not None:
         label, text = "compared", f"{export.compared} of {export.detections} instances, those with a score above 0.3"
         if not export.compared:

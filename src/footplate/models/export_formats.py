@@ -64,8 +64,6 @@ def _trace(request: ExportRequest) -> Any:
 
 def _write_onnx(request: ExportRequest) -> None:
     import_optional("onnxscript", extra="export", why=_ONNX)
-    # Otherwise, onnxscript would print a traceback for an unsupported opset before the error below is raised.
-    logging.getLogger("onnxscript.version_converter").setLevel(logging.ERROR)
     exported, pooling = _trace(request), torch.ops.aten.adaptive_avg_pool2d.default
     if any(node.target is pooling and set(node.args[1]) != {1} for node in exported.graph.nodes):
         exported = exported.run_decompositions({pooling: adaptive_avg_pool2d})
@@ -162,16 +160,18 @@ def exportable_operators() -> Iterator[None]:
     """
     outer = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
-    logger = logging.getLogger("torch.onnx")  # it warns about packages that the model does not need
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    # torch warns about packages that the model does not need, and onnxscript about optimizations that it skips.
+    levels = {logger: logger.level for logger in map(logging.getLogger, ("torch.onnx", "onnxscript"))}
+    for logger in levels:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(outer)
-        logger.setLevel(level)
+        for logger, level in levels.items():
+            logger.setLevel(level)
 
 
 def difference_of(run: Run, module: nn.Module, inputs: Inputs, compare: Compare | None = None) -> float:

@@ -56,6 +56,8 @@ class Export(NamedTuple):
             detections.
         compared: The number of detections with a score above 0.3, which were compared. If 0, only the detection with
             the highest score was compared.
+        sliding_window: The `crop_size` and `stride` of the windows in which the model predicts, although the file
+            predicts whole images. Empty if the model predicts whole images too.
     """
 
     path: str
@@ -68,6 +70,7 @@ class Export(NamedTuple):
     inputs: Mapping[str, tuple[tuple[int | str, ...], str]] = {}
     detections: int | None = None
     compared: int = 0
+    sliding_window: Mapping[str, tuple[int, int]] = {}
 
 
 class ExportError(FootplateError):

@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from footplate.errors import ArgumentError
+from footplate.messages import pluralize
 from footplate.records.history import HistoryBuffer
 
 _Self = TypeVar("_Self", bound="Instances")
@@ -173,13 +174,17 @@ class MessageHub(Instances):
         Updates existing history objects in place, so that references to them remain valid.
         """
         state = state_dict.state_dict() if isinstance(state_dict, MessageHub) else state_dict
+        skipped = 0
         for key, saved in state.get("log_scalars", {}).items():
             if isinstance(saved, Mapping):
                 self.history(key).load_state_dict(dict(saved))
             else:
-                _logger.warning(
-                    "Not restoring the history of '%s', because a different engine wrote the checkpoint.", key
-                )
+                skipped += 1
+        if skipped:
+            _logger.warning(
+                "Not restoring the history of %s, because a different engine wrote the checkpoint.",
+                pluralize(skipped, "scalar"),
+            )
         # Infos saved by another engine may contain `OpaqueObject` placeholders.
         self.runtime_info.update({k: v for k, v in state.get("runtime_info", {}).items() if _is_plain(v)})
 

@@ -200,6 +200,12 @@ class Registry:
                 if error.origin is None:
                     error.origin = origin_at(cfg, error.key or "type")
                     error.notes = (*error.notes, *describe_changes(cfg))
+                else:  # raised when the constructor built a section of the config
+                    first, place = error.key.partition(".")[0], error.origin
+                    for name, value in cfg.items():
+                        if isinstance(value, Mapping) and first in value and origin_at(value, error.key) == place:
+                            error.within(name)
+                            break
                 raise
             except _CONSTRUCTOR_ERRORS as error:
                 if origin_of(cfg, "type") is None:

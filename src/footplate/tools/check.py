@@ -102,9 +102,7 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
                     _check_packages_of_writers(checked.get("visualizer"))
                 with _shared_folder(checked) as folder:
                     runner, largest, measured = _try(checked, folder)
-                    for data in largest.values():
-                        if data.labels is not None:
-                            data.labels.warn()
+                    _warn_about_labels(largest)
                     skipped = count_skipped(getattr(runner.train_dataloader, "dataset", None))
                     if skipped:
                         _logger.warning(
@@ -189,9 +187,13 @@ def _try(cfg: Config, folder: str) -> tuple[Runner, dict[str, Largest], dict[str
             size = checkpoint_size(
                 runner, save_optimizer=saving.save_optimizer, save_param_scheduler=saving.save_param_scheduler
             )
-        except (FootplateError, EarlyExitError):
+        except EarlyExitError:
             raise
         except Exception as error:
+            with suppress(Exception):  # invalid labels may have caused the failure
+                _warn_about_labels(largest or {"train": largest_batch(runner.train_dataloader)})
+            if isinstance(error, FootplateError):
+                raise
             stage, key = hook.stage
             raise (module_error(stage, error, cfg) or ComponentError(stage, error, key=key)) from error
     _check_work_dir(cfg["work_dir"], size)
@@ -208,6 +210,12 @@ def _try(cfg: Config, folder: str) -> tuple[Runner, dict[str, Largest], dict[str
             "metrics": metrics,
         },
     )
+
+
+def _warn_about_labels(largest: Mapping[str, Largest]) -> None:
+    for data in largest.values():
+        if data.labels is not None:
+            data.labels.warn()
 
 
 def _warn_about_missing_files(runner: Runner) -> None:

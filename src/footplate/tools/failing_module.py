@@ -19,7 +19,7 @@ from footplate.errors import DEBUG_HINT, FootplateError
 _TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
 _CALL = nn.Module.__call__.__code__  # identifies the stack frames of module calls
 _DEVICE_ERRORS = ("cuda error", "cudnn", "cublas", "nccl")  # not caused by the running module
-_INVALID_LABEL = re.compile(r"Target (-?\d+) is out of bounds")
+_INVALID_LABEL = re.compile(r"Target (-?\d+) is out of bounds|Class values must be")
 _OUT_OF_MEMORY = re.compile(  # messages of torch, cuBLAS, cuDNN, oneDNN and Python
     r"out of memory|cannot allocate memory|can't allocate memory|not enough memory: you tried to allocate|bad_alloc|"
     r"STATUS_ALLOC_FAILED|could not (create|execute) a primitive|can't start new thread",
@@ -91,9 +91,8 @@ def module_error(stage: str, error: Exception, cfg: Any) -> ComponentError | Non
         key, section = f"{key}.{part}", section[part]
     advice = "Check that the shapes match, for example the numbers of channels and classes"
     calls = [frame.f_locals for frame in frames if frame.f_code is _CALL]
-    if label := _INVALID_LABEL.search(str(error)):
-        advice = f"{_file_with(int(label[1]), calls)} contains the label {label[1]}. "
-        advice += "Labels must be smaller than num_classes; check both"
+    if about_labels := label_advice(error):
+        advice = about_labels.rstrip(".")
     elif "deterministic" in str(error):
         advice = "To continue with a warning, set randomness.deterministic='warn'"
     notes = [*describe_changes(cfg["model"], "model"), f"{advice}; {DEBUG_HINT}"]
@@ -104,23 +103,36 @@ def module_error(stage: str, error: Exception, cfg: Any) -> ComponentError | Non
     return _located(ComponentError(stage, error, key=key, module=name, notes=notes), cfg)
 
 
+def label_advice(error: BaseException) -> str:
+    """Returns advice about the invalid label that caused an error, with its file if possible, or an empty string."""
+    message = _INVALID_LABEL.search(str(error))
+    if message is None:
+        return ""
+    label = None if message[1] is None else int(message[1])
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    counts = [getattr(frame.f_locals.get("self"), "num_classes", None) for frame in frames]
+    classes = next((count for count in reversed(counts) if isinstance(count, int)), None)
+    inputs = [value for frame in frames if frame.f_code is _CALL for value in _inputs(frame.f_locals)]
+    file = "The data"
+    for sample in (sample for value in inputs if isinstance(value, list) for sample in value):
+        truth = sample.get("gt_sem_seg", sample.get("gt_label")) if isinstance(sample, BaseDataElement) else None
+        labels = getattr(truth, "data", None)
+        if not isinstance(labels, Tensor):
+            continue
+        if label is None and classes is not None:  # 255 usually marks pixels to ignore
+            invalid = labels[(labels < 0) | (labels >= classes) & (labels != 255)]
+            label = int(invalid[0]) if len(invalid) else None
+        if label is not None and bool((labels == label).any()):
+            path = sample.get("seg_map_path", sample.get("img_path"))
+            file = f"'{path}'" if path else file
+            break
+    value = "a label that is not a class" if label is None else f"the label {label}"
+    return f"{file} contains {value}. Labels must be smaller than num_classes; check both."
+
+
 def _inputs(call: Mapping[str, Any]) -> list[Any]:
     """Returns the inputs of a module call from the variables of its stack frame."""
     return [*call["args"], *call["kwargs"].values()]
-
-
-def _file_with(label: int, calls: Sequence[Mapping[str, Any]]) -> str:
-    """Searches the inputs of module calls for a sample that contains `label`.
-
-    Returns the quoted path of the sample, or "The data" if there is no such sample.
-    """
-    inputs = [value for call in calls for value in _inputs(call) if isinstance(value, list)]
-    for sample in (sample for value in inputs for sample in value if isinstance(sample, BaseDataElement)):
-        truth = getattr(sample.get("gt_sem_seg", sample.get("gt_label")), "data", None)
-        file = sample.get("seg_map_path", sample.get("img_path"))
-        if file and isinstance(truth, Tensor) and bool((truth == label).any()):
-            return f"'{file}'"
-    return "The data"
 
 
 def _located(error: ComponentError, cfg: Any) -> ComponentError:

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from footplate.checks import check_choice, check_count, check_fraction
-from footplate.error_context import at_key, with_origins
+from footplate.error_context import at_key, origin_of, with_origins
 from footplate.errors import ArgumentError
 from footplate.records import BaseVisBackend, GuardedWriters, Instances
 from footplate.registry import VISBACKENDS, VISUALIZERS
@@ -358,7 +358,9 @@ VISUALIZERS.register_module(module=Visualizer)
 
 
 def build_visualizer(visualizer: Any, *, name: str, work_dir: str, log_dir: str) -> Visualizer:
-    """Builds the visualizer. A relative `save_dir` of the visualizer or a backend is resolved against the work_dir.
+    """Builds the visualizer. The `save_dir` of the visualizer or a backend is resolved against the work_dir.
+
+    A `save_dir` that the running script sets, such as `tools/test.py --show-dir`, may be any folder.
 
     Args:
         visualizer: The visualizer, its config dict, or None for a visualizer that writes scalars and images to the log
@@ -381,7 +383,10 @@ def build_visualizer(visualizer: Any, *, name: str, work_dir: str, log_dir: str)
 
 
 def _in_folder(work_dir: str, cfg: Any) -> Any:
-    """Resolves a relative `save_dir` in the config of a visualizer or backend against `work_dir`."""
+    """Resolves the `save_dir` in the config of a visualizer or backend against `work_dir`."""
     if not isinstance(cfg, Mapping) or cfg.get("save_dir") is None:
+        return cfg
+    origin = origin_of(cfg, "save_dir")
+    if origin and os.path.abspath(origin.file) == getattr(sys.modules["__main__"], "__file__", None):
         return cfg
     return with_origins({**cfg, "save_dir": output_path(work_dir, cfg["save_dir"], key="save_dir")}, cfg)

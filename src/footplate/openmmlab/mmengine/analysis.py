@@ -149,16 +149,18 @@ def get_model_complexity_info(
         model: The model.
         input_shape: The shape of the input without the batch dimension, such as (C, H, W), or a tuple of shapes for
             several inputs.
-        inputs: A tensor, or a tuple of arguments for the forward method, as an alternative to `input_shape`.
+        inputs: A tensor, or a tuple of arguments for the forward method, as an alternative to `input_shape`. If both
+            are given, as in MMSegmentation's `get_flops.py`, the shapes must match.
         show_table: Whether to include a table as `out_table`.
         show_arch: Whether to include a tree of the modules as `out_arch`.
 
     Raises:
-        ValueError: Both or neither of `input_shape` and `inputs` are given.
+        ValueError: Neither `input_shape` nor `inputs` is given, or they do not match.
     """
-    if (input_shape is None) == (inputs is None):
+    matches = isinstance(inputs, Tensor) and tuple(inputs.shape[1:]) == input_shape
+    if (input_shape is None) == (inputs is None) and not matches:
         raise ValueError("Pass either 'input_shape' or 'inputs', but not both.")
-    if input_shape is not None:
+    if inputs is None and input_shape is not None:
         shapes = input_shape if isinstance(input_shape[0], tuple) else (input_shape,)
         device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
         inputs = tuple(torch.randn(1, *shape, device=device) for shape in shapes)
