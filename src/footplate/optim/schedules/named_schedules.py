@@ -148,7 +148,8 @@ def _build(cfg: Any, optimizer: HasParamGroups, lengths: Mapping[str, int | None
         return build(cfg, optimizer, **lengths)
     defaults: dict[str, Any] = {}
     begin, end = cfg.get("begin", 0), lengths["max_epochs" if cfg.get("by_epoch", True) else "max_iters"]
-    if end is not None and is_number(begin) and end > begin:
+    # A schedule with metrics counts validation runs, not epochs or iterations.
+    if end is not None and is_number(begin) and end > begin and not getattr(kind, "takes_metrics", False):
         defaults["end"] = end
     if cfg.get("convert_to_iter_based"):
         defaults["epoch_length"] = lengths["epoch_length"]
