@@ -245,7 +245,7 @@ class Runner:
         self.phases: list[str] = []
         self.events: list[str] = []
         self.failed_in = ""
-        self.progress: Position | BaseTrainLoop = Position()  # until `train_loop` is built
+        self.progress: Position | BaseTrainLoop = Position()  # until `train_loop` is set
         self.requests = Requests(self.device, self.phases)
         self.checkpoints = CheckpointIO(on_save_error, alarm=self.requests.alarm)
         self.saver, self.participants = self.checkpoints.saver, self.checkpoints.participants
@@ -592,8 +592,7 @@ class Runner:
     @Component
     def train_loop(self) -> BaseTrainLoop:
         """The training loop."""
-        self.progress = self.build_train_loop(self._required("train_cfg"))
-        return self.progress
+        return self.build_train_loop(self._required("train_cfg"))
 
     @Component
     def val_loop(self) -> ValLoop | None:
@@ -737,7 +736,7 @@ class Runner:
     @property
     def by_epoch(self) -> bool:
         """Whether training counts epochs rather than iterations."""
-        return counts_epochs(self.sections["train_cfg"])
+        return counts_epochs(self.built.get("train_loop", self.sections["train_cfg"]))
 
     @property
     def should_stop(self) -> bool:
