@@ -30,6 +30,8 @@ class Accumulation:
         self._accumulative_counts = check_count("accumulative_counts", accumulative_counts)
         self._inner_count = 0  # the number of losses so far
         self._max_counts = -1  # the number of losses in the whole run, or -1 if unknown
+        self._first_count = 0  # the number of losses when this process started to train
+        self._losses_per_iteration: int | None = None  # unknown until the first iteration is complete
         self.loss_share = 1.0
         self.has_loaded_gradients = False
 
@@ -62,7 +64,8 @@ class Accumulation:
             max_counts: The number of losses in the whole run, or -1 if unknown.
         """
         count = self._accumulative_counts
-        self._inner_count, self._max_counts = init_counts, max_counts
+        self._inner_count = self._first_count = init_counts
+        self._max_counts = max_counts
         if count > 1 and any(isinstance(module, BATCH_NORMS) for module in model.modules()):
             _logger.warning(
                 "accumulative_counts=%d does not apply to the statistics of batch normalization layers: "
@@ -76,6 +79,19 @@ class Accumulation:
                 init_counts,
                 count,
             )
+
+    def count_per_iteration(self, iterations: int) -> None:
+        """Counts the losses of the first iteration, and derives the number of losses in the whole run.
+
+        Before the first iteration, a run assumes that each iteration has one loss. If the first iteration has none, the
+        number of losses remains unknown.
+
+        Args:
+            iterations: The number of iterations left after the first one.
+        """
+        self._losses_per_iteration = self._inner_count - self._first_count
+        left = self._losses_per_iteration * iterations
+        self._max_counts = self._inner_count + left if self._losses_per_iteration else -1
 
     def _saved_gradients(self, state: Mapping[str, Any]) -> Sequence[Tensor | None]:
         """Returns a saved state's accumulated gradients, and records whether there are any.
