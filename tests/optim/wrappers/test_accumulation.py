@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 from torch.optim import SGD
@@ -52,3 +53,10 @@ def test_last_round_of_a_run_with_two_losses_per_iteration(tmp_path: Path) -> No
         optimizer.step()
         optimizer.zero_grad()
     torch.testing.assert_close(trained(tmp_path).weight, layer.weight)
+
+
+@pytest.mark.parametrize("iteration", [4, 9])  # in the middle of a round, and in the last round
+def test_resumed_run_with_two_losses_per_iteration_is_identical(tmp_path: Path, iteration: int) -> None:
+    straight = trained(tmp_path / "a")
+    resumed = trained(tmp_path / "b", load_from=str(tmp_path / f"a/iter_{iteration}.pth"), resume=True)
+    assert torch.equal(resumed.weight, straight.weight)

@@ -31,7 +31,7 @@ class Accumulation:
         self._inner_count = 0  # the number of losses so far
         self._max_counts = -1  # the number of losses in the whole run, or -1 if unknown
         self._first_count = 0  # the number of losses when this process started to train
-        self._losses_per_iteration: int | None = None  # unknown until the first iteration is complete
+        self._losses_per_iteration: int | None = None  # unknown until the run's first iteration is complete
         self.loss_share = 1.0
         self.has_loaded_gradients = False
 
@@ -58,21 +58,25 @@ class Accumulation:
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
         """Sets the loss counts, which determine when to step and whether the last accumulation round is incomplete.
 
+        In a resumed run, the loaded state contains the number of losses so far and of losses per iteration.
+
         Args:
             model: The model. Logs a warning if it contains batch normalization layers and gradients are accumulated.
             init_counts: The number of losses so far.
             max_counts: The number of losses in the whole run, or -1 if unknown.
         """
         count = self._accumulative_counts
-        self._inner_count = self._first_count = init_counts
-        self._max_counts = max_counts
+        if self._losses_per_iteration is None:
+            self._inner_count = init_counts
+        self._first_count = self._inner_count
+        self._set_max_counts(max_counts - init_counts)
         if count > 1 and any(isinstance(module, BATCH_NORMS) for module in model.modules()):
             _logger.warning(
                 "accumulative_counts=%d does not apply to the statistics of batch normalization layers: "
                 "they are computed from each batch separately.",
                 count,
             )
-        if init_counts % count and not self.has_loaded_gradients:
+        if self._inner_count % count and not self.has_loaded_gradients:
             _logger.warning(
                 "Resumed at iteration %d during gradient accumulation (accumulative_counts=%d) without accumulated "
                 "gradients, so the first optimizer step will use fewer gradients.",
@@ -89,16 +93,22 @@ class Accumulation:
         Args:
             iterations: The number of iterations left after the first one.
         """
-        self._losses_per_iteration = self._inner_count - self._first_count
-        left = self._losses_per_iteration * iterations
-        self._max_counts = self._inner_count + left if self._losses_per_iteration else -1
+        if self._losses_per_iteration is None:
+            self._losses_per_iteration = self._inner_count - self._first_count
+            self._set_max_counts(iterations)
 
-    def _saved_gradients(self, state: Mapping[str, Any]) -> Sequence[Tensor | None]:
-        """Returns a saved state's accumulated gradients, and records whether there are any.
+    def _set_max_counts(self, iterations: int) -> None:
+        """Sets the number of losses in the whole run, given the number of iterations left (negative if unknown)."""
+        factor = 1 if self._losses_per_iteration is None else self._losses_per_iteration
+        self._max_counts = self._inner_count + factor * iterations if factor and iterations >= 0 else -1
+
+    def _load_accumulation(self, state: Mapping[str, Any]) -> Sequence[Tensor | None]:
+        """Loads a saved state's loss counts. Returns its accumulated gradients, and records whether there are any.
 
         Returns an empty tuple if there are none. If `accumulative_counts` has changed since the state was saved, logs a
         warning and also returns an empty tuple.
         """
+        self._inner_count, self._losses_per_iteration = state.get("loss_counts", (0, None))
         gradients = state.get("accumulated_gradients")
         count = state.get("accumulative_counts", self._accumulative_counts)  # missing in older checkpoints
         if gradients is not None and count != self._accumulative_counts:
