@@ -1,7 +1,7 @@
 """Gradient accumulation in runs whose iterations have several losses."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -28,12 +28,12 @@ def two_losses(model: Any, batch: Any, optimizer: Any) -> dict[str, Any]:
 
 
 def trained(work_dir: Path, **arguments: Any) -> nn.Linear:
-    layer = net()
+    layer, step = net(), cast("Any", two_losses)
     Runner(
         model=layer,
         work_dir=str(work_dir),
         train_dataloader=BATCHES,
-        training_step=two_losses,
+        training_step=step,
         max_iters=10,
         optim_wrapper={"optimizer": {"type": "SGD", "lr": 0.1}, "accumulative_counts": 3},
         default_hooks={"checkpoint": {"by_epoch": False, "interval": 1}},
@@ -45,7 +45,7 @@ def trained(work_dir: Path, **arguments: Any) -> nn.Linear:
 def test_last_round_of_a_run_with_two_losses_per_iteration(tmp_path: Path) -> None:
     layer = net()
     optimizer = SGD(layer.parameters(), lr=0.1)
-    losses = [part for batch in BATCHES for part in batch.split(2)]
+    losses = [part for batch in BATCHES for part in (batch[:2], batch[2:])]
     for first in range(0, len(losses), 3):
         parts = losses[first : first + 3]
         for part in parts:

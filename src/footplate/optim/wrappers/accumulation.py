@@ -30,7 +30,6 @@ class Accumulation:
         self._accumulative_counts = check_count("accumulative_counts", accumulative_counts)
         self._inner_count = 0  # the number of losses so far
         self._max_counts = -1  # the number of losses in the whole run, or -1 if unknown
-        self._first_count = 0  # the number of losses when this process started to train
         self._losses_per_iteration: int | None = None  # unknown until the run's first iteration is complete
         self.loss_share = 1.0
         self.has_loaded_gradients = False
@@ -68,7 +67,6 @@ class Accumulation:
         count = self._accumulative_counts
         if self._losses_per_iteration is None:
             self._inner_count = init_counts
-        self._first_count = self._inner_count
         self._set_max_counts(max_counts - init_counts)
         if count > 1 and any(isinstance(module, BATCH_NORMS) for module in model.modules()):
             _logger.warning(
@@ -84,23 +82,20 @@ class Accumulation:
                 count,
             )
 
-    def count_per_iteration(self, iterations: int) -> None:
+    def count_first_losses(self, iterations: int) -> None:
         """Counts the losses of the first iteration, and derives the number of losses in the whole run.
 
-        Before the first iteration, a run assumes that each iteration has one loss. If the first iteration has none, the
-        number of losses remains unknown.
+        Before, each iteration is assumed to have one loss. If the first iteration has none, the number remains unknown.
 
         Args:
-            iterations: The number of iterations left after the first one.
+            iterations: The number of iterations left.
         """
-        if self._losses_per_iteration is None:
-            self._losses_per_iteration = self._inner_count - self._first_count
-            self._set_max_counts(iterations)
+        self._losses_per_iteration = self._inner_count
+        self._set_max_counts(iterations)
 
     def _set_max_counts(self, iterations: int) -> None:
-        """Sets the number of losses in the whole run, given the number of iterations left (negative if unknown)."""
         factor = 1 if self._losses_per_iteration is None else self._losses_per_iteration
-        self._max_counts = self._inner_count + factor * iterations if factor and iterations >= 0 else -1
+        self._max_counts = self._inner_count + factor * iterations if factor else -1
 
     def _load_accumulation(self, state: Mapping[str, Any]) -> Sequence[Tensor | None]:
         """Loads a saved state's loss counts. Returns its accumulated gradients, and records whether there are any.
