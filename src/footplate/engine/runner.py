@@ -72,9 +72,6 @@ if TYPE_CHECKING:
     from footplate.models.module_export import Export
 
 _logger = logging.getLogger("footplate.engine")
-_LENGTH = (
-    "The length of a run is fixed. To train further, set a greater max_epochs or max_iters in Runner(...), and resume."
-)
 
 
 @RUNNERS.register_module(name=["Runner", "FlexibleRunner"])
@@ -715,23 +712,18 @@ class Runner:
         """The number of completed epochs."""
         return self.progress.epoch
 
-    @property
-    def max_epochs(self) -> int:
-        """The number of epochs in the run."""
-        return self.train_loop.max_epochs
+    def _refuse_length(self, value: int) -> None:
+        raise AttributeError(
+            "The length of a run is fixed. To train further, set a greater max_epochs or max_iters in Runner(...), and "
+            "resume."
+        )
 
-    @max_epochs.setter
-    def max_epochs(self, value: int) -> None:
-        raise AttributeError(_LENGTH)
-
-    @property
-    def max_iters(self) -> int:
-        """The number of iterations in the run."""
-        return self.train_loop.max_iters
-
-    @max_iters.setter
-    def max_iters(self, value: int) -> None:
-        raise AttributeError(_LENGTH)
+    max_epochs: int = property(  # type: ignore[assignment]
+        attrgetter("train_loop.max_epochs"), _refuse_length, doc="The number of epochs in the run."
+    )
+    max_iters: int = property(  # type: ignore[assignment]
+        attrgetter("train_loop.max_iters"), _refuse_length, doc="The number of iterations in the run."
+    )
 
     @property
     def by_epoch(self) -> bool:

@@ -123,9 +123,11 @@ def _build_list(
     for index, entry in enumerate(cfg if is_list else [] if cfg is None else [cfg]):
         place = f"{key}[{index}]" if is_list else key
         with at_key(place):
-            schedule = torch_schedule(entry, optimizer, counts_epochs=counts_epochs)
-            built.append(schedule or _build(entry, optimizer, lengths))
-        if built[-1].by_epoch and not counts_epochs and not built[-1].takes_metrics:
+            schedule: ParamSchedule = torch_schedule(entry, optimizer, counts_epochs=counts_epochs) or _build(
+                entry, optimizer, lengths
+            )
+        built.append(schedule)
+        if schedule.by_epoch and not counts_epochs and not schedule.takes_metrics:
             _logger.warning(
                 "%s counts epochs, but training counts iterations, so it has no effect after the first iteration. "
                 "Set %s.by_epoch=False.",

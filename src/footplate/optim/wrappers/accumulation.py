@@ -46,8 +46,7 @@ class Accumulation:
 
     def should_update(self) -> bool:
         """Checks whether to step the optimizer now, i.e. after a complete accumulation round or the run's last loss."""
-        count = self._accumulative_counts
-        return count == 1 or self._inner_count % count == 0 or self._inner_count == self._max_counts
+        return self._inner_count % self._accumulative_counts == 0 or self._inner_count == self._max_counts
 
     def should_sync(self) -> bool:
         """Checks whether to synchronize the next loss's gradients between ranks."""
