@@ -230,7 +230,7 @@ class Hook:
 
     def end_of_epoch(self, dataloader: Any, batch_idx: int) -> bool:
         """Checks whether `batch_idx` is the index of the loader's last batch."""
-        return bool(batch_idx + 1 == len(dataloader))
+        return batch_idx + 1 == len(dataloader)
 
     def is_last_train_epoch(self, runner: "Runner") -> bool:
         """Checks whether the current epoch is the last one."""

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -300,7 +300,7 @@ class Runner:
         Returns:
             The model, or the `history` for a plain torch module, which is trained in place.
         """
-        with located(self.cfg), self.buffered_log(), refusing_exits():
+        with located(self.cfg), self.folder.buffered_log(), refusing_exits():
             warn_about_variables(self.cfg)
             if self.resolved.unrecorded:
                 _logger.info("`footplate export` cannot rebuild the model of this run: %s", self.resolved.unrecorded)
@@ -457,10 +457,6 @@ class Runner:
         self.history.add(self.epoch, self.iter, {name: number})
         if is_main_process():
             self.visualizer.add_scalar(name, number, step=self.iter)
-
-    def buffered_log(self) -> AbstractContextManager[None]:
-        """Buffers the log records emitted inside the block until the log file is open."""
-        return self.folder.buffered_log()
 
     def save_checkpoint(
         self,
@@ -696,8 +692,7 @@ class Runner:
 
     def build_visualizer(self, visualizer: Any = None) -> Visualizer:
         """Builds the visualizer; see `footplate.visualization.build_visualizer`."""
-        names = {"name": self.experiment_name, "work_dir": self.work_dir, "log_dir": self.log_dir}
-        return build_visualizer(visualizer, **names)
+        return build_visualizer(visualizer, name=self.experiment_name, work_dir=self.work_dir, log_dir=self.log_dir)
 
     def _required(self, name: str) -> Any:
         if self.sections[name] is None:

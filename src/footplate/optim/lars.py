@@ -51,17 +51,19 @@ class LARS(Optimizer):
     ) -> None:
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ArgumentError("nesterov needs a momentum above 0 and a dampening of 0", key="nesterov", found=True)
-        defaults = {
-            "lr": lr,
-            "momentum": momentum,
-            "weight_decay": weight_decay,
-            "dampening": dampening,
-            "eta": eta,
-            "nesterov": nesterov,
-            "eps": eps,
-            "lars_exclude": lars_exclude,
-        }
-        super().__init__(params, defaults)
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "momentum": momentum,
+                "weight_decay": weight_decay,
+                "dampening": dampening,
+                "eta": eta,
+                "nesterov": nesterov,
+                "eps": eps,
+                "lars_exclude": lars_exclude,
+            },
+        )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
