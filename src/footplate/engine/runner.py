@@ -146,6 +146,8 @@ class Runner:
         iter: The number of completed training iterations. In a run without training, it comes from the loaded
             checkpoint.
         epoch: The number of completed epochs. In a run without training, it comes from the loaded checkpoint.
+        max_epochs: The number of epochs in the run. Read-only.
+        max_iters: The number of iterations in the run. Read-only.
         history: The scalars of the run, with one row per epoch; see `History`.
         phases: The current phases of the run, outermost first, e.g. `["train", "val"]`.
         events: The events whose hooks are being called, outermost first.
@@ -713,12 +715,8 @@ class Runner:
             "resume."
         )
 
-    max_epochs: int = property(  # type: ignore[assignment]
-        attrgetter("train_loop.max_epochs"), _refuse_length, doc="The number of epochs in the run."
-    )
-    max_iters: int = property(  # type: ignore[assignment]
-        attrgetter("train_loop.max_iters"), _refuse_length, doc="The number of iterations in the run."
-    )
+    max_epochs: int = property(attrgetter("train_loop.max_epochs"), _refuse_length)  # type: ignore[assignment]
+    max_iters: int = property(attrgetter("train_loop.max_iters"), _refuse_length)  # type: ignore[assignment]
 
     @property
     def by_epoch(self) -> bool:

@@ -206,10 +206,11 @@ class ParamSchedule:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the type, settings, position, base values and current values as plain data."""
+        plain = int, float, str, list  # a curve may also have settings that a checkpoint cannot contain
         return {
             "type": type(self).__name__,
             "param_name": self.param_name,
-            "settings": dict(vars(self.curve)),
+            "settings": {name: value for name, value in vars(self.curve).items() if isinstance(value, plain)},
             "begin": self.begin,
             "end": self.end,
             "by_epoch": self.by_epoch,
