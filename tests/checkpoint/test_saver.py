@@ -236,3 +236,19 @@ def test_last_checkpoint_is_one_that_a_resume_considers(tmp_path: Path, make_sta
         writer.wait()
         assert (tmp_path / name).exists()
     assert writer.last == str(tmp_path / "model-4.ckpt")
+
+
+def test_with_several_ranks_a_failed_callback_is_raised_where_all_ranks_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise OSError("cannot list the folder")
+
+    has_ended = threading.Event()
+    saver = BackgroundSaver("stop", alarm=has_ended.set)
+    monkeypatch.setattr("footplate.checkpoint.saver.get_world_size", lambda: 2)
+    saver.save({"weight": torch.zeros(1)}, str(tmp_path / "a.pth"), AfterSave(on_committed=fail))
+    assert has_ended.wait(60)
+    saver.complete()  # each rank calls this on its own
+    with pytest.raises(OSError, match="cannot list the folder"):
+        saver.wait()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from footplate import Hook, Runner
 from footplate.distributed import unwrap_model
+from footplate.engine import IterBasedTrainLoop
 from footplate.engine.hook_list import DEFAULT_HOOKS, build_hooks
 from footplate.errors import ArgumentError, BuildError, UnknownNameError
 from footplate.hooks import CheckpointHook, LoggerHook
@@ -97,6 +98,14 @@ def test_train_cfg_selects_the_loop(tmp_path: Path, train_cfg: dict[str, Any], k
     runner = Runner(**settings(tmp_path, train_cfg=train_cfg))
     assert type(runner.train_loop).__name__ == kind
     assert runner.by_epoch is runner.train_loop.by_epoch is runner.log_processor.by_epoch is by_epoch
+
+
+def test_an_assigned_training_loop_is_the_progress_of_the_run(tmp_path: Path) -> None:
+    runner = Runner(**settings(tmp_path))
+    runner.train_loop = IterBasedTrainLoop(runner, runner.build_dataloader(loader()), max_iters=7)
+    runner.train()
+    assert (runner.iter, runner.by_epoch) == (7, False)
+    assert (tmp_path / "iter_7.pth").exists()
 
 
 def test_visualizer_writes_to_the_log_folder(tmp_path: Path) -> None:

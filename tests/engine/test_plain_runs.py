@@ -99,6 +99,17 @@ def test_a_training_step_is_only_called_in_training(tmp_path: Path) -> None:
     assert runner(tmp_path / "b", val_evaluator=[], **steps).val() == {}
 
 
+@pytest.mark.parametrize(
+    ("predictions", "metrics"), [(None, []), (torch.tensor(0.5), {"error": lambda found, batch: found})]
+)
+def test_preflight_accepts_predictions_without_a_length(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, predictions: Any, metrics: Any
+) -> None:
+    steps: Any = {"training_step": lambda model, batch: model(batch[0]).mean(), "val_dataloader": loader(16)}
+    runner(tmp_path, validation_step=lambda model, batch: predictions, val_evaluator=metrics, **steps).train()
+    assert not [message for message in caplog.messages if message.startswith("Preflight")]
+
+
 def test_training_equals_a_plain_loop(tmp_path: Path) -> None:
     data = [(X[start : start + 8], Y[start : start + 8]) for start in range(0, 40, 8)]
     model, other = network(0.0), network(0.0)

@@ -71,3 +71,19 @@ def test_early_stopped_run_continues_with_new_settings(tmp_path: Path) -> None:
     values = [1.0, 1.0, 1.0, 1.0, 1.0]
     assert run(tmp_path, values, patience=2).epoch == 3
     assert run(tmp_path, values, patience=3, resume=True).epoch == 4
+
+
+def test_validation_outside_training_changes_no_hook_or_schedule(tmp_path: Path) -> None:
+    cfg = settings(
+        tmp_path,
+        val_evaluator={"type": "Told", "values": {"acc": [1.0, 1.0, 1.0, 2.0]}},
+        custom_hooks=[{"type": "EarlyStoppingHook", "monitor": "acc"}],
+        param_scheduler={"type": "ReduceOnPlateauLR", "monitor": "acc", "rule": "greater"},
+    )
+    runner = Runner(**{**cfg, "default_hooks": {"checkpoint": {"save_best": "acc"}}})
+    runner.train()
+    parts: list[Any] = [*runner.hooks, *runner.param_schedulers]
+    states, files = [part.state_dict() for part in parts], sorted(tmp_path.iterdir())
+    runner.val()
+    assert [part.state_dict() for part in parts] == states
+    assert sorted(tmp_path.iterdir()) == files

@@ -92,6 +92,14 @@ def test_epoch_window_starts_with_the_epoch_or_validation_interval(tmp_path: Pat
     assert history.mean("global") == pytest.approx(history.mean(12))
 
 
+def test_row_of_each_validation_has_losses_after_the_interval_has_changed(tmp_path: Path) -> None:
+    train_cfg = {"max_iters": 12, "val_interval": 4, "dynamic_intervals": [(7, 3)]}
+    runner = Runner(**settings(tmp_path, by_epoch=False) | {"train_cfg": train_cfg})
+    runner.train()
+    rows = [(row["iter"], "loss" in row, "val/accuracy" in row) for row in runner.history]
+    assert rows == [(iteration, True, True) for iteration in (4, 6, 9, 12)]
+
+
 def test_rows_are_means_of_more_losses_than_are_stored(tmp_path: Path) -> None:
     """A validation interval may have more iterations than `HistoryBuffer` stores values."""
     cfg = settings(tmp_path, by_epoch=False, default_hooks=QUIET)

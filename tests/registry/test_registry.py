@@ -62,6 +62,15 @@ def test_duplicate_user_class_needs_force(shapes: Registry) -> None:
     assert shapes.get("Square") is Other
 
 
+def test_a_notebook_cell_may_register_its_class_again(shapes: Registry) -> None:
+    first, second = make_class("Square", "__main__"), make_class("Square", "__main__")
+    shapes.register_module(module=first)
+    shapes.register_module(module=second)
+    assert shapes.get("Square") is second
+    with pytest.raises(DuplicateNameError):
+        shapes.register_module(module=make_class("Round", "__main__"), name="Square")
+
+
 @pytest.mark.parametrize(("built_in", "built_in_first"), [("footplate.shapes", True), ("torch.shapes", False)])
 def test_user_class_replaces_built_in(
     shapes: Registry, caplog: pytest.LogCaptureFixture, built_in: str, built_in_first: bool

@@ -256,11 +256,13 @@ class BackgroundSaver:
     def complete(self) -> None:
         """Calls `wait` if a save has finished. Otherwise, does nothing.
 
-        With several ranks, a failed save is handled by the next `save` or `wait`, where all ranks can raise the error
-        (decision 037).
+        With several ranks, an error is raised by the next `save` or `wait`, where all ranks can raise it (decision
+        037). The callbacks may also fail, so with `on_error="stop"`, they also run there.
         """
         save = self._pending
-        if save is not None and save.has_ended and (save.error is None or get_world_size() == 1):
+        if save is None or not save.has_ended:
+            return
+        if get_world_size() == 1 or (save.error is None and self.on_error == "warn"):
             self.wait()
 
     def wait(self) -> None:

@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         cfg, batch_size = choose_batch_size(cfg, **start)
     runner = Runner.from_cfg(cfg, check=True, **start)
-    with runner.buffered_log():
+    with runner.folder.buffered_log():
         if batch_size:
             runner.logger.info("%s", batch_size)
         for code_base in openmmlab.used_code_bases():
@@ -172,7 +172,7 @@ def _warn_of_changes(runner: "Runner") -> None:
     changed = [each.path for each in compare(before, runner.cfg) if each.path not in START_KEYS]
     if not changed:
         return
-    with runner.buffered_log():
+    with runner.folder.buffered_log():
         runner.logger.warning(
             "The config has changed since the run was first started: %s. "
             "To keep the original values, repeat the original options.",

@@ -12,7 +12,6 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, TypeVar
 
 import yaml
-from typing_extensions import override
 
 from footplate.errors import DataError, StorageError
 from footplate.storage import is_local, join, missing_path_notes, read_bytes
@@ -98,7 +97,6 @@ class DataUnpickler(pickle.Unpickler):
         DataError: The file refers to a class or function that plain data does not need. It is not called.
     """
 
-    @override
     def find_class(self, module: str, name: str) -> Any:
         if name in _DATA_NAMES.get(module, ()) or (
             module == "numpy.dtypes" and name.isidentifier() and name.endswith("DType")

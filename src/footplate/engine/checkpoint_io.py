@@ -205,7 +205,7 @@ class CheckpointIO:
         load = runner.resume_plan.find()
         if load is not None:
             key = at_key("load_from") if load.path == runner.resume_plan.load_from else nullcontext()
-            with self._loading(load), located(runner.cfg), key, runner.buffered_log():
+            with self._loading(load), located(runner.cfg), key, runner.folder.buffered_log():
                 checkpoint = None
                 if load.resuming:
                     runner.resume(load.path)

@@ -18,7 +18,10 @@ _T = TypeVar("_T")
 
 
 class Component(Generic[_T]):
-    """An attribute that is built on first access and stored in the object's `built` dict. It can also be assigned."""
+    """An attribute that is built on first access and stored in the object's `built` dict. It can also be assigned.
+
+    A training loop also becomes the `progress` of the object.
+    """
 
     def __init__(self, build: Callable[[Any], _T]) -> None:
         self._build = build
@@ -29,11 +32,13 @@ class Component(Generic[_T]):
         if instance is None:
             return self  # type: ignore[return-value]
         if self._name not in instance.built:
-            instance.built[self._name] = self._build(instance)
+            self.__set__(instance, self._build(instance))
         return instance.built[self._name]  # type: ignore[no-any-return]
 
     def __set__(self, instance: Any, value: _T) -> None:
         instance.built[self._name] = value
+        if isinstance(value, BaseTrainLoop):
+            instance.progress = value
 
 
 def build_loop(runner: "Runner", cfg: Any, mode: str) -> Any:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from footplate.engine.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
-_Batch = Any
 
 # Maps each event to its arguments, excluding the runner.
 EVENTS: dict[str, tuple[str, ...]] = {
@@ -171,32 +170,32 @@ class Hook:
         """Called after the last batch of a test run, with its metrics."""
         self._after_epoch(runner, mode="test")
 
-    def before_train_iter(self, runner: "Runner", batch_idx: int, data_batch: _Batch = None) -> None:
+    def before_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None) -> None:
         """Called before each training iteration."""
         self._before_iter(runner, batch_idx=batch_idx, data_batch=data_batch, mode="train")
 
-    def before_val_iter(self, runner: "Runner", batch_idx: int, data_batch: _Batch = None) -> None:
+    def before_val_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None) -> None:
         """Called before each validation batch."""
         self._before_iter(runner, batch_idx=batch_idx, data_batch=data_batch, mode="val")
 
-    def before_test_iter(self, runner: "Runner", batch_idx: int, data_batch: _Batch = None) -> None:
+    def before_test_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None) -> None:
         """Called before each test batch."""
         self._before_iter(runner, batch_idx=batch_idx, data_batch=data_batch, mode="test")
 
     def after_train_iter(
-        self, runner: "Runner", batch_idx: int, data_batch: _Batch = None, outputs: dict[str, Any] | None = None
+        self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
         """Called after each training iteration. `outputs` contains the losses, which are still on the device."""
         self._after_iter(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs, mode="train")
 
     def after_val_iter(
-        self, runner: "Runner", batch_idx: int, data_batch: _Batch = None, outputs: Sequence[Any] | None = None
+        self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
     ) -> None:
         """Called after each validation batch. `outputs` contains the predictions."""
         self._after_iter(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs, mode="val")
 
     def after_test_iter(
-        self, runner: "Runner", batch_idx: int, data_batch: _Batch = None, outputs: Sequence[Any] | None = None
+        self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
     ) -> None:
         """Called after each test batch. `outputs` contains the predictions."""
         self._after_iter(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs, mode="test")
@@ -207,11 +206,11 @@ class Hook:
     def _after_epoch(self, runner: "Runner", mode: str = "train") -> None:
         """Called after each training epoch, validation run and test run."""
 
-    def _before_iter(self, runner: "Runner", batch_idx: int, data_batch: _Batch = None, mode: str = "train") -> None:
+    def _before_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None, mode: str = "train") -> None:
         """Called before each training, validation and test batch."""
 
     def _after_iter(
-        self, runner: "Runner", batch_idx: int, data_batch: _Batch = None, outputs: Any = None, mode: str = "train"
+        self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = "train"
     ) -> None:
         """Called after each training, validation and test batch."""
 
@@ -231,7 +230,7 @@ class Hook:
 
     def end_of_epoch(self, dataloader: Any, batch_idx: int) -> bool:
         """Checks whether `batch_idx` is the index of the loader's last batch."""
-        return bool(batch_idx + 1 == len(dataloader))
+        return batch_idx + 1 == len(dataloader)
 
     def is_last_train_epoch(self, runner: "Runner") -> bool:
         """Checks whether the current epoch is the last one."""

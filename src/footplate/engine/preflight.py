@@ -5,6 +5,7 @@ import copy
 import io
 import logging
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -180,8 +181,8 @@ def trial_evaluator(evaluator: Evaluator, dataset: Any = None) -> Iterator[Evalu
         yield trial
 
 
-def evaluate_quietly(evaluator: Evaluator, size: int) -> dict[str, Any]:
-    """Computes metrics without printing or logging.
+def evaluate_quietly(evaluator: Evaluator) -> dict[str, Any]:
+    """Computes metrics over all samples that they have processed, without printing or logging.
 
     Existing metrics often print tables of their values, which are meaningless before training, and log errors if there
     are no predictions.
@@ -190,7 +191,7 @@ def evaluate_quietly(evaluator: Evaluator, size: int) -> dict[str, Any]:
     logging.disable(max(outer, logging.ERROR))
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            return evaluator.evaluate(size)
+            return evaluator.evaluate(sys.maxsize)
     finally:
         logging.disable(outer)
 
@@ -223,7 +224,7 @@ def _metrics_of_one_batch(runner: "Runner", chosen: EvaluationSet) -> list[str]:
         if runner.world_size > 1:
             return []
         try:
-            metrics = evaluate_quietly(evaluator, len(samples))
+            metrics = evaluate_quietly(evaluator)
         except ArgumentError:  # does not depend on the number of batches
             raise
         except Exception as error:  # some metrics need more than one batch, but a missing file stays missing

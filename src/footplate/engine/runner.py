@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -72,9 +72,6 @@ if TYPE_CHECKING:
     from footplate.models.module_export import Export
 
 _logger = logging.getLogger("footplate.engine")
-_LENGTH = (
-    "The length of a run is fixed. To train further, set a greater max_epochs or max_iters in Runner(...), and resume."
-)
 
 
 @RUNNERS.register_module(name=["Runner", "FlexibleRunner"])
@@ -149,6 +146,8 @@ class Runner:
         iter: The number of completed training iterations. In a run without training, it comes from the loaded
             checkpoint.
         epoch: The number of completed epochs. In a run without training, it comes from the loaded checkpoint.
+        max_epochs: The number of epochs in the run. Read-only.
+        max_iters: The number of iterations in the run. Read-only.
         history: The scalars of the run, with one row per epoch; see `History`.
         phases: The current phases of the run, outermost first, e.g. `["train", "val"]`.
         events: The events whose hooks are being called, outermost first.
@@ -245,7 +244,7 @@ class Runner:
         self.phases: list[str] = []
         self.events: list[str] = []
         self.failed_in = ""
-        self.progress: Position | BaseTrainLoop = Position()  # until `train_loop` is built
+        self.progress: Position | BaseTrainLoop = Position()  # until `train_loop` is set
         self.requests = Requests(self.device, self.phases)
         self.checkpoints = CheckpointIO(on_save_error, alarm=self.requests.alarm)
         self.saver, self.participants = self.checkpoints.saver, self.checkpoints.participants
@@ -303,7 +302,7 @@ class Runner:
         Returns:
             The model, or the `history` for a plain torch module, which is trained in place.
         """
-        with located(self.cfg), self.buffered_log(), refusing_exits():
+        with located(self.cfg), self.folder.buffered_log(), refusing_exits():
             warn_about_variables(self.cfg)
             if self.resolved.unrecorded:
                 _logger.info("`footplate export` cannot rebuild the model of this run: %s", self.resolved.unrecorded)
@@ -465,10 +464,6 @@ class Runner:
         if is_main_process():
             self.visualizer.add_scalar(name, number, step=self.iter)
 
-    def buffered_log(self) -> AbstractContextManager[None]:
-        """Buffers the log records emitted inside the block until the log file is open."""
-        return self.folder.buffered_log()
-
     def save_checkpoint(
         self,
         out_dir: str,
@@ -596,8 +591,7 @@ class Runner:
     @Component
     def train_loop(self) -> BaseTrainLoop:
         """The training loop."""
-        self.progress = self.build_train_loop(self._required("train_cfg"))
-        return self.progress
+        return self.build_train_loop(self._required("train_cfg"))
 
     @Component
     def val_loop(self) -> ValLoop | None:
@@ -704,8 +698,7 @@ class Runner:
 
     def build_visualizer(self, visualizer: Any = None) -> Visualizer:
         """Builds the visualizer; see `footplate.visualization.build_visualizer`."""
-        names = {"name": self.experiment_name, "work_dir": self.work_dir, "log_dir": self.log_dir}
-        return build_visualizer(visualizer, **names)
+        return build_visualizer(visualizer, name=self.experiment_name, work_dir=self.work_dir, log_dir=self.log_dir)
 
     def _required(self, name: str) -> Any:
         if self.sections[name] is None:
@@ -720,28 +713,19 @@ class Runner:
         """The number of completed epochs."""
         return self.progress.epoch
 
-    @property
-    def max_epochs(self) -> int:
-        """The number of epochs in the run."""
-        return self.train_loop.max_epochs
+    def _refuse_length(self, value: int) -> None:
+        raise AttributeError(
+            "The length of a run is fixed. To train further, set a greater max_epochs or max_iters in Runner(...), and "
+            "resume."
+        )
 
-    @max_epochs.setter
-    def max_epochs(self, value: int) -> None:
-        raise AttributeError(_LENGTH)
-
-    @property
-    def max_iters(self) -> int:
-        """The number of iterations in the run."""
-        return self.train_loop.max_iters
-
-    @max_iters.setter
-    def max_iters(self, value: int) -> None:
-        raise AttributeError(_LENGTH)
+    max_epochs: int = property(attrgetter("train_loop.max_epochs"), _refuse_length)  # type: ignore[assignment]
+    max_iters: int = property(attrgetter("train_loop.max_iters"), _refuse_length)  # type: ignore[assignment]
 
     @property
     def by_epoch(self) -> bool:
         """Whether training counts epochs rather than iterations."""
-        return counts_epochs(self.sections["train_cfg"])
+        return counts_epochs(self.built.get("train_loop", self.sections["train_cfg"]))
 
     @property
     def should_stop(self) -> bool:

@@ -222,8 +222,8 @@ def _restore_schedules(runner: "Runner", state: Any, saved_iter: int) -> None:
             or all(schedule.by_epoch for schedule in schedules)
             or any(schedule.takes_metrics for schedule in schedules)
         )
-        is_same = len(schedules) == len(states) and all(schedule.matches(saved) for schedule, saved in pairs)
-        if is_same and is_in_place:
+        changes = [change for schedule, saved in pairs for change in schedule.changes(saved)]
+        if len(schedules) == len(states) and not changes and is_in_place:
             # Load them in the order in which a run steps them: a schedule that was saved at its end may step when
             # loaded.
             for schedule, saved in sorted(pairs, key=lambda pair: bool(pair[0].by_epoch)):
@@ -234,11 +234,12 @@ def _restore_schedules(runner: "Runner", state: Any, saved_iter: int) -> None:
             continue
         _logger.warning(
             "The schedules in the config (%s, at iteration %d) differ from those in the checkpoint (%s, at iteration "
-            "%d). Using the schedules in the config, fast-forwarded to the current iteration.",
+            "%d). Using the schedules in the config, fast-forwarded to the current iteration.%s",
             ", ".join(type(schedule).__name__ for schedule in schedules) or "none",
             now,
             ", ".join(str(saved.get("type", saved.get("param_name"))) for saved in states) or "none",
             saved_iter,
+            f" Changed: {', '.join(changes)}." if changes else "",
         )
         _move_schedules(runner, schedules)
 

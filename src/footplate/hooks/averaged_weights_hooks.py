@@ -45,11 +45,7 @@ class AveragedWeightsHook(Hook):
         self._swap(runner, to_average=False)
 
     before_test_epoch = before_val_epoch
-    after_test_epoch = after_val_epoch
-
-    def restore_weights(self, runner: Runner) -> None:
-        """Switches to the training weights."""
-        self._swap(runner, to_average=False)
+    after_test_epoch = restore_weights = after_val_epoch
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Restores the training weights of a resumed run."""

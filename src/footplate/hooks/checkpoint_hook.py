@@ -194,7 +194,7 @@ class CheckpointHook(Hook):
         Saving is deferred until all hooks for the validation run, or for the iteration or epoch that includes it, have
         run.
         """
-        if not self.save_best or not hasattr(self, "_folder"):
+        if not self.save_best or "train" not in runner.phases:
             return
         if not metrics:  # some metrics are missing while the model does not predict anything
             runner.logger.warning("Validation returned no metrics, so no best checkpoint is saved.")

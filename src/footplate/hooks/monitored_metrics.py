@@ -52,8 +52,8 @@ class MissingMetricError(ArgumentError):
 
 
 def is_skipped(runner: Runner, name: str) -> bool:
-    """Checks whether a metric belongs to a dataset that this validation run skipped; see `ValLoop`."""
-    return is_of_dataset(name, getattr(runner.val_loop, "left_out", ()))
+    """Checks whether a validation run outside training, or without the metric's dataset, leaves out a metric."""
+    return "train" not in runner.phases or is_of_dataset(name, getattr(runner.val_loop, "left_out", ()))
 
 
 class MonitoredMetric:
@@ -106,7 +106,7 @@ class MonitoredMetric:
             raise MissingMetricError(self.key, self.name, metrics, self.key)
 
     def read(self, runner: Runner, metrics: Mapping[str, Any]) -> float | None:
-        """Returns the metric's value, or None if this validation run skipped the metric's dataset."""
+        """Returns the metric's value, or None if this validation run leaves it out; see `is_skipped`."""
         if is_skipped(runner, self.name):
             return None
         self.check_in(tuple(metrics))

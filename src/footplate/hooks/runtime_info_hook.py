@@ -106,7 +106,7 @@ class RuntimeInfoHook(Hook):
             self._add_row(runner, self._loop.epoch, done)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Adds a row to the run's history."""
+        """Adds a row to the run's history, unless the iteration has one."""
         if runner.iter != runner.history.last_iter:
             self._add_row(runner, runner.epoch + runner.by_epoch, runner.iter)
 
@@ -128,8 +128,10 @@ class RuntimeInfoHook(Hook):
         runner.message_hub.update_info("loop_stage", "train")
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Records the metrics."""
+        """Records the metrics. In iteration-based training, they belong to the same row as the losses."""
         self._record(runner, "val", metrics)
+        if "train" in runner.phases and not self._loop.by_epoch:
+            self.after_train_epoch(runner)
         numbers = {f"val/{name}": value for name, value in numbers_in(metrics or {}).items()}
         runner.history.add(runner.epoch, runner.iter, numbers)
 

@@ -166,17 +166,15 @@ class TimeLimitHook(Hook):
         self._end = time.monotonic() + self.max_hours * _SECONDS
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Starts timing the first iteration of the epoch."""
+        """Starts timing the first iteration of the epoch, or validation."""
         self._since = time.monotonic()
+
+    before_val = before_train_epoch
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Requests the end of training if the remaining time is needed for validation and saving."""
         self._iteration = max(self._elapsed(), self._iteration * _FADING)
         self._end_in_time(runner)
-
-    def before_val(self, runner: Runner) -> None:
-        """Starts timing validation."""
-        self._since = time.monotonic()
 
     def after_val(self, runner: Runner) -> None:
         """Records the duration of a validation run, and ends training if no time is left for another iteration."""

@@ -80,12 +80,10 @@ class BaseModel(BaseModule, ABC):
         return log_vars
 
     def val_step(self, data: Any) -> Any:
-        """Returns the predictions for one batch of a validation set."""
+        """Returns the predictions for one batch of a validation or test set."""
         return self._run_forward(self.data_preprocessor(data, False), "predict")
 
-    def test_step(self, data: Any) -> Any:
-        """Returns the predictions for one batch of a test set."""
-        return self._run_forward(self.data_preprocessor(data, False), "predict")
+    test_step = val_step
 
     def val_loss(self, data: Any) -> dict[str, Tensor]:
         """Returns the values to log for one validation batch as scalar tensors, with the total loss as "loss"."""

@@ -7,7 +7,6 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import override
 
 from footplate.checkpoint import STRIP_WRAPPER, load_weights
 from footplate.checks import check_choice, check_names, check_number
@@ -96,7 +95,6 @@ class ConstantInit(BaseInit):
 
     val: float
 
-    @override
     def fill(self, weight: Tensor) -> None:
         nn.init.constant_(weight, self.val)
 
@@ -114,7 +112,6 @@ class NormalInit(BaseInit):
     mean: float = 0
     std: float = 1
 
-    @override
     def fill(self, weight: Tensor) -> None:
         nn.init.normal_(weight, self.mean, self.std)
 
@@ -134,7 +131,6 @@ class TruncNormalInit(NormalInit):
     a: float = -2
     b: float = 2
 
-    @override
     def fill(self, weight: Tensor) -> None:
         truncated_normal_(weight, self.mean, self.std, self.a, self.b)
 
@@ -152,7 +148,6 @@ class UniformInit(BaseInit):
     a: float = 0
     b: float = 1
 
-    @override
     def fill(self, weight: Tensor) -> None:
         nn.init.uniform_(weight, self.a, self.b)
 
@@ -191,7 +186,6 @@ class XavierInit(VariancePreservingInit):
 
     gain: float = 1
 
-    @override
     def fill(self, weight: Tensor) -> None:
         getattr(nn.init, f"xavier_{self.distribution}_")(weight, gain=self.gain)
 
@@ -213,7 +207,6 @@ class KaimingInit(VariancePreservingInit):
     mode: Literal["fan_in", "fan_out"] = "fan_out"
     nonlinearity: Literal["relu", "leaky_relu"] = "relu"
 
-    @override
     def fill(self, weight: Tensor) -> None:
         draw = getattr(nn.init, f"kaiming_{self.distribution}_")
         draw(weight, a=self.a, mode=self.mode, nonlinearity=self.nonlinearity)
@@ -228,7 +221,6 @@ class Caffe2XavierInit(BaseInit):
 
     least_dim: ClassVar[int] = 2
 
-    @override
     def fill(self, weight: Tensor) -> None:
         nn.init.kaiming_uniform_(weight, a=1, mode="fan_in", nonlinearity="leaky_relu")
 

@@ -51,17 +51,25 @@ class LARS(Optimizer):
     ) -> None:
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ArgumentError("nesterov needs a momentum above 0 and a dampening of 0", key="nesterov", found=True)
-        settings = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "eta": eta, "eps": eps}
-        flags = {"nesterov": nesterov, "lars_exclude": lars_exclude}
-        super().__init__(params, {**settings, "dampening": dampening, **flags})
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "momentum": momentum,
+                "weight_decay": weight_decay,
+                "dampening": dampening,
+                "eta": eta,
+                "nesterov": nesterov,
+                "eps": eps,
+                "lars_exclude": lars_exclude,
+            },
+        )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Performs one optimization step. `closure` reevaluates the model and returns the loss."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        with torch.enable_grad():
+            loss = None if closure is None else closure()
         for group in self.param_groups:
             params = [param for param in group["params"] if param.grad is not None]
             if not params:

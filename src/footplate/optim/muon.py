@@ -88,10 +88,8 @@ class Muon(Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Performs one optimization step. `closure` reevaluates the model and returns the loss."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        with torch.enable_grad():
+            loss = None if closure is None else closure()
         # Not used as a decorator, which would import the compiler. A compiled step would not notice changes to the
         # groups.
         torch.compiler.disable(self._step_parts)()  # type: ignore[no-untyped-call]

@@ -56,6 +56,7 @@ class BaseVisBackend:
 
     def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
         """Stores a scalar: a number, or a tensor with one element."""
+        self.add_scalars({name: value}, step)
 
     def add_scalars(
         self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
@@ -158,10 +159,6 @@ class Tracker(BaseVisBackend):
                 self.identity, self._start_error = {}, None
                 return self.experiment
         return self._run
-
-    def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
-        """Writes a scalar. Ignores values that are not numbers."""
-        self.add_scalars({name: value}, step)
 
     def add_scalars(
         self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any

@@ -74,10 +74,6 @@ class LocalVisBackend(BaseVisBackend):
             texts.add_text(LAYOUT_TEXT, json.dumps(layout))
         commit_image(path, Image.fromarray(np.ascontiguousarray(image)), pnginfo=texts)
 
-    def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
-        """Appends a JSON line with a scalar."""
-        self.add_scalars({name: value}, step)
-
     def add_scalars(
         self,
         scalar_dict: Mapping[str, Any],

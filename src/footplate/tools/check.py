@@ -277,7 +277,7 @@ def _validate(runner: Runner, hook: "_TrialHook", largest: dict[str, Largest]) -
                 _call_own_hooks(runner, hook, "after_val_iter", batch_idx=0, data_batch=batch.batch, outputs=samples)
             try:
                 values = {name: float(losses[name]) for name in losses if "loss" in name}
-                metrics |= chosen.named({**values, **evaluate_quietly(evaluator, len(samples))})
+                metrics |= chosen.named({**values, **evaluate_quietly(evaluator)})
             except Exception:  # some metrics need more than one batch; the preflight has reported it
                 are_complete = False
         total += seconds * (length_of(chosen.dataloader) or 0)

@@ -1,5 +1,6 @@
 """Reducing a field when a metric stops improving."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,8 +8,10 @@ import torch
 from torch import nn
 from torch.optim import SGD, Optimizer
 
+from footplate import Runner
 from footplate.errors import ArgumentError
 from footplate.optim.schedules.plateau import ReduceOnPlateau, ReduceOnPlateauLR
+from tests.support import settings
 
 LOSSES = [1.0, 0.9, 0.95, 0.95, 0.5, 0.6, 0.6, 0.6]
 
@@ -26,7 +29,7 @@ def step_with_losses(schedule: ReduceOnPlateau, optimizer: Optimizer, losses: li
 
 
 @pytest.mark.parametrize(
-    ("settings", "values"),
+    ("arguments", "values"),
     [
         ({"patience": 1}, [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25]),
         ({"patience": 0, "min_value": 0.3}, [1, 1, 0.5, 0.3, 0.3, 0.3, 0.3, 0.3]),
@@ -38,9 +41,19 @@ def step_with_losses(schedule: ReduceOnPlateau, optimizer: Optimizer, losses: li
         ({"patience": 0, "end": 4}, [1, 1, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]),
     ],
 )
-def test_values_after_each_validation(settings: dict[str, Any], values: list[float]) -> None:
+def test_values_after_each_validation(arguments: dict[str, Any], values: list[float]) -> None:
     optimizer = sgd()
-    assert step_with_losses(ReduceOnPlateauLR(optimizer, factor=0.5, **settings), optimizer, LOSSES) == values
+    assert step_with_losses(ReduceOnPlateauLR(optimizer, factor=0.5, **arguments), optimizer, LOSSES) == values
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_every_validation_of_a_run_counts_by_default(tmp_path: Path, by_epoch: bool) -> None:
+    schedule = {"type": "ReduceOnPlateauLR", "monitor": "acc", "rule": "greater", "factor": 0.5, "patience": 0}
+    evaluator = {"type": "Told", "values": {"acc": [1.0, 1.0, 1.0]}}
+    runner = Runner(**settings(tmp_path, by_epoch=by_epoch, val_evaluator=evaluator, param_scheduler=schedule))
+    before = runner.optim_wrapper.get_lr()["lr"][0]
+    runner.train()
+    assert runner.optim_wrapper.get_lr()["lr"] == [before / 4]
 
 
 def test_resumed_schedule_is_bit_equal() -> None:
@@ -53,13 +66,13 @@ def test_resumed_schedule_is_bit_equal() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "key"),
+    ("arguments", "key"),
     [
         ({"factor": 1.0}, "factor"),
         ({"min_value": [0.1, 0.2]}, "min_value"),
     ],
 )
-def test_invalid_settings_are_refused(settings: dict[str, Any], key: str) -> None:
+def test_invalid_settings_are_refused(arguments: dict[str, Any], key: str) -> None:
     with pytest.raises(ArgumentError) as caught:
-        ReduceOnPlateauLR(sgd(), **settings)
+        ReduceOnPlateauLR(sgd(), **arguments)
     assert caught.value.key == key

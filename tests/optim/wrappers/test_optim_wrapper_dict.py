@@ -35,7 +35,8 @@ def test_each_wrapper_steps_only_its_parameters() -> None:
 def test_states_are_saved_and_loaded_by_name() -> None:
     parts = model()
     found = wrappers(parts)
-    found.name_parameters(parts)
+    for wrapper in found.values():
+        wrapper.name_parameters(parts)
     found["g"].update_params(parts["g"](torch.ones(1, 1)).sum())
     state = found.state_dict()
     assert state["g"]["param_groups"][0]["param_names"] == ["g.weight", "g.bias"]

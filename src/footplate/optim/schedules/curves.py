@@ -11,8 +11,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from typing_extensions import override
-
 from footplate.checks import check_choice
 from footplate.errors import ArgumentError
 from footplate.optim.schedules.base_curve import Curve, number, positions
@@ -28,13 +26,11 @@ class Constant(Curve):
 
     factor: float = number(1.0 / 3, above=0, most=1)
 
-    @override
     def __call__(self, value: float, base: float, position: int, span: int) -> float:
         if position == 0:
             return value * self.factor
         return value / self.factor if position == span - 1 else value
 
-    @override
     def ends_at_base(self) -> bool:
         return True
 
@@ -51,14 +47,12 @@ class Linear(Curve):
     start_factor: float = number(1.0 / 3, above=0, most=1)
     end_factor: float = number(1.0, least=0, most=1)
 
-    @override
     def __call__(self, value: float, base: float, position: int, span: int) -> float:
         if position == 0:
             return value * self.start_factor
         rise = self.end_factor - self.start_factor
         return value * (1.0 + rise / (self.start_factor * (span - 1) + (position - 1) * rise))
 
-    @override
     def ends_at_base(self) -> bool:
         return self.end_factor == 1.0
 
@@ -70,11 +64,9 @@ class QuadraticWarmup(Curve):
     Source: the warm-up in YOLOX: Exceeding YOLO Series in 2021 (Ge et al., 2021).
     """
 
-    @override
     def __call__(self, value: float, base: float, position: int, span: int) -> float:
         return (value if position else 0.0) + base * (2 * position + 1) * (1 / span**2)
 
-    @override
     def ends_at_base(self) -> bool:
         return True
 
@@ -89,7 +81,6 @@ class Exponential(Curve):
 
     gamma: float = number(least=0)
 
-    @override
     def __call__(self, value: float, base: float, position: int, span: int) -> float:
         return value * self.gamma if position else value
 
@@ -106,7 +97,6 @@ class Step(Curve):
     step_size: int = positions()
     gamma: float = number(0.1, least=0)
 
-    @override
     def __call__(self, value: float, base: float, position: int, span: int) -> float:
         return value * self.gamma if position and position % self.step_size == 0 else value
 
@@ -124,7 +114,6 @@ class MultiStep(Curve):
     milestones: Sequence[int] = positions(least=0, is_list=True)
     gamma: float = number(0.1, least=0)
 
-    @override
     def __call__(self, value: float, base: float, position: int, span: int) -> float:
         return value * self.gamma ** self.milestones.count(position)
 
@@ -145,7 +134,6 @@ class Poly(Curve):
     eta_min: float = number(0.0, least=0)
     power: float = number(1.0, least=0)
 
-    @override
     def __call__(self, value: float, base: float, position: int, span: int) -> float:
         if position == 0:
             return value
@@ -191,7 +179,6 @@ class CosineAnnealing(WithMinimum):
 
     T_max: float | None = number(None, above=0, is_position=True)
 
-    @override
     def __call__(self, value: float, base: float, position: int, span: int) -> float:
         if position == 0:
             return value
@@ -228,7 +215,6 @@ class CosineRestart(WithMinimum):
                 found=f"{len(self.periods)} periods, {len(self.restart_weights)} weights",
             )
 
-    @override
     def __call__(self, value: float, base: float, position: int, span: int) -> float:
         ends = list(itertools.accumulate(self.periods))
         index = bisect.bisect_right(ends, position)
@@ -240,7 +226,6 @@ class CosineRestart(WithMinimum):
             return base * self.restart_weights[index]
         return self.cosine_decay(value, base, step, length)
 
-    @override
     def length(self) -> int | None:
         return sum(self.periods)
 
@@ -315,16 +300,13 @@ class OneCycle(Cycle):
     div_factor: float = number(25.0, above=0)
     final_div_factor: float = number(1e4, above=0)
 
-    @override
     def __call__(self, value: float, base: float, position: int, span: int) -> float:
         first = self.eta_max / self.div_factor
         targets = (first, self.eta_max, first / self.final_div_factor)
         return self.value_at(position, self.total_steps or span, targets)
 
-    @override
     def rebased(self, base: float) -> float:
         return self.eta_max / self.div_factor
 
-    @override
     def length(self) -> int | None:
         return self.total_steps

@@ -4,7 +4,6 @@ import inspect
 import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 from footplate.checks import is_number
@@ -92,7 +91,7 @@ def build_param_schedulers(
         epoch_length: The number of iterations per epoch, or None if unknown.
         max_epochs: The default `end` of epoch-based schedules.
         max_iters: The default `end` of iteration-based schedules.
-        counts_epochs: Whether the run is epoch-based. Used only for torch schedulers.
+        counts_epochs: Whether the run is epoch-based. Otherwise, schedules never step after an epoch.
 
     Returns:
         A list of schedules in stepping order. For several optimizers, a dict that maps their names to such lists.
@@ -102,31 +101,41 @@ def build_param_schedulers(
     """
     lengths = {"epoch_length": epoch_length, "max_epochs": max_epochs, "max_iters": max_iters}
     wrappers = getattr(optim_wrapper, "optim_wrappers", None)
-    with at_key("param_scheduler"):
-        if wrappers is None:
-            return _build_list(cfg, optim_wrapper, lengths, counts_epochs=counts_epochs)
-        is_by_name = isinstance(cfg, Mapping) and "type" not in cfg and "scheduler" not in cfg
-        built: dict[str, Schedules] = {}
-        for name, section in (cfg if is_by_name else dict.fromkeys(wrappers, cfg)).items():
-            if name not in wrappers:
-                near = nearest(name, wrappers)
-                raise ArgumentError(f"there is no optimizer '{name}'", key=name, found=list(wrappers), suggestion=near)
-            with at_key(name) if is_by_name else nullcontext():
-                built[name] = _build_list(section, wrappers[name], lengths, counts_epochs=counts_epochs)
-        return built
+    if wrappers is None:
+        return _build_list(cfg, optim_wrapper, lengths, "param_scheduler", counts_epochs=counts_epochs)
+    is_by_name = isinstance(cfg, Mapping) and "type" not in cfg and "scheduler" not in cfg
+    built: dict[str, Schedules] = {}
+    for name, section in (cfg if is_by_name else dict.fromkeys(wrappers, cfg)).items():
+        key = f"param_scheduler.{name}" if is_by_name else "param_scheduler"
+        if name not in wrappers:
+            near = nearest(name, wrappers)
+            raise ArgumentError(f"there is no optimizer '{name}'", key=key, found=list(wrappers), suggestion=near)
+        built[name] = _build_list(section, wrappers[name], lengths, key, counts_epochs=counts_epochs)
+    return built
 
 
 def _build_list(
-    cfg: Any, optimizer: HasParamGroups, lengths: Mapping[str, int | None], *, counts_epochs: bool
+    cfg: Any, optimizer: HasParamGroups, lengths: Mapping[str, int | None], key: str, *, counts_epochs: bool
 ) -> Schedules:
-    """Builds the schedules of one optimizer. Warns about schedules that do not match the length of the run."""
+    """Builds the schedules of one optimizer. Warns about schedules that do not match the run."""
     is_list = isinstance(cfg, Sequence) and not isinstance(cfg, str)
     built: Schedules = []
     for index, entry in enumerate(cfg if is_list else [] if cfg is None else [cfg]):
-        with at_key(f"[{index}]") if is_list else nullcontext():
-            schedule = torch_schedule(entry, optimizer, counts_epochs=counts_epochs)
-            built.append(schedule or _build(entry, optimizer, lengths))
-    _check_ends(built, lengths)
+        place = f"{key}[{index}]" if is_list else key
+        with at_key(place):
+            schedule: ParamSchedule = torch_schedule(entry, optimizer, counts_epochs=counts_epochs) or _build(
+                entry, optimizer, lengths
+            )
+        built.append(schedule)
+        if schedule.by_epoch and not counts_epochs and not schedule.takes_metrics:
+            _logger.warning(
+                "%s counts epochs, but training counts iterations, so it has no effect after the first iteration. "
+                "Set %s.by_epoch=False.",
+                place,
+                place,
+            )
+    with at_key(key):
+        _check_ends([schedule for schedule in built if counts_epochs or not schedule.by_epoch], lengths)
     count = getattr(optimizer, "_accumulative_counts", 1)
     counting = [schedule for schedule in built if not schedule.by_epoch and not schedule.takes_metrics]
     if count > 1 and counting:
@@ -148,7 +157,8 @@ def _build(cfg: Any, optimizer: HasParamGroups, lengths: Mapping[str, int | None
         return build(cfg, optimizer, **lengths)
     defaults: dict[str, Any] = {}
     begin, end = cfg.get("begin", 0), lengths["max_epochs" if cfg.get("by_epoch", True) else "max_iters"]
-    if end is not None and is_number(begin) and end > begin:
+    # A schedule with metrics counts validation runs, not epochs or iterations.
+    if end is not None and is_number(begin) and end > begin and not getattr(kind, "takes_metrics", False):
         defaults["end"] = end
     if cfg.get("convert_to_iter_based"):
         defaults["epoch_length"] = lengths["epoch_length"]

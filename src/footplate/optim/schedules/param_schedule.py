@@ -206,9 +206,11 @@ class ParamSchedule:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the type, settings, position, base values and current values as plain data."""
+        plain = int, float, str, list  # a curve may also have settings that a checkpoint cannot contain
         return {
             "type": type(self).__name__,
             "param_name": self.param_name,
+            "settings": {name: value for name, value in vars(self.curve).items() if isinstance(value, plain)},
             "begin": self.begin,
             "end": self.end,
             "by_epoch": self.by_epoch,
@@ -218,11 +220,11 @@ class ParamSchedule:
             "_last_value": self.get_last_value(),
         }
 
-    def matches(self, state_dict: dict[str, Any]) -> bool:
-        """Checks whether the type and settings in a saved state match this schedule."""
-        settings = self.state_dict()
-        keys = settings.keys() & state_dict.keys() & {"type", "param_name", "begin", "by_epoch"}
-        return all(state_dict[key] == settings[key] for key in keys)
+    def changes(self, state_dict: dict[str, Any]) -> list[str]:
+        """Returns the type and settings that differ from a saved state, e.g. `["gamma=0.9"]`. Ignores the length."""
+        new, saved = ({**state, **state.get("settings", {})} for state in (self.state_dict(), state_dict))
+        keys = ("type", "param_name", "begin", "by_epoch", *state_dict.get("settings", ()))
+        return [f"{key}={new[key]}" for key in keys if key in saved and key in new and saved[key] != new[key]]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads the position and the base values, but not the settings, such as the length.

@@ -30,6 +30,7 @@ class Accumulation:
         self._accumulative_counts = check_count("accumulative_counts", accumulative_counts)
         self._inner_count = 0  # the number of losses so far
         self._max_counts = -1  # the number of losses in the whole run, or -1 if unknown
+        self._losses_per_iteration: int | None = None  # unknown until the run's first iteration is complete
         self.loss_share = 1.0
         self.has_loaded_gradients = False
 
@@ -45,8 +46,7 @@ class Accumulation:
 
     def should_update(self) -> bool:
         """Checks whether to step the optimizer now, i.e. after a complete accumulation round or the run's last loss."""
-        count = self._accumulative_counts
-        return count == 1 or self._inner_count % count == 0 or self._inner_count == self._max_counts
+        return self._inner_count % self._accumulative_counts == 0 or self._inner_count == self._max_counts
 
     def should_sync(self) -> bool:
         """Checks whether to synchronize the next loss's gradients between ranks."""
@@ -56,20 +56,24 @@ class Accumulation:
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
         """Sets the loss counts, which determine when to step and whether the last accumulation round is incomplete.
 
+        In a resumed run, the loaded state contains the number of losses so far and of losses per iteration.
+
         Args:
             model: The model. Logs a warning if it contains batch normalization layers and gradients are accumulated.
             init_counts: The number of losses so far.
             max_counts: The number of losses in the whole run, or -1 if unknown.
         """
         count = self._accumulative_counts
-        self._inner_count, self._max_counts = init_counts, max_counts
+        if self._losses_per_iteration is None:
+            self._inner_count = init_counts
+        self._set_max_counts(max_counts - init_counts)
         if count > 1 and any(isinstance(module, BATCH_NORMS) for module in model.modules()):
             _logger.warning(
                 "accumulative_counts=%d does not apply to the statistics of batch normalization layers: "
                 "they are computed from each batch separately.",
                 count,
             )
-        if init_counts % count and not self.has_loaded_gradients:
+        if self._inner_count % count and not self.has_loaded_gradients:
             _logger.warning(
                 "Resumed at iteration %d during gradient accumulation (accumulative_counts=%d) without accumulated "
                 "gradients, so the first optimizer step will use fewer gradients.",
@@ -77,12 +81,28 @@ class Accumulation:
                 count,
             )
 
-    def _saved_gradients(self, state: Mapping[str, Any]) -> Sequence[Tensor | None]:
-        """Returns a saved state's accumulated gradients, and records whether there are any.
+    def count_first_losses(self, iterations: int) -> None:
+        """Counts the losses of the first iteration, and derives the number of losses in the whole run.
+
+        Before, each iteration is assumed to have one loss. If the first iteration has none, the number remains unknown.
+
+        Args:
+            iterations: The number of iterations left.
+        """
+        self._losses_per_iteration = self._inner_count
+        self._set_max_counts(iterations)
+
+    def _set_max_counts(self, iterations: int) -> None:
+        factor = 1 if self._losses_per_iteration is None else self._losses_per_iteration
+        self._max_counts = self._inner_count + factor * iterations if factor else -1
+
+    def _load_accumulation(self, state: Mapping[str, Any]) -> Sequence[Tensor | None]:
+        """Loads a saved state's loss counts. Returns its accumulated gradients, and records whether there are any.
 
         Returns an empty tuple if there are none. If `accumulative_counts` has changed since the state was saved, logs a
         warning and also returns an empty tuple.
         """
+        self._inner_count, self._losses_per_iteration = state.get("loss_counts", (0, None))
         gradients = state.get("accumulated_gradients")
         count = state.get("accumulative_counts", self._accumulative_counts)  # missing in older checkpoints
         if gradients is not None and count != self._accumulative_counts:

@@ -254,7 +254,7 @@ class OptimWrapper(Accumulation):
             self._named.setdefault(name, parameter)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state of the optimizer, and accumulated gradients if there are any.
+        """Returns the state of the optimizer, the loss counts if there are several per step, and accumulated gradients.
 
         Gradients exist in the middle of an accumulation round, or if another optimizer's loss depends on the
         parameters.
@@ -271,6 +271,8 @@ class OptimWrapper(Accumulation):
         if not self._clears_at_next_loss and any(gradient is not None for gradient in gradients):
             state["accumulated_gradients"] = gradients
             state["accumulative_counts"] = self._accumulative_counts
+        if self._accumulative_counts > 1:
+            state["loss_counts"] = self._inner_count, self._losses_per_iteration
         state["optimizer_type"] = type(self.optimizer).__name__
         return state
 
@@ -298,7 +300,7 @@ class OptimWrapper(Accumulation):
         if self._is_compiled:
             self._convert_lr_to_tensors()
         names = chain.from_iterable(optimizer_state.saved_names(state_dict["param_groups"], layout))
-        by_name = dict(zip(names, self._saved_gradients(state_dict), strict=False))
+        by_name = dict(zip(names, self._load_accumulation(state_dict), strict=False))
         for name, parameter in layout.parameters.items():
             gradient = by_name.get(name)
             if gradient is not None:

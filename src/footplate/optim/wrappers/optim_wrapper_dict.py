@@ -45,9 +45,7 @@ class OptimWrapperDict(OptimWrapper):
     def __iter__(self) -> Iterator[str]:
         return iter(self.optim_wrappers)
 
-    def keys(self) -> Iterator[str]:
-        """Returns an iterator over the names of the wrappers."""
-        return iter(self.optim_wrappers)
+    keys = __iter__
 
     def values(self) -> Iterator[OptimWrapper]:
         """Returns an iterator over the wrappers."""
@@ -86,16 +84,6 @@ class OptimWrapperDict(OptimWrapper):
         """Passes the loss counts for gradient accumulation to all wrappers."""
         for wrapper in self.values():
             wrapper.initialize_count_status(model, init_counts, max_counts)
-
-    def name_parameters(self, model: nn.Module) -> None:
-        """Passes the parameter names to all wrappers."""
-        for wrapper in self.values():
-            wrapper.name_parameters(model)
-
-    def guard(self, policy: str | None) -> None:
-        """Sets the policy for non-finite gradients in all wrappers."""
-        for wrapper in self.values():
-            wrapper.guard(policy)
 
     def get_lr(self) -> dict[str, list[float]]:
         """Returns a dict with an entry `"<name>.lr": [...]` for each wrapper."""

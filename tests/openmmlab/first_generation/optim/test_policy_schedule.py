@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
+from footplate.checkpoint import save_checkpoint
 from footplate.errors import ArgumentError, BuildError
 from footplate.openmmlab.first_generation.optim.policy_schedule import PolicyLR, PolicyMomentum
 
@@ -65,3 +67,8 @@ def test_invalid_settings_are_refused(
     with pytest.raises(error) as caught:
         PolicyLR(sgd(), **{"max_iters": 10, "by_epoch": False, **settings})
     assert (caught.value.key, caught.value.suggestion) == (key, suggestion)
+
+
+def test_state_of_a_policy_can_be_saved(tmp_path: Path) -> None:
+    schedule = PolicyLR(sgd(), policy="inv", gamma=0.5, power=2, max_iters=4, by_epoch=False)
+    save_checkpoint(schedule.state_dict(), tmp_path / "state.pth")
