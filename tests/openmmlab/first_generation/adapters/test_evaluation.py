@@ -107,6 +107,7 @@ def test_mistakes_in_evaluation_are_found_before_training(tmp_path: Path, caplog
     def build(**evaluation: Any) -> Runner:
         cfg = old_config_with_evaluation(tmp_path, **evaluation)
         cfg["data"]["val"]["type"] = "Counted"
+        cfg["preflight"] = True
         return Runner.from_cfg(cfg)
 
     for evaluation, message in (
@@ -121,6 +122,23 @@ def test_mistakes_in_evaluation_are_found_before_training(tmp_path: Path, caplog
     runner.train()
     assert len(runner.val_dataloader.dataset) == 8
     assert "Preflight: computing the metrics" not in caplog.text
+
+
+def test_a_trial_without_detections_computes_metrics() -> None:
+    class Boxes:
+        def __len__(self) -> int:
+            return 2
+
+        def evaluate(self, results: Any, logger: Any = None) -> dict[str, float]:
+            found = [boxes for result in results for boxes in result if len(boxes)]
+            return {"bbox_mAP": 0.0} if found else {}
+
+    metric = LegacyMetric()
+    metric.attach(Boxes())
+    for is_trial, expected in ((False, {}), (True, {"bbox_mAP": 0.0})):
+        metric.context = metric.context._replace(is_trial=is_trial)
+        metric.process(None, [[np.zeros((0, 5), np.float32)] * 3] * 2)
+        assert metric.evaluate(2) == expected
 
 
 def test_pre_eval_gives_equal_results(tmp_path: Path) -> None:

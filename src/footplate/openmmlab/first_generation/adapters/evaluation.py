@@ -185,7 +185,9 @@ class LegacyMetric(BaseMetric[Any]):
         if results and not is_mmpose and all(isinstance(each, BatchResult) for each in results):
             joined = {name: np.concatenate([np.asarray(each[name]) for each in results]) for name in results[0]}
         metric = {} if self.metric is None else {"metric": self.metric}
-        dataset = _first_samples(self._dataset, len(results)) if self.context.is_trial else self._dataset
+        dataset = self._dataset
+        if self.context.is_trial:
+            dataset, joined = _first_samples(dataset, len(results)), _with_a_box(joined)
         try:
             return dict(dataset.evaluate(joined, **metric, **self.options, logger=_logger))
         except (KeyError, ValueError) as error:  # datasets raise either for an unknown metric
@@ -208,6 +210,17 @@ def _first_samples(dataset: Any, count: int) -> Any:
         if isinstance(getattr(dataset, name, None), list):
             setattr(limited, name, getattr(dataset, name)[:count])
     return limited if len(limited) == count else dataset
+
+
+def _with_a_box(results: Any) -> Any:
+    """Adds a box if the results are MMDetection's boxes by class, and all are empty, as before training.
+
+    Otherwise, `evaluate` would return no metrics, and a wrong `save_best` would not be found.
+    """
+    by_class = [boxes for result in results if isinstance(result, list) for boxes in result]
+    if not by_class or any(getattr(boxes, "shape", None) != (0, 5) for boxes in by_class):
+        return results
+    return [[np.array([[0.0, 0.0, 1.0, 1.0, 1.0]], np.float32), *results[0][1:]], *results[1:]]
 
 
 def _encode_masks(result: Any) -> Any:
