@@ -122,6 +122,14 @@ def test_interrupted_epoch_resumes_with_the_seed_of_the_checkpoint(
     assert "The run resumes with the checkpoint's seed 7 instead of 8." in caplog.text
 
 
+def test_messages_contain_the_options_of_scripts(tmp_path: Path) -> None:
+    script(tmp_path, BY_EPOCH, checkpoint_config={"interval": 1})[0].run([loader()], [("train", 1)])
+    runner, _ = script(tmp_path, BY_EPOCH, checkpoint_config={"interval": 1})
+    with pytest.raises(ArgumentError, match="contains checkpoints from another run") as caught:
+        runner.run([loader()], [("train", 1)])
+    assert caught.value.notes[0] == "To resume that run, pass --auto-resume or --resume-from (runner.resume)."
+
+
 def test_run_does_not_reinitialize_the_weights(tmp_path: Path) -> None:
     class ConstantInit(OldModelWithSteps):
         def init_weights(self) -> None:

@@ -237,6 +237,7 @@ class BaseRunner(metaclass=_RunnerClass):
             cfg=cfg,
             **sections,
         )
+        runner.resume_plan.option = "--auto-resume or --resume-from (runner.resume)"
         if any(mode != "train" for mode, _ in workflow):
             runner.register_hook(WorkflowHook(workflow, loaders["val"]), "HIGHEST")
         for hook, priority in self._hooks:
