@@ -11,9 +11,9 @@ def add_commands(subparsers: Any) -> None:
     doctor = subparsers.add_parser(
         "doctor",
         help="list missing packages of code bases, and how to install them",
-        description="Import a code base, or all code bases and custom_imports that a config uses. List each package that "
-        "is missing or has an unsuitable version, and one command that installs them all. Without an argument, check the "
-        "optional packages and all installed code bases. Exit with status 2 if there is a problem.",
+        description="Import a code base, or all code bases and custom_imports that a config uses. List each package "
+        "that is missing or has an unsuitable version, and one command that installs them all. Without an argument, "
+        "check the optional packages and all installed code bases. Exit with status 2 if there is a problem.",
         epilog="Example: footplate doctor mmdet",
     )
     doctor.add_argument(
