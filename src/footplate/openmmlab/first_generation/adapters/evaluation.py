@@ -205,10 +205,12 @@ def _first_samples(dataset: Any, count: int) -> Any:
 
     In a trial, only the first samples have results, but the `evaluate` methods of code bases need one for each sample.
     """
+    lists = {name: vars(dataset)[name] for name in _SAMPLE_LISTS if isinstance(vars(dataset).get(name), list)}
+    if not lists:
+        return dataset
     limited = copy.copy(dataset)
-    for name in _SAMPLE_LISTS:
-        if isinstance(getattr(dataset, name, None), list):
-            setattr(limited, name, getattr(dataset, name)[:count])
+    for name, samples in lists.items():
+        setattr(limited, name, samples[:count])
     return limited if len(limited) == count else dataset
 
 
