@@ -135,6 +135,17 @@ def test_the_traceback_of_a_script_has_only_its_own_lines(tmp_path: Path, footpl
     ]
 
 
+def test_names_removed_from_python_are_restored_in_the_script(tmp_path: Path, footplate: Command) -> None:
+    text = "from collections import Sequence\n\nif __name__ == '__main__':\n    print(Sequence.__module__)\n    1 / 0\n"
+    (tmp_path / "script.py").write_text(text)
+    code, output, errors = footplate("run", "script.py")
+    assert (code, output) == (1, "collections.abc\n")
+    assert f'File "{tmp_path / "script.py"}", line 5, in <module>\n    1 / 0\n' in errors
+    code, output, errors = footplate("run", "--no-patches", "script.py")
+    assert (code, output) == (1, "")
+    assert "ImportError: cannot import name 'Sequence' from 'collections'" in errors
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from footplate.data import BaseDataset, annotations
-from footplate.data.annotations import join_root, load_annotations, read_file
+from footplate.data.annotations import join_root, load_annotations, load_data_file, read_file
 from footplate.errors import DataError, StorageError
 
 CONTENT = {"metainfo": {"classes": ["a"]}, "data_list": [{"img_path": "1.png"}]}
@@ -50,6 +50,15 @@ def test_a_storage_that_refuses_access_is_not_a_damaged_file(monkeypatch: pytest
 def test_annotation_files(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(json.dumps(CONTENT))
     assert load_annotations(str(tmp_path / name)) == (CONTENT["metainfo"], CONTENT["data_list"])
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_data_of_old_pickle_protocols_is_read(protocol: int, tmp_path: Path) -> None:
+    path = tmp_path / "results.pkl"
+    path.write_bytes(pickle.dumps([np.zeros((0, 5), "float32"), {1}, b""], protocol))
+    boxes, labels, content = load_data_file(str(path))
+    assert boxes.shape == (0, 5)
+    assert (labels, content) == ({1}, b"")
 
 
 def test_a_pickle_file_with_plain_data_is_read_without_executing_code(tmp_path: Path) -> None:

@@ -113,3 +113,22 @@ def test_doctor_finds_the_code_base_of_a_first_generation_config(
     write_metadata(site, "mmdet", "2.28.2", ["Requires-Dist: a-package-that-nobody-has"])
     assert main(["doctor", str(config)]) == 2
     assert "a-package-that-nobody-has" in capsys.readouterr().out
+
+
+def test_doctor_imports_the_modules_of_a_config(
+    site: Path, package: WritePackage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package("mmdet", {"__init__": "mmcv_maximum_version = '1.8.0'\n", "models/__init__": "class OldDetector: pass\n"})
+    write_metadata(site, "mmdet", "2.28.2", [])
+    write_metadata(site, "mmcv-lite", "2.2.0", [])
+    (site / "own_necks.py").write_text("import a_package_that_nobody_has\n")
+    config = tmp_path / "mine.py"
+    config.write_text("default_scope = 'mmdet'\ncustom_imports = dict(imports=['own_necks'])\n")
+    assert main(["doctor", str(config)]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["mmdet", "2.28.2", "complete"]
+    assert lines[1].startswith("custom_imports")
+    assert "a_package_that_nobody_has" in "".join(lines[1:])
+    (site / "own_necks.py").write_text("")
+    assert main(["doctor", str(config)]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == ["custom_imports", "complete"]

@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from footplate.errors import DataError
 from footplate.models.activation_checkpointing import checkpoint_activations
+from footplate.openmmlab.first_generation.adapters.model import DataContainer
 from footplate.tools.memory_use import counting_activations, largest_batch
 
 
@@ -31,6 +32,19 @@ def test_largest_samples_form_a_batch() -> None:
     assert sorted(widths(found.batch)) == [7, 9]
     assert found.samples == 4
     assert "3x2x9" in found.description
+
+
+class Containers(Pictures):
+    """Pictures as MMDetection 2.x returns them."""
+
+    def __getitem__(self, index: int) -> Any:
+        return {"img": DataContainer(super().__getitem__(index)["inputs"], stack=True)}
+
+
+def test_samples_in_data_containers_are_measured() -> None:
+    found = largest_batch(DataLoader(Containers([4, 9, 2, 7]), batch_size=2, collate_fn=list))
+    assert sorted(sample["img"].data.shape[-1] for sample in found.batch) == [7, 9]
+    assert found.description == "batches of 2, 4 inspected, of several sizes, at most 3x2x9"
 
 
 class Shapes(Dataset[Any]):

@@ -11,9 +11,9 @@ def add_commands(subparsers: Any) -> None:
     doctor = subparsers.add_parser(
         "doctor",
         help="list missing packages of code bases, and how to install them",
-        description="Import a code base, or all code bases that a config uses. List each package that is missing or "
-        "has an unsuitable version, and one command that installs them all. Without an argument, check the "
-        "optional packages and all installed code bases. Exit with status 2 if there is a problem.",
+        description="Import a code base, or all code bases and custom_imports that a config uses. List each package "
+        "that is missing or has an unsuitable version, and one command that installs them all. Without an argument, "
+        "check the optional packages and all installed code bases. Exit with status 2 if there is a problem.",
         epilog="Example: footplate doctor mmdet",
     )
     doctor.add_argument(
@@ -43,9 +43,23 @@ def check_installation(arguments: argparse.Namespace) -> int:
                 "the config does not refer to a code base, and no installed code base defines its model",
                 notes=["Pass the name of a code base, as in `footplate doctor mmdet2` for MMDetection 2.x."],
             )
+        if "custom_imports" in cfg and not any(row["problems"] for row in rows):
+            rows.append(_check_custom_imports(arguments.target))
     lines = []
     for row in rows:
         first, *others = [*row["problems"], *row["remarks"]] or [""]
         lines += [f"{row['name']:<12}  {row['version']:<12}  {first}".rstrip(), *(f"    {each}" for each in others)]
     print_result(arguments, rows, "".join(f"{line}\n" for line in lines))
     return 2 if any(row["problems"] for row in rows) else 0
+
+
+def _check_custom_imports(file: str) -> dict[str, Any]:
+    """Imports the modules in a config's `custom_imports`. Returns a dict in the format of `check_code_base`."""
+    from footplate.config import Config
+
+    row: dict[str, Any] = {"name": "custom_imports", "version": "", "problems": [], "remarks": ["complete"]}
+    try:
+        Config.fromfile(file)
+    except Exception as error:
+        row.update(problems=str(error).splitlines(), remarks=[])
+    return row

@@ -46,6 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from footplate import openmmlab
     from footplate.distributed import is_distributed
+    from footplate.openmmlab.patches import run_patched
     from footplate.storage import missing_path_notes
 
     file = os.path.abspath(arguments.script)
@@ -62,7 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
     sys.path[:] = [os.path.dirname(os.path.realpath(file)), *sys.path, os.getcwd()]
     sys.argv = [arguments.script, *arguments.rest]
     try:
-        runpy.run_path(file, run_name="__main__")
+        if arguments.no_patches or not run_patched(file):
+            runpy.run_path(file, run_name="__main__")
     except SystemExit as end:
         if end.code:
             raise

@@ -20,9 +20,24 @@ _logger = logging.getLogger("footplate.data")
 _RETRY_SECONDS = (1.0, 5.0)  # delays before retries of a failed storage request
 _Result = TypeVar("_Result")
 _SUFFIXES = (".json", ".yaml", ".yml", ".pkl", ".pickle")
+_BUILTINS = {
+    "set",
+    "frozenset",
+    "complex",
+    "slice",
+    "range",
+    "bytes",
+    "bytearray",
+    "int",
+    "float",
+    "str",
+    "bool",
+    "object",
+}
 # Names needed to rebuild data, keyed by module. All others are rejected, since modules also expose what they import.
 _DATA_NAMES = {
-    "builtins": {"set", "frozenset", "complex", "slice", "range", "bytearray", "object", "int", "float", "str", "bool"},
+    "builtins": _BUILTINS,
+    "__builtin__": _BUILTINS,  # up to pickle protocol 2
     "collections": {"Counter", "OrderedDict", "defaultdict", "deque"},
     "datetime": {"date", "datetime", "time", "timedelta", "timezone"},
     "_codecs": {"encode"},

@@ -261,7 +261,7 @@ def save_after_data_error(runner: "Runner", error: Exception) -> None:
         lost = str(second).split("\n", 1)[0]
     if lost is None:
         requests.saved_after_error = True
-        option = "resume=True" if runner.is_plain else "--resume (resume=True)"
+        option = "resume=True" if runner.is_plain else runner.resume_plan.option
         note = f"saved after iteration {runner.iter}: {path}. Fix the data and resume with {option}."
     else:
         note = f"NOT saved after iteration {runner.iter}: {lost}. The last checkpoint is {saver.last}."

@@ -40,7 +40,12 @@ class ResumePlan:
             `home` if it has a checkpoint, and otherwise starts with the weights of `load_from`.
         takes_settings: Whether a resumed run uses the optimizer settings in the config rather than those in the
             checkpoint.
+
+    Attributes:
+        option: The option that resumes the run, for messages.
     """
+
+    option = "--resume (resume=True)"
 
     def __init__(self, home: str, load_from: str | None, resume: bool | str, *, takes_settings: bool) -> None:
         self.home, self.load_from, self.resume = home, load_from, resume

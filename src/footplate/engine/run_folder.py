@@ -279,7 +279,7 @@ def _refuse_overwriting(runner: "Runner") -> None:
     if is_own:
         _logger.warning("Later checkpoints in '%s' will be replaced: %s.", folder, names)
         return
-    option = "--resume PATH (resume=True, load_from=PATH)" if runner.resume_plan.resume else "--resume (resume=True)"
+    option = "--resume PATH (resume=True, load_from=PATH)" if runner.resume_plan.resume else runner.resume_plan.option
     raise ArgumentError(
         f"'{folder}' contains checkpoints from another run: {names}",
         key="work_dir",

@@ -6,8 +6,11 @@ Modules are patched in memory when they are imported. Their files are not change
 import ast
 import importlib
 import re
+import sys
 import warnings
 from collections import defaultdict
+from importlib.util import decode_source
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from footplate.registry.dotted_paths import module_exists
@@ -177,6 +180,31 @@ def patch(source: str, module: str) -> tuple[ast.Module, dict[str, Any]] | None:
     if not transformer.values:
         return None
     return ast.fix_missing_locations(tree), transformer.values
+
+
+def run_patched(file: str) -> bool:
+    """Runs a script as the main module if it uses names that were removed from NumPy or collections.
+
+    Returns:
+        Whether the script was run. If not, it needs no patches or cannot be parsed.
+    """
+    with open(file, "rb") as script:
+        content = script.read()
+    try:
+        source = decode_source(content)
+        patched = patch(source, "__main__") if uses_removed_names(source) else None
+    except (SyntaxError, ValueError):
+        return False
+    if patched is None:
+        return False
+    module, previous = ModuleType("__main__"), sys.modules["__main__"]
+    vars(module).update(patched[1], __file__=file)
+    sys.modules["__main__"] = module
+    try:
+        exec(compile(patched[0], file, "exec", dont_inherit=True), vars(module))
+    finally:
+        sys.modules["__main__"] = previous
+    return True
 
 
 class _Replacer(ast.NodeTransformer):

@@ -18,6 +18,7 @@ from footplate.engine import Runner
 from footplate.errors import DataError
 from footplate.hooks import EMAHook
 from footplate.messages import pluralize
+from footplate.openmmlab.first_generation.adapters.model import DataContainer
 from footplate.tools.failing_module import is_out_of_memory
 from footplate.tools.label_counts import Labels, counting_labels
 
@@ -105,6 +106,8 @@ def tensors_in(value: Any, key: str = "") -> Iterator[tuple[str, Tensor]]:
     elif isinstance(value, (list, tuple)):
         for place, item in enumerate(value):
             yield from tensors_in(item, f"{key}[{place}]")
+    elif isinstance(value, DataContainer):
+        yield from tensors_in(value.data, key)
 
 
 def bytes_of(tensors: Iterable[Any]) -> int:

@@ -85,6 +85,62 @@ def test_a_trial_does_not_copy_the_dataset(tmp_path: Path) -> None:
     assert "no problems found" in check(Config(cfg)).text
 
 
+@DATASETS.register_module()
+class Counted(OldPoints):
+    """Evaluates like MMDetection's datasets: one result for each sample, and known metrics only."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.data_infos = list(range(self.size))
+
+    def __len__(self) -> int:
+        return len(self.data_infos)
+
+    def evaluate(self, results: list[Any], metric: Any = "accuracy", logger: Any = None, **options: Any) -> Any:
+        if metric != "accuracy":
+            raise KeyError(f"metric {metric} is not supported")
+        assert len(results) == len(self)
+        return super().evaluate(results)
+
+
+def test_mistakes_in_evaluation_are_found_before_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def build(**evaluation: Any) -> Runner:
+        cfg = old_config_with_evaluation(tmp_path, **evaluation)
+        cfg["data"]["val"]["type"] = "Counted"
+        cfg["preflight"] = True
+        return Runner.from_cfg(cfg)
+
+    for evaluation, message in (
+        ({"metric": "bboxes"}, "'Counted' cannot compute this metric: metric bboxes is not supported"),
+        ({"metric": "accuracy", "save_best": "mAP"}, "mAP"),
+    ):
+        runner = build(**evaluation)
+        with pytest.raises(ArgumentError, match=message):
+            runner.train()
+        assert runner.iter == 0
+    runner = build(metric="accuracy", save_best="accuracy")
+    runner.train()
+    assert len(runner.val_dataloader.dataset) == 8
+    assert "Preflight: computing the metrics" not in caplog.text
+
+
+def test_a_trial_without_detections_computes_metrics() -> None:
+    class Boxes:
+        def __len__(self) -> int:
+            return 2
+
+        def evaluate(self, results: Any, logger: Any = None) -> dict[str, float]:
+            found = [boxes for result in results for boxes in result if len(boxes)]
+            return {"bbox_mAP": 0.0} if found else {}
+
+    metric = LegacyMetric()
+    metric.attach(Boxes())
+    for is_trial, expected in ((False, {}), (True, {"bbox_mAP": 0.0})):
+        metric.context = metric.context._replace(is_trial=is_trial)
+        metric.process(None, [[np.zeros((0, 5), np.float32)] * 3] * 2)
+        assert metric.evaluate(2) == expected
+
+
 def test_pre_eval_gives_equal_results(tmp_path: Path) -> None:
     found = []
     for kind, pre_eval in (("OldPoints", False), ("PreEvaluated", True)):

@@ -1,11 +1,12 @@
 """First-generation scripts that build their runner themselves."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from footplate.errors import ArgumentError, BuildError
 from footplate.openmmlab.first_generation.adapters import Hook
@@ -87,6 +88,46 @@ def test_resume_is_bit_equal(tmp_path: Path) -> None:
     assert sums(again.model) == sums(whole.model)
     with pytest.raises(ArgumentError, match="resuming without the optimizer state is not supported"):
         again.resume(str(tmp_path / "whole/epoch_2.pth"), resume_optimizer=False)
+
+
+class SeededSampler(Sampler[int]):
+    """A sampler with its own seed, like those of MMDetection."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(torch.randperm(16, generator=torch.Generator().manual_seed(self.seed)).tolist())
+
+    def __len__(self) -> int:
+        return 16
+
+
+@pytest.mark.parametrize("own_seed", [False, True])
+def test_interrupted_epoch_resumes_with_the_seed_of_the_checkpoint(
+    own_seed: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def loader_of(seed: int) -> DataLoader[Any]:
+        order: Any = {"sampler": SeededSampler(seed)} if own_seed else {"shuffle": True}
+        return DataLoader(OldPoints(16), batch_size=4, **order)
+
+    saves = {"interval": 2, "by_epoch": False}
+    whole, _ = script(tmp_path / "whole", BY_EPOCH, checkpoint_config=saves)
+    whole.run([loader_of(7)], [("train", 1)])
+    again, _ = script(tmp_path / "again", BY_EPOCH)
+    again.meta["seed"] = 8
+    again.resume(str(tmp_path / "whole/iter_6.pth"))
+    again.run([loader_of(8)], [("train", 1)])
+    assert sums(again.model) == sums(whole.model)
+    assert "The run resumes with the checkpoint's seed 7 instead of 8." in caplog.text
+
+
+def test_messages_contain_the_options_of_scripts(tmp_path: Path) -> None:
+    script(tmp_path, BY_EPOCH, checkpoint_config={"interval": 1})[0].run([loader()], [("train", 1)])
+    runner, _ = script(tmp_path, BY_EPOCH, checkpoint_config={"interval": 1})
+    with pytest.raises(ArgumentError, match="contains checkpoints from another run") as caught:
+        runner.run([loader()], [("train", 1)])
+    assert caught.value.notes[0] == "To resume that run, pass --auto-resume or --resume-from (runner.resume)."
 
 
 def test_run_does_not_reinitialize_the_weights(tmp_path: Path) -> None:

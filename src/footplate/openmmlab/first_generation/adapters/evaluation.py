@@ -1,6 +1,7 @@
 """Runs first-generation evaluation: a metric or an evaluation hook calls the dataset's `evaluate`."""
 
 import bisect
+import copy
 import importlib
 import logging
 import sys
@@ -84,6 +85,8 @@ _METRICS = {
 
 Used for datasets without `evaluate`.
 """
+# The attributes in which the datasets of code bases list their samples.
+_SAMPLE_LISTS = ("data_infos", "img_infos", "video_infos", "img_ids")
 
 
 @METRICS.register_module()
@@ -182,7 +185,44 @@ class LegacyMetric(BaseMetric[Any]):
         if results and not is_mmpose and all(isinstance(each, BatchResult) for each in results):
             joined = {name: np.concatenate([np.asarray(each[name]) for each in results]) for name in results[0]}
         metric = {} if self.metric is None else {"metric": self.metric}
-        return dict(self._dataset.evaluate(joined, **metric, **self.options, logger=_logger))
+        dataset = self._dataset
+        if self.context.is_trial:
+            dataset, joined = _first_samples(dataset, len(results)), _with_a_box(joined)
+        try:
+            return dict(dataset.evaluate(joined, **metric, **self.options, logger=_logger))
+        except (KeyError, ValueError) as error:  # datasets raise either for an unknown metric
+            reason = str(error.args[0]) if error.args else ""
+            if not (reason.startswith("metric") and "not supported" in reason):
+                raise
+            name = type(self._dataset).__name__
+            raise ArgumentError(
+                f"'{name}' cannot compute this metric: {reason}", key="metric", found=self.metric
+            ) from None
+
+
+def _first_samples(dataset: Any, count: int) -> Any:
+    """Returns a copy of a dataset that contains only its first samples, or the dataset itself if that is not possible.
+
+    In a trial, only the first samples have results, but the `evaluate` methods of code bases need one for each sample.
+    """
+    lists = {name: vars(dataset)[name] for name in _SAMPLE_LISTS if isinstance(vars(dataset).get(name), list)}
+    if not lists:
+        return dataset
+    limited = copy.copy(dataset)
+    for name, samples in lists.items():
+        setattr(limited, name, samples[:count])
+    return limited if len(limited) == count else dataset
+
+
+def _with_a_box(results: Any) -> Any:
+    """Adds a box if the results are MMDetection's boxes by class, and all are empty, as before training.
+
+    Otherwise, `evaluate` would return no metrics, and a wrong `save_best` would not be found.
+    """
+    by_class = [boxes for result in results if isinstance(result, list) for boxes in result]
+    if not by_class or any(getattr(boxes, "shape", None) != (0, 5) for boxes in by_class):
+        return results
+    return [[np.array([[0.0, 0.0, 1.0, 1.0, 1.0]], np.float32), *results[0][1:]], *results[1:]]
 
 
 def _encode_masks(result: Any) -> Any:

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from footplate.checkpoint import load_checkpoint
 from footplate.config import Config
+from footplate.data.samplers import samplers_of
 from footplate.distributed import get_rank, get_world_size, unwrap_model
 from footplate.engine import Runner
 from footplate.engine.run_config import translate_config
@@ -94,6 +95,7 @@ class BaseRunner(metaclass=_RunnerClass):
         self.epoch = self.iter = self.inner_iter = 0
         self.rank, self.world_size = get_rank(), get_world_size()
         self._resume_from: str | None = None
+        self._resumed_seed: int | None = None
         self._sections: dict[str, Any] = {}  # config sections passed to the register methods
         self._hooks: list[tuple[Any, int | str]] = []
 
@@ -157,7 +159,7 @@ class BaseRunner(metaclass=_RunnerClass):
         return load_weights_from(_unwrapped(self.model), filename, map_location, strict, **settings)
 
     def resume(self, checkpoint: str, resume_optimizer: bool = True, map_location: Any = "cpu") -> None:
-        """Resumes the run from a checkpoint. Ignores `map_location`.
+        """Resumes the run from a checkpoint, with the seed in the checkpoint. Ignores `map_location`.
 
         Raises:
             ArgumentError: `resume_optimizer` is False, which is not supported.
@@ -170,7 +172,7 @@ class BaseRunner(metaclass=_RunnerClass):
             )
         meta = load_checkpoint(checkpoint, "meta", in_place=True).get("meta", {})
         self.epoch, self.iter = meta.get("epoch", 0), meta.get("iter", 0)
-        self._resume_from = checkpoint
+        self._resume_from, self._resumed_seed = checkpoint, meta.get("seed")
 
     def save_checkpoint(self, out_dir: str, **settings: Any) -> str:
         """Saves a checkpoint after `run` has finished; see `RunnerView.save_checkpoint`.
@@ -210,6 +212,8 @@ class BaseRunner(metaclass=_RunnerClass):
         cfg = translate_config(
             Config({"checkpoint_config": None, "runner": {"type": self.kind, self.unit: length}, **self._sections})
         )
+        if self._resumed_seed is not None:
+            self._take_resumed_seed(loaders["train"])
         sections, name, model = dict(cfg), self.meta.get("exp_name"), _unwrapped(self.model)
         optimizer_settings = sections.pop("optim_wrapper", {})
         if isinstance(self.optimizer, Mapping):
@@ -233,6 +237,7 @@ class BaseRunner(metaclass=_RunnerClass):
             cfg=cfg,
             **sections,
         )
+        runner.resume_plan.option = "--auto-resume or --resume-from (runner.resume)"
         if any(mode != "train" for mode, _ in workflow):
             runner.register_hook(WorkflowHook(workflow, loaders["val"]), "HIGHEST")
         for hook, priority in self._hooks:
@@ -253,6 +258,19 @@ class BaseRunner(metaclass=_RunnerClass):
         for name in ("epoch", "iter", "inner_iter", "max_iters", "max_epochs"):
             setattr(self, name, getattr(view, name))
         self._ran = runner
+
+    def _take_resumed_seed(self, loader: Any) -> None:
+        """Replaces the script's seed. Otherwise, the rest of an interrupted epoch would repeat samples and skip others.
+
+        Scripts draw a random seed at each start unless the user sets one.
+        """
+        own, self.meta["seed"] = self.meta.get("seed"), self._resumed_seed
+        if own is None or own == self._resumed_seed:
+            return
+        _logger.warning("The run resumes with the checkpoint's seed %s instead of %s.", self._resumed_seed, own)
+        for sampler in samplers_of(loader):
+            if getattr(sampler, "seed", None) == own:
+                sampler.seed = self._resumed_seed
 
     def __getattr__(self, name: str) -> Any:
         if self._ran is None:

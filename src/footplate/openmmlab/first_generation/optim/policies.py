@@ -40,6 +40,9 @@ class RunInfo(NamedTuple):
     """The factor at the start of the warm-up."""
 
 
+_WARMUP_SETTINGS = ("warmup", "warmup_iters", "warmup_ratio", "warmup_by_epoch")
+
+
 def check_warmup(warmup: str | None, iters: int, ratio: float) -> None:
     """Raises ArgumentError if a warm-up setting is invalid. See `RunInfo` for the arguments."""
     if warmup is not None:
@@ -315,7 +318,7 @@ def build_policy(name: str, settings: Mapping[str, Any], field: str, run: RunInf
     arguments: dict[str, Any] = {}
     for key, value in settings.items():
         if key not in defaults:
-            suggestion = nearest(key, defaults)
+            suggestion = nearest(key, [*defaults, *_WARMUP_SETTINGS])
             raise BuildError(
                 f"the policy '{name}' takes no argument '{key}'", key=key, found=value, suggestion=suggestion
             )

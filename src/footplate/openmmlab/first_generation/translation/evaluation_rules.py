@@ -17,7 +17,11 @@ _OBSOLETE_KEYS = ("gpu_collect", "tmpdir", "broadcast_bn_buffer", "file_client_a
     "workflow",
     given="""
 runner = dict(type='EpochBasedRunner', max_epochs=12)
-data = dict(samples_per_gpu=2, val=dict(type='CocoDataset', ann_file='val.json'))
+pipeline = [dict(type='LoadImageFromFile')]
+data = dict(
+    samples_per_gpu=2,
+    train=dict(type='RepeatDataset', times=2, dataset=dict(type='CocoDataset', pipeline=pipeline)),
+    val=dict(type='CocoDataset', ann_file='val.json'))
 """,
     before="workflow = [('train', 1), ('val', 1)]",
     after="""
@@ -29,13 +33,19 @@ custom_hooks = [
             batch_size=2,
             sampler=dict(type='DefaultSampler', shuffle=False),
             collate_fn=dict(type='legacy_collate'),
-            dataset=dict(type='LegacyDataset', dataset=dict(type='CocoDataset', ann_file='val.json'))),
+            dataset=dict(
+                type='LegacyDataset',
+                dataset=dict(
+                    type='CocoDataset', ann_file='val.json', pipeline=[dict(type='LoadImageFromFile')]))),
         priority='HIGHEST'),
 ]
 """,
 )
 def workflow(draft: Draft) -> None:
-    """Replaces validation phases with a hook that computes losses. Removes a workflow that only trains."""
+    """Replaces validation phases with a hook that computes losses with the training pipeline.
+
+    Removes a workflow that only trains.
+    """
     phases = [(mode, count) for mode, count in draft.take("workflow") or ()]
     if all(mode == "train" for mode, _ in phases):
         return
@@ -43,8 +53,11 @@ def workflow(draft: Draft) -> None:
     if not data.get("val"):
         raise ConfigError("the workflow has a validation phase, but there is no data.val", key="workflow")
     dataset = {**data["val"]}
-    if isinstance(data.get("train"), Mapping) and "pipeline" in data["train"]:
-        dataset["pipeline"] = data["train"]["pipeline"]
+    train = data.get("train")
+    while isinstance(train, Mapping) and "pipeline" not in train:  # a wrapper, such as RepeatDataset
+        train = train.get("dataset")
+    if isinstance(train, Mapping):
+        dataset["pipeline"] = train["pipeline"]
     settings = {**data, **(data.get("val_dataloader") or {})}
     used = {key: settings[key] for key in settings.keys() & LOADER_KEYS.keys() - {"drop_last", "sampler", "collate_fn"}}
     loader = make_loader(draft, {**used, "shuffle": False}, with_origins(dataset, data["val"]), test_mode=False)
