@@ -9,6 +9,7 @@ import pytest
 from footplate import Runner
 from footplate.tools.analysis import explain_runs, summarize
 from footplate.tools.report_curves import arrange_charts
+from footplate.tools.run_files import starts_of
 from footplate.tools.runs import read_run
 from tests.support import loader, settings
 
@@ -61,6 +62,17 @@ def test_test_in_the_folder_of_a_run_keeps_its_iterations(tmp_path: Path) -> Non
     assert after["iterations"] == before["iterations"] == 12
     assert after["best"]["accuracy"] == before["best"]["accuracy"]
     assert iterations(tmp_path, "test/accuracy") == [4]
+
+
+def test_validation_in_the_folder_of_a_run_adds_nothing_to_its_training_curves(tmp_path: Path) -> None:
+    settings = {"val_cfg": {"loss": True}, "default_hooks": {"logger": {"interval": 1}}}
+    run_in(tmp_path, **settings).train()
+    before = read_run(tmp_path)
+    run_in(tmp_path, **settings, load_from=str(tmp_path / "epoch_3.pth")).val()
+    after = read_run(tmp_path)
+    assert {(series.name, series.mode) for series in after.series} == {(s.name, s.mode) for s in before.series}
+    assert after.find("loss", "train") == before.find("loss", "train")
+    assert '"val/loss"' in (starts_of(tmp_path)[-1].folder / "vis_data" / "scalars.json").read_text()
 
 
 def test_starts_are_ordered_by_their_recorded_time(tmp_path: Path) -> None:

@@ -233,12 +233,14 @@ def _joined_lines(path: Path) -> tuple[list[dict[str, Any]], int | None, list[st
     for file in files:
         start, lines = read_start(file.parent.parent), _read_lines(file)
         if not start.trains:
-            evaluated += [{**line, "at": start.iteration} for line in lines]
+            evaluated += [{**line, "mode": "val", "at": start.iteration} for line in lines]
             continue
         if start.kind:
             length = start.epoch_length
             for line in lines:
                 line["at"] = line.get("iteration", line.get("step", 0.0))
+                if "iteration" not in line:  # not metrics of the evaluators, but numbers that a hook has logged
+                    line["mode"] = "train"
             position: float = start.iteration
         else:
             length = _derive_epoch_length(lines) or length
