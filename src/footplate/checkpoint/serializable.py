@@ -66,8 +66,8 @@ def rebuild(value: Any, convert: Callable[[str, Any], Any], path: str = "") -> A
 
     Args:
         value: The state.
-        convert: A function that is called with a key path and a value, for all entries except numbers and strings, and
-            for mapping keys. If it returns a container unchanged, the container is copied recursively.
+        convert: A function that is called with a key path and a value, for each mapping key and for each entry that is
+            not a number or a string. If it returns a container unchanged, the container is copied recursively.
         path: The key path of the state.
     """
     if type(value) in _UNCHANGED:

@@ -56,7 +56,8 @@ class CheckpointIO:
                 Runner.load_checkpoint
                   load              reads the file, calls `after_load_checkpoint`, and loads the weights
 
-    These methods and the hooks have MMEngine's signatures, so `loading` tells the inner ones what the outer ones know.
+    These methods and the hooks have MMEngine's signatures, so the outer methods pass information to the inner ones
+    through `loading`.
 
     Args:
         on_save_error: See `Runner`.

@@ -209,7 +209,8 @@ def _restore_schedules(runner: "Runner", state: Any, saved_iter: int) -> None:
     """Restores the schedules, or fast-forwards them to the current iteration if they differ from the saved ones.
 
     If the batch size has changed, the current iteration differs from `saved_iter`, so schedules that count iterations
-    are fast-forwarded too. Schedules next to a `ReduceOnPlateau` are not, because its reductions would be lost.
+    are fast-forwarded too. If an optimizer also has a `ReduceOnPlateau`, its
+    schedules are not fast-forwarded, because that would lose the reductions.
     """
     now = runner.train_loop.iter
     groups = schedules_by_optimizer(runner.param_schedulers)

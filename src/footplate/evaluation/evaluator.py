@@ -224,8 +224,8 @@ class FunctionMetric(NamedMetric):
     Args:
         function: A function that takes the predictions and the batch, both on the predictions' device, and returns a
             number or a dict of numbers.
-        name: The name of a number, or the prefix for a dict's keys. By default, a number is named after the function,
-            and a dict's keys have no prefix.
+        name: The name of the returned number, or the prefix for the keys of the returned dict. By default, a number is
+            named after the function, and a dict's keys have no prefix.
 
     Raises:
         ArgumentError: A lambda has no name, or the function does not accept two arguments.
@@ -267,8 +267,8 @@ class UpdatedMetric(NamedMetric):
 
     Args:
         metric: The object.
-        name: The name of a number, or the prefix for a dict's keys. By default, a number is named after the object's
-            class, and a dict's keys have no prefix.
+        name: The name of the computed number, or the prefix for the keys of the computed dict. By default, a number is
+            named after the object's class, and a dict's keys have no prefix.
     """
 
     def __init__(self, metric: Any, name: str | None = None) -> None:

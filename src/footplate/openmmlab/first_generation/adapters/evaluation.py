@@ -215,9 +215,10 @@ def _first_samples(dataset: Any, count: int) -> Any:
 
 
 def _with_a_box(results: Any) -> Any:
-    """Adds a box if the results are MMDetection's boxes by class, and all are empty, as before training.
+    """Adds a box if the results are MMDetection's lists of boxes per class, and all lists are empty.
 
-    Otherwise, `evaluate` would return no metrics, and a wrong `save_best` would not be found.
+    An untrained model often finds nothing. `evaluate` would then return no metrics, so a wrong `save_best` could not be
+    detected.
     """
     by_class = [boxes for result in results if isinstance(result, list) for boxes in result]
     if not by_class or any(getattr(boxes, "shape", None) != (0, 5) for boxes in by_class):
