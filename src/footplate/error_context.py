@@ -71,6 +71,8 @@ def _key_of_weights(source: Any, key: str) -> str:
     """Returns the key of the weights, since a code base's model may pass `pretrained` to its backbone as `init_cfg`."""
     section, path, found = source, "", key
     for name in key.split(".")[:-1]:
+        if "[" in name:
+            return key  # a section in a list has its own `init_cfg`
         section, path = section.get(name) if hasattr(section, "get") else None, f"{path}{name}."
         if isinstance(section, Mapping) and section.get("pretrained"):
             found = f"{path}pretrained"

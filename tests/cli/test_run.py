@@ -146,6 +146,14 @@ def test_names_removed_from_python_are_restored_in_the_script(tmp_path: Path, fo
     assert "ImportError: cannot import name 'Sequence' from 'collections'" in errors
 
 
+def test_functions_that_still_exist_are_unchanged_in_a_script_with_removed_names(
+    tmp_path: Path, footplate: Command
+) -> None:
+    text = "import numpy as np\nimport torch\n\ntorch.save([np.Inf], 'list.pt')\n"
+    (tmp_path / "script.py").write_text(text + "print(torch.load('list.pt', weights_only=False))\n")
+    assert footplate("run", "script.py") == (0, "[inf]\n", "")
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [

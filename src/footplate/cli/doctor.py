@@ -38,7 +38,7 @@ def check_installation(arguments: argparse.Namespace) -> int:
     else:
         cfg = Config.fromfile(arguments.target, import_custom_modules=False)
         rows = [check_code_base(scope) for scope in named_code_bases(cfg)]
-        if not rows:
+        if not rows and "custom_imports" not in cfg:
             raise ConfigError(
                 "the config does not refer to a code base, and no installed code base defines its model",
                 notes=["Pass the name of a code base, as in `footplate doctor mmdet2` for MMDetection 2.x."],

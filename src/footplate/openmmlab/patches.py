@@ -129,7 +129,7 @@ def _read_table() -> dict[str, Patch]:
 
 PATCHES = _read_table()
 """Maps the dotted path of each old name to its patch."""
-_CHANGED = ("torch.load", "pycocotools.coco.COCO")  # these still exist, but behave differently
+_CHANGED = ("torch.load", "pycocotools.coco.COCO", "numpy.ndarray.__setitem__")  # these still exist, but differ
 _FLAT_VALUE = re.compile(r"\] = .*\.reshape\(-1\)")
 _WORDS = re.compile(rf"\b(?:{'|'.join(sorted({each.rpartition('.')[2].rstrip('()') for each in PATCHES}))})\b")
 _NUMPY_NAMES = "|".join(path[6:] for path in PATCHES if re.fullmatch(r"numpy[.]\w+", path))
@@ -183,7 +183,9 @@ def patch(source: str, module: str) -> tuple[ast.Module, dict[str, Any]] | None:
 
 
 def run_patched(file: str) -> bool:
-    """Runs a script as the main module if it uses names that were removed from NumPy or collections.
+    """Runs a script as the main module if it uses names that no longer exist, such as `np.Inf`.
+
+    Restores only these names. Functions that still exist, such as `torch.load`, behave as usual in the script.
 
     Returns:
         Whether the script was run. If not, it needs no patches or cannot be parsed.
@@ -191,8 +193,7 @@ def run_patched(file: str) -> bool:
     with open(file, "rb") as script:
         content = script.read()
     try:
-        source = decode_source(content)
-        patched = patch(source, "__main__") if uses_removed_names(source) else None
+        patched = patch(decode_source(content), "__main__")
     except (SyntaxError, ValueError):
         return False
     if patched is None:
@@ -295,6 +296,8 @@ class _Replacer(ast.NodeTransformer):
         Returns None if the path needs no replacement.
         """
         found = PATCHES.get(path)
+        if self._module == "__main__" and (path in _CHANGED or path.endswith("()")):
+            return None
         if found is None or (path not in _CHANGED and _find(path) is not None):
             return None
         value = _find(found.new)
