@@ -44,6 +44,7 @@ def test_hooks_are_ordered_by_priority_then_registration() -> None:
         method(order)
     assert order == ["E", "C", "A", "D", "F", "B"] == [type(hook).__name__ for hook in hooks]
     assert (len(hooks), type(hooks[0]).__name__) == (6, "E")
+    assert [type(hook).__name__ for hook in hooks[1:3]] == ["C", "A"]
 
 
 def test_hook_that_is_registered_during_an_event_acts_from_the_next_one_on(tmp_path: Path) -> None:

@@ -80,13 +80,22 @@ def test_unchanged_settings_log_no_warning(
     assert not [each for each in caplog.messages if "Ignoring the config's" in each]
 
 
-def test_changed_settings_of_a_schedule_are_logged_and_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    schedule = {"type": "ExponentialLR", "gamma": 0.5}
-    cfg = settings(tmp_path, param_scheduler=schedule)
+@pytest.mark.parametrize(
+    ("kind", "old", "new", "shown"),
+    [
+        ("ExponentialLR", {"gamma": 0.5}, {"gamma": 0.9}, "gamma=0.9"),
+        ("MultiStepLR", {"milestones": (3, 6)}, {"milestones": (7, 9)}, "milestones=[7, 9]"),
+        ("CosineAnnealingLR", {}, {"T_max": 20}, "T_max=20"),
+    ],
+)
+def test_changed_settings_of_a_schedule_are_logged_and_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str, old: Any, new: Any, shown: str
+) -> None:
+    cfg = settings(tmp_path, param_scheduler={"type": kind, **old})
     Runner(**{**cfg, "train_cfg": {"max_epochs": 1}}).train()
-    Runner(**{**cfg, "param_scheduler": {**schedule, "gamma": 0.9}, "resume": True}).train()
-    assert [message for message in caplog.messages if "gamma" in message] == [
-        "The schedules in the config (ExponentialLR, at iteration 4) differ from those in the checkpoint "
-        "(ExponentialLR, at iteration 4). Using the schedules in the config, fast-forwarded to the current iteration. "
-        "Changed: gamma=0.9."
+    Runner(**{**cfg, "param_scheduler": {"type": kind, **new}, "resume": True}).train()
+    assert [message for message in caplog.messages if "Changed: " in message] == [
+        f"The schedules in the config ({kind}, at iteration 4) differ from those in the checkpoint "
+        f"({kind}, at iteration 4). Using the schedules in the config, fast-forwarded to the current iteration. "
+        f"Changed: {shown}."
     ]

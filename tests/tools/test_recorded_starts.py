@@ -11,6 +11,7 @@ from footplate.tools.analysis import explain_runs, summarize
 from footplate.tools.report_curves import arrange_charts
 from footplate.tools.run_files import starts_of
 from footplate.tools.runs import read_run
+from footplate.visualization import Visualizer
 from tests.support import loader, settings
 
 
@@ -73,6 +74,17 @@ def test_validation_in_the_folder_of_a_run_adds_nothing_to_its_training_curves(t
     assert {(series.name, series.mode) for series in after.series} == {(s.name, s.mode) for s in before.series}
     assert after.find("loss", "train") == before.find("loss", "train")
     assert '"val/loss"' in (starts_of(tmp_path)[-1].folder / "vis_data" / "scalars.json").read_text()
+
+
+def test_visualizer_with_the_arguments_of_mmengine_records_the_iterations_of_metrics(tmp_path: Path) -> None:
+    class Own(Visualizer):
+        def add_scalars(self, scalar_dict: Any, step: int = 0, file_path: str | None = None) -> None:  # type: ignore[override]
+            super().add_scalars(scalar_dict, step, file_path)
+
+    folder = str(tmp_path / "vis")
+    run_in(tmp_path, visualizer=Own(vis_backends=[{"type": "LocalVisBackend"}], save_dir=folder)).train()
+    lines = [json.loads(line) for line in (tmp_path / "vis" / "vis_data" / "scalars.json").read_text().splitlines()]
+    assert [line["iteration"] for line in lines if "accuracy" in line] == [4, 8, 12]
 
 
 def test_starts_are_ordered_by_their_recorded_time(tmp_path: Path) -> None:

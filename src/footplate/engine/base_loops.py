@@ -157,9 +157,9 @@ class BaseTrainLoop(BaseLoop):
         runner = self.runner
         runner.call_hook("before_train_iter", batch_idx=idx, data_batch=data_batch)
         outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
-        if self._iter == 0:
+        if self._iter == self._began_at:
             for wrapper in runner.optim_wrapper.parts.values():
-                wrapper.count_first_losses(self.max_iters - 1)
+                wrapper.count_first_losses(self.max_iters - self._iter - 1)
         runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
         self._iter += 1
 

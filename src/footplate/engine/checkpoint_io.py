@@ -193,9 +193,9 @@ class CheckpointIO:
         self.random = state.random_of(checkpoint, runner.rank)
         self.saver.last = path
         infos = runner.message_hub.runtime_info
-        for name in infos:
-            if name.startswith(("best_ckpt", "last_ckpt")):
-                infos[name] = relocate(str(infos[name]), storage.parent(path))
+        for name, value in infos.items():
+            if name.startswith(("best_ckpt", "last_ckpt")) and isinstance(value, str):
+                infos[name] = relocate(value, storage.parent(path))
         self.is_loaded_by_user |= not self.loading.path
         _logger.info("Resumed from %s at epoch %d, iteration %d.", path, runner.epoch, runner.iter)
 

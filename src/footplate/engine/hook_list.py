@@ -62,7 +62,7 @@ class HookList(Sequence[Hook]):
         self._methods: dict[str, list[Listener]] = {event: [] for event in EVENTS}
 
     def __getitem__(self, index: Any) -> Any:
-        return self._entries[index].hook
+        return [entry.hook for entry in self._entries][index]
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -225,7 +225,7 @@ def answer_requests(runner: "Runner") -> None:
         kill_workers(runner.built_loaders())  # hung workers would keep the process from exiting
         error = Interrupted(number)
         lost = f"The run was NOT saved. The last checkpoint is {runner.saver.last}."
-        advice = "Resume to continue from there: `--resume`, or `resume='auto'` in Python."
+        advice = f"Resume to continue from there: {runner.resume_plan.option}."
         advice = advice if runner.saver.lost is None else lost
         _logger.warning("%s: stopped after iteration %d. %s", error.name, runner.iter, advice)
         raise error

@@ -17,7 +17,7 @@ from footplate.errors import ArgumentError
 from footplate.hooks.checkpoint_hook import best_rules
 from footplate.messages import printable
 from footplate.metric_names import validation_label
-from footplate.records import average_over_ranks, numbers_in
+from footplate.records import MetricStep, average_over_ranks, numbers_in
 from footplate.registry import HOOKS
 from footplate.storage import check_output_path, commit_bytes, output_path, read_bytes
 from footplate.visualization import ImageNames, sample_image
@@ -197,7 +197,7 @@ class LoggerHook(Hook):
     def _add_metrics(self, runner: Runner, metrics: Mapping[str, Any], file_path: str | None = None) -> None:
         # Iteration-based training has no meaningful epochs, whatever `log_metric_by_epoch` is.
         step = runner.epoch if self.log_metric_by_epoch and runner.by_epoch else runner.iter
-        runner.visualizer.add_scalars(metrics, step=step, file_path=file_path, iteration=runner.iter)
+        runner.visualizer.add_scalars(metrics, step=MetricStep(step, runner.iter), file_path=file_path)
 
 
 @HOOKS.register_module()

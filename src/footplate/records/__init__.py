@@ -11,6 +11,7 @@ from footplate.records.history import HistoryBuffer, average_over_ranks
 from footplate.records.local_writers import (
     LAYOUT_TEXT,
     LocalVisBackend,
+    MetricStep,
     TensorboardVisBackend,
     is_written_config,
     write_config,
@@ -42,6 +43,7 @@ __all__ = [
     "LogProcessor",
     "MLflowVisBackend",
     "MessageHub",
+    "MetricStep",
     "NOT_SHOWN",
     "ScalarNames",
     "SwanlabVisBackend",

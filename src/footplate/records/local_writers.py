@@ -23,6 +23,23 @@ _logger = logging.getLogger("footplate.records")
 _MARK = "# Written by a run, which replaces this file only while it is unchanged: "
 
 
+class MetricStep(int):
+    """The step of a run's metrics, in epochs or iterations.
+
+    An integer, so that it reaches every writer through visualizers that only know MMEngine's arguments.
+
+    Attributes:
+        iteration: The training iteration.
+    """
+
+    iteration: int
+
+    def __new__(cls, step: int, iteration: int) -> "MetricStep":
+        value = super().__new__(cls, step)
+        value.iteration = iteration
+        return value
+
+
 @VISBACKENDS.register_module()
 class LocalVisBackend(BaseVisBackend):
     """Writes files to `save_dir`: scalars as JSON lines, images as PNG, and the config as Python.
@@ -79,18 +96,16 @@ class LocalVisBackend(BaseVisBackend):
         scalar_dict: Mapping[str, Any],
         step: int = 0,
         file_path: str | None = None,
-        *,
-        iteration: int | None = None,
         **kwargs: Any,
     ) -> None:
         """Appends several scalars as one JSON line. If `file_path` is set, also appends the line to that file.
 
-        If `step` may be an epoch, `iteration` is the training iteration, which is written too.
+        If `step` is a `MetricStep`, also writes its iteration.
         """
         line = {name: value.item() if hasattr(value, "item") else value for name, value in scalar_dict.items()}
         line["step"] = line.pop("step", step)
-        if iteration is not None:
-            line["iteration"] = iteration
+        if isinstance(step, MetricStep):
+            line["iteration"] = step.iteration
         text, folder = json.dumps(line), str(self.folder)
         for name in (self._scalars, file_path):
             if name is not None:

@@ -36,7 +36,7 @@ from footplate.engine.requests import EarlyExitError
 from footplate.engine.run_config import check_config, runner_config
 from footplate.engine.sections import check_visualizer
 from footplate.error_context import at_key, located
-from footplate.errors import CheckpointError, FootplateError
+from footplate.errors import CheckpointError, DataError, FootplateError, StorageError
 from footplate.hooks import CheckpointHook, RuntimeInfoHook
 from footplate.interrupts import temporary_folder
 from footplate.messages import format_bytes, format_seconds, labeled, list_names, pluralize
@@ -190,8 +190,9 @@ def _try(cfg: Config, folder: str) -> tuple[Runner, dict[str, Largest], dict[str
         except EarlyExitError:
             raise
         except Exception as error:
-            with suppress(Exception):  # invalid labels may have caused the failure
-                _warn_about_labels(largest or {"train": largest_batch(runner.train_dataloader)})
+            if not isinstance(error, (DataError, StorageError)):
+                with suppress(Exception):  # invalid labels may have caused the failure
+                    _warn_about_labels(largest or {"train": largest_batch(runner.train_dataloader)})
             if isinstance(error, FootplateError):
                 raise
             stage, key = hook.stage

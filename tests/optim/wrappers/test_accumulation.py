@@ -1,5 +1,6 @@
 """Gradient accumulation in runs whose iterations have several losses."""
 
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,7 +28,7 @@ def two_losses(model: Any, batch: Any, optimizer: Any) -> dict[str, Any]:
     return {"loss": loss.detach()}
 
 
-def trained(work_dir: Path, **arguments: Any) -> nn.Linear:
+def trained(work_dir: Path, count: int = 3, **arguments: Any) -> nn.Linear:
     layer, step = net(), cast("Any", two_losses)
     Runner(
         model=layer,
@@ -35,24 +36,36 @@ def trained(work_dir: Path, **arguments: Any) -> nn.Linear:
         train_dataloader=BATCHES,
         training_step=step,
         max_iters=10,
-        optim_wrapper={"optimizer": {"type": "SGD", "lr": 0.1}, "accumulative_counts": 3},
+        optim_wrapper={"optimizer": {"type": "SGD", "lr": 0.1}, "accumulative_counts": count},
         default_hooks={"checkpoint": {"by_epoch": False, "interval": 1}},
         **arguments,
     ).train()
     return layer
 
 
-def test_last_round_of_a_run_with_two_losses_per_iteration(tmp_path: Path) -> None:
+def trained_by_hand(rounds: list[int]) -> nn.Linear:
+    """Trains with one optimizer step per round. `rounds` contains the number of losses of each round."""
     layer = net()
     optimizer = SGD(layer.parameters(), lr=0.1)
-    losses = [part for batch in BATCHES for part in (batch[:2], batch[2:])]
-    for first in range(0, len(losses), 3):
-        parts = losses[first : first + 3]
+    losses = iter(part for batch in BATCHES for part in (batch[:2], batch[2:]))
+    for count in rounds:
+        parts = list(islice(losses, count))
         for part in parts:
             (layer(part).square().mean() / len(parts)).backward()
         optimizer.step()
         optimizer.zero_grad()
-    torch.testing.assert_close(trained(tmp_path).weight, layer.weight)
+    return layer
+
+
+def test_last_round_of_a_run_with_two_losses_per_iteration(tmp_path: Path) -> None:
+    expected = trained_by_hand([3, 3, 3, 3, 3, 3, 2])
+    torch.testing.assert_close(trained(tmp_path).weight, expected.weight)
+
+
+def test_losses_are_counted_again_if_the_checkpoint_does_not_contain_their_number(tmp_path: Path) -> None:
+    trained(tmp_path / "a", count=1)
+    resumed = trained(tmp_path / "b", load_from=str(tmp_path / "a/iter_3.pth"), resume=True)
+    torch.testing.assert_close(resumed.weight, trained_by_hand([1] * 6 + [3, 3, 3, 3, 2]).weight)
 
 
 @pytest.mark.parametrize("iteration", [4, 9])  # in the middle of a round, and in the last round

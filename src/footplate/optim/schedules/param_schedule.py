@@ -4,6 +4,7 @@ import itertools
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
+from types import NoneType
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor
@@ -206,11 +207,19 @@ class ParamSchedule:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the type, settings, position, base values and current values as plain data."""
-        plain = int, float, str, list  # a curve may also have settings that a checkpoint cannot contain
+        plain = (
+            int,
+            float,
+            str,
+            list,
+            tuple,
+            NoneType,
+        )  # other settings cannot be saved
+        settings = {name: value for name, value in vars(self.curve).items() if isinstance(value, plain)}
         return {
             "type": type(self).__name__,
             "param_name": self.param_name,
-            "settings": {name: value for name, value in vars(self.curve).items() if isinstance(value, plain)},
+            "settings": {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()},
             "begin": self.begin,
             "end": self.end,
             "by_epoch": self.by_epoch,

@@ -29,8 +29,9 @@ class Accumulation:
     def __init__(self, accumulative_counts: int) -> None:
         self._accumulative_counts = check_count("accumulative_counts", accumulative_counts)
         self._inner_count = 0  # the number of losses so far
+        self._count_before = 0  # the number of losses before this process's first iteration
         self._max_counts = -1  # the number of losses in the whole run, or -1 if unknown
-        self._losses_per_iteration: int | None = None  # unknown until the run's first iteration is complete
+        self._losses_per_iteration: int | None = None  # unknown until an iteration of the run is complete
         self.loss_share = 1.0
         self.has_loaded_gradients = False
 
@@ -65,7 +66,7 @@ class Accumulation:
         """
         count = self._accumulative_counts
         if self._losses_per_iteration is None:
-            self._inner_count = init_counts
+            self._inner_count = self._count_before = init_counts
         self._set_max_counts(max_counts - init_counts)
         if count > 1 and any(isinstance(module, BATCH_NORMS) for module in model.modules()):
             _logger.warning(
@@ -82,14 +83,16 @@ class Accumulation:
             )
 
     def count_first_losses(self, iterations: int) -> None:
-        """Counts the losses of the first iteration, and derives the number of losses in the whole run.
+        """Counts the losses of this process's first iteration, and derives the number of losses in the whole run.
 
-        Before, each iteration is assumed to have one loss. If the first iteration has none, the number remains unknown.
+        Until then, each iteration is assumed to have one loss. If the iteration has none, the number remains unknown.
+        Keeps the losses per iteration of a loaded state.
 
         Args:
             iterations: The number of iterations left.
         """
-        self._losses_per_iteration = self._inner_count
+        if self._losses_per_iteration is None:
+            self._losses_per_iteration = self._inner_count - self._count_before
         self._set_max_counts(iterations)
 
     def _set_max_counts(self, iterations: int) -> None:

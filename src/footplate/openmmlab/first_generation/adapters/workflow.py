@@ -17,7 +17,7 @@ from footplate.errors import ArgumentError
 from footplate.openmmlab.first_generation.adapters.hook import call_hooks
 from footplate.openmmlab.first_generation.adapters.model import legacy_model_in
 from footplate.openmmlab.first_generation.adapters.runner_view import RunnerView, view_of
-from footplate.records import ScalarNames
+from footplate.records import MetricStep, ScalarNames
 from footplate.registry import HOOKS
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class WorkflowHook(Hook):
         text = "  ".join(f"{name}: {value:.4f}" for name, value in means.items())
         runner.logger.info("%s(val) [%d]  %s", unit, done, text)
         if is_main_process():
-            runner.visualizer.add_scalars(means, step=done, iteration=runner.iter)
+            runner.visualizer.add_scalars(means, step=MetricStep(done, runner.iter))
 
 
 @torch.no_grad()
