@@ -165,15 +165,3 @@ def test_arrays_are_writable() -> None:
     found["marks"][0] = 7
     assert found["marks"].tolist() == [7, 1, 2]
     assert found["column"].flags.f_contiguous
-
-
-def test_workers_and_the_main_process_read_the_same_batches() -> None:
-    def numbers(workers: int) -> Any:
-        loader = SampleLoader(Tensors(), batch_size=3, num_workers=workers, collate_fn=pseudo_collate, seed=3)
-        return [
-            [(picture.sum().item(), marks.tolist()) for picture, marks in zip(*batch.values(), strict=True)]
-            for batch in loader
-        ]
-
-    assert numbers(2) == numbers(0)
-    assert numbers(0)[1] == [(3 * 120_000, [0, 1, 2]), (4 * 120_000, [0, 1, 2, 3]), (5 * 120_000, [0, 1, 2, 3, 4])]

@@ -125,17 +125,14 @@ def test_arrays_with_objects_are_not_unpickled(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "fields", "expected"),
+    ("files", "expected"),
     [
-        ({"png": b"", "cls": b"seven"}, None, "'b.cls' .* cannot be parsed: invalid literal for int"),
-        ({"png": b"", "json": b"[1]"}, None, "'b.json' .* the record must be a JSON object, not list"),
-        ({"npy": b"x"}, {"array": "npy"}, "'b.npy' .* cannot be parsed: "),
+        ({"png": b"", "cls": b"seven"}, "'b.cls' .* cannot be parsed: invalid literal for int"),
+        ({"png": b"", "json": b"[1]"}, "'b.json' .* the record must be a JSON object, not list"),
     ],
 )
-def test_a_file_that_cannot_be_parsed_is_an_error(
-    tmp_path: Path, files: dict[str, bytes], fields: dict[str, str] | None, expected: str
-) -> None:
-    dataset = dataset_of(tmp_path, [("b", files)], fields=fields)
+def test_a_file_that_cannot_be_parsed_is_an_error(tmp_path: Path, files: dict[str, bytes], expected: str) -> None:
+    dataset = dataset_of(tmp_path, [("b", files)])
     with pytest.raises(DataError, match=expected) as caught:
         dataset[0]
     assert "a.tar" in str(caught.value)
@@ -182,16 +179,12 @@ def test_shards_are_given_as_patterns_lists_and_folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shards", "kind", "expected"),
-    [
-        ("empty", DataError, "no shards were found"),
-        ("nowhere", DataError, "the folder '.*nowhere' does not exist"),
-        ("{9..0}.tar", DataError, "no shards were found"),
-    ],
+    ("shards", "expected"),
+    [("empty", "no shards were found"), ("nowhere", "the folder '.*nowhere' does not exist")],
 )
-def test_wrong_shards_are_an_error(tmp_path: Path, shards: Any, kind: type[Exception], expected: str) -> None:
+def test_wrong_shards_are_an_error(tmp_path: Path, shards: str, expected: str) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(kind, match=expected):
+    with pytest.raises(DataError, match=expected):
         expand_shards(shards, str(tmp_path))
 
 
@@ -271,16 +264,6 @@ def test_a_run_resumes_only_with_the_same_shards(tmp_path: Path) -> None:
     assert position(moved, repeat).load_state_dict(state, 3) == 3
     del state["dataset"]  # as in checkpoints of earlier versions
     assert position(paths[::-1], repeat).load_state_dict(state, 3) == 3
-
-
-def test_remote_shards_equal_local_ones(tmp_path: Path) -> None:
-    for path in write_shards(tmp_path / "data", (9, 3, 17, 8)):
-        fsspec.filesystem("memory").pipe(f"/web-test/{path.name}", path.read_bytes())
-    settings = {"type": "WebDataset", "cache_dir": str(tmp_path / "cache")}
-    local = section({**settings, "shards": str(tmp_path / "data")})
-    remote = section({**settings, "shards": "memory://web-test"})
-    assert numbers(build_dataloader(remote, seed=5)) == numbers(build_dataloader(local, seed=5))
-    assert (tmp_path / "cache").exists()
 
 
 def test_subsets_and_label_counts(tmp_path: Path) -> None:
@@ -365,7 +348,6 @@ def with_a_link() -> bytes:
         (b"x" * 2000, "cannot be read: "),
         (tar([(".x", {"png": b"x"})]), "contains no samples"),
         (tar([*numbered([0, 1]), ("00000", {"txt": b"x"})]), "the sample '00000' occurs twice"),
-        (tar([("a", {"png": b"x"}), ("a", {"PNG": b"y"})]), "the sample 'a' occurs twice"),
         (with_a_link(), "'00003.png' in the shard .* is a link"),
     ],
 )

@@ -30,7 +30,6 @@ def test_ranges_are_read_from_the_source() -> None:
 @pytest.mark.parametrize(
     ("limits", "shown"),
     [
-        (("1.4.2", "1.9.0"), "1.7.2"),
         (("2.0.0rc4", "2.2.0"), "2.1.0"),
         (("2.0.0rc4", "2.3.0"), "2.2.0"),
     ],

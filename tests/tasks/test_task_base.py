@@ -69,15 +69,6 @@ class Echo(TaskModel):
         return [inputs, data_samples]
 
 
-def test_each_mode_has_a_method() -> None:
-    model = Echo()
-    assert model(1, [2]) == ("outputs", 1)
-    assert model(1, [2], mode="loss") == {"loss": (1, [2])}
-    assert model(1, [2], mode="predict") == [1, [2]]
-    with pytest.raises(ArgumentError, match="mode must be one of tensor, loss, predict"):
-        model(1, mode="train")
-
-
 def test_images_that_are_not_stacked_are_an_error() -> None:
     mode: Any = "loss"
     pictures = [torch.zeros(3, 4, 4)] * 2

@@ -76,7 +76,6 @@ def test_figures_of_a_partly_logged_run_name_the_logged_iterations(tmp_path: Pat
             ["mAcc", "IoU.T-shirt/top", "aAcc", "mIoU"],
         ),
         ("evaluation = dict(save_best='mIoU')", ["mIoU", "aAcc", "mAcc"]),
-        ("default_hooks = 3", ["aAcc", "mAcc", "mIoU"]),
         ("1 / 0", ["aAcc", "mAcc", "mIoU"]),
     ],
 )
@@ -122,7 +121,6 @@ def test_shared_headline_metrics_are_compared(make_run: Callable[..., Run]) -> N
             {"a": "less", "b": "greater"},
         ),
         ({"evaluation": {"save_best": "share", "rule": "less"}}, {"share": "less"}),
-        ({"default_hooks": {"checkpoint": {"save_best": "mIoU"}}}, {}),
     ],
 )
 def test_rules_of_a_config(cfg: dict[str, Any], rules: dict[str, str]) -> None:

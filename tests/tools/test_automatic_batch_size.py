@@ -115,11 +115,6 @@ def test_first_generation_config_gets_a_size(tmp_path: Path) -> None:
     ("changes", "key", "message"),
     [
         (
-            {"model": "dict(type='Limited', most=1)"},
-            "train_dataloader.batch_size",
-            "a trial with 2 samples per batch fails",
-        ),
-        (
             {"model": "dict(type='Limited', most=1, error='ValueError')"},
             "train_dataloader.batch_size",
             "a trial with 2 samples per batch fails: ValueError: 2 samples",

@@ -56,16 +56,14 @@ empty = dict()       # main.py:5
 @pytest.mark.parametrize(
     ("path", "values"),
     [
-        ("optimizer.lr", [(0.1, "base.py", 1), (0.2, "middle.py", 2), (0.3, "main.py", 4)]),
         ("optimizer.type", [("SGD", "base.py", 1), ("Adam", "main.py", 4)]),
-        ("hook.every.n", [(1, "base.py", 3), (5, "--set", 0)]),
         ("steps[1].type", [("B", "middle.py", 3)]),
     ],
 )
-def test_history_runs_from_the_base_to_the_override(
+def test_history_runs_from_the_base_to_the_config(
     cfg: Config, tmp_path: Path, path: str, values: list[tuple[object, str, int]]
 ) -> None:
-    expected = [Replaced(value, Origin(str(tmp_path / file) if line else file, line)) for value, file, line in values]
+    expected = [Replaced(value, Origin(str(tmp_path / file), line)) for value, file, line in values]
     assert history(cfg, path) == expected
 
 

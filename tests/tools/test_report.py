@@ -69,17 +69,6 @@ def test_non_finite_numbers_become_null(make_run: Callable[..., Run], tmp_path: 
     assert data["charts"]["details"][0]["curves"][0]["y"][3] is None
 
 
-def test_two_runs_are_compared_with_their_config_differences(make_run: Callable[..., Run], tmp_path: Path) -> None:
-    write_report([make_run("a/run"), make_run("b/run", lr=0.2)], str(tmp_path / "report.html"))
-    data = data_of(tmp_path / "report.html")
-    assert [run["name"] for run in data["runs"]] == ["b/run", "a/run"]  # the best first
-    assert data["title"] == "b/run vs. a/run"
-    charts = data["charts"]
-    assert [len(charts[name]["curves"]) for name in ("loss", "headline")] == [2, 2]
-    assert [run["metric"]["value"] for run in data["runs"]] == [42, 41]
-    assert data["configTable"] == [{"key": "lr", "values": ["0.2", "0.1"]}]
-
-
 def test_long_curves_are_thinned_without_losing_a_peak(make_run: Callable[..., Run], tmp_path: Path) -> None:
     lines = 3000
     run = make_run(lines=lines)

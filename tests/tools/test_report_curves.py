@@ -46,12 +46,6 @@ def test_charts_have_a_validation_set_and_single_classes_are_left_out() -> None:
     assert (charts["loss"], names(charts["details"])) == (None, [("", "lr")])
 
 
-def test_long_curves_are_thinned() -> None:
-    run = run_of(train__loss_a=[(float(at), float(at % 7)) for at in range(9999)])
-    (chart,) = arrange_charts([run], None)["metrics"]
-    assert 900 < len(chart["curves"][0]["x"]) <= 1001
-
-
 def run_with(*tables: PerClassResults) -> Run:
     return Run(Path("run"), [], None, [], None, "", list(tables), {}, [], [], {})
 

@@ -64,12 +64,6 @@ def test_any_name_can_be_drawn(tmp_path: Path, name: str) -> None:
     assert (tmp_path / "out.png").stat().st_size > 0
 
 
-def test_undefined_coco_metrics_are_not_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    validation = {**VAL[0], "coco/bbox_mAP": 0.2, "coco/bbox_mAP_l": -1.0}
-    labels = panels_of(tmp_path, [TRAIN[0], validation], monkeypatch)
-    assert [label for label in labels if "coco" in label] == ["validation: coco, up to 1: coco/bbox_mAP"]
-
-
 def test_a_run_without_scalars_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no scalars"):
         draw_curves([], str(tmp_path / "out.png"))

@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import nn
 
-from footplate.config import Config
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError
 from footplate.models import BaseModel
@@ -145,18 +144,6 @@ class _Recorder(Hook):
         for group, name in self._members:
             for field, values in self.rows[name].items():
                 values.append(group[field])
-
-
-def test_first_generation_config_object() -> None:
-    cfg = Config(
-        {
-            "optimizer": {"type": "Adam", "lr": 1.0},
-            "lr_config": {"policy": "inv", "gamma": 1.0, "power": 1.0},
-            "runner": {"type": "EpochBasedRunner", "max_epochs": 2},
-        }
-    )
-    found = simulate(cfg, nn.Linear(1, 1), epoch_length=2)
-    assert found["bias"] == {"lr": [1.0, 1.0, 0.5, 0.5], "momentum": [0.9] * 4, "weight_decay": [0.0] * 4}
 
 
 def test_several_optimizers() -> None:

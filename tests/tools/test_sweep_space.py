@@ -13,7 +13,6 @@ from tests.support import settings
     ("text", "parameter"),
     [
         ("a.lr=log:1e-4..1e-2", Parameter("a.lr", (1e-4, 1e-2), is_range=True, log=True)),
-        ("a.lr=0..0.5", Parameter("a.lr", (0, 0.5), is_range=True)),
         ("a.n=1..8", Parameter("a.n", (1, 8), is_range=True)),
         ("a=SGD,AdamW", Parameter("a", ("SGD", "AdamW"))),
         ("a=(1,2),(3,4)", Parameter("a", ((1, 2), (3, 4)))),
@@ -30,9 +29,7 @@ def test_ranges_and_choices(text: str, parameter: Parameter) -> None:
     [
         ("a", "must have the form"),
         ("a=1", "must have the form"),
-        ("a=log:1,2", "must have the form"),
         ("a=2..1", "needs two numbers"),
-        ("a=x..y", "needs two numbers"),
         ("a=log:0..1", "needs two numbers"),
     ],
 )

@@ -15,9 +15,6 @@ class AddForTest:
     def __call__(self, data: int) -> int:
         return data + self.amount
 
-    def __repr__(self) -> str:
-        return f"Add({self.amount})"
-
 
 @pytest.fixture(autouse=True, scope="module")
 def _registered() -> None:
@@ -43,10 +40,6 @@ def test_no_transform_is_applied_to_a_dropped_sample() -> None:
     seen: list[int] = []
     assert Compose([lambda data: None, seen.append])(3) is None
     assert seen == []
-
-
-def test_repr_lists_the_transforms() -> None:
-    assert repr(Compose([AddForTest(1), AddForTest(2)])) == "Compose(\n    Add(1)\n    Add(2)\n)"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import Evaluator
@@ -12,7 +11,6 @@ from footplate.registry import METRICS
 from footplate.tasks.classification import ClsDataSample
 from footplate.tasks.classification.metric import (
     class_count,
-    rank_of_truth,
 )
 
 Case = tuple[list[list[float]], list[int]]
@@ -64,12 +62,6 @@ def test_accuracy_agrees_with_a_plain_loop(seed: int) -> None:
             if threshold != 0.0:
                 expected = accuracy_by_a_loop(case, k, threshold, ignore)
                 assert found[f"accuracy/top{k}{suffix}"] == pytest.approx(expected, nan_ok=True)
-
-
-def test_accuracy_of_a_small_case() -> None:
-    case = ([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3], [0.4, 0.4, 0.2], [0.1, 0.2, 0.7]], [0, 2, 1, 2])
-    assert accuracy_of(case, topk=(1, 2, 3)) == {"accuracy/top1": 50.0, "accuracy/top2": 100.0, "accuracy/top3": 100.0}
-    assert accuracy_of(case, thrs=(0.65, None)) == {"accuracy/top1_thr-0.65": 25.0, "accuracy/top1_no-thr": 50.0}
 
 
 def test_labels_alone_are_compared() -> None:
@@ -140,16 +132,6 @@ def test_an_unknown_number_of_classes_is_refused(samples: Any, given: int | None
         class_count(samples, given, {})
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_ranks_agree_with_a_stable_sort(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    scores = rng.integers(0, 4, size=(30, 6)).astype(np.float32)  # few values: many ties
-    truth = rng.integers(0, 6, size=30)
-    order = np.argsort(-scores, axis=1, kind="stable")
-    expected = [order[row].tolist().index(truth[row]) for row in range(30)]
-    assert rank_of_truth(torch.from_numpy(scores), torch.from_numpy(truth)).tolist() == expected
-
-
 def single_label_values(predicted: list[int], truth: list[int], **arguments: Any) -> dict[str, Any]:
     evaluator = Evaluator(METRICS.build({"type": "SingleLabelMetric", "items": ITEMS, **arguments}))
     evaluator.process(
@@ -207,18 +189,9 @@ def test_under_a_threshold_nothing_is_predicted() -> None:
     assert "single-label/support_thr-0.70_classwise" not in found
 
 
-@pytest.mark.parametrize(
-    ("sample", "arguments", "message"),
-    [
-        (ClsDataSample().set_gt_label(0).set_pred_label(4), {"num_classes": 3}, "the prediction contains class 4"),
-    ],
-)
-def test_samples_without_precision_and_recall_are_refused(
-    sample: ClsDataSample, arguments: dict[str, Any], message: str
-) -> None:
-    metric = METRICS.build({"type": "SingleLabelMetric", **arguments})
-    with pytest.raises(DataError, match=message):
-        Evaluator(metric).offline_evaluate([sample])
+def test_samples_without_precision_and_recall_are_refused() -> None:
+    with pytest.raises(DataError, match="the prediction contains class 4"):
+        single_label_values([4], [0], num_classes=3)
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,7 @@ def square(height: int = 28, width: int = 28) -> np.ndarray[Any, np.dtype[np.uin
 
 
 def warp(image: Any, seed: int = 0, **arguments: Any) -> Any:
-    seed_generators(seed)
-    return TRANSFORMS.build({"type": "RandomWarp", **arguments})({"img": image})["img"]
+    return transform(image, "RandomWarp", seed, **arguments)
 
 
 def center(image: Any) -> tuple[float, float]:
@@ -35,8 +34,7 @@ def ramp() -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def transform(image: Any, kind: str, seed: int = 0, **arguments: Any) -> Any:
-    seed_generators(seed)
-    return TRANSFORMS.build({"type": kind, **arguments})({"img": image})["img"]
+    return transform_image(image, kind, seed, **arguments)["img"]
 
 
 def test_the_center_is_cropped() -> None:

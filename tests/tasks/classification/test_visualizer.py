@@ -61,7 +61,7 @@ def hook(**arguments: Any) -> Any:
 @pytest.mark.parametrize(
     ("event", "arguments", "expected"),
     [
-        ("after_val_iter", {"interval": 2}, ["val_00", "val_01", "val_02"] * 2),
+        ("after_val_iter", {"interval": 4}, ["val_00", "val_01", "val_02"]),
         ("after_val_iter", {"interval": 4, "only_wrong": True}, ["val_00"]),
         ("after_test_iter", {"interval": 4, "only_wrong": True, "max_samples": 2}, ["test_00"]),
     ],

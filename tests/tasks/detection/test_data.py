@@ -54,14 +54,6 @@ def test_records_contain_the_fields_of_the_file(tmp_path: Path) -> None:
     assert (found.get_cat_ids(0), found.get_cat_ids(1)) == ([0, 1], [])
 
 
-@pytest.mark.parametrize("twin", [{"id": 7, "name": "cow"}, {"id": 6, "name": "horse"}])
-def test_equal_categories_are_refused(tmp_path: Path, twin: dict[str, Any]) -> None:
-    given = content()
-    given["categories"] += [{"id": 6, "name": "cow"}, twin]
-    with pytest.raises(DataError, match="two categories"):
-        dataset(tmp_path, given).get_data_info(0)
-
-
 def test_classes_may_be_chosen_and_ordered(tmp_path: Path) -> None:
     both = dataset(tmp_path, metainfo={"classes": ["dog", "cat"]})
     assert both.get_cat_ids(0) == [1, 0]
@@ -114,6 +106,7 @@ def changed(section: str, position: int, **values: Any) -> dict[str, Any]:
         (changed("annotations", 0, bbox=[1, 2, float("nan"), 3]), "'bbox' of entry 0 .* must be four numbers"),
         (changed("images", 1, id=1), "two images with the same id"),
         (changed("categories", 1, name="cat"), "two categories with the same name or the same id"),
+        (changed("categories", 1, id=4), "two categories with the same name or the same id"),
         ({**content(), "categories": [4]}, "entry 0 of 'categories' .* must be a dict with the keys id, name"),
         ({"images": [], "annotations": []}, "is not a COCO file: it must have the lists images, categories, anno"),
         ({**content(), "images": [], "annotations": []}, "the dataset is empty: .* removed all 0 images"),
@@ -172,35 +165,13 @@ def test_samples_are_made_of_images_on_disk(tmp_path: Path) -> None:
         found[2]
 
 
-@pytest.mark.parametrize(
-    ("segmentation", "reason"),
-    [
-        ([[0, 0, 1e9, 0, 1e9, 1e9]], "a segmentation polygon has a point far outside its image of size (31, 40)"),
-        ({"size": [31, 40], "counts": [1 << 40]}, "the run lengths of a segmentation do not add up to 1240 pixels"),
-        (5, "'int' object is not subscriptable"),
-    ],
-)
-def test_a_mask_that_asks_for_too_much_is_refused_by_its_annotation(
-    tmp_path: Path, segmentation: Any, reason: str
-) -> None:
+def test_a_mask_that_asks_for_too_much_is_refused_by_its_annotation(tmp_path: Path) -> None:
     given = content()
-    given["annotations"][1]["segmentation"] = segmentation
+    given["annotations"][1]["segmentation"] = {"size": [31, 40], "counts": [1 << 40]}
     with pytest.raises(DataError) as caught:
         dataset(tmp_path, given)
     where = f"the mask of annotation 101 in '{tmp_path}/annotations/train.json' cannot be used: "
-    assert caught.value.message.startswith(where + reason)
-
-
-def test_fields_hold_instances() -> None:
-    field = "gt_instances"
-    sample: Any = DetDataSample(metainfo={"img_path": "a.png", "img_id": 3})
-    setattr(sample, field, InstanceData(bboxes=torch.zeros(2, 4), labels=torch.tensor([1, 0])))
-    assert (sample.keys(), len(getattr(sample, field)), sample.img_id) == ([field], 2, 3)
-    assert sample.to("cpu", torch.float64).get(field).bboxes.dtype == torch.float64
-    with pytest.raises(ArgumentError, match="InstanceData"):
-        setattr(sample, field, torch.zeros(2, 4))
-    delattr(sample, field)
-    assert field not in sample
+    assert caught.value.message.startswith(f"{where}the run lengths of a segmentation do not add up to 1240 pixels")
 
 
 def record(**more: Any) -> dict[str, Any]:

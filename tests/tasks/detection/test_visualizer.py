@@ -92,20 +92,12 @@ class DetRecorder(Recorder, DetLocalVisualizer):
     """Records the threshold as well."""
 
 
-def test_the_visualizer_receives_all_settings() -> None:
+def test_the_visualizer_receives_the_threshold() -> None:
     recorder = DetRecorder()
     data_batch, outputs = batch(DetDataSample)
     cfg = {"type": "DetVisualizationHook", "draw": True, "interval": 1, "score_thr": 0.4}
-    HOOKS.build({**cfg, "show": True, "wait_time": 0.5}).after_val_iter(RUNNER, 0, data_batch, outputs)
-    assert recorder.names == ["val_00", "val_01"]
-    assert recorder.drawn[1][2] == {
-        "data_sample": outputs[1],
-        "show": True,
-        "wait_time": 0.5,
-        "step": 30,
-        "pred_score_thr": 0.4,
-    }
-    assert recorder.drawn[1][1].tolist() == [[[10, 10, 10]] * 5] * 4
+    HOOKS.build(cfg).after_val_iter(RUNNER, 0, data_batch, outputs)
+    assert recorder.drawn[1][2]["pred_score_thr"] == 0.4
 
 
 def test_images_of_a_test_may_go_into_a_folder(tmp_path: Path) -> None:

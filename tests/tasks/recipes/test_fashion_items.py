@@ -1,9 +1,8 @@
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from footplate.errors import ArgumentError
 from footplate.registry import DATASETS
@@ -15,19 +14,6 @@ def test_train_and_test_items_are_disjoint() -> None:
     test = {grey.tobytes() for grey in load_items("test").grey}
     assert (len(train), len(test)) == (700, 200)
     assert not train & test
-
-
-@pytest.mark.parametrize(
-    ("split", "position", "row", "column"),
-    [("train", 69, 2, 9), ("test", 199, 29, 29)],
-)
-def test_split_follows_the_order_in_the_file(
-    split: Literal["train", "test"], position: int, row: int, column: int
-) -> None:
-    with Image.open(str(files("footplate.tasks.recipes") / "data" / "fashion-items.png")) as sheet:
-        pixels = np.asarray(sheet)
-    expected = pixels[28 * row : 28 * row + 28, 28 * column : 28 * column + 28]
-    assert (load_items(split).grey[position] == expected).all()
 
 
 def test_licence_is_packaged() -> None:

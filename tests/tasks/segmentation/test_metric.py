@@ -107,13 +107,10 @@ def test_predictions_may_be_written_instead(tmp_path: Path) -> None:
         assert np.asarray(image).tolist() == [[0, 3]]
 
 
-def process_in_trial(output_dir: Path | str, *samples: SegDataSample) -> None:
-    with trial_evaluator(Evaluator(IoUMetric(format_only=True, output_dir=str(output_dir)))) as evaluator:
-        evaluator.process(samples)
-
-
 def test_a_trial_leaves_no_predictions(tmp_path: Path) -> None:
-    process_in_trial(tmp_path / "new" / "out", sample([[0, 3]], [[0, 0]]))
+    metric = IoUMetric(format_only=True, output_dir=str(tmp_path / "new" / "out"))
+    with trial_evaluator(Evaluator(metric)) as evaluator:
+        evaluator.process([sample([[0, 3]], [[0, 0]])])
     assert list(tmp_path.iterdir()) == []
 
 

@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 
 from footplate.errors import ArgumentError
-from footplate.registry import HOOKS, VISUALIZERS
+from footplate.registry import VISUALIZERS
 from footplate.tasks.segmentation import SegDataSample, SegLocalVisualizer, SegVisualizationHook
 from footplate.tasks.structures import PixelData
 from footplate.tasks.visualization import distinct_colors
 from footplate.visualization import Visualizer
-from tests.tasks.recording import RUNNER, Recorder, batch
+from tests.tasks.recording import RUNNER, Recorder
 
 GREY = np.full((64, 64, 3), 100, np.uint8)
 PALETTE = [(10, 10, 10), (250, 0, 0), (0, 0, 250)]
@@ -85,20 +85,6 @@ def test_names_and_colors_come_from_the_dataset() -> None:
 def test_an_invalid_opacity_is_refused() -> None:
     with pytest.raises(ArgumentError, match="from 0 to 1"):
         SegLocalVisualizer(alpha=1.5)
-
-
-def names_drawn(hook: Any, event: str) -> list[str]:
-    recorder = Recorder()
-    data_batch, outputs = batch(SegDataSample)
-    for batch_idx in range(4):
-        getattr(hook, event)(RUNNER, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
-    return recorder.names
-
-
-def test_a_config_builds_it() -> None:
-    hook = HOOKS.build({"type": "SegVisualizationHook", "draw": True, "interval": 2})
-    assert names_drawn(hook, "after_val_iter") == ["val_00", "val_01"] * 2
-    assert names_drawn(HOOKS.build({"type": "SegVisualizationHook", "interval": 2}), "after_val_iter") == []
 
 
 class AsPublished(SegVisualizationHook):

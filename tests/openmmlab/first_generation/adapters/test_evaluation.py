@@ -26,12 +26,6 @@ class PassesOn(OldPoints):
         super().__init__(**settings)
 
 
-def test_metainfo_from_classes_and_palette() -> None:
-    dataset = adapt_dataset({"type": "OldPoints", "size": 3})
-    assert type(dataset) is OldPoints
-    assert dataset.metainfo == {"classes": ("left", "right"), "palette": ((0, 0, 0), (255, 255, 255))}
-
-
 @pytest.mark.parametrize(
     ("kind", "test_mode", "expected"),
     [("OldPoints", True, True), ("OldPoints", False, False), ("PassesOn", True, True)],

@@ -141,15 +141,6 @@ def test_effect_of_key(tmp_path: Path, key: Key) -> None:
     assert key.holds(trained(tmp_path, **{**key.context, key.name: key.value}))
 
 
-def test_resume_from(tmp_path: Path) -> None:
-    whole = trained(tmp_path / "whole")
-    weights = torch.cat([each.detach().flatten() for each in whole.model.parameters()])
-    middle = str(tmp_path / "whole/epoch_2.pth")
-    resumed = trained(tmp_path / "resumed", resume_from=middle)
-    assert len(hook(resumed, "RatesOfKeys").rates) == 4
-    assert torch.equal(torch.cat([each.detach().flatten() for each in resumed.model.parameters()]), weights)
-
-
 def test_process_settings_are_applied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     monkeypatch.setattr(multiprocessing, "set_start_method", lambda method, force: calls.append((method, force)))

@@ -7,7 +7,7 @@ import torch
 from footplate import Hook as SecondHook
 from footplate import Runner
 from footplate.openmmlab.first_generation.adapters import Hook
-from footplate.openmmlab.first_generation.adapters.hook import GENERAL, ClosureHook
+from footplate.openmmlab.first_generation.adapters.hook import GENERAL
 from footplate.registry import HOOKS
 from tests.openmmlab.first_generation.adapters.support import old_config
 
@@ -151,10 +151,3 @@ def test_hook_before_the_optimizer_logs_a_warning(tmp_path: Path, caplog: pytest
     assert [record.getMessage() for record in caplog.records if "WeightRecorder" in record.getMessage()] == [
         "WeightRecorder has a higher priority than the optimizer, but its after_train_iter runs after optimizer.step()."
     ]
-
-
-def test_closure_hook_calls_the_function_at_its_event(tmp_path: Path) -> None:
-    seen: list[int] = []
-    hook = ClosureHook("after_train_epoch", lambda runner: seen.append(runner.epoch))
-    Runner.from_cfg(old_config(tmp_path, custom_hooks=[hook])).train()
-    assert seen == [0, 1, 2]

@@ -40,14 +40,6 @@ def test_collate_containers() -> None:
     assert whole["label"].tolist() == [2, 3]
 
 
-def test_container_properties() -> None:
-    container = DataContainer(torch.ones(2, 3), stack=True)
-    assert (len(container), container.dim(), tuple(container.size()), container.size(0)) == (2, 2, (2, 3), 2)
-    assert container.datatype == "torch.FloatTensor"
-    assert DataContainer([1]).datatype is list
-    assert repr(DataContainer([1])) == "DataContainer([1])"
-
-
 KEYS = ["backbone.weight", "backbone.bias", "head.weight", "head.bias"]
 
 

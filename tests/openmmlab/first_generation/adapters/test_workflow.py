@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ import torch
 from footplate import Runner
 from footplate.errors import ArgumentError
 from footplate.openmmlab.first_generation.adapters.workflow import WorkflowHook
-from tests.openmmlab.first_generation.adapters.support import OldModelWithSteps, old_config, old_config_with_evaluation
+from tests.openmmlab.first_generation.adapters.support import OldModelWithSteps, old_config
 from tests.openmmlab.first_generation.adapters.test_hook import Recorder
 from tests.support import settings, summation_tolerance
 
@@ -60,25 +59,6 @@ def test_validation_does_not_change_the_model_and_weights_means_by_samples(tmp_p
     model.load_state_dict(validated.model.state_dict())
     expected = model.train_step(batch, None)["log_vars"]["loss"]
     assert validated.message_hub.get_scalar("val/loss").current() == pytest.approx(expected, rel=summation_tolerance(8))
-
-
-@pytest.mark.parametrize(
-    ("by_epoch", "workflow", "validated_at", "evaluated_at"),
-    [
-        (False, [("train", 3), ("val", 2)], [3, 6, 9, 12], [4, 8, 12]),
-    ],
-)
-def test_evaluation_and_workflow_write_separate_scalars(
-    tmp_path: Path, by_epoch: bool, workflow: Any, validated_at: list[int], evaluated_at: list[int]
-) -> None:
-    runner = Runner.from_cfg({**old_config_with_evaluation(tmp_path, by_epoch=by_epoch), "workflow": workflow})
-    runner.train()
-    lines = [json.loads(line) for line in (Path(runner.log_dir) / "vis_data/scalars.json").read_text().splitlines()]
-    losses = {"val/loss_cls", "val/acc_of_workflow", "val/loss", "step", "iteration"}
-    assert [line["step"] for line in lines if set(line) == losses] == validated_at
-    metrics = {"accuracy", "val/time", "val/data_time", "step", "iteration"}
-    assert [line["step"] for line in lines if set(line) == metrics] == evaluated_at
-    assert len(lines) == len(validated_at) + len(evaluated_at) + 6
 
 
 def test_second_generation_model(tmp_path: Path) -> None:

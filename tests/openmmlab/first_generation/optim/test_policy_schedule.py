@@ -1,7 +1,5 @@
 """Schedules of first-generation configs."""
 
-import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +23,6 @@ def walk(optimizer: Optimizer, schedule: Any, field: str, steps: int) -> list[An
         schedule.step()
         values.append(optimizer.param_groups[0][field])
     return values
-
-
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({"policy": "CosineAnnealing", "min_lr": 0.2}, lambda done: 0.6 + 0.4 * math.cos(math.pi * done / 4)),
-        ({"policy": "LinearAnnealing", "min_lr": 0.2}, lambda done: 1 - 0.2 * done),
-        ({"policy": "poly", "power": 2, "min_lr": 0.2}, lambda done: 0.2 + 0.8 * (1 - done / 4) ** 2),
-        ({"policy": "exp", "gamma": 0.5}, lambda done: 0.5**done),
-        ({"policy": "inv", "gamma": 0.5, "power": 2}, lambda done: (1 + done / 2) ** -2),
-    ],
-)
-def test_policies_follow_their_formulas(settings: dict[str, Any], expected: Callable[[int], float]) -> None:
-    optimizer = sgd()
-    schedule = PolicyLR(optimizer, **settings, max_iters=4, by_epoch=False)
-    assert walk(optimizer, schedule, "lr", 4) == pytest.approx(list(map(expected, range(4))))
 
 
 def test_momentum_of_adam_is_the_first_beta() -> None:

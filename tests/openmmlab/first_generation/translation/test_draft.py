@@ -9,9 +9,7 @@ from footplate.openmmlab.first_generation.translation.draft import Draft
     ("given", "by_epoch", "length"),
     [
         ({}, True, None),
-        ({"total_epochs": 4}, True, 4),
         ({"total_iters": 9}, False, 9),
-        ({"runner": {"type": "EpochBasedRunner", "max_epochs": 12}}, True, 12),
         ({"runner": {"type": "IterBasedRunner", "max_iters": 80}, "total_epochs": 4}, False, 80),
         ({"runner": {"type": "IterBasedRunner"}}, False, None),
         ({"runner": {"type": "EpochBasedRunner"}}, True, None),

@@ -63,10 +63,6 @@ def wrapper(**cfg: Any) -> Any:
             {"type": "OptimWrapper", "clip_grad": {"max_norm": 35, "norm_type": 2}},
         ),
         (
-            {"optimizer_config": {"type": "GradientCumulativeOptimizerHook", "cumulative_iters": 4}},
-            {"type": "OptimWrapper", "accumulative_counts": 4},
-        ),
-        (
             {"optimizer_config": {"type": "DistOptimizerHook", "update_interval": 2, "coalesce": True}},
             {"type": "OptimWrapper", "accumulative_counts": 2},
         ),
@@ -117,7 +113,6 @@ def test_each_optimizer_gets_a_wrapper() -> None:
     [
         ({"optimizer": [SGD]}, "optimizer", None),
         ({"lr_config": {"policy": "stepp"}, "runner": RUNNER}, "lr_config.policy", "step"),
-        ({"momentum_config": {"policy": "cyclc"}, "runner": RUNNER}, "momentum_config.policy", "cyclic"),
     ],
 )
 def test_invalid_value_raises_with_key_and_suggestion(cfg: dict[str, Any], key: str, suggestion: str | None) -> None:

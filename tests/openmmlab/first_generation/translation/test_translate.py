@@ -60,8 +60,6 @@ WARNED: list[tuple[dict[str, Any], str, str]] = [
         "cpu",
         "fp16: float16 needs an accelerator; on this CPU, mixed precision uses bfloat16",
     ),
-    ({"total_epochs": 3}, "cpu", "total_epochs: 3 conflicts with runner; using the length 12 from runner"),
-    ({"log_config": {"hooks": [{"type": "PaviLoggerHook"}]}}, "cpu", "log_config.hooks[0]: PaviLoggerHook has no"),
     ({**DATA, "evaluation": {"intervall": 5}}, "cpu", "evaluation.intervall: passed to the dataset's evaluate()"),
     ({"dist_params": {"init_method": "env://"}}, "cpu", "dist_params.init_method: has no effect; the launcher"),
 ]
@@ -79,7 +77,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "the length of a run must be an integer >= 1",
     ),
     ({"workflow": [("train", 1), ("val", 1)]}, "there is no data.val"),
-    ({"data": [1]}, "the first-generation key 'data' cannot be translated"),
 ]
 
 

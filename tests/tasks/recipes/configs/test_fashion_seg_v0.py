@@ -9,7 +9,6 @@ from footplate.cli.main import main
 from footplate.config import Config
 from footplate.config.sources import find_config
 from footplate.engine import Runner
-from footplate.openmmlab.first_generation.translation import translate
 from footplate.tools.overrides import apply_overrides
 
 # Overrides for a short run with a small network and few scenes, for each generation.
@@ -104,17 +103,3 @@ def test_checkpoints_are_equal_except_for_names(runs: dict[str, Path]) -> None:
     assert [path for path in first if path not in second and not path.startswith(own)] == []
     differing = [path for path in second if path not in first or not same(first[path], second[path])]
     assert differing == []
-
-
-def test_translated_config_equals_the_recipe() -> None:
-    translated = translate(Config.fromfile(find_config("fashion-seg-v0")))
-    recipe = Config.fromfile(find_config("fashion-seg"))
-    assert translated.model == recipe.model
-    assert translated.train_cfg == recipe.train_cfg
-    assert translated.optim_wrapper.optimizer == recipe.optim_wrapper.optimizer
-    for first, second in zip(translated.param_scheduler, recipe.param_scheduler, strict=True):
-        assert first == second
-    assert translated.train_dataloader.dataset.dataset == recipe.train_dataloader.dataset
-    for key in ("interval", "save_best", "max_keep_ckpts", "by_epoch"):
-        assert translated.default_hooks.checkpoint[key] == recipe.default_hooks.checkpoint[key]
-    assert translated.default_hooks.logger.interval == recipe.default_hooks.logger.interval
