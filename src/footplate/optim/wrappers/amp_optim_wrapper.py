@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-from footplate.checks import check_choice, check_keys, check_number
+from footplate.checks import check_choice, check_keys, check_number, read_count
 from footplate.optim.wrappers.gradient_checks import foreign_gradients_error
 from footplate.optim.wrappers.optim_wrapper import NO_CONTEXT, OptimWrapper
 from footplate.registry import OPTIM_WRAPPERS
@@ -112,7 +112,7 @@ class AmpOptimWrapper(OptimWrapper):
         """Loads the state of the `OptimWrapper` and the loss scaler."""
         saved = state_dict.get("loss_scaler")
         if saved and self.loss_scaler.is_enabled():
-            self.loss_scaler.load_state_dict(saved)
+            self.loss_scaler.load_state_dict({**saved, "_growth_tracker": read_count(saved, "_growth_tracker")})
         super().load_state_dict(state_dict)
 
 
