@@ -103,7 +103,7 @@ def read_pointer(folder: "str | os.PathLike[str]") -> str | None:
 
 
 def relocate(path: str, folder: str) -> str:
-    """Returns the path of the file with the same name in `folder`, or `path` if there is none.
+    """Returns the path of the file with the same name in `folder`, or `path` if none exists.
 
     Checkpoints record absolute paths, which are outdated if the run's folder has been moved or copied.
     """

@@ -147,7 +147,7 @@ def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespa
 
 
 def _key_ending_in(name: str, arguments: argparse.Namespace) -> str:
-    """Returns the path of a config key called `name`, or "" if there is none. Prefers keys that footplate reads."""
+    """Returns the path of a config key called `name`, or "" if none exists. Prefers keys that footplate reads."""
     from footplate.config import Config
     from footplate.config.key_paths import split_path
     from footplate.engine.run_config import keys_read

@@ -1,9 +1,12 @@
 """Implements the command `footplate doctor`."""
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from footplate.cli.output import print_result
+
+if TYPE_CHECKING:
+    from footplate.config import Config
 
 
 def add_commands(subparsers: Any) -> None:
@@ -44,7 +47,7 @@ def check_installation(arguments: argparse.Namespace) -> int:
                 notes=["Pass the name of a code base, as in `footplate doctor mmdet2` for MMDetection 2.x."],
             )
         if "custom_imports" in cfg and not any(row["problems"] for row in rows):
-            rows.append(_check_custom_imports(arguments.target))
+            rows.append(_check_custom_imports(cfg))
     lines = []
     for row in rows:
         first, *others = [*row["problems"], *row["remarks"]] or [""]
@@ -53,13 +56,13 @@ def check_installation(arguments: argparse.Namespace) -> int:
     return 2 if any(row["problems"] for row in rows) else 0
 
 
-def _check_custom_imports(file: str) -> dict[str, Any]:
+def _check_custom_imports(cfg: "Config") -> dict[str, Any]:
     """Imports the modules in a config's `custom_imports`. Returns a dict in the format of `check_code_base`."""
-    from footplate.config import Config
+    from footplate.openmmlab.code_bases import import_modules
 
     row: dict[str, Any] = {"name": "custom_imports", "version": "", "problems": [], "remarks": ["complete"]}
     try:
-        Config.fromfile(file)
+        import_modules(cfg)
     except Exception as error:
         row.update(problems=str(error).splitlines(), remarks=[])
     return row

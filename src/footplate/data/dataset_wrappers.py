@@ -239,7 +239,7 @@ class ClassBalancedDataset(_DatasetWrapper):
 
 
 def wrapped_datasets(dataset: Any) -> list[Any]:
-    """Returns the datasets in a wrapper's attribute `dataset` or `datasets`, or an empty list if there are none."""
+    """Returns the datasets in a wrapper's attribute `dataset` or `datasets`, or an empty list if none exist."""
     return [*(getattr(dataset, "datasets", None) or ()), *([dataset.dataset] if hasattr(dataset, "dataset") else [])]
 
 
@@ -256,7 +256,7 @@ def count_skipped(dataset: Any) -> int:
 
 
 def combined_digest(dataset: Any) -> str | None:
-    """Returns the digests of a dataset and its wrapped datasets, separated by spaces, or None if there are none.
+    """Returns the digests of a dataset and its wrapped datasets, separated by spaces, or None if none exist.
 
     The result does not depend on the wrappers.
     """

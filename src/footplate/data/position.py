@@ -302,7 +302,7 @@ class StatefulPosition(DataPosition):
 
 
 def _find_stateful(loader: Any) -> Any:
-    """Returns the object whose `state_dict` contains the position in the data, or None if there is none.
+    """Returns the object whose `state_dict` contains the position in the data, or None if none exists.
 
     This is the loader itself, or an iterable dataset that is read in this process.
     """

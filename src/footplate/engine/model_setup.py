@@ -193,7 +193,7 @@ def _copying_losses(compiled: Callable[..., Any], part: nn.Module, *args: Any, *
 
 
 def fragile_convolution(model: nn.Module) -> str | None:
-    """Returns the name of a convolution whose backward pass could corrupt memory on a CPU, or None if there is none.
+    """Returns the name of a convolution whose backward pass could corrupt memory on a CPU, or None if none exists.
 
     This happens with channels-last input: oneDNN's weight-gradient kernel for strided 1 x 1 convolutions writes past
     its workspace if a group has fewer input channels than a block. Whether oneDNN selects this kernel depends on the

@@ -186,7 +186,7 @@ def keep_freed_memory(device: torch.device) -> None:
 
 
 def pick_device() -> torch.device:
-    """Returns this process's GPU, or the CPU if there is none."""
+    """Returns this process's GPU, or the CPU if none exists."""
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

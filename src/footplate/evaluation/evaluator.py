@@ -391,7 +391,7 @@ def is_named(cfg: Any) -> bool:
 
 
 def device_of(data: Any) -> torch.device:
-    """Returns the first non-CPU device in nested dicts, lists and tuples of tensors, or the CPU if there is none."""
+    """Returns the first non-CPU device in nested dicts, lists and tuples of tensors, or the CPU if none exists."""
     if isinstance(data, Tensor):
         return data.device
     parts = data.values() if isinstance(data, Mapping) else data if isinstance(data, (list, tuple)) else ()

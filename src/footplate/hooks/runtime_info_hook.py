@@ -107,6 +107,9 @@ class RuntimeInfoHook(Hook):
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Adds a row to the run's history, unless the iteration has one."""
+        self._complete_row(runner)
+
+    def _complete_row(self, runner: Runner) -> None:
         if runner.iter != runner.history.last_iter:
             self._add_row(runner, runner.epoch + runner.by_epoch, runner.iter)
 
@@ -131,7 +134,7 @@ class RuntimeInfoHook(Hook):
         """Records the metrics. In iteration-based training, they belong to the same row as the losses."""
         self._record(runner, "val", metrics)
         if "train" in runner.phases and not self._loop.by_epoch:
-            self.after_train_epoch(runner)
+            self._complete_row(runner)
         numbers = {f"val/{name}": value for name, value in numbers_in(metrics or {}).items()}
         runner.history.add(runner.epoch, runner.iter, numbers)
 

@@ -166,7 +166,7 @@ def _check_module(kind: object) -> None:
 
 
 def select_device(name: str | None) -> torch.device:
-    """Returns the device called `name`. By default, returns the accelerator, or the CPU if there is none.
+    """Returns the device called `name`. By default, returns the accelerator, or the CPU if none exists.
 
     Raises:
         ArgumentError: The device does not exist.

@@ -95,7 +95,7 @@ class BaseModel(BaseModule, ABC):
 
     @property
     def device(self) -> torch.device:
-        """The device of the first parameter or buffer, or the CPU if there is none."""
+        """The device of the first parameter or buffer, or the CPU if none exists."""
         tensor: Tensor | None = next(chain(self.parameters(), self.buffers()), None)
         return torch.device("cpu") if tensor is None else tensor.device
 

@@ -140,7 +140,7 @@ class HistoryBuffer:
         return self._values[-1] if self._values else math.nan
 
     def mean(self, window_size: int | str | None = None) -> float:
-        """Returns the mean of the values in a window, or NaN if there are none.
+        """Returns the mean of the values in a window, or NaN if none exist.
 
         Args:
             window_size: The number of latest values (at most `max_length`), "epoch", or "global" (or None) for the run.

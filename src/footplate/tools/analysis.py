@@ -27,7 +27,7 @@ def summarize(run: Run) -> dict[str, Any]:
         - `time`: `mean`, `median` and `longest` of the logged seconds per iteration, `data_share` (the fraction of time
           spent waiting for data) and `total` (seconds). None if times are not recorded.
         - `memory`: the peak memory in MiB, or None if not recorded.
-        - `logged`: the iteration of the last training log line, or None if there is none. `time` and `last` cover the
+        - `logged`: the iteration of the last training log line, or None if none exists. `time` and `last` cover the
           run up to this iteration.
         - `last`: the last training values, keyed by name.
         - `best`: the best validation values, keyed by name, each as returned by `find_best`. The metric that selects
@@ -118,7 +118,7 @@ def name_in_log(run: Run, series: Series) -> str:
 def explain_runs(runs: Sequence[Run]) -> str:
     """Formats the summary of each run and the differences between the runs' best values.
 
-    Compares each run with the first run. Uses the `save_best` metrics that all runs have. If there are none, uses the
+    Compares each run with the first run. Uses the `save_best` metrics that all runs have. If none exist, uses the
     first metric that all runs have.
     """
     summaries = [summarize(run) for run in runs]

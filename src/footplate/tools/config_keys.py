@@ -157,7 +157,7 @@ def class_arguments(entry: Callable[..., Any], registry: Registry) -> list[str] 
 
 
 def _child(section: Any, part: str) -> Any:
-    """Returns the value at a key or index of a section, or an empty dict if there is none."""
+    """Returns the value at a key or index of a section, or an empty dict if none exists."""
     if isinstance(section, (list, tuple)):
         return section[int(part)] if part.isdigit() and int(part) < len(section) else {}
     if not isinstance(section, Mapping):

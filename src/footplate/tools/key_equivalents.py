@@ -25,7 +25,7 @@ def suggest_equivalent(error: FootplateError, cfg: "Config", path: str) -> None:
 
 
 def equivalent_key(cfg: "Config", path: str) -> str | None:
-    """Returns the equivalent of `path` in the config's own generation, or None if there is none.
+    """Returns the equivalent of `path` in the config's own generation, or None if none exists.
 
     Prefers keys that exist in the config over keys that its sections would accept.
     """

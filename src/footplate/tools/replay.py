@@ -35,7 +35,7 @@ class Reading(NamedTuple):
     dtype: str
     shape: tuple[int, ...]
     nonfinite: str  # the numbers of NaN and infinite entries, or "" if all entries are finite
-    low: float  # the minimum of the finite entries, NaN if there are none
+    low: float  # the minimum of the finite entries, NaN if none exist
     high: float  # the maximum
 
 

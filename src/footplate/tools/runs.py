@@ -86,7 +86,7 @@ class Run(NamedTuple):
     checkpoints: dict[Path, int]  # the bytes of files and of sharded checkpoints, sorted from oldest to newest
 
     def find(self, name: str, mode: str | None = None) -> Series | None:
-        """Returns the first series with the given name and mode (any mode if None), or None if there is none."""
+        """Returns the first series with the given name and mode (any mode if None), or None if none exists."""
         return next((each for each in self.series if each.name == name and mode in (None, each.mode)), None)
 
 

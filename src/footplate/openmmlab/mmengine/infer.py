@@ -152,7 +152,7 @@ class BaseInferencer(ABC):
         return model.to(device).eval()
 
     def _load_weights_to_model(self, model: nn.Module, checkpoint: Any, cfg: Any) -> None:
-        """Loads weights and dataset metadata from a checkpoint. If there is none, warns about random weights."""
+        """Loads weights and dataset metadata from a checkpoint. If none exists, warns about random weights."""
         if checkpoint is None:
             _logger.warning("No checkpoint was specified, so the model has random weights.")
             return

@@ -102,7 +102,7 @@ class Accumulation:
     def _load_accumulation(self, state: Mapping[str, Any]) -> Sequence[Tensor | None]:
         """Loads a saved state's loss counts. Returns its accumulated gradients, and records whether there are any.
 
-        Returns an empty tuple if there are none. If `accumulative_counts` has changed since the state was saved, logs a
+        Returns an empty tuple if none exist. If `accumulative_counts` has changed since the state was saved, logs a
         warning and also returns an empty tuple.
         """
         self._inner_count, self._losses_per_iteration = state.get("loss_counts", (0, None))

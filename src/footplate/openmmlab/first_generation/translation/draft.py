@@ -123,7 +123,7 @@ class Draft:
     def note_result(self, key: str) -> None:
         """Adds a note that lists the paths in the new config that replace the old key `key`.
 
-        If there are none, notes that the key was removed, unless there is already a note about it.
+        If none exist, notes that the key was removed, unless there is already a note about it.
         """
         paths = dict.fromkeys(
             ".".join(part for part in path if not part.isdigit()) for path, old in self.sources.items() if old == key
