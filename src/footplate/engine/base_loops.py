@@ -198,7 +198,7 @@ class BaseTrainLoop(BaseLoop):
         if runner.val_loop is None or not self._validation_is_due():
             return
         # Set before the validation, so that a run that resumes from the best checkpoint does not repeat the validation.
-        self._validated_at, runner.requests.agreed.validation = self._position, False
+        self._validated_at, runner.requests.validation = self._position, False
         with runner.phase("val"):
             runner.val_loop.run()
         runner.model.train()
@@ -206,7 +206,7 @@ class BaseTrainLoop(BaseLoop):
 
     def _validation_is_due(self) -> bool:
         done = self._position
-        if (is_requested := self.runner.requests.agreed.validation) or done == self._validated_at:
+        if (is_requested := self.runner.requests.validation) or done == self._validated_at:
             return is_requested
         self._decide_current_val_interval()
         return self.out_of_time or validation_is_due(done, self._end, self.val_begin, self.val_interval)
@@ -217,11 +217,9 @@ class BaseTrainLoop(BaseLoop):
 
     def _exchange_requests(self) -> None:
         """Exchanges requests with the other ranks, and saves or stops the run if any rank requested it."""
-        self.runner.requests.exchange()
-        self._answer_requests()
-
-    def _answer_requests(self) -> None:
-        if self.runner.requests.pending:
+        requests = self.runner.requests
+        requests.exchange()
+        if requests.pending:
             answer_requests(self.runner)
 
     @property
@@ -230,18 +228,18 @@ class BaseTrainLoop(BaseLoop):
 
         Setting it requests a stop on behalf of this rank. Reading it returns the value that all ranks have agreed on.
         """
-        return self.runner.requests.agreed.stop is not Stop.NO
+        return self.runner.requests.stop is not Stop.NO
 
     @stop_training.setter
     def stop_training(self, wanted: bool) -> None:
-        own = self.runner.requests.own
-        if own.stop is not Stop.AFTER_ITERATION:
-            own.stop = Stop(bool(wanted))
+        local = self.runner.requests.local
+        if local.stop is not Stop.AFTER_ITERATION:
+            local.stop = Stop(bool(wanted))
 
     @property
     def out_of_time(self) -> bool:
         """Whether training ends early because of `max_hours`."""
-        return self.runner.requests.agreed.stop is Stop.AFTER_ITERATION
+        return self.runner.requests.stop is Stop.AFTER_ITERATION
 
     @property
     def finished(self) -> bool:
@@ -251,11 +249,11 @@ class BaseTrainLoop(BaseLoop):
     @property
     def validation_requested(self) -> bool:
         """Whether this rank has requested a validation run."""
-        return self.runner.requests.own.validation
+        return self.runner.requests.local.validation
 
     @validation_requested.setter
     def validation_requested(self, wanted: bool) -> None:
-        self.runner.requests.own.validation = wanted
+        self.runner.requests.local.validation = wanted
 
     iter = property(attrgetter("_iter"), doc="The number of completed iterations.")
 
@@ -313,7 +311,7 @@ class BaseTrainLoop(BaseLoop):
             "iter": iteration,
             "epoch": epoch,
             "validated_at": self._validated_at,
-            "validation_requested": self.validation_requested or self.runner.requests.agreed.validation,
+            "validation_requested": self.validation_requested or self.runner.requests.validation,
             "ended": self.ended,
             "data": self._data.state_dict(iteration, epoch if self.by_epoch else None),
         }

@@ -68,7 +68,7 @@ class _Handlers:
     def on_save(self, number: int, frame: FrameType | None) -> None:
         """Requests a save."""
         requests = self._requests
-        requests.own.save = True
+        requests.local.save = True
         requests.pending = requests.pending or requests.is_alone
 
     def on_stop(self, number: int, frame: FrameType | None) -> None:
@@ -82,9 +82,9 @@ class _Handlers:
                 os._exit(128 + number)
             self._first_end_at = self._first_end_at or now
         requests = self._requests
-        if requests.own.signal:
+        if requests.local.signal:
             return
-        requests.own.signal = number
+        requests.local.signal = number
         if requests.is_alone:
             requests.announce_stop()
             data_wait.interrupt(InterruptedWaitError())

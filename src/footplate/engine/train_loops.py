@@ -7,7 +7,7 @@ from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.data import length_of
 from footplate.distributed import gather_objects
 from footplate.engine.base_loops import BaseTrainLoop
-from footplate.engine.requests import Stop
+from footplate.engine.requests import Stop, answer_requests
 from footplate.errors import ArgumentError
 from footplate.registry import LOOPS
 
@@ -90,11 +90,11 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                 del batch
                 index += 1
                 if requests.pending:
-                    self._answer_requests()
-                if requests.agreed.validation:
+                    answer_requests(runner)
+                if requests.validation:
                     self._validate_if_due()
-                if requests.agreed.stop is Stop.AFTER_ITERATION and index < length:
-                    requests.agreed.validation = True
+                if requests.stop is Stop.AFTER_ITERATION and index < length:
+                    requests.validation = True
                     return
         finally:
             batches.close()  # also stops the workers
@@ -166,12 +166,12 @@ class IterBasedTrainLoop(BaseTrainLoop):
         self._begin_epoch()
         batches, validates = self.dataloader_iterator, runner.val_loop is not None
         try:
-            while self._iter < self._max_iters and requests.agreed.stop is Stop.NO:
+            while self._iter < self._max_iters and requests.stop is Stop.NO:
                 if not runner.model.training:  # a hook has run validation or set evaluation mode
                     runner.model.train()
                 self.run_iter(next(batches))
                 if requests.pending:
-                    self._answer_requests()
+                    answer_requests(runner)
                 if validates:
                     self._validate_if_due()
         finally:

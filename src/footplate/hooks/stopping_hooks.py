@@ -197,9 +197,9 @@ class TimeLimitHook(Hook):
             validation = unknown if self._validation is None else self._validation
         exchange = SECONDS_BETWEEN_EXCHANGES if runner.world_size > 1 else 0.0
         needed = self._iteration + exchange + _MARGIN * (validation + 2 * self._saving)
-        own = runner.requests.own
-        if own.stop is not Stop.AFTER_ITERATION and self._since + needed >= self._end:
-            own.stop = Stop.AFTER_ITERATION
+        local = runner.requests.local
+        if local.stop is not Stop.AFTER_ITERATION and self._since + needed >= self._end:
+            local.stop = Stop.AFTER_ITERATION
             runner.logger.info("Ending training because the time limit is near.")
 
     def after_run(self, runner: Runner) -> None:
