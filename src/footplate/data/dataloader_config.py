@@ -23,7 +23,7 @@ from torch.utils.data import (
 )
 
 from footplate.checks import check_count, check_flag, check_keys, check_number
-from footplate.data.batches import length_of
+from footplate.data.batches import dataset_of, length_of
 from footplate.data.dataset_wrappers import innermost_datasets, wrapped_datasets
 from footplate.data.loader import SampleLoader
 from footplate.data.samplers import DefaultSampler, InfiniteSampler, RankSampler, knows_ranks, samplers_of
@@ -340,7 +340,7 @@ def _check_ranks(loader: Any) -> Any:
     size = get_data_world_size()
     if size == 1 or isinstance(loader, SampleLoader) or knows_ranks(loader):
         return loader
-    kind = type(getattr(loader, "dataset", None) or loader)
+    kind = type(dataset_of(loader) or loader)
     raise ArgumentError(
         f"each of the {size} processes would read all batches from this data loader",
         found=kind,

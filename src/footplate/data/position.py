@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from footplate.checks import read_count
-from footplate.data.batches import length_of
+from footplate.data.batches import dataset_of, length_of
 from footplate.data.dataset_wrappers import combined_digest
 from footplate.data.loader import SampleLoader
 from footplate.data.rng import mix_seed, preserve_random_state
@@ -224,7 +224,7 @@ class DataPosition:
     def _settings(self) -> dict[str, int | None]:
         """Returns the settings that determine which samples a batch contains. Unknown settings are None."""
         loader = self._loader
-        is_stream = isinstance(getattr(loader, "dataset", None), torch.utils.data.IterableDataset)
+        is_stream = isinstance(dataset_of(loader), torch.utils.data.IterableDataset)
         return {
             "batch_size": None if self._plan is None else getattr(loader.batch_sampler, "batch_size", None),
             "world_size": get_data_world_size(),
@@ -245,7 +245,7 @@ class DataPosition:
             )
 
     def _digest(self) -> str | None:
-        return combined_digest(getattr(self._loader, "dataset", None))
+        return combined_digest(dataset_of(self._loader))
 
 
 class StatefulPosition(DataPosition):
@@ -306,7 +306,7 @@ def _find_stateful(loader: Any) -> Any:
 
     This is the loader itself, or an iterable dataset that is read in this process.
     """
-    dataset = getattr(loader, "dataset", None)
+    dataset = dataset_of(loader)
     candidates = [loader]
     if isinstance(dataset, torch.utils.data.IterableDataset) and not getattr(loader, "num_workers", 0):
         candidates.append(dataset)

@@ -11,6 +11,7 @@ from torch.utils.data import BatchSampler, DistributedSampler, RandomSampler, Sa
 from torch.utils.data.sampler import SubsetRandomSampler, WeightedRandomSampler
 
 from footplate.checks import check_count
+from footplate.data.batches import dataset_of
 from footplate.data.dataset_wrappers import shard_numbers
 from footplate.distributed import broadcast_object, compare_with_main, get_data_rank, get_data_world_size
 from footplate.errors import ArgumentError, DataError
@@ -238,7 +239,7 @@ def set_epoch(samplers: Iterable[Any], epoch: int) -> None:
 
 def knows_ranks(loader: Any) -> bool:
     """Checks whether a loader, its dataset or its sampler has an attribute that suggests rank awareness."""
-    parts = (loader, getattr(loader, "dataset", None), *samplers_of(loader))
+    parts = (loader, dataset_of(loader), *samplers_of(loader))
     return any(hasattr(part, name) for part in parts for name in _RANK_NAMES)
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Generator, Iterator, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from footplate.checks import check_accepts, check_count, check_number, read_count, read_flag
-from footplate.data import build_dataloader, capture_rng, length_of, metainfo_of, restore_rng
+from footplate.data import build_dataloader, capture_rng, dataset_of, length_of, metainfo_of, restore_rng
 from footplate.data.position import position_in
 from footplate.data.waiting import InterruptedWaitError, data_wait
 from footplate.distributed import compute_on_ranks
@@ -17,6 +17,13 @@ from footplate.evaluation.validation_schedule import checked_intervals, interval
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
+
+
+class Position(NamedTuple):
+    """The numbers of completed iterations and epochs."""
+
+    iter: int = 0
+    epoch: int = 0
 
 
 class BaseLoop:
@@ -53,7 +60,7 @@ class BaseLoop:
 
     def overrides(self, method: str) -> bool:
         """Checks whether a user's subclass overrides a method."""
-        owner = next((kind for kind in type(self).__mro__ if method in vars(kind)), None)
+        owner = next((base for base in type(self).__mro__ if method in vars(base)), None)
         return owner is not None and not owner.__module__.startswith("footplate.engine.")
 
 
@@ -198,22 +205,21 @@ class BaseTrainLoop(BaseLoop):
         if runner.val_loop is None or not self._validation_is_due():
             return
         # Set before the validation, so that a run that resumes from the best checkpoint does not repeat the validation.
-        self._validated_at, runner.requests.validation = self._position, False
+        self._validated_at, runner.requests.validation = self.position, False
         with runner.phase("val"):
             runner.val_loop.run()
         runner.model.train()
         self._exchange_requests()
 
     def _validation_is_due(self) -> bool:
-        done = self._position
-        if (is_requested := self.runner.requests.validation) or done == self._validated_at:
+        if (is_requested := self.runner.requests.validation) or self.position == self._validated_at:
             return is_requested
         self._decide_current_val_interval()
-        return self.out_of_time or validation_is_due(done, self._end, self.val_begin, self.val_interval)
+        return self.out_of_time or validation_is_due(self.position, self.length, self.val_begin, self.val_interval)
 
     def _decide_current_val_interval(self) -> None:
         """Sets `val_interval` to the interval for the current position. Subclasses may override this method."""
-        self.val_interval = interval_at(self._position, self.dynamic_milestones, self.dynamic_intervals)
+        self.val_interval = interval_at(self.position, self.dynamic_milestones, self.dynamic_intervals)
 
     def _exchange_requests(self) -> None:
         """Exchanges requests with the other ranks, and saves or stops the run if any rank requested it."""
@@ -244,7 +250,7 @@ class BaseTrainLoop(BaseLoop):
     @property
     def finished(self) -> bool:
         """Whether the run is complete, including the final validation and the final save."""
-        return self._position >= self._end and self.ended
+        return self.position >= self.length and self.ended
 
     @property
     def validation_requested(self) -> bool:
@@ -278,11 +284,13 @@ class BaseTrainLoop(BaseLoop):
         return self._iter == 0
 
     @property
-    def _position(self) -> int:
+    def position(self) -> int:
+        """The number of completed epochs or, in iteration-based training, iterations."""
         return self._epoch if self.by_epoch else self._iter
 
     @property
-    def _end(self) -> int:
+    def length(self) -> int:
+        """The total number of epochs or, in iteration-based training, iterations."""
         return self.max_epochs if self.by_epoch else self.max_iters
 
     def remember_random_state(self) -> None:
@@ -293,7 +301,7 @@ class BaseTrainLoop(BaseLoop):
         self._random_at_epoch_start = capture_rng()
 
     @property
-    def completed(self) -> tuple[int, int]:
+    def completed(self) -> Position:
         """The numbers of completed iterations and epochs, as saved in checkpoints.
 
         While the `after_train_iter` or `after_train_epoch` hooks run, the iteration or epoch already counts as
@@ -302,7 +310,7 @@ class BaseTrainLoop(BaseLoop):
         events = self.runner.events
         ends_epoch = self.by_epoch and "after_train_epoch" in events
         ends_iteration = not ends_epoch and "after_train_iter" in events
-        return self._iter + ends_iteration, self._epoch + ends_epoch
+        return Position(self._iter + ends_iteration, self._epoch + ends_epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the current iteration and epoch, the data position, and the validation state."""
@@ -320,7 +328,7 @@ class BaseTrainLoop(BaseLoop):
         """Restores the state that `state_dict` returned. Training then continues from that position."""
         self._iter, self._epoch = read_count(state, "iter"), read_count(state, "epoch")
         # Checkpoints from other engines lack these keys. Assume that no validation or save is outstanding.
-        state = {"validated_at": self._position, "validation_requested": False, "ended": True, **state}
+        state = {"validated_at": self.position, "validation_requested": False, "ended": True, **state}
         self._validated_at = read_count(state, "validated_at")
         self.validation_requested = read_flag(state, "validation_requested")
         self.ended = read_flag(state, "ended")
@@ -329,15 +337,16 @@ class BaseTrainLoop(BaseLoop):
                 raise ValueError(
                     f"the data is at epoch {state['data']['epoch']}, but the run is at epoch {self._epoch}"
                 )
-            done = self._data.load_state_dict(state["data"], self._iter)
-            self._iter = done if self.by_epoch else self._iter
+            batches_read = self._data.load_state_dict(state["data"], self._iter)
+            if self.by_epoch:
+                self._iter = batches_read
 
 
 def check_has_batches(loader: Any) -> None:
     """Raises a DataError if a training loader has no batches."""
     if length_of(loader) != 0 or getattr(loader, "endless", False):
         return
-    samples = length_of(getattr(loader, "dataset", None))
+    samples = length_of(dataset_of(loader))
     if not samples or not getattr(loader, "drop_last", False):
         raise DataError("the training loader has no batches")
     sizes = f"({samples} < {loader.batch_size})"
@@ -345,7 +354,7 @@ def check_has_batches(loader: Any) -> None:
     raise DataError(message, key="drop_last")
 
 
-def check_loop_class(kind: Any, base: type[BaseLoop], key: str) -> None:
+def check_loop_class(loop_class: Any, base: type[BaseLoop], key: str) -> None:
     """Raises a BuildError if a loop class is not derived from `base`."""
-    if not issubclass(kind, base):
-        raise BuildError(f"the loop must be derived from {base.__name__}", found=kind, key=key)
+    if not issubclass(loop_class, base):
+        raise BuildError(f"the loop must be derived from {base.__name__}", found=loop_class, key=key)

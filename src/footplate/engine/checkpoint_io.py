@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -24,6 +24,7 @@ from footplate.checkpoint_names import BEST, is_sharded_path
 from footplate.distributed import compute_on_ranks, is_main_process, unwrap_model
 from footplate.distributed.sharding import is_dtensor, is_sharded, reshard
 from footplate.engine import state
+from footplate.engine.base_loops import Position
 from footplate.engine.nonfinite import check_weights
 from footplate.engine.resume_plan import Load
 from footplate.error_context import at_key, located
@@ -35,13 +36,6 @@ if TYPE_CHECKING:
     from footplate.engine.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
-
-
-class Position(NamedTuple):
-    """The numbers of completed iterations and epochs."""
-
-    iter: int = 0
-    epoch: int = 0
 
 
 class CheckpointIO:

@@ -216,8 +216,8 @@ class Hook:
 
     def every_n_epochs(self, runner: "Runner", n: int, start: int = 0) -> bool:
         """Checks whether the current epoch, counted from 1, is `start`, `start + n`, `start + 2n` and so on."""
-        done = runner.epoch + 1
-        return n > 0 and done >= start and (done - start) % n == 0
+        epoch = runner.epoch + 1
+        return n > 0 and epoch >= start and (epoch - start) % n == 0
 
     def every_n_inner_iters(self, batch_idx: int, n: int) -> bool:
         """Checks whether `batch_idx + 1` is a multiple of `n`."""
@@ -225,8 +225,8 @@ class Hook:
 
     def every_n_train_iters(self, runner: "Runner", n: int, start: int = 0) -> bool:
         """Checks whether the current iteration, counted from 1, is `start`, `start + n`, `start + 2n` and so on."""
-        done = runner.iter + 1
-        return n > 0 and done >= start and (done - start) % n == 0
+        iteration = runner.iter + 1
+        return n > 0 and iteration >= start and (iteration - start) % n == 0
 
     def end_of_epoch(self, dataloader: Any, batch_idx: int) -> bool:
         """Checks whether `batch_idx` is the index of the loader's last batch."""

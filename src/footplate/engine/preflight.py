@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from footplate import storage
 from footplate.checkpoint import load_checkpoint, save_checkpoint, split_state
-from footplate.data import metainfo_of
+from footplate.data import dataset_of, metainfo_of
 from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.distributed import compute_on_main, is_main_process
 from footplate.distributed.sharding import is_sharded
@@ -81,7 +81,7 @@ def _check_folders(runner: "Runner", size: int) -> None:
 def _check_labels(runner: "Runner") -> None:
     loaders = [runner.train_dataloader, *(chosen.dataloader for chosen in _validation_sets(runner))]
     for loader in loaders:
-        for dataset in innermost_datasets(getattr(loader, "dataset", None)):
+        for dataset in innermost_datasets(dataset_of(loader)):
             if hasattr(dataset, "warn_about_labels"):
                 dataset.warn_about_labels()
     trained = metainfo_of(runner.train_dataloader)
@@ -217,7 +217,7 @@ def _metrics_of_one_batch(runner: "Runner", chosen: EvaluationSet) -> list[str]:
     if batch is None:
         return []
     runner.model.eval()
-    with trial_evaluator(chosen.evaluator, getattr(loader, "dataset", None)) as evaluator:
+    with trial_evaluator(chosen.evaluator, dataset_of(loader)) as evaluator:
         samples, losses = predict_batch(runner, batch)
         with predicting(runner.val_loop, runner.device):
             evaluator.process(data_samples=samples, data_batch=batch)

@@ -29,8 +29,8 @@ from footplate.distributed import (
 )
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import process_setup
-from footplate.engine.base_loops import BaseTrainLoop
-from footplate.engine.checkpoint_io import CheckpointIO, Position
+from footplate.engine.base_loops import BaseTrainLoop, Position
+from footplate.engine.checkpoint_io import CheckpointIO
 from footplate.engine.components import Component, build_log_processor, build_loop, counts_epochs
 from footplate.engine.evaluation_loops import TestLoop, ValLoop
 from footplate.engine.hook import FunctionHook, Hook

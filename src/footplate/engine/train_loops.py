@@ -17,17 +17,12 @@ if TYPE_CHECKING:
 
 @LOOPS.register_module()
 class EpochBasedTrainLoop(BaseTrainLoop):
-    """The epoch-based training loop.
+    """The epoch-based training loop. The loader needs a length, which must be the same on all ranks.
+
+    For the arguments that are not listed here, see `BaseTrainLoop`.
 
     Args:
-        runner: The runner that owns the loop.
-        dataloader: A data loader, any other sized iterable of batches, or a loader config dict.
         max_epochs: The number of epochs.
-        val_begin: The earliest epoch after which to validate.
-        val_interval: The number of epochs between validation runs.
-        dynamic_intervals: `[(epoch, interval), ...]`. Each interval takes effect at its epoch.
-        max_hours: The time limit in hours. Training stops early enough for the last validation run and save to
-            finish within the limit.
     """
 
     overridable_methods: ClassVar[dict[str, tuple[str, ...]]] = {**BaseTrainLoop.overridable_methods, "run_epoch": ()}
@@ -108,15 +103,10 @@ class EpochBasedTrainLoop(BaseTrainLoop):
 class IterBasedTrainLoop(BaseTrainLoop):
     """The iteration-based training loop. It restarts the loader whenever it is exhausted.
 
+    For the arguments that are not listed here, see `BaseTrainLoop`.
+
     Args:
-        runner: The runner that owns the loop.
-        dataloader: A data loader, any other iterable of batches, or a loader config dict.
         max_iters: The number of iterations.
-        val_begin: The earliest iteration after which to validate.
-        val_interval: The number of iterations between validation runs.
-        dynamic_intervals: `[(iteration, interval), ...]`. Each interval takes effect at its iteration.
-        max_hours: The time limit in hours. Training stops early enough for the last validation run and save to
-            finish within the limit.
     """
 
     by_epoch = False

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from footplate.checks import check_count
 from footplate.config.key_paths import join_path, walk_paths
-from footplate.data import SampleLoader, metainfo_of
+from footplate.data import SampleLoader, dataset_of, metainfo_of
 from footplate.error_context import at_key, origin_at
 from footplate.errors import ArgumentError
 from footplate.evaluation.evaluator import Evaluator, is_named
@@ -36,7 +36,7 @@ class EvaluationSet(NamedTuple):
     @property
     def dataset(self) -> Any:
         """The dataset, or None if the dataloader is a plain iterable of batches."""
-        return getattr(self.dataloader, "dataset", None)
+        return dataset_of(self.dataloader)
 
     def is_due(self, done: int, end: int) -> bool:
         """Checks whether the dataset is evaluated in the validation run after `done` of `end` epochs or iterations."""

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from footplate.checks import check_count
-from footplate.data import length_of
+from footplate.data import dataset_of, length_of
 from footplate.data.data_element import BaseDataElement
 from footplate.data.dataset_wrappers import count_skipped
 from footplate.distributed import is_main_process
@@ -118,16 +118,16 @@ class LoggerHook(Hook):
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Logs at each interval and, depending on `ignore_last`, at the end of an epoch or run."""
-        done = batch_idx + 1
-        if done % self.interval and done != self._rest_ends_at:
+        batch, iteration = batch_idx + 1, runner.iter + 1
+        if batch % self.interval and batch != self._rest_ends_at:
             return
-        if (runner.iter + 1) % self.interval_exp_name < min(self.interval, self.interval_exp_name):
+        if iteration % self.interval_exp_name < min(self.interval, self.interval_exp_name):
             runner.logger.info("Exp name: %s", runner.experiment_name)
         average_over_ranks(runner.message_hub.log_scalars)
         tag, line = runner.log_processor.get_log_after_iter(runner, batch_idx, "train")
         runner.logger.info(line)
         if is_main_process():
-            runner.visualizer.add_scalars(tag, step=runner.iter + 1, file_path=self._json_name)
+            runner.visualizer.add_scalars(tag, step=iteration, file_path=self._json_name)
 
     def _after_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = "train"
@@ -167,7 +167,7 @@ class LoggerHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Logs the number of training samples that could not be read."""
-        dataset: Any = getattr(runner.train_dataloader, "dataset", None)
+        dataset = dataset_of(runner.train_dataloader)
         if skipped := count_skipped(dataset):
             share = f" ({skipped / len(dataset):.0%} of the training data)" if hasattr(dataset, "__len__") else ""
             text = "%d unreadable samples%s were skipped and replaced with others. See the warnings above."
