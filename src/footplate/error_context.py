@@ -69,14 +69,14 @@ def locate(error: FootplateError, source: object) -> None:
 
 def _key_of_weights(source: Any, key: str) -> str:
     """Returns the key of the weights, since a code base's model may pass `pretrained` to its backbone as `init_cfg`."""
-    section, path, found = source, "", key
+    section, path, key_of_weights = source, "", key
     for name in key.split(".")[:-1]:
         if "[" in name:
             return key  # a section in a list has its own `init_cfg`
         section, path = section.get(name) if hasattr(section, "get") else None, f"{path}{name}."
         if isinstance(section, Mapping) and section.get("pretrained"):
-            found = f"{path}pretrained"
-    return key if section else found  # the last section is the `init_cfg`
+            key_of_weights = f"{path}pretrained"
+    return key if section else key_of_weights  # the last section is the `init_cfg`
 
 
 def origin_at(source: object, path: str | Sequence[Any]) -> Origin | None:
@@ -180,13 +180,13 @@ def innermost_user_line(stack: Iterable[tuple[FrameType, int]]) -> str:
     Args:
         stack: Frames with their line numbers, outermost frame first.
     """
-    own = user = ""
+    own_line = user_line = ""
     for frame, number in stack:
         file = frame.f_code.co_filename
         if not file.startswith(NOT_USER_CODE):
-            user = f"{file}:{number}"
+            user_line = f"{file}:{number}"
         elif file.startswith(_OWN_CODE):
-            own = f"{file}:{number}"
-    line = user or own
+            own_line = f"{file}:{number}"
+    line = user_line or own_line
     relative = os.path.relpath(line) if line.startswith(os.sep) else line
     return line if relative.startswith(os.pardir) else relative

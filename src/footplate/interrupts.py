@@ -41,7 +41,7 @@ def raising_stop_signals(is_wanted: bool) -> Iterator[None]:
         os.kill(os.getpid(), number)
 
     is_main = threading.current_thread() is threading.main_thread()
-    replaced = [each for each in numbers if is_wanted and is_main and signal.getsignal(each) == signal.SIG_DFL]
+    replaced = [number for number in numbers if is_wanted and is_main and signal.getsignal(number) == signal.SIG_DFL]
     for number in replaced:
         signal.signal(number, stop)
     try:

@@ -157,7 +157,7 @@ def is_of_class(name: str, names: Container[str]) -> bool:
     before, slash, stem = whole.rpartition("/")
     if dot and f"{before}{slash}m{stem}" in names:
         return True
-    prefixes = ["", *(name[: each.end()] for each in re.finditer("/", name))]
+    prefixes = ["", *(name[: match.end()] for match in re.finditer("/", name))]
     return name.endswith("_precision") and any(
-        f"{prefix}{kind}_mAP" in names for prefix in prefixes for kind in ("bbox", "segm")
+        f"{prefix}{output}_mAP" in names for prefix in prefixes for output in ("bbox", "segm")
     )

@@ -200,8 +200,8 @@ def weights_of(content: Any, source: str = "a checkpoint") -> "OrderedDict[str, 
             versions = getattr(inner, "_metadata", {})
             weights._metadata = versions if isinstance(versions, Mapping) else {}  # type: ignore[attr-defined]
             return weights
-    found = ", ".join(map(str, list(mapping)[:_MAX_KEYS])) if mapping else type(content).__name__
-    raise CheckpointError(f"'{source}' has no weights", found=found)
+    description = ", ".join(map(str, list(mapping)[:_MAX_KEYS])) if mapping else type(content).__name__
+    raise CheckpointError(f"'{source}' has no weights", found=description)
 
 
 def rename_keys(

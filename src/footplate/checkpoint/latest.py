@@ -64,9 +64,9 @@ def number_in(template: str, name: str) -> int | None:
     """
     for form in (template, sharded_name(template)):
         start, end = re.split(r"\{.*\}", form)
-        found = re.fullmatch(rf"{re.escape(start)}(\d{{1,18}}){re.escape(end)}", name)
-        if found and form.format(int(found[1])) == name:
-            return int(found[1])
+        match = re.fullmatch(rf"{re.escape(start)}(\d{{1,18}}){re.escape(end)}", name)
+        if match and form.format(int(match[1])) == name:
+            return int(match[1])
     return None
 
 

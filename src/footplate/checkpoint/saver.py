@@ -186,7 +186,7 @@ class BackgroundSaver:
     def __init__(self, on_error: str = "stop", *, alarm: Callable[[], None] = lambda: None) -> None:
         self.on_error = check_choice("on_save_error", on_error, ("warn", "stop"))
         self.last: str | None = None  # the newest complete checkpoint of the run, or the checkpoint it resumed from
-        self.lost: str | None = None  # the reason why the newest save failed, or None if it succeeded
+        self.failure: str | None = None  # the reason why the newest save failed, or None if it succeeded
         self.seconds = 0.0  # the duration of the longest save
         self.is_sharded = False  # whether ranks write their own shards, to a folder
         self.write_pointer: Callable[[str, str], None] = write_pointer  # hooks may replace it
@@ -280,7 +280,7 @@ class BackgroundSaver:
     def refuse(self, error: Exception, after: AfterSave) -> None:
         """Records that a save was not attempted because the state is invalid."""
         _logger.error("%s", error)
-        self.lost = str(error).split("\n", 1)[0]
+        self.failure = str(error).split("\n", 1)[0]
         after.on_failed()
 
     def _log_failure(self, save: _Save) -> None:
@@ -291,7 +291,7 @@ class BackgroundSaver:
 
     def _end(self, save: _Save) -> None:
         """Records the outcome of a save. Raises its error, if any, unless `on_error` is "warn"."""
-        self.lost = None if save.is_saved else str(save.error).split("\n", 1)[0]
+        self.failure = None if save.is_saved else str(save.error).split("\n", 1)[0]
         if not save.is_saved:
             save.after.on_failed()
         elif save.is_committed_here:

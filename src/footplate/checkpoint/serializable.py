@@ -77,14 +77,14 @@ def rebuild(value: Any, convert: Callable[[str, Any], Any], path: str = "") -> A
         return converted
     if not isinstance(value, Mapping):
         entries = [
-            each if type(each) in _UNCHANGED else rebuild(each, convert, f"{path}[{place}]")
-            for place, each in enumerate(value)
+            item if type(item) in _UNCHANGED else rebuild(item, convert, f"{path}[{place}]")
+            for place, item in enumerate(value)
         ]
         return tuple(entries) if isinstance(value, tuple) else entries
     copied: dict[Any, Any] = OrderedDict() if isinstance(value, OrderedDict) else {}
-    for key, each in value.items():
+    for key, item in value.items():
         inner = f"{path}.{key}" if path else str(key)
-        copied[rebuild(key, convert, inner)] = rebuild(each, convert, inner)
+        copied[rebuild(key, convert, inner)] = rebuild(item, convert, inner)
     metadata = getattr(value, "_metadata", None)  # the layer versions in a module's state dict
     if isinstance(copied, OrderedDict) and isinstance(metadata, Mapping):
         copied._metadata = rebuild(metadata, convert, f"{path}._metadata")  # type: ignore[attr-defined]
@@ -122,12 +122,12 @@ def _convert(path: str, value: Any) -> Any:
     elif isinstance(value, np.generic):
         return rebuild(value.item(), _convert, path)
     elif type(value) is set:
-        return {rebuild(each, _convert, path) for each in value}
+        return {rebuild(element, _convert, path) for element in value}
     elif isinstance(value, str):
         return str.__str__(value)
-    for kind in _SCALARS:
-        if isinstance(value, kind):
-            return kind(value)
+    for scalar_type in _SCALARS:
+        if isinstance(value, scalar_type):
+            return scalar_type(value)
     raise CheckpointError(
         f"an object of type '{type(value).__module__}.{type(value).__qualname__}' cannot be saved in a checkpoint",
         key=path,

@@ -129,7 +129,7 @@ class _FolderWriter(FileSystemWriter):
         """
         storage.make_dirs(self._folder)
         items = [cast(planning.TensorWriteData, item.tensor_data) for plan in plans for item in plan.items]
-        sizes = [each.chunk.sizes.numel() * each.properties.dtype.itemsize for each in items]
+        sizes = [item.chunk.sizes.numel() * item.properties.dtype.itemsize for item in items]
         check_space(self._folder, sum(sizes) + bytes_in(self._state))
         save_id = secrets.token_hex(4)
         return [dataclasses.replace(plan, storage_data=(rank, save_id)) for rank, plan in enumerate(plans)]
@@ -145,9 +145,9 @@ class _FolderWriter(FileSystemWriter):
             tensors = to_serializable({item.index.fqn: planner.resolve_data(item) for item in items})
             digest = write_file(tensors, storage.join(self._folder, name))
             results += [WriteResult(item.index, 0, (name, digest.sha256)) for item in items]
-        done: Future[list[WriteResult]] = Future()
-        done.set_result(results)
-        return done
+        future: Future[list[WriteResult]] = Future()
+        future.set_result(results)
+        return future
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
         """Writes the state, and removes the files of the previous checkpoint and of failed saves."""
@@ -155,7 +155,7 @@ class _FolderWriter(FileSystemWriter):
         tensors, files = {}, dict(places.values())
         for name, tensor in cast("dict[str, TensorStorageMetadata]", metadata.state_dict_metadata).items():
             chunks = [
-                (each.offsets, each.sizes, places[MetadataIndex(name, each.offsets)][0]) for each in tensor.chunks
+                (chunk.offsets, chunk.sizes, places[MetadataIndex(name, chunk.offsets)][0]) for chunk in tensor.chunks
             ]
             tensors[name] = (tensor.properties.dtype, tensor.size, chunks)
         content = {"format": FORMAT, "state": self._state, "tensors": tensors, "files": files}
@@ -173,7 +173,7 @@ class _FolderReader(FileSystemReader):
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         tensors: dict[str, Any] = {}
         for name, (dtype, size, stored) in self._layout.tensors.items():
-            chunks = [ChunkStorageMetadata(torch.Size(each.offsets), torch.Size(each.sizes)) for each in stored]
+            chunks = [ChunkStorageMetadata(torch.Size(chunk.offsets), torch.Size(chunk.sizes)) for chunk in stored]
             tensors[name] = TensorStorageMetadata(TensorProperties(dtype=dtype), torch.Size(size), chunks)
         return Metadata(tensors, storage_data={})
 
@@ -193,9 +193,9 @@ class _FolderReader(FileSystemReader):
                 target = planner.resolve_tensor(item).detach()
                 target.copy_(tensor)
                 planner.commit_tensor(item, target)
-        done: Future[None] = Future()
-        done.set_result(None)
-        return done
+        future: Future[None] = Future()
+        future.set_result(None)
+        return future
 
 
 def load_sharded(folder: str, device: torch.device, like: torch.nn.Module | None = None) -> Any:

@@ -54,8 +54,8 @@ def read_content(stream: IO[bytes], *, device: "str | torch.device" = "cpu") -> 
         raise
     except Exception as error:
         reason = " ".join(str(error).partition("\n")[0].split())[:_MAX_REASON]
-        kind = CheckpointError if is_archive or isinstance(error, MemoryError) else CheckpointDamagedError
-        raise kind(f"PyTorch cannot read it: {type(error).__name__}: {reason}") from error
+        error_class = CheckpointError if is_archive or isinstance(error, MemoryError) else CheckpointDamagedError
+        raise error_class(f"PyTorch cannot read it: {type(error).__name__}: {reason}") from error
 
 
 def verify_content(stream: IO[bytes]) -> Digest:

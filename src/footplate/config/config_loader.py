@@ -55,19 +55,19 @@ class Loaded(NamedTuple):
     imported: dict[str, Any]
 
 
-def load(path: str, options: Options, asked_at: Origin | None = None, chain: tuple[str, ...] = ()) -> Loaded:
+def load(path: str, options: Options, referrer: Origin | None = None, chain: tuple[str, ...] = ()) -> Loaded:
     """Loads the config at an absolute path and its bases.
 
-    `asked_at` is the origin of the reference to the file. `chain` contains the files that are currently being loaded.
+    `referrer` is the line that refers to it. `chain` contains the files that are currently being loaded.
 
     Raises:
         ConfigError: A file is missing or invalid, or inherits from itself.
     """
     if path in chain:
         names = " -> ".join(shown_path(name) for name in (*chain[chain.index(path) :], path))
-        raise ConfigError(f"circular `_base_`: {names}", origin=asked_at, key=BASE)
-    text = read_text(path, asked_at)
-    return load_text(text, path, suffix_of(path, asked_at), options, chain)
+        raise ConfigError(f"circular `_base_`: {names}", origin=referrer, key=BASE)
+    text = read_text(path, referrer)
+    return load_text(text, path, suffix_of(path, referrer), options, chain)
 
 
 def load_text(text: str, path: str, suffix: str, options: Options, chain: tuple[str, ...] = ()) -> Loaded:

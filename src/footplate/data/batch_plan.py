@@ -160,7 +160,7 @@ class BatchPlan:
         batches = chain(with_separate_generators(seeded, mix_seed(self.seed, epoch)), batches)
         if self.counted is not None:
             end = len(self)
-        for number, (done, indices) in enumerate(batches, start):
+        for number, (earlier, indices) in enumerate(batches, start):
             if number == end:
                 if self.custom and epoch == 0 and self.limit is None:
                     names = ", ".join(type(sampler).__name__ for sampler in self.custom)
@@ -168,8 +168,8 @@ class BatchPlan:
                     _logger.warning(message, names, end)
                 return
             if self.counted is not None and not self._has_own_batches:
-                indices = indices[: max(self._local_size - done, 1)]
-            first, step = self._rank + done * self.world_size, self.world_size
+                indices = indices[: max(self._local_size - earlier, 1)]
+            first, step = self._rank + earlier * self.world_size, self.world_size
             positions = range(first, first + len(indices) * step, step)
             yield BatchKey(epoch, positions, indices, self.batch_sampler is None)
 
@@ -200,21 +200,21 @@ class BatchPlan:
 
     def _batches(self, epoch: int, start: int) -> Iterator[tuple[int, Sequence[Any]]]:
         """Yields two values per batch from `start` on: the number of earlier samples on this rank, and the indices."""
-        done = 0
+        earlier = 0
         if self._has_own_batches:
             for number, indices in enumerate(self.batch_sampler):
                 if number >= start:
-                    yield done, indices
-                done += len(indices)
+                    yield earlier, indices
+                earlier += len(indices)
             return
         earlier_passes = epoch * (self.limit or 0) if self.passes_continue else 0
-        done = (earlier_passes + start) * self.batch_size
+        earlier = (earlier_passes + start) * self.batch_size
         if can_start_anywhere(self.sampler):
-            order = self.sampler.iterate_from(done)
+            order = self.sampler.iterate_from(earlier)
         else:
-            order = islice(iter(self.sampler), done, None)
+            order = islice(iter(self.sampler), earlier, None)
         while batch := list(islice(order, self.batch_size)):
             if self.drop_last and len(batch) < self.batch_size:
                 return
-            yield done, batch
-            done += self.batch_size
+            yield earlier, batch
+            earlier += self.batch_size

@@ -257,7 +257,7 @@ def can_start_anywhere(sampler: Any) -> bool:
     different samples.
     """
     mro, names = type(sampler).__mro__, ("iterate_from", "__iter__")
-    definers = [next((kind for kind in mro if name in vars(kind)), None) for name in names]
+    definers = [next((base for base in mro if name in vars(base)), None) for name in names]
     return None not in definers and issubclass(*definers)  # type: ignore[arg-type]
 
 

@@ -145,7 +145,7 @@ class BaseTrainLoop(BaseLoop):
         keep_freed_memory(self.runner.device)
         self.runner.restore_random_state()
         self._began_at, self.ended = self._iter, False
-        self.runner.requests.exchange()
+        self.runner.requests.exchange()  # a `before_train` hook may have requested a stop
 
     def _begin_epoch(self) -> None:
         """Calls the `before_train_epoch` hooks.

@@ -111,7 +111,7 @@ class CheckpointIO:
             self.saver.refuse(error, after)
             return
         checkpoint = state.capture(
-            runner, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler, together=background
+            runner, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler, on_all_ranks=background
         )
         checkpoint["meta"].update(meta or {})
         runner.call_hook("before_save_checkpoint", checkpoint=checkpoint)
@@ -160,21 +160,21 @@ class CheckpointIO:
         """
         if path := runner.message_hub.get_info("best_ckpt"):
             return str(path)
-        home, found = runner.folder.home, []
+        home, candidates = runner.folder.home, []
         names = storage.list_dir(home) if storage.exists(home) else []
         best = [storage.join(home, name) for name in names if name.startswith(BEST)]
         for file in [*list_candidates(home)[:1], *filter(is_written_by_footplate, best)]:  # not an exported model
             checkpoint = load_checkpoint(file, "meta", in_place=True)
             if name := state.part_of(checkpoint, "message_hub", "runtime_info").get("best_ckpt"):
                 path = relocate(name, storage.parent(file))
-                found.append((_meta_of(checkpoint).get("iter", 0), file in best, path))
-        if not found:
+                candidates.append((_meta_of(checkpoint).get("iter", 0), file in best, path))
+        if not candidates:
             raise ArgumentError(
                 f"there is no best checkpoint in '{home}'",
                 found="best",
                 notes=["Set default_hooks=dict(checkpoint=dict(save_best='...')), and train first."],
             )
-        return max(found, key=lambda place: place[:2])[-1]  # from the newest file
+        return max(candidates, key=lambda candidate: candidate[:2])[-1]  # from the newest file
 
     def resume(
         self, runner: "Runner", path: str, map_location: str, *, optimizer: bool, param_schedulers: bool
@@ -235,7 +235,8 @@ def _replicated_storages(runner: "Runner", path: str) -> Set[int]:
     """
     if not is_sharded_path(path):
         return frozenset()
-    wrappers = runner.optim_wrapper.parts.values()
-    states = [value for each in wrappers for held in each.optimizer.state.values() for value in held.values()]
-    tensors = [*unwrap_model(runner.model).parameters(), *(each for each in states if isinstance(each, torch.Tensor))]
-    return {each.untyped_storage().data_ptr() for each in tensors if not is_dtensor(each)}
+    tensors: list[torch.Tensor] = [*unwrap_model(runner.model).parameters()]
+    for wrapper in runner.optim_wrapper.parts.values():
+        for parameter_state in wrapper.optimizer.state.values():
+            tensors += filter(torch.is_tensor, parameter_state.values())
+    return {tensor.untyped_storage().data_ptr() for tensor in tensors if not is_dtensor(tensor)}

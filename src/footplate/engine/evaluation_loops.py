@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -196,20 +196,16 @@ class TestLoop(_EvaluationLoop):
     mode = "test"
 
 
-def predicting(loop: Any, device: torch.device) -> AbstractContextManager[None]:
-    """Returns a context that disables gradients and applies the loop's precision and inference mode.
+@contextmanager
+def predicting(loop: Any, device: torch.device) -> Iterator[None]:
+    """Disables gradients inside the block, and applies the loop's precision and inference mode.
 
     Args:
         loop: The loop. Its attributes `inference_mode` and `fp16` are optional.
         device: The device of the model.
     """
     without_gradients = torch.inference_mode() if getattr(loop, "inference_mode", False) else torch.no_grad()
-    return _in_low_precision(without_gradients, device) if getattr(loop, "fp16", False) else without_gradients
-
-
-@contextmanager
-def _in_low_precision(without_gradients: AbstractContextManager[None], device: torch.device) -> Iterator[None]:
-    with without_gradients, torch.autocast(device.type):
+    with without_gradients, torch.autocast(device.type) if getattr(loop, "fp16", False) else nullcontext():
         yield
 
 

@@ -322,11 +322,11 @@ def similar_event(name: str) -> str | None:
 
 def acts_at(hook: Hook | type[Hook], event: str) -> bool:
     """Checks whether a hook handles an event, i.e. overrides its method or the method shared by all modes."""
-    kind = hook if isinstance(hook, type) else type(hook)
-    own = {} if isinstance(hook, type) else vars(hook)
+    hook_class = hook if isinstance(hook, type) else type(hook)
+    attributes = {} if isinstance(hook, type) else vars(hook)
     shared = _shared_method(event)
     names = [event, shared] if shared in _SHARED else [event]
-    return any(name in own or getattr(kind, name) is not getattr(Hook, name) for name in names)
+    return any(name in attributes or getattr(hook_class, name) is not getattr(Hook, name) for name in names)
 
 
 def _shared_method(event: str) -> str:
@@ -342,7 +342,7 @@ def _checked_method(hook: Hook, event: str) -> Callable[..., Any]:
     if getattr(method, "__func__", None) is getattr(Hook, event) and EVENTS[event] == _SHARED.get(shared, ("",))[:-1]:
         return partial(getattr(hook, shared), mode=mode)  # saves one call: the default method only calls the shared one
     arguments, parameters = EVENTS[event], inspect.signature(method).parameters
-    takes_all = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
+    takes_all = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
     taken = arguments if takes_all else tuple(name for name in arguments if name in parameters)
     check_accepts(hook, event, ("runner",), keywords=taken, expected=("runner", *arguments))
     for name in parameters:
@@ -352,7 +352,7 @@ def _checked_method(hook: Hook, event: str) -> Callable[..., Any]:
     if taken == arguments:
         return method
 
-    def call(runner: "Runner", **given: Any) -> Any:
-        return method(runner, **{name: given[name] for name in taken if name in given})
+    def call(runner: "Runner", **values: Any) -> Any:
+        return method(runner, **{name: values[name] for name in taken if name in values})
 
     return call

@@ -131,7 +131,7 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
         if target != "forward":
             raise ArgumentError("'target' and 'regions' cannot both be set", key="compile.regions", found=regions)
         with at_key("compile"), at_key("regions"), located(regions):
-            parts = select_modules({name: each for name, each in unwrap_model(model).named_modules() if name}, regions)
+            parts = select_modules({name: part for name, part in unwrap_model(model).named_modules() if name}, regions)
         if not parts:
             raise ArgumentError("'regions' does not match any module", key="compile.regions", found=regions)
         _compile(list(parts.values()), arguments)

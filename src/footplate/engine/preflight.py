@@ -150,7 +150,7 @@ def checkpoint_size(runner: "Runner", *, save_optimizer: bool = True, save_param
         size = storage.status(path).size
     finally:
         storage.remove(path)
-    return size + sum(math.prod(each.size) * each.tensor.element_size() for each in parts.values())
+    return size + sum(math.prod(part.size) * part.tensor.element_size() for part in parts.values())
 
 
 def check_free_space(folder: str, size: int, key: str) -> None:

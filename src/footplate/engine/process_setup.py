@@ -135,10 +135,10 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
     if seed is None:
         seed = broadcast_object(int.from_bytes(os.urandom(4), "little") % (1 << 31))
     seed = int(seed)  # from a NumPy integer, which `random.seed` rejects
-    own = (seed + get_rank()) % (1 << 32) if randomness.get("diff_rank_seed") else seed
-    random.seed(own)
-    np.random.seed(own)
-    torch.manual_seed(own)
+    rank_seed = (seed + get_rank()) % (1 << 32) if randomness.get("diff_rank_seed") else seed
+    random.seed(rank_seed)
+    np.random.seed(rank_seed)
+    torch.manual_seed(rank_seed)
     was_deterministic, _is_deterministic = _is_deterministic, bool(randomness.get("deterministic"))
     if _is_deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

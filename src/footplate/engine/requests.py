@@ -223,9 +223,9 @@ def answer_requests(runner: "Runner") -> None:
         runner.visualizer.close()
         kill_workers(runner.built_loaders())  # hung workers would keep the process from exiting
         error = Interrupted(requests.signal)
-        lost = f"The run was NOT saved. The last checkpoint is {runner.saver.last}."
         advice = f"Resume to continue from there: {runner.resume_plan.option}."
-        advice = advice if runner.saver.lost is None else lost
+        if runner.saver.failure is not None:
+            advice = f"The run was NOT saved. The last checkpoint is {runner.saver.last}."
         _logger.warning("%s: stopped after iteration %d. %s", error.name, runner.iter, advice)
         raise error
 
@@ -255,13 +255,13 @@ def save_after_data_error(runner: "Runner", error: Exception) -> None:
     try:
         path = save_on_request(runner)
         saver.wait()
-        lost = saver.lost
+        failure = saver.failure
     except Exception as second:  # the first error is the one to fix
-        lost = str(second).split("\n", 1)[0]
-    if lost is None:
+        failure = str(second).split("\n", 1)[0]
+    if failure is None:
         requests.saved_after_error = True
         option = "resume=True" if runner.is_plain else runner.resume_plan.option
         note = f"saved after iteration {runner.iter}: {path}. Fix the data and resume with {option}."
     else:
-        note = f"NOT saved after iteration {runner.iter}: {lost}. The last checkpoint is {saver.last}."
+        note = f"NOT saved after iteration {runner.iter}: {failure}. The last checkpoint is {saver.last}."
     add_note(error, f"The run was {note}")

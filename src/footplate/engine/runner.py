@@ -291,8 +291,8 @@ class Runner:
             with located_in(cfg):
                 if check:
                     check_sections(ResolvedConfig(arguments).sections)
-                kind = RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type") if "runner_type" in cfg else cls
-                runner: Runner = kind(**{**arguments, **added}, cfg=cfg)
+                build = RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type") if "runner_type" in cfg else cls
+                runner: Runner = build(**{**arguments, **added}, cfg=cfg)
         runner.folder.records += records
         return runner
 
@@ -334,7 +334,7 @@ class Runner:
                 loop.run()
             self.call_hook("after_run")
         loop.ended = True
-        self.checkpoints.random = None
+        self.checkpoints.random = None  # another call of `train` continues with the current random state
         return result
 
     def build_training(self) -> None:

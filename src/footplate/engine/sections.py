@@ -157,8 +157,8 @@ def check_evaluator(cfg: Any) -> None:
     if isinstance(cfg, Mapping) and not is_named(cfg):
         METRICS.check(cfg)
     elif isinstance(cfg, (list, tuple)):
-        for place, metric in enumerate(cfg):
-            with at_key(f"[{place}]"):
+        for index, metric in enumerate(cfg):
+            with at_key(f"[{index}]"):
                 METRICS.check(metric)
     elif cfg is not None:
         build_evaluator(cfg)
@@ -185,8 +185,8 @@ def check_visualizer(cfg: Any) -> None:
     backends = cfg.get("vis_backends") or ()
     if not isinstance(backends, (list, tuple)):
         raise ArgumentError("'vis_backends' must be a list of backends", key="vis_backends", found=backends)
-    for place, backend in enumerate(backends):
-        with at_key(f"vis_backends[{place}]"):
+    for index, backend in enumerate(backends):
+        with at_key(f"vis_backends[{index}]"):
             if not isinstance(backend, (Mapping, BaseVisBackend)):
                 raise BuildError("a backend must be a BaseVisBackend or a config dict", found=backend)
             if isinstance(backend, Mapping):
@@ -203,9 +203,9 @@ def check_optimization(sections: Sections) -> None:
         return
     if "constructor" in wrapper:
         with at_key("optim_wrapper.constructor"):
-            kind = wrapper["constructor"]
-            if isinstance(kind, str) and kind not in OPTIMIZER_BUILDERS:
-                OPTIM_WRAPPER_CONSTRUCTORS.get(kind)
+            constructor = wrapper["constructor"]
+            if isinstance(constructor, str) and constructor not in OPTIMIZER_BUILDERS:
+                OPTIM_WRAPPER_CONSTRUCTORS.get(constructor)
         return
     lengths = {key: getattr(train, key, None) for key in ("max_epochs", "max_iters")}
     lengths |= train if isinstance(train, Mapping) else {}

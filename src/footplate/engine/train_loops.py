@@ -89,7 +89,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                 if requests.validation:
                     self._validate_if_due()
                 if requests.stop is Stop.AFTER_ITERATION and index < length:
-                    requests.validation = True
+                    requests.validation = True  # validation is due only after epochs, but this is the end of training
                     return
         finally:
             batches.close()  # also stops the workers

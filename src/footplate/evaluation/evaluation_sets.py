@@ -38,9 +38,9 @@ class EvaluationSet(NamedTuple):
         """The dataset, or None if the dataloader is a plain iterable of batches."""
         return dataset_of(self.dataloader)
 
-    def is_due(self, done: int, end: int) -> bool:
-        """Checks whether the dataset is evaluated in the validation run after `done` of `end` epochs or iterations."""
-        return self.interval is None or done % self.interval == 0 or done >= end
+    def is_due(self, position: int, end: int) -> bool:
+        """Checks whether a validation run after `position` of `end` epochs or iterations includes the dataset."""
+        return self.interval is None or position % self.interval == 0 or position >= end
 
     def named(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
         """Returns a copy of `metrics` with the dataset's prefix added to the names."""
@@ -64,7 +64,8 @@ def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -> Non
     expected = _classes(trained)
     for evaluation_set in sets:
         classes = _classes(metainfo_of(evaluation_set.dataloader))
-        labels = (label for label, (one, other) in enumerate(zip(expected, classes, strict=False)) if one != other)
+        names = enumerate(zip(expected, classes, strict=False))
+        labels = (label for label, (expected_name, name) in names if expected_name != name)
         label = next(labels, None)
         if label is None:
             continue

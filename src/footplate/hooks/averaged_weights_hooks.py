@@ -258,9 +258,11 @@ class ScheduleFreeHook(AveragedWeightsHook):
     def _swap(self, runner: Runner, *, to_average: bool) -> None:
         """Switches the optimizers between the two sets of weights, and stores or restores the training weights."""
         optimizers = _optimizers(runner)
-        parameters = [each for one in optimizers for group in one.param_groups for each in group["params"]]
+        parameters = [
+            parameter for optimizer in optimizers for group in optimizer.param_groups for parameter in group["params"]
+        ]
         if to_average and self._training_weights is None:
-            self._training_weights = [each.detach().clone() for each in parameters]
+            self._training_weights = [parameter.detach().clone() for parameter in parameters]
             for optimizer in optimizers:
                 if optimizer.state:  # there is no average before the first step
                     optimizer.eval()
@@ -274,8 +276,8 @@ class ScheduleFreeHook(AveragedWeightsHook):
 
 
 def _optimizers(runner: Runner) -> list[Any]:
-    optimizers = (each.optimizer for each in runner.optim_wrapper.parts.values())
-    return [each for each in optimizers if is_schedule_free(each)]
+    optimizers = (wrapper.optimizer for wrapper in runner.optim_wrapper.parts.values())
+    return [optimizer for optimizer in optimizers if is_schedule_free(optimizer)]
 
 
 def _weights(runner: Runner) -> dict[str, Any]:

@@ -75,17 +75,17 @@ class LoggerHook(Hook):
         if is_main_process():
             runner.visualizer.add_config(runner.resolved.recorded(is_plain=runner.is_plain))
 
-    def _record_start(self, runner: Runner, kind: str) -> None:
+    def _record_start(self, runner: Runner, start: str) -> None:
         """Writes `start.json`, which `footplate analyze` and `report` need in order to interpret the log folder.
 
         If an evaluation has written the file in the same folder, a training run overwrites it.
         """
-        if not is_main_process() or self._recorded_start in ("train", "resume", kind):
+        if not is_main_process() or self._recorded_start in ("train", "resume", start):
             return
-        self._recorded_start = kind
-        trains = kind in ("train", "resume")
+        self._recorded_start = start
+        trains = start in ("train", "resume")
         facts = {
-            "kind": kind,
+            "kind": start,
             "time": datetime.now(timezone.utc).isoformat(timespec="microseconds"),
             "iteration": runner.iter,
             "epoch_length": length_of(runner.train_dataloader) if trains and runner.by_epoch else None,

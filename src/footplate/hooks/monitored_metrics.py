@@ -89,7 +89,7 @@ class MonitoredMetric:
             UnknownRuleError: No rule is set, and it cannot be derived from the name.
         """
         sets = sets_of(runner.val_loop)
-        names = [name for each in sets for name in each.named(dict.fromkeys(each.evaluator.names))]
+        names = [name for dataset in sets for name in dataset.named(dict.fromkeys(dataset.evaluator.names))]
         near = nearest(self.name, names)
         if near not in (None, self.name) and not self.name.startswith((f"{near}/", "loss")):
             raise MissingMetricError(self.key, self.name, names, self.key)

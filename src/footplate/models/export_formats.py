@@ -117,7 +117,7 @@ def _open_onnx(path: str) -> Run:
 
     def run(inputs: Inputs) -> list[Tensor]:
         arrays = {name: tensor.numpy() for name, tensor in inputs.tensors().items()}
-        return [torch.from_numpy(each) for each in session.run(None, arrays)]
+        return [torch.from_numpy(output) for output in session.run(None, arrays)]
 
     return run
 
@@ -193,11 +193,12 @@ def largest_difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) ->
     if [tuple(tensor.shape) for tensor in outputs] != [tuple(tensor.shape) for tensor in expected]:
         return float("inf")
     differences = [0.0]
-    for one, other in zip(outputs, expected, strict=True):
-        if not other.is_floating_point():
-            differences.append(float((one != other).double().mean().nan_to_num()))
-        elif other.numel():
-            difference = (one.double() - other.double()).abs().masked_fill(one == other, 0.0)  # infinities may be equal
-            scale = other.double().abs().nan_to_num(0.0, 0.0).max().clamp(min=1.0)
+    for output, target in zip(outputs, expected, strict=True):
+        if not target.is_floating_point():
+            differences.append(float((output != target).double().mean().nan_to_num()))
+        elif target.numel():
+            # Infinities may be equal.
+            difference = (output.double() - target.double()).abs().masked_fill(output == target, 0.0)
+            scale = target.double().abs().nan_to_num(0.0, 0.0).max().clamp(min=1.0)
             differences.append(float((difference / scale).nan_to_num(nan=float("inf")).max()))
     return max(differences)

@@ -67,7 +67,7 @@ class BaseInit:
         """
         for child in module.children():
             self.initialize(child, everything=everything)
-        names = {kind.__name__ for kind in (type(module), *type(module).__bases__)}
+        names = {base.__name__ for base in (type(module), *type(module).__bases__)}
         if everything or not names.isdisjoint(self.layers):
             self.initialize_layer(module)
 

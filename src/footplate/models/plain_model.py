@@ -297,13 +297,13 @@ class PlainModel(ModelWrapper, BaseModel):
         losses = _named_losses(output) if isinstance(output, Mapping) and loss is None else {}
         if losses:
             return losses
-        found = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output)
+        description = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output)
         notes = [self._advice] if source.startswith("the model") else []
         if hasattr(output, "loss"):  # it is None if the model needs labels to compute a loss
             notes = ["Add the labels to the batch under the name that forward uses, such as `labels`."]
         raise ArgumentError(
             f"{source} must return a loss: a scalar tensor, a dict of losses or an object with .loss",
-            found=list(output) if isinstance(output, Mapping) else found,
+            found=list(output) if isinstance(output, Mapping) else description,
             notes=notes,
         )
 

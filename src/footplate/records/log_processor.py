@@ -231,8 +231,12 @@ class LogProcessor:
 def _histories(hub: MessageHub, mode: str) -> dict[str, HistoryBuffer]:
     """Returns the histories of a phase, keyed by name. For validation and test, skips histories without new values."""
     prefix = f"{mode}/"
-    found = {key[len(prefix) :]: history for key, history in hub.log_scalars.items() if key.startswith(prefix)}
-    return {name: each for name, each in found.items() if (len(each) if mode == "train" else each.since_mark)}
+    histories = {key[len(prefix) :]: history for key, history in hub.log_scalars.items() if key.startswith(prefix)}
+    return {
+        name: history
+        for name, history in histories.items()
+        if (len(history) if mode == "train" else history.since_mark)
+    }
 
 
 def _size(runner: _LoggedRun, mode: str) -> int:

@@ -26,8 +26,8 @@ def _find_below(folder_of_code: str, name: str) -> tuple[str, str] | None:
         count += len(files)
         if count > _MAX_FILES:
             return None
-        folders[:] = sorted(each for each in folders if each.isidentifier() and each not in _SKIPPED)
-        for file in sorted(each for each in files if each.endswith(".py")):
+        folders[:] = sorted(name for name in folders if name.isidentifier() and name not in _SKIPPED)
+        for file in sorted(name for name in files if name.endswith(".py")):
             path = os.path.relpath(os.path.join(folder, file), folder_of_code)
             parts = path.removesuffix(".py").removesuffix(f"{os.sep}__init__").split(os.sep)
             module = ".".join(parts)

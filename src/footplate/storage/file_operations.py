@@ -293,8 +293,8 @@ def status(path: Path) -> FileStatus:
         OSError: The status cannot be read, or the storage does not report the size.
     """
     if is_local(path):
-        found = os.stat(local_path(path))
-        return FileStatus(found.st_size, found.st_mtime)
+        status = os.stat(local_path(path))
+        return FileStatus(status.st_size, status.st_mtime)
     modified = 0.0
     with _remote(path) as (system, inner):
         with contextlib.suppress(NotImplementedError):
