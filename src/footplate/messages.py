@@ -30,6 +30,11 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda match: repr(match[0])[1:-1], text)
 
 
+def first_line(value: object) -> str:
+    """Returns the first line of a text or of an error's message."""
+    return str(value).strip().partition("\n")[0]
+
+
 def one_line(text: str) -> str:
     r"""Replaces control characters, including newlines and tabs, with visible escapes.
 
@@ -126,11 +131,13 @@ def format_bytes(count: int) -> str:
     >>> format_bytes(999), format_bytes(1_234_567)
     ('999 B', '1.2 MB')
     """
-    size, unit = float(count), "B"
+    size = float(count)
+    unit = "B"
     for larger in ("kB", "MB", "GB", "TB"):
         if size < 1000:
             break
-        size, unit = size / 1000, larger
+        size = size / 1000
+        unit = larger
     return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
 
 

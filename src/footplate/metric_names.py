@@ -18,7 +18,8 @@ _GREATER_NAMES = (
     " psnr recall sensitivity specificity ssim success"
 )
 _LESS_NAMES = "cer ece epe error fid kid lpips mae mape mpjpe mse niqe nll nme perplexity ppl rmse sad swd wer"
-_GREATER_WORDS, _LESS_WORDS = frozenset(_GREATER_NAMES.split()), frozenset(_LESS_NAMES.split())
+_GREATER_WORDS = frozenset(_GREATER_NAMES.split())
+_LESS_WORDS = frozenset(_LESS_NAMES.split())
 
 
 def find_rule(key: str, greater: Sequence[str] = GREATER, less: Sequence[str] = LESS) -> Rule | None:

@@ -142,6 +142,15 @@ def open_checkpoint(path: str) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
+def explaining(failure: str) -> Iterator[None]:
+    """Converts an OSError in the block to a CheckpointError that begins with `failure`, e.g. "cannot save 'a.pth'"."""
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(f"{failure}: {error.strerror or error}") from error
+
+
+@contextmanager
 def naming_checkpoint(path: str) -> Iterator[None]:
     """Converts any exception in the block to a CheckpointError that mentions `path`.
 

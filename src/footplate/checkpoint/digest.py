@@ -55,7 +55,8 @@ class DigestSink:
 
     def write(self, data: "bytes | bytearray | memoryview", /) -> int:
         """Forwards all bytes except the last 22, which may be the end record that `finish` modifies."""
-        view, before = memoryview(data).cast("B"), self._tail
+        view = memoryview(data).cast("B")
+        before = self._tail
         size = len(view)
         if size < _END_RECORD_BYTES:
             before, view = b"", memoryview(before + bytes(view))

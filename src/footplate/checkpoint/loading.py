@@ -242,10 +242,13 @@ def load_weights(
         Loaded 2 of 2 tensors from 'a state dict'
     """
     if isinstance(source, Mapping):
-        content, name = source, name or "a state dict"
+        content = source
+        name = name or "a state dict"
     else:
-        content, name = load_checkpoint(source), name or os.fspath(source)
-    weights, module = weights_of(content, name), unwrap_model(module)
+        content = load_checkpoint(source)
+        name = name or os.fspath(source)
+    weights = weights_of(content, name)
+    module = unwrap_model(module)
     expected = {key: value for key, value in module.state_dict().items() if isinstance(value, torch.Tensor)}
     pairs = tuple(revise_keys)
     if pairs == STRIP_WRAPPER and any(key.startswith("module.") for key in weights.keys() & expected.keys()):

@@ -43,7 +43,8 @@ def to_serializable(value: Any) -> Any:
 
 def walk(value: Any) -> Iterator[Any]:
     """Yields `value` and everything nested in it, in order. Yields each container only once."""
-    pending, seen = [value], set()
+    pending = [value]
+    seen = set()
     while pending:
         entry = pending.pop()
         inner: list[Any] | None = None
@@ -167,7 +168,8 @@ def split_state(state: Any, cut: Cut = lambda name, tensor: None) -> tuple[Any, 
     def replace(name: str, tensor: Any) -> Any:
         if not isinstance(tensor, torch.Tensor):
             return tensor
-        local, key = local_tensor(tensor.detach()), _memory_key(tensor)
+        local = local_tensor(tensor.detach())
+        key = _memory_key(tensor)
         if key in names:
             return {_MARK: names[key]}
         shard: TensorShard | None

@@ -115,7 +115,10 @@ class _FolderWriter(FileSystemWriter):
 
     def __init__(self, folder: str, state: Mapping[str, Any], error: BaseException | None, files: int) -> None:
         super().__init__(folder)
-        self._folder, self._state, self._error, self._files = folder, state, error, files
+        self._folder = folder
+        self._state = state
+        self._error = error
+        self._files = files
 
     def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
         if self._error is not None:
@@ -152,7 +155,8 @@ class _FolderWriter(FileSystemWriter):
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
         """Writes the state, and removes the files of the previous checkpoint and of failed saves."""
         places = {result.index: result.storage_data for part in results for result in part}
-        tensors, files = {}, dict(places.values())
+        tensors = {}
+        files = dict(places.values())
         for name, tensor in cast("dict[str, TensorStorageMetadata]", metadata.state_dict_metadata).items():
             chunks = [
                 (chunk.offsets, chunk.sizes, places[MetadataIndex(name, chunk.offsets)][0]) for chunk in tensor.chunks
@@ -218,7 +222,8 @@ def load_sharded(folder: str, device: torch.device, like: torch.nn.Module | None
         model: Any = next(weight for weight in reshard(like).parameters() if is_dtensor(weight))
         mesh, placements = model.device_mesh, model.placements
         if tensor_parallel_size() > 1:  # meshes and placements differ between layers
-            mesh, placements = world_mesh(mesh.device_type, dist.group.WORLD), [dtensor.Shard(0)]
+            mesh = world_mesh(mesh.device_type, dist.group.WORLD)
+            placements = [dtensor.Shard(0)]
         for name, tensor in layout.tensors.items():
             if tensor.size:
                 targets[name] = dtensor.empty(tensor.size, dtype=tensor.dtype, device_mesh=mesh, placements=placements)

@@ -38,7 +38,9 @@ class OpaqueObject:
     def __new__(cls, *args: Any, **settings: Any) -> "OpaqueObject":  # noqa: D102
         placeholder = super().__new__(cls)
         placeholder.args = (*args, settings) if settings else args
-        placeholder.state, placeholder.items, placeholder.elements = None, {}, []
+        placeholder.state = None
+        placeholder.items = {}
+        placeholder.elements = []
         return placeholder
 
     def __setitem__(self, key: Any, value: Any) -> None:
@@ -164,7 +166,8 @@ class Unpickler(_Base):  # type: ignore[misc]
 
     def _set_state(self) -> None:
         """Sets the state of supported objects only. The inherited method would set attributes of any object."""
-        state, target = self.stack.pop(), self.stack[-1]
+        state = self.stack.pop()
+        target = self.stack[-1]
         if isinstance(target, _Unfinished):
             self.stack[-1] = built = target.build(state)
             self.memo.update({key: built for key, value in self.memo.items() if value is target})

@@ -129,7 +129,8 @@ class TracedDict(dict[Any, Any]):
         If the argument is a dict with recorded origins, its keys keep these origins. The origin of any other key is the
         line that calls this method.
         """
-        origins, place = getattr(args[0], "_origins", {}) if args else {}, calling_line()
+        origins = getattr(args[0], "_origins", {}) if args else {}
+        place = calling_line()
         for key, value in dict(*args, **kwargs).items():
             self._update_key(key, value, origins.get(key) or place)
 
@@ -264,7 +265,8 @@ def merge_into(
         ConfigError: A dict without `_delete_` would be merged into a value that is not a dict.
     """
     for key, value in child.items():
-        origin, present = option or child._origins.get(key), dict.get(base, key)
+        origin = option or child._origins.get(key)
+        present = dict.get(base, key)
         if key in base:
             with at_key(str(key)):
                 value = _merged(present, value, origin, option, allow_list_keys)

@@ -26,6 +26,7 @@ from footplate.config.sources import (
 )
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, ConfigKeyError, FootplateError, Origin, shown_path
+from footplate.messages import first_line
 from footplate.registry.dotted_paths import mark_executed
 
 _logger = logging.getLogger("footplate.config")
@@ -154,8 +155,8 @@ class _FileLoader:
                 if error.origin is None or error.origin.file != self._path:
                     error.origin = origin
                 raise
-            text = str(error).split("\n")[0]
-            raise ConfigError(f"executing the config raised {type(error).__name__}: {text}", origin=origin) from error
+            message = f"executing the config raised {type(error).__name__}: {first_line(error)}"
+            raise ConfigError(message, origin=origin) from error
 
     def _inherit(
         self, namespace: "Namespace", level: int, module: str, names: list[tuple[str, str]], line: int

@@ -23,7 +23,8 @@ def split_path(path: str) -> list[str]:
         >>> split_path("pipeline[0].type")
         ['pipeline', '0', 'type']
     """
-    parts, position = [], 0
+    parts = []
+    position = 0
     while True:
         match = _PART.match(path, position)
         if match is None:

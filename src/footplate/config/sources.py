@@ -69,7 +69,8 @@ def read_text(path: str, referrer: Origin | None = None) -> str:
             if neighbor.endswith(SUFFIXES):
                 candidates[neighbor] = shown_path(os.path.join(folder, neighbor))
         near = nearest(name, candidates)
-        message, note = f"there is no config file or recipe '{shown}'", "`footplate recipes` lists the recipes"
+        message = f"there is no config file or recipe '{shown}'"
+        note = "`footplate recipes` lists the recipes"
         if referrer:
             message = f"the config file '{shown}' does not exist"
             note = f"The path of a base is relative to the folder of the config that refers to it; tried '{path}'."
@@ -98,7 +99,8 @@ def find_config(name: str | os.PathLike[str]) -> str:
     package, mark, file = os.fspath(name).partition("::")
     if mark:
         return locate(package, file)
-    path, recipe = absolute(name), os.path.join(_RECIPES, f"{name}.py")
+    path = absolute(name)
+    recipe = os.path.join(_RECIPES, f"{name}.py")
     return recipe if os.path.isfile(recipe) and not os.path.exists(path) else path
 
 

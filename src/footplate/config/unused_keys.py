@@ -54,7 +54,8 @@ def find_unused_changes(cfg: "Config", known: Collection[str]) -> list[UnusedCha
     for name in top:
         if name in known:
             continue
-        was_read, variable = is_variable(top, name), origin_of(top, name)
+        was_read = is_variable(top, name)
+        variable = origin_of(top, name)
         is_late = was_read and not getattr(variable, "is_read_here", False)
         for path, previous, origin in _changes(top, name, (name,)):
             if is_late or origin.is_override:

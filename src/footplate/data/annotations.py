@@ -134,7 +134,8 @@ def load_data_file(path: str) -> Any:
             f"the name of the annotation file '{path}' must end with one of {', '.join(_SUFFIXES)}",
             notes=["Override load_data_list() to read files in a different format."],
         )
-    content, suffix = read_file(path), PurePosixPath(path.lower()).suffix
+    content = read_file(path)
+    suffix = PurePosixPath(path.lower()).suffix
     try:
         if suffix == ".json":
             return json.loads(content)

@@ -66,16 +66,19 @@ class BatchPlan:
     def __init__(self, loader: DataLoader[Any], *, seed: int, limit: int | None) -> None:
         self.sampler: Any = loader.sampler
         self.batch_sampler: Any = loader.batch_sampler
-        self.batch_size, self.drop_last = loader.batch_size or 1, loader.drop_last
+        self.batch_size = loader.batch_size or 1
+        self.drop_last = loader.drop_last
         if loader.batch_size is None and type(self.batch_sampler) is BatchSampler:  # passed by the user
-            self.sampler, self.drop_last = self.batch_sampler.sampler, self.batch_sampler.drop_last
+            self.sampler = self.batch_sampler.sampler
+            self.drop_last = self.batch_sampler.drop_last
             self.batch_size = self.batch_sampler.batch_size
         self._has_own_batches = self.batch_sampler is not None and type(self.batch_sampler) is not BatchSampler
         self.samplers = samplers_of(loader)
         self.custom = [sampler for sampler in self.samplers if is_custom(sampler)]
         self.seed, self.limit = seed, limit
         self.passes_continue = limit is not None and not self.custom and bool(getattr(self.sampler, "endless", False))
-        self._rank, self.world_size = get_data_rank(), get_data_world_size()
+        self._rank = get_data_rank()
+        self.world_size = get_data_world_size()
         self.counted: int | None = None
         if getattr(self.sampler, "round_up", True) is False:
             self.count_once()
@@ -169,7 +172,8 @@ class BatchPlan:
                 return
             if self.counted is not None and not self._has_own_batches:
                 indices = indices[: max(self._local_size - earlier, 1)]
-            first, step = self._rank + earlier * self.world_size, self.world_size
+            first = self._rank + earlier * self.world_size
+            step = self.world_size
             positions = range(first, first + len(indices) * step, step)
             yield BatchKey(epoch, positions, indices, self.batch_sampler is None)
 
@@ -179,7 +183,9 @@ class BatchPlan:
 
     def _share(self, number: int) -> float:
         """Returns the size of this rank's batch relative to the mean batch size over all ranks."""
-        size, begin, end = self.counted or 0, number * self.batch_size, (number + 1) * self.batch_size
+        size = self.counted or 0
+        begin = number * self.batch_size
+        end = (number + 1) * self.batch_size
         total = min(end * self.world_size, size) - min(begin * self.world_size, size)
         local = max(min(end, self._local_size) - begin, 0)
         return local * self.world_size / total if total > 0 else 1.0

@@ -225,7 +225,8 @@ def _build_dataset(cfg: Any) -> Any:
 
 def _describe_folders(dataset: Any) -> list[str]:
     """Describes which files an empty dataset's folders contain, and which suffixes the dataset expects."""
-    lines, prefix = [], getattr(dataset, "data_prefix", None)
+    lines = []
+    prefix = getattr(dataset, "data_prefix", None)
     for folder in prefix.values() if isinstance(prefix, Mapping) else ():
         if isinstance(folder, str) and os.path.isdir(folder):
             endings = Counter(os.path.splitext(name)[1] for name in os.listdir(folder)).most_common(3)

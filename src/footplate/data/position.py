@@ -124,7 +124,8 @@ class DataPosition:
         for epoch in count(first):
             before = iteration
             if not self._is_stream:
-                self._epoch, self._epoch_start = epoch, iteration - start
+                self._epoch = epoch
+                self._epoch_start = iteration - start
             for batch in self._read(epoch, start):
                 iteration += 1
                 yield batch
@@ -166,7 +167,8 @@ class DataPosition:
                 state and the number of processes has changed.
         """
         self._check_dataset(state.get("dataset"))
-        epoch, batch = read_count(state, "epoch"), read_count(state, "batch")
+        epoch = read_count(state, "epoch")
+        batch = read_count(state, "batch")
         here = self._settings()
         saved = {key: None if state[key] is None else read_count(state, key) for key in here}
         if saved != here:
@@ -185,7 +187,8 @@ class DataPosition:
             )
             _logger.warning(message, batch, epoch, ", ".join(changes))
         self._load_own_state(state, epoch)
-        self._epoch, self._epoch_start = epoch, iteration - batch
+        self._epoch = epoch
+        self._epoch_start = iteration - batch
         return epoch * (self._length or 0) + batch
 
     def check_pass(self, epoch: int, count: int, expected: int) -> None:
@@ -264,7 +267,8 @@ class StatefulPosition(DataPosition):
 
     def one_pass(self, epoch: int, start: int) -> Iterator[Any]:
         """Yields the batches of one pass, starting at batch `start`. Raises a DataError if there are extra batches."""
-        length, iterator = len(self._loader), self._read(epoch, start)
+        length = len(self._loader)
+        iterator = self._read(epoch, start)
         yield from islice(iterator, length - start)
         for _ in iterator:  # read to the end, so that the loader's state marks the pass as complete
             raise DataError(f"epoch {epoch + 1} has more batches than len(dataloader), which is {length}")

@@ -83,7 +83,8 @@ def compute_on_ranks(compute: Callable[[], _T]) -> list[_T]:
     try:
         outcome: Any = compute(), None
     except Exception as error:  # noqa: BLE001 - raised again, on every rank
-        raised, outcome = error, (None, _portable(error))
+        raised = error
+        outcome = (None, _portable(error))
     outcomes = gather_objects(outcome)
     for rank, (_, received) in enumerate(outcomes):
         if received is not None:

@@ -288,7 +288,8 @@ class RankwiseBatchNorm(PlainBatchNorm):
         values = input.to(torch.promote_types(input.dtype, torch.float32))
         count = values.new_tensor([values.numel() / values.size(1)])
         sums = _all_reduce_sum(torch.cat([values.sum(reduced_dims), count]))
-        mean, count = sums[:-1] / sums[-1], sums[-1].detach()
+        mean = sums[:-1] / sums[-1]
+        count = sums[-1].detach()
         centred = values - mean.view(shape)
         variance = _all_reduce_sum(centred.square().sum(reduced_dims)) / count
         if self.track_running_stats:

@@ -144,7 +144,8 @@ class BaseTrainLoop(BaseLoop):
         """Prepares to train from the current position. Called after the `before_train` hooks."""
         keep_freed_memory(self.runner.device)
         self.runner.restore_random_state()
-        self._began_at, self.ended = self._iter, False
+        self._began_at = self._iter
+        self.ended = False
         self.runner.requests.exchange()  # a `before_train` hook may have requested a stop
 
     def _begin_epoch(self) -> None:
@@ -205,7 +206,8 @@ class BaseTrainLoop(BaseLoop):
         if runner.val_loop is None or not self._validation_is_due():
             return
         # Set before the validation, so that a run that resumes from the best checkpoint does not repeat the validation.
-        self._validated_at, runner.requests.validation = self.position, False
+        self._validated_at = self.position
+        runner.requests.validation = False
         with runner.phase("val"):
             runner.val_loop.run()
         runner.model.train()
@@ -326,7 +328,8 @@ class BaseTrainLoop(BaseLoop):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the state that `state_dict` returned. Training then continues from that position."""
-        self._iter, self._epoch = read_count(state, "iter"), read_count(state, "epoch")
+        self._iter = read_count(state, "iter")
+        self._epoch = read_count(state, "epoch")
         # Checkpoints from other engines lack these keys. Assume that no validation or save is outstanding.
         state = {"validated_at": self.position, "validation_requested": False, "ended": True, **state}
         self._validated_at = read_count(state, "validated_at")

@@ -160,7 +160,8 @@ class CheckpointIO:
         """
         if path := runner.message_hub.get_info("best_ckpt"):
             return str(path)
-        home, candidates = runner.folder.home, []
+        home = runner.folder.home
+        candidates = []
         names = storage.list_dir(home) if storage.exists(home) else []
         best = [storage.join(home, name) for name in names if name.startswith(BEST)]
         for file in [*list_candidates(home)[:1], *filter(is_written_by_footplate, best)]:  # not an exported model
@@ -214,7 +215,8 @@ class CheckpointIO:
 
     @contextmanager
     def _loading(self, load: Load) -> Iterator[None]:
-        before, self.loading = self.loading, load
+        before = self.loading
+        self.loading = load
         try:
             yield
         finally:

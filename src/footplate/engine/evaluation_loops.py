@@ -175,7 +175,8 @@ class _EvaluationLoop(BaseLoop):
 
     def choose(self, dataset: EvaluationSet) -> None:
         """Sets the dataset that the loop evaluates next."""
-        self.current, self.dataloader = dataset.name, dataset.dataloader
+        self.current = dataset.name
+        self.dataloader = dataset.dataloader
         self.evaluator: Evaluator = dataset.evaluator
         self.evaluator.set_context(folder=self.runner.log_dir)
         self._describe_data(dataset.dataloader)

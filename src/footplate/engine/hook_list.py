@@ -180,7 +180,8 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
     """
     settings: dict[str, Any] = {name: dict(cfg) for name, cfg in DEFAULT_HOOKS.items()}
     for name, changes in (default_hooks or {}).items():
-        key, is_default = f"default_hooks.{name}", name in DEFAULT_HOOKS
+        key = f"default_hooks.{name}"
+        is_default = name in DEFAULT_HOOKS
         near = None if is_default else nearest(name, DEFAULT_HOOKS)
         if changes is None and near:
             raise BuildError(f"default_hooks has no '{name}' to remove", key=key, suggestion=near)
@@ -189,8 +190,7 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
             if not is_default:
                 raise BuildError(f"the hook '{key}' has no 'type' key", key=key, suggestion=near)
             settings[name] = with_origins({**DEFAULT_HOOKS[name], **changes}, changes)
-    kept = {name: cfg for name, cfg in settings.items() if cfg is not None}
-    named = [(f"default_hooks.{name}", cfg) for name, cfg in kept.items()]
+    named = [(f"default_hooks.{name}", cfg) for name, cfg in settings.items() if cfg is not None]
     named += [(f"custom_hooks[{index}]", cfg) for index, cfg in enumerate(custom_hooks or ())]
     hooks = HookList()
     for key, cfg in named:
@@ -201,7 +201,8 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
 
 def implicit_hooks(runner: "Runner") -> list[Any]:
     """Returns the hooks, or hook config dicts, that other components of a training run require."""
-    loop, hooks = runner.train_loop, list[Any]()
+    loop = runner.train_loop
+    hooks = list[Any]()
     if loop.max_hours is not None:
         hooks.append({"type": "TimeLimitHook", "max_hours": loop.max_hours})
     if getattr(loop.dataloader, "uneven", False):

@@ -19,7 +19,8 @@ _logger = logging.getLogger("footplate.engine")
 
 def warn_about_variables(cfg: Config) -> None:
     """Warns about top-level keys that have no effect, and about variables that are changed after their last use."""
-    top, model = cfg.get("data_preprocessor"), cfg.get("model")
+    top = cfg.get("data_preprocessor")
+    model = cfg.get("model")
     inner = model.get("data_preprocessor") if isinstance(model, Mapping) else None
     is_copied = inner is not None and is_variable(cfg, "data_preprocessor")  # as in many configs of code bases
     for change in find_unused_changes(cfg, READ_KEYS - {"data_preprocessor"} if is_copied else READ_KEYS):

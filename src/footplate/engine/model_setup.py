@@ -84,7 +84,8 @@ def describe_builder(builder: Callable[..., Any]) -> dict[str, Any]:
     Raises:
         FootplateError: A config cannot refer to the function, or the arguments are not plain data.
     """
-    function, arguments = builder, {}
+    function = builder
+    arguments = {}
     if isinstance(builder, functools.partial):
         function, arguments = builder.func, builder.keywords
         if builder.args or "type" in arguments:
@@ -123,7 +124,8 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
         _refuse_fragile(model, "channels_last", "Remove `channels_last=True`.")
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     settings = dict(compile) if isinstance(compile, Mapping) else {}
-    target, regions = settings.pop("target", "forward"), settings.pop("regions", None)
+    target = settings.pop("target", "forward")
+    regions = settings.pop("regions", None)
     arguments = compile_arguments(settings if isinstance(compile, Mapping) else compile)
     if arguments is None:
         return model

@@ -20,7 +20,8 @@ def record_modules(model: nn.Module) -> Callable[[], None]:
     Returns:
         A function that restores the recorded state.
     """
-    rng, modules = capture_rng(), list(unwrap_model(model).modules())
+    rng = capture_rng()
+    modules = list(unwrap_model(model).modules())
     buffers = [(module, name, buffer) for module in modules for name, buffer in module.named_buffers(recurse=False)]
     values = [buffer.detach().clone() for *_, buffer in buffers]
     gradients = [(weight, None if weight.grad is None else weight.grad.clone()) for weight in model.parameters()]

@@ -53,7 +53,9 @@ class NonFiniteHook(Hook):
         for key in ("loss", "grad"):
             check_choice(key, settings[key], POLICIES)
         check_count("interval", settings["interval"])
-        self.loss, self.grad, self.interval = settings["loss"], settings["grad"], settings["interval"]
+        self.loss = settings["loss"]
+        self.grad = settings["grad"]
+        self.interval = settings["interval"]
         self._checks_gradients = "grad" in (policy or {}) or self.loss == "skip"
         self._has_warned_of_scale = False
 
@@ -179,7 +181,8 @@ def _loss_error(runner: "Runner", iteration: int, key: str, window: int, terms: 
     losses = histories.pop(key)
     back = window - int(np.flatnonzero(~np.isfinite(losses[-window:]))[0])  # offset from the end
     nonfinite = [name for name, values in histories.items() if len(values) >= back and not math.isfinite(values[-back])]
-    first, loss = iteration - back + 1, "loss" if key == "train/loss" else f"loss '{key.removeprefix('train/')}'"
+    first = iteration - back + 1
+    loss = "loss" if key == "train/loss" else f"loss '{key.removeprefix('train/')}'"
     which = f" ({', '.join(name.removeprefix('train/') for name in nonfinite)})" if nonfinite else ""
     has_earlier = len(losses) > back
     before = f"Before that, the loss was {losses[-back - 1]:g}." if has_earlier else "It was non-finite from the start."

@@ -106,7 +106,8 @@ def _restoring_state(runner: "Runner") -> Iterator[None]:
     Restores the random state, the message hub, the model's buffers, and all module attributes that are numbers, bools
     or strings.
     """
-    hub, restore = runner.message_hub, record_modules(runner.model)
+    hub = runner.message_hub
+    restore = record_modules(runner.model)
     records: list[tuple[dict[str, Any], dict[str, Any]]] = [
         (mapping, dict(mapping)) for mapping in (hub.runtime_info, hub.log_scalars)
     ]

@@ -27,6 +27,7 @@ from footplate.data.waiting import data_wait
 from footplate.distributed import compute_on_ranks, get_rank, is_distributed
 from footplate.engine.hook import Hook
 from footplate.error_context import add_note
+from footplate.messages import first_line
 from footplate.records.logger import print_urgent
 
 if TYPE_CHECKING:
@@ -211,7 +212,8 @@ def answer_requests(runner: "Runner") -> None:
         save_after_data_error(runner, death)
         raise death
     runner.saver.complete()
-    saves, requests.scheduled_saves = requests.scheduled_saves, []
+    saves = requests.scheduled_saves
+    requests.scheduled_saves = []
     for save in saves:
         save()
     if not requests.save and not requests.signal:
@@ -236,7 +238,8 @@ def save_on_request(runner: "Runner") -> str:
     A later resume starts from this checkpoint.
     """
     folders = (hook.folder_in(runner) for hook in runner.hooks)
-    folder, name = next(filter(None, folders), runner.folder.home), runner.saver.name_of(ON_REQUEST)
+    folder = next(filter(None, folders), runner.folder.home)
+    name = runner.saver.name_of(ON_REQUEST)
     path = os.path.join(folder, name)
     runner.save_checkpoint(folder, name, background=True, after=AfterSave(runner.folder.home))
     _logger.info("Saving a checkpoint after iteration %d: %s", runner.iter, path)
@@ -257,7 +260,7 @@ def save_after_data_error(runner: "Runner", error: Exception) -> None:
         saver.wait()
         failure = saver.failure
     except Exception as second:  # the first error is the one to fix
-        failure = str(second).split("\n", 1)[0]
+        failure = first_line(second)
     if failure is None:
         requests.saved_after_error = True
         option = "resume=True" if runner.is_plain else runner.resume_plan.option

@@ -48,7 +48,9 @@ class ResumePlan:
     option = "--resume (resume=True)"
 
     def __init__(self, home: str, load_from: str | None, resume: bool | str, *, takes_settings: bool) -> None:
-        self.home, self.load_from, self.resume = home, load_from, resume
+        self.home = home
+        self.load_from = load_from
+        self.resume = resume
         self.takes_settings = takes_settings
         restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         if restarts != "0":

@@ -219,7 +219,8 @@ class Runner:
         # Six stages, each of which depends on the previous ones. Sections: all arguments by name, checked and
         # completed.
         self.resolved = ResolvedConfig(arguments)
-        self.cfg, self.sections = self.resolved.cfg, self.resolved.sections
+        self.cfg = self.resolved.cfg
+        self.sections = self.resolved.sections
 
         # Process: the launcher determines the rank and device, and the rank determines what is logged.
         process_setup.prepare(env_cfg or {}, launcher=launcher)
@@ -247,7 +248,8 @@ class Runner:
         self.progress: Position | BaseTrainLoop = Position()  # until `train_loop` is set
         self.requests = Requests(self.device, self.phases)
         self.checkpoints = CheckpointIO(on_save_error, alarm=self.requests.alarm)
-        self.saver, self.participants = self.checkpoints.saver, self.checkpoints.participants
+        self.saver = self.checkpoints.saver
+        self.participants = self.checkpoints.participants
         takes_settings = resume_settings == "take"
         self.resume_plan = ResumePlan(self.folder.home, load_from, resume, takes_settings=takes_settings)
         self.seed = process_setup.seed_everything(randomness or {}, resumed=self.resume_plan.seed)
@@ -309,7 +311,8 @@ class Runner:
             self.build_training()
             if self.val_loop is None:
                 warn_about_idle_settings(self.cfg, self.hooks, self.param_schedulers)
-        loop, result = self.train_loop, self.history if self.is_plain else self.model
+        loop = self.train_loop
+        result = self.history if self.is_plain else self.model
         self.load_or_resume()
         if loop.finished:
             self.restore_random_state()

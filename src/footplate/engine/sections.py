@@ -115,7 +115,8 @@ def check_sections(sections: Sections) -> None:
 
 def check_model(sections: Sections) -> None:
     """Checks the type names and arguments of the model and its data preprocessor."""
-    model, preprocessor = sections["model"], sections["data_preprocessor"]
+    model = sections["model"]
+    preprocessor = sections["data_preprocessor"]
     with at_key("model"):
         MODELS.check(model, **({} if preprocessor is None else {"data_preprocessor": None}))
         if isinstance(model, Mapping):
@@ -198,7 +199,8 @@ def check_optimization(sections: Sections) -> None:
 
     If `optim_wrapper.constructor` is set, checks only the constructor's name, because constructors need the real model.
     """
-    wrapper, train = sections["optim_wrapper"], sections["train_cfg"]
+    wrapper = sections["optim_wrapper"]
+    train = sections["train_cfg"]
     if not isinstance(wrapper, Mapping) or not isinstance(wrapper.get("optimizer"), Mapping):
         return
     if "constructor" in wrapper:
@@ -252,7 +254,9 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
-_DICT, _BOOL, _STR = (Mapping,), (bool,), (str,)
+_DICT = (Mapping,)
+_BOOL = (bool,)
+_STR = (str,)
 _ANYTHING = (object,)  # the check decides
 _LOADER = "a dict, or a non-empty iterable of batches"
 _EVALUATOR = "a metric, a list of metrics, or an Evaluator, as objects or config dicts"

@@ -61,7 +61,8 @@ class _Handlers:
     """The signal handlers of a run."""
 
     def __init__(self, runner: "Runner") -> None:
-        self._runner, self._requests = runner, runner.requests
+        self._runner = runner
+        self._requests = runner.requests
         self._process = os.getpid()
         self._first_end_at: float | None = None  # the time of the first SIGINT or SIGTERM
 

@@ -264,10 +264,12 @@ def random_of(checkpoint: Mapping[str, Any], rank: int) -> dict[str, Any] | None
         CheckpointError: The state of a random generator is invalid. The message states which one.
     """
     run = part_of(checkpoint, "run")
-    name, state = "run.random", run.get("random")
+    name = "run.random"
+    state = run.get("random")
     with restoring("run.random_of_ranks"):
         if states := run.get("random_of_ranks"):
-            name, state = f"run.random_of_ranks[{rank % len(states)}]", states[rank % len(states)]
+            name = f"run.random_of_ranks[{rank % len(states)}]"
+            state = states[rank % len(states)]
     if state is not None:
         check_rng(state, name)
     return state
@@ -296,7 +298,8 @@ def _move_schedules(runner: "Runner", schedules: Iterable[Any]) -> None:
         schedule.rewind()
     for schedule in moving:
         schedule.start()
-    loop, moves = runner.train_loop, collect_steps(moving)
+    loop = runner.train_loop
+    moves = collect_steps(moving)
     length = loop.max_iters // loop.max_epochs if loop.by_epoch else 0
     for iteration in range(1, loop.iter + 1):
         for step in moves.by_iter:

@@ -74,7 +74,9 @@ class EpochBasedTrainLoop(BaseTrainLoop):
 
     def run_epoch(self) -> None:
         """Trains for one epoch, or for the rest of the epoch after a resume. Subclasses may override this method."""
-        runner, requests, length = self.runner, self.runner.requests, len(self.dataloader)
+        runner = self.runner
+        requests = self.runner.requests
+        length = len(self.dataloader)
         self.remember_random_state()
         self._begin_epoch()
         index = self._iter - self._epoch * length
@@ -152,9 +154,11 @@ class IterBasedTrainLoop(BaseTrainLoop):
         self._batches = None
 
     def _train(self) -> None:
-        runner, requests = self.runner, self.runner.requests
+        runner = self.runner
+        requests = self.runner.requests
         self._begin_epoch()
-        batches, validates = self.dataloader_iterator, runner.val_loop is not None
+        batches = self.dataloader_iterator
+        validates = runner.val_loop is not None
         try:
             while self._iter < self._max_iters and requests.stop is Stop.NO:
                 if not runner.model.training:  # a hook has run validation or set evaluation mode

@@ -92,7 +92,8 @@ def warn_about_num_classes(cfg: Any, trained: Any) -> None:
     for path, value in walk_paths(cfg.get("model"), ["model"]) if count else ():
         is_own = any(word in str(part) for part in path for word in ("rpn", "semantic", "backbone"))
         if path[-1] == "num_classes" and type(value) is int and value not in (1, count) and not is_own:
-            name, origin = join_path(path), origin_at(cfg, path)
+            name = join_path(path)
+            origin = origin_at(cfg, path)
             place = f"{origin}: {name}" if origin else name
             _logger.warning("%s is %d, but the training data has %d classes.", place, value, count)
 
@@ -205,7 +206,8 @@ def build_evaluation_sets(loaders: Any, evaluators: Any, intervals: Mapping[str,
         ArgumentError: An interval is not positive, or its dataset does not exist.
     """
     if not isinstance(loaders, Mapping):
-        loaders, evaluators = {"": loaders}, {"": evaluators}
+        loaders = {"": loaders}
+        evaluators = {"": evaluators}
     check_intervals(intervals, loaders)
     sets = []
     for name, loader in loaders.items():

@@ -51,7 +51,8 @@ class AveragedWeightsHook(Hook):
         """Restores the training weights of a resumed run."""
         if AVERAGED_STATE not in checkpoint or not runner.checkpoints.loading.resuming:
             return
-        names, saved = list(checkpoint["state_dict"]), checkpoint[AVERAGED_STATE]
+        names = list(checkpoint["state_dict"])
+        saved = checkpoint[AVERAGED_STATE]
         if missing := [name for name in names if f"module.{name}" not in saved]:
             raise CheckpointError(
                 f"the '{AVERAGED_STATE}' in the checkpoint is missing some of the model's weights", found=missing[0]
@@ -102,7 +103,8 @@ class EMAHook(AveragedWeightsHook):
         if sum(map(bool, begins.values())) > 1:
             raise ArgumentError(f"only one of {', '.join(begins)} may be set", key="begin_iter", found=begin_iter)
         self.strict_load = strict_load
-        self.begin_iter, self.begin_epoch = begin_iter or start_iters, begin_epoch
+        self.begin_iter = begin_iter or start_iters
+        self.begin_epoch = begin_epoch
         self._cfg = {"type": ema_type, **settings}
         self._averaged(nn.Identity())  # checks the arguments now rather than when the run begins
         self.ema_model: BaseAveragedModel | None = None

@@ -99,10 +99,12 @@ class CheckpointHook(Hook):
         self.save_begin = check_count("save_begin", save_begin, least=0)
         self._best = BestCheckpoints(check_count("max_keep_best", max_keep_best))
         self.sharded = sharded if sharded is None else check_flag("sharded", sharded)
-        self.interval, self.by_epoch = interval, check_flag("by_epoch", by_epoch)
+        self.interval = interval
+        self.by_epoch = check_flag("by_epoch", by_epoch)
         self.save_optimizer = check_flag("save_optimizer", save_optimizer)
         self.save_param_scheduler = check_flag("save_param_scheduler", save_param_scheduler)
-        self.max_keep_ckpts, self.save_last = max_keep_ckpts, check_flag("save_last", save_last)
+        self.max_keep_ckpts = max_keep_ckpts
+        self.save_last = check_flag("save_last", save_last)
         if out_dir is not None and not isinstance(out_dir, str):
             raise ArgumentError("out_dir must be the path to a folder", key="out_dir", found=out_dir)
         self.out_dir = out_dir
@@ -142,7 +144,8 @@ class CheckpointHook(Hook):
                 "CheckpointHook counts epochs, but training counts iterations, so a checkpoint is saved only at the "
                 "end. To save at intervals, set default_hooks.checkpoint.by_epoch=False."
             )
-            self.by_epoch, self.interval = False, -1
+            self.by_epoch = False
+            self.interval = -1
             self.filename_tmpl = "iter_{}.pth" if self.filename_tmpl == "epoch_{}.pth" else self.filename_tmpl
 
     def folder_in(self, runner: Runner) -> str:
@@ -169,7 +172,8 @@ class CheckpointHook(Hook):
 
     def _is_resumed(self, runner: Runner) -> bool:
         """Checks whether the run resumes from a checkpoint in its own folder."""
-        last, folder = runner.saver.last, storage.canonical(self.folder_in(runner))
+        last = runner.saver.last
+        folder = storage.canonical(self.folder_in(runner))
         return last is not None and storage.canonical(storage.parent(storage.absolute(last))) == folder
 
     def after_train_epoch(self, runner: Runner) -> None:
@@ -263,7 +267,8 @@ class CheckpointHook(Hook):
             remove_checkpoint(path)
 
     def _save(self, runner: Runner) -> None:
-        number, path = self._number(runner), self._path_to_write(runner)
+        number = self._number(runner)
+        path = self._path_to_write(runner)
 
         def on_committed() -> None:
             runner.message_hub.update_info("last_ckpt", path)
@@ -333,7 +338,8 @@ class CheckpointHook(Hook):
             for old in displaced:
                 if not self._best.keeps(old):
                     self._remove(old, prefix)
-            which, name = "best" if place == 0 else f"#{place + 1} best", os.path.basename(path)
+            which = "best" if place == 0 else f"#{place + 1} best"
+            name = os.path.basename(path)
             runner.logger.info("Saved the %s checkpoint with %.4g %s to %s", which, score, metric.name, name)
 
         def on_failed() -> None:
@@ -345,7 +351,8 @@ class CheckpointHook(Hook):
     def _publish(self, runner: Runner, last: str) -> None:
         """Writes the published files of the best checkpoints, and of the checkpoint `last` if it has been saved."""
         runner.saver.wait()
-        keys, is_saved = self.published_keys or (), runner.saver.last == last
+        keys = self.published_keys or ()
+        is_saved = runner.saver.last == last
         for path in filter(self._is_in_folder, [*([last] if is_saved else []), *self._best.paths()]):
             checkpoint = load_checkpoint(path, in_place=True)
             if missing := [key for key in keys if key not in checkpoint]:

@@ -61,7 +61,8 @@ class LoggerHook(Hook):
     ) -> None:
         if out_dir is not None and not isinstance(out_dir, str):
             raise ArgumentError("out_dir must be the path to a folder", key="out_dir", found=out_dir)
-        self.interval, self.ignore_last = check_count("interval", interval), ignore_last
+        self.interval = check_count("interval", interval)
+        self.ignore_last = ignore_last
         self.interval_exp_name = check_count("interval_exp_name", interval_exp_name)
         self.out_dir, self.keep_local = out_dir, keep_local
         self.out_suffix = (out_suffix,) if isinstance(out_suffix, str) else tuple(out_suffix)
@@ -118,7 +119,8 @@ class LoggerHook(Hook):
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Logs at each interval and, depending on `ignore_last`, at the end of an epoch or run."""
-        batch, iteration = batch_idx + 1, runner.iter + 1
+        batch = batch_idx + 1
+        iteration = runner.iter + 1
         if batch % self.interval and batch != self._rest_ends_at:
             return
         if iteration % self.interval_exp_name < min(self.interval, self.interval_exp_name):
@@ -252,7 +254,8 @@ class RecordHook(Hook):
     """
 
     def __init__(self, filename: str, text: str | Callable[[], str]) -> None:
-        self.filename, self.text = check_output_path(filename, key="filename"), text
+        self.filename = check_output_path(filename, key="filename")
+        self.text = text
 
     def before_run(self, runner: Runner) -> None:
         """Writes the file."""

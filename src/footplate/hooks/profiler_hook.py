@@ -64,7 +64,8 @@ class ProfilerHook(Hook):
         with_flops: bool = False,
         json_trace_path: str | None = None,
     ) -> None:
-        self.by_epoch, self.profile_times = by_epoch, check_count("profile_times", profile_times)
+        self.by_epoch = by_epoch
+        self.profile_times = check_count("profile_times", profile_times)
         self.schedule = None
         if schedule is not None:
             check_keys("schedule", schedule, _SCHEDULE)
@@ -127,7 +128,8 @@ class ProfilerHook(Hook):
             self._end(runner)
 
     def _end(self, runner: Runner) -> None:
-        result, self._profiler = self._profiler, None
+        result = self._profiler
+        self._profiler = None
         result.stop()
         runner.logger.info("Profiling stopped after iteration %d.", runner.train_loop.completed.iter)
         if self.json_trace_path and is_main_process():

@@ -69,7 +69,8 @@ class ProgressHook(Hook):
         """Redraws the display if it is due."""
         if self._display is None:
             return
-        now, iteration = time.monotonic(), runner.iter + 1
+        now = time.monotonic()
+        iteration = runner.iter + 1
         self._began = self._began or (now, iteration)
         is_due = now - self._drawn_at >= _SECONDS_BETWEEN or iteration == runner.max_iters
         if iteration % self.interval == 0 or not self._losses or (is_due and runner.device.type == "cpu"):
@@ -103,7 +104,8 @@ class ProgressHook(Hook):
                 continue  # the name does not imply a rule, for example for a duration
             best, best_iter = self._metrics[name][1:] if name in self._metrics else (value, runner.iter)
             if is_better(value, best, rule):
-                best, best_iter = value, runner.iter
+                best = value
+                best_iter = runner.iter
             self._metrics[name] = (value, best, best_iter)
         self._draw(runner, runner.iter)
 
@@ -145,7 +147,9 @@ class ProgressHook(Hook):
 
     def _pace(self, runner: Runner, iteration: int) -> list[str]:
         """Formats the time left, the speed, the percentage of time spent waiting for data, and the memory in use."""
-        scalars, left, pace = runner.message_hub.log_scalars, "--:--", []
+        scalars = runner.message_hub.log_scalars
+        left = "--:--"
+        pace = []
         if self._began is not None and iteration > self._began[1]:
             # The average since the first iteration includes validation, saving and all other pauses.
             seconds = (self._drawn_at - self._began[0]) / (iteration - self._began[1]) * (runner.max_iters - iteration)

@@ -97,7 +97,8 @@ class EarlyStoppingHook(Hook):
                 score,
             )
         if self._metric.is_better(score, self.best_score, self.min_delta):
-            self.best_score, self.wait_count = score, 0
+            self.best_score = score
+            self.wait_count = 0
         else:
             self.wait_count += 1
         self.last_score = score
@@ -184,7 +185,8 @@ class TimeLimitHook(Hook):
 
     def _elapsed(self) -> float:
         """Returns the seconds since the timer was last restarted, and restarts it."""
-        now, since = time.monotonic(), self._since
+        now = time.monotonic()
+        since = self._since
         self._since = now
         return now - since
 

@@ -148,7 +148,8 @@ class BaseAveragedModel(nn.Module):
         seen = set()  # shared tensors are averaged only once
         for path, module in model.named_modules():
             for store in ("_parameters", "_buffers"):
-                ours, theirs = getattr(self.module.get_submodule(path), store), getattr(module, store)
+                ours = getattr(self.module.get_submodule(path), store)
+                theirs = getattr(module, store)
                 for name, tensor in theirs.items():
                     if tensor is None or id(tensor) in seen:
                         continue

@@ -45,7 +45,8 @@ class Inputs(NamedTuple):
         return self._map(lambda tensor: tensor.detach().cpu())
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "Inputs":
-        args, kwargs = replace_values(self.args, Tensor, function), replace_values(self.kwargs, Tensor, function)
+        args = replace_values(self.args, Tensor, function)
+        kwargs = replace_values(self.kwargs, Tensor, function)
         return Inputs(args, kwargs, self.names)
 
 

@@ -64,7 +64,8 @@ def _trace(request: ExportRequest) -> Any:
 
 def _write_onnx(request: ExportRequest) -> None:
     import_optional("onnxscript", extra="export", why=_ONNX)
-    exported, pooling = _trace(request), torch.ops.aten.adaptive_avg_pool2d.default
+    exported = _trace(request)
+    pooling = torch.ops.aten.adaptive_avg_pool2d.default
     if any(node.target is pooling and set(node.args[1]) != {1} for node in exported.graph.nodes):
         exported = exported.run_decompositions({pooling: adaptive_avg_pool2d})
     program = torch.onnx.export(
@@ -103,7 +104,8 @@ def adaptive_avg_pool2d(images: Tensor, output_size: Any) -> Tensor:
         return images.mean((-2, -1), keepdim=True)
     matrices: list[Tensor] = []
     for size, count in zip(images.shape[-2:], output_size, strict=True):
-        index, position = torch.arange(count)[:, None], torch.arange(size)
+        index = torch.arange(count)[:, None]
+        position = torch.arange(size)
         is_inside = (position >= index * size // count) & (position < ((index + 1) * size + count - 1) // count)
         matrices.append(is_inside.to(images.dtype) / is_inside.sum(1, keepdim=True))
     return matrices[0] @ images @ matrices[1].T

@@ -73,7 +73,8 @@ class BaseInit:
 
     def initialize_layer(self, module: nn.Module) -> None:
         """Initializes a layer's own weight and bias. Does not change the layer's children."""
-        weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+        weight = getattr(module, "weight", None)
+        bias = getattr(module, "bias", None)
         if isinstance(weight, Tensor) and weight.dim() >= self.least_dim:
             self.fill(weight)
         if isinstance(bias, Tensor):

@@ -290,7 +290,8 @@ def keep_file(export: Export, path: str, to: str) -> Export:
 
 def name_dims(shape: Sequence[int], tested: Sequence[tuple[int, ...]]) -> tuple[int | str, ...]:
     """Replaces the batch size, the height and the width in a shape with letters if they vary in the tested inputs."""
-    first, named = tested[0], list[int | str](shape)
+    first = tested[0]
+    named = list[int | str](shape)
     if len({size[:1] for size in tested}) > 1 and shape[:1] == first[:1]:
         named[0] = "N"
     if len({size[2:] for size in tested}) > 1 and shape[-2:] == first[-2:]:

@@ -149,7 +149,8 @@ class PlainModel(ModelWrapper, BaseModel):
 
     def forward(self, batch: Any, mode: str = "tensor") -> Any:
         """Returns a dict of losses in mode "loss", predictions in mode "predict", and otherwise the module's output."""
-        training_step, validation_step = self._functions["training_step"], self._functions["validation_step"]
+        training_step = self._functions["training_step"]
+        validation_step = self._functions["validation_step"]
         if mode == "loss" and training_step is not None:
             return self._losses_in(training_step(self.module, batch, **self._current), "training_step")
         if mode == "loss":

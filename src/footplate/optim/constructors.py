@@ -272,7 +272,8 @@ class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
         Raises:
             ArgumentError: The backbone is not supported.
         """
-        layers, rate = self.paramwise_cfg["num_layers"], self._rate
+        layers = self.paramwise_cfg["num_layers"]
+        rate = self._rate
         decay_type = self.paramwise_cfg.get("decay_type", "layer_wise")
         backbone = type(getattr(module, "backbone", None)).__name__
         layer_of = next((kinds.get(decay_type) for name, kinds in _LAYERS.items() if name in backbone), None)

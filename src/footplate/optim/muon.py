@@ -97,7 +97,8 @@ class Muon(Optimizer):
 
     def _step_parts(self) -> None:
         for use_muon, part in self._parts.items():
-            part.param_groups, part.state = self._groups(use_muon), self.state
+            part.param_groups = self._groups(use_muon)
+            part.state = self.state
             part.step()
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:

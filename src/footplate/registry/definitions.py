@@ -21,7 +21,8 @@ def find_definition(name: str) -> tuple[str, str] | None:
 
 @cache  # existing code often looks up unknown names
 def _find_below(folder_of_code: str, name: str) -> tuple[str, str] | None:
-    definition, count = re.compile(rf"^(?:class|def) {re.escape(name)}\b", re.MULTILINE), 0
+    definition = re.compile(rf"^(?:class|def) {re.escape(name)}\b", re.MULTILINE)
+    count = 0
     for folder, folders, files in os.walk(folder_of_code):
         count += len(files)
         if count > _MAX_FILES:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, get_type_hints, overload
 from footplate.error_context import describe_changes, explain_missing_path, origin_at, origin_of
 from footplate.errors import BuildError, DuplicateNameError, FootplateError, UnknownNameError
 from footplate.extensions import extensions, known_packages
-from footplate.messages import nearest
+from footplate.messages import first_line, nearest
 from footplate.registry.arguments import arguments_of, check_arguments, describe_types, wrong_types
 from footplate.registry.definitions import find_definition
 from footplate.registry.dotted_paths import (
@@ -203,7 +203,8 @@ class Registry:
                     error.origin = origin_at(cfg, error.key or "type")
                     error.notes = (*error.notes, *describe_changes(cfg))
                 else:  # raised when the constructor built a section of the config
-                    first, place = error.key.partition(".")[0], error.origin
+                    first = error.key.partition(".")[0]
+                    place = error.origin
                     for name, value in cfg.items():
                         if isinstance(value, Mapping) and first in value and origin_at(value, error.key) == place:
                             error.within(name)
@@ -253,19 +254,24 @@ class Registry:
         self, entry: Any, settings: Mapping[str, Any], error: Exception, source: object
     ) -> BuildError:
         """Returns the error to raise after a constructor has failed, with the wrong argument if that is known."""
-        what, wrong = self._describe(entry), next(wrong_types(entry, settings), None)
-        key, notes, near = "", describe_changes(source), None
-        message = f"{what} cannot be built: {type(error).__name__}: " + str(error).strip().partition("\n")[0]
+        what = self._describe(entry)
+        wrong = next(wrong_types(entry, settings), None)
+        key = ""
+        notes = describe_changes(source)
+        near = None
+        message = f"{what} cannot be built: {type(error).__name__}: {first_line(error)}"
         if isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
             message = f"{what} cannot be built: the file '{error.filename}' does not exist"
             path = error.filename
             key = next((name for name, value in settings.items() if value and path.endswith(str(value))), "")
             notes = explain_missing_path(path)
         elif wrong is not None:
-            key, notes = wrong[0], []
+            key = wrong[0]
+            notes = []
             message = f"{key} of {what} must be {describe_types(wrong[1])}"
         elif (unknown := _UNEXPECTED.search(str(error))) and unknown[1] in settings:  # rejected by a base class
-            key, near = unknown[1], nearest(unknown[1], arguments_of(entry).types)
+            key = unknown[1]
+            near = nearest(unknown[1], arguments_of(entry).types)
             message = f"{what} takes no argument '{key}'"
         value = {"found": settings[key]} if key else {}
         origin = origin_at(source, key or "type")
@@ -288,7 +294,8 @@ class Registry:
             try:
                 return self._get(entry, trusted=is_from_executed_config(source, key))
             except (UnknownNameError, BuildError) as error:
-                error.origin, error.key = error.origin or origin_of(source, key), error.key or key
+                error.origin = error.origin or origin_of(source, key)
+                error.key = error.key or key
                 raise
         if hasattr(type(entry), "dotted_path"):  # a LazyObject from a config
             entry = entry.build()
@@ -436,7 +443,8 @@ class Registry:
 
     def _unknown(self, name: str) -> UnknownNameError:
         module, _, last = name.rpartition(".")
-        registries, scope = list(self.root._tree()), module or default_scope()
+        registries = list(self.root._tree())
+        scope = module or default_scope()
         qualified = [f"{registry.scope}.{last}" for registry in registries if last in registry.module_dict]
         replaced = [line for extension in extensions() for line in extension.explain_unknown(self.noun, last)]
         if replaced and not qualified:

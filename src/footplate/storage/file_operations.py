@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from footplate.errors import ArgumentError, FootplateError
+from footplate.messages import first_line
 from footplate.storage import local_files
 from footplate.storage.paths import Path, base_name, is_local, join, local_path, parent
 
@@ -48,8 +49,8 @@ def file_system(path: Path) -> tuple[Any, str]:
     try:
         system: tuple[Any, str] = fsspec.core.url_to_fs(url, **_options(url))
     except (ValueError, ImportError) as error:
-        protocol, reason = url.partition("://")[0], str(error).partition("\n")[0]
-        raise ArgumentError(f"cannot use the storage protocol '{protocol}': {reason}", found=url) from error
+        protocol = url.partition("://")[0]
+        raise ArgumentError(f"cannot use the storage protocol '{protocol}': {first_line(error)}", found=url) from error
     return system
 
 

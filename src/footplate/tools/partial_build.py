@@ -17,6 +17,7 @@ from footplate.engine.requests import EarlyExitError
 from footplate.engine.run_config import translate_config
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, FootplateError, UnknownNameError
+from footplate.messages import first_line
 from footplate.registry import MODELS, set_default_scope
 
 
@@ -125,7 +126,7 @@ def find_epoch_length(cfg: Config, given: int | None) -> tuple[int | None, str]:
     try:
         return length_of(build_dataloader(cfg["train_dataloader"], seed=0)), ""
     except (FootplateError, OSError, ImportError) as error:
-        return None, str(error).partition("\n")[0]
+        return None, first_line(error)
 
 
 class _Part(nn.Module):

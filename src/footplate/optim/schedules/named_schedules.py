@@ -156,7 +156,8 @@ def _build(cfg: Any, optimizer: HasParamGroups, lengths: Mapping[str, int | None
     if getattr(schedule_class, "needs_run", False):
         return build(cfg, optimizer, **lengths)
     defaults: dict[str, Any] = {}
-    begin, end = cfg.get("begin", 0), lengths["max_epochs" if cfg.get("by_epoch", True) else "max_iters"]
+    begin = cfg.get("begin", 0)
+    end = lengths["max_epochs" if cfg.get("by_epoch", True) else "max_iters"]
     # A schedule with metrics counts validation runs, not epochs or iterations.
     if end is not None and is_number(begin) and end > begin and not getattr(schedule_class, "takes_metrics", False):
         defaults["end"] = end

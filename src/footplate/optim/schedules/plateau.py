@@ -100,8 +100,12 @@ class ReduceOnPlateau(MetricSchedule):
         check_number("threshold", threshold, least=0)
         check_number("eps", eps, least=0)
         self.monitor, self.rule = monitor, rule
-        self.factor, self.patience, self.cooldown = factor, patience, cooldown
-        self.threshold, self.threshold_rule, self.eps = threshold, threshold_rule, eps
+        self.factor = factor
+        self.patience = patience
+        self.cooldown = cooldown
+        self.threshold = threshold
+        self.threshold_rule = threshold_rule
+        self.eps = eps
         self.best = math.inf if rule == "less" else -math.inf
         self.num_bad_epochs = 0
         self.cooldown_counter = 0
@@ -146,14 +150,16 @@ class ReduceOnPlateau(MetricSchedule):
             return
         value = self.monitored_value(metrics)
         if self._is_better(value):
-            self.best, self.num_bad_epochs = value, 0
+            self.best = value
+            self.num_bad_epochs = 0
         else:
             self.num_bad_epochs += 1
         if self.cooldown_counter > 0:
             self.cooldown_counter -= 1
             self.num_bad_epochs = 0
         if self.num_bad_epochs > self.patience:
-            self.cooldown_counter, self.num_bad_epochs = self.cooldown, 0
+            self.cooldown_counter = self.cooldown
+            self.num_bad_epochs = 0
             self._reduce()
 
     def _is_better(self, value: float) -> bool:

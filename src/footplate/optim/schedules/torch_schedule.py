@@ -100,7 +100,8 @@ class TorchSchedule(MetricSchedule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads the scheduler's state, which includes its settings. Logs a warning if settings have changed."""
-        saved, new = state_dict["state"], self.scheduler.state_dict()
+        saved = state_dict["state"]
+        new = self.scheduler.state_dict()
         names = inspect.signature(type(self.scheduler)).parameters.keys() & saved.keys() & new.keys() - {"last_epoch"}
         changed = [f"{name}={new[name]}" for name in sorted(names) if saved[name] != new[name]]
         if changed:

@@ -51,7 +51,8 @@ class Accumulation:
 
     def should_sync(self) -> bool:
         """Checks whether to synchronize the next loss's gradients between ranks."""
-        after, count = self._inner_count + 1, self._accumulative_counts
+        after = self._inner_count + 1
+        count = self._accumulative_counts
         return after % count == 0 or after == self._max_counts
 
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:

@@ -170,10 +170,12 @@ class GradientGuard:
 
     def warn_of_skipped(self, iteration: int) -> None:
         """Logs how many steps the optimizer has skipped on the device since the last call. Waits for the device."""
-        skipped, self._skipped = self._skipped, None
+        skipped = self._skipped
+        self._skipped = None
         if skipped is not None and (count := int(skipped.item())):
             self.count += count
-            times, steps = pluralize(self.count, "time"), pluralize(count, "step")
+            times = pluralize(self.count, "time")
+            steps = pluralize(count, "step")
             _logger.warning("Skipped %s up to iteration %d: non-finite gradients (%s so far).", steps, iteration, times)
 
 

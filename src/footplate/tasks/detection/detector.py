@@ -16,6 +16,7 @@ from footplate.checks import check_choice, check_count, check_fraction
 from footplate.config.config_dict import to_plain
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError, import_optional
+from footplate.messages import first_line
 from footplate.models.package_models import check_offline
 from footplate.registry import MODELS
 from footplate.tasks.detection.data import DetDataSample
@@ -192,8 +193,8 @@ class TransformersDetector(BaseDetector):
             made = transformers.AutoConfig.for_model(name, **{**offline, **chosen, "num_labels": num_classes})
             self.detector: nn.Module = transformers.AutoModelForObjectDetection.from_config(made)
         except (TypeError, ValueError, KeyError, IndexError) as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise ArgumentError(f"transformers rejected the config of '{name}': {reason}", key="config") from error
+            message = f"transformers rejected the config of '{name}': {first_line(error)}"
+            raise ArgumentError(message, key="config") from error
 
     def candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the scores (0 to 1) and the boxes (x1 y1 x2 y2, in pixels of the inputs) of all candidates.
