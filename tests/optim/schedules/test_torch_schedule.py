@@ -73,14 +73,12 @@ def test_one_cycle_must_have_the_steps_of_the_run(caplog: pytest.LogCaptureFixtu
     assert caplog.messages == ["OneCycleLR (by iteration) ends at 20, after the end of training at 10"]
 
 
-@pytest.mark.parametrize(("kind", "level"), [("torch", "WARNING"), ("config", "INFO")])
-def test_schedules_with_accumulation_count_iterations(caplog: pytest.LogCaptureFixture, kind: str, level: str) -> None:
+def test_schedules_with_accumulation_count_iterations(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     optimizer, scheduler = one_cycle(20)
-    cfg = scheduler if kind == "torch" else {"type": "PolyLR", "by_epoch": False, "end": 20}
-    build_param_schedulers(cfg, OptimWrapper(optimizer, accumulative_counts=4), max_iters=20)
+    build_param_schedulers(scheduler, OptimWrapper(optimizer, accumulative_counts=4), max_iters=20)
     (record,) = caplog.records
-    assert record.levelname == level
+    assert record.levelname == "INFO"
     assert "4 times per optimizer step" in record.getMessage()
     build_param_schedulers({"type": "StepLR", "step_size": 1}, OptimWrapper(optimizer, accumulative_counts=4))
     assert len(caplog.records) == 1
