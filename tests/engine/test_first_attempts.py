@@ -171,6 +171,21 @@ def test_method_of_a_lightning_module_is_explained(tmp_path: Path) -> None:
     assert "lambda model, batch: model.training_step(batch)" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("method", "advice"),
+    [
+        ("fit", "runner.train()"),
+        ("validate", "runner.val()"),
+        ("evaluate", "runner.val()"),
+        ("predict", "runner.model.test_step(batch)"),
+    ],
+)
+def test_methods_of_other_engines_are_translated(tmp_path: Path, method: str, advice: str) -> None:
+    with pytest.raises(AttributeError) as error:
+        getattr(_runner(tmp_path), method)
+    assert advice in str(error.value)
+
+
 def test_best_checkpoint_is_loaded_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def loss(output: Tensor, target: Tensor) -> Tensor:
         return nn.functional.mse_loss(output, target)

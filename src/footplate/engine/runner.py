@@ -46,7 +46,7 @@ from footplate.engine.run_config import arguments_in, located_in, runner_config
 from footplate.engine.run_errors import refusing_exits, running
 from footplate.engine.run_folder import RunFolder
 from footplate.engine.run_history import History
-from footplate.engine.runner_arguments import ELSEWHERE, PYTHON_ARGUMENTS, RESUME_ARGUMENTS
+from footplate.engine.runner_arguments import ELSEWHERE, PYTHON_ARGUMENTS, RESUME_ARGUMENTS, MethodElsewhere
 from footplate.engine.sections import check_sections, check_tensor_parallel
 from footplate.engine.signals import handling_signals
 from footplate.error_context import at_key, located, with_origins
@@ -735,6 +735,13 @@ class Runner:
     @should_stop.setter
     def should_stop(self, wanted: bool) -> None:
         self.train_loop.stop_training = wanted
+
+    fit = MethodElsewhere("Runner has no 'fit'. Pass the dataloaders to Runner(...), and call runner.train().")
+    validate = evaluate = MethodElsewhere("Runner has no such method. Call runner.val(), which returns the metrics.")
+    predict = MethodElsewhere(
+        "Runner has no 'predict'. Load a checkpoint with runner.load_checkpoint, call runner.model.eval(), and call "
+        "runner.model.test_step(batch) for each batch in torch.inference_mode()."
+    )
 
     @property
     def train_dataloader(self) -> Any:
