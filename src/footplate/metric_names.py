@@ -24,7 +24,7 @@ _GREATER_WORDS, _LESS_WORDS = frozenset(_GREATER_NAMES.split()), frozenset(_LESS
 
 
 class MissingMetricError(ArgumentError):
-    """Raised if a hook, schedule or command needs a metric that no evaluator computes.
+    """Raised if a hook, schedule or command needs a metric that validation does not compute.
 
     Args:
         what: The setting that selects the metric, e.g. "save_best".
@@ -35,10 +35,15 @@ class MissingMetricError(ArgumentError):
     """
 
     def __init__(self, what: str, name: str, metrics: Collection[str], key: str, notes: Sequence[str] = ()) -> None:
-        suggestion = nearest(metric_of_label(name).removeprefix("val_"), metrics)
-        advice = "Add a function or BaseMetric that computes it to val_evaluator. Values from hooks cannot be used."
+        metric = metric_of_label(name).removeprefix("val_")
+        suggestion = nearest(metric, metrics)
+        advice = (
+            "Set val_cfg=dict(loss=True). With training_step=..., also pass loss=..., a function of (output, target)."
+            if metric == "loss"
+            else "Add a function or BaseMetric that computes it to val_evaluator. Values from hooks cannot be used."
+        )
         super().__init__(
-            f"{what} selects the metric '{name}', which no evaluator computes",
+            f"{what} selects the metric '{name}', which validation does not compute",
             key=key,
             suggestion=suggestion,
             notes=[f"metrics: {', '.join(metrics) or 'none'}", *notes, *([advice] if suggestion is None else [])],

@@ -10,6 +10,7 @@ from tests.support import settings
 def test_missing_metric_lists_all_metrics() -> None:
     error = MissingMetricError("monitor", "mIuO", ["mIoU", "aAcc"], "x")
     assert (error.suggestion, error.notes) == ("mIoU", ("metrics: mIoU, aAcc",))
+    assert "val_cfg=dict(loss=True)" in str(MissingMetricError("monitor", "val/loss", ["mIoU"], "x"))
 
 
 @pytest.mark.parametrize(("metric", "monitor"), [("acc", "acc"), ("acc", "val/acc"), ("val/acc", "val/acc")])
