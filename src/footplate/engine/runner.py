@@ -450,15 +450,24 @@ class Runner:
         """Logs a number for the current epoch or validation run to `history` and the visualization backends.
 
         Call this method in an "after_train_epoch" or "after_val_epoch" hook, in all processes. In a `training_step`,
-        use `step.log`.
+        use `step.log`. From a `validation_step`, return a dict of numbers.
 
         Args:
             name: The name, e.g. "val/calibration_error".
             value: A number or a tensor with one element.
 
+        Raises:
+            ArgumentError: The method is called in a validation step, which would log the value of a single batch.
+
         Example:
             >>> runner.on("after_train_epoch", lambda runner: runner.log("weights", 0.5))  # doctest: +SKIP
         """
+        if self.phases and self.phases[-1] != "train" and not self.events:
+            raise ArgumentError(
+                "runner.log cannot be called in a validation step",
+                key=name,
+                notes=["Return a dict of numbers from validation_step: they are averaged over all samples."],
+            )
         number = float(value.item() if isinstance(value, Tensor) else value)
         self.history.add(self.epoch, self.iter, {name: number})
         if is_main_process():
