@@ -46,7 +46,7 @@ from footplate.engine.run_config import arguments_in, located_in, runner_config
 from footplate.engine.run_errors import refusing_exits, running
 from footplate.engine.run_folder import RunFolder
 from footplate.engine.run_history import History
-from footplate.engine.runner_arguments import ELSEWHERE, PYTHON_ARGUMENTS, RESUME_ARGUMENTS
+from footplate.engine.runner_arguments import ELSEWHERE, PYTHON_ARGUMENTS, RESUME_ARGUMENTS, MethodElsewhere
 from footplate.engine.sections import check_sections, check_tensor_parallel
 from footplate.engine.signals import handling_signals
 from footplate.error_context import at_key, located, with_origins
@@ -453,15 +453,24 @@ class Runner:
         """Logs a number for the current epoch or validation run to `history` and the visualization backends.
 
         Call this method in an "after_train_epoch" or "after_val_epoch" hook, in all processes. In a `training_step`,
-        use `step.log`.
+        use `step.log`. From a `validation_step`, return a dict of numbers.
 
         Args:
             name: The name, e.g. "val/calibration_error".
             value: A number or a tensor with one element.
 
+        Raises:
+            ArgumentError: The method is called in a validation step, which would log the value of a single batch.
+
         Example:
             >>> runner.on("after_train_epoch", lambda runner: runner.log("weights", 0.5))  # doctest: +SKIP
         """
+        if self.phases and self.phases[-1] != "train" and not self.events:
+            raise ArgumentError(
+                "runner.log cannot be called in a validation step",
+                key=name,
+                notes=["Return a dict of numbers from validation_step: they are averaged over all samples."],
+            )
         number = float(value.item() if isinstance(value, Tensor) else value)
         self.history.add(self.epoch, self.iter, {name: number})
         if is_main_process():
@@ -738,6 +747,13 @@ class Runner:
     @should_stop.setter
     def should_stop(self, wanted: bool) -> None:
         self.train_loop.stop_training = wanted
+
+    fit = MethodElsewhere("Runner has no 'fit'. Pass the dataloaders to Runner(...), and call runner.train().")
+    validate = evaluate = MethodElsewhere("Runner has no such method. Call runner.val(), which returns the metrics.")
+    predict = MethodElsewhere(
+        "Runner has no 'predict'. Load a checkpoint with runner.load_checkpoint, call runner.model.eval(), and call "
+        "runner.model.test_step(batch) for each batch in torch.inference_mode()."
+    )
 
     @property
     def train_dataloader(self) -> Any:

@@ -26,8 +26,8 @@ from footplate.engine import Hook, Runner
 from footplate.engine.requests import save_on_request
 from footplate.errors import ArgumentError
 from footplate.hooks.best_checkpoints import BestCheckpoints
-from footplate.hooks.monitored_metrics import MissingMetricError, MonitoredMetric
-from footplate.metric_names import GREATER, LESS, Rule, expand_rules
+from footplate.hooks.monitored_metrics import MonitoredMetric
+from footplate.metric_names import GREATER, LESS, MissingMetricError, Rule, expand_rules
 from footplate.registry import HOOKS
 
 

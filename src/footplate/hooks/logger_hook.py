@@ -145,7 +145,7 @@ class LoggerHook(Hook):
         runner.logger.info(line, extra={"headline": next(iter(best_rules(runner)), "")})
         if is_main_process():
             # A training scalar with the same name would have different steps, so the metric gets a prefix.
-            recorded = {*runner.message_hub.log_scalars, "train/loss", "train/time", "train/data_time"}
+            recorded = runner.message_hub.log_scalars
             named = {validation_label(name, recorded): value for name, value in tag.items()}
             self._add_metrics(runner, named, file_path=self._json_name)
 

@@ -31,7 +31,7 @@ class EarlyStoppingHook(Hook):
     If you resume a run that was stopped early, it ends immediately, unless you have changed the hook's settings.
 
     Args:
-        monitor: The metric to monitor, e.g. "mIoU" or "coco/bbox_mAP".
+        monitor: The metric to monitor, e.g. "mIoU" or "coco/bbox_mAP". Its name in logs, "val/mIoU", is also accepted.
         rule: "greater" or "less". By default, the rule is derived from the metric name.
         min_delta: A value counts as an improvement only if it beats the best value by more than `min_delta`.
         strict: Ignored; accepted for compatibility. A missing metric always raises an error.

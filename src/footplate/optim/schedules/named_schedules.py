@@ -139,10 +139,8 @@ def _build_list(
     count = getattr(optimizer, "_accumulative_counts", 1)
     counting = [schedule for schedule in built if not schedule.by_epoch and not schedule.takes_metrics]
     if count > 1 and counting:
-        # In torch and Lightning, the scheduler steps once per optimizer step.
-        level = logging.WARNING if any(isinstance(schedule, TorchSchedule) for schedule in counting) else logging.INFO
         text = "accumulative_counts=%d: schedules step after each iteration, i.e. %d times per optimizer step."
-        _logger.log(level, text, count, count)
+        _logger.info(text, count, count)
     return built
 
 

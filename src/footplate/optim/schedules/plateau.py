@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from footplate.checks import check_choice, check_count, check_number, check_score
 from footplate.errors import ArgumentError
-from footplate.messages import nearest
+from footplate.metric_names import MissingMetricError, find_metric
 from footplate.optim.schedules.curves import Constant
 from footplate.optim.schedules.param_schedule import HasParamGroups, ParamSchedule, read_field, write_field
 from footplate.registry import PARAM_SCHEDULERS
@@ -26,21 +26,15 @@ class MetricSchedule(ParamSchedule):
         """Checks that the monitored metric is among `metrics`, the names of the validation metrics.
 
         Raises:
-            ArgumentError: The metric is missing.
+            MissingMetricError: The metric is missing.
         """
-        if self.monitor not in metrics:
-            raise ArgumentError(
-                f'the metric "{self.monitor}" is not computed during validation',
-                key="param_scheduler.monitor",
-                found=sorted(metrics),
-                suggestion=nearest(self.monitor, metrics),
-                notes=self.advice,
-            )
+        if find_metric(self.monitor, metrics) not in metrics:
+            raise MissingMetricError("monitor", self.monitor, metrics, "param_scheduler.monitor", self.advice)
 
     def monitored_value(self, metrics: Mapping[str, Any]) -> float:
         """Returns the value of the monitored metric."""
         self.check_metrics(metrics)
-        return check_score(self.monitor, metrics[self.monitor], key="param_scheduler.monitor")
+        return check_score(self.monitor, metrics[find_metric(self.monitor, metrics)], key="param_scheduler.monitor")
 
 
 @PARAM_SCHEDULERS.register_module(name="ReduceOnPlateauParamScheduler")

@@ -61,7 +61,7 @@ class Accumulation:
         In a resumed run, the loaded state contains the number of losses so far and of losses per iteration.
 
         Args:
-            model: The model. Logs a warning if it contains batch normalization layers and gradients are accumulated.
+            model: The model. If gradients are accumulated, logs whether it contains batch normalization layers.
             init_counts: The number of losses so far.
             max_counts: The number of losses in the whole run, or -1 if unknown.
         """
@@ -70,7 +70,7 @@ class Accumulation:
             self._inner_count = self._count_before = init_counts
         self._set_max_counts(max_counts - init_counts)
         if count > 1 and any(isinstance(module, BATCH_NORMS) for module in model.modules()):
-            _logger.warning(
+            _logger.info(
                 "accumulative_counts=%d does not apply to the statistics of batch normalization layers: "
                 "they are computed from each batch separately.",
                 count,
