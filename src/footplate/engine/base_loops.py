@@ -114,7 +114,7 @@ class BaseTrainLoop(BaseLoop):
         self._iter = self._epoch = 0
         self._began_at: int | None = None  # the iteration at which this process started or resumed the run
         self._validated_at = 0  # the epoch or iteration of the latest validation
-        self._data = position_in(self.dataloader)
+        self._data_position = position_in(self.dataloader)
         self._batches_read = 0  # since the previous iteration of a loop that overrides `run` or `run_epoch`
         self._random_at_epoch_start: dict[str, Any] | None = None
         if self.overrides("run") or self.overrides("run_epoch"):
@@ -323,7 +323,7 @@ class BaseTrainLoop(BaseLoop):
             "validated_at": self._validated_at,
             "validation_requested": self.validation_requested or self.runner.requests.validation,
             "ended": self.ended,
-            "data": self._data.state_dict(iteration, epoch if self.by_epoch else None),
+            "data": self._data_position.state_dict(iteration, epoch if self.by_epoch else None),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -340,7 +340,7 @@ class BaseTrainLoop(BaseLoop):
                 raise ValueError(
                     f"the data is at epoch {state['data']['epoch']}, but the run is at epoch {self._epoch}"
                 )
-            batches_read = self._data.load_state_dict(state["data"], self._iter)
+            batches_read = self._data_position.load_state_dict(state["data"], self._iter)
             if self.by_epoch:
                 self._iter = batches_read
 

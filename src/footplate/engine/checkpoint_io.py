@@ -136,12 +136,13 @@ class CheckpointIO:
         """Loads the weights of a checkpoint and returns the checkpoint; see `Runner.load_checkpoint`."""
         model = trained_model(runner.model)
         loading = self.loading
+        # The search for the newest intact checkpoint has already read the file.
         checkpoint = loading.content if (loading.path, map_location) == (path, "cpu") else None
         if checkpoint is None:
             checkpoint = load_checkpoint(path, map_location, like=model, in_place=loading.resuming)
         runner.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         self.report = load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, name=path)
-        self.is_loaded_by_user |= not loading.path
+        self.is_loaded_by_user |= not loading.path  # otherwise, `start` or `resume` has called this method
         meta = _meta_of(checkpoint)
         if isinstance(runner.progress, Position):  # a training loop has its own
             counts = (meta[key] if isinstance(meta.get(key), int) else 0 for key in ("iter", "epoch"))
@@ -181,6 +182,7 @@ class CheckpointIO:
         self, runner: "Runner", path: str, map_location: str, *, optimizer: bool, param_schedulers: bool
     ) -> None:
         """Restores the state of the run from a checkpoint; see `Runner.resume`."""
+        # If `start` is resuming, its `Load` contains the content of the file.
         with self._loading(self.loading if self.loading.resuming else Load(path, resuming=True)):
             checkpoint = runner.load_checkpoint(path, "cpu" if map_location == "default" else map_location, True)
         keeps_schedules = optimizer and param_schedulers and not runner.resume_plan.takes_settings

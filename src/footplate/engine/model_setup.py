@@ -72,6 +72,7 @@ def build_model(model: Any, sections: Mapping[str, Any], device: torch.device) -
     if sections["activation_checkpointing"]:
         checkpoint_activations(unwrap_model(model), sections["activation_checkpointing"])
     model = speed_up(model.to(device), compile=sections["compile"], channels_last=sections["channels_last"])
+    # Moved again, because `add_steps` adds a data preprocessor.
     return add_steps(model, **{name: sections[name] for name in FUNCTIONS}).to(device)  # type: ignore[no-any-return]
 
 

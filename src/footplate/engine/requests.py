@@ -191,8 +191,9 @@ class RequestExchangeHook(Hook):
         self._left -= 1
         if self._left == 0:
             now = time.monotonic()
-            fitting = int(self._pause * SECONDS_BETWEEN_EXCHANGES / max(now - self._since, 1e-3))
-            self._pause = self._left = runner.requests.exchange(pause=min(max(fitting, 1), 10))
+            iterations_per_second = self._pause / max(now - self._since, 1e-3)
+            pause = int(iterations_per_second * SECONDS_BETWEEN_EXCHANGES)
+            self._pause = self._left = runner.requests.exchange(min(max(pause, 1), 10))
             self._since = now
 
 

@@ -44,7 +44,7 @@ def capture(
         The checkpoint, with the keys `meta`, `state_dict`, `optimizer`, `param_schedulers` and `message_hub`. All other
         state is under `run`.
     """
-    if on_all_ranks:
+    if on_all_ranks:  # until now, each rank has recorded its own losses
         average_over_ranks(runner.message_hub.log_scalars)
     run: dict[str, Any] = {"loop": runner.train_loop.state_dict()}
     checkpoint: dict[str, Any] = {

@@ -80,7 +80,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         self.remember_random_state()
         self._begin_epoch()
         index = self._iter - self._epoch * length
-        batches = self._read(self._data.one_pass(self._epoch, index))
+        batches = self._read(self._data_position.one_pass(self._epoch, index))
         try:
             for batch in batches:
                 self.run_iter(index, batch)
@@ -95,7 +95,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                     return
         finally:
             batches.close()  # also stops the workers
-        self._data.check_pass(self._epoch, index, length)
+        self._data_position.check_pass(self._epoch, index, length)
         runner.call_hook("after_train_epoch")
         self._epoch += 1
         self._exchange_requests()  # before validation, which may take a long time
@@ -135,13 +135,13 @@ class IterBasedTrainLoop(BaseTrainLoop):
     @property
     def epoch(self) -> int:
         """The number of completed passes over the loader, or 0 if the loader is endless."""
-        return self._data.epoch_at(self._iter)
+        return self._data_position.epoch_at(self._iter)
 
     @property
     def dataloader_iterator(self) -> Iterator[Any]:
         """The iterator that the loop reads batches from. It never ends."""
         if self._batches is None:
-            self._batches = self._read(self._data.endless(self._iter))
+            self._batches = self._read(self._data_position.endless(self._iter))
         return self._batches
 
     @dataloader_iterator.setter
