@@ -70,32 +70,25 @@ class StopHook(Hook):
             raise EarlyExitError
 
 
-def build_model(cfg: Config, other: Config | None = None) -> tuple[nn.Module, str]:
+def build_model(cfg: Config) -> tuple[nn.Module, str]:
     """Builds the model of a config, or a placeholder if the model class is not installed.
 
-    Args:
-        cfg: The config, in second-generation form.
-        other: A config whose model replaces the model of `cfg`.
-
-    Returns:
-        The model and a description of it.
+    Returns the model and a description of it. The config must be in second-generation form.
 
     Raises:
         FootplateError: The `model` section is missing or cannot be built.
     """
-    source = cfg if other is None else other
-    section = source.get("model")
+    section = cfg.get("model")
     if not isinstance(section, Mapping):
         raise ArgumentError("the config has no 'model'", key="model", found=section)
     name = str(section.get("type"))
-    with located(source), at_key("model"):
+    with located(cfg), at_key("model"):
         try:
             return MODELS.build(dict(section)), f"model {name}"
         except UnknownNameError as error:
-            if error.suggestion is not None or other is not None:
+            if error.suggestion is not None:
                 raise
-    note = "using a placeholder with common parameter names (or set --model)"
-    return StandIn(section), f"'{name}' is not installed; {note}"
+    return StandIn(section), f"'{name}' is not installed; using a placeholder with common parameter names"
 
 
 @contextmanager
