@@ -75,7 +75,7 @@ def test_a_resumed_run_is_plotted_from_its_first_iteration(
 ) -> None:
     drawn: list[Panel] = []
 
-    def kept(panels: list[Panel]) -> Image.Image:
+    def kept(panels: list[Panel], label: str) -> Image.Image:
         drawn[:] = panels
         return Image.new("RGB", (20, 10))
 
