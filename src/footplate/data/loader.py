@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -103,7 +104,8 @@ class SampleLoader(DataLoader[Any]):
         options |= {"collate_fn": _identity, "generator": generator}
         # A second loader reads whole batches, so that `dataset` and `sampler` of this loader remain the user's.
         self._reader_keys = _ReaderKeys()
-        self._reader: DataLoader[Any] = DataLoader(reader, batch_size=None, sampler=self._reader_keys, **options)
+        self._build_reader = partial(DataLoader, reader, batch_size=None, sampler=self._reader_keys, **options)
+        self._reader: DataLoader[Any] = self._build_reader()
         self._epoch = self._next_epoch = 0  # of the latest pass, and of the next iteration
         self.share = 1.0
 
@@ -145,7 +147,7 @@ class SampleLoader(DataLoader[Any]):
 
     def forget_workers(self) -> None:
         """Makes the next pass start new workers, even with `persistent_workers`."""
-        self._reader._iterator = None
+        self._reader = self._build_reader()
 
     def peek(self) -> Any:
         """Reads the first batch in this process and returns it, or None if there are no batches."""
