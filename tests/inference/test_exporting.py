@@ -317,7 +317,7 @@ def test_onnx_file_is_right_at_other_sizes_or_rejects_them(tmp_path: Path, is_fi
 
 
 def test_segmentor_of_mmsegmentation_is_exported_for_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wrappers = SimpleNamespace(resize=_resize, Upsample=_Upsample)
+    wrappers: Any = SimpleNamespace(resize=_resize, Upsample=_Upsample)
     monkeypatch.setitem(sys.modules, "mmseg.models.utils.wrappers", wrappers)
     cfg = recipe("fashion-cls", tmp_path / "work")
     cfg["model"] = {"type": "ResizingModel"}

@@ -23,7 +23,6 @@ from footplate.inference.exported_detector import (
     MINIMUM_SCORE,
     OPSET,
     ExportedDetector,
-    traceable,
     write_traced,
 )
 from footplate.inference.exported_model import ExportedModel, resizing_any_size, sliding_window
@@ -145,7 +144,7 @@ def export_model(
             request = ExportRequest(module, traced, list(outputs), path, metainfo, opset, dims=(0, 2, 3))
             if is_detector:
                 request = replace(request, opset=opset or OPSET, dims=(2, 3), write=write_traced)
-            with traceable() if is_detector else resizing_any_size():
+            with resizing_any_size():
                 tested, difference, multiple = _write(to, request, examples)
             counts = (1,) if tested[0][0] != len(images) else ()  # the batch size is fixed
             shapes = {
