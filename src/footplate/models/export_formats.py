@@ -16,7 +16,7 @@ from footplate.models.example_inputs import Inputs, named_tensors
 
 Run = Callable[[Inputs], Any]
 Compare = Callable[[Sequence[Tensor], Sequence[Tensor]], float]
-_LONGEST_FORMULA = 500
+_LONGEST_FORMULA = 250
 _ONNX = "exporting to ONNX"  # why optional packages are imported, for error messages
 
 
@@ -69,7 +69,7 @@ def _trace(request: ExportRequest) -> Any:
 
 
 def _limit_formulas(module: nn.Module, args: tuple[Any, ...]) -> None:
-    """Raises an error if a size is a long formula of the input sizes. With such sizes, torch traces for hours.
+    """Raises an error if a size is a long formula of the input sizes, because torch would trace for very long.
 
     For example, each block of a Swin Transformer pads the features to a multiple of the window size.
     """
