@@ -16,6 +16,7 @@ from footplate.models.example_inputs import Inputs, named_tensors
 
 Run = Callable[[Inputs], Any]
 Compare = Callable[[Sequence[Tensor], Sequence[Tensor]], float]
+_LONGEST_FORMULA = 250
 _ONNX = "exporting to ONNX"  # why optional packages are imported, for error messages
 
 
@@ -53,13 +54,28 @@ class ExportFormat(NamedTuple):
 
 
 def _trace(request: ExportRequest) -> Any:
-    args, kwargs, _ = request.inputs
+    inputs = request.inputs.on_cpu()  # copies, because torch marks these tensors as dynamic even if the trace fails
+    args, kwargs, _ = inputs
     shapes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
-    for tensor in request.inputs.tensors().values():
+    for tensor in inputs.tensors().values():
         dims = range(tensor.dim()) if request.dims is None else request.dims
         shapes[tensor] = dict.fromkeys(dims, torch.export.Dim.AUTO)
     dynamic_shapes = shapes.dynamic_shapes(request.module, args, dict(kwargs)) if request.dims != () else None
-    return torch.export.export(request.module, args, dict(kwargs), dynamic_shapes=dynamic_shapes)
+    handle = nn.modules.module.register_module_forward_pre_hook(_limit_formulas)
+    try:
+        return torch.export.export(request.module, args, dict(kwargs), dynamic_shapes=dynamic_shapes)
+    finally:
+        handle.remove()
+
+
+def _limit_formulas(module: nn.Module, args: tuple[Any, ...]) -> None:
+    """Raises an error if a size is a long formula of the input sizes, because torch would trace for very long.
+
+    For example, each block of a Swin Transformer pads the features to a multiple of the window size.
+    """
+    for tensor in args:
+        if isinstance(tensor, Tensor) and any(len(str(size)) > _LONGEST_FORMULA for size in tensor.shape):
+            raise ValueError(f"the sizes in '{type(module).__name__}' depend on the input sizes in a complicated way")
 
 
 def _write_onnx(request: ExportRequest) -> None:
