@@ -137,6 +137,13 @@ def test_runner_type_selects_the_class(tmp_path: Path) -> None:
     assert type(Runner.from_cfg(settings(tmp_path, runner_type="OwnRunner"))) is OwnRunner
 
 
+def test_model_with_a_wrong_number_of_classes_is_reported_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Runner.from_cfg(settings(tmp_path, model={"type": "ToyModel", "num_classes": 3})).train()
+    assert caplog.messages.count("model.num_classes is 3, but the training data has 2 classes.") == 1
+
+
 @pytest.mark.parametrize("strict", [True, False])
 def test_load_checkpoint_loads_weights(tmp_path: Path, strict: bool, caplog: pytest.LogCaptureFixture) -> None:
     trained = Runner(**settings(tmp_path / "a"))
