@@ -35,6 +35,8 @@ def test_modules_are_imported_from_the_current_folder(folder: Path, imports: str
     ("section", "message"),
     [
         ("dict(imports=['fp_nope'])", "cannot import 'fp_nope'"),
+        ("dict(imports=['fp_mien'])", "did you mean 'fp_mine'?"),
+        ("dict(imports=['xml.sxa'])", "did you mean 'xml.sax'?"),
         ("dict(imports=['mmtrack.models'])", "`footplate doctor mmtrack` shows how to install it"),
         ("dict(imports=['fp_mine.Own'])", "'Own' is not a module. List its module 'fp_mine' in custom_imports"),
         ("dict(imports=['fp_broken'])", "cannot import 'fp_broken': ZeroDivisionError"),
