@@ -82,10 +82,12 @@ class FootplateError(Exception):
 
     Attributes:
         raised_at: The line of user code that raised `__cause__`, or "" if unknown. The hint includes this line.
+        section: The config section that `key` is relative to, if a registry was building it, or None if unknown.
     """
 
     exit_code = 2
     raised_at = ""
+    section: object = None
 
     def __init__(
         self,
@@ -120,6 +122,7 @@ class FootplateError(Exception):
             self.key = prefix + self.key
         else:
             self.key = f"{prefix}.{self.key}"
+        self.section = None
         return self
 
     def __str__(self) -> str:

@@ -6,9 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from footplate.checks import check_count
-from footplate.config.key_paths import join_path, walk_paths
 from footplate.data import SampleLoader, metainfo_of
-from footplate.error_context import at_key, origin_at
+from footplate.error_context import at_key, join_path, origin_at, walk_paths
 from footplate.errors import ArgumentError
 from footplate.evaluation.evaluator import Evaluator, is_named
 from footplate.messages import nearest

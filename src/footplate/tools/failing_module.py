@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from footplate.data.data_element import BaseDataElement
 from footplate.distributed import unwrap_model
-from footplate.error_context import describe_changes, origin_at
+from footplate.error_context import describe_changes, join_path, origin_at, walk_paths
 from footplate.errors import DEBUG_HINT, FootplateError
 
 _TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
@@ -84,11 +84,10 @@ def module_error(stage: str, error: Exception, cfg: Any) -> ComponentError | Non
     if module is None:
         return None
     name = names[id(module)] or type(module).__name__
-    key, section = "model", cfg["model"]  # the innermost section that matches the name of the module
-    for part in names[id(module)].split("."):
-        if not isinstance(section, Mapping) or not isinstance(section.get(part), Mapping):
-            break
-        key, section = f"{key}.{part}", section[part]
+    parts = ["model", *names[id(module)].split(".")]
+    sections = [path for path, value in walk_paths(cfg["model"], ["model"]) if isinstance(value, Mapping)]
+    matches = [path for path in sections if [str(step) for step in path] == parts[: len(path)]]
+    key = join_path(max(matches, key=len, default=["model"]))
     advice = "Check that the shapes match, for example the numbers of channels and classes"
     calls = [frame.f_locals for frame in frames if frame.f_code is _CALL]
     if about_labels := label_advice(error):
