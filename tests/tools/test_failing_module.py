@@ -33,7 +33,7 @@ def test_failing_module_is_named_with_its_input() -> None:
     assert lines[1:] == [
         "  key model.head",
         "  head is Linear(in_features=4, out_features=2, bias=True); its input is (3, 5)",
-        "  Check that the shapes match, for example the numbers of channels and classes; --debug shows where",
+        "  Check that the shapes match, for example the numbers of channels and classes",
     ]
 
 

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from footplate.data.data_element import BaseDataElement
 from footplate.distributed import unwrap_model
 from footplate.error_context import describe_changes, join_path, origin_at, walk_paths
-from footplate.errors import DEBUG_HINT, FootplateError
+from footplate.errors import FootplateError
 
 _TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
 _CALL = nn.Module.__call__.__code__  # identifies the stack frames of module calls
@@ -35,14 +35,14 @@ class ComponentError(FootplateError):
         error: The original error.
         key: The config section that most likely caused the error.
         module: The name of the module that raised the error, or "" if unknown.
-        notes: Additional lines of the message. By default, the message suggests `--debug`.
+        notes: Additional lines of the message.
     """
 
     def __init__(self, stage: str, error: Exception, *, key: str, module: str = "", notes: Sequence[str] = ()) -> None:
         first = str(error).strip().partition("\n")[0]
         place = f" in {module}" if module else ""
         message = f"{stage} fails{place}: {type(error).__name__}: {first}"
-        super().__init__(message, key=key, notes=notes, hides_cause=not notes)
+        super().__init__(message, key=key, notes=notes, hides_cause=True)
         self.stage = stage
 
 
@@ -94,7 +94,7 @@ def module_error(stage: str, error: Exception, cfg: Any) -> ComponentError | Non
         advice = about_labels.rstrip(".")
     elif "deterministic" in str(error):
         advice = "To continue with a warning, set randomness.deterministic='warn'"
-    notes = [*describe_changes(cfg["model"], "model"), f"{advice}; {DEBUG_HINT}"]
+    notes = [*describe_changes(cfg["model"], "model"), advice]
     inputs = next((_inputs(call) for call in reversed(calls) if call["self"] is module), [])
     shapes = ", ".join(str(tuple(value.shape)) for value in inputs if isinstance(value, Tensor))
     if shapes and not list(module.children()):  # a layer
