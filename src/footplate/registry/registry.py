@@ -443,9 +443,12 @@ class Registry:
             return UnknownNameError(f"unknown {self.noun} '{name}'", notes=replaced)
         names = {entry for registry in registries for entry in registry.module_dict}
         near = next((other for other in qualified if other != name), None) or nearest(last, sorted(names))
-        if definition := find_definition(last):
+        if definition := None if qualified else find_definition(last):
             path, module_name = definition
             notes = [f"'{last}' is defined in {path}. Add custom_imports = dict(imports=['{module_name}'])."]
+            if not module_name:
+                advice = f"Decorate it with `register_module()` of the registry '{self.name}'."
+                notes = [f"'{last}' is defined in {path}, but not registered. {advice}"]
             return UnknownNameError(f"unknown {self.noun} '{name}'", notes=notes)
         notes = []
         if scope and scope != self.root.scope and self.root._member(scope) is None:
