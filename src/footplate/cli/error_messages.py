@@ -46,9 +46,11 @@ def describe_error(error: Exception, progress: str = "", *, option: str = "--deb
         The message and the exit code, or None for a bug in footplate, whose traceback should be printed.
     """
     if isinstance(error, FootplateError):
-        frames = user_frames(error.__cause__) if error.__cause__ is not None else []
+        source = error.__cause__ if error.hides_cause else None if error.origin else error
+        frames = user_frames(source) if source is not None else []
         place = f"raised at {_location(frames[0])}; " if frames else ""
-        return f"error: {error}\n" + f"  {place}{option} shows where\n" * error.hides_cause, error.exit_code
+        hint = f"  {place}{option} shows where\n" if frames or error.hides_cause else ""
+        return f"error: {error}\n{hint}", error.exit_code
     is_of_system = isinstance(error, OSError) and (error.filename is not None or error.errno in _DISK_ERRORS)
     frames = user_frames(error) or ([] if is_of_system else _package_frames(error))
     if frames:
