@@ -75,8 +75,10 @@ def import_module(name: str, origin: Origin | None = None, key: str = "custom_im
         missing = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
         if module in sys.modules and hasattr(sys.modules[module], attribute):  # a mistake in published guides
             notes = [f"'{attribute}' is not a module. List its module '{module}' in custom_imports."]
-        elif (package := missing.partition(".")[0]) in known_packages():
+        elif (package := missing.partition(".")[0]) in (known := known_packages()):
             notes = [f"`footplate doctor {package}` shows how to install it."]
+            if not known[package]:
+                notes = [f"footplate replaces {package} if you start your script with `footplate run`."]
         elif missing and f"{name}.".startswith(f"{missing}."):
             notes = ["Modules are searched for on PYTHONPATH and in the current folder."]
             suggestion = _near_module(missing)

@@ -308,7 +308,7 @@ class Runner:
             if self.resolved.unrecorded:
                 _logger.info("`footplate export` cannot rebuild the model of this run: %s", self.resolved.unrecorded)
             self.build_training()
-            warn_about_num_classes(self.cfg, metainfo_of(self.train_dataloader))
+            warn_about_num_classes(self.sections["model"], metainfo_of(self.train_dataloader))
             if self.val_loop is None:
                 warn_about_idle_settings(self.cfg, self.hooks, self.param_schedulers)
         loop, result = self.train_loop, self.history if self.is_plain else self.model
